@@ -1,0 +1,147 @@
+"""Documents as people write them: YAML and JSON into plain values, with a fault for whatever is not plain."""
+
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+import yaml
+
+from search_spaces.faults import Fault, Faulty, Path, raise_if_any
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53
+BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of numbers and booleans: `1e-5` is a number, `no` is a word."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (a class attribute of PyYAML's design)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise Faulty([Fault((), "yaml_alias", "aliases (*name) are not accepted; write the value out")])
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if any(not isinstance(key, str) for key in keys):
+            raise Faulty([Fault((), "key_not_text", "every key must be text; put it in quotes")])
+        if len(set(keys)) < len(keys):
+            raise Faulty([Fault((), "duplicate_key", "a key stands twice in one mapping; drop one")])
+        return super().construct_mapping(node, deep=True)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"(?:~|null|Null|NULL|)\Z", "~nN\0"),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", "tTfF"),
+    ("int", r"[-+]?[0-9]+\Z", "-+0123456789"),
+    ("float", r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first.replace("\0", "")) + [""] * ("\0" in _first))
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    digits = str(loader.construct_scalar(node))
+    if len(digits) > 20:  # before int() meets thousands of them
+        return MAX_INTEGER + 1
+    return int(digits)
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(str(loader.construct_scalar(node)).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def from_yaml(text: str) -> Any:
+    """The document's value. Raises Faulty when it is not YAML, too deep, or holds aliases, tags or duplicate keys."""
+    try:
+        _refuse_depth(text)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" near line {mark.line + 1}" if mark is not None else ""
+        raise Faulty([Fault((), "malformed_yaml", f"this is not valid YAML{where}; correct it")]) from None
+
+
+def _refuse_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise Faulty([_too_deep()])
+
+
+def from_json(text: str) -> Any:
+    """The document's value. Raises Faulty when it is not JSON, too deep, or has duplicate keys.
+
+    NaN and Infinity are read, so that `impurities` can say where they stand.
+    """
+    if _json_depth(text) > MAX_DEPTH:
+        raise Faulty([_too_deep()])
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_bounded_int)
+    except json.JSONDecodeError as error:
+        raise Faulty([Fault((), "malformed_json", f"this is not valid JSON near line {error.lineno}; correct it")]) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise Faulty([Fault((), "duplicate_key", "a key stands twice in one object; drop one")])
+    return found
+
+
+def _bounded_int(digits: str) -> int:
+    return int(digits) if len(digits) <= 20 else MAX_INTEGER + 1
+
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def _json_depth(text: str) -> int:
+    depth = deepest = 0
+    for match in _STRING_OR_BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
+        if (deepest := max(deepest, depth)) > MAX_DEPTH:
+            break
+    return deepest
+
+
+def _too_deep() -> Fault:
+    return Fault((), "too_deep", f"the document is nested deeper than {MAX_DEPTH} levels; flatten it")
+
+
+def impurities(value: Any, path: Path = ()) -> Iterator[Fault]:
+    """A fault for each number that is not finite or too large, and each text with characters that do not belong in one."""
+    match value:
+        case float() if not math.isfinite(value):
+            yield Fault(path, "not_finite", "NaN and Infinity are not accepted; write a finite number")
+        case int() if not isinstance(value, bool) and abs(value) > MAX_INTEGER:
+            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53")
+        case str() if any(map(_is_foul, value)):
+            yield Fault(path, "invalid_text", "control, bidirectional-override and surrogate characters are not accepted; remove them")
+        case dict():
+            for key, item in value.items():
+                if any(map(_is_foul, key)):
+                    yield Fault(path, "invalid_name", "a key holds control or surrogate characters; remove them")
+                else:
+                    yield from impurities(item, (*path, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from impurities(item, (*path, index))
+
+
+def _is_foul(character: str) -> bool:
+    return character in BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def plain(value: Any) -> Any:
+    """The value itself. Raises Faulty when it has impurities."""
+    raise_if_any(impurities(value))
+    return value

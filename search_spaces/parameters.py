@@ -1,0 +1,142 @@
+"""The parameters that a search may vary: floats, ints and categories, each perhaps under a condition."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
+
+from search_spaces.faults import Fault, raise_if_any
+
+Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr | None
+Condition = Mapping[str, tuple[Scalar, ...]]
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}\Z")
+MAX_CHOICES = 1_000
+MAX_PARAMETERS = 64
+MAX_STRING = 256
+
+
+class Frozen(BaseModel):
+    """A value that is checked once, when it is made, and never changes afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Float(Frozen):
+    """A real number between `low` and `high`, both included; drawn on a log scale or in steps if asked."""
+
+    type: Literal["float"] = "float"
+    low: FiniteFloat
+    high: FiniteFloat
+    log: bool = False
+    step: FiniteFloat | None = None
+    when: Condition = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _range_is_sound(self) -> Self:
+        raise_if_any(_range_faults(self.low, self.high, self.log, self.step))
+        return self
+
+
+class Int(Frozen):
+    """A whole number between `low` and `high`, both included. Only `frozen_layers` may leave `high` out."""
+
+    type: Literal["int"] = "int"
+    low: StrictInt = Field(ge=-(2**53), le=2**53)
+    high: StrictInt | None = Field(default=None, ge=-(2**53), le=2**53)
+    log: bool = False
+    step: StrictInt | None = None
+    when: Condition = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _range_is_sound(self) -> Self:
+        high = self.low if self.high is None else self.high
+        raise_if_any(_range_faults(self.low, high, self.log, self.step))
+        return self
+
+    @property
+    def top(self) -> int:
+        """The upper bound of a range that has been completed."""
+        if self.high is None:
+            raise ValueError("the range has no upper bound yet")
+        return self.high
+
+
+class Categorical(Frozen):
+    """One of a list of values that have no order."""
+
+    type: Literal["categorical"] = "categorical"
+    choices: tuple[Scalar, ...] = Field(min_length=1, max_length=MAX_CHOICES)
+    when: Condition = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _choices_are_distinct(self) -> Self:
+        raise_if_any(_choice_faults(self.choices))
+        return self
+
+
+Parameter = Annotated[Float | Int | Categorical, Field(discriminator="type")]
+
+
+def _range_faults(low: float, high: float, log: bool, step: float | None) -> list[Fault]:
+    faults = []
+    if low > high:
+        faults.append(Fault(("low",), "low_above_high", "low is above high; exchange them"))
+    if log and low <= 0:
+        faults.append(Fault(("low",), "log_from_zero", "a log range must start above 0; raise low or drop log"))
+    if step is not None and log:
+        faults.append(Fault(("step",), "log_with_step", "a log range takes no step; drop one of the two"))
+    if step is not None and step <= 0:
+        faults.append(Fault(("step",), "step_not_positive", "step must be above 0"))
+    elif step is not None and low <= high and step > high - low > 0:
+        faults.append(Fault(("step",), "step_above_range", "step is wider than the range; make it smaller"))
+    return faults
+
+
+def _choice_faults(choices: tuple[Scalar, ...]) -> list[Fault]:
+    seen: set[tuple[type, Scalar]] = set()
+    faults = []
+    for place, choice in enumerate(choices):
+        if (key := (type(choice), choice)) in seen:
+            faults.append(Fault(("choices", place), "duplicate_choice", "this choice is listed twice; drop one"))
+        seen.add(key)
+        if isinstance(choice, str) and len(choice) > MAX_STRING:
+            faults.append(Fault(("choices", place), "choice_too_long", f"at most {MAX_STRING} characters"))
+    return faults
+
+
+def contains(parameter: Float | Int | Categorical, value: Scalar) -> bool:
+    """Whether the parameter can take this value (floats within rounding of a step)."""
+    match parameter:
+        case Categorical(choices=choices):
+            return any(type(choice) is type(value) and choice == value for choice in choices)
+        case Int():
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            return whole and parameter.low <= value <= parameter.top and _on_step(parameter, value)  # type: ignore[operator,arg-type]
+        case Float():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return number and parameter.low <= value <= parameter.high and _on_step(parameter, value)  # type: ignore[operator,arg-type]
+        case _:
+            assert_never(parameter)
+
+
+def _on_step(parameter: Float | Int, value: float) -> bool:
+    if parameter.step is None:
+        return True
+    steps = (value - parameter.low) / parameter.step
+    return math.isclose(steps, round(steps), abs_tol=1e-8)
+
+
+def cardinality(parameter: Float | Int | Categorical) -> int | None:
+    """How many values the parameter can take; None for a continuous one."""
+    match parameter:
+        case Categorical(choices=choices):
+            return len(choices)
+        case Int():
+            return (parameter.top - parameter.low) // (parameter.step or 1) + 1
+        case Float():
+            return None if parameter.step is None else int((parameter.high - parameter.low) / parameter.step + 1e-8) + 1
+        case _:
+            assert_never(parameter)

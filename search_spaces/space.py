@@ -1,0 +1,119 @@
+"""A search space: named parameters with the conditions that join them."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Self
+
+from pydantic import Field, RootModel, model_validator
+from pydantic.config import ConfigDict
+
+from search_spaces.faults import Fault, raise_if_any
+from search_spaces.parameters import (
+    MAX_PARAMETERS,
+    NAME,
+    Categorical,
+    Float,
+    Int,
+    Parameter,
+    Scalar,
+    cardinality,
+    contains,
+)
+
+Params = Mapping[str, Scalar]
+
+
+class SearchSpace(RootModel[dict[str, Parameter]]):
+    """What may vary. Conditions name other parameters of the space; they never run in a circle."""
+
+    model_config = ConfigDict(frozen=True)
+    root: dict[str, Parameter] = Field(max_length=MAX_PARAMETERS)
+
+    @model_validator(mode="after")
+    def _conditions_hold_together(self) -> Self:
+        raise_if_any(_name_faults(self.root))
+        raise_if_any(_condition_faults(self.root))
+        raise_if_any(_circle_faults(self.root))
+        return self
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Float | Int | Categorical]:
+        """The parameters, each after those that its condition names: the order in which to draw them."""
+        ordered: dict[str, Float | Int | Categorical] = {}
+        for name in self.root:
+            _place(self.root, name, ordered)
+        return MappingProxyType(ordered)
+
+    def active(self, name: str, params: Params) -> bool:
+        """Whether the parameter takes part, given the values drawn so far."""
+        when = self.root[name].when
+        return all(key in params and _among(params[key], values) for key, values in when.items())
+
+    @cached_property
+    def size(self) -> int | None:
+        """How many combinations there are, conditions left aside; None when a parameter is continuous."""
+        total = 1
+        for parameter in self.root.values():
+            if (count := cardinality(parameter)) is None:
+                return None
+            total *= count
+        return total
+
+    def faults_of(self, params: Params) -> Iterator[Fault]:
+        """What is wrong with a full assignment: a stranger, a value out of range, one missing or inactive."""
+        for name in params.keys() - self.root.keys():
+            yield Fault((name,), "unknown_parameter", "the search space has no such parameter; drop it")
+        for name, parameter in self.parameters.items():
+            if not self.active(name, params):
+                if name in params:
+                    yield Fault((name,), "inactive_parameter", "its condition does not hold here; drop it")
+            elif name not in params:
+                yield Fault((name,), "missing_parameter", "the search space varies it; give it a value")
+            elif not contains(parameter, params[name]):
+                yield Fault((name,), "out_of_range", "the value lies outside the parameter's range or choices")
+
+
+def _among(value: Scalar, values: tuple[Scalar, ...]) -> bool:
+    return any(type(value) is type(other) and value == other for other in values)
+
+
+def _name_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
+    for name in space:
+        if not NAME.match(name):
+            yield Fault((name,), "invalid_name", "a name starts with a letter or _, then letters, digits, _ and .; at most 64")
+
+
+def _condition_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
+    for name, parameter in space.items():
+        for parent, values in parameter.when.items():
+            place = (name, "when", parent)
+            if parent not in space:
+                yield Fault(place, "unknown_condition", "the condition names a parameter that the search space lacks; add it or drop the condition")
+            elif not values:
+                yield Fault(place, "empty_condition", "a condition needs at least one value")
+            elif isinstance(owner := space[parent], Float):
+                yield Fault(place, "condition_on_float", "a condition can name only a categorical or an int parameter")
+            elif not (isinstance(owner, Int) and owner.high is None):
+                for index, value in enumerate(values):
+                    if not contains(owner, value):
+                        yield Fault((*place, index), "impossible_condition", "the parameter never takes this value; correct it")
+
+
+def _circle_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
+    for name in space:
+        reached, open_ = set[str](), list(space[name].when)
+        while open_:
+            if (parent := open_.pop()) not in reached:
+                reached.add(parent)
+                open_.extend(space[parent].when)
+        if name in reached:
+            yield Fault((name, "when"), "circular_condition", "the conditions run in a circle; break it")
+
+
+def _place(space: Mapping[str, Parameter], name: str, ordered: dict[str, Float | Int | Categorical]) -> None:
+    if name in ordered:
+        return
+    for parent in space[name].when:
+        _place(space, parent, ordered)
+    ordered[name] = space[name]

@@ -1,0 +1,79 @@
+"""What can go wrong, in the domain's words. One table in the web layer turns them into HTTP."""
+
+from collections.abc import Iterable
+
+from search_spaces import Fault
+
+
+class ThawlineError(Exception):
+    """The base of all of them; its text is meant for the user."""
+
+
+class StudyNotFound(ThawlineError):
+    def __init__(self, study: str) -> None:
+        super().__init__("There is no such study.")
+        self.study = study
+
+
+class TrialNotFound(ThawlineError):
+    def __init__(self, number: int) -> None:
+        super().__init__(f"The study has no trial {number}.")
+
+
+class NameTaken(ThawlineError):
+    """Another study has the name."""
+
+    def __init__(self) -> None:
+        super().__init__("Another study has this name; choose another, or delete that one.")
+
+
+class StudyClosed(ThawlineError):
+    """The study's state forbids what was asked."""
+
+
+class TrialClosed(ThawlineError):
+    """The trial has ended already."""
+
+
+class BudgetSpent(ThawlineError):
+    """The study's budget has no room for another trial."""
+
+    def __init__(self) -> None:
+        super().__init__("The study's budget is spent; no trial can be added.")
+
+
+class NoResult(ThawlineError):
+    """No trial is complete with a finite value, so there is no best one."""
+
+    def __init__(self) -> None:
+        super().__init__("No trial of this study is complete yet, so there is no best configuration.")
+
+
+class LeaseLost(ThawlineError):
+    """The trial belongs to another attempt, or has ended. Whoever gets this stops at once."""
+
+    def __init__(self, number: int, attempt: int) -> None:
+        super().__init__(f"Attempt {attempt} does not hold trial {number} any more.")
+
+
+class IdempotencyConflict(ThawlineError):
+    """The key was used before, for another request."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request; take a new one.")
+
+
+class SchemaTooNew(ThawlineError):
+    """The database was made by a newer Thawline."""
+
+
+class StoreUnavailable(ThawlineError):
+    """The database does not answer; try again."""
+
+
+class InvalidInput(ThawlineError):
+    """A document has faults; none of it was accepted."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{fault.pointer}: {fault.message}" for fault in self.faults))

@@ -1,0 +1,22 @@
+"""The kinds of events. An event is written in the transaction of the change that it tells of."""
+
+from enum import StrEnum
+
+
+class EventKind(StrEnum):
+    STUDY_CREATED = "study_created"
+    STUDY_CHECKED = "study_checked"
+    STUDY_PAUSED = "study_paused"
+    STUDY_RESUMED = "study_resumed"
+    STUDY_STOPPED = "study_stopped"
+    STUDY_COMPLETED = "study_completed"
+    STUDY_FAILED = "study_failed"
+    TRIAL_QUEUED = "trial_queued"
+    TRIAL_STARTED = "trial_started"
+    TRIAL_REPORTED = "trial_reported"
+    TRIAL_SAVED = "trial_saved"
+    TRIAL_COMPLETED = "trial_completed"
+    TRIAL_PRUNED = "trial_pruned"
+    TRIAL_FAILED = "trial_failed"
+    TRIAL_CANCELLED = "trial_cancelled"
+    TRIAL_REQUEUED = "trial_requeued"

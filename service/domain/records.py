@@ -1,0 +1,113 @@
+"""What readers get: studies, trials, metrics and events as frozen values, made from rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search_spaces import Scalar
+from service.domain.spec import StudySpec
+from service.domain.states import StudyState, TrialState, ValueKind
+from trainer.contract import Checkpoint, Facts, FailureReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study as it stands. Times are seconds since 1970, UTC; they are shown, never decided upon."""
+
+    id: str
+    name: str
+    state: StudyState
+    reason: str | None  # why it failed
+    spec: StudySpec
+    facts: Facts | None  # set by the worker that checked data and weights
+    created: int  # trials created so far; the number of the next one
+    seq: int  # of the last event
+    created_at: float
+    started_at: float | None  # first claim
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to write to a trial, until another attempt begins."""
+
+    study: str
+    trial: int  # the row's key
+    number: int
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial as it stands."""
+
+    id: int
+    study: str
+    number: int
+    state: TrialState
+    params: Mapping[str, Scalar]
+    value: float | None
+    value_kind: ValueKind
+    metrics: Mapping[str, float]  # last value by name; may hold NaN and infinities
+    step: int  # last reported step; 0 when none
+    attempt: int
+    reason: FailureReason | None
+    detail: str | None  # the reason in a sentence, or why it was pruned
+    worker: str | None
+    duplicate_of: int | None  # number of the trial whose result answers this one
+    source: str  # sampler, baseline, user or duplicate
+    changed: int  # sequence of the last event that touched it
+    checkpoints: tuple[Checkpoint, ...]  # newest first
+    result: Mapping[str, Any] = field(default_factory=dict)  # confusion matrix, per-class recall, seconds, memory, environment
+    memory: Mapping[str, Any] = field(default_factory=dict)  # what sampler and pruner noted on it
+    queued_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A trial to run: the lease, and all that the run needs."""
+
+    lease: Lease
+    spec: StudySpec
+    facts: Facts | None
+    params: Mapping[str, Scalar]
+    checkpoints: tuple[Checkpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    step: int
+    name: str
+    value: float  # may be NaN or infinite
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The metrics of one step."""
+
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    seq: int
+    kind: str
+    body: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    id: str
+    host: str
+    pid: int
+    slots: int
+    devices: tuple[str, ...]
+    state: str  # alive, gone
+    started_at: float
+    seen_at: float

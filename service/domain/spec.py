@@ -1,0 +1,94 @@
+"""A study as its author wrote it, checked and frozen: what varies, on which data and model, towards which metric."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, FiniteFloat, StrictInt, model_validator
+
+from search_spaces import Fault, Params, Scalar, SearchSpace, raise_if_any
+from search_spaces.parameters import Frozen
+from service.domain.samplers import Pruner, Sampler, Tpe
+from service.domain.samplers import NoPruner as NoPruner
+from trainer.contract import METRICS, DataConfig, Direction, ModelConfig, TrainConfig
+
+MAX_TRIALS = 100_000
+
+
+class Objective(Frozen):
+    """The validation metric that decides, taken after the last epoch."""
+
+    metric: str = Field(max_length=64)
+    direction: Direction
+
+    @model_validator(mode="after")
+    def _direction_fits_the_metric(self) -> Self:
+        if self.metric not in METRICS:
+            raise_if_any([Fault(("metric",), "unknown_metric", f"the trainer does not measure this; choose one of {', '.join(METRICS)}")])
+        if self.direction != METRICS[self.metric]:
+            better = METRICS[self.metric]
+            raise_if_any([Fault(("direction",), "direction_contradicts_metric", f"for {self.metric} the better direction is {better}; write {better}")])
+        return self
+
+
+class Budget(Frozen):
+    """When the search ends: after so many trials, or when so many hours have passed since the first claim."""
+
+    trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
+    hours: FiniteFloat | None = Field(default=None, gt=0, le=100_000)
+    parallel: StrictInt | None = Field(default=None, ge=1, le=10_000, description="trials that may run at one time")
+
+    @model_validator(mode="after")
+    def _it_ends(self) -> Self:
+        if self.trials is None and self.hours is None:
+            raise_if_any([Fault((), "endless", "a budget names trials, hours, or both")])
+        return self
+
+    @property
+    def max_trials(self) -> int:
+        """The bound on trials, also where only hours were given."""
+        return MAX_TRIALS if self.trials is None else self.trials
+
+
+class Limits(Frozen):
+    """What a trial may take before it is ended."""
+
+    attempts: StrictInt = Field(default=3, ge=1, le=100, description="a trial whose worker was lost so often ends as failed, lost")
+    minutes: FiniteFloat | None = Field(default=None, gt=0, le=1_000_000, description="a trial that runs longer ends as failed, timeout")
+    checkpoint_seconds: FiniteFloat = Field(default=60.0, ge=0, le=86_400)
+
+
+class StudySpec(Frozen):
+    """One study. Every spec that exists can run: see `service.domain.parsing.parse_study`."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    task: Literal["image_classification"] = "image_classification"
+    data: DataConfig
+    model: ModelConfig
+    preset: str | None = Field(default=None, max_length=64, description="the shipped space that search_space was filled from")
+    search_space: SearchSpace
+    fixed: Mapping[str, Scalar] = Field(default_factory=dict, description="hyperparameters that do not vary")
+    baseline: Mapping[str, Scalar] | None = Field(default=None, description="parameters of trial 0; the rest takes its default")
+    objective: Objective
+    sampler: Sampler = Tpe()
+    pruner: Pruner = NoPruner()
+    budget: Budget
+    limits: Limits = Limits()
+
+    def config_for(self, params: Params, number: int) -> TrainConfig:
+        """The only bridge from search to training. The seed follows from the study's and the trial's number."""
+        values: dict[str, Any] = {"seed": self.seed_of(number), **self.fixed, **params}
+        return TrainConfig(task=self.task, data=self.data, model=self.model, **values)
+
+    def seed_of(self, number: int) -> int:
+        """A seed for the trial of that number: below 2^31, equal for equal studies."""
+        digest = hashlib.sha256(f"{self.sampler.seed}/{number}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs that a trial can have."""
+        if (varied := self.search_space.root.get("epochs")) is None:
+            return int(self.fixed.get("epochs", TrainConfig.model_fields["epochs"].default))  # type: ignore[arg-type]
+        choices = getattr(varied, "choices", None)
+        return int(max(choices)) if choices else int(varied.high)  # type: ignore[union-attr,arg-type]

@@ -1,0 +1,56 @@
+"""The states of trials and studies, and which may follow which."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class TrialState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing may follow."""
+        return not FOLLOWS[self]
+
+
+FOLLOWS: Mapping[TrialState, frozenset[TrialState]] = MappingProxyType(
+    {
+        TrialState.QUEUED: frozenset(set(TrialState) - {TrialState.QUEUED, TrialState.PAUSED}),  # an answered duplicate skips RUNNING
+        TrialState.RUNNING: frozenset(set(TrialState) - {TrialState.RUNNING}),
+        TrialState.PAUSED: frozenset({TrialState.RUNNING, TrialState.PRUNED, TrialState.CANCELLED}),
+        TrialState.COMPLETE: frozenset(),
+        TrialState.PRUNED: frozenset(),
+        TrialState.FAILED: frozenset(),
+        TrialState.CANCELLED: frozenset(),
+    }
+)
+
+
+class StudyState(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"  # running trials go on, none is started
+    STOPPED = "stopped"  # by a person
+    COMPLETE = "complete"  # the budget is spent and every trial has ended
+    FAILED = "failed"  # the study itself cannot run; `reason` says why
+
+    @property
+    def terminal(self) -> bool:
+        """Whether no trial will ever be started again."""
+        return self in (StudyState.STOPPED, StudyState.COMPLETE, StudyState.FAILED)
+
+
+class ValueKind(StrEnum):
+    """What a reported number is. Databases disagree on NaN, so only finite numbers are stored as numbers."""
+
+    FINITE = "finite"
+    NAN = "nan"
+    POS_INF = "pos_inf"
+    NEG_INF = "neg_inf"
+    MISSING = "missing"

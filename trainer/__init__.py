@@ -1,0 +1,1 @@
+"""One fine-tuning run, from a TrainConfig to Progress. Only this package imports torch."""
