@@ -49,6 +49,16 @@ class DataConfig(Frozen):
         return PurePath(self.path).suffix.lower() == ".csv"
 
 
+def split_sizes(count: int, data: DataConfig) -> tuple[int, int, int]:
+    """How many of a class's `count` distinct images go to train, validation and test. One rule for server and trainer.
+
+    Shares are rounded, and a share that is wanted gets at least one image; train gets what is left, perhaps none.
+    """
+    test = max(1, round(count * data.test)) if data.test > 0 else 0
+    validation = max(1, round(count * data.validation))
+    return count - validation - test, validation, test
+
+
 Channel = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
 
 
