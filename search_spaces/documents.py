@@ -41,7 +41,9 @@ for _tag, _pattern, _first in (
     ("int", r"[-+]?[0-9]+\Z", "-+0123456789"),
     ("float", r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z", "-+.0123456789"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first.replace("\0", "")) + [""] * ("\0" in _first))
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first.replace("\0", "")) + [""] * ("\0" in _first)
+    )
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:

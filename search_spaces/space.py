@@ -89,7 +89,9 @@ def _condition_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
         for parent, values in parameter.when.items():
             place = (name, "when", parent)
             if parent not in space:
-                yield Fault(place, "unknown_condition", "the condition names a parameter that the search space lacks; add it or drop the condition")
+                yield Fault(
+                    place, "unknown_condition", "the condition names a parameter that the search space lacks; add it or drop the condition"
+                )
             elif not values:
                 yield Fault(place, "empty_condition", "a condition needs at least one value")
             elif isinstance(owner := space[parent], Float):

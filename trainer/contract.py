@@ -107,7 +107,9 @@ class Hyperparameters(Frozen):
     lr_step_epochs: int = Field(default=5, ge=1, le=100_000, description="the step schedule multiplies lr by lr_gamma each so many epochs")
     lr_gamma: FiniteFloat = Field(default=0.1, gt=0, le=1)
     augmentation: Literal["none", "flip", "crop", "trivial_augment"] = "none"
-    augmentation_views: int = Field(default=0, ge=0, le=10_000, description="stored views an image (view = epoch mod views); 0 draws a fresh one each epoch")
+    augmentation_views: int = Field(
+        default=0, ge=0, le=10_000, description="stored views an image (view = epoch mod views); 0 draws a fresh one each epoch"
+    )
     epochs: int = Field(default=5, ge=1, le=100_000)
     image_size: int = Field(default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cut")
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -226,7 +228,9 @@ class Run(Frozen):
     resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first sound one is used")
     fingerprint: str | None = Field(default=None, description="fail with bad_data when the data is not this")
     weights_sha256: str | None = Field(default=None, description="fail with bad_data when the weights are not these")
-    model_file: str | None = Field(default=None, description="where to write the trained model as safetensors, with its label names; told by Exported after Finished")
+    model_file: str | None = Field(
+        default=None, description="where to write the trained model as safetensors, with its label names; told by Exported after Finished"
+    )
 
 
 class Answer(Frozen):

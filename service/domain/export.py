@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import FiniteFloat
+import yaml
+from pydantic import Field, FiniteFloat, ValidationError
 
-from search_spaces import Scalar
+from search_spaces import Fault, Scalar
+from search_spaces.documents import from_json, from_yaml, plain
+from search_spaces.faults import Faulty
 from search_spaces.parameters import Frozen
+from service.domain.errors import InvalidInput, NoResult
+from service.domain.parsing import faults_of
 from service.domain.records import Study, Trial
 from service.domain.spec import Objective
 from trainer.contract import Facts, TrainConfig
-
-SCHEMA = 1
 
 
 class Origin(Frozen):
@@ -35,10 +38,63 @@ class Reached(Frozen):
 class Exported(Frozen):
     """A file that starts production training: `thaw train FILE`."""
 
-    schema_version: Literal[1] = SCHEMA
     kind: Literal["thawline/training-config"] = "thawline/training-config"
-    config: TrainConfig
-    facts: Facts
-    reached: Reached
+    schema_version: Literal[1] = 1
     origin: Origin
-    environment: Mapping[str, str]
+    reached: Reached
+    config: TrainConfig
+    facts: Facts = Field(description="classes, image counts, fingerprint and split of the data, hash of the weights")
+    environment: Mapping[str, str] = Field(description="versions, device and threads that the metric was reached with")
+
+    def to_yaml(self) -> str:
+        """The file as people read it; floats as Python writes them, so that reading gives the same bits."""
+        head = f"# Trial {self.origin.trial} of study {self.origin.study_name!a}. Train it with: thaw train FILE\n"
+        return head + yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+    def to_json(self) -> str:
+        """The same as JSON."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out, for our own reader takes no aliases."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
+def export(study: Study, trial: Trial) -> Exported:
+    """The configuration of a complete trial. A duplicate's is that of the trial that was trained.
+
+    Raises NoResult when the trial has no finite value or the data was never checked.
+    """
+    if trial.value is None or study.facts is None:
+        raise NoResult
+    number = trial.number if trial.duplicate_of is None else trial.duplicate_of
+    return Exported(
+        origin=Origin(study=study.id, study_name=study.name, trial=number, params=dict(trial.params)),
+        reached=Reached(
+            objective=study.spec.objective,
+            value=trial.value,
+            metrics={name: value for name, value in trial.metrics.items() if value - value == 0},
+            steps=trial.step,
+        ),
+        config=study.spec.config_for(trial.params, number),
+        facts=study.facts,
+        environment=dict(trial.result.get("environment", {})),
+    )
+
+
+def read_export(text: str) -> Exported:
+    """The configuration in a file's text, YAML or JSON. Raises InvalidInput with the faults."""
+    try:
+        document = plain(from_json(text) if text.lstrip().startswith("{") else from_yaml(text))
+        return Exported.model_validate(document)
+    except Faulty as error:
+        raise InvalidInput(error.faults) from None
+    except ValidationError as error:
+        if not isinstance(document, dict) or document.get("kind") != "thawline/training-config":
+            raise InvalidInput(
+                [Fault((), "not_an_export", "this is not a configuration that Thawline exported; get one with `thaw best STUDY`")]
+            ) from None
+        raise InvalidInput(fault for item in error.errors() for fault in faults_of(item)) from None

@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 import trainer.catalogue as catalogue
-from search_spaces import Categorical, Fault, Faulty, Int, Params, SearchSpace, contains, presets
+from search_spaces import Fault, Faulty, Int, Params, SearchSpace, contains, presets
 from search_spaces.documents import impurities
 from service.domain.errors import InvalidInput
 from service.domain.samplers import Grid
 from service.domain.spec import StudySpec
-from trainer.contract import Hyperparameters, TrainConfig, is_weights_file
+from trainer.contract import Hyperparameters, is_weights_file
 
 UNION_TAGS = frozenset({"float", "int", "categorical"})
 WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
@@ -79,7 +79,9 @@ def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
     if (name := document.get("preset")) is None:
         return document
     if name not in presets.names():
-        raise InvalidInput([Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {', '.join(presets.names())}")])
+        raise InvalidInput(
+            [Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {', '.join(presets.names())}")]
+        )
     preset = presets.load(name)
     own_space, own_fixed = document.get("search_space") or {}, document.get("fixed") or {}
     if not isinstance(own_space, dict) or not isinstance(own_fixed, dict):
@@ -97,17 +99,27 @@ def _with_all_stages(document: dict[str, Any]) -> dict[str, Any]:
         return document
     stages = len(catalogue.load(name).stages)
     written = {part: section for part in ("fixed", "baseline") if isinstance(section := document.get(part), dict)}
-    return document | {part: {**section, "frozen_layers": stages} for part, section in written.items() if section.get("frozen_layers") == "all"}
+    return document | {
+        part: {**section, "frozen_layers": stages} for part, section in written.items() if section.get("frozen_layers") == "all"
+    }
 
 
 def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
     name = document.get("name")
     if isinstance(name, str) and (NUMBERED_NAME.match(name) or "/" in name or name != name.strip()):
-        yield Fault(("name",), "invalid_name", "a name has no slash, no space at its ends, and does not look like an id (16 hex digits); choose another")
+        yield Fault(
+            ("name",),
+            "invalid_name",
+            "a name has no slash, no space at its ends, and does not look like an id (16 hex digits); choose another",
+        )
     space = document.get("search_space")
     if isinstance(space, dict):
         for parameter in space.keys() - _searchable():
-            yield Fault(("search_space", parameter), "unknown_parameter", f"the trainer has no such parameter; it has {', '.join(sorted(_searchable()))}")
+            yield Fault(
+                ("search_space", parameter),
+                "unknown_parameter",
+                f"the trainer has no such parameter; it has {', '.join(sorted(_searchable()))}",
+            )
         if not space:
             yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
 
@@ -149,7 +161,11 @@ def _model_faults(spec: StudySpec) -> Iterator[Fault]:
         known = catalogue.load(spec.model.name).weights
         if spec.model.weights.rpartition(".")[2] not in (*known, "DEFAULT") or not known:
             listed = ", ".join(known) or "none"
-            yield Fault(("model", "weights"), "unknown_weights", f"neither a file (.safetensors, .pt, .pth) nor weights of this model; it has {listed}")
+            yield Fault(
+                ("model", "weights"),
+                "unknown_weights",
+                f"neither a file (.safetensors, .pt, .pth) nor weights of this model; it has {listed}",
+            )
 
 
 def _with_open_ranges_closed(spec: StudySpec) -> StudySpec:
@@ -169,16 +185,12 @@ def _with_open_ranges_closed(spec: StudySpec) -> StudySpec:
 
 def _space_faults(spec: StudySpec) -> Iterator[Fault]:
     """Each end of a range and each choice is something that the trainer takes."""
-    for name, parameter in spec.search_space.root.items():
+    for name in spec.search_space.root:
         if name in spec.fixed:
             yield Fault(("fixed", name), "fixed_and_varied", "the search space varies it already; drop one of the two")
-        if isinstance(parameter, Categorical):
-            places = [(("choices", index), choice) for index, choice in enumerate(parameter.choices)]
-        else:
-            places = [(("low",), parameter.low), (("high",), parameter.top if isinstance(parameter, Int) else parameter.high)]
-        for place, value in places:
+        for place, value in spec.extremes(name):
             for fault in _hyperparameter_faults({name: value}):
-                yield Fault(("search_space", name, *place), fault.code, fault.message)
+                yield Fault(place, fault.code, fault.message)
 
 
 def _fixed_faults(spec: StudySpec) -> Iterator[Fault]:
@@ -188,45 +200,31 @@ def _fixed_faults(spec: StudySpec) -> Iterator[Fault]:
 
 def _hyperparameter_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     try:
-        Hyperparameters.model_validate(dict(values))
+        Hyperparameters.model_validate(dict(values), strict=True)
     except ValidationError as error:
         for item in error.errors():
             if item["type"] == "extra_forbidden":
-                yield Fault(item["loc"], "unknown_parameter", f"the trainer has no such parameter; it has {', '.join(Hyperparameters.model_fields)}")
+                yield Fault(
+                    item["loc"], "unknown_parameter", f"the trainer has no such parameter; it has {', '.join(Hyperparameters.model_fields)}"
+                )
             else:
                 yield from faults_of(item)
 
 
 def _stage_faults(spec: StudySpec) -> Iterator[Fault]:
     stages = len(catalogue.load(spec.model.name).stages)
-    for place, most in _all_values(spec, "frozen_layers"):
+    for place, most in spec.extremes("frozen_layers"):
         if most > stages:
             yield Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
 
 
 def _size_faults(spec: StudySpec) -> Iterator[Fault]:
     model = catalogue.load(spec.model.name)
-    for place, size in _all_values(spec, "image_size"):
+    for place, size in spec.extremes("image_size"):
         if size < model.smallest_image:
             yield Fault(place, "image_too_small", f"the model needs images of at least {model.smallest_image} pixels; raise this")
         elif size % model.image_step:
             yield Fault(place, "image_size_off_step", f"the model needs a multiple of {model.image_step} pixels; change this")
-
-
-def _all_values(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """The values of an int hyperparameter that decide whether all of them fit: choices, ends of the range, or the fixed one."""
-    parameter = spec.search_space.root.get(name)
-    if parameter is None:
-        if name in spec.fixed or name == "image_size":
-            yield ("fixed", name), int(spec.fixed.get(name, TrainConfig.model_fields[name].default))  # type: ignore[arg-type]
-    elif isinstance(parameter, Categorical):
-        for index, choice in enumerate(parameter.choices):
-            yield ("search_space", name, "choices", index), int(choice)  # type: ignore[arg-type]
-    else:
-        for end in ("low", "high"):
-            yield ("search_space", name, end), int(getattr(parameter, end))
-        if parameter.low < getattr(parameter, "high"):
-            yield ("search_space", name, "step"), int(parameter.low + (parameter.step or 1))
 
 
 def _grid_faults(spec: StudySpec) -> Iterator[Fault]:

@@ -154,11 +154,7 @@ class Patient(Frozen):
     name: Literal["patient"] = "patient"
     patience: Count
     min_delta: FiniteFloat = Field(default=0.0, ge=0)
-    wrapped: Annotated[
-        NoPruner | Median | Percentile | Asha | Hyperband | Threshold | Wilcoxon, Field(discriminator="name")
-    ] = NoPruner()
+    wrapped: Annotated[NoPruner | Median | Percentile | Asha | Hyperband | Threshold | Wilcoxon, Field(discriminator="name")] = NoPruner()
 
 
-Pruner = Annotated[
-    NoPruner | Median | Percentile | Asha | Hyperband | Threshold | Wilcoxon | Patient, Field(discriminator="name")
-]
+Pruner = Annotated[NoPruner | Median | Percentile | Asha | Hyperband | Threshold | Wilcoxon | Patient, Field(discriminator="name")]

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, StrictInt, model_validator
 
-from search_spaces import Fault, Params, Scalar, SearchSpace, raise_if_any
+from search_spaces import Categorical, Fault, Float, Int, Params, Path, Scalar, SearchSpace, raise_if_any
 from search_spaces.parameters import Frozen
-from service.domain.samplers import Pruner, Sampler, Tpe
 from service.domain.samplers import NoPruner as NoPruner
+from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.contract import METRICS, DataConfig, Direction, ModelConfig, TrainConfig
 
 MAX_TRIALS = 100_000
@@ -27,7 +27,15 @@ class Objective(Frozen):
             raise_if_any([Fault(("metric",), "unknown_metric", f"the trainer does not measure this; choose one of {', '.join(METRICS)}")])
         if self.direction != METRICS[self.metric]:
             better = METRICS[self.metric]
-            raise_if_any([Fault(("direction",), "direction_contradicts_metric", f"for {self.metric} the better direction is {better}; write {better}")])
+            raise_if_any(
+                [
+                    Fault(
+                        ("direction",),
+                        "direction_contradicts_metric",
+                        f"for {self.metric} the better direction is {better}; write {better}",
+                    )
+                ]
+            )
         return self
 
 
@@ -85,10 +93,33 @@ class StudySpec(Frozen):
         digest = hashlib.sha256(f"{self.sampler.seed}/{number}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
+    def extremes(self, name: str) -> tuple[tuple[Path, Any], ...]:
+        """The values of a hyperparameter that decide whether all its values fit, each with its place in the document.
+
+        Every choice of a categorical one; both ends of a range and the first step above its low end; the one fixed value.
+        """
+        match self.search_space.root.get(name):
+            case None:
+                default = TrainConfig.model_fields[name].default
+                return ((("fixed", name), self.fixed.get(name, default)),)
+            case Categorical(choices=choices):
+                return tuple((("search_space", name, "choices", place), choice) for place, choice in enumerate(choices))
+            case Int() as varied:
+                second = min(varied.low + (varied.step or 1), varied.top)
+                ends = {"low": varied.low, "step": second, "high": varied.top}
+                return tuple((("search_space", name, end), value) for end, value in ends.items())
+            case Float() as varied:
+                return (("search_space", name, "low"), varied.low), (("search_space", name, "high"), varied.high)
+
+    def largest(self, name: str) -> Any:
+        """The greatest value that a numeric hyperparameter can take."""
+        return max(value for _, value in self.extremes(name))
+
     @property
     def epochs(self) -> int:
         """The most epochs that a trial can have."""
-        if (varied := self.search_space.root.get("epochs")) is None:
-            return int(self.fixed.get("epochs", TrainConfig.model_fields["epochs"].default))  # type: ignore[arg-type]
-        choices = getattr(varied, "choices", None)
-        return int(max(choices)) if choices else int(varied.high)  # type: ignore[union-attr,arg-type]
+        return int(self.largest("epochs"))
+
+    def check_config(self) -> TrainConfig:
+        """A config that asks the most of data and weights: what fits it fits every trial."""
+        return self.config_for({name: self.largest(name) for name in ("batch_size", "image_size")}, 0)

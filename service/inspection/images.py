@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from search_spaces import Categorical, Fault, Int
+from search_spaces import Fault
 from service.domain.spec import StudySpec
-from trainer.contract import DataConfig, Hyperparameters, split_sizes
+from trainer.contract import DataConfig, split_sizes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 PLACE = ("data", "path")
@@ -36,7 +36,9 @@ class _Unfit(Exception):
 
 def _count_folder(folder: Path) -> Counter[str]:
     if not folder.exists():
-        raise _Unfit("missing_data", "there is no such folder here; correct the path, or write data.location: workers if only the workers see it")
+        raise _Unfit(
+            "missing_data", "there is no such folder here; correct the path, or write data.location: workers if only the workers see it"
+        )
     if not folder.is_dir():
         raise _Unfit("not_a_folder", "this is not a folder with a folder per class, nor a .csv file; correct the path")
     classes = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
@@ -49,7 +51,9 @@ def _is_image(file: Path) -> bool:
 
 def _count_table(table: Path) -> Counter[str]:
     if not table.is_file():
-        raise _Unfit("missing_data", "there is no such file here; correct the path, or write data.location: workers if only the workers see it")
+        raise _Unfit(
+            "missing_data", "there is no such file here; correct the path, or write data.location: workers if only the workers see it"
+        )
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -76,17 +80,6 @@ def _wanted(sizes: tuple[int, int, int], data: DataConfig) -> tuple[int, ...]:
 
 def _batch_faults(spec: StudySpec, counts: Counter[str]) -> Iterator[Fault]:
     training = sum(split_sizes(count, spec.data)[0] for count in counts.values())
-    for place, size in _batch_sizes(spec):
+    for place, size in spec.extremes("batch_size"):
         if size > training:
             yield Fault(place, "batch_above_data", f"a batch is larger than the {training} training images; lower it")
-
-
-def _batch_sizes(spec: StudySpec) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    parameter = spec.search_space.root.get("batch_size")
-    if isinstance(parameter, Categorical):
-        for index, choice in enumerate(parameter.choices):
-            yield ("search_space", "batch_size", "choices", index), int(choice)  # type: ignore[arg-type]
-    elif isinstance(parameter, Int):
-        yield ("search_space", "batch_size", "high"), parameter.top
-    else:
-        yield ("fixed", "batch_size"), int(spec.fixed.get("batch_size", Hyperparameters.model_fields["batch_size"].default))  # type: ignore[arg-type]

@@ -30,12 +30,20 @@ def weights_faults(spec: StudySpec) -> Iterator[Fault]:
     if (path := spec.model.weights_file) is None:
         return
     if not Path(path).is_file():
-        yield Fault(PLACE, "missing_weights", "there is no such file here; correct the path, or write data.location: workers if only the workers see it")
+        yield Fault(
+            PLACE,
+            "missing_weights",
+            "there is no such file here; correct the path, or write data.location: workers if only the workers see it",
+        )
         return
     try:
         shapes = read_shapes(Path(path))
     except (Unreadable, OSError):
-        yield Fault(PLACE, "unreadable_weights", "this is neither a safetensors file nor a state dict saved by torch.save; convert it to safetensors")
+        yield Fault(
+            PLACE,
+            "unreadable_weights",
+            "this is neither a safetensors file nor a state dict saved by torch.save; convert it to safetensors",
+        )
         return
     yield from _unfit(catalogue.load(spec.model.name), {WRAPPER.sub("", name): shape for name, shape in shapes.items()})
 
@@ -52,7 +60,11 @@ def _unfit(model: catalogue.Model, found: Mapping[str, tuple[int, ...]]) -> Iter
         if names
     ]
     if parts:
-        yield Fault(PLACE, "unfit_weights", f"the file's tensors do not fit {model.name}: {'; '.join(parts)}; give weights of this model, or name the model they are for")
+        yield Fault(
+            PLACE,
+            "unfit_weights",
+            f"the file's tensors do not fit {model.name}: {'; '.join(parts)}; give weights of this model, or name the model they are for",
+        )
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -60,7 +72,17 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     with path.open("rb") as file:
         try:
             return _safetensors(file) if path.suffix.lower() == ".safetensors" else _state_dict(file)
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile, pickle.UnpicklingError, NotImplementedError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            RecursionError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+            NotImplementedError,
+        ) as error:
             raise Unreadable(str(error)) from None
 
 
