@@ -24,6 +24,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise Faulty([Fault((), "yaml_alias", "aliases (*name) are not accepted; write the value out")])
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise Faulty([Fault((), "yaml_tag", "tags (!name) are not accepted; write the plain value")])
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -66,7 +68,9 @@ def from_yaml(text: str) -> Any:
     try:
         _refuse_depth(text)
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+    except Faulty:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: PyYAML on an escape beyond Unicode
         mark = getattr(error, "problem_mark", None)
         where = f" near line {mark.line + 1}" if mark is not None else ""
         raise Faulty([Fault((), "malformed_yaml", f"this is not valid YAML{where}; correct it")]) from None
