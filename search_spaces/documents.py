@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise Faulty([Fault((), "yaml_alias", "aliases (*name) are not accepted; write the value out")])
-        if getattr(self.peek_event(), "tag", None) is not None:
+        if getattr(self.peek_event(), "tag", None) is not None:  # type: ignore[no-untyped-call]
             raise Faulty([Fault((), "yaml_tag", "tags (!name) are not accepted; write the plain value")])
         return super().compose_node(parent, index)
 
