@@ -1,0 +1,50 @@
+# Two commands matter: `make run` and `make test`. Each makes the environment in .venv when it is not there yet.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint types imports tests fix bench catalogue clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Thawline needs Python 3.11 or later; name one: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "The module venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trainer,dev]'
+	@touch $@
+
+run: $(INSTALLED)  ## server, worker and the demo study on this machine; Ctrl-C ends it
+	@exec $(BIN)/thaw demo --keep
+
+test: check  ## everything that CI runs
+
+check: lint types imports tests
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+tests: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+fix: $(INSTALLED)  ## mend what a machine can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## the control plane beside Optuna's; prints a table
+	$(BIN)/python bench/control_plane.py
+
+catalogue: $(INSTALLED)  ## write trainer/catalogue/models anew from torchvision
+	$(BIN)/python -m trainer.models.catalogue
+
+clean:  ## remove the environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

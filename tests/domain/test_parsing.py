@@ -1,0 +1,175 @@
+"""From a document to a spec: the sentences that bad input gets, and what people write is understood."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.domain.errors import InvalidInput
+from service.domain.parsing import parse_params, parse_study, resolve_paths
+from service.domain.spec import StudySpec
+
+STUDY: dict[str, Any] = {
+    "name": "sign-digits",
+    "task": "image_classification",
+    "data": {"path": "/data/sign-digits", "validation": 0.2, "test": 0.2},
+    "model": {"name": "squeezenet1_1", "weights": "/weights/squeezenet1_1.safetensors"},
+    "search_space": {
+        "lr": {"type": "float", "low": 1e-5, "high": 0.1, "log": True},
+        "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
+        "frozen_layers": {"type": "int", "low": 0, "high": 9},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
+    },
+    "fixed": {"epochs": 8, "image_size": 64},
+    "objective": {"metric": "accuracy", "direction": "maximize"},
+    "sampler": {"name": "tpe", "seed": 0},
+    "pruner": {"name": "asha", "min_steps": 1, "reduction_factor": 3},
+    "budget": {"trials": 40, "hours": 2},
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """The study with values put at `part__key__key`; None removes."""
+    study = copy.deepcopy(STUDY)
+    for where, value in changes.items():
+        *parents, last = where.split("__")
+        section = study
+        for parent in parents:
+            section = section[parent]
+        if value is None:
+            del section[last]
+        else:
+            section[last] = value
+    return study
+
+
+def faults(document: object) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        parse_study(document)
+    assert all(len(fault.message) > 15 for fault in caught.value.faults)
+    return {fault.pointer: fault.code for fault in caught.value.faults}
+
+
+def test_the_study_of_the_design_is_accepted() -> None:
+    spec = parse_study(STUDY)
+    assert StudySpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.config_for({"lr": 0.01, "frozen_layers": 3}, 7).frozen_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer", "code"),
+    [
+        (
+            changed(search_space__learning_rate={"type": "float", "low": 0.1, "high": 1.0}),
+            "#/search_space/learning_rate",
+            "unknown_parameter",
+        ),
+        (changed(objective__metric="auc"), "#/objective/metric", "unknown_metric"),
+        (changed(search_space__lr__low=1.0), "#/search_space/lr/low", "low_above_high"),
+        (changed(search_space__lr__low=0.0), "#/search_space/lr/low", "log_from_zero"),
+        (changed(search_space__lr__low=-1.0, search_space__lr__log=False), "#/search_space/lr/low", "greater_than"),
+        (changed(search_space__momentum__when={"optimiser": ["sgd"]}), "#/search_space/momentum/when/optimiser", "unknown_condition"),
+        (changed(search_space__momentum__when={"optimizer": ["lion"]}), "#/search_space/momentum/when/optimizer/0", "impossible_condition"),
+        (changed(search_space__frozen_layers__high=10), "#/search_space/frozen_layers/high", "too_many_stages"),
+        (changed(search_space__optimizer__choices=["sgd", "lion"]), "#/search_space/optimizer/choices/1", "literal_error"),
+        (changed(search_space__batch_size__choices=[16, "32"]), "#/search_space/batch_size/choices/1", "int_type"),
+        (changed(search_space__batch_size={"type": "float", "low": 16, "high": 32}), "#/search_space/batch_size/low", "int_type"),
+        (changed(search_space={}), "#/search_space", "empty_search_space"),
+        (changed(search_space__lr__type="double"), "#/search_space/lr", "union_tag_invalid"),
+        (changed(search_space__epochs={"type": "int", "low": 1}), "#/search_space/epochs/high", "missing"),
+        (changed(fixed__lr=0.1), "#/fixed/lr", "fixed_and_varied"),
+        (changed(fixed__epoch=3), "#/fixed/epoch", "unknown_parameter"),
+        (changed(fixed__epochs=0), "#/fixed/epochs", "greater_than_equal"),
+        (changed(fixed__image_size=8), "#/fixed/image_size", "image_too_small"),
+        (changed(budget__trials=0), "#/budget/trials", "greater_than_equal"),
+        (changed(budget={}), "#/budget", "endless"),
+        (changed(objective={"metric": "loss", "direction": "maximize"}), "#/objective/direction", "direction_contradicts_metric"),
+        (changed(search_space__lr__high=float("nan")), "#/search_space/lr/high", "not_finite"),
+        (changed(fixed__epochs=float("inf")), "#/fixed/epochs", "not_finite"),
+        (changed(name="a\x00b"), "#/name", "invalid_text"),
+        (changed(name="\u202ename"), "#/name", "invalid_text"),
+        (changed(name=" name"), "#/name", "invalid_name"),
+        (changed(name=""), "#/name", "string_too_short"),
+        (changed(name="x" * 129), "#/name", "string_too_long"),
+        (changed(name=None), "#/name", "missing"),
+        (changed(model__name="resnet19"), "#/model/name", "unknown_model"),
+        (changed(model__weights="IMAGENET22K"), "#/model/weights", "unknown_weights"),
+        (changed(data__validation=0.9, data__test=0.2), "#/data", "value_error"),
+        (changed(data__validation=0), "#/data/validation", "greater_than"),
+        (changed(colour="red"), "#/colour", "extra_forbidden"),
+        (changed(sampler={"name": "grid"}), "#/sampler/name", "endless_grid"),
+        (changed(sampler={"name": "tpe", "n_startup": 3}), "#/sampler/n_startup", "extra_forbidden"),
+        (changed(pruner={"name": "threshold"}), "#/pruner", "no_bound"),
+        (changed(preset="nlp"), "#/preset", "unknown_preset"),
+        (changed(baseline={"lr": 7.0}), "#/baseline/lr", "out_of_range"),
+        (changed(baseline={"momentum": 0.5, "optimizer": "adam"}), "#/baseline/momentum", "inactive_parameter"),
+        ([], "#", "not_a_mapping"),
+        ("study", "#", "not_a_mapping"),
+    ],
+)
+def test_bad_input_is_named_with_its_place(document: object, pointer: str, code: str) -> None:
+    assert faults(document).get(pointer) == code
+
+
+def test_all_faults_are_told_at_once() -> None:
+    assert {"#/budget/trials", "#/objective/direction", "#/search_space/lr/low"} <= set(
+        faults(changed(budget__trials=0, objective__direction="minimize", search_space__lr__low=1.0))
+    )
+
+
+def test_a_fault_never_repeats_the_value() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_study(changed(search_space__optimizer__choices=["secretword"], sampler={"name": "secretword"}))
+    assert "secretword" not in str(caught.value)
+
+
+def test_frozen_layers_without_a_high_go_up_to_all_stages() -> None:
+    spec = parse_study(changed(search_space__frozen_layers={"type": "int", "low": 2}))
+    assert spec.extremes("frozen_layers")[-1] == (("search_space", "frozen_layers", "high"), 9)
+
+
+def test_frozen_layers_all_freezes_every_stage() -> None:
+    spec = parse_study(changed(search_space__frozen_layers=None, fixed__frozen_layers="all"))
+    assert spec.config_for({}, 0).frozen_layers == 9
+
+
+def test_a_preset_fills_the_space_and_the_study_may_change_it() -> None:
+    study = changed(search_space={"batch_size": {"type": "categorical", "choices": [8]}}, fixed={"lr": 0.01, "image_size": 64})
+    spec = parse_study({**study, "preset": "image_classification"})
+    assert "lr" not in spec.search_space.root
+    assert spec.extremes("batch_size") == ((("search_space", "batch_size", "choices", 0), 8),)
+    assert spec.fixed["epochs"] == 8
+
+
+def test_a_baseline_takes_defaults_for_what_it_does_not_name() -> None:
+    spec = parse_study(changed(baseline={"lr": 0.01, "optimizer": "sgd"}))
+    assert spec.baseline == {"lr": 0.01, "batch_size": 32, "optimizer": "sgd", "frozen_layers": 0, "momentum": 0.9}
+
+
+def test_queued_parameters_are_checked() -> None:
+    spec = parse_study(STUDY)
+    good = {"lr": 0.01, "batch_size": 16, "optimizer": "adam", "frozen_layers": 9}
+    assert parse_params(spec, good) == good
+    with pytest.raises(InvalidInput) as caught:
+        parse_params(spec, {**good, "lr": 5.0})
+    assert [fault.pointer for fault in caught.value.faults] == ["#/params/lr"]
+
+
+def test_relative_paths_are_relative_to_the_file_and_weights_names_stay() -> None:
+    document = {"data": {"path": "data/x"}, "model": {"name": "resnet18", "weights": "IMAGENET1K_V1"}}
+    assert resolve_paths(document, Path("/home/me")) == {
+        "data": {"path": "/home/me/data/x"},
+        "model": {"name": "resnet18", "weights": "IMAGENET1K_V1"},
+    }
+    assert resolve_paths({"model": {"weights": "w/a.pt"}}, Path("/b")) == {"model": {"weights": "/b/w/a.pt"}}
+    assert resolve_paths({"data": {"path": "/abs"}}, Path("/b")) == {"data": {"path": "/abs"}}
+
+
+def test_equal_studies_give_equal_seeds_and_trials_of_a_study_different_ones() -> None:
+    spec = parse_study(STUDY)
+    seeds = [spec.seed_of(number) for number in range(100)]
+    assert seeds == [parse_study(changed(name="other")).seed_of(number) for number in range(100)]
+    assert len(set(seeds)) == 100
+    assert spec.seed_of(0) != parse_study(changed(sampler__seed=1)).seed_of(0)

@@ -1,0 +1,63 @@
+"""The base install, in an environment of its own: it imports and serves without torch."""
+
+import json
+import os
+import re
+import subprocess
+import urllib.request
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FORBIDDEN = ("torch", "torchvision", "torchmetrics", "safetensors", "sklearn", "PIL")
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that sees the base install of this checkout and nothing else."""
+    place = tmp_path_factory.mktemp("base")
+    venv.create(place / "venv", with_pip=True)
+    python = place / "venv" / "bin" / "python"
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), str(ROOT)]
+    subprocess.run([python, *install], check=True, timeout=600, cwd=place)
+    return python
+
+
+def test_torch_is_not_installed(clean_python: Path) -> None:
+    code = f"import importlib.util, json; print(json.dumps([name for name in {FORBIDDEN!r} if importlib.util.find_spec(name)]))"
+    assert json.loads(subprocess.check_output([clean_python, "-c", code], cwd=clean_python.parent, timeout=60)) == []
+
+
+@pytest.fixture
+def server(clean_python: Path, tmp_path: Path) -> Iterator[str]:
+    environment = {**os.environ, "THAW_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    command = [clean_python.parent / "thaw", "serve", "--port", "0", "--workers", "0"]
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+            yield address.group()
+            break
+    else:
+        pytest.fail(f"the server ended without an address:\n{seen}")
+    process.terminate()
+    assert process.wait(15) == 0
+
+
+def test_it_serves_studies_models_and_the_page(server: str) -> None:
+    for path in ("/livez", "/readyz", "/api/v1/studies", "/api/v1/models/resnet18", "/api/v1/search-spaces", "/"):
+        with urllib.request.urlopen(server + path, timeout=10) as answer:  # noqa: S310
+            assert answer.status == 200, path
+
+
+def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("{}")
+    command = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "THAW_HOME": str(tmp_path)}, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "thawline[trainer]" in done.stdout + done.stderr

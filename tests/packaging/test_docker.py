@@ -1,0 +1,94 @@
+"""docker-compose.yml and the Dockerfiles: every path exists, every command is one, every variable is a setting."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+
+
+def instructions(dockerfile: Path, keyword: str) -> list[str]:
+    text = dockerfile.read_text().replace("\\\n", " ")
+    return [line.removeprefix(f"{keyword} ") for line in text.splitlines() if line.startswith(f"{keyword} ")]
+
+
+def thaw_commands() -> list[list[str]]:
+    found = [yaml.safe_load(command) for file in DOCKERFILES for command in instructions(file, "CMD")]
+    found += [service["healthcheck"]["test"][1:] for service in COMPOSE["services"].values()]
+    return [command[1:] for command in found if command[0] == "thaw"]
+
+
+def test_the_three_services_are_there_with_health_checks() -> None:
+    assert set(COMPOSE["services"]) == {"database", "server", "worker"}
+    assert all("test" in service["healthcheck"] for service in COMPOSE["services"].values())
+
+
+def test_the_worker_reserves_gpus() -> None:
+    [device] = COMPOSE["services"]["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["driver"] == "nvidia"
+    assert device["capabilities"] == ["gpu"]
+
+
+def test_each_dockerfile_that_compose_names_exists() -> None:
+    named = {
+        ROOT / service["build"]["context"] / service["build"]["dockerfile"]
+        for service in COMPOSE["services"].values()
+        if "build" in service
+    }
+    assert {path.resolve() for path in named} == {path.resolve() for path in DOCKERFILES}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_each_path_that_is_copied_exists(dockerfile: Path) -> None:
+    sources = [part for line in instructions(dockerfile, "COPY") for part in line.split()[:-1]]
+    assert len(sources) >= 5
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_each_package_of_the_project_is_copied(dockerfile: Path) -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
+    copied = " ".join(instructions(dockerfile, "COPY")).split()
+    assert {pattern.removesuffix("*") for pattern in patterns} <= set(copied)
+
+
+def test_each_named_volume_is_declared() -> None:
+    used = {volume.split(":")[0] for service in COMPOSE["services"].values() for volume in service["volumes"]}
+    assert {name for name in used if not name.startswith(".")} == set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("command", thaw_commands(), ids=" ".join)
+def test_each_thaw_command_exists_with_its_options(command: list[str]) -> None:
+    words = [word for word in command if not word.startswith("-")]
+    here: Any = get_command(app)
+    while words and words[0] in getattr(here, "commands", {}):
+        here = here.commands[words.pop(0)]
+    known = {option for parameter in here.params for option in parameter.opts}
+    assert here.name == [word for word in command if word.isalpha()][-1]
+    assert {word for word in command if word.startswith("--")} <= known
+    assert CliRunner().invoke(app, [*[word for word in command if word.isalpha()], "--help"]).exit_code == 0
+
+
+def test_each_thaw_variable_is_a_setting() -> None:
+    text = (ROOT / "docker-compose.yml").read_text() + "".join(file.read_text() for file in DOCKERFILES)
+    named = {name.lower() for name in re.findall(r"THAW_([A-Z_]+)", text)}
+    assert {"database_url", "token"} <= named
+    assert named <= set(Settings.model_fields)
+
+
+def test_the_health_check_asks_the_port_that_the_server_listens_on() -> None:
+    [server_command] = [command for command in thaw_commands() if command[0] == "serve"]
+    port = server_command[server_command.index("--port") + 1]
+    assert f":{port}/livez" in COMPOSE["services"]["server"]["healthcheck"]["test"][-1]
+    assert COMPOSE["services"]["server"]["ports"] == [f"127.0.0.1:{port}:{port}"]
