@@ -1,0 +1,96 @@
+"""The trials that this worker holds, and until when it may believe so."""
+
+import threading
+import time
+from collections.abc import Iterable
+from enum import Enum, auto
+
+from service.domain.records import Lease
+from service.worker.process import TrainerProcess
+
+
+class Halt(Enum):
+    """Why a run must end that has not ended by itself."""
+
+    LEAVING = auto()  # the worker goes; the trial is handed back with a checkpoint
+    UNTRUSTED = auto()  # the lease could not be renewed for too long; the trainer has been killed
+    LOST = auto()  # another attempt has the trial, or it was cancelled; nothing may be written any more
+
+
+class Holding:
+    """A lease with the process that works on it. Its `halt` is set by other threads and only ever becomes graver."""
+
+    def __init__(self, lease: Lease, process: TrainerProcess, renewed_at: float) -> None:
+        self.lease = lease
+        self.process = process
+        self.renewed_at = renewed_at
+        self._halt: Halt | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def halt(self) -> Halt | None:
+        """Why the run must end; None while it may go on."""
+        return self._halt
+
+    def stop(self, why: Halt) -> None:
+        """Ask the run to end."""
+        with self._lock:
+            if self._halt is None or why.value > self._halt.value:
+                self._halt = why
+
+
+class Leases:
+    """All holdings of a worker. A lease is trusted for `trust_seconds` of our own monotonic clock after its last renewal."""
+
+    def __init__(self, trust_seconds: float) -> None:
+        self._trust_seconds = trust_seconds
+        self._held: dict[tuple[int, int], Holding] = {}
+        self._leaving = False
+        self._lock = threading.Lock()
+
+    def take(self, lease: Lease, process: TrainerProcess, claimed_at: float) -> Holding:
+        """Hold a lease that was claimed at `claimed_at` (monotonic seconds, taken before the claim was sent)."""
+        holding = Holding(lease, process, claimed_at)
+        with self._lock:
+            self._held[lease.trial, lease.attempt] = holding
+            if self._leaving:
+                holding.stop(Halt.LEAVING)
+        return holding
+
+    def drop(self, holding: Holding) -> None:
+        """Hold it no more: its last word is written, or it is lost."""
+        with self._lock:
+            self._held.pop((holding.lease.trial, holding.lease.attempt), None)
+
+    def held(self) -> list[Lease]:
+        """The leases that are to be renewed."""
+        with self._lock:
+            return [holding.lease for holding in self._held.values()]
+
+    def renewed(self, asked: Iterable[Lease], lost: Iterable[Lease], at: float) -> None:
+        """The store answered: of the leases `asked` for at `at` (monotonic seconds, before asking), these are lost."""
+        gone = {(lease.trial, lease.attempt) for lease in lost}
+        with self._lock:
+            for key in [(lease.trial, lease.attempt) for lease in asked]:
+                if (holding := self._held.get(key)) is not None:
+                    if key in gone:
+                        holding.stop(Halt.LOST)
+                    else:
+                        holding.renewed_at = at
+
+    def leave(self) -> None:
+        """All runs end now, with a checkpoint, and so does each that begins."""
+        with self._lock:
+            self._leaving = True
+            for holding in self._held.values():
+                holding.stop(Halt.LEAVING)
+
+    def end_untrusted(self) -> None:
+        """Kill the trainers whose lease may have run out: the store has not renewed it for too long. Asks nobody."""
+        now = time.monotonic()
+        with self._lock:
+            overdue = [holding for holding in self._held.values() if now - holding.renewed_at > self._trust_seconds]
+        for holding in overdue:
+            if holding.halt not in (Halt.UNTRUSTED, Halt.LOST):
+                holding.stop(Halt.UNTRUSTED)
+                holding.process.kill()

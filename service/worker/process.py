@@ -1,0 +1,219 @@
+"""The warm trainer process: orders go in, lines come out, and its end is given a meaning."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from pydantic import ValidationError
+
+from trainer import contract
+from trainer.contract import LINES, Ready
+
+Line = (
+    contract.Prepared | contract.Advanced | contract.Measured | contract.Saved | contract.Finished
+    | contract.Failed | contract.Checked | contract.Exported | contract.Stopped | Ready
+)  # fmt: skip
+Order = contract.Check | contract.Run | contract.Answer | contract.Cancel
+
+TAIL_BYTES = 16_384
+LONGEST_LINE = 64 * 2**20  # a confusion matrix of a thousand classes has 4 MB
+LOOK_SECONDS = 0.1  # how often a silent process is asked whether it lives
+CONTROLS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a trainer process ended unasked, as the outcome of what it was doing."""
+
+    reason: Literal["crashed", "out_of_memory"]
+    detail: str
+
+
+class TrainerDied(Exception):
+    """The process has ended; nothing more will come from it."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death.detail)
+        self.death = death
+
+
+class TrainerProcess:
+    """A child in its own session. One thread reads and sends; any thread may kill.
+
+    The thread that makes it must live as long as the child is wanted: the trainer asks the kernel to be killed when its parent
+    goes, and to the kernel the parent is the thread.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._oom_kills = _oom_kills()
+        self._child = subprocess.Popen(  # noqa: S603  (a list, made by the worker)
+            list(command), env=dict(environment), bufsize=0, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self._child.stdin and self._child.stdout and self._child.stderr  # noqa: S101  (they are pipes; tells mypy)
+        self._orders: IO[bytes] = self._child.stdin
+        self._lines: IO[bytes] = self._child.stdout
+        self._buffer = bytearray()
+        self._tail = bytearray()
+        self._ending = threading.Lock()
+        self._heard_at = time.monotonic()
+        self._ready = False
+        self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), name="trainer-stderr", daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; its process group and session have the same."""
+        return self._child.pid
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last line was Ready and no order went out since."""
+        return self._ready
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the child once it was ended or its end was seen; negative for a signal."""
+        return self._child.returncode
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child has not ended. Leaves it unreaped, so that its process group keeps its number."""
+        if self._child.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+    def hung(self, stall_seconds: float) -> bool:
+        """Whether no line came for so long, counted from the last order or line."""
+        return time.monotonic() - self._heard_at > stall_seconds
+
+    def send(self, order: Order) -> None:
+        """Write an order. Raises TrainerDied when nobody reads it any more."""
+        self._ready = False
+        self._heard_at = time.monotonic()
+        try:
+            self._orders.write(order.model_dump_json().encode() + b"\n")
+        except (BrokenPipeError, ValueError):
+            raise TrainerDied(self._death()) from None
+
+    def read(self, timeout: float) -> Line | None:
+        """The next line, or None when none came for `timeout` seconds. Raises TrainerDied after the last one.
+
+        What is not a line of the contract (a library that prints) is kept with stderr's tail and counts as silence.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            if (line := self._parsed()) is not None:
+                self._heard_at = time.monotonic()
+                self._ready = isinstance(line, Ready)
+                return line
+            if (left := deadline - time.monotonic()) <= 0:
+                return None
+            had_ended = not self.alive
+            if not self._fill(min(left, LOOK_SECONDS)) and had_ended:
+                raise TrainerDied(self._death())
+
+    def kill(self) -> None:
+        """End the child and all of its process group, now. Does nothing when it has ended."""
+        with self._ending:
+            if self._child.returncode is None:
+                _kill_group(self.pid)
+                self._child.wait()
+
+    def close(self, grace_seconds: float) -> None:
+        """Let the child end by itself (its orders end), then end it."""
+        self._orders.close()
+        deadline = time.monotonic() + grace_seconds
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.kill()
+        self._listener.join(timeout=1)
+        if not self._listener.is_alive():
+            self._lines.close()
+
+    def _parsed(self) -> Line | None:
+        while (end := self._buffer.find(b"\n")) >= 0:
+            text = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            try:
+                return LINES.validate_json(text)
+            except ValidationError:
+                self._note(text + b"\n")
+        if len(self._buffer) > LONGEST_LINE:
+            self._note(b"a line on standard output has no end\n")
+            self.kill()
+        return None
+
+    def _fill(self, timeout: float) -> int:
+        """Read what is there into the buffer; how many bytes that were."""
+        readable, _, _ = select.select([self._lines], [], [], timeout)
+        if not readable:
+            return 0
+        chunk = os.read(self._lines.fileno(), 65_536)
+        if not chunk:
+            time.sleep(min(timeout, LOOK_SECONDS))  # it closed its output, and perhaps lives on
+        self._buffer += chunk
+        return len(chunk)
+
+    def _listen(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while chunk := stderr.read(4096):
+                self._note(chunk)
+
+    def _note(self, text: bytes) -> None:
+        self._tail += text[-TAIL_BYTES:]
+        del self._tail[:-TAIL_BYTES]
+
+    def _death(self) -> Death:
+        self._await_exit()
+        self.kill()
+        self._listener.join(timeout=0.5)  # a grandchild in another session may hold stderr open
+        code = self._child.returncode
+        if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+            return Death("out_of_memory", "the kernel killed the trainer for want of memory")
+        how = f"signal {-code}{_signal_name(-code)}" if code < 0 else f"exit code {code}"
+        last_words = self.last_words()
+        return Death("crashed", f"the trainer process ended with {how}" + (f": {last_words}" if last_words else ""))
+
+    def _await_exit(self) -> None:
+        """A process that broke its pipe is about to end; its own exit code tells more than our kill."""
+        deadline = time.monotonic() + 1
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def last_words(self, lines: int = 6) -> str:
+        """The last lines of its standard error, without control characters."""
+        text = CONTROLS.sub("", bytes(self._tail).decode(errors="replace"))
+        return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-2_000:]
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory since the machine started; 0 where it does not say."""
+    try:
+        counters = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found.group(1)) if found else 0

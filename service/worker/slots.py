@@ -1,0 +1,66 @@
+"""Slots: how many trials a machine runs at one time, and on which device with how many threads each."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ASK_SECONDS = 30
+GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room for one trial: `gpu` is what CUDA_VISIBLE_DEVICES shall hold (an index or a UUID), None for a slot on the CPU."""
+
+    index: int
+    gpu: str | None
+    threads: int
+
+    @property
+    def device(self) -> str:
+        """The device's name for people."""
+        return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """How to start its trainer. `-P`: a folder named trainer in the working directory is not ours."""
+        kind = "cpu" if self.gpu is None else "cuda"
+        return (sys.executable, "-P", "-m", "trainer", "--device", kind, "--threads", str(self.threads))
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The trainer's environment: it sees its own device and no other."""
+        return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu or ""}
+
+
+def gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """The GPUs that this process may use: those of CUDA_VISIBLE_DEVICES when it is set, else all that nvidia-smi lists."""
+    if (allowed := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(name.strip() for name in allowed.split(",") if name.strip() not in ("", "-1", "NoDevFiles"))
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return ()
+    try:
+        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=ASK_SECONDS, check=True)  # noqa: S603  (a fixed list)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return listed_gpus(answer.stdout)
+
+
+def listed_gpus(answer: str) -> tuple[str, ...]:
+    """The UUIDs in the answer of `nvidia-smi -L`."""
+    return tuple(GPU_LINE.findall(answer))
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lay_out(found: Sequence[str], available_cores: int, count: int | None = None) -> tuple[Slot, ...]:
+    """`count` slots, by default one a GPU and one on a CPU; more slots than GPUs share them in turn, the cores are divided."""
+    count = count or len(found) or 1
+    threads = max(1, available_cores // count)
+    return tuple(Slot(index, found[index % len(found)] if found else None, threads) for index in range(count))

@@ -1,0 +1,161 @@
+"""A trainer process: what is read from it, and what its end means."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.worker.process import Line, TrainerDied, TrainerProcess
+from trainer.contract import Answer, Cancel, Finished, Measured, Ready, Run, Stopped
+
+Start = Callable[..., TrainerProcess]
+Order = Callable[..., Run]
+
+
+def lines_until(process: TrainerProcess, *kinds: type[Line]) -> list[Line]:
+    heard: list[Line] = []
+    deadline = time.monotonic() + 20
+    while not (heard and isinstance(heard[-1], kinds)):
+        assert time.monotonic() < deadline, heard
+        if (line := process.read(0.5)) is not None:
+            heard.append(line)
+    return heard
+
+
+def death_of(process: TrainerProcess) -> TrainerDied:
+    with pytest.raises(TrainerDied) as caught:
+        lines_until(process, Ready)
+    return caught.value
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended, reaped or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def test_a_run_is_told_line_by_line(start: Start, order: Order) -> None:
+    process = start()
+    assert lines_until(process, Ready) == [Ready()]
+    process.send(order("train"))
+    told = lines_until(process, Ready)
+    assert [line.step for line in told if isinstance(line, Measured)] == [1, 2, 3]
+    assert isinstance(told[-2], Finished)
+    assert process.ready and process.alive
+
+
+def test_silence_is_none(start: Start) -> None:
+    process = start()
+    lines_until(process, Ready)
+    assert process.read(0.05) is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "sentence"),
+    [
+        ("crash", "ended with exit code 1: .*the toy broke"),
+        ("segfault", r"ended with signal 11 \(SIGSEGV\)"),
+        ("killed", r"ended with signal 9 \(SIGKILL\)"),
+        ("quit", "ended with exit code 3"),
+    ],
+)
+def test_an_end_is_told_with_its_cause(start: Start, order: Order, behaviour: str, sentence: str) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order(behaviour))
+    death = death_of(process).death
+    assert death.reason == "crashed"
+    assert re.search(sentence, death.detail, re.DOTALL)
+
+
+def test_what_it_leaves_behind_in_its_group_is_killed(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("fork"))
+    assert "exit code 4" in death_of(process).death.detail
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)
+
+
+def test_noise_on_its_output_is_not_taken_for_lines(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("spew"))
+    assert [line.step for line in lines_until(process, Ready) if isinstance(line, Measured)] == [1, 2, 3]
+
+
+def test_noise_without_end_is_silence(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("rant"))
+    lines_until(process, Measured)
+    for _ in range(3):
+        assert process.read(0.1) is None
+    assert process.hung(0.2)
+
+
+def test_a_line_resets_the_stall_clock(start: Start, order: Order) -> None:
+    process = start()
+    time.sleep(0.3)
+    assert process.hung(0.2)
+    lines_until(process, Ready)
+    assert not process.hung(0.2)
+
+
+def test_a_process_that_ignores_sigterm_is_killed(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("stubborn"))
+    lines_until(process, Measured)
+    process.kill()
+    assert not process.alive and gone(process.pid)
+
+
+def test_an_order_to_a_dead_process_says_so(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    os.kill(process.pid, signal.SIGKILL)
+    while process.alive:
+        time.sleep(0.01)
+    with pytest.raises(TrainerDied, match="signal 9"):
+        process.send(order("train"))
+
+
+def test_a_process_that_cannot_start_gives_its_last_words(start: Start) -> None:
+    assert "exit code 1: the toy does not start" in death_of(start("--no-start")).death.detail
+
+
+def test_it_ends_when_its_orders_end(start: Start) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.close(grace_seconds=10)
+    assert process.exit_code == 0
+
+
+def test_a_run_waits_for_its_answer_and_stops_when_told(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("train").model_copy(update={"decision_steps": (1, 2)}))
+    lines_until(process, Measured)
+    assert process.read(0.2) is None
+    process.send(Answer(go_on=True))
+    assert isinstance(lines_until(process, Measured)[-1], Measured)
+    process.send(Answer(go_on=False))
+    assert lines_until(process, Ready)[-2:] == [Stopped(step=2), Ready()]
+
+
+def test_a_cancelled_run_stops(start: Start, order: Order) -> None:
+    process = start("--slow-epoch", "0.05")
+    lines_until(process, Ready)
+    process.send(order("endless"))
+    lines_until(process, Measured)
+    process.send(Cancel())
+    assert isinstance(lines_until(process, Ready)[-2], Stopped)

@@ -1,0 +1,182 @@
+"""A trainer that trains nothing: it speaks the contract's lines, starts in no time, and misbehaves as its learning rate says.
+
+Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start]`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+BEHAVIOURS = (
+    "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
+)  # fmt: skip
+
+
+def lr_of(behaviour: str) -> float:
+    """The learning rate that makes the toy behave so."""
+    return (BEHAVIOURS.index(behaviour) + 1) / 100
+
+
+def behaviour_of(config: dict[str, Any]) -> str:
+    place = round(config["lr"] * 100) - 1
+    return BEHAVIOURS[place] if 0 <= place < len(BEHAVIOURS) else "train"
+
+
+class Orders:
+    """Standard input, line by line, with a look that does not wait."""
+
+    def __init__(self) -> None:
+        self.buffer = b""
+
+    def next(self, timeout: float | None) -> dict[str, Any] | None:
+        while b"\n" not in self.buffer:
+            if not select.select([0], [], [], timeout)[0]:
+                return None
+            if not (chunk := os.read(0, 65_536)):
+                sys.exit(0)
+            self.buffer += chunk
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        order: dict[str, Any] = json.loads(line)
+        return order
+
+
+def tell(kind: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"kind": kind, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+FACTS = {
+    "classes": ["a", "b"], "images": {"train": 8, "validation": 2, "test": 0},
+    "fingerprint": "f" * 64, "split": "e" * 64, "weights_sha256": None,
+}  # fmt: skip
+
+
+MEASURED_AT_THE_END = {"per_class_recall": {"a": 1.0}, "confusion_matrix": [[1, 0], [0, 1]], "train_seconds": 0.1, "peak_memory": 1}
+    "per_class_recall": {"a": 1.0, "b": 1.0},
+    "confusion_matrix": [[1, 0], [0, 1]],
+    "train_seconds": 0.1,
+    "peak_memory": 1,
+}
+
+
+def misbehave(how: str) -> None:
+    """What goes wrong in the middle of the second epoch."""
+    if how in MISDEEDS:
+        MISDEEDS[how]()
+
+
+def crash() -> None:
+    raise RuntimeError("the toy broke")
+
+
+def sleep_through_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def print_noise(lines: int) -> None:
+    for _ in range(lines):
+        sys.stdout.write("noise that is no line of the contract\n")
+    sys.stdout.flush()
+
+
+def leave_a_child() -> None:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    os._exit(4)
+
+
+def kill_parent() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
+MISDEEDS = {
+    "hang": lambda: time.sleep(600),
+    "stubborn": sleep_through_sigterm,
+    "crash": crash,
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "spew": lambda: print_noise(20_000),
+    "rant": lambda: print_noise(10**12),
+    "quit": lambda: os._exit(3),
+    "fork": leave_a_child,
+    "kill_parent": kill_parent,
+}
+
+
+def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
+    config, how = order["config"], behaviour_of(order["config"])
+    resumed = order["resume"][0]["step"] if order["resume"] else 0
+    epochs = 10_000 if how == "endless" else config["epochs"]
+    tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"})
+    if how == "bad_data":
+        return tell("failed", reason="bad_data", detail="the toy refuses its data", step=0)
+    for step in range(resumed + 1, epochs + 1):
+        if (cancel := orders.next(slow_epoch)) is not None:
+            return stop(order, cancel, step - 1)
+        if step == resumed + 2:
+            misbehave(how)
+        metrics = {"accuracy": float("nan") if how == "nan" else 1 - 1 / (1 + step + config["momentum"]), "loss": 1 / step}
+        tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
+        tell("measured", step=step, metrics=metrics)
+        if step in order["decision_steps"]:
+            answer = orders.next(None)
+            if answer is None or answer["order"] == "cancel" or not answer["go_on"]:
+                return tell("stopped", step=step)
+        if order["checkpoint_seconds"] == 0:
+            save(order, step)
+    tell("finished", step=epochs, metrics=metrics, **MEASURED_AT_THE_END)
+    return None
+
+
+def stop(order: dict[str, Any], cancel: dict[str, Any], step: int) -> None:
+    if cancel["save"] and step:
+        save(order, step)
+    tell("stopped", step=step)
+
+
+def save(order: dict[str, Any], step: int) -> None:
+    folder = Path(order["checkpoint_folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    path, content = folder / f"s{step}.safetensors", f"step {step}".encode()
+    path.write_bytes(content)
+    tell("saved", checkpoint={"step": step, "path": str(path), "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--slow-epoch", type=float, default=0.0)
+    options.add_argument("--deaf", action="store_true", help="never reads an order again once it runs")
+    options.add_argument("--no-start", action="store_true")
+    given = options.parse_args()
+    if given.no_start:
+        sys.exit("the toy does not start")
+    orders = Orders()
+    tell("ready")
+    while True:
+        order = orders.next(None)
+        assert order is not None
+        if order["order"] == "check":
+            if "unfit" in order["config"]["data"]["path"]:
+                tell("failed", reason="bad_data", detail="class b has no image", step=0)
+            else:
+                tell("checked", facts=FACTS)
+        elif order["order"] == "run":
+            if given.deaf:
+                time.sleep(600)
+            run(order, orders, given.slow_epoch)
+        else:
+            continue
+        tell("ready")
+
+
+if __name__ == "__main__":
+    main()
