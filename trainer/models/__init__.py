@@ -1,0 +1,1 @@
+"""Image classifiers as ordered stages that can be frozen from the bottom."""

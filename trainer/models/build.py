@@ -1,0 +1,47 @@
+"""From a TrainConfig to the model that is trained."""
+
+import torch
+from torch import nn
+
+import trainer.catalogue as catalogue
+from trainer.contract import TrainConfig
+from trainer.models import weights
+from trainer.models.errors import UnfitImageSize
+from trainer.models.families import BY_MODEL
+from trainer.models.fit import load_into
+from trainer.models.staged import StagedModel
+
+
+def build(config: TrainConfig, classes: int) -> StagedModel:
+    """The model on the CPU, with its weights loaded, a new last layer for the classes, and its first stages frozen.
+
+    Equal configs give equal models, bit for bit; torch's own random state stays as it is. Raises KeyError for a model that the
+    catalogue does not have, UnfitImageSize, WeightsUnavailable, UnfitWeights, and ValueError when more stages are to be frozen
+    than the model has.
+    """
+    _check_image_size(catalogue.load(config.model.name), config.image_size)
+    found = weights.load(config.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = staged(config.model.name, classes, config.image_size)
+    if found is not None:
+        load_into(model, BY_MODEL[config.model.name], found.tensors, str(config.model.weights))
+    for layer in model.head.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = config.dropout
+    return model.freeze(config.frozen_layers)
+
+
+def staged(name: str, classes: int, image_size: int) -> StagedModel:
+    """The model with random initial values from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
+    family = BY_MODEL[name]
+    network = family.make(name, classes, image_size)
+    stages, head = family.split(network)
+    return StagedModel(network, stages, head)
+
+
+def _check_image_size(model: catalogue.Model, size: int) -> None:
+    if size < model.smallest_image:
+        raise UnfitImageSize(f"{model.name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
+    if size % model.image_step:
+        raise UnfitImageSize(f"{model.name} needs images of a multiple of {model.image_step} pixels, not {size}; change image_size")

@@ -1,0 +1,85 @@
+"""A network as a row of stages and a head, of which the first stages can be frozen."""
+
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+
+class StagedModel(nn.Module):
+    """Wraps a network without renaming its tensors: `model.network.state_dict()` is the network's own.
+
+    Frozen means: no gradient, evaluation mode, fixed BatchNorm statistics, no dropout, whatever mode the rest is in. So the
+    frozen stages are a pure function of their input. `stages` and `head` share the network's layers; no stage changes its
+    input in place, so that a stored output of `forward_prefix` stays what it is.
+    """
+
+    def __init__(self, network: nn.Module, stages: Mapping[str, nn.Module], head: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.stage_names = tuple(stages)
+        self.frozen = 0
+        self._parts = (*stages.values(), head)  # a tuple is not registered, so the state dict holds each tensor once
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The stages in the order of the forward pass."""
+        return self._parts[:-1]
+
+    @property
+    def head(self) -> nn.Module:
+        """From the last stage's output to logits; never frozen."""
+        return self._parts[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [N, 3, S, S] → logits [N, C]."""
+        return self.forward_from(self.forward_prefix(images, self.frozen), self.frozen)
+
+    def forward_prefix(self, images: Tensor, k: int) -> Tensor:
+        """The output of the first `k` stages, all of them frozen: a pure function of the images, without gradient.
+
+        Raises ValueError when fewer than `k` stages are frozen.
+        """
+        if not 0 <= k <= self.frozen:
+            raise ValueError(f"the prefix of {k} stages is not frozen; {self.frozen} are")
+        with torch.no_grad():
+            return _run(self.stages[:k], images)
+
+    def forward_from(self, features: Tensor, k: int) -> Tensor:
+        """The output of the first `k` stages → logits [N, C]. Stages above `k` that are frozen run without gradient."""
+        with torch.no_grad():
+            features = _run(self.stages[k : self.frozen], features)
+        logits: Tensor = self.head(_run(self.stages[max(k, self.frozen) :], features))
+        return logits
+
+    def freeze(self, k: int) -> Self:
+        """Freeze the first `k` stages and thaw all others. Raises ValueError when there are not so many."""
+        if not 0 <= k <= len(self.stages):
+            raise ValueError(f"{k} stages cannot be frozen; the model has {len(self.stages)}")
+        self.frozen = k
+        for index, part in enumerate(self._parts):
+            part.requires_grad_(index >= k)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As every module's `train`, but frozen stages stay in evaluation mode."""
+        super().train(mode)
+        for index, part in enumerate(self._parts):
+            part.train(mode and index >= self.frozen)
+        return self
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that are trained, in the network's order."""
+        return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+
+    def tensors_of(self, part: nn.Module) -> dict[str, Tensor]:
+        """The parameters and buffers of a stage or of the head, by their names in the network's state dict."""
+        own = {id(tensor) for tensor in part.state_dict(keep_vars=True).values()}
+        return {name: tensor for name, tensor in self.network.state_dict(keep_vars=True).items() if id(tensor) in own}
+
+
+def _run(stages: tuple[nn.Module, ...], features: Tensor) -> Tensor:
+    for stage in stages:
+        features = stage(features)
+    return features
