@@ -52,3 +52,18 @@ def attach(layers: nn.Sequential, starts: Callable[[nn.Module], bool], path: str
             groups[f"{path}.{name}"] = []
         groups[next(reversed(groups))].append(layer)
     return {name: group[0] if len(group) == 1 else nn.Sequential(*group) for name, group in groups.items()}
+
+
+def pyramid(features: nn.Sequential) -> dict[str, nn.Module]:
+    """The stages of a stem and groups of blocks with a downsampling layer between each two groups, which goes with the block behind it."""
+    (stem_name, stem), *rest = features.named_children()
+    stages: dict[str, nn.Module] = {f"features.{stem_name}": stem}
+    between: tuple[nn.Module, ...] = ()
+    for index, (group, layers) in enumerate(rest):
+        if index % 2:
+            between = (layers,)
+            continue
+        for name, block in layers.named_children():
+            stages[f"features.{group}.{name}"] = nn.Sequential(*between, block) if between else block
+            between = ()
+    return stages
