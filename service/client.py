@@ -1,0 +1,242 @@
+"""The REST interface from the other side: typed calls, problems as exceptions, events that are followed without loss."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import httpx2
+from pydantic import BaseModel, ConfigDict
+
+from service.backoff import Backoff
+from service.domain.errors import ThawlineError
+
+SECONDS = 30.0  # for an ordinary call
+SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead
+RECONNECT = (0.5, 10.0)  # seconds between two tries to follow
+PAGE = 200
+
+
+class Answer(BaseModel):
+    """What the server says; fields that this client does not know are left aside."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Best(Answer):
+    """The best complete trial so far."""
+
+    number: int
+    value: float
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float | None]
+
+
+class Study(Answer):
+    """A study as it stands."""
+
+    id: str
+    name: str
+    state: str
+    reason: str | None
+    created: int
+    counts: Mapping[str, int]
+    best: Best | None
+    seq: int
+    spec: Mapping[str, Any]
+
+    @property
+    def ended(self) -> bool:
+        """Whether no trial will ever be started again."""
+        return self.state in ("complete", "stopped", "failed")
+
+    @property
+    def metric(self) -> str:
+        """The name of the objective's metric."""
+        return str(self.spec["objective"]["metric"])
+
+
+class Trial(Answer):
+    """A trial as it stands."""
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    value: float | None
+    metrics: Mapping[str, float | None]
+    step: int
+    reason: str | None
+    detail: str | None = None
+    source: str = "sampler"
+    duplicate_of: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ("complete", "pruned", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a study. `seq` counts from 1, without gaps."""
+
+    seq: int
+    kind: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PointedFault:
+    """One fault of a document: a JSON pointer (`#/search_space/lr`), a stable code, a sentence."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class Unreachable(ThawlineError):
+    """No server answers at the address."""
+
+
+class Refused(ThawlineError):
+    """The server answered with a problem."""
+
+    def __init__(self, status: int, kind: str, detail: str, faults: tuple[PointedFault, ...] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind  # such as study-not-found
+        self.faults = faults
+
+
+class Client:
+    """Calls to one server. Each raises Unreachable, or Refused with the server's problem."""
+
+    def __init__(self, server: str, token: str | None = None) -> None:
+        headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        self.server = server.rstrip("/")
+        self._http = httpx2.Client(base_url=f"{self.server}/api/v1/", headers=headers, timeout=SECONDS, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def is_ready(self) -> bool:
+        """Whether the server runs and reaches its database."""
+        try:
+            return self._http.get(f"{self.server}/readyz", timeout=5).is_success
+        except httpx2.HTTPError:
+            return False
+
+    def create_study(self, document: object) -> Study:
+        """Post a study. NaN and Infinity go out as they stand, so that the server says what is wrong with them."""
+        return Study.model_validate(self._call("POST", "studies", document))
+
+    def studies(self) -> Iterator[Study]:
+        """All studies, page by page."""
+        for study in self._pages("studies", "studies"):
+            yield Study.model_validate(study)
+
+    def study(self, study: str) -> Study:
+        """One study, by id or name."""
+        return Study.model_validate(self._call("GET", _study(study)))
+
+    def trials(self, study: str) -> Iterator[Trial]:
+        """All trials of a study in the order of their numbers, page by page."""
+        for trial in self._pages(f"{_study(study)}/trials", "trials"):
+            yield Trial.model_validate(trial)
+
+    def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> Study:
+        """Pause, resume or stop a study."""
+        return Study.model_validate(self._call("POST", f"{_study(study)}/{word}"))
+
+    def delete_study(self, study: str) -> None:
+        """Remove a study with all its trials."""
+        self._call("DELETE", _study(study))
+
+    def best(self, study: str, form: Literal["yaml", "json"] = "yaml") -> str:
+        """The exported configuration of the best trial, as the text of a file."""
+        with _reached(self.server):
+            response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
+        return _sound(response).text
+
+    def events(self, study: str, after: int = 0) -> Iterator[Event | None]:
+        """Events after that sequence number, each once and in order, until the study has ended. Reconnects when the stream breaks off.
+
+        None stands for a while in which the connection was made anew; a watcher may use it to say so.
+        """
+        backoff, place = Backoff(*RECONNECT), after
+        while True:
+            try:
+                for event in self._stream(study, place):
+                    if event.kind == "end":
+                        return
+                    place = event.seq
+                    backoff.reset()
+                    yield event
+            except (httpx2.TransportError, Unreachable):
+                pass
+            except Refused as refusal:
+                if refusal.status != 503:
+                    raise
+            yield None
+            time.sleep(backoff.delay())
+
+    def _stream(self, study: str, after: int) -> Iterator[Event]:
+        """The events of one connection; one of the kind `end` after the study's last one."""
+        timeout = httpx2.Timeout(SECONDS, read=SILENCE_SECONDS)
+        with self._http.sse(f"{_study(study)}/events", params={"after": after}, timeout=timeout) as source:
+            if source.response.status_code == httpx2.codes.NO_CONTENT:
+                yield Event(after, "end", {})
+                return
+            if not source.response.is_success:
+                source.response.read()
+            _sound(source.response)
+            for message in source:
+                if message.data:
+                    body = json.loads(message.data)
+                    yield Event(body["seq"], message.event, body)
+
+    def _pages(self, path: str, key: str) -> Iterator[Any]:
+        after: str | None = None
+        while True:
+            page = self._call("GET", path, params={"limit": PAGE} | ({"after": after} if after is not None else {}))
+            yield from page[key]
+            if (after := page.get("next")) is None:
+                return
+
+    def _call(self, method: str, path: str, document: object = None, params: Mapping[str, Any] | None = None) -> Any:
+        content = None if document is None else json.dumps(document).encode()
+        headers = None if content is None else {"Content-Type": "application/json"}
+        with _reached(self.server):
+            response = _sound(self._http.request(method, path, content=content, headers=headers, params=params))
+        return response.json() if response.content else None
+
+
+@contextmanager
+def _reached(server: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx2.TransportError, httpx2.InvalidURL) as error:
+        raise Unreachable(f"No server answers at {server}: {error or type(error).__name__}") from None
+
+
+def _study(study: str) -> str:
+    return "studies/" + quote(study, safe="")
+
+
+def _sound(response: httpx2.Response) -> httpx2.Response:
+    """The response itself. Raises Refused when it is a problem."""
+    if response.is_success:
+        return response
+    try:
+        problem = response.json()
+        faults = tuple(PointedFault(fault["pointer"], fault["code"], fault["detail"]) for fault in problem.get("errors", ()))
+        kind, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # not our server
+        raise Refused(response.status_code, "unknown", f"The server answered {response.status_code} {response.reason_phrase}.") from None
+    raise Refused(response.status_code, kind, detail, faults)

@@ -1,0 +1,152 @@
+"""One slot at work: a warm trainer process, studies to check, trials to run."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.backoff import Backoff
+from service.domain.errors import StoreUnavailable, ThawlineError
+from service.domain.records import Claim, Study
+from service.worker.leases import Leases
+from service.worker.ledger import Ledger
+from service.worker.process import Death, TrainerDied, TrainerProcess
+from service.worker.run import READ_SECONDS, Patience, TrialRun
+from service.worker.slots import Slot
+from trainer.contract import Check, Checked, Failed
+
+log = logging.getLogger(__name__)
+
+IDLE = (0.2, 2.0)  # seconds between two looks for work
+MENDING = (1.0, 30.0)  # seconds after something failed that should not fail
+CHECKS_THAT_MAY_CRASH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the slots of a worker share."""
+
+    ledger: Ledger
+    leases: Leases
+    checkpoints: Path
+    patience: Patience
+    leaving: threading.Event
+
+
+class SlotRunner:
+    """Takes work until the worker leaves. `work` is the slot's thread and owns the trainer process."""
+
+    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str] | None = None) -> None:
+        self._place = place
+        self._slot = slot
+        self._command = tuple(command or slot.command)
+        self._process: TrainerProcess | None = None
+        self._idle, self._mending = Backoff(*IDLE), Backoff(*MENDING)
+        self._crashed_checks: dict[str, int] = {}
+
+    def work(self) -> None:
+        """Until the worker leaves: check a study, or run a trial, or wait. Nothing that happens here ends the thread."""
+        leaving = self._place.leaving
+        while not leaving.is_set():
+            try:
+                delay = None if self._one_task(self._warm()) else self._idle.delay()
+                self._mending.reset()
+            except TrainerDied as died:
+                log.error("slot %d: %s", self._slot.index, died)
+                delay = self._mending.delay()
+            except StoreUnavailable as error:
+                log.warning("slot %d: the store does not answer (%s)", self._slot.index, error)
+                delay = self._mending.delay()
+            except Exception:
+                log.exception("slot %d: unexpected; the trainer is started anew", self._slot.index)
+                self.kill()
+                delay = self._mending.delay()
+            if delay is None:
+                self._idle.reset()
+            else:
+                leaving.wait(delay)
+        self._dismiss()
+
+    def kill(self) -> None:
+        """End the trainer now, whatever it does. For any thread."""
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _warm(self) -> TrainerProcess:
+        """The process, started if there is none, ready. Raises TrainerDied when it does not become so."""
+        if self._process is None or not self._process.alive:
+            self._dismiss()
+            self._process = TrainerProcess(self._command, self._slot.environment(os.environ))
+        process, begun = self._process, time.monotonic()
+        while not process.ready and not self._place.leaving.is_set():
+            process.read(READ_SECONDS)
+            if time.monotonic() - begun > self._place.patience.start:
+                process.kill()
+                raise TrainerDied(Death("crashed", f"the trainer was not ready after {self._place.patience.start:g} seconds"))
+        return process
+
+    def _dismiss(self) -> None:
+        if self._process is not None:
+            self._process.close(grace_seconds=0.5)
+            self._process = None
+
+    def _one_task(self, process: TrainerProcess) -> bool:
+        """Whether there was anything to do."""
+        if not process.ready:
+            return False
+        if (study := self._place.ledger.unchecked()) is not None:
+            self._check(study, process)
+            return True
+        asked_at = time.monotonic()
+        if (claim := self._place.ledger.claim()) is None:
+            return False
+        self._run(claim, process, asked_at)
+        return True
+
+    def _run(self, claim: Claim, process: TrainerProcess, claimed_at: float) -> None:
+        holding = self._place.leases.take(claim.lease, process, claimed_at)
+        log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
+        try:
+            TrialRun(self._place.ledger, holding, claim, self._place.checkpoints, self._place.patience).to_the_end(self._place.leaving)
+        finally:
+            self._place.leases.drop(holding)
+
+    def _check(self, study: Study, process: TrainerProcess) -> None:
+        """Look at the study's data and weights; a fault stops the study. Another worker may do so at the same time: the first one counts."""
+        log.info("checking data and weights of %s", study.name)
+        try:
+            process.send(Check(config=study.spec.check_config()))
+            answer = self._answer_to_check(process)
+        except TrainerDied as died:
+            answer = self._crashed(study, died)
+        try:
+            if isinstance(answer, Checked):
+                self._place.ledger.pass_check(study, answer.facts)
+            elif isinstance(answer, Failed):
+                self._place.ledger.fail_study(study, answer.detail)
+        except StoreUnavailable:
+            raise
+        except ThawlineError as error:
+            log.info("the check of %s came too late: %s", study.name, error)
+
+    def _answer_to_check(self, process: TrainerProcess) -> Checked | Failed | None:
+        """The verdict; None when the worker leaves before there is one."""
+        verdict: Checked | Failed | None = None
+        while not process.ready and not self._place.leaving.is_set():
+            line = process.read(READ_SECONDS)
+            if isinstance(line, Checked | Failed):
+                verdict = line
+            if process.hung(self._place.patience.prepare):
+                process.kill()
+        return verdict
+
+    def _crashed(self, study: Study, died: TrainerDied) -> Failed | None:
+        """A crash may be chance; the second one is the study's."""
+        crashes = self._crashed_checks[study.id] = self._crashed_checks.get(study.id, 0) + 1
+        log.warning("the check of %s crashed: %s", study.name, died)
+        if crashes < CHECKS_THAT_MAY_CRASH:
+            return None
+        return Failed(reason=died.death.reason, detail=f"the check of data and weights failed: {died.death.detail}")

@@ -1,0 +1,156 @@
+"""The worker: a thread for each slot, one that renews leases, one that reaps, and a watch that asks nobody."""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from service import operations
+from service.domain.errors import StoreUnavailable
+from service.domain.records import Worker as WorkerRecord
+from service.reaper import Reaper
+from service.settings import Settings
+from service.store import Store
+from service.worker import checkpoints
+from service.worker.leases import Leases
+from service.worker.ledger import Ledger, patiently
+from service.worker.run import Patience
+from service.worker.runner import SlotRunner, Workplace
+from service.worker.slots import Slot
+from service.worker.spool import Spool
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.25
+LEAVE_SECONDS = 9.0  # from the word to leave until the trainers are killed
+SWEEP_SECONDS = 600.0
+RETRY_SECONDS = 1.0  # after a heartbeat that the store did not take
+
+
+def worker_id() -> str:
+    """A name for this process that no other has had."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Worker:
+    """Claims trials and has them trained, until told to leave."""
+
+    def __init__(
+        self, store: Store, settings: Settings, slots: Sequence[Slot], command: Sequence[str] | None = None, patience: Patience = Patience()
+    ) -> None:
+        """`command` starts a trainer in place of the slot's own; tests give a toy."""
+        self.id = worker_id()
+        self._store = store
+        self._settings = settings
+        self._slots = tuple(slots)
+        self._leaving = threading.Event()
+        self._left = threading.Event()
+        self._ledger = Ledger(store, self.id, Spool(settings.home / "spool"))
+        self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
+        place = Workplace(self._ledger, self._leases, settings.home / "checkpoints", patience, self._leaving)
+        self._runners = tuple(SlotRunner(place, slot, command) for slot in self._slots)
+
+    def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
+        """Work until `leave` is called or the worker is not wanted any more; then hand back what is unfinished. Blocks."""
+        busy = [self._thread(runner.work, f"slot-{number}") for number, runner in enumerate(self._runners)]
+        aside = [self._thread(work, work.__name__.strip("_")) for work in (self._renew, self._reap, self._tidy)]
+        if self._register():
+            for thread in (*busy, *aside):
+                thread.start()
+            self._watch(still_wanted)
+            self._await(busy)
+            self._retire()
+        self._left.set()
+
+    def leave(self) -> None:
+        """Hand the trials back and end. May be called from a signal handler or another thread."""
+        self._leaving.set()
+
+    def abandon(self) -> None:
+        """Kill the trainers now. Their trials are found by a reaper."""
+        for runner in self._runners:
+            runner.kill()
+
+    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+        return threading.Thread(target=work, name=name, daemon=True)
+
+    def _register(self) -> bool:
+        """Make the worker known, however long the store takes to answer; False when it was told to leave before."""
+        now = time.time()
+        record = WorkerRecord(
+            id=self.id, host=socket.gethostname(), pid=os.getpid(), slots=len(self._slots),
+            devices=tuple(slot.device for slot in self._slots), state="alive", started_at=now, seen_at=now,
+        )  # fmt: skip
+
+        def register() -> bool:
+            operations.register_worker(self._store, record)
+            return True
+
+        return patiently(register, self._leaving) is True
+
+    def _watch(self, still_wanted: Callable[[], bool]) -> None:
+        """Look at clocks only: a database that hangs cannot stop this."""
+        while not self._leaving.wait(WATCH_SECONDS):
+            self._leases.end_untrusted()
+            if not still_wanted():
+                log.info("the process that this worker belongs to has gone")
+                self.leave()
+
+    def _await(self, busy: Sequence[threading.Thread]) -> None:
+        """Give the slots their time to hand back; the trust window goes on to hold."""
+        log.info("leaving: handing back what is unfinished")
+        self._leases.leave()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while any(thread.is_alive() for thread in busy) and time.monotonic() < deadline:
+            self._leases.end_untrusted()
+            time.sleep(0.05)
+        self.abandon()
+
+    def _retire(self) -> None:
+        try:
+            operations.retire_worker(self._store, self.id)
+        except StoreUnavailable as error:
+            log.warning("the store does not know that this worker has left (%s)", error)
+
+    def _renew(self) -> None:
+        """Renew all leases each `heartbeat_seconds` until the last one is handed back."""
+        pause = 0.0
+        while not self._left.wait(pause):
+            asked_at, leases = time.monotonic(), self._leases.held()
+            try:
+                lost = self._ledger.heartbeat(leases)
+                self._leases.renewed(leases, lost, asked_at)
+                pause = self._settings.heartbeat_seconds
+            except StoreUnavailable as error:
+                log.warning("leases could not be renewed: %s", error)
+                pause = min(RETRY_SECONDS, self._settings.heartbeat_seconds)
+            except Exception:
+                log.exception("leases could not be renewed")
+                pause = min(RETRY_SECONDS, self._settings.heartbeat_seconds)
+
+    def _reap(self) -> None:
+        """Look for leases that stand still, those of other workers included."""
+        reaper = Reaper(self._store, self._settings.lease_seconds)
+        while not self._leaving.wait(self._settings.heartbeat_seconds):
+            try:
+                reaper.sweep()
+            except StoreUnavailable as error:
+                log.warning("the sweep for lost trials must wait: %s", error)
+            except Exception:
+                log.exception("the sweep for lost trials failed")
+
+    def _tidy(self) -> None:
+        """Deliver what is spooled and remove checkpoints that nobody needs, now and then."""
+        while True:
+            try:
+                self._ledger.deliver_spooled()
+                checkpoints.sweep(self._settings.home / "checkpoints", self._store)
+            except StoreUnavailable as error:
+                log.warning("tidying up must wait: %s", error)
+            except Exception:
+                log.exception("tidying up failed")
+            if self._leaving.wait(SWEEP_SECONDS):
+                return

@@ -1,0 +1,49 @@
+"""What a trial has told and the store has not taken yet."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.domain.records import Lease, Report
+from service.operations import Outcome, Write
+from trainer.contract import Checkpoint
+
+GATHER_SECONDS = 0.25  # reports of fast epochs share a transaction; a reader sees them at most this much later
+
+
+@dataclass(slots=True)
+class Unwritten:
+    """Gathers until it is due; then it becomes one write, and a new one begins."""
+
+    reports: list[Report] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+    _due_at: float | None = None  # monotonic seconds
+
+    def measured(self, report: Report) -> None:
+        """Add the metrics of a step."""
+        self.reports.append(report)
+        self._set_due()
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint; it takes the place of an older one."""
+        self.checkpoint = checkpoint
+        self._set_due()
+
+    def due(self, now: float) -> bool:
+        """Whether to write, at `now` (monotonic seconds)."""
+        return self._due_at is not None and now >= self._due_at
+
+    def postpone(self, seconds: float) -> None:
+        """The store did not answer; try again so much later."""
+        self._due_at = time.monotonic() + seconds
+
+    def as_write(self, lease: Lease, outcome: Outcome | None) -> Write:
+        """All of it in one write."""
+        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.environment, outcome)
+
+    def _set_due(self) -> None:
+        if self._due_at is None:
+            self._due_at = time.monotonic() + GATHER_SECONDS
