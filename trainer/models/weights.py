@@ -42,16 +42,20 @@ def load(model: ModelConfig) -> Weights | None:
     """
     if model.weights is None:
         return None
-    path = Path(model.weights) if model.weights_file is not None else _downloaded(named(model.name, model.weights))
+    if model.weights_file is not None:
+        return _load(Path(model.weights_file), "")
+    published = named(model.name, model.weights)
+    return _load(_downloaded(published), _hash_prefix(published.url))
+
+
+def _load(path: Path, hash_prefix: str) -> Weights:
     try:
         facts = path.stat()
-        return _read(path, facts.st_mtime_ns, facts.st_size)
+        return _read(path, facts.st_mtime_ns, facts.st_size, hash_prefix)
     except FileNotFoundError:
         raise WeightsUnavailable(f"there is no weights file {path}; correct the path") from None
     except OSError as error:
-        raise WeightsUnavailable(
-            f"the weights file {path} cannot be read ({error.strerror}); correct the path or its permissions"
-        ) from None
+        raise WeightsUnavailable(f"the weights file {path} cannot be read ({error.strerror}); mend path or permissions") from None
 
 
 def names(model: str) -> tuple[str, ...]:
@@ -101,10 +105,17 @@ def _bounded_silence() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
+def _hash_prefix(url: str) -> str:
+    found = HASH_IN_NAME.search(url)
+    return found.group(1) if found else ""
+
+
 @lru_cache(maxsize=1)
-def _read(path: Path, mtime_ns: int, size: int) -> Weights:
+def _read(path: Path, mtime_ns: int, size: int, hash_prefix: str) -> Weights:
     content = path.read_bytes()  # once, so that the hash is of what is loaded, and later changes of the file do not reach it
     sha256 = hashlib.sha256(content).hexdigest()
+    if not sha256.startswith(hash_prefix):
+        raise WeightsUnavailable(f"{path} is not the file that was published, perhaps cut short; delete it to download it again")
     tensors = _from_safetensors(content, path) if path.suffix.lower() == ".safetensors" else _from_torch(content, path)
     return Weights(sha256, {WRAPPER.sub("", name): tensor for name, tensor in tensors.items()})
 
