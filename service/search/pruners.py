@@ -1,0 +1,72 @@
+"""From a pruner's name and options in the spec to Optuna's pruner, and the steps at which it may decide."""
+
+from collections.abc import Iterator
+from itertools import count, takewhile
+from typing import assert_never
+
+import optuna.pruners
+from optuna.pruners import BasePruner
+
+from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
+from service.domain.spec import StudySpec
+from service.search.experimental import quietly
+
+
+def decision_steps(spec: StudySpec, epochs: int) -> tuple[int, ...]:
+    """The steps (epochs, from 1) of a run at which the study's pruner may end it; never the last one."""
+    return tuple(takewhile(lambda step: step < epochs, _steps(spec.pruner)))
+
+
+def _steps(pruner: Pruner) -> Iterator[int]:
+    """All of them, rising, without end."""
+    match pruner:
+        case NoPruner():
+            return iter(())
+        case Median() | Percentile() | Threshold():
+            first = pruner.n_warmup_steps
+            return (step for step in count(1) if step >= first and (step == 1 or (step - first) % pruner.interval_steps == 0))
+        case Asha():
+            return _rungs(pruner.min_steps, pruner.reduction_factor, pruner.min_early_stopping_rate)
+        case Hyperband():
+            return _rungs(pruner.min_steps, pruner.reduction_factor, 0)
+        case Wilcoxon():
+            return count(max(2, pruner.n_startup_steps))
+        case Patient(wrapped=wrapped, patience=patience):
+            steps = count(1) if isinstance(wrapped, NoPruner) else _steps(wrapped)
+            return (step for step in steps if step >= patience + 2)
+        case _:
+            assert_never(pruner)
+
+
+def _rungs(min_steps: int, reduction_factor: int, first: int) -> Iterator[int]:
+    return (min_steps * reduction_factor**rung for rung in count(first))
+
+
+def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
+    """Optuna's pruner of that name, for trials of at most so many epochs."""
+    match pruner:
+        case NoPruner():
+            return optuna.pruners.NopPruner()
+        case Median():
+            return _percentile(50.0, pruner)
+        case Percentile(percentile=percentile):
+            return _percentile(percentile, pruner)
+        case Asha():
+            return optuna.pruners.SuccessiveHalvingPruner(pruner.min_steps, pruner.reduction_factor, pruner.min_early_stopping_rate)
+        case Hyperband():
+            return optuna.pruners.HyperbandPruner(pruner.min_steps, epochs, pruner.reduction_factor)
+        case Threshold():
+            return optuna.pruners.ThresholdPruner(pruner.lower, pruner.upper, pruner.n_warmup_steps, pruner.interval_steps)
+        case Wilcoxon():
+            return quietly(optuna.pruners.WilcoxonPruner, p_threshold=pruner.p_threshold, n_startup_steps=pruner.n_startup_steps)
+        case Patient(wrapped=wrapped):
+            inner = None if isinstance(wrapped, NoPruner) else pruner_for(wrapped, epochs)
+            return quietly(optuna.pruners.PatientPruner, inner, pruner.patience, pruner.min_delta)
+        case _:
+            assert_never(pruner)
+
+
+def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:
+    return optuna.pruners.PercentilePruner(
+        percentile, options.n_startup_trials, options.n_warmup_steps, options.interval_steps, n_min_trials=options.n_min_trials
+    )
