@@ -142,8 +142,14 @@ def faults_of(item: ErrorDetails) -> Iterator[Fault]:
     if isinstance(cause, Faulty):
         yield from (fault.below(place) for fault in cause.faults)
     else:
-        message = MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+        message = _sentence(item)
         yield Fault(place, item["type"], message)
+
+
+def _sentence(item: ErrorDetails) -> str:
+    if item["type"] == "union_tag_invalid":
+        return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
+    return MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
 
 
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

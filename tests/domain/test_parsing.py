@@ -73,7 +73,7 @@ def test_the_study_of_the_design_is_accepted() -> None:
         (changed(search_space__momentum__when={"optimiser": ["sgd"]}), "#/search_space/momentum/when/optimiser", "unknown_condition"),
         (changed(search_space__momentum__when={"optimizer": ["lion"]}), "#/search_space/momentum/when/optimizer/0", "impossible_condition"),
         (changed(search_space__frozen_layers__high=10), "#/search_space/frozen_layers/high", "too_many_stages"),
-        (changed(search_space__optimizer__choices=["sgd", "lion"]), "#/search_space/optimizer/choices/1", "literal_error"),
+        (changed(search_space__optimizer__choices=["sgd", "rmsprop", "lion"]), "#/search_space/optimizer/choices/2", "literal_error"),
         (changed(search_space__batch_size__choices=[16, "32"]), "#/search_space/batch_size/choices/1", "int_type"),
         (changed(search_space__batch_size={"type": "float", "low": 16, "high": 32}), "#/search_space/batch_size/low", "int_type"),
         (changed(search_space={}), "#/search_space", "empty_search_space"),
