@@ -150,6 +150,10 @@ class Client:
         for trial in self._pages(f"{_study(study)}/trials", "trials"):
             yield Trial.model_validate(trial)
 
+    def trial(self, study: str, number: int) -> Trial:
+        """One trial."""
+        return Trial.model_validate(self._call("GET", f"{_study(study)}/trials/{number}"))
+
     def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> Study:
         """Pause, resume or stop a study."""
         return Study.model_validate(self._call("POST", f"{_study(study)}/{word}"))

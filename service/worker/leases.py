@@ -91,6 +91,7 @@ class Leases:
         with self._lock:
             overdue = [holding for holding in self._held.values() if now - holding.renewed_at > self._trust_seconds]
         for holding in overdue:
-            if holding.halt not in (Halt.UNTRUSTED, Halt.LOST) and not holding.process.ready:  # a ready one only waits for its result to be written
+            waits_for_the_store = holding.process.ready  # the training is over
+            if holding.halt not in (Halt.UNTRUSTED, Halt.LOST) and not waits_for_the_store:
                 holding.stop(Halt.UNTRUSTED)
                 holding.process.kill()

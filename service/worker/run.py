@@ -6,19 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Report
-from service.operations import Outcome, Pruned, Released, Write
-from service.search.study import decision_steps
+from service.operations import Outcome, Pruned, Released
+from service.search.study import Decision, decision_steps
+from service.worker.checkpoints import KEPT, Shelf
+from service.worker.control_plane import FIRST_RETRY, LAST_RETRY, ControlPlane
 from service.worker.leases import Halt, Holding
-from service.worker.ledger import FIRST_RETRY, LAST_RETRY, Ledger
 from service.worker.process import Line, TrainerDied
 from service.worker.unwritten import Unwritten
-from trainer.contract import Advanced, Answer, Cancel, Failed, Finished, Measured, Prepared, Ready, Run, Saved, Stopped
+from trainer.contract import Advanced, Answer, Cancel, Checkpoint, Failed, Finished, Measured, Prepared, Ready, Run, Saved, Stopped
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -36,19 +36,24 @@ class Patience:
     grace: float = 5.0  # to end a run when told; then it is killed
 
 
+USUAL = Patience()
+
+
 class TrialRun:
     """The life of one attempt. Belongs to one slot's thread; other threads end it through the holding's `halt`."""
 
-    def __init__(self, ledger: Ledger, holding: Holding, claim: Claim, checkpoints: Path, patience: Patience) -> None:
-        self._ledger = ledger
+    def __init__(self, control: ControlPlane, holding: Holding, claim: Claim, shelf: Shelf, patience: Patience) -> None:
+        self._control = control
         self._holding = holding
         self._process = holding.process
         self._claim = claim
         self._patience = patience
         self._config = claim.spec.config_for(claim.params, claim.lease.number)
         self._steps = frozenset(decision_steps(claim.spec, self._config.epochs))
-        self._folder = checkpoints / claim.lease.study / str(claim.lease.number) / f"e{claim.lease.attempt}"
-        self._values: dict[int, float] = {}
+        self._shelf = shelf
+        self._kept = claim.checkpoints
+        self._values: dict[int, float] = {}  # the objective at the steps of this attempt
+        self._earlier: dict[int, float] | None = None  # and at those of attempts before
         self._step = max((saved.step for saved in claim.checkpoints), default=0)
         self._unwritten = Unwritten()
         self._began_at = time.monotonic()
@@ -59,8 +64,13 @@ class TrialRun:
         """Train, record on the way, and record the end. Returns when there is nothing left to say, or nobody to say it."""
         outcome = self._outcome()
         if outcome is not None and self._holding.halt is not Halt.LOST:
-            self._ledger.conclude(self._unwritten.as_write(self._claim.lease, outcome), leaving)
+            self._conclude(outcome, leaving)
         self._settle(outcome)
+
+    def _conclude(self, outcome: Outcome, leaving: threading.Event) -> None:
+        write = self._unwritten.as_write(self._claim.lease, outcome)
+        if self._control.conclude(write, leaving):
+            self._keep(write.checkpoint, KEPT if isinstance(outcome, Released) else 1)
 
     def _outcome(self) -> Outcome | None:
         """The end of the trial; None when it is no longer ours to tell."""
@@ -94,7 +104,7 @@ class TrialRun:
         return Run(
             config=self._config,
             decision_steps=tuple(sorted(self._steps)),
-            checkpoint_folder=str(self._folder),
+            checkpoint_folder=str(self._shelf.folder(self._claim.lease)),
             checkpoint_seconds=self._claim.spec.limits.checkpoint_seconds,
             resume=self._claim.checkpoints,
             fingerprint=facts and facts.fingerprint,
@@ -137,7 +147,7 @@ class TrialRun:
 
     def _decided(self) -> Outcome | None:
         """Ask the pruner and pass its word on. The trainer waits meanwhile; so does this, while the store does not answer."""
-        decision = self._while_held(lambda: self._ledger.decide(self._claim.lease, self._values))
+        decision = self._while_held(self._ask_the_pruner)
         if decision is None:
             if self._holding.halt is None:
                 self._holding.stop(Halt.LOST)
@@ -148,6 +158,14 @@ class TrialRun:
         if self._while_held(self._write):
             self._process.send(Answer(go_on=True))
         return None
+
+    def _ask_the_pruner(self) -> Decision | None:
+        """With the objective at all steps so far: those before the checkpoint that this attempt went on from are in the store."""
+        if self._earlier is None:
+            self._earlier = self._control.objective_so_far(self._claim) if self._claim.checkpoints else {}
+        first = min(self._values)
+        earlier = {step: value for step, value in self._earlier.items() if step < first}
+        return self._control.decide(self._claim.lease, earlier | self._values)
 
     def _write_when_due(self) -> None:
         if not self._unwritten.due(time.monotonic()):
@@ -160,12 +178,21 @@ class TrialRun:
 
     def _write(self) -> bool:
         """Write what is unwritten, in one transaction; False when the lease is lost. Raises StoreUnavailable."""
-        held = self._ledger.record(self._unwritten.as_write(self._claim.lease, None))
+        write = self._unwritten.as_write(self._claim.lease, None)
+        held = self._control.record(write)
         self._unwritten = Unwritten()
         self._backoff.reset()
-        if not held:
+        if held:
+            self._keep(write.checkpoint, KEPT)
+        else:
             self._holding.stop(Halt.LOST)
         return held
+
+    def _keep(self, newest: Checkpoint | None, count: int) -> None:
+        """Remove all but the newest checkpoints that the store knows."""
+        known = (newest, *self._kept) if newest is not None else self._kept
+        self._shelf.remove(known[count:])
+        self._kept = known[:count]
 
     def _while_held(self, call: Callable[[], T]) -> T | None:
         """The call's answer, tried again while the store is unavailable; None once the run is to halt."""

@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.domain.records import Claim, Study
+from service.worker.checkpoints import Shelf
+from service.worker.control_plane import ControlPlane
 from service.worker.leases import Leases
-from service.worker.ledger import Ledger
 from service.worker.process import Death, TrainerDied, TrainerProcess
 from service.worker.run import READ_SECONDS, Patience, TrialRun
 from service.worker.slots import Slot
@@ -29,9 +29,9 @@ CHECKS_THAT_MAY_CRASH = 2
 class Workplace:
     """What the slots of a worker share."""
 
-    ledger: Ledger
+    control: ControlPlane
     leases: Leases
-    checkpoints: Path
+    shelf: Shelf
     patience: Patience
     leaving: threading.Event
 
@@ -97,11 +97,11 @@ class SlotRunner:
         """Whether there was anything to do."""
         if not process.ready:
             return False
-        if (study := self._place.ledger.unchecked()) is not None:
+        if (study := self._place.control.unchecked()) is not None:
             self._check(study, process)
             return True
         asked_at = time.monotonic()
-        if (claim := self._place.ledger.claim()) is None:
+        if (claim := self._place.control.claim()) is None:
             return False
         self._run(claim, process, asked_at)
         return True
@@ -110,12 +110,12 @@ class SlotRunner:
         holding = self._place.leases.take(claim.lease, process, claimed_at)
         log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
         try:
-            TrialRun(self._place.ledger, holding, claim, self._place.checkpoints, self._place.patience).to_the_end(self._place.leaving)
+            TrialRun(self._place.control, holding, claim, self._place.shelf, self._place.patience).to_the_end(self._place.leaving)
         finally:
             self._place.leases.drop(holding)
 
     def _check(self, study: Study, process: TrainerProcess) -> None:
-        """Look at the study's data and weights; a fault stops the study. Another worker may do so at the same time: the first one counts."""
+        """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts."""
         log.info("checking data and weights of %s", study.name)
         try:
             process.send(Check(config=study.spec.check_config()))
@@ -124,9 +124,9 @@ class SlotRunner:
             answer = self._crashed(study, died)
         try:
             if isinstance(answer, Checked):
-                self._place.ledger.pass_check(study, answer.facts)
+                self._place.control.pass_check(study, answer.facts)
             elif isinstance(answer, Failed):
-                self._place.ledger.fail_study(study, answer.detail)
+                self._place.control.fail_study(study, answer.detail)
         except StoreUnavailable:
             raise
         except ThawlineError as error:

@@ -14,10 +14,10 @@ from service.domain.records import Worker as WorkerRecord
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store
-from service.worker import checkpoints
+from service.worker.checkpoints import Shelf
+from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
-from service.worker.ledger import Ledger, patiently
-from service.worker.run import Patience
+from service.worker.run import USUAL, Patience
 from service.worker.runner import SlotRunner, Workplace
 from service.worker.slots import Slot
 from service.worker.spool import Spool
@@ -39,7 +39,7 @@ class Worker:
     """Claims trials and has them trained, until told to leave."""
 
     def __init__(
-        self, store: Store, settings: Settings, slots: Sequence[Slot], command: Sequence[str] | None = None, patience: Patience = Patience()
+        self, store: Store, settings: Settings, slots: Sequence[Slot], command: Sequence[str] | None = None, patience: Patience = USUAL
     ) -> None:
         """`command` starts a trainer in place of the slot's own; tests give a toy."""
         self.id = worker_id()
@@ -48,9 +48,10 @@ class Worker:
         self._slots = tuple(slots)
         self._leaving = threading.Event()
         self._left = threading.Event()
-        self._ledger = Ledger(store, self.id, Spool(settings.home / "spool"))
+        self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"))
         self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
-        place = Workplace(self._ledger, self._leases, settings.home / "checkpoints", patience, self._leaving)
+        self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
+        place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
         self._runners = tuple(SlotRunner(place, slot, command) for slot in self._slots)
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -121,7 +122,7 @@ class Worker:
         while not self._left.wait(pause):
             asked_at, leases = time.monotonic(), self._leases.held()
             try:
-                lost = self._ledger.heartbeat(leases)
+                lost = self._control.heartbeat(leases)
                 self._leases.renewed(leases, lost, asked_at)
                 pause = self._settings.heartbeat_seconds
             except StoreUnavailable as error:
@@ -146,8 +147,8 @@ class Worker:
         """Deliver what is spooled and remove checkpoints that nobody needs, now and then."""
         while True:
             try:
-                self._ledger.deliver_spooled()
-                checkpoints.sweep(self._settings.home / "checkpoints", self._store)
+                self._control.deliver_spooled()
+                self._shelf.sweep(self._store)
             except StoreUnavailable as error:
                 log.warning("tidying up must wait: %s", error)
             except Exception:

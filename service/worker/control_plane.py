@@ -12,7 +12,7 @@ from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.records import Claim, Lease, Study
 from service.operations import Searches, Write
 from service.search.study import Decision
-from service.store import Store
+from service.store import Store, queries
 from service.worker.spool import Spool
 from trainer.contract import Facts
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # seconds
 
 
-class Ledger:
+class ControlPlane:
     """Claims, decisions and writes of one worker, for all its slots. Safe to share between threads."""
 
     def __init__(self, store: Store, worker: str, spool: Spool) -> None:
@@ -33,7 +33,7 @@ class Ledger:
 
     def unchecked(self) -> Study | None:
         """A study whose data and weights nobody has looked at yet. Raises StoreUnavailable."""
-        return operations.unchecked_study(self.store)
+        return self.store.read(queries.unchecked_study)
 
     def claim(self) -> Claim | None:
         """A trial to run, or None when there is none. Raises StoreUnavailable."""
@@ -46,6 +46,11 @@ class Ledger:
             return operations.decide(self.store, self._searches, lease, values)
         except LeaseLost:
             return None
+
+    def objective_so_far(self, claim: Claim) -> dict[int, float]:
+        """The objective at each step that the store knows of the trial. Raises StoreUnavailable."""
+        metrics = self.store.read(queries.metrics, claim.lease.trial)
+        return {metric.step: metric.value for metric in metrics if metric.name == claim.spec.objective.metric}
 
     def record(self, write: Write) -> bool:
         """Write once; False when the lease is lost. Raises StoreUnavailable."""

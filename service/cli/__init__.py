@@ -1,0 +1,5 @@
+"""The command `thaw`. Heavy things are imported by the commands that need them, so that `thaw --help` is quick."""
+
+from service.cli.app import main
+
+__all__ = ["main"]

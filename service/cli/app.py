@@ -1,0 +1,181 @@
+"""The commands and their flags; what they do is in the modules beside this one."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from service.cli.failures import explain
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+study = typer.Typer(help="Create, watch and steer studies.", no_args_is_help=True)
+db = typer.Typer(help="Care for the database.", no_args_is_help=True)
+app.add_typer(study, name="study")
+app.add_typer(db, name="db")
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
+Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process is not our parent any more.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Exits with 0, 1 (failed), 2 (faulty input), 3 (no server) or 130 (Ctrl-C)."""
+    try:
+        app(args=arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(explain(error))
+
+
+@app.callback()
+def thaw(
+    context: typer.Context,
+    home: Annotated[Path | None, typer.Option(help="Folder for database, caches and checkpoints [THAW_HOME, ~/.thaw].")] = None,
+    database_url: Annotated[str | None, typer.Option(help="sqlite:///… or postgresql://… [THAW_DATABASE_URL].")] = None,
+    server: Annotated[str | None, typer.Option(help="Address of the server [THAW_SERVER, http://127.0.0.1:8000].")] = None,
+) -> None:
+    """Hyperparameter search as a service for fine-tuning runs."""
+    context.obj = {"home": home, "database_url": database_url, "server": server}
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8000,
+    workers: Annotated[int | None, typer.Option(min=0, help="Local workers; by default one where torch is installed.")] = None,
+    parent: Parent = None,
+) -> None:
+    """Run the server with its dashboard, and local workers on the same database."""
+    from service.cli.serving import run_server
+
+    run_server(_settings(context), host, port, workers, parent)
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    slots: Annotated[int | None, typer.Option(min=1, help="Trials at one time; by default one a GPU, one on a CPU.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Processor cores to divide among the slots; by default all.")] = None,
+    parent: Parent = None,
+) -> None:
+    """Run a worker against THAW_DATABASE_URL."""
+    from service.cli.working import run_worker
+
+    run_worker(_settings(context), slots, cores, parent)
+
+
+@study.command()
+def create(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The study, in YAML or JSON.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Show the trials as they go, until the study has ended.")] = False,
+) -> None:
+    """Post a study to the server."""
+    from service.cli.studies import create_study
+
+    create_study(_settings(context), file, watch)
+
+
+@study.command("list")
+def list_(context: typer.Context) -> None:
+    """Show all studies."""
+    from service.cli.studies import list_studies
+
+    list_studies(_settings(context))
+
+
+@study.command()
+def show(context: typer.Context, name: StudyName) -> None:
+    """Show a study and its trials."""
+    from service.cli.studies import show_study
+
+    show_study(_settings(context), name)
+
+
+@study.command()
+def pause(context: typer.Context, name: StudyName) -> None:
+    """Let running trials go on, and start none."""
+    _command(context, name, "pause")
+
+
+@study.command()
+def resume(context: typer.Context, name: StudyName) -> None:
+    """Start trials again."""
+    _command(context, name, "resume")
+
+
+@study.command()
+def stop(context: typer.Context, name: StudyName) -> None:
+    """End the study and cancel its trials."""
+    _command(context, name, "stop")
+
+
+@study.command()
+def delete(context: typer.Context, name: StudyName) -> None:
+    """Remove the study with all its trials."""
+    from service.cli.studies import delete_study
+
+    delete_study(_settings(context), name)
+
+
+@app.command()
+def best(
+    context: typer.Context,
+    name: StudyName,
+    form: Annotated[Literal["yaml", "json"], typer.Option("--format")] = "yaml",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
+) -> None:
+    """Give the best configuration, ready for `thaw train`."""
+    from service.cli.studies import export_best
+
+    export_best(_settings(context), name, form, output)
+
+
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A file from `thaw best`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the model, the result and a copy of the configuration.")] = Path("trained"),
+) -> None:
+    """Train from an exported configuration, and compare with the metric that its trial reached."""
+    from service.cli.training import train_exported
+
+    train_exported(file, out)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Another one is taken when it is in use.")] = 8000,
+    trials: Annotated[int, typer.Option(min=2, max=500)] = 30,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave server and worker running until Ctrl-C.")] = False,
+) -> None:
+    """Run a real study on the handwritten digits that ship with scikit-learn, end to end."""
+    from service.cli.demo import run_demo
+
+    run_demo(_settings(context), port, trials, keep)
+
+
+@db.command()
+def upgrade(context: typer.Context) -> None:
+    """Bring the database to this version's schema; does nothing when it is there."""
+    from service.cli.serving import upgrade_database
+
+    upgrade_database(_settings(context))
+
+
+def _command(context: typer.Context, name: str, word: Literal["pause", "resume", "stop"]) -> None:
+    from service.cli.studies import command_study
+
+    command_study(_settings(context), name, word)
+
+
+def _settings(context: typer.Context) -> "Settings":
+    from service.settings import Settings
+
+    return Settings.from_environment(**context.obj)

@@ -1,0 +1,35 @@
+"""The terminal: one console, and tables that stay whole when nobody looks at them."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDE = 10_000  # columns, where the output goes to a file or a pipe: nothing is cut there
+
+
+def console() -> Console:
+    """A console on standard output, without markup: names and values are shown as they are."""
+    wide = None if sys.stdout.isatty() else WIDE
+    return Console(markup=False, highlight=False, emoji=False, width=wide)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+    """A plain table of texts."""
+    made = Table(*columns, box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def number(value: float | None) -> str:
+    """A metric as people read it."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """Parameters in one line, such as `lr=0.0013 optimizer=sgd`."""
+    return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())

@@ -1,0 +1,158 @@
+"""A study followed live: a table that redraws itself on a terminal, a line for each trial's end elsewhere."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from service.cli.console import assignments, console, number, table
+from service.client import Client, Study, Trial, Unreachable
+
+REDRAW_SECONDS = 0.4
+SHOWN_TRIALS = 14
+STATES = ("running", "queued", "complete", "pruned", "failed", "cancelled")
+
+
+class Watched:
+    """A study and its trials as last read. A thread listens to the events and notes which trials have changed."""
+
+    def __init__(self, client: Client, study: Study) -> None:
+        self._client = client
+        self._changed = threading.Event()
+        self._numbers: set[int] = set()
+        self._lock = threading.Lock()
+        self._failure: Exception | None = None
+        self.study = study
+        self.connected = True
+        self.ended = False
+        self.trials = {trial.number: trial for trial in client.trials(study.id)}
+
+    def listen(self) -> None:
+        """Until the study has ended. For its own thread."""
+        try:
+            for event in self._client.events(self.study.id, self.study.seq):
+                with self._lock:
+                    self.connected = event is not None
+                    if event is not None and isinstance(number := event.body.get("number"), int):
+                        self._numbers.add(number)
+                self._changed.set()
+        except Exception as error:
+            self._failure = error
+        self.ended = True
+        self._changed.set()
+
+    def refresh(self, timeout: float) -> list[Trial]:
+        """Wait for a change, and read again what has changed; the trials that did. Raises what the listener met."""
+        if not self._changed.wait(timeout):
+            return []
+        self._changed.clear()
+        if self._failure is not None:
+            raise self._failure
+        with self._lock:
+            numbers, self._numbers = sorted(self._numbers), set()
+        try:
+            changed = [self._client.trial(self.study.id, number) for number in numbers]
+            self.study = self._client.study(self.study.id)
+        except Unreachable:  # the server restarts; the listener connects anew
+            with self._lock:
+                self._numbers.update(numbers)
+            return []
+        self.trials |= {trial.number: trial for trial in changed}
+        return changed
+
+
+def watch(client: Client, study: Study) -> Study:
+    """Show the study until it has ended; as it stood then. Ctrl-C ends the watching, not the study."""
+    out = console()
+    watched = Watched(client, study)
+    threading.Thread(target=watched.listen, name="listen", daemon=True).start()
+    show = _drawn if out.is_terminal else _told
+    show(out, watched)
+    out.print(_verdict(watched.study))
+    return watched.study
+
+
+def _drawn(out: Console, watched: Watched) -> None:
+    with Live(_picture(watched), console=out, auto_refresh=False, transient=False) as live:
+        for _ in _changes(watched):
+            live.update(_picture(watched), refresh=True)
+            time.sleep(REDRAW_SECONDS)
+
+
+def _told(out: Console, watched: Watched) -> None:
+    told = _tell(out, watched, watched.trials.values(), set())
+    for changed in _changes(watched):
+        told |= _tell(out, watched, changed, told)
+
+
+def _tell(out: Console, watched: Watched, trials: Iterable[Trial], told: set[int]) -> set[int]:
+    """A line for each trial that has ended and was not told of yet; their numbers."""
+    ended = [trial for trial in trials if trial.ended and trial.number not in told]
+    for trial in ended:
+        out.print(f"trial {trial.number}: {trial.state}, {_result(watched.study, trial)}, {assignments(trial.params)}")
+    return {trial.number for trial in ended}
+
+
+def _changes(watched: Watched) -> Iterator[list[Trial]]:
+    """The trials that changed, again and again, until the study has ended and all of it was read."""
+    while True:
+        ended = watched.ended
+        if changed := watched.refresh(timeout=1.0):
+            yield changed
+        if ended:
+            return
+
+
+def _picture(watched: Watched) -> RenderableType:
+    study = watched.study
+    counts = ", ".join(f"{study.counts[state]} {state}" for state in STATES if study.counts.get(state))
+    head = f"{study.name}: {study.state}" + ("" if watched.connected else " (the server does not answer; trying again)")
+    return Group(Text(head, style="bold"), _progress(study, counts), Text(_best(study)), _trials(study, watched.trials.values()))
+
+
+def _progress(study: Study, counts: str) -> RenderableType:
+    most = study.spec["budget"].get("trials")
+    if most is None:
+        return Text(counts)
+    done = sum(study.counts.get(state, 0) for state in STATES[2:])
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(total=most, completed=done, width=30), Text(f"{done}/{most} trials"), Text(counts, style="dim"))
+    return grid
+
+
+def _trials(study: Study, trials: Iterable[Trial]) -> Table:
+    """The newest trials, those that run among them."""
+    ordered = sorted(trials, key=lambda trial: (trial.state == "running", trial.number))[-SHOWN_TRIALS:]
+    rows = [
+        (str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), trial.reason or "")
+        for trial in sorted(ordered, key=lambda trial: trial.number)
+    ]
+    return table(("trial", "state", "epoch", study.metric, "parameters", ""), rows)
+
+
+def _latest(study: Study, trial: Trial) -> float | None:
+    return trial.metrics.get(study.metric) if trial.value is None else trial.value
+
+
+def _result(study: Study, trial: Trial) -> str:
+    if trial.state == "failed":
+        return f"{trial.reason}: {trial.detail}" if trial.detail else str(trial.reason)
+    if trial.duplicate_of is not None:
+        return f"{study.metric} {number(trial.value)} as in trial {trial.duplicate_of}"
+    return f"{study.metric} {number(_latest(study, trial))} after epoch {trial.step}"
+
+
+def _best(study: Study) -> str:
+    if study.best is None:
+        return "no complete trial yet"
+    return f"best {study.metric} {number(study.best.value)} in trial {study.best.number}: {assignments(study.best.params)}"
+
+
+def _verdict(study: Study) -> str:
+    why = f" ({study.reason})" if study.reason else ""
+    return f"The study is {study.state}{why}; {_best(study)}."

@@ -1,0 +1,59 @@
+"""`thaw worker`: a worker in this process, with the signals that end it."""
+
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from service.cli.failures import Failure
+from service.settings import Settings
+from service.store import open_store
+from service.worker.slots import cores, gpus, lay_out
+from service.worker.supervisor import Worker
+
+NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawline[trainer]'"
+
+
+def run_worker(settings: Settings, slots: int | None, available_cores: int | None, parent: int | None) -> None:
+    """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
+    require_torch()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
+    layout = lay_out(gpus(), available_cores or cores(), slots)
+    worker = Worker(open_store(settings.database_url), settings, layout)
+    heed_signals(worker)
+    worker.run(is_child_of(parent))
+
+
+def require_torch() -> None:
+    """Raise Failure when torch is not installed. Does not import it."""
+    if not has_torch():
+        raise Failure(NO_TORCH)
+
+
+def has_torch() -> bool:
+    """Whether this environment can train."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def heed_signals(worker: Worker) -> None:
+    """The first SIGTERM or SIGINT hands the trials back, the second one ends the process with its trainers."""
+    already = False
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        nonlocal already
+        if already:
+            worker.abandon()
+            os._exit(128 + number)
+        already = True
+        worker.leave()
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+
+
+def is_child_of(parent: int | None) -> Callable[[], bool]:
+    """A question that is answered with no once the parent has gone; always with yes when there is none."""
+    return lambda: parent is None or os.getppid() == parent
