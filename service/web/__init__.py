@@ -1,0 +1,1 @@
+"""The server: the REST interface, the live stream and the pages. The only room that knows FastAPI."""

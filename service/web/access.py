@@ -1,0 +1,188 @@
+"""Who may ask: the middlewares that judge a request before any route sees it, in the order in which they stand."""
+
+import ipaddress
+import json
+import logging
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.web import session
+from service.web.problems import CROSS_SITE, HOST_NOT_ALLOWED, KEY_IN_URL, UNAUTHENTICATED, Kind, for_error, problem, request_id
+
+log = logging.getLogger("thawline.web")
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+PUBLIC_PATHS = frozenset({"/livez", "/login", "/static/login.js", "/static/login.css", "/static/mark.svg"})
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+KEY_PARAMETERS = frozenset({"token", "access_token", "key", "api_key", "apikey", "auth", "authorization"})
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?\Z")
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Guard:
+    """The outermost layer: an id and the security headers on every answer, and a problem for every crash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _complete(MutableHeaders(scope=message), request_id(scope))
+            await send(message)
+
+        try:
+            await self.app(scope, receive, guarded)
+        except Exception as error:
+            _log_crash(scope, error)
+            if started:
+                raise
+            await for_error(scope, error)(scope, receive, guarded)
+
+
+def _complete(headers: MutableHeaders, identity: str) -> None:
+    headers["X-Request-ID"] = identity
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _log_crash(scope: Scope, error: Exception) -> None:
+    """One line of JSON, escaped: the place and kind of the crash, never the request's content."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log.error(json.dumps({"event": "crash", "request_id": request_id(scope), "error": type(error).__name__, "frames": frames[-8:]}))
+
+
+class Hosts:
+    """Answers only to names that are ours, against DNS rebinding.
+
+    Ours are the loopback names and the address that the connection came in on, with the server's own port, and the
+    configured names: with any port where none is written. An address cannot be rebound.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
+        self.app = app
+        self.allowed = frozenset(name.lower() for name in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._is_ours(scope):
+            await self.app(scope, receive, send)
+        else:
+            detail = "The server does not answer to this name; add it to THAW_HOSTS if it should."
+            await _refuse(HOST_NOT_ALLOWED, detail, scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        named = Headers(scope=scope).getlist("host")
+        if len(named) != 1 or (match := HOST.match(named[0].lower())) is None:
+            return False
+        name, port = match["name"], int(match["port"] or DEFAULT_PORTS.get(scope["scheme"], 80))
+        if name in self.allowed or f"{name}:{port}" in self.allowed:
+            return True
+        address, own_port = scope.get("server") or ("", None)
+        return name in (*LOOPBACK_NAMES, _literal(address)) and port == own_port
+
+
+def _literal(address: str) -> str:
+    """The address as a Host header writes it; an empty text for what is no address."""
+    try:
+        return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+    except ValueError:
+        return ""
+
+
+class Tokens:
+    """Asks every request for the token but those to the few public paths. Idle when no token is set."""
+
+    def __init__(self, app: ASGIApp, token: str | None) -> None:
+        self.app = app
+        self.token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif self._names_a_key(scope):
+            await _refuse(KEY_IN_URL, "Send the token as `Authorization: Bearer …`; addresses end up in logs.", scope, receive, send)
+        elif self.token is None or scope["path"] in PUBLIC_PATHS or self._is_known(scope, self.token):
+            await self.app(scope, receive, send)
+        elif _wants_page(scope):
+            await RedirectResponse(session.login_address(scope["path"]), 303)(scope, receive, send)
+        else:
+            await _refuse(UNAUTHENTICATED, "Send the token as `Authorization: Bearer …`, or log in at /login.", scope, receive, send)
+
+    def _names_a_key(self, scope: Scope) -> bool:
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=None)
+        return any(name.lower() in KEY_PARAMETERS or (self.token is not None and session.equal(value, self.token)) for name, value in pairs)
+
+    def _is_known(self, scope: Scope, token: str) -> bool:
+        headers = Headers(scope=scope)
+        if (stated := headers.get("authorization")) is not None:
+            scheme, _, secret = stated.partition(" ")
+            return scheme.lower() == "bearer" and session.equal(secret.strip(), token)
+        return session.is_valid(session.cookie_of(headers), token)
+
+
+def _wants_page(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", "")
+
+
+class SameSite:
+    """Refuses requests that may change something and that another site made a browser send."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in SAFE_METHODS or _is_own(Headers(scope=scope)):
+            await self.app(scope, receive, send)
+        else:
+            detail = "Requests that change something must come from this server's own pages or from a program."
+            await _refuse(CROSS_SITE, detail, scope, receive, send)
+
+
+def _is_own(headers: Headers) -> bool:
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return False
+    if (origin := headers.get("origin")) is None:  # a program: browsers always send one with these methods
+        return "authorization" in headers or session.cookie_of(headers) is None
+    scheme, _, authority = origin.lower().partition("://")
+    return scheme in DEFAULT_PORTS and _authority(authority, scheme) == _authority(headers["host"].lower(), scheme) is not None
+
+
+def _authority(text: str, scheme: str) -> tuple[str, int] | None:
+    match = HOST.match(text)
+    return match and (match["name"], int(match["port"] or DEFAULT_PORTS[scheme]))
+
+
+async def _refuse(kind: Kind, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await problem(scope, kind, detail)(scope, receive, send)

@@ -1,0 +1,73 @@
+"""The app: the middlewares in their order, the routers, and the thread that looks for lost workers."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import metadata
+
+from fastapi import APIRouter, FastAPI
+
+from service.settings import Settings
+from service.store import Store
+from service.web import catalogues, health, page, problems, session, stream, studies, trials, workers
+from service.web.access import Guard, Hosts, SameSite, Tokens
+from service.web.body import BodyLimit
+from service.web.crowd import Crowd
+from service.web.health import Counting, Figures
+from service.web.streams import Streams
+from service.web.sweeper import Sweeper
+
+VERSION = metadata.version("thawline")
+DESCRIPTION = (
+    "Thawline finds the best way to fine-tune a pretrained model on your data. "
+    "Post a study, follow it, and fetch a configuration that is ready for production training. "
+    "Every error is `application/problem+json` (RFC 9457) and points at the field."
+)
+
+
+def create_app(store: Store, settings: Settings) -> FastAPI:
+    """The server on this store. The schema must be there: see `serve`."""
+    app = FastAPI(
+        title="Thawline", version=VERSION, description=DESCRIPTION, lifespan=_lifespan,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
+        responses={"4XX": problems.RESPONSE, "5XX": problems.RESPONSE},
+    )  # fmt: skip
+    app.state.store = store
+    app.state.settings = settings
+    app.state.streams = Streams()
+    app.state.sweeper = Sweeper(store, settings)
+    app.state.figures = Figures(store, app.state.streams, app.state.sweeper)
+    problems.install(app)
+    _add_routes(app)
+    _add_middlewares(app)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    api = APIRouter(prefix="/api/v1")
+    for room in (studies, trials, stream, catalogues, workers):
+        api.include_router(room.router)
+    for router in (api, health.router, session.router, page.router):
+        app.include_router(router)
+    app.mount("/static", page.static_files(), name="static")
+
+
+def _add_middlewares(app: FastAPI) -> None:
+    """From the innermost to the outermost."""
+    settings: Settings = app.state.settings
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SameSite)
+    app.add_middleware(Tokens, token=settings.token)
+    app.add_middleware(Hosts, allowed=settings.hosts)
+    app.add_middleware(Crowd)
+    app.add_middleware(Counting, figures=app.state.figures)
+    app.add_middleware(Guard)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.sweeper.start()
+    try:
+        yield
+    finally:
+        app.state.streams.stopping.set()
+        app.state.sweeper.stop()

@@ -1,0 +1,47 @@
+"""What an endpoint is given: the app's parts, and the study that its path names."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from service.domain.records import Study, Trial
+from service.settings import Settings
+from service.store import Store, queries
+from service.web.streams import Streams
+
+
+def store_of(request: Request) -> Store:
+    """The app's store."""
+    return cast(Store, request.app.state.store)
+
+
+def settings_of(request: Request) -> Settings:
+    """The app's settings."""
+    return cast(Settings, request.app.state.settings)
+
+
+def streams_of(request: Request) -> Streams:
+    """The open streams of this process."""
+    return cast(Streams, request.app.state.streams)
+
+
+TheStore = Annotated[Store, Depends(store_of)]
+
+
+def find_study(study: Annotated[str, Path(description="the study's id or its name", examples=["sign-digits"])], store: TheStore) -> Study:
+    """The study that the path names. Raises StudyNotFound."""
+    return store.read(queries.find_study, study)
+
+
+FoundStudy = Annotated[Study, Depends(find_study)]
+
+
+def find_trial(
+    number: Annotated[int, Path(description="the trial's number in its study", examples=[7])], study: FoundStudy, store: TheStore
+) -> Trial:
+    """The trial that the path names. Raises TrialNotFound."""
+    return store.read(queries.find_trial, study.id, number)
+
+
+FoundTrial = Annotated[Trial, Depends(find_trial)]
+TheStreams = Annotated[Streams, Depends(streams_of)]

@@ -1,0 +1,134 @@
+"""Whether the server lives, whether it is ready, and its figures for Prometheus."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import Counter as CounterMetric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from pydantic import Field
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.domain.states import StudyState, TrialState
+from service.store import Store, queries
+from service.web.dependencies import TheStore
+from service.web.problems import NOT_READY, ProblemError
+from service.web.streams import Streams
+from service.web.sweeper import Sweeper
+from service.web.views import View
+
+UNMATCHED = "unmatched"
+MOST_STUDIES = 100_000
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+
+router = APIRouter(tags=["service"])
+
+
+class Alive(View):
+    status: str = Field(default="alive")
+
+
+class Ready(View):
+    status: str = Field(default="ready")
+    sweep_age_seconds: float = Field(description="since the last look for lost workers")
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> Alive:
+    """Answers as long as the process does. Needs no token."""
+    return Alive()
+
+
+def sweeper_of(request: Request) -> Sweeper:
+    """The app's search for lost workers."""
+    sweeper: Sweeper = request.app.state.sweeper
+    return sweeper
+
+
+@router.get("/readyz", summary="Can it serve?")
+def readyz(store: TheStore, sweeper: Annotated[Sweeper, Depends(sweeper_of)]) -> Ready:
+    """503 when the database does not answer, or lost workers have not been looked for in a long while."""
+    store.read(queries.studies, limit=1)
+    if sweeper.is_late():
+        raise ProblemError(NOT_READY, "Lost workers have not been looked for in a long while; see the server's log.")
+    return Ready(sweep_age_seconds=round(sweeper.age_seconds(), 3))
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def show_metrics(request: Request) -> Response:
+    """Studies and trials by state, workers, requests, open streams."""
+    figures: Figures = request.app.state.figures
+    return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class Figures:
+    """The figures of one app, in a registry of its own."""
+
+    def __init__(self, store: Store, streams: Streams, sweeper: Sweeper) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = CounterMetric(
+            "thawline_http_requests", "Requests by method, route and status.", ["method", "route", "status"], registry=self.registry
+        )
+        Gauge("thawline_event_streams", "Open event streams.", registry=self.registry).set_function(lambda: streams.open)
+        Gauge("thawline_sweep_age_seconds", "Since the last look for lost workers.", registry=self.registry).set_function(
+            sweeper.age_seconds
+        )
+        self.registry.register(_Rows(store))
+
+
+class _Rows(Collector):
+    """Counts from the store, at the time of asking."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: so the registry does not ask the store when the collector is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        with self.store.reading() as tx:
+            states = Counter(study.state for study in queries.studies(tx, limit=MOST_STUDIES))
+            counts = queries.counts(tx)
+            workers = queries.workers(tx)
+        yield _family("thawline_studies", "Studies by state.", {state: states[state] for state in StudyState})
+        yield _family(
+            "thawline_trials", "Trials by state.", {state: sum(count[state] for count in counts.values()) for state in TrialState}
+        )
+        yield GaugeMetricFamily(
+            "thawline_workers_alive", "Workers that are alive.", value=sum(worker.state == "alive" for worker in workers)
+        )
+
+
+def _family(name: str, help_text: str, values: dict[StudyState, int] | dict[TrialState, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=["state"])
+    for state, value in values.items():
+        family.add_metric([str(state)], value)
+    return family
+
+
+class Counting:
+    """Counts every answer by method, route and status. Routes are templates, so that their number is bounded."""
+
+    def __init__(self, app: ASGIApp, figures: Figures) -> None:
+        self.app = app
+        self.figures = figures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", UNMATCHED)
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self.figures.requests.labels(method, route, str(message["status"])).inc()
+            await send(message)
+
+        await self.app(scope, receive, counting)

@@ -1,0 +1,67 @@
+"""Requests with an Idempotency-Key: at most one effect, and the first answer to every repetition."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Request, Response, status
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput
+from service.domain.records import Study, Trial
+from service.operations import Idempotency, Replay
+from service.web.body import Raw, media_type
+from service.web.views import View
+
+KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
+
+Created = TypeVar("Created", Study, Trial)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request that creates something: its key, if it has one, and the digest of what it asks for."""
+
+    key: str | None
+    sha256: str
+
+    def create(self, effect: Callable[[Idempotency | None], Created], view: Callable[[Created], View], location: str) -> Response:
+        """201 with what `effect` made, or with the stored answer when the key was used for the same request before.
+
+        `location` is a template over the answer's fields.
+        """
+
+        def answer(created: Created) -> str:
+            return view(created).model_dump_json()
+
+        try:
+            keyed = None if self.key is None else Idempotency(self.key, self.sha256, answer)  # type: ignore[arg-type]  # of Created alone
+            text = answer(effect(keyed))
+        except Replay as replay:
+            text = replay.answer
+        return Response(text, status.HTTP_201_CREATED, {"Location": location.format_map(json.loads(text))}, "application/json")
+
+
+def keyed_request(
+    request: Request,
+    raw: Raw,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="any text of your own; a repetition with it has no further effect",
+            examples=["6f1c-create-digits"],
+        ),
+    ] = None,
+) -> KeyedRequest:
+    """The request with its key. Raises InvalidInput when the key is no plain text of at most 200 characters."""
+    if key is not None and not KEY.match(key):
+        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "a key has 1 to 200 visible ASCII characters")])
+    asked = b"\0".join((request.method.encode(), request.url.path.encode(), media_type(request).encode(), raw))
+    return KeyedRequest(key, hashlib.sha256(asked).hexdigest())
+
+
+Keyed = Annotated[KeyedRequest, Depends(keyed_request)]

@@ -1,0 +1,157 @@
+"""The server process: the schema brought up to date, one socket, and an end within ten seconds of being told."""
+
+import ipaddress
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from service.domain.errors import ThawlineError
+from service.settings import Settings
+from service.store import Store, open_store
+from service.store.migration import upgrade
+from service.web.app import create_app
+from service.web.protocol import Protocol
+from service.web.streams import Streams
+
+GRACE_SECONDS = 5  # for requests under way when the server is told to end
+KEEP_ALIVE_SECONDS = 15
+MAX_CONNECTIONS = 1024
+MAX_HEAD_BYTES = 32 * 1024
+BACKLOG = 256
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TokenRequired(ThawlineError):
+    """The server would be open to everyone who can reach it."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} can be reached from other machines; set THAW_TOKEN (16 characters or more), or bind to 127.0.0.1.")
+
+
+class AddressUnavailable(ThawlineError):
+    """The address cannot be bound."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(f"Cannot listen on {host}, port {port}: {why}. Choose another, or end the program that has it.")
+
+
+def announce(address: str) -> None:
+    """Say on standard error where the server is."""
+    sys.stderr.write(f"Thawline is at {address}\n")
+
+
+def serve(
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    stop: threading.Event | None = None,
+    ready: Callable[[str], None] = announce,
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`, then return. Port 0 takes a free one; `ready` is told the address once requests are answered.
+
+    Raises TokenRequired before anything is touched, AddressUnavailable, SchemaTooNew, StoreUnavailable, InvalidInput.
+    """
+    require_token(host, settings.token)
+    with _listening(host, port) as listener, _opened(settings) as store:
+        app = create_app(store, settings)
+        config = uvicorn.Config(
+            app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
+        )  # fmt: skip
+        server = _Server(config, app.state.streams, stop or threading.Event(), lambda: ready(_address(host, listener)))
+        server.run(sockets=[listener])
+
+
+def require_token(host: str, token: str | None) -> None:
+    """Raises TokenRequired when the address is not a loopback one and no token is set."""
+    if token is None and not _is_loopback(host):
+        raise TokenRequired(host)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # another name may lead anywhere
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells the streams when it is told to end, and leaves the signals' own effects to nobody."""
+
+    def __init__(self, config: uvicorn.Config, streams: Streams, stop: threading.Event, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._streams = streams
+        self._stop = stop
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stop.is_set():
+            self._end()
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self._end()
+
+    def _end(self) -> None:
+        self.should_exit = True
+        self._streams.stopping.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Store]:
+    store = open_store(settings.database_url)
+    try:
+        upgrade(store)
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AddressUnavailable(host, port, error.strerror or "no such address") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise AddressUnavailable(host, port, error.strerror or "it cannot be bound") from None
+        yield listener
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"

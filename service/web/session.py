@@ -1,0 +1,78 @@
+"""The browser's way to show the token: a login that turns it into a cookie no script can read."""
+
+import hashlib
+import hmac
+import time
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput
+from service.settings import Settings
+from service.web.body import Document
+from service.web.dependencies import settings_of
+from service.web.problems import UNAUTHENTICATED, ProblemError
+
+COOKIE = "thawline_session"
+MAX_AGE_SECONDS = 7 * 24 * 3600
+
+router = APIRouter()
+
+
+def equal(left: str, right: str) -> bool:
+    """Whether two secrets are the same, in a time that does not depend on where they differ."""
+    return hmac.compare_digest(hashlib.sha256(left.encode("utf-8", "surrogateescape")).digest(), hashlib.sha256(right.encode()).digest())
+
+
+def issue(token: str, now: float) -> str:
+    """A cookie value that proves the token was known at that time, without holding it."""
+    issued = str(int(now))
+    return f"{issued}.{_signature(token, issued)}"
+
+
+def is_valid(cookie: str | None, token: str, now: float | None = None) -> bool:
+    """Whether the cookie was issued for this token, and not too long ago."""
+    issued, _, signature = (cookie or "").partition(".")
+    if not equal(signature, _signature(token, issued)):
+        return False
+    return (time.time() if now is None else now) - int(issued) < MAX_AGE_SECONDS
+
+
+def _signature(token: str, issued: str) -> str:
+    return hmac.new(token.encode(), f"session {issued}".encode("utf-8", "surrogateescape"), "sha256").hexdigest()
+
+
+def cookie_of(headers: Headers) -> str | None:
+    """The session cookie of a request, if it has one."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE)
+
+
+def login_address(path: str) -> str:
+    """Where to send a browser that asked for the page at `path` without a session."""
+    return f"/login?next={quote(path)}"
+
+
+@router.post("/login", status_code=204, include_in_schema=False)
+def log_in(request: Request, document: Document, settings: Annotated[Settings, Depends(settings_of)]) -> Response:
+    """Trade the token, sent as {"token": …}, for a session cookie."""
+    stated = document.get("token") if isinstance(document, dict) else None
+    if not isinstance(stated, str):
+        raise InvalidInput([Fault(("token",), "missing", "this field is required; add it")])
+    if settings.token is None or not equal(stated, settings.token):
+        raise ProblemError(UNAUTHENTICATED, "This is not the server's token.")
+    answer = Response(status_code=204)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, issue(settings.token, time.time()), MAX_AGE_SECONDS, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post("/logout", status_code=204, include_in_schema=False)
+def log_out() -> Response:
+    """Forget the session cookie in this browser."""
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer

@@ -1,0 +1,34 @@
+// Elements from plain values. Text becomes text nodes and nothing else: no string is ever read as HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function build(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, String(value));
+  }
+  node.append(...children.flat().filter((child) => child != null));
+  return node;
+}
+
+export const el = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
+
+export const svg = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
+
+export const byId = (id) => document.getElementById(id);
+
+// Replaces the children of `parent` by elements with stable `data-key`s, moving and keeping those whose `data-print` is unchanged,
+// so that focus, selection and scroll survive an update.
+export function reconcile(parent, elements) {
+  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const wanted = elements.map((element) => {
+    const old = known.get(element.dataset.key);
+    return old && old.dataset.print === element.dataset.print ? old : element;
+  });
+  const kept = new Set(wanted);
+  for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
+  wanted.forEach((element, index) => {
+    if (parent.children[index] !== element) parent.insertBefore(element, parent.children[index] ?? null);
+  });
+}

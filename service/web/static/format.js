@@ -1,0 +1,41 @@
+// Numbers, times and names as people read them.
+
+const whole = new Intl.NumberFormat("en");
+const SHARES = new Set(["accuracy", "precision", "recall", "f1"]);
+
+export const count = (value) => whole.format(value);
+
+export function plural(value, one, many) {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
+export function metric(name, value) {
+  if (value == null) return "–";
+  return SHARES.has(name) ? `${(100 * value).toFixed(2)} %` : number(value);
+}
+
+export function number(value) {
+  if (value === 0 || Number.isInteger(value)) return String(value);
+  const size = Math.abs(value);
+  return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
+}
+
+export function scalar(value) {
+  return typeof value === "number" ? number(value) : String(value);
+}
+
+export function duration(milliseconds) {
+  const seconds = Math.max(0, Math.round(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+export function elapsed(from, to) {
+  return from == null ? "–" : duration((to == null ? Date.now() : Date.parse(to)) - Date.parse(from));
+}
+
+export function ago(instant) {
+  const seconds = (Date.now() - Date.parse(instant)) / 1000;
+  return seconds < 45 ? "just now" : `${duration(1000 * (seconds < 3600 ? 60 * Math.round(seconds / 60) : seconds)).replace(/ 0 s$/, "")} ago`;
+}

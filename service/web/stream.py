@@ -1,0 +1,160 @@
+"""A study's events as Server-Sent Events: read from the table, one batch at a time, so that a client misses none and holds up nobody."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Header, Query, Response
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput
+from service.domain.records import Event, Study
+from service.store import Store, queries
+from service.web.dependencies import FoundStudy, TheStore, TheStreams
+from service.web.problems import TOO_MANY_STREAMS, ProblemError, for_error
+from service.web.streams import Streams
+from service.web.views import finite
+
+BATCH = 200  # events a client is sent at one time
+POLL_SECONDS = 0.5
+KEEP_ALIVE_SECONDS = 15.0
+SEND_SECONDS = 30.0  # a client that takes nothing for so long is let go
+RETRY = b"retry: 2000\n\n"  # milliseconds
+KEEP_ALIVE = b": still here\n\n"
+SEQUENCE = re.compile(r"[0-9]{1,15}\Z")
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+router = APIRouter(tags=["studies"])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the table held after the cursor: some events, and whether none will ever follow them."""
+
+    events: tuple[Event, ...]
+    ended: bool
+
+
+class EventStream(StreamingResponse):
+    """The stream as an answer: counted while it is open, and cut when its client stops reading."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncIterator[bytes], streams: Streams) -> None:
+        super().__init__(frames, headers=HEADERS)
+        self.streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.streams.open >= self.streams.limit:
+            refused = ProblemError(TOO_MANY_STREAMS, f"This server holds at most {self.streams.limit} streams; close one or wait.")
+            await for_error(scope, refused)(scope, receive, send)
+            return
+        self.streams.open += 1
+        try:
+            await super().__call__(scope, receive, partial(_send_in_time, send))
+        except TimeoutError:
+            return
+        finally:
+            self.streams.open -= 1
+
+
+async def _send_in_time(send: Send, message: Message) -> None:
+    async with asyncio.timeout(SEND_SECONDS):
+        await send(message)
+
+
+def cursor_of(
+    study: FoundStudy,
+    after: Annotated[str | None, Query(description="send the events after this sequence number", examples=["0"])] = None,
+    last_event_id: Annotated[
+        str | None, Header(description="the last id that was received, as EventSource sends it; wins over ?after=")
+    ] = None,
+) -> int:
+    """The sequence number to go on from.
+
+    A Last-Event-ID that is not this study's starts from the beginning, for a browser cannot mend it; a wrong `after` is a 422.
+    """
+    if last_event_id is not None:
+        owner, _, text = last_event_id.rpartition("-")
+        return int(text) if owner == study.id and SEQUENCE.match(text) and int(text) <= study.seq else 0
+    if after is None:
+        return 0
+    if not SEQUENCE.match(after) or int(after) > study.seq:
+        raise InvalidInput(
+            [Fault(("query", "after"), "no_such_event", f"this is a whole number from 0 to {study.seq}, the last event so far")]
+        )
+    return int(after)
+
+
+EVENTS_EXAMPLE = (
+    'retry: 2000\n\nid: 8c5f0a1b2c3d4e5f-3\nevent: trial_started\ndata: {"seq":3,"kind":"trial_started","at":1767225600.0,"number":0}\n\n'
+)
+
+
+@router.get(
+    "/studies/{study}/events",
+    summary="Follow a study",
+    response_class=EventStream,
+    responses={
+        200: {
+            "content": {"text/event-stream": {"example": EVENTS_EXAMPLE}},
+            "description": "Each event once, in order; `end` after the last",
+        },
+        204: {"description": "The study has ended and every event was sent"},
+    },
+)
+async def follow(study: FoundStudy, cursor: Annotated[int, Depends(cursor_of)], store: TheStore, streams: TheStreams) -> Response:
+    """Server-Sent Events from the study's table of events. A stream that breaks off resumes by Last-Event-ID, or by ?after=."""
+    if _has_ended(study, cursor) and cursor > 0:
+        return Response(status_code=204)
+    return EventStream(_frames(store, study.id, cursor, streams), streams)
+
+
+async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+    yield RETRY
+    silent = 0.0
+    while not streams.stopping.is_set():
+        batch = await to_thread.run_sync(_read, store, study, cursor, limiter=streams.readers)
+        if batch.events:
+            yield b"".join(_frame(study, event) for event in batch.events)
+            cursor, silent = batch.events[-1].seq, 0.0
+            continue
+        if batch.ended:
+            yield _end(study, cursor)
+            return
+        if silent >= KEEP_ALIVE_SECONDS - POLL_SECONDS:
+            yield KEEP_ALIVE
+            silent = 0.0
+        await asyncio.sleep(POLL_SECONDS)
+        silent += POLL_SECONDS
+
+
+def _read(store: Store, study: str, cursor: int) -> Batch:
+    with store.reading() as tx:
+        events = queries.events_after(tx, study, cursor, BATCH)
+        ended = not events and _has_ended(queries.find_study(tx, study), cursor)
+    return Batch(tuple(events), ended)
+
+
+def _has_ended(study: Study, cursor: int) -> bool:
+    return study.state.terminal and cursor >= study.seq
+
+
+def _frame(study: str, event: Event) -> bytes:
+    data = {"seq": event.seq, "kind": event.kind, "at": event.at, **event.body}
+    return f"id: {study}-{event.seq}\nevent: {event.kind}\ndata: {_json(data)}\n\n".encode()
+
+
+def _end(study: str, cursor: int) -> bytes:
+    return f"id: {study}-{cursor}\nevent: end\ndata: {_json({'seq': cursor, 'kind': 'end'})}\n\n".encode()
+
+
+def _json(value: object) -> str:
+    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False)

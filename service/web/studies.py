@@ -1,0 +1,110 @@
+"""Studies over REST: create, look at, pause, resume, stop, delete, and fetch the best configuration."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response, status
+
+from service import operations
+from service.domain.errors import NoResult, StudyNotFound
+from service.domain.export import export
+from service.domain.parsing import parse_study, resolve_paths
+from service.domain.records import Study
+from service.domain.states import TrialState
+from service.inspection import inspect_study
+from service.store import Store, Transaction, queries
+from service.web.body import Document
+from service.web.dependencies import FoundStudy, TheStore
+from service.web.examples import STUDY_BODY
+from service.web.idempotency import Keyed
+from service.web.paging import Limit, unknown_cursor
+from service.web.views import StudiesPage, StudyView, study_view
+
+router = APIRouter(tags=["studies"])
+
+
+@router.post("/studies", status_code=status.HTTP_201_CREATED, summary="Create a study", response_model=StudyView, openapi_extra=STUDY_BODY)
+def create_study(document: Document, keyed: Keyed, store: TheStore) -> Response:
+    """Check a study, from JSON or YAML, and queue it. Relative paths in it are taken from the server's working directory."""
+    spec = parse_study(resolve_paths(document, Path.cwd()))
+    inspect_study(spec)
+    return keyed.create(lambda key: operations.create_study(store, spec, key), _newborn, location="/api/v1/studies/{id}")
+
+
+def _newborn(study: Study) -> StudyView:
+    return study_view(study, {TrialState.QUEUED: study.created}, None)  # a baseline waits already
+
+
+@router.get("/studies", summary="List studies")
+def list_studies(
+    store: TheStore,
+    limit: Limit = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+) -> StudiesPage:
+    """The newest first, a page at a time."""
+    with store.reading() as tx:
+        try:
+            found = queries.studies(tx, limit + 1, after)
+        except StudyNotFound:
+            raise unknown_cursor() from None
+        shown = found[:limit]
+        return StudiesPage(studies=_views(tx, shown), next=shown[-1].id if len(found) > limit else None)
+
+
+@router.get("/studies/{study}", summary="Show a study")
+def show_study(study: FoundStudy, store: TheStore) -> StudyView:
+    """The study as it stands, with its trials counted and the best of them."""
+    return _now(store, study)
+
+
+@router.post("/studies/{study}/pause", summary="Pause a study")
+def pause_study(study: FoundStudy, store: TheStore) -> StudyView:
+    """Start no further trial; those that run go on."""
+    return _now(store, operations.pause_study(store, study.id))
+
+
+@router.post("/studies/{study}/resume", summary="Resume a paused study")
+def resume_study(study: FoundStudy, store: TheStore) -> StudyView:
+    """Start trials again."""
+    return _now(store, operations.resume_study(store, study.id))
+
+
+@router.post("/studies/{study}/stop", summary="Stop a study for good")
+def stop_study(study: FoundStudy, store: TheStore) -> StudyView:
+    """Cancel its queued and running trials. What was measured stays."""
+    return _now(store, operations.stop_study(store, study.id))
+
+
+@router.delete("/studies/{study}", status_code=status.HTTP_204_NO_CONTENT, summary="Delete a study")
+def delete_study(study: FoundStudy, store: TheStore) -> None:
+    """Delete the study with its trials, metrics and events."""
+    operations.delete_study(store, study.id)
+
+
+@router.get(
+    "/studies/{study}/best",
+    summary="Export the best configuration",
+    response_class=Response,
+    responses={200: {"content": {"application/json": {}, "application/yaml": {}}, "description": "A file for `thaw train`"}},
+)
+def show_best(study: FoundStudy, store: TheStore, format: Annotated[Literal["json", "yaml"], Query()] = "json") -> Response:
+    """All that production training needs, of the best complete trial. 404 `no-result` until there is one."""
+    best = store.read(queries.best_trial, study)
+    if best is None:
+        raise NoResult
+    exported = export(study, best)
+    if format == "yaml":
+        return Response(exported.to_yaml(), media_type="application/yaml")
+    return Response(exported.to_json(), media_type="application/json")
+
+
+def _now(store: Store, study: Study) -> StudyView:
+    with store.reading() as tx:
+        return _views(tx, [queries.find_study(tx, study.id)])[0]
+
+
+def _views(tx: Transaction, studies: Iterable[Study]) -> list[StudyView]:
+    listed = list(studies)
+    counts = queries.counts(tx, [study.id for study in listed])
+    return [study_view(study, counts[study.id], queries.best_trial(tx, study)) for study in listed]

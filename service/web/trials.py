@@ -1,0 +1,84 @@
+"""Trials over REST: a page of them, one, its metrics, queue one with given parameters, cancel one."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response, status
+
+from search_spaces import Fault
+from service import operations
+from service.domain.errors import InvalidInput, TrialNotFound
+from service.domain.parsing import parse_params
+from service.domain.states import TrialState
+from service.store import queries
+from service.web.body import Document
+from service.web.dependencies import FoundStudy, FoundTrial, TheStore
+from service.web.examples import TRIAL_BODY
+from service.web.idempotency import Keyed
+from service.web.paging import Limit, unknown_cursor
+from service.web.views import MetricsView, TrialsPage, TrialView, metrics_view, trial_view
+
+Sort = Literal[
+    "number", "-number", "value", "-value", "step", "-step", "queued_at", "-queued_at",
+    "started_at", "-started_at", "finished_at", "-finished_at",
+]  # fmt: skip
+
+router = APIRouter(prefix="/studies/{study}/trials", tags=["trials"])
+
+
+@router.get("", summary="List a study's trials")
+def list_trials(
+    study: FoundStudy,
+    store: TheStore,
+    state: Annotated[list[TrialState] | None, Query(description="only these; may be given more than once")] = None,
+    sort: Annotated[Sort, Query(description="`-` turns the order round; trials without the value come last")] = "number",
+    limit: Limit = 100,
+    after: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="`next` of the page before")] = None,
+) -> TrialsPage:
+    """A page of trials."""
+    try:
+        found = store.read(queries.trials, study.id, states=state or (), sort=sort, limit=limit + 1, after=after)
+    except TrialNotFound:
+        raise unknown_cursor() from None
+    shown = found[:limit]
+    return TrialsPage(trials=[trial_view(study.spec, trial) for trial in shown], next=str(shown[-1].number) if len(found) > limit else None)
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, summary="Queue a trial", response_model=TrialView, openapi_extra=TRIAL_BODY)
+def queue_trial(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
+    """Queue a trial with parameters of your own. It counts against the budget."""
+    params = parse_params(study.spec, _params_of(document))
+    return keyed.create(
+        lambda key: operations.queue_trial(store, study.id, params, key),
+        lambda trial: trial_view(study.spec, trial),
+        location=f"/api/v1/studies/{study.id}/trials/{{number}}",
+    )
+
+
+def _params_of(document: object) -> object:
+    if not isinstance(document, dict):
+        raise InvalidInput([Fault((), "not_a_mapping", "send an object with `params`")])
+    if strangers := sorted(document.keys() - {"params"}):
+        raise InvalidInput(
+            Fault((name,), "extra_forbidden", "there is no such field here; remove it or correct its name") for name in strangers
+        )
+    if "params" not in document:
+        raise InvalidInput([Fault(("params",), "missing", "this field is required; add it")])
+    return document["params"]
+
+
+@router.get("/{number}", summary="Show a trial")
+def show_trial(study: FoundStudy, trial: FoundTrial) -> TrialView:
+    """The trial as it stands."""
+    return trial_view(study.spec, trial)
+
+
+@router.get("/{number}/metrics", summary="Show a trial's metrics")
+def show_metrics(trial: FoundTrial, store: TheStore) -> MetricsView:
+    """What the trial reported, a row a step. A number that is not finite is null."""
+    return metrics_view(trial.number, store.read(queries.metrics, trial.id))
+
+
+@router.post("/{number}/cancel", summary="Cancel a trial")
+def cancel_trial(study: FoundStudy, trial: FoundTrial, store: TheStore) -> TrialView:
+    """End the trial without a result; its worker learns of it with its next heartbeat."""
+    return trial_view(study.spec, operations.cancel_trial(store, study.id, trial.number))

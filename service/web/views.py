@@ -1,0 +1,229 @@
+"""What the interface answers with: records as JSON, with every number finite or null and every time in UTC."""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces import Scalar
+from search_spaces.presets import Preset
+from service.domain.records import Metric, Study, Trial, Worker
+from service.domain.spec import Budget, StudySpec
+from service.domain.states import StudyState, TrialState
+from trainer.catalogue import Model
+from trainer.contract import Facts, FailureReason
+
+
+class View(BaseModel):
+    """An answer. Frozen, as all values are."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class BestView(View):
+    """The best complete trial so far."""
+
+    number: int
+    value: float
+    params: Mapping[str, Scalar]
+    metrics: Mapping[str, float | None]
+
+
+class StudyView(View):
+    """A study as it stands."""
+
+    id: str = Field(examples=["8c5f0a1b2c3d4e5f"])
+    name: str = Field(examples=["sign-digits"])
+    state: StudyState
+    reason: str | None = Field(description="why it failed")
+    created: int = Field(description="trials created so far", examples=[12])
+    counts: Mapping[TrialState, int] = Field(
+        description="trials by state", examples=[{"queued": 0, "running": 2, "complete": 9, "pruned": 1}]
+    )
+    budget: Budget
+    best: BestView | None
+    facts: Facts | None = Field(description="what the first worker found about data and weights")
+    seq: int = Field(description="of the study's last event; a stream opened with ?after= this misses nothing")
+    created_at: datetime
+    started_at: datetime | None = Field(description="first claim")
+    finished_at: datetime | None
+    spec: StudySpec
+
+
+class StudiesPage(View):
+    studies: list[StudyView]
+    next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
+
+
+class TrialView(View):
+    """A trial as it stands."""
+
+    number: int = Field(examples=[7])
+    state: TrialState
+    params: Mapping[str, Scalar] = Field(examples=[{"lr": 0.003, "optimizer": "sgd", "momentum": 0.9}])
+    value: float | None = Field(
+        description="the objective after the last epoch; null when there is none or it is not finite", examples=[0.962]
+    )
+    metrics: Mapping[str, float | None] = Field(description="last value by name", examples=[{"accuracy": 0.962, "loss": 0.11}])
+    step: int = Field(description="last reported epoch", examples=[8])
+    attempt: int
+    reason: FailureReason | None
+    worker: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duplicate_of: int | None = Field(description="the trial whose result answers this one; it was not trained again")
+    source: str = Field(description="sampler, baseline, user or duplicate")
+    detail: str | None = Field(description="the reason in a sentence, or why it was pruned")
+    seed: int = Field(description="of this trial's training")
+    result: Mapping[str, Any] = Field(
+        description="what the run told at its end: confusion matrix, per-class recall, seconds, memory, environment"
+    )
+
+
+class TrialsPage(View):
+    trials: list[TrialView]
+    next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
+
+
+class MetricsRow(View):
+    """The metrics of one step (epoch)."""
+
+    step: int
+    metrics: Mapping[str, float | None] = Field(examples=[{"accuracy": 0.91, "loss": 0.3}])
+
+
+class MetricsView(View):
+    number: int
+    rows: list[MetricsRow]
+
+
+class ModelsView(View):
+    models: list[str] = Field(examples=[["resnet18", "squeezenet1_1"]])
+
+
+class TensorView(View):
+    """A tensor of the state dict."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+class StageView(View):
+    """A step of the forward pass that is frozen or trained as a whole."""
+
+    name: str
+    tensors: list[TensorView]
+
+
+class ModelView(View):
+    """A model of the catalogue. `frozen_layers: k` freezes the first k stages; the head is always trained."""
+
+    name: str
+    family: str
+    stages: list[StageView]
+    head: StageView
+    weights: list[str] = Field(description="torchvision's weights names")
+    smallest_image: int = Field(description="pixels")
+    image_step: int = Field(description="the image size is a multiple of this, in pixels")
+
+
+class SpacesView(View):
+    presets: list[Preset] = Field(description="search spaces that ship with Thawline; a study names one as `preset`")
+
+
+class WorkerView(View):
+    """A process that claims trials."""
+
+    id: str
+    host: str
+    pid: int
+    slots: int = Field(description="trials it runs at one time")
+    devices: tuple[str, ...] = Field(examples=[["cuda:0"]])
+    state: str = Field(description="alive or gone")
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkersView(View):
+    workers: list[WorkerView]
+
+
+def study_view(study: Study, counts: Mapping[TrialState, int], best: Trial | None) -> StudyView:
+    """The study with what its trials say of it."""
+    return StudyView(
+        id=study.id, name=study.name, state=study.state, reason=study.reason, created=study.created, seq=study.seq,
+        counts={state: counts.get(state, 0) for state in TrialState},
+        budget=study.spec.budget, best=_best_view(best), facts=study.facts, spec=study.spec,
+        created_at=_instant(study.created_at), started_at=_instant_or_none(study.started_at),
+        finished_at=_instant_or_none(study.finished_at),
+    )  # fmt: skip
+
+
+def _best_view(trial: Trial | None) -> BestView | None:
+    if trial is None or trial.value is None:
+        return None
+    return BestView(number=trial.number, value=trial.value, params=trial.params, metrics=finite(trial.metrics))
+
+
+def trial_view(spec: StudySpec, trial: Trial) -> TrialView:
+    """The trial in the interface's words."""
+    return TrialView(
+        number=trial.number, state=trial.state, params=trial.params, value=finite(trial.value), metrics=finite(trial.metrics),
+        step=trial.step, attempt=trial.attempt, reason=trial.reason, worker=trial.worker,
+        queued_at=_instant(trial.queued_at), started_at=_instant_or_none(trial.started_at), finished_at=_instant_or_none(trial.finished_at),
+        duplicate_of=trial.duplicate_of, source=trial.source, detail=trial.detail,
+        seed=spec.config_for(trial.params, trial.number).seed, result=finite(trial.result),
+    )  # fmt: skip
+
+
+def metrics_view(number: int, metrics: list[Metric]) -> MetricsView:
+    """The trial's metrics, a row a step."""
+    rows: dict[int, dict[str, float | None]] = {}
+    for metric in metrics:
+        rows.setdefault(metric.step, {})[metric.name] = finite(metric.value)
+    return MetricsView(number=number, rows=[MetricsRow(step=step, metrics=rows[step]) for step in sorted(rows)])
+
+
+def model_view(model: Model) -> ModelView:
+    """The model without what only the trainer needs."""
+    stages = [_stage_view(stage.name, stage.tensors) for stage in model.stages]
+    return ModelView(
+        name=model.name, family=model.family, stages=stages, head=_stage_view(model.head.name, model.head.tensors),
+        weights=list(model.weights), smallest_image=model.smallest_image, image_step=model.image_step,
+    )  # fmt: skip
+
+
+def _stage_view(name: str, tensors: Mapping[str, tuple[int, ...]]) -> StageView:
+    return StageView(name=name, tensors=[TensorView(name=tensor, shape=shape) for tensor, shape in tensors.items()])
+
+
+def worker_view(worker: Worker) -> WorkerView:
+    """The worker in the interface's words."""
+    return WorkerView(
+        id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices, state=worker.state,
+        started_at=_instant(worker.started_at), seen_at=_instant(worker.seen_at),
+    )  # fmt: skip
+
+
+def finite(value: Any) -> Any:
+    """The value with null for each number that JSON cannot say."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case _:
+            return value
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _instant_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _instant(seconds)
