@@ -23,7 +23,7 @@ WEIGHT_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 class Frozen(BaseModel):
     """A value that is checked once, when it is made, and never changes afterwards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # metrics may be NaN
 
 
 class DataConfig(Frozen):

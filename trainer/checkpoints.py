@@ -1,0 +1,118 @@
+"""Checkpoints: the state after a whole epoch, written atomically, and read back only when it is provably the same."""
+
+import hashlib
+import io
+import logging
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer import files
+from trainer.contract import Checkpoint
+
+KEPT = 2
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that the next epoch follows from, besides the config. Random numbers need no state: they follow from seed and epoch."""
+
+    step: int  # whole epochs
+    run: str  # digest of config, data and weights; no other run may continue from here
+    model: Mapping[str, Tensor]  # what training changes: trainable parameters, and all buffers
+    optimizer: Mapping[str, Any]  # torch's state dict
+    train_loss: float
+    lr: float
+    seconds: float  # of training so far
+
+
+class Checkpoints:
+    """The checkpoints of one attempt at a run: where they go, how often, and which earlier ones may be continued from.
+
+    The state of the last whole epoch is held in host memory until it is written or the next epoch is done, so that a run
+    that is cancelled in the middle of an epoch loses no whole one. Without a folder nothing is held or written.
+    """
+
+    def __init__(self, folder: Path | None = None, *, seconds: float = 60.0, resume: Sequence[Checkpoint] = ()) -> None:
+        self.step = 0  # whole epochs behind the run
+        self._folder, self._seconds, self._resume = folder, seconds, tuple(resume)
+        self._held: State | None = None
+        self._written_at = time.monotonic()
+        if folder is not None:
+            files.sweep(folder)
+
+    def restore(self, run: str) -> State | None:
+        """The newest sound state of that run, on the host; None when there is none, and then the run starts at its beginning."""
+        for checkpoint in sorted(self._resume, key=lambda checkpoint: -checkpoint.step):
+            try:
+                state = read(checkpoint, run)
+            except Unsound as fault:
+                log.warning("checkpoint %s is passed over: %s", checkpoint.path, fault)
+            else:
+                self.step = state.step
+                return state
+        return None
+
+    def hold(self, state: State) -> None:
+        """Note that an epoch is done, and copy its state."""
+        self.step = state.step
+        if self._folder is not None:
+            self._held = replace(state, model=_copied(state.model), optimizer=_copied(state.optimizer))
+
+    @property
+    def due(self) -> bool:
+        """Whether the held state should be written now."""
+        return self._held is not None and time.monotonic() - self._written_at >= self._seconds
+
+    def write(self) -> Checkpoint | None:
+        """Write what is held; None when that was done already or there is nothing. The two newest files stay."""
+        if self._folder is None or self._held is None:
+            return None
+        state, self._held = self._held, None
+        path = self._folder / f"epoch-{state.step:06}.pt"
+        content = {field.name: getattr(state, field.name) for field in fields(state)}
+        sha256 = files.write(path, lambda file: torch.save(content, file))
+        self._written_at = time.monotonic()
+        for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
+            old.unlink(missing_ok=True)
+        return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
+
+
+class Unsound(Exception):
+    """The file is not the checkpoint that was written, or not this run's."""
+
+
+def read(checkpoint: Checkpoint, run: str) -> State:
+    """The state in the file. Raises Unsound; executes nothing of the file, and looks into it only when its SHA-256 is right."""
+    try:
+        content = Path(checkpoint.path).read_bytes()
+    except OSError as error:
+        raise Unsound(error.strerror or type(error).__name__) from None
+    if hashlib.sha256(content).hexdigest() != checkpoint.sha256:
+        raise Unsound(f"its SHA-256 differs ({len(content)} bytes, {checkpoint.size} were written)")
+    try:
+        state = State(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    except (pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError, KeyError) as error:
+        raise Unsound(f"it does not hold a state ({type(error).__name__})") from None
+    if state.run != run or state.step != checkpoint.step:
+        raise Unsound("it belongs to another run")
+    return state
+
+
+def _copied(value: Any) -> Any:
+    match value:
+        case Tensor():
+            return value.detach().to("cpu", copy=True)
+        case dict():
+            return {key: _copied(item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(_copied(item) for item in value)
+        case _:
+            return value

@@ -1,0 +1,61 @@
+"""One image file's bytes into the square of RGB pixels that the model sees."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000  # by the header, before anything is decoded
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+
+
+class Undecodable(Exception):
+    """The bytes are no image that can be trained on; the text is the reason, without the file's name."""
+
+
+def decode(content: bytes, size: int) -> NDArray[np.uint8]:
+    """RGB pixels [size, size, 3]: upright by EXIF, first frame, transparency dropped, shorter side resized, centre cut.
+
+    The centre square is resized in one step (antialiased, bilinear), so that a very long image never grows on the way.
+    Raises Undecodable.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Undecodable(_bomb(f"{image.width} x {image.height} pixels"))
+            upright = ImageOps.exif_transpose(_rgb(image))
+        short = min(upright.size)
+        left, top = (upright.width - short) / 2, (upright.height - short) / 2
+        square = upright.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + short, top + short))
+        return np.asarray(square, dtype=np.uint8)
+    except Undecodable:
+        raise
+    except MemoryError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise Undecodable(_bomb("its header says far more")) from None
+    except UnidentifiedImageError:
+        raise Undecodable("not an image, or its header is damaged") from None
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        raise Undecodable(f"damaged or truncated ({str(error) or type(error).__name__})") from None
+
+
+def _bomb(found: str) -> str:
+    return f"too large: {found}, at most {MAX_PIXELS // 1_000_000} megapixels are decoded"
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise Undecodable("floating-point pixels")
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would cut off what is above 255
+        deep = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+        return _with_exif(Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB"), image)
+    if "transparency" in image.info:
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def _with_exif(made: Image.Image, source: Image.Image) -> Image.Image:
+    made.info["exif"] = source.getexif().tobytes()
+    return made
