@@ -1,0 +1,1 @@
+"""Revisions, the oldest first. A revision is never edited once it was released."""

@@ -1,0 +1,104 @@
+"""How a trial ends, and what its end entails: duplicates that waited for it, and perhaps the end of the study."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from service.domain.events import EventKind
+from service.domain.records import Study, Trial
+from service.domain.states import StudyState, TrialState
+from service.store.ledger import Ledger, Step
+from service.store.rows import HeldTrial
+
+KIND_OF_END = {
+    TrialState.COMPLETE: EventKind.TRIAL_COMPLETED,
+    TrialState.PRUNED: EventKind.TRIAL_PRUNED,
+    TrialState.FAILED: EventKind.TRIAL_FAILED,
+    TrialState.CANCELLED: EventKind.TRIAL_CANCELLED,
+}
+TELLING_FAILURES = ("out_of_memory", "diverged")
+"""Failures that belong to the parameters, not to the machine: the same parameters would fail again."""
+
+
+def answers(trial: Trial) -> bool:
+    """Whether the trial's end holds for every trial with its parameters."""
+    telling = trial.state is TrialState.FAILED and trial.reason in TELLING_FAILURES
+    return telling or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def end(ledger: Ledger, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
+    """End a trial of the ledger and tell. `settle` sees to what follows from it."""
+    return ledger.put(ending(replace(trial, state=state, finished_at=ledger.now, **changes)))
+
+
+def ending(trial: HeldTrial) -> Step:
+    """The step to a state that has no other after it."""
+    told = {
+        "value": trial.value,
+        "reason": trial.reason,
+        "detail": trial.detail,
+        "worker": trial.worker,
+        "duplicate_of": trial.duplicate_of,
+    }
+    return Step(trial, KIND_OF_END[trial.state], told)
+
+
+def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
+    """The duplicate, ended as its original did."""
+    return replace(
+        duplicate,
+        state=original.state,
+        value=original.value,
+        value_kind=original.value_kind,
+        metrics=original.metrics,
+        step=original.step,
+        reason=original.reason,
+        detail=original.detail,
+        duplicate_of=original.number,
+        source="duplicate",
+        result=original.result,
+        finished_at=now,
+    )
+
+
+def settle(ledger: Ledger) -> None:
+    """After trials ended: answer their duplicates or set them free, and complete the study if that was the last of it."""
+    ended = {trial.number: trial for trial in ledger.ended}
+    if not ended:
+        return
+    waiting = ledger.waiting_for(ended)
+    for number, original in ended.items():
+        duplicates = [one for one in waiting if one.duplicate_of == number]
+        if answers(original):
+            _answer(ledger, duplicates, original)
+        else:
+            _set_free(ledger, duplicates)
+    complete_if_spent(ledger)
+
+
+def _answer(ledger: Ledger, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
+    for duplicate in duplicates:
+        ledger.copy_metrics(ledger.put(ending(answered(duplicate, original, ledger.now))))
+
+
+def _set_free(ledger: Ledger, duplicates: Sequence[HeldTrial]) -> None:
+    """The first one is trained in the original's stead; the others wait for it."""
+    for index, duplicate in enumerate(duplicates):
+        original = None if index == 0 else duplicates[0].number
+        ledger.put(Step(replace(duplicate, duplicate_of=original), EventKind.TRIAL_QUEUED, {"duplicate_of": original}))
+
+
+def complete_if_spent(ledger: Ledger) -> None:
+    """Complete the study when no trial is open and none may be added."""
+    study = ledger.study
+    if not study.state.terminal and (ledger.exhausted or is_spent(study, ledger.now)) and not ledger.has_open():
+        ledger.study = replace(study, state=StudyState.COMPLETE, finished_at=ledger.now)
+        ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
+
+
+def is_spent(study: Study, now: float) -> bool:
+    """Whether the budget has no room for a new trial."""
+    budget = study.spec.budget
+    if study.created >= budget.max_trials:
+        return True
+    return budget.hours is not None and study.started_at is not None and now - study.started_at >= budget.hours * 3600

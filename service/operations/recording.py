@@ -1,0 +1,192 @@
+"""What workers tell of their trials, each word of it fenced by the attempt that it comes from."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from service.domain.events import EventKind
+from service.domain.records import Lease, Report
+from service.domain.states import TrialState, ValueKind
+from service.operations.endings import end, ending, settle
+from service.store import Store, registry
+from service.store.codec import finite, kind_of, storable, with_words
+from service.store.ledger import Ledger, Step, all_locked
+from service.store.rows import HeldTrial
+from trainer.contract import Checkpoint, Failed, Finished
+
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """The pruner ended the trial; `why` is its reason in a sentence."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker hands the trial back unfinished; the attempt is not counted against it."""
+
+
+Outcome = Finished | Failed | Pruned | Released
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """All that a worker has to say about one trial at one time. Fenced by its lease."""
+
+    lease: Lease
+    reports: Sequence[Report] = ()
+    checkpoint: Checkpoint | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] | None = None
+    outcome: Outcome | None = None
+
+
+def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
+    """Write it all in one transaction; the leases that were lost come back, and nothing of theirs is in. Raises StoreUnavailable.
+
+    An outcome that was recorded before by the same attempt counts as written, for the first answer may not have arrived.
+    """
+    lost = []
+    with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as ledgers:
+        trials = _trials(ledgers, [write.lease for write in writes])
+        for write in writes:
+            trial = trials.get(write.lease.trial)
+            if trial is not None and _holds(trial, write.lease):
+                trials[trial.id] = _land(ledgers[trial.study], trial, write)
+            elif trial is None or not _is_repeat(trial, write):
+                lost.append(write.lease)
+        for ledger in ledgers.values():
+            settle(ledger)
+    return lost
+
+
+def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]:
+    """Renew the worker's leases; the lost ones come back. Raises StoreUnavailable."""
+    with store.writing() as tx:
+        lost = registry.count_heartbeats(tx, leases) if leases else []
+        registry.see_worker(tx, worker, state="alive")
+    return lost
+
+
+def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
+    """Queue trials again whose lease has still the heartbeats that were counted; how many there were. Raises StoreUnavailable.
+
+    A trial whose worker was lost `limits.attempts` times ends as failed instead.
+    """
+    requeued = 0
+    with store.writing() as tx, all_locked(tx, {lease.study for lease, _ in suspects}) as ledgers:
+        trials = _trials(ledgers, [lease for lease, _ in suspects])
+        for lease, heartbeats in suspects:
+            trial = trials.get(lease.trial)
+            if trial is not None and _holds(trial, lease) and trial.heartbeat == heartbeats:
+                trials[trial.id] = _lose(ledgers[trial.study], replace(trial, lost=trial.lost + 1))
+                requeued += 1
+        for ledger in ledgers.values():
+            settle(ledger)
+    return requeued
+
+
+def _trials(ledgers: Mapping[str, Ledger], leases: Sequence[Lease]) -> dict[int, HeldTrial]:
+    """The leases' trials by key, each study's in one query; those of a deleted study are missing."""
+    keys = defaultdict[str, set[int]](set)
+    for lease in leases:
+        keys[lease.study].add(lease.trial)
+    return {key: trial for study, ledger in ledgers.items() for key, trial in ledger.trials(keys[study]).items()}
+
+
+def _holds(trial: HeldTrial, lease: Lease) -> bool:
+    return trial.state is TrialState.RUNNING and trial.attempt == lease.attempt
+
+
+def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
+    """Everything of a write that holds its lease: reports, then the checkpoint, then the outcome."""
+    trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
+    if write.environment is not None:
+        trial = replace(trial, result={**trial.result, "environment": dict(write.environment)})
+    silent = write.checkpoint is None and write.outcome is None
+    if write.reports or (silent and (write.memory or write.environment is not None)):
+        trial = _report(ledger, trial, write.reports)
+    if write.checkpoint is not None:
+        trial = _save(ledger, trial, write.checkpoint)
+    return trial if write.outcome is None else _conclude(ledger, trial, write.outcome)
+
+
+def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> HeldTrial:
+    ledger.report(trial, reports)
+    told = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
+    for report in reports:
+        trial = replace(trial, step=report.step, metrics={**trial.metrics, **report.metrics})
+    body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": told}
+    return ledger.put(Step(trial, EventKind.TRIAL_REPORTED, body))
+
+
+def _save(ledger: Ledger, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
+    older = [one for one in trial.checkpoints if one.step < checkpoint.step]
+    changed = replace(trial, checkpoints=(checkpoint, *older)[:CHECKPOINTS_KEPT])
+    return ledger.put(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
+
+
+def _conclude(ledger: Ledger, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
+    if isinstance(outcome, Released):
+        return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, {"lost": False}))
+    return ledger.put(ending(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
+
+
+def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
+    """The trial as the outcome leaves it. The objective decides whether a run that finished is complete."""
+    objective = ledger.study.spec.objective.metric
+    match outcome:
+        case Finished():
+            result = outcome.model_dump(mode="json", include={"per_class_recall", "confusion_matrix", "train_seconds", "peak_memory"})
+            done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics}, result={**trial.result, **result})
+            return _judged(done, objective)
+        case Failed():
+            return replace(trial, state=TrialState.FAILED, reason=outcome.reason, detail=storable(outcome.detail))
+        case Pruned():
+            last = trial.metrics.get(objective)
+            return replace(trial, state=TrialState.PRUNED, value=finite(last), value_kind=kind_of(last), detail=storable(outcome.why))
+        case _:
+            assert_never(outcome)
+
+
+def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
+    value = trial.metrics.get(objective)
+    kind = kind_of(value)
+    if kind is ValueKind.FINITE:
+        return replace(trial, state=TrialState.COMPLETE, value=value, value_kind=kind)
+    if kind is ValueKind.MISSING:
+        missing = f"the run ended without a value for {objective}"
+        return replace(trial, state=TrialState.FAILED, value_kind=kind, reason="script_error", detail=missing)
+    return replace(
+        trial, state=TrialState.FAILED, value_kind=kind, reason="diverged", detail=f"{objective} is not finite after the last epoch"
+    )
+
+
+def _lose(ledger: Ledger, trial: HeldTrial) -> HeldTrial:
+    if trial.lost >= ledger.study.spec.limits.attempts:
+        detail = f"its worker was lost {trial.lost} times; the last was {trial.worker}"
+        return end(ledger, trial, TrialState.FAILED, reason="lost", detail=detail)
+    told = {"lost": True, "worker": trial.worker}
+    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told))
+
+
+def _is_repeat(trial: HeldTrial, write: Write) -> bool:
+    """Whether the same attempt recorded this very outcome before."""
+    if not trial.state.terminal or trial.attempt != write.lease.attempt:
+        return False
+    match write.outcome:
+        case Finished():
+            known = with_words(trial.metrics)
+            return trial.step == write.outcome.step and known == {**known, **with_words(write.outcome.metrics)}
+        case Failed():
+            return trial.state is TrialState.FAILED and trial.reason == write.outcome.reason
+        case Pruned():
+            return trial.state is TrialState.PRUNED
+        case Released() | None:
+            return False
+        case _:
+            assert_never(write.outcome)

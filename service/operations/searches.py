@@ -1,0 +1,73 @@
+"""The search memories of one process."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from service.domain.records import Study
+from service.domain.spec import StudySpec
+from service.search.study import StudySearch, Suggestion
+from service.store import Store, queries
+
+MOST_STUDIES = 64
+
+
+class SearchFailed(Exception):
+    """The sampler broke down; its text says how. No retry helps, for it is a function of the history."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """One study's search, and how many trials the study had when it was last brought up to date."""
+
+    study_id: str
+    search: StudySearch
+    created: int = 0
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def refresh(self, store: Store) -> None:
+        """Take in what changed since the last time. Raises StudyNotFound, StoreUnavailable."""
+        history = store.read(queries.changed_since, self.study_id, self.search.seq)
+        self.search.absorb(history.seq, history.trials, history.values)
+        self.created = history.created
+
+    def suggest(self, count: int) -> list[Suggestion]:
+        """Suggestions for the next numbers; fewer when the space is exhausted. Raises SearchFailed."""
+        try:
+            return self.search.suggest(self.created, count)
+        except Exception as error:
+            raise SearchFailed(f"the sampler could not suggest trial {self.created}: {type(error).__name__}: {error}") from error
+
+
+class Searches:
+    """The studies' search memories, each brought up to date from the rows before it is asked. Threads take turns at a study."""
+
+    def __init__(self, make: Callable[[StudySpec], StudySearch] = StudySearch) -> None:
+        self._make = make
+        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, study: Study) -> Iterator[Memory]:
+        """The study's memory for this thread alone, not brought up to date."""
+        memory = self._memory(study)
+        with memory.turn:
+            yield memory
+
+    @contextmanager
+    def for_study(self, store: Store, study: Study) -> Iterator[StudySearch]:
+        """The study's search, up to date, for this thread alone. Raises StudyNotFound, StoreUnavailable."""
+        with self.turn(study) as memory:
+            memory.refresh(store)
+            yield memory.search
+
+    def _memory(self, study: Study) -> Memory:
+        with self._lock:
+            if study.id not in self._memories:
+                self._memories[study.id] = Memory(study.id, self._make(study.spec))
+            self._memories.move_to_end(study.id)
+            if len(self._memories) > MOST_STUDIES:
+                self._memories.popitem(last=False)
+            return self._memories[study.id]

@@ -1,0 +1,6 @@
+"""The only home of SQLAlchemy: `Store`, the tables, and `queries` that read them."""
+
+from service.store import queries
+from service.store.engine import Store, Transaction, open_store
+
+__all__ = ["Store", "Transaction", "open_store", "queries"]

@@ -1,0 +1,152 @@
+"""The store: one database, SQLite or PostgreSQL, and its two kinds of transaction."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput, StoreUnavailable
+from service.store.codec import to_json
+
+Transaction = Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_MILLISECONDS = 10_000
+POSTGRESQL_LIMITS = {"lock_timeout": 5_000, "statement_timeout": 30_000, "idle_in_transaction_session_timeout": 10_000}  # milliseconds
+SAFE_WAL = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # from here on, within their branches, several writers cannot corrupt a WAL
+TRANSIENT_SQLITE = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
+)  # fmt: skip
+OUTAGES = ("25006", "25P03", "25P04")  # read-only server, and sessions it ended; psycopg calls these internal errors
+
+
+class Store:
+    """A database and the transactions on it. Safe to share between threads; a process that forks opens its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._readers = engine.execution_options(
+            **({"begin": "BEGIN"} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True})
+        )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is SQLite: one file, one machine."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A transaction that sees one state of the database throughout. Raises StoreUnavailable."""
+        with _speaking_domain(), self._readers.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """A transaction that commits at its end, or leaves nothing. Only operations and migrations open one. Raises StoreUnavailable."""
+        with _speaking_domain(), self.engine.begin() as tx:
+            yield tx
+
+    def read(self, query: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """One query in its own reading transaction: `store.read(trials.page, study.id, limit=50)`."""
+        with self.reading() as tx:
+            return query(tx, *args, **kwargs)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.engine.dispose()
+
+
+def open_store(url: str) -> Store:
+    """The store at an SQLAlchemy URL: `sqlite:///file` or `postgresql://…`. Connects to nothing yet; raises InvalidInput."""
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return Store(_sqlite(parsed))
+    return Store(_postgresql(parsed))
+
+
+def journal_mode(version: tuple[int, ...]) -> str:
+    """WAL where this SQLite keeps it sound under several writers, TRUNCATE elsewhere."""
+    branch_is_safe = any(version[:2] == least[:2] and version >= least for least in SAFE_WAL)
+    return "WAL" if version >= SAFE_WAL[0] or branch_is_safe else "TRUNCATE"
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, NoSuchModuleError):
+        parsed = None
+    if parsed is None or parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgres", "postgresql+psycopg"):
+        raise InvalidInput(
+            [Fault(("database_url",), "invalid_database_url", "write sqlite:///file or postgresql://user@host/database")]
+        ) from None
+    return parsed
+
+
+def _sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise InvalidInput([Fault(("database_url",), "no_database_file", "name a file: sqlite:///file")])
+    file = Path(url.database).expanduser().absolute()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror}.") from error
+    engine = create_engine(
+        url.set(database=str(file)), connect_args={"timeout": BUSY_MILLISECONDS / 1000}, json_serializer=to_json, pool_size=16
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin where we say so
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_mode = {journal_mode(sqlite3.sqlite_version_info)}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+
+def _postgresql(url: URL) -> Engine:
+    limits = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in POSTGRESQL_LIMITS.items())
+    options: dict[str, Any] = {"options": limits, "connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args=options,
+        json_serializer=to_json,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        isolation_level="READ COMMITTED",
+    )
+
+
+@contextmanager
+def _speaking_domain() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StoreUnavailable("Every connection to the database is in use; try again.") from error
+    except DBAPIError as error:
+        if _is_transient(error):
+            raise StoreUnavailable("The database does not answer; try again.") from error
+        raise
+
+
+def _is_transient(error: DBAPIError) -> bool:
+    """Whether trying again may help: an outage, a lock that was not given, a full disk, a deadlock."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_SQLITE
+    outage = error.connection_invalidated or getattr(error.orig, "sqlstate", None) in OUTAGES
+    return outage or isinstance(error, OperationalError | InterfaceError)

@@ -1,0 +1,261 @@
+"""One study under its lock: what a transaction changes in it, and the events that tell of it, written together at the end."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, case, delete, func, insert, literal, or_, select, update
+
+from service.domain.errors import StudyNotFound
+from service.domain.events import EventKind
+from service.domain.records import Report, Study
+from service.domain.states import TrialState, ValueKind
+from service.store.codec import finite, is_storable, key_of, kind_of, number_of
+from service.store.dialect import insert_or_replace
+from service.store.engine import Transaction
+from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, study_of
+from service.store.schema import OPEN, event, metric, study, trial
+from trainer.contract import Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A change of a trial, and the event that tells of it."""
+
+    trial: HeldTrial
+    kind: EventKind
+    body: Mapping[str, Any]
+
+
+class Ledger:
+    """A study whose row is locked until the transaction ends. Nothing of it reaches the database before `write`.
+
+    Trials are loaded by the methods that return `HeldTrial`s, and changed by `put`, which takes a changed copy.
+    """
+
+    def __init__(self, tx: Transaction, owner: Study, exhausted: bool) -> None:
+        self.study = owner
+        self.exhausted = exhausted  # the sampler has nothing left to suggest
+        self.now = time.time()
+        self._tx = tx
+        self._found = (owner, exhausted)
+        self._loaded: dict[int, HeldTrial] = {}
+        self._changed: dict[int, HeldTrial] = {}
+        self._events: list[dict[str, Any]] = []
+        self._metrics: dict[tuple[int, int, str], dict[str, Any]] = {}
+        self._copies: list[int] = []
+
+    # loading
+
+    def trials(self, ids: Collection[int]) -> dict[int, HeldTrial]:
+        """The study's trials of those keys."""
+        return {one.id: one for one in self._load(trial.c.id.in_(ids))}
+
+    def numbered(self, number: int) -> HeldTrial | None:
+        """The trial of that number."""
+        return next(iter(self._load(trial.c.number == number)), None)
+
+    def open_trials(self) -> list[HeldTrial]:
+        """Every trial that has not ended."""
+        return self._load(trial.c.state.in_(OPEN))
+
+    def claimable(self, limit: int) -> list[HeldTrial]:
+        """Queued trials for a worker: those that lost one first, then by number. Duplicates wait for their original instead."""
+        waiting = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
+        query = self._query(waiting).order_by(case((trial.c.attempt > 0, 0), else_=1), trial.c.number).limit(limit)
+        return self._hold(query.with_for_update(key_share=True, skip_locked=True))
+
+    def waiting_for(self, numbers: Collection[int]) -> list[HeldTrial]:
+        """Duplicates that wait for one of these trials to end, by number."""
+        return self._load((trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.in_(numbers))
+
+    def originals(self, params: Iterable[Mapping[str, Any]]) -> list[HeldTrial]:
+        """Earlier trials with one of these parameters that are no duplicates themselves, by number."""
+        keys = {key_of(one) for one in params}
+        query = self._query(trial.c.params_key.in_(keys) & trial.c.duplicate_of.is_(None)).order_by(trial.c.number)
+        return [held_trial_of(row) for row in self._tx.execute(query)]
+
+    def running(self) -> int:
+        """How many trials run."""
+        return self._count((TrialState.RUNNING,))
+
+    def has_open(self) -> bool:
+        """Whether a trial has not ended, with what this transaction changed taken into account."""
+        return self._count(OPEN) > 0
+
+    def metrics_at(self, one: HeldTrial, step: int) -> dict[str, float]:
+        """What the trial reported for the step."""
+        query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step)
+        return {name: number_of(value, kind) for name, value, kind in self._tx.execute(query)}
+
+    # changing
+
+    def tell(self, kind: EventKind, **body: Any) -> int:
+        """Add an event; its sequence number comes back."""
+        self.study = replace(self.study, seq=self.study.seq + 1)
+        self._events.append({"study_id": self.study.id, "seq": self.study.seq, "kind": kind, "body": body, "at": self.now})
+        return self.study.seq
+
+    def put(self, step: Step) -> HeldTrial:
+        """Change a loaded trial, and tell."""
+        changed = replace(step.trial, changed=self._tell_of(step))
+        self._changed[changed.id] = changed
+        return changed
+
+    def add(self, steps: Sequence[Step]) -> list[HeldTrial]:
+        """Insert trials that were made by `new_trial`, in order, and tell; they come back with their keys."""
+        if not steps:
+            return []
+        added = [replace(step.trial, changed=self._tell_of(step)) for step in steps]
+        first = added[0].number
+        self._tx.execute(insert(trial), [first_columns_of(one) for one in added])
+        keys = select(trial.c.number, trial.c.id).where(trial.c.study_id == self.study.id, trial.c.number >= first)
+        key_by_number = {number: key for number, key in self._tx.execute(keys)}
+        return [replace(one, id=key_by_number[one.number]) for one in added]
+
+    def new_trial(self, params: Mapping[str, Any], source: str, memory: Mapping[str, Any] | None = None) -> HeldTrial:
+        """A queued trial with the study's next number. It has no row until `add`."""
+        number = self.study.created
+        self.study = replace(self.study, created=number + 1)
+        return HeldTrial(
+            id=0, study=self.study.id, number=number, state=TrialState.QUEUED, params=params, value=None, value_kind=ValueKind.MISSING,
+            metrics={}, step=0, attempt=0, reason=None, detail=None, worker=None, duplicate_of=None, source=source, changed=0,
+            checkpoints=(), memory=memory or {}, queued_at=self.now, started_at=None, finished_at=None, lost=0, heartbeat=0,
+        )  # fmt: skip
+
+    def report(self, one: HeldTrial, reports: Iterable[Report]) -> None:
+        """Keep the metrics of steps; a later report of a step supersedes the earlier one. The event comes by `put`, right after."""
+        for report in reports:
+            for name, number in report.metrics.items():
+                self._metrics[one.id, report.step, name] = {
+                    "trial": one.id,
+                    "step": report.step,
+                    "name": name,
+                    "attempt": one.attempt,
+                    "value": finite(number),
+                    "kind": kind_of(number),
+                    "seq": self.study.seq + 1,
+                }
+
+    def forget_steps_above(self, one: HeldTrial, step: int) -> None:
+        """Drop the metrics of later steps: the trial goes on from this one."""
+        self._tx.execute(delete(metric).where(metric.c.trial == one.id, metric.c.step > step))
+
+    def copy_metrics(self, duplicate: HeldTrial) -> None:
+        """Give an answered duplicate the metrics of its original."""
+        self._copies.append(duplicate.id)
+
+    # what happened
+
+    @property
+    def ended(self) -> list[HeldTrial]:
+        """The trials that ended in this transaction, by number."""
+        return sorted((one for one in self._changed.values() if one.state.terminal), key=lambda one: one.number)
+
+    def write(self) -> None:
+        """Send all of it to the database, each kind of thing in one statement."""
+        if (self.study, self.exhausted) == self._found:
+            return
+        self._write_trials()
+        self._write_metrics()
+        if self._events:
+            self._tx.execute(insert(event), self._events)
+        now = self.study
+        values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created, "exhausted": self.exhausted}
+        values |= {"facts": _text(now.facts), "seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
+        self._tx.execute(update(study).where(study.c.id == now.id).values(values))
+
+    # within
+
+    def _query(self, condition: Any) -> Any:
+        return select(trial).where(trial.c.study_id == self.study.id, condition)
+
+    def _load(self, condition: Any) -> list[HeldTrial]:
+        """Trials in the order of their keys, which is the order that everyone locks them in."""
+        return self._hold(self._query(condition).order_by(trial.c.id).with_for_update(key_share=True))
+
+    def _hold(self, query: Any) -> list[HeldTrial]:
+        found = [held_trial_of(row) for row in self._tx.execute(query)]
+        for one in found:
+            self._loaded.setdefault(one.id, one)
+        return [self._changed.get(one.id, one) for one in found]
+
+    def _count(self, states: Collection[TrialState]) -> int:
+        within = select(func.count()).where(trial.c.study_id == self.study.id, trial.c.state.in_(states))
+        stored = self._tx.scalar(within.where(trial.c.id.not_in(self._changed)) if self._changed else within)
+        return int(stored or 0) + sum(one.state in states for one in self._changed.values())
+
+    def _tell_of(self, step: Step) -> int:
+        return self.tell(step.kind, number=step.trial.number, state=step.trial.state, attempt=step.trial.attempt, **step.body)
+
+    def _write_trials(self) -> None:
+        """Each trial by one guarded update: it must still be in the state and attempt that it was loaded in."""
+        if not self._changed:
+            return
+        rows = []
+        for one in self._changed.values():
+            was = self._loaded[one.id]
+            rows.append(columns_of(one) | {"its_id": one.id, "its_attempt": was.attempt, "its_state": was.state})
+        if self._tx.execute(GUARDED_UPDATE, rows).rowcount != len(rows):
+            raise RuntimeError(f"a trial of study {self.study.id} changed under its lock")
+
+    def _write_metrics(self) -> None:
+        if self._metrics:
+            self._tx.execute(insert_or_replace(self._tx, metric), list(self._metrics.values()))
+        if self._copies:
+            self._tx.execute(_copying(self._copies, self.study.seq))
+
+
+GUARDED_UPDATE = (
+    update(trial)
+    .where(
+        trial.c.id == bindparam("its_id"),
+        trial.c.attempt == bindparam("its_attempt"),
+        trial.c.state == bindparam("its_state"),
+    )
+    .execution_options(synchronize_session=False)
+)
+
+
+@contextmanager
+def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
+    """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound."""
+    row = None
+    if is_storable(ref):
+        mine = select(study).where(or_(study.c.id == ref, study.c.name == ref))
+        row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
+    if row is None:
+        raise StudyNotFound(ref)
+    ledger = Ledger(tx, study_of(row), row.exhausted)
+    yield ledger
+    ledger.write()
+
+
+@contextmanager
+def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledger]]:
+    """Those of the studies that exist, locked in the order of their ids, which is everyone's order."""
+    query = select(study).where(study.c.id.in_(ids)).order_by(study.c.id).with_for_update(key_share=True)
+    ledgers = {row.id: Ledger(tx, study_of(row), row.exhausted) for row in tx.execute(query)}
+    yield ledgers
+    for ledger in ledgers.values():
+        ledger.write()
+
+
+def _text(facts: Facts | None) -> str | None:
+    return None if facts is None else facts.model_dump_json()
+
+
+def _copying(duplicates: Collection[int], seq: int) -> Any:
+    """Metrics of originals, inserted for their duplicates."""
+    duplicate, original = trial.alias("duplicate"), trial.alias("original")
+    same = (original.c.study_id == duplicate.c.study_id) & (original.c.number == duplicate.c.duplicate_of)
+    columns = ("trial", "step", "name", "attempt", "value", "kind", "seq")
+    copied = (
+        select(duplicate.c.id, metric.c.step, metric.c.name, literal(0, Integer), metric.c.value, metric.c.kind, literal(seq))
+        .join(original, same)
+        .join(metric, metric.c.trial == original.c.id)
+        .where(duplicate.c.id.in_(duplicates))
+    )
+    return insert(metric).from_select(columns, copied)

@@ -1,0 +1,68 @@
+"""The schema of a database: made, brought up to date, or refused when it is newer than the code."""
+
+from importlib.resources import files
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+import migrations
+from service.domain.errors import SchemaTooNew
+from service.store.engine import Store, Transaction, open_store
+from service.store.schema import VERSION_TABLE
+
+ADVISORY_LOCK = 0x7468_6177  # "thaw"
+PATIENCE = "5min"  # of a server that waits while another one migrates
+
+
+def upgrade(url: str) -> None:
+    """Bring the database to this code's schema; the first of several that start at once does it, all or nothing.
+
+    Raises SchemaTooNew, StoreUnavailable, InvalidInput for a wrong URL.
+    """
+    store = open_store(url)
+    try:
+        with store.writing() as tx:
+            _alone(store, tx)
+            if not _is_current(tx):
+                config = _config()
+                config.attributes["connection"] = tx
+                command.upgrade(config, "head")
+    finally:
+        store.close()
+
+
+def check(url: str) -> bool:
+    """Whether the database has this code's schema. Raises SchemaTooNew, StoreUnavailable, InvalidInput for a wrong URL."""
+    store = open_store(url)
+    try:
+        with store.reading() as tx:
+            return _is_current(tx)
+    finally:
+        store.close()
+
+
+def _alone(store: Store, tx: Transaction) -> None:
+    """SQLite's writing transactions are alone already; PostgreSQL's wait for each other until they end."""
+    if not store.embedded:
+        for limit in ("lock_timeout", "statement_timeout"):
+            tx.execute(text(f"SET LOCAL {limit} = '{PATIENCE}'"))
+        tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+
+
+def _is_current(tx: Transaction) -> bool:
+    if not inspect(tx).has_table(VERSION_TABLE):
+        return False
+    script = ScriptDirectory.from_config(_config())
+    found = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if found is not None and found not in {revision.revision for revision in script.walk_revisions()}:
+        raise SchemaTooNew(f"The database has schema {found}, which this version of Thawline does not know; install a newer one.")
+    return found == script.get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files(migrations)).replace("%", "%%"))
+    return config

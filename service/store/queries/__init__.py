@@ -1,0 +1,12 @@
+"""Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
+
+from service.store.queries.events import events_after
+from service.store.queries.history import History, changed_since
+from service.store.queries.studies import Candidate, candidates, counts, find_study, studies, unchecked_study
+from service.store.queries.trials import SORTS, best_trial, find_trial, metrics, running_leases, trials
+from service.store.queries.workers import workers
+
+__all__ = [
+    "SORTS", "Candidate", "History", "best_trial", "candidates", "changed_since", "counts", "events_after", "find_study",
+    "find_trial", "metrics", "running_leases", "studies", "trials", "unchecked_study", "workers",
+]  # fmt: skip

@@ -1,0 +1,84 @@
+"""Reads of trials and their metrics."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, and_, or_, select
+
+from service.domain.errors import TrialNotFound
+from service.domain.records import Lease, Metric, Study, Trial
+from service.domain.states import TrialState, ValueKind
+from service.store.engine import Transaction
+from service.store.rows import lease_of, metric_of, trial_of
+from service.store.schema import metric, trial
+
+SORTS = ("number", "value", "step", "queued_at", "started_at", "finished_at")
+"""What a page of trials may be sorted by; a `-` before it turns the order round. Trials without the value come last."""
+
+MAX_NUMBER = 2**31 - 1
+
+
+def find_trial(tx: Transaction, study_id: str, number: int) -> Trial:
+    """The study's trial of that number. Raises TrialNotFound."""
+    row = None
+    if 0 <= number <= MAX_NUMBER:
+        row = tx.execute(select(trial).where(trial.c.study_id == study_id, trial.c.number == number)).one_or_none()
+    if row is None:
+        raise TrialNotFound(number)
+    return trial_of(row)
+
+
+def trials(
+    tx: Transaction,
+    study_id: str,
+    *,
+    states: Sequence[TrialState] = (),
+    sort: str = "number",
+    limit: int = 100,
+    after: int | None = None,
+) -> list[Trial]:
+    """A page of trials in one of SORTS; `after` is the number of the last trial of the page before.
+
+    No states means all. Equal values stand by number. Raises TrialNotFound when `after` is no trial of the study.
+    """
+    falls = sort.startswith("-")
+    column = trial.c[sort.removeprefix("-")]
+    query = select(trial).where(trial.c.study_id == study_id)
+    if states:
+        query = query.where(trial.c.state.in_(states))
+    if after is not None:
+        query = query.where(_beyond(column, falls, find_trial(tx, study_id, after)))
+    by_column = column.desc() if falls else column.asc()
+    ordered = query.order_by(column.is_(None), by_column, trial.c.number)
+    return [trial_of(row) for row in tx.execute(ordered.limit(limit))]
+
+
+def _beyond(column: ColumnElement[float], falls: bool, last: Trial) -> ColumnElement[bool]:
+    value = getattr(last, str(column.key))
+    later = trial.c.number > last.number
+    if value is None:
+        return and_(column.is_(None), later)
+    return or_(column < value if falls else column > value, and_(column == value, later), column.is_(None))
+
+
+def best_trial(tx: Transaction, study: Study) -> Trial | None:
+    """The complete trial with the best finite value; of equal ones the first."""
+    value = trial.c.value
+    query = (
+        select(trial)
+        .where(trial.c.study_id == study.id, trial.c.state == TrialState.COMPLETE, trial.c.value_kind == ValueKind.FINITE)
+        .order_by(value.desc() if study.spec.objective.direction == "maximize" else value.asc(), trial.c.number)
+    )
+    row = tx.execute(query.limit(1)).one_or_none()
+    return None if row is None else trial_of(row)
+
+
+def metrics(tx: Transaction, trial_id: int) -> list[Metric]:
+    """All that a trial reported, by step and name. The key is `Trial.id`."""
+    query = select(metric).where(metric.c.trial == trial_id).order_by(metric.c.step, metric.c.name)
+    return [metric_of(row) for row in tx.execute(query)]
+
+
+def running_leases(tx: Transaction) -> list[tuple[Lease, int]]:
+    """Every lease of every study, with the heartbeats counted on it."""
+    query = select(trial.c.id, trial.c.study_id, trial.c.number, trial.c.attempt, trial.c.worker, trial.c.heartbeat)
+    return [(lease_of(row), row.heartbeat) for row in tx.execute(query.where(trial.c.state == TrialState.RUNNING))]

@@ -1,0 +1,79 @@
+"""Writes of what lies outside a study's life: its first row and its end, workers and their heartbeats, idempotency keys."""
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select, tuple_, update
+
+from service.domain.errors import IdempotencyConflict, NameTaken
+from service.domain.records import Lease, Study, Worker
+from service.domain.states import TrialState
+from service.store.dialect import insert_if_new, insert_or_replace
+from service.store.engine import Transaction
+from service.store.schema import event, idempotency, metric, study, trial, worker
+
+KEYS_KEPT_SECONDS = 48 * 3600
+
+
+def insert_study(tx: Transaction, new: Study) -> None:
+    """A study's row, without trials and events. Raises NameTaken."""
+    row = {
+        "id": new.id, "name": new.name, "state": new.state, "spec": new.spec.model_dump_json(),
+        "created": 0, "exhausted": False, "seq": 0, "created_at": new.created_at,
+    }  # fmt: skip
+    if tx.execute(insert_if_new(tx, study).values(row).returning(study.c.id)).one_or_none() is None:
+        raise NameTaken
+
+
+def delete_study(tx: Transaction, study_id: str) -> None:
+    """Delete a study, which is locked, and all that belongs to it."""
+    tx.execute(delete(metric).where(metric.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
+    for table in (event, trial):
+        tx.execute(delete(table).where(table.c.study_id == study_id))
+    tx.execute(delete(study).where(study.c.id == study_id))
+
+
+def put_worker(tx: Transaction, one: Worker) -> None:
+    """Insert the worker, or overwrite it."""
+    row = {name: getattr(one, name) for name in ("id", "host", "pid", "slots", "state", "started_at", "seen_at")}
+    tx.execute(insert_or_replace(tx, worker).values(row | {"devices": list(one.devices)}))
+
+
+def see_worker(tx: Transaction, worker_id: str, state: str) -> None:
+    """Note that the worker was heard of now."""
+    tx.execute(update(worker).where(worker.c.id == worker_id).values(state=state, seen_at=time.time()))
+
+
+def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
+    """One heartbeat more on each lease that still holds; the lost ones come back.
+
+    Waits for no lock: a row that another transaction is changing is left out, and judged by what is committed.
+    """
+    held = tuple_(trial.c.id, trial.c.attempt).in_([(one.trial, one.attempt) for one in leases]) & (trial.c.state == TrialState.RUNNING)
+    free = select(trial.c.id).where(held).with_for_update(key_share=True, skip_locked=True)
+    renewed = set(tx.scalars(update(trial).where(trial.c.id.in_(free)).values(heartbeat=trial.c.heartbeat + 1).returning(trial.c.id)))
+    if len(renewed) < len(leases):
+        renewed |= set(tx.scalars(select(trial.c.id).where(held)))
+    return [one for one in leases if one.trial not in renewed]
+
+
+def reserve_key(tx: Transaction, key: str, request_sha256: str) -> str | None:
+    """Take an idempotency key for this transaction, or give the answer that was stored under it.
+
+    A second request with the key waits until the first has committed. Raises IdempotencyConflict when the key stands for another request.
+    """
+    now = time.time()
+    stale = select(idempotency.c.key).where(idempotency.c.at < now - KEYS_KEPT_SECONDS).with_for_update(skip_locked=True)
+    tx.execute(delete(idempotency).where(idempotency.c.key.in_(stale)))
+    row = {"key": key, "request_sha256": request_sha256, "at": now}
+    if tx.execute(insert_if_new(tx, idempotency).values(row).returning(idempotency.c.key)).one_or_none() is not None:
+        return None
+    stored = tx.execute(select(idempotency.c.request_sha256, idempotency.c.answer).where(idempotency.c.key == key)).one()
+    if stored.request_sha256 != request_sha256:
+        raise IdempotencyConflict
+    return str(stored.answer)
+
+
+def answer_key(tx: Transaction, key: str, answer: str) -> None:
+    """Store the answer under a key that this transaction took."""
+    tx.execute(update(idempotency).where(idempotency.c.key == key).values(answer=answer))

@@ -1,0 +1,168 @@
+"""The tables. No name meets one of Optuna's, so that both may live in one database."""
+
+from collections.abc import Iterable
+from typing import get_args
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from service.domain.states import StudyState, TrialState, ValueKind
+from trainer.contract import FailureReason
+
+VERSION_TABLE = "thaw_schema"
+TERMINAL = tuple(state for state in TrialState if state.terminal)
+OPEN = tuple(state for state in TrialState if not state.terminal)
+
+metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s"})
+
+Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+
+
+def _one_of(column: str, words: Iterable[str]) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+study = Table(
+    "study",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason", Text),
+    Column("spec", Text, nullable=False),
+    Column("facts", Text),
+    Column("created", Integer, nullable=False),
+    Column("exhausted", Boolean, nullable=False),  # the sampler has nothing left to suggest
+    Column("seq", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    _one_of("state", StudyState),
+)
+
+trial = Table(
+    "trial",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("params", JSON, nullable=False),
+    Column("params_key", String(64), nullable=False),  # SHA-256 of the canonical JSON of params
+    Column("value", Double),
+    Column("value_kind", String(8), nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),  # the fencing epoch: 0 until the first claim
+    Column("lost", Integer, nullable=False),  # how often its worker was lost
+    Column("heartbeat", BigInteger, nullable=False),
+    Column("worker", String(128)),
+    Column("checkpoints", JSON, nullable=False),
+    Column("reason", String(16)),
+    Column("detail", Text),
+    Column("duplicate_of", Integer),
+    Column("source", String(16), nullable=False),
+    Column("memory", JSON, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("queued_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    UniqueConstraint("study_id", "number"),
+    Index(None, "study_id", "params_key"),
+    Index(None, "study_id", "state"),
+    Index(None, "study_id", "changed"),
+    _one_of("state", TrialState),
+    _one_of("value_kind", ValueKind),
+    _one_of("reason", get_args(FailureReason)),
+    CheckConstraint("(value_kind = 'finite') = (value IS NOT NULL)", name="value_is_finite"),
+    CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failure_has_reason"),
+    CheckConstraint("state <> 'running' OR (worker IS NOT NULL AND attempt > 0)", name="running_has_lease"),
+)
+
+metric = Table(
+    "metric",
+    metadata,
+    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(64), primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("value", Double),
+    Column("kind", String(8), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    _one_of("kind", ValueKind),
+    CheckConstraint("(kind = 'finite') = (value IS NOT NULL)", name="value_is_finite"),
+    sqlite_with_rowid=False,
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("devices", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    _one_of("state", ("alive", "gone")),
+)
+
+artifact = Table(
+    "artifact",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), index=True),
+    Column("kind", String(32), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(128), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("request_sha256", String(64), nullable=False),
+    Column("answer", Text),
+    Column("at", Double, nullable=False, index=True),
+)
