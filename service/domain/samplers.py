@@ -17,12 +17,16 @@ class _Sampler(Frozen):
 
 
 class Tpe(_Sampler):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023)."""
+    """Tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023).
+
+    `multivariate` draws the parameters that every trial has together, as Optuna does since version 5; `group` also those
+    that share a condition.
+    """
 
     name: Literal["tpe"] = "tpe"
     n_startup_trials: Count = 10
     n_ei_candidates: Positive = 24
-    multivariate: bool = False
+    multivariate: bool = True
     group: bool = False
     constant_liar: bool = True
 
@@ -52,7 +56,10 @@ class Gp(_Sampler):
 
 
 class CmaEs(_Sampler):
-    """Covariance matrix adaptation (Hansen 2016). Categories and conditions are drawn at random."""
+    """Covariance matrix adaptation (Hansen 2016). Categories and conditional parameters are drawn at random.
+
+    `sigma0` is a share of each parameter's range.
+    """
 
     name: Literal["cmaes"] = "cmaes"
     n_startup_trials: Count = 1
@@ -149,7 +156,7 @@ class Wilcoxon(Frozen):
 
 
 class Patient(Frozen):
-    """Lets another pruner decide only after `patience` steps without improvement."""
+    """Lets another pruner decide only after `patience` steps without improvement; without another, the trial ends there."""
 
     name: Literal["patient"] = "patient"
     patience: Count

@@ -28,7 +28,7 @@ OPTUNAS_DEFAULTS = _ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True
 )
 TINY = 1e-300  # the prior kernel covers the whole range, so a mass below this decides nothing
-BLOCK = 2_000_000  # points times kernels in one go: 16 MB
+BLOCK = 16_384  # points times kernels in one go: fits a core's cache, and is too little for BLAS to wake its threads
 
 
 class Mixture:
@@ -52,6 +52,12 @@ class Mixture:
 
     def log_density(self, points: Array) -> Array:
         """The logarithm of the density at each point, shape (points,)."""
+        if points.shape[1] == 1:  # a discrete parameter has few different ones
+            values, places = np.unique(points[:, 0], return_inverse=True)
+            return self._log_density(values[:, np.newaxis])[places]
+        return self._log_density(points)
+
+    def _log_density(self, points: Array) -> Array:
         parts = [_log_linear(kernel, points[:, place]) for place, kernel in enumerate(self._kernels)]
         features = np.hstack([part[0] for part in parts])  # (points, features)
         slopes = np.vstack([part[1] for part in parts])  # (features, kernels)
@@ -62,7 +68,8 @@ class Mixture:
 
 def _log_sum_exp(terms: Array) -> Array:
     top = terms.max(axis=1, keepdims=True)
-    total: Array = np.log(np.exp(terms - top).sum(axis=1)) + top[:, 0]
+    np.exp(np.subtract(terms, top, out=terms), out=terms)
+    total: Array = np.log(terms.sum(axis=1)) + top[:, 0]
     return total
 
 

@@ -32,10 +32,20 @@ def _steps(pruner: Pruner) -> Iterator[int]:
         case Wilcoxon():
             return count(max(2, pruner.n_startup_steps))
         case Patient(wrapped=wrapped, patience=patience):
-            steps = count(1) if isinstance(wrapped, NoPruner) else _steps(wrapped)
-            return (step for step in steps if step >= patience + 2)
+            return (step for step in _steps_within_patience(wrapped) if step >= patience + 2)
         case _:
             assert_never(pruner)
+
+
+def _steps_within_patience(wrapped: Pruner) -> Iterator[int]:
+    """Patience may let a rung pass; the next step after it, whichever, then counts as that rung."""
+    match wrapped:
+        case NoPruner():
+            return count(1)
+        case Asha() | Hyperband():
+            return count(next(_steps(wrapped)))
+        case _:
+            return _steps(wrapped)
 
 
 def _rungs(min_steps: int, reduction_factor: int, first: int) -> Iterator[int]:
