@@ -42,8 +42,7 @@ def _draws(keys: Tensor, view: int) -> Tensor:
     z = keys[:, None] + counters * _signed(0x9E3779B97F4A7C15)  # int64 wraps round, as it should
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
-    uniform: Tensor = _shifted(z ^ _shifted(z, 31), 40).float() / 2**24
-    return uniform
+    return _shifted(z ^ _shifted(z, 31), 40).float() / 2**24
 
 
 def _signed(word: int) -> int:
@@ -51,7 +50,7 @@ def _signed(word: int) -> int:
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    return (z >> bits) & (2 ** (64 - bits) - 1)  # a logical shift; torch's is arithmetic
+    return (z >> bits) & ((1 << (64 - bits)) - 1)  # a logical shift; torch's is arithmetic
 
 
 def _flip(pixels: Tensor, draws: Tensor) -> Tensor:
