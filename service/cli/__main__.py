@@ -1,5 +1,5 @@
 """`python -m service.cli` is `thaw`."""
 
-from service.cli.app import main
+from service.cli.commands import main
 
 main()

@@ -13,6 +13,7 @@ from service.backoff import Backoff
 from service.cli.failures import Failure
 from service.cli.working import NO_TORCH, has_torch, is_child_of
 from service.settings import Settings
+from service.store import migrate
 from service.worker.slots import cores, gpus
 
 END_SECONDS = 11.0  # a worker hands its trials back within ten
@@ -36,14 +37,15 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, pa
 
 def upgrade_database(settings: Settings) -> None:
     """Create or migrate the tables. Raises SchemaTooNew, StoreUnavailable, InvalidInput."""
-    from service.store import open_store
-    from service.store.migration import upgrade
+    migrate.upgrade(settings.database_url)
+    sys.stdout.write("The database has this version's schema.\n")
 
-    store = open_store(settings.database_url)
-    try:
-        upgrade(store)
-    finally:
-        store.close()
+
+def check_database(settings: Settings) -> None:
+    """Raises Failure when the schema is an older one, SchemaTooNew, StoreUnavailable, InvalidInput."""
+    if not migrate.check(settings.database_url):
+        raise Failure("The database does not have this version's schema; run `thaw db upgrade`.")
+    sys.stdout.write("The database has this version's schema.\n")
 
 
 def _count(workers: int | None) -> int:
@@ -124,15 +126,18 @@ class LocalWorkers:
                 worker.wait()
 
     def _environment(self, gpu_share: Sequence[str] | None) -> dict[str, str]:
-        """Ours, with the settings as they are here, flags included."""
-        settings = self._settings
-        own = {
-            "THAW_HOME": str(settings.home),
-            "THAW_DATABASE_URL": settings.database_url,
-            "THAW_HEARTBEAT_SECONDS": str(settings.heartbeat_seconds),
-            "THAW_LEASE_SECONDS": str(settings.lease_seconds),
-        }
-        return {**os.environ, **own} | ({} if gpu_share is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpu_share)})
+        return environment_of(self._settings) | ({} if gpu_share is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpu_share)})
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Our environment for a child, with the settings as they are here, flags included."""
+    own = {
+        "THAW_HOME": str(settings.home),
+        "THAW_DATABASE_URL": settings.database_url,
+        "THAW_HEARTBEAT_SECONDS": str(settings.heartbeat_seconds),
+        "THAW_LEASE_SECONDS": str(settings.lease_seconds),
+    }
+    return {**os.environ, **own}
 
 
 def share_gpus(found: Sequence[str], workers: int) -> list[Sequence[str] | None]:

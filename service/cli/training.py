@@ -24,8 +24,8 @@ START_SECONDS = 300.0
 
 def train_exported(file: Path, out: Path) -> None:
     """Train, and write `model.safetensors`, `result.json` and `config.yaml` into the folder. Raises Failure, FaultyFile."""
-    exported = _read(file)
     require_torch()
+    exported = _read(file)
     out = out.absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -22,9 +22,11 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     require_torch()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
     layout = lay_out(gpus(), available_cores or cores(), slots)
-    worker = Worker(open_store(settings.database_url), settings, layout)
+    store = open_store(settings.database_url)
+    worker = Worker(store, settings, layout)
     heed_signals(worker)
     worker.run(is_child_of(parent))
+    store.close()
 
 
 def require_torch() -> None:

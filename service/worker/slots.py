@@ -28,7 +28,7 @@ class Slot:
     @property
     def command(self) -> tuple[str, ...]:
         """How to start its trainer. `-P`: a folder named trainer in the working directory is not ours."""
-        kind = "cpu" if self.gpu is None else "cuda"
+        kind = "cpu" if self.gpu is None else "cuda:0"
         return (sys.executable, "-P", "-m", "trainer", "--device", kind, "--threads", str(self.threads))
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:

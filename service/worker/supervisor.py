@@ -14,6 +14,7 @@ from service.domain.records import Worker as WorkerRecord
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store
+from service.store.migrate import upgrade
 from service.worker.checkpoints import Shelf
 from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
@@ -87,6 +88,7 @@ class Worker:
         )  # fmt: skip
 
         def register() -> bool:
+            upgrade(self._settings.database_url)
             operations.register_worker(self._store, record)
             return True
 

@@ -3,12 +3,24 @@
 import importlib.util
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service import operations
+from service.domain.parsing import parse_study
+from service.domain.records import Study, Trial
+from service.settings import Settings
+from service.store import Store, open_store, queries
+from service.store.migrate import upgrade
 from service.worker.process import TrainerProcess
+from service.worker.run import Patience
+from service.worker.slots import lay_out
+from service.worker.supervisor import Worker
 from trainer.contract import DataConfig, ModelConfig, Run, TrainConfig
 
 TOY = Path(__file__).parent / "toy_trainer.py"
@@ -55,3 +67,92 @@ def order(lr_of: Callable[[str], float], tmp_path: Path) -> Callable[..., Run]:
         return Run(config=config, checkpoint_folder=str(tmp_path / "checkpoints"))
 
     return one
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", heartbeat_seconds=0.2, lease_seconds=2.0)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    opened = open_store(settings.database_url)
+    upgrade(settings.database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_study(store: Store, lr_of: Callable[[str], float]) -> Callable[..., Study]:
+    """A study whose trials are those behaviours of the toy, in order; it ends with the last one."""
+
+    def one(*behaviours: str, **document: Any) -> Study:
+        budget = {"trials": len(behaviours)} | document.pop("budget", {})
+        fixed = {"epochs": 3, "image_size": 32} | document.pop("fixed", {})
+        whole = {
+            "name": "-".join(behaviours), "data": {"path": "/data"}, "model": {"name": "squeezenet1_1"}, "fixed": fixed,
+            "search_space": {"lr": {"type": "float", "low": 1e-4, "high": 1.0}},
+            "objective": {"metric": "accuracy", "direction": "maximize"}, "sampler": {"name": "random"}, "budget": budget, **document,
+        }  # fmt: skip
+        study = operations.create_study(store, parse_study(whole))
+        for behaviour in behaviours:
+            operations.queue_trial(store, study.id, {"lr": lr_of(behaviour)})
+        return study
+
+    return one
+
+
+SHORT = Patience(start=20, prepare=3, stall=1, grace=1)
+
+
+class Shop:
+    """A worker with toy trainers in a thread, and the study as it stands."""
+
+    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Patience, slots: int = 1) -> None:
+        self.store = store
+        self.worker = Worker(store, settings, lay_out((), 1, slots), command, patience)
+        self._thread = threading.Thread(target=self.worker.run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.worker.leave()
+        self._thread.join(15)
+        assert not self._thread.is_alive()
+
+    def study(self, study: Study) -> Study:
+        return self.store.read(queries.find_study, study.id)
+
+    def trial(self, study: Study, number: int = 0) -> Trial:
+        return self.store.read(queries.find_trial, study.id, number)
+
+    def trials_at_end(self, study: Study) -> list[Trial]:
+        """The trials once the study has ended."""
+        until(lambda: self.study(study).state.terminal)
+        return self.store.read(queries.trials, study.id)
+
+
+@pytest.fixture(name="until")
+def _until() -> Callable[..., None]:
+    return until
+
+
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iterator[Callable[..., Shop]]:
+    """Opens a worker with toys; it leaves at the end of the test."""
+    opened: list[Shop] = []
+
+    def one(*options: str, patience: Patience = SHORT, slots: int = 1) -> Shop:
+        opened.append(Shop(store, settings, (*toy_command, *options), patience, slots))
+        return opened[-1]
+
+    yield one
+    for each in opened:
+        each.close()

@@ -47,7 +47,7 @@ def thaw(
 def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int | None, typer.Option(min=0, help="Local workers; by default one where torch is installed.")] = None,
     parent: Parent = None,
 ) -> None:
@@ -167,6 +167,14 @@ def upgrade(context: typer.Context) -> None:
     from service.cli.serving import upgrade_database
 
     upgrade_database(_settings(context))
+
+
+@db.command()
+def check(context: typer.Context) -> None:
+    """Say whether the database answers and has this version's schema; exit code 1 when not."""
+    from service.cli.serving import check_database
+
+    check_database(_settings(context))
 
 
 def _command(context: typer.Context, name: str, word: Literal["pause", "resume", "stop"]) -> None:

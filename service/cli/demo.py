@@ -1,0 +1,174 @@
+"""`thaw demo`: a real study from data to exported configuration, on the digits that ship with scikit-learn."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from service.cli.console import assignments, console, number
+from service.cli.failures import Failure
+from service.cli.serving import environment_of
+from service.cli.studies import write_whole
+from service.cli.watching import watch
+from service.cli.working import require_torch
+from service.client import Client, Refused, Study
+from service.settings import Settings
+
+NAME = "demo-digits"
+PREPARE_SECONDS = 300
+END_SECONDS = 20
+ADDRESS = "http://"
+
+
+class Prepared(BaseModel):
+    """What `python -m trainer.demo FOLDER` made: a folder a class, and weights of a network that knows the other digits."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    data: Path
+    weights: Path
+    model: str = "small_cnn"
+
+
+def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
+    """The whole way, in about two minutes on two cores; with `keep` the server stays until Ctrl-C. Raises Failure."""
+    require_torch()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM ends it as Ctrl-C does
+    settings = settings.model_copy(update={"database_url": f"sqlite:///{settings.home / 'thawline.db'}"})
+    folder = settings.home / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    out = console()
+    with _server(settings, port, folder / "server.log") as (server, address):
+        out.print(f"Thawline runs at {address}")
+        out.print("Writing the digits as images, and pretraining a small network on half of them ...")
+        prepared = _prepare(folder)
+        with Client(address, settings.token) as client:
+            study = _create(client, prepared, trials)
+            out.print(f"Fine-tuning it to the other half: {address}/studies/{study.id}")
+            study = watch(client, study)
+            _compare(client, study)
+            _export(client, study, folder)
+        if keep:
+            out.print(f"The server goes on at {address}; Ctrl-C ends it.")
+            server.wait()
+
+
+def study_document(prepared: Prepared, name: str, trials: int) -> Mapping[str, Any]:
+    """The demo's study. Trial 0 is the default recipe, so that the search must beat what one would have done without it."""
+    return {
+        "name": name,
+        "data": {"path": str(prepared.data), "validation": 0.3},
+        "model": {"name": prepared.model, "weights": str(prepared.weights)},
+        "search_space": {
+            "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
+            "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
+            "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
+            "frozen_layers": {"type": "int", "low": 0},
+        },
+        "fixed": {"epochs": 6, "image_size": 16},
+        "baseline": {"lr": 1e-3, "batch_size": 32, "optimizer": "adamw", "frozen_layers": 0},
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+        "sampler": {"name": "tpe", "seed": 0},
+        "pruner": {"name": "asha", "min_steps": 1, "reduction_factor": 3},
+        "budget": {"trials": trials},
+    }
+
+
+@contextmanager
+def _server(settings: Settings, port: int, log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`thaw serve` with one worker, and its address; it ends with the block, or with this process."""
+    options = ["--workers", "1", "--port", str(_free(port)), "--parent", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "service.cli", "serve", *options]
+    with log.open("w") as errors:
+        server = subprocess.Popen(  # noqa: S603  (a fixed list)
+            command, env=environment_of(settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield server, _address_of(server, log)
+    finally:
+        server.terminate()
+        try:
+            server.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+def _address_of(server: subprocess.Popen[str], log: Path) -> str:
+    """The address that the server prints when it answers. Raises Failure with the end of its log when it ends instead."""
+    assert server.stdout  # noqa: S101  (it is a pipe; tells mypy)
+    for line in server.stdout:
+        if ADDRESS in line:
+            return ADDRESS + line.partition(ADDRESS)[2].split()[0]
+    raise Failure(f"The server did not start. Its log, {log}, ends with:\n{log.read_text()[-2_000:]}")
+
+
+def _free(port: int) -> int:
+    """The port, or 0 (any) when another program has it."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
+
+
+def _prepare(folder: Path) -> Prepared:
+    """Data and weights, made once. Raises Failure."""
+    command = [sys.executable, "-P", "-m", "trainer.demo", str(folder)]
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=True)  # noqa: S603  (a fixed list)
+    except subprocess.CalledProcessError as error:
+        raise Failure(f"The demo's data could not be made:\n{error.stderr[-2_000:]}") from None
+    except subprocess.TimeoutExpired:
+        raise Failure(f"The demo's data were not made within {PREPARE_SECONDS} seconds.") from None
+    return Prepared.model_validate(json.loads(made.stdout.splitlines()[-1]))
+
+
+def _create(client: Client, prepared: Prepared, trials: int) -> Study:
+    """The study under a free name. Demos that were left unfinished are stopped: they would share the worker."""
+    for study in client.studies():
+        if study.name.startswith(NAME) and not study.ended:
+            client.command(study.id, "stop")
+    count = 1
+    while True:
+        name = NAME if count == 1 else f"{NAME}-{count}"
+        try:
+            return client.create_study(study_document(prepared, name, trials))
+        except Refused as refusal:
+            if refusal.kind != "name-taken":
+                raise
+        count += 1
+
+
+def _compare(client: Client, study: Study) -> None:
+    """Best against default recipe, as it is."""
+    out, baseline = console(), client.trial(study.id, 0)
+    if study.best is None or baseline.value is None:
+        out.print("Best and default recipe cannot be compared: one of them did not come to its end.")
+        return
+    out.print(f"Default recipe (trial 0): {study.metric} {number(baseline.value)}")
+    out.print(_verdict(study, study.best.value - baseline.value))
+
+
+def _verdict(study: Study, gain: float) -> str:
+    if gain <= 0 or study.best is None:
+        return "The search found nothing better: the default recipe is the best for these data."
+    found = f"Best (trial {study.best.number}): {study.metric} {number(study.best.value)} with {assignments(study.best.params)}"
+    return f"{found}\nThat is {100 * gain:.1f} points more than the default recipe, on the validation images that chose it."
+
+
+def _export(client: Client, study: Study, folder: Path) -> None:
+    file = folder / f"{study.name}.yaml"
+    write_whole(file, client.best(study.id))
+    console().print(f"The configuration is in {file}. Train it with:\n  thaw train {file} --out {folder / 'model'}")
