@@ -62,12 +62,13 @@ class GaussianProcess(OptunaSearch):
     """Expected improvement under a Gaussian process; a second one for the constraint learns from infeasible trials. Ignores pruned ones."""
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Gp) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise TorchMissing
         super().__init__(spec, distributions, history)
         self._options = options
 
     def sampler(self, number: int) -> BaseSampler:
+        """Raises TorchMissing."""
+        if importlib.util.find_spec("torch") is None:
+            raise TorchMissing
         return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from bisect import insort
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -47,16 +48,17 @@ class History:
         self._distributions = distributions
         self._trials: dict[int, FrozenTrial] = {}
         self._numbers: list[int] = []
-        self._reports: dict[int, dict[int, float]] = {}
         self._study_notes: dict[str, tuple[int, Any]] = {}
         self._infeasible: dict[int, FrozenTrial] = {}
         self._worst: float | None = None
 
     def absorb(self, trials: Iterable[Trial], values: Iterable[tuple[int, int, float]]) -> list[FrozenTrial]:
-        """Take in trials as they stand now with (number, step, value) of their reports; give back those that changed."""
+        """Take in trials as they stand now with (number, step, value) of all their reports; give back those that changed."""
+        curves = defaultdict[int, dict[int, float]](dict)
         for number, step, value in values:
-            self._reports.setdefault(number, {})[step] = value
-        changed = [self._put(trial) for trial in trials]
+            if math.isfinite(value):
+                curves[number][step] = value
+        changed = [self._put(trial, curves[trial.number]) for trial in trials]
         self._settle_infeasible(changed)
         return changed
 
@@ -87,13 +89,13 @@ class History:
         self._trials[number] = self._optuna_trial(number, OptunaState.RUNNING, params, memory)
         self._learn_notes(number, memory)
 
-    def _put(self, trial: Trial) -> FrozenTrial:
+    def _put(self, trial: Trial, curve: Mapping[int, float]) -> FrozenTrial:
         if trial.number not in self._trials:
             insort(self._numbers, trial.number)
         infeasible = is_infeasible(trial)
         state = OptunaState.COMPLETE if infeasible else STATES[trial.state]
         frozen = self._trials[trial.number] = self._optuna_trial(trial.number, state, trial.params, trial.memory)
-        frozen.intermediate_values = self._curve(trial)
+        frozen.intermediate_values = dict(sorted(curve.items()))
         if infeasible:
             frozen.system_attrs[CONSTRAINT] = INFEASIBLE
         elif trial.value is not None:
@@ -121,11 +123,6 @@ class History:
             datetime_start=None,
             datetime_complete=None,
         )
-
-    def _curve(self, trial: Trial) -> dict[int, float]:
-        """The trial's finite values by step. Those after its last step are of an attempt that was lost."""
-        reports = self._reports.get(trial.number, {})
-        return {step: value for step, value in sorted(reports.items()) if step <= trial.step and math.isfinite(value)}
 
     def _settle_infeasible(self, changed: list[FrozenTrial]) -> None:
         was_constrained, worst = bool(self._infeasible), self._worst

@@ -14,7 +14,7 @@ from service.search.tpe import TpeSearch
 
 
 def sampler_for(spec: StudySpec, distributions: Distributions, history: History) -> Sampler:
-    """The study's sampler. Raises TorchMissing when it is `gp` and torch is not installed."""
+    """The study's sampler."""
     match spec.sampler:
         case Tpe() as options:
             return TpeSearch(spec, distributions, history, options)

@@ -15,10 +15,7 @@ __all__ = ["Decision", "StudySearch", "Suggestion", "decision_steps"]
 
 
 class StudySearch:
-    """Optuna as a pure function of our rows. Not thread-safe: one per thread, or under the owner's lock.
-
-    Raises TorchMissing when the sampler is `gp` and torch is not installed.
-    """
+    """Optuna as a pure function of our rows. Not thread-safe: one per thread, or under the owner's lock."""
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
@@ -29,7 +26,7 @@ class StudySearch:
         self._pruning = Pruning(spec, self._history)
 
     def absorb(self, seq: int, trials: Iterable[Trial], values: Iterable[tuple[int, int, float]]) -> None:
-        """Take in what changed until event `seq`: trials as they stand now, and (number, step, objective value) of their reports.
+        """Take in what changed until event `seq`: trials as they stand now, and (number, step, objective value) of all their reports.
 
         Each call costs in proportion to what changed. Rows that are known already do no harm.
         """
@@ -42,6 +39,7 @@ class StudySearch:
 
         Fewer than `count`, or none, when a grid is exhausted. The trials of one call differ from those of as many single
         calls in tpe: they are drawn from one posterior, as if all were asked at the same moment.
+        Raises TorchMissing when the sampler is `gp` and torch is not installed.
         """
         return self._sampler.suggest(number, count)
 

@@ -50,7 +50,8 @@ def test_a_final_value_that_is_no_finite_number_is_never_good(kind: ValueKind) -
     assert past.trials[0].value == 0.1
 
 
-def test_reports_of_a_lost_attempt_beyond_the_trials_last_step_are_forgotten() -> None:
-    reports = [(0, step, step / 10) for step in range(1, 6)] + [(0, 1, math.nan)]
-    [frozen] = history().absorb([trial_row(0, PARAMS, TrialState.PRUNED, step=3)], reports)
+def test_reports_of_a_lost_attempt_are_forgotten_with_the_rows_and_those_that_are_no_numbers_are_left_out() -> None:
+    past = history()
+    past.absorb([trial_row(0, PARAMS, step=5)], [(0, step, step / 10) for step in range(1, 6)])
+    [frozen] = past.absorb([trial_row(0, PARAMS, step=3)], [(0, 3, 0.3), (0, 1, math.nan), (0, 2, 0.2)])
     assert frozen.intermediate_values == {2: 0.2, 3: 0.3}
