@@ -1,1 +1,3 @@
 """The server: the REST interface, the live stream and the pages. The only room that knows FastAPI."""
+
+API = "/api/v1"

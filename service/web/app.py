@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store import Store
@@ -43,11 +43,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    api = APIRouter(prefix="/api/v1")
-    for room in (studies, trials, stream, catalogues, workers):
-        api.include_router(room.router)
-    for router in (api, health.router, session.router, page.router):
-        app.include_router(router)
+    for room in (studies, trials, stream, catalogues, workers, health, session, page):
+        app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 
 

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Path
 
 import trainer.catalogue as catalogue
 from search_spaces import presets
+from service.web import API
 from service.web.problems import UNKNOWN_MODEL, ProblemError
 from service.web.views import ModelsView, ModelView, SpacesView, model_view
 
-router = APIRouter(tags=["catalogues"])
+router = APIRouter(prefix=API, tags=["catalogues"])
 
 
 @router.get("/models", summary="List the models")

@@ -14,7 +14,7 @@ import uvicorn
 from service.domain.errors import ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
-from service.store.migration import upgrade
+from service.store.migrate import upgrade
 from service.web.app import create_app
 from service.web.protocol import Protocol
 from service.web.streams import Streams
@@ -128,9 +128,9 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Store]:
+    upgrade(settings.database_url)
     store = open_store(settings.database_url)
     try:
-        upgrade(store)
         yield store
     finally:
         store.close()

@@ -17,6 +17,7 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.records import Event, Study
 from service.store import Store, queries
+from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
 from service.web.problems import TOO_MANY_STREAMS, ProblemError, for_error
 from service.web.streams import Streams
@@ -31,7 +32,7 @@ KEEP_ALIVE = b": still here\n\n"
 SEQUENCE = re.compile(r"[0-9]{1,15}\Z")
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-router = APIRouter(tags=["studies"])
+router = APIRouter(prefix=API, tags=["studies"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ EVENTS_EXAMPLE = (
 @router.get(
     "/studies/{study}/events",
     summary="Follow a study",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {

@@ -14,6 +14,7 @@ from service.domain.records import Study
 from service.domain.states import TrialState
 from service.inspection import inspect_study
 from service.store import Store, Transaction, queries
+from service.web import API
 from service.web.body import Document
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.examples import STUDY_BODY
@@ -21,7 +22,7 @@ from service.web.idempotency import Keyed
 from service.web.paging import Limit, unknown_cursor
 from service.web.views import StudiesPage, StudyView, study_view
 
-router = APIRouter(tags=["studies"])
+router = APIRouter(prefix=API, tags=["studies"])
 
 
 @router.post("/studies", status_code=status.HTTP_201_CREATED, summary="Create a study", response_model=StudyView, openapi_extra=STUDY_BODY)
@@ -29,7 +30,7 @@ def create_study(document: Document, keyed: Keyed, store: TheStore) -> Response:
     """Check a study, from JSON or YAML, and queue it. Relative paths in it are taken from the server's working directory."""
     spec = parse_study(resolve_paths(document, Path.cwd()))
     inspect_study(spec)
-    return keyed.create(lambda key: operations.create_study(store, spec, key), _newborn, location="/api/v1/studies/{id}")
+    return keyed.create(lambda key: operations.create_study(store, spec, key), _newborn, location=f"{API}/studies/{{id}}")
 
 
 def _newborn(study: Study) -> StudyView:

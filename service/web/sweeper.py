@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 
-from service.domain.errors import StoreUnavailable
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store
@@ -22,7 +21,7 @@ class Sweeper:
         self._pause_seconds = settings.heartbeat_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-        self._swept_at = time.monotonic()
+        self._made_at = time.monotonic()
 
     def start(self) -> None:
         """Begin to sweep."""
@@ -35,7 +34,8 @@ class Sweeper:
 
     def age_seconds(self) -> float:
         """Since the last sweep that went through, or since the server was made."""
-        return time.monotonic() - self._swept_at
+        age = self._reaper.seconds_since_sweep
+        return time.monotonic() - self._made_at if age is None else age
 
     def is_late(self) -> bool:
         """Whether several sweeps in a row have not gone through."""
@@ -45,9 +45,6 @@ class Sweeper:
         while not self._stopping.is_set():
             try:
                 self._reaper.sweep()
-                self._swept_at = time.monotonic()
-            except StoreUnavailable as error:
-                log.warning("the sweep for lost trials must wait: %s", error)
             except Exception:
                 log.exception("the sweep for lost trials failed")
             self._stopping.wait(self._pause_seconds)

@@ -10,6 +10,7 @@ from service.domain.errors import InvalidInput, TrialNotFound
 from service.domain.parsing import parse_params
 from service.domain.states import TrialState
 from service.store import queries
+from service.web import API
 from service.web.body import Document
 from service.web.dependencies import FoundStudy, FoundTrial, TheStore
 from service.web.examples import TRIAL_BODY
@@ -22,7 +23,7 @@ Sort = Literal[
     "started_at", "-started_at", "finished_at", "-finished_at",
 ]  # fmt: skip
 
-router = APIRouter(prefix="/studies/{study}/trials", tags=["trials"])
+router = APIRouter(prefix=f"{API}/studies/{{study}}/trials", tags=["trials"])
 
 
 @router.get("", summary="List a study's trials")
@@ -50,7 +51,7 @@ def queue_trial(study: FoundStudy, document: Document, keyed: Keyed, store: TheS
     return keyed.create(
         lambda key: operations.queue_trial(store, study.id, params, key),
         lambda trial: trial_view(study.spec, trial),
-        location=f"/api/v1/studies/{study.id}/trials/{{number}}",
+        location=f"{API}/studies/{study.id}/trials/{{number}}",
     )
 
 

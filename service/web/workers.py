@@ -3,10 +3,11 @@
 from fastapi import APIRouter
 
 from service.store import queries
+from service.web import API
 from service.web.dependencies import TheStore
 from service.web.views import WorkersView, worker_view
 
-router = APIRouter(tags=["workers"])
+router = APIRouter(prefix=API, tags=["workers"])
 
 
 @router.get("/workers", summary="List the workers")

@@ -1,0 +1,68 @@
+"""A server on a fresh SQLite store."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.settings import Settings
+from service.store import Store, open_store
+from service.store.migrate import upgrade
+from service.web.app import create_app
+from tests.web.laboratory import HERE, TOKEN, Laboratory
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with an up-to-date schema and no rows."""
+    file = tmp_path_factory.mktemp("schema") / "fresh.db"
+    upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def settings(tmp_path: Path, fresh_database: Path) -> Settings:
+    shutil.copy(fresh_database, tmp_path / "thawline.db")
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    store = open_store(settings.database_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def lab(store: Store) -> Laboratory:
+    return Laboratory(store)
+
+
+@pytest.fixture
+def client_of(store: Store) -> Iterator[Callable[[Settings], TestClient]]:
+    """Clients of apps with settings of the test's own."""
+    clients: list[TestClient] = []
+
+    def make(settings: Settings) -> TestClient:
+        client = TestClient(create_app(store, settings), base_url=HERE, follow_redirects=False)
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+@pytest.fixture
+def client(client_of: Callable[[Settings], TestClient], settings: Settings) -> TestClient:
+    """A server without a token."""
+    return client_of(settings)
+
+
+@pytest.fixture
+def locked(client_of: Callable[[Settings], TestClient], settings: Settings) -> TestClient:
+    """A server that asks for TOKEN; the client does not know it."""
+    return client_of(settings.model_copy(update={"token": TOKEN}))

@@ -1,0 +1,69 @@
+"""Words the tests of the server share, and a laboratory that fills a store as people and workers do."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service import operations
+from service.domain.parsing import parse_study
+from service.domain.records import Claim, Report, Study
+from service.store import Store
+from trainer.contract import Facts, Failed, Finished
+
+HERE = "http://127.0.0.1:8000"
+TOKEN = "correct-horse-battery-staple"
+FACTS = Facts(classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None)
+
+
+def study_document(name: str = "digits", **changes: Any) -> dict[str, Any]:
+    """A study that needs no files on this machine."""
+    return {
+        "name": name,
+        "data": {"path": "/data/digits", "location": "workers"},
+        "model": {"name": "squeezenet1_1"},
+        "search_space": {
+            "lr": {"type": "float", "low": 1e-5, "high": 0.1, "log": True},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]},
+        },
+        "fixed": {"epochs": 3, "image_size": 64},
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+        "sampler": {"name": "random", "seed": 0},
+        "budget": {"trials": 20},
+        **changes,
+    }
+
+
+@dataclass
+class Laboratory:
+    """Every change goes through operations."""
+
+    store: Store
+    searches: operations.Searches = field(default_factory=operations.Searches)
+
+    def study(self, name: str = "digits", checked: bool = True, **changes: Any) -> Study:
+        """A study, ready to be claimed from."""
+        study = operations.create_study(self.store, parse_study(study_document(name, **changes)))
+        return operations.pass_check(self.store, study.id, FACTS) if checked else study
+
+    def claim(self) -> Claim:
+        """The next trial that a worker gets."""
+        claims = operations.claim(self.store, self.searches, "worker-1")
+        assert claims
+        return claims[0]
+
+    def report(self, claim: Claim, step: int, **metrics: float) -> None:
+        assert operations.record(self.store, [operations.Write(claim.lease, reports=[Report(step, metrics)])]) == []
+
+    def finish(self, claim: Claim, accuracy: float) -> None:
+        """The trial's last epoch and its end."""
+        metrics = {"accuracy": accuracy, "loss": 1 - accuracy}
+        done = Finished(
+            step=3, metrics=metrics, per_class_recall={"cat": 1.0, "dog": 0.5}, confusion_matrix=((10, 0), (5, 5)), train_seconds=1.0, peak_memory=1
+        )
+        self._end(claim, [Report(3, metrics)], done)
+
+    def fail(self, claim: Claim, reason: str = "out_of_memory") -> None:
+        self._end(claim, [], Failed(reason=reason, detail="the batch did not fit", step=0))  # type: ignore[arg-type]
+
+    def _end(self, claim: Claim, reports: list[Report], outcome: operations.Outcome) -> None:
+        write = operations.Write(claim.lease, reports=reports, outcome=outcome, environment={"torch": "2.11"})
+        assert operations.record(self.store, [write]) == []

@@ -1,0 +1,176 @@
+"""Who may ask: hosts, tokens, sites. The cases are made from the app's own routes, so that a new route is covered."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Mount
+from starlette.testclient import TestClient
+
+from service.settings import Settings
+from service.store import Store
+from service.web.access import PUBLIC_PATHS
+from service.web.app import create_app
+from tests.web.laboratory import HERE, TOKEN, Laboratory
+from tests.web.problem import assert_problem
+
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+
+
+def routes_of(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every (method, path) of the app, mounts and included routers too, with a value for each parameter."""
+    for route in routes:
+        path = prefix + getattr(route, "path", "")
+        if isinstance(route, Mount):
+            yield "GET", f"{path}/thawline.css"
+        elif hasattr(route, "methods"):
+            filled = path.replace("{study}", "digits").replace("{number}", "0").replace("{name}", "resnet18")
+            yield from ((method, filled) for method in sorted(route.methods or ()))
+        else:
+            yield from routes_of(list(getattr(route, "routes", [])), prefix)
+
+
+@pytest.fixture
+def routes(locked: TestClient) -> list[tuple[str, str]]:
+    app = locked.app
+    assert isinstance(app, FastAPI)
+    found = [(method, path) for method, path in routes_of(app.routes) if path not in PUBLIC_PATHS]
+    assert len(found) > 20
+    return found
+
+
+def disguises(path: str) -> list[str]:
+    """The path as written, and as someone writes it who hopes that the guard reads it differently from the router."""
+    first, *rest = path.lstrip("/").split("/")
+    return [path, f"/{path}", f"{path}/", path.upper(), f"/%2e{path}", f"/livez/..{path}", f"/livez/%2e%2e{path}", f"/%{ord(first[:1] or 'x'):x}{path[2:]}",
+            f"{path}%00", f"{path};/livez", "//".join(["", first, *rest])]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong-wrong-wrong-wrong"}, {"authorization": TOKEN}, {"authorization": f"Basic {TOKEN}"},
+                                     {"authorization": "Bearer"}, {"cookie": f"thawline_session={TOKEN}"}, {"cookie": "thawline_session=9999999999.00"},
+                                     {"cookie": "thawline_session=x.y", "authorization": "Bearer "}])  # fmt: skip
+def test_no_route_answers_without_the_token(locked: TestClient, lab: Laboratory, routes: list[tuple[str, str]], headers: dict[str, str]) -> None:
+    lab.study()
+    for method, path in routes:
+        for disguise in disguises(path):
+            answer = locked.request(method, disguise, headers=headers)
+            assert answer.status_code == 401, (method, disguise)
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert_problem(locked.get("/api/v1/studies", headers=headers), 401, "unauthenticated")
+
+
+def test_every_route_is_open_to_the_token(locked: TestClient, lab: Laboratory, routes: list[tuple[str, str]]) -> None:
+    lab.study()
+    for method, path in routes:
+        if method == "GET" and not path.endswith("/events"):
+            assert locked.get(path, headers=BEARER).status_code in (200, 404), path
+
+
+def test_only_a_few_paths_are_public(locked: TestClient) -> None:
+    for path in PUBLIC_PATHS:
+        assert locked.get(path).status_code == 200, path
+    assert_problem(locked.get("/openapi.json"), 401, "unauthenticated")
+    assert_problem(locked.get("/no/such/route"), 401, "unauthenticated")
+
+
+def test_a_key_in_the_address_is_refused_before_the_token_is_looked_at(locked: TestClient) -> None:
+    for query in (f"token={TOKEN}", f"x={TOKEN}", "api_key=1", f"a=1&%74oken={TOKEN}", "Access_Token="):
+        answer = locked.get(f"/api/v1/studies?{query}", headers=BEARER)
+        assert_problem(answer, 400, "key-in-url")
+        assert TOKEN not in answer.text
+
+
+def log_in(client: TestClient, token: str = TOKEN) -> None:
+    answer = client.post("/login", json={"token": token}, headers={"origin": HERE, "sec-fetch-site": "same-origin"})
+    assert answer.status_code == 204, answer.text
+
+
+def test_a_browser_logs_in_and_gets_a_cookie_that_no_script_can_read(locked: TestClient) -> None:
+    page = locked.get("/studies/digits", headers={"accept": "text/html"})
+    assert (page.status_code, page.headers["location"]) == (303, "/login?next=/studies/digits")
+    answer = locked.post("/login", json={"token": TOKEN}, headers={"origin": HERE})
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and TOKEN not in cookie
+    assert locked.get("/", headers={"accept": "text/html"}).status_code == 200
+    assert locked.get("/api/v1/studies").status_code == 200
+    assert locked.post("/logout", headers={"origin": HERE}).status_code == 204
+    assert_problem(locked.get("/api/v1/studies"), 401, "unauthenticated")
+
+
+def test_a_wrong_token_gives_no_cookie(locked: TestClient) -> None:
+    answer = locked.post("/login", json={"token": "wrong-wrong-wrong-wrong"})
+    assert_problem(answer, 401, "unauthenticated")
+    assert "set-cookie" not in answer.headers
+    assert_problem(locked.post("/login", json=[TOKEN]), 422, "validation")
+
+
+def test_a_cookie_of_another_token_is_worthless(locked: TestClient, client_of: Callable[[Settings], TestClient], settings: Settings) -> None:
+    log_in(locked)
+    other = client_of(settings.model_copy(update={"token": "another-token-of-16"}))
+    other.cookies = locked.cookies
+    assert_problem(other.get("/api/v1/studies"), 401, "unauthenticated")
+
+
+CROSS_SITE = [
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:9000"},
+    {"origin": "http://localhost:8000"},
+    {"origin": "http://127.0.0.1:8000.evil.example"},
+    {"origin": "http://[::bad"},
+    {"origin": ""},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site", "origin": HERE},
+]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+def test_another_site_changes_nothing(client: TestClient, lab: Laboratory, headers: dict[str, str]) -> None:
+    lab.study()
+    assert_problem(client.post("/api/v1/studies/digits/stop", headers=headers), 403, "cross-site-request")
+    assert_problem(client.delete("/api/v1/studies/digits", headers=headers), 403, "cross-site-request")
+    assert_problem(client.post("/login", json={"token": TOKEN}, headers=headers), 403, "cross-site-request")
+    assert client.get("/api/v1/studies/digits").json()["state"] == "active"
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin": HERE}, {"origin": HERE, "sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}])
+def test_own_pages_and_programs_may_change_things(client: TestClient, lab: Laboratory, headers: dict[str, str]) -> None:
+    lab.study()
+    assert client.post("/api/v1/studies/digits/pause", headers=headers).status_code == 200
+
+
+def test_a_cookie_alone_changes_nothing_when_the_request_does_not_say_where_it_is_from(locked: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    log_in(locked)
+    assert_problem(locked.post("/api/v1/studies/digits/stop"), 403, "cross-site-request")
+    assert locked.post("/api/v1/studies/digits/pause", headers={"origin": HERE}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1:9000", "127.0.0.1.evil.example:8000", "localhost", "127.0.0.1",
+                                  "localhost:8000@evil.example", "", "[::1", "10.0.0.1:8000", "127.0.0.1:8000:8000", "localhost:99999999"])  # fmt: skip
+def test_a_rebound_name_gets_no_answer(client: TestClient, locked: TestClient, host: str) -> None:
+    for path in ("/api/v1/studies", "/livez", "/", "/nowhere"):
+        assert_problem(client.get(path, headers={"host": host}), 400, "host-not-allowed")
+        assert_problem(locked.get(path, headers={"host": host}), 400, "host-not-allowed")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000", "thaw.example", "thaw.example:443", "lab.example:8443"])
+def test_our_own_names_are_answered(store: Store, settings: Settings, host: str) -> None:
+    app = create_app(store, settings.model_copy(update={"hosts": ("thaw.example", "lab.example:8443")}))
+    assert TestClient(app, base_url=HERE).get("/livez", headers={"host": host}).status_code == 200
+    assert TestClient(app, base_url=HERE).get("/livez", headers={"host": "lab.example:8000"}).status_code == 400
+
+
+def test_answers_forbid_what_a_page_does_not_need(client: TestClient) -> None:
+    for path in ("/", "/api/v1/studies", "/nowhere", "/static/dom.js"):
+        headers = client.get(path).headers
+        assert "default-src 'self'" in headers["content-security-policy"] and "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+        assert headers["cache-control"] in ("no-store", "no-cache")
+
+
+def test_no_preflight_is_answered_with_leave(client: TestClient) -> None:
+    asked = {"origin": "https://evil.example", "access-control-request-method": "DELETE"}
+    answer = client.options("/api/v1/studies/digits", headers=asked)
+    assert answer.status_code == 405 and "access-control-allow-origin" not in answer.headers

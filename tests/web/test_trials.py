@@ -1,0 +1,145 @@
+"""Trials over REST."""
+
+import math
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.web.laboratory import Laboratory
+from tests.web.problem import assert_problem
+
+STUDY = "/api/v1/studies/digits"
+TRIALS = f"{STUDY}/trials"
+FIELDS = ["number", "state", "params", "value", "metrics", "step", "attempt", "reason", "worker", "queued_at", "started_at", "finished_at"]
+EXTRAS = ["duplicate_of", "source", "detail", "seed", "result"]
+
+
+def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study()
+    claim = lab.claim()
+    lab.finish(claim, 0.9)
+    trial = client.get(f"{TRIALS}/0").json()
+    assert list(trial) == FIELDS + EXTRAS
+    assert trial["state"] == "complete" and trial["value"] == 0.9 and trial["step"] == 3 and trial["attempt"] == 1
+    assert trial["params"] == dict(claim.params)
+    assert trial["metrics"] == {"accuracy": 0.9, "loss": pytest.approx(0.1)}
+    assert trial["seed"] == study.spec.seed_of(0)
+    assert trial["result"]["confusion_matrix"] == [[10, 0], [5, 5]]
+    assert trial["started_at"].endswith("Z") and trial["finished_at"] >= trial["started_at"] >= trial["queued_at"]
+
+
+def test_a_failed_trial_says_why(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    lab.fail(lab.claim())
+    trial = client.get(f"{TRIALS}/0").json()
+    assert (trial["state"], trial["reason"], trial["detail"], trial["value"]) == ("failed", "out_of_memory", "the batch did not fit", None)
+
+
+def test_numbers_that_are_not_finite_are_null(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    claim = lab.claim()
+    lab.report(claim, 1, accuracy=0.5, loss=math.inf)
+    lab.report(claim, 2, accuracy=math.nan, loss=-math.inf)
+    assert client.get(f"{TRIALS}/0").json()["metrics"] == {"accuracy": None, "loss": None}
+    rows = [{"step": 1, "metrics": {"accuracy": 0.5, "loss": None}}, {"step": 2, "metrics": {"accuracy": None, "loss": None}}]
+    assert client.get(f"{TRIALS}/0/metrics").json() == {"number": 0, "rows": rows}
+
+
+def filled(lab: Laboratory) -> None:
+    """Trials 0 to 5: accuracy 0.5, failed, 0.9, 0.7, 0.9, running."""
+    lab.study()
+    for accuracy in (0.5, None, 0.9, 0.7, 0.9):
+        claim = lab.claim()
+        lab.fail(claim) if accuracy is None else lab.finish(claim, accuracy)
+    lab.claim()
+
+
+def pages(client: TestClient, **query: object) -> list[int]:
+    numbers: list[int] = []
+    after = None
+    while True:
+        page = client.get(TRIALS, params={"limit": 2, **query, **({} if after is None else {"after": after})}).json()
+        assert len(page["trials"]) <= 2
+        numbers += [trial["number"] for trial in page["trials"]]
+        if (after := page["next"]) is None:
+            return numbers
+
+
+@pytest.mark.parametrize(
+    ("sort", "numbers"),
+    [("number", [0, 1, 2, 3, 4, 5]), ("-number", [5, 4, 3, 2, 1, 0]), ("value", [0, 3, 2, 4, 1, 5]), ("-value", [2, 4, 3, 0, 1, 5])],
+)
+def test_pages_in_any_order_hold_every_trial_once(client: TestClient, lab: Laboratory, sort: str, numbers: list[int]) -> None:
+    filled(lab)
+    assert pages(client, sort=sort) == numbers
+
+
+def test_pages_hold_only_the_states_that_were_asked_for(client: TestClient, lab: Laboratory) -> None:
+    filled(lab)
+    assert pages(client, state="complete") == [0, 2, 3, 4]
+    assert pages(client, state=["failed", "running"]) == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [("state=done", "state"), ("sort=params", "sort"), ("sort=--value", "sort"), ("limit=501", "limit"), ("limit=-1", "limit"),
+     ("after=99", "after"), ("after=-1", "after"), ("after=x", "after"), (f"after={'9' * 5000}", "after")],
+)  # fmt: skip
+def test_a_wrong_query_is_a_fault(client: TestClient, lab: Laboratory, query: str, parameter: str) -> None:
+    lab.study()
+    problem = assert_problem(client.get(f"{TRIALS}?{query}"), 422, "validation")
+    assert problem["errors"][0]["pointer"].startswith(f"#/query/{parameter}")
+
+
+@pytest.mark.parametrize("number", ["1", "2147483648", "9" * 300, "-1"])
+def test_a_trial_that_is_not_there_is_not_found(client: TestClient, lab: Laboratory, number: str) -> None:
+    lab.study()
+    lab.claim()
+    for call in ("", "/metrics"):
+        assert_problem(client.get(f"{TRIALS}/{number}{call}"), 404, "trial-not-found")
+    assert_problem(client.post(f"{TRIALS}/{number}/cancel"), 404, "trial-not-found")
+
+
+def test_a_trial_with_given_parameters_is_queued_and_claimed_next(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    params = {"lr": 0.01, "optimizer": "adam"}
+    answer = client.post(TRIALS, json={"params": params})
+    assert answer.status_code == 201
+    assert client.get(answer.headers["location"]).json() == answer.json()
+    assert (answer.json()["state"], answer.json()["source"], answer.json()["params"]) == ("queued", "user", params)
+    assert dict(lab.claim().params) == params
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [({"params": {"lr": 1.0, "optimizer": "sgd"}}, "#/params/lr"), ({"params": {"lr": 0.01}}, "#/params/optimizer"),
+     ({"params": {"lr": 0.01, "optimizer": "sgd", "x": 1}}, "#/params/x"), ({"params": []}, "#/params"), ({}, "#/params"),
+     ({"params": {}, "number": 7}, "#/number"), ([], "#")],
+)  # fmt: skip
+def test_parameters_outside_the_search_space_are_refused(client: TestClient, lab: Laboratory, body: object, pointer: str) -> None:
+    lab.study()
+    problem = assert_problem(client.post(TRIALS, json=body), 422, "validation")
+    assert pointer in [fault["pointer"] for fault in problem["errors"]]
+    assert client.get(TRIALS).json()["trials"] == []
+
+
+def test_a_repeated_key_queues_one_trial(client: TestClient, lab: Laboratory) -> None:
+    lab.study(budget={"trials": 1})
+    request = {"json": {"params": {"lr": 0.01, "optimizer": "adam"}}, "headers": {"idempotency-key": "k"}}
+    first, second = client.post(TRIALS, **request), client.post(TRIALS, **request)  # type: ignore[arg-type]
+    assert first.status_code == second.status_code == 201
+    assert first.json() == second.json()
+    assert_problem(client.post(TRIALS, json=request["json"]), 409, "budget-spent")
+
+
+def test_a_trial_is_cancelled_once(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    lab.claim()
+    assert client.post(f"{TRIALS}/0/cancel").json()["state"] == "cancelled"
+    assert_problem(client.post(f"{TRIALS}/0/cancel"), 409, "trial-closed")
+
+
+def test_no_trial_is_queued_in_a_study_that_has_ended(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    client.post(f"{STUDY}/stop")
+    assert_problem(client.post(TRIALS, json={"params": {"lr": 0.01, "optimizer": "adam"}}), 409, "study-closed")
