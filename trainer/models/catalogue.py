@@ -1,7 +1,7 @@
 """Writes what the server must know of models without torch: `python -m trainer.models.catalogue`."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from trainer.models.staged import StagedModel
 
 FOLDER = Path(__file__).parent.parent / "catalogue" / "models"
 ORIGINAL_SIZE = 224  # pixels, of torchvision's position embeddings
-SIZES = range(8, 129)  # pixels; 8 is the least that a config may name
+LEAST_SIZE = 8  # pixels, that a config may name
 
 
 def describe(name: str) -> Model:
@@ -23,8 +23,8 @@ def describe(name: str) -> Model:
     family = BY_MODEL[name]
     with torch.device("meta"):
         model = staged(name, family.original_classes, ORIGINAL_SIZE)
-        sizes = _accepted_sizes(model, name)
-        smallest, following = next(sizes), next(sizes)
+        step = int(getattr(model.network, "patch_size", 1))  # of a ViT, which takes whole patches only
+        smallest = _smallest_image(model, name, step)
     return Model(
         name=name,
         family=family.name,
@@ -33,7 +33,7 @@ def describe(name: str) -> Model:
         classifier=family.classifier_tensors,
         weights=weights.names(name),
         smallest_image=smallest,
-        image_step=following - smallest,
+        image_step=step,
         resizable=family.resizable,
     )
 
@@ -42,26 +42,30 @@ def _stage(model: StagedModel, name: str, part: nn.Module) -> Stage:
     return Stage(name=name, tensors={title: tuple(tensor.shape) for title, tensor in model.tensors_of(part).items()})
 
 
-def _accepted_sizes(model: StagedModel, name: str) -> Iterator[int]:
-    """The image sizes that the network can take, in rising order: those at which a forward pass succeeds."""
+def _smallest_image(model: StagedModel, name: str, step: int) -> int:
+    """The least image size at which a forward pass succeeds; above it, all multiples of the step do."""
+    sizes = range(-(-LEAST_SIZE // step) * step, ORIGINAL_SIZE + 1, step)
+    return next(size for size in sizes if _accepts(model, name, size))
+
+
+def _accepts(model: StagedModel, name: str, size: int) -> bool:
     family = BY_MODEL[name]
-    for size in SIZES:
-        try:
-            network = family.make(name, family.original_classes, size) if family.resizable else model.network
-            network.eval()(torch.empty(1, 3, size, size))
-        except (AssertionError, RuntimeError):  # torch's words for a size that does not divide, or leaves nothing
-            continue
-        yield size
+    network = family.make(name, family.original_classes, size) if family.resizable else model.network
+    try:
+        network.eval()(torch.empty(1, 3, size, size))
+    except RuntimeError:  # a pool or a convolution that is left with nothing
+        return False
+    return True
 
 
-def write(folder: Path = FOLDER) -> None:
-    """Write the description of every model, and drop files of models that are gone."""
+def write(folder: Path = FOLDER, names: Iterable[str] = tuple(BY_MODEL)) -> None:
+    """Write the models' descriptions, and drop the files of models that are gone."""
     folder.mkdir(exist_ok=True)
-    for stale in set(folder.glob("*.json")) - {folder / f"{name}.json" for name in BY_MODEL}:
+    documents = {folder / f"{name}.json": describe(name).model_dump(mode="json") for name in names}
+    for stale in set(folder.glob("*.json")) - documents.keys():
         stale.unlink()
-    for name in BY_MODEL:
-        document = describe(name).model_dump(mode="json")
-        (folder / f"{name}.json").write_text(json.dumps(document, separators=(",", ":")) + "\n")
+    for path, document in documents.items():
+        path.write_text(json.dumps(document, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
