@@ -56,9 +56,9 @@ def _read(file: Path) -> Exported:
 
 
 def _slot_like(exported: Exported) -> Slot:
-    """The trial's device and thread count where this machine has them: equal results rest on both."""
+    """The trial's kind of device and its thread count, where this machine has them: equal results rest on both."""
     recorded = exported.environment.get("threads", "")
-    found = gpus() if exported.environment.get("device", "cpu").startswith("cuda") else ()
+    found = gpus() if exported.environment.get("accelerator") == "cuda" else ()
     return Slot(0, found[0] if found else None, int(recorded) if recorded.isdecimal() and int(recorded) > 0 else cores())
 
 

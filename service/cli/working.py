@@ -21,6 +21,7 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
     require_torch()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     layout = lay_out(gpus(), available_cores or cores(), slots)
     store = open_store(settings.database_url)
     worker = Worker(store, settings, layout)

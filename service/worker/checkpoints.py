@@ -64,6 +64,8 @@ class Shelf:
                 continue
             if trial.state.terminal:
                 _keep_only(trial_folder, trial.checkpoints[:1])
+        if study.state.terminal and [path.name for path in folder.iterdir()] == [OWNER]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_only(folder: Path, kept: Iterable[Checkpoint]) -> None:

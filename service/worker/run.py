@@ -15,8 +15,9 @@ from service.operations import Outcome, Pruned, Released
 from service.search.study import Decision, decision_steps
 from service.worker.checkpoints import KEPT, Shelf
 from service.worker.control_plane import FIRST_RETRY, LAST_RETRY, ControlPlane
-from service.worker.leases import Halt, Holding
+from service.worker.leases import Halt, Holding, Leases
 from service.worker.process import Line, TrainerDied
+from service.worker.slots import Slot
 from service.worker.unwritten import Unwritten
 from trainer.contract import Advanced, Answer, Cancel, Checkpoint, Failed, Finished, Measured, Prepared, Ready, Run, Saved, Stopped
 
@@ -39,18 +40,28 @@ class Patience:
 USUAL = Patience()
 
 
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What the slots of a worker share."""
+
+    control: ControlPlane
+    leases: Leases
+    shelf: Shelf
+    patience: Patience
+    leaving: threading.Event
+
+
 class TrialRun:
     """The life of one attempt. Belongs to one slot's thread; other threads end it through the holding's `halt`."""
 
-    def __init__(self, control: ControlPlane, holding: Holding, claim: Claim, shelf: Shelf, patience: Patience) -> None:
-        self._control = control
+    def __init__(self, place: Workplace, slot: Slot, holding: Holding, claim: Claim) -> None:
+        self._control, self._shelf, self._patience, self._leaving = place.control, place.shelf, place.patience, place.leaving
+        self._slot = slot
         self._holding = holding
         self._process = holding.process
         self._claim = claim
-        self._patience = patience
         self._config = claim.spec.config_for(claim.params, claim.lease.number)
         self._steps = frozenset(decision_steps(claim.spec, self._config.epochs))
-        self._shelf = shelf
         self._kept = claim.checkpoints
         self._values: dict[int, float] = {}  # the objective at the steps of this attempt
         self._earlier: dict[int, float] | None = None  # and at those of attempts before
@@ -60,16 +71,16 @@ class TrialRun:
         self._advanced = False
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
 
-    def to_the_end(self, leaving: threading.Event) -> None:
+    def to_the_end(self) -> None:
         """Train, record on the way, and record the end. Returns when there is nothing left to say, or nobody to say it."""
         outcome = self._outcome()
         if outcome is not None and self._holding.halt is not Halt.LOST:
-            self._conclude(outcome, leaving)
+            self._conclude(outcome)
         self._settle(outcome)
 
-    def _conclude(self, outcome: Outcome, leaving: threading.Event) -> None:
+    def _conclude(self, outcome: Outcome) -> None:
         write = self._unwritten.as_write(self._claim.lease, outcome)
-        if self._control.conclude(write, leaving):
+        if self._control.conclude(write, self._leaving):
             self._keep(write.checkpoint, KEPT if isinstance(outcome, Released) else 1)
 
     def _outcome(self) -> Outcome | None:
@@ -124,7 +135,7 @@ class TrialRun:
         """Take in one line; the outcome when it is the last one."""
         match line:
             case Prepared():
-                self._unwritten.environment = line.environment
+                self._unwritten.environment = {**line.environment, "accelerator": "cpu" if self._slot.gpu is None else "cuda"}
             case Advanced():
                 self._advanced = True
             case Measured():

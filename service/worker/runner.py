@@ -2,19 +2,14 @@
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.domain.records import Claim, Study
-from service.worker.checkpoints import Shelf
-from service.worker.control_plane import ControlPlane
-from service.worker.leases import Leases
 from service.worker.process import Death, TrainerDied, TrainerProcess
-from service.worker.run import READ_SECONDS, Patience, TrialRun
+from service.worker.run import READ_SECONDS, TrialRun, Workplace
 from service.worker.slots import Slot
 from trainer.contract import Check, Checked, Failed
 
@@ -23,17 +18,6 @@ log = logging.getLogger(__name__)
 IDLE = (0.2, 2.0)  # seconds between two looks for work
 MENDING = (1.0, 30.0)  # seconds after something failed that should not fail
 CHECKS_THAT_MAY_CRASH = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What the slots of a worker share."""
-
-    control: ControlPlane
-    leases: Leases
-    shelf: Shelf
-    patience: Patience
-    leaving: threading.Event
 
 
 class SlotRunner:
@@ -110,7 +94,7 @@ class SlotRunner:
         holding = self._place.leases.take(claim.lease, process, claimed_at)
         log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
         try:
-            TrialRun(self._place.control, holding, claim, self._place.shelf, self._place.patience).to_the_end(self._place.leaving)
+            TrialRun(self._place, self._slot, holding, claim).to_the_end()
         finally:
             self._place.leases.drop(holding)
 

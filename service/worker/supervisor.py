@@ -18,8 +18,8 @@ from service.store.migrate import upgrade
 from service.worker.checkpoints import Shelf
 from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
-from service.worker.run import USUAL, Patience
-from service.worker.runner import SlotRunner, Workplace
+from service.worker.run import USUAL, Patience, Workplace
+from service.worker.runner import SlotRunner
 from service.worker.slots import Slot
 from service.worker.spool import Spool
 

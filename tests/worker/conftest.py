@@ -149,8 +149,8 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
     """Opens a worker with toys; it leaves at the end of the test."""
     opened: list[Shop] = []
 
-    def one(*options: str, patience: Patience = SHORT, slots: int = 1) -> Shop:
-        opened.append(Shop(store, settings, (*toy_command, *options), patience, slots))
+    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store) -> Shop:
+        opened.append(Shop(on, settings, (*toy_command, *options), patience, slots))
         return opened[-1]
 
     yield one

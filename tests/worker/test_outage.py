@@ -1,0 +1,133 @@
+"""A store that stops answering: training goes on inside the trust window, results wait, and nobody writes without a lease."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from service.domain.errors import StoreUnavailable
+from service.domain.records import Lease, Report, Study
+from service.domain.states import TrialState
+from service.operations import Pruned, Released, Write
+from service.settings import Settings
+from service.store import Store, Transaction, queries
+from service.worker.control_plane import ControlPlane
+from service.worker.spool import Spool
+from trainer.contract import Checkpoint, Failed, Finished
+
+MakeStudy = Callable[..., Study]
+OpenShop = Callable[..., Any]
+Until = Callable[[Callable[[], bool]], None]
+
+LEASE = Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")
+FINISHED = Finished(step=1, metrics={"accuracy": float("nan")}, per_class_recall={}, confusion_matrix=(), train_seconds=1, peak_memory=1)
+
+
+class Fragile(Store):
+    """A real store whose cable can be pulled."""
+
+    def __init__(self, other: Store) -> None:
+        super().__init__(other.engine)
+        self.down = False
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        self._refuse()
+        with super().reading() as tx:
+            yield tx
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        self._refuse()
+        with super().writing() as tx:
+            yield tx
+
+    def _refuse(self) -> None:
+        if self.down:
+            raise StoreUnavailable("the cable is pulled")
+
+
+@pytest.fixture
+def fragile(store: Store) -> Fragile:
+    return Fragile(store)
+
+
+def test_a_short_outage_costs_nothing(make_study: MakeStudy, shop: OpenShop, fragile: Fragile, until: Until) -> None:
+    study = make_study("train", fixed={"epochs": 30})
+    opened = shop("--slow-epoch", "0.05", on=fragile)
+    until(lambda: opened.trial(study).step > 2)
+    fragile.down = True
+    threading.Event().wait(0.7)  # under the trust window of 1.6 s
+    fragile.down = False
+    [trial] = opened.trials_at_end(study)
+    assert (trial.state, trial.step, trial.attempt) == (TrialState.COMPLETE, 30, 1)
+    assert {metric.step for metric in fragile.read(queries.metrics, trial.id)} == set(range(1, 31))
+
+
+def test_a_worker_waits_for_a_store_that_is_not_there_yet(make_study: MakeStudy, shop: OpenShop, fragile: Fragile, store: Store) -> None:
+    study = make_study("train")
+    fragile.down = True
+    opened = shop(on=fragile)
+    threading.Event().wait(0.5)
+    assert store.read(queries.workers) == []
+    fragile.down = False
+    assert opened.trials_at_end(study)[0].state is TrialState.COMPLETE
+
+
+def test_a_lease_that_cannot_be_renewed_ends_the_training(
+    make_study: MakeStudy, shop: OpenShop, fragile: Fragile, store: Store, until: Until
+) -> None:
+    study = make_study("endless")
+    opened = shop("--slow-epoch", "0.05", on=fragile)
+    until(lambda: store.read(queries.find_trial, study.id, 0).step > 2)
+    [runner] = opened.worker._runners
+    process = runner._process
+    fragile.down = True
+    until(lambda: not process.alive)
+    fragile.down = False
+    until(lambda: store.read(queries.find_trial, study.id, 0).attempt == 2)
+
+
+def test_a_result_that_meets_an_outage_is_spooled_and_delivered_later(
+    make_study: MakeStudy, shop: OpenShop, fragile: Fragile, store: Store, settings: Settings, until: Until
+) -> None:
+    study = make_study("train", fixed={"epochs": 6})
+    opened = shop("--slow-epoch", "0.1", on=fragile)
+    until(lambda: store.read(queries.find_trial, study.id, 0).step >= 1)
+    fragile.down = True
+    until(lambda: len(list((settings.home / "spool").glob("*.json"))) == 1)
+    opened.close()  # the store is still away
+    assert store.read(queries.find_trial, study.id, 0).state is TrialState.RUNNING
+    [trial] = shop().trials_at_end(study)
+    assert (trial.state, trial.attempt, trial.step) == (TrialState.COMPLETE, 1, 6)
+    until(lambda: not list((settings.home / "spool").glob("*")))
+
+
+@pytest.mark.parametrize("outcome", [FINISHED, Failed(reason="crashed", detail="x"), Pruned("worse than the median"), Released()])
+def test_the_spool_gives_back_what_it_was_given(settings: Settings, outcome: Any) -> None:
+    checkpoint = Checkpoint(step=3, path="/c/s3", sha256="0" * 64, size=1)
+    write = Write(LEASE, (Report(3, {"accuracy": 0.5, "loss": 1e-9}),), checkpoint, {"rung": 1}, {"torch": "2"}, outcome)
+    spool = Spool(settings.home / "spool")
+    spool.keep(write)
+    [kept] = spool.kept()
+    assert (kept.lease, list(kept.reports), kept.checkpoint, kept.memory) == (LEASE, list(write.reports), checkpoint, write.memory)
+    assert repr(kept.outcome) == repr(outcome)  # NaN does not equal itself
+    spool.forget(LEASE)
+    assert list(spool.kept()) == []
+
+
+def test_a_spooled_result_of_an_attempt_that_is_over_is_dropped(store: Store, settings: Settings) -> None:
+    spool = Spool(settings.home / "spool")
+    spool.keep(Write(LEASE, outcome=FINISHED))
+    ControlPlane(store, "w", spool).deliver_spooled()
+    assert list(spool.kept()) == []
+
+
+def test_a_damaged_spool_file_is_set_aside(settings: Settings) -> None:
+    folder = settings.home / "spool"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text('{"lease"')
+    assert list(Spool(folder).kept()) == []
+    assert [path.name for path in folder.iterdir()] == ["a.unreadable"]

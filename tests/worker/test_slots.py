@@ -1,0 +1,40 @@
+"""How a machine's devices become slots."""
+
+from service.worker.slots import Slot, gpus, lay_out, listed_gpus
+
+TWO_GPUS = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-66666666-7777-8888-9999-000000000000)
+"""
+
+
+def test_each_gpu_is_a_slot_and_sees_its_own_device() -> None:
+    slots = lay_out(listed_gpus(TWO_GPUS), available_cores=9)
+    assert [slot.environment({"PATH": "p"})["CUDA_VISIBLE_DEVICES"] for slot in slots] == [
+        "GPU-11111111-2222-3333-4444-555555555555",
+        "GPU-66666666-7777-8888-9999-000000000000",
+    ]
+    assert {slot.threads for slot in slots} == {4}
+    assert "cuda:0" in slots[1].command
+
+
+def test_more_slots_than_gpus_share_them_in_turn() -> None:
+    assert [slot.gpu for slot in lay_out(("a", "b"), 8, count=3)] == ["a", "b", "a"]
+
+
+def test_a_machine_without_gpu_has_one_slot_with_all_cores() -> None:
+    assert lay_out((), available_cores=4) == (Slot(0, None, 4),)
+
+
+def test_slots_on_a_cpu_divide_its_cores_and_each_has_one_at_least() -> None:
+    assert [slot.threads for slot in lay_out((), 4, count=2)] == [2, 2]
+    assert [slot.threads for slot in lay_out((), 2, count=4)] == [1, 1, 1, 1]
+
+
+def test_the_devices_that_the_worker_is_given_are_the_ones_it_uses() -> None:
+    assert gpus({"CUDA_VISIBLE_DEVICES": "2, 3"}) == ("2", "3")
+    assert gpus({"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == ()
+
+
+def test_a_driver_that_does_not_answer_lists_no_gpu() -> None:
+    assert listed_gpus("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.") == ()
