@@ -25,7 +25,7 @@ def build(config: TrainConfig, classes: int) -> StagedModel:
         torch.manual_seed(config.seed)
         model = staged(config.model.name, classes, config.image_size)
     if found is not None:
-        load_into(model, BY_MODEL[config.model.name], found.tensors, str(config.model.weights))
+        load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
     for layer in model.head.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = config.dropout

@@ -5,14 +5,15 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
+from trainer.contract import ModelConfig
 from trainer.models.errors import UnfitWeights
 from trainer.models.family import Family
 from trainer.models.staged import StagedModel
 
-LISTED = 10
+LISTED = 5
 
 
-def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
     """Put the tensors into the network, all but those of the classifier, which stays as it was made.
 
     The rest of the head may be absent as a whole, or without finite values (torchvision's feature-only weights), and then
@@ -27,7 +28,10 @@ def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor],
     state = {name: tensor for name, tensor in state.items() if name not in left}
     wanted = {name: tensor for name, tensor in wanted.items() if name not in left}
     if misfits := _misfits(state, wanted):
-        raise UnfitWeights(f"{source} does not fit {type(model.network).__name__}: {misfits}; give weights of this model")
+        raise UnfitWeights(
+            f"the tensors in {config.weights} do not fit {config.name}: {misfits}; "
+            "give weights of this model, or name the model they are for"
+        )
     model.network.load_state_dict(state, strict=False)
 
 
@@ -40,7 +44,7 @@ def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     shared = [name for name in wanted if name in state]
     kinds = {
         "missing": [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")],
-        "unexpected": [name for name in state if name not in wanted],
+        "unexpected": [name for name in sorted(state) if name not in wanted],
         "of another shape": [name for name in shared if state[name].shape != wanted[name].shape],
         "not of floating point": [n for n in shared if wanted[n].is_floating_point() and not state[n].is_floating_point()],
         "not finite": [name for name in shared if not _is_finite(state[name])],

@@ -1,0 +1,135 @@
+"""A model is built from a config: the same one each time, with the asked dropout, for the asked image size."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torchvision.models import VisionTransformer
+
+from trainer.contract import ModelConfig, TrainConfig
+from trainer.models import vit
+from trainer.models.build import build
+from trainer.models.errors import UnfitImageSize, UnfitWeights
+from trainer.models.families import BY_MODEL
+from trainer.models.fit import load_into
+from trainer.models.staged import StagedModel
+
+Config = Callable[..., TrainConfig]
+
+
+def state_of(model: StagedModel) -> dict[str, torch.Tensor]:
+    return model.network.state_dict()
+
+
+def test_equal_configs_give_equal_models_and_leave_the_random_state_alone(config: Config) -> None:
+    before = torch.random.get_rng_state()
+    first = build(config("small_cnn", image_size=16, seed=3), 5)
+    torch.rand(7)
+    torch.random.set_rng_state(before)
+    second = build(config("small_cnn", image_size=16, seed=3), 5)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(tensor, state_of(second)[name]) for name, tensor in state_of(first).items())
+
+
+def test_another_seed_gives_another_head_on_the_same_weights(config: Config, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save(state_of(build(config("small_cnn", image_size=16), 5)), weights)
+    first, second = (build(config("small_cnn", weights=weights, image_size=16, seed=seed), 5) for seed in (1, 2))
+    changed = {name for name, tensor in state_of(first).items() if not torch.equal(tensor, state_of(second)[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_as_many_stages_are_frozen_as_the_config_says(config: Config) -> None:
+    model = build(config("small_cnn", image_size=16, frozen_layers=3), 5)
+    assert [any(tensor.requires_grad for tensor in part.parameters()) for part in (*model.stages, model.head)] == [False] * 3 + [True] * 2
+
+
+def test_dropout_stands_before_the_last_layer_and_nowhere_else_in_the_head(sample: str, config: Config, networks: SimpleNamespace) -> None:
+    model = build(config(sample, image_size=networks.small_size(sample), dropout=0.25), 5)
+    last = model.network.get_submodule(BY_MODEL[sample].classifier)
+    layers = [layer for layer in model.head.modules() if isinstance(layer, nn.Dropout | nn.Linear | nn.Conv2d)]
+    assert isinstance(layers[-2], nn.Dropout)
+    assert layers[-1] is last
+    assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.25}
+    assert last.weight.shape[0] == last.bias.shape[0] == 5
+
+
+def test_dropout_acts_in_training_and_not_in_evaluation(config: Config, networks: SimpleNamespace) -> None:
+    model = build(config("resnet18", image_size=32, dropout=0.5, frozen_layers=9), 5).train()
+    batch = networks.images(2, 32)
+    with torch.no_grad():
+        assert not torch.equal(model(batch), model(batch))
+        assert torch.equal(model.eval()(batch), model.network(batch))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "remedy"),
+    [
+        ("squeezenet1_1", 16, "at least 17 pixels, not 16"),
+        ("vgg16", 31, "at least 32 pixels"),
+        ("vit_b_16", 40, "a multiple of 16 pixels, not 40"),
+    ],
+)
+def test_an_image_size_that_the_network_cannot_take_is_refused(config: Config, name: str, size: int, remedy: str) -> None:
+    with pytest.raises(UnfitImageSize, match=remedy):
+        build(config(name, image_size=size), 5)
+
+
+def test_a_checkpoint_loads_into_torchvision_s_own_network(sample: str, networks: SimpleNamespace) -> None:
+    size = networks.small_size(sample)
+    trained = networks.calibrated(sample, size)
+    model = StagedModel(trained, *BY_MODEL[sample].split(trained)).eval()
+    with torch.no_grad():
+        expected = model(networks.images(2, size))
+    file = io.BytesIO()
+    torch.save(state_of(model), file)
+    file.seek(0)
+    for state in (torch.load(file, weights_only=True), safetensors.torch.load(safetensors.torch.save(state_of(model)))):
+        with torch.device("meta"):
+            network = BY_MODEL[sample].make(sample, 7, size)
+        network.load_state_dict(state, strict=True, assign=True)
+        with torch.no_grad():
+            assert torch.equal(network.eval()(networks.images(2, size)), expected)
+
+
+FILE = ModelConfig(name="vit_b_16", weights="weights.pt")
+
+
+def small_transformer(image_size: int) -> StagedModel:
+    network = VisionTransformer(image_size, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
+    return StagedModel(network, *vit.split(network))
+
+
+def test_positions_are_interpolated_to_another_image_size(networks: SimpleNamespace) -> None:
+    source, target = small_transformer(32), small_transformer(48)
+    with torch.no_grad():
+        source.network.encoder.pos_embedding[0, 1:] = torch.arange(4.0).repeat(4).unsqueeze(1)  # grows from left to right
+    load_into(target, vit.VIT, state_of(source), FILE)
+    positions = target.network.encoder.pos_embedding
+    assert torch.equal(positions[:, 0], source.network.encoder.pos_embedding[:, 0])
+    grid = positions[0, 1:, 0].reshape(6, 6)
+    assert torch.allclose(grid, grid[0].expand(6, 6))
+    assert (grid[0].diff() > 0).all()
+    assert grid[0, [0, 5]].tolist() == [0, 3]
+    assert torch.equal(target.network.encoder.layers[1].mlp[0].weight, source.network.encoder.layers[1].mlp[0].weight)
+    assert target.eval()(networks.images(1, 48)).shape == (1, 5)
+
+
+def test_a_transformer_s_old_names_are_understood() -> None:
+    source, target = small_transformer(32), small_transformer(32)
+    old = {name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): t for name, t in state_of(source).items()}
+    assert old.keys() != state_of(source).keys()
+    load_into(target, vit.VIT, old, FILE)
+    assert all(torch.equal(t, state_of(source)[name]) for name, t in state_of(target).items() if not name.startswith("heads"))
+
+
+def test_positions_that_are_no_square_are_unfit() -> None:
+    state = state_of(small_transformer(32))
+    state["encoder.pos_embedding"] = torch.zeros(1, 16, 16)
+    with pytest.raises(UnfitWeights, match=r"1 of another shape \(encoder.pos_embedding\)"):
+        load_into(small_transformer(32), vit.VIT, state, FILE)
