@@ -1,0 +1,17 @@
+"""A whole worker process with a toy trainer: `python toy_worker.py HOME [TOY OPTIONS]`, with the signals of `thaw worker`."""
+
+import sys
+from pathlib import Path
+
+from service.cli.working import heed_signals
+from service.settings import Settings
+from service.store import open_store
+from service.worker.slots import lay_out
+from service.worker.supervisor import Worker
+
+if __name__ == "__main__":
+    settings = Settings(home=Path(sys.argv[1]), heartbeat_seconds=0.2, lease_seconds=2.0)
+    toy = (sys.executable, str(Path(__file__).with_name("toy_trainer.py")), *sys.argv[2:])
+    worker = Worker(open_store(settings.database_url), settings, lay_out((), 1), toy)
+    heed_signals(worker)
+    worker.run()
