@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput
+from service.domain.errors import InvalidInput, StoreUnavailable, StudyNotFound
 from service.domain.records import Event, Study
 from service.store import Store, queries
 from service.web import API
@@ -139,9 +139,14 @@ async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> As
 
 
 def _read(store: Store, study: str, cursor: int) -> Batch:
-    with store.reading() as tx:
-        events = queries.events_after(tx, study, cursor, BATCH)
-        ended = not events and _has_ended(queries.find_study(tx, study), cursor)
+    try:
+        with store.reading() as tx:
+            events = queries.events_after(tx, study, cursor, BATCH)
+            ended = not events and _has_ended(queries.find_study(tx, study), cursor)
+    except StudyNotFound:  # it was deleted
+        return Batch((), ended=True)
+    except StoreUnavailable:  # the stream outlives an outage
+        return Batch((), ended=False)
     return Batch(tuple(events), ended)
 
 

@@ -12,6 +12,7 @@ from service.store import Store, open_store
 from service.store.migrate import upgrade
 from service.web.app import create_app
 from tests.web.laboratory import HERE, TOKEN, Laboratory
+from tests.web.server import Served, running
 
 
 @pytest.fixture(scope="session")
@@ -66,3 +67,32 @@ def client(client_of: Callable[[Settings], TestClient], settings: Settings) -> T
 def locked(client_of: Callable[[Settings], TestClient], settings: Settings) -> TestClient:
     """A server that asks for TOKEN; the client does not know it."""
     return client_of(settings.model_copy(update={"token": TOKEN}))
+
+
+@pytest.fixture
+def served(settings: Settings) -> Iterator[Served]:
+    """A real server on the test's store."""
+    with running(settings.home) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def live_home(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) -> Path:
+    home = tmp_path_factory.mktemp("live")
+    shutil.copy(fresh_database, home / "thawline.db")
+    return home
+
+
+@pytest.fixture(scope="session")
+def live(live_home: Path) -> Iterator[Served]:
+    """A real server that tests share; each takes a study name of its own."""
+    with running(live_home) as server:
+        yield server
+
+
+@pytest.fixture
+def live_lab(live_home: Path, live: Served) -> Iterator[Laboratory]:
+    """The laboratory of the live server's store."""
+    store = open_store(f"sqlite:///{live_home / 'thawline.db'}")
+    yield Laboratory(store)
+    store.close()

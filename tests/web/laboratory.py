@@ -11,7 +11,9 @@ from trainer.contract import Facts, Failed, Finished
 
 HERE = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery-staple"
-FACTS = Facts(classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None)
+FACTS = Facts(
+    classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None
+)
 
 
 def study_document(name: str = "digits", **changes: Any) -> dict[str, Any]:
@@ -57,7 +59,12 @@ class Laboratory:
         """The trial's last epoch and its end."""
         metrics = {"accuracy": accuracy, "loss": 1 - accuracy}
         done = Finished(
-            step=3, metrics=metrics, per_class_recall={"cat": 1.0, "dog": 0.5}, confusion_matrix=((10, 0), (5, 5)), train_seconds=1.0, peak_memory=1
+            step=3,
+            metrics=metrics,
+            per_class_recall={"cat": 1.0, "dog": 0.5},
+            confusion_matrix=((10, 0), (5, 5)),
+            train_seconds=1.0,
+            peak_memory=1,
         )
         self._end(claim, [Report(3, metrics)], done)
 

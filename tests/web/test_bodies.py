@@ -95,11 +95,15 @@ HOSTILE_YAML = {
 @pytest.mark.parametrize("case", HOSTILE_YAML)
 def test_hostile_yaml_is_a_fault_too(client: TestClient, case: str) -> None:
     text, status, code = HOSTILE_YAML[case]
-    problem = assert_problem(client.post(STUDIES, content=text, headers=YAML), status, "validation" if status == 422 else "malformed-document")
+    problem = assert_problem(
+        client.post(STUDIES, content=text, headers=YAML), status, "validation" if status == 422 else "malformed-document"
+    )
     assert problem["errors"][0]["code"] == code
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""]
+)
 def test_other_content_types_are_not_read(client: TestClient, kind: str) -> None:
     answer = client.post(STUDIES, content=json.dumps(study_document()), headers={"content-type": kind})
     assert_problem(answer, 415, "unsupported-media-type")

@@ -12,10 +12,11 @@ from service.web.app import create_app
 from service.web.problems import KINDS
 from tests.web.laboratory import HERE, Laboratory
 from tests.web.problem import assert_problem
+from tests.web.raw import send_raw
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/api/v1", "/api/v1/nothing", "/api/v2/studies", "/static/none.js", "/static/../app.py", "/docs", "/redoc",
-                                  "/api/v1/studies/", "/api/v1/studies/a/figures/history", "//", "/%2e%2e/etc/passwd"])  # fmt: skip
+                                  "/api/v1/studies/", "/api/v1/studies/a/figures/history"])  # fmt: skip
 def test_an_unknown_address_is_a_problem(client: TestClient, path: str) -> None:
     assert_problem(client.get(path), 404, "not-found")
 
@@ -24,6 +25,14 @@ def test_an_unknown_address_is_a_problem(client: TestClient, path: str) -> None:
                                               ("POST", "/static/dom.js"), ("BREW", "/api/v1/studies")])  # fmt: skip
 def test_a_wrong_method_is_a_problem(client: TestClient, method: str, path: str) -> None:
     assert_problem(client.request(method, path), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize("target", ["//", "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2fsettings.py", "/static/%00", "/%2e%2e/etc/passwd",
+                                    "/static//etc/passwd", "/studies/a/../../etc/passwd", "/\\..\\etc", "/static/" + "x" * 5000])  # fmt: skip
+def test_no_address_leads_out_of_the_app(client: TestClient, target: str) -> None:
+    answer = send_raw(client.app, "GET", target, {})
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_every_error_of_the_domain_has_its_place_in_the_table() -> None:
@@ -45,7 +54,9 @@ def test_a_crash_is_a_problem_that_tells_nothing(store: Store, settings: Setting
     assert "hunter2" not in line and "\n" not in line
 
 
-def test_a_store_that_does_not_answer_is_a_503_with_a_time_to_wait(client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_a_503_with_a_time_to_wait(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def silent() -> Iterator[None]:
         raise errors.StoreUnavailable("The database does not answer; try again.")
 

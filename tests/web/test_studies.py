@@ -82,7 +82,11 @@ BAD = {
         {"type": "float", "low": 0, "high": 0.9, "when": {"optimizer": ["lamb"]}},
         "#/search_space/momentum/when/optimizer/0",
     ),
-    "more frozen layers than stages": ("search_space/frozen_layers", {"type": "int", "low": 0, "high": 10}, "#/search_space/frozen_layers/high"),
+    "more frozen layers than stages": (
+        "search_space/frozen_layers",
+        {"type": "int", "low": 0, "high": 10},
+        "#/search_space/frozen_layers/high",
+    ),
     "a budget of 0": ("budget", {"trials": 0}, "#/budget/trials"),
     "a contradicting direction": ("objective", {"metric": "loss", "direction": "maximize"}, "#/objective/direction"),
     "a name with control characters": ("name", "a\x07b", "#/name"),
@@ -114,7 +118,9 @@ def test_studies_come_newest_first_in_pages(client: TestClient, lab: Laboratory)
     assert third["next"] is None
 
 
-@pytest.mark.parametrize(("query", "pointer"), [("limit=501", "limit"), ("limit=0", "limit"), ("limit=x", "limit"), ("after=nobody", "after")])
+@pytest.mark.parametrize(
+    ("query", "pointer"), [("limit=501", "limit"), ("limit=0", "limit"), ("limit=x", "limit"), ("after=nobody", "after")]
+)
 def test_a_wrong_page_is_a_fault_of_the_query(client: TestClient, query: str, pointer: str) -> None:
     problem = assert_problem(client.get(f"{STUDIES}?{query}"), 422, "validation")
     assert [fault["pointer"] for fault in problem["errors"]] == [f"#/query/{pointer}"]
