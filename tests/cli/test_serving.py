@@ -1,0 +1,88 @@
+"""`thaw serve` as a process: its workers come and go with it. And what the command costs before it does anything."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli.serving import share_gpus
+
+HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
+
+
+def below(parent: int) -> set[int]:
+    """The process's children, and theirs."""
+    children = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            children.add(int(stat.parent.name))
+    return children.union(*map(below, children))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(holds: Callable[[], bool], seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_worker_and_trainer_end_with_the_server(start_server: Callable[..., Any], number: signal.Signals) -> None:
+    server = start_server("--workers", "1").process
+    until(lambda: len(below(server.pid)) == 2)
+    descendants = below(server.pid)
+    server.send_signal(number)
+    assert server.wait(25) == (-9 if number is signal.SIGKILL else 0)
+    until(lambda: not any(map(alive, descendants)))
+
+
+def test_a_worker_that_dies_is_started_again(start_server: Callable[..., Any]) -> None:
+    server = start_server("--workers", "1").process
+    until(lambda: len(below(server.pid)) >= 1)
+    [first] = [pid for pid in below(server.pid) if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: bool(below(server.pid) - {first}) and not alive(first))
+
+
+def test_another_address_than_loopback_needs_a_token(thaw: Callable[..., Any], tmp_path: Path) -> None:
+    said = thaw("--home", tmp_path, "serve", "--host", "192.0.2.1", "--workers", "0")
+    assert said.code == 1 and "THAW_TOKEN" in said.err
+
+
+def test_the_schema_is_made_once_and_checked(thaw: Callable[..., Any], tmp_path: Path) -> None:
+    assert thaw("--home", tmp_path, "db", "check").code == 1
+    assert thaw("--home", tmp_path, "db", "upgrade").code == 0
+    assert thaw("--home", tmp_path, "db", "check").code == 0
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    code = f"import sys, service.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-P", "-c", code], text=True).strip() == "[]"
+
+
+def test_a_worker_does_not_import_torch() -> None:
+    code = "import sys, service.cli.working, service.cli.training, service.cli.demo; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-P", "-c", code], text=True).strip() == "False"
+
+
+def test_workers_of_one_machine_divide_its_gpus() -> None:
+    assert share_gpus(("a", "b", "c"), 2) == [("a", "c"), ("b",)]
+    assert share_gpus(("a",), 2) == [("a",), ("a",)]
+    assert share_gpus((), 2) == [None, None]

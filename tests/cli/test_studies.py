@@ -1,0 +1,134 @@
+"""Commands on studies against a real server."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from search_spaces.documents import from_yaml
+from service.domain.parsing import resolve_paths
+
+Thaw = Callable[..., Any]
+StudyFile = Callable[..., Path]
+
+
+def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figure_from_the_same_data_only(
+    thaw: Thaw, served: Any, study_file: StudyFile, tmp_path: Path
+) -> None:
+    created = thaw("--server", served.address, "study", "create", study_file("whole"), "--watch")
+    assert created.code == 0, created.err
+    assert "trial 0: complete, accuracy 0." in created.out and "trial 1: complete" in created.out
+    assert "The study is complete; best accuracy 0." in created.out
+
+    shown = thaw("--server", served.address, "study", "show", "whole").out
+    assert "complete" in shown.splitlines()[0] and len(shown.splitlines()) == 5
+    assert any(
+        line.split()[:3] == ["whole", "complete", "2/2"] for line in thaw("--server", served.address, "study", "list").out.splitlines()
+    )
+
+    assert thaw("--server", served.address, "best", "whole", "-o", tmp_path / "best.yaml").code == 0
+    assert from_yaml((tmp_path / "best.yaml").read_text()) == json.loads(
+        thaw("--server", served.address, "best", "whole", "--format", "json").out
+    )
+
+    trained = thaw("train", tmp_path / "best.yaml", "--out", tmp_path / "model")
+    assert trained.code == 0, trained.err
+    assert "(equal)" in trained.out
+    result = json.loads((tmp_path / "model" / "result.json").read_text())
+    assert result["equal"] is True and result["reached"] == result["expected"]
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 0
+    assert (tmp_path / "model" / "config.yaml").read_text() == (tmp_path / "best.yaml").read_text()
+
+    changed = (tmp_path / "best.yaml").read_text().replace(fingerprint_in(tmp_path / "best.yaml"), "f" * 64)
+    (tmp_path / "changed.yaml").write_text(changed)
+    refused = thaw("train", tmp_path / "changed.yaml", "--out", tmp_path / "refused")
+    assert refused.code == 1 and "bad_data" in refused.err
+    assert not (tmp_path / "refused" / "model.safetensors").exists()
+
+
+def fingerprint_in(file: Path) -> str:
+    return str(from_yaml(file.read_text())["facts"]["fingerprint"])
+
+
+def answer_of_rest(address: str, document: object) -> dict[str, Any]:
+    answer = httpx2.post(f"{address}/api/v1/studies", content=json.dumps(document), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search_space": {"lr": {"type": "float", "low": 1.0, "high": 0.1}}, "budget": {"trials": 0}},
+        {"search_space": {"speed": {"type": "float", "low": 0.0, "high": 0.1}}},
+        {"objective": {"metric": "loss", "direction": "maximize"}},
+        {"data": {"path": "nowhere"}},
+        {"fixed": {"weight_decay": float("nan"), "momentum": float("inf")}},
+        {"model": {"name": "small_cnn", "weights": "digits"}},
+    ],
+    ids=["two", "unknown", "direction", "path", "nan", "weights"],
+)
+def test_a_faulty_file_gets_the_sentences_of_rest(thaw: Thaw, served: Any, study_file: StudyFile, changes: dict[str, Any]) -> None:
+    file = study_file("faulty", **changes)
+    said = thaw("--server", served.address, "study", "create", file)
+    problem = answer_of_rest(served.address, resolve_paths(from_yaml(file.read_text()), file.parent))
+    assert said.code == 2
+    assert said.err.splitlines() == [f"{file}: {fault['pointer']}  {fault['detail']}" for fault in problem["errors"]]
+    assert said.err
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"name: [", "not valid YAML"), (b"\xff\xfe", "not UTF-8"), (b"a: 1\na: 2", "twice"), (b"- 1", "a study is a mapping")],
+)
+def test_a_file_that_is_no_study_says_why(thaw: Thaw, served: Any, tmp_path: Path, content: bytes, sentence: str) -> None:
+    (tmp_path / "study.yaml").write_bytes(content)
+    said = thaw("--server", served.address, "study", "create", tmp_path / "study.yaml")
+    assert said.code == 2
+    assert said.err.startswith(f"{tmp_path / 'study.yaml'}: #") and sentence in said.err
+
+
+def test_a_missing_file_is_named(thaw: Thaw, tmp_path: Path) -> None:
+    said = thaw("study", "create", tmp_path / "none.yaml")
+    assert (said.code, said.err) == (2, f"{tmp_path / 'none.yaml'}: #  the file cannot be read: No such file or directory\n")
+
+
+def test_a_study_is_paused_resumed_stopped_and_deleted(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    file = study_file("steered", fixed={"epochs": 1000, "image_size": 16, "batch_size": 64})
+    assert thaw("--server", served.address, "study", "create", file).code == 0
+    for word, state in (("pause", "paused"), ("resume", "active"), ("stop", "stopped")):
+        assert thaw("--server", served.address, "study", word, "steered").out == f"steered: {state}\n"
+    closed = thaw("--server", served.address, "study", "resume", "steered")
+    assert closed.code == 1 and "stopped" in closed.err
+    assert thaw("--server", served.address, "study", "delete", "steered").code == 0
+    gone = thaw("--server", served.address, "study", "show", "steered")
+    assert (gone.code, gone.err) == (1, "There is no such study.\n")
+
+
+def test_without_a_result_there_is_no_best(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    thaw("--server", served.address, "study", "create", study_file("empty", fixed={"epochs": 1000, "image_size": 16}))
+    said = thaw("--server", served.address, "best", "empty")
+    thaw("--server", served.address, "study", "stop", "empty")
+    assert said.code == 1 and "no best configuration" in said.err
+
+
+def test_without_a_server_the_way_to_one_is_told(thaw: Thaw) -> None:
+    said = thaw("--server", "http://127.0.0.1:9", "study", "list")
+    assert said.code == 3
+    assert "thaw serve" in said.err
+
+
+def test_a_wrong_setting_is_named(thaw: Thaw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_TOKEN", "short")
+    said = thaw("study", "list")
+    assert said.code == 2 and "THAW_TOKEN" in said.err
+
+
+def test_a_file_that_is_no_export_is_not_trained(thaw: Thaw, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("{}")
+    said = thaw("train", tmp_path / "x.yaml", "--out", tmp_path / "model")
+    assert said.code == 2 and "thaw best" in said.err
