@@ -118,8 +118,9 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
 def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> HeldTrial:
     ledger.report(trial, reports)
     told = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
-    for report in reports:
-        trial = replace(trial, step=report.step, metrics={**trial.metrics, **report.metrics})
+    if reports:
+        metrics = {name: number for report in reports for name, number in report.metrics.items()}
+        trial = replace(trial, step=reports[-1].step, metrics={**trial.metrics, **metrics})
     body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": told}
     return ledger.put(Step(trial, EventKind.TRIAL_REPORTED, body))
 

@@ -10,18 +10,19 @@ from search_spaces import Scalar
 from service.domain.states import ValueKind
 
 NUMBERS = {ValueKind.NAN: math.nan, ValueKind.POS_INF: math.inf, ValueKind.NEG_INF: -math.inf}
+ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+CANONICAL = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True)
 MAX_TEXT = 4_000
 
 
 def to_json(document: Any) -> str:
     """The document as JSON in one line. Raises ValueError on NaN and infinities: they are words by then."""
-    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+    return ENCODER.encode(document)
 
 
 def key_of(params: Mapping[str, Scalar]) -> str:
     """SHA-256 of the canonical JSON: equal for equal parameters, whatever their order."""
-    canonical = json.dumps(dict(params), allow_nan=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(CANONICAL.encode(dict(params)).encode()).hexdigest()
 
 
 def kind_of(number: float | None) -> ValueKind:

@@ -41,6 +41,7 @@ class Ledger:
         self.now = time.time()
         self._tx = tx
         self._found = (owner, exhausted)
+        self._seq = owner.seq
         self._loaded: dict[int, HeldTrial] = {}
         self._changed: dict[int, HeldTrial] = {}
         self._events: list[dict[str, Any]] = []
@@ -94,9 +95,9 @@ class Ledger:
 
     def tell(self, kind: EventKind, **body: Any) -> int:
         """Add an event; its sequence number comes back."""
-        self.study = replace(self.study, seq=self.study.seq + 1)
-        self._events.append({"study_id": self.study.id, "seq": self.study.seq, "kind": kind, "body": body, "at": self.now})
-        return self.study.seq
+        self._seq += 1
+        self._events.append({"study_id": self.study.id, "seq": self._seq, "kind": kind, "body": body, "at": self.now})
+        return self._seq
 
     def put(self, step: Step) -> HeldTrial:
         """Change a loaded trial, and tell."""
@@ -136,7 +137,7 @@ class Ledger:
                     "attempt": one.attempt,
                     "value": finite(number),
                     "kind": kind_of(number),
-                    "seq": self.study.seq + 1,
+                    "seq": self._seq + 1,
                 }
 
     def forget_steps_above(self, one: HeldTrial, step: int) -> None:
@@ -156,6 +157,7 @@ class Ledger:
 
     def write(self) -> None:
         """Send all of it to the database, each kind of thing in one statement."""
+        self.study = replace(self.study, seq=self._seq)
         if (self.study, self.exhausted) == self._found:
             return
         self._write_trials()

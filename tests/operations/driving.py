@@ -1,0 +1,139 @@
+"""A small study, a sampler that draws at random, and words to drive trials with."""
+
+import math
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from service import operations
+from service.domain.records import Claim, Lease, Report, Study, Trial
+from service.domain.spec import StudySpec
+from service.operations import Searches, Write
+from service.search.study import Decision, Suggestion
+from service.store import Store, open_store, queries
+from trainer.contract import Checkpoint, Facts, Failed, Finished
+
+FACTS = Facts(classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
+CRASH = Failed(reason="crashed", detail="signal 11")
+
+
+class RandomSearch:
+    """A real sampler, in small: parameters follow from the number alone; `choices` bounds how many there are, `size` exhausts it."""
+
+    def __init__(self, spec: StudySpec, choices: int | None = None, size: int | None = None) -> None:
+        self.spec = spec
+        self.seq = 0
+        self.known: dict[int, Trial] = {}
+        self.values: dict[int, dict[int, float]] = {}
+        self._choices = choices
+        self._size = math.inf if size is None else size
+
+    def absorb(self, seq: int, trials: Iterable[Trial], values: Iterable[tuple[int, int, float]]) -> None:
+        self.seq = seq
+        for trial in trials:
+            self.known[trial.number] = trial
+            self.values[trial.number] = {}
+        for number, step, value in values:
+            self.values[number][step] = value
+
+    def suggest(self, number: int, count: int = 1) -> list[Suggestion]:
+        assert len(self.known) == number, "the history must hold every trial before"
+        return [Suggestion({"lr": self.draw(one)}, {"drawn_for": one}) for one in range(number, number + count) if one < self._size]
+
+    def decide(self, number: int, values: Mapping[int, float]) -> Decision:
+        return Decision(go_on=max(values.values()) > 0.1)
+
+    def draw(self, number: int) -> float:
+        drawn = random.Random(number).random()  # noqa: S311  (a sampler, not a secret)
+        return drawn if self._choices is None else math.floor(drawn * self._choices) / self._choices
+
+
+def searches_of(**options: Any) -> Searches:
+    """The search memories of a process, whose sampler is a RandomSearch."""
+    return Searches(lambda spec: RandomSearch(spec, **options))  # type: ignore[arg-type,return-value]
+
+
+def spec_of(**changes: Any) -> StudySpec:
+    """A small study with a budget of 20 trials; keywords replace its fields."""
+    document = {
+        "name": "pets",
+        "data": {"path": "data/pets"},
+        "model": {"name": "squeezenet1_1"},
+        "search_space": {"lr": {"type": "float", "low": 0.0, "high": 1.0}},
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+        "budget": {"trials": 20},
+    }
+    return StudySpec.model_validate(document | changes)
+
+
+def ready(store: Store, **changes: Any) -> Study:
+    """A new study whose data was checked."""
+    return operations.pass_check(store, operations.create_study(store, spec_of(**changes)).id, FACTS)
+
+
+def claim_one(store: Store, searches: Searches, worker: str = "w") -> Claim:
+    """The trial that a worker gets."""
+    (claim,) = operations.claim(store, searches, worker)
+    return claim
+
+
+def finished(value: float, step: int = 3) -> Finished:
+    """The outcome of a run that reached an accuracy."""
+    found: dict[str, Any] = {"per_class_recall": {"cat": 1.0}, "confusion_matrix": ((1, 0), (1, 0)), "train_seconds": 1.0, "peak_memory": 1}
+    return Finished(step=step, metrics={"accuracy": value}, **found)
+
+
+def report(step: int, value: float) -> Report:
+    """The accuracy after a step."""
+    return Report(step, {"accuracy": value})
+
+
+def checkpoint(step: int) -> Checkpoint:
+    """A checkpoint after a step."""
+    return Checkpoint(step=step, path=f"checkpoints/{step}.pt", sha256="c" * 64, size=10)
+
+
+def tell(store: Store, lease: Lease, **said: Any) -> bool:
+    """Record one write; whether its lease held."""
+    return operations.record(store, [Write(lease, **said)]) == []
+
+
+def finish(store: Store, claim: Claim, value: float = 0.5) -> None:
+    """End a claimed trial with an accuracy."""
+    assert tell(store, claim.lease, outcome=finished(value))
+
+
+def lose(store: Store, claim: Claim) -> None:
+    """Take a claimed trial from its worker, as a reaper does."""
+    heartbeats = dict(store.read(queries.running_leases))
+    assert operations.requeue_lost(store, [(claim.lease, heartbeats[claim.lease])]) == 1
+
+
+def trial_of(store: Store, study: Study, number: int) -> Trial:
+    """A trial as it stands."""
+    return store.read(queries.find_trial, study.id, number)
+
+
+def trials_of(store: Store, study: Study) -> list[Trial]:
+    """All trials of a small study, by number."""
+    return store.read(queries.trials, study.id, limit=10_000)
+
+
+def study_of(store: Store, study: Study) -> Study:
+    """The study as it stands."""
+    return store.read(queries.find_study, study.id)
+
+
+def kinds_of(store: Store, study: Study) -> list[str]:
+    """The kinds of the study's events, in order."""
+    return [event.kind for event in store.read(queries.events_after, study.id, 0, limit=100_000)]
+
+
+def drain(url: str, worker: str) -> list[tuple[int, int]]:
+    """Claim one trial after another until there is none; number and attempt of each."""
+    store, searches = open_store(url), searches_of()
+    claimed = []
+    while claims := operations.claim(store, searches, worker):
+        claimed += [(claim.lease.number, claim.lease.attempt) for claim in claims]
+    store.close()
+    return claimed
