@@ -1,0 +1,95 @@
+"""The pages in a real browser: live, safe, and on their own."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from service.domain.events import EventKind
+from service.web.page import HERE
+from tests.web.laboratory import Laboratory
+from tests.web.server import Served
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, live: Served) -> Iterator[Page]:
+    """A page that says nothing on its console, opens no dialog of its own, and asks nobody but the server."""
+    page = browser.new_page(base_url=live.address)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: None if request.url.startswith(live.address) else complaints.append(request.url))
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def test_trials_appear_and_change_without_reloading(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("seen-live")
+    page.goto("/studies/seen-live")
+    expect(page.locator("#live")).to_have_text("live")
+    expect(page.locator("#trials tbody")).to_contain_text("No trial yet")
+    page.evaluate("window.same = true")
+    claim = live_lab.claim_from("seen-live")
+    row = page.locator("#trials tbody tr").filter(has=page.get_by_role("rowheader", name="0", exact=True))
+    expect(row).to_contain_text("running")
+    live_lab.report(claim, 1, accuracy=0.25)
+    expect(row).to_contain_text("25.00 %")
+    live_lab.finish(claim, 0.875)
+    expect(row).to_contain_text("complete")
+    expect(page.locator("#figures")).to_contain_text("87.50 %")
+    expect(page.locator("#best-links a").first).to_have_attribute("href", re.compile(r"/best\?format=yaml$"))
+    expect(page.locator("#history svg")).to_be_visible()
+    assert page.evaluate("window.same") is True
+
+
+def test_a_study_is_paused_and_resumed_by_its_buttons(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("steered")
+    page.goto("/studies/steered")
+    page.get_by_role("button", name="Pause").press("Enter")
+    expect(page.locator("#state")).to_contain_text("paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#state")).to_contain_text("active")
+
+
+def test_hostile_names_are_shown_as_text(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study(HOSTILE)
+    page.goto("/")
+    page.get_by_role("heading", name=HOSTILE).click()
+    expect(page).to_have_url(re.compile(re.escape(quote(HOSTILE, safe="()"))))
+    expect(page.locator("#name")).to_have_text(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_pages_fit_a_phone(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("on-the-phone")
+    live_lab.finish(live_lab.claim_from("on-the-phone"), 0.9)
+    page.set_viewport_size({"width": 360, "height": 740})
+    for address in ("/", "/studies/on-the-phone", "/login"):
+        page.goto(address)
+        page.wait_for_load_state("domcontentloaded")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
+    page.goto("/studies/on-the-phone")
+    expect(page.locator("#trials tbody")).to_contain_text("90.00 %")
+
+
+def test_the_stream_listens_to_every_kind_of_event() -> None:
+    listed = re.search(r"KINDS = \[(.*?)\]", (HERE / "static" / "live.js").read_text(), re.DOTALL)
+    assert listed
+    assert set(re.findall(r'"(\w+)"', listed.group(1))) == set(EventKind)

@@ -1,0 +1,70 @@
+"""The server process: where it may listen, how it ends, what it says to what is not HTTP."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from service.settings import Settings
+from service.web.serve import AddressUnavailable, TokenRequired, require_token, serve
+from tests.web.laboratory import TOKEN
+from tests.web.server import Served
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "thaw.example", ""])  # noqa: S104  (none is bound)
+def test_an_address_that_others_reach_needs_a_token(settings: Settings, host: str) -> None:
+    with pytest.raises(TokenRequired, match="THAW_TOKEN"):
+        serve(settings, host, 0)
+    require_token(host, TOKEN)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_a_loopback_address_needs_none(host: str) -> None:
+    require_token(host, None)
+
+
+def test_a_port_in_use_is_named(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(AddressUnavailable, match=str(taken.getsockname()[1])):
+        serve(settings, "127.0.0.1", taken.getsockname()[1])
+
+
+def test_a_server_starts_on_an_empty_folder_and_ends_when_it_is_told(tmp_path: Path) -> None:
+    stop, ready = threading.Event(), threading.Event()
+    address: list[str] = []
+
+    def note(found: str) -> None:
+        address.append(found)
+        ready.set()
+
+    thread = threading.Thread(target=serve, args=(Settings(home=tmp_path / "new"),), kwargs={"port": 0, "stop": stop, "ready": note})
+    thread.start()
+    assert ready.wait(30)
+    assert httpx2.get(f"{address[0]}/api/v1/studies").json() == {"studies": [], "next": None}
+    stop.set()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def said(served: Served, text: bytes) -> Iterator[bytes]:
+    host, port = served.address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(text)
+        while part := connection.recv(65_536):
+            yield part
+
+
+@pytest.mark.parametrize("text", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nhost: a\r\nhost\r\n\r\n", b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n",
+                                  b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])  # fmt: skip
+def test_what_is_not_http_gets_a_problem_too(live: Served, text: bytes) -> None:
+    head, _, body = b"".join(said(live, text + b"\r\n\r\n")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and b"content-type: application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:thawline:problem:malformed-request"
+
+
+def test_a_smuggled_second_body_length_is_refused(live: Served) -> None:
+    text = b"POST /api/v1/studies HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"
+    assert b"".join(said(live, text)).startswith(b"HTTP/1.1 400 ")

@@ -1,0 +1,113 @@
+"""What the server says of itself: health, figures, catalogues, its own description."""
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import trainer.catalogue as catalogue
+from search_spaces import presets
+from service import operations
+from service.domain.parsing import parse_study
+from service.domain.records import Worker
+from service.web.sweeper import Sweeper
+from tests.web.laboratory import Laboratory
+from tests.web.problem import assert_problem
+
+
+def test_a_server_lives_and_is_ready(client: TestClient) -> None:
+    assert client.get("/livez").json() == {"status": "alive"}
+    assert client.get("/readyz").json()["status"] == "ready"
+
+
+def test_a_server_that_has_not_swept_for_long_is_not_ready(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweeper, "age_seconds", lambda _: 1000.0)
+    assert_problem(client.get("/readyz"), 503, "not-ready")
+    assert client.get("/livez").status_code == 200
+
+
+def test_the_figures_count_studies_trials_and_requests(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    lab.finish(lab.claim(), 0.9)
+    lab.claim()
+    client.get("/api/v1/studies/digits")
+    client.get("/api/v1/studies/nobody")
+    client.get("/nowhere/at/all")
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    for line in (
+        'thawline_studies{state="active"} 1.0',
+        'thawline_trials{state="complete"} 1.0',
+        'thawline_trials{state="running"} 1.0',
+        'thawline_http_requests_total{method="GET",route="/api/v1/studies/{study}",status="200"} 1.0',
+        'thawline_http_requests_total{method="GET",route="/api/v1/studies/{study}",status="404"} 1.0',
+        'thawline_http_requests_total{method="GET",route="unmatched",status="404"} 1.0',
+        "thawline_event_streams 0.0",
+    ):
+        assert line in answer.text
+
+
+def test_models_are_listed_and_shown_with_their_stages_in_order(client: TestClient) -> None:
+    assert client.get("/api/v1/models").json() == {"models": list(catalogue.names())}
+    shown = client.get("/api/v1/models/squeezenet1_1").json()
+    model = catalogue.load("squeezenet1_1")
+    assert [stage["name"] for stage in shown["stages"]] == [stage.name for stage in model.stages]
+    assert len(shown["stages"]) == 9
+    first = shown["stages"][0]["tensors"][0]
+    assert tuple(first["shape"]) == model.stages[0].tensors[first["name"]]
+    assert shown["weights"] == list(model.weights)
+    for name in ("nothing", "..", "%2e%2e%2fsquash", "%00"):
+        assert client.get(f"/api/v1/models/{name}").status_code == 404
+
+
+def test_the_shipped_search_spaces_say_what_they_are_for(client: TestClient) -> None:
+    shown = client.get("/api/v1/search-spaces").json()["presets"]
+    assert [preset["name"] for preset in shown] == list(presets.names())
+    assert all(preset["summary"] and preset["cost"] and preset["expect"] and preset["search_space"] for preset in shown)
+
+
+def test_workers_are_listed(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    worker = Worker(id="w1", host="box", pid=7, slots=2, devices=("cuda:0", "cuda:1"), state="alive", started_at=now, seen_at=now)
+    operations.register_worker(lab.store, worker)
+    (shown,) = client.get("/api/v1/workers").json()["workers"]
+    assert (shown["id"], shown["devices"], shown["slots"], shown["state"]) == ("w1", ["cuda:0", "cuda:1"], 2, "alive")
+    assert shown["seen_at"].endswith("Z")
+
+
+@pytest.fixture
+def description(client: TestClient) -> dict[str, Any]:
+    document: dict[str, Any] = client.get("/openapi.json").json()
+    return document
+
+
+def test_every_call_is_described_in_a_sentence_with_its_problems(description: dict[str, Any]) -> None:
+    for path, operations_ in description["paths"].items():
+        for method, operation in operations_.items():
+            assert operation["summary"] and operation["description"], (method, path)
+            assert "application/problem+json" in operation["responses"]["4XX"]["content"]
+
+
+def test_every_reference_in_the_description_leads_somewhere(description: dict[str, Any]) -> None:
+    schemas = description["components"]["schemas"]
+    referred = set(re.findall(r"#/components/schemas/([\w-]+)", str(description)))
+    assert {"StudySpec", "TrialView"} <= referred <= schemas.keys()
+
+
+def test_the_study_in_the_description_is_one_that_is_accepted(description: dict[str, Any]) -> None:
+    bodies = description["paths"]["/api/v1/studies"]["post"]["requestBody"]["content"]
+    spec = parse_study(bodies["application/json"]["example"])
+    trial = description["paths"]["/api/v1/studies/{study}/trials"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert list(spec.search_space.faults_of(trial["params"])) == []
+    assert "example" in bodies["application/yaml"]
+
+
+def test_pages_and_modules_name_only_files_that_are_there(client: TestClient) -> None:
+    folder = Path(__file__).resolve().parents[2] / "service/web"
+    named = {name for file in (*folder.glob("pages/*.html"), *folder.glob("static/*.js")) for name in re.findall(r'"(?:/static|\.)/([\w.]+)"', file.read_text())}
+    assert len(named) > 8
+    for name in named:
+        assert client.get(f"/static/{name}").status_code == 200, name
