@@ -12,7 +12,7 @@ from service.search.answers import Decision
 from service.search.history import History
 from service.search.pruners import pruner_for
 from service.search.reasons import reason
-from service.search.rows import Rows, running_trial
+from service.search.rows import Rows, RowsForPruners, running_trial
 
 
 class Pruning:
@@ -38,5 +38,5 @@ class Pruning:
     def _study(self, number: int, values: dict[int, float]) -> tuple[optuna.Study, Rows]:
         known = self._history.trial(number)
         notes: dict[str, Any] = dict(known.system_attrs) if known is not None else {}
-        rows = Rows(self._history, self._name, running_trial(number, values, notes))
+        rows = RowsForPruners(self._history, self._name, running_trial(number, values, notes))
         return optuna.Study(self._name, rows, pruner=self._pruner), rows

@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from service.search.history import History
+from service.search.history import CONSTRAINT, INFEASIBLE, History
 
 STUDY_ID = 0
 
@@ -65,6 +65,14 @@ class Rows(BaseStorage):
 
     create_new_study = delete_study = set_study_user_attr = get_all_studies = create_new_trial = _refuse
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
+
+
+class RowsForPruners(Rows):
+    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with."""
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return trials if states is None else [trial for trial in trials if trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
 
 
 def running_trial(number: int, values: dict[int, float] | None = None, notes: dict[str, Any] | None = None) -> FrozenTrial:

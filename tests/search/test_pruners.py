@@ -210,6 +210,14 @@ def test_a_rung_that_was_passed_before_a_worker_was_lost_is_not_asked_again() ->
     assert not sim.grown.decide(2, {1: 0.5}).go_on
 
 
+def test_a_trial_that_diverged_is_no_peer() -> None:
+    sim = Simulation(study_spec(pruner=Median(n_startup_trials=0), epochs=EPOCHS))
+    sim.put(trial_row(0, PARAMS, TrialState.FAILED, reason="diverged", step=2), {1: 0.9, 2: 0.9})
+    assert sim.grown.decide(1, {1: 0.5}).go_on
+    sim.put(trial_row(1, PARAMS, TrialState.COMPLETE, value=0.9, step=9), {1: 0.9})
+    assert not sim.grown.decide(2, {1: 0.5}).go_on
+
+
 def test_no_pruner_decides_on_what_it_was_not_given() -> None:
     assert study_spec().pruner == NoPruner()
     assert Simulation(study_spec(pruner=Median())).grown.decide(0, {}) == Decision(go_on=True)

@@ -12,6 +12,7 @@ import pytest
 from search_spaces import Params
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.states import TrialState
+from service.search.asking import TorchMissing
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, study_spec, trial_row
 
 STEPPED = EXAMPLE | {
@@ -40,7 +41,7 @@ def named(sampler: Any) -> str:
 
 def accuracy(params: Params) -> float:
     """Best at lr 10^-2.5 with four frozen layers and adam."""
-    distance = abs(math.log10(float(params["lr"])) + 2.5) / 4 + abs(params["frozen_layers"] - 4) / 40  # type: ignore[operator,arg-type]
+    distance = abs(math.log10(float(params["lr"])) + 2.5) / 4 + abs(params["frozen_layers"] - 4) / 40
     return 0.95 - distance + 0.02 * (params["optimizer"] == "adam")
 
 
@@ -134,6 +135,12 @@ def test_the_gaussian_process_is_a_function_of_the_rows_and_learns_from_infeasib
     [suggestion] = sim.start()
     assert not list(sim.spec.search_space.faults_of(suggestion.params))
     assert sim.rebuilt().suggest(5) == sim.grown.suggest(5)
+
+
+def test_where_torch_is_missing_the_gaussian_process_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(TorchMissing, match=r"thawline\[trainer\]"):
+        Simulation(study_spec(sampler=Gp())).grown.suggest(0)
 
 
 def test_torch_is_not_imported_unless_the_gaussian_process_suggests() -> None:

@@ -83,9 +83,9 @@ def share_out_of_memory(reason: str) -> tuple[float, float]:
     space = EXAMPLE | {"batch_size": {"type": "categorical", "choices": [16, 32, 64, 128, 256, 512]}}
 
     def objective(params: Params) -> Ending:
-        if int(params["batch_size"]) > 64:  # type: ignore[arg-type]
+        if int(params["batch_size"]) > 64:
             return failed(reason)
-        return complete(0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5)  # type: ignore[arg-type]
+        return complete(0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5)
 
     shares = []
     for seed in range(5):
@@ -104,11 +104,11 @@ def test_trials_that_run_out_of_memory_teach_the_sampler_to_avoid_them_and_silen
 
 def test_a_running_trial_is_not_suggested_again_next_door() -> None:
     sim = Simulation(study_spec({"lr": {"type": "float", "low": 0.0, "high": 1.0}}, metric="loss"))
-    sim.run(60, lambda params: complete(abs(float(params["lr"]) - 0.5)))  # type: ignore[arg-type]
-    alone = float(sim.grown.suggest(len(sim.trials))[0].params["lr"])  # type: ignore[arg-type]
+    sim.run(60, lambda params: complete(abs(float(params["lr"]) - 0.5)))
+    alone = float(sim.grown.suggest(len(sim.trials))[0].params["lr"])
     for _ in range(30):
         sim.put(trial_row(len(sim.trials), {"lr": alone}))
-    crowded = [float(sim.grown.suggest(number)[0].params["lr"]) for number in range(len(sim.trials), len(sim.trials) + 10)]  # type: ignore[arg-type]
+    crowded = [float(sim.grown.suggest(number)[0].params["lr"]) for number in range(len(sim.trials), len(sim.trials) + 10)]
     assert min(abs(lr - alone) for lr in crowded) > 1e-3
 
 
@@ -116,13 +116,13 @@ def test_a_batch_is_spread_and_learns() -> None:
     sim = Simulation(study_spec({"lr": EXAMPLE["lr"], "frozen_layers": EXAMPLE["frozen_layers"]}))
 
     def accuracy(params: Params) -> float:
-        return 0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5  # type: ignore[arg-type]
+        return 0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5
 
     for _ in range(5):
         sim.start(16)
         for number in range(len(sim.trials) - 16, len(sim.trials)):
             sim.end(number, complete(accuracy(sim.trials[number].params)))
-    exponents = [math.log10(float(suggestion.params["lr"])) for suggestion in sim.grown.suggest(80, 16)]  # type: ignore[arg-type]
+    exponents = [math.log10(float(suggestion.params["lr"])) for suggestion in sim.grown.suggest(80, 16)]
     assert np.std(exponents) > 0.1
     assert np.mean([abs(exponent + 2.5) for exponent in exponents]) < 0.8
 
@@ -133,7 +133,7 @@ def test_in_a_small_space_a_batch_repeats_itself_only_when_it_must() -> None:
         "frozen_layers": {"type": "int", "low": 0, "high": 4},
     }
     sim = Simulation(study_spec(space, Tpe(n_startup_trials=5)))
-    sim.run(10, lambda params: complete(float(params["frozen_layers"])))  # type: ignore[arg-type]
+    sim.run(10, lambda params: complete(float(params["frozen_layers"])))
     batch = [tuple(suggestion.params.values()) for suggestion in sim.grown.suggest(10, 8)]
     assert len(set(batch)) == 8
 
