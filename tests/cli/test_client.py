@@ -75,25 +75,25 @@ def test_a_study_that_has_ended_has_no_more_events(address: Callable[[Respond], 
 
 def test_a_stream_that_is_refused_is_not_asked_for_again(address: Callable[[Respond], str]) -> None:
     problem = {"type": "urn:thawline:problem:study-not-found", "detail": "There is no such study.", "status": 404}
-    with Client(address(lambda handler: say(handler, 404, "application/problem+json", json.dumps(problem)))) as client:
-        with pytest.raises(Refused, match="no such study") as refused:
-            list(client.events("digits"))
+    server = address(lambda handler: say(handler, 404, "application/problem+json", json.dumps(problem)))
+    with Client(server) as client, pytest.raises(Refused, match="no such study") as refused:
+        list(client.events("digits"))
     assert (refused.value.status, refused.value.kind) == (404, "study-not-found")
 
 
 def test_a_problem_comes_with_its_faults(address: Callable[[Respond], str]) -> None:
     fault = {"pointer": "#/name", "code": "missing", "detail": "this field is required; add it"}
     problem = {"type": "urn:thawline:problem:validation", "detail": "The input has 1 fault; see errors.", "errors": [fault]}
-    with Client(address(lambda handler: say(handler, 422, "application/problem+json", json.dumps(problem)))) as client:
-        with pytest.raises(Refused) as refused:
-            client.create_study({})
+    server = address(lambda handler: say(handler, 422, "application/problem+json", json.dumps(problem)))
+    with Client(server) as client, pytest.raises(Refused) as refused:
+        client.create_study({})
     assert [(found.pointer, found.code, found.message) for found in refused.value.faults] == [tuple(fault.values())]
 
 
 def test_a_stranger_on_the_port_is_told_by_its_status(address: Callable[[Respond], str]) -> None:
-    with Client(address(lambda handler: say(handler, 502, "text/html", "<h1>Bad gateway</h1>"))) as client:
-        with pytest.raises(Refused, match="502"):
-            list(client.studies())
+    server = address(lambda handler: say(handler, 502, "text/html", "<h1>Bad gateway</h1>"))
+    with Client(server) as client, pytest.raises(Refused, match="502"):
+        list(client.studies())
 
 
 def test_an_address_where_nobody_listens_is_unreachable() -> None:
