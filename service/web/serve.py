@@ -60,7 +60,7 @@ def serve(
     """
     require_token(host, settings.token)
     with _listening(host, port) as listener, _opened(settings) as store:
-        app = create_app(store, settings)
+        app = create_app(store, settings.model_copy(update={"hosts": (*settings.hosts, *_names(host))}))
         config = uvicorn.Config(
             app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
             timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
@@ -83,6 +83,15 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # another name may lead anywhere
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """The host itself when it is a name; an address needs no leave of its own, for it is the connection's."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return (host,)
+    return ()
 
 
 class _Server(uvicorn.Server):

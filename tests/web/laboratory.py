@@ -74,7 +74,7 @@ class Laboratory:
         self._end(claim, [Report(3, metrics)], done)
 
     def fail(self, claim: Claim, reason: str = "out_of_memory") -> None:
-        self._end(claim, [], Failed(reason=reason, detail="the batch did not fit", step=0))  # type: ignore[arg-type]
+        self._end(claim, [], Failed(reason=reason, detail="the batch did not fit", step=0))
 
     def _end(self, claim: Claim, reports: list[Report], outcome: operations.Outcome) -> None:
         write = operations.Write(claim.lease, reports=reports, outcome=outcome, environment={"torch": "2.11"})

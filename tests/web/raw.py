@@ -21,11 +21,20 @@ def send_raw(app: ASGIApp, method: str, target: str, headers: dict[str, str]) ->
     path, _, query = target.partition("?")
     host, port = HERE.removeprefix("http://").split(":")
     scope: Scope = {
-        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "scheme": "http", "method": method,
-        "path": unquote(path), "raw_path": path.encode(), "query_string": query.encode(), "root_path": "", "state": {},
-        "server": (host, int(port)), "client": ("127.0.0.1", 50_000),
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": method,
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "state": {},
+        "server": (host, int(port)),
+        "client": ("127.0.0.1", 50_000),
         "headers": [(b"host", f"{host}:{port}".encode()), *((name.encode(), value.encode()) for name, value in headers.items())],
-    }  # fmt: skip
+    }
     sent: list[Message] = []
 
     async def receive() -> Message:

@@ -32,9 +32,9 @@ class Served:
 
 
 @contextmanager
-def running(home: Path) -> Iterator[Served]:
+def running(home: Path, **variables: str) -> Iterator[Served]:
     """A server on the store in that folder, on a free port of the loopback address, which answers; it ends with the block."""
-    environment = {**os.environ, "THAW_HOME": str(home), "THAW_HEARTBEAT_SECONDS": "1"}
+    environment = {**os.environ, "THAW_HOME": str(home), "THAW_HEARTBEAT_SECONDS": "1", **variables}
     with subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

@@ -43,13 +43,37 @@ def routes(locked: TestClient) -> list[tuple[str, str]]:
 def disguises(path: str) -> list[str]:
     """The path as written, and as someone writes it who hopes that the guard reads it differently from the router."""
     first = path[1:2] or "x"
-    return [path, f"/{path}", f"{path}/", path.upper(), f"/%2e{path}", f"/livez/..{path}", f"/livez/%2e%2e{path}", f"/static/..{path}",
-            f"/%{ord(first):x}{path[2:]}", path.replace("/", "//"), path.replace("/", "%2f"), f"{path}%00", f"{path};/livez", f"{path}?/livez"]  # fmt: skip
+    return [
+        path,
+        f"/{path}",
+        f"{path}/",
+        path.upper(),
+        f"/%2e{path}",
+        f"/livez/..{path}",
+        f"/livez/%2e%2e{path}",
+        f"/static/..{path}",
+        f"/%{ord(first):x}{path[2:]}",
+        path.replace("/", "//"),
+        path.replace("/", "%2f"),
+        f"{path}%00",
+        f"{path};/livez",
+        f"{path}?/livez",
+    ]
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong-wrong-wrong-wrong"}, {"authorization": TOKEN}, {"authorization": f"Basic {TOKEN}"},
-                                     {"authorization": "Bearer"}, {"cookie": f"thawline_session={TOKEN}"}, {"cookie": "thawline_session=9999999999.00"},
-                                     {"cookie": "thawline_session=x.y", "authorization": "Bearer "}])  # fmt: skip
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer wrong-wrong-wrong-wrong"},
+        {"authorization": TOKEN},
+        {"authorization": f"Basic {TOKEN}"},
+        {"authorization": "Bearer"},
+        {"cookie": f"thawline_session={TOKEN}"},
+        {"cookie": "thawline_session=9999999999.00"},
+        {"cookie": "thawline_session=x.y", "authorization": "Bearer "},
+    ],
+)
 def test_no_route_answers_without_the_token(
     locked: TestClient, lab: Laboratory, routes: list[tuple[str, str]], headers: dict[str, str]
 ) -> None:
@@ -152,8 +176,23 @@ def test_a_cookie_alone_changes_nothing_when_the_request_does_not_say_where_it_i
     assert locked.post("/api/v1/studies/digits/pause", headers={"origin": HERE}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1:9000", "127.0.0.1.evil.example:8000", "localhost", "127.0.0.1",
-                                  "localhost:8000@evil.example", "", "[::1", "10.0.0.1:8000", "127.0.0.1:8000:8000", "localhost:99999999"])  # fmt: skip
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1:9000",
+        "127.0.0.1.evil.example:8000",
+        "localhost",
+        "127.0.0.1",
+        "localhost:8000@evil.example",
+        "",
+        "[::1",
+        "10.0.0.1:8000",
+        "127.0.0.1:8000:8000",
+        "localhost:99999999",
+    ],
+)
 def test_a_rebound_name_gets_no_answer(client: TestClient, locked: TestClient, host: str) -> None:
     for path in ("/api/v1/studies", "/livez", "/", "/nowhere"):
         assert_problem(client.get(path, headers={"host": host}), 400, "host-not-allowed")

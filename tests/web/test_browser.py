@@ -8,9 +8,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.domain.events import EventKind
+from service.settings import Settings
 from service.web.page import HERE
-from tests.web.laboratory import Laboratory
-from tests.web.server import Served
+from tests.web.laboratory import TOKEN, Laboratory
+from tests.web.server import Served, running
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +34,7 @@ def page(browser: Browser, live: Served) -> Iterator[Page]:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
     page.on("request", lambda request: None if request.url.startswith(live.address) else complaints.append(request.url))
     yield page
     page.close()
@@ -87,6 +88,21 @@ def test_the_pages_fit_a_phone(page: Page, live_lab: Laboratory) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
     page.goto("/studies/on-the-phone")
     expect(page.locator("#trials tbody")).to_contain_text("90.00 %")
+
+
+def test_a_browser_logs_in_where_a_token_is_asked_for(browser: Browser, settings: Settings, lab: Laboratory) -> None:
+    lab.study("behind-the-door")
+    with running(settings.home, THAW_TOKEN=TOKEN) as server, browser.new_page(base_url=server.address) as page:
+        page.goto("/studies/behind-the-door")
+        page.get_by_label("Token").fill("not the token at all")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_have_text("This is not the server's token.")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_label("Token").press("Enter")
+        expect(page.locator("#name")).to_have_text("behind-the-door")
+        expect(page.locator("#live")).to_have_text("live")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#state")).to_contain_text("paused")
 
 
 def test_the_stream_listens_to_every_kind_of_event() -> None:

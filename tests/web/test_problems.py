@@ -15,20 +15,55 @@ from tests.web.problem import assert_problem
 from tests.web.raw import send_raw
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/api/v1", "/api/v1/nothing", "/api/v2/studies", "/static/none.js", "/static/../app.py", "/docs", "/redoc",
-                                  "/api/v1/studies/", "/api/v1/studies/a/figures/history"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nowhere",
+        "/api/v1",
+        "/api/v1/nothing",
+        "/api/v2/studies",
+        "/static/none.js",
+        "/static/../app.py",
+        "/docs",
+        "/redoc",
+        "/api/v1/studies/",
+        "/api/v1/studies/a/figures/history",
+    ],
+)
 def test_an_unknown_address_is_a_problem(client: TestClient, path: str) -> None:
     assert_problem(client.get(path), 404, "not-found")
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", "/api/v1/studies"), ("DELETE", "/livez"), ("POST", "/"), ("PATCH", "/api/v1/models"),
-                                              ("POST", "/static/dom.js"), ("BREW", "/api/v1/studies")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/api/v1/studies"),
+        ("DELETE", "/livez"),
+        ("POST", "/"),
+        ("PATCH", "/api/v1/models"),
+        ("POST", "/static/dom.js"),
+        ("BREW", "/api/v1/studies"),
+    ],
+)
 def test_a_wrong_method_is_a_problem(client: TestClient, method: str, path: str) -> None:
     assert_problem(client.request(method, path), 405, "method-not-allowed")
 
 
-@pytest.mark.parametrize("target", ["//", "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2fsettings.py", "/static/%00", "/%2e%2e/etc/passwd",
-                                    "/static//etc/passwd", "/studies/a/../../etc/passwd", "/\\..\\etc", "/static/" + "x" * 5000])  # fmt: skip
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2f..%2fsettings.py",
+        "/static/%00",
+        "/%2e%2e/etc/passwd",
+        "/static//etc/passwd",
+        "/studies/a/../../etc/passwd",
+        "/\\..\\etc",
+        "/static/" + "x" * 5000,
+    ],
+)
 def test_no_address_leads_out_of_the_app(client: TestClient, target: str) -> None:
     answer = send_raw(client.app, "GET", target, {})
     assert answer.status == 404

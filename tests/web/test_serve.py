@@ -57,8 +57,16 @@ def said(served: Served, text: bytes) -> Iterator[bytes]:
             yield part
 
 
-@pytest.mark.parametrize("text", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nhost: a\r\nhost\r\n\r\n", b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n",
-                                  b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nhost\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -5\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
 def test_what_is_not_http_gets_a_problem_too(live: Served, text: bytes) -> None:
     head, _, body = b"".join(said(live, text + b"\r\n\r\n")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ") and b"content-type: application/problem+json" in head

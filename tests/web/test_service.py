@@ -107,7 +107,11 @@ def test_the_study_in_the_description_is_one_that_is_accepted(description: dict[
 
 def test_pages_and_modules_name_only_files_that_are_there(client: TestClient) -> None:
     folder = Path(__file__).resolve().parents[2] / "service/web"
-    named = {name for file in (*folder.glob("pages/*.html"), *folder.glob("static/*.js")) for name in re.findall(r'"(?:/static|\.)/([\w.]+)"', file.read_text())}
+    named = {
+        name
+        for file in (*folder.glob("pages/*.html"), *folder.glob("static/*.js"))
+        for name in re.findall(r'"(?:/static|\.)/([\w.]+)"', file.read_text())
+    }
     assert len(named) > 8
     for name in named:
         assert client.get(f"/static/{name}").status_code == 200, name

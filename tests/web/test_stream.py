@@ -91,8 +91,23 @@ def test_who_has_seen_the_end_is_told_to_stay_away(client: TestClient, lab: Labo
     assert client.get(EVENTS, params={"after": last.data["seq"]}).status_code == 204
 
 
-@pytest.mark.parametrize("identity", ["garbage", "", "-1", "{study}--1", "{study}-", "{study}-x", "{study}-99999", "{study}-" + "9" * 5000, "0123456789abcdef-3",
-                                      "3", "{study}-\u00b2", "{study}-1.5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "identity",
+    [
+        "garbage",
+        "",
+        "-1",
+        "{study}--1",
+        "{study}-",
+        "{study}-x",
+        "{study}-99999",
+        "{study}-" + "9" * 5000,
+        "0123456789abcdef-3",
+        "3",
+        "{study}-\u00b2",
+        "{study}-1.5",
+    ],
+)
 def test_an_id_that_is_not_this_studys_starts_from_the_beginning(client: TestClient, lab: Laboratory, identity: str) -> None:
     study = ended_study(lab)
     headers = {"last-event-id": identity.format(study=study).encode("latin-1")}

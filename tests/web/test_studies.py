@@ -103,7 +103,8 @@ def test_bad_input_is_refused_with_a_pointer_before_anything_is_queued(client: T
 
 
 def test_a_study_that_is_no_mapping_is_refused(client: TestClient) -> None:
-    for document in ([], "study", 1, True):
+    documents: list[Any] = [[], "study", 1, True]
+    for document in documents:
         assert_problem(client.post(STUDIES, json=document), 422, "validation")
 
 

@@ -1,6 +1,7 @@
 """Trials over REST."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 from starlette.testclient import TestClient
@@ -54,11 +55,12 @@ def filled(lab: Laboratory) -> None:
     lab.claim()
 
 
-def pages(client: TestClient, **query: object) -> list[int]:
+def pages(client: TestClient, sort: str = "number", states: Sequence[str] = ()) -> list[int]:
     numbers: list[int] = []
     after = None
     while True:
-        page = client.get(TRIALS, params={"limit": 2, **query, **({} if after is None else {"after": after})}).json()
+        query: list[tuple[str, str]] = [("limit", "2"), ("sort", sort), *(("state", state) for state in states)]
+        page = client.get(TRIALS, params=query if after is None else [*query, ("after", after)]).json()
         assert len(page["trials"]) <= 2
         numbers += [trial["number"] for trial in page["trials"]]
         if (after := page["next"]) is None:
@@ -76,15 +78,24 @@ def test_pages_in_any_order_hold_every_trial_once(client: TestClient, lab: Labor
 
 def test_pages_hold_only_the_states_that_were_asked_for(client: TestClient, lab: Laboratory) -> None:
     filled(lab)
-    assert pages(client, state="complete") == [0, 2, 3, 4]
-    assert pages(client, state=["failed", "running"]) == [1, 5]
+    assert pages(client, states=["complete"]) == [0, 2, 3, 4]
+    assert pages(client, states=["failed", "running"]) == [1, 5]
 
 
 @pytest.mark.parametrize(
     ("query", "parameter"),
-    [("state=done", "state"), ("sort=params", "sort"), ("sort=--value", "sort"), ("limit=501", "limit"), ("limit=-1", "limit"),
-     ("after=99", "after"), ("after=-1", "after"), ("after=x", "after"), (f"after={'9' * 5000}", "after")],
-)  # fmt: skip
+    [
+        ("state=done", "state"),
+        ("sort=params", "sort"),
+        ("sort=--value", "sort"),
+        ("limit=501", "limit"),
+        ("limit=-1", "limit"),
+        ("after=99", "after"),
+        ("after=-1", "after"),
+        ("after=x", "after"),
+        (f"after={'9' * 5000}", "after"),
+    ],
+)
 def test_a_wrong_query_is_a_fault(client: TestClient, lab: Laboratory, query: str, parameter: str) -> None:
     lab.study()
     problem = assert_problem(client.get(f"{TRIALS}?{query}"), 422, "validation")
@@ -112,10 +123,16 @@ def test_a_trial_with_given_parameters_is_queued_and_claimed_next(client: TestCl
 
 @pytest.mark.parametrize(
     ("body", "pointer"),
-    [({"params": {"lr": 1.0, "optimizer": "sgd"}}, "#/params/lr"), ({"params": {"lr": 0.01}}, "#/params/optimizer"),
-     ({"params": {"lr": 0.01, "optimizer": "sgd", "x": 1}}, "#/params/x"), ({"params": []}, "#/params"), ({}, "#/params"),
-     ({"params": {}, "number": 7}, "#/number"), ([], "#")],
-)  # fmt: skip
+    [
+        ({"params": {"lr": 1.0, "optimizer": "sgd"}}, "#/params/lr"),
+        ({"params": {"lr": 0.01}}, "#/params/optimizer"),
+        ({"params": {"lr": 0.01, "optimizer": "sgd", "x": 1}}, "#/params/x"),
+        ({"params": []}, "#/params"),
+        ({}, "#/params"),
+        ({"params": {}, "number": 7}, "#/number"),
+        ([], "#"),
+    ],
+)
 def test_parameters_outside_the_search_space_are_refused(client: TestClient, lab: Laboratory, body: object, pointer: str) -> None:
     lab.study()
     problem = assert_problem(client.post(TRIALS, json=body), 422, "validation")
