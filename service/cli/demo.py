@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
             _export(client, study, folder)
         if keep:
             out.print(f"The server goes on at {address}; Ctrl-C ends it.")
-            server.wait()
+            with suppress(KeyboardInterrupt):  # the way it is meant to end
+                server.wait()
 
 
 def study_document(prepared: Prepared, name: str, trials: int) -> Mapping[str, Any]:
