@@ -280,4 +280,6 @@ Line = Annotated[
     Prepared | Advanced | Measured | Saved | Finished | Failed | Checked | Exported | Stopped | Ready, Field(discriminator="kind")
 ]
 ORDERS: TypeAdapter[Check | Run | Answer | Cancel] = TypeAdapter(Order)
-LINES: TypeAdapter[Prepared | Advanced | Measured | Saved | Finished | Failed | Checked | Exported | Stopped | Ready] = TypeAdapter(Line)
+LINES: TypeAdapter[Prepared | Advanced | Measured | Saved | Finished | Failed | Checked | Exported | Stopped | Ready] = TypeAdapter(
+    Line, config=ConfigDict(ser_json_inf_nan="constants")
+)

@@ -119,13 +119,13 @@ def _maps(count: int) -> Tensor:
 
 def _shear_x(pixels: Tensor, strength: Tensor) -> Tensor:
     maps = _maps(len(pixels))
-    maps[:, 0, 1] = maps[:, 0, 2] = -strength  # about the top left corner
+    maps[:, 0, 1] = maps[:, 0, 2] = strength  # about the top left corner
     return _resampled(pixels, maps, "nearest", "zeros")
 
 
 def _shear_y(pixels: Tensor, strength: Tensor) -> Tensor:
     maps = _maps(len(pixels))
-    maps[:, 1, 0] = maps[:, 1, 2] = -strength
+    maps[:, 1, 0] = maps[:, 1, 2] = strength
     return _resampled(pixels, maps, "nearest", "zeros")
 
 

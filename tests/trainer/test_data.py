@@ -1,0 +1,219 @@
+"""What is read from folders and tables, how it is split, and what is refused."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from service.inspection import images as inspection
+from trainer import data
+from trainer.contract import DataConfig
+from trainer.data import resident
+from trainer.data.index import IMAGE_SUFFIXES
+
+CPU = torch.device("cpu")
+Paint = Callable[..., Path]
+
+
+def find(path: Path, **options: float) -> data.Dataset:
+    return data.find(DataConfig(path=str(path), **options))
+
+
+def table_of(folder: Path, name: str = "all.csv") -> Path:
+    rows = [f"{file.relative_to(folder).as_posix()},{file.parent.name}" for file in sorted(folder.rglob("*.png"))]
+    table = folder / name
+    table.write_text("\n".join(["path,label", *rows]) + "\n")
+    return table
+
+
+def names_by_part(dataset: data.Dataset) -> dict[str, set[str]]:
+    parts: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for content in dataset.contents:
+        parts[content.part] |= {file.name for file in content.files}
+    return parts
+
+
+def test_the_server_counts_the_files_that_the_trainer_reads() -> None:
+    assert IMAGE_SUFFIXES == inspection.IMAGE_SUFFIXES
+
+
+def test_classes_are_sorted_and_what_is_hidden_or_no_image_is_passed_over(paint: Paint) -> None:
+    root = paint(count=4)
+    (root / "red" / ".hidden.png").write_bytes(b"no image")
+    (root / "red" / "notes.txt").write_text("no image")
+    (root / ".cache").mkdir()
+    (root / "readme.png").write_bytes(b"beside the classes")
+    (root / "red" / "more").mkdir()
+    (root / "red" / "0.png").rename(root / "red" / "more" / "0.PNG")
+    dataset = find(root)
+    assert dataset.classes == ("blue", "green", "red")
+    assert sum(dataset.counts.values()) == 12
+
+
+def test_a_table_gives_the_same_data_set_as_the_folder(paint: Paint) -> None:
+    root = paint(count=5)
+    table, folder = find(table_of(root)), find(root)
+    assert (table.fingerprint, table.split, table.classes) == (folder.fingerprint, folder.split, folder.classes)
+
+
+def test_the_split_is_stratified_and_every_image_is_on_one_side(paint: Paint) -> None:
+    dataset = find(paint(count=10), validation=0.2, test=0.1)
+    assert dataset.counts == {"train": 21, "validation": 6, "test": 3}
+    for label in range(3):
+        own = [content.part for content in dataset.contents if content.label == label]
+        assert (own.count("train"), own.count("validation"), own.count("test")) == (7, 2, 1)
+
+
+def test_the_split_follows_from_content_and_seed_not_from_names(paint: Paint) -> None:
+    root = paint(count=10)
+    before = find(root, seed=1)
+    for number, file in enumerate(sorted((root / "red").iterdir(), reverse=True)):
+        file.rename(root / "red" / f"renamed-{number}.png")
+    renamed, other = find(root, seed=1), find(root, seed=2)
+    assert (renamed.split, renamed.fingerprint) == (before.split, before.fingerprint)
+    assert other.split != before.split and other.fingerprint == before.fingerprint
+
+
+def test_another_label_or_image_changes_the_fingerprint(paint: Paint) -> None:
+    root = paint(count=4)
+    before = find(root).fingerprint
+    (root / "red" / "3.png").rename(root / "blue" / "moved.png")
+    moved = find(root).fingerprint
+    (root / "blue" / "moved.png").unlink()
+    assert len({before, moved, find(root).fingerprint}) == 3
+
+
+def test_copies_of_an_image_stay_on_one_side(paint: Paint) -> None:
+    root = paint(count=4)
+    for number in range(4):
+        for copy in range(3):
+            shutil.copy(root / "red" / f"{number}.png", root / "red" / f"{number}-copy{copy}.png")
+    dataset = find(root, validation=0.25)
+    assert dataset.counts == {"train": 3 + 3 + 12, "validation": 1 + 1 + 4, "test": 0}
+    parts = names_by_part(dataset)
+    sides = [{part for part, names in parts.items() if any(name.startswith(f"red/{number}") for name in names)} for number in range(4)]
+    assert all(len(side) == 1 for side in sides)
+
+
+def test_one_image_under_two_labels_is_refused_and_named(paint: Paint) -> None:
+    root = paint(count=4)
+    shutil.copy(root / "red" / "1.png", root / "blue" / "twin.png")
+    with pytest.raises(data.BadData, match=r"different labels: blue/twin\.png = red/1\.png"):
+        find(root)
+
+
+def test_a_class_with_too_few_images_is_named(paint: Paint) -> None:
+    root = paint(count=4)
+    (root / "grey").mkdir()
+    shutil.copy(root / "red" / "1.png", root / "grey" / "only.png")
+    (root / "red" / "1.png").unlink()
+    with pytest.raises(data.BadData, match=r"too few.*grey has 1"):
+        find(root)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda root: None, "there is no folder"),
+        (lambda root: root.mkdir(), "holds no images"),
+        (lambda root: root.write_text("x"), "neither a folder"),
+        (lambda root: (root / "only").mkdir(parents=True), "holds no images"),
+    ],
+)  # fmt: skip
+def test_a_path_without_classes_is_refused(tmp_path: Path, make: Callable[[Path], object], sentence: str) -> None:
+    make(tmp_path / "data")
+    with pytest.raises(data.BadData, match=sentence):
+        find(tmp_path / "data")
+
+
+def test_a_single_class_is_refused(paint: Paint) -> None:
+    root = paint(count=2)
+    shutil.rmtree(root / "red")
+    shutil.rmtree(root / "blue")
+    with pytest.raises(data.BadData, match="one class only"):
+        find(root)
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("file,label\na.png,x", "no column path"),
+        ("a,b\n1,2", "no column path and no column label"),
+        ("path,label\na.png", "line 2: path or label is missing"),
+        ("path,label\na.png,x\n,y", "line 3: path or label is missing"),
+        ("path,label\na.png,x,more", "line 2: it has more fields"),
+        ("path,label\n/etc/secret.png,x", "line 2: /etc/secret.png is absolute"),
+        ("path,label\nC:\\secret.png,x", "is absolute"),
+        ("path,label\nb/../../secret.png,x", r"line 2: b/\.\./\.\./secret.png leads out"),
+        ("path,label\na.txt,x", "a.txt is no image"),
+        ('path,label\n"a.png,x', "cannot be read after line"),
+    ],
+)  # fmt: skip
+def test_an_unfit_row_is_named_with_its_line(tmp_path: Path, rows: str, sentence: str) -> None:
+    (tmp_path / "table.csv").write_text(rows)
+    with pytest.raises(data.BadData, match=sentence):
+        find(tmp_path / "table.csv")
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes("path,label\nä.png,x".encode("latin-1"))
+    with pytest.raises(data.BadData, match="cannot be read"):
+        find(tmp_path / "table.csv")
+
+
+def test_a_file_that_a_table_names_in_vain_is_named(paint: Paint) -> None:
+    root = paint(count=4)
+    table = table_of(root)
+    (root / "red" / "2.png").unlink()
+    with pytest.raises(data.BadData, match=r"1 of 12 files cannot be read: red/2\.png: No such file"):
+        find(table)
+
+
+def test_images_that_cannot_be_decoded_are_all_named(paint: Paint) -> None:
+    root = paint(count=4)
+    whole = (root / "red" / "0.png").read_bytes()
+    (root / "red" / "0.png").write_bytes(whole[: len(whole) // 2])
+    (root / "red" / "1.png").write_bytes(b"no image at all")
+    (root / "blue" / "2.png").write_bytes(b"")
+    with pytest.raises(data.BadData, match="3 images cannot be used") as caught:
+        data.load(find(root), 16, CPU)
+    reasons = ("red/0.png: damaged or truncated", "red/1.png: not an image", "blue/2.png: not an image")
+    assert all(reason in str(caught.value) for reason in reasons)
+
+
+def test_no_more_than_twenty_names_are_listed(paint: Paint) -> None:
+    root = paint(count=20)
+    for number in range(20):
+        (root / "red" / f"{number}.png").write_bytes(b"broken %d" % number)
+        (root / "blue" / f"{number}.png").write_bytes(b"broken too %d" % number)
+    with pytest.raises(data.BadData, match=r"40 images cannot be used.*and 20 more") as caught:
+        data.load(find(root), 16, CPU)
+    assert str(caught.value).count(".png") == 20
+
+
+def test_pixels_are_decoded_once_for_each_content_and_size(paint: Paint) -> None:
+    root = paint(count=4)
+    first = data.load(find(root), 16, CPU)
+    assert data.load(find(root), 16, CPU) is first
+    assert data.load(find(table_of(root)), 16, CPU) is first
+    assert data.load(find(root), 8, CPU) is not first
+    assert first.pixels.shape == (12, 3, 16, 16) and first.pixels.dtype == torch.uint8
+
+
+def test_rows_of_pixels_belong_to_their_files(paint: Paint) -> None:
+    dataset = find(paint(count=4))
+    pixels = data.load(dataset, 16, CPU).pixels
+    for row, content in enumerate(dataset.contents):
+        expected = np.asarray(Image.open(content.files[0].file)).transpose(2, 0, 1)
+        assert np.array_equal(pixels[row].numpy(), expected)
+
+
+def test_images_that_do_not_fit_the_memory_are_refused_with_figures(paint: Paint) -> None:
+    contents = find(paint(count=4)).contents * 100_000
+    dataset = data.Dataset(classes=("a",), contents=contents, fingerprint="huge", split="")
+    with pytest.raises(MemoryError, match=r"need \d+\.\d GB at 2048 pixels and .* are free; lower image_size"):
+        resident.load(dataset, 2048, CPU)

@@ -1,0 +1,87 @@
+"""The learning rate of every step, and the optimizers' arithmetic."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.contract import Hyperparameters
+from trainer.optimization import lr_at, make_optimizer
+
+PER_EPOCH = 10
+
+
+def rates(**values: Any) -> list[float]:
+    config = Hyperparameters(lr=1.0, epochs=4, **values)
+    return [lr_at(step, PER_EPOCH, config) for step in range(config.epochs * PER_EPOCH)]
+
+
+def test_constant_stays() -> None:
+    assert rates(schedule="constant") == [1.0] * 40
+
+
+def test_warm_up_rises_linearly_to_the_peak_over_its_share_of_the_steps() -> None:
+    found = rates(schedule="constant", warmup_fraction=0.25)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert found[10:] == [1.0] * 30
+
+
+def test_cosine_falls_from_the_peak_to_nearly_nothing_after_the_warm_up() -> None:
+    found = rates(schedule="cosine", warmup_fraction=0.25)
+    assert found[10] == 1.0 and found[25] == pytest.approx(0.5) and 0 < found[39] < 0.01
+    assert found[10:] == sorted(found[10:], reverse=True)
+
+
+def test_step_multiplies_by_gamma_each_so_many_epochs_of_the_run() -> None:
+    found = rates(schedule="step", lr_step_epochs=2, lr_gamma=0.1)
+    assert found == pytest.approx([1.0] * 20 + [0.1] * 20)
+    assert rates(schedule="step", lr_step_epochs=2, lr_gamma=0.1, warmup_fraction=0.25)[10:] == found[10:]
+
+
+@pytest.mark.parametrize(("warmup", "rise"), [(0.0, 12), (0.5, 20)])
+def test_one_cycle_rises_from_a_25th_to_the_peak_and_falls_to_a_250000th(warmup: float, rise: int) -> None:
+    found = rates(schedule="one_cycle", warmup_fraction=warmup)
+    assert found[0] == pytest.approx(1 / 25) and found[rise] == 1.0 == max(found)
+    assert found[:rise] == sorted(found[:rise]) and found[rise:] == sorted(found[rise:], reverse=True)
+    after = lr_at(40, PER_EPOCH, Hyperparameters(lr=1.0, epochs=4, schedule="one_cycle", warmup_fraction=warmup))
+    assert after == pytest.approx(1 / 250_000)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "one_cycle"])
+@pytest.mark.parametrize("warmup", [0.0, 0.01, 0.99])
+def test_every_rate_is_positive_and_at_most_the_peak(schedule: str, warmup: float) -> None:
+    config = Hyperparameters(lr=0.5, epochs=1, schedule=schedule, warmup_fraction=warmup)
+    for steps in (1, 2, 3, 50):
+        found = [lr_at(step, steps, config) for step in range(steps)]
+        assert all(0 < rate <= 0.5 and math.isfinite(rate) for rate in found)
+
+
+def stepped(gradients: list[float], **values: Any) -> float:
+    """Where a parameter at 1 comes to."""
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = make_optimizer([parameter], Hyperparameters(lr=0.1, **values))
+    for gradient in gradients:
+        parameter.grad = torch.tensor([gradient])
+        optimizer.step()
+    return parameter.item()
+
+
+def test_sgd_uses_momentum_and_weight_decay() -> None:
+    assert stepped([1.0, 1.0], optimizer="sgd", momentum=0.5) == pytest.approx(1 - 0.1 - 0.15)
+    assert stepped([0.0], optimizer="sgd", momentum=0.0, weight_decay=0.5) == pytest.approx(1 - 0.1 * 0.5)
+
+
+def test_adam_adds_weight_decay_to_the_gradient_and_adamw_takes_it_from_the_parameter() -> None:
+    assert stepped([0.0], optimizer="adam", weight_decay=0.5) == pytest.approx(0.9)  # a step of lr in the gradient's direction
+    assert stepped([0.0], optimizer="adamw", weight_decay=0.5) == pytest.approx(1 - 0.1 * 0.5)
+
+
+def test_rmsprop_uses_momentum() -> None:
+    without, given = (stepped([1.0, 1.0], optimizer="rmsprop", momentum=momentum) for momentum in (0.0, 0.9))
+    assert given < without < 1
+
+
+def test_adam_ignores_momentum() -> None:
+    assert stepped([1.0, -0.5], optimizer="adam", momentum=0.1) == stepped([1.0, -0.5], optimizer="adam", momentum=0.9)

@@ -1,0 +1,269 @@
+"""Whole runs: they learn, repeat, resume bit for bit, and end as outcomes when they go wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from trainer import data
+from trainer.checkpoints import Checkpoints
+from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Saved, TrainConfig
+from trainer.task import Expected
+from trainer.train import train
+
+CPU = torch.device("cpu")
+Kind = TypeVar("Kind")
+Configure = Callable[..., TrainConfig]
+Paint = Callable[..., Path]
+
+
+def told(config: TrainConfig, **options: Any) -> list[Any]:
+    return [fact for fact in train(config, device=options.pop("device", CPU), **options) if fact.kind != "advanced"]
+
+
+def one(kind: type[Kind], facts: Sequence[Any]) -> Kind:
+    (found,) = [fact for fact in facts if isinstance(fact, kind)]
+    return found
+
+
+def metrics(facts: Sequence[Any]) -> dict[int, dict[str, float]]:
+    return {fact.step: dict(fact.metrics) for fact in facts if isinstance(fact, Measured)}
+
+
+def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None:
+    facts = told(configure(epochs=4))
+    assert [fact.kind for fact in facts] == ["prepared", "measured", "measured", "measured", "measured", "finished"]
+    prepared, finished = one(Prepared, facts), one(Finished, facts)
+    assert prepared.facts.classes == ("blue", "green", "red") and prepared.facts.images == {"train": 48, "validation": 12, "test": 0}
+    assert prepared.trainable == prepared.parameters > 10_000
+    assert prepared.environment.keys() >= {"torch", "torchvision", "python", "device", "threads"}
+    assert finished.metrics["accuracy"] > 0.8, "chance is one third"
+    assert finished.metrics == metrics(facts)[4] and finished.metrics["train_loss"] < 0.7
+    assert sum(map(sum, finished.confusion_matrix)) == 12 and finished.per_class_recall.keys() == {"blue", "green", "red"}
+    assert finished.train_seconds > 0 and finished.peak_memory > 0
+
+
+def test_every_batch_is_told(configure: Configure) -> None:
+    batches = [(fact.epoch, fact.batch, fact.batches) for fact in train(configure(), device=CPU) if fact.kind == "advanced"]
+    assert batches == [(epoch, batch, 6) for epoch in (1, 2) for batch in range(1, 7)]
+
+
+def test_a_last_batch_of_one_image_is_left_out_and_a_larger_one_is_not(configure: Configure) -> None:
+    def batches(size: int) -> int:
+        return max(fact.batches for fact in train(configure(batch_size=size, epochs=1), device=CPU) if fact.kind == "advanced")
+
+    assert (batches(47), batches(46), batches(48), batches(1)) == (1, 2, 1, 48)
+
+
+def test_equal_configs_give_equal_results_and_another_seed_gives_others(configure: Configure) -> None:
+    config = configure(dropout=0.3, augmentation="trivial_augment")
+    first = told(config)
+    torch.manual_seed(77)  # whatever ran before has no say
+    again, other = told(config), told(configure(dropout=0.3, augmentation="trivial_augment", seed=4))
+    assert metrics(again) == metrics(first) != metrics(other)
+    assert one(Finished, again).confusion_matrix == one(Finished, first).confusion_matrix
+
+
+RESUMED: tuple[dict[str, Any], ...] = (
+    {"optimizer": "sgd", "momentum": 0.9, "schedule": "cosine", "warmup_fraction": 0.3, "augmentation": "flip", "lr": 0.05},
+    {"optimizer": "adam", "schedule": "one_cycle", "augmentation": "crop", "dropout": 0.5, "weight_decay": 0.01},
+    {"optimizer": "adamw", "schedule": "step", "lr_step_epochs": 1, "augmentation": "trivial_augment", "augmentation_views": 3},
+    {"optimizer": "rmsprop", "momentum": 0.5, "label_smoothing": 0.1, "frozen_layers": 2, "dropout": 0.2},
+    {"optimizer": "adamw", "precision": "bfloat16", "dropout": 0.2, "augmentation": "flip"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("values", RESUMED, ids=[f"{values['optimizer']}-{number}" for number, values in enumerate(RESUMED)])
+def test_a_run_that_is_stopped_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
+    configure: Configure, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    config = configure(epochs=4, **values)
+    whole = told(config, model_file=tmp_path / "whole.safetensors")
+    saved = stopped_after(2, config, tmp_path)
+    torch.manual_seed(123)
+    torch.rand(7)
+    rest = told(config, checkpoints=Checkpoints(resume=[saved]), model_file=tmp_path / "resumed.safetensors")
+    assert metrics(rest) == {step: values for step, values in metrics(whole).items() if step > 2}
+    assert one(Finished, rest).metrics == one(Finished, whole).metrics
+    assert one(Finished, rest).confusion_matrix == one(Finished, whole).confusion_matrix
+    tensors, resumed = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "resumed.safetensors")
+    assert tensors.keys() == resumed.keys() and all(torch.equal(tensors[name], resumed[name]) for name in tensors)
+
+
+def stopped_after(step: int, config: TrainConfig, folder: Path) -> Checkpoint:
+    """Train, stop in the middle of the epoch after, and give the checkpoint of the last whole one."""
+    checkpoints = Checkpoints(folder / "checkpoints", seconds=3_600)
+    with closing(train(config, device=CPU, checkpoints=checkpoints)) as run:
+        for fact in run:
+            if fact.kind == "advanced" and (fact.epoch, fact.batch) == (step + 1, 2):
+                break
+    saved = checkpoints.write()
+    assert saved is not None and saved.step == step
+    return saved
+
+
+def test_a_run_that_is_resumed_after_its_last_epoch_finishes_as_it_did(configure: Configure, tmp_path: Path) -> None:
+    config, checkpoints = configure(), Checkpoints(tmp_path / "checkpoints", seconds=3_600)
+    whole = told(config, checkpoints=checkpoints)
+    saved = checkpoints.write()
+    assert saved is not None
+    again = told(config, checkpoints=Checkpoints(resume=[saved]))
+    assert [fact.kind for fact in again] == ["prepared", "finished"]
+    assert one(Finished, again).metrics == one(Finished, whole).metrics
+
+
+def test_a_checkpoint_of_another_config_is_not_used(configure: Configure, tmp_path: Path) -> None:
+    saved = stopped_after(1, configure(), tmp_path)
+    facts = told(configure(lr=0.004), checkpoints=Checkpoints(resume=[saved]))
+    assert list(metrics(facts)) == [1, 2]
+
+
+def test_checkpoints_are_told_when_they_are_due_but_not_after_the_last_epoch(configure: Configure, tmp_path: Path) -> None:
+    facts = told(configure(epochs=3), checkpoints=Checkpoints(tmp_path / "checkpoints", seconds=0))
+    assert [fact.checkpoint.step for fact in facts if isinstance(fact, Saved)] == [1, 2]
+    assert not [fact for fact in told(configure(), checkpoints=Checkpoints(tmp_path / "b", seconds=3_600)) if isinstance(fact, Saved)]
+
+
+def test_frozen_stages_stay_as_they_were_with_their_statistics(configure: Configure, tmp_path: Path) -> None:
+    one(Exported, told(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
+    config = configure(frozen_layers=2, epochs=1, model=ModelConfig(name="small_cnn", weights=str(tmp_path / "first.safetensors")))
+    facts = told(config, model_file=tmp_path / "tuned.safetensors")
+    before, after = load_file(tmp_path / "first.safetensors"), load_file(tmp_path / "tuned.safetensors")
+    unchanged = {name for name in before if torch.equal(before[name], after[name])}
+    frozen = {name for name in before if name.startswith(("stem.", "blocks.0."))}
+    assert unchanged == frozen and any(name.endswith("running_mean") for name in frozen)
+    assert one(Prepared, facts).trainable < one(Prepared, facts).parameters
+    assert one(Prepared, facts).facts.weights_sha256 is not None
+
+
+def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path) -> None:
+    config, path = configure(epochs=1), tmp_path / "out" / "model.safetensors"
+    exported = one(Exported, told(config, model_file=path))
+    assert exported.path == str(path) and [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
+    with safe_open(path, "pt") as file:
+        metadata, names = file.metadata(), set(file.keys())
+    assert metadata["format"] == "thawline/1" and json.loads(metadata["classes"]) == ["blue", "green", "red"]
+    assert TrainConfig.model_validate_json(metadata["config"]) == config
+    assert {"classifier.weight", "classifier.bias"} <= names
+
+
+def test_label_smoothing_raises_the_training_loss_and_not_the_validation_loss(configure: Configure) -> None:
+    sharp, smooth = (metrics(told(configure(epochs=4, label_smoothing=amount)))[4] for amount in (0.0, 0.5))
+    assert smooth["train_loss"] > sharp["train_loss"] + 0.2
+    assert smooth["loss"] < smooth["train_loss"], "the validation loss is the plain cross entropy"
+
+
+def test_the_learning_rate_of_the_last_batch_is_measured(configure: Configure) -> None:
+    found = metrics(told(configure(epochs=2, lr=0.01, schedule="step", lr_step_epochs=1, lr_gamma=0.1)))
+    assert found[1]["lr"] == 0.01 and found[2]["lr"] == pytest.approx(0.001)
+
+
+def test_bfloat16_learns_and_differs_from_float32(configure: Configure) -> None:
+    half, single = (told(configure(epochs=4, precision=precision)) for precision in ("bfloat16", "float32"))
+    assert one(Finished, half).metrics["accuracy"] > 0.8
+    assert metrics(half) != metrics(single)
+
+
+def test_stored_views_repeat_and_fresh_ones_do_not(configure: Configure) -> None:
+    def losses(views: int) -> dict[int, dict[str, float]]:
+        return metrics(told(configure(augmentation="crop", augmentation_views=views, epochs=3)))
+
+    assert losses(3) == losses(0) and losses(1) != losses(0)
+    assert losses(1)[1] == losses(0)[1], "the first view is the same"
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_loss_that_is_not_finite_is_told_as_diverged_with_its_place(configure: Configure, epochs: int) -> None:
+    facts = told(configure(optimizer="sgd", lr=100, weight_decay=10, batch_size=2, epochs=epochs))
+    failed = one(Failed, facts)
+    assert failed.reason == "diverged" and failed.step == 0 and facts[-1] is failed
+    assert "the training loss was" in failed.detail and "of epoch 1, at a learning rate of 100" in failed.detail
+
+
+def test_parameters_that_only_the_last_step_broke_are_told_as_diverged(configure: Configure) -> None:
+    facts = told(configure(optimizer="sgd", lr=30, weight_decay=10, momentum=0, batch_size=3, frozen_layers=4, epochs=1))
+    failed = one(Failed, facts)
+    assert (failed.reason, failed.detail) == ("diverged", "parameters were not finite after epoch 1, at a learning rate of 30")
+
+
+def test_unfit_data_is_told_as_bad_data(configure: Configure, paint: Paint) -> None:
+    root = paint(name="broken")
+    (root / "red" / "3.png").write_bytes(b"broken")
+    (failed,) = told(configure(data=DataConfig(path=str(root))))
+    assert failed.reason == "bad_data" and "red/3.png" in failed.detail
+
+
+def test_a_batch_larger_than_the_training_set_is_told_as_bad_data(configure: Configure) -> None:
+    failed = one(Failed, told(configure(batch_size=49)))
+    assert failed.reason == "bad_data" and failed.detail == "a batch of 49 is larger than the 48 training images; lower batch_size"
+
+
+def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path) -> None:
+    model = ModelConfig(name="small_cnn", weights=str(tmp_path / "missing.safetensors"))
+    failed = one(Failed, told(configure(model=model)))
+    assert failed.reason == "bad_data" and "missing.safetensors" in failed.detail
+
+
+@pytest.mark.parametrize("expected", [Expected(fingerprint="0" * 64), Expected(weights_sha256="0" * 64)])
+def test_other_data_or_weights_than_expected_are_refused(configure: Configure, expected: Expected) -> None:
+    failed = one(Failed, told(configure(), expected=expected))
+    assert failed.reason == "bad_data" and "not those that were expected" in failed.detail
+
+
+def test_the_expected_data_is_trained_on(configure: Configure) -> None:
+    config = configure(epochs=1)
+    fingerprint = data.find(config.data).fingerprint
+    assert one(Finished, told(config, expected=Expected(fingerprint=fingerprint))).step == 1
+
+
+EXHAUSTED = """
+import re, resource, sys
+from pathlib import Path
+import torch
+from trainer.contract import TrainConfig
+from trainer.train import train
+torch.set_num_threads(1)
+small = TrainConfig.model_validate_json(sys.argv[1])
+large = small.model_copy(update={"image_size": 512, "batch_size": 48})
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, resource.RLIM_INFINITY))
+for config in (large, small):
+    *_, last = train(config, device=torch.device("cpu"))
+    sys.stdout.write(last.model_dump_json() + "\\n")
+"""
+
+
+def test_a_run_that_exhausts_the_memory_is_told_so_and_the_next_one_trains(configure: Configure) -> None:
+    command = [sys.executable, "-c", EXHAUSTED, configure(epochs=1).model_dump_json()]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=True)
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (first["kind"], first["reason"]) == ("failed", "out_of_memory"), first
+    assert re.fullmatch(r"[\d.]+ [MG]B could not be allocated on the host", first["detail"])
+    assert second["kind"] == "finished"
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_what_a_cpu_learns(configure: Configure) -> None:
+    config = configure(epochs=4, augmentation="crop")
+    cpu, gpu = one(Finished, told(config)), one(Finished, told(config, device=torch.device("cuda:0")))
+    assert abs(gpu.metrics["accuracy"] - cpu.metrics["accuracy"]) < 0.2 and gpu.metrics["accuracy"] > 0.8
+    assert gpu.peak_memory < cpu.peak_memory
+
+
+@pytest.mark.gpu
+def test_a_run_that_exhausts_the_gpu_is_told_so_and_gives_the_memory_back(configure: Configure) -> None:
+    gpu = torch.device("cuda:0")
+    torch.cuda.set_per_process_memory_fraction(0.02, gpu)
+    failed = one(Failed, told(configure(image_size=2048, batch_size=48), device=gpu))
+    assert failed.reason == "out_of_memory" and "could not be allocated on the GPU" in failed.detail
+    assert one(Finished, told(configure(epochs=1), device=gpu)).step == 1
+    torch.cuda.set_per_process_memory_fraction(1.0, gpu)
