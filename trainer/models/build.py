@@ -6,7 +6,7 @@ from torch import nn
 import trainer.catalogue as catalogue
 from trainer.contract import TrainConfig
 from trainer.models import weights
-from trainer.models.errors import UnfitImageSize
+from trainer.models.errors import UnfitImageSize, UnfitModel
 from trainer.models.families import BY_MODEL
 from trainer.models.fit import load_into
 from trainer.models.staged import StagedModel
@@ -15,11 +15,10 @@ from trainer.models.staged import StagedModel
 def build(config: TrainConfig, classes: int) -> StagedModel:
     """The model on the CPU, with its weights loaded, a new last layer for the classes, and its first stages frozen.
 
-    Equal configs give equal models, bit for bit; torch's own random state stays as it is. Raises KeyError for a model that the
-    catalogue does not have, UnfitImageSize, WeightsUnavailable, UnfitWeights, and ValueError when more stages are to be frozen
-    than the model has.
+    Equal configs give equal models, bit for bit; torch's own random state stays as it is. Raises UnfitModel: UnfitImageSize,
+    WeightsUnavailable or UnfitWeights, and itself for an unknown model and for more frozen stages than the model has.
     """
-    _check_image_size(catalogue.load(config.model.name), config.image_size)
+    _check(config)
     found = weights.load(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -40,8 +39,14 @@ def staged(name: str, classes: int, image_size: int) -> StagedModel:
     return StagedModel(network, stages, head)
 
 
-def _check_image_size(model: catalogue.Model, size: int) -> None:
+def _check(config: TrainConfig) -> None:
+    name, size = config.model.name, config.image_size
+    if name not in catalogue.names():
+        raise UnfitModel(f"the catalogue has no model named {name}; it has {', '.join(catalogue.names())}")
+    model = catalogue.load(name)
+    if config.frozen_layers > len(model.stages):
+        raise UnfitModel(f"{name} has {len(model.stages)} stages to freeze, not {config.frozen_layers}; lower frozen_layers")
     if size < model.smallest_image:
-        raise UnfitImageSize(f"{model.name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
+        raise UnfitImageSize(f"{name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
     if size % model.image_step:
-        raise UnfitImageSize(f"{model.name} needs images of a multiple of {model.image_step} pixels, not {size}; change image_size")
+        raise UnfitImageSize(f"{name} needs images of a multiple of {model.image_step} pixels, not {size}; change image_size")

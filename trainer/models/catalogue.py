@@ -1,6 +1,7 @@
 """Writes what the server must know of models without torch: `python -m trainer.models.catalogue`."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,8 +45,10 @@ def _stage(model: StagedModel, name: str, part: nn.Module) -> Stage:
 
 def _smallest_image(model: StagedModel, name: str, step: int) -> int:
     """The least image size at which a forward pass succeeds; above it, all multiples of the step do."""
-    sizes = range(-(-LEAST_SIZE // step) * step, ORIGINAL_SIZE + 1, step)
-    return next(size for size in sizes if _accepts(model, name, size))
+    least, *larger = range(-(-LEAST_SIZE // step) * step, ORIGINAL_SIZE + 1, step)
+    if _accepts(model, name, least):
+        return least
+    return larger[bisect_left(larger, True, key=lambda size: _accepts(model, name, size))]
 
 
 def _accepts(model: StagedModel, name: str, size: int) -> bool:

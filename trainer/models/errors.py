@@ -2,7 +2,7 @@
 
 
 class UnfitModel(Exception):
-    """The base of all of them."""
+    """The base of all of them; itself for a model or a number of frozen stages that there is not."""
 
 
 class UnfitWeights(UnfitModel):

@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 from trainer.contract import ModelConfig, TrainConfig
 from trainer.models import vit
 from trainer.models.build import build
-from trainer.models.errors import UnfitImageSize, UnfitWeights
+from trainer.models.errors import UnfitImageSize, UnfitModel, UnfitWeights
 from trainer.models.families import BY_MODEL
 from trainer.models.fit import load_into
 from trainer.models.staged import StagedModel
@@ -78,6 +78,16 @@ def test_dropout_acts_in_training_and_not_in_evaluation(config: Config, networks
 def test_an_image_size_that_the_network_cannot_take_is_refused(config: Config, name: str, size: int, remedy: str) -> None:
     with pytest.raises(UnfitImageSize, match=remedy):
         build(config(name, image_size=size), 5)
+
+
+def test_an_unknown_model_is_answered_with_those_that_there_are(config: Config) -> None:
+    with pytest.raises(UnfitModel, match=r"no model named resnet19; it has convnext_base, .*resnet18"):
+        build(config("resnet19"), 5)
+
+
+def test_more_frozen_stages_than_the_model_has_are_refused(config: Config) -> None:
+    with pytest.raises(UnfitModel, match="small_cnn has 4 stages to freeze, not 5; lower frozen_layers"):
+        build(config("small_cnn", image_size=16, frozen_layers=5), 5)
 
 
 def test_a_checkpoint_loads_into_torchvision_s_own_network(sample: str, networks: SimpleNamespace) -> None:
