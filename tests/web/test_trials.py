@@ -59,8 +59,10 @@ def pages(client: TestClient, sort: str = "number", states: Sequence[str] = ()) 
     numbers: list[int] = []
     after = None
     while True:
-        query: list[tuple[str, str]] = [("limit", "2"), ("sort", sort), *(("state", state) for state in states)]
-        page = client.get(TRIALS, params=query if after is None else [*query, ("after", after)]).json()
+        query = "&".join(
+            ["limit=2", f"sort={sort}", *(f"state={state}" for state in states), *([] if after is None else [f"after={after}"])]
+        )
+        page = client.get(f"{TRIALS}?{query}").json()
         assert len(page["trials"]) <= 2
         numbers += [trial["number"] for trial in page["trials"]]
         if (after := page["next"]) is None:
