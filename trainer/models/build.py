@@ -21,7 +21,7 @@ def build(config: TrainConfig, classes: int) -> StagedModel:
     _check(config)
     found = weights.load(config.model)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # of the CPU alone, where the model is made
         model = staged(config.model.name, classes, config.image_size)
     if found is not None:
         load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
