@@ -1,14 +1,18 @@
 """Fixtures that every room's tests may ask for: the shared data, and an empty store on each of the two databases."""
 
+import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from service.store import Store, open_store
 from service.store.migrate import upgrade
@@ -37,16 +41,18 @@ def postgresql_url() -> Iterator[str]:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives a power cut, and stopping takes a minute otherwise
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
+    if pid := server.get_pid():
+        os.kill(pid, signal.SIGQUIT)  # without the last checkpoint
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_url: str) -> str:
+def postgresql_template(postgresql_url: str) -> Iterator[str]:
     """The name of a migrated database that others are copied from."""
-    url = new_database(postgresql_url, None)
-    upgrade(url)
-    return psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+    with new_database(postgresql_url) as url:
+        upgrade(url)
+        yield str(make_url(url).database)
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +64,24 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def empty_postgresql(postgresql_url: str) -> str:
+def empty_postgresql(postgresql_url: str) -> Iterator[str]:
     """The URL of a new PostgreSQL database without a table."""
-    return new_database(postgresql_url, None)
+    with new_database(postgresql_url) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_postgresql(postgresql_url: str, postgresql_template: str) -> Iterator[str]:
+    """The URL of a new migrated PostgreSQL database."""
+    with new_database(postgresql_url, postgresql_template) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_sqlite(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a new migrated SQLite database."""
+    shutil.copyfile(sqlite_template, tmp_path / "thawline.db")
+    return f"sqlite:///{tmp_path / 'thawline.db'}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -72,38 +93,30 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a new migrated database, on each database."""
-    if request.param == "sqlite":
-        file = tmp_path / "thawline.db"
-        shutil.copyfile(request.getfixturevalue("sqlite_template"), file)
-        return f"sqlite:///{file}"
-    return new_database(request.getfixturevalue("postgresql_url"), request.getfixturevalue("postgresql_template"))
+    return str(request.getfixturevalue(f"migrated_{request.param}"))
 
 
 @pytest.fixture
 def store(database_url: str) -> Iterator[Store]:
     """An empty store, on each database."""
-    opened = open_store(database_url)
-    yield opened
-    opened.close()
+    with closing(open_store(database_url)) as opened:
+        yield opened
 
 
 @pytest.fixture
-def embedded_store(tmp_path: Path, sqlite_template: Path) -> Iterator[Store]:
+def embedded_store(migrated_sqlite: str) -> Iterator[Store]:
     """An empty store on SQLite, for tests that are not about the store."""
-    file = tmp_path / "embedded.db"
-    shutil.copyfile(sqlite_template, file)
-    opened = open_store(f"sqlite:///{file}")
-    yield opened
-    opened.close()
+    with closing(open_store(migrated_sqlite)) as opened:
+        yield opened
 
 
-def new_database(server_url: str, template: str | None) -> str:
-    """Create a PostgreSQL database, perhaps as a copy; its URL."""
+@contextmanager
+def new_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """A PostgreSQL database, copied from another; its URL."""
     name = f"thaw_{next(DATABASES)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
-    head, _, query = server_url.partition("?")
-    url = f"{head.rsplit('/', 1)[0]}/{name}"
-    return f"{url}?{query}" if query else url
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield make_url(server_url).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -3,7 +3,7 @@
 from service.operations.claiming import claim, decide, unchecked_study
 from service.operations.idempotency import Idempotency, Replay
 from service.operations.recording import Outcome, Pruned, Released, Write, heartbeat, record, requeue_lost
-from service.operations.searches import SearchFailed, Searches
+from service.operations.searches import Searches, SearchFailed
 from service.operations.studies import create_study, delete_study, fail_study, pass_check, pause_study, resume_study, stop_study
 from service.operations.trials import cancel_trial, queue_trial
 from service.operations.workers import register_worker, retire_worker

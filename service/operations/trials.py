@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from search_spaces import Scalar
-from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed, TrialNotFound
+from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
 from service.domain.events import EventKind
 from service.domain.records import Trial
 from service.domain.states import TrialState
@@ -35,8 +35,7 @@ def queue_trial(store: Store, study: str, params: Mapping[str, Scalar], idempote
 def cancel_trial(store: Store, study: str, number: int) -> Trial:
     """Cancel a trial that has not ended; its worker learns it from the next heartbeat. Raises StudyNotFound, TrialNotFound, TrialClosed."""
     with store.writing() as tx, locked(tx, study) as ledger:
-        if (trial := ledger.numbered(number)) is None:
-            raise TrialNotFound(number)
+        trial = ledger.numbered(number)
         if trial.state.terminal:
             raise TrialClosed(f"Trial {number} is {trial.state} already.")
         cancelled = end(ledger, trial, TrialState.CANCELLED)

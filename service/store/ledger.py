@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, case, delete, func, insert, literal, or_, select, update
 
-from service.domain.errors import StudyNotFound
+from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
 from service.domain.records import Report, Study
 from service.domain.states import TrialState, ValueKind
@@ -52,11 +52,14 @@ class Ledger:
 
     def trials(self, ids: Collection[int]) -> dict[int, HeldTrial]:
         """The study's trials of those keys."""
-        return {one.id: one for one in self._load(trial.c.id.in_(ids))}
+        return {one.id: one for one in self._hold(LOCKED_TRIALS, owner=self.study.id, ids=list(ids))}
 
-    def numbered(self, number: int) -> HeldTrial | None:
-        """The trial of that number."""
-        return next(iter(self._load(trial.c.number == number)), None)
+    def numbered(self, number: int) -> HeldTrial:
+        """The trial of that number. Raises TrialNotFound."""
+        found = self._load(trial.c.number == number) if 0 <= number < self.study.created else []
+        if not found:
+            raise TrialNotFound(number)
+        return found[0]
 
     def open_trials(self) -> list[HeldTrial]:
         """Every trial that has not ended."""
@@ -167,7 +170,7 @@ class Ledger:
         now = self.study
         values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created, "exhausted": self.exhausted}
         values |= {"facts": _text(now.facts), "seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
-        self._tx.execute(update(study).where(study.c.id == now.id).values(values))
+        self._tx.execute(STUDY_UPDATE, values | {"its_id": now.id})
 
     # within
 
@@ -178,8 +181,8 @@ class Ledger:
         """Trials in the order of their keys, which is the order that everyone locks them in."""
         return self._hold(self._query(condition).order_by(trial.c.id).with_for_update(key_share=True))
 
-    def _hold(self, query: Any) -> list[HeldTrial]:
-        found = [held_trial_of(row) for row in self._tx.execute(query)]
+    def _hold(self, query: Any, **bound: Any) -> list[HeldTrial]:
+        found = [held_trial_of(row) for row in self._tx.execute(query, bound)]
         for one in found:
             self._loaded.setdefault(one.id, one)
         return [self._changed.get(one.id, one) for one in found]
@@ -210,6 +213,15 @@ class Ledger:
             self._tx.execute(_copying(self._copies, self.study.seq))
 
 
+# Statements of every report, built once: that takes longer than running them.
+STUDY_UPDATE = update(study).where(study.c.id == bindparam("its_id"))
+LOCKED_STUDIES = select(study).where(study.c.id.in_(bindparam("ids", expanding=True))).order_by(study.c.id).with_for_update(key_share=True)
+LOCKED_TRIALS = (
+    select(trial)
+    .where(trial.c.study_id == bindparam("owner"), trial.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(trial.c.id)
+    .with_for_update(key_share=True)
+)
 GUARDED_UPDATE = (
     update(trial)
     .where(
@@ -238,8 +250,7 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
 @contextmanager
 def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledger]]:
     """Those of the studies that exist, locked in the order of their ids, which is everyone's order."""
-    query = select(study).where(study.c.id.in_(ids)).order_by(study.c.id).with_for_update(key_share=True)
-    ledgers = {row.id: Ledger(tx, study_of(row), row.exhausted) for row in tx.execute(query)}
+    ledgers = {row.id: Ledger(tx, study_of(row), row.exhausted) for row in tx.execute(LOCKED_STUDIES, {"ids": list(ids)})}
     yield ledgers
     for ledger in ledgers.values():
         ledger.write()

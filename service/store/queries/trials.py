@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 
 from service.domain.errors import TrialNotFound
 from service.domain.records import Lease, Metric, Study, Trial
+from service.domain.spec import MAX_TRIALS
 from service.domain.states import TrialState, ValueKind
 from service.store.engine import Transaction
 from service.store.rows import lease_of, metric_of, trial_of
@@ -14,13 +15,11 @@ from service.store.schema import metric, trial
 SORTS = ("number", "value", "step", "queued_at", "started_at", "finished_at")
 """What a page of trials may be sorted by; a `-` before it turns the order round. Trials without the value come last."""
 
-MAX_NUMBER = 2**31 - 1
-
 
 def find_trial(tx: Transaction, study_id: str, number: int) -> Trial:
     """The study's trial of that number. Raises TrialNotFound."""
     row = None
-    if 0 <= number <= MAX_NUMBER:
+    if 0 <= number < MAX_TRIALS:
         row = tx.execute(select(trial).where(trial.c.study_id == study_id, trial.c.number == number)).one_or_none()
     if row is None:
         raise TrialNotFound(number)

@@ -1,0 +1,176 @@
+"""Any order of operations, compared with a small model of what must hold."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
+
+from service import operations
+from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
+from service.domain.records import Lease
+from service.domain.states import FOLLOWS, StudyState, TrialState
+from service.operations import Pruned, Released, Write
+from service.store import open_store, queries
+from tests.operations.driving import CRASH, checkpoint, finished, ready, report, searches_of, study_of, trials_of
+
+BUDGET, PARALLEL, MOST_LOST = 8, 4, 2
+END_OF = {"finish": TrialState.COMPLETE, "crash": TrialState.FAILED, "prune": TrialState.PRUNED, "release": TrialState.QUEUED}
+OUTCOME_OF = {"finish": finished(0.5), "crash": CRASH, "prune": Pruned("why"), "release": Released()}
+ENDED = tuple(state for state in TrialState if state.terminal)
+
+
+@dataclass
+class Expected:
+    """What the model knows of a trial that a worker had."""
+
+    state: TrialState
+    attempt: int
+    lost: int = 0
+
+
+class Machine(RuleBasedStateMachine):
+    """Workers, zombies, people and a reaper at one study. Suggestions come from six points, so some are duplicates."""
+
+    leases = Bundle("leases")
+    template: Path
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = TemporaryDirectory()
+        file = Path(self.folder.name) / "machine.db"
+        file.write_bytes(self.template.read_bytes())
+        self.store = open_store(f"sqlite:///{file}")
+        with self.store.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA synchronous = OFF")  # nothing here outlives a power cut
+        self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits={"attempts": MOST_LOST})
+        self.searches = searches_of(choices=6)
+        self.known: dict[int, Expected] = {}
+        self.before: dict[int, Any] = {}
+        self.closed = False
+
+    def held(self, lease: Lease) -> bool:
+        one = self.known[lease.number]
+        return (one.state, one.attempt) == (TrialState.RUNNING, lease.attempt)
+
+    @rule(target=leases, limit=st.integers(1, 3))
+    def claim(self, limit: int) -> Any:
+        claims = operations.claim(self.store, self.searches, "w", limit)
+        assert not (claims and self.closed)
+        for claim in claims:
+            one = self.known.setdefault(claim.lease.number, Expected(TrialState.QUEUED, 0))
+            assert (one.state, one.attempt + 1) == (TrialState.QUEUED, claim.lease.attempt)
+            one.state, one.attempt = TrialState.RUNNING, claim.lease.attempt
+        return multiple(*(claim.lease for claim in claims))
+
+    @rule(lease=leases, step=st.integers(1, 4), saves=st.booleans())
+    def tell(self, lease: Lease, step: int, saves: bool) -> None:
+        write = Write(lease, reports=[report(step, step / 10)], checkpoint=checkpoint(step) if saves else None)
+        assert operations.record(self.store, [write]) == ([] if self.held(lease) else [lease])
+
+    @rule(lease=consumes(leases), end=st.sampled_from(sorted(END_OF)), twice=st.booleans())
+    def end(self, lease: Lease, end: str, twice: bool) -> None:
+        held = self.held(lease)
+        write = Write(lease, outcome=OUTCOME_OF[end])
+        lost = operations.record(self.store, [write])
+        if held:
+            assert lost == []
+            self.known[lease.number].state = END_OF[end]
+            if twice and end != "release":
+                assert operations.record(self.store, [write]) == []
+        else:
+            assert lost == [lease] or self.known[lease.number].state is END_OF[end]
+
+    @rule(lease=leases)
+    def beat(self, lease: Lease) -> None:
+        assert operations.heartbeat(self.store, "w", [lease]) == ([] if self.held(lease) else [lease])
+
+    @rule(lease=leases, in_time=st.booleans())
+    def reap(self, lease: Lease, in_time: bool) -> None:
+        counted = dict(self.store.read(queries.running_leases)).get(lease, 0)
+        if in_time and self.held(lease):
+            assert operations.heartbeat(self.store, "w", [lease]) == []
+        taken = self.held(lease) and not in_time
+        assert operations.requeue_lost(self.store, [(lease, counted)]) == taken
+        if taken:
+            one = self.known[lease.number]
+            one.lost += 1
+            one.state = TrialState.FAILED if one.lost >= MOST_LOST else TrialState.QUEUED
+
+    @rule(number=st.integers(0, BUDGET - 1))
+    def cancel(self, number: int) -> None:
+        if number < len(trials_of(self.store, self.study)):
+            try:
+                operations.cancel_trial(self.store, self.study.id, number)
+            except TrialClosed:
+                assert self.before[number].state.terminal
+            else:
+                self.known.setdefault(number, Expected(TrialState.QUEUED, 0)).state = TrialState.CANCELLED
+
+    @rule(lr=st.sampled_from([0.0, 0.5, 0.9]))
+    def queue(self, lr: float) -> None:
+        created = len(self.before)
+        try:
+            assert operations.queue_trial(self.store, self.study.id, {"lr": lr}).number == created
+        except (BudgetSpent, StudyClosed):
+            assert created == BUDGET or self.closed
+
+    @rule()
+    def restart(self) -> None:
+        self.searches = searches_of(choices=6)
+
+    @rule()
+    def pause_and_resume(self) -> None:
+        for turn in (operations.pause_study, operations.resume_study):
+            try:
+                turn(self.store, self.study.id)
+            except StudyClosed:
+                assert self.closed
+
+    @invariant()
+    def every_promise_holds(self) -> None:
+        trials, study = trials_of(self.store, self.study), study_of(self.store, self.study)
+        states = [trial.state for trial in trials]
+        assert [trial.number for trial in trials] == list(range(study.created))
+        assert len(trials) <= BUDGET
+        assert states.count(TrialState.RUNNING) <= PARALLEL
+        for trial in trials:
+            self._follows(trial)
+        for number, one in self.known.items():
+            assert (trials[number].state, trials[number].attempt) == (one.state, one.attempt)
+        events = self.store.read(queries.events_after, study.id, 0, limit=100_000)
+        assert [event.seq for event in events] == list(range(1, study.seq + 1))
+        ends = [event.body["number"] for event in events if event.body.get("state") in ENDED and "number" in event.body]
+        assert sorted(ends) == [trial.number for trial in trials if trial.state.terminal]
+        spent = len(trials) == BUDGET and all(state.terminal for state in states)
+        assert (study.state is StudyState.COMPLETE) == spent
+        self.closed = spent
+        self.before = {trial.number: trial for trial in trials}
+
+    def _follows(self, trial: Any) -> None:
+        before = self.before.get(trial.number)
+        if before is None or before == trial:
+            return
+        assert not before.state.terminal
+        assert trial.attempt >= before.attempt
+        assert trial.changed > before.changed or trial.state is before.state is TrialState.RUNNING
+        reached = FOLLOWS[before.state] | {before.state}
+        assert trial.state in reached | {after for state in reached for after in FOLLOWS[state]}
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_order_of_operations_breaks_a_promise(sqlite_template: Path) -> None:
+    Machine.template = sqlite_template
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=checks, database=None)
+    )

@@ -1,0 +1,90 @@
+"""The reaper takes trials from workers that are gone, and from no other."""
+
+from service import operations
+from service.domain.records import Study
+from service.domain.states import TrialState
+from service.operations import Searches
+from service.reaper import Reaper
+from service.store import Store
+from tests.operations.driving import claim_one, trial_of
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def sweeps(reaper: Reaper, clock: Clock, count: int, seconds: float = 5.0) -> int:
+    taken = 0
+    for _ in range(count):
+        taken += reaper.sweep()
+        clock.now += seconds
+    return taken
+
+
+def test_a_lease_that_stands_still_for_its_whole_length_is_taken(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    claim_one(store, searches)
+    assert sweeps(reaper, clock, 6) == 0
+    assert sweeps(reaper, clock, 1) == 1
+    assert trial_of(store, study, 0).state is TrialState.QUEUED
+
+
+def test_a_lease_that_beats_is_kept(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    claim = claim_one(store, searches)
+    for _ in range(10):
+        assert sweeps(reaper, clock, 4) == 0
+        assert operations.heartbeat(store, "w", [claim.lease]) == []
+    assert trial_of(store, study, 0).state is TrialState.RUNNING
+
+
+def test_a_new_reaper_expires_nothing_at_first(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    claim_one(store, searches)
+    sweeps(Reaper(store, lease_seconds=30, clock=clock), clock, 5)
+    assert sweeps(Reaper(store, lease_seconds=30, clock=clock), clock, 6) == 0
+
+
+def test_an_outage_does_not_expire_every_lease(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    claim_one(store, searches)
+    sweeps(reaper, clock, 2)
+    clock.now += 3_600
+    assert sweeps(reaper, clock, 2) == 0
+
+
+def test_the_next_attempt_has_a_whole_lease_of_its_own(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    claim_one(store, searches)
+    assert sweeps(reaper, clock, 7) == 1
+    claim_one(store, searches)
+    assert sweeps(reaper, clock, 6) == 0
+    assert sweeps(reaper, clock, 1) == 1
+
+
+def test_a_store_that_does_not_answer_does_not_end_the_reaper(store: Store, study: Study) -> None:
+    clock = Clock()
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    assert reaper.seconds_since_sweep is None
+    reaper.sweep()
+    clock.now += 7
+    assert reaper.seconds_since_sweep == 7
+    away = Reaper(_unreachable(), lease_seconds=30, clock=clock)
+    assert away.sweep() == 0
+    assert away.seconds_since_sweep is None
+
+
+def _unreachable() -> Store:
+    from service.store import open_store
+
+    return open_store("postgresql://nobody@127.0.0.1:1/nothing")

@@ -1,0 +1,221 @@
+"""What a worker may write, and what its outcomes become."""
+
+import math
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from service import operations
+from service.domain.records import Claim, Lease, Report, Study
+from service.domain.states import TrialState, ValueKind
+from service.operations import Pruned, Released, Searches, Write
+from service.store import Store, queries, schema
+from tests.operations.driving import (
+    CRASH,
+    checkpoint,
+    claim_one,
+    finish,
+    finished,
+    kinds_of,
+    lose,
+    ready,
+    report,
+    tell,
+    trial_of,
+    trials_of,
+)
+from trainer.contract import Failed, Finished
+
+EVERY_WRITE: list[dict[str, Any]] = [
+    {"reports": [report(1, 0.9)]},
+    {"checkpoint": checkpoint(1)},
+    {"memory": {"rung": 1}},
+    {"environment": {"torch": "2"}},
+    {"outcome": finished(0.9)},
+    {"outcome": CRASH},
+    {"outcome": Pruned("too low")},
+    {"outcome": Released()},
+]
+ENDS = {"complete": finished(0.5), "failed": CRASH, "pruned": Pruned("too low")}
+
+
+@pytest.fixture
+def zombie(store: Store, study: Study, searches: Searches) -> Lease:
+    """The lease of a worker that was thought dead, while another one runs its trial."""
+    first = claim_one(store, searches, "zombie")
+    lose(store, first)
+    assert claim_one(store, searches, "successor").lease.attempt == 2
+    return first.lease
+
+
+@pytest.mark.parametrize("said", EVERY_WRITE, ids=lambda said: str(next(iter(said))))
+def test_a_stale_attempt_cannot_write(store: Store, study: Study, zombie: Lease, said: dict[str, Any]) -> None:
+    before, events = trial_of(store, study, 0), kinds_of(store, study)
+    assert operations.record(store, [Write(zombie, **said)]) == [zombie]
+    assert operations.heartbeat(store, "zombie", [zombie]) == [zombie]
+    assert trial_of(store, study, 0) == before
+    assert store.read(queries.metrics, zombie.trial) == []
+    assert kinds_of(store, study) == events
+
+
+def test_a_lost_lease_does_not_take_the_others_writes_with_it(store: Store, study: Study, zombie: Lease, searches: Searches) -> None:
+    other = claim_one(store, searches)
+    lost = operations.record(store, [Write(zombie, outcome=finished(0.9)), Write(other.lease, outcome=finished(0.4))])
+    assert lost == [zombie]
+    assert [trial.state for trial in trials_of(store, study)] == [TrialState.RUNNING, TrialState.COMPLETE]
+
+
+def test_heartbeats_tell_apart_held_and_lost_leases(store: Store, zombie: Lease, searches: Searches) -> None:
+    other = claim_one(store, searches).lease
+    assert operations.heartbeat(store, "w", [zombie, other]) == [zombie]
+    assert operations.heartbeat(store, "w", [other]) == []
+    assert dict(store.read(queries.running_leases))[other] == 3
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_an_outcome_that_is_sent_again_counts_as_written_once(store: Store, study: Study, searches: Searches, end: Any) -> None:
+    claim = claim_one(store, searches)
+    write = Write(claim.lease, reports=[report(3, 0.5)], outcome=end)
+    assert operations.record(store, [write]) == []
+    trial, events = trial_of(store, study, 0), kinds_of(store, study)
+    assert operations.record(store, [write]) == []
+    assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, events)
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_trial_that_has_ended_takes_no_other_outcome(store: Store, study: Study, searches: Searches, end: Any) -> None:
+    claim = claim_one(store, searches)
+    assert tell(store, claim.lease, reports=[report(3, 0.5)], outcome=end)
+    trial = trial_of(store, study, 0)
+    others = [one for one in (finished(0.9), Failed(reason="timeout", detail=""), Pruned("why"), Released()) if type(one) is not type(end)]
+    assert [tell(store, claim.lease, outcome=other) for other in others] == [False] * 3
+    assert not tell(store, claim.lease, reports=[report(4, 0.9)])
+    assert trial_of(store, study, 0) == trial
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_the_database_itself_refuses_to_change_a_trial_that_has_ended(store: Store, study: Study, searches: Searches, end: Any) -> None:
+    assert tell(store, claim_one(store, searches).lease, outcome=end)
+    trial = trial_of(store, study, 0)
+    for change in ({"state": "running"}, {"value": 0.99}, {"attempt": 7}, {"heartbeat": 9}):
+        with pytest.raises(IntegrityError, match="never changes"), store.writing() as tx:
+            tx.execute(update(schema.trial).values(change))
+    assert trial_of(store, study, 0) == trial
+
+
+def test_what_a_run_tells_is_kept(store: Store, study: Study, searches: Searches) -> None:
+    lease = claim_one(store, searches).lease
+    assert tell(store, lease, environment={"torch": "2.14"}, memory={"rung": 0})
+    assert tell(store, lease, reports=[report(1, 0.1), report(2, 0.2)], checkpoint=checkpoint(2), memory={"next": 4})
+    assert tell(store, lease, reports=[report(3, 0.3)], checkpoint=checkpoint(3))
+    assert tell(store, lease, reports=[report(4, 0.4)], checkpoint=checkpoint(4), outcome=finished(0.4, step=4))
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.value, trial.value_kind, trial.step, trial.metrics) == (
+        TrialState.COMPLETE,
+        0.4,
+        ValueKind.FINITE,
+        4,
+        {"accuracy": 0.4},
+    )
+    assert [saved.step for saved in trial.checkpoints] == [4, 3]
+    assert trial.memory == {"drawn_for": 0, "rung": 0, "next": 4}
+    assert trial.result["environment"] == {"torch": "2.14"}
+    assert trial.result["confusion_matrix"] == [[1, 0], [1, 0]]
+    assert [(metric.step, metric.value) for metric in store.read(queries.metrics, trial.id)] == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+def test_numbers_that_no_database_agrees_on_come_back_as_they_were(store: Store, study: Study, searches: Searches) -> None:
+    lease = claim_one(store, searches).lease
+    numbers = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1 + 0.2, "e": 5e-324}
+    assert tell(store, lease, reports=[Report(1, numbers)])
+    stored = {metric.name: metric.value for metric in store.read(queries.metrics, lease.trial)}
+    assert repr(stored) == repr(numbers)
+    assert repr(dict(trial_of(store, study, 0).metrics)) == repr(numbers)
+    body = store.read(queries.events_after, study.id, 0)[-1].body
+    assert body["metrics"] == {"a": "nan", "b": "pos_inf", "c": "neg_inf", "d": 0.1 + 0.2, "e": 5e-324}
+
+
+@pytest.mark.parametrize(("value", "kind"), [(math.nan, ValueKind.NAN), (math.inf, ValueKind.POS_INF), (-math.inf, ValueKind.NEG_INF)])
+def test_a_run_whose_objective_is_not_finite_has_diverged(
+    store: Store, study: Study, searches: Searches, value: float, kind: ValueKind
+) -> None:
+    assert tell(store, claim_one(store, searches).lease, outcome=finished(value))
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.reason, trial.value, trial.value_kind) == (TrialState.FAILED, "diverged", None, kind)
+
+
+def test_a_run_that_ends_without_its_objective_has_failed(store: Store, study: Study, searches: Searches) -> None:
+    nothing = Finished(step=3, metrics={"loss": 1.0}, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+    assert tell(store, claim_one(store, searches).lease, outcome=nothing)
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.reason, trial.value_kind) == (TrialState.FAILED, "script_error", ValueKind.MISSING)
+    assert "accuracy" in (trial.detail or "")
+
+
+def test_a_pruned_trial_keeps_its_last_objective_and_the_reason(store: Store, study: Study, searches: Searches) -> None:
+    assert tell(store, claim_one(store, searches).lease, reports=[report(1, 0.3), report(2, 0.2)], outcome=Pruned("worse than the median"))
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.value, trial.detail, trial.reason) == (TrialState.PRUNED, 0.2, "worse than the median", None)
+
+
+def test_what_a_trainer_says_is_stored_even_if_no_database_takes_it(store: Store, study: Study, searches: Searches) -> None:
+    assert tell(store, claim_one(store, searches).lease, outcome=Failed(reason="script_error", detail="a\0b \ud800" + "x" * 10_000))
+    detail = trial_of(store, study, 0).detail or ""
+    assert detail.startswith("ab ?xxx")
+    assert len(detail) <= 4_000
+
+
+def test_a_trial_that_is_handed_back_is_queued_and_not_counted_as_lost(store: Store, study: Study, searches: Searches) -> None:
+    for attempt in range(1, 6):
+        claim = claim_one(store, searches)
+        assert (claim.lease.number, claim.lease.attempt) == (0, attempt)
+        assert tell(store, claim.lease, outcome=Released())
+        assert trial_of(store, study, 0).worker is None
+
+
+def test_a_trial_whose_worker_is_lost_too_often_fails(store: Store, study: Study, searches: Searches) -> None:
+    for _ in range(study.spec.limits.attempts):
+        claim = claim_one(store, searches)
+        assert claim.lease.number == 0
+        lose(store, claim)
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.reason, trial.attempt) == (TrialState.FAILED, "lost", 3)
+    assert kinds_of(store, study).count("trial_requeued") == 2
+
+
+def test_a_lease_that_beat_since_it_was_suspected_is_kept(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    suspects = store.read(queries.running_leases)
+    assert operations.heartbeat(store, "w", [claim.lease]) == []
+    assert operations.requeue_lost(store, suspects) == 0
+    assert trial_of(store, study, 0).state is TrialState.RUNNING
+
+
+def test_two_reapers_take_a_trial_once(store: Store, study: Study, searches: Searches) -> None:
+    claim_one(store, searches)
+    suspects = store.read(queries.running_leases)
+    assert [operations.requeue_lost(store, suspects) for _ in range(2)] == [1, 0]
+
+
+def test_writes_of_several_studies_go_in_one_call(store: Store, searches: Searches) -> None:
+    studies = [ready(store, name=name) for name in ("one", "two", "three")]
+    claims: list[Claim] = [claim_one(store, searches) for _ in studies]
+    assert operations.record(store, [Write(claim.lease, outcome=finished(0.5)) for claim in claims]) == []
+    assert [trial_of(store, study, 0).state for study in studies] == [TrialState.COMPLETE] * 3
+
+
+def test_a_write_to_a_deleted_study_is_lost(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    operations.delete_study(store, study.id)
+    assert not tell(store, claim.lease, outcome=finished(0.5))
+    assert operations.heartbeat(store, "w", [claim.lease]) == [claim.lease]
+
+
+def test_the_end_of_the_last_trial_completes_the_study(store: Store, study: Study, searches: Searches) -> None:
+    for claim in operations.claim(store, searches, "w", limit=30):
+        finish(store, claim)
+    kinds = kinds_of(store, study)
+    assert kinds[-2:] == ["trial_completed", "study_completed"]
+    assert operations.claim(store, searches, "w") == []

@@ -1,0 +1,110 @@
+"""Pages, the best trial and the workers, the same on both databases."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service import operations
+from service.domain.errors import StudyNotFound, TrialNotFound
+from service.domain.records import Worker
+from service.domain.states import TrialState
+from service.operations import Write
+from service.store import Store, queries
+from tests.operations.driving import CRASH, claim_one, finish, finished, ready, searches_of, spec_of, tell
+
+VALUES = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 0.5, 0.5]), st.floats(allow_nan=False, width=64))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(VALUES, min_size=1, max_size=8), better=st.sampled_from(["maximize", "minimize"]))
+def test_the_best_trial_is_the_first_with_the_best_finite_value(store: Store, values: list[float], better: str) -> None:
+    metric = "accuracy" if better == "maximize" else "loss"
+    study = ready(store, objective={"metric": metric, "direction": better})
+    claims = operations.claim(store, searches_of(), "w", limit=len(values))
+    outcomes = [finished(0.0).model_copy(update={"metrics": {metric: value}}) for value in values]
+    operations.record(store, [Write(claim.lease, outcome=outcome) for claim, outcome in zip(claims, outcomes, strict=True)])
+    best = store.read(queries.best_trial, study)
+    operations.delete_study(store, study.id)
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        assert best is None
+    else:
+        expected = max(finite) if better == "maximize" else min(finite)
+        assert best is not None
+        assert (best.value, best.number) == (expected, values.index(expected))
+
+
+def test_only_complete_trials_can_be_the_best(store: Store) -> None:
+    study = ready(store)
+    pruned, crashed, complete = operations.claim(store, searches_of(), "w", limit=3)
+    assert tell(store, pruned.lease, outcome=operations.Pruned("why"))
+    assert tell(store, crashed.lease, outcome=CRASH)
+    assert store.read(queries.best_trial, study) is None
+    finish(store, complete, 0.1)
+    best = store.read(queries.best_trial, study)
+    assert best is not None
+    assert best.number == 2
+
+
+@pytest.mark.parametrize("sort", [f"{sign}{name}" for name in queries.SORTS for sign in ("", "-")])
+def test_pages_hold_every_trial_once_in_the_order_asked_for(store: Store, sort: str) -> None:
+    study, searches = ready(store), searches_of()
+    for number, value in enumerate([0.5, 0.2, math.nan, 0.5, 0.9]):
+        claim = claim_one(store, searches)
+        assert tell(store, claim.lease, outcome=finished(value, step=number % 3 + 1))
+    claim_one(store, searches)
+    operations.queue_trial(store, study.id, {"lr": 0.5})
+    paged, after = [], None
+    while page := store.read(queries.trials, study.id, sort=sort, limit=2, after=after):
+        paged += page
+        after = page[-1].number
+    assert sorted(trial.number for trial in paged) == list(range(7))
+    keys = [getattr(trial, sort.removeprefix("-")) for trial in paged]
+    known = [key for key in keys if key is not None]
+    assert keys == known + [None] * (len(keys) - len(known))
+    assert known == sorted(known, reverse=sort.startswith("-"))
+    assert all(a.number < b.number for a, b in pairwise(paged) if getattr(a, sort[-5:], a) == getattr(b, sort[-5:], b))
+
+
+def test_a_page_may_be_of_some_states_only(store: Store) -> None:
+    study = ready(store)
+    for claim in operations.claim(store, searches_of(), "w", limit=4)[:2]:
+        finish(store, claim)
+    page = store.read(queries.trials, study.id, states=[TrialState.COMPLETE], sort="-number", limit=10)
+    assert [trial.number for trial in page] == [1, 0]
+    with pytest.raises(TrialNotFound):
+        store.read(queries.trials, study.id, after=99)
+
+
+def test_studies_come_in_pages_newest_first(store: Store) -> None:
+    for name in "abcde":
+        operations.create_study(store, spec_of(name=name))
+    first = store.read(queries.studies, limit=2)
+    rest = store.read(queries.studies, limit=9, after=first[-1].id)
+    assert "".join(study.name for study in [*first, *rest]) == "edcba"
+    with pytest.raises(StudyNotFound):
+        store.read(queries.studies, after="nobody")
+
+
+def test_trials_are_counted_by_state(store: Store) -> None:
+    busy, idle = ready(store, name="busy"), ready(store, name="idle")
+    first, _, _ = operations.claim(store, searches_of(), "w", limit=3)
+    finish(store, first)
+    counts = store.read(queries.counts)
+    assert counts == store.read(queries.counts, [busy.id, idle.id])
+    assert counts[busy.id] == dict.fromkeys(TrialState, 0) | {TrialState.COMPLETE: 1, TrialState.RUNNING: 2}
+    assert set(counts[idle.id].values()) == {0}
+
+
+def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:
+    one = Worker(id="w", host="h", pid=1, slots=2, devices=("cpu",), state="alive", started_at=1.0, seen_at=1.0)
+    operations.register_worker(store, one)
+    operations.register_worker(store, one)
+    assert store.read(queries.workers) == [one]
+    operations.heartbeat(store, "w", [])
+    assert store.read(queries.workers)[0].seen_at > 1.0
+    operations.retire_worker(store, "w")
+    assert [worker.state for worker in store.read(queries.workers)] == ["gone"]
