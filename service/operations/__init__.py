@@ -3,13 +3,13 @@
 from service.operations.claiming import claim, decide, unchecked_study
 from service.operations.idempotency import Idempotency, Replay
 from service.operations.recording import Outcome, Pruned, Released, Write, heartbeat, record, requeue_lost
-from service.operations.searches import Searches, SearchFailed
+from service.operations.searches import Searches
 from service.operations.studies import create_study, delete_study, fail_study, pass_check, pause_study, resume_study, stop_study
 from service.operations.trials import cancel_trial, queue_trial
 from service.operations.workers import register_worker, retire_worker
 
 __all__ = [
-    "Idempotency", "Outcome", "Pruned", "Released", "Replay", "SearchFailed", "Searches", "Write", "cancel_trial", "claim", "create_study", "decide",
+    "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "cancel_trial", "claim", "create_study", "decide",
     "delete_study", "fail_study", "heartbeat", "pass_check", "pause_study", "queue_trial", "record", "register_worker", "requeue_lost",
     "resume_study", "retire_worker", "stop_study", "unchecked_study",
 ]  # fmt: skip

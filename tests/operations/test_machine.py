@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
+from sqlalchemy import event
 
 from service import operations
 from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
@@ -45,8 +45,7 @@ class Machine(RuleBasedStateMachine):
         file = Path(self.folder.name) / "machine.db"
         file.write_bytes(self.template.read_bytes())
         self.store = open_store(f"sqlite:///{file}")
-        with self.store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA synchronous = OFF")  # nothing here outlives a power cut
+        event.listen(self.store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))  # no power cuts
         self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits={"attempts": MOST_LOST})
         self.searches = searches_of(choices=6)
         self.known: dict[int, Expected] = {}
@@ -143,8 +142,8 @@ class Machine(RuleBasedStateMachine):
         for number, one in self.known.items():
             assert (trials[number].state, trials[number].attempt) == (one.state, one.attempt)
         events = self.store.read(queries.events_after, study.id, 0, limit=100_000)
-        assert [event.seq for event in events] == list(range(1, study.seq + 1))
-        ends = [event.body["number"] for event in events if event.body.get("state") in ENDED and "number" in event.body]
+        assert [one.seq for one in events] == list(range(1, study.seq + 1))
+        ends = [one.body["number"] for one in events if one.body.get("state") in ENDED and "number" in one.body]
         assert sorted(ends) == [trial.number for trial in trials if trial.state.terminal]
         spent = len(trials) == BUDGET and all(state.terminal for state in states)
         assert (study.state is StudyState.COMPLETE) == spent
@@ -167,7 +166,6 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_order_of_operations_breaks_a_promise(sqlite_template: Path) -> None:
     Machine.template = sqlite_template
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
