@@ -57,9 +57,9 @@ def alive(pid: int) -> bool:
 
 
 def test_no_trainer_outlives_a_worker_that_was_killed(make_study: MakeStudy, spawn: Spawn, store: Store, until: Until) -> None:
-    study = make_study("endless")
-    worker = spawn("--slow-epoch", "0.05")
-    until(lambda: store.read(queries.find_trial, study.id, 0).step > 1)
+    study = make_study("hang")
+    worker = spawn()
+    until(lambda: store.read(queries.find_trial, study.id, 0).step == 1)
     trainers = children(worker.pid)
     assert trainers
     worker.send_signal(signal.SIGKILL)

@@ -4,6 +4,7 @@ Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start]`.
 """
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
 )  # fmt: skip
@@ -153,6 +155,7 @@ def main() -> None:
     given = options.parse_args()
     if given.no_start:
         sys.exit("the toy does not start")
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # as the real one: it dies with its supervisor, whatever it does
     orders = Orders()
     tell("ready")
     while True:
