@@ -92,6 +92,19 @@ def test_others_that_are_always_faster_do_not_starve_a_worker(store: Store, stud
     assert claim.params["lr"] == RandomSearch(study.spec).draw(4)
 
 
+def test_others_that_are_faster_do_not_make_a_worker_exceed_the_budget(store: Store) -> None:
+    study = ready(store, budget={"trials": 6})
+
+    class Overtaken(RandomSearch):
+        def suggest(self, number: int, count: int = 1) -> list[object]:  # type: ignore[override]
+            operations.queue_trial(store, study.id, {"lr": 0.001 * number})
+            return super().suggest(number, count)  # type: ignore[return-value]
+
+    claims = operations.claim(store, Searches(Overtaken), "w", limit=3)  # type: ignore[arg-type]
+    assert [claim.lease.number for claim in claims] == [4, 5]
+    assert study_of(store, study).created == 6
+
+
 def test_a_lost_trial_is_claimed_before_a_queued_one_and_that_before_a_new_one(store: Store, study: Study, searches: Searches) -> None:
     first = claim_one(store, searches)
     operations.queue_trial(store, study.id, {"lr": 0.25})

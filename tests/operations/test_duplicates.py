@@ -75,6 +75,16 @@ def test_a_duplicate_of_a_running_trial_waits_and_is_answered_with_it(
     assert study_of(store, study).state is StudyState.COMPLETE
 
 
+def test_a_waiting_duplicate_is_not_claimed_with_others_that_wait(store: Store, searches: Searches) -> None:
+    study = ready(store, budget={"trials": 4})
+    claim_one(store, searches)
+    operations.queue_trial(store, study.id, {"lr": 0.25})
+    assert [claim.lease.number for claim in operations.claim(store, searches, "w", limit=3)] == [1]
+    operations.cancel_trial(store, study.id, 1)
+    assert operations.claim(store, searches, "w", limit=3) == []
+    assert [trial.duplicate_of for trial in trials_of(store, study)] == [None, None, 0, 0]
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_duplicates_are_set_free_when_the_original_gives_no_answer(
     store: Store, study: Study, searches: Searches, original: Claim, cancelled: bool
