@@ -62,6 +62,20 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, _data: object) -> bool:
         return True
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """In quotes unless our reader takes it for text: it knows more numbers than PyYAML does, such as `12e45`."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if _reads_as_text(text) else '"')
+
+
+def _reads_as_text(text: str) -> bool:
+    try:
+        return bool(from_yaml(text) == text)
+    except Faulty:
+        return False
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 def export(study: Study, trial: Trial) -> Exported:
     """The configuration of a complete trial. A duplicate's is that of the trial that was trained.
