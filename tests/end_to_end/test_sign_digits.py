@@ -47,16 +47,18 @@ def home(tmp_path: Path) -> Path:
 def server(home: Path) -> Iterator[str]:
     environment = {**os.environ, "THAW_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     command = [THAW, "serve", "--port", "0", "--workers", "2"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        pytest.fail("the server ended without an address")
-    yield address.group()
-    process.terminate()
-    assert process.wait(20) == 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        else:
+            pytest.fail(f"the server ended without an address:\n{seen}")
+        yield address.group()
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def call(url: str, document: object = None) -> Any:

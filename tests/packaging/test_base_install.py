@@ -35,18 +35,18 @@ def test_torch_is_not_installed(clean_python: Path) -> None:
 def server(clean_python: Path, tmp_path: Path) -> Iterator[str]:
     environment = {**os.environ, "THAW_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = [clean_python.parent / "thaw", "serve", "--port", "0", "--workers", "0"]
-    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    seen = ""
-    for line in process.stdout:
-        seen += line
-        if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-            yield address.group()
-            break
-    else:
-        pytest.fail(f"the server ended without an address:\n{seen}")
-    process.terminate()
-    assert process.wait(15) == 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        else:
+            pytest.fail(f"the server ended without an address:\n{seen}")
+        yield address.group()
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 def test_it_serves_studies_models_and_the_page(server: str) -> None:
