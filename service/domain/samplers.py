@@ -96,7 +96,7 @@ class NoPruner(Frozen):
 class Median(Frozen):
     name: Literal["median"] = "median"
     n_startup_trials: Count = 5
-    n_warmup_steps: Count = 0
+    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
@@ -107,7 +107,7 @@ class Percentile(Frozen):
     name: Literal["percentile"] = "percentile"
     percentile: FiniteFloat = Field(default=25.0, ge=0, le=100)
     n_startup_trials: Count = 5
-    n_warmup_steps: Count = 0
+    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
@@ -135,7 +135,7 @@ class Threshold(Frozen):
     name: Literal["threshold"] = "threshold"
     lower: FiniteFloat | None = None
     upper: FiniteFloat | None = None
-    n_warmup_steps: Count = 0
+    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
     interval_steps: Positive = 1
 
     @model_validator(mode="after")

@@ -23,8 +23,7 @@ def _steps(pruner: Pruner) -> Iterator[int]:
         case NoPruner():
             return iter(())
         case Median() | Percentile() | Threshold():
-            first = pruner.n_warmup_steps
-            return (step for step in count(1) if step >= first and (step == 1 or (step - first) % pruner.interval_steps == 0))
+            return count(_first_after_warmup(pruner), pruner.interval_steps)
         case Asha():
             return _rungs(pruner.min_steps, pruner.reduction_factor, pruner.min_early_stopping_rate)
         case Hyperband():
@@ -35,6 +34,11 @@ def _steps(pruner: Pruner) -> Iterator[int]:
             return (step for step in _steps_within_patience(wrapped) if step >= patience + 2)
         case _:
             assert_never(pruner)
+
+
+def _first_after_warmup(options: Median | Percentile | Threshold) -> int:
+    """Optuna counts steps from 0 and we count epochs from 1: so many whole epochs are let pass on either side."""
+    return options.n_warmup_steps + 1
 
 
 def _steps_within_patience(wrapped: Pruner) -> Iterator[int]:
@@ -66,7 +70,7 @@ def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
         case Hyperband():
             return optuna.pruners.HyperbandPruner(pruner.min_steps, epochs, pruner.reduction_factor)
         case Threshold():
-            return optuna.pruners.ThresholdPruner(pruner.lower, pruner.upper, pruner.n_warmup_steps, pruner.interval_steps)
+            return optuna.pruners.ThresholdPruner(pruner.lower, pruner.upper, _first_after_warmup(pruner), pruner.interval_steps)
         case Wilcoxon():
             return quietly(optuna.pruners.WilcoxonPruner, p_threshold=pruner.p_threshold, n_startup_steps=pruner.n_startup_steps)
         case Patient(wrapped=wrapped):
@@ -78,5 +82,5 @@ def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
 
 def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:
     return optuna.pruners.PercentilePruner(
-        percentile, options.n_startup_trials, options.n_warmup_steps, options.interval_steps, n_min_trials=options.n_min_trials
+        percentile, options.n_startup_trials, _first_after_warmup(options), options.interval_steps, n_min_trials=options.n_min_trials
     )
