@@ -45,6 +45,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected) -> Ta
     dataset = data.find(config.data)
     facts = _facts(config, dataset)
     _refuse_surprises(config, facts, expected)
+    _refuse_large_batch(config, dataset)
     images = data.load(dataset, config.image_size, device)
     return Task(
         config=config,
@@ -63,6 +64,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected) -> Ta
 def inspect(config: TrainConfig, device: torch.device) -> Facts:
     """Read and decode every image, and try the weights. Raises as `prepare` does."""
     dataset = data.find(config.data)
+    _refuse_large_batch(config, dataset)
     data.load(dataset, config.image_size, device)
     build(config, len(dataset.classes))
     return _facts(config, dataset)
@@ -107,6 +109,11 @@ def _refuse_surprises(config: TrainConfig, facts: Facts, expected: Expected) -> 
     ):
         if wanted is not None and found != wanted:
             raise data.BadData(f"{what} are not those that were expected: SHA-256 {found}, not {wanted}")
+
+
+def _refuse_large_batch(config: TrainConfig, dataset: data.Dataset) -> None:
+    if config.batch_size > (training := dataset.counts["train"]):
+        raise data.BadData(f"a batch of {config.batch_size} is larger than the {training} training images; lower batch_size")
 
 
 def environment(device: torch.device) -> dict[str, str]:

@@ -142,8 +142,6 @@ def _shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
 
 def _batches(rows: Tensor, size: int) -> list[Tensor]:
     """The rows in batches. A last one of a single image is left out, because BatchNorm needs two."""
-    if size > len(rows):
-        raise BadData(f"a batch of {size} is larger than the {len(rows)} training images; lower batch_size")
     batches = list(torch.split(rows, size))
     return batches[:-1] if size > 1 and len(batches[-1]) == 1 else batches
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from search_spaces import Fault
 from service.domain.spec import StudySpec
-from trainer.contract import DataConfig, split_sizes
+from trainer.contract import IMAGE_SUFFIXES, DataConfig, split_sizes
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 PLACE = ("data", "path")
 LISTED = 5
 

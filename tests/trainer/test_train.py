@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from trainer import data
 from trainer.checkpoints import Checkpoints
 from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Saved, TrainConfig
-from trainer.task import Expected
+from trainer.data import BadData
+from trainer.task import Expected, inspect
 from trainer.train import train
 
 CPU = torch.device("cpu")
@@ -204,7 +205,10 @@ def test_unfit_data_is_told_as_bad_data(configure: Configure, paint: Paint) -> N
 
 def test_a_batch_larger_than_the_training_set_is_told_as_bad_data(configure: Configure) -> None:
     failed = one(Failed, told(configure(batch_size=49)))
-    assert failed.reason == "bad_data" and failed.detail == "a batch of 49 is larger than the 48 training images; lower batch_size"
+    sentence = "a batch of 49 is larger than the 48 training images; lower batch_size"
+    assert (failed.reason, failed.detail) == ("bad_data", sentence)
+    with pytest.raises(BadData, match=sentence):
+        inspect(configure(batch_size=49), CPU)
 
 
 def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path) -> None:

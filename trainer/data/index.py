@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from trainer.contract import DataConfig
+from trainer.contract import IMAGE_SUFFIXES, DataConfig
 from trainer.data.faults import BadData
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 COLUMNS = ("path", "label")
 
 
