@@ -16,8 +16,36 @@ from sqlalchemy import make_url
 
 from service.store import Store, open_store
 from service.store.migrate import upgrade
+from service.worker.slots import gpus
 
 DATABASES = count()
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SKIP_NOTHING = "THAW_TESTS_SKIP_NOTHING"  # set in CI: a browser test that cannot run is a failure there; no CI has a GPU
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out, and say so, what this machine has no device for."""
+    wanting = {
+        "gpu": None if gpus() else "needs an NVIDIA GPU; none is here",
+        "browser": None if find_browser() or os.environ.get(SKIP_NOTHING) else f"needs one of {', '.join(BROWSERS)}; none is here",
+    }
+    for item in items:
+        for mark, reason in wanting.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """The path of a Chromium; a failure where nothing may be skipped."""
+    path = find_browser()
+    assert path, f"none of {', '.join(BROWSERS)} is on the PATH"
+    return path
 
 
 @pytest.fixture(scope="session")

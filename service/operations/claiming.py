@@ -20,7 +20,7 @@ from service.store.queries import Candidate
 from service.store.rows import HeldTrial
 
 MOST_DUPLICATES = 100  # answered in one call
-SURPLUSES = (0, 0, 0, 8)  # a thought for each: suggestions beyond those wanted, for the numbers that others may take meanwhile
+SURPLUSES = (0, 0, 0, 8, 16, 32)  # a thought for each: suggestions beyond those wanted, for the numbers that others may take meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,11 @@ def _claim_new(store: Store, searches: Searches, study: Study, worker: str, limi
 
 
 def _add(store: Store, memory: Memory, study: Study, worker: str, limit: int) -> list[HeldTrial]:
-    """Think while no lock is held; then look under the lock whether the thought still holds, and insert. Empty when none may be added."""
+    """Think while no lock is held; then look under the lock whether the thought still holds, and insert.
+
+    A trial only ever gets the suggestion for its own number: others would be drawn again for the number that they are for.
+    Empty when none may be added, or when others were quicker each time.
+    """
     most = study.spec.budget.max_trials
     for surplus in SURPLUSES:
         memory.refresh(store)
@@ -149,16 +153,10 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, limit: int) ->
         suggestions = memory.suggest(wanted + surplus)
         with store.writing() as tx, locked(tx, study.id) as ledger:
             taken = ledger.study.created - memory.created
-            if taken == 0 or surplus:
+            if taken == 0 or (surplus and taken < len(suggestions)):
                 room = _room(ledger, min(limit, most - ledger.study.created))
-                return _insert(ledger, _for_the_next(suggestions, taken, room), worker, exhausted=not suggestions)
+                return _insert(ledger, suggestions[taken : taken + room], worker, exhausted=not suggestions)
     return []
-
-
-def _for_the_next(suggestions: Sequence[Suggestion], taken: int, room: int) -> Sequence[Suggestion]:
-    """At most `room` suggestions, those for the actual numbers where there are such; others took `taken` numbers meanwhile."""
-    start = min(taken, max(0, len(suggestions) - room))
-    return suggestions[start : start + max(0, room)]
 
 
 def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, exhausted: bool) -> list[HeldTrial]:
