@@ -152,7 +152,7 @@ def train(
 def demo(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Another one is taken when it is in use.")] = 8000,
-    trials: Annotated[int, typer.Option(min=2, max=500)] = 30,
+    trials: Annotated[int, typer.Option(min=2, max=500)] = 40,
     keep: Annotated[bool, typer.Option("--keep", help="Leave server and worker running until Ctrl-C.")] = False,
 ) -> None:
     """Run a real study on the handwritten digits that ship with scikit-learn, end to end."""

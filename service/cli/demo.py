@@ -76,11 +76,11 @@ def study_document(prepared: Prepared, name: str, trials: int) -> Mapping[str, A
             "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
             "frozen_layers": {"type": "int", "low": 0},
         },
-        "fixed": {"epochs": 6, "image_size": 16},
+        "fixed": {"epochs": 8, "image_size": 16},
         "baseline": {"lr": 1e-3, "batch_size": 32, "optimizer": "adamw", "frozen_layers": 0},
         "objective": {"metric": "accuracy", "direction": "maximize"},
         "sampler": {"name": "tpe", "seed": 0},
-        "pruner": {"name": "asha", "min_steps": 1, "reduction_factor": 3},
+        "pruner": {"name": "asha", "min_steps": 2, "reduction_factor": 2},
         "budget": {"trials": trials},
     }
 
