@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.serving import served
 
 THAW = Path(sys.executable).parent / "thaw"
 MINUTES = 12
@@ -45,20 +46,8 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(home: Path) -> Iterator[str]:
-    environment = {**os.environ, "THAW_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    command = [THAW, "serve", "--port", "0", "--workers", "2"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        seen = ""
-        for line in process.stdout:
-            seen += line
-            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-                break
-        else:
-            pytest.fail(f"the server ended without an address:\n{seen}")
-        yield address.group()
-        process.terminate()
-        assert process.wait(20) == 0
+    with served(THAW, home, workers=2) as address:
+        yield address
 
 
 def call(url: str, document: object = None) -> Any:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import urllib.request
 import venv
@@ -10,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.serving import served
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = ("torch", "torchvision", "torchmetrics", "safetensors", "sklearn", "PIL")
@@ -33,20 +34,8 @@ def test_torch_is_not_installed(clean_python: Path) -> None:
 
 @pytest.fixture
 def server(clean_python: Path, tmp_path: Path) -> Iterator[str]:
-    environment = {**os.environ, "THAW_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    command = [clean_python.parent / "thaw", "serve", "--port", "0", "--workers", "0"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        seen = ""
-        for line in process.stdout:
-            seen += line
-            if address := re.search(r"http://127\.0\.0\.1:\d+", line):
-                break
-        else:
-            pytest.fail(f"the server ended without an address:\n{seen}")
-        yield address.group()
-        process.terminate()
-        assert process.wait(20) == 0
+    with served(clean_python.parent / "thaw", tmp_path / "thaw", workers=0) as address:
+        yield address
 
 
 def test_it_serves_studies_models_and_the_page(server: str) -> None:

@@ -1,0 +1,79 @@
+"""What the README says is so: its study is accepted, its calls exist, its lists are complete."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from search_spaces.documents import from_yaml
+from service.cli import app
+from service.domain.parsing import parse_study
+from service.domain.samplers import Pruner, Sampler
+from service.settings import Settings
+from service.store import open_store
+from service.web.app import create_app
+from trainer.contract import Hyperparameters
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_study_in_it_is_accepted() -> None:
+    [study] = code_blocks("yaml")
+    spec = parse_study(from_yaml(study))
+    assert spec.name == "sign-digits"
+    assert spec.baseline is not None
+
+
+def test_the_samplers_and_pruners_in_it_are_all_there_are() -> None:
+    def named(union: object) -> set[str]:
+        members = union.__args__[0].__args__  # type: ignore[attr-defined]
+        return {member.model_fields["name"].default for member in members}
+
+    [study] = code_blocks("yaml")
+    comments = dict(re.findall(r"^(sampler|pruner): .*# (.*)$", study, re.MULTILINE))
+    assert set(comments["sampler"].split()) == named(Sampler)
+    assert set(comments["pruner"].split()) == named(Pruner)
+
+
+def test_it_names_every_hyperparameter() -> None:
+    listed = re.search(r"Everything that can vary: `(.*?)`", README, re.DOTALL)
+    assert listed is not None
+    assert set(listed.group(1).split()) == set(Hyperparameters.model_fields) - {"seed"}
+
+
+def test_its_five_calls_are_routes(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'x.db'}")
+    paths = set(create_app(store, Settings(home=tmp_path)).openapi()["paths"])
+    store.close()
+    [calls] = code_blocks("sh")
+    asked = re.findall(r"localhost:8000(/api/v1[^\s?']*)", calls)
+    assert len(asked) == 5
+    assert {path.replace("/sign-digits", "/{study}") for path in asked} <= paths
+
+
+@pytest.mark.parametrize("line", re.findall(r"(?:^| )thaw ([a-z][^#\n`]*)", "\n".join(re.findall(r"^    .*$", README, re.MULTILINE))))
+def test_its_commands_exist_with_their_options(line: str) -> None:
+    words = line.split()
+    here = get_command(app)
+    while words and words[0] in getattr(here, "commands", {}):
+        here = here.commands[words.pop(0)]  # type: ignore[attr-defined]
+    known = {option for parameter in here.params for option in parameter.opts}
+    assert here.name != "thaw"
+    assert {word for word in words if word.startswith("-")} <= known
+
+
+def test_the_picture_and_the_pages_it_links_to_are_there() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert len(links) >= 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_command_in_it_is_made_by_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"run", "test"} <= set(re.findall(r"make ([a-z]+)", README)) <= targets
