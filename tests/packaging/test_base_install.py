@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import urllib.request
 import venv
@@ -22,7 +23,9 @@ def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("base")
     venv.create(place / "venv", with_pip=True)
     python = place / "venv" / "bin" / "python"
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"), str(ROOT)]
+    source = place / "source"  # building a package leaves files behind, which the next build would take in
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs"))
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(source / "constraints.txt"), str(source)]
     subprocess.run([python, *install], check=True, timeout=600, cwd=place)
     return python
 
