@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -51,7 +52,7 @@ def heed_signals(worker: Worker) -> None:
             worker.abandon()
             os._exit(128 + number)
         already = True
-        worker.leave()
+        threading.Thread(target=worker.leave, name="leave").start()  # this thread may hold just now what `leave` waits for
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)

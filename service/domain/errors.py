@@ -15,6 +15,14 @@ class StudyNotFound(ThawlineError):
         self.study = study
 
 
+class StudyUnreadable(ThawlineError):
+    """The study's row was damaged, or was written by a version that this one does not understand."""
+
+    def __init__(self, study: str) -> None:
+        super().__init__("This version cannot read the study as it was stored; all that can be done with it is to delete it.")
+        self.study = study
+
+
 class TrialNotFound(ThawlineError):
     def __init__(self, number: int) -> None:
         super().__init__(f"The study has no trial {number}.")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from service.domain.errors import LeaseLost, StudyNotFound, TrialNotFound
+from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.events import EventKind
 from service.domain.records import Claim, Lease, Study
 from service.domain.states import StudyState, TrialState
@@ -37,30 +37,35 @@ def claim(store: Store, searches: Searches, worker: str, limit: int = 1) -> list
         if len(claims) >= limit:
             break
         try:
-            claims += _claim_from(store, searches, candidate, worker, limit - len(claims))
-        except StudyNotFound:
-            log.info("study %s was deleted before a trial of it was claimed", candidate.study.id)
-        except SearchFailed as error:
-            log.exception("study %s ends", candidate.study.id)
-            fail_study(store, candidate.study.id, str(error))
+            claims += _claim_or_fail(store, searches, candidate, worker, limit - len(claims))
+        except (StudyNotFound, StudyUnreadable) as error:
+            log.info("study %s gave no trial: %s", candidate.study.id, error)
     return claims
 
 
 def decide(store: Store, searches: Searches, lease: Lease, values: Mapping[int, float]) -> Decision:
     """Whether a running trial goes on, given its objective by step. Writes nothing. Raises LeaseLost, StoreUnavailable."""
-    study = store.read(_leased_study, lease)
-    with searches.for_study(store, study) as search:
-        return search.decide(lease.number, values)
+    try:
+        with searches.for_study(store, store.read(_leased_study, lease)) as search:
+            return search.decide(lease.number, values)
+    except (StudyNotFound, StudyUnreadable, TrialNotFound):
+        raise LeaseLost(lease.number, lease.attempt) from None
 
 
 def _leased_study(tx: Transaction, lease: Lease) -> Study:
-    try:
-        trial, study = queries.find_trial(tx, lease.study, lease.number), queries.find_study(tx, lease.study)
-    except (StudyNotFound, TrialNotFound):
-        raise LeaseLost(lease.number, lease.attempt) from None
+    trial, study = queries.find_trial(tx, lease.study, lease.number), queries.find_study(tx, lease.study)
     if (trial.state, trial.attempt) != (TrialState.RUNNING, lease.attempt):
         raise LeaseLost(lease.number, lease.attempt)
     return study
+
+
+def _claim_or_fail(store: Store, searches: Searches, candidate: Candidate, worker: str, limit: int) -> list[Claim]:
+    try:
+        return _claim_from(store, searches, candidate, worker, limit)
+    except SearchFailed as error:
+        log.exception("study %s ends", candidate.study.id)
+        fail_study(store, candidate.study.id, str(error))
+        return []
 
 
 def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, limit: int) -> list[Claim]:

@@ -28,17 +28,24 @@ class Memory:
     turn: threading.Lock = field(default_factory=threading.Lock)
 
     def refresh(self, store: Store) -> None:
-        """Take in what changed since the last time. Raises StudyNotFound, StoreUnavailable."""
+        """Take in what changed since the last time. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
         history = store.read(queries.changed_since, self.study_id, self.search.seq)
-        self.search.absorb(history.seq, history.trials, history.values)
+        with _failing_as("learn of its trials"):
+            self.search.absorb(history.seq, history.trials, history.values)
         self.created = history.created
 
     def suggest(self, count: int) -> list[Suggestion]:
         """Suggestions for the next numbers; fewer when the space is exhausted. Raises SearchFailed."""
-        try:
+        with _failing_as(f"suggest trial {self.created}"):
             return self.search.suggest(self.created, count)
-        except Exception as error:
-            raise SearchFailed(f"the sampler could not suggest trial {self.created}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _failing_as(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise SearchFailed(f"the sampler could not {doing}: {type(error).__name__}: {error}") from error
 
 
 class Searches:
@@ -51,14 +58,14 @@ class Searches:
 
     @contextmanager
     def turn(self, study: Study) -> Iterator[Memory]:
-        """The study's memory for this thread alone, not brought up to date."""
+        """The study's memory for this thread alone, not brought up to date. Raises SearchFailed."""
         memory = self._memory(study)
         with memory.turn:
             yield memory
 
     @contextmanager
     def for_study(self, store: Store, study: Study) -> Iterator[StudySearch]:
-        """The study's search, up to date, for this thread alone. Raises StudyNotFound, StoreUnavailable."""
+        """The study's search, up to date, for this thread alone. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
         with self.turn(study) as memory:
             memory.refresh(store)
             yield memory.search
@@ -66,7 +73,8 @@ class Searches:
     def _memory(self, study: Study) -> Memory:
         with self._lock:
             if study.id not in self._memories:
-                self._memories[study.id] = Memory(study.id, self._make(study.spec))
+                with _failing_as("be made"):
+                    self._memories[study.id] = Memory(study.id, self._make(study.spec))
             self._memories.move_to_end(study.id)
             if len(self._memories) > MOST_STUDIES:
                 self._memories.popitem(last=False)

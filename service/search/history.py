@@ -79,10 +79,12 @@ class History:
     def supposing(self) -> Iterator[Callable[[int, Params, Mapping[str, Any]], None]]:
         """Within it, trials can be put in as if they were running already; they and their notes are gone afterwards."""
         numbers, notes = list(self._numbers), dict(self._study_notes)
-        yield self._suppose
-        for number in set(self._numbers) - set(numbers):
-            del self._trials[number]
-        self._numbers, self._study_notes = numbers, notes
+        try:
+            yield self._suppose
+        finally:
+            for number in set(self._numbers) - set(numbers):
+                del self._trials[number]
+            self._numbers, self._study_notes = numbers, notes
 
     def _suppose(self, number: int, params: Params, memory: Mapping[str, Any]) -> None:
         insort(self._numbers, number)

@@ -15,7 +15,7 @@ from service.domain.states import TrialState, ValueKind
 from service.store.codec import finite, is_storable, key_of, kind_of, number_of
 from service.store.dialect import insert_or_replace
 from service.store.engine import Transaction
-from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, study_of
+from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
 from service.store.schema import OPEN, event, metric, study, trial
 from trainer.contract import Facts
 
@@ -235,7 +235,7 @@ GUARDED_UPDATE = (
 
 @contextmanager
 def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
-    """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound."""
+    """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound, StudyUnreadable."""
     row = None
     if is_storable(ref):
         mine = select(study).where(or_(study.c.id == ref, study.c.name == ref))
@@ -249,8 +249,9 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
 
 @contextmanager
 def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledger]]:
-    """Those of the studies that exist, locked in the order of their ids, which is everyone's order."""
-    ledgers = {row.id: Ledger(tx, study_of(row), row.exhausted) for row in tx.execute(LOCKED_STUDIES, {"ids": list(ids)})}
+    """Those of the studies that exist and can be read, locked in the order of their ids, which is everyone's order."""
+    rows = tx.execute(LOCKED_STUDIES, {"ids": list(ids)})
+    ledgers = {owner.id: Ledger(tx, owner, row.exhausted) for row, owner in readable(rows)}
     yield ledgers
     for ledger in ledgers.values():
         ledger.write()

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import delete, or_, select, tuple_, update
 
-from service.domain.errors import IdempotencyConflict, NameTaken
+from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
 from service.domain.records import Lease, Study, Worker
 from service.domain.states import TrialState
+from service.store.codec import is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
 from service.store.schema import event, idempotency, metric, study, trial, worker
@@ -25,8 +26,12 @@ def insert_study(tx: Transaction, new: Study) -> None:
         raise NameTaken
 
 
-def delete_study(tx: Transaction, study_id: str) -> None:
-    """Delete a study, which is locked, and all that belongs to it."""
+def delete_study(tx: Transaction, ref: str) -> None:
+    """Delete the study of that id or name, readable or not, and all that belongs to it. Raises StudyNotFound."""
+    mine = select(study.c.id).where(or_(study.c.id == ref, study.c.name == ref)).with_for_update()
+    study_id = tx.scalar(mine) if is_storable(ref) else None
+    if study_id is None:
+        raise StudyNotFound(ref)
     tx.execute(delete(metric).where(metric.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
     for table in (event, trial):
         tx.execute(delete(table).where(table.c.study_id == study_id))

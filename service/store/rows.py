@@ -1,17 +1,22 @@
 """Rows into records, and trials back into rows."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Row
 
+from service.domain.errors import StudyUnreadable
 from service.domain.records import Event, Lease, Metric, Study, Trial, Worker
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
 from service.store.codec import key_of, number_of, with_words, without_words
 from trainer.contract import Checkpoint, Facts
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +38,39 @@ def _facts_of(text: str) -> Facts:
 
 
 def study_of(row: Row[Any]) -> Study:
-    """The study of a whole row."""
+    """The study of a whole row. Raises StudyUnreadable."""
+    try:
+        spec, facts = _spec_of(row.spec), None if row.facts is None else _facts_of(row.facts)
+    except ValidationError as error:
+        raise StudyUnreadable(row.id) from error
     return Study(
         id=row.id,
         name=row.name,
         state=StudyState(row.state),
         reason=row.reason,
-        spec=_spec_of(row.spec),
-        facts=None if row.facts is None else _facts_of(row.facts),
+        spec=spec,
+        facts=facts,
         created=row.created,
         seq=row.seq,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
     )
+
+
+def readable(rows: Iterable[Row[Any]]) -> Iterator[tuple[Row[Any], Study]]:
+    """Each row with its study, but for those that cannot be read: one such study holds up no other. The log names it."""
+    for row in rows:
+        try:
+            yield row, study_of(row)
+        except StudyUnreadable as error:
+            _complain(row.id, str(error.__cause__))
+
+
+@lru_cache(maxsize=512)
+def _complain(study_id: str, why: str) -> None:
+    """Once for each study, however often it is met."""
+    log.error("study %s is left out, for it cannot be read: %s", study_id, why)
 
 
 def trial_of(row: Row[Any]) -> Trial:

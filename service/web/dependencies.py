@@ -28,8 +28,11 @@ def streams_of(request: Request) -> Streams:
 TheStore = Annotated[Store, Depends(store_of)]
 
 
-def find_study(study: Annotated[str, Path(description="the study's id or its name", examples=["sign-digits"])], store: TheStore) -> Study:
-    """The study that the path names. Raises StudyNotFound."""
+StudyRef = Annotated[str, Path(description="the study's id or its name", examples=["sign-digits"])]
+
+
+def find_study(study: StudyRef, store: TheStore) -> Study:
+    """The study that the path names. Raises StudyNotFound, StudyUnreadable."""
     return store.read(queries.find_study, study)
 
 

@@ -50,6 +50,7 @@ INTERNAL = Kind(500, "internal", "The server failed")
 
 KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.StudyNotFound: Kind(404, "study-not-found", "Study not found"),
+    errors.StudyUnreadable: Kind(409, "study-unreadable", "The study cannot be read"),
     errors.TrialNotFound: Kind(404, "trial-not-found", "Trial not found"),
     errors.NoResult: Kind(404, "no-result", "There is no result yet"),
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),

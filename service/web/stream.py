@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput, StoreUnavailable, StudyNotFound
+from service.domain.errors import InvalidInput, StoreUnavailable, StudyNotFound, StudyUnreadable
 from service.domain.records import Event, Study
 from service.store import Store, queries
 from service.web import API
@@ -143,7 +143,7 @@ def _read(store: Store, study: str, cursor: int) -> Batch:
         with store.reading() as tx:
             events = queries.events_after(tx, study, cursor, BATCH)
             ended = not events and _has_ended(queries.find_study(tx, study), cursor)
-    except StudyNotFound:  # it was deleted
+    except (StudyNotFound, StudyUnreadable):  # it was deleted, or damaged
         return Batch((), ended=True)
     except StoreUnavailable:  # the stream outlives an outage
         return Batch((), ended=False)

@@ -16,7 +16,7 @@ from service.inspection import inspect_study
 from service.store import Store, Transaction, queries
 from service.web import API
 from service.web.body import Document
-from service.web.dependencies import FoundStudy, TheStore
+from service.web.dependencies import FoundStudy, StudyRef, TheStore
 from service.web.examples import STUDY_BODY
 from service.web.idempotency import Keyed
 from service.web.paging import Limit, unknown_cursor
@@ -78,9 +78,9 @@ def stop_study(study: FoundStudy, store: TheStore) -> StudyView:
 
 
 @router.delete("/studies/{study}", status_code=status.HTTP_204_NO_CONTENT, summary="Delete a study")
-def delete_study(study: FoundStudy, store: TheStore) -> None:
+def delete_study(study: StudyRef, store: TheStore) -> None:
     """Delete the study with its trials, metrics and events."""
-    operations.delete_study(store, study.id)
+    operations.delete_study(store, study)
 
 
 @router.get(
@@ -108,4 +108,5 @@ def _now(store: Store, study: Study) -> StudyView:
 def _views(tx: Transaction, studies: Iterable[Study]) -> list[StudyView]:
     listed = list(studies)
     counts = queries.counts(tx, [study.id for study in listed])
-    return [study_view(study, counts[study.id], queries.best_trial(tx, study)) for study in listed]
+    best = queries.best_trials(tx, listed)
+    return [study_view(study, counts[study.id], best.get(study.id)) for study in listed]

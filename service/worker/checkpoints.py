@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from service.domain.errors import StudyNotFound, TrialNotFound
+from service.domain.errors import StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.records import Lease
 from service.store import Store, queries
 from trainer.contract import Checkpoint
@@ -55,6 +55,8 @@ class Shelf:
             log.info("removing the checkpoints of study %s, which was deleted", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
             return
+        except StudyUnreadable:
+            return  # a version that can read it may want them
         for trial_folder in folder.iterdir():
             if not trial_folder.name.isdecimal():
                 continue

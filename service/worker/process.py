@@ -89,7 +89,10 @@ class TrainerProcess:
         """Whether the child has not ended. Leaves it unreaped, so that its process group keeps its number."""
         if self._child.returncode is not None:
             return False
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:  # another thread's kill has just reaped it
+            return False
 
     def hung(self, stall_seconds: float) -> bool:
         """Whether no line came for so long, counted from the last order or line."""

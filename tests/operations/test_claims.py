@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Released, Searches, Write
+from service.operations.searches import Memory
 from service.store import Store, queries
 from service.store.ledger import Step, locked
 from tests.operations.driving import (
@@ -180,6 +182,44 @@ def test_a_sampler_that_breaks_down_fails_its_study_and_no_other(store: Store) -
     assert claim_one(store, Searches(Broken)).lease.study == sound.id  # type: ignore[arg-type]
     assert study_of(store, broken).state is StudyState.FAILED
     assert "no variance" in (study_of(store, broken).reason or "")
+
+
+@pytest.mark.parametrize("part", ["__init__", "absorb"])
+def test_a_sampler_that_cannot_even_begin_fails_its_study_and_no_other(store: Store, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    class Broken(RandomSearch):
+        pass
+
+    def break_down(self: Broken, *args: object) -> None:
+        raise MemoryError("the grid is too large")
+
+    monkeypatch.setattr(Broken, part, break_down)
+    broken, sound = ready(store, name="broken"), ready(store, name="sound")
+    searches = Searches(lambda spec: (Broken if spec.name == "broken" else RandomSearch)(spec))  # type: ignore[arg-type,return-value]
+    assert claim_one(store, searches).lease.study == sound.id
+    assert study_of(store, broken).state is StudyState.FAILED
+    assert "the grid is too large" in (study_of(store, broken).reason or "")
+
+
+def test_a_study_that_is_deleted_while_its_sampler_breaks_down_ends_no_claim(store: Store) -> None:
+    class Broken(RandomSearch):
+        def suggest(self, number: int, count: int = 1) -> list[object]:  # type: ignore[override]
+            operations.delete_study(store, study.id)
+            raise ZeroDivisionError
+
+    study = ready(store)
+    assert operations.claim(store, Searches(Broken), "w") == []  # type: ignore[arg-type]
+
+
+def test_a_decision_about_a_study_that_is_deleted_meanwhile_is_refused(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+
+    class Deleting(Searches):
+        def turn(self, study: Study) -> AbstractContextManager[Memory]:
+            operations.delete_study(store, study.id)
+            return super().turn(study)
+
+    with pytest.raises(LeaseLost):
+        operations.decide(store, Deleting(RandomSearch), claim.lease, {1: 0.5})  # type: ignore[arg-type]
 
 
 def test_a_resumed_trial_goes_on_from_its_newest_checkpoint_and_later_steps_are_superseded(

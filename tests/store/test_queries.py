@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service import operations
 from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.records import Worker
-from service.domain.states import TrialState
+from service.domain.states import StudyState, TrialState
 from service.operations import Write
 from service.store import Store, queries
 from tests.operations.driving import CRASH, claim_one, finish, finished, ready, searches_of, spec_of, tell
@@ -93,10 +93,35 @@ def test_trials_are_counted_by_state(store: Store) -> None:
     busy, idle = ready(store, name="busy"), ready(store, name="idle")
     first, _, _ = operations.claim(store, searches_of(), "w", limit=3)
     finish(store, first)
-    counts = store.read(queries.counts)
-    assert counts == store.read(queries.counts, [busy.id, idle.id])
+    counts = store.read(queries.counts, [busy.id, idle.id])
     assert counts[busy.id] == dict.fromkeys(TrialState, 0) | {TrialState.COMPLETE: 1, TrialState.RUNNING: 2}
     assert set(counts[idle.id].values()) == {0}
+
+
+def test_trials_and_studies_are_counted_over_all_studies(store: Store) -> None:
+    ready(store, name="busy"), ready(store, name="idle")
+    finish(store, claim_one(store, searches_of()))
+    claim_one(store, searches_of())
+    studies, trials = store.read(queries.totals)
+    assert studies == dict.fromkeys(StudyState, 0) | {StudyState.ACTIVE: 2}
+    assert trials == dict.fromkeys(TrialState, 0) | {TrialState.COMPLETE: 1, TrialState.RUNNING: 1}
+
+
+def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Store) -> None:
+    better = {"accuracy": "maximize", "loss": "minimize"}
+    searches = searches_of()
+    studies = [
+        ready(store, name=f"{metric}-{offset}", objective={"metric": metric, "direction": direction}, budget={"trials": 3})
+        for metric, direction in better.items()
+        for offset in (0, 1)
+    ]
+    claims = operations.claim(store, searches, "w", limit=9)  # the last study has none
+    for claim in claims:
+        outcome = finished(0.0).model_copy(update={"metrics": dict.fromkeys(better, claim.lease.number / 4)})
+        assert tell(store, claim.lease, outcome=outcome)
+    best = store.read(queries.best_trials, studies)
+    assert [best[study.id].number for study in studies[:3]] == [2, 2, 0]
+    assert studies[3].id not in best
 
 
 def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:

@@ -2,11 +2,11 @@
 
 from service.store.queries.events import events_after
 from service.store.queries.history import History, changed_since
-from service.store.queries.studies import Candidate, candidates, counts, find_study, studies, unchecked_study
-from service.store.queries.trials import SORTS, best_trial, find_trial, metrics, running_leases, trials
+from service.store.queries.studies import Candidate, candidates, counts, find_study, studies, totals, unchecked_study
+from service.store.queries.trials import SORTS, best_trial, best_trials, find_trial, metrics, running_leases, trials
 from service.store.queries.workers import workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "best_trial", "candidates", "changed_since", "counts", "events_after", "find_study",
-    "find_trial", "metrics", "running_leases", "studies", "trials", "unchecked_study", "workers",
+    "SORTS", "Candidate", "History", "best_trial", "best_trials", "candidates", "changed_since", "counts", "events_after", "find_study",
+    "find_trial", "metrics", "running_leases", "studies", "totals", "trials", "unchecked_study", "workers",
 ]  # fmt: skip

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Table, and_, case, func, or_, select
 
 from service.domain.errors import StudyNotFound
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
-from service.store.rows import study_of
+from service.store.rows import readable, study_of
 from service.store.schema import study, trial
 
 
@@ -25,7 +26,7 @@ class Candidate:
 
 
 def find_study(tx: Transaction, ref: str) -> Study:
-    """The study of that id or name. Raises StudyNotFound."""
+    """The study of that id or name. Raises StudyNotFound, StudyUnreadable."""
     row = tx.execute(select(study).where(or_(study.c.id == ref, study.c.name == ref))).one_or_none() if is_storable(ref) else None
     if row is None:
         raise StudyNotFound(ref)
@@ -34,29 +35,42 @@ def find_study(tx: Transaction, ref: str) -> Study:
 
 def studies(tx: Transaction, limit: int = 100, after: str | None = None) -> list[Study]:
     """A page of studies, newest first; `after` is the id or name of the last one of the page before. Raises StudyNotFound."""
-    query = select(study).order_by(study.c.created_at.desc(), study.c.id.desc()).limit(limit)
-    if after is not None:
-        last = find_study(tx, after)
-        same_time = and_(study.c.created_at == last.created_at, study.c.id < last.id)
-        query = query.where(or_(study.c.created_at < last.created_at, same_time))
-    return [study_of(row) for row in tx.execute(query)]
+    newest_first = select(study).order_by(study.c.created_at.desc(), study.c.id.desc())
+    query, found = newest_first if after is None else newest_first.where(_older(find_study(tx, after))), list[Study]()
+    while (missing := limit - len(found)) > 0:
+        rows = tx.execute(query.limit(missing)).all()
+        found += [one for _, one in readable(rows)]
+        if len(rows) < missing:
+            break
+        query = newest_first.where(_older(rows[-1]))
+    return found
 
 
-def counts(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, Mapping[TrialState, int]]:
-    """Trials by state of each of the studies, or of all; every state is named."""
-    query = select(trial.c.study_id, trial.c.state, func.count()).group_by(trial.c.study_id, trial.c.state)
-    known = list(tx.scalars(select(study.c.id)) if ids is None else ids)
-    if ids is not None:
-        query = query.where(trial.c.study_id.in_(known))
-    counted = {(row[0], row[1]): row[2] for row in tx.execute(query)}
+def _older(last: Study | Row[Any]) -> ColumnElement[bool]:
+    return or_(study.c.created_at < last.created_at, and_(study.c.created_at == last.created_at, study.c.id < last.id))
+
+
+def counts(tx: Transaction, ids: Iterable[str]) -> dict[str, Mapping[TrialState, int]]:
+    """Trials by state of each of the studies; every state is named."""
+    known = list(ids)
+    query = select(trial.c.study_id, trial.c.state, func.count()).where(trial.c.study_id.in_(known))
+    counted = {(row[0], row[1]): row[2] for row in tx.execute(query.group_by(trial.c.study_id, trial.c.state))}
     return {one: {state: counted.get((one, state), 0) for state in TrialState} for one in known}
+
+
+def totals(tx: Transaction) -> tuple[Mapping[StudyState, int], Mapping[TrialState, int]]:
+    """How many studies and how many trials of all studies there are in each state."""
+    return {**dict.fromkeys(StudyState, 0), **_by_state(tx, study)}, {**dict.fromkeys(TrialState, 0), **_by_state(tx, trial)}
+
+
+def _by_state(tx: Transaction, table: Table) -> dict[Any, int]:
+    return {state: count for state, count in tx.execute(select(table.c.state, func.count()).group_by(table.c.state))}
 
 
 def unchecked_study(tx: Transaction) -> Study | None:
     """The oldest active study whose data and weights nobody has looked at."""
     query = select(study).where(study.c.state == StudyState.ACTIVE, study.c.facts.is_(None))
-    row = tx.execute(query.order_by(study.c.created_at, study.c.id).limit(1)).one_or_none()
-    return None if row is None else study_of(row)
+    return next((one for _, one in readable(tx.execute(query.order_by(study.c.created_at, study.c.id)))), None)
 
 
 def candidates(tx: Transaction) -> list[Candidate]:
@@ -77,4 +91,4 @@ def candidates(tx: Transaction) -> list[Candidate]:
         .where(study.c.state == StudyState.ACTIVE, study.c.facts.is_not(None))
         .order_by("running", study.c.created_at, study.c.id)
     )
-    return [Candidate(study_of(row), row.running, row.claimable, row.exhausted) for row in tx.execute(query)]
+    return [Candidate(one, row.running, row.claimable, row.exhausted) for row, one in readable(tx.execute(query))]

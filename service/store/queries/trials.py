@@ -1,8 +1,8 @@
 """Reads of trials and their metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, or_, select
 
 from service.domain.errors import TrialNotFound
 from service.domain.records import Lease, Metric, Study, Trial
@@ -61,14 +61,18 @@ def _beyond(column: ColumnElement[float], falls: bool, last: Trial) -> ColumnEle
 
 def best_trial(tx: Transaction, study: Study) -> Trial | None:
     """The complete trial with the best finite value; of equal ones the first."""
-    value = trial.c.value
-    query = (
-        select(trial)
-        .where(trial.c.study_id == study.id, trial.c.state == TrialState.COMPLETE, trial.c.value_kind == ValueKind.FINITE)
-        .order_by(value.desc() if study.spec.objective.direction == "maximize" else value.asc(), trial.c.number)
-    )
-    row = tx.execute(query.limit(1)).one_or_none()
-    return None if row is None else trial_of(row)
+    return best_trials(tx, [study]).get(study.id)
+
+
+def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
+    """The best trial of each study that has one, by the study's key."""
+    falling = {study.id: study.spec.objective.direction == "maximize" for study in studies}
+    loss = case((trial.c.study_id.in_([key for key, falls in falling.items() if falls]), -trial.c.value), else_=trial.c.value)
+    place = func.row_number().over(partition_by=trial.c.study_id, order_by=(loss, trial.c.number))
+    finite = (trial.c.state == TrialState.COMPLETE) & (trial.c.value_kind == ValueKind.FINITE)
+    ranked = select(trial.c.id, place.label("place")).where(trial.c.study_id.in_(list(falling)), finite).subquery()
+    query = select(trial).join(ranked, ranked.c.id == trial.c.id).where(ranked.c.place == 1)
+    return {row.study_id: trial_of(row) for row in tx.execute(query)}
 
 
 def metrics(tx: Transaction, trial_id: int) -> list[Metric]:
