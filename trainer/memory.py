@@ -8,7 +8,10 @@ from pathlib import Path
 import torch
 
 WANTED_BYTES = re.compile(r"[Tt]ried to allocate ([\d.]+ ?\w+)")
-EXHAUSTED = ("allocate memory", "out of memory", "bad_alloc", "not enough memory")
+EXHAUSTED = (
+    "allocate memory", "out of memory", "bad_alloc", "not enough memory",
+    "ALLOC_FAILED", "ALLOCATION_FAILED",  # of cuBLAS and cuDNN, which allocate for themselves
+)  # fmt: skip
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -41,6 +44,7 @@ def _text(file: Path) -> str:
 def start_peak(device: torch.device) -> None:
     """Forget the peak so far, so that `peak` tells this run's."""
     if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # a process that has not used the GPU yet has nothing to reset
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         try:
