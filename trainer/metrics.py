@@ -1,7 +1,8 @@
 """What a model is measured by on the validation images."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torchmetrics.functional import classification as tm
 from trainer.task import Task, taken
 
 SMALLEST_BATCH = 32
+Sign = TypeVar("Sign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,16 @@ class Measurement:
 
 
 @torch.no_grad()
-def evaluate(task: Task, rows: Tensor) -> Measurement:
-    """The model on the images of those rows, in evaluation mode; the loss is the plain cross entropy."""
+def evaluate(task: Task, rows: Tensor, sign: Sign) -> Generator[Sign, None, Measurement]:
+    """The model on the images of those rows, in evaluation mode; the loss is the plain cross entropy.
+
+    Yields `sign` between two batches, so that whoever waits sees that it lives, and may stop it.
+    """
     task.model.eval()
     predicted, loss = list[Tensor](), torch.zeros((), dtype=torch.float64, device=task.labels.device)
-    for some in torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH)):
+    for batch, some in enumerate(torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH))):
+        if batch:
+            yield sign
         with task.autocast:
             logits = task.model(task.normalise(taken(task.pixels, some))).float()  # [B, C]
         loss += F.cross_entropy(logits, taken(task.labels, some), reduction="sum").double()

@@ -108,11 +108,12 @@ def _train(task: Task, checkpoints: Checkpoints, model_file: Path | None) -> Gen
             if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
                 _refuse_divergence(losses[: batch + 1], epoch, lr)
             speed = done / (time.perf_counter() - started)
-            yield Advanced(epoch=epoch, batch=batch + 1, batches=len(batches), samples_per_second=speed)
+            advanced = Advanced(epoch=epoch, batch=batch + 1, batches=len(batches), samples_per_second=speed)
+            yield advanced
         _refuse_divergence(losses, epoch, lr)
         _refuse_broken_parameters(model, epoch, lr)
 
-        measurement = evaluate(task, task.validation)
+        measurement = yield from evaluate(task, task.validation, advanced)
         sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
         train_loss = float((losses.double().cpu() * sizes).sum() / sizes.sum())
         seconds += time.perf_counter() - started
@@ -122,7 +123,9 @@ def _train(task: Task, checkpoints: Checkpoints, model_file: Path | None) -> Gen
         if checkpoints.due and epoch < config.epochs and (written := checkpoints.write()):
             yield Saved(checkpoint=written)
 
-    measurement = measurement or evaluate(task, task.validation)  # the latter when resumed after the last epoch
+    if measurement is None:  # resumed after the last epoch
+        advanced = Advanced(epoch=config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
+        measurement = yield from evaluate(task, task.validation, advanced)
     yield Finished(
         step=config.epochs,
         metrics=dict(measurement.scalars, train_loss=train_loss, lr=lr),

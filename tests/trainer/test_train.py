@@ -58,6 +58,12 @@ def test_every_batch_is_told(configure: Configure) -> None:
     assert batches == [(epoch, batch, 6) for epoch in (1, 2) for batch in range(1, 7)]
 
 
+def test_a_long_validation_gives_signs_of_life(paint: Paint, configure: Configure) -> None:
+    config = configure(data=DataConfig(path=str(paint()), validation=0.8), epochs=1, batch_size=2)  # 48 images, 32 at a time
+    advanced = [(fact.batch, fact.batches) for fact in train(config, device=CPU) if fact.kind == "advanced"]
+    assert advanced == [*((batch, 6) for batch in range(1, 7)), (6, 6)]
+
+
 def test_a_last_batch_of_one_image_is_left_out_and_a_larger_one_is_not(configure: Configure) -> None:
     def batches(size: int) -> int:
         return max(fact.batches for fact in train(configure(batch_size=size, epochs=1), device=CPU) if fact.kind == "advanced")
