@@ -50,6 +50,13 @@ def test_a_run_is_told_line_by_line(start: Start, order: Order) -> None:
     assert process.ready and process.alive
 
 
+def test_a_child_that_another_thread_is_reaping_is_not_alive(start: Start) -> None:
+    process = start()
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitpid(process.pid, 0)  # as within kill, before the exit code is noted
+    assert not process.alive
+
+
 def test_silence_is_none(start: Start) -> None:
     process = start()
     lines_until(process, Ready)
