@@ -182,7 +182,8 @@ def _is_repeat(trial: HeldTrial, write: Write) -> bool:
     match write.outcome:
         case Finished():
             known = with_words(trial.metrics)
-            return trial.step == write.outcome.step and known == {**known, **with_words(write.outcome.metrics)}
+            judged = trial.state is TrialState.COMPLETE or trial.reason in ("diverged", "script_error")  # not cancelled or lost meanwhile
+            return judged and trial.step == write.outcome.step and known == {**known, **with_words(write.outcome.metrics)}
         case Failed():
             return trial.state is TrialState.FAILED and trial.reason == write.outcome.reason
         case Pruned():

@@ -84,6 +84,27 @@ def test_an_outcome_that_is_sent_again_counts_as_written_once(store: Store, stud
     assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, events)
 
 
+def test_a_result_that_comes_after_the_trial_was_cancelled_or_given_up_is_not_acknowledged(store: Store, searches: Searches) -> None:
+    study = ready(store, limits={"attempts": 1})
+    cancelled, given_up = operations.claim(store, searches, "w", limit=2)
+    for claim in (cancelled, given_up):
+        assert tell(store, claim.lease, reports=[report(3, 0.5)])  # the last epoch's: all that the outcome says, but the end
+    operations.cancel_trial(store, study.id, cancelled.lease.number)
+    lose(store, given_up)
+    assert trial_of(store, study, given_up.lease.number).reason == "lost"
+    assert [tell(store, claim.lease, outcome=finished(0.5)) for claim in (cancelled, given_up)] == [False, False]
+
+
+@pytest.mark.parametrize("value", [math.nan, None], ids=["diverged", "no value"])
+def test_a_finish_that_was_judged_a_failure_counts_as_written_too(
+    store: Store, study: Study, searches: Searches, value: float | None
+) -> None:
+    claim = claim_one(store, searches)
+    outcome = finished(0.0).model_copy(update={"metrics": {} if value is None else {"accuracy": value}})
+    assert [tell(store, claim.lease, outcome=outcome) for _ in range(2)] == [True, True]
+    assert trial_of(store, study, 0).state is TrialState.FAILED
+
+
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_trial_that_has_ended_takes_no_other_outcome(store: Store, study: Study, searches: Searches, end: Any) -> None:
     claim = claim_one(store, searches)

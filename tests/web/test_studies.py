@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from service.domain.export import read_export
+from service.store import Store, schema
 from tests.web.laboratory import FACTS, Laboratory, study_document
 from tests.web.problem import assert_problem
 
@@ -144,6 +146,17 @@ def test_a_deleted_study_is_gone(client: TestClient, lab: Laboratory) -> None:
     assert deleted.status_code == 204 and deleted.content == b""
     assert_problem(client.get(f"{STUDIES}/digits"), 404, "study-not-found")
     assert_problem(client.delete(f"{STUDIES}/digits"), 404, "study-not-found")
+
+
+def test_a_study_that_cannot_be_read_says_so_and_leaves_the_others_alone(client: TestClient, lab: Laboratory, store: Store) -> None:
+    damaged, _ = lab.study("damaged"), lab.study("sound")
+    with store.writing() as tx:
+        tx.execute(update(schema.study).where(schema.study.c.id == damaged.id).values(spec="{}"))
+    assert [study["name"] for study in client.get(STUDIES).json()["studies"]] == ["sound"]
+    assert client.get("/metrics").status_code == client.get("/readyz").status_code == 200
+    for call in ("", "/trials", "/events"):
+        assert_problem(client.get(f"{STUDIES}/damaged{call}"), 409, "study-unreadable")
+    assert client.delete(f"{STUDIES}/damaged").status_code == 204
 
 
 @pytest.mark.parametrize("call", ["", "/trials", "/trials/0", "/trials/0/metrics", "/best", "/events"])
