@@ -13,6 +13,7 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.records import Study, Trial
 from service.operations import Idempotency, Replay
+from service.store import Store, queries
 from service.web.body import Raw, media_type
 from service.web.views import View
 
@@ -28,21 +29,28 @@ class KeyedRequest:
     key: str | None
     sha256: str
 
-    def create(self, effect: Callable[[Idempotency | None], Created], view: Callable[[Created], View], location: str) -> Response:
+    def create(
+        self, store: Store, effect: Callable[[Idempotency | None], Created], view: Callable[[Created], View], location: str
+    ) -> Response:
         """201 with what `effect` made, or with the stored answer when the key was used for the same request before.
 
-        `location` is a template over the answer's fields.
+        A repetition is told by its key alone: `effect` is not asked again. `location` is a template over the answer's fields.
         """
 
         def answer(created: Created) -> str:
             return view(created).model_dump_json()
 
         try:
-            keyed = None if self.key is None else Idempotency(self.key, self.sha256, answer)  # type: ignore[arg-type]  # of Created alone
-            text = answer(effect(keyed))
+            text = self._first_answer(store) or answer(effect(self._idempotency(answer)))
         except Replay as replay:
             text = replay.answer
         return Response(text, status.HTTP_201_CREATED, {"Location": location.format_map(json.loads(text))}, "application/json")
+
+    def _first_answer(self, store: Store) -> str | None:
+        return None if self.key is None else store.read(queries.answer_under, self.key, self.sha256)
+
+    def _idempotency(self, answer: Callable[[Created], str]) -> Idempotency | None:
+        return None if self.key is None else Idempotency(self.key, self.sha256, answer)  # type: ignore[arg-type]  # of Created alone
 
 
 def keyed_request(

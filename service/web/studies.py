@@ -28,9 +28,13 @@ router = APIRouter(prefix=API, tags=["studies"])
 @router.post("/studies", status_code=status.HTTP_201_CREATED, summary="Create a study", response_model=StudyView, openapi_extra=STUDY_BODY)
 def create_study(document: Document, keyed: Keyed, store: TheStore) -> Response:
     """Check a study, from JSON or YAML, and queue it. Relative paths in it are taken from the server's working directory."""
-    spec = parse_study(resolve_paths(document, Path.cwd()))
-    inspect_study(spec)
-    return keyed.create(lambda key: operations.create_study(store, spec, key), _newborn, location=f"{API}/studies/{{id}}")
+
+    def checked_and_created(key: operations.Idempotency | None) -> Study:
+        spec = parse_study(resolve_paths(document, Path.cwd()))
+        inspect_study(spec)
+        return operations.create_study(store, spec, key)
+
+    return keyed.create(store, checked_and_created, _newborn, location=f"{API}/studies/{{id}}")
 
 
 def _newborn(study: Study) -> StudyView:

@@ -49,6 +49,7 @@ def queue_trial(study: FoundStudy, document: Document, keyed: Keyed, store: TheS
     """Queue a trial with parameters of your own. It counts against the budget."""
     params = parse_params(study.spec, _params_of(document))
     return keyed.create(
+        store,
         lambda key: operations.queue_trial(store, study.id, params, key),
         lambda trial: trial_view(study.spec, trial),
         location=f"{API}/studies/{study.id}/trials/{{number}}",

@@ -1,5 +1,6 @@
 """Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
+from service.store.queries.answers import answer_under
 from service.store.queries.events import events_after
 from service.store.queries.history import History, changed_since
 from service.store.queries.studies import Candidate, candidates, counts, find_study, studies, totals, unchecked_study
@@ -7,6 +8,6 @@ from service.store.queries.trials import SORTS, best_trial, best_trials, find_tr
 from service.store.queries.workers import workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "best_trial", "best_trials", "candidates", "changed_since", "counts", "events_after", "find_study",
-    "find_trial", "metrics", "running_leases", "studies", "totals", "trials", "unchecked_study", "workers",
+    "SORTS", "Candidate", "History", "answer_under", "best_trial", "best_trials", "candidates", "changed_since", "counts", "events_after",
+    "find_study", "find_trial", "metrics", "running_leases", "studies", "totals", "trials", "unchecked_study", "workers",
 ]  # fmt: skip
