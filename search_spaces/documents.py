@@ -11,6 +11,8 @@ import yaml
 
 from search_spaces.faults import Fault, Faulty, Path, raise_if_any
 
+MAX_BYTES = 1024 * 1024
+MAX_YAML_BYTES = 256 * 1024  # a second or so of parsing
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -117,6 +119,11 @@ def _json_depth(text: str) -> int:
         if (deepest := max(deepest, depth)) > MAX_DEPTH:
             break
     return deepest
+
+
+def too_large(limit: int) -> Fault:
+    """The fault of a document that is longer than its format may be; it is told before the document is read."""
+    return Fault((), "too_many_bytes", f"at most {limit} bytes are read; shorten it")
 
 
 def _too_deep() -> Fault:

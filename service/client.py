@@ -134,7 +134,7 @@ class Client:
 
     def create_study(self, document: object) -> Study:
         """Post a study. NaN and Infinity go out as they stand, so that the server says what is wrong with them."""
-        return Study.model_validate(self._call("POST", "studies", document))
+        return Study.model_validate(self._call("POST", "studies", json.dumps(document).encode()))
 
     def studies(self) -> Iterator[Study]:
         """All studies, page by page."""
@@ -213,8 +213,7 @@ class Client:
             if (after := page.get("next")) is None:
                 return
 
-    def _call(self, method: str, path: str, document: object = None, params: Mapping[str, Any] | None = None) -> Any:
-        content = None if document is None else json.dumps(document).encode()
+    def _call(self, method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None) -> Any:
         headers = None if content is None else {"Content-Type": "application/json"}
         with _reached(self.server):
             response = _sound(self._http.request(method, path, content=content, headers=headers, params=params))

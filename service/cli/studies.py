@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search_spaces import Faulty
-from search_spaces.documents import from_json, from_yaml
+from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES, from_json, from_yaml, too_large
 from service.cli.console import assignments, console, number, table
 from service.cli.failures import Failure, FaultyFile
 from service.cli.watching import watch
@@ -85,14 +85,20 @@ def write_whole(file: Path, text: str) -> None:
 
 def read_document(file: Path) -> Any:
     """The file's value, with the paths in it made absolute: they are relative to the file. Raises FaultyFile."""
+    is_json = file.suffix.lower() == ".json"
+    limit = MAX_BYTES if is_json else MAX_YAML_BYTES
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            raw = opened.read(limit + 1)
+        if len(raw) > limit:
+            raise FaultyFile(file, (("#", too_large(limit).message),))
+        text = raw.decode("utf-8")
     except OSError as error:
         raise FaultyFile(file, (("#", f"the file cannot be read: {error.strerror}"),)) from None
     except UnicodeDecodeError:
         raise FaultyFile(file, (("#", "the file is not UTF-8 text; save it as such"),)) from None
     with faults_of(file):
-        document = from_json(text) if file.suffix.lower() == ".json" else from_yaml(text)
+        document = from_json(text) if is_json else from_yaml(text)
     return resolve_paths(document, file.absolute().parent)
 
 

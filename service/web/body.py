@@ -8,12 +8,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces import Faulty
-from search_spaces.documents import from_json, from_yaml, plain
+from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES, from_json, from_yaml, plain, too_large
 from service.domain.errors import InvalidInput
 from service.web.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED, UNSUPPORTED_MEDIA_TYPE, ProblemError, for_error
 
-MAX_BYTES = 1024 * 1024
-MAX_YAML_BYTES = 256 * 1024  # a second or so of parsing
 MAX_SECONDS = 30.0
 READERS = {"application/json": from_json, "application/yaml": from_yaml}
 UNREADABLE = frozenset({"malformed_json", "malformed_yaml"})
@@ -62,7 +60,7 @@ class BodyLimit:
         return bounded
 
     def _too_large(self) -> ProblemError:
-        return ProblemError(BODY_TOO_LARGE, f"A body has at most {self.max_bytes} bytes.")
+        return ProblemError(BODY_TOO_LARGE, f"A body has at most {self.max_bytes} bytes.", [too_large(self.max_bytes)])
 
 
 async def read_bytes(request: Request) -> bytes:
@@ -79,7 +77,7 @@ def read_document(request: Request, raw: Annotated[bytes, Depends(read_bytes)]) 
     if read is None:
         raise ProblemError(UNSUPPORTED_MEDIA_TYPE, "Send application/json or application/yaml, in UTF-8.")
     if read is from_yaml and len(raw) > MAX_YAML_BYTES:
-        raise ProblemError(BODY_TOO_LARGE, f"A YAML body has at most {MAX_YAML_BYTES} bytes; send JSON.")
+        raise ProblemError(BODY_TOO_LARGE, f"A YAML body has at most {MAX_YAML_BYTES} bytes; send JSON.", [too_large(MAX_YAML_BYTES)])
     try:
         return plain(read(raw.decode("utf-8")))
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """Commands on studies against a real server."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,30 @@ def test_a_faulty_file_gets_the_sentences_of_rest(thaw: Thaw, served: Any, study
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"name: [", "not valid YAML"), (b"\xff\xfe", "not UTF-8"), (b"a: 1\na: 2", "twice"), (b"- 1", "a study is a mapping")],
+    [
+        (b"name: [", "not valid YAML"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a: 1\na: 2", "twice"),
+        (b"- 1", "a study is a mapping"),
+        (b"", "a study is a mapping"),
+    ],
 )
 def test_a_file_that_is_no_study_says_why(thaw: Thaw, served: Any, tmp_path: Path, content: bytes, sentence: str) -> None:
     (tmp_path / "study.yaml").write_bytes(content)
     said = thaw("--server", served.address, "study", "create", tmp_path / "study.yaml")
     assert said.code == 2
     assert said.err.startswith(f"{tmp_path / 'study.yaml'}: #") and sentence in said.err
+
+
+@pytest.mark.parametrize("kind", ["yaml", "json"])
+def test_a_file_that_is_too_large_is_not_read_to_its_end(thaw: Thaw, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / f"study.{kind}"
+    file.write_bytes(b"- 1\n" * 13_000_000)
+    began = time.monotonic()
+    said = thaw("study", "create", file)
+    assert said.code == 2
+    assert said.err.startswith(f"{file}: #  at most ") and "shorten it" in said.err
+    assert time.monotonic() - began < 10
 
 
 def test_a_missing_file_is_named(thaw: Thaw, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.body import MAX_BYTES, MAX_YAML_BYTES, BodyLimit
+from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES
+from service.web.body import BodyLimit
 from tests.web.laboratory import Laboratory, study_document
 from tests.web.problem import assert_problem
 
@@ -144,7 +145,10 @@ def test_a_declared_length_that_is_no_length_is_refused(client: TestClient, leng
 
 
 def test_a_yaml_body_has_a_smaller_limit_for_it_is_slow_to_read(client: TestClient) -> None:
-    assert_problem(client.post(STUDIES, content=b" " * (MAX_YAML_BYTES + 1), headers=YAML), 413, "body-too-large")
+    problem = assert_problem(client.post(STUDIES, content=b" " * (MAX_YAML_BYTES + 1), headers=YAML), 413, "body-too-large")
+    assert problem["errors"] == [
+        {"pointer": "#", "code": "too_many_bytes", "detail": f"at most {MAX_YAML_BYTES} bytes are read; shorten it"}
+    ]
 
 
 def test_a_body_that_trickles_is_given_up(client: TestClient) -> None:
