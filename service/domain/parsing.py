@@ -29,6 +29,12 @@ MESSAGES: Mapping[str, str] = {
     "model_type": "a mapping of fields is expected here",
     "model_attributes_type": "a mapping of fields is expected here",
 }
+LENGTHS: Mapping[str, str] = {
+    "string_too_short": "this has at least {min_length} characters; write more",
+    "string_too_long": "this has at most {max_length} characters; write less",
+    "too_short": "this needs at least {min_length} entries; add some",
+    "too_long": "this takes at most {max_length} entries; drop some",
+}
 
 
 def parse_study(document: object) -> StudySpec:
@@ -106,11 +112,11 @@ def _with_all_stages(document: dict[str, Any]) -> dict[str, Any]:
 
 def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
     name = document.get("name")
-    if isinstance(name, str) and (NUMBERED_NAME.match(name) or "/" in name or name != name.strip()):
+    if isinstance(name, str) and (NUMBERED_NAME.match(name) or "/" in name or name in (".", "..") or name != name.strip()):
         yield Fault(
             ("name",),
             "invalid_name",
-            "a name has no slash, no space at its ends, and does not look like an id (16 hex digits); choose another",
+            "a name has no slash, no space at its ends, is not . or .., and does not look like an id (16 hex digits); choose another",
         )
     space = document.get("search_space")
     if isinstance(space, dict):
@@ -149,6 +155,8 @@ def faults_of(item: ErrorDetails) -> Iterator[Fault]:
 def _sentence(item: ErrorDetails) -> str:
     if item["type"] == "union_tag_invalid":
         return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
+    if item["type"] in LENGTHS:
+        return LENGTHS[item["type"]].format_map(item["ctx"])
     return MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
 
 
@@ -181,11 +189,14 @@ def _with_open_ranges_closed(spec: StudySpec) -> StudySpec:
         if isinstance(parameter, Int) and parameter.high is None:
             if name != "frozen_layers":
                 raise InvalidInput([Fault(("search_space", name, "high"), "missing", "this field is required; add it")])
+            if parameter.low > stages:
+                raise InvalidInput([_too_many_stages(("search_space", name, "low"), stages)])
             space[name] = parameter.model_copy(update={"high": stages})
     try:
         closed = SearchSpace.model_validate({name: parameter.model_dump() for name, parameter in space.items()})
     except ValidationError as error:
-        raise InvalidInput(fault.below(("search_space",)) for item in error.errors() for fault in faults_of(item)) from None
+        located = (item | {"loc": ("search_space", *item["loc"])} for item in error.errors())
+        raise InvalidInput(fault for item in located for fault in faults_of(item)) from None
     return spec.model_copy(update={"search_space": closed})
 
 
@@ -221,7 +232,11 @@ def _stage_faults(spec: StudySpec) -> Iterator[Fault]:
     stages = len(catalogue.load(spec.model.name).stages)
     for place, most in spec.extremes("frozen_layers"):
         if most > stages:
-            yield Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
+            yield _too_many_stages(place, stages)
+
+
+def _too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
+    return Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
 
 
 def _size_faults(spec: StudySpec) -> Iterator[Fault]:

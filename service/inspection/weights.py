@@ -29,7 +29,7 @@ def weights_faults(spec: StudySpec) -> Iterator[Fault]:
     """What is wrong with the weights file: missing, unreadable, or made for another network."""
     if (path := spec.model.weights_file) is None:
         return
-    if not Path(path).is_file():
+    if not _is_there(Path(path)):
         yield Fault(
             PLACE,
             "missing_weights",
@@ -46,6 +46,13 @@ def weights_faults(spec: StudySpec) -> Iterator[Fault]:
         )
         return
     yield from _unfit(catalogue.load(spec.model.name), {WRAPPER.sub("", name): shape for name, shape in shapes.items()})
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for the disk
+        return False
 
 
 def _unfit(model: catalogue.Model, found: Mapping[str, tuple[int, ...]]) -> Iterator[Fault]:

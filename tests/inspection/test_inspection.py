@@ -134,3 +134,7 @@ def test_a_state_dict_is_read_without_running_what_it_holds(folder: Path, tmp_pa
     torch.save({"features.0.weight": Malice()}, tmp_path / "bad.pth")
     assert codes(study(folder, tmp_path / "bad.pth")) == {("#/model/weights", "unreadable_weights")}
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_weights_name_too_long_for_the_disk_is_a_missing_file(folder: Path) -> None:
+    assert codes(study(folder, folder / f"{'w' * 400}.pt")) == {("#/model/weights", "missing_weights")}
