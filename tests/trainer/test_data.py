@@ -217,3 +217,13 @@ def test_images_that_do_not_fit_the_memory_are_refused_with_figures(paint: Paint
     dataset = data.Dataset(classes=("a",), contents=contents, fingerprint="huge", split="")
     with pytest.raises(MemoryError, match=r"need \d+\.\d GB at 2048 pixels and .* are free; lower image_size"):
         resident.load(dataset, 2048, CPU)
+
+
+@pytest.mark.gpu
+def test_images_too_large_for_the_gpu_stay_on_the_host_and_drive_out_none(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, dataset = torch.device("cuda:0"), find(paint(count=4))
+    small = resident.load(dataset, 16, gpu)
+    monkeypatch.setattr(resident, "DEVICE_SHARE", 50_000 / torch.cuda.get_device_properties(gpu).total_memory)
+    large = resident.load(dataset, 64, gpu)  # 12 images, 147 kB
+    assert not large.pixels.is_cuda and not large.pixels.is_pinned()
+    assert small.pixels.is_cuda and resident.load(dataset, 16, gpu) is small

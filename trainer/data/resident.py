@@ -63,9 +63,11 @@ def _placed(pixels: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return pixels
     room = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
-    while _kept and pixels.nbytes + _on_device() > room:
+    if pixels.nbytes > room:
+        return pixels  # not pinned: batches are gathered from it, and pinning would copy it whole
+    while pixels.nbytes + _on_device() > room:
         _kept.popitem(last=False)
-    return pixels.to(device) if pixels.nbytes + _on_device() <= room else pixels.pin_memory()
+    return pixels.to(device)
 
 
 def _on_device() -> int:
