@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from service import operations
 from service.domain.errors import (
@@ -20,7 +22,7 @@ from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Idempotency, Replay, Searches
 from service.store import Store, queries
-from tests.operations.driving import FACTS, claim_one, finish, finished, kinds_of, ready, spec_of, study_of, tell, trial_of, trials_of
+from tests.operations.driving import FACTS, claim_one, finish, finished, kinds_of, lose, ready, spec_of, study_of, tell, trial_of, trials_of
 
 
 def keyed(key: str, request: str) -> Idempotency:
@@ -86,6 +88,19 @@ def test_concurrent_requests_with_one_key_queue_one_trial(store: Store, study: S
     assert len(trials_of(store, study)) == 1
 
 
+def test_concurrent_requests_with_one_key_create_one_study_and_none_is_told_that_the_name_is_taken(store: Store) -> None:
+    def create(_: int) -> str:
+        try:
+            return operations.create_study(store, spec_of(), keyed("k", "body")).name
+        except Replay as replay:
+            return replay.answer
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = sorted(pool.map(create, range(6)))
+    assert answers == ["answer study"] * 5 + ["pets"]
+    assert len(store.read(queries.studies)) == 1
+
+
 def test_a_refused_request_leaves_its_key_free(store: Store, study: Study) -> None:
     with pytest.raises(StudyNotFound):
         operations.queue_trial(store, "nobody", {"lr": 0.5}, keyed("k", "body"))
@@ -99,6 +114,26 @@ def test_a_paused_study_starts_nothing_but_what_runs_may_end(store: Store, study
     finish(store, claim)
     assert operations.resume_study(store, study.id).state is StudyState.ACTIVE
     assert claim_one(store, searches).lease.number == 1
+
+
+@pytest.mark.parametrize("budget", [{"trials": 1}, {"trials": 9, "hours": 1.0}], ids=["trials", "hours"])
+def test_a_trial_that_is_lost_when_the_budget_is_spent_and_the_study_paused_is_run_to_its_end(
+    store: Store, searches: Searches, budget: dict[str, Any]
+) -> None:
+    study = ready(store, budget=budget)
+    first = claim_one(store, searches)
+    operations.pause_study(store, study.id)
+    with store.writing() as tx:
+        tx.execute(text("UPDATE study SET started_at = started_at - 3600"))
+    lose(store, first)
+    assert operations.claim(store, searches, "w") == []
+    operations.resume_study(store, study.id)
+    second = claim_one(store, searches)
+    assert (second.lease.number, second.lease.attempt) == (0, 2)
+    assert operations.claim(store, searches, "w") == []
+    assert study_of(store, study).state is StudyState.ACTIVE
+    finish(store, second)
+    assert study_of(store, study).state is StudyState.COMPLETE
 
 
 def test_what_is_so_already_needs_no_event(store: Store, study: Study) -> None:
