@@ -20,7 +20,7 @@ from service.worker.slots import gpus
 
 DATABASES = count()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SKIP_NOTHING = "THAW_TESTS_SKIP_NOTHING"  # set in CI: a browser test that cannot run is a failure there; no CI has a GPU
+SKIP_NOTHING = "THAW_TESTS_SKIP_NOTHING"  # set in CI: a test that lacks its browser or data is a failure there; no CI has a GPU
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +52,9 @@ def browser_path() -> str:
 def shared_data() -> Path:
     """The folder of real data and weights that lies beside the checkout."""
     folder = Path(__file__).resolve().parents[1] / "../shared/data"
-    assert folder.is_dir(), f"{folder} is missing: these tests need the shared data"
+    if not folder.is_dir() and not os.environ.get(SKIP_NOTHING):
+        pytest.skip("needs the real data and weights in ../shared/data; none are here")
+    assert folder.is_dir(), f"{folder} is missing"
     return folder.resolve()
 
 
