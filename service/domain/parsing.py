@@ -48,9 +48,7 @@ def parse_study(document: object) -> StudySpec:
     if not isinstance(document, dict):
         raise InvalidInput([Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for one")])
     document = _with_all_stages(_with_preset(document))
-    if faults := list(_early_faults(document)):
-        raise InvalidInput(faults)
-    spec = _validated(document)
+    spec = _validated(document, list(_early_faults(document)))
     if faults := list(_model_faults(spec)):
         raise InvalidInput(faults)
     spec = _with_open_ranges_closed(spec)
@@ -120,7 +118,7 @@ def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
         )
     space = document.get("search_space")
     if isinstance(space, dict):
-        for parameter in space.keys() - _searchable():
+        for parameter in sorted(space.keys() - _searchable()):
             yield Fault(
                 ("search_space", parameter),
                 "unknown_parameter",
@@ -128,17 +126,28 @@ def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
             )
         if not space:
             yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
+    if isinstance(fixed := document.get("fixed"), dict):
+        for parameter in sorted(fixed.keys() - Hyperparameters.model_fields.keys()):
+            yield Fault(
+                ("fixed", parameter),
+                "unknown_parameter",
+                f"the trainer has no such parameter; it has {', '.join(sorted(Hyperparameters.model_fields))}",
+            )
 
 
 def _searchable() -> set[str]:
     return set(Hyperparameters.model_fields) - NOT_SEARCHED
 
 
-def _validated(document: dict[str, Any]) -> StudySpec:
+def _validated(document: dict[str, Any], early: list[Fault]) -> StudySpec:
+    """The spec. Raises InvalidInput with the early faults and with those of the rest of the document."""
     try:
-        return StudySpec.model_validate(document)
+        spec = StudySpec.model_validate(document)
     except ValidationError as error:
-        raise InvalidInput(fault for item in error.errors(include_url=False) for fault in faults_of(item)) from None
+        raise InvalidInput([*early, *(fault for item in error.errors(include_url=False) for fault in faults_of(item))]) from None
+    if early:
+        raise InvalidInput(early)
+    return spec
 
 
 def faults_of(item: ErrorDetails) -> Iterator[Fault]:
@@ -220,12 +229,7 @@ def _hyperparameter_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         Hyperparameters.model_validate(dict(values), strict=True)
     except ValidationError as error:
         for item in error.errors():
-            if item["type"] == "extra_forbidden":
-                yield Fault(
-                    item["loc"], "unknown_parameter", f"the trainer has no such parameter; it has {', '.join(Hyperparameters.model_fields)}"
-                )
-            else:
-                yield from faults_of(item)
+            yield from faults_of(item)
 
 
 def _stage_faults(spec: StudySpec) -> Iterator[Fault]:

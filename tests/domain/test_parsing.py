@@ -133,6 +133,16 @@ def test_a_fault_never_repeats_the_value() -> None:
     assert "secretword" not in str(caught.value)
 
 
+def test_unknown_parameters_and_what_else_is_wrong_are_told_together() -> None:
+    speed = {"type": "float", "low": 0.0, "high": 1.0}
+    assert faults(changed(name="..", search_space__speed=speed, fixed__rate=1, budget__trials=0)) == {
+        "#/name": "invalid_name",
+        "#/search_space/speed": "unknown_parameter",
+        "#/fixed/rate": "unknown_parameter",
+        "#/budget/trials": "greater_than_equal",
+    }
+
+
 def test_frozen_layers_without_a_high_go_up_to_all_stages() -> None:
     spec = parse_study(changed(search_space__frozen_layers={"type": "int", "low": 2}))
     assert spec.extremes("frozen_layers")[-1] == (("search_space", "frozen_layers", "high"), 9)
