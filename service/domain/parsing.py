@@ -166,7 +166,8 @@ def _sentence(item: ErrorDetails) -> str:
         return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
     if item["type"] in LENGTHS:
         return LENGTHS[item["type"]].format_map(item["ctx"])
-    return MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+    message = MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+    return message if ";" in message else f"{message}; change it"
 
 
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

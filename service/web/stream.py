@@ -80,11 +80,12 @@ def cursor_of(
 ) -> int:
     """The sequence number to go on from.
 
-    A Last-Event-ID that is not this study's starts from the beginning, for a browser cannot mend it; a wrong `after` is a 422.
+    A Last-Event-ID may be the bare number. One that is not this study's starts from the beginning, for a browser cannot mend it;
+    a wrong `after` is a 422.
     """
     if last_event_id is not None:
-        owner, _, text = last_event_id.rpartition("-")
-        return int(text) if owner == study.id and SEQUENCE.match(text) and int(text) <= study.seq else 0
+        owner, dash, text = last_event_id.rpartition("-")
+        return int(text) if (owner == study.id or not dash) and SEQUENCE.match(text) and int(text) <= study.seq else 0
     if after is None:
         return 0
     if not SEQUENCE.match(after) or int(after) > study.seq:
