@@ -30,7 +30,7 @@ def study(data: Path) -> dict[str, Any]:
             "momentum": {"type": "float", "low": 0.5, "high": 0.95, "when": {"optimizer": ["sgd"]}},
             "frozen_layers": {"type": "int", "low": 0},
         },
-        "fixed": {"epochs": 5, "image_size": 64, "batch_size": 32},
+        "fixed": {"epochs": 5, "image_size": 64, "batch_size": 32, "schedule": "cosine", "warmup_fraction": 0.1},
         "baseline": {"lr": 5e-4, "optimizer": "adam", "frozen_layers": 0},
         "objective": {"metric": "accuracy", "direction": "maximize"},
         "sampler": {"name": "tpe", "seed": 0, "n_startup_trials": 4},
