@@ -79,7 +79,8 @@ def calibrated(name: str, image_size: int) -> nn.Module:
     """A network of any size, quickly and in evaluation mode.
 
     Nothing is initialised: each tensor is taken from another place of one pattern, and BatchNorm then measures one batch,
-    so that activations neither vanish nor explode and the logits depend on the images.
+    so that activations neither vanish nor explode and the logits depend on the images. Only BatchNorm is in training mode
+    meanwhile: dropout and dropped paths would make the outcome a matter of luck.
     """
     family = BY_MODEL[name]
     with torch.device("cpu" if family.name == "swin" else "meta"):  # Swin computes index buffers when it is made
@@ -88,8 +89,12 @@ def calibrated(name: str, image_size: int) -> nn.Module:
         network.to_empty(device="cpu")
     for index, (title, tensor) in enumerate(network.state_dict().items()):
         _fill(title, tensor, start=index * 7_919 % 500_000)
+    for module in network.eval().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            module.momentum = 1.0
     with torch.no_grad():
-        network.train()(images(4, image_size))
+        network(images(4, image_size))
     return network.eval()
 
 
