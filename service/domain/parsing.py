@@ -1,4 +1,4 @@
-"""From a document to a StudySpec: everything that the document alone can get wrong is found here, once, and all of it."""
+"""From a document to a StudySpec: what the document and the catalogue alone can tell is wrong is found here, a stage at a time."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ LENGTHS: Mapping[str, str] = {
 def parse_study(document: object) -> StudySpec:
     """The spec that the document describes, with its preset expanded and its open ranges closed.
 
-    Raises InvalidInput with every fault that can be told from the document and the catalogue. Files are not looked at:
+    Raises InvalidInput with every fault of the first stage that has any: form, model, ranges, baseline. Files are not looked at:
     that is `service.inspection.inspect_study`'s.
     """
     if faults := list(impurities(document)):

@@ -12,28 +12,9 @@ from typing import Any
 import pytest
 
 from service.cli.serving import share_gpus
+from tests.processes import alive, below
 
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
-
-
-def below(parent: int) -> set[int]:
-    """The process's children, and theirs."""
-    children = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z":
-            children.add(int(stat.parent.name))
-    return children.union(*map(below, children))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> None:

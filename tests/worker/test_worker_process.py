@@ -14,6 +14,7 @@ from service.domain.records import Study
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, queries
+from tests.processes import alive, children
 
 MakeStudy = Callable[..., Study]
 Until = Callable[[Callable[[], bool]], None]
@@ -34,26 +35,6 @@ def spawn(settings: Settings) -> Iterator[Spawn]:
     for worker in started:
         worker.kill()
         worker.wait()
-
-
-def children(parent: int) -> set[int]:
-    """The processes that have this parent."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and fields[0] != "Z":
-            found.add(int(stat.parent.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_no_trainer_outlives_a_worker_that_was_killed(make_study: MakeStudy, spawn: Spawn, store: Store, until: Until) -> None:
