@@ -114,7 +114,10 @@ class Hyperparameters(Frozen):
     epochs: int = Field(default=5, ge=1, le=100_000)
     image_size: int = Field(default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cut")
     precision: Literal["float32", "bfloat16"] = "float32"
-    seed: int = Field(default=0, ge=0, le=2**53)
+    seed: int = Field(default=0, ge=0, le=2**53, description="of the initial values and of what the layers draw")
+    order_seed: int = Field(
+        default=0, ge=0, le=2**53, description="of the order of the images; trials of a study have it in common, so that they may share batches"
+    )
 
 
 class TrainConfig(Hyperparameters):
@@ -135,7 +138,7 @@ class Checkpoint(Frozen):
 
 
 # What a run tells, in order: Prepared, then for each epoch some Advanced, one Measured and perhaps one Saved, then Finished.
-# Failed may come at any time and is the last.
+# Failed may come at any time and is the last. `lane` tells runs apart that share one pass over the data; alone, a run is lane 0.
 
 
 class Facts(Frozen):
@@ -148,18 +151,44 @@ class Facts(Frozen):
     weights_sha256: str | None = Field(description="of the weights file, or of the downloaded one; None without weights")
 
 
+class Reuse(Frozen):
+    """What a run does not do itself, because another run has done it or does it with it."""
+
+    pixels: Literal["decoded", "cached", "streamed"] = Field(description="decoded by this run, read from the cache, or too many to keep")
+    depth: int = Field(default=0, ge=0, description="frozen stages whose stored output is read in place of being computed")
+    place: Literal["none", "device", "memory", "disk"] = Field(default="none", description="where that output lies")
+    lanes: int = Field(default=1, ge=1, description="runs that share each pass over the data, this one included")
+
+
+Activity = Literal["data", "features", "forward", "backward", "measure", "waiting"]
+"""Where a run's time goes: gathering and augmenting, computing outputs of frozen stages to store, forward pass with the loss, backward pass
+with the optimizer's step, measuring on the validation images, and waiting for the pruner's word."""
+
+
+class Pace(Frozen):
+    """How fast a run is, and what for. Of lanes that share a pass, each is told the whole pass's figures."""
+
+    samples_per_second: float = Field(description="training images, over the last epoch")
+    seconds_left: float = Field(description="of the run, at the pace so far")
+    memory: int = Field(description="bytes at present: allocated on a GPU, resident in the process otherwise")
+    seconds: Mapping[Activity, float] = Field(description="spent since the run began")
+    saved_seconds: float = Field(default=0.0, description="what the stored output spared so far: computing it less reading and building it")
+
+
 class Prepared(Frozen):
     """Data and model are ready."""
 
     kind: Literal["prepared"] = "prepared"
+    lane: int = 0
     facts: Facts
     parameters: int = Field(description="of the whole model")
     trainable: int = Field(description="parameters that are trained")
     environment: Mapping[str, str] = Field(description="versions, device, threads: what equal results rest on")
+    reuse: Reuse | None = None
 
 
 class Advanced(Frozen):
-    """A batch is done. Cheap; told at most a few times a second by the host."""
+    """A batch is done, of all lanes. Cheap; told at most a few times a second by the host."""
 
     kind: Literal["advanced"] = "advanced"
     epoch: int = Field(ge=1, description="the epoch under way, from 1")
@@ -172,14 +201,17 @@ class Measured(Frozen):
     """The epoch `step` is done and was measured on the validation images."""
 
     kind: Literal["measured"] = "measured"
+    lane: int = 0
     step: int = Field(ge=1)
     metrics: Mapping[str, float] = Field(description="those of METRICS, train_loss and lr; values may be NaN or infinite")
+    pace: Pace | None = None
 
 
 class Saved(Frozen):
     """A checkpoint lies on the disk, whole and flushed."""
 
     kind: Literal["saved"] = "saved"
+    lane: int = 0
     checkpoint: Checkpoint
 
 
@@ -187,6 +219,7 @@ class Finished(Frozen):
     """All epochs are done."""
 
     kind: Literal["finished"] = "finished"
+    lane: int = 0
     step: int
     metrics: Mapping[str, float]
     per_class_recall: Mapping[str, float]
@@ -199,6 +232,7 @@ class Failed(Frozen):
     """The run ended without a result, for a reason that is an outcome."""
 
     kind: Literal["failed"] = "failed"
+    lane: int = 0
     reason: FailureReason
     detail: str
     step: int = Field(default=0, description="epochs that were complete")
@@ -208,7 +242,7 @@ Progress = Annotated[Prepared | Advanced | Measured | Saved | Finished | Failed,
 
 
 # The language between a supervisor and its warm trainer process (`python -m trainer`): JSON lines.
-# Supervisor to trainer: Check, Run, Answer, Cancel. Trainer to supervisor: Checked or Progress lines, and Ready after each task.
+# Supervisor to trainer: Check, Run, Lanes, Answer, Cancel. Trainer to supervisor: Checked or Progress lines, and Ready after each task.
 
 
 class Check(Frozen):
@@ -232,12 +266,33 @@ class Run(Frozen):
     model_file: str | None = Field(
         default=None, description="where to write the trained model as safetensors, with its label names; told by Exported after Finished"
     )
+    demand: Mapping[int, float] = Field(
+        default_factory=dict,
+        description="by number of frozen stages, the epochs that the study has still to train with it, this run's included; "
+        "decides which outputs of frozen stages are worth storing. Empty: this run's alone",
+    )
+
+
+SHARED_BY_LANES = ("batch_size", "image_size", "precision", "augmentation", "augmentation_views", "order_seed", "frozen_layers")
+"""Hyperparameters in which runs agree that share a pass over the data, besides task, data and model."""
+
+
+class Lanes(Frozen):
+    """Train runs of the head alone, all in one pass over the data; run `i` is lane `i`. Answered by each lane's Progress lines, then Ready.
+
+    All runs freeze every stage, agree in SHARED_BY_LANES, and begin at their first epoch. After an epoch all lanes are measured
+    before any Answer is waited for; then one is due for each lane for which the epoch is a decision step.
+    """
+
+    order: Literal["lanes"] = "lanes"
+    runs: tuple[Run, ...] = Field(min_length=1)
 
 
 class Answer(Frozen):
     """The pruner's word after a decision step. False ends the run without Finished or Failed; Stopped follows."""
 
     order: Literal["answer"] = "answer"
+    lane: int = 0
     go_on: bool
 
 
@@ -245,6 +300,7 @@ class Cancel(Frozen):
     """End the run at the next batch; `save` leaves a checkpoint of the last whole epoch first (if there is a newer one than stored)."""
 
     order: Literal["cancel"] = "cancel"
+    lane: int | None = Field(default=None, description="None for all lanes")
     save: bool = False
 
 
@@ -267,6 +323,7 @@ class Stopped(Frozen):
     """The run ended because it was told to, after `step` whole epochs."""
 
     kind: Literal["stopped"] = "stopped"
+    lane: int = 0
     step: int
 
 
@@ -276,11 +333,11 @@ class Ready(Frozen):
     kind: Literal["ready"] = "ready"
 
 
-Order = Annotated[Check | Run | Answer | Cancel, Field(discriminator="order")]
+Order = Annotated[Check | Run | Lanes | Answer | Cancel, Field(discriminator="order")]
 Line = Annotated[
     Prepared | Advanced | Measured | Saved | Finished | Failed | Checked | Exported | Stopped | Ready, Field(discriminator="kind")
 ]
-ORDERS: TypeAdapter[Check | Run | Answer | Cancel] = TypeAdapter(Order)
+ORDERS: TypeAdapter[Check | Run | Lanes | Answer | Cancel] = TypeAdapter(Order)
 LINES: TypeAdapter[Prepared | Advanced | Measured | Saved | Finished | Failed | Checked | Exported | Stopped | Ready] = TypeAdapter(
     Line, config=ConfigDict(ser_json_inf_nan="constants")
 )
