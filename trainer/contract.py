@@ -116,7 +116,7 @@ class Hyperparameters(Frozen):
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = Field(default=0, ge=0, le=2**53, description="of the initial values and of what the layers draw")
     order_seed: int = Field(
-        default=0, ge=0, le=2**53, description="of the order of the images; trials of a study have it in common, so that they may share batches"
+        default=0, ge=0, le=2**53, description="of the images' order; a study's trials have it in common, so that they may share batches"
     )
 
 
