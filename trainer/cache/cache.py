@@ -1,0 +1,135 @@
+"""The cache: find an entry, or begin to build it."""
+
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor
+
+from trainer.cache import entry, locks, room
+from trainer.cache.draft import Draft
+from trainer.cache.key import Key
+
+log = logging.getLogger(__name__)
+
+
+class Cache:
+    """Tensors by key, in one folder for all processes of the machine; least recently used ones go when it is full.
+
+    Trouble with the disk never raises: an entry is then absent, and cannot be built.
+    """
+
+    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes  # of entries and drafts together
+        self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping, as long as somebody uses it
+        self._checked = dict[str, tuple[int, int]]()  # device and inode of files whose content this process has checked
+        self._lock = threading.Lock()
+        if folder is not None and folder.is_dir():
+            room.sweep(folder)
+
+    @classmethod
+    def none(cls) -> "Cache":
+        """A cache that keeps nothing."""
+        return cls(None, 0)
+
+    def find(self, key: Key) -> Tensor | None:
+        """The entry, mapped and shared, not to be written to; None when absent. What is unsound is removed and absent."""
+        if self.folder is None:
+            return None
+        digest = key.digest
+        path = _place(self.folder, key, digest, room.ENTRY)
+        with self._lock:  # the others wait for one check in place of reading the file too
+            if (live := self._live.get(digest)) is not None:
+                with suppress(OSError):
+                    os.utime(path)
+                return live
+            try:
+                return self._opened(path, key, digest)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                log.warning("%s cannot be read: %s", path, error)
+            except entry.Unsound as fault:
+                log.warning("%s is removed: %s", path, fault)
+                with suppress(OSError):
+                    path.unlink()
+            return None
+
+    def _opened(self, path: Path, key: Key, digest: str) -> Tensor:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a folder that others own
+                os.utime(descriptor)
+            identity = _identity(descriptor)
+            found = entry.read(descriptor, key, check=self._checked.get(digest) != identity)
+        finally:
+            os.close(descriptor)
+        self._checked[digest], self._live[digest] = identity, found
+        return found
+
+    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
+        """A new entry to be filled. None when it is empty, finds no room, is being built (`busy`), or was built meanwhile (`find`)."""
+        if self.folder is None or math.prod(shape) == 0:
+            return None
+        path = _place(self.folder, key, key.digest, room.DRAFT)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if (descriptor := locks.take(path, create=True)) is None:
+                return None
+            with ExitStack() as undo:
+                undo.callback(locks.free, descriptor)
+                undo.callback(path.unlink, missing_ok=True)
+                layout = entry.Layout.of(key, shape, dtype)
+                if path.with_suffix(room.ENTRY).exists() or not self._reserved(self.folder, descriptor, layout.size):
+                    return None
+                draft = Draft(path, descriptor, layout, partial(self._adopted, key))
+                undo.pop_all()  # the draft's to do from now on
+                return draft
+        except OSError as error:
+            log.warning("%s cannot be written: %s", path, error)
+            return None
+
+    def busy(self, key: Key) -> bool:
+        """Whether another process, or thread, is building the entry at present."""
+        return self.folder is not None and locks.is_held(_place(self.folder, key, key.digest, room.DRAFT))
+
+    def _reserved(self, folder: Path, descriptor: int, size: int) -> bool:
+        """Give the draft its size with all blocks: a full disk is told here, not by a fatal signal while the mapping is written."""
+        with locks.alone(folder / "room.lock"):  # until the draft has its size, which others count
+            for digest in list(self._live):  # what is in use here counts as used now
+                for path in folder.glob(f"*/{digest}{room.ENTRY}"):
+                    with suppress(OSError):
+                        os.utime(path)
+            os.ftruncate(descriptor, 0)  # what a dead builder left
+            if not room.make(folder, size, self.max_bytes):
+                return False
+            if sys.platform == "linux":
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.ftruncate(descriptor, size)
+        return True
+
+    def _adopted(self, key: Key, descriptor: int) -> Tensor:
+        """The tensor of the file that this process has just made an entry of."""
+        digest, found = key.digest, entry.read(descriptor, key, check=False)
+        with self._lock:
+            self._checked[digest], self._live[digest] = _identity(descriptor), found
+        return found
+
+
+def _place(folder: Path, key: Key, digest: str, suffix: str) -> Path:
+    return folder / key.kind / f"{digest}{suffix}"
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,102 @@
+"""The file of an entry: a prefix, a header in JSON, and from a page's beginning on the tensor's bytes as they lie in memory."""
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.cache.key import Key
+
+MAGIC = b"THAWTENS"
+VERSION = 1
+PREFIX = struct.Struct("<8sII32s")  # magic, version, bytes of header, SHA-256 over header and data
+PAGE = 4096
+WITHOUT_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which Python names from 3.13 on
+
+
+class Unsound(Exception):
+    """The file is not the whole entry that its name promises; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything stands in the file."""
+
+    header: bytes
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "Layout":
+        """The layout of a new entry."""
+        form = {"key": json.loads(key.text), "shape": list(shape), "dtype": str(dtype).removeprefix("torch.")}
+        return cls(json.dumps(form, sort_keys=True, separators=(",", ":")).encode(), tuple(shape), dtype)
+
+    @property
+    def offset(self) -> int:
+        """Bytes before the data."""
+        return -(-(PREFIX.size + len(self.header)) // PAGE) * PAGE
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+    def tensor(self, mapping: mmap.mmap) -> Tensor:
+        """The data in the mapping, which lives as long as the tensor."""
+        count = math.prod(self.shape)
+        return torch.frombuffer(mapping, dtype=self.dtype, count=count, offset=self.offset).view(self.shape)
+
+    def sha256(self, mapping: mmap.mmap) -> bytes:
+        """Over header and data."""
+        digest = hashlib.sha256(self.header)
+        with memoryview(mapping) as whole, whole[self.offset :] as data:
+            digest.update(data)
+        return digest.digest()
+
+    def seal(self, mapping: mmap.mmap) -> None:
+        """Write prefix and header, which make the file an entry."""
+        mapping[PREFIX.size : PREFIX.size + len(self.header)] = self.header
+        mapping[: PREFIX.size] = PREFIX.pack(MAGIC, VERSION, len(self.header), self.sha256(mapping))
+
+
+def read(descriptor: int, key: Key, *, check: bool) -> Tensor:
+    """The entry's tensor, mapped. `check` reads the data once and compares its SHA-256. Raises Unsound, OSError.
+
+    The mapping is copy-on-write: pages are shared with every process that maps the file, and a stray write never reaches it.
+    """
+    if (size := os.fstat(descriptor).st_size) < PAGE:
+        raise Unsound("truncated")
+    mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE | WITHOUT_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    magic, version, length, sha256 = PREFIX.unpack_from(mapping)
+    if magic != MAGIC or version != VERSION:
+        raise Unsound("no entry of this version")
+    layout = _layout(bytes(mapping[PREFIX.size : PREFIX.size + length]), key)
+    if layout.size != size:
+        raise Unsound(f"{size} bytes in place of {layout.size}")
+    if check and layout.sha256(mapping) != sha256:
+        raise Unsound("other content than when it was written")
+    return layout.tensor(mapping)
+
+
+def _layout(header: bytes, key: Key) -> Layout:
+    try:
+        form = json.loads(header)
+        dtype = getattr(torch, form["dtype"])
+        layout = Layout(header, tuple(int(length) for length in form["shape"]), dtype)
+        same = form["key"] == json.loads(key.text)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise Unsound("its header is damaged") from None
+    if not isinstance(dtype, torch.dtype) or min(layout.shape, default=1) < 1:
+        raise Unsound("its header is damaged")
+    if not same:
+        raise Unsound("the entry of another key")
+    return layout
