@@ -113,7 +113,9 @@ class Hyperparameters(Frozen):
     )
     epochs: int = Field(default=5, ge=1, le=100_000)
     image_size: int = Field(default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cut")
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="float32", description="auto: bfloat16 where the device has matrix units for it, float32 elsewhere"
+    )
     seed: int = Field(default=0, ge=0, le=2**53, description="of the initial values and of what the layers draw")
     order_seed: int = Field(
         default=0, ge=0, le=2**53, description="of the images' order; a study's trials have it in common, so that they may share batches"
@@ -192,7 +194,7 @@ class Advanced(Frozen):
 
     kind: Literal["advanced"] = "advanced"
     epoch: int = Field(ge=1, description="the epoch under way, from 1")
-    batch: int = Field(ge=1)
+    batch: int = Field(ge=0, description="0 while stored outputs are being made")
     batches: int = Field(ge=1)
     samples_per_second: float
 

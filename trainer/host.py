@@ -19,6 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from trainer import memory
+from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.contract import (
     LINES,
@@ -51,7 +52,7 @@ Line = Progress | Checked | Exported | Stopped | Ready
 Told = Generator[Progress | Exported, None, None]
 
 
-def serve(device: torch.device) -> None:
+def serve(device: torch.device, cache: Cache | None = None) -> None:
     """Answer orders until standard input ends; then the process is gone at once. Never returns."""
     lines = Lines(_private_output())
     _live_and_die_with_the_supervisor()
@@ -63,7 +64,7 @@ def serve(device: torch.device) -> None:
         lines.tell(Ready())
         task = orders.next_task()
         try:
-            _perform(task, orders, lines, device)
+            _perform(task, orders, lines, device, cache or Cache.none())
         except Exception as error:  # a run that breaks is an outcome; the process stays usable
             traceback.print_exc(limit=-12)
             lines.tell(Failed(reason="crashed", detail=f"{type(error).__name__}: {error}"))
@@ -134,21 +135,21 @@ class Orders:
                 return order
 
 
-def _perform(task: Check | Run | Unreadable, orders: Orders, lines: Lines, device: torch.device) -> None:
+def _perform(task: Check | Run | Unreadable, orders: Orders, lines: Lines, device: torch.device, cache: Cache) -> None:
     match task:
         case Check():
-            lines.tell(_checked(task, device))
+            lines.tell(_checked(task, device, cache))
         case Run():
-            _run(task, orders, lines, device)
+            _run(task, orders, lines, device, cache)
         case Unreadable():
             raise task
         case _:
             assert_never(task)
 
 
-def _checked(order: Check, device: torch.device) -> Checked | Failed:
+def _checked(order: Check, device: torch.device, cache: Cache) -> Checked | Failed:
     try:
-        return Checked(facts=inspect(order.config, device))
+        return Checked(facts=inspect(order.config, device, cache))
     except (BadData, UnfitModel) as error:
         return Failed(reason="bad_data", detail=str(error))
     except (MemoryError, RuntimeError) as error:
@@ -157,12 +158,14 @@ def _checked(order: Check, device: torch.device) -> Checked | Failed:
         return Failed(reason="out_of_memory", detail=lack)
 
 
-def _run(order: Run, orders: Orders, lines: Lines, device: torch.device) -> None:
+def _run(order: Run, orders: Orders, lines: Lines, device: torch.device, cache: Cache) -> None:
     folder = Path(order.checkpoint_folder) if order.checkpoint_folder is not None else None
     checkpoints = Checkpoints(folder, seconds=order.checkpoint_seconds, resume=order.resume)
     told = train(
         order.config,
         device=device,
+        cache=cache,
+        demand=order.demand,
         checkpoints=checkpoints,
         expected=Expected(order.fingerprint, order.weights_sha256),
         model_file=Path(order.model_file) if order.model_file is not None else None,

@@ -61,6 +61,14 @@ def peak(device: torch.device) -> int:
     return int(match[1]) * 1024 if match else 0
 
 
+def present(device: torch.device) -> int:
+    """Bytes: allocated on a GPU at this moment, or resident in this process; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    match = re.search(r"^VmRSS:\s+(\d+) kB", _text(Path("/proc/self/status")), re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
+
+
 def readable(amount: float) -> str:
     """A number of bytes as people read it."""
     for unit in ("B", "kB", "MB"):

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,9 @@ from torch import Tensor
 from torchmetrics.functional import classification as tm
 
 from trainer.task import Task, taken
+
+if TYPE_CHECKING:
+    from trainer.train import Inputs
 
 SMALLEST_BATCH = 32
 Sign = TypeVar("Sign")
@@ -25,7 +28,7 @@ class Measurement:
 
 
 @torch.no_grad()
-def evaluate(task: Task, rows: Tensor, sign: Sign) -> Generator[Sign, None, Measurement]:
+def evaluate(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign) -> Generator[Sign, None, Measurement]:
     """The model on the images of those rows, in evaluation mode; the loss is the plain cross entropy.
 
     Yields `sign` between two batches, so that whoever waits sees that it lives, and may stop it.
@@ -36,7 +39,7 @@ def evaluate(task: Task, rows: Tensor, sign: Sign) -> Generator[Sign, None, Meas
         if batch:
             yield sign
         with task.autocast:
-            logits = task.model(task.normalise(taken(task.pixels, some))).float()  # [B, C]
+            logits = task.model.forward_from(inputs.batch(some, None), inputs.depth).float()  # [B, C]
         loss += F.cross_entropy(logits, taken(task.labels, some), reduction="sum").double()
         predicted.append(logits.argmax(1))
     return measure(torch.cat(predicted), taken(task.labels, rows), float(loss) / len(rows), len(task.facts.classes))

@@ -1,18 +1,17 @@
 """What a run works on: the images on their device, their labels and split, and the model."""
 
-import platform
-import re
+import copy
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainer import data
+from trainer import arithmetic, data
+from trainer.cache import Cache
 from trainer.contract import Facts, TrainConfig
 from trainer.models import weights
 from trainer.models.build import build
+from trainer.models.errors import UnfitModel
 from trainer.models.staged import StagedModel
 
 
@@ -28,10 +27,9 @@ class Expected:
 class Task:
     """One run's data and model, ready on the device."""
 
-    config: TrainConfig
+    config: TrainConfig  # with its precision resolved for the device
     facts: Facts
-    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, when too large for it, on the host
-    keys: Tensor  # int64 [N], on the host
+    images: data.Resident
     labels: Tensor  # int64 [N], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
@@ -39,34 +37,45 @@ class Task:
     normalise: "Normalise"
     autocast: torch.autocast
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model and the labels lie."""
+        return self.labels.device
 
-def prepare(config: TrainConfig, device: torch.device, expected: Expected) -> Task:
+    def view_of(self, epoch: int) -> int:
+        """Which view of the images the epoch, counted from 1, trains on."""
+        views = self.config.augmentation_views
+        return (epoch - 1) % views if views else epoch - 1
+
+
+def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache: Cache) -> Task:
     """Read what the config names. Raises BadData, UnfitModel, and MemoryError or torch's errors when memory runs out."""
+    config = arithmetic.resolved(config, device)
     dataset = data.find(config.data)
     facts = _facts(config, dataset)
     _refuse_surprises(config, facts, expected)
     _refuse_large_batch(config, dataset)
-    images = data.load(dataset, config.image_size, device)
+    model = build(config, len(dataset.classes))
+    _refuse_single_images(config, model)
     return Task(
         config=config,
         facts=facts,
-        pixels=images.pixels,
-        keys=images.keys,
+        images=data.load(dataset, config.image_size, device),
         labels=torch.tensor([content.label for content in dataset.contents], device=device),
         training=torch.tensor(dataset.rows("train")),
         validation=torch.tensor(dataset.rows("validation")),
-        model=build(config, len(dataset.classes)).to(device),
+        model=model.to(device),
         normalise=Normalise(config, device),
-        autocast=torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"),
+        autocast=arithmetic.autocast(config, device),
     )
 
 
-def inspect(config: TrainConfig, device: torch.device) -> Facts:
+def inspect(config: TrainConfig, device: torch.device, cache: Cache) -> Facts:
     """Read and decode every image, and try the weights. Raises as `prepare` does."""
     dataset = data.find(config.data)
     _refuse_large_batch(config, dataset)
     data.load(dataset, config.image_size, device)
-    build(config, len(dataset.classes))
+    _refuse_single_images(config, build(config, len(dataset.classes)))
     return _facts(config, dataset)
 
 
@@ -116,20 +125,16 @@ def _refuse_large_batch(config: TrainConfig, dataset: data.Dataset) -> None:
         raise data.BadData(f"a batch of {config.batch_size} is larger than the {training} training images; lower batch_size")
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """What equal results rest on, besides the config."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "threads": str(torch.get_num_threads()),
-    }
-
-
-def _processor() -> str:
+def _refuse_single_images(config: TrainConfig, model: StagedModel) -> None:
+    """Batch normalisation has nothing to take a spread over where a single image gives it a single value a channel."""
+    normalising = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
+    if config.batch_size > 1 or not normalising:
+        return
+    outline = copy.deepcopy(model).to("meta")  # shapes without values
     try:
-        match = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match[1] if match else platform.processor() or platform.machine()
+        outline(torch.empty((1, 3, config.image_size, config.image_size), device="meta"))
+    except ValueError as error:
+        raise UnfitModel(
+            f"batch_size 1 is too small for {config.model.name} at {config.image_size} pixels: its batch normalisation needs more than "
+            "one value a channel; raise batch_size, image_size or frozen_layers"
+        ) from error

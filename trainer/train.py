@@ -11,17 +11,19 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer import memory
+from trainer import arithmetic, memory
+from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, State
-from trainer.contract import Advanced, Exported, Failed, Finished, Measured, Prepared, Progress, Saved, TrainConfig
+from trainer.contract import Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Reuse, Saved, TrainConfig
 from trainer.data import BadData
 from trainer.data.augmentation import augment
 from trainer.export import export
@@ -29,31 +31,82 @@ from trainer.metrics import evaluate
 from trainer.models.errors import UnfitModel
 from trainer.models.staged import StagedModel
 from trainer.optimization import lr_at, make_optimizer
-from trainer.task import Expected, Task, environment, prepare, taken
+from trainer.order import batches, seed_for, shuffled
+from trainer.stopwatch import Stopwatch
+from trainer.task import Expected, Task, prepare, taken
 
 STEPS_PER_CHECK = 16  # of the loss; each check waits for the device
+
+
+Sign = TypeVar("Sign")
+
+
+class Inputs(Protocol):
+    """What the trained part reads."""
+
+    @property
+    def depth(self) -> int: ...
+    @property
+    def reuse(self) -> Reuse: ...
+    @property
+    def saved_seconds(self) -> float: ...
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]: ...
+    def batch(self, rows: Tensor, view: int | None) -> Tensor: ...
+
+
+class Direct:
+    """Images themselves."""
+
+    depth, reuse, saved_seconds = 0, Reuse(pixels="decoded"), 0.0
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
+        """Nothing is stored."""
+        yield from ()
+
+    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+        """Normalised images, float32 [B, 3, S, S]."""
+        images, config = self._task.images, self._task.config
+        pixels = taken(images.pixels, rows)
+        return self._task.normalise(pixels if view is None else augment(pixels, images.keys[rows], view, config.augmentation))
+
+
+def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch) -> Inputs:
+    """Images themselves."""
+    return Direct(task)
 
 
 class Diverged(Exception):
     """The loss or the parameters are not finite any more."""
 
 
-def train(
+def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
     config: TrainConfig,
     *,
     device: torch.device,
+    cache: Cache | None = None,
+    demand: Mapping[int, float] | None = None,
+    share: bool = True,
     checkpoints: Checkpoints | None = None,
     expected: Expected | None = None,
     model_file: Path | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Generator[Progress | Exported, None, None]:
     """Train, and tell how it goes; who stops asking, stops it (`contextlib.closing`).
 
+    `demand` is that of `contract.Run`. With `share` False every epoch computes the whole network, and nothing is stored for others.
     Running out of memory, diverging, and unfit data or weights are told as Failed; whatever else goes wrong is raised.
     """
-    checkpoints = checkpoints or Checkpoints()
+    checkpoints, stopwatch = checkpoints or Checkpoints(), stopwatch or Stopwatch.of(device)
     memory.start_peak(device)
     try:
-        yield from _train(prepare(config, device, expected or Expected()), checkpoints, model_file)
+        arithmetic.settle(device)
+        with stopwatch("data"):
+            task = prepare(config, device, expected or Expected(), cache or Cache.none())
+        inputs = inputs_for(task, cache or Cache.none(), demand or {}, stopwatch) if share else Direct(task)
+        yield from _train(task, inputs, checkpoints, stopwatch, model_file)
         return
     except (BadData, UnfitModel) as error:
         failure = Failed(reason="bad_data", detail=str(error), step=checkpoints.step)
@@ -63,20 +116,23 @@ def train(
         if (lack := memory.lack(error)) is None:
             raise
         failure = Failed(reason="out_of_memory", detail=lack, step=checkpoints.step)
+    task = inputs = None  # type: ignore[assignment]  # so that the device gets its memory back
     memory.release(device)  # here, where the error no longer keeps the run's tensors alive
     yield failure
 
 
-def _train(task: Task, checkpoints: Checkpoints, model_file: Path | None) -> Generator[Progress | Exported, None, None]:
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    config, model, device = task.config, task.model, task.labels.device
-    steps_per_epoch = len(_batches(task.training, config.batch_size))
+def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
+    task: Task, inputs: Inputs, checkpoints: Checkpoints, stopwatch: Stopwatch, model_file: Path | None
+) -> Generator[Progress | Exported, None, None]:
+    config, model, device = task.config, task.model, task.device
+    steps_per_epoch = len(batches(task.training, config.batch_size))
     optimizer = make_optimizer(model.trainable_parameters(), config)
     yield Prepared(
         facts=task.facts,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         trainable=sum(parameter.numel() for parameter in model.trainable_parameters()),
-        environment=environment(device),
+        environment=arithmetic.environment(device, config),
+        reuse=inputs.reuse,
     )
 
     run = _digest(task)
@@ -84,48 +140,69 @@ def _train(task: Task, checkpoints: Checkpoints, model_file: Path | None) -> Gen
     if state := checkpoints.restore(run):
         _load(state, model, optimizer)
         train_loss, lr, seconds = state.train_loss, state.lr, state.seconds
+    lasted = list[float]()  # seconds of this process's epochs
 
     for epoch in range(checkpoints.step + 1, config.epochs + 1):
         started = time.perf_counter()
-        view = (epoch - 1) % config.augmentation_views if config.augmentation_views else epoch - 1
-        batches = _batches(_shuffled(task.training, config.seed, epoch), config.batch_size)
-        losses, done = torch.zeros(len(batches), device=device), 0
-        torch.manual_seed(_seed(config.seed, "numbers", epoch))  # dropout and stochastic depth, on every device
+        view = task.view_of(epoch)
+        advanced = Advanced(epoch=epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
+        yield from inputs.ready(view, advanced)
+        order = batches(shuffled(task.training, config.order_seed, epoch), config.batch_size)
+        losses, done = torch.zeros(len(order), device=device), 0
+        torch.manual_seed(seed_for(config.seed, "numbers", epoch))  # dropout and stochastic depth, on every device
         model.train()
-        for batch, rows in enumerate(batches):
+        steps_started = time.perf_counter()
+        for batch, rows in enumerate(order):
             lr = lr_at((epoch - 1) * steps_per_epoch + batch, steps_per_epoch, config)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            pixels = augment(taken(task.pixels, rows), task.keys[rows], view, config.augmentation)  # uint8 [B, 3, S, S]
-            with task.autocast:
-                logits = model(task.normalise(pixels))  # [B, C]
-            loss = F.cross_entropy(logits.float(), taken(task.labels, rows), label_smoothing=config.label_smoothing)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            stopwatch.begin_step()
+            with stopwatch("data"):
+                features = inputs.batch(rows, view)  # what goes into stage number `depth`: [B, ...]
+                labels = taken(task.labels, rows)
+            with stopwatch("forward"):
+                with task.autocast:
+                    logits = model.forward_from(features, inputs.depth)  # [B, C]
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+            with stopwatch("backward"):
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            stopwatch.end_step()
             losses[batch] = loss.detach()
             done += len(rows)
             if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
                 _refuse_divergence(losses[: batch + 1], epoch, lr)
-            speed = done / (time.perf_counter() - started)
-            advanced = Advanced(epoch=epoch, batch=batch + 1, batches=len(batches), samples_per_second=speed)
+            speed = done / (time.perf_counter() - steps_started)
+            advanced = Advanced(epoch=epoch, batch=batch + 1, batches=steps_per_epoch, samples_per_second=speed)
             yield advanced
         _refuse_divergence(losses, epoch, lr)
         _refuse_broken_parameters(model, epoch, lr)
 
-        measurement = yield from evaluate(task, task.validation, advanced)
-        sizes = torch.tensor([len(rows) for rows in batches], dtype=torch.float64)
+        yield from inputs.ready(None, advanced)
+        with stopwatch("measure"):
+            measurement = yield from evaluate(task, inputs, task.validation, advanced)
+        sizes = torch.tensor([len(rows) for rows in order], dtype=torch.float64)
         train_loss = float((losses.double().cpu() * sizes).sum() / sizes.sum())
-        seconds += time.perf_counter() - started
+        lasted.append(time.perf_counter() - started)
+        seconds += lasted[-1]
         tensors, moments = _changing(model), optimizer.state_dict()
         checkpoints.hold(State(step=epoch, run=run, model=tensors, optimizer=moments, train_loss=train_loss, lr=lr, seconds=seconds))
-        yield Measured(step=epoch, metrics=dict(measurement.scalars, train_loss=train_loss, lr=lr))
+        pace = Pace(
+            samples_per_second=speed,
+            seconds_left=median(lasted[1:] or lasted) * (config.epochs - epoch),  # the first one warms up, and may store outputs
+            memory=memory.present(device),
+            seconds=stopwatch.seconds,
+            saved_seconds=inputs.saved_seconds,
+        )
+        yield Measured(step=epoch, metrics=dict(measurement.scalars, train_loss=train_loss, lr=lr), pace=pace)
         if checkpoints.due and epoch < config.epochs and (written := checkpoints.write()):
             yield Saved(checkpoint=written)
 
     if measurement is None:  # resumed after the last epoch
         advanced = Advanced(epoch=config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
-        measurement = yield from evaluate(task, task.validation, advanced)
+        yield from inputs.ready(None, advanced)
+        measurement = yield from evaluate(task, inputs, task.validation, advanced)
     yield Finished(
         step=config.epochs,
         metrics=dict(measurement.scalars, train_loss=train_loss, lr=lr),
@@ -136,22 +213,6 @@ def _train(task: Task, checkpoints: Checkpoints, model_file: Path | None) -> Gen
     )
     if model_file is not None:
         yield export(model.network, config, task.facts.classes, model_file)
-
-
-def _shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
-    generator = torch.Generator().manual_seed(_seed(seed, "order", epoch))
-    return rows[torch.randperm(len(rows), generator=generator)]
-
-
-def _batches(rows: Tensor, size: int) -> list[Tensor]:
-    """The rows in batches. A last one of a single image is left out, because BatchNorm needs two."""
-    batches = list(torch.split(rows, size))
-    return batches[:-1] if size > 1 and len(batches[-1]) == 1 else batches
-
-
-def _seed(seed: int, purpose: str, epoch: int) -> int:
-    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _refuse_divergence(losses: Tensor, epoch: int, lr: float) -> None:

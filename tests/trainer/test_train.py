@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from trainer import data
+from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Saved, TrainConfig
 from trainer.data import BadData
@@ -214,7 +215,7 @@ def test_a_batch_larger_than_the_training_set_is_told_as_bad_data(configure: Con
     sentence = "a batch of 49 is larger than the 48 training images; lower batch_size"
     assert (failed.reason, failed.detail) == ("bad_data", sentence)
     with pytest.raises(BadData, match=sentence):
-        inspect(configure(batch_size=49), CPU)
+        inspect(configure(batch_size=49), CPU, Cache.none())
 
 
 def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""In which order a run sees its images, in which batches, and from what its random numbers follow."""
+
+import hashlib
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Purpose = Literal["order", "numbers"]
+
+
+def shuffled(rows: Tensor, order_seed: int, epoch: int) -> Tensor:
+    """The rows in the order of that epoch, counted from 1: the same for all runs with that seed."""
+    generator = torch.Generator().manual_seed(seed_for(order_seed, "order", epoch))
+    return rows[torch.randperm(len(rows), generator=generator)]
+
+
+def batches(rows: Tensor, size: int) -> list[Tensor]:
+    """The rows in batches. A last one of a single image is left out, because BatchNorm needs two."""
+    cut = list(torch.split(rows, size))
+    return cut[:-1] if size > 1 and len(cut[-1]) == 1 else cut
+
+
+def seed_for(seed: int, purpose: Purpose, epoch: int) -> int:
+    """A seed for one purpose in one epoch, of 63 bits: SHA-256 of the three."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
