@@ -162,9 +162,10 @@ class Reuse(Frozen):
     lanes: int = Field(default=1, ge=1, description="runs that share each pass over the data, this one included")
 
 
-Activity = Literal["data", "features", "forward", "backward", "measure", "waiting"]
+Activity = Literal["data", "features", "forward", "backward", "measure", "waiting", "control"]
 """Where a run's time goes: gathering and augmenting, computing outputs of frozen stages to store, forward pass with the loss, backward pass
-with the optimizer's step, measuring on the validation images, and waiting for the pruner's word."""
+with the optimizer's step, measuring on the validation images, and waiting for the pruner's word. `control` is what the worker spends in
+calls to the store; it goes on beside the others, and is in `waiting` too where the run waits for it."""
 
 
 class Pace(Frozen):
