@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional import classification as tm
 
 from trainer.task import Task, taken
 
@@ -18,13 +17,22 @@ SMALLEST_BATCH = 32
 Sign = TypeVar("Sign")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
-    """Classification metrics. A class's recall is taken over its own images; rows of the confusion matrix are true classes."""
+    """Classification metrics."""
 
     scalars: Mapping[str, float]  # those of trainer.contract.METRICS
-    per_class_recall: tuple[float, ...]
-    confusion_matrix: tuple[tuple[int, ...], ...]
+    confusion: Tensor  # int64 [C, C], on the host; rows are true classes, columns predicted ones
+
+    @property
+    def confusion_matrix(self) -> tuple[tuple[int, ...], ...]:
+        """Rows are true classes, columns predicted ones."""
+        return tuple(map(tuple, self.confusion.tolist()))
+
+    @property
+    def per_class_recall(self) -> tuple[float, ...]:
+        """Of each class, over its own images; 0 for a class without any."""
+        return tuple(_share(self.confusion.diagonal(), self.confusion.sum(1)).tolist())
 
 
 @torch.no_grad()
@@ -47,21 +55,40 @@ def evaluate(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign) -> Generato
 
 def measure(predicted: Tensor, actual: Tensor, loss: float, classes: int) -> Measurement:
     """The metrics of int64 class indices [N] against the true ones [N]; `loss` is the mean cross entropy that goes with them."""
-    predicted, actual = predicted.cpu(), actual.cpu()
+    return measure_lanes(confusions(predicted[None], actual, classes), torch.tensor([loss], dtype=torch.float64))[0]
 
-    def of(metric: str, average: str = "macro") -> Tensor:
-        found: Tensor = getattr(tm, f"multiclass_{metric}")(predicted, actual, num_classes=classes, average=average, validate_args=False)
-        return found
 
-    confusion = tm.multiclass_confusion_matrix(predicted, actual, num_classes=classes, validate_args=False)
-    return Measurement(
-        scalars={
-            "accuracy": float(of("accuracy", "micro")),
-            "precision": float(of("precision")),
-            "recall": float(of("recall")),
-            "f1": float(of("f1_score")),
-            "loss": loss,
-        },
-        per_class_recall=tuple(of("recall", "none").tolist()),
-        confusion_matrix=tuple(map(tuple, confusion.tolist())),
-    )
+def confusions(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
+    """How often each class was taken for each: int64 [L, C, C] of predictions [L, N] against the true classes [N]."""
+    lanes = torch.arange(len(predicted), device=predicted.device)[:, None]
+    cells = (lanes * classes + actual) * classes + predicted  # [L, N]
+    return cells.flatten().bincount(minlength=len(predicted) * classes * classes).view(-1, classes, classes)
+
+
+def measure_lanes(confusions: Tensor, losses: Tensor) -> list[Measurement]:
+    """The metrics of many models at once: confusion matrices int64 [L, C, C], rows true classes, and mean cross entropies [L].
+
+    Macro means are over the classes that have images or predictions, as torchmetrics takes them.
+    """
+    confusions = confusions.cpu()
+    hits = confusions.diagonal(dim1=1, dim2=2)  # [L, C]
+    actual, predicted = confusions.sum(2), confusions.sum(1)
+    present = actual + predicted > 0
+
+    def macro(share: Tensor) -> Tensor:
+        return (share * present).sum(1) / present.sum(1)
+
+    columns = {
+        "accuracy": _share(hits.sum(1), actual.sum(1)),
+        "precision": macro(_share(hits, predicted)),
+        "recall": macro(_share(hits, actual)),
+        "f1": macro(_share(2 * hits, actual + predicted)),
+        "loss": losses.double().cpu(),
+    }
+    rows = torch.stack([*columns.values()], 1).tolist()
+    return [Measurement(dict(zip(columns, row, strict=True)), confusion) for row, confusion in zip(rows, confusions, strict=True)]
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """In float64; 0 where there is nothing to share."""
+    return part.double() / whole.clamp(min=1)

@@ -1,10 +1,14 @@
-"""Metrics against figures worked out by hand."""
+"""Metrics against figures worked out by hand, and against torchmetrics."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
+from torchmetrics.functional import classification as tm
 
 from trainer.contract import METRICS
-from trainer.metrics import measure
+from trainer.metrics import confusions, measure, measure_lanes
 
 ACTUAL = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2, 0])
@@ -29,3 +33,31 @@ def test_a_class_that_is_never_predicted_counts_with_zero() -> None:
 
 def test_the_metrics_are_those_that_a_study_may_name() -> None:
     assert measure(PREDICTED, ACTUAL, 0.5, classes=3).scalars.keys() == METRICS.keys()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_models_at_once_have_the_metrics_that_torchmetrics_gives_each(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    classes, lanes = 6, 4
+    actual = torch.randint(0, classes - 1, (30,), generator=random)  # the last class has no image
+    predicted = torch.randint(0, classes - seed % 2, (lanes, 30), generator=random)
+    losses = torch.rand(lanes, generator=random)
+    for lane, found in enumerate(measure_lanes(confusions(predicted, actual, classes), losses)):
+        named = {
+            "accuracy": ("accuracy", "micro"),
+            "precision": ("precision", "macro"),
+            "recall": ("recall", "macro"),
+            "f1": ("f1_score", "macro"),
+        }
+        theirs = {
+            name: float(getattr(tm, f"multiclass_{metric}")(predicted[lane], actual, num_classes=classes, average=average))
+            for name, (metric, average) in named.items()
+        }
+        assert found.scalars == pytest.approx(theirs | {"loss": float(losses[lane])})
+        assert found.per_class_recall == pytest.approx(tm.multiclass_recall(predicted[lane], actual, classes, average="none").tolist())
+        assert found.confusion_matrix == tuple(map(tuple, tm.multiclass_confusion_matrix(predicted[lane], actual, classes).tolist()))
+
+
+def test_the_trainer_does_not_wait_for_torchmetrics_to_be_imported() -> None:
+    code = "import sys, trainer.metrics; sys.exit('torchmetrics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
