@@ -1,0 +1,85 @@
+"""The engines that train in a process of their own: an Order on standard input, an Outcome on the last line of standard output."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import torch
+
+from bench.asking import asked
+from bench.replay import loop
+from bench.replay.orders import THREADS, Order, Outcome, Trained
+from trainer.contract import Failed, Finished, TrainConfig
+
+Training = Callable[[TrainConfig], loop.Metrics]
+
+
+def naive(order: Order) -> Outcome:
+    """Optuna's loop round the usual fine-tuning loop."""
+    return through_optuna(order, lambda config: loop.last(loop.fine_tune(config, order.loader_workers)))
+
+
+def strong(order: Order) -> Outcome:
+    """Optuna's loop round Thawline's own step: pixels stay in memory, nothing is shared between trials."""
+    return through_optuna(order, with_our_step)
+
+
+def through_optuna(order: Order, training: Training) -> Outcome:
+    """The list enqueued in a study in memory, one trial after the other."""
+    spec, trained = order.spec, list[Trained]()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    for number, params in order.params.items():
+        study.enqueue_trial(dict(params), user_attrs={"number": number})
+
+    def objective(trial: optuna.Trial) -> float:
+        started, number = time.perf_counter(), trial.user_attrs["number"]
+        metrics = training(spec.config_for(asked(trial, spec.search_space), number))
+        trained.append(Trained(number=number, seconds=time.perf_counter() - started, metrics=metrics))
+        return metrics.get("accuracy", float("nan"))
+
+    started = time.perf_counter()
+    study.optimize(objective, n_trials=len(order.numbers))
+    return Outcome(trials=tuple(trained), busy_seconds=time.perf_counter() - started)
+
+
+def with_our_step(config: TrainConfig) -> loop.Metrics:
+    """The metrics after the last epoch; none when it diverged."""
+    from trainer.train import train
+
+    for fact in train(config, device=torch.device("cpu"), **NOT_SHARED):
+        match fact:
+            case Finished():
+                return {"accuracy": fact.metrics["accuracy"], "loss": fact.metrics["loss"]}
+            case Failed(reason="diverged"):
+                return {}
+            case Failed():
+                raise RuntimeError(fact.detail)
+    raise AssertionError("a run finishes or fails")
+
+
+NOT_SHARED: dict[str, Any] = {}
+
+
+def ray(order: Order) -> Outcome:
+    """Ray Tune with actors that are used again, round the usual fine-tuning loop."""
+    from bench.replay.tuned import tuned
+
+    return tuned(order)
+
+
+def main() -> None:
+    order = Order.model_validate_json(sys.stdin.read())
+    torch.set_num_threads(THREADS // order.slots)
+    engine = {"naive": naive, "strong": strong, "ray": ray}[order.engine]
+    outcome = engine(order)
+    sys.stdout.write(outcome.model_dump_json() + "\n")
+    sys.stdout.flush()
+    os._exit(0) if order.engine == "ray" else None
+
+
+if __name__ == "__main__":
+    main()

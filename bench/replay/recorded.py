@@ -1,0 +1,134 @@
+"""The recorded lists: what is drawn, from which seed, and the files that hold what was drawn."""
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_name("lists")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine", "one_cycle")
+WITH_MOMENTUM = ("sgd", "rmsprop")
+EVERYTHING = None  # stands for "no stage is frozen" where others say how many of the last stages are trained
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A list of configurations for any model: where others have `frozen_layers`, a point has how many last stages are trained."""
+
+    name: str
+    what: str
+    seed: int
+    count: int
+    epochs: int
+    lr: tuple[float, float]
+    trained: tuple[int | None, ...]  # last stages; EVERYTHING for all
+    dropout: tuple[float, ...] = (0.0, 0.2, 0.5)
+    label_smoothing: tuple[float, ...] = (0.0, 0.1)
+    weight_decay: tuple[float, float] = (1e-6, 1e-2)
+    momentum: tuple[float, float] = (0.5, 0.95)
+    batch_size: int = 32
+    augmentation: str = "none"
+
+    @property
+    def file(self) -> Path:
+        return FOLDER / f"{self.name}.json"
+
+    def draw(self) -> list[Params]:
+        """The points, the same each time."""
+        generator = random.Random(self.seed)
+        return [self._point(generator) for _ in range(self.count)]
+
+    def points(self) -> list[Params]:
+        """The points as the file holds them."""
+        found: list[Params] = json.loads(self.file.read_text())
+        return found
+
+    def space(self, stages: int) -> dict[str, Any]:
+        """The search space that the points are drawn from, for a model of so many stages, as a study document has it."""
+        space: dict[str, Any] = {
+            "lr": {"type": "float", "low": self.lr[0], "high": self.lr[1], "log": True},
+            "optimizer": {"type": "categorical", "choices": list(OPTIMIZERS)},
+            "momentum": {
+                "type": "float", "low": self.momentum[0], "high": self.momentum[1], "when": {"optimizer": list(WITH_MOMENTUM)},
+            },
+            "weight_decay": {"type": "float", "low": self.weight_decay[0], "high": self.weight_decay[1], "log": True},
+            "dropout": {"type": "categorical", "choices": list(self.dropout)},
+            "label_smoothing": {"type": "categorical", "choices": list(self.label_smoothing)},
+            "schedule": {"type": "categorical", "choices": list(SCHEDULES)},
+        }  # fmt: skip
+        if len(self.trained) > 1:
+            levels = sorted({frozen(stages, trained) for trained in self.trained}, reverse=True)
+            space["frozen_layers"] = {"type": "categorical", "choices": levels}
+        return space
+
+    def fixed(self, stages: int, image_size: int) -> dict[str, Any]:
+        """The hyperparameters that all points have in common."""
+        fixed = {"epochs": self.epochs, "batch_size": self.batch_size, "image_size": image_size, "augmentation": self.augmentation}
+        return fixed if len(self.trained) > 1 else fixed | {"frozen_layers": frozen(stages, self.trained[0])}
+
+    def params(self, stages: int) -> list[Params]:
+        """The points as trials of a study on a model of so many stages."""
+        return [self._for_model(point, stages) for point in self.points()]
+
+    def _for_model(self, point: Params, stages: int) -> Params:
+        params = {name: value for name, value in point.items() if name != "trained"}
+        return params | {"frozen_layers": frozen(stages, point["trained"])} if len(self.trained) > 1 else params
+
+    def _point(self, generator: random.Random) -> Params:
+        point: dict[str, Any] = {"lr": _log_uniform(generator, *self.lr), "optimizer": generator.choice(OPTIMIZERS)}
+        momentum = generator.uniform(*self.momentum)  # drawn for all, so that no point depends on the kind of another
+        if point["optimizer"] in WITH_MOMENTUM:
+            point["momentum"] = momentum
+        return point | {
+            "weight_decay": _log_uniform(generator, *self.weight_decay),
+            "dropout": generator.choice(self.dropout),
+            "label_smoothing": generator.choice(self.label_smoothing),
+            "schedule": generator.choice(SCHEDULES),
+            "trained": generator.choice(self.trained),
+        }
+
+
+def frozen(stages: int, trained: int | None) -> int:
+    """How many stages stay as they are when so many of the last ones are trained."""
+    return 0 if trained is EVERYTHING else max(0, stages - trained)
+
+
+def _log_uniform(generator: random.Random, low: float, high: float) -> float:
+    return math.exp(generator.uniform(math.log(low), math.log(high)))
+
+
+LISTS: Mapping[str, Recorded] = {
+    each.name: each
+    for each in (
+        Recorded("A", "128 head-only configurations, 10 epochs", seed=1, count=128, epochs=10, lr=(1e-4, 1e-1), trained=(0,)),
+        Recorded(
+            "B", "24 configurations, the head alone, the last 1, 2 or 4 stages, or all trained, 5 epochs",
+            seed=2, count=24, epochs=5, lr=(1e-5, 3e-3), trained=(0, 1, 2, 4, EVERYTHING),
+        ),
+        Recorded(
+            "C", "8 configurations, nothing frozen, a fresh crop each epoch, 3 epochs",
+            seed=3, count=8, epochs=3, lr=(1e-5, 3e-3), trained=(EVERYTHING,), augmentation="crop",
+        ),
+    )
+}  # fmt: skip
+
+
+def sample(count: int, wanted: int | None) -> tuple[int, ...]:
+    """Numbers of so many points, drawn at random and the same each time; all of them when none or more are wanted."""
+    return tuple(range(count)) if wanted is None or wanted >= count else tuple(sorted(random.Random(0).sample(range(count), wanted)))
+
+
+def write(lists: Sequence[Recorded] = tuple(LISTS.values())) -> None:
+    """Draw the lists and write their files, a point a line: `python -m bench.replay.recorded`."""
+    for each in lists:
+        each.file.write_text("[\n" + ",\n".join(json.dumps(point) for point in each.draw()) + "\n]\n")
+
+
+if __name__ == "__main__":
+    write()

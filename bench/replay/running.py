@@ -1,0 +1,61 @@
+"""One replay from the start of its process to its end, with its wall time and its peak memory."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.replay.orders import Order, Outcome
+from bench.replay.served import replayed, server
+from bench.replay.watching import Watch
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What an order came to. The wall time counts imports, preparation of the data and the end of the processes."""
+
+    order: Order
+    outcome: Outcome
+    wall_seconds: float
+    peak_bytes: int
+    posted_seconds: float | None = None  # from the post of the study, of the engine thawline
+
+    @property
+    def start_seconds(self) -> float:
+        """What a replay of any length costs once."""
+        return self.wall_seconds - self.outcome.busy_seconds
+
+    def scaled(self, count: int) -> float:
+        """Seconds that so many trials of the list take at this pace; those that were measured when they are all of them."""
+        trials = len(self.outcome.trials)
+        return self.wall_seconds if trials == count else self.start_seconds + self.outcome.busy_seconds / trials * count
+
+
+def run(order: Order) -> Replay:
+    """Raises RuntimeError with the end of its log when the engine fails."""
+    return _served(order) if order.engine == "thawline" else _apart(order)
+
+
+def _served(order: Order) -> Replay:
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        with server(Path(folder) / "home", order.without) as (process, address), Watch(process) as watch:
+            outcome, posted_seconds = replayed(order, address)
+            wall = time.perf_counter() - started
+    return Replay(order, outcome, wall, watch.peak_bytes, posted_seconds)
+
+
+def _apart(order: Order) -> Replay:
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as errors:
+        command = [sys.executable, "-m", "bench.replay.engines"]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
+        with Watch(child.pid) as watch:
+            said, _ = child.communicate(order.model_dump_json())
+        wall = time.perf_counter() - started
+        if child.returncode:
+            errors.seek(0)
+            raise RuntimeError(f"the engine {order.engine} ended with {child.returncode}: {errors.read()[-4_000:]}")
+    return Replay(order, Outcome.model_validate_json(said.splitlines()[-1]), wall, watch.peak_bytes)

@@ -1,0 +1,123 @@
+"""The recorded list through Thawline as its users have it: a server, a worker, a store in a new home, everything over REST."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from bench.replay.orders import Order, Outcome, Trained
+
+ADDRESS = "http://"
+END_SECONDS = 20
+PAGE = 100
+SWITCHES: Mapping[str, Mapping[str, str]] = {"cache": {"THAW_CACHE_BYTES": "0"}, "lanes": {}}
+"""What an ablation can leave out, with the settings that do so; lanes are left out by the study's own limit."""
+
+
+@contextmanager
+def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Iterator[tuple[int, str]]:
+    """`thaw serve` with its workers; the process and the address. Raises RuntimeError with its log when it does not start."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("THAW_")} | {"THAW_HOME": str(home)}
+    for name in without:
+        environment |= SWITCHES[name]
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", str(workers)]
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    try:
+        assert process.stdout
+        line = next((line for line in process.stdout if ADDRESS in line), "")
+        if not line:
+            raise RuntimeError(f"the server did not start: {(home / 'server.log').read_text()[-2_000:]}")
+        yield process.pid, ADDRESS + line.partition(ADDRESS)[2].split()[0]
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def replayed(order: Order, address: str) -> tuple[Outcome, float]:
+    """Post the study, queue the list, wait for its end; what came of it, and the seconds since the post. Raises RuntimeError."""
+    with httpx2.Client(base_url=f"{address}/api/v1/", timeout=60, trust_env=False) as http:
+        posted = time.perf_counter()
+        study = _sound(http.post("studies", json=_document(order)))["id"]
+        _queue(http, study, list(order.params.values()))
+        _await_end(http, study)
+        seconds = time.perf_counter() - posted
+        return _outcome(list(order.numbers), _trials(http, study)), seconds
+
+
+def _document(order: Order) -> dict[str, Any]:
+    document: dict[str, Any] = order.document
+    return document | {"limits": {"lanes": 1}} if "lanes" in order.without else document
+
+
+def _queue(http: httpx2.Client, study: str, params: list[Mapping[str, Any]]) -> None:
+    for each in params:
+        _sound(http.post(f"studies/{study}/trials", json={"params": dict(each)}))
+
+
+def _await_end(http: httpx2.Client, study: str) -> None:
+    while (state := _sound(http.get(f"studies/{study}"))["state"]) in ("active", "paused"):
+        time.sleep(0.1)
+    if state != "complete":
+        raise RuntimeError(f"the study ended as {state}")
+
+
+def _trials(http: httpx2.Client, study: str) -> list[dict[str, Any]]:
+    found, after = list[dict[str, Any]](), None
+    while True:
+        page = _sound(http.get(f"studies/{study}/trials", params={"limit": PAGE} | ({} if after is None else {"after": after})))
+        found += page["trials"]
+        if (after := page["next"]) is None:
+            return found
+
+
+def _outcome(numbers: list[int], trials: list[dict[str, Any]]) -> Outcome:
+    if strangers := [trial["number"] for trial in trials if trial["source"] != "user"]:
+        raise RuntimeError(f"the trials {strangers} are not of the list")
+    if failed := [trial for trial in trials if trial["state"] != "complete" and trial["reason"] != "diverged"]:
+        raise RuntimeError(f"trial {failed[0]['number']} ended as {failed[0]['state']}: {failed[0]['detail']}")
+    trained = [_trained(numbers[trial["number"]], trial) for trial in trials]
+    start, end = min(trial["started_at"] for trial in trials), max(trial["finished_at"] for trial in trials)
+    passes = {
+        (trial["started_at"], trial["worker"]): trial["result"].get("pace") or {} for trial in trials
+    }  # lanes tell one pass's figures
+    activities: dict[str, float] = {}
+    for pace in passes.values():
+        for activity, seconds in pace.get("seconds", {}).items():
+            activities[activity] = activities.get(activity, 0.0) + seconds
+    return Outcome(
+        trials=tuple(trained),
+        busy_seconds=(datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(),
+        activities=activities,
+        saved_seconds=sum(pace.get("saved_seconds", 0.0) for pace in passes.values()),
+    )
+
+
+def _trained(number: int, trial: dict[str, Any]) -> Trained:
+    complete, reuse = trial["state"] == "complete", trial["result"].get("reuse") or {}
+    seconds = datetime.fromisoformat(trial["finished_at"]) - datetime.fromisoformat(trial["started_at"])
+    return Trained(
+        number=number,
+        seconds=seconds.total_seconds(),
+        metrics={name: trial["metrics"][name] for name in ("accuracy", "loss")} if complete else {},
+        depth=reuse.get("depth", 0),
+        lanes=reuse.get("lanes", 1),
+    )
+
+
+def _sound(response: httpx2.Response) -> Any:
+    if not response.is_success:
+        raise RuntimeError(f"{response.request.method} {response.request.url}: {response.status_code} {response.text[:1_000]}")
+    return response.json()

@@ -1,0 +1,66 @@
+"""The recorded list in Ray Tune: a Trainable whose actor takes trial after trial, an epoch a step, nothing stopped early."""
+
+import os
+import time
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+from ray.tune import CheckpointConfig, RunConfig, TuneConfig, Tuner
+
+from bench.replay.loop import fine_tune
+from bench.replay.orders import THREADS, Order, Outcome, Trained
+from trainer.contract import TrainConfig
+
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+
+
+class FineTuning(tune.Trainable):
+    """The usual loop, an epoch a step."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(config["threads"])
+        self.reset_config(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        self.began, self.done = time.time(), 0
+        self.trained = TrainConfig.model_validate_json(config["trial"]["config"])
+        self.epochs = fine_tune(self.trained, config["loader_workers"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        metrics, self.done = next(self.epochs), self.done + 1
+        return {**metrics, "began": self.began, "ended": time.time(), "done": self.done == self.trained.epochs}
+
+
+def tuned(order: Order) -> Outcome:
+    """The points as a grid of one parameter, so that each is run once and none is drawn."""
+    os.environ.update(QUIET)
+    ray.init(num_cpus=THREADS, num_gpus=0, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    space = {
+        "trial": tune.grid_search([{"number": n, "config": config.model_dump_json()} for n, config in order.configs.items()]),
+        "threads": THREADS // order.slots,
+        "loader_workers": order.loader_workers,
+    }
+    tuner = Tuner(
+        tune.with_resources(FineTuning, {"cpu": THREADS // order.slots}),
+        param_space=space,
+        tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=order.slots, metric="accuracy", mode="max"),
+        run_config=RunConfig(verbose=0, checkpoint_config=CheckpointConfig(checkpoint_at_end=False)),
+    )
+    grid = tuner.fit()
+    ray.shutdown()
+    if grid.errors:
+        raise RuntimeError(f"{grid.num_errors} trials failed, the first one with {grid.errors[0]}")
+    results = [grid[place] for place in range(len(grid))]
+    trials = tuple(
+        Trained(
+            number=result.config["trial"]["number"],
+            seconds=result.metrics["ended"] - result.metrics["began"],
+            metrics={"accuracy": result.metrics["accuracy"], "loss": result.metrics["loss"]},
+        )
+        for result in results
+    )
+    span = max(result.metrics["ended"] for result in results) - min(result.metrics["began"] for result in results)
+    return Outcome(trials=trials, busy_seconds=span)

@@ -1,0 +1,65 @@
+"""A process and all below it, watched for their memory."""
+
+import re
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+EVERY_SECONDS = 0.2
+PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+PROC = Path("/proc")
+
+
+class Watch:
+    """The peak of the summed PSS (memory that several processes share counts once), looked at five times a second."""
+
+    def __init__(self, process: int) -> None:
+        self.peak_bytes = 0
+        self._root, self._ending = process, threading.Event()
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while True:
+            self.peak_bytes = max(self.peak_bytes, sum(map(pss, tree(self._root))))
+            if self._ending.wait(EVERY_SECONDS):
+                return
+
+
+def tree(root: int) -> set[int]:
+    """The process, all that descend from it, and those of its session that have lost their parent."""
+    below: dict[int, list[int]] = {}
+    found = {root}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (stat := _read(entry / "stat")):
+            parent, _, session = map(int, stat.rpartition(")")[2].split()[1:4])
+            below.setdefault(parent, []).append(int(entry.name))
+            if session == root:
+                found.add(int(entry.name))
+    waiting = list(found)
+    while waiting:
+        new = set(below.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def pss(process: int) -> int:
+    """Bytes; 0 when the process has gone."""
+    match = PSS.search(_read(PROC / str(process) / "smaps_rollup"))
+    return 1024 * int(match[1]) if match else 0
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
