@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+VERSION = 1  # to be raised when other pixels come out; part of the key of what is cached
 MAX_PIXELS = 50_000_000  # by the header, before anything is decoded
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 

@@ -1,57 +1,127 @@
-"""Images decoded once, kept by content and size for the later runs of this process."""
+"""Images decoded once and kept by content and size: for all processes in the cache, else for the later runs of this one."""
 
 import hashlib
+import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
+import PIL
 import torch
+from PIL import features
 from torch import Tensor
 
 from trainer import memory
-from trainer.data.dataset import Content, Dataset
-from trainer.data.decoding import Undecodable, decode
-from trainer.data.faults import BadData
+from trainer.cache import Cache, Key
+from trainer.data import decoding, reading
+from trainer.data.dataset import Dataset
+from trainer.data.streaming import Streamed, to_device
 
 KEPT = 4  # data sets or sizes
 DEVICE_SHARE = 0.25  # of a GPU's memory; what does not fit stays on the host and travels batch by batch
 HEADROOM = 256 * 2**20  # bytes of host memory that decoding leaves alone
+POLL_SECONDS = 0.05
+
+
+class Images(Protocol):
+    """The pixels of a data set's contents, by row, in their order."""
+
+    @property
+    def keys(self) -> Tensor:
+        """int64 [N] on the host: of the content alone, so that augmentation does not depend on the order."""
+
+    @property
+    def origin(self) -> Literal["decoded", "cached", "streamed"]:
+        """Decoded for this run, found decoded, or too many to keep."""
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] of the rows (int64 [B] on the host), on the device."""
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Tell the rows of the batches to come, in the order in which they will be taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resident:
-    """The pixels of a data set's contents, in their order."""
+    """Images that lie ready as one tensor."""
 
-    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, when too large for it, on the host
-    keys: Tensor  # int64 [N] on the host: of the content alone, so that augmentation does not depend on the order
+    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, when too large for it, on the host; not to be written to
+    keys: Tensor
+    origin: Literal["decoded", "cached"]
+    device: torch.device
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] on the device."""
+        found = self.pixels.index_select(0, rows.to(self.pixels.device, non_blocking=True))  # indexing takes several times as long
+        return found if found.device.type == self.device.type else to_device(found, self.device)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Nothing to do."""
 
 
-_kept: OrderedDict[tuple[str, int, torch.device], Resident] = OrderedDict()
+_kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()
 
 
-def load(dataset: Dataset, size: int, device: torch.device) -> Resident:
-    """The data set's images at that size, decoded now or remembered.
+def load(dataset: Dataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed:
+    """The data set's images at that size: found in the cache, decoded into it, decoded into memory, or else streamed.
 
-    Raises BadData with the names of the images that cannot be decoded, MemoryError when they do not fit.
+    Every image has been decoded once when this returns. Raises BadData with the names of those that cannot be used.
     """
-    key = (dataset.fingerprint, size, device)
-    if key in _kept:
-        _kept.move_to_end(key)
-        return _kept[key]
-    needed = len(dataset.contents) * 3 * size * size
-    _make_room(needed, size)
-    pixels = _decoded(dataset, size)
+    cache = cache or Cache.none()
+    key = key_of(dataset, size)
+    place = (f"{cache.folder}/{key.digest}", device)
+    if place in _kept:
+        _kept.move_to_end(place)
+        cache.find(key)  # used now
+        return _kept[place]
+    while len(_kept) >= KEPT:
+        _kept.popitem(last=False)
     keys = torch.tensor([int(content.sha256[:15], 16) for content in dataset.contents])  # 60 bits
-    _kept[key] = Resident(_placed(pixels, device), keys)
-    return _kept[key]
+    found = _stored(dataset, size, key, cache) or _in_memory(dataset, size)
+    if found is None:
+        streamed = Streamed(dataset, size, keys, device)
+        streamed.check()
+        _kept[place] = streamed
+        return streamed
+    pixels, origin = found
+    resident = Resident(_placed(pixels, device), keys, origin, device)
+    _kept[place] = replace(resident, origin="cached")  # to the next run
+    return resident
 
 
-def _make_room(needed: int, size: int) -> None:
-    while len(_kept) >= KEPT or (_kept and _lacks(needed)):
+def key_of(dataset: Dataset, size: int) -> Key:
+    """What the pixels follow from; labels and split do not matter to them."""
+    contents = hashlib.sha256("\n".join(content.sha256 for content in dataset.contents).encode()).hexdigest()
+    codecs = {name: features.version(name) for name in ("jpg", "zlib", "webp", "libtiff")}
+    return Key("pixels", {"contents": contents, "size": size, "decoding": decoding.VERSION, "pillow": PIL.__version__, "codecs": codecs})
+
+
+def _stored(dataset: Dataset, size: int, key: Key, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
+    """The pixels in the cache, built there if need be; None when they find no room."""
+    while True:
+        if (found := cache.find(key)) is not None:
+            return found, "cached"
+        if (draft := cache.begin(key, (len(dataset.contents), 3, size, size), torch.uint8)) is not None:
+            with draft, reading.pool() as threads:
+                reading.finish(reading.start(threads, dataset.contents, size, draft.tensor.numpy()))
+                return draft.commit(), "decoded"
+        if not cache.busy(key):  # another process may have ended just now
+            return (found, "cached") if (found := cache.find(key)) is not None else None
+        time.sleep(POLL_SECONDS)
+
+
+def _in_memory(dataset: Dataset, size: int) -> tuple[Tensor, Literal["decoded"]] | None:
+    """The pixels, decoded into memory; None when they do not fit."""
+    needed = len(dataset.contents) * 3 * size * size
+    while _kept and _lacks(needed):
         _kept.popitem(last=False)
     if _lacks(needed):
-        left = memory.readable(memory.available() or 0)
-        raise MemoryError(f"the decoded images need {memory.readable(needed)} at {size} pixels and {left} are free; lower image_size")
+        return None
+    pixels = torch.empty((len(dataset.contents), 3, size, size), dtype=torch.uint8)
+    with reading.pool() as threads:
+        reading.finish(reading.start(threads, dataset.contents, size, pixels.numpy()))
+    return pixels, "decoded"
 
 
 def _lacks(needed: int) -> bool:
@@ -71,36 +141,4 @@ def _placed(pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def _on_device() -> int:
-    return sum(kept.pixels.nbytes for kept in _kept.values() if kept.pixels.is_cuda)
-
-
-def _decoded(dataset: Dataset, size: int) -> Tensor:
-    pixels = torch.empty((len(dataset.contents), 3, size, size), dtype=torch.uint8)
-    into = pixels.numpy()
-
-    def fill(row: int) -> str | None:
-        try:
-            into[row] = decode(_bytes(dataset.contents[row]), size).transpose(2, 0, 1)  # [S, S, 3] → [3, S, S]
-        except Undecodable as fault:
-            return str(fault)
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        return None
-
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        reasons = list(pool.map(fill, range(len(dataset.contents))))
-    faults = [
-        f"{image.name}: {reason}"
-        for content, reason in zip(dataset.contents, reasons, strict=True) if reason
-        for image in content.files
-    ]  # fmt: skip
-    if faults:
-        raise BadData.listing(f"{len(faults)} images cannot be used", sorted(faults))
-    return pixels
-
-
-def _bytes(content: Content) -> bytes:
-    found = content.files[0].file.read_bytes()
-    if hashlib.sha256(found).hexdigest() != content.sha256:
-        raise Undecodable("it changed while it was read")
-    return found
+    return sum(kept.pixels.nbytes for kept in _kept.values() if isinstance(kept, Resident) and kept.pixels.is_cuda)
