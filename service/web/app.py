@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store import Store
-from service.web import catalogues, health, page, problems, session, stream, studies, trials, workers
+from service.web import catalogues, changes, health, page, problems, session, stream, studies, trials, workers
 from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
 from service.web.crowd import Crowd
@@ -43,7 +43,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (studies, trials, stream, catalogues, workers, health, session, page):
+    for room in (studies, trials, changes, stream, catalogues, workers, health, session, page):
         app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 

@@ -1,7 +1,7 @@
 """Whether the server lives, whether it is ready, and its figures for Prometheus."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from prometheus_client import CollectorRegistry, Gauge
@@ -13,13 +13,12 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
 from service.web.dependencies import TheStore
 from service.web.problems import NOT_READY, ProblemError
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper
-from service.web.views import View
+from service.web.view import View
 
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
@@ -59,7 +58,7 @@ def readyz(store: TheStore, sweeper: Annotated[Sweeper, Depends(sweeper_of)]) ->
 
 @router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def show_metrics(request: Request) -> Response:
-    """Studies and trials by state, workers, requests, open streams."""
+    """Studies and trials by state, speed, savings, workers, requests, open streams."""
     figures: Figures = request.app.state.figures
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -93,17 +92,22 @@ class _Rows(Collector):
         with self.store.reading() as tx:
             studies, trials = queries.totals(tx)
             workers = queries.workers(tx)
-        yield _family("thawline_studies", "Studies by state.", studies)
-        yield _family("thawline_trials", "Trials by state.", trials)
-        yield GaugeMetricFamily(
-            "thawline_workers_alive", "Workers that are alive.", value=sum(worker.state == "alive" for worker in workers)
-        )
+            saved, throughput = queries.saved(tx).values(), queries.throughput(tx)
+        alive = sum(worker.state == "alive" for worker in workers)
+        spared = {"features": sum(one.features_seconds for one in saved), "duplicates": sum(one.duplicates_seconds for one in saved)}
+        speed = throughput.samples_per_second
+        yield _family("thawline_studies", "Studies by state.", "state", studies)
+        yield _family("thawline_trials", "Trials by state.", "state", trials)
+        yield _family("thawline_saved_seconds", "Seconds of training that were not needed, by what spared them.", "by", spared)
+        yield GaugeMetricFamily("thawline_samples_per_second", "Training images of all runs; a shared pass counts once.", value=speed)
+        yield GaugeMetricFamily("thawline_lanes_running", "Running trials that share their pass with others.", value=throughput.lanes)
+        yield GaugeMetricFamily("thawline_workers_alive", "Workers that are alive.", value=alive)
 
 
-def _family(name: str, help_text: str, values: Mapping[StudyState, int] | Mapping[TrialState, int]) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, help_text, labels=["state"])
-    for state, value in values.items():
-        family.add_metric([str(state)], value)
+def _family(name: str, help_text: str, label: str, values: Mapping[Any, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_text, labels=[label])
+    for word, value in values.items():
+        family.add_metric([str(word)], value)
     return family
 
 

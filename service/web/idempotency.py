@@ -15,7 +15,7 @@ from service.domain.records import Study, Trial
 from service.operations import Idempotency, Replay
 from service.store import Store, queries
 from service.web.body import Raw, media_type
-from service.web.views import View
+from service.web.view import View
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 

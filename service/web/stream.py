@@ -21,7 +21,7 @@ from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
 from service.web.problems import TOO_MANY_STREAMS, ProblemError, for_error
 from service.web.streams import Streams
-from service.web.views import finite
+from service.web.view import finite
 
 BATCH = 200  # events a client is sent at one time
 POLL_SECONDS = 0.5

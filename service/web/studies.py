@@ -20,7 +20,7 @@ from service.web.dependencies import FoundStudy, StudyRef, TheStore
 from service.web.examples import STUDY_BODY
 from service.web.idempotency import Keyed
 from service.web.paging import Limit, unknown_cursor
-from service.web.views import StudiesPage, StudyView, study_view
+from service.web.views import Standing, StudiesPage, StudyView, study_view
 
 router = APIRouter(prefix=API, tags=["studies"])
 
@@ -38,7 +38,7 @@ def create_study(document: Document, keyed: Keyed, store: TheStore) -> Response:
 
 
 def _newborn(study: Study) -> StudyView:
-    return study_view(study, {TrialState.QUEUED: study.created}, None)  # a baseline waits already
+    return study_view(study, Standing({TrialState.QUEUED: study.created}))  # a baseline waits already
 
 
 @router.get("/studies", summary="List studies")
@@ -54,7 +54,7 @@ def list_studies(
         except StudyNotFound:
             raise unknown_cursor() from None
         shown = found[:limit]
-        return StudiesPage(studies=_views(tx, shown), next=shown[-1].id if len(found) > limit else None)
+        return StudiesPage(studies=study_views(tx, shown), next=shown[-1].id if len(found) > limit else None)
 
 
 @router.get("/studies/{study}", summary="Show a study")
@@ -106,11 +106,13 @@ def show_best(study: FoundStudy, store: TheStore, format: Annotated[Literal["jso
 
 def _now(store: Store, study: Study) -> StudyView:
     with store.reading() as tx:
-        return _views(tx, [queries.find_study(tx, study.id)])[0]
+        return study_views(tx, [queries.find_study(tx, study.id)])[0]
 
 
-def _views(tx: Transaction, studies: Iterable[Study]) -> list[StudyView]:
+def study_views(tx: Transaction, studies: Iterable[Study]) -> list[StudyView]:
+    """The studies with what their trials say of them."""
     listed = list(studies)
-    counts = queries.counts(tx, [study.id for study in listed])
-    best = queries.best_trials(tx, listed)
-    return [study_view(study, counts[study.id], best.get(study.id)) for study in listed]
+    keys = [study.id for study in listed]
+    counts, best, saved = queries.counts(tx, keys), queries.best_trials(tx, listed), queries.saved(tx, keys)
+    standings = {key: Standing(counts[key], best.get(key), None, saved.get(key, queries.Saved())) for key in keys}
+    return [study_view(study, standings[study.id]) for study in listed]

@@ -1,25 +1,22 @@
 """What the interface answers with: records as JSON, with every number finite or null and every time in UTC."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from search_spaces import Scalar
 from search_spaces.presets import Preset
 from service.domain.records import Metric, Study, Trial, Worker
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import StudyState, TrialState
+from service.store.queries import Saved
+from service.web.progress import PaceView, ReuseView, SavedView, pace_view, reuse_view, saved_view
+from service.web.view import View, finite
 from trainer.catalogue import Model
 from trainer.contract import Facts, FailureReason
-
-
-class View(BaseModel):
-    """An answer. Frozen, as all values are."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class BestView(View):
@@ -45,6 +42,8 @@ class StudyView(View):
     budget: Budget
     best: BestView | None
     facts: Facts | None = Field(description="what the first worker found about data and weights")
+    seconds_left: float | None = Field(description="an estimate at the pace so far; null when unknown or ended", examples=[340.0])
+    saved: SavedView = Field(description="what its trials were spared")
     seq: int = Field(description="of the study's last event; a stream opened with ?after= this misses nothing")
     created_at: datetime
     started_at: datetime | None = Field(description="first claim")
@@ -79,13 +78,24 @@ class TrialView(View):
     detail: str | None = Field(description="the reason in a sentence, or why it was pruned")
     seed: int = Field(description="of this trial's training")
     result: Mapping[str, Any] = Field(
-        description="what the run told at its end: confusion matrix, per-class recall, seconds, memory, environment"
+        description="what the run told: confusion matrix, per-class recall, seconds, memory, environment, reuse, pace"
     )
+    reuse: ReuseView | None = Field(description="what the run took from others; null until it is known, and for a duplicate")
+    pace: PaceView | None = Field(description="how fast the run is, or was at its end; null before its first epoch, and for a duplicate")
 
 
 class TrialsPage(View):
     trials: list[TrialView]
     next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
+
+
+class ChangesView(View):
+    """A study and those of its trials that changed, seen at one moment."""
+
+    study: StudyView
+    trials: list[TrialView] = Field(description="as they stand, in the order of their last events")
+    seq: int = Field(description="give it as ?after= the next time")
+    more: bool = Field(description="whether the page was full: ask again at once")
 
 
 class MetricsRow(View):
@@ -134,6 +144,13 @@ class SpacesView(View):
     presets: list[Preset] = Field(description="search spaces that ship with Thawline; a study names one as `preset`")
 
 
+class RunningView(View):
+    """A trial that a worker runs."""
+
+    study: str = Field(examples=["sign-digits"])
+    number: int = Field(examples=[7])
+
+
 class WorkerView(View):
     """A process that claims trials."""
 
@@ -145,18 +162,31 @@ class WorkerView(View):
     state: str = Field(description="alive or gone")
     started_at: datetime
     seen_at: datetime
+    running: list[RunningView] = Field(description="the trials it runs now")
 
 
 class WorkersView(View):
     workers: list[WorkerView]
 
 
-def study_view(study: Study, counts: Mapping[TrialState, int], best: Trial | None) -> StudyView:
-    """The study with what its trials say of it."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a study's trials say of it."""
+
+    counts: Mapping[TrialState, int]
+    best: Trial | None = None
+    seconds_left: float | None = None
+    saved: Saved = field(default_factory=Saved)
+
+
+def study_view(study: Study, standing: Standing) -> StudyView:
+    """The study in the interface's words."""
+    counts = standing.counts
     return StudyView(
         id=study.id, name=study.name, state=study.state, reason=study.reason, created=study.created, seq=study.seq,
         counts={state: counts.get(state, 0) for state in TrialState},
-        budget=study.spec.budget, best=_best_view(best), facts=study.facts, spec=study.spec,
+        seconds_left=finite(standing.seconds_left), saved=saved_view(standing.saved),
+        budget=study.spec.budget, best=_best_view(standing.best), facts=study.facts, spec=study.spec,
         created_at=_instant(study.created_at), started_at=_instant_or_none(study.started_at),
         finished_at=_instant_or_none(study.finished_at),
     )  # fmt: skip
@@ -176,6 +206,7 @@ def trial_view(spec: StudySpec, trial: Trial) -> TrialView:
         queued_at=_instant(trial.queued_at), started_at=_instant_or_none(trial.started_at), finished_at=_instant_or_none(trial.finished_at),
         duplicate_of=trial.duplicate_of, source=trial.source, detail=trial.detail,
         seed=spec.config_for(trial.params, trial.number).seed, result=finite(trial.result),
+        reuse=reuse_view(trial), pace=pace_view(trial),
     )  # fmt: skip
 
 
@@ -200,25 +231,13 @@ def _stage_view(name: str, tensors: Mapping[str, tuple[int, ...]]) -> StageView:
     return StageView(name=name, tensors=[TensorView(name=tensor, shape=shape) for tensor, shape in tensors.items()])
 
 
-def worker_view(worker: Worker) -> WorkerView:
+def worker_view(worker: Worker, running: Sequence[tuple[str, int]]) -> WorkerView:
     """The worker in the interface's words."""
     return WorkerView(
         id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices, state=worker.state,
         started_at=_instant(worker.started_at), seen_at=_instant(worker.seen_at),
+        running=[RunningView(study=study, number=number) for study, number in running],
     )  # fmt: skip
-
-
-def finite(value: Any) -> Any:
-    """The value with null for each number that JSON cannot say."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [finite(item) for item in value]
-        case _:
-            return value
 
 
 def _instant(seconds: float) -> datetime:

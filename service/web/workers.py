@@ -1,4 +1,4 @@
-"""The workers that have shown themselves to the store."""
+"""The workers that have shown themselves to the store, and what they run."""
 
 from fastapi import APIRouter
 
@@ -12,5 +12,7 @@ router = APIRouter(prefix=API, tags=["workers"])
 
 @router.get("/workers", summary="List the workers")
 def list_workers(store: TheStore) -> WorkersView:
-    """Every worker that was seen, alive or gone."""
-    return WorkersView(workers=[worker_view(worker) for worker in store.read(queries.workers)])
+    """Every worker that was seen, alive or gone, with the trials that it runs now."""
+    with store.reading() as tx:
+        loads = queries.loads(tx)
+        return WorkersView(workers=[worker_view(worker, loads.get(worker.id, [])) for worker in queries.workers(tx)])

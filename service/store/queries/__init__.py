@@ -1,13 +1,16 @@
 """Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
 from service.store.queries.answers import answer_under
+from service.store.queries.changes import trials_changed_after
 from service.store.queries.events import events_after
 from service.store.queries.history import History, changed_since
+from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.studies import Candidate, candidates, counts, find_study, studies, totals, unchecked_study
 from service.store.queries.trials import SORTS, best_trial, best_trials, find_trial, metrics, running_leases, trials
-from service.store.queries.workers import workers
+from service.store.queries.workers import loads, workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "answer_under", "best_trial", "best_trials", "candidates", "changed_since", "counts", "events_after",
-    "find_study", "find_trial", "metrics", "running_leases", "studies", "totals", "trials", "unchecked_study", "workers",
+    "SORTS", "Candidate", "History", "Saved", "Throughput", "answer_under", "best_trial", "best_trials", "candidates", "changed_since",
+    "counts", "events_after", "find_study", "find_trial", "loads", "metrics", "running_leases", "saved", "studies", "throughput", "totals",
+    "trials", "trials_changed_after", "unchecked_study", "workers",
 ]  # fmt: skip

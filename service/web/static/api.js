@@ -23,10 +23,6 @@ export const listStudies = (after) => call("GET", `/studies?${query({ limit: 50,
 export const listWorkers = () => call("GET", "/workers");
 export const getStudy = (key) => call("GET", study(key));
 export const changeStudy = (key, change) => call("POST", `${study(key)}/${change}`);
-export const getTrial = (key, number) => call("GET", `${study(key)}/trials/${number}`);
+export const getChanges = (key, after) => call("GET", `${study(key)}/changes?after=${after}`);
 export const bestAddress = (key, format) => `${ROOT}${study(key)}/best?format=${format}`;
 export const eventsAddress = (key, after) => `${ROOT}${study(key)}/events?after=${after}`;
-
-export async function listTrials(key, after) {
-  return call("GET", `${study(key)}/trials?${query({ limit: 500, sort: "number", after })}`);
-}

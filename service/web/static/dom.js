@@ -19,7 +19,7 @@ export const svg = (tag, attributes = {}, ...children) => build(document.createE
 export const byId = (id) => document.getElementById(id);
 
 // Replaces the children of `parent` by elements with stable `data-key`s, moving and keeping those whose `data-print` is unchanged,
-// so that focus, selection and scroll survive an update.
+// so that focus, selection and scroll survive an update. Where the focused one has changed, its first button takes the focus over.
 export function reconcile(parent, elements) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = elements.map((element) => {
@@ -27,8 +27,12 @@ export function reconcile(parent, elements) {
     return old && old.dataset.print === element.dataset.print ? old : element;
   });
   const kept = new Set(wanted);
+  const focused = parent.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
   for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
   wanted.forEach((element, index) => {
     if (parent.children[index] !== element) parent.insertBefore(element, parent.children[index] ?? null);
   });
+  if (focused != null && !parent.contains(document.activeElement)) {
+    wanted.find((element) => element.dataset.key === focused)?.querySelector("button")?.focus({ preventScroll: true });
+  }
 }

@@ -24,6 +24,15 @@ export function scalar(value) {
   return typeof value === "number" ? number(value) : String(value);
 }
 
+const SIZES = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
+
+export function bytes(value) {
+  const [unit, name] = SIZES.find(([size]) => value >= size) ?? [1, "bytes"];
+  return `${Number((value / unit).toPrecision(3))} ${name}`;
+}
+
+export const percent = (share) => `${Math.round(100 * share)} %`;
+
 export function duration(milliseconds) {
   const seconds = Math.max(0, Math.round(milliseconds / 1000));
   if (seconds < 60) return `${seconds} s`;

@@ -1,4 +1,4 @@
-// One EventSource a page. Tells what changed; what it changed to is read from the rows.
+// One EventSource a page. Events that arrive together are handed on together.
 
 import { eventsAddress } from "./api.js";
 
@@ -9,22 +9,27 @@ export const KINDS = [
 ];
 const SETTLE_MILLISECONDS = 250; // events that arrive together are one change
 
-// Calls `changed(numbers, study)` with the trials and whether the study itself was touched, and `status(word)` with live, waiting or ended.
+// Calls `changed(events)` with all events since the last call, never while that call is still at work,
+// and `status(word)` with live, waiting or ended.
 export function follow(study, after, changed, status) {
   const source = new EventSource(eventsAddress(study, after));
-  const numbers = new Set();
-  let timer = null;
+  let events = [];
+  let settling = false;
 
-  const flush = () => {
-    timer = null;
-    const batch = [...numbers];
-    numbers.clear();
-    changed(batch);
+  const flush = async () => {
+    const batch = events;
+    events = [];
+    await changed(batch);
+    settling = false;
+    if (events.length) settle();
+  };
+  const settle = () => {
+    if (!settling) setTimeout(flush, SETTLE_MILLISECONDS);
+    settling = true;
   };
   const note = (event) => {
-    const body = JSON.parse(event.data);
-    if (Number.isInteger(body.number)) numbers.add(body.number);
-    timer ??= setTimeout(flush, SETTLE_MILLISECONDS);
+    events.push(JSON.parse(event.data));
+    settle();
   };
 
   for (const kind of KINDS) source.addEventListener(kind, note);

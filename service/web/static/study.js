@@ -1,38 +1,64 @@
 // One study, live: its state, progress, best configuration and trials.
 
-import { bestAddress, changeStudy, getStudy, getTrial, listTrials } from "./api.js";
+import { bestAddress, changeStudy, getChanges } from "./api.js";
 import { history } from "./chart.js";
 import { byId, el, reconcile } from "./dom.js";
-import { ago, count, elapsed, metric, scalar } from "./format.js";
+import { ago, count, duration, elapsed, metric, scalar } from "./format.js";
 import { follow } from "./live.js";
+import { paceRow, paceTold } from "./pace.js";
 import { finishedTrials, progressBar, showNotice, statePill } from "./parts.js";
 import { trialRow } from "./trials.js";
 
 const key = decodeURIComponent(location.pathname.split("/")[2]);
 const ROWS = 100;
-const FEW = 20; // so many changed trials are read one by one; more are read by the page
+const COLUMNS = 7;
 const TICK_MILLISECONDS = 1000;
+const STALE_MILLISECONDS = 2000; // while there are only reports, the study is read no more often
+const ENDED = ["complete", "stopped", "failed"];
 
 const trials = new Map(); // number → trial
+const opened = new Set(); // numbers of the trials whose speed is shown
 let study = null;
+let seen = 0; // the last event that is in `study` and `trials`
+let readAt = 0; // milliseconds
 let shown = ROWS;
+let frame = null;
+let retry = null;
 
-async function readTrials() {
-  for (let after = null, more = true; more; ) {
-    const page = await listTrials(key, after);
-    for (const trial of page.trials) trials.set(trial.number, trial);
-    after = page.next;
-    more = after !== null;
+async function readChanges() {
+  for (let more = true; more; ) {
+    const answer = await getChanges(key, seen);
+    for (const trial of answer.trials) trials.set(trial.number, trial);
+    ({ study, seq: seen, more } = answer);
   }
+  readAt = Date.now();
 }
 
-async function readChanges(numbers) {
-  if (numbers.length > FEW) await readTrials();
-  else for (const trial of await Promise.all(numbers.map((number) => getTrial(key, number)))) trials.set(trial.number, trial);
+// Whether the page is up to date with the event: a report brings what it changes with it, all else is read.
+function apply(event) {
+  if (event.seq <= seen || event.kind === "trial_saved") return true;
+  const trial = trials.get(event.number);
+  if (event.kind !== "trial_reported" || trial?.state !== "running") return false;
+  const metrics = Object.fromEntries(Object.entries(event.metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
+  const pace = event.pace ? paceTold(event.pace) : trial.pace;
+  trials.set(trial.number, { ...trial, step: event.step, metrics, pace });
+  return true;
 }
 
 function figure(name, value, note) {
   return el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), note);
+}
+
+function savings({ features_seconds: features, duplicates_seconds: duplicates }) {
+  const parts = [[features, "by stored outputs"], [duplicates, "by duplicates"]].filter(([value]) => value >= 1);
+  return { total: parts.reduce((sum, [value]) => sum + value, 0), words: parts.map(([value, by]) => `${duration(1000 * value)} ${by}`).join(", ") };
+}
+
+function timeFigure() {
+  const { total, words } = savings(study.saved);
+  if (ENDED.includes(study.state)) return figure("Saved", total ? duration(1000 * total) : "–", el("span", { class: "note" }, words || "nothing to share"));
+  const left = study.seconds_left == null ? "–" : duration(1000 * study.seconds_left - (Date.now() - readAt));
+  return figure("Time left", left, el("span", { class: "note", title: words || null }, total ? `${duration(1000 * total)} saved` : "nothing saved yet"));
 }
 
 function showFigures() {
@@ -46,6 +72,7 @@ function showFigures() {
     figure("Running", count(counts.running), el("span", { class: "note" }, `${count(counts.queued)} queued`)),
     figure("Pruned early", count(counts.pruned), el("span", { class: "note" }, failed)),
     figure("Elapsed", elapsed(study.started_at ?? study.created_at, study.finished_at), el("span", { class: "note" }, budget.hours ? `of ${budget.hours} h` : "no time limit")),
+    timeFigure(),
   );
 }
 
@@ -61,7 +88,7 @@ async function act(change) {
   if (change === "stop" && !confirm("Stop this study for good? Running trials are cancelled.")) return;
   try {
     await changeStudy(key, change);
-    await refresh([]);
+    await refresh();
   } catch (error) {
     showNotice(byId("notice"), error.message);
   }
@@ -105,9 +132,20 @@ function inOrder(list) {
   return order === "number" ? list : list.reverse();
 }
 
+function toggle(number) {
+  if (!opened.delete(number)) opened.add(number);
+  draw();
+}
+
+function rowsOf(trial) {
+  const open = opened.has(trial.number);
+  const row = trialRow(study, trial, open, toggle);
+  return open ? [row, paceRow(trial, COLUMNS)] : [row];
+}
+
 function showTrials(ordered) {
-  const rows = inOrder([...ordered]).slice(0, shown).map((trial) => trialRow(study, trial));
-  const empty = el("tr", { "data-key": "empty", "data-print": "empty" }, el("td", { colspan: 7, class: "quiet" }, "No trial yet. A worker starts the first one when it has checked the data."));
+  const rows = inOrder([...ordered]).slice(0, shown).flatMap(rowsOf);
+  const empty = el("tr", { "data-key": "empty", "data-print": "empty" }, el("td", { colspan: COLUMNS, class: "quiet" }, "No trial yet. A worker starts the first one when it has checked the data."));
   reconcile(byId("trials").tBodies[0], rows.length ? rows : [empty]);
   byId("more").hidden = trials.size <= shown;
 }
@@ -135,13 +173,29 @@ function show() {
   showFacts();
 }
 
-async function refresh(numbers) {
-  try {
-    const [latest] = await Promise.all([getStudy(key), readChanges(numbers)]);
-    study = latest;
+// Once a frame, however much has changed until then.
+function draw() {
+  frame ??= requestAnimationFrame(() => {
+    frame = null;
     show();
+  });
+}
+
+async function update(events) {
+  const unknown = events.filter((event) => !apply(event)).length > 0;
+  if (unknown || Date.now() - readAt > STALE_MILLISECONDS) await refresh();
+  else draw();
+}
+
+async function refresh() {
+  try {
+    await readChanges();
+    draw();
   } catch (error) {
-    showNotice(byId("notice"), error.status === 404 ? "This study was deleted." : error.message);
+    const deleted = error.status === 404;
+    showNotice(byId("notice"), deleted ? "This study was deleted." : error.message);
+    clearTimeout(retry);
+    if (!deleted) retry = setTimeout(refresh, STALE_MILLISECONDS);
   }
 }
 
@@ -151,17 +205,16 @@ function showLive(word) {
 }
 
 async function start() {
-  study = await getStudy(key);
-  await readTrials();
+  await readChanges();
   show();
-  follow(key, study.seq, refresh, showLive);
+  follow(key, seen, update, showLive);
   setInterval(() => study.finished_at || document.hidden || showFigures(), TICK_MILLISECONDS);
 }
 
-byId("order").addEventListener("change", () => study && show());
+byId("order").addEventListener("change", () => study && draw());
 byId("more").addEventListener("click", () => {
   shown += ROWS;
-  show();
+  draw();
 });
 start().catch((error) => {
   byId("name").textContent = key;

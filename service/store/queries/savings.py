@@ -1,0 +1,70 @@
+"""What studies were spared, and what their runs do now: sums over the records of trials."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, FromClause, func, select
+
+from service.domain.states import TrialState
+from service.store.engine import Transaction
+from service.store.schema import trial
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Seconds of training that were not needed, by what spared them."""
+
+    features_seconds: float = 0.0  # stored outputs of frozen stages; may be below 0 until they have paid
+    duplicates_seconds: float = 0.0  # parameters that were answered from the trial that had them first
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What all running trials do together, at their last reports."""
+
+    samples_per_second: float
+    lanes: int  # trials that share their pass with others
+
+
+def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, Saved]:
+    """What each of the studies was spared, or of all studies; those that were spared nothing are missing.
+
+    Trials that share a pass are each told the whole pass's figures, so each counts for its share of them.
+    """
+    known = None if ids is None else list(ids)
+    features, duplicates = _features(tx, known), _duplicates(tx, known)
+    return {key: Saved(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
+
+
+def throughput(tx: Transaction) -> Throughput:
+    """The speed of all passes that run, and how many trials share theirs."""
+    speed = func.sum(_number(trial, "pace", "samples_per_second") / _lanes(trial))
+    sharing = func.count().filter(_lanes(trial) > 1)
+    row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
+    return Throughput(float(row[0]), int(row[1]))
+
+
+def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+    spared = _number(trial, "pace", "saved_seconds")
+    query = select(trial.c.study_id, func.sum(spared / _lanes(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
+    chosen = query if ids is None else query.where(trial.c.study_id.in_(ids))
+    return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
+
+
+def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+    original = trial.alias("original")
+    spared = _number(original, "train_seconds")
+    pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
+    query = select(trial.c.study_id, func.sum(spared / _lanes(original))).join(original, pair)
+    answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
+    chosen = answered if ids is None else answered.where(trial.c.study_id.in_(ids))
+    return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
+
+
+def _lanes(table: FromClause) -> ColumnElement[float]:
+    return func.coalesce(_number(table, "reuse", "lanes"), 1.0)
+
+
+def _number(table: FromClause, *path: str) -> ColumnElement[float]:
+    value: ColumnElement[float] = table.c.result[path].as_float()
+    return value

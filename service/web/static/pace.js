@@ -1,0 +1,75 @@
+// A trial's speed and what it reused: in a few words for its row, and whole for those who open it.
+
+import { el } from "./dom.js";
+import { bytes, count, duration, percent, plural } from "./format.js";
+
+const ACTIVITIES = {
+  data: "data", features: "frozen stages", forward: "forward", backward: "backward", measure: "measuring", waiting: "waiting for the pruner",
+  control: "control plane",
+};
+const PIXELS = { decoded: "decoded by this run", cached: "read from the cache", streamed: "streamed, too many to keep" };
+const PLACES = { device: "on the device", memory: "in memory", disk: "on disk" };
+
+const seconds = (value) => duration(1000 * value);
+
+// The pace as the event of a report tells it, in the form that the interface has.
+export function paceTold(told) {
+  const whole = Object.values(told.seconds).reduce((sum, value) => sum + value, 0);
+  const shares = Object.fromEntries(Object.entries(told.seconds).filter(([, value]) => value > 0).map(([name, value]) => [name, value / whole]));
+  return { samples_per_second: told.samples_per_second, seconds_left: told.seconds_left, memory: told.memory, shares };
+}
+
+function facts(pace) {
+  const { samples_per_second: speed, seconds_left: left, memory } = pace ?? {};
+  return [
+    speed == null ? null : `${count(Math.round(speed))} images/s`,
+    left == null ? null : `${seconds(left)} left`,
+    memory == null ? null : bytes(memory),
+  ].filter(Boolean);
+}
+
+export const inShort = (trial) => (trial.state === "running" ? facts(trial.pace).join(" · ") : "");
+
+function spared({ saved_seconds: saved }) {
+  return saved > 0 ? `${seconds(saved)} for the whole pass` : "nothing so far";
+}
+
+function reused(reuse) {
+  const { lanes, depth, place } = reuse;
+  return [
+    ["Pixels", PIXELS[reuse.pixels] ?? reuse.pixels],
+    ["Frozen stages", depth ? `output of ${plural(depth, "stage", "stages")} read, kept ${PLACES[place] ?? place}` : "computed by this run"],
+    ["Pass", lanes > 1 ? `shared with ${plural(lanes - 1, "other trial", "other trials")}` : "not shared"],
+    ...(depth ? [["Saved", spared(reuse)]] : []),
+  ];
+}
+
+function shareBar(shares) {
+  const parts = Object.keys(ACTIVITIES).filter((name) => shares[name]);
+  const words = parts.map((name) => `${ACTIVITIES[name]} ${percent(shares[name])}`);
+  const bar = parts.map((name) => {
+    const part = el("span", { class: name, title: `${ACTIVITIES[name]} ${percent(shares[name])}` });
+    part.style.setProperty("--share", shares[name]);
+    return part;
+  });
+  const legend = parts.map((name, index) => el("li", { class: name }, words[index]));
+  return [el("div", { class: "shares", role: "img", "aria-label": `Time: ${words.join(", ")}` }, bar), el("ul", { class: "shares-legend", "aria-hidden": "true" }, legend)];
+}
+
+function whole({ reuse, pace }) {
+  const known = [...(reuse ? reused(reuse) : []), ...(pace ? [["Pace", facts(pace).join(" · ")]] : [])];
+  if (!known.length) return el("p", { class: "quiet" }, "This trial has told nothing of its speed.");
+  return [
+    el("dl", { class: "facts" }, known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
+    pace && Object.keys(pace.shares).length ? shareBar(pace.shares) : null,
+  ];
+}
+
+// The row below an opened trial's own.
+export function paceRow(trial, columns) {
+  return el(
+    "tr",
+    { id: `trial-${trial.number}`, class: "detail", "data-key": `${trial.number}-detail`, "data-print": JSON.stringify([trial.reuse, trial.pace]) },
+    el("td", { colspan: columns }, whole(trial)),
+  );
+}
