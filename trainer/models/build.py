@@ -1,7 +1,9 @@
 """From a TrainConfig to the model that is trained."""
 
+import copy
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import trainer.catalogue as catalogue
 from trainer.contract import TrainConfig
@@ -15,8 +17,9 @@ from trainer.models.staged import StagedModel
 def build(config: TrainConfig, classes: int) -> StagedModel:
     """The model on the CPU, with its weights loaded, a new last layer for the classes, and its first stages frozen.
 
-    Equal configs give equal models, bit for bit; torch's own random state stays as it is. Raises UnfitModel: UnfitImageSize,
-    WeightsUnavailable or UnfitWeights, and itself for an unknown model and for more frozen stages than the model has.
+    Equal configs give equal models, bit for bit, with a head that follows from seed and weights alone; torch's own random state
+    stays as it is. Raises UnfitModel: UnfitImageSize, WeightsUnavailable or UnfitWeights, and itself for an unknown model and for
+    more frozen stages than the model has.
     """
     _check(config)
     found = weights.load(config.model)
@@ -24,11 +27,30 @@ def build(config: TrainConfig, classes: int) -> StagedModel:
         torch.default_generator.manual_seed(config.seed)  # of the CPU alone, where the model is made
         model = staged(config.model.name, classes, config.image_size)
     if found is not None:
-        load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
+        model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
+    model.network.load_state_dict(fresh_head(model, config.seed), strict=False)
     for layer in model.head.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = config.dropout
     return model.freeze(config.frozen_layers)
+
+
+def fresh_head(model: StagedModel, seed: int) -> dict[str, Tensor]:
+    """First values of the head's layers that no weights were for, on the CPU, by their names in the network: a function of the seed.
+
+    They are what each layer's own `reset_parameters` draws, one after the other. Torch's random state stays as it is.
+    """
+    names = {id(tensor): name for name, tensor in model.network.state_dict(keep_vars=True).items()}
+    values = dict[str, Tensor]()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for layer in model.head.modules():
+            own = [title for title, tensor in layer.named_parameters(recurse=False) if names[id(tensor)] in model.drawn]
+            if own:
+                twin = copy.deepcopy(layer).cpu()
+                twin.reset_parameters()  # type: ignore[operator]
+                values |= {names[id(getattr(layer, title))]: getattr(twin, title).detach() for title in own}
+    return values
 
 
 def staged(name: str, classes: int, image_size: int) -> StagedModel:

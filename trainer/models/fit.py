@@ -13,8 +13,8 @@ from trainer.models.staged import StagedModel
 LISTED = 5
 
 
-def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], config: ModelConfig) -> None:
-    """Put the tensors into the network, all but those of the classifier, which stays as it was made.
+def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], config: ModelConfig) -> frozenset[str]:
+    """Put the tensors into the network, all but those of the classifier, which stays as it was made. Gives the names of those left.
 
     The rest of the head may be absent as a whole, or without finite values (torchvision's feature-only weights), and then
     stays as it was made too. Raises UnfitWeights, which names the tensors that do not fit.
@@ -33,6 +33,7 @@ def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor],
             "give weights of this model, or name the model they are for"
         )
     model.network.load_state_dict(state, strict=False)
+    return frozenset(left)
 
 
 def _is_usable(state: Mapping[str, Tensor], names: Collection[str]) -> bool:

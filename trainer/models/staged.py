@@ -20,6 +20,7 @@ class StagedModel(nn.Module):
         self.network = network
         self.stage_names = tuple(stages)
         self.frozen = 0
+        self.drawn = frozenset(network.state_dict().keys())  # tensors that no weights were for
         self._parts = (*stages.values(), head)  # a tuple is not registered, so the state dict holds each tensor once
 
     @property

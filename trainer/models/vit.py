@@ -48,7 +48,7 @@ def make(name: str, classes: int, image_size: int) -> nn.Module:
 def split(network: VisionTransformer) -> Split:
     stages: dict[str, nn.Module] = {"embedding": PatchEmbedding(network)}
     stages |= {f"encoder.layers.{name}": layer for name, layer in network.encoder.layers.named_children()}
-    return stages, nn.Sequential(network.encoder.ln, ClassToken(), nn.Dropout(0.0), network.heads)
+    return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)  # LayerNorm is of each token
 
 
 def adapt(state: State, network: VisionTransformer) -> State:

@@ -13,7 +13,7 @@ from torchvision.models import VisionTransformer
 
 from trainer.contract import ModelConfig, TrainConfig
 from trainer.models import vit
-from trainer.models.build import build
+from trainer.models.build import build, fresh_head
 from trainer.models.errors import UnfitImageSize, UnfitModel, UnfitWeights
 from trainer.models.families import BY_MODEL
 from trainer.models.fit import load_into
@@ -143,3 +143,20 @@ def test_positions_that_are_no_square_are_unfit() -> None:
     state["encoder.pos_embedding"] = torch.zeros(1, 16, 16)
     with pytest.raises(UnfitWeights, match=r"1 of another shape \(encoder.pos_embedding\)"):
         load_into(small_transformer(32), vit.VIT, state, FILE)
+
+
+def test_a_head_s_first_values_are_drawn_without_the_network(sample: str, config: Config, networks: SimpleNamespace) -> None:
+    size = networks.small_size(sample)
+    model, other = (build(config(sample, image_size=size, seed=seed), 5) for seed in (1, 2))
+    before = torch.random.get_rng_state()
+    drawn = fresh_head(other, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert drawn.keys() == model.tensors_of(model.head).keys()
+    assert all(torch.equal(tensor, drawn[name]) for name, tensor in model.tensors_of(model.head).items())
+    assert not torch.equal(state_of(other)[BY_MODEL[sample].classifier_tensors[0]], drawn[BY_MODEL[sample].classifier_tensors[0]])
+
+
+def test_only_the_head_s_layers_without_weights_are_drawn(config: Config, tmp_path: Path) -> None:
+    torch.save(state_of(build(config("mobilenet_v3_small", image_size=32, seed=99), 3)), tmp_path / "weights.pt")
+    model = build(config("mobilenet_v3_small", weights=tmp_path / "weights.pt", image_size=32), 5)
+    assert fresh_head(model, seed=1).keys() == {"classifier.3.weight", "classifier.3.bias"}
