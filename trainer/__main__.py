@@ -1,27 +1,31 @@
-"""`python -m trainer [--device cpu|cuda:0] [--threads N]`: the warm trainer process of `trainer.host`."""
+"""`python -m trainer [--device cpu|cuda:0] [--threads N] [--cache FOLDER] [--cache-bytes N]`: the warm process of `trainer.host`."""
 
 import argparse
 import logging
 import warnings
+from pathlib import Path
 
 import torch
 from PIL import Image
 
+from trainer.cache import Cache
 from trainer.host import serve
 
 
 def main() -> None:
-    """Settle device and threads, then serve."""
+    """Settle device, threads and cache, then serve."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Speaks the JSON lines of trainer.contract.")
     usual = "cuda:0" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=torch.device, default=usual, help="such as cpu or cuda:0")
     parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--cache", type=Path, help="folder of decoded images and stored features, shared by all trainers; none by default")
+    parser.add_argument("--cache-bytes", type=int, default=20 * 10**9, help="that the folder may hold; 0 turns the cache off")
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    serve(given.device)
+    serve(given.device, Cache(given.cache, given.cache_bytes) if given.cache is not None and given.cache_bytes > 0 else Cache.none())
 
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ def evaluate(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign) -> Generato
     """
     task.model.eval()
     predicted, loss = list[Tensor](), torch.zeros((), dtype=torch.float64, device=task.labels.device)
-    for batch, some in enumerate(torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH))):
+    batches = torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH))
+    if inputs.depth == 0:
+        task.images.expect(batches)
+    for batch, some in enumerate(batches):
         if batch:
             yield sign
         with task.autocast:

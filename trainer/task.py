@@ -29,7 +29,7 @@ class Task:
 
     config: TrainConfig  # with its precision resolved for the device
     facts: Facts
-    images: data.Resident
+    images: data.Images
     labels: Tensor  # int64 [N], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
@@ -60,7 +60,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
     return Task(
         config=config,
         facts=facts,
-        images=data.load(dataset, config.image_size, device),
+        images=data.load(dataset, config.image_size, device, cache),
         labels=torch.tensor([content.label for content in dataset.contents], device=device),
         training=torch.tensor(dataset.rows("train")),
         validation=torch.tensor(dataset.rows("validation")),
@@ -74,7 +74,7 @@ def inspect(config: TrainConfig, device: torch.device, cache: Cache) -> Facts:
     """Read and decode every image, and try the weights. Raises as `prepare` does."""
     dataset = data.find(config.data)
     _refuse_large_batch(config, dataset)
-    data.load(dataset, config.image_size, device)
+    data.load(dataset, config.image_size, device, cache)
     _refuse_single_images(config, build(config, len(dataset.classes)))
     return _facts(config, dataset)
 

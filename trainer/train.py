@@ -69,7 +69,7 @@ class Direct:
     def batch(self, rows: Tensor, view: int | None) -> Tensor:
         """Normalised images, float32 [B, 3, S, S]."""
         images, config = self._task.images, self._task.config
-        pixels = taken(images.pixels, rows)
+        pixels = images.take(rows)
         return self._task.normalise(pixels if view is None else augment(pixels, images.keys[rows], view, config.augmentation))
 
 
@@ -148,6 +148,8 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
         advanced = Advanced(epoch=epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
         yield from inputs.ready(view, advanced)
         order = batches(shuffled(task.training, config.order_seed, epoch), config.batch_size)
+        if inputs.depth == 0:
+            task.images.expect(order)
         losses, done = torch.zeros(len(order), device=device), 0
         torch.manual_seed(seed_for(config.seed, "numbers", epoch))  # dropout and stochastic depth, on every device
         model.train()
