@@ -318,6 +318,7 @@ class Exported(Frozen):
     """The trained model lies on the disk as safetensors; its metadata holds label names and the config, as JSON."""
 
     kind: Literal["exported"] = "exported"
+    lane: int = 0
     path: str
     sha256: str
 

@@ -55,9 +55,6 @@ class Stopwatch:
         self._in_step, self._step_began = True, self._clock()
         self._blind = self._steps % STEPS_PER_SAMPLE != 0
         self._steps += 1
-        if not self._blind:
-            self._synchronise()  # what earlier steps left to do is theirs
-            self._unshared += self._clock() - self._step_began
 
     def end_step(self) -> None:
         """The training step is done."""
@@ -78,9 +75,13 @@ class Stopwatch:
             self._open.pop()
 
     def _turn(self) -> None:
-        if self._synchronise is not None:
-            self._synchronise()
         now = self._clock()
+        if self._synchronise is not None:
+            before = now
+            self._synchronise()
+            now = self._clock()
+            if not self._open:
+                self._unshared += now - before  # what earlier steps left to do is theirs
         if self._open:
             self._seconds[self._open[-1]] += now - self._since
             if self._in_step:

@@ -132,7 +132,12 @@ def test_a_cancel_saves_the_last_whole_epoch_and_another_process_goes_on_from_it
     whole = [line for _ in range(saved["step"] + 1) for line in host.until("measured") if line["kind"] == "measured"]
     host.say("cancel")
     host.until("ready")
-    assert resumed == whole[-1] and measured == whole[:-1]
+    assert found(resumed) == found(whole[-1]) and list(map(found, measured)) == list(map(found, whole[:-1]))
+
+
+def found(line: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """What was measured; the pace differs each time."""
+    return line["step"], line["metrics"]
 
 
 def test_a_cancel_without_save_leaves_nothing(host: Host, configure: Configure, tmp_path: Path) -> None:
