@@ -18,7 +18,8 @@ from trainer.contract import Hyperparameters, is_weights_file
 
 UNION_TAGS = frozenset({"float", "int", "categorical"})
 WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
-NOT_SEARCHED = frozenset({"seed"})
+NOT_SEARCHED = frozenset({"seed", "order_seed"})
+MOST_QUEUED = 1_000  # trials in one request
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 MESSAGES: Mapping[str, str] = {
@@ -59,12 +60,31 @@ def parse_study(document: object) -> StudySpec:
 
 def parse_params(spec: StudySpec, params: object) -> Params:
     """Parameters for a queued trial. Raises InvalidInput; pointers begin at `#/params`."""
+    return _params(spec, params, ("params",))
+
+
+def _params(spec: StudySpec, params: object, place: tuple[str | int, ...]) -> Params:
     if not isinstance(params, dict):
-        raise InvalidInput([Fault(("params",), "not_a_mapping", "params is a mapping of parameter to value")])
+        raise InvalidInput([Fault(place, "not_a_mapping", "a trial's parameters are a mapping of parameter to value")])
     faults = [*impurities(params), *spec.search_space.faults_of(params)]
     if faults:
-        raise InvalidInput(fault.below(("params",)) for fault in faults)
+        raise InvalidInput(fault.below(place) for fault in faults)
     return dict(params)
+
+
+def parse_params_list(spec: StudySpec, trials: object) -> list[Params]:
+    """Parameters for queued trials, in order. Raises InvalidInput with the faults of all of them; pointers begin at `#/trials/<place>`."""
+    if not isinstance(trials, list) or not 1 <= len(trials) <= MOST_QUEUED:
+        raise InvalidInput([Fault(("trials",), "not_a_list", f"trials is a list of 1 to {MOST_QUEUED} mappings of parameter to value")])
+    parsed, faults = list[Params](), list[Fault]()
+    for place, params in enumerate(trials):
+        try:
+            parsed.append(_params(spec, params, ("trials", place)))
+        except InvalidInput as error:
+            faults += error.faults
+    if faults:
+        raise InvalidInput(faults)
+    return parsed
 
 
 def resolve_paths(document: object, base: Path) -> object:

@@ -59,7 +59,7 @@ class Trial:
     source: str  # sampler, baseline, user or duplicate
     changed: int  # sequence of the last event that touched it
     checkpoints: tuple[Checkpoint, ...]  # newest first
-    result: Mapping[str, Any] = field(default_factory=dict)  # confusion matrix, per-class recall, seconds, memory, environment
+    result: Mapping[str, Any] = field(default_factory=dict)  # confusion matrix, per-class recall, seconds, memory, environment, reuse, pace
     memory: Mapping[str, Any] = field(default_factory=dict)  # what sampler and pruner noted on it
     queued_at: float
     started_at: float | None
@@ -75,6 +75,7 @@ class Claim:
     facts: Facts | None
     params: Mapping[str, Scalar]
     checkpoints: tuple[Checkpoint, ...]
+    demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has still to train, by number of frozen stages
 
 
 @dataclass(frozen=True, slots=True)

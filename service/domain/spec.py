@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, StrictInt, model_validator
 
 from search_spaces import Categorical, Fault, Float, Int, Params, Path, Scalar, SearchSpace, raise_if_any
 from search_spaces.parameters import Frozen
+from service.domain.demand import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.contract import METRICS, DataConfig, Direction, ModelConfig, TrainConfig
@@ -64,6 +65,9 @@ class Limits(Frozen):
     attempts: StrictInt = Field(default=3, ge=1, le=100, description="a trial whose worker was lost so often ends as failed, lost")
     minutes: FiniteFloat | None = Field(default=None, gt=0, le=1_000_000, description="a trial that runs longer ends as failed, timeout")
     checkpoint_seconds: FiniteFloat = Field(default=60.0, ge=0, le=86_400)
+    lanes: StrictInt | None = Field(
+        default=None, ge=1, le=1_024, description="most trials trained in one pass over the data; 1: each alone; null: chosen"
+    )
 
 
 class StudySpec(Frozen):
@@ -84,9 +88,24 @@ class StudySpec(Frozen):
     limits: Limits = Limits()
 
     def config_for(self, params: Params, number: int) -> TrainConfig:
-        """The only bridge from search to training. The seed follows from the study's and the trial's number."""
-        values: dict[str, Any] = {"seed": self.seed_of(number), **self.fixed, **params}
+        """The only bridge from search to training. The seed follows from the study's and the trial's number, the order from the study's."""
+        values: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed, **self.fixed, **params}
         return TrainConfig(task=self.task, data=self.data, model=self.model, **values)
+
+    @property
+    def order_seed(self) -> int:
+        """The seed of the images' order, the same for all trials unless the study fixes it otherwise."""
+        return self.sampler.seed
+
+    def demand(self, created: int) -> Mapping[int, float]:
+        """By number of frozen stages, the epochs that the study trains from trial `created` on, by what its space says and budget allows.
+
+        Empty without weights: each trial then has frozen stages of its own.
+        """
+        if self.model.weights is None:
+            return {}
+        trials = TRIALS_WITHOUT_BOUND if self.budget.trials is None else max(1, self.budget.trials - created)
+        return epochs_by_depth(self.search_space, self.fixed, trials)
 
     def seed_of(self, number: int) -> int:
         """A seed for the trial of that number: below 2^31, equal for equal studies."""

@@ -1,6 +1,6 @@
 """How a trial ends, and what its end entails: duplicates that waited for it, and perhaps the end of the study."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,9 @@ KIND_OF_END = {
 }
 TELLING_FAILURES = ("out_of_memory", "diverged")
 """Failures that belong to the parameters, not to the machine: the same parameters would fail again."""
+
+OF_ONE_ATTEMPT = ("reuse", "pace")
+"""What a result says of one attempt alone: it holds neither for the next one nor for a duplicate."""
 
 
 def answers(trial: Trial) -> bool:
@@ -56,7 +59,7 @@ def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
         detail=original.detail,
         duplicate_of=original.number,
         source="duplicate",
-        result=original.result,
+        result=without(original.result, OF_ONE_ATTEMPT),
         finished_at=now,
     )
 
@@ -88,17 +91,37 @@ def _set_free(ledger: Ledger, duplicates: Sequence[HeldTrial]) -> None:
         ledger.put(Step(replace(duplicate, duplicate_of=original), EventKind.TRIAL_QUEUED, {"duplicate_of": original}))
 
 
+def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The document but for what stands under these names."""
+    return {name: value for name, value in document.items() if name not in names}
+
+
 def complete_if_spent(ledger: Ledger) -> None:
-    """Complete the study when no trial is open and none may be added."""
+    """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started."""
     study = ledger.study
+    if not study.state.terminal and hours_are_over(study, ledger.now):
+        _cancel_unstarted(ledger)
     if not study.state.terminal and (ledger.exhausted or is_spent(study, ledger.now)) and not ledger.has_open():
         ledger.study = replace(study, state=StudyState.COMPLETE, finished_at=ledger.now)
         ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
 
 
+def _cancel_unstarted(ledger: Ledger) -> None:
+    """Whoever queued them: hours are what a study may cost. Duplicates of a trial that goes on still wait for its result."""
+    detail = f"it was not started within the study's {ledger.study.spec.budget.hours:g} hours"
+    cancelled = set[int]()
+    for trial in ledger.unstarted():
+        if trial.duplicate_of is None or trial.duplicate_of in cancelled:
+            cancelled.add(trial.number)
+            end(ledger, trial, TrialState.CANCELLED, detail=detail)
+
+
 def is_spent(study: Study, now: float) -> bool:
     """Whether the budget has no room for a new trial."""
+    return study.created >= study.spec.budget.max_trials or hours_are_over(study, now)
+
+
+def hours_are_over(study: Study, now: float) -> bool:
+    """Whether the time is up in which trials may be started. Those that were may end, and be started again when they were lost."""
     budget = study.spec.budget
-    if study.created >= budget.max_trials:
-        return True
     return budget.hours is not None and study.started_at is not None and now - study.started_at >= budget.hours * 3600

@@ -1,10 +1,12 @@
 """A request that is sent twice has one effect."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.domain.records import Study, Trial
 from service.store import Transaction, registry
+
+Created = Study | Trial | Sequence[Trial]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,7 @@ class Idempotency:
 
     key: str
     request_sha256: str
-    answer: Callable[[Study | Trial], str]
+    answer: Callable[[Created], str]
 
 
 class Replay(Exception):
@@ -33,7 +35,7 @@ def take(tx: Transaction, idempotency: Idempotency | None) -> None:
         raise Replay(answer)
 
 
-def keep(tx: Transaction, idempotency: Idempotency | None, result: Study | Trial) -> None:
+def keep(tx: Transaction, idempotency: Idempotency | None, result: Created) -> None:
     """Store the answer with the effect."""
     if idempotency is not None:
         registry.answer_key(tx, idempotency.key, idempotency.answer(result))

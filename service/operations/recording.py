@@ -1,7 +1,7 @@
 """What workers tell of their trials, each word of it fenced by the attempt that it comes from."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -10,7 +10,7 @@ from service.domain.records import Lease, Report
 from service.domain.states import TrialState, ValueKind
 from service.operations.endings import end, ending, settle
 from service.store import Store, registry
-from service.store.codec import finite, kind_of, storable, with_words
+from service.store.codec import finite, kind_of, plain, storable, with_words
 from service.store.ledger import Ledger, Step, all_locked
 from service.store.rows import HeldTrial
 from trainer.contract import Checkpoint, Failed, Finished
@@ -41,7 +41,7 @@ class Write:
     reports: Sequence[Report] = ()
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces what its name held
     outcome: Outcome | None = None
 
 
@@ -105,23 +105,25 @@ def _holds(trial: HeldTrial, lease: Lease) -> bool:
 def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
     """Everything of a write that holds its lease: reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
-    if write.environment is not None:
-        trial = replace(trial, result={**trial.result, "environment": dict(write.environment)})
+    if write.result:
+        trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None
-    if write.reports or (silent and (write.memory or write.environment is not None)):
-        trial = _report(ledger, trial, write.reports)
+    if write.reports or (silent and (write.memory or write.result)):
+        trial = _report(ledger, trial, write.reports, told=("pace",) if "pace" in write.result else ())
     if write.checkpoint is not None:
         trial = _save(ledger, trial, write.checkpoint)
     return trial if write.outcome is None else _conclude(ledger, trial, write.outcome)
 
 
-def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> HeldTrial:
+def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report], told: Collection[str]) -> HeldTrial:
+    """Take the reports in, and tell them with those parts of the result that the write brought."""
     ledger.report(trial, reports)
-    told = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
+    steps = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
     if reports:
         metrics = {name: number for report in reports for name, number in report.metrics.items()}
         trial = replace(trial, step=reports[-1].step, metrics={**trial.metrics, **metrics})
-    body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": told}
+    body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": steps}
+    body |= {name: trial.result[name] for name in told}
     return ledger.put(Step(trial, EventKind.TRIAL_REPORTED, body))
 
 

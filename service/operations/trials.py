@@ -1,8 +1,8 @@
 """Writes that people make to single trials."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from search_spaces import Scalar
+from search_spaces import Params
 from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
 from service.domain.events import EventKind
 from service.domain.records import Trial
@@ -10,26 +10,42 @@ from service.domain.states import TrialState
 from service.operations import idempotency as keys
 from service.operations.endings import end, is_spent, settle
 from service.operations.idempotency import Idempotency
-from service.store import Store
+from service.store import Store, Transaction
 from service.store.ledger import Step, locked
 
 
-def queue_trial(store: Store, study: str, params: Mapping[str, Scalar], idempotency: Idempotency | None = None) -> Trial:
-    """Queue a trial with parameters that were checked. It is trained even if an earlier one had the same.
+def queue_trial(store: Store, study: str, params: Params, idempotency: Idempotency | None = None) -> Trial:
+    """Queue one trial; see `enqueue_trials`."""
+    with store.writing() as tx:
+        keys.take(tx, idempotency)
+        (trial,) = _enqueue(tx, study, [params])
+        keys.keep(tx, idempotency, trial)
+        return trial
+
+
+def enqueue_trials(store: Store, study: str, trials: Sequence[Params], idempotency: Idempotency | None = None) -> list[Trial]:
+    """Queue a trial for each of the parameters, which were checked: all of them or none.
+
+    Each is trained even if an earlier one had the same.
 
     Raises StudyNotFound, StudyClosed, BudgetSpent, IdempotencyConflict, Replay.
     """
     with store.writing() as tx:
         keys.take(tx, idempotency)
-        with locked(tx, study) as ledger:
-            if ledger.study.state.terminal:
-                raise StudyClosed(f"The study is {ledger.study.state}; no trial can be added.")
-            if is_spent(ledger.study, ledger.now):
-                raise BudgetSpent
-            new = ledger.new_trial(dict(params), source="user")
-            trial = ledger.add([Step(new, EventKind.TRIAL_QUEUED, {"params": dict(params), "source": new.source})])[0]
-        keys.keep(tx, idempotency, trial)
-        return trial
+        queued = _enqueue(tx, study, trials)
+        keys.keep(tx, idempotency, queued)
+        return queued
+
+
+def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Trial]:
+    with locked(tx, study) as ledger:
+        if ledger.study.state.terminal:
+            raise StudyClosed(f"The study is {ledger.study.state}; no trial can be added.")
+        left = ledger.study.spec.budget.max_trials - ledger.study.created
+        if is_spent(ledger.study, ledger.now) or len(trials) > left:
+            raise BudgetSpent
+        new = [ledger.new_trial(dict(params), source="user") for params in trials]
+        return [*ledger.add([Step(one, EventKind.TRIAL_QUEUED, {"params": dict(one.params), "source": one.source}) for one in new])]
 
 
 def cancel_trial(store: Store, study: str, number: int) -> Trial:

@@ -1,6 +1,6 @@
 """Optuna's storage over our history: it reads ours and catches what Optuna would write."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -68,10 +68,18 @@ class Rows(BaseStorage):
 
 
 class RowsForPruners(Rows):
-    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with."""
+    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with.
+
+    Others under consideration at the same time stand as in `peers`, by number.
+    """
+
+    def __init__(self, history: History, name: str, asked: FrozenTrial, peers: Mapping[int, FrozenTrial]) -> None:
+        super().__init__(history, name, asked)
+        self._peers = {number: peer for number, peer in peers.items() if number != asked.number}
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        trials = super().get_all_trials(study_id, deepcopy, states)
+        found = super().get_all_trials(study_id, deepcopy, states)
+        trials = [self._peers.get(trial.number, trial) for trial in found] if self._peers else found
         return trials if states is None else [trial for trial in trials if trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
 
 

@@ -45,4 +45,8 @@ class StudySearch:
 
     def decide(self, number: int, values: Mapping[int, float]) -> Decision:
         """Whether trial `number` goes on, given the objective at each of its steps so far, the newest last."""
-        return self._pruning.decide(number, values)
+        return self._pruning.decide_all({number: values})[number]
+
+    def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
+        """The same for many trials by number, each of which knows what all of them have just reported, whatever their order."""
+        return self._pruning.decide_all(curves)

@@ -56,6 +56,21 @@ def without_words(metrics: Mapping[str, float | str]) -> dict[str, float]:
     return {name: NUMBERS[ValueKind(number)] if isinstance(number, str) else float(number) for name, number in metrics.items()}
 
 
+def plain(document: Any) -> Any:
+    """A document of mappings, lists, texts and numbers as every database takes it: null for what is no finite number, texts `storable`."""
+    match document:
+        case float():
+            return finite(document)
+        case str():
+            return storable(document)
+        case Mapping():
+            return {str(name): plain(value) for name, value in document.items()}
+        case list() | tuple():
+            return [plain(value) for value in document]
+        case _:
+            return document
+
+
 def storable(text: str) -> str:
     """Text from outside as every database takes it: no NUL, no lone surrogates, of bounded length."""
     return text[:MAX_TEXT].replace("\0", "").encode("utf-8", "replace").decode()

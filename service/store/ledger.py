@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, case, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Integer, bindparam, delete, func, insert, literal, or_, select, update
 
 from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
@@ -16,7 +16,7 @@ from service.store.codec import finite, is_storable, key_of, kind_of, number_of
 from service.store.dialect import insert_or_replace
 from service.store.engine import Transaction
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
-from service.store.schema import OPEN, event, metric, study, trial
+from service.store.schema import CLAIM_ORDER, OPEN, event, metric, study, trial
 from trainer.contract import Facts
 
 
@@ -68,8 +68,13 @@ class Ledger:
     def claimable(self, limit: int) -> list[HeldTrial]:
         """Queued trials for a worker: those that lost one first, then by number. Duplicates wait for their original instead."""
         waiting = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
-        query = self._query(waiting).order_by(case((trial.c.attempt > 0, 0), else_=1), trial.c.number).limit(limit)
+        query = self._query(waiting).order_by(*CLAIM_ORDER).limit(limit)
         return self._hold(query.with_for_update(key_share=True, skip_locked=True))
+
+    def unstarted(self) -> list[HeldTrial]:
+        """Trials that wait for their first attempt, or for the result of another, by number."""
+        queued = self._load((trial.c.state == TrialState.QUEUED) & (trial.c.attempt == 0))
+        return sorted((one for one in queued if one.state is TrialState.QUEUED), key=lambda one: one.number)
 
     def waiting_for(self, numbers: Collection[int]) -> list[HeldTrial]:
         """Duplicates that wait for one of these trials to end, by number."""
@@ -188,9 +193,9 @@ class Ledger:
         return [self._changed.get(one.id, one) for one in found]
 
     def _count(self, states: Collection[TrialState]) -> int:
-        within = select(func.count()).where(trial.c.study_id == self.study.id, trial.c.state.in_(states))
-        stored = self._tx.scalar(within.where(trial.c.id.not_in(self._changed)) if self._changed else within)
-        return int(stored or 0) + sum(one.state in states for one in self._changed.values())
+        stored = self._tx.scalar(select(func.count()).where(trial.c.study_id == self.study.id, trial.c.state.in_(states)))
+        changes = sum((now.state in states) - (self._loaded[key].state in states) for key, now in self._changed.items())
+        return int(stored or 0) + changes
 
     def _tell_of(self, step: Step) -> int:
         return self.tell(step.kind, number=step.trial.number, state=step.trial.state, attempt=step.trial.attempt, **step.body)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
 )
 
 from service.domain.states import StudyState, TrialState, ValueKind
@@ -94,6 +95,9 @@ trial = Table(
     CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failure_has_reason"),
     CheckConstraint("state <> 'running' OR (worker IS NOT NULL AND attempt > 0)", name="running_has_lease"),
 )
+
+CLAIM_ORDER = (case((trial.c.attempt > 0, 0), else_=1), trial.c.number)
+"""Those that lost their worker first, then by number."""
 
 metric = Table(
     "metric",

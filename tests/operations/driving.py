@@ -40,8 +40,8 @@ class RandomSearch:
         assert len(self.known) == number, "the history must hold every trial before"
         return [Suggestion({"lr": self.draw(one)}, {"drawn_for": one}) for one in range(number, number + count) if one < self._size]
 
-    def decide(self, number: int, values: Mapping[int, float]) -> Decision:
-        return Decision(go_on=max(values.values()) > 0.1)
+    def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
+        return {number: Decision(go_on=max(values.values()) > 0.1) for number, values in curves.items()}
 
     def draw(self, number: int) -> float:
         drawn = random.Random(number).random()  # noqa: S311  (a sampler, not a secret)

@@ -32,7 +32,7 @@ EVERY_WRITE: list[dict[str, Any]] = [
     {"reports": [report(1, 0.9)]},
     {"checkpoint": checkpoint(1)},
     {"memory": {"rung": 1}},
-    {"environment": {"torch": "2"}},
+    {"result": {"environment": {"torch": "2"}}},
     {"outcome": finished(0.9)},
     {"outcome": CRASH},
     {"outcome": Pruned("too low")},
@@ -128,7 +128,7 @@ def test_the_database_itself_refuses_to_change_a_trial_that_has_ended(store: Sto
 
 def test_what_a_run_tells_is_kept(store: Store, study: Study, searches: Searches) -> None:
     lease = claim_one(store, searches).lease
-    assert tell(store, lease, environment={"torch": "2.14"}, memory={"rung": 0})
+    assert tell(store, lease, result={"environment": {"torch": "2.14"}}, memory={"rung": 0})
     assert tell(store, lease, reports=[report(1, 0.1), report(2, 0.2)], checkpoint=checkpoint(2), memory={"next": 4})
     assert tell(store, lease, reports=[report(3, 0.3)], checkpoint=checkpoint(3))
     assert tell(store, lease, reports=[report(4, 0.4)], checkpoint=checkpoint(4), outcome=finished(0.4, step=4))

@@ -1,0 +1,80 @@
+"""What a study will still ask of its model's frozen stages: epochs by number of frozen stages."""
+
+import math
+from collections.abc import Mapping
+
+from search_spaces import Categorical, Float, Int, Scalar, SearchSpace
+from trainer.contract import Hyperparameters
+
+TRIALS_WITHOUT_BOUND = 32  # taken for a budget in hours alone: enough to make sharing worth while, too few to build much in vain
+MOST_VALUES = 10_001  # of a range of frozen stages: the contract has no more
+
+
+def epochs_by_depth(space: SearchSpace, fixed: Mapping[str, Scalar], trials: int) -> dict[int, float]:
+    """The epochs that so many trials drawn evenly from the space train with each number of frozen stages, without those that freeze none.
+
+    Parameters count as independent but for their conditions, and no trial as pruned: it is an upper estimate.
+    """
+    epochs = trials * _mean(space, fixed, "epochs")
+    shares = _shares(space, fixed, "frozen_layers")
+    return {int(depth): share * epochs for depth, share in sorted(shares.items()) if isinstance(depth, int) and depth > 0}
+
+
+def _default(name: str, fixed: Mapping[str, Scalar]) -> Scalar:
+    default: Scalar = fixed.get(name, Hyperparameters.model_fields[name].default)
+    return default
+
+
+def _shares(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> dict[Scalar, float]:
+    """How often each value of the parameter is drawn, the default standing in where its condition does not hold."""
+    if (parameter := space.root.get(name)) is None:
+        return {_default(name, fixed): 1.0}
+    active = _activity(space, fixed, name)
+    shares = {value: share * active for value, share in _evenly(parameter).items()}
+    if active < 1:
+        default = _default(name, fixed)
+        shares[default] = shares.get(default, 0.0) + 1 - active
+    return shares
+
+
+def _mean(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> float:
+    """The mean of a numeric parameter."""
+    if (parameter := space.root.get(name)) is None:
+        return float(_default(name, fixed))  # type: ignore[arg-type]  # epochs are a number
+    active = _activity(space, fixed, name)
+    return active * _even_mean(parameter) + (1 - active) * float(_default(name, fixed))  # type: ignore[arg-type]
+
+
+def _activity(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> float:
+    """How often the parameter's condition holds."""
+    held = 1.0
+    for parent, values in space.root[name].when.items():
+        shares = _evenly(space.root[parent])
+        drawn = sum(share for value, share in shares.items() if any(type(value) is type(one) and value == one for one in values))
+        held *= drawn * _activity(space, fixed, parent)
+    return held
+
+
+def _evenly(parameter: Float | Int | Categorical) -> dict[Scalar, float]:
+    """Each value's share under a uniform draw on the parameter's own scale; a float range has no values to name."""
+    match parameter:
+        case Categorical(choices=choices):
+            return dict.fromkeys(choices, 1 / len(choices))
+        case Int():
+            step = max(parameter.step or 1, (parameter.top - parameter.low) // MOST_VALUES)
+            values = range(parameter.low, parameter.top + 1, step)
+            weights = [math.log((value + 0.5) / (value - 0.5)) if parameter.log else 1.0 for value in values]
+            total = sum(weights)
+            return {value: weight / total for value, weight in zip(values, weights, strict=True)}
+        case Float():
+            return {}
+
+
+def _even_mean(parameter: Float | Int | Categorical) -> float:
+    if isinstance(parameter, Categorical):
+        return sum(float(choice) for choice in parameter.choices if isinstance(choice, int | float)) / len(parameter.choices)
+    low, high = float(parameter.low), float(parameter.top if isinstance(parameter, Int) else parameter.high)
+    if parameter.log and high > low:
+        return (high - low) / math.log(high / low)
+    last = low + (high - low) // parameter.step * parameter.step if parameter.step else high
+    return (low + last) / 2

@@ -1,0 +1,102 @@
+"""Which trials of a study may train in one pass over the data, and how many of them."""
+
+from collections.abc import Hashable, Iterator
+from functools import lru_cache
+from math import prod
+
+import trainer.catalogue as catalogue
+from search_spaces import Params
+from service.domain.demand import TRIALS_WITHOUT_BOUND
+from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
+from service.domain.spec import StudySpec
+from trainer.contract import SHARED_BY_LANES, Hyperparameters
+
+MOST_LANES = 256
+FEWEST_LEARNING_LANES = 4  # of a sampler that learns, however small the budget
+LEARNING_SHARE = 8  # of the budget's trials one in so many may be suggested without knowing the others' results
+BYTES_A_PARAMETER = 4 * 4  # float32: value, gradient, two moments
+
+SharedKey = tuple[Hashable, ...]
+
+
+def learns(sampler: Sampler) -> bool:
+    """Whether suggestions follow from earlier results; where not, the suggestion for a number is the same whenever it is asked for."""
+    match sampler:
+        case Random() | Grid() | Qmc():
+            return False
+        case Tpe() | Gp() | CmaEs() | Nsga2():
+            return True
+
+
+def shared_key(spec: StudySpec, params: Params) -> SharedKey | None:
+    """What trials of the study have in common that may train in one pass; None when the trial trains alone."""
+    if spec.limits.lanes == 1 or not _model_has_lanes(spec):
+        return None
+    values = {**_defaults(), "order_seed": spec.order_seed, **spec.fixed, **params}
+    if values["frozen_layers"] != len(catalogue.load(spec.model.name).stages):
+        return None
+    return tuple(values[name] for name in SHARED_BY_LANES)
+
+
+def may_share(spec: StudySpec) -> bool:
+    """Whether some trial of the space has a shared key."""
+    if spec.limits.lanes == 1 or not _model_has_lanes(spec):
+        return False
+    stages = len(catalogue.load(spec.model.name).stages)
+    return any(value == stages for _, value in spec.extremes("frozen_layers"))
+
+
+def lane_budget(spec: StudySpec, classes: int, memory: int, created: int) -> int:
+    """The most trials that a worker takes into one pass, at least one, with `memory` bytes for their heads and the optimizer's state.
+
+    `created` trials were suggested already: those that a sampler draws before it learns may all go together.
+    """
+    fitting = max(1, memory // (BYTES_A_PARAMETER * _head_parameters(spec.model.name, classes)))
+    if spec.limits.lanes is not None:
+        return min(fitting, spec.limits.lanes)
+    return min(fitting, MOST_LANES, _unknowing(spec, created))
+
+
+def _unknowing(spec: StudySpec, created: int) -> int:
+    """How many trials the sampler may suggest without knowing the results of one another."""
+    if not learns(spec.sampler):
+        return MOST_LANES
+    trials = TRIALS_WITHOUT_BOUND if spec.budget.trials is None else spec.budget.trials
+    return max(FEWEST_LEARNING_LANES, trials // LEARNING_SHARE, _startup(spec.sampler) - created)
+
+
+def _startup(sampler: Sampler) -> int:
+    """How many trials are drawn before any result counts."""
+    match sampler:
+        case Tpe() | Gp() | CmaEs():
+            return sampler.n_startup_trials
+        case Nsga2():
+            return sampler.population_size
+        case Random() | Grid() | Qmc():
+            return 0
+
+
+def _model_has_lanes(spec: StudySpec) -> bool:
+    return spec.model.weights is not None and spec.model.name in catalogue.names() and _lanes_of(spec.model.name)
+
+
+@lru_cache(maxsize=256)
+def _lanes_of(model: str) -> bool:
+    return bool(getattr(catalogue.load(model), "lanes", False))
+
+
+@lru_cache(maxsize=1)
+def _defaults() -> dict[str, Hashable]:
+    return {name: Hyperparameters.model_fields[name].default for name in SHARED_BY_LANES}
+
+
+@lru_cache(maxsize=256)
+def _head_parameters(model: str, classes: int) -> int:
+    """Of the head with as many outputs as the task has classes."""
+    return sum(_sizes(model, classes))
+
+
+def _sizes(model: str, classes: int) -> Iterator[int]:
+    described = catalogue.load(model)
+    for name, shape in described.head.tensors.items():
+        yield prod((classes, *shape[1:])) if name in described.classifier else prod(shape)

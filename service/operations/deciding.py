@@ -1,0 +1,54 @@
+"""Whether running trials go on: the pruner's word, asked for without writing anything."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
+from service.domain.records import Lease, Study
+from service.operations.searches import Searches
+from service.search.study import Decision
+from service.store import Store, Transaction
+from service.store.queries.claims import held, studies_of
+
+Curve = Mapping[int, float]
+"""A trial's objective by step, the newest that of the step to decide at."""
+
+
+def decide(store: Store, searches: Searches, lease: Lease, values: Curve) -> Decision:
+    """Whether a running trial goes on. Raises LeaseLost, SearchFailed, StoreUnavailable."""
+    (answer,) = decide_many(store, searches, [(lease, values)])
+    if isinstance(answer, LeaseLost):
+        raise answer
+    return answer
+
+
+def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
+    """The same for many at once, in their order: trials of one study are judged as if each knew the values of all the others.
+
+    What a decision leaves to remember must be recorded before a later one is asked for. Raises SearchFailed, StoreUnavailable.
+    """
+    holding, studies = store.read(_standing, [lease for lease, _ in asked])
+    curves = defaultdict[str, dict[int, Curve]](dict)
+    for lease, values in asked:
+        if lease in holding:
+            curves[lease.study][lease.number] = values
+    decisions = {key: _decisions(store, searches, studies[key], those) for key, those in curves.items() if key in studies}
+    return [
+        decisions.get(lease.study, {}).get(lease.number, LeaseLost(lease.number, lease.attempt))
+        if lease in holding
+        else LeaseLost(lease.number, lease.attempt)
+        for lease, _ in asked
+    ]
+
+
+def _standing(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dict[str, Study]]:
+    return held(tx, leases), studies_of(tx, {lease.study for lease in leases})
+
+
+def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:
+    """By the trial's number; none when the study was deleted meanwhile."""
+    try:
+        with searches.for_study(store, study) as search:
+            return search.decide_all(curves)
+    except (StudyNotFound, StudyUnreadable):
+        return {}

@@ -1,0 +1,162 @@
+"""How a worker comes by all the trials of one pass: those that may share it, waiting or newly suggested, in one transaction."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from service.domain.lanes import SharedKey, lane_budget, learns, may_share, shared_key
+from service.domain.records import Claim, Study
+from service.domain.spec import StudySpec
+from service.domain.states import TrialState
+from service.operations.claiming import MOST_DUPLICATES, SURPLUSES, claims_or_end, may_add
+from service.operations.endings import complete_if_spent, is_spent
+from service.operations.searches import Memory, Searches
+from service.operations.starting import claim_of, insert, originals_of, room, start
+from service.search.study import Suggestion
+from service.store import Store, queries
+from service.store.codec import key_of
+from service.store.ledger import Ledger, locked
+from service.store.queries import Candidate
+from service.store.queries.claims import Waiting, waiting
+from service.store.rows import HeldTrial
+
+MOST_WAITING = 1_024  # of a study's queue, looked through for trials that may join
+LOOK_AHEAD = 4  # suggestions for a lane, since not every one may join
+MOST_AHEAD = 512  # suggestions in one transaction
+
+
+def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: int) -> list[Claim]:
+    """One trial to run, or as many of one study as may share a pass, with `lane_bytes` for what is trained. Raises StoreUnavailable.
+
+    The first one is whom `claim` would choose. Only trials that were never started join it. New ones join when nothing else
+    waits. A suggestion is for its number, so those in between that cannot join are queued: with a sampler that learns nothing
+    no further than to the last that joins, with another all that were thought of at once, for taking some of them would favour
+    what is trained together. Where the first suggestion trains alone, nothing is looked ahead.
+    """
+    for candidate in store.read(queries.candidates):
+        if claims := claims_or_end(store, candidate.study, partial(_pass_from, store, searches, candidate, worker, lane_bytes)):
+            return claims
+    return []
+
+
+def _pass_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
+    study = candidate.study
+    lanes = _lanes(study, lane_bytes)
+    if candidate.claimable and not _leaves_lanes_empty(store, candidate, lanes):
+        with store.writing() as tx, locked(tx, study.id) as ledger:
+            started, _ = _start_waiting(ledger, worker, lanes)
+        if started:
+            return [claim_of(study, trial) for trial in started]
+    return _claim_with_new(store, searches, study, worker, lanes) if may_add(store, candidate) else []
+
+
+def _lanes(study: Study, lane_bytes: int) -> int:
+    if study.facts is None or not may_share(study.spec):
+        return 1
+    lanes = lane_budget(study.spec, len(study.facts.classes), lane_bytes, study.created)
+    return min(lanes, study.spec.budget.parallel or lanes)
+
+
+def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
+    """Whether all that waits may share one pass, and new trials may be added to it."""
+    study = candidate.study
+    if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
+        return False
+    keys = {_key_of(study.spec, trial) for trial in store.read(waiting, study.id, lanes)}
+    return len(keys) == 1 and None not in keys
+
+
+def _key_of(spec: StudySpec, trial: Waiting | HeldTrial) -> SharedKey | None:
+    """Its shared key if it was never started: the others train alone, from where they were."""
+    return None if trial.attempt else shared_key(spec, trial.params)
+
+
+def _start_waiting(ledger: Ledger, worker: str, lanes: int) -> tuple[list[HeldTrial], SharedKey | None]:
+    """The first of the queue, with all that may share its pass; and the key that they share."""
+    complete_if_spent(ledger)
+    most = room(ledger, lanes)
+    found = ledger.claimable(MOST_WAITING if most > 1 else most)
+    queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # the hours may just have ended the others
+    if not queue:
+        return [], None
+    spec = ledger.study.spec
+    key = _key_of(spec, queue[0])
+    joining = queue[:1] if key is None else [trial for trial in queue if _key_of(spec, trial) == key]
+    return [start(ledger, trial, worker) for trial in joining[:most]], key
+
+
+def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int) -> list[Claim]:
+    """Waiting trials, if there are some, with new ones. Duplicates that need no worker are added until one is found that does."""
+    duplicates = 0
+    with searches.turn(study) as memory:
+        while duplicates < MOST_DUPLICATES and (touched := _add(store, memory, study, worker, lanes)):
+            if running := [claim_of(study, trial) for trial in touched if trial.state is TrialState.RUNNING]:
+                return running
+            duplicates += len(touched)
+    return []
+
+
+def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+    """Think while no lock is held; then start what waits, and add what of the thought still holds. See `claiming`."""
+    for surplus in SURPLUSES:
+        memory.refresh(store)
+        left = study.spec.budget.max_trials - memory.created
+        suggestions = _think(memory, study.spec, min(lanes, left), left, surplus) if left > 0 else []
+        with store.writing() as tx, locked(tx, study.id) as ledger:
+            started, key = _start_waiting(ledger, worker, lanes)
+            if left <= 0 or (started and key is None):
+                return started
+            taken = ledger.study.created - memory.created
+            if taken == 0 or (surplus and taken < len(suggestions)):
+                ledger.exhausted = ledger.exhausted or not suggestions
+                return started + _insert(ledger, suggestions[taken:], worker, lanes - len(started), key)
+            if started:
+                return started
+    return []
+
+
+def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int) -> list[Suggestion]:
+    """Suggestions for the next numbers: more than one only if that may fill a pass."""
+    if lanes == 1 or learns(spec.sampler):
+        return memory.suggest(lanes + surplus)
+    first = memory.suggest(1 + surplus)
+    if not any(shared_key(spec, one.params) for one in first):
+        return first
+    return memory.suggest(min(LOOK_AHEAD * lanes, left, MOST_AHEAD) + surplus)
+
+
+def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
+    """Add new trials, of which at most so many run: those with the key, or with that of the first one that needs a worker."""
+    most = room(ledger, lanes)
+    if not suggestions or most <= 0 or is_spent(ledger.study, ledger.now):
+        complete_if_spent(ledger)
+        return []
+    spec = ledger.study.spec
+    ahead = suggestions[: spec.budget.max_trials - ledger.study.created]
+    joining, count = _joining(ledger, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
+    return insert(ledger, ahead[:count], worker, frozenset(joining))
+
+
+def _joining(ledger: Ledger, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
+    """The places of the suggestions that run together, and how many suggestions become trials. See `claim_together`."""
+    spec = ledger.study.spec
+    fresh = _fresh(ledger, suggestions)
+    if not fresh:
+        return [], len(suggestions)
+    key = key or shared_key(spec, suggestions[fresh[0]].params)
+    if key is None:
+        return fresh[:1], fresh[0] + 1
+    joining = [place for place in fresh if shared_key(spec, suggestions[place].params) == key][:most]
+    if learns(spec.sampler):
+        return joining, len(suggestions)
+    return joining, joining[-1] + 1 if joining else 0
+
+
+def _fresh(ledger: Ledger, suggestions: Sequence[Suggestion]) -> list[int]:
+    """The places of suggestions that no earlier trial and no earlier suggestion answers."""
+    known = set(originals_of(ledger, (suggestion.params for suggestion in suggestions)))
+    fresh = []
+    for place, suggestion in enumerate(suggestions):
+        if (params_key := key_of(suggestion.params)) not in known:
+            known.add(params_key)
+            fresh.append(place)
+    return fresh

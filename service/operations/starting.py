@@ -1,0 +1,100 @@
+"""How a trial begins, under its study's lock: a waiting one its next attempt, a suggested one its first step."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from search_spaces import Params
+from service.domain.events import EventKind
+from service.domain.records import Claim, Lease, Study
+from service.domain.states import StudyState, TrialState
+from service.operations.endings import OF_ONE_ATTEMPT, answered, answers, complete_if_spent, ending, without
+from service.search.study import Suggestion
+from service.store.codec import key_of
+from service.store.ledger import Ledger, Step
+from service.store.rows import HeldTrial
+
+
+def room(ledger: Ledger, limit: int) -> int:
+    """How many of `limit` trials may start now."""
+    study = ledger.study
+    if study.state is not StudyState.ACTIVE or study.facts is None:
+        return 0
+    parallel = study.spec.budget.parallel
+    return limit if parallel is None else max(0, min(limit, parallel - ledger.running()))
+
+
+def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
+    """The next attempt. It goes on from the newest checkpoint: what was reported after that is superseded."""
+    resumed = trial.checkpoints[0].step if trial.checkpoints else 0
+    if trial.step > resumed:
+        ledger.forget_steps_above(trial, resumed)
+        trial = replace(trial, step=resumed, metrics=ledger.metrics_at(trial, resumed))
+    return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, OF_ONE_ATTEMPT)), worker)))
+
+
+def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None) -> list[HeldTrial]:
+    """Add trials for suggestions that are for the study's next numbers.
+
+    Those of parameters that were tried before are answered or wait for the answer. Of the others the ones at the places
+    `start_at` run, all of them when it is None; the rest is queued for whoever claims next.
+    """
+    originals = originals_of(ledger, (suggestion.params for suggestion in suggestions))
+    steps = []
+    for place, suggestion in enumerate(suggestions):
+        new = ledger.new_trial(dict(suggestion.params), source="sampler", memory=dict(suggestion.memory))
+        starts = start_at is None or place in start_at
+        step = _first_step(ledger, new, originals.get(key_of(new.params)), worker if starts else None)
+        originals.setdefault(key_of(new.params), step.trial)
+        steps.append(step)
+    added = ledger.add(steps)
+    for trial in added:
+        if trial.state.terminal:
+            ledger.copy_metrics(trial)
+    complete_if_spent(ledger)
+    return added
+
+
+def originals_of(ledger: Ledger, params: Iterable[Params]) -> dict[str, HeldTrial]:
+    """By key, the first earlier trial with such parameters whose end answers them; else the first whose end may do so."""
+    found = ledger.originals(params)
+    useful = [one for one in found if answers(one) or not one.state.terminal]
+    worst_first = sorted(useful, key=lambda one: (answers(one), -one.number))
+    return {key_of(one.params): one for one in worst_first}
+
+
+def claim_of(study: Study, trial: HeldTrial) -> Claim:
+    """What a worker needs of a trial that was started for it."""
+    lease = Lease(study=trial.study, trial=trial.id, number=trial.number, attempt=trial.attempt, worker=trial.worker or "")
+    demand = study.spec.demand(trial.number)
+    return Claim(lease=lease, spec=study.spec, facts=study.facts, params=trial.params, checkpoints=trial.checkpoints, demand=demand)
+
+
+def _first_step(ledger: Ledger, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
+    if original is None:
+        return _starting(_running(ledger, new, worker)) if worker is not None else _waiting(new)
+    if original.state.terminal:
+        return ending(answered(new, original, ledger.now))
+    return _waiting(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
+
+
+def _running(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
+    if ledger.study.started_at is None:
+        ledger.study = replace(ledger.study, started_at=ledger.now)
+    return replace(
+        trial,
+        state=TrialState.RUNNING,
+        attempt=trial.attempt + 1,
+        heartbeat=trial.heartbeat + 1,
+        worker=worker,
+        started_at=trial.started_at or ledger.now,
+    )
+
+
+def _starting(trial: HeldTrial) -> Step:
+    told = {"params": dict(trial.params), "worker": trial.worker, "source": trial.source, "step": trial.step}
+    return Step(trial, EventKind.TRIAL_STARTED, told)
+
+
+def _waiting(trial: HeldTrial, **told: Any) -> Step:
+    return Step(trial, EventKind.TRIAL_QUEUED, {"params": dict(trial.params), "source": trial.source, **told})

@@ -1,0 +1,41 @@
+"""Reads that precede a claim or a decision: who waits, and which leases still hold."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from search_spaces import Scalar
+from service.domain.records import Lease, Study
+from service.domain.states import TrialState
+from service.store.engine import Transaction
+from service.store.rows import readable
+from service.store.schema import CLAIM_ORDER, study, trial
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a queued trial is claimed by."""
+
+    params: Mapping[str, Scalar]
+    attempt: int
+
+
+def waiting(tx: Transaction, study_id: str, limit: int) -> list[Waiting]:
+    """The trials that wait for a worker, in the order in which they are claimed."""
+    queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
+    query = select(trial.c.params, trial.c.attempt).where(queued).order_by(*CLAIM_ORDER).limit(limit)
+    return [Waiting(row.params, row.attempt) for row in tx.execute(query)]
+
+
+def held(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
+    """Those of the leases that hold their trial."""
+    known = {(lease.study, lease.trial, lease.attempt): lease for lease in leases}
+    running = trial.c.id.in_({key for _, key, _ in known}) & (trial.c.state == TrialState.RUNNING)
+    found = tx.execute(select(trial.c.study_id, trial.c.id, trial.c.attempt).where(running))
+    return {known[tuple(row)] for row in found if tuple(row) in known}
+
+
+def studies_of(tx: Transaction, ids: Collection[str]) -> dict[str, Study]:
+    """Those of the studies that exist and can be read, by their keys."""
+    return {one.id: one for _, one in readable(tx.execute(select(study).where(study.c.id.in_(ids))))}
