@@ -1,5 +1,6 @@
 """Words the tests of the server share, and a laboratory that fills a store as people and workers do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,13 +8,14 @@ from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, Report, Study
 from service.store import Store
-from trainer.contract import Facts, Failed, Finished
+from trainer.contract import Facts, Failed, Finished, Pace, Reuse
 
 HERE = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery-staple"
 FACTS = Facts(
     classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None
 )
+ENVIRONMENT = {"environment": {"torch": "2.11"}}
 
 
 def study_document(name: str = "digits", **changes: Any) -> dict[str, Any]:
@@ -54,14 +56,32 @@ class Laboratory:
 
     def claim_from(self, name: str) -> Claim:
         """The next trial of this study, in a store where others are open."""
-        claims = operations.claim(self.store, self.searches, "worker-1", limit=50)
-        return next(claim for claim in claims if claim.spec.name == name)
+        return self.claims_from(name, 50)[0]
+
+    def claims_from(self, name: str, limit: int) -> list[Claim]:
+        """Trials of this study, of so many claims in a store where others are open."""
+        claims = operations.claim(self.store, self.searches, "worker-1", limit=limit)
+        return [claim for claim in claims if claim.spec.name == name]
 
     def report(self, claim: Claim, step: int, **metrics: float) -> None:
         assert operations.record(self.store, [operations.Write(claim.lease, reports=[Report(step, metrics)])]) == []
 
+    def tell(self, claim: Claim, step: int, pace: Pace, reuse: Reuse | None = None) -> None:
+        """A report of a run that says how fast it is, and what it reuses."""
+        result = {"pace": pace.model_dump(), **({"reuse": reuse.model_dump()} if reuse else {})}
+        write = operations.Write(claim.lease, reports=[Report(step, {"accuracy": 0.5})], result=result)
+        assert operations.record(self.store, [write]) == []
+
     def finish(self, claim: Claim, accuracy: float) -> None:
         """The trial's last epoch and its end."""
+        self.finish_all([claim], accuracy)
+
+    def finish_all(self, claims: Sequence[Claim], accuracy: float) -> None:
+        """The last epoch and the end of trials that end together, in one transaction."""
+        assert operations.record(self.store, [self._finished(claim, accuracy) for claim in claims]) == []
+
+    @staticmethod
+    def _finished(claim: Claim, accuracy: float) -> operations.Write:
         metrics = {"accuracy": accuracy, "loss": 1 - accuracy}
         done = Finished(
             step=3,
@@ -71,11 +91,8 @@ class Laboratory:
             train_seconds=1.0,
             peak_memory=1,
         )
-        self._end(claim, [Report(3, metrics)], done)
+        return operations.Write(claim.lease, reports=[Report(3, metrics)], outcome=done, result=ENVIRONMENT)
 
     def fail(self, claim: Claim, reason: str = "out_of_memory") -> None:
-        self._end(claim, [], Failed(reason=reason, detail="the batch did not fit", step=0))
-
-    def _end(self, claim: Claim, reports: list[Report], outcome: operations.Outcome) -> None:
-        write = operations.Write(claim.lease, reports=reports, outcome=outcome, environment={"torch": "2.11"})
-        assert operations.record(self.store, [write]) == []
+        outcome = Failed(reason=reason, detail="the batch did not fit", step=0)
+        assert operations.record(self.store, [operations.Write(claim.lease, outcome=outcome, result=ENVIRONMENT)]) == []

@@ -75,7 +75,19 @@ def test_workers_are_listed(client: TestClient, lab: Laboratory) -> None:
     operations.register_worker(lab.store, worker)
     (shown,) = client.get("/api/v1/workers").json()["workers"]
     assert (shown["id"], shown["devices"], shown["slots"], shown["state"]) == ("w1", ["cuda:0", "cuda:1"], 2, "alive")
-    assert shown["seen_at"].endswith("Z")
+    assert shown["seen_at"].endswith("Z") and shown["running"] == []
+
+
+def test_a_worker_is_shown_with_the_trials_that_it_runs(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    for name in ("worker-1", "worker-2"):
+        worker = Worker(id=name, host="box", pid=7, slots=2, devices=("cpu",), state="alive", started_at=now, seen_at=now)
+        operations.register_worker(lab.store, worker)
+    lab.study()
+    lab.finish(lab.claim(), 0.9)
+    lab.claim(), lab.claim()
+    shown = {worker["id"]: worker["running"] for worker in client.get("/api/v1/workers").json()["workers"]}
+    assert shown == {"worker-1": [{"study": "digits", "number": 1}, {"study": "digits", "number": 2}], "worker-2": []}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.web.problem import assert_problem
 STUDY = "/api/v1/studies/digits"
 TRIALS = f"{STUDY}/trials"
 FIELDS = ["number", "state", "params", "value", "metrics", "step", "attempt", "reason", "worker", "queued_at", "started_at", "finished_at"]
-EXTRAS = ["duplicate_of", "source", "detail", "seed", "result"]
+EXTRAS = ["duplicate_of", "source", "detail", "seed", "result", "reuse", "pace"]
 
 
 def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Laboratory) -> None:

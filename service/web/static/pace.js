@@ -30,8 +30,9 @@ function facts(pace) {
 
 export const inShort = (trial) => (trial.state === "running" ? facts(trial.pace).join(" · ") : "");
 
-function spared({ saved_seconds: saved }) {
-  return saved > 0 ? `${seconds(saved)} for the whole pass` : "nothing so far";
+function spared({ saved_seconds: saved, lanes }) {
+  if (!(saved > 0)) return "nothing so far";
+  return lanes > 1 ? `${seconds(saved)} for the whole pass` : seconds(saved);
 }
 
 function reused(reuse) {

@@ -23,7 +23,8 @@ let seen = 0; // the last event that is in `study` and `trials`
 let readAt = 0; // milliseconds
 let shown = ROWS;
 let frame = null;
-let retry = null;
+let later = null; // a reading that is due
+let reading = Promise.resolve();
 
 async function readChanges() {
   for (let more = true; more; ) {
@@ -182,20 +183,32 @@ function draw() {
 }
 
 async function update(events) {
-  const unknown = events.filter((event) => !apply(event)).length > 0;
-  if (unknown || Date.now() - readAt > STALE_MILLISECONDS) await refresh();
-  else draw();
+  if (events.filter((event) => !apply(event)).length) return refresh();
+  draw();
+  refreshLater(); // the study's own figures move with the reports
 }
 
-async function refresh() {
+// One reading after the other: an older answer never replaces a newer one.
+function refresh() {
+  reading = reading.then(read);
+  return reading;
+}
+
+function refreshLater() {
+  later ??= setTimeout(() => {
+    later = null;
+    refresh();
+  }, STALE_MILLISECONDS);
+}
+
+async function read() {
   try {
     await readChanges();
     draw();
   } catch (error) {
     const deleted = error.status === 404;
     showNotice(byId("notice"), deleted ? "This study was deleted." : error.message);
-    clearTimeout(retry);
-    if (!deleted) retry = setTimeout(refresh, STALE_MILLISECONDS);
+    if (!deleted) refreshLater();
   }
 }
 
