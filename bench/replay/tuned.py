@@ -53,14 +53,11 @@ def tuned(order: Order) -> Outcome:
     ray.shutdown()
     if grid.errors:
         raise RuntimeError(f"{grid.num_errors} trials failed, the first one with {grid.errors[0]}")
-    results = [grid[place] for place in range(len(grid))]
-    trials = tuple(
-        Trained(
-            number=result.config["trial"]["number"],
-            seconds=result.metrics["ended"] - result.metrics["began"],
-            metrics={"accuracy": result.metrics["accuracy"], "loss": result.metrics["loss"]},
-        )
-        for result in results
-    )
-    span = max(result.metrics["ended"] for result in results) - min(result.metrics["began"] for result in results)
-    return Outcome(trials=trials, busy_seconds=span)
+    trials, ends = list[Trained](), list[tuple[float, float]]()
+    for result in (grid[place] for place in range(len(grid))):
+        assert result.config and result.metrics
+        metrics, number = result.metrics, result.config["trial"]["number"]
+        ends.append((metrics["began"], metrics["ended"]))
+        final = {name: metrics[name] for name in ("accuracy", "loss")}
+        trials.append(Trained(number=number, seconds=metrics["ended"] - metrics["began"], metrics=final))
+    return Outcome(trials=tuple(trials), busy_seconds=max(end for _, end in ends) - min(start for start, _ in ends))

@@ -1,0 +1,83 @@
+"""What a list costs in floating-point operations: executed by an engine, and of work that no other trial has done."""
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.replay.orders import THREADS
+from bench.replay.workloads import Workload
+from trainer.contract import TrainConfig
+from trainer.data import find
+from trainer.models.build import staged
+
+COUNTED = 4  # images that are counted on; the operations an image do not depend on it
+PEAK_SIZE, PEAK_ROUNDS = 2_048, 9
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Operations an image, and how many images there are."""
+
+    forward: tuple[float, ...]  # of each stage, then of the head
+    step: tuple[float, ...]  # by number of frozen stages: forward and backward of all behind them
+    training: int
+    validation: int
+
+    def between(self, first: int, end: int | None = None) -> float:
+        """The forward pass of the stages from `first` up to `end`; with the head when there is no end."""
+        return sum(self.forward[first:end])
+
+    def trial(self, config: TrainConfig, depth: int = 0) -> float:
+        """A trial that reads the output of the first `depth` stages and runs the rest each epoch."""
+        k = config.frozen_layers
+        epoch = self.training * (self.between(depth, k) + self.step[k]) + self.validation * self.between(depth)
+        return config.epochs * epoch
+
+    def stored(self, depth: int) -> float:
+        """The first `depth` stages once on every image."""
+        return (self.training + self.validation) * self.between(0, depth)
+
+    def executed(self, configs: Mapping[int, TrainConfig], depths: Mapping[int, int]) -> float:
+        """The trials, each from its depth; each depth that is read was computed once, from the pixels."""
+        return sum(self.trial(config, depths[number]) for number, config in configs.items()) + sum(map(self.stored, set(depths.values())))
+
+    def unique(self, configs: Iterable[TrainConfig]) -> float:
+        """The frozen stages once for all trials, and what each trial alone can do. Only for images that no epoch changes."""
+        listed = list(configs)
+        return sum(self.trial(config, config.frozen_layers) for config in listed) + self.stored(max(each.frozen_layers for each in listed))
+
+
+def count(workload: Workload) -> Costs:
+    """Counted by torch on a few images; FLOPs of matrix products and convolutions, two to a multiply-add."""
+    found = find(workload.data)
+    model = staged(workload.model.name, len(found.classes), workload.image_size)
+    forward, features = list[float](), torch.zeros(COUNTED, 3, workload.image_size, workload.image_size)
+    for part in (*model.stages, model.head):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            features = part(features)
+        forward.append(counter.get_total_flops() / COUNTED)
+    steps = list[float]()
+    for frozen in range(len(model.stages) + 1):
+        images = torch.zeros(COUNTED, 3, workload.image_size, workload.image_size)
+        model.freeze(frozen)
+        inputs = model.forward_prefix(images, frozen)
+        with FlopCounterMode(display=False) as counter:
+            model.forward_from(inputs, frozen).sum().backward()  # type: ignore[no-untyped-call]
+        steps.append(counter.get_total_flops() / COUNTED)
+    return Costs(tuple(forward), tuple(steps), found.counts["train"], found.counts["validation"])
+
+
+def peak() -> float:
+    """FLOP/s of a float32 matrix product of this machine, measured."""
+    torch.set_num_threads(THREADS)
+    left, right = torch.randn(PEAK_SIZE, PEAK_SIZE), torch.randn(PEAK_SIZE, PEAK_SIZE)
+    seconds = list[float]()
+    for _ in range(PEAK_ROUNDS):
+        started = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - started)
+    return float(2 * PEAK_SIZE**3 / statistics.median(seconds))

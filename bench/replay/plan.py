@@ -1,0 +1,97 @@
+"""All engines on one list, in turns, with the second seeds and the ablation that belong to it."""
+
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+from bench.replay import costs, report
+from bench.replay.orders import Engine, Order
+from bench.replay.recorded import Recorded, sample
+from bench.replay.running import Replay, run
+from bench.replay.workloads import Workload
+
+Say = Callable[[str], None]
+TRIED_EPOCHS = 3  # to find out what suits an opponent better
+SAMPLES: Mapping[str, Mapping[Engine, int]] = {
+    "A": {"naive": 8, "strong": 16, "ray": 8},
+    "B": {"naive": 12, "strong": 12, "ray": 8},
+    "C": {},
+}
+"""How much of a list an opponent runs where that is not all."""
+ROUNDS: Mapping[str, Mapping[Engine, int]] = {
+    "A": {"thawline": 3},
+    "B": {"thawline": 2},
+    "C": {"thawline": 2, "strong": 2},
+}
+ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache",), "C": ()}
+TURNS: tuple[Engine, ...] = ("thawline", "naive", "strong", "ray")
+
+
+def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_most: int | None, say: Say) -> str:
+    """The report of one list. `epochs` and `at_most` make it small, to try it out."""
+
+    def order(engine: Engine, seed: int = 0, **options: object) -> Order:
+        wanted = SAMPLES[recorded.name].get(engine, recorded.count)
+        numbers = sample(recorded.count, min(wanted, at_most or wanted))
+        return Order(engine=engine, workload=workload, recorded=recorded.name, numbers=numbers, seed=seed, epochs=epochs, **options)
+
+    def told(order: Order) -> Replay:
+        started = time.perf_counter()
+        replay = run(order)
+        say(
+            f"{workload.name} {order.recorded} {order.engine} {order.without or ''} seed {order.seed}: {time.perf_counter() - started:.1f} s"
+        )
+        return replay
+
+    naive = order("naive", loader_workers=better_loader(order("naive"), told))
+    orders = {
+        "naive": naive,
+        "strong": order("strong"),
+        "ray": order("ray", **better_slots(order("ray"), naive.loader_workers, told)),
+        "thawline": order("thawline"),
+    }
+    replays = list[Replay]()
+    for turn in range(max(ROUNDS[recorded.name].values())):
+        replays += [told(orders[engine]) for engine in TURNS if turn < ROUNDS[recorded.name].get(engine, 1)]
+    first = {engine: runs[0] for engine, runs in report.group(replays).items()}
+    pairs = {"thawline minus naive": (first["thawline"], first["naive"]), "thawline minus strong": (first["thawline"], first["strong"])}
+    for engine in ("naive", "strong"):
+        other = told(orders[engine].model_copy(update={"seed": 1}))
+        pairs[f"{engine} minus {engine} with another seed"] = (first[engine], other)
+    without = {name: told(order("thawline", without=(name,))) for name in ABLATION[recorded.name]}
+
+    whole = report.group(replays)["thawline"]
+    parts = [report.times(replays), setting(orders), report.activities(whole[-1]), report.parity(pairs)]
+    if recorded.augmentation == "none":
+        parts.append(report.work(replays, costs.count(workload), costs.peak()))
+    if without:
+        parts.append(report.ablation(whole, without))
+    return "\n\n".join(part for part in parts if part)
+
+
+def better_loader(order: Order, told: Callable[[Order], Replay]) -> int:
+    """How many processes the usual loop's DataLoader does better with on this machine: none or two. Not counted against it."""
+    tried = order.model_copy(update={"numbers": order.numbers[:1], "epochs": min(TRIED_EPOCHS, order.epochs or TRIED_EPOCHS)})
+    return min((0, 2), key=lambda count: told(tried.model_copy(update={"loader_workers": count})).outcome.busy_seconds)
+
+
+def better_slots(order: Order, loader_workers: int, told: Callable[[Order], Replay]) -> dict[str, int]:
+    """Whether Ray does better with one trial of two threads at a time or with two of one. Not counted against it."""
+    tried = order.model_copy(update={"numbers": order.numbers[:4], "epochs": 1})
+    ways = [{"slots": 1, "loader_workers": loader_workers}, {"slots": 2, "loader_workers": 0}]
+    return min(ways, key=lambda way: told(tried.model_copy(update=way)).outcome.busy_seconds)
+
+
+def setting(orders: Mapping[str, Order]) -> str:
+    """What was found to suit the opponents better."""
+    naive, ray = orders["naive"], orders["ray"]
+    loaders = {0: "no processes of its own", 2: "two processes"}
+    slots = {1: "one trial of two threads at a time", 2: "two trials of one thread at a time"}
+    return (
+        f"Tried before and used because quicker: the naive loop's DataLoader with {loaders[naive.loader_workers]}; Ray with "
+        f"{slots[ray.slots]} and DataLoaders with {loaders[ray.loader_workers]}."
+    )
+
+
+def versions() -> list[str]:
+    return [f"{name} {version(name)}" for name in ("torch", "optuna", "ray")]

@@ -1,0 +1,52 @@
+"""What every benchmark writes: tables for people, under a line that says when, at which commit, and on which machine."""
+
+import platform
+import random
+import statistics
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+RESAMPLES = 2_000
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def record(title: str, body: str) -> None:
+    """Append a block to RESULTS.md."""
+    with RESULTS.open("a") as results:
+        results.write(f"\n## {title}\n\n{body}\n")
+
+
+def machine(*versions: str) -> str:
+    """Date, commit (with a mark when files differ from it), processors and versions."""
+    commit = _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    processors = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    found = f"{len(processors)} of {processors[0]}" if processors else platform.processor()
+    return ", ".join([f"{datetime.now(UTC):%Y-%m-%d}", commit, found, f"Python {platform.python_version()}", *versions])
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and greatest."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the mean lies with 95 %, by resampling the values; the same each time. One value says nothing of its spread: (value, value)."""
+    generator = random.Random(0)
+    means = sorted(statistics.fmean(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
+
+
+def megabytes(amount: float) -> str:
+    return f"{amount / 1e6:,.0f} MB"
