@@ -76,6 +76,10 @@ class Cache:
         self._checked[digest], self._live[digest] = identity, found
         return found
 
+    def holds(self, key: Key) -> bool:
+        """Whether an entry of that name is there; only `find` tells whether it is sound, and counts as a use."""
+        return self.folder is not None and _place(self.folder, key, key.digest, room.ENTRY).exists()
+
     def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
         """A new entry to be filled. None when it is empty, finds no room, is being built (`busy`), or was built meanwhile (`find`)."""
         if self.folder is None or math.prod(shape) == 0:
