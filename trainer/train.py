@@ -57,10 +57,11 @@ class Inputs(Protocol):
 class Direct:
     """Images themselves."""
 
-    depth, reuse, saved_seconds = 0, Reuse(pixels="decoded"), 0.0
+    depth, saved_seconds = 0, 0.0
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self.reuse = Reuse(pixels=task.images.origin)
 
     def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
         """Nothing is stored."""

@@ -14,11 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import trainer.catalogue as catalogue
 from trainer import data
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Saved, TrainConfig
+from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Reuse, Saved, TrainConfig
 from trainer.data import BadData
+from trainer.models.errors import UnfitModel
 from trainer.task import Expected, inspect
 from trainer.train import train
 
@@ -79,6 +81,56 @@ def test_equal_configs_give_equal_results_and_another_seed_gives_others(configur
     again, other = told(config), told(configure(dropout=0.3, augmentation="trivial_augment", seed=4))
     assert metrics(again) == metrics(first) != metrics(other)
     assert one(Finished, again).confusion_matrix == one(Finished, first).confusion_matrix
+
+
+def test_another_order_of_the_images_gives_other_results(configure: Configure) -> None:
+    first, other = (metrics(told(configure(order_seed=seed, epochs=1))) for seed in (0, 1))
+    assert first != other
+    assert metrics(told(configure(order_seed=0, seed=4, epochs=1))) != first, "the seed decides the initial values"
+
+
+def test_each_epoch_tells_its_pace(configure: Configure) -> None:
+    facts = told(configure(epochs=3))
+    paces = [fact.pace for fact in facts if isinstance(fact, Measured)]
+    reuse = one(Prepared, facts).reuse
+    assert len(paces) == 3 and reuse is not None and reuse.model_copy(update={"pixels": "decoded"}) == Reuse(pixels="decoded")
+    for pace in paces:
+        assert pace.samples_per_second > 0 and pace.memory > 10_000_000 and pace.saved_seconds == 0
+        assert min(pace.seconds[activity] for activity in ("data", "forward", "backward", "measure")) > 0
+    seconds = [sum(pace.seconds.values()) for pace in paces]
+    assert seconds == sorted(seconds) and seconds[2] <= one(Finished, facts).train_seconds + paces[2].seconds["data"]
+    assert paces[0].seconds_left > paces[2].seconds_left == 0
+    assert paces[0].seconds_left < 60, "three epochs of 48 small images"
+
+
+def test_auto_is_the_precision_that_suits_the_device_and_is_told(configure: Configure) -> None:
+    suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+    chosen, named = told(configure(precision="auto")), told(configure(precision=suits))
+    assert one(Prepared, chosen).environment["precision"] == suits
+    assert metrics(chosen) == metrics(named)
+
+
+def test_a_run_on_auto_goes_on_from_the_checkpoint_of_the_precision_that_it_means(configure: Configure, tmp_path: Path) -> None:
+    suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+    saved = stopped_after(1, configure(precision=suits), tmp_path)
+    rest = told(configure(precision="auto"), checkpoints=Checkpoints(resume=[saved]))
+    assert [fact.step for fact in rest if isinstance(fact, Measured)] == [2]
+
+
+@pytest.mark.parametrize("frozen", [0, 3])
+def test_single_images_that_leave_batch_normalisation_nothing_are_refused_before_training(configure: Configure, frozen: int) -> None:
+    config = configure(model=ModelConfig(name="mobilenet_v3_small"), image_size=32, batch_size=1, frozen_layers=frozen)
+    (failed,) = told(config)
+    sentence = "batch_size 1 is too small for mobilenet_v3_small at 32 pixels"
+    assert failed.reason == "bad_data" and failed.detail.startswith(sentence)
+    with pytest.raises(UnfitModel, match=sentence):
+        inspect(config, CPU, Cache.none())
+
+
+def test_single_images_are_trained_on_where_nothing_is_normalised_over_them(configure: Configure) -> None:
+    stages = len(catalogue.load("mobilenet_v3_small").stages)
+    frozen = configure(model=ModelConfig(name="mobilenet_v3_small"), image_size=32, batch_size=1, epochs=1, frozen_layers=stages)
+    assert one(Finished, told(frozen)).step == 1
 
 
 RESUMED: tuple[dict[str, Any], ...] = (
