@@ -1,6 +1,9 @@
 """Request bodies for the OpenAPI document, with examples that are accepted as they stand."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from service.domain.parsing import MOST_QUEUED
 
 STUDY: dict[str, Any] = {
     "name": "sign-digits",
@@ -40,17 +43,20 @@ STUDY_BODY: dict[str, Any] = {
     }
 }
 
+
+def _object_with(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with this field and no other."""
+    return {"type": "object", "required": [name], "properties": {name: schema}, "additionalProperties": False}
+
+
+MANY = {"type": "array", "items": {"type": "object"}, "minItems": 1, "maxItems": MOST_QUEUED}
+
 TRIAL_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["params"],
-                    "properties": {"params": {"type": "object"}},
-                    "additionalProperties": False,
-                },
+                "schema": {"oneOf": [_object_with("params", {"type": "object"}), _object_with("trials", MANY)]},
                 "example": {"params": {"lr": 0.003, "batch_size": 32, "optimizer": "adam", "frozen_layers": 4}},
             }
         },

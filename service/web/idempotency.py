@@ -19,7 +19,7 @@ from service.web.view import View
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
-Created = TypeVar("Created", Study, Trial)
+Created = TypeVar("Created", Study, Trial, list[Trial])
 
 
 @dataclass(frozen=True, slots=True)

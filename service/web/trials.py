@@ -1,5 +1,6 @@
-"""Trials over REST: a page of them, one, its metrics, queue one with given parameters, cancel one."""
+"""Trials over REST: a page of them, one, its metrics, queue some with given parameters, cancel one."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
@@ -7,16 +8,17 @@ from fastapi import APIRouter, Query, Response, status
 from search_spaces import Fault
 from service import operations
 from service.domain.errors import InvalidInput, TrialNotFound
-from service.domain.parsing import parse_params
+from service.domain.parsing import parse_params, parse_params_list
+from service.domain.records import Study
 from service.domain.states import TrialState
-from service.store import queries
+from service.store import Store, queries
 from service.web import API
 from service.web.body import Document
 from service.web.dependencies import FoundStudy, FoundTrial, TheStore
 from service.web.examples import TRIAL_BODY
-from service.web.idempotency import Keyed
+from service.web.idempotency import Keyed, KeyedRequest
 from service.web.paging import Limit, unknown_cursor
-from service.web.views import MetricsView, TrialsPage, TrialView, metrics_view, trial_view
+from service.web.views import MetricsView, QueuedView, TrialsPage, TrialView, metrics_view, trial_view
 
 Sort = Literal[
     "number", "-number", "value", "-value", "step", "-step", "queued_at", "-queued_at",
@@ -44,10 +46,19 @@ def list_trials(
     return TrialsPage(trials=[trial_view(study.spec, trial) for trial in shown], next=str(shown[-1].number) if len(found) > limit else None)
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, summary="Queue a trial", response_model=TrialView, openapi_extra=TRIAL_BODY)
-def queue_trial(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
-    """Queue a trial with parameters of your own. It counts against the budget."""
-    params = parse_params(study.spec, _params_of(document))
+@router.post(
+    "", status_code=status.HTTP_201_CREATED, summary="Queue trials", response_model=TrialView | QueuedView, openapi_extra=TRIAL_BODY
+)
+def queue_trials(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
+    """Queue a trial with `params` of your own, or up to 1,000 `trials` at once: all of them or none. They count against the budget."""
+    body = _trials_body(document)
+    if "params" in body:
+        return _queue_one(study, body["params"], keyed, store)
+    return _queue_all(study, body["trials"], keyed, store)
+
+
+def _queue_one(study: Study, document: object, keyed: KeyedRequest, store: Store) -> Response:
+    params = parse_params(study.spec, document)
     return keyed.create(
         store,
         lambda key: operations.queue_trial(store, study.id, params, key),
@@ -56,16 +67,29 @@ def queue_trial(study: FoundStudy, document: Document, keyed: Keyed, store: TheS
     )
 
 
-def _params_of(document: object) -> object:
+def _queue_all(study: Study, document: object, keyed: KeyedRequest, store: Store) -> Response:
+    trials = parse_params_list(study.spec, document)
+    return keyed.create(
+        store,
+        lambda key: operations.enqueue_trials(store, study.id, trials, key),
+        lambda queued: QueuedView(trials=[trial_view(study.spec, trial) for trial in queued]),
+        location=f"{API}/studies/{study.id}/trials",
+    )
+
+
+def _trials_body(document: object) -> Mapping[str, object]:
+    """The body with either `params` or `trials`."""
     if not isinstance(document, dict):
-        raise InvalidInput([Fault((), "not_a_mapping", "send an object with `params`")])
-    if strangers := sorted(document.keys() - {"params"}):
+        raise InvalidInput([Fault((), "not_a_mapping", "send an object with `params`, or with `trials` for many")])
+    if strangers := sorted(document.keys() - {"params", "trials"}):
         raise InvalidInput(
             Fault((name,), "extra_forbidden", "there is no such field here; remove it or correct its name") for name in strangers
         )
-    if "params" not in document:
-        raise InvalidInput([Fault(("params",), "missing", "this field is required; add it")])
-    return document["params"]
+    if not document:
+        raise InvalidInput([Fault(("params",), "missing", "this field is required; add it, or `trials` for many")])
+    if len(document) > 1:
+        raise InvalidInput([Fault(("trials",), "one_or_many", "send either `params` or `trials`; move the one into the many")])
+    return document
 
 
 @router.get("/{number}", summary="Show a trial")

@@ -89,6 +89,12 @@ class TrialsPage(View):
     next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
 
 
+class QueuedView(View):
+    """Trials that were queued together."""
+
+    trials: list[TrialView] = Field(description="in the order of the request")
+
+
 class ChangesView(View):
     """A study and those of its trials that changed, seen at one moment."""
 

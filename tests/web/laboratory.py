@@ -7,7 +7,7 @@ from typing import Any
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, Report, Study
-from service.store import Store
+from service.store import Store, queries
 from trainer.contract import Facts, Failed, Finished, Pace, Reuse
 
 HERE = "http://127.0.0.1:8000"
@@ -47,6 +47,10 @@ class Laboratory:
         """A study, ready to be claimed from."""
         study = operations.create_study(self.store, parse_study(study_document(name, **changes)))
         return operations.pass_check(self.store, study.id, FACTS) if checked else study
+
+    def id_of(self, name: str) -> str:
+        """The id of the study of that name."""
+        return self.store.read(queries.find_study, name).id
 
     def claim(self) -> Claim:
         """The next trial that a worker gets."""

@@ -14,6 +14,8 @@ TRIALS = f"{STUDY}/trials"
 FIELDS = ["number", "state", "params", "value", "metrics", "step", "attempt", "reason", "worker", "queued_at", "started_at", "finished_at"]
 EXTRAS = ["duplicate_of", "source", "detail", "seed", "result", "reuse", "pace"]
 
+GOOD = {"lr": 0.01, "optimizer": "adam"}
+
 
 def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Laboratory) -> None:
     study = lab.study()
@@ -139,6 +141,46 @@ def test_parameters_outside_the_search_space_are_refused(client: TestClient, lab
     lab.study()
     problem = assert_problem(client.post(TRIALS, json=body), 422, "validation")
     assert pointer in [fault["pointer"] for fault in problem["errors"]]
+    assert client.get(TRIALS).json()["trials"] == []
+
+
+def test_many_trials_are_queued_in_the_order_of_the_request(client: TestClient, lab: Laboratory) -> None:
+    lab.study(budget={"trials": 1000})
+    wanted = [{"lr": 0.01 + index / 100_000, "optimizer": "adam"} for index in range(1000)]
+    answer = client.post(TRIALS, json={"trials": wanted}, headers={"idempotency-key": "many"})
+    assert answer.status_code == 201 and answer.headers["location"] == f"/api/v1/studies/{lab.id_of('digits')}/trials"
+    queued = answer.json()["trials"]
+    assert [trial["number"] for trial in queued] == list(range(1000))
+    assert [trial["params"] for trial in queued] == wanted
+    assert {(trial["state"], trial["source"]) for trial in queued} == {("queued", "user")}
+    assert client.get(f"{TRIALS}/999").json() == queued[999]
+    again = client.post(TRIALS, json={"trials": wanted}, headers={"idempotency-key": "many"})
+    assert (again.status_code, again.json()) == (201, answer.json())
+    assert_problem(client.post(TRIALS, json={"trials": wanted[:1]}), 409, "budget-spent")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointers"),
+    [
+        ({"trials": [GOOD, {"lr": 1.0, "optimizer": "sgd"}, GOOD, {"lr": 0.01}]}, ["#/trials/1/lr", "#/trials/3/optimizer"]),
+        ({"trials": [GOOD, 7]}, ["#/trials/1"]),
+        ({"trials": []}, ["#/trials"]),
+        ({"trials": [GOOD] * 1001}, ["#/trials"]),
+        ({"trials": GOOD}, ["#/trials"]),
+        ({"trials": [GOOD], "params": GOOD}, ["#/trials"]),
+    ],
+    ids=["outside", "number", "none", "too many", "one", "both"],
+)
+def test_of_many_trials_with_a_fault_none_is_queued(client: TestClient, lab: Laboratory, body: object, pointers: list[str]) -> None:
+    lab.study(budget={"trials": 5000})
+    problem = assert_problem(client.post(TRIALS, json=body), 422, "validation")
+    assert [fault["pointer"] for fault in problem["errors"]] == pointers
+    assert client.get(TRIALS).json()["trials"] == []
+
+
+def test_more_trials_than_the_budget_has_room_for_are_refused_together(client: TestClient, lab: Laboratory) -> None:
+    lab.study(budget={"trials": 2})
+    assert_problem(client.post(TRIALS, json={"trials": [GOOD, GOOD, GOOD]}), 409, "budget-spent")
     assert client.get(TRIALS).json()["trials"] == []
 
 

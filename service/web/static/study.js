@@ -183,9 +183,12 @@ function draw() {
 }
 
 async function update(events) {
-  if (events.filter((event) => !apply(event)).length) return refresh();
-  draw();
-  refreshLater(); // the study's own figures move with the reports
+  if (events.filter((event) => !apply(event)).length) {
+    await refresh();
+  } else {
+    draw();
+    refreshLater(); // the study's own figures move with the reports
+  }
 }
 
 // One reading after the other: an older answer never replaces a newer one.
