@@ -23,6 +23,9 @@ class Settings(Frozen):
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     lease_seconds: float = Field(default=30.0, gt=0)
 
+    cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded images and features on the disk; 0 for no cache
+    lane_bytes: int = Field(default=1_000_000_000, ge=0)  # of memory that a slot gives to head-only trials trained together; 0: each alone
+
     def model_post_init(self, _context: object) -> None:
         """Fill what follows from the home. Frozen fields are set here once, before anyone has the value."""
         object.__setattr__(self, "home", self.home.expanduser().absolute())

@@ -139,13 +139,14 @@ def best(
 
 @app.command()
 def train(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A file from `thaw best`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the model, the result and a copy of the configuration.")] = Path("trained"),
 ) -> None:
     """Train from an exported configuration, and compare with the metric that its trial reached."""
     from service.cli.training import train_exported
 
-    train_exported(file, out)
+    train_exported(_settings(context), file, out)
 
 
 @app.command()

@@ -136,6 +136,8 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "THAW_DATABASE_URL": settings.database_url,
         "THAW_HEARTBEAT_SECONDS": str(settings.heartbeat_seconds),
         "THAW_LEASE_SECONDS": str(settings.lease_seconds),
+        "THAW_CACHE_BYTES": str(settings.cache_bytes),
+        "THAW_LANE_BYTES": str(settings.lane_bytes),
     }
     return {**os.environ, **own}
 

@@ -14,6 +14,7 @@ from service.cli.studies import write_whole
 from service.cli.working import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Exported, read_export
+from service.settings import Settings
 from service.worker.process import Line, TrainerDied, TrainerProcess
 from service.worker.slots import Slot, cores, gpus
 from trainer import contract
@@ -22,7 +23,7 @@ READ_SECONDS = 0.5
 START_SECONDS = 300.0
 
 
-def train_exported(file: Path, out: Path) -> None:
+def train_exported(settings: Settings, file: Path, out: Path) -> None:
     """Train, and write `model.safetensors`, `result.json` and `config.yaml` into the folder. Raises Failure, FaultyFile."""
     require_torch()
     exported = _read(file)
@@ -32,7 +33,7 @@ def train_exported(file: Path, out: Path) -> None:
     except OSError as error:
         raise Failure(f"{out} cannot be made: {error.strerror}") from None
     slot = _slot_like(exported)
-    process = TrainerProcess(slot.command, slot.environment(os.environ))
+    process = TrainerProcess(slot.command(settings), slot.environment(os.environ))
     try:
         finished, model = _train(process, exported, out / "model.safetensors")
     except TrainerDied as died:

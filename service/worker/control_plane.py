@@ -25,9 +25,11 @@ FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # seconds
 class ControlPlane:
     """Claims, decisions and writes of one worker, for all its slots. Safe to share between threads."""
 
-    def __init__(self, store: Store, worker: str, spool: Spool) -> None:
+    def __init__(self, store: Store, worker: str, spool: Spool, lane_bytes: int = 0) -> None:
+        """`lane_bytes` bounds the memory of trials that are trained together; 0 for each alone."""
         self.store = store
         self.worker = worker
+        self._lane_bytes = lane_bytes
         self._spool = spool
         self._searches = Searches()
 
@@ -35,47 +37,47 @@ class ControlPlane:
         """A study whose data and weights nobody has looked at yet. Raises StoreUnavailable."""
         return self.store.read(queries.unchecked_study)
 
-    def claim(self) -> Claim | None:
-        """A trial to run, or None when there is none. Raises StoreUnavailable."""
-        claims = operations.claim(self.store, self._searches, self.worker, limit=1)
-        return claims[0] if claims else None
+    def claim(self) -> list[Claim]:
+        """Trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
+        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes)
 
-    def decide(self, lease: Lease, values: Mapping[int, float]) -> Decision | None:
-        """The pruner's word; None when the lease is lost. Raises StoreUnavailable."""
-        try:
-            return operations.decide(self.store, self._searches, lease, values)
-        except LeaseLost:
-            return None
+    def decide(self, asked: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
+        """The pruner's word for each trial, given its objective by step; None where the lease is lost. Raises StoreUnavailable."""
+        answers = operations.decide_many(self.store, self._searches, asked)
+        return [None if isinstance(answer, LeaseLost) else answer for answer in answers]
 
     def objective_so_far(self, claim: Claim) -> dict[int, float]:
         """The objective at each step that the store knows of the trial. Raises StoreUnavailable."""
         metrics = self.store.read(queries.metrics, claim.lease.trial)
         return {metric.step: metric.value for metric in metrics if metric.name == claim.spec.objective.metric}
 
-    def record(self, write: Write) -> bool:
-        """Write once; False when the lease is lost. Raises StoreUnavailable."""
-        return not operations.record(self.store, [write])
+    def record(self, writes: Sequence[Write]) -> list[Lease]:
+        """Write all of it in one transaction; the leases that are lost come back. Raises StoreUnavailable.
 
-    def conclude(self, write: Write, leaving: threading.Event) -> bool:
-        """Write a trial's last word; False when the lease is lost.
-
-        While the store does not answer, it lies in the spool. When the worker leaves meanwhile, it stays there for the next start.
+        While the store does not answer, last words among it lie in the spool.
         """
         try:
-            return self.record(write)
+            lost = operations.record(self.store, writes)
         except StoreUnavailable:
-            self._spool.keep(write)
-        delivered = patiently(lambda: self.record(write), leaving)
-        if delivered is not None:
+            for write in _last_words(writes):
+                self._spool.keep(write)
+            raise
+        for write in _last_words(writes):
             self._spool.forget(write.lease)
-        return delivered is not False
+        return lost
+
+    def conclude(self, writes: Sequence[Write], leaving: threading.Event) -> list[Lease] | None:
+        """Write what ends a run, however long the store takes to answer; the leases that are lost come back.
+
+        None when the worker leaves meanwhile: then it stays in the spool for the next start.
+        """
+        return patiently(lambda: self.record(writes), leaving)
 
     def deliver_spooled(self) -> None:
         """Write what earlier workers left in the spool; what belongs to a later attempt by now is dropped. Raises StoreUnavailable."""
         for write in self._spool.kept():
-            taken = self.record(write)
-            log.info("a spooled result of trial %d was %s", write.lease.number, "written" if taken else "too late")
-            self._spool.forget(write.lease)
+            lost = self.record([write])
+            log.info("a spooled result of trial %d was %s", write.lease.number, "too late" if lost else "written")
 
     def pass_check(self, study: Study, facts: Facts) -> None:
         """Data and weights are sound. Raises StoreUnavailable."""
@@ -88,6 +90,10 @@ class ControlPlane:
     def heartbeat(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew; the lost ones come back. Raises StoreUnavailable."""
         return operations.heartbeat(self.store, self.worker, leases)
+
+
+def _last_words(writes: Sequence[Write]) -> list[Write]:
+    return [write for write in writes if write.outcome is not None]
 
 
 def patiently(call: Callable[[], T], leaving: threading.Event) -> T | None:

@@ -17,8 +17,11 @@ class Halt(Enum):
     LOST = auto()  # another attempt has the trial, or it was cancelled; nothing may be written any more
 
 
+ENDING = (Halt.UNTRUSTED, Halt.LOST)
+
+
 class Holding:
-    """A lease with the process that works on it. Its `halt` is set by other threads and only ever becomes graver."""
+    """A lease with the process that works on it, perhaps on others too. Its `halt` is set by other threads and only ever becomes graver."""
 
     def __init__(self, lease: Lease, process: TrainerProcess, renewed_at: float) -> None:
         self.lease = lease
@@ -86,12 +89,18 @@ class Leases:
                 holding.stop(Halt.LEAVING)
 
     def end_untrusted(self) -> None:
-        """Kill the trainers whose lease may have run out: the store has not renewed it for too long. Asks nobody."""
+        """Kill the trainers whose leases may have run out: the store has not renewed them for too long. Asks nobody, waits for nothing.
+
+        A lease that the store called lost is no reason: its run is ended by its own thread, and others may share the trainer.
+        Killed under the lock: a lease that is held has its trainer at work on it, not on the next trial.
+        """
         now = time.monotonic()
         with self._lock:
-            overdue = [holding for holding in self._held.values() if now - holding.renewed_at > self._trust_seconds]
-        for holding in overdue:
-            waits_for_the_store = holding.process.ready  # the training is over
-            if holding.halt not in (Halt.UNTRUSTED, Halt.LOST) and not waits_for_the_store:
-                holding.stop(Halt.UNTRUSTED)
-                holding.process.kill()
+            held = list(self._held.values())
+            overdue = [one for one in held if one.halt not in ENDING and now - one.renewed_at > self._trust_seconds]
+            doomed = {one.process for one in overdue if not one.process.ready}  # ready: the training is over, it waits for the store
+            for holding in held:
+                if holding.process in doomed:
+                    holding.stop(Halt.UNTRUSTED)
+            for process in doomed:
+                process.kill(wait_seconds=0)

@@ -21,11 +21,14 @@ Line = (
     contract.Prepared | contract.Advanced | contract.Measured | contract.Saved | contract.Finished
     | contract.Failed | contract.Checked | contract.Exported | contract.Stopped | Ready
 )  # fmt: skip
-Order = contract.Check | contract.Run | contract.Answer | contract.Cancel
+Order = contract.Check | contract.Run | contract.Lanes | contract.Answer | contract.Cancel
 
 TAIL_BYTES = 16_384
 LONGEST_LINE = 64 * 2**20  # a confusion matrix of a thousand classes has 4 MB
 LOOK_SECONDS = 0.1  # how often a silent process is asked whether it lives
+KILL_SECONDS = 2.0  # until a killed process is given up: one that sleeps in the kernel, in a driver or on a dead disk, ends when it wakes
+TAKE_SECONDS = 60.0  # until a trainer whose pipe is full counts as dead; it reads orders at any time
+CHUNKS_AT_ONCE = 16  # of 64 KB; a trainer that never stops talking must not keep its reader from its other duties
 CONTROLS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -61,9 +64,11 @@ class TrainerProcess:
         assert self._child.stdin and self._child.stdout and self._child.stderr  # noqa: S101  (they are pipes; tells mypy)
         self._orders: IO[bytes] = self._child.stdin
         self._lines: IO[bytes] = self._child.stdout
+        os.set_blocking(self._orders.fileno(), False)
         self._buffer = bytearray()
         self._tail = bytearray()
-        self._ending = threading.Lock()
+        self._ending = threading.RLock()  # held for moments only; a signal handler may come while its own thread holds it
+        self._killed = False
         self._heard_at = time.monotonic()
         self._ready = False
         self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), name="trainer-stderr", daemon=True)
@@ -86,8 +91,8 @@ class TrainerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the child has not ended. Leaves it unreaped, so that its process group keeps its number."""
-        if self._child.returncode is not None:
+        """Whether the child has neither ended nor been killed. Leaves it unreaped, so that its process group keeps its number."""
+        if self._killed or self._child.returncode is not None:
             return False
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -99,13 +104,22 @@ class TrainerProcess:
         return time.monotonic() - self._heard_at > stall_seconds
 
     def send(self, order: Order) -> None:
-        """Write an order. Raises TrainerDied when nobody reads it any more."""
+        """Write an order. Raises TrainerDied when nobody reads it any more; one that takes nothing for long is killed."""
         self._ready = False
         self._heard_at = time.monotonic()
+        rest = memoryview(order.model_dump_json().encode() + b"\n")
         try:
-            self._orders.write(order.model_dump_json().encode() + b"\n")
+            while rest:
+                rest = rest[self._take(rest) :]
         except (BrokenPipeError, ValueError):
             raise TrainerDied(self._death()) from None
+
+    def _take(self, text: memoryview) -> int:
+        """How many bytes the pipe took; it holds less than the order of many lanes."""
+        if not select.select([], [self._orders], [], TAKE_SECONDS)[1]:
+            self.kill()
+            raise TrainerDied(Death("crashed", f"the trainer took no order for {TAKE_SECONDS:g} seconds"))
+        return os.write(self._orders.fileno(), text)
 
     def read(self, timeout: float) -> Line | None:
         """The next line, or None when none came for `timeout` seconds. Raises TrainerDied after the last one.
@@ -124,12 +138,37 @@ class TrainerProcess:
             if not self._fill(min(left, LOOK_SECONDS)) and had_ended:
                 raise TrainerDied(self._death())
 
-    def kill(self) -> None:
-        """End the child and all of its process group, now. Does nothing when it has ended."""
+    def read_all(self, timeout: float) -> list[Line]:
+        """The lines that are there; waits at most `timeout` seconds for the first one. Raises TrainerDied when none will come any more."""
+        first = self.read(timeout)
+        lines = [] if first is None else [first]
+        chunks = CHUNKS_AT_ONCE if lines else 0
+        while True:
+            if (line := self._parsed()) is not None:
+                lines.append(line)
+                self._ready = isinstance(line, Ready)
+            elif chunks == 0 or not self._fill(0):
+                return lines
+            else:
+                chunks -= 1
+
+    def kill(self, wait_seconds: float = KILL_SECONDS) -> None:
+        """End the child and all of its process group, now, and wait a while for its end. Does nothing when it has ended.
+
+        For any thread. When the child has not ended by then it is as good as dead: nothing is sent to it or expected of it any more.
+        """
         with self._ending:
             if self._child.returncode is None:
+                self._killed = True
                 _kill_group(self.pid)
-                self._child.wait()
+        deadline = time.monotonic() + wait_seconds
+        while not self._reaped() and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def _reaped(self) -> bool:
+        """Whether the killed child is gone. Under the lock: a number that is free again must not be killed."""
+        with self._ending:
+            return self._child.poll() is not None
 
     def close(self, grace_seconds: float) -> None:
         """Let the child end by itself (its orders end), then end it."""
@@ -161,8 +200,8 @@ class TrainerProcess:
         if not readable:
             return 0
         chunk = os.read(self._lines.fileno(), 65_536)
-        if not chunk:
-            time.sleep(min(timeout, LOOK_SECONDS))  # it closed its output, and perhaps lives on
+        if not chunk:  # it closed its output, and perhaps lives on
+            time.sleep(min(timeout, LOOK_SECONDS))
         self._buffer += chunk
         return len(chunk)
 
@@ -180,6 +219,8 @@ class TrainerProcess:
         self.kill()
         self._listener.join(timeout=0.5)  # a grandchild in another session may hold stderr open
         code = self._child.returncode
+        if code is None:
+            return Death("crashed", "the trainer was killed and has not ended yet")
         if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Death("out_of_memory", "the kernel killed the trainer for want of memory")
         how = f"signal {-code}{_signal_name(-code)}" if code < 0 else f"exit code {code}"

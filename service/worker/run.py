@@ -1,258 +1,222 @@
-"""One claimed trial on one trainer process: from the order to its outcome in the store."""
+"""Claimed trials on one trainer process, alone or several in one pass: from the order to their outcomes in the store."""
 
 import logging
-import math
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
 
 from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable
-from service.domain.records import Claim, Report
-from service.operations import Outcome, Pruned, Released
-from service.search.study import Decision, decision_steps
-from service.worker.checkpoints import KEPT, Shelf
-from service.worker.control_plane import FIRST_RETRY, LAST_RETRY, ControlPlane
-from service.worker.leases import Halt, Holding, Leases
-from service.worker.process import Line, TrainerDied
+from service.domain.records import Claim, Lease
+from service.operations import Pruned, Released, Write
+from service.worker.control_plane import FIRST_RETRY, LAST_RETRY
+from service.worker.lane import NO_RESULT, Lane
+from service.worker.leases import Halt, Holding
+from service.worker.place import Workplace
+from service.worker.process import Line, TrainerDied, TrainerProcess
 from service.worker.slots import Slot
-from service.worker.unwritten import Unwritten
-from trainer.contract import Advanced, Answer, Cancel, Checkpoint, Failed, Finished, Measured, Prepared, Ready, Run, Saved, Stopped
+from trainer.contract import Advanced, Answer, Cancel, Checked, Exported, Failed, Finished, Lanes, Ready, Run, Stopped
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 0.2
+LONGEST_KEPT_WAITING = 1.0  # seconds between two tries while the trainer waits for the pruner's word
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a silent trainer is given, in seconds."""
+class TrainerRun:
+    """One order to a trainer and all that follows from it. Belongs to one slot's thread.
 
-    start: float = 300.0  # until its first line: importing torch on a busy machine
-    prepare: float = 7_200.0  # while it decodes a data set, or downloads weights
-    stall: float = 900.0  # between two batches
-    grace: float = 5.0  # to end a run when told; then it is killed
+    Other threads end a trial through its holding. No trial ends another: one that is pruned, has diverged, was cancelled or is late
+    ends alone, and where the process itself fails with several trials on it, none is blamed: each is handed back, to be run alone.
+    """
 
-
-USUAL = Patience()
-
-
-@dataclass(frozen=True, slots=True)
-class Workplace:
-    """What the slots of a worker share."""
-
-    control: ControlPlane
-    leases: Leases
-    shelf: Shelf
-    patience: Patience
-    leaving: threading.Event
-
-
-class TrialRun:
-    """The life of one attempt. Belongs to one slot's thread; other threads end it through the holding's `halt`."""
-
-    def __init__(self, place: Workplace, slot: Slot, holding: Holding, claim: Claim) -> None:
-        self._control, self._shelf, self._patience, self._leaving = place.control, place.shelf, place.patience, place.leaving
-        self._slot = slot
-        self._holding = holding
-        self._process = holding.process
-        self._claim = claim
-        self._config = claim.spec.config_for(claim.params, claim.lease.number)
-        self._steps = frozenset(decision_steps(claim.spec, self._config.epochs))
-        self._kept = claim.checkpoints
-        self._values: dict[int, float] = {}  # the objective at the steps of this attempt
-        self._earlier: dict[int, float] | None = None  # and at those of attempts before
-        self._step = max((saved.step for saved in claim.checkpoints), default=0)
-        self._unwritten = Unwritten()
+    def __init__(self, place: Workplace, slot: Slot, process: TrainerProcess, claims: Sequence[Claim], holdings: Sequence[Holding]) -> None:
+        """The claims are of one study; each has its holding at the same place."""
+        self._place, self._control, self._shelf = place, place.control, place.shelf
+        self._process = process
+        self._accelerator = "cpu" if slot.gpu is None else "cuda"
+        pairs = zip(claims, holdings, strict=True)
+        self._shared = len(claims) > 1
+        self._lanes = tuple(Lane(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
+        self._name = ", ".join(lane.name for lane in self._lanes[:3]) + (" and others" if len(self._lanes) > 3 else "")
+        self._earlier: dict[int, Mapping[int, float]] = {}  # by lane, the objective at the steps of attempts before
         self._began_at = time.monotonic()
         self._advanced = False
+        self._control_seconds = 0.0
+        self._retry_at = 0.0  # monotonic seconds; before that the store is left alone
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
 
     def to_the_end(self) -> None:
-        """Train, record on the way, and record the end. Returns when there is nothing left to say, or nobody to say it."""
-        outcome = self._outcome()
-        if outcome is not None and self._holding.halt is not Halt.LOST:
-            self._conclude(outcome)
-        self._settle(outcome)
-
-    def _conclude(self, outcome: Outcome) -> None:
-        write = self._unwritten.as_write(self._claim.lease, outcome)
-        if self._control.conclude(write, self._leaving):
-            self._keep(write.checkpoint, KEPT if isinstance(outcome, Released) else 1)
-
-    def _outcome(self) -> Outcome | None:
-        """The end of the trial; None when it is no longer ours to tell."""
+        """Train, record on the way, and record the ends. Returns when there is nothing left to say, or nobody to say it."""
         try:
-            return self._train()
+            self._train()
         except TrainerDied as died:
-            match self._holding.halt:
-                case Halt.LOST:
-                    return None
-                case Halt.UNTRUSTED | Halt.LEAVING:
-                    return Released()
-                case None:
-                    log.warning("trial %d: %s", self._claim.lease.number, died)
-                    return Failed(reason=died.death.reason, detail=died.death.detail, step=self._step)
+            self._bury(died)
+        self._conclude()
+        self._settle()
 
-    def _train(self) -> Outcome | None:
-        if self._holding.halt is None:
+    @property
+    def _open(self) -> list[Lane]:
+        return [lane for lane in self._lanes if lane.open]
+
+    def _train(self) -> None:
+        if all(lane.holding.halt is None for lane in self._lanes):
             self._process.send(self._order())
-        while self._holding.halt is None:
-            if (late := self._lateness()) is not None:
-                self._process.kill()
-                return Failed(reason="timeout", detail=late, step=self._step)
-            line = self._process.read(READ_SECONDS)
-            if line is not None and (outcome := self._heard(line)) is not None:
-                return outcome
-            self._write_when_due()
-        return self._halted(self._holding.halt)
+            for lane in self._lanes:
+                lane.training = True
+        self._heed_halts()
+        while self._open:
+            for line in self._process.read_all(READ_SECONDS):
+                self._hear(line)
+            self._tell_the_store()
+            self._end_late()
+            self._heed_halts()
+            self._end_in_the_trainer()
 
-    def _order(self) -> Run:
-        facts = self._claim.facts
-        return Run(
-            config=self._config,
-            decision_steps=tuple(sorted(self._steps)),
-            checkpoint_folder=str(self._shelf.folder(self._claim.lease)),
-            checkpoint_seconds=self._claim.spec.limits.checkpoint_seconds,
-            resume=self._claim.checkpoints,
-            fingerprint=facts and facts.fingerprint,
-            weights_sha256=facts and facts.weights_sha256,
-        )
+    def _order(self) -> Run | Lanes:
+        runs = tuple(lane.order(self._shelf) for lane in self._lanes)
+        return Lanes(runs=runs) if self._shared else runs[0]
 
-    def _lateness(self) -> str | None:
-        minutes = self._claim.spec.limits.minutes
-        if minutes is not None and time.monotonic() - self._began_at > minutes * 60:
-            return f"it ran longer than limits.minutes, {minutes:g}"
-        stall = self._patience.stall if self._advanced else self._patience.prepare
-        if self._process.hung(stall):
-            return f"the trainer gave no sign of life for {stall:g} seconds"
-        return None
-
-    def _heard(self, line: Line) -> Outcome | None:
-        """Take in one line; the outcome when it is the last one."""
+    def _hear(self, line: Line) -> None:
         match line:
-            case Prepared():
-                self._unwritten.environment = {**line.environment, "accelerator": "cpu" if self._slot.gpu is None else "cuda"}
             case Advanced():
                 self._advanced = True
-            case Measured():
-                return self._measured(line)
-            case Saved():
-                self._unwritten.saved(line.checkpoint)
-            case Finished() | Failed():
-                return line
-            case Stopped() | Ready():
-                return Failed(reason="crashed", detail="the trainer ended the run without a result", step=self._step)
-            case _:  # Checked and Exported answer other orders
+            case Ready():
+                for lane in self._open:
+                    lane.end(Failed(reason="crashed", detail=NO_RESULT, step=lane.step))
+            case Checked() | Exported():  # they answer other orders
                 pass
-        return None
+            case _:
+                if line.lane < len(self._lanes):
+                    lane = self._lanes[line.lane]
+                    lane.training = lane.training and not isinstance(line, Finished | Failed | Stopped)
+                    lane.hear(line, self._accelerator, self._control_seconds)
 
-    def _measured(self, line: Measured) -> Outcome | None:
-        self._step = line.step
-        self._values[line.step] = line.metrics.get(self._claim.spec.objective.metric, math.nan)
-        self._unwritten.measured(Report(line.step, line.metrics))
-        return self._decided() if line.step in self._steps else None
+    def _end_late(self) -> None:
+        minutes = self._lanes[0].claim.spec.limits.minutes
+        if minutes is not None and time.monotonic() - self._began_at > minutes * 60:
+            for lane in self._open:
+                lane.end(Failed(reason="timeout", detail=f"it ran longer than limits.minutes, {minutes:g}", step=lane.step))
+        stall = self._place.patience.stall if self._advanced else self._place.patience.prepare
+        if self._process.hung(stall) and self._open and not any(lane.unanswered for lane in self._open):
+            log.warning("%s: the trainer gave no sign of life for %g seconds", self._name, stall)
+            self._process.kill()
+            for lane in self._open:
+                late = Failed(reason="timeout", detail=f"the trainer gave no sign of life for {stall:g} seconds", step=lane.step)
+                lane.end(Released() if self._shared else late)
 
-    def _decided(self) -> Outcome | None:
-        """Ask the pruner and pass its word on. The trainer waits meanwhile; so does this, while the store does not answer."""
-        decision = self._while_held(self._ask_the_pruner)
-        if decision is None:
-            if self._holding.halt is None:
-                self._holding.stop(Halt.LOST)
-            return None
-        self._unwritten.memory = decision.memory
-        if not decision.go_on:
-            return Pruned(decision.why or "the pruner ended it")
-        if self._while_held(self._write):
-            self._process.send(Answer(go_on=True))
-        return None
-
-    def _ask_the_pruner(self) -> Decision | None:
-        """With the objective at all steps so far: those before the checkpoint that this attempt went on from are in the store."""
-        if self._earlier is None:
-            self._earlier = self._control.objective_so_far(self._claim) if self._claim.checkpoints else {}
-        first = min(self._values)
-        earlier = {step: value for step, value in self._earlier.items() if step < first}
-        return self._control.decide(self._claim.lease, earlier | self._values)
-
-    def _write_when_due(self) -> None:
-        if not self._unwritten.due(time.monotonic()):
+    def _tell_the_store(self) -> None:
+        """Ask the pruner, write what is due, and pass the pruner's word on; the trainer waits for it, the rest is tried again later."""
+        begun = time.monotonic()
+        if begun < self._retry_at:
             return
         try:
-            self._write()
+            self._decide()
+            if any(lane.due(begun) for lane in self._lanes):
+                self._write()
+                self._answer()
         except StoreUnavailable as error:
-            log.warning("trial %d: the store does not answer (%s); training goes on", self._claim.lease.number, error)
-            self._unwritten.postpone(self._backoff.delay())
+            longest = LONGEST_KEPT_WAITING if any(lane.unanswered for lane in self._open) else LAST_RETRY
+            self._retry_at = time.monotonic() + min(self._backoff.delay(), longest)
+            log.warning("%s: the store does not answer (%s); what is to be written waits", self._name, error)
+        self._control_seconds += time.monotonic() - begun
 
-    def _write(self) -> bool:
-        """Write what is unwritten, in one transaction; False when the lease is lost. Raises StoreUnavailable."""
-        write = self._unwritten.as_write(self._claim.lease, None)
-        held = self._control.record(write)
-        self._unwritten = Unwritten()
+    def _decide(self) -> None:
+        """Ask the pruner about all trials that wait for its word, once all are measured whose turn it is: they are each other's peers."""
+        asked = [lane for lane in self._open if lane.undecided]
+        if not asked or any(lane.is_yet_to_decide_at(asked[0].step) for lane in self._open):
+            return
+        asks = [(lane.claim.lease, lane.values(self._objective_before(lane))) for lane in asked]
+        for lane, decision in zip(asked, self._control.decide(asks), strict=True):
+            lane.decided(decision)
+
+    def _objective_before(self, lane: Lane) -> Mapping[int, float]:
+        """At the steps of attempts before this one; they are in the store."""
+        if lane.index not in self._earlier:
+            self._earlier[lane.index] = self._control.objective_so_far(lane.claim) if lane.claim.checkpoints else {}
+        return self._earlier[lane.index]
+
+    def _write(self) -> None:
+        """Write what is unwritten of all trials, in one transaction. Raises StoreUnavailable."""
+        if writes := self._unwritten():
+            self._note_written(writes, self._control.record([write for _, write in writes]))
         self._backoff.reset()
-        if held:
-            self._keep(write.checkpoint, KEPT)
-        else:
-            self._holding.stop(Halt.LOST)
-        return held
 
-    def _keep(self, newest: Checkpoint | None, count: int) -> None:
-        """Remove all but the newest checkpoints that the store knows."""
-        known = (newest, *self._kept) if newest is not None else self._kept
-        self._shelf.remove(known[count:])
-        self._kept = known[:count]
+    def _answer(self) -> None:
+        for lane in self._open:
+            if lane.unanswered and not lane.undecided:
+                self._process.send(Answer(lane=lane.index, go_on=True))
+                lane.unanswered = False
 
-    def _while_held(self, call: Callable[[], T]) -> T | None:
-        """The call's answer, tried again while the store is unavailable; None once the run is to halt."""
-        while self._holding.halt is None:
-            try:
-                return call()
-            except StoreUnavailable as error:
-                log.warning("trial %d waits: the store does not answer (%s)", self._claim.lease.number, error)
-                time.sleep(min(self._backoff.delay(), 1.0))
-        return None
+    def _unwritten(self) -> list[tuple[Lane, Write]]:
+        return [(lane, write) for lane in self._lanes if (write := lane.to_write()) is not None]
 
-    def _halted(self, why: Halt) -> Outcome | None:
-        """End the run on another thread's word. What the trainer still says counts only while the lease is ours."""
-        if why is Halt.UNTRUSTED:
-            return Released()
+    def _note_written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
+        gone = {(lease.trial, lease.attempt) for lease in lost}
+        for lane, write in writes:
+            lane.written(write, held=(write.lease.trial, write.lease.attempt) not in gone, shelf=self._shelf)
+            if not lane.open:
+                self._place.leases.drop(lane.holding)
+
+    def _heed_halts(self) -> None:
+        """End the trials on other threads' word."""
+        halts = {lane.holding.halt for lane in self._open}
+        if Halt.UNTRUSTED in halts:  # the process has been killed
+            for lane in self._open:
+                lane.end(Released())
+        elif Halt.LEAVING in halts:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Hand all back. What the trainer still says counts, for the leases are ours."""
         if not self._process.ready:
-            self._process.send(Cancel(save=why is Halt.LEAVING))
+            self._process.send(Cancel(save=True))
+            for lane in self._lanes:
+                lane.training = False
         for line in self._last_lines():
-            if why is Halt.LEAVING and (outcome := self._heard_leaving(line)) is not None:
-                return outcome
-        return Released() if why is Halt.LEAVING else None
+            if not isinstance(line, Stopped | Ready):
+                self._hear(line)
+        for lane in self._open:
+            lane.end(Released())
 
-    def _heard_leaving(self, line: Line) -> Outcome | None:
-        match line:
-            case Finished() | Failed():
-                return line
-            case Saved():
-                self._unwritten.saved(line.checkpoint)
-            case Measured():
-                self._unwritten.measured(Report(line.step, line.metrics))
-            case _:
-                pass
-        return None
+    def _end_in_the_trainer(self) -> None:
+        """Tell the trainer of the trials that have ended for us and not for it."""
+        for lane in self._lanes:
+            if lane.training and not lane.open:
+                lane.training = False
+                pruned = isinstance(lane.outcome, Pruned) and not lane.lost
+                index = lane.index if self._shared else None
+                self._process.send(Answer(lane=lane.index, go_on=False) if pruned else Cancel(lane=index))
+                if lane.lost:
+                    self._place.leases.drop(lane.holding)
+
+    def _bury(self, died: TrainerDied) -> None:
+        """Give the trials an outcome whose process has ended: by another thread's hand, or of itself."""
+        for lane in self._open:
+            if lane.holding.halt is None:
+                log.warning("%s: %s", lane.name, died)
+                lane.end(Failed(reason=died.death.reason, detail=died.death.detail, step=lane.step))
+            else:
+                lane.end(Released())
+
+    def _conclude(self) -> None:
+        """Write the ends that are not written yet, all in one transaction, however long it takes."""
+        if writes := self._unwritten():
+            lost = self._control.conclude([write for _, write in writes], self._place.leaving)
+            if lost is not None:
+                self._note_written(writes, lost)
+
+    def _settle(self) -> None:
+        """Leave the process ready for the next order, or dead."""
+        try:
+            for line in self._last_lines():
+                log.debug("%s, after the end: %s", self._name, line.kind)
+        except TrainerDied as died:
+            log.warning("after %s: %s", self._name, died)
 
     def _last_lines(self) -> Iterator[Line]:
-        """What comes until the process is ready, or silent for the whole grace: then it is killed."""
-        deadline = time.monotonic() + self._patience.grace
+        """What comes until the process is ready, or for the whole grace: then it is killed."""
+        deadline = time.monotonic() + self._place.patience.grace
         while not self._process.ready and time.monotonic() < deadline:
-            if (line := self._process.read(READ_SECONDS)) is not None:
-                yield line
+            yield from self._process.read_all(READ_SECONDS)
         if not self._process.ready:
             self._process.kill()
-
-    def _settle(self, outcome: Outcome | None) -> None:
-        """Leave the process ready for the next trial, or dead."""
-        try:
-            if isinstance(outcome, Pruned):
-                self._process.send(Answer(go_on=False))
-            for line in self._last_lines():
-                log.debug("trial %d, after its end: %s", self._claim.lease.number, line.kind)
-        except TrainerDied as died:
-            log.warning("after trial %d: %s", self._claim.lease.number, died)

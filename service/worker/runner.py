@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.domain.records import Claim, Study
-from service.worker.process import Death, TrainerDied, TrainerProcess
-from service.worker.run import READ_SECONDS, TrialRun, Workplace
+from service.worker.place import Workplace
+from service.worker.process import KILL_SECONDS, Death, TrainerDied, TrainerProcess
+from service.worker.run import READ_SECONDS, TrainerRun
 from service.worker.slots import Slot
 from trainer.contract import Check, Checked, Failed
 
@@ -23,10 +24,11 @@ CHECKS_THAT_MAY_CRASH = 2
 class SlotRunner:
     """Takes work until the worker leaves. `work` is the slot's thread and owns the trainer process."""
 
-    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str] | None = None) -> None:
+    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str]) -> None:
+        """`command` starts the slot's trainer."""
         self._place = place
         self._slot = slot
-        self._command = tuple(command or slot.command)
+        self._command = tuple(command)
         self._process: TrainerProcess | None = None
         self._idle, self._mending = Backoff(*IDLE), Backoff(*MENDING)
         self._crashed_checks: dict[str, int] = {}
@@ -54,10 +56,10 @@ class SlotRunner:
                 leaving.wait(delay)
         self._dismiss()
 
-    def kill(self) -> None:
+    def kill(self, wait_seconds: float = KILL_SECONDS) -> None:
         """End the trainer now, whatever it does. For any thread."""
         if (process := self._process) is not None:
-            process.kill()
+            process.kill(wait_seconds)
 
     def _warm(self) -> TrainerProcess:
         """The process, started if there is none, ready. Raises TrainerDied when it does not become so."""
@@ -85,18 +87,21 @@ class SlotRunner:
             self._check(study, process)
             return True
         asked_at = time.monotonic()
-        if (claim := self._place.control.claim()) is None:
+        if not (claims := self._place.control.claim()):
             return False
-        self._run(claim, process, asked_at)
+        self._run(claims, process, asked_at)
         return True
 
-    def _run(self, claim: Claim, process: TrainerProcess, claimed_at: float) -> None:
-        holding = self._place.leases.take(claim.lease, process, claimed_at)
-        log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
+    def _run(self, claims: Sequence[Claim], process: TrainerProcess, claimed_at: float) -> None:
+        leases = self._place.leases
+        holdings = [leases.take(claim.lease, process, claimed_at) for claim in claims]
+        for claim in claims:
+            log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
         try:
-            TrialRun(self._place, self._slot, holding, claim).to_the_end()
+            TrainerRun(self._place, self._slot, process, claims, holdings).to_the_end()
         finally:
-            self._place.leases.drop(holding)
+            for holding in holdings:
+                leases.drop(holding)
 
     def _check(self, study: Study, process: TrainerProcess) -> None:
         """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts."""

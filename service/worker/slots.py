@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.settings import Settings
+
 ASK_SECONDS = 30
 GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 
@@ -25,11 +27,13 @@ class Slot:
         """The device's name for people."""
         return "cpu" if self.gpu is None else f"cuda:{self.gpu}"
 
-    @property
-    def command(self) -> tuple[str, ...]:
+    def command(self, settings: Settings) -> tuple[str, ...]:
         """How to start its trainer. `-P`: a folder named trainer in the working directory is not ours."""
         kind = "cpu" if self.gpu is None else "cuda:0"
-        return (sys.executable, "-P", "-m", "trainer", "--device", kind, "--threads", str(self.threads))
+        start = (sys.executable, "-P", "-m", "trainer", "--device", kind, "--threads", str(self.threads))
+        if settings.cache_bytes == 0:
+            return start
+        return (*start, "--cache", str(settings.home / "cache"), "--cache-bytes", str(settings.cache_bytes))
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The trainer's environment: it sees its own device and no other."""

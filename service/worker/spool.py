@@ -22,9 +22,10 @@ class Spool:
         self._folder = folder
 
     def keep(self, write: Write) -> None:
-        """Put the write on the disk, whole and flushed."""
+        """Put the write on the disk, whole and flushed. An attempt has one last word: what lies there already is it."""
+        if (path := self._path(write.lease)).exists():
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(write.lease)
         partial = path.with_suffix(".tmp")
         with partial.open("w", encoding="utf-8") as file:
             json.dump(WRITES.dump_python(write, mode="python"), file)  # not pydantic's JSON: that turns NaN into null

@@ -18,7 +18,8 @@ from service.store.migrate import upgrade
 from service.worker.checkpoints import Shelf
 from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
-from service.worker.run import USUAL, Patience, Workplace
+from service.worker.place import USUAL, Patience, Workplace
+from service.worker.process import KILL_SECONDS
 from service.worker.runner import SlotRunner
 from service.worker.slots import Slot
 from service.worker.spool import Spool
@@ -49,11 +50,11 @@ class Worker:
         self._slots = tuple(slots)
         self._leaving = threading.Event()
         self._left = threading.Event()
-        self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"))
+        self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"), settings.lane_bytes)
         self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
         place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
-        self._runners = tuple(SlotRunner(place, slot, command) for slot in self._slots)
+        self._runners = tuple(SlotRunner(place, slot, command or slot.command(settings)) for slot in self._slots)
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
         """Work until `leave` is called or the worker is not wanted any more; then hand back what is unfinished. Blocks."""
@@ -73,8 +74,9 @@ class Worker:
 
     def abandon(self) -> None:
         """Kill the trainers now. Their trials are found by a reaper."""
-        for runner in self._runners:
-            runner.kill()
+        for wait_seconds in (0, KILL_SECONDS):  # all at once, then look that they have gone
+            for runner in self._runners:
+                runner.kill(wait_seconds)
 
     def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
         return threading.Thread(target=work, name=name, daemon=True)

@@ -19,7 +19,8 @@ class Unwritten:
     reports: list[Report] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, str] | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
     _due_at: float | None = None  # monotonic seconds
 
     def measured(self, report: Report) -> None:
@@ -32,17 +33,23 @@ class Unwritten:
         self.checkpoint = checkpoint
         self._set_due()
 
+    def ended(self, outcome: Outcome) -> None:
+        """Add the trial's last word."""
+        self.outcome = outcome
+        self._set_due()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.reports or self.checkpoint or self.memory or self.result or self.outcome)
+
     def due(self, now: float) -> bool:
         """Whether to write, at `now` (monotonic seconds)."""
         return self._due_at is not None and now >= self._due_at
 
-    def postpone(self, seconds: float) -> None:
-        """The store did not answer; try again so much later."""
-        self._due_at = time.monotonic() + seconds
-
-    def as_write(self, lease: Lease, outcome: Outcome | None) -> Write:
+    def as_write(self, lease: Lease) -> Write:
         """All of it in one write."""
-        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.environment, outcome)
+        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.result, self.outcome)
 
     def _set_due(self) -> None:
         if self._due_at is None:

@@ -17,8 +17,8 @@ from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
+from service.worker.place import Patience
 from service.worker.process import TrainerProcess
-from service.worker.run import Patience
 from service.worker.slots import lay_out
 from service.worker.supervisor import Worker
 from trainer.contract import DataConfig, ModelConfig, Run, TrainConfig

@@ -1,7 +1,11 @@
 """How a machine's devices become slots."""
 
+from pathlib import Path
+
+from service.settings import Settings
 from service.worker.slots import Slot, gpus, lay_out, listed_gpus
 
+SETTINGS = Settings(home=Path("/home/u/.thaw"))
 TWO_GPUS = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-66666666-7777-8888-9999-000000000000)
 """
@@ -14,7 +18,7 @@ def test_each_gpu_is_a_slot_and_sees_its_own_device() -> None:
         "GPU-66666666-7777-8888-9999-000000000000",
     ]
     assert {slot.threads for slot in slots} == {4}
-    assert "cuda:0" in slots[1].command
+    assert "cuda:0" in slots[1].command(SETTINGS)
 
 
 def test_more_slots_than_gpus_share_them_in_turn() -> None:
@@ -38,3 +42,13 @@ def test_the_devices_that_the_worker_is_given_are_the_ones_it_uses() -> None:
 
 def test_a_driver_that_does_not_answer_lists_no_gpu() -> None:
     assert listed_gpus("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.") == ()
+
+
+def test_all_slots_share_the_home_s_cache() -> None:
+    commands = [slot.command(SETTINGS) for slot in lay_out((), 4, count=2)]
+    assert [command[-4:] for command in commands] == [("--cache", "/home/u/.thaw/cache", "--cache-bytes", "20000000000")] * 2
+
+
+def test_a_cache_of_no_bytes_is_no_cache() -> None:
+    [slot] = lay_out((), 1)
+    assert "--cache" not in slot.command(SETTINGS.model_copy(update={"cache_bytes": 0}))

@@ -12,7 +12,7 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
-from service.worker.run import Patience
+from service.worker.place import Patience
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]

@@ -19,6 +19,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
+    "diverge",
 )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ MISDEEDS = {
 def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
     config, how = order["config"], behaviour_of(order["config"])
     resumed = order["resume"][0]["step"] if order["resume"] else 0
-    epochs = 10_000 if how == "endless" else config["epochs"]
+    epochs = epochs_of(config)
     tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"})
     if how == "bad_data":
         return tell("failed", reason="bad_data", detail="the toy refuses its data", step=0)
@@ -120,7 +121,7 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             return stop(order, cancel, step - 1)
         if step == resumed + 2:
             misbehave(how)
-        metrics = {"accuracy": float("nan") if how == "nan" else 1 - 1 / (1 + step + config["momentum"]), "loss": 1 / step}
+        metrics = metrics_of(config, step)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
         tell("measured", step=step, metrics=metrics)
         if step in order["decision_steps"]:
@@ -133,18 +134,83 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
     return None
 
 
+def run_lanes(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
+    """All runs in step; each ends by itself."""
+    lanes = dict(enumerate(order["runs"]))
+    for lane in lanes:
+        reuse = {"pixels": "decoded", "lanes": len(lanes)}
+        tell("prepared", lane=lane, facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"}, reuse=reuse)
+    step = 0
+    while lanes:
+        if (word := orders.next(slow_epoch)) is not None:
+            end_lanes(lanes, word, step)
+            continue
+        step += 1
+        if step == 2:
+            misbehave_together(lanes)
+        tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
+        for lane, run in lanes.items():
+            tell("measured", lane=lane, step=step, metrics=metrics_of(run["config"], step), pace=PACE)
+        await_answers(lanes, orders, step)
+        for lane in [lane for lane, run in lanes.items() if run["checkpoint_seconds"] == 0]:
+            save(lanes[lane], step, lane)
+        for lane in [lane for lane, run in lanes.items() if step == epochs_of(run["config"])]:
+            tell("finished", lane=lane, step=step, metrics=metrics_of(lanes.pop(lane)["config"], step), **MEASURED_AT_THE_END)
+
+
+def misbehave_together(lanes: dict[int, dict[str, Any]]) -> None:
+    for lane, how in [(lane, behaviour_of(run["config"])) for lane, run in lanes.items()]:
+        misbehave(how)
+        if how == "diverge":
+            tell("failed", lane=lane, reason="diverged", detail="the toy's loss was nan", step=1)
+            del lanes[lane]
+
+
+def await_answers(lanes: dict[int, dict[str, Any]], orders: Orders, step: int) -> None:
+    undecided = {lane for lane, run in lanes.items() if step in run["decision_steps"]}
+    while undecided:
+        word = orders.next(None)
+        assert word is not None
+        undecided -= {word["lane"]} if word["lane"] is not None else set(undecided)
+        end_lanes(lanes, word, step)
+
+
+PACE = {"samples_per_second": 8.0, "seconds_left": 1.0, "memory": 1, "seconds": {"forward": 0.5}}
+
+
+def end_lanes(lanes: dict[int, dict[str, Any]], word: dict[str, Any], step: int) -> None:
+    """Those that the word ends."""
+    if word["order"] == "answer" and word["go_on"]:
+        return
+    for lane in [lane for lane in lanes if word["lane"] in (lane, None)]:
+        if word.get("save") and step:
+            save(lanes[lane], step, lane)
+        tell("stopped", lane=lane, step=step)
+        del lanes[lane]
+
+
+def epochs_of(config: dict[str, Any]) -> int:
+    return 10_000 if behaviour_of(config) == "endless" else int(config["epochs"])
+
+
+def metrics_of(config: dict[str, Any], step: int) -> dict[str, float]:
+    accuracy = float("nan") if behaviour_of(config) == "nan" else 1 - 1 / (1 + step + config["momentum"])
+    return {"accuracy": accuracy, "loss": 1 / step}
+
+
 def stop(order: dict[str, Any], cancel: dict[str, Any], step: int) -> None:
     if cancel["save"] and step:
         save(order, step)
     tell("stopped", step=step)
 
 
-def save(order: dict[str, Any], step: int) -> None:
+def save(order: dict[str, Any], step: int, lane: int = 0) -> None:
     folder = Path(order["checkpoint_folder"])
     folder.mkdir(parents=True, exist_ok=True)
     path, content = folder / f"s{step}.safetensors", f"step {step}".encode()
     path.write_bytes(content)
-    tell("saved", checkpoint={"step": step, "path": str(path), "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
+    checkpoint = {"step": step, "path": str(path), "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    tell("saved", lane=lane, checkpoint=checkpoint)
 
 
 def main() -> None:
@@ -170,6 +236,8 @@ def main() -> None:
             if given.deaf:
                 time.sleep(600)
             run(order, orders, given.slow_epoch)
+        elif order["order"] == "lanes":
+            run_lanes(order, orders, given.slow_epoch)
         else:
             continue
         tell("ready")

@@ -1,0 +1,163 @@
+"""One trial of a run: what it has told, what of that the store has not taken yet, and how it ended."""
+
+import math
+from collections.abc import Mapping
+
+from service.domain.records import Claim, Report
+from service.operations import Outcome, Pruned, Released, Write
+from service.search.study import Decision, decision_steps
+from service.worker.checkpoints import KEPT, Shelf
+from service.worker.leases import Halt, Holding
+from service.worker.unwritten import Unwritten
+from trainer.contract import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped
+
+Told = Prepared | Measured | Saved | Finished | Failed | Stopped
+"""The lines that belong to one trial."""
+
+NO_RESULT = "the trainer ended the run without a result"
+BLAMELESS = ("crashed", "out_of_memory")
+"""Failures of a whole process. Where several trials share it, none is known to be the cause."""
+
+
+class Lane:
+    """The life of one attempt, alone or beside others. Other threads end it through the holding's `halt`."""
+
+    def __init__(self, index: int, claim: Claim, holding: Holding, *, shared: bool) -> None:
+        """`shared`: other trials run in the same process, so that its failures tell nothing about this one."""
+        self.index = index
+        self.claim = claim
+        self.holding = holding
+        self.config = claim.spec.config_for(claim.params, claim.lease.number)
+        self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs))
+        self.step = max((saved.step for saved in claim.checkpoints), default=0)
+        self.outcome: Outcome | None = None
+        self.training = False  # the trainer is at work on it and has not been told to end it
+        self.undecided = False  # the trainer waits, and the pruner has not been asked
+        self.unanswered = False  # the trainer waits for our word
+        self._shared = shared
+        self._values: dict[int, float] = {}  # the objective at the steps of this attempt
+        self._kept = claim.checkpoints
+        self._passed_over: list[Checkpoint] = []  # the store never heard of them
+        self._unwritten = Unwritten()
+        self._written = False  # the outcome; nothing follows
+
+    @property
+    def name(self) -> str:
+        """For the log."""
+        return f"trial {self.claim.lease.number}"
+
+    @property
+    def lost(self) -> bool:
+        """Whether the trial is no longer ours to tell of."""
+        return self.holding.halt is Halt.LOST
+
+    @property
+    def open(self) -> bool:
+        """Whether it goes on."""
+        return self.outcome is None and not self.lost
+
+    def order(self, shelf: Shelf) -> Run:
+        """What the trainer is told."""
+        claim = self.claim
+        return Run(
+            config=self.config,
+            decision_steps=tuple(sorted(self.decision_steps)),
+            checkpoint_folder=str(shelf.folder(claim.lease)),
+            checkpoint_seconds=claim.spec.limits.checkpoint_seconds,
+            resume=claim.checkpoints,
+            fingerprint=claim.facts and claim.facts.fingerprint,
+            weights_sha256=claim.facts and claim.facts.weights_sha256,
+            demand=claim.demand,
+        )
+
+    def hear(self, line: Told, accelerator: str, control_seconds: float) -> None:
+        """Take in what the trainer told of it. What comes after its end is not heard."""
+        if not self.open:
+            return
+        match line:
+            case Prepared():
+                self._prepared(line, accelerator)
+            case Measured():
+                self._measured(line, control_seconds)
+            case Saved():
+                self._saved(line.checkpoint)
+            case Finished() | Failed():
+                self.end(line)
+            case Stopped():
+                self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
+
+    def end(self, outcome: Outcome) -> None:
+        """This is how it ends. The failure of a process that others share sends it back to run alone."""
+        if isinstance(outcome, Failed) and outcome.reason in BLAMELESS and self._shared:
+            outcome = Released()
+        self.outcome = outcome
+        self._unwritten.ended(outcome)
+
+    def values(self, earlier: Mapping[int, float]) -> dict[int, float]:
+        """The objective by step: `earlier` attempts' up to the checkpoint that this one went on from, then its own."""
+        first = min(self._values)
+        return {step: value for step, value in earlier.items() if step < first} | self._values
+
+    def is_yet_to_decide_at(self, step: int) -> bool:
+        """Whether the trainer will measure it at that step and wait for the pruner's word, and has not done so."""
+        return self.training and self.step < step and step in self.decision_steps
+
+    def decided(self, decision: Decision | None) -> None:
+        """Take in the pruner's word; None when the lease is lost."""
+        self.undecided = False
+        if decision is None:
+            self.holding.stop(Halt.LOST)
+            return
+        self._unwritten.memory = decision.memory
+        if not decision.go_on:
+            self.end(Pruned(decision.why or "the pruner ended it"))
+
+    def due(self, now: float) -> bool:
+        """Whether something is to be written at `now` (monotonic seconds)."""
+        return not (self._written or self.lost) and (self.unanswered or self._unwritten.due(now))
+
+    def to_write(self) -> Write | None:
+        """What is unwritten, if anything is."""
+        if self._written or self.lost or self._unwritten.empty:
+            return None
+        return self._unwritten.as_write(self.claim.lease)
+
+    def written(self, write: Write, *, held: bool, shelf: Shelf) -> None:
+        """The store has taken the write, or has refused it because the lease is lost."""
+        self._unwritten = Unwritten()
+        self._written = write.outcome is not None
+        if not held:
+            self.holding.stop(Halt.LOST)
+            return
+        ended = write.outcome is not None and not isinstance(write.outcome, Released)
+        self._keep(write.checkpoint, 1 if ended else KEPT, shelf)
+
+    def _prepared(self, line: Prepared, accelerator: str) -> None:
+        self._unwritten.result["environment"] = {**line.environment, "accelerator": accelerator}
+        if line.reuse is not None:
+            self._unwritten.result["reuse"] = line.reuse.model_dump(mode="json")
+
+    def _measured(self, line: Measured, control_seconds: float) -> None:
+        self.step = line.step
+        self._values[line.step] = line.metrics.get(self.claim.spec.objective.metric, math.nan)
+        self._unwritten.measured(Report(line.step, line.metrics))
+        if line.pace is not None:
+            self._unwritten.result["pace"] = _with_control(line.pace, control_seconds)
+        self.undecided = self.unanswered = line.step in self.decision_steps
+
+    def _saved(self, checkpoint: Checkpoint) -> None:
+        if (older := self._unwritten.checkpoint) is not None:
+            self._passed_over.append(older)
+        self._unwritten.saved(checkpoint)
+
+    def _keep(self, newest: Checkpoint | None, count: int, shelf: Shelf) -> None:
+        """Remove all but the newest checkpoints that the store knows."""
+        known = (newest, *self._kept) if newest is not None else self._kept
+        shelf.remove((*self._passed_over, *known[count:]))
+        self._kept = known[:count]
+        self._passed_over = []
+
+
+def _with_control(pace: Pace, seconds: float) -> dict[str, object]:
+    """The pace as plain values, with the worker's own seconds in it."""
+    return {**pace.model_dump(mode="json"), "seconds": {**pace.seconds, "control": round(seconds, 3)}}

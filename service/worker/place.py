@@ -1,0 +1,32 @@
+"""What the slots of a worker share."""
+
+import threading
+from dataclasses import dataclass
+
+from service.worker.checkpoints import Shelf
+from service.worker.control_plane import ControlPlane
+from service.worker.leases import Leases
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a silent trainer is given, in seconds."""
+
+    start: float = 300.0  # until its first line: importing torch on a busy machine
+    prepare: float = 7_200.0  # while it decodes a data set, or downloads weights
+    stall: float = 900.0  # between two batches
+    grace: float = 5.0  # to end a run when told; then it is killed
+
+
+USUAL = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """The store, the leases, the checkpoints and the clocks of one worker."""
+
+    control: ControlPlane
+    leases: Leases
+    shelf: Shelf
+    patience: Patience
+    leaving: threading.Event
