@@ -1,0 +1,78 @@
+"""The stages of a model, and for lanes the head's beginning, as one row of pure functions of the images."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer import arithmetic
+from trainer.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What one image's output of a stage looks like."""
+
+    shape: tuple[int, ...]  # [C, H, W] of convolutions, [T, D] of tokens, [D] behind a pool
+    dtype: torch.dtype
+    channels_last: bool  # how it lies in memory; a stored output lies as the next stage takes it
+
+    @classmethod
+    def of(cls, output: Tensor) -> "Form":
+        """The form of a batch's output [B, ...]."""
+        contiguous = output.is_contiguous()
+        channels_last = output.ndim == 4 and not contiguous and output.is_contiguous(memory_format=torch.channels_last)
+        return cls(tuple(output.shape[1:]), output.dtype, channels_last)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image's output."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def rows(self, output: Tensor) -> Tensor:
+        """A batch's output → [B, ...] as it is stored, contiguous."""
+        return (output.permute(0, 2, 3, 1) if self.channels_last else output).contiguous()
+
+    def output(self, rows: Tensor) -> Tensor:
+        """The inverse of `rows`, without a copy."""
+        if not self.channels_last:
+            return rows.view(-1, *self.shape)
+        channels, *places = self.shape
+        return rows.view(-1, *places, channels).permute(0, 3, 1, 2)
+
+
+class Chain:
+    """The stages in the order of the forward pass; with a tail, that is one more. Only frozen ones may be run for others to read.
+
+    `tail` is the head's beginning: layers without parameters that draw no numbers, so that their output is worth storing too.
+    """
+
+    def __init__(self, task: Task, tail: nn.Module | None = None) -> None:
+        self._config, self._device, self._model = task.config, task.device, task.model
+        self.tail = tail
+        self.device_name = arithmetic.environment(task.device, task.config)["device"]
+        self.modules = task.model.stages if tail is None else (*task.model.stages, tail)
+        self.names = task.model.stage_names if tail is None else (*task.model.stage_names, " ".join(f"head {tail}".split()))
+
+    @property
+    def frozen(self) -> int:
+        """How many from the first on are pure functions of the images."""
+        return self._model.frozen + (self.tail is not None and self._model.frozen == len(self._model.stages))
+
+    def run(self, features: Tensor, start: int, end: int) -> Tensor:
+        """The output of the first `start` → that of the first `end`, as the run computes it, without gradient.
+
+        Raises ValueError when one of them is not frozen.
+        """
+        if end > self.frozen:
+            raise ValueError(f"the output behind {end} stages is not pure; {self.frozen} are frozen")
+        *_, output = features, *self.steps(features, start, end)
+        return output
+
+    def steps(self, features: Tensor, start: int, end: int) -> Generator[Tensor, None, None]:
+        """As `run`, one stage at a time, and also with stages that are trained: these must be in evaluation mode."""
+        for module in self.modules[start:end]:
+            with torch.no_grad(), arithmetic.autocast(self._config, self._device):
+                features = module(features)
+            yield features

@@ -1,0 +1,181 @@
+"""What a run's trained part reads: images themselves, or the stored output of its frozen stages where the plan says so."""
+
+import logging
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from trainer import memory
+from trainer.cache import Cache
+from trainer.contract import Reuse
+from trainer.features import rates as measuring
+from trainer.features.chain import Chain
+from trainer.features.direct import Direct, Inputs
+from trainer.features.planner import Plan, Problem, plan
+from trainer.features.rates import Rates
+from trainer.features.source import Part, Source, fits_device
+from trainer.features.store import MemoryStore, Store
+from trainer.stopwatch import Stopwatch
+from trainer.task import Task
+
+log = logging.getLogger(__name__)
+Sign = TypeVar("Sign")
+Place = Literal["none", "device", "memory", "disk"]
+
+MEMORY = MemoryStore()  # for whoever has no cache folder
+
+
+def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch) -> Inputs:
+    """For the run that trains all behind the frozen stages; `demand` is that of `contract.Run`."""
+    if not task.model.frozen:
+        return Direct(task)
+    with stopwatch("features"):
+        chain, shelf = Chain(task), Shelf.of(cache, task.device)
+        own = max(demand.get(chain.frozen, 0.0), task.config.epochs)
+        found = Stored(task, chain, shelf, {**demand, chain.frozen: own}, stopwatch)
+    return found if found.depth else Direct(task)
+
+
+def stored_outputs(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, tail: nn.Module, lanes: int = 1) -> Inputs:
+    """For lanes: the output of all stages and of `tail`, the head's beginning, which must draw no numbers and have no parameters.
+
+    It always gives that output, computed once for all lanes where it is not stored. `demand` counts every lane's epochs, of which
+    a pass does `lanes` at once. Raises ValueError when a stage is not frozen.
+    """
+    with stopwatch("features"):
+        chain, shelf = Chain(task, tail), Shelf.of(cache, task.device)
+        if chain.frozen != len(chain.modules):
+            raise ValueError(f"lanes need all {len(task.model.stages)} stages frozen, not {task.model.frozen}")
+        below = {frozen: passes for frozen, passes in demand.items() if frozen < task.model.frozen}
+        own = max(demand.get(task.model.frozen, 0.0) / lanes, task.config.epochs)
+        return Stored(task, chain, shelf, {**below, chain.frozen: own}, stopwatch, lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where outputs are stored, and how much room there is."""
+
+    store: Store
+    folder: Path | None
+    budget: int  # bytes
+    device: torch.device
+
+    @classmethod
+    def of(cls, cache: Cache, onto: torch.device) -> "Shelf":
+        """The cache's folder, or this process's memory where there is none."""
+        if cache.folder is None:
+            return cls(MEMORY, None, MEMORY.budget, onto)
+        return cls(cache, cache.folder, cache.max_bytes, onto)
+
+    def place(self, size: int) -> Place:
+        """Where so many bytes lie when they are read."""
+        if fits_device(self.device, size):
+            return "device"
+        return "memory" if self.folder is None else "disk"
+
+    def read_seconds_a_byte(self, size: int) -> float:
+        """Of reading from entries of so many bytes, at random and time and again."""
+        lies = self.device if fits_device(self.device, size) else torch.device("cpu")
+        seconds = measuring.gather_seconds_a_byte(lies, self.device)
+        free = memory.available()
+        if self.folder is not None and lies.type == "cpu" and free is not None and size > free:  # the page cache cannot hold it
+            seconds += measuring.disk_seconds_a_byte(self.folder)
+        return seconds
+
+
+class Stored:
+    """Training and validation images each have a plan of their own; what is not stored is computed up to the same depth."""
+
+    def __init__(self, task: Task, chain: Chain, shelf: Shelf, demand: Mapping[int, float], stopwatch: Stopwatch, lanes: int = 1) -> None:
+        self._task, self._chain, self._stopwatch, self._direct, self._lanes = task, chain, stopwatch, Direct(task), lanes
+        config = task.config
+        augmented = config.augmentation != "none"
+        views = min(config.augmentation_views or config.epochs, config.epochs) if augmented else 1
+        validation = Part(task, task.validation, 1, augmented=False)
+        training = Part(task, task.training, views, augmented=augmented)
+        self._rates = measuring.rates(task, chain, lambda rows: self._direct.batch(rows, 0))
+        passes = {frozen: times for frozen, times in demand.items() if 0 < frozen <= len(chain.modules)}
+        measured = self._planned(validation, "validation", shelf, passes, shelf.budget)
+        trained = self._planned(training, "training", shelf, passes, shelf.budget - measured.size)
+        self._validation = self._source(validation, measured, shelf)
+        self._training = self._source(training, trained, shelf)
+        self.depth = chain.frozen if chain.tail is not None else max(self._training.depth, self._validation.depth)
+        self._places = {source: shelf.place(self._size(source.part, source.depth)) for source in self._sources if source.depth}
+
+    @property
+    def _sources(self) -> tuple[Source, Source]:
+        return self._training, self._validation
+
+    @property
+    def reuse(self) -> Reuse:
+        """Of the training images where their output is stored, else of the validation images."""
+        stages = len(self._task.model.stages)
+        for source in self._sources:
+            if source.reads:
+                depth, place = min(source.depth, stages), self._places[source]
+                return Reuse(pixels=self._task.images.origin, depth=depth, place=place, lanes=self._lanes)
+        return Reuse(pixels=self._task.images.origin, lanes=self._lanes)
+
+    @property
+    def saved_seconds(self) -> float:
+        """Of both parts."""
+        return sum(source.saved_seconds for source in self._sources)
+
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
+        """Find the view's entry, build it, or wait for the process that does; yields `sign` between batches."""
+        yield from self._of(view).ready(view, sign)
+
+    def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
+        """Images are fetched ahead only where they are needed."""
+        if not self._of(view).reads:
+            self._direct.expect(batches, view)
+
+    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+        """The output of the first `depth` stages: [B, ...] on the device, in the run's precision, read as far as it is stored."""
+        source = self._of(view)
+        if (features := source.read(rows, view)) is not None:
+            start = source.depth
+        else:
+            features, start = self._direct.batch(rows, view), 0
+        if start == self.depth:
+            return features
+        with self._stopwatch("forward"):
+            return self._chain.run(features, start, self.depth)
+
+    def _of(self, view: int | None) -> Source:
+        return self._validation if view is None else self._training
+
+    def _planned(self, part: Part, name: str, shelf: Shelf, passes: Mapping[int, float], budget: int) -> Plan:
+        """Which depths of the part the study stores."""
+        problem = problem_of(part, self._chain, self._rates, shelf, passes, budget)
+        found = plan(problem)
+        log.info("%s images, %d views: %s", name, part.views, found)
+        return found
+
+    def _source(self, part: Part, found: Plan, shelf: Shelf) -> Source:
+        return Source(part, self._chain, shelf.store, found.source(self._chain.frozen), self._rates, self._stopwatch)
+
+    def _size(self, part: Part, depth: int) -> int:
+        return part.views * len(part.rows) * self._rates.forms[depth - 1].size
+
+
+def problem_of(part: Part, chain: Chain, rates: Rates, shelf: Shelf, passes: Mapping[int, float], budget: int) -> Problem:
+    """What the planner needs to know of one part of the images."""
+    sizes = [form.size for form in rates.forms]
+    images = part.views * len(part.rows)
+    return Problem(
+        input_seconds=rates.input_seconds,
+        stage_seconds=rates.stage_seconds,
+        read_seconds=tuple(size * shelf.read_seconds_a_byte(size * images) for size in sizes),
+        write_seconds=tuple(size * measuring.write_seconds_a_byte(shelf.folder) for size in sizes),
+        row_bytes=tuple(sizes),
+        images=len(part.rows),
+        views=part.views,
+        demand=passes,
+        stored={depth: part.stored_share(chain, depth, shelf.store) for depth in range(1, max(passes, default=0) + 1)},
+        budget=budget,
+    )

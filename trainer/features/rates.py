@@ -1,0 +1,142 @@
+"""What computing and reading cost on this machine, measured."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.features.chain import Chain, Form
+from trainer.task import Task
+
+BATCH = 64  # images that are measured, and computed, at a time; fewer of a large model
+MEASURE_SECONDS = 0.5  # that a measurement of all stages may take, about
+SAMPLE_ROWS, SAMPLE_BYTES = 1024, 16 * 2**20
+DISK_BYTES_A_SECOND = 1e9  # of writing, where the page cache takes it and the disk follows
+
+ToInputs = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds an image, and what a stage's output looks like; an item a stage."""
+
+    input_seconds: float
+    stage_seconds: tuple[float, ...]
+    forms: tuple[Form, ...]
+
+    def computing(self, start: int, end: int) -> float:
+        """Seconds from the output of the first `start` stages to that of the first `end`; from 0, with the input's."""
+        return sum(self.stage_seconds[start:end]) + (0.0 if start else self.input_seconds)
+
+
+_measured: dict[tuple[object, ...], Rates] = {}
+
+
+def rates(task: Task, chain: Chain, to_inputs: ToInputs) -> Rates:
+    """Those of the model's kind in this process; measured on the first images when it is asked for the first time.
+
+    `to_inputs` makes rows of the training images what goes into the first stage. All stages are run in evaluation mode.
+    """
+    config = task.config
+    model = config.model.name, chain.names, config.image_size, config.precision
+    key = *model, config.augmentation, task.images.origin == "streamed", str(task.device), torch.get_num_threads()
+    if key not in _measured:
+        training = task.model.training
+        task.model.eval()
+        try:
+            _measured[key] = _measure(task, chain, to_inputs)
+        finally:
+            task.model.train(training)
+    return _measured[key]
+
+
+def _measure(task: Task, chain: Chain, to_inputs: ToInputs) -> Rates:
+    few = task.training[:2]
+    _timed(task, chain, to_inputs, few)  # the first call of a kernel prepares it
+    input_seconds, stages, _ = _timed(task, chain, to_inputs, few)
+    affordable = MEASURE_SECONDS / (2 * (input_seconds + sum(stages)) + 1e-9)
+    rows = task.training[: max(2, min(BATCH, int(affordable)))]
+    first, second = _timed(task, chain, to_inputs, rows), _timed(task, chain, to_inputs, rows)
+    return Rates(min(first[0], second[0]), tuple(map(min, first[1], second[1])), tuple(second[2]))
+
+
+def _timed(task: Task, chain: Chain, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[Form]]:
+    """Seconds an image of the input and of each stage, and the stages' forms."""
+    marks, forms = [_now(task.device)], list[Form]()
+    features = to_inputs(rows)
+    marks.append(_now(task.device))
+    for output in chain.steps(features, 0, len(chain.modules)):
+        forms.append(Form.of(output))
+        marks.append(_now(task.device))
+    first, *stages = ((after - before) / len(rows) for before, after in pairwise(marks))
+    return first, stages, forms
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+@lru_cache
+def gather_seconds_a_byte(device: torch.device, onto: torch.device) -> float:
+    """Of rows gathered at random from where they lie onto the device where they are used."""
+    rows = torch.zeros((SAMPLE_ROWS, SAMPLE_BYTES // SAMPLE_ROWS), dtype=torch.uint8, device=device)
+    order = torch.arange(SAMPLE_ROWS).roll(SAMPLE_ROWS // 2).view(-1, BATCH)
+    return min(seconds_to_gather(rows, some, onto) for some in order) / (BATCH * rows.shape[1])
+
+
+def seconds_to_gather(rows: Tensor, some: Tensor, onto: torch.device) -> float:
+    """How long it takes until those of the rows are on the device."""
+    started = _now(onto)
+    gathered(rows, some, onto)
+    return _now(onto) - started
+
+
+def gathered(rows: Tensor, some: Tensor, onto: torch.device) -> Tensor:
+    """Those rows, on the device; without waiting for it."""
+    if rows.device.type == onto.type:
+        return rows.index_select(0, some.to(rows.device, non_blocking=True))
+    staged = torch.empty((len(some), *rows.shape[1:]), dtype=rows.dtype, pin_memory=True)  # from torch's pool of pinned memory
+    return torch.index_select(rows, 0, some, out=staged).to(onto, non_blocking=True)
+
+
+@lru_cache
+def write_seconds_a_byte(folder: Path | None) -> float:
+    """Of storing: hashing and writing where there is a folder; in memory next to nothing."""
+    if folder is None:
+        return 0.0
+    sample = bytes(2**20)
+    started = time.perf_counter()
+    hashlib.sha256(sample).digest()
+    return (time.perf_counter() - started) / len(sample) + 1 / DISK_BYTES_A_SECOND
+
+
+@lru_cache
+def disk_seconds_a_byte(folder: Path) -> float:
+    """Of reading what the memory does not hold; 0 where that cannot be told."""
+    sample = folder / f"speed-{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sample.write_bytes(os.urandom(SAMPLE_BYTES))
+        descriptor = os.open(sample, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            started = time.perf_counter()
+            os.pread(descriptor, SAMPLE_BYTES, 0)
+            return (time.perf_counter() - started) / SAMPLE_BYTES
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 0.0
+    finally:
+        sample.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""The stored output of one part of the images: found, built or waited for, then read in place of being computed."""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from trainer.cache import Key
+from trainer.features import rates as measuring
+from trainer.features.chain import Chain, Form
+from trainer.features.direct import Direct
+from trainer.features.keys import digest_of, key_of
+from trainer.features.rates import Rates
+from trainer.features.store import Draft, Store
+from trainer.stopwatch import Stopwatch
+from trainer.task import Task
+
+POLL_SECONDS = 0.05  # while another process builds
+DEVICE_SHARE = 0.25  # of a GPU's memory
+TRIES = 3  # to build what another process began and left
+
+log = logging.getLogger(__name__)
+Sign = TypeVar("Sign")
+
+_on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies on GPUs, for the later runs of this process
+
+
+class Part:
+    """Images that are stored together, each once, in the order of their contents; and their views."""
+
+    def __init__(self, task: Task, rows: Tensor, views: int, *, augmented: bool) -> None:
+        self.task, self.views, self.augmented = task, views, augmented
+        self.rows = torch.unique(rows)  # sorted; a content that lies in several files stands there once
+        self._digest = digest_of(task, self.rows)
+        self._places = torch.full((len(task.images.keys),), -1)
+        self._places[self.rows] = torch.arange(len(self.rows))
+
+    def places(self, rows: Tensor) -> Tensor:
+        """Where those rows lie in an entry."""
+        return self._places[rows]
+
+    def stored_view(self, view: int | None) -> int | None:
+        """None for unchanged images."""
+        return view if self.augmented else None
+
+    def key(self, chain: Chain, depth: int, view: int | None) -> Key:
+        """Of the entry that holds the part's output."""
+        return key_of(self.task, chain, depth, self._digest, self.stored_view(view))
+
+    def stored_share(self, chain: Chain, depth: int, store: Store) -> float:
+        """How much is there already; of many views, three tell for all."""
+        asked = {0, self.views // 2, self.views - 1}
+        return sum(store.holds(self.key(chain, depth, view)) for view in asked) / len(asked)
+
+
+class Source:
+    """Reads the output of the first `depth` stages; 0 when the part is computed each time."""
+
+    def __init__(self, part: Part, chain: Chain, store: Store, depth: int, rates: Rates, stopwatch: Stopwatch) -> None:
+        self.part, self.depth = part, depth
+        self._chain, self._store, self._rates, self._stopwatch = chain, store, rates, stopwatch
+        self._task, self._direct, self._device = part.task, Direct(part.task), part.task.device
+        self._entries = dict[int | None, Tensor]()  # by view; what another process evicts stays readable here
+        self._images_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
+        self._probed = 0.0  # seconds an image when it was tried
+        self._given_up = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything that it reads, or will once it is built."""
+        return self.depth > 0 and not self._given_up
+
+    @property
+    def _form(self) -> Form:
+        return self._rates.forms[self.depth - 1]
+
+    @property
+    def saved_seconds(self) -> float:
+        """Of computing what was read, less reading and building it."""
+        return self._images_read * self._rates.computing(0, self.depth) - self._read_seconds - self._build_seconds
+
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
+        """Have the view's entry open, or give up on storing for good."""
+        stored = self.part.stored_view(view)
+        if not self.reads or stored in self._entries:
+            return
+        entry = yield from self._found_or_built(self.part.key(self._chain, self.depth, view), view, sign)
+        if entry is None:
+            self._give_up("there is no room")
+            return
+        with self._building():
+            self._entries[stored] = self._placed(entry, self.part.key(self._chain, self.depth, view).digest)
+            self._probed = self._probe(self._entries[stored])
+        if self._probed > (computing := self._rates.computing(0, self.depth)):
+            self._give_up(f"reading takes {self._probed:.3g} s an image, computing {computing:.3g} s")
+
+    def read(self, rows: Tensor, view: int | None) -> Tensor | None:
+        """The stages' output [B, ...] for those rows; None when it is not stored."""
+        if (entry := self._entries.get(self.part.stored_view(view))) is None:
+            return None
+        started = time.perf_counter()
+        found = self._form.output(measuring.gathered(entry, self.part.places(rows), self._device))
+        # a GPU works behind the host's back, so there the trial's time stands for all
+        self._read_seconds += self._probed * len(rows) if self._device.type == "cuda" else time.perf_counter() - started
+        self._images_read += len(rows)
+        return found
+
+    def _give_up(self, reason: str) -> None:
+        log.info("the output behind %d stages is computed each time: %s", self.depth, reason)
+        self._given_up = True
+        self._entries.clear()
+
+    def _found_or_built(self, key: Key, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+        shape = (len(self.part.rows), torch.Size(self._form.shape).numel())
+        tries = 0
+        while tries < TRIES:
+            with self._building():
+                if (entry := self._store.find(key)) is not None:
+                    return entry
+                draft = self._store.begin(key, shape, self._form.dtype)
+            if draft is not None:
+                return (yield from self._built(draft, view, sign))
+            if self._store.busy(key):
+                with self._building():
+                    time.sleep(POLL_SECONDS)
+                yield sign
+            else:
+                tries += 1  # it was finished or left just now, or there is no room
+        return None
+
+    def _built(self, draft: Draft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+        batches = torch.split(self.part.rows, measuring.BATCH)
+        log.info("building the output behind %d stages for %d images, view %s", self.depth, len(self.part.rows), view)
+        with draft:
+            self._direct.expect(batches, view)
+            for batch, rows in enumerate(batches):
+                with self._building():
+                    output = self._chain.run(self._direct.batch(rows, view), 0, self.depth)
+                    draft.tensor[batch * measuring.BATCH :][: len(rows)] = self._form.rows(output).flatten(1)
+                yield sign
+            try:
+                with self._building():
+                    return draft.commit()
+            except OSError as error:
+                log.warning("the output behind %d stages could not be stored: %s", self.depth, error)
+                return None
+
+    def _probe(self, entry: Tensor) -> float:
+        """Seconds an image of reading it: the better of two tries."""
+        some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[: measuring.BATCH]
+        return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(2)) / len(some)
+
+    def _placed(self, entry: Tensor, digest: str) -> Tensor:
+        """The entry, on a GPU as a copy if all of the part's views find room there."""
+        if not fits_device(self._device, entry.nbytes * self.part.views):
+            return entry
+        place = digest, self._device
+        if place not in _on_device:
+            while _on_device and not fits_device(self._device, entry.nbytes + sum(copy.nbytes for copy in _on_device.values())):
+                _on_device.popitem(last=False)
+            _on_device[place] = entry.to(self._device)
+        _on_device.move_to_end(place)
+        return _on_device[place]
+
+    @contextmanager
+    def _building(self) -> Iterator[None]:
+        started = time.perf_counter()
+        with self._stopwatch("features"):
+            yield
+        self._build_seconds += time.perf_counter() - started
+
+
+def fits_device(device: torch.device, size: int) -> bool:
+    """Whether so many bytes are within a GPU's share for stored outputs."""
+    return device.type == "cuda" and size <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
