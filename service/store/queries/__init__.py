@@ -2,6 +2,7 @@
 
 from service.store.queries.answers import answer_under
 from service.store.queries.changes import trials_changed_after
+from service.store.queries.courses import courses
 from service.store.queries.events import events_after
 from service.store.queries.history import History, changed_since
 from service.store.queries.savings import Saved, Throughput, saved, throughput
@@ -11,6 +12,6 @@ from service.store.queries.workers import loads, workers
 
 __all__ = [
     "SORTS", "Candidate", "History", "Saved", "Throughput", "answer_under", "best_trial", "best_trials", "candidates", "changed_since",
-    "counts", "events_after", "find_study", "find_trial", "loads", "metrics", "running_leases", "saved", "studies", "throughput", "totals",
-    "trials", "trials_changed_after", "unchecked_study", "workers",
+    "counts", "courses", "events_after", "find_study", "find_trial", "loads", "metrics", "running_leases", "saved", "studies", "throughput",
+    "totals", "trials", "trials_changed_after", "unchecked_study", "workers",
 ]  # fmt: skip

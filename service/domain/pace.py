@@ -1,0 +1,62 @@
+"""How long a study will still take, by what its trials have taken so far."""
+
+from dataclasses import dataclass
+
+from service.domain.records import Study
+from service.domain.samplers import Grid
+from service.domain.states import StudyState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How a study's trials have gone of late. Times are seconds since 1970."""
+
+    waiting: int = 0  # queued trials that need a worker
+    running: int = 0
+    running_since: float | None = None  # the first start among those that run
+    running_seconds_left: float | None = None  # the most that one of them told
+    ended: int = 0  # trials that a worker had and that ended last, up to some hundred
+    first_start: float | None = None  # of those
+    last_end: float | None = None
+
+
+def study_seconds_left(study: Study, course: Course, now: float) -> float | None:
+    """Seconds until the study is complete, from the rate at which its trials end and from its hours; None when unknown or not under way.
+
+    The rate is that of the trials that ended last, over the time from the first one's start to the last one's end: so it holds for
+    trials that ran one by one, beside one another, or many in one pass.
+    """
+    if study.state is not StudyState.ACTIVE:
+        return None
+    return min((left for left in (_by_rate(study, course, now), _by_hours(study, course, now)) if left is not None), default=None)
+
+
+def _by_rate(study: Study, course: Course, now: float) -> float | None:
+    if study.spec.budget.trials is None:
+        return None
+    left = course.running_seconds_left
+    spent = 0.0 if course.running_since is None else max(0.0, now - course.running_since)
+    share = 0.5 if left is None else left / max(left + spent, 1e-9)  # of the running trials' work that is still to do
+    unstarted = max(0, _most_trials(study) - study.created) + course.waiting
+    if unstarted + course.running == 0:
+        return 0.0
+    if course.first_start is not None and course.last_end is not None:
+        seconds_a_trial = max(0.0, course.last_end - course.first_start) / max(1, course.ended)
+    elif left is not None and course.running:
+        seconds_a_trial = (spent + left) / course.running
+    else:
+        return None
+    return max(seconds_a_trial * (unstarted + share * course.running), left or 0.0)
+
+
+def _by_hours(study: Study, course: Course, now: float) -> float | None:
+    """What was started within the hours may end after them."""
+    hours = study.spec.budget.hours
+    if hours is None or study.started_at is None:
+        return None
+    return max(0.0, study.started_at + hours * 3600 - now, course.running_seconds_left or 0.0)
+
+
+def _most_trials(study: Study) -> int:
+    size = study.spec.search_space.size if isinstance(study.spec.sampler, Grid) else None
+    return study.spec.budget.max_trials if size is None else min(size, study.spec.budget.max_trials)
