@@ -11,7 +11,7 @@ from torch import Tensor
 from trainer.task import Task, taken
 
 if TYPE_CHECKING:
-    from trainer.train import Inputs
+    from trainer.features import Inputs
 
 SMALLEST_BATCH = 32
 Sign = TypeVar("Sign")
@@ -44,8 +44,7 @@ def evaluate(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign) -> Generato
     task.model.eval()
     predicted, loss = list[Tensor](), torch.zeros((), dtype=torch.float64, device=task.labels.device)
     batches = torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH))
-    if inputs.depth == 0:
-        task.images.expect(batches)
+    inputs.expect(batches, None)
     for batch, some in enumerate(batches):
         if batch:
             yield sign

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from trainer import arithmetic, memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, State
-from trainer.contract import Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Reuse, Saved, TrainConfig
+from trainer.contract import Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Saved, TrainConfig
 from trainer.data import BadData
-from trainer.data.augmentation import augment
 from trainer.export import export
+from trainer.features import Direct, Inputs, inputs_for
 from trainer.metrics import evaluate
 from trainer.models.errors import UnfitModel
 from trainer.models.staged import StagedModel
@@ -36,47 +36,6 @@ from trainer.stopwatch import Stopwatch
 from trainer.task import Expected, Task, prepare, taken
 
 STEPS_PER_CHECK = 16  # of the loss; each check waits for the device
-
-
-Sign = TypeVar("Sign")
-
-
-class Inputs(Protocol):
-    """What the trained part reads."""
-
-    @property
-    def depth(self) -> int: ...
-    @property
-    def reuse(self) -> Reuse: ...
-    @property
-    def saved_seconds(self) -> float: ...
-    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]: ...
-    def batch(self, rows: Tensor, view: int | None) -> Tensor: ...
-
-
-class Direct:
-    """Images themselves."""
-
-    depth, saved_seconds = 0, 0.0
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.reuse = Reuse(pixels=task.images.origin)
-
-    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
-        """Nothing is stored."""
-        yield from ()
-
-    def batch(self, rows: Tensor, view: int | None) -> Tensor:
-        """Normalised images, float32 [B, 3, S, S]."""
-        images, config = self._task.images, self._task.config
-        pixels = images.take(rows)
-        return self._task.normalise(pixels if view is None else augment(pixels, images.keys[rows], view, config.augmentation))
-
-
-def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch) -> Inputs:
-    """Images themselves."""
-    return Direct(task)
 
 
 class Diverged(Exception):
@@ -149,8 +108,7 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
         advanced = Advanced(epoch=epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
         yield from inputs.ready(view, advanced)
         order = batches(shuffled(task.training, config.order_seed, epoch), config.batch_size)
-        if inputs.depth == 0:
-            task.images.expect(order)
+        inputs.expect(order, view)
         losses, done = torch.zeros(len(order), device=device), 0
         torch.manual_seed(seed_for(config.seed, "numbers", epoch))  # dropout and stochastic depth, on every device
         model.train()

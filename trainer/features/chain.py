@@ -67,8 +67,9 @@ class Chain:
         """
         if end > self.frozen:
             raise ValueError(f"the output behind {end} stages is not pure; {self.frozen} are frozen")
-        *_, output = features, *self.steps(features, start, end)
-        return output
+        for output in self.steps(features, start, end):
+            features = output
+        return features
 
     def steps(self, features: Tensor, start: int, end: int) -> Generator[Tensor, None, None]:
         """As `run`, one stage at a time, and also with stages that are trained: these must be in evaluation mode."""
