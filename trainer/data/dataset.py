@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
 from trainer.contract import DataConfig, split_sizes
@@ -16,6 +18,7 @@ from trainer.data.index import Labelled, scan
 
 Part = Literal["train", "validation", "test"]
 MAX_FILE = 512 * 2**20  # bytes; 50 megapixels of 16-bit RGBA are 400 MB
+CHUNK = 64  # files a task of a thread
 MIXED = "these files have the same content but different labels"
 
 _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: stat signature and SHA-256 of each file
@@ -53,18 +56,23 @@ class Dataset:
 def find(data: DataConfig) -> Dataset:
     """The data set at the path, split. Reads every file that has changed since this process last did. Raises BadData."""
     classes, images = scan(data)
+    return _arranged(data, classes, images, _contents(images))
+
+
+@lru_cache(maxsize=4)  # a search asks for the same data set before each trial
+def _arranged(data: DataConfig, classes: tuple[str, ...], images: tuple[Labelled, ...], contents: tuple[str, ...]) -> Dataset:
     files = defaultdict[str, list[Labelled]](list)
-    for image, sha256 in zip(images, _contents(images), strict=True):
+    for image, sha256 in zip(images, contents, strict=True):
         files[sha256].append(image)
     if mixed := [" = ".join(image.name for image in same) for same in files.values() if len({image.label for image in same}) > 1]:
         raise BadData.listing(MIXED, sorted(mixed))
     parts = _split(data, classes, {sha256: same[0].label for sha256, same in files.items()})
-    contents = tuple(Content(sha256, classes.index(same[0].label), parts[sha256], tuple(same)) for sha256, same in sorted(files.items()))
+    distinct = tuple(Content(sha256, classes.index(same[0].label), parts[sha256], tuple(same)) for sha256, same in sorted(files.items()))
     return Dataset(
         classes=classes,
-        contents=contents,
-        fingerprint=_digest_of((content.sha256, classes[content.label]) for content in contents for _ in content.files),
-        split=_digest_of((content.sha256, content.part) for content in contents),
+        contents=distinct,
+        fingerprint=_digest_of((content.sha256, classes[content.label]) for content in distinct for _ in content.files),
+        split=_digest_of((content.sha256, content.part) for content in distinct),
     )
 
 
@@ -90,13 +98,17 @@ def _digest_of(pairs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(sorted(json.dumps(pair) for pair in pairs)).encode()).hexdigest()
 
 
-def _contents(images: Sequence[Labelled]) -> list[str]:
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = list(pool.map(_sha256, (image.file for image in images)))
-    faults = [f"{image.name}: {result.reason}" for image, result in zip(images, found, strict=True) if isinstance(result, _Unreadable)]
+def _contents(images: Sequence[Labelled]) -> tuple[str, ...]:
+    found: dict[Path, str | _Unreadable] = {image.file: sha256 for image in images if (sha256 := _known(image.file)) is not None}
+    unknown = [image.file for image in images if image.file not in found]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in parts: to hand over single files takes longer than to read them
+        for part in pool.map(_read, (unknown[first : first + CHUNK] for first in range(0, len(unknown), CHUNK))):
+            found.update(part)
+    results = [found[image.file] for image in images]
+    faults = [f"{image.name}: {result.reason}" for image, result in zip(images, results, strict=True) if isinstance(result, _Unreadable)]
     if faults:
         raise BadData.listing(f"{len(faults)} of {len(images)} files cannot be read", faults)
-    return [result for result in found if isinstance(result, str)]
+    return tuple(result for result in results if isinstance(result, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +116,26 @@ class _Unreadable:
     reason: str
 
 
+def _known(file: Path) -> str | None:
+    try:
+        known = _digests.get(file)
+        return known[1] if known is not None and known[0] == _signature(file.stat()) else None
+    except OSError:
+        return None
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _read(files: Sequence[Path]) -> Mapping[Path, str | _Unreadable]:
+    return {file: _sha256(file) for file in files}
+
+
 def _sha256(file: Path) -> str | _Unreadable:
     try:
         status = file.stat()
-        signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if (known := _digests.get(file)) is not None and known[0] == signature:
-            return known[1]
-        if not file.is_file():
+        if not S_ISREG(status.st_mode):
             return _Unreadable("not a file")
         if status.st_size > MAX_FILE:
             return _Unreadable(f"larger than {MAX_FILE >> 20} MB")
@@ -118,5 +143,5 @@ def _sha256(file: Path) -> str | _Unreadable:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         return _Unreadable(error.strerror or type(error).__name__)
-    _digests[file] = (signature, digest)
+    _digests[file] = (_signature(status), digest)
     return digest
