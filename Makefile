@@ -40,8 +40,12 @@ fix: $(INSTALLED)  ## mend what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## the control plane beside Optuna's; prints a table
-	$(BIN)/python bench/control_plane.py
+bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, step, replayed lists, search; over an hour; RECORD=--record keeps the tables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench.control_plane $(RECORD)
+	$(BIN)/python -m bench.step $(RECORD)
+	$(BIN)/python -m bench.replay all $(RECORD)
+	$(BIN)/python -m bench.search $(RECORD)
 
 catalogue: $(INSTALLED)  ## write trainer/catalogue/models anew from torchvision
 	$(BIN)/python -m trainer.models.catalogue

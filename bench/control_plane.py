@@ -1,6 +1,6 @@
 """What a trial costs besides its training: claim, ten reports and an end, beside Optuna's RDBStorage on the same database.
 
-    python bench/control_plane.py [--record] [--rounds 7] [--only sqlite|postgresql|long]
+    python -m bench.control_plane [--record] [--rounds 7] [--only sqlite|postgresql|long]
 
 Both sides search the example space of the README with the same TPE options, one worker, no pruner, full durability as each sets
 it by default. Each keeps its own study; rounds alternate, so that whatever else the machine does meets all of them.
@@ -14,17 +14,13 @@ Optuna's sampler in memory.
 """
 
 import argparse
-import platform
 import sqlite3
-import statistics
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from math import log10
 from pathlib import Path
@@ -36,7 +32,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial
 
-from search_spaces import Categorical, Float, Int, SearchSpace
+from bench.asking import asked
+from bench.tables import machine, record, spread, table
+from search_spaces import Categorical, SearchSpace
 from service import operations
 from service.domain.records import Claim, Report, Study
 from service.domain.samplers import Tpe
@@ -48,7 +46,6 @@ from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from trainer.contract import DataConfig, Facts, Finished, ModelConfig
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
 REPORTS = 10
 TOGETHER = 16
 OPTUNA = "Optuna's RDBStorage"
@@ -137,17 +134,8 @@ def optunas_trial(study: optuna.Study) -> int:
 
 
 def optunas_suggestion(study: optuna.Study) -> tuple[optuna.Trial, dict[str, Any]]:
-    trial, params = study.ask(), dict[str, Any]()
-    for name, parameter in SPACE.parameters.items():
-        if SPACE.active(name, params):
-            match parameter:
-                case Float(low=low, high=high, log=log):
-                    params[name] = trial.suggest_float(name, low, high, log=log)
-                case Int(low=least, top=most):
-                    params[name] = trial.suggest_int(name, least, most)
-                case Categorical(choices=choices):
-                    params[name] = trial.suggest_categorical(name, choices)
-    return trial, params
+    trial = study.ask()
+    return trial, asked(trial, SPACE)
 
 
 def optunas_copy(params: Mapping[str, Any]) -> FrozenTrial:
@@ -179,16 +167,13 @@ class Line:
     ratios: list[float] | None = None
     target: str = ""
 
-    def __str__(self) -> str:
-        ratio = "" if self.ratios is None else _spread(self.ratios)
-        return f"| {self.what} | {len(self.values)} | {_spread(self.values)} {self.unit} | {ratio} | {self.target} |"
+    @property
+    def cells(self) -> tuple[object, ...]:
+        ratio = "" if self.ratios is None else spread(self.ratios)
+        return self.what, len(self.values), f"{spread(self.values)} {self.unit}", ratio, self.target
 
 
-HEAD = "| what | n | median (spread) | ratio to Optuna | target |\n|---|---|---|---|---|"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+HEAD = ("what", "n", "median (spread)", "ratio to Optuna", "target")
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -274,35 +259,27 @@ def postgresql() -> Iterator[Callable[[str], str]]:
         server.cleanup()
 
 
-def machine() -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    processors = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, Optuna {optuna.__version__}"
-    return f"{datetime.now(UTC):%Y-%m-%d}, {commit}, {len(processors)} of {processors[0]}, {versions}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--record", action="store_true", help="append the table to RESULTS.md")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--trials", type=int, default=2 * TOGETHER, help="a round and side")
     parser.add_argument("--only", choices=["sqlite", "postgresql", "long"])
-    asked = parser.parse_args()
+    given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     lines: list[Line] = []
     with tempfile.TemporaryDirectory() as folder:
-        if asked.only in (None, "sqlite"):
-            lines += compare("SQLite", lambda name: f"sqlite:///{folder}/{name}.db", asked.rounds, asked.trials)
-        if asked.only in (None, "postgresql"):
+        if given.only in (None, "sqlite"):
+            lines += compare("SQLite", lambda name: f"sqlite:///{folder}/{name}.db", given.rounds, given.trials)
+        if given.only in (None, "postgresql"):
             with postgresql() as new_url:
-                lines += compare("PostgreSQL", new_url, asked.rounds, asked.trials)
-        if asked.only in (None, "long"):
-            lines += long_study(f"sqlite:///{folder}/long.db", 3 * asked.rounds)
-    table = "\n".join([HEAD, *map(str, lines)])
-    print(table)
-    if asked.record:
-        with RESULTS.open("a") as results:
-            results.write(f"\n## Control plane: {machine()}\n\n{table}\n")
+                lines += compare("PostgreSQL", new_url, given.rounds, given.trials)
+        if given.only in (None, "long"):
+            lines += long_study(f"sqlite:///{folder}/long.db", 3 * given.rounds)
+    body = table(HEAD, [line.cells for line in lines])
+    print(body)
+    if given.record:
+        record(f"Control plane: {machine(f'SQLite {sqlite3.sqlite_version}', f'Optuna {optuna.__version__}')}", body)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import optuna
 import torch
@@ -50,7 +49,7 @@ def with_our_step(config: TrainConfig) -> loop.Metrics:
     """The metrics after the last epoch; none when it diverged."""
     from trainer.train import train
 
-    for fact in train(config, device=torch.device("cpu"), **NOT_SHARED):
+    for fact in train(config, device=torch.device("cpu"), share=False):
         match fact:
             case Finished():
                 return {"accuracy": fact.metrics["accuracy"], "loss": fact.metrics["loss"]}
@@ -59,9 +58,6 @@ def with_our_step(config: TrainConfig) -> loop.Metrics:
             case Failed():
                 raise RuntimeError(fact.detail)
     raise AssertionError("a run finishes or fails")
-
-
-NOT_SHARED: dict[str, Any] = {}
 
 
 def ray(order: Order) -> Outcome:

@@ -38,9 +38,8 @@ def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_mo
     def told(order: Order) -> Replay:
         started = time.perf_counter()
         replay = run(order)
-        say(
-            f"{workload.name} {order.recorded} {order.engine} {order.without or ''} seed {order.seed}: {time.perf_counter() - started:.1f} s"
-        )
+        which = f"{order.engine}, seed {order.seed}" + "".join(f", without {technique}" for technique in order.without)
+        say(f"{workload.name}, list {order.recorded}, {which}: {time.perf_counter() - started:.1f} s")
         return replay
 
     naive = order("naive", loader_workers=better_loader(order("naive"), told))

@@ -21,12 +21,26 @@ OURS = "thawline"
 def times(replays: Sequence[Replay]) -> str:
     """A row an engine; the ratio is the opponent's time over ours, with the least and the greatest that the spreads allow."""
     recorded, by_engine = LISTS[replays[0].order.recorded], group(replays)
-    ours = [replay.wall_seconds for replay in by_engine.get(OURS, ())]
+    ours = [replay.scaled(recorded.count) for replay in by_engine.get(OURS, ())]
     rows = [_row(engine, runs, recorded.count, ours, TARGETS[recorded.name].get(engine)) for engine, runs in by_engine.items()]
-    posted = [replay.posted_seconds for replay in by_engine.get(OURS, ()) if replay.posted_seconds is not None]
+    posted = [
+        replay.posted_seconds + replay.scaled(recorded.count) - replay.wall_seconds
+        for replay in by_engine.get(OURS, ())
+        if replay.posted_seconds is not None
+    ]
     if posted:
         rows.append(
-            ["thawline, from the post", len(posted), "", "", spread(posted), f"{3_600 * recorded.count / min(posted):,.0f}", "", "", ""]
+            [
+                "thawline, from the post",
+                len(posted),
+                "",
+                "",
+                spread(posted),
+                f"{3_600 * recorded.count / statistics.median(posted):,.0f}",
+                "",
+                "",
+                "",
+            ]
         )
     head = [
         "engine",
