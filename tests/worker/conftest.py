@@ -21,6 +21,7 @@ from service.worker.place import Patience
 from service.worker.process import TrainerProcess
 from service.worker.slots import lay_out
 from service.worker.supervisor import Worker
+from tests.worker.fragile import Fragile
 from trainer.contract import DataConfig, ModelConfig, Run, TrainConfig
 
 TOY = Path(__file__).parent / "toy_trainer.py"
@@ -80,6 +81,12 @@ def store(settings: Settings) -> Iterator[Store]:
     upgrade(settings.database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def fragile(store: Store) -> Fragile:
+    """The same store, with a cable that can be pulled."""
+    return Fragile(store)
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 """A store that stops answering: training goes on inside the trust window, results wait, and nobody writes without a lease."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from service.domain.errors import StoreUnavailable
 from service.domain.records import Lease, Report, Study
 from service.domain.states import TrialState
 from service.operations import Pruned, Released, Write
 from service.settings import Settings
-from service.store import Store, Transaction, queries
+from service.store import Store, queries
 from service.worker.control_plane import ControlPlane
 from service.worker.spool import Spool
+from tests.worker.fragile import Fragile
 from trainer.contract import Checkpoint, Failed, Finished
 
 MakeStudy = Callable[..., Study]
@@ -23,35 +22,6 @@ Until = Callable[[Callable[[], bool]], None]
 
 LEASE = Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")
 FINISHED = Finished(step=1, metrics={"accuracy": float("nan")}, per_class_recall={}, confusion_matrix=(), train_seconds=1, peak_memory=1)
-
-
-class Fragile(Store):
-    """A real store whose cable can be pulled."""
-
-    def __init__(self, other: Store) -> None:
-        super().__init__(other.engine)
-        self.down = False
-
-    @contextmanager
-    def reading(self) -> Iterator[Transaction]:
-        self._refuse()
-        with super().reading() as tx:
-            yield tx
-
-    @contextmanager
-    def writing(self) -> Iterator[Transaction]:
-        self._refuse()
-        with super().writing() as tx:
-            yield tx
-
-    def _refuse(self) -> None:
-        if self.down:
-            raise StoreUnavailable("the cable is pulled")
-
-
-@pytest.fixture
-def fragile(store: Store) -> Fragile:
-    return Fragile(store)
 
 
 def test_a_short_outage_costs_nothing(make_study: MakeStudy, shop: OpenShop, fragile: Fragile, until: Until) -> None:
