@@ -25,7 +25,7 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    serve(given.device, Cache(given.cache, given.cache_bytes) if given.cache is not None and given.cache_bytes > 0 else Cache.none())
+    serve(given.device, Cache(given.cache, given.cache_bytes))
 
 
 if __name__ == "__main__":

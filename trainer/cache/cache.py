@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 class Cache:
     """Tensors by key, in one folder for all processes of the machine; least recently used ones go when it is full.
 
-    Trouble with the disk never raises: an entry is then absent, and cannot be built.
+    Without a folder, or bytes, it keeps nothing. Trouble with the disk never raises: an entry is then absent, and cannot be built.
     """
 
     def __init__(self, folder: Path | None, max_bytes: int) -> None:
-        self.folder = folder
+        self.folder = folder = folder if max_bytes > 0 else None
         self.max_bytes = max_bytes  # of entries and drafts together
         self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping, as long as somebody uses it
         self._checked = dict[str, tuple[int, int]]()  # device and inode of files whose content this process has checked

@@ -160,9 +160,10 @@ def test_what_is_in_use_stays_usable_when_its_file_is_gone(tmp_path: Path) -> No
     assert cache.find(KEY) is None
 
 
-def test_without_a_folder_nothing_is_kept() -> None:
-    cache = Cache.none()
-    assert cache.begin(KEY, (4,), torch.uint8) is None and cache.find(KEY) is None and not cache.busy(KEY)
+def test_without_a_folder_or_bytes_nothing_is_kept(tmp_path: Path) -> None:
+    for cache in (Cache.none(), Cache(None, PLENTY), Cache(tmp_path / "cache", 0)):
+        assert cache.begin(KEY, (4,), torch.uint8) is None and cache.find(KEY) is None and not cache.busy(KEY)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_what_is_empty_is_not_kept(tmp_path: Path) -> None:

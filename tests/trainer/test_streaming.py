@@ -1,0 +1,116 @@
+"""Images that nothing holds: decoded for each batch, the same as ever."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainer import data
+from trainer.contract import DataConfig, Measured, TrainConfig
+from trainer.data import resident, streaming
+from trainer.train import train
+
+CPU = torch.device("cpu")
+Paint = Callable[..., Path]
+Configure = Callable[..., TrainConfig]
+
+
+@pytest.fixture(autouse=True)
+def _new_process() -> Iterator[None]:
+    """Forget what other tests have decoded, and be forgotten."""
+    resident._kept.clear()
+    yield
+    resident._kept.clear()
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, no image fits the memory."""
+
+    def no_memory() -> None:
+        resident._kept.clear()
+        monkeypatch.setattr(resident, "HEADROOM", 2**60)
+
+    return no_memory
+
+
+def find(path: Path) -> data.Dataset:
+    return data.find(DataConfig(path=str(path)))
+
+
+def streamed(root: Path) -> data.Streamed:
+    images = data.load(find(root), 16, CPU)
+    assert isinstance(images, data.Streamed)
+    return images
+
+
+def batches(count: int, size: int = 5) -> list[torch.Tensor]:
+    return list(torch.randperm(count, generator=torch.Generator().manual_seed(1)).split(size))
+
+
+@pytest.mark.parametrize("told", ["all", "none", "others", "fewer"])
+def test_batches_are_equal_whatever_was_expected(paint: Paint, no_memory: Callable[[], None], told: str) -> None:
+    root = paint(count=8)
+    kept = data.load(find(root), 16, CPU)
+    no_memory()
+    images, wanted = streamed(root), batches(24)
+    assert images.origin == "streamed" and torch.equal(images.keys, kept.keys)
+    images.expect({"all": wanted, "none": [], "others": wanted[::-1], "fewer": wanted[2:3]}[told])
+    for rows in [*wanted, *wanted[::-1]]:
+        assert torch.equal(images.take(rows), kept.take(rows))
+
+
+def test_training_on_streamed_images_gives_the_same_metrics(configure: Configure, no_memory: Callable[[], None]) -> None:
+    config = configure(augmentation="flip")
+    kept = [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)]
+    no_memory()
+    assert [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)] == kept
+    assert all(isinstance(images, data.Streamed) for images in resident._kept.values())
+
+
+def test_damaged_images_are_named_before_any_is_trained_on(paint: Paint, no_memory: Callable[[], None]) -> None:
+    root = paint(count=8)
+    (root / "red" / "1.png").write_bytes(b"no image at all")
+    (root / "blue" / "7.png").write_bytes(b"nor this")
+    no_memory()
+    with pytest.raises(data.BadData, match=r"2 images cannot be used: blue/7\.png: not an image.*; red/1\.png: not an image"):
+        streamed(root)
+
+
+def test_an_image_that_is_lost_later_is_named_when_its_batch_comes(paint: Paint, no_memory: Callable[[], None]) -> None:
+    root = paint(count=8)
+    no_memory()
+    images, dataset = streamed(root), find(root)
+    lost = dataset.contents[3].files[0]
+    lost.file.unlink()
+    assert len(images.take(torch.tensor([0, 1, 2]))) == 3
+    with pytest.raises(data.BadData, match=rf"{lost.name}: No such file"):
+        images.take(torch.tensor([2, 3]))
+
+
+@pytest.mark.parametrize(("name", "bound"), [("AHEAD_BATCHES", 2), ("AHEAD_BYTES", 2 * 5 * 3 * 16 * 16)])
+def test_so_many_batches_are_decoded_ahead_and_no_more(
+    paint: Paint, no_memory: Callable[[], None], monkeypatch: pytest.MonkeyPatch, name: str, bound: int
+) -> None:
+    root = paint(count=8)
+    no_memory()
+    monkeypatch.setattr(streaming, name, bound)
+    images, wanted = streamed(root), batches(24)
+    images.expect(wanted)
+    images.take(torch.tensor([0]))  # comes after the expected ones, in the one thread that decodes here
+    for file in root.rglob("*.png"):
+        file.unlink()
+    assert [len(images.take(rows)) for rows in wanted[:2]] == [5, 5]
+    with pytest.raises(data.BadData, match="5 images cannot be used"):
+        images.take(wanted[2])
+
+
+def test_what_is_no_longer_expected_is_forgotten(paint: Paint, no_memory: Callable[[], None]) -> None:
+    root = paint(count=8)
+    no_memory()
+    images, wanted = streamed(root), batches(24)
+    images.expect(wanted)
+    images.take(wanted[0])  # a run that is pruned here
+    images.expect(wanted[3:])
+    assert torch.equal(images.take(wanted[3]), images.take(wanted[3]))
