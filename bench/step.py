@@ -1,0 +1,288 @@
+"""What pays in a training step, and in the frozen stages in front of it, on this machine.
+
+    python -m bench.step [--record] [--rounds 7] [--only layout,optimizer] [--threads 2]
+
+Rivals take turns within a round, in one process, so that whatever else the machine does meets all of them. The first of each
+contest is what the trainer does; a ratio below 1 says that the rival is faster. "differs" is the greatest relative difference
+of the first loss or output from the trainer's. torch.compile is timed with its compilation apart, and says after how many steps
+that is earned back.
+"""
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bench.tables import machine, record, spread, table
+from trainer.models.build import staged
+from trainer.models.staged import StagedModel
+
+CLASSES, SIZE, BATCH = 10, 64, 32
+MODELS = ("squeezenet1_1", "mobilenet_v2")
+ROUND_SECONDS = 0.15  # of each rival
+HEAD = ("what", "rival", "n", "ms", "of the trainer's", "differs")
+Work = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Rivals at the same work; the first is what the trainer does."""
+
+    name: str
+    rivals: Mapping[str, Work]
+    per: int = 1  # images or steps in a call, by which its time is divided
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self, rounds: int) -> Iterator[tuple[str, ...]]:
+        """The lines of the table."""
+        first = {name: work() for name, work in self.rivals.items()}  # warms up, too
+        repeats = {name: max(1, round(ROUND_SECONDS / seconds(work))) for name, work in self.rivals.items()}
+        times: dict[str, list[float]] = {name: [] for name in self.rivals}
+        for _ in range(rounds):
+            for name, work in self.rivals.items():
+                times[name].append(1e3 * seconds(work, repeats[name]))
+        ours, *_ = self.rivals
+        for name, own in times.items():
+            ratios = [mine / yours for mine, yours in zip(own, times[ours], strict=True)]
+            ratio, differs = ("", "") if name == ours else (spread(ratios), f"{difference(first[name], first[ours]):.1e}")
+            yield self.name, name + self.notes.get(name, ""), str(rounds), spread(own), ratio, differs
+
+
+def seconds(work: Work, repeats: int = 1) -> float:
+    """Of one call, the mean of so many."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - started) / repeats
+
+
+def difference(one: Tensor, other: Tensor) -> float:
+    if one.shape != other.shape:
+        return 0.0  # of another batch size
+    return float((one.float() - other.float()).abs().max() / other.float().abs().max())
+
+
+def model_of(name: str, frozen: int = 0) -> StagedModel:
+    torch.manual_seed(0)
+    return staged(name, CLASSES, SIZE).freeze(frozen)
+
+
+def images(count: int = BATCH) -> Tensor:
+    """Normalised images, channels last."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn((count, 3, SIZE, SIZE), generator=generator).to(memory_format=torch.channels_last)
+
+
+LABELS = torch.arange(BATCH) % CLASSES
+
+
+def training(
+    forward: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    batch: Tensor,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Work:
+    """One training step; its loss."""
+
+    def step() -> Tensor:
+        torch.manual_seed(0)  # of dropout
+        with precision():
+            logits = forward(batch)
+        loss = F.cross_entropy(logits.float(), LABELS)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+
+
+def half() -> AbstractContextManager[object]:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def layout() -> Iterator[Contest]:
+    """In which order the channels lie in memory."""
+    for name in MODELS:
+        plain, last, both = (model_of(name) for _ in range(3))
+        both.to(memory_format=torch.channels_last)
+        yield Contest(f"{name}: training step", {
+            "channels last": training(last, adamw(last), images()),
+            "contiguous": training(plain, adamw(plain), images().contiguous()),
+            "channels last, weights too": training(both, adamw(both), images()),
+        })  # fmt: skip
+
+
+def optimizer() -> Iterator[Contest]:
+    """How the step of the optimizer itself is carried out, on the gradients of a whole network."""
+    kinds: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+        "adamw": torch.optim.AdamW,
+        "sgd": torch.optim.SGD,
+        "rmsprop": torch.optim.RMSprop,
+    }
+    for name in MODELS:
+        for kind, make in kinds.items():
+            ways = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
+            if kind == "rmsprop":
+                ways = {"foreach": ways["foreach"], "loop": ways["loop"]}  # has no fused one
+            yield Contest(f"{name}: {kind} alone", {way: updating(name, make, options) for way, options in ways.items()})
+
+
+def updating(name: str, make: Callable[..., torch.optim.Optimizer], options: Mapping[str, bool]) -> Work:
+    model = model_of(name)
+    chosen = make(model.parameters(), lr=1e-6, **({} if make is torch.optim.AdamW else {"momentum": 0.9}), **options)
+    generator = torch.Generator().manual_seed(0)
+    parameters = list(model.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+    def step() -> Tensor:
+        chosen.step()
+        return parameters[0].detach()
+
+    return step
+
+
+def precision() -> Iterator[Contest]:
+    """bfloat16 where the processor has no matrix units for it, but for vectors."""
+    for name in MODELS:
+        single, narrow = model_of(name), model_of(name)
+        yield Contest(f"{name}: training step", {
+            "float32": training(single, adamw(single), images()),
+            "bfloat16": training(narrow, adamw(narrow), images(), half),
+        })  # fmt: skip
+        still = model_of(name).eval()
+        yield Contest(f"{name}: evaluation", {"float32": evaluating(still, images()), "bfloat16": evaluating(still, images(), half)})
+
+
+def evaluating(
+    model: Callable[[Tensor], Tensor],
+    batch: Tensor,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    mode: Callable[[], AbstractContextManager[object]] = torch.no_grad,
+) -> Work:
+    def run() -> Tensor:
+        with mode(), precision():
+            found: Tensor = model(batch)
+        return found
+
+    return run
+
+
+def prefix() -> Iterator[Contest]:
+    """The frozen stages: the mode they run in, and their batch normalisation folded into the convolutions."""
+    for name in MODELS:
+        model = model_of(name).eval()
+        stages = nn.Sequential(*model.stages)
+        rivals = {
+            "no_grad": evaluating(stages, images()),
+            "inference_mode": evaluating(stages, images(), mode=torch.inference_mode),
+            "no_grad, weights channels last": evaluating(copy.deepcopy(stages).to(memory_format=torch.channels_last), images()),
+        }
+        if any(isinstance(layer, nn.BatchNorm2d) for layer in stages.modules()):
+            rivals["batch normalisation folded"] = evaluating(folded(stages), images())
+        yield Contest(f"{name}: all stages", rivals)
+
+
+def folded(stages: nn.Module) -> nn.Module:
+    """A copy with each BatchNorm2d in the convolution right before it."""
+    stages = copy.deepcopy(stages)
+    for layers in [part for part in stages.modules() if isinstance(part, nn.Sequential)]:
+        names = list(layers._modules)
+        for before, behind in pairwise(names):
+            convolution, normalisation = layers._modules[before], layers._modules[behind]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                layers._modules[before], layers._modules[behind] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+    return stages
+
+
+def batch() -> Iterator[Contest]:
+    """How many images the frozen stages take at once; the time is that of 32 images."""
+    for name in MODELS:
+        stages = nn.Sequential(*model_of(name).eval().stages)
+        yield Contest(f"{name}: all stages, 256 images", {
+            str(size): in_batches(stages, images(256), size) for size in (64, 32, 128, 256)
+        })  # fmt: skip
+
+
+def in_batches(stages: nn.Module, pixels: Tensor, size: int) -> Work:
+    def run() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([stages(some) for some in torch.split(pixels, size)])
+
+    return run
+
+
+def denormal() -> Iterator[Contest]:
+    """Numbers below 1e-38 flushed to zero: in a network whose moments decay, as Adam's do where a gradient stays zero."""
+    for name in MODELS:
+        model = model_of(name)
+        own = training(model, adamw(model), images())
+
+        def flushed(work: Work = own) -> Tensor:
+            torch.set_flush_denormal(True)
+            found = work()
+            torch.set_flush_denormal(False)
+            return found
+
+        yield Contest(f"{name}: training step", {"denormal numbers kept": own, "flushed to zero": flushed})
+
+
+def compiled() -> Iterator[Contest]:
+    """torch.compile with inductor, on one shape; a search meets a new one with each batch size, depth and head."""
+    model, other = model_of(MODELS[0]), model_of(MODELS[0])
+    eager, quick = training(model, adamw(model), images()), training(torch.compile(other), adamw(other), images())
+    eager()
+    compiling = seconds(quick)
+    earned = statistics.median(seconds(eager, 5) for _ in range(3)) - statistics.median(seconds(quick, 5) for _ in range(3))
+    after = f"{compiling / earned:,.0f} steps" if earned > 0 else "no number of steps"
+    note = f" ({compiling:.0f} s to compile, earned back after {after})"
+    yield Contest(f"{MODELS[0]}: training step", {"eager": eager, "torch.compile": quick}, notes={"torch.compile": note})
+
+
+CONTESTS = (layout, optimizer, precision, prefix, batch, denormal, compiled)
+
+
+def results(chosen: Sequence[Callable[[], Iterator[Contest]]], rounds: int) -> str:
+    """The table; its lines are shown on standard error as they come."""
+    rows = list[tuple[str, ...]]()
+    for contest in (contest for contests in chosen for contest in contests()):
+        for row in contest.rows(rounds):
+            print(*row, sep=" | ", file=sys.stderr)
+            rows.append(row)
+    return table(HEAD, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--record", action="store_true", help="append the table to RESULTS.md")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", help=f"some of {', '.join(contest.__name__ for contest in CONTESTS)}, with commas between")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    wanted = asked.only.split(",") if asked.only else [contest.__name__ for contest in CONTESTS]
+    found = results([contest for contest in CONTESTS if contest.__name__ in wanted], asked.rounds)
+    print(found)
+    if asked.record:
+        title = f"The step: {machine(f'torch {torch.__version__}', f'torchvision {torchvision.__version__}')}"
+        record(title, f"{SIZE} pixels, batch {BATCH}, {asked.threads} threads, CPU only. `python -m bench.step`.\n\n{found}")
+
+
+if __name__ == "__main__":
+    main()
