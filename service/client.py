@@ -35,6 +35,13 @@ class Best(Answer):
     metrics: Mapping[str, float | None]
 
 
+class Saved(Answer):
+    """Seconds of training that were not needed, by what spared them."""
+
+    features_seconds: float = 0.0
+    duplicates_seconds: float = 0.0
+
+
 class Study(Answer):
     """A study as it stands."""
 
@@ -47,6 +54,8 @@ class Study(Answer):
     best: Best | None
     seq: int
     spec: Mapping[str, Any]
+    seconds_left: float | None = None
+    saved: Saved = Saved()
 
     @property
     def ended(self) -> bool:
@@ -57,6 +66,13 @@ class Study(Answer):
     def metric(self) -> str:
         """The name of the objective's metric."""
         return str(self.spec["objective"]["metric"])
+
+
+class Pace(Answer):
+    """How fast a trial is."""
+
+    samples_per_second: float | None
+    seconds_left: float | None
 
 
 class Trial(Answer):
@@ -72,11 +88,21 @@ class Trial(Answer):
     detail: str | None = None
     source: str = "sampler"
     duplicate_of: int | None = None
+    pace: Pace | None = None
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in ("complete", "pruned", "failed", "cancelled")
+
+
+class Changes(Answer):
+    """A study, and those of its trials that changed; `more` when there are others, after event `seq`."""
+
+    study: Study
+    trials: tuple[Trial, ...]
+    seq: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +179,15 @@ class Client:
     def trial(self, study: str, number: int) -> Trial:
         """One trial."""
         return Trial.model_validate(self._call("GET", f"{_study(study)}/trials/{number}"))
+
+    def changes(self, study: str, after: int) -> Changes:
+        """The study, and the trials that an event after this sequence number touched: a page of them."""
+        return Changes.model_validate(self._call("GET", f"{_study(study)}/changes", params={"after": after}))
+
+    def queue_trials(self, study: str, trials: list[Any]) -> list[Trial]:
+        """Queue a trial for each of the parameters: all of them or none."""
+        queued = self._call("POST", f"{_study(study)}/trials", json.dumps({"trials": trials}).encode())
+        return [Trial.model_validate(trial) for trial in queued["trials"]]
 
     def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> Study:
         """Pause, resume or stop a study."""

@@ -99,6 +99,18 @@ def show(context: typer.Context, name: StudyName) -> None:
 
 
 @study.command()
+def queue(
+    context: typer.Context,
+    name: StudyName,
+    file: Annotated[Path, typer.Argument(help="A list of parameters in YAML or JSON; .jsonl has a trial a line.", show_default=False)],
+) -> None:
+    """Queue trials with parameters of your own, all or none of them."""
+    from service.cli.studies import queue_trials
+
+    queue_trials(_settings(context), name, file)
+
+
+@study.command()
 def pause(context: typer.Context, name: StudyName) -> None:
     """Let running trials go on, and start none."""
     _command(context, name, "pause")

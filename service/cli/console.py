@@ -30,6 +30,16 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def duration(seconds: float) -> str:
+    """A time in its two largest units, such as `3 min 20 s`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def assignments(params: Mapping[str, Any]) -> str:
     """Parameters in one line, such as `lr=0.0013 optimizer=sgd`."""
     return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from service.cli.console import assignments, console, number
 from service.cli.failures import Failure
+from service.cli.files import write_whole
 from service.cli.serving import environment_of
-from service.cli.studies import write_whole
 from service.cli.watching import watch
 from service.cli.working import require_torch
 from service.client import Client, Refused, Study

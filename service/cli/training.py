@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from service.cli.console import console
 from service.cli.failures import Failure, FaultyFile
-from service.cli.studies import write_whole
+from service.cli.files import write_whole
 from service.cli.working import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Exported, read_export

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.console import assignments, console, number, table
+from service.cli.progress import saved, speed, time_left
 from service.client import Client, Study, Trial, Unreachable
 
 REDRAW_SECONDS = 0.4
@@ -19,27 +20,25 @@ STATES = ("running", "queued", "complete", "pruned", "failed", "cancelled")
 
 
 class Watched:
-    """A study and its trials as last read. A thread listens to the events and notes which trials have changed."""
+    """A study and its trials as last read. A thread listens to the events and notes that something has changed."""
 
     def __init__(self, client: Client, study: Study) -> None:
         self._client = client
         self._changed = threading.Event()
-        self._numbers: set[int] = set()
-        self._lock = threading.Lock()
         self._failure: Exception | None = None
+        self._seen = 0  # the last event that is in `study` and `trials`
         self.study = study
         self.connected = True
         self.ended = False
-        self.trials = {trial.number: trial for trial in client.trials(study.id)}
+        self.trials: dict[int, Trial] = {}
+        self._untold: dict[int, Trial] = {}  # of those, what `refresh` has not given out
+        self._read()
 
     def listen(self) -> None:
         """Until the study has ended. For its own thread."""
         try:
-            for event in self._client.events(self.study.id, self.study.seq):
-                with self._lock:
-                    self.connected = event is not None
-                    if event is not None and isinstance(number := event.body.get("number"), int):
-                        self._numbers.add(number)
+            for event in self._client.events(self.study.id, self._seen):
+                self.connected = event is not None
                 self._changed.set()
         except Exception as error:
             self._failure = error
@@ -53,17 +52,24 @@ class Watched:
         self._changed.clear()
         if self._failure is not None:
             raise self._failure
-        with self._lock:
-            numbers, self._numbers = sorted(self._numbers), set()
         try:
-            changed = [self._client.trial(self.study.id, number) for number in numbers]
-            self.study = self._client.study(self.study.id)
+            self._read()
         except Unreachable:  # the server restarts; the listener connects anew
-            with self._lock:
-                self._numbers.update(numbers)
+            if self.ended:
+                raise
             return []
-        self.trials |= {trial.number: trial for trial in changed}
-        return changed
+        changed, self._untold = self._untold, {}
+        return [changed[number] for number in sorted(changed)]
+
+    def _read(self) -> None:
+        """All that has changed since the last time, however much: a request for each page of trials."""
+        more = True
+        while more:
+            changes = self._client.changes(self.study.id, self._seen)
+            read = {trial.number: trial for trial in changes.trials}
+            self.trials |= read
+            self._untold |= read
+            self.study, self._seen, more = changes.study, changes.seq, changes.more
 
 
 def watch(client: Client, study: Study) -> Study:
@@ -111,7 +117,8 @@ def _changes(watched: Watched) -> Iterator[list[Trial]]:
 def _picture(watched: Watched) -> RenderableType:
     study = watched.study
     counts = ", ".join(f"{study.counts[state]} {state}" for state in STATES if study.counts.get(state))
-    head = f"{study.name}: {study.state}" + ("" if watched.connected else " (the server does not answer; trying again)")
+    left = f", {time_left(study)}" if time_left(study) else ""
+    head = f"{study.name}: {study.state}{left}" + ("" if watched.connected else " (the server does not answer; trying again)")
     return Group(Text(head, style="bold"), _progress(study, counts), Text(_best(study)), _trials(study, watched.trials.values()))
 
 
@@ -128,11 +135,13 @@ def _progress(study: Study, counts: str) -> RenderableType:
 def _trials(study: Study, trials: Iterable[Trial]) -> Table:
     """The newest trials, those that run among them."""
     ordered = sorted(trials, key=lambda trial: (trial.state == "running", trial.number))[-SHOWN_TRIALS:]
-    rows = [
-        (str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), trial.reason or "")
-        for trial in sorted(ordered, key=lambda trial: trial.number)
-    ]
+    rows = [_row(study, trial) for trial in sorted(ordered, key=lambda trial: trial.number)]
     return table(("trial", "state", "epoch", study.metric, "parameters", ""), rows)
+
+
+def _row(study: Study, trial: Trial) -> tuple[str, ...]:
+    remark = trial.reason or speed(trial)
+    return str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), remark
 
 
 def _latest(study: Study, trial: Trial) -> float | None:
@@ -155,4 +164,5 @@ def _best(study: Study) -> str:
 
 def _verdict(study: Study) -> str:
     why = f" ({study.reason})" if study.reason else ""
-    return f"The study is {study.state}{why}; {_best(study)}."
+    spared = f"; {saved(study)}" if saved(study) else ""
+    return f"The study is {study.state}{why}; {_best(study)}{spared}."

@@ -1,6 +1,7 @@
 """Studies over REST: create, look at, pause, resume, stop, delete, and fetch the best configuration."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Query, Response, status
 from service import operations
 from service.domain.errors import NoResult, StudyNotFound
 from service.domain.export import export
+from service.domain.pace import Course, study_seconds_left
 from service.domain.parsing import parse_study, resolve_paths
 from service.domain.records import Study
 from service.domain.states import TrialState
@@ -113,6 +115,14 @@ def study_views(tx: Transaction, studies: Iterable[Study]) -> list[StudyView]:
     """The studies with what their trials say of them."""
     listed = list(studies)
     keys = [study.id for study in listed]
-    counts, best, saved = queries.counts(tx, keys), queries.best_trials(tx, listed), queries.saved(tx, keys)
-    standings = {key: Standing(counts[key], best.get(key), None, saved.get(key, queries.Saved())) for key in keys}
-    return [study_view(study, standings[study.id]) for study in listed]
+    counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
+    courses, saved = queries.courses(tx, keys), queries.saved(tx, keys)
+    nothing = queries.Saved()
+    return [
+        study_view(study, Standing(counts[study.id], best.get(study.id), _seconds_left(study, courses), saved.get(study.id, nothing)))
+        for study in listed
+    ]
+
+
+def _seconds_left(study: Study, courses: Mapping[str, Course]) -> float | None:
+    return study_seconds_left(study, courses[study.id], time.time()) if study.id in courses else None

@@ -46,6 +46,16 @@ def test_a_trial_that_has_ended_has_no_time_left(client: TestClient, lab: Labora
     assert trial["reuse"]["depth"] == 9
 
 
+def test_a_study_tells_how_long_it_will_take_until_it_has_ended(client: TestClient, lab: Laboratory) -> None:
+    claims = grid_of(lab, 2)
+    assert client.get(STUDY).json()["seconds_left"] is None
+    for claim, left in zip(claims, (30.0, 50.0), strict=True):
+        lab.tell(claim, 1, pace(left=left))
+    assert client.get(STUDY).json()["seconds_left"] == pytest.approx(50.0, abs=5.0)
+    lab.finish_all(claims, 0.9)
+    assert client.get(STUDY).json()["seconds_left"] is None
+
+
 def test_the_saving_of_a_shared_pass_counts_once(client: TestClient, lab: Laboratory) -> None:
     claims = grid_of(lab, 5)
     for claim in claims[:4]:

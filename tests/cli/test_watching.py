@@ -1,0 +1,134 @@
+"""A study followed from the terminal: every end is told once, in a few requests, and what was spared at the end."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from service.cli.watching import watch
+from service.client import Client
+from service.store import open_store
+from service.store.migrate import upgrade
+from tests.web.laboratory import Laboratory
+from tests.web.server import running
+from trainer.contract import Pace, Reuse
+
+Thaw = Callable[..., Any]
+SPENT = {"forward": 6.0, "backward": 3.0}
+REUSE = Reuse(pixels="cached", depth=9, place="disk", lanes=2)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("watched")
+    upgrade(f"sqlite:///{home / 'thawline.db'}")
+    return home
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    """A server without workers, which the tests share; each takes a study name of its own."""
+    with running(home) as server:
+        yield server.address
+
+
+@pytest.fixture
+def lab(home: Path) -> Iterator[Laboratory]:
+    """The laboratory of that server's store."""
+    store = open_store(f"sqlite:///{home / 'thawline.db'}")
+    yield Laboratory(store)
+    store.close()
+
+
+def pace(left: float, saved: float = 0.0) -> Pace:
+    return Pace(samples_per_second=1240.0, seconds_left=left, memory=1, seconds=SPENT, saved_seconds=saved)
+
+
+def requests_of(address: str, route: str) -> int:
+    found = re.search(rf'thawline_http_requests_total\{{method="GET",route="{re.escape(route)}",status="200"\}} (\d+)', figures(address))
+    return int(found.group(1)) if found else 0
+
+
+def figures(address: str) -> str:
+    return httpx2.get(f"{address}/metrics").text
+
+
+def test_three_hundred_trials_that_end_at_once_are_each_told_once_in_a_few_requests(
+    address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.study("flood", budget={"trials": 300})
+    claims = lab.claims_from("flood", 300)
+
+    def end_all_when_watched() -> None:
+        while "thawline_event_streams 1.0" not in figures(address):
+            time.sleep(0.05)
+        lab.finish_all(claims, 0.75)
+
+    ending = threading.Thread(target=end_all_when_watched)
+    ending.start()
+    with Client(address) as client:
+        ended = watch(client, client.study("flood"))
+    ending.join()
+    lines = capsys.readouterr().out.splitlines()
+    told = [int(line.split(":")[0].removeprefix("trial ")) for line in lines if line.startswith("trial ")]
+    assert sorted(told) == list(range(300))
+    assert ended.state == "complete" and lines[-1].startswith("The study is complete; best accuracy 0.7500")
+    assert requests_of(address, "/api/v1/studies/{study}/changes") <= 8
+    assert requests_of(address, "/api/v1/studies/{study}/trials/{number}") == 0
+
+
+def test_what_was_spared_is_told_at_the_end(thaw: Thaw, address: str, lab: Laboratory) -> None:
+    lab.study("spared", budget={"trials": 2})
+    claims = lab.claims_from("spared", 2)
+    for claim in claims:
+        lab.tell(claim, 1, pace(left=200.0, saved=90.0), REUSE)
+    under_way = thaw("--server", address, "study", "show", "spared").out
+    assert "1240 images/s, 3 min 20 s left" in under_way
+    assert under_way.splitlines()[-2:] == ["about 3 min 20 s left", "saved 1 min 30 s by stored outputs"]
+    lab.finish_all(claims, 0.75)
+    ended = thaw("--server", address, "study", "show", "spared").out
+    assert ended.splitlines()[-1] == "saved 1 min 30 s by stored outputs" and " left" not in ended
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trials.yaml", "- {lr: 1e-2, optimizer: sgd}\n- {lr: 2e-2, optimizer: adam}\n"),
+        ("trials.json", '[{"lr": 0.01, "optimizer": "sgd"}, {"lr": 0.02, "optimizer": "adam"}]'),
+        ("trials.jsonl", '{"lr": 0.01, "optimizer": "sgd"}\n\n{"lr": 0.02, "optimizer": "adam"}\n'),
+    ],
+)
+def test_a_file_of_parameters_is_queued(thaw: Thaw, address: str, lab: Laboratory, tmp_path: Path, name: str, content: str) -> None:
+    study = name.replace(".", "-")
+    lab.study(study)
+    (tmp_path / name).write_text(content)
+    said = thaw("--server", address, "study", "queue", study, tmp_path / name)
+    assert (said.code, said.out) == (0, f"{study}: 2 queued, from trial 0 to trial 1\n"), said.err
+    with Client(address) as client:
+        assert [trial.params for trial in client.trials(study)] == [{"lr": 0.01, "optimizer": "sgd"}, {"lr": 0.02, "optimizer": "adam"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("trials.yaml", "- {lr: 1e-2, optimizer: sgd}\n- {lr: 7, optimizer: adam}\n", "#/trials/1/lr"),
+        ("trials.yaml", "lr: 1e-2\n", "#"),
+        ("trials.jsonl", '{"lr": 0.01, "optimizer": "sgd"}\n{"lr": \n', "line 2"),
+    ],
+    ids=["outside", "no list", "broken line"],
+)
+def test_a_file_with_a_faulty_trial_queues_none(
+    thaw: Thaw, address: str, lab: Laboratory, tmp_path: Path, name: str, content: str, place: str
+) -> None:
+    study = f"faulty {place}".replace("/", "-")
+    lab.study(study)
+    (tmp_path / name).write_text(content)
+    said = thaw("--server", address, "study", "queue", study, tmp_path / name)
+    assert said.code == 2 and said.err.startswith(f"{tmp_path / name}: {place}  "), said.err
+    with Client(address) as client:
+        assert list(client.trials(study)) == []
