@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, Key, entry
 from trainer.cache.entry import PAGE
 
 PLENTY = 10**9
@@ -117,6 +117,18 @@ def test_what_is_damaged_anywhere_is_removed_and_built_again(
     assert KEY.digest in caplog.text and "is removed" in caplog.text
     keep(cache, KEY, content)
     assert cache.find(KEY) is not None
+
+
+def test_parts_that_changed_places_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "PART", PAGE)
+    content = counted(torch.int32, (5000,))  # five parts, the last one shorter
+    keep(Cache(tmp_path, PLENTY), KEY, content)
+    found = Cache(tmp_path, PLENTY).find(KEY)
+    assert found is not None and torch.equal(found, content)
+    file = file_of(tmp_path, KEY)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:PAGE] + whole[2 * PAGE : 3 * PAGE] + whole[PAGE : 2 * PAGE] + whole[3 * PAGE :])
+    assert Cache(tmp_path, PLENTY).find(KEY) is None
 
 
 def test_the_entry_of_another_key_is_removed_from_under_this_ones_name(tmp_path: Path) -> None:
