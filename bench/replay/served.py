@@ -17,8 +17,8 @@ from bench.replay.orders import Order, Outcome, Trained
 ADDRESS = "http://"
 END_SECONDS = 20
 PAGE = 100
-SWITCHES: Mapping[str, Mapping[str, str]] = {"cache": {"THAW_CACHE_BYTES": "0"}, "lanes": {}}
-"""What an ablation can leave out, with the settings that do so; lanes are left out by the study's own limit."""
+SWITCHES: Mapping[str, Mapping[str, str]] = {"cache": {"THAW_CACHE_BYTES": "0"}, "lanes": {"THAW_LANE_BYTES": "0"}}
+"""What an ablation can leave out, with the settings that do so."""
 
 
 @contextmanager
@@ -50,21 +50,11 @@ def replayed(order: Order, address: str) -> tuple[Outcome, float]:
     """Post the study, queue the list, wait for its end; what came of it, and the seconds since the post. Raises RuntimeError."""
     with httpx2.Client(base_url=f"{address}/api/v1/", timeout=60, trust_env=False) as http:
         posted = time.perf_counter()
-        study = _sound(http.post("studies", json=_document(order)))["id"]
-        _queue(http, study, list(order.params.values()))
+        study = _sound(http.post("studies", json=order.document))["id"]
+        _sound(http.post(f"studies/{study}/trials", json={"trials": [dict(params) for params in order.params.values()]}))
         _await_end(http, study)
         seconds = time.perf_counter() - posted
         return _outcome(list(order.numbers), _trials(http, study)), seconds
-
-
-def _document(order: Order) -> dict[str, Any]:
-    document: dict[str, Any] = order.document
-    return document | {"limits": {"lanes": 1}} if "lanes" in order.without else document
-
-
-def _queue(http: httpx2.Client, study: str, params: list[Mapping[str, Any]]) -> None:
-    for each in params:
-        _sound(http.post(f"studies/{study}/trials", json={"params": dict(each)}))
 
 
 def _await_end(http: httpx2.Client, study: str) -> None:
