@@ -139,7 +139,7 @@ def optimizer() -> Iterator[Contest]:
         for kind, make in kinds.items():
             ways = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
             if kind == "rmsprop":
-                ways = {"foreach": ways["foreach"], "loop": ways["loop"]}  # has no fused one
+                ways = {"loop": ways["loop"], "foreach": ways["foreach"]}  # has no fused one
             yield Contest(f"{name}: {kind} alone", {way: updating(name, make, options) for way, options in ways.items()})
 
 
@@ -153,7 +153,7 @@ def updating(name: str, make: Callable[..., torch.optim.Optimizer], options: Map
 
     def step() -> Tensor:
         chosen.step()
-        return parameters[0].detach()
+        return parameters[0].detach().clone()
 
     return step
 

@@ -133,12 +133,15 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
             losses[batch] = loss.detach()
             done += len(rows)
             if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
-                _refuse_divergence(losses[: batch + 1], epoch, lr)
+                with stopwatch("backward"):
+                    _refuse_divergence(losses[: batch + 1], epoch, lr)
             speed = done / (time.perf_counter() - steps_started)
             advanced = Advanced(epoch=epoch, batch=batch + 1, batches=steps_per_epoch, samples_per_second=speed)
             yield advanced
-        _refuse_divergence(losses, epoch, lr)
-        _refuse_broken_parameters(model, epoch, lr)
+        with stopwatch("backward"):
+            _refuse_divergence(losses, epoch, lr)
+            _refuse_broken_parameters(model, epoch, lr)
+        speed = done / (time.perf_counter() - steps_started)  # now that a GPU has caught up
 
         yield from inputs.ready(None, advanced)
         with stopwatch("measure"):
