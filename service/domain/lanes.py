@@ -33,7 +33,7 @@ def shared_key(spec: StudySpec, params: Params) -> SharedKey | None:
     if spec.limits.lanes == 1 or not _model_has_lanes(spec):
         return None
     values = {**_defaults(), "order_seed": spec.order_seed, **spec.fixed, **params}
-    if values["frozen_layers"] != len(catalogue.load(spec.model.name).stages):
+    if values["frozen_layers"] != _stages_of(spec.model.name):
         return None
     return tuple(values[name] for name in SHARED_BY_LANES)
 
@@ -42,7 +42,7 @@ def may_share(spec: StudySpec) -> bool:
     """Whether some trial of the space has a shared key."""
     if spec.limits.lanes == 1 or not _model_has_lanes(spec):
         return False
-    stages = len(catalogue.load(spec.model.name).stages)
+    stages = _stages_of(spec.model.name)
     return any(value == stages for _, value in spec.extremes("frozen_layers"))
 
 
@@ -77,12 +77,17 @@ def _startup(sampler: Sampler) -> int:
 
 
 def _model_has_lanes(spec: StudySpec) -> bool:
-    return spec.model.weights is not None and spec.model.name in catalogue.names() and _lanes_of(spec.model.name)
+    return spec.model.weights is not None and _lanes_of(spec.model.name)
 
 
 @lru_cache(maxsize=256)
 def _lanes_of(model: str) -> bool:
-    return bool(getattr(catalogue.load(model), "lanes", False))
+    return model in catalogue.names() and bool(getattr(catalogue.load(model), "lanes", False))
+
+
+@lru_cache(maxsize=256)
+def _stages_of(model: str) -> int:
+    return len(catalogue.load(model).stages)
 
 
 @lru_cache(maxsize=1)

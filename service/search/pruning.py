@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -13,7 +14,16 @@ from service.search.answers import Decision
 from service.search.history import History
 from service.search.pruners import pruner_for
 from service.search.reasons import reason
-from service.search.rows import RowsForPruners, running_trial
+from service.search.rows import Peers, RowsForPruners, running_trial
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the pruner ends a trial, and what it looked at."""
+
+    pruned: bool
+    study: optuna.Study
+    rows: RowsForPruners
 
 
 class Pruning:
@@ -31,35 +41,41 @@ class Pruning:
         Rungs are judged one after another: a trial is compared with all of these trials that reach its rung, so that of many
         which report at once the best share survives, not whoever is asked first.
         """
-        decisions: dict[int, Decision] = {}
-        peers: dict[int, FrozenTrial] = {}  # the trials as they stand once their notes are taken
+        peers: dict[int, FrozenTrial] = {}  # the trials as they stand once what is noted on them is known
         while True:
-            decisions = {number: self._decide(number, values, peers) for number, values in curves.items()}
-            reached = {number: self._first_new_note(number, decision, peers) for number, decision in decisions.items()}
-            new = {number: note for number, note in reached.items() if note}
+            peers_now = Peers(self._history, peers)
+            verdicts = {number: self._judge(number, values, peers_now) for number, values in curves.items()}
+            new = {number: note for number, verdict in verdicts.items() if (note := self._first_new_note(number, verdict, peers))}
             if len(curves) == 1 or not new:
-                return decisions
+                return {number: self._decision(verdict) for number, verdict in verdicts.items()}
             peers |= {number: self._noting(number, curves[number], peers, note) for number, note in new.items()}
 
-    def _decide(self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial]) -> Decision:
-        if isinstance(self._spec.pruner, NoPruner) or not values:
-            return Decision(go_on=True)
-        newest = max(values)
-        if not math.isfinite(values[newest]):
-            return Decision(go_on=False, why=f"{self._spec.objective.metric} is {values[newest]} at step {newest}.")
-        rows = RowsForPruners(self._history, self._name, running_trial(number, _finite(values), self._notes(number)), peers)
+    def _judge(self, number: int, values: Mapping[int, float], peers: Peers) -> Verdict:
+        rows = RowsForPruners(self._history, self._name, running_trial(number, dict(sorted(values.items())), self._notes(number)), peers)
         study = optuna.Study(self._name, rows, pruner=self._pruner)
-        pruned = self._pruner.prune(study, rows.asked)
-        return Decision(not pruned, rows.trial_notes, reason(self._spec, study, rows.asked) if pruned else None)
+        if isinstance(self._spec.pruner, NoPruner) or not values:
+            return Verdict(False, study, rows)
+        if not math.isfinite(values[max(values)]):
+            return Verdict(True, study, rows)
+        rows.asked.intermediate_values = _finite(values)
+        return Verdict(self._pruner.prune(study, rows.asked), study, rows)
+
+    def _decision(self, verdict: Verdict) -> Decision:
+        if not verdict.pruned:
+            return Decision(True, verdict.rows.trial_notes)
+        values = verdict.rows.asked.intermediate_values
+        if not math.isfinite(values[newest := max(values)]):
+            return Decision(False, why=f"{self._spec.objective.metric} is {values[newest]} at step {newest}.")
+        return Decision(False, verdict.rows.trial_notes, reason(self._spec, verdict.study, verdict.rows.asked))
 
     def _notes(self, number: int) -> dict[str, Any]:
         known = self._history.trial(number)
         return {} if known is None else dict(known.system_attrs)
 
-    def _first_new_note(self, number: int, decision: Decision, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
+    def _first_new_note(self, number: int, verdict: Verdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
         """Of what the pruner notes, the first thing that the others do not see yet: the lowest rung."""
         seen = peers[number].system_attrs if number in peers else self._notes(number)
-        return dict(list((key, note) for key, note in decision.memory.items() if key not in seen)[:1])
+        return dict(list((key, note) for key, note in verdict.rows.trial_notes.items() if key not in seen)[:1])
 
     def _noting(self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial], note: Mapping[str, Any]) -> FrozenTrial:
         notes = peers[number].system_attrs if number in peers else self._notes(number)

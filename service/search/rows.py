@@ -67,20 +67,36 @@ class Rows(BaseStorage):
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
 
 
+class Peers:
+    """The history by number, but for some trials that stand otherwise."""
+
+    def __init__(self, history: History, changed: Mapping[int, FrozenTrial]) -> None:
+        self._known = history.trials
+        self._places = {trial.number: place for place, trial in enumerate(self._known)} if changed else {}
+        self._trials = list(self._known)
+        for number, trial in changed.items():
+            if number in self._places:
+                self._trials[self._places[number]] = trial
+
+    def of(self, number: int) -> list[FrozenTrial]:
+        """All trials as that one sees them: itself it finds as the history has it."""
+        trials = self._trials.copy()
+        if (place := self._places.get(number)) is not None:
+            trials[place] = self._known[place]
+        return trials
+
+
 class RowsForPruners(Rows):
-    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with.
+    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with."""
 
-    Others under consideration at the same time stand as in `peers`, by number.
-    """
-
-    def __init__(self, history: History, name: str, asked: FrozenTrial, peers: Mapping[int, FrozenTrial]) -> None:
+    def __init__(self, history: History, name: str, asked: FrozenTrial, peers: Peers) -> None:
         super().__init__(history, name, asked)
-        self._peers = {number: peer for number, peer in peers.items() if number != asked.number}
+        self._trials = peers.of(asked.number)
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        found = super().get_all_trials(study_id, deepcopy, states)
-        trials = [self._peers.get(trial.number, trial) for trial in found] if self._peers else found
-        return trials if states is None else [trial for trial in trials if trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
+        if states is None:
+            return self._trials
+        return [trial for trial in self._trials if trial.state in states and trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
 
 
 def running_trial(number: int, values: dict[int, float] | None = None, notes: dict[str, Any] | None = None) -> FrozenTrial:
