@@ -1,0 +1,58 @@
+"""Runs whose frozen stages are worth storing, and what they leave behind."""
+
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.cache import Cache
+from trainer.contract import Measured, Prepared, TrainConfig
+from trainer.features import Inputs, inputs_for
+from trainer.stopwatch import Stopwatch
+from trainer.task import Expected, Task, prepare
+from trainer.train import train
+
+CPU = torch.device("cpu")
+MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
+
+
+class Run:
+    """What a run told."""
+
+    def __init__(self, facts: Iterable[Any]) -> None:
+        told = list(facts)
+        (self.prepared,) = (fact for fact in told if isinstance(fact, Prepared))
+        measured = [fact for fact in told if isinstance(fact, Measured)]
+        self.metrics = [dict(fact.metrics) for fact in measured]
+        self.pace = measured[-1].pace
+        self.reuse = self.prepared.reuse
+
+
+def run(config: TrainConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:
+    """A whole run in a study that has `demand` epochs to come with as many frozen stages."""
+    device = options.pop("device", CPU)
+    return Run(train(config, device=device, cache=cache, demand={config.frozen_layers: demand}, **options))
+
+
+def task_of(config: TrainConfig, cache: Cache | None = None) -> Task:
+    return prepare(config, CPU, Expected(), cache or Cache.none())
+
+
+def inputs_of(task: Task, cache: Cache, demand: float = MUCH) -> Inputs:
+    return inputs_for(task, cache, {task.config.frozen_layers: demand}, Stopwatch())
+
+
+def drained(waiting: Generator[object, None, object]) -> int:
+    """How many signs it gave."""
+    return sum(1 for _ in waiting)
+
+
+def entries(cache: Cache) -> list[Path]:
+    """The stored outputs."""
+    assert cache.folder is not None
+    return sorted(cache.folder.glob("features/*.tensor"))
+
+
+Configure = Callable[..., TrainConfig]
+Paint = Callable[..., Path]
