@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import json
 import logging
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from trainer import files
-from trainer.contract import Checkpoint
+from trainer.contract import Checkpoint, Facts, TrainConfig
 
 KEPT = 2
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Checkpoints:
     def __init__(self, folder: Path | None = None, *, seconds: float = 60.0, resume: Sequence[Checkpoint] = ()) -> None:
         self.step = 0  # whole epochs behind the run
         self._folder, self._seconds, self._resume = folder, seconds, tuple(resume)
-        self._held: State | None = None
+        self._held: Callable[[], State] | None = None
         self._written_at = time.monotonic()
         if folder is not None:
             files.sweep(folder)
@@ -62,9 +63,20 @@ class Checkpoints:
 
     def hold(self, state: State) -> None:
         """Note that an epoch is done, and copy its state."""
-        self.step = state.step
-        if self._folder is not None:
-            self._held = replace(state, model=_copied(state.model), optimizer=_copied(state.optimizer))
+        if self.keeps:
+            state = replace(state, model=_copied(state.model), optimizer=_copied(state.optimizer))
+        self.promise(state.step, lambda: state)
+
+    def promise(self, step: int, state: Callable[[], State]) -> None:
+        """As `hold`, for a state that is only put together if it is written. It must still be that of the epoch `step` then."""
+        self.step = step
+        if self.keeps:
+            self._held = state
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a folder for states."""
+        return self._folder is not None
 
     @property
     def due(self) -> bool:
@@ -75,7 +87,7 @@ class Checkpoints:
         """Write what is held; None when that was done already or there is nothing. The two newest files stay."""
         if self._folder is None or self._held is None:
             return None
-        state, self._held = self._held, None
+        state, self._held = self._held(), None
         path = self._folder / f"epoch-{state.step:06}.pt"
         content = {field.name: getattr(state, field.name) for field in fields(state)}
         sha256 = files.write(path, lambda file: torch.save(content, file))
@@ -83,6 +95,12 @@ class Checkpoints:
         for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
             old.unlink(missing_ok=True)
         return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
+
+
+def digest(config: TrainConfig, facts: Facts) -> str:
+    """What a state can be continued by: the same config, as it was resolved, on the same data, split and weights."""
+    named = [config.model_dump(mode="json"), facts.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 class Unsound(Exception):

@@ -27,6 +27,7 @@ class Model(Frozen):
     weights: tuple[str, ...]  # torchvision's weights names, without the enum's own name
     smallest_image: int  # pixels
     image_step: int  # the image size must be a multiple of this
+    lanes: bool  # whether many runs of the head alone can share a pass over the data
     resizable: tuple[str, ...]  # tensors that are interpolated when the image size differs (positions of a ViT)
 
     @cached_property

@@ -33,12 +33,17 @@ class Heads:
     def __init__(self, stack: Stack, values: Mapping[str, Tensor], traits: Traits, *, half: bool = False) -> None:
         self.parameters = {name: Parameter(value, torch.zeros_like(value)) for name, value in values.items()}
         self._stack, self._traits, self._half = stack, traits, half
-        self._parts, self._parts_for = list[_Part](), 0
+        self._parts = dict[int, list[_Part]]()  # by how many lanes go together
 
     @property
     def lanes(self) -> int:
         """How many there are."""
         return len(self._traits.dropout)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self._traits.smoothing.device
 
     def kept(self, lanes: Sequence[int], traits: Traits) -> "Heads":
         """Those lanes alone, which have these traits."""
@@ -68,13 +73,11 @@ class Heads:
             yield part.lanes, part.forward(rows, places, None).squeeze(2)
 
     def _parts_of(self, rows: Tensor) -> "list[_Part]":
-        if not self._parts or len(rows) > self._parts_for:
-            widths = sum(parameter.value.shape[1] for parameter in self.parameters.values() if parameter.value.ndim > 2)
-            bytes_per_lane = COPIES * rows.element_size() * len(rows) * max(1, widths)
-            count = max(1, ACTIVATION_BYTES // bytes_per_lane)
-            self._parts_for = len(rows)
-            self._parts = [self._part(first, min(first + count, self.lanes)) for first in range(0, self.lanes, count)]
-        return self._parts
+        widths = sum(parameter.value.shape[1] for parameter in self.parameters.values() if parameter.value.ndim > 2)
+        count = max(1, ACTIVATION_BYTES // (COPIES * rows.element_size() * len(rows) * max(1, widths)))
+        if count not in self._parts:
+            self._parts[count] = [self._part(first, min(first + count, self.lanes)) for first in range(0, self.lanes, count)]
+        return self._parts[count]
 
     def _part(self, first: int, last: int) -> "_Part":
         parameters = {name: parameter.of(first, last) for name, parameter in self.parameters.items()}

@@ -2,24 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.contract import Hyperparameters
 from trainer.lanes.layers import Parameter
-from trainer.optimization import make_optimizer
+from trainer.lanes.moments import MOMENTS, Kind, Moments, keeps
 
-Kind = Literal["sgd", "adam", "adamw", "rmsprop"]
 FIRST_BETA, SECOND_BETA, EPS, ALPHA = 0.9, 0.999, 1e-8, 0.99  # torch's defaults, which trainer.optimization leaves as they are
-MOMENTS: Mapping[Kind, tuple[str, ...]] = {
-    "sgd": ("momentum_buffer",),
-    "adam": ("exp_avg", "exp_avg_sq"),
-    "adamw": ("exp_avg", "exp_avg_sq"),
-    "rmsprop": ("square_avg", "momentum_buffer"),
-}
-"""What each keeps of earlier gradients, by torch's names."""
 
 
 class Optimizers:
@@ -43,53 +35,28 @@ class Optimizers:
     def kept(self, lanes: Sequence[int], parameters: Mapping[str, Parameter]) -> "Optimizers":
         """Those of these lanes alone, over their parameters."""
         found = Optimizers([self._configs[lane] for lane in lanes], parameters)
-        found.done = self.done
+        found.done, moments = self.done, self.moments
         for place, lane in enumerate(lanes):
-            found._set(place, self._moments(lane))
+            found._set(place, moments.of(lane))
         return found
 
-    def exported(self, lane: int, order: Sequence[str]) -> dict[str, Any]:
-        """The lane's state dict as torch's optimizer has it, for parameters in that order. Tensors are views."""
-        config, moments = self._configs[lane], self._moments(lane)
+    @property
+    def moments(self) -> Moments:
+        """As they are now; they change with the next step."""
         shapes = {name: parameter.value.shape[1:] for name, parameter in self._parameters.items()}
-        names = list(self._parameters)
-        found: dict[str, Any] = _empty(config, [shapes[name] for name in order])
-        if self.done:
-            for index, name in enumerate(order):
-                own = {kind: of[names.index(name)].view(shapes[name]) for kind, of in moments.items() if _keeps(config, kind)}
-                step = {} if config.optimizer == "sgd" else {"step": torch.tensor(float(self.done))}
-                if own:
-                    found["state"][index] = step | own
-        return found
+        return Moments(self._configs, shapes, self.done, tuple((group.lanes, group.moments) for group in self._groups))
 
     def load(self, lane: int, state: Mapping[str, Any], order: Sequence[str], done: int) -> None:
-        """Take over what `exported` gave after so many steps, for the lane; every lane must have done as many."""
+        """Take over, for the lane, torch's state dict after so many steps; every lane must have done as many."""
         self.done = done
-        kinds = [kind for kind in MOMENTS[self._configs[lane].optimizer] if _keeps(self._configs[lane], kind)]
-        found = {kind: [state["state"][order.index(name)][kind].flatten() for name in self._parameters] for kind in kinds}
-        self._set(lane, found)
-
-    def _group_of(self, lane: int) -> "_Group":
-        return next(group for group in self._groups if group.lanes.start <= lane < group.lanes.stop)
-
-    def _moments(self, lane: int) -> dict[str, list[Tensor]]:
-        group = self._group_of(lane)
-        return {kind: [tensor[lane - group.lanes.start] for tensor in of] for kind, of in group.moments.items()}
+        kinds = [kind for kind in MOMENTS[self._configs[lane].optimizer] if keeps(self._configs[lane], kind)]
+        self._set(lane, {kind: [state["state"][order.index(name)][kind].flatten() for name in self._parameters] for kind in kinds})
 
     def _set(self, lane: int, moments: Mapping[str, Sequence[Tensor]]) -> None:
-        group = self._group_of(lane)
+        group = next(group for group in self._groups if group.lanes.start <= lane < group.lanes.stop)
         for kind, tensors in moments.items():
             for into, tensor in zip(group.moments[kind], tensors, strict=True):
                 into[lane - group.lanes.start].copy_(tensor)
-
-
-def _keeps(config: Hyperparameters, moment: str) -> bool:
-    """Torch keeps no momentum where there is none."""
-    return moment != "momentum_buffer" or config.momentum > 0
-
-
-def _empty(config: Hyperparameters, shapes: Sequence[torch.Size]) -> dict[str, Any]:
-    return make_optimizer([nn.Parameter(torch.empty(shape, device="meta")) for shape in shapes], config).state_dict()
 
 
 class _Group:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainer.catalogue import Model, Stage
+from trainer.lanes.split import Unlaneable, split_head
 from trainer.models import weights
 from trainer.models.build import staged
 from trainer.models.families import BY_MODEL
@@ -35,12 +36,21 @@ def describe(name: str) -> Model:
         weights=weights.names(name),
         smallest_image=smallest,
         image_step=step,
+        lanes=_is_for_lanes(model),
         resizable=family.resizable,
     )
 
 
 def _stage(model: StagedModel, name: str, part: nn.Module) -> Stage:
     return Stage(name=name, tensors={title: tuple(tensor.shape) for title, tensor in model.tensors_of(part).items()})
+
+
+def _is_for_lanes(model: StagedModel) -> bool:
+    try:
+        split_head(model)
+    except Unlaneable:
+        return False
+    return True
 
 
 def _smallest_image(model: StagedModel, name: str, step: int) -> int:

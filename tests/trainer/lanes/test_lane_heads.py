@@ -100,7 +100,7 @@ def test_after_several_steps_each_lane_is_where_torch_s_optimizer_and_autograd_b
         state = own.model.network.state_dict()
         for title, parameter in heads.parameters.items():
             assert torch.allclose(parameter.value[lane], state[title], rtol=1e-9, atol=1e-10), (config.optimizer, title)
-        same_state(optimizers.exported(lane, order), theirs.state_dict())
+        same_state(optimizers.moments.exported(lane, order), theirs.state_dict())
 
 
 def same_state(found: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def test_an_optimizer_goes_on_from_what_was_exported(subject: Any, head_config: 
             if step == 2:
                 for title, parameter in first.parameters.items():
                     second.parameters[title].value.copy_(parameter.value)
-                behind.load(0, ahead.exported(0, order), order, ahead.done)
+                behind.load(0, ahead.moments.exported(0, order), order, ahead.done)
             for heads, optimizers in ((first, ahead), (second, behind))[: 2 if step >= 2 else 1]:
                 heads.learn(own.prefix(outputs), labels, Noise(step, torch.device("cpu")), Stopwatch())
                 optimizers.step(torch.full((1,), config.lr, dtype=torch.float64))
@@ -187,8 +187,9 @@ def test_dropout_s_gradient_is_that_of_what_was_kept(subject: Any, head_config: 
             return heads.learn(features, labels, Noise(7, torch.device("cpu")), Stopwatch())
 
         loss_of()
-        for parameter in heads.parameters.values():
-            gradient, place, small = parameter.gradient.clone(), (slice(None), 0), 1e-6
+        gradients = {title: parameter.gradient.clone() for title, parameter in heads.parameters.items()}
+        for title, parameter in heads.parameters.items():
+            gradient, place, small = gradients[title], (slice(None), 0), 1e-6
             before = parameter.value[place].clone()
             step = torch.randn(before.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
             parameter.value[place] = before + small * step
