@@ -112,9 +112,14 @@ class Lane:
         if not decision.go_on:
             self.end(Pruned(decision.why or "the pruner ended it"))
 
+    @property
+    def decided_to_go_on(self) -> bool:
+        """Whether the trainer waits for a word that is known: it is given once what the pruner must remember is written."""
+        return self.open and self.unanswered and not self.undecided
+
     def due(self, now: float) -> bool:
         """Whether something is to be written at `now` (monotonic seconds)."""
-        return not (self._written or self.lost) and (self.unanswered or self._unwritten.due(now))
+        return not (self._written or self.lost) and self._unwritten.due(now)
 
     def to_write(self) -> Write | None:
         """What is unwritten, if anything is."""

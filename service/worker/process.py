@@ -1,5 +1,6 @@
 """The warm trainer process: orders go in, lines come out, and its end is given a meaning."""
 
+import fcntl
 import os
 import re
 import select
@@ -8,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -24,6 +26,7 @@ Line = (
 Order = contract.Check | contract.Run | contract.Lanes | contract.Answer | contract.Cancel
 
 TAIL_BYTES = 16_384
+PIPE_BYTES = 2**20  # some epochs of a hundred lanes; by itself a pipe holds one
 LONGEST_LINE = 64 * 2**20  # a confusion matrix of a thousand classes has 4 MB
 LOOK_SECONDS = 0.1  # how often a silent process is asked whether it lives
 KILL_SECONDS = 2.0  # until a killed process is given up: one that sleeps in the kernel, in a driver or on a dead disk, ends when it wakes
@@ -65,6 +68,7 @@ class TrainerProcess:
         self._orders: IO[bytes] = self._child.stdin
         self._lines: IO[bytes] = self._child.stdout
         os.set_blocking(self._orders.fileno(), False)
+        _widen(self._lines)
         self._buffer = bytearray()
         self._tail = bytearray()
         self._ending = threading.RLock()  # held for moments only; a signal handler may come while its own thread holds it
@@ -237,6 +241,13 @@ class TrainerProcess:
         """The last lines of its standard error, without control characters."""
         text = CONTROLS.sub("", bytes(self._tail).decode(errors="replace"))
         return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-2_000:]
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a trainer go on that tells of many lanes while its reader is at the store. Where the kernel will not, it waits."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _kill_group(group: int) -> None:

@@ -19,6 +19,7 @@ from trainer.contract import Advanced, Answer, Cancel, Checked, Exported, Failed
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 0.2
+WRITING_SHARE = 0.25  # of the time at most, unless the trainer waits: many lanes of short epochs have much to write
 LONGEST_KEPT_WAITING = 1.0  # seconds between two tries while the trainer waits for the pruner's word
 
 
@@ -42,7 +43,8 @@ class TrainerRun:
         self._began_at = time.monotonic()
         self._advanced = False
         self._control_seconds = 0.0
-        self._retry_at = 0.0  # monotonic seconds; before that the store is left alone
+        self._retry_at = 0.0  # monotonic seconds; before that the store, which did not answer, is left alone
+        self._rest_until = 0.0  # the same after it did, unless the trainer waits
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
 
     def to_the_end(self) -> None:
@@ -97,7 +99,7 @@ class TrainerRun:
             for lane in self._open:
                 lane.end(Failed(reason="timeout", detail=f"it ran longer than limits.minutes, {minutes:g}", step=lane.step))
         stall = self._place.patience.stall if self._advanced else self._place.patience.prepare
-        if self._process.hung(stall) and self._open and not any(lane.unanswered for lane in self._open):
+        if self._process.hung(stall) and self._open and not self._owes_a_word():
             log.warning("%s: the trainer gave no sign of life for %g seconds", self._name, stall)
             self._process.kill()
             for lane in self._open:
@@ -111,23 +113,37 @@ class TrainerRun:
             return
         try:
             self._decide()
-            if any(lane.due(begun) for lane in self._lanes):
+            if self._is_time_to_write(begun):
                 self._write()
                 self._answer()
+                self._rest_until = begun + (time.monotonic() - begun) / WRITING_SHARE
         except StoreUnavailable as error:
-            longest = LONGEST_KEPT_WAITING if any(lane.unanswered for lane in self._open) else LAST_RETRY
+            longest = LONGEST_KEPT_WAITING if self._owes_a_word() else LAST_RETRY
             self._retry_at = time.monotonic() + min(self._backoff.delay(), longest)
             log.warning("%s: the store does not answer (%s); what is to be written waits", self._name, error)
         self._control_seconds += time.monotonic() - begun
 
+    def _is_time_to_write(self, now: float) -> bool:
+        if any(lane.decided_to_go_on for lane in self._open):
+            return True
+        return now >= self._rest_until and any(lane.due(now) for lane in self._lanes)
+
     def _decide(self) -> None:
         """Ask the pruner about all trials that wait for its word, once all are measured whose turn it is: they are each other's peers."""
-        asked = [lane for lane in self._open if lane.undecided]
-        if not asked or any(lane.is_yet_to_decide_at(asked[0].step) for lane in self._open):
+        if not (asked := self._undecided()):
             return
         asks = [(lane.claim.lease, lane.values(self._objective_before(lane))) for lane in asked]
         for lane, decision in zip(asked, self._control.decide(asks), strict=True):
             lane.decided(decision)
+
+    def _undecided(self) -> list[Lane]:
+        """The trials that wait for the pruner; none while others are still being measured at that step."""
+        waiting = [lane for lane in self._open if lane.undecided]
+        return [] if waiting and any(lane.is_yet_to_decide_at(waiting[0].step) for lane in self._open) else waiting
+
+    def _owes_a_word(self) -> bool:
+        """Whether the trainer is silent because it waits for us."""
+        return bool(self._undecided()) or any(lane.decided_to_go_on for lane in self._open)
 
     def _objective_before(self, lane: Lane) -> Mapping[int, float]:
         """At the steps of attempts before this one; they are in the store."""
@@ -143,7 +159,7 @@ class TrainerRun:
 
     def _answer(self) -> None:
         for lane in self._open:
-            if lane.unanswered and not lane.undecided:
+            if lane.decided_to_go_on:
                 self._process.send(Answer(lane=lane.index, go_on=True))
                 lane.unanswered = False
 

@@ -98,6 +98,13 @@ def test_a_process_that_dies_with_several_trials_blames_none_and_each_runs_again
     assert last.result["environment"]["device"] == "toy"
 
 
+def test_a_trainer_that_falls_silent_before_all_are_measured_is_not_waited_for(make_lanes: MakeLanes, shop: OpenShop) -> None:
+    study = make_lanes(("train", 0.1), ("mute", 0.2), pruner={"name": "threshold", "lower": 0.0})
+    first, culprit = shop().trials_at_end(study)
+    assert (first.state, first.attempt) == (TrialState.COMPLETE, 2)
+    assert (culprit.state, culprit.reason) == (TrialState.FAILED, "timeout")
+
+
 def test_leaving_hands_all_back_with_checkpoints_and_another_worker_goes_on(make_lanes: MakeLanes, shop: OpenShop, until: Until) -> None:
     study = make_lanes(*different("train", 3), epochs=30, limits={"attempts": 1})
     first = shop("--slow-epoch", "0.05")

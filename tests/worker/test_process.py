@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.worker.process import Line, TrainerDied, TrainerProcess
-from trainer.contract import Answer, Cancel, Finished, Measured, Ready, Run, Stopped
+from trainer.contract import Answer, Cancel, Finished, Lanes, Measured, Ready, Run, Stopped
 
 Start = Callable[..., TrainerProcess]
 Order = Callable[..., Run]
@@ -124,6 +124,40 @@ def test_a_process_that_ignores_sigterm_is_killed(start: Start, order: Order) ->
     lines_until(process, Measured)
     process.kill()
     assert not process.alive and gone(process.pid)
+
+
+def test_a_kill_that_does_not_wait_counts_at_once(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("stubborn"))
+    lines_until(process, Measured)
+    os.kill(process.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    process.kill(wait_seconds=0)
+    assert not process.alive
+    assert time.monotonic() - begun < 0.5
+    assert "SIGKILL" in death_of(process).death.detail
+
+
+def test_all_lines_that_are_there_are_read_at_once(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("train", epochs=200))
+    time.sleep(1)
+    kinds = [line.kind for line in process.read_all(5)]
+    assert kinds.count("measured") == 200
+    assert kinds[-1] == "ready" and process.ready
+    assert process.read_all(0.05) == []
+
+
+def test_an_order_longer_than_a_pipe_arrives_whole(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    runs = tuple(order("train") for _ in range(200))
+    assert len(Lanes(runs=runs).model_dump_json()) > 65_536
+    process.send(Lanes(runs=runs))
+    finished = [line for line in lines_until(process, Ready) if isinstance(line, Finished)]
+    assert [line.lane for line in finished] == list(range(200))
 
 
 def test_an_order_to_a_dead_process_says_so(start: Start, order: Order) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
-    "diverge",
+    "diverge", "mute",
 )  # fmt: skip
 
 
@@ -122,6 +122,8 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
         if step == resumed + 2:
             misbehave(how)
         metrics = metrics_of(config, step)
+        if how == "mute":
+            time.sleep(600)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
         tell("measured", step=step, metrics=metrics)
         if step in order["decision_steps"]:
@@ -150,6 +152,8 @@ def run_lanes(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             misbehave_together(lanes)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
         for lane, run in lanes.items():
+            if behaviour_of(run["config"]) == "mute":
+                time.sleep(600)
             tell("measured", lane=lane, step=step, metrics=metrics_of(run["config"], step), pace=PACE)
         await_answers(lanes, orders, step)
         for lane in [lane for lane, run in lanes.items() if run["checkpoint_seconds"] == 0]:
