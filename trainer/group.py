@@ -95,9 +95,10 @@ class Group:
     def _is_stopped(self, fact: Progress | Exported) -> bool:
         """Obey what was said meanwhile; whether that ended the last of the runs."""
         words = list[Answer | Cancel]()
-        if self._round and self._round.keys() >= self._open:
+        complete = self._round and self._round.keys() >= self._open
+        if complete:
             words += self._answers()
-        if isinstance(fact, Prepared | Advanced):
+        if isinstance(fact, Advanced) or (complete and isinstance(fact, Prepared)):  # in the middle of a round nobody leaves
             words += self._speaker.cancels()
         for word in words:
             if isinstance(word, Cancel) or not word.go_on:

@@ -11,7 +11,7 @@ from typing import assert_never
 
 import torch
 
-from trainer import memory
+from trainer import lanes, memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.contract import Check, Checked, Failed, Lanes, Ready, Run
@@ -75,18 +75,41 @@ class Host:
     def _train(self, runs: Sequence[Run]) -> None:
         stopwatch = Stopwatch.of(self._device)
         members = [Member(run, _checkpoints(run)) for run in runs]
-        (member,) = members
-        facts = train(
-            member.run.config,
-            device=self._device,
-            cache=self._cache,
-            demand=member.run.demand,
-            checkpoints=member.checkpoints,
-            expected=Expected(member.run.fingerprint, member.run.weights_sha256),
-            model_file=Path(member.run.model_file) if member.run.model_file is not None else None,
-            stopwatch=stopwatch,
-        )
-        Group(members, lambda lane: None, self._lines, self._orders, stopwatch).follow(facts)
+        if len(runs) > 1 or lanes.fits(runs[0].config):
+            shared = lanes.Pass([_lane(member) for member in members], device=self._device, cache=self._cache, stopwatch=stopwatch)
+            Group(members, shared.end, self._lines, self._orders, stopwatch).follow(shared.facts())
+        else:
+            (member,) = members
+            facts = train(
+                member.run.config,
+                device=self._device,
+                cache=self._cache,
+                demand=member.run.demand,
+                checkpoints=member.checkpoints,
+                expected=_expected(member.run),
+                model_file=_model_file(member.run),
+                stopwatch=stopwatch,
+            )
+            Group(members, lambda lane: None, self._lines, self._orders, stopwatch).follow(facts)
+
+
+def _lane(member: Member) -> lanes.LaneRun:
+    run = member.run
+    return lanes.LaneRun(
+        config=run.config,
+        checkpoints=member.checkpoints,
+        expected=_expected(run),
+        model_file=_model_file(run),
+        demand=run.demand,
+    )
+
+
+def _expected(run: Run) -> Expected:
+    return Expected(run.fingerprint, run.weights_sha256)
+
+
+def _model_file(run: Run) -> Path | None:
+    return Path(run.model_file) if run.model_file is not None else None
 
 
 def _checkpoints(run: Run) -> Checkpoints:

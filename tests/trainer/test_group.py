@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainer import contract
 from trainer.checkpoints import Checkpoints, State
 from trainer.contract import (
     Advanced,
@@ -18,6 +19,7 @@ from trainer.contract import (
     Finished,
     Measured,
     ModelConfig,
+    Prepared,
     Run,
     Stopped,
     TrainConfig,
@@ -26,6 +28,7 @@ from trainer.group import Facts, Group, Member
 from trainer.pipe import Line
 from trainer.stopwatch import Stopwatch
 
+FACTS = contract.Facts(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
 CONFIG = TrainConfig(data=DataConfig(path="images"), model=ModelConfig(name="small_cnn"))
 
 
@@ -112,6 +115,20 @@ def test_a_cancel_ends_its_lane_alone_and_without_a_number_ends_all() -> None:
     assert supervisor.of(1) == ["measured 1", "stopped 1"]
     assert supervisor.of(0) == supervisor.of(2) == ["measured 1", "measured 2", "stopped 2"]
     assert lanes.ended == {0, 1, 2}
+
+
+def test_a_cancel_that_comes_while_a_round_is_told_waits_for_its_end() -> None:
+    """No lane tells Prepared after it has told Stopped."""
+
+    def facts() -> Facts:
+        for lane in range(3):
+            yield Prepared(lane=lane, facts=FACTS, parameters=1, trainable=1, environment={})
+        yield from lanes.facts()
+
+    supervisor, lanes = Supervisor(cancels=[[Cancel(lane=2)]]), Lanes(1, 1, 1)
+    Group(lanes.members, lanes.ended.add, supervisor, supervisor, Stopwatch()).follow(facts())
+    assert supervisor.of(2) == ["prepared", "stopped 0"]
+    assert supervisor.of(0) == supervisor.of(1) == ["prepared", "measured 1", "finished 1"]
 
 
 def test_a_cancel_in_place_of_an_answer_counts() -> None:

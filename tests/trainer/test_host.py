@@ -6,14 +6,14 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainer.contract import DataConfig, TrainConfig
+from trainer.contract import DataConfig, ModelConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 Configure = Callable[..., TrainConfig]
@@ -44,6 +44,13 @@ class Host:
             if lines[-1]["kind"] == kind:
                 return [line for line in lines if line["kind"] != "advanced" or kind == "advanced"]
         raise AssertionError(f"the process ended before it told {kind}: {lines}")
+
+    def until_lanes(self, kind: str, count: int) -> list[dict[str, Any]]:
+        """The lines up to the one of that kind that so many lanes have told."""
+        lines = list[dict[str, Any]]()
+        while sum(line["kind"] == kind for line in lines) < count:
+            lines += self.until(kind)
+        return lines
 
     def kinds_until_ready(self) -> list[str]:
         return [line["kind"] for line in self.until("ready")]
@@ -170,6 +177,89 @@ def test_a_run_that_crashes_is_told_and_the_next_one_trains(host: Host, configur
     assert (failed["kind"], failed["reason"]) == ("failed", "crashed") and "/dev/null/nowhere" in failed["detail"]
     host.run(configure(epochs=1))
     assert "finished" in host.kinds_until_ready()
+
+
+@pytest.fixture(scope="module")
+def weights(warm: Host, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that a run of its own has left."""
+    return tmp_path_factory.mktemp("weights") / "small_cnn.safetensors"
+
+
+def heads(host: Host, weights: Path, configure: Configure, *changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """Runs of the head alone, which may share a pass."""
+    if not weights.exists():
+        host.run(configure(epochs=1), model_file=str(weights))
+        host.until("ready")
+    model = ModelConfig(name="small_cnn", weights=str(weights))
+    configs = [configure(**{"model": model, "frozen_layers": 4, "epochs": 3, **change}) for change in changes]
+    return [{"config": config.model_dump(mode="json")} for config in configs]
+
+
+def of_lane(lines: Sequence[dict[str, Any]], lane: int) -> list[str]:
+    return [f"{line['kind']} {line.get('step', '')}".strip() for line in lines if line.get("lane") == lane and line["kind"] != "advanced"]
+
+
+def test_lanes_end_each_by_itself(host: Host, weights: Path, configure: Configure) -> None:
+    runs = heads(
+        host, weights, configure, {}, {"lr": 1e-4}, {"epochs": 1}, {"optimizer": "sgd", "lr": 100, "weight_decay": 10}, {"seed": 9}
+    )
+    for run in runs:
+        run["decision_steps"] = [1]
+    host.say("lanes", runs=runs)
+    first = host.until_lanes("measured", 4)
+    assert of_lane(first, 3) in ([], ["prepared"], ["prepared", "failed"]) or of_lane(first, 3)[1].startswith(("failed", "measured"))
+    for lane in (4, 0, 3, 2):
+        host.say("answer", lane=lane, go_on=lane != 4)
+    host.say("cancel", lane=1)
+    lines = [*first, *host.until("ready")]
+    assert of_lane(lines, 0) == ["prepared", "measured 1", "measured 2", "measured 3", "finished 3"]
+    assert of_lane(lines, 1) == ["prepared", "measured 1", "stopped 1"]
+    assert of_lane(lines, 2) == ["prepared", "measured 1", "finished 1"]
+    assert of_lane(lines, 3)[-1].startswith("failed")
+    assert of_lane(lines, 4) == ["prepared", "measured 1", "stopped 1"]
+    prepared = [line for line in lines if line["kind"] == "prepared"]
+    assert [line["reuse"]["lanes"] for line in prepared] == [5] * 5
+
+
+def test_a_lane_that_is_cancelled_with_save_is_gone_on_with_alone(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
+    runs = heads(host, weights, configure, {"epochs": 400, "dropout": 0.3}, {"epochs": 400})
+    for number, run in enumerate(runs):
+        run |= {"checkpoint_folder": str(tmp_path / str(number)), "checkpoint_seconds": 3_600}
+    host.say("lanes", runs=runs)
+    lines = host.until_lanes("measured", 2)
+    host.say("cancel", lane=0, save=True)
+    lines += host.until("stopped")
+    saved = next(line["checkpoint"] for line in lines if line["kind"] == "saved")
+    assert lines[-1]["lane"] == 0 and lines[-1]["step"] == saved["step"]
+    host.say("cancel")
+    rest = host.until("ready")
+    assert "stopped" in [line["kind"] for line in rest if line.get("lane") == 1]
+    host.run(TrainConfig.model_validate(runs[0]["config"]), resume=[saved], decision_steps=[saved["step"] + 1])
+    resumed = host.until("measured")[-1]
+    host.say("cancel")
+    host.until("ready")
+    assert resumed["step"] == saved["step"] + 1 and resumed["metrics"]["loss"] < lines[0].get("metrics", {"loss": 9})["loss"]
+
+
+def test_a_run_of_the_head_alone_is_a_pass_of_one(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
+    (run,) = heads(host, weights, configure, {})
+    host.say("run", **run, model_file=str(tmp_path / "tuned.safetensors"))
+    lines = host.until("ready")
+    assert [line["kind"] for line in lines] == ["prepared", "measured", "measured", "measured", "finished", "exported", "ready"]
+    host.say("lanes", runs=[run])
+    again = host.until("ready")
+    assert [line["metrics"] for line in again if line["kind"] == "measured"] == [
+        line["metrics"] for line in lines if line["kind"] == "measured"
+    ]
+
+
+def test_data_that_cannot_be_read_fails_every_lane(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
+    runs = heads(host, weights, configure, {}, {"seed": 4})
+    for run in runs:
+        run["config"]["data"]["path"] = str(tmp_path / "nowhere")
+    host.say("lanes", runs=runs)
+    lines = host.until("ready")
+    assert [(line["lane"], line["reason"]) for line in lines[:-1]] == [(0, "bad_data"), (1, "bad_data")]
 
 
 def test_what_is_no_order_is_told_as_a_crash(host: Host) -> None:
