@@ -33,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
     """A server without workers, which the tests share; each takes a study name of its own."""
-    with running(home) as server:
+    with running(home, THAW_HEARTBEAT_SECONDS="60") as server:  # the laboratory's leases have no worker that renews them
         yield server.address
 
 

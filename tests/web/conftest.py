@@ -86,13 +86,15 @@ def live_home(tmp_path_factory: pytest.TempPathFactory, fresh_database: Path) ->
 @pytest.fixture(scope="session")
 def live(live_home: Path) -> Iterator[Served]:
     """A real server that tests share; each takes a study name of its own."""
-    with running(live_home) as server:
+    with running(live_home, THAW_HEARTBEAT_SECONDS="60") as server:  # the laboratory's leases have no worker that renews them
         yield server
 
 
 @pytest.fixture
 def live_lab(live_home: Path, live: Served) -> Iterator[Laboratory]:
-    """The laboratory of the live server's store."""
+    """The laboratory of the live server's store. What a test leaves open ends with it."""
     store = open_store(f"sqlite:///{live_home / 'thawline.db'}")
-    yield Laboratory(store)
+    lab = Laboratory(store)
+    yield lab
+    lab.stop_all()
     store.close()

@@ -48,6 +48,12 @@ class Laboratory:
         study = operations.create_study(self.store, parse_study(study_document(name, **changes)))
         return operations.pass_check(self.store, study.id, FACTS) if checked else study
 
+    def stop_all(self) -> None:
+        """End every study that has not ended."""
+        for study in self.store.read(queries.studies, 1000):
+            if not study.state.terminal:
+                operations.stop_study(self.store, study.id)
+
     def id_of(self, name: str) -> str:
         """The id of the study of that name."""
         return self.store.read(queries.find_study, name).id

@@ -226,3 +226,13 @@ def test_a_client_that_reads_nothing_holds_nobody_up(live: Served, live_lab: Lab
     while "thawline_event_streams 0.0" not in httpx2.get(f"{live.address}/metrics").text:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_three_hundred_ends_of_one_transaction_are_told_one_by_one(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study(budget={"trials": 300})
+    lab.finish_all(lab.claims_from("digits", 300), 0.9)
+    told = all_frames(client)
+    last = lab.store.read(queries.find_study, study.id).seq
+    assert [frame.data["seq"] for frame in told[:-1]] == list(range(1, last + 1))
+    assert sorted(frame.data["number"] for frame in told if frame.event == EventKind.TRIAL_COMPLETED) == list(range(300))
+    assert told[-2].event == EventKind.STUDY_COMPLETED and told[-1].event == "end"
