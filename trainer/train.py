@@ -7,8 +7,6 @@ threads and versions; on a GPU cuDNN is held to its deterministic algorithms, an
 that CUDA sums in any order.
 """
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Generator, Mapping
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 
 from trainer import arithmetic, memory
 from trainer.cache import Cache
-from trainer.checkpoints import Checkpoints, State
+from trainer.checkpoints import Checkpoints, State, digest
 from trainer.contract import Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Saved, TrainConfig
 from trainer.data import BadData
 from trainer.export import export
@@ -95,7 +93,7 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
         reuse=inputs.reuse,
     )
 
-    run = _digest(task)
+    run = digest(config, task.facts)
     train_loss, lr, seconds, measurement = math.nan, math.nan, 0.0, None
     if state := checkpoints.restore(run):
         _load(state, model, optimizer)
@@ -190,12 +188,6 @@ def _refuse_broken_parameters(model: StagedModel, epoch: int, lr: float) -> None
     """The last step of an epoch can break what no loss has shown yet."""
     if not bool(torch.stack([parameter.isfinite().all() for parameter in model.trainable_parameters()]).all()):
         raise Diverged(f"parameters were not finite after epoch {epoch}, at a learning rate of {lr:.3g}")
-
-
-def _digest(task: Task) -> str:
-    """What a state can be continued by: the same config on the same data, split and weights."""
-    named = [task.config.model_dump(mode="json"), task.facts.model_dump(mode="json")]
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def _changing(model: StagedModel) -> dict[str, Tensor]:
