@@ -73,6 +73,14 @@ def test_drafts_take_room_too_and_are_not_driven_out(tmp_path: Path) -> None:
     assert keep(cache, 3)
 
 
+def test_a_draft_has_its_blocks_before_it_is_filled(tmp_path: Path) -> None:
+    draft = Cache(tmp_path, ROOM).begin(key(1), (MEGABYTE,), torch.uint8)
+    assert draft is not None
+    (file,) = tmp_path.glob("*/*.draft")
+    with draft:
+        assert file.stat().st_blocks * 512 >= MEGABYTE  # a write into a hole could find the disk full, and end the process
+
+
 def test_what_could_never_fit_drives_out_nothing(tmp_path: Path) -> None:
     cache = Cache(tmp_path, ROOM)
     assert keep(cache, 1)
