@@ -95,13 +95,20 @@ class SlotRunner:
     def _run(self, claims: Sequence[Claim], process: TrainerProcess, claimed_at: float) -> None:
         leases = self._place.leases
         holdings = [leases.take(claim.lease, process, claimed_at) for claim in claims]
-        for claim in claims:
-            log.info("trial %d of %s, attempt %d, on slot %d", claim.lease.number, claim.spec.name, claim.lease.attempt, self._slot.index)
+        self._announce(claims)
         try:
             TrainerRun(self._place, self._slot, process, claims, holdings).to_the_end()
         finally:
             for holding in holdings:
                 leases.drop(holding)
+
+    def _announce(self, claims: Sequence[Claim]) -> None:
+        first = claims[0]
+        if len(claims) == 1:
+            log.info("trial %d of %s, attempt %d, on slot %d", first.lease.number, first.spec.name, first.lease.attempt, self._slot.index)
+        else:
+            numbers = ", ".join(str(claim.lease.number) for claim in claims)
+            log.info("%d trials of %s in one pass, on slot %d: %s", len(claims), first.spec.name, self._slot.index, numbers)
 
     def _check(self, study: Study, process: TrainerProcess) -> None:
         """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts."""

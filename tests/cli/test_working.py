@@ -4,10 +4,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from service.cli.serving import environment_of
 from service.cli.working import heed_signals
+from service.settings import Settings
 from service.worker.supervisor import Worker
 
 
@@ -37,3 +40,8 @@ def test_a_signal_that_comes_while_a_lock_is_held_does_not_wait_for_itself() -> 
     with worker.lock:
         os.kill(os.getpid(), signal.SIGTERM)
     assert worker.left.wait(5)
+
+
+def test_a_local_worker_has_the_settings_of_its_server(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, lease_seconds=9, cache_bytes=0, lane_bytes=5)
+    assert Settings.from_environment(environment_of(settings)) == settings
