@@ -323,6 +323,18 @@ def test_a_gpu_learns_what_a_cpu_learns(configure: Configure) -> None:
 
 
 @pytest.mark.gpu
+def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(configure: Configure) -> None:
+    gpu = torch.device("cuda:0")
+    chosen = told(configure(precision="auto", epochs=3), device=gpu)
+    suits = "bfloat16" if torch.cuda.get_device_capability(gpu) >= (8, 0) else "float32"
+    assert one(Prepared, chosen).environment["precision"] == suits
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    paces = [fact.pace for fact in chosen if isinstance(fact, Measured)]
+    steps = [paces[2].seconds[activity] - paces[0].seconds[activity] for activity in ("data", "forward", "backward", "measure")]
+    assert min(steps) > 0 and sum(steps) <= one(Finished, chosen).train_seconds
+
+
+@pytest.mark.gpu
 def test_a_run_that_exhausts_the_gpu_is_told_so_and_gives_the_memory_back(configure: Configure) -> None:
     gpu = torch.device("cuda:0")
     torch.cuda.set_per_process_memory_fraction(0.02, gpu)
