@@ -186,13 +186,14 @@ class Pass:
     def _hold(self, epoch: int, task: Task, team: Team, others: Mapping[int, Mapping[str, float]]) -> Snapshot:
         """Keep the state after the epoch, so that any lane's can be written or exported while the next one is under way."""
         snapshot, order, seconds = team.snapshot(), _trained(task), self._began + sum(self._lasted)
+        buffers = {name: tensor.cpu() for name, tensor in task.model.network.named_buffers()}  # as every state has them
         for lane, config in zip(team.numbers, team.configs, strict=True):
 
             def state(lane: int = lane, config: TrainConfig = config) -> State:
                 return State(
                     step=epoch,
                     run=digest(config, task.facts),
-                    model=snapshot.head(lane),
+                    model=buffers | snapshot.head(lane),
                     optimizer=snapshot.optimizer(lane, order),
                     train_loss=others[lane]["train_loss"],
                     lr=others[lane]["lr"],

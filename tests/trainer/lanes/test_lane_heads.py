@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 import trainer.catalogue as catalogue
 from trainer.contract import TrainConfig
-from trainer.lanes.head import Heads, Traits
+from trainer.lanes.head import Heads, Traits, _rows
 from trainer.lanes.noise import Noise
 from trainer.lanes.optimization import Optimizers
 from trainer.lanes.split import Unlaneable, split_head
@@ -158,15 +157,13 @@ def test_lanes_that_are_kept_go_on_as_if_the_others_were_still_there(subject: An
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "squeezenet1_1", "mobilenet_v3_small"])
-def test_each_lane_drops_at_its_own_rate_and_keeps_the_mean(name: str, subject: Any, head_config: Any, monkeypatch: Any) -> None:
+def test_each_lane_drops_at_its_own_rate_and_keeps_the_mean(name: str, subject: Any, head_config: Any) -> None:
     rates = (0.0, 0.0, 0.2, 0.5, 0.5, 0.7, 0.9)
     own = subject(name)
     heads = own.heads([head_config(name, seed=1, dropout=rate) for rate in rates])
     features = own.prefix(torch.ones(64, *HEADS[name], dtype=torch.float64))
     part = heads._parts_of(torch.ones(64 * 9, 1))[0]
     noise = Noise(1, torch.device("cpu"))
-    from trainer.lanes.head import _rows
-
     rows, places = _rows(features)
     drawn = torch.stack([part.forward(rows, places, noise).squeeze(2) for _ in range(30)])  # [times, L, C, B]
     plain = answers(heads, features)
@@ -183,7 +180,7 @@ def test_dropout_s_gradient_is_that_of_what_was_kept(subject: Any, head_config: 
         outputs, labels = batch(HEADS[name])
         features = own.prefix(outputs)
 
-        def loss_of() -> Tensor:
+        def loss_of(heads: Heads = heads, features: Tensor = features, labels: Tensor = labels) -> Tensor:
             return heads.learn(features, labels, Noise(7, torch.device("cpu")), Stopwatch())
 
         loss_of()
@@ -239,7 +236,7 @@ def test_half_precision_answers_as_autocast_does_within_its_rounding(subject: An
         assert (mine - gradient).norm() < 0.02 * gradient.norm() and config.precision == "float32"
 
 
-def test_a_head_with_an_unknown_layer_is_not_for_lanes(networks: SimpleNamespace | None = None) -> None:
+def test_a_head_with_an_unknown_layer_is_not_for_lanes() -> None:
     for layers in (
         [nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2)],
         [nn.Conv2d(4, 2, 3)],
