@@ -34,7 +34,7 @@ def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch:
     if not task.model.frozen:
         return Direct(task)
     with stopwatch("features"):
-        chain, shelf = Chain(task), Shelf.of(cache, task.device)
+        chain, shelf = Chain(task), Shelf.of(cache, task)
         own = max(demand.get(chain.frozen, 0.0), task.config.epochs)
         found = Stored(task, chain, shelf, {**demand, chain.frozen: own}, stopwatch)
     return found if found.depth else Direct(task)
@@ -47,7 +47,7 @@ def stored_outputs(task: Task, cache: Cache, demand: Mapping[int, float], stopwa
     a pass does `lanes` at once. Raises ValueError when a stage is not frozen.
     """
     with stopwatch("features"):
-        chain, shelf = Chain(task, tail), Shelf.of(cache, task.device)
+        chain, shelf = Chain(task, tail), Shelf.of(cache, task)
         if chain.frozen != len(chain.modules):
             raise ValueError(f"lanes need all {len(task.model.stages)} stages frozen, not {task.model.frozen}")
         below = {frozen: passes for frozen, passes in demand.items() if frozen < task.model.frozen}
@@ -65,11 +65,12 @@ class Shelf:
     device: torch.device
 
     @classmethod
-    def of(cls, cache: Cache, onto: torch.device) -> "Shelf":
+    def of(cls, cache: Cache, task: Task) -> "Shelf":
         """The cache's folder, or this process's memory where there is none."""
         if cache.folder is None:
-            return cls(MEMORY, None, MEMORY.budget, onto)
-        return cls(cache, cache.folder, cache.max_bytes, onto)
+            return cls(MEMORY, None, MEMORY.budget, task.device)
+        pixels = len(task.images.keys) * 3 * task.config.image_size**2  # lie there too, and shall stay
+        return cls(cache, cache.folder, max(0, cache.max_bytes - pixels), task.device)
 
     def place(self, size: int) -> Place:
         """Where so many bytes lie when they are read."""
@@ -143,7 +144,7 @@ class Stored:
             features, start = self._direct.batch(rows, view), 0
         if start == self.depth:
             return features
-        with self._stopwatch("forward"):
+        with self._stopwatch("measure" if view is None else "forward"):
             return self._chain.run(features, start, self.depth)
 
     def _of(self, view: int | None) -> Source:

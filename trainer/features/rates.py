@@ -15,8 +15,9 @@ from torch import Tensor
 from trainer.features.chain import Chain, Form
 from trainer.task import Task
 
-BATCH = 64  # images that are measured, and computed, at a time; fewer of a large model
-MEASURE_SECONDS = 0.5  # that a measurement of all stages may take, about
+BATCH = 32  # images that are computed at a time: no more than a validation pass takes, so that no memory runs out sooner
+MEASURE_SECONDS = 0.5  # that a measurement of all stages may take, about; of a large model fewer images are measured
+LEAST_TRIES, MOST_TRIES = 2, 5  # the quickest counts, since other processes only ever make it slower
 SAMPLE_ROWS, SAMPLE_BYTES = 1024, 16 * 2**20
 DISK_BYTES_A_SECOND = 1e9  # of writing, where the page cache takes it and the disk follows
 
@@ -61,10 +62,11 @@ def _measure(task: Task, chain: Chain, to_inputs: ToInputs) -> Rates:
     few = task.training[:2]
     _timed(task, chain, to_inputs, few)  # the first call of a kernel prepares it
     input_seconds, stages, _ = _timed(task, chain, to_inputs, few)
-    affordable = MEASURE_SECONDS / (2 * (input_seconds + sum(stages)) + 1e-9)
-    rows = task.training[: max(2, min(BATCH, int(affordable)))]
-    first, second = _timed(task, chain, to_inputs, rows), _timed(task, chain, to_inputs, rows)
-    return Rates(min(first[0], second[0]), tuple(map(min, first[1], second[1])), tuple(second[2]))
+    affordable = int(MEASURE_SECONDS / (input_seconds + sum(stages) + 1e-9))  # images
+    rows = task.training[: max(2, min(BATCH, affordable // LEAST_TRIES))]
+    tries = [_timed(task, chain, to_inputs, rows) for _ in range(max(LEAST_TRIES, min(MOST_TRIES, affordable // len(rows))))]
+    inputs, outputs, forms = zip(*tries, strict=True)
+    return Rates(min(inputs), tuple(map(min, *outputs)), tuple(forms[0]))
 
 
 def _timed(task: Task, chain: Chain, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[Form]]:

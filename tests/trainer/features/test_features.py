@@ -16,6 +16,7 @@ from torch import nn
 from tests.trainer.features.running import CPU, MUCH, Configure, Paint, Run, drained, entries, inputs_of, run, task_of
 from trainer.cache import Cache, Key
 from trainer.contract import DataConfig, ModelConfig, TrainConfig
+from trainer.data import reading, resident
 from trainer.data.augmentation import augment
 from trainer.features import Direct, stored_outputs
 from trainer.features.chain import Chain
@@ -232,6 +233,26 @@ def test_room_that_another_takes_meanwhile_is_done_without(configure: Configure,
     wanted = task.model.forward_prefix(task.normalise(task.images.take(task.training)), 4)
     torch.testing.assert_close(inputs.batch(task.training, 0), wanted)
     holding.close()
+
+
+# Images that are streamed
+
+
+def test_streamed_images_are_decoded_for_building_alone(configure: Configure, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(frozen_layers=4)
+    computed = run(config, cache, share=False)
+    monkeypatch.setattr(resident, "HEADROOM", 2**60)  # no image fits the memory
+    resident._kept.clear()
+    room = Cache(cache.folder, 1)  # nor the cache, which has none for the outputs either
+    assert same(run(config, room), computed)
+    task = task_of(config)
+    assert task.images.origin == "streamed"
+    inputs = inputs_of(task, cache)
+    drained(inputs.ready(0, None))
+    monkeypatch.setattr(reading, "start", None)  # from now on nothing can be decoded
+    inputs.expect(task.training.split(8), 0)
+    assert len(inputs.batch(task.training, 0)) == 48
+    resident._kept.clear()
 
 
 # Without a folder
