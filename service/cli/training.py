@@ -152,6 +152,6 @@ def _reached(exported: Exported, finished: contract.Finished) -> float | None:
 
 def _report(exported: Exported, finished: contract.Finished, out: Path) -> None:
     metric, expected, reached = exported.reached.objective.metric, exported.reached.value, _reached(exported, finished)
-    verdict = "equal" if reached == expected else "not equal; device, threads or library versions differ"
+    verdict = "equal" if reached == expected else "not equal; it shared work with others, or device, threads or versions differ"
     console().print(f"{metric}: reached {reached!r}, the trial had {expected!r} ({verdict})")
     console().print(f"The model is in {out / 'model.safetensors'}")
