@@ -82,7 +82,7 @@ def _model_has_lanes(spec: StudySpec) -> bool:
 
 @lru_cache(maxsize=256)
 def _lanes_of(model: str) -> bool:
-    return model in catalogue.names() and bool(getattr(catalogue.load(model), "lanes", False))
+    return model in catalogue.names() and catalogue.load(model).lanes
 
 
 @lru_cache(maxsize=256)

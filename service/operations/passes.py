@@ -118,10 +118,12 @@ def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int)
     """Suggestions for the next numbers: more than one only if that may fill a pass."""
     if lanes == 1 or learns(spec.sampler):
         return memory.suggest(lanes + surplus)
-    first = memory.suggest(1 + surplus)
-    if not any(shared_key(spec, one.params) for one in first):
-        return first
-    return memory.suggest(min(LOOK_AHEAD * lanes, left, MOST_AHEAD) + surplus)
+    for ahead in (1, lanes, min(LOOK_AHEAD * lanes, left, MOST_AHEAD)):
+        suggestions = memory.suggest(ahead + surplus)
+        keys = {shared_key(spec, one.params) for one in suggestions}
+        if keys == {None} or (ahead == lanes and len(keys) == 1):
+            break
+    return suggestions
 
 
 def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:

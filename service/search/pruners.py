@@ -5,11 +5,11 @@ from itertools import count, takewhile
 from typing import assert_never
 
 import optuna.pruners
-from optuna.pruners import BasePruner, HyperbandPruner
-from optuna.trial import FrozenTrial
+from optuna.pruners import BasePruner
 
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
+from service.search.brackets import BracketPruner
 from service.search.experimental import quietly
 
 
@@ -69,7 +69,7 @@ def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
         case Asha():
             return optuna.pruners.SuccessiveHalvingPruner(pruner.min_steps, pruner.reduction_factor, pruner.min_early_stopping_rate)
         case Hyperband():
-            return _Hyperband(pruner.min_steps, epochs, pruner.reduction_factor)
+            return BracketPruner(pruner.min_steps, epochs, pruner.reduction_factor)
         case Threshold():
             return optuna.pruners.ThresholdPruner(pruner.lower, pruner.upper, _first_after_warmup(pruner), pruner.interval_steps)
         case Wilcoxon():
@@ -79,18 +79,6 @@ def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
             return quietly(optuna.pruners.PatientPruner, inner, pruner.patience, pruner.min_delta)
         case _:
             assert_never(pruner)
-
-
-class _Hyperband(HyperbandPruner):
-    """Optuna's, which works out the bracket of every trial anew for each decision."""
-
-    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        if not self._pruners:  # the number of brackets is not known yet
-            return int(super()._get_bracket_id(study, trial))
-        known = self.__dict__.setdefault("bracket_of", dict[tuple[str, int], int]())
-        if (key := (study.study_name, trial.number)) not in known:
-            known[key] = super()._get_bracket_id(study, trial)
-        return int(known[key])
 
 
 def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:

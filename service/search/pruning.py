@@ -14,16 +14,16 @@ from service.search.answers import Decision
 from service.search.history import History
 from service.search.pruners import pruner_for
 from service.search.reasons import reason
-from service.search.rows import Peers, RowsForPruners, running_trial
+from service.search.rows import RowsForPruners, running_trial
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the pruner ends a trial, and what it looked at."""
+    """Whether the pruner ends a trial, the trial as it was looked at, and what the pruner noted on it."""
 
     pruned: bool
-    study: optuna.Study
-    rows: RowsForPruners
+    asked: FrozenTrial
+    notes: Mapping[str, Any]
 
 
 class Pruning:
@@ -43,30 +43,32 @@ class Pruning:
         """
         peers: dict[int, FrozenTrial] = {}  # the trials as they stand once what is noted on them is known
         while True:
-            peers_now = Peers(self._history, peers)
-            verdicts = {number: self._judge(number, values, peers_now) for number, values in curves.items()}
+            rows = RowsForPruners(self._history, self._name, peers)
+            study = optuna.Study(self._name, rows, pruner=self._pruner)
+            verdicts = {number: self._judge(study, rows, number, values) for number, values in curves.items()}
             new = {number: note for number, verdict in verdicts.items() if (note := self._first_new_note(number, verdict, peers))}
             if len(curves) == 1 or not new:
-                return {number: self._decision(verdict) for number, verdict in verdicts.items()}
+                return {number: self._decision(study, rows, verdict) for number, verdict in verdicts.items()}
             peers |= {number: self._noting(number, curves[number], peers, note) for number, note in new.items()}
 
-    def _judge(self, number: int, values: Mapping[int, float], peers: Peers) -> Verdict:
-        rows = RowsForPruners(self._history, self._name, running_trial(number, dict(sorted(values.items())), self._notes(number)), peers)
-        study = optuna.Study(self._name, rows, pruner=self._pruner)
+    def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> Verdict:
+        asked = running_trial(number, dict(sorted(values.items())), self._notes(number))
         if isinstance(self._spec.pruner, NoPruner) or not values:
-            return Verdict(False, study, rows)
+            return Verdict(False, asked, {})
         if not math.isfinite(values[max(values)]):
-            return Verdict(True, study, rows)
-        rows.asked.intermediate_values = _finite(values)
-        return Verdict(self._pruner.prune(study, rows.asked), study, rows)
+            return Verdict(True, asked, {})
+        asked.intermediate_values = _finite(values)
+        rows.ask(asked)
+        return Verdict(self._pruner.prune(study, asked), asked, rows.trial_notes)
 
-    def _decision(self, verdict: Verdict) -> Decision:
+    def _decision(self, study: optuna.Study, rows: RowsForPruners, verdict: Verdict) -> Decision:
         if not verdict.pruned:
-            return Decision(True, verdict.rows.trial_notes)
-        values = verdict.rows.asked.intermediate_values
+            return Decision(True, verdict.notes)
+        values = verdict.asked.intermediate_values
         if not math.isfinite(values[newest := max(values)]):
             return Decision(False, why=f"{self._spec.objective.metric} is {values[newest]} at step {newest}.")
-        return Decision(False, verdict.rows.trial_notes, reason(self._spec, verdict.study, verdict.rows.asked))
+        rows.ask(verdict.asked)
+        return Decision(False, verdict.notes, reason(self._spec, study, verdict.asked))
 
     def _notes(self, number: int) -> dict[str, Any]:
         known = self._history.trial(number)
@@ -75,7 +77,7 @@ class Pruning:
     def _first_new_note(self, number: int, verdict: Verdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
         """Of what the pruner notes, the first thing that the others do not see yet: the lowest rung."""
         seen = peers[number].system_attrs if number in peers else self._notes(number)
-        return dict(list((key, note) for key, note in verdict.rows.trial_notes.items() if key not in seen)[:1])
+        return dict([(key, note) for key, note in verdict.notes.items() if key not in seen][:1])
 
     def _noting(self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial], note: Mapping[str, Any]) -> FrozenTrial:
         notes = peers[number].system_attrs if number in peers else self._notes(number)

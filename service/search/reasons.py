@@ -4,7 +4,6 @@ from typing import assert_never
 
 import numpy as np
 import optuna
-from optuna.pruners import HyperbandPruner
 from optuna.pruners._percentile import _get_percentile_intermediate_result_over_trials as percentile_at
 from optuna.pruners._successive_halving import _completed_rung_key as rung_key
 from optuna.pruners._successive_halving import _get_current_rung as next_rung
@@ -13,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
+from service.search.brackets import Bracket, BracketPruner
 
 
 def reason(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> str:
@@ -29,7 +29,7 @@ def _reason(pruner: Pruner, metric: str, study: optuna.Study, trial: FrozenTrial
         case Asha(reduction_factor=factor):
             return f"{newest}: {_behind_in_its_rung(study, trial, factor)}."
         case Hyperband(reduction_factor=factor):
-            return f"{newest}: {_behind_in_its_rung(*_bracket(study, trial), factor)}."
+            return f"{newest}: {_behind_in_its_rung(_bracket(study, trial), trial, factor)}."
         case Threshold(lower=lower, upper=upper):
             too_low = lower is not None and trial.intermediate_values[step] < lower
             return f"{newest}, {f'below the lower bound {lower:.6g}' if too_low else f'above the upper bound {upper:.6g}'}."
@@ -57,7 +57,7 @@ def _behind_its_peers(pruner: Median | Percentile, metric: str, study: optuna.St
     return f"The best {metric} up to step {step} is {best:.6g}, {side} {line} of {len(peers)} complete trials at that step: {needed:.6g}."
 
 
-def _behind_in_its_rung(study: optuna.Study, trial: FrozenTrial, factor: int) -> str:
+def _behind_in_its_rung(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int) -> str:
     rung = next_rung(trial) - 1
     key = rung_key(rung)
     rivals = [peer.system_attrs for peer in study.get_trials(deepcopy=False) if peer.number != trial.number]
@@ -67,8 +67,6 @@ def _behind_in_its_rung(study: optuna.Study, trial: FrozenTrial, factor: int) ->
     return f"not among the best {places} of {len(ranked)} trials in rung {rung}, which needs {needed:.6g}"
 
 
-def _bracket(study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+def _bracket(study: optuna.Study, trial: FrozenTrial) -> optuna.Study | Bracket:
     pruner = study.pruner
-    if isinstance(pruner, HyperbandPruner):
-        return pruner._create_bracket_study(study, pruner._get_bracket_id(study, trial)), trial
-    return study, trial
+    return pruner.bracket(study, trial) if isinstance(pruner, BracketPruner) else study

@@ -67,36 +67,32 @@ class Rows(BaseStorage):
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
 
 
-class Peers:
-    """The history by number, but for some trials that stand otherwise."""
+class RowsForPruners(Rows):
+    """The same for one trial after another, each of which sees those in `peers` as they stand there, by number.
 
-    def __init__(self, history: History, changed: Mapping[int, FrozenTrial]) -> None:
+    A trial that stands as infeasible for the samplers' sake is no complete one to be compared with.
+    """
+
+    def __init__(self, history: History, name: str, peers: Mapping[int, FrozenTrial]) -> None:
+        super().__init__(history, name, running_trial(-1))
         self._known = history.trials
-        self._places = {trial.number: place for place, trial in enumerate(self._known)} if changed else {}
+        self._places = {trial.number: place for place, trial in enumerate(self._known)} if peers else {}
         self._trials = list(self._known)
-        for number, trial in changed.items():
+        for number, trial in peers.items():
             if number in self._places:
                 self._trials[self._places[number]] = trial
 
-    def of(self, number: int) -> list[FrozenTrial]:
-        """All trials as that one sees them: itself it finds as the history has it."""
-        trials = self._trials.copy()
-        if (place := self._places.get(number)) is not None:
-            trials[place] = self._known[place]
-        return trials
-
-
-class RowsForPruners(Rows):
-    """The same, but a trial that stands as infeasible for the samplers' sake is no complete one to be compared with."""
-
-    def __init__(self, history: History, name: str, asked: FrozenTrial, peers: Peers) -> None:
-        super().__init__(history, name, asked)
-        self._trials = peers.of(asked.number)
+    def ask(self, trial: FrozenTrial) -> None:
+        """Turn to this one. It sees itself as the history has it."""
+        self.asked, self.trial_notes = trial, {}
+        self._seen = self._trials.copy()
+        if (place := self._places.get(trial.number)) is not None:
+            self._seen[place] = self._known[place]
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         if states is None:
-            return self._trials
-        return [trial for trial in self._trials if trial.state in states and trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
+            return self._seen
+        return [trial for trial in self._seen if trial.state in states and trial.system_attrs.get(CONSTRAINT) != INFEASIBLE]
 
 
 def running_trial(number: int, values: dict[int, float] | None = None, notes: dict[str, Any] | None = None) -> FrozenTrial:
