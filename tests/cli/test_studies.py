@@ -30,6 +30,10 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
         line.split()[:3] == ["whole", "complete", "2/2"] for line in thaw("--server", served.address, "study", "list").out.splitlines()
     )
 
+    told = httpx2.get(f"{served.address}/api/v1/studies/whole/trials/1").json()
+    assert told["reuse"]["pixels"] in ("decoded", "cached") and told["reuse"]["lanes"] == 1
+    assert told["pace"]["samples_per_second"] > 0 and sum(told["pace"]["shares"].values()) == pytest.approx(1)
+
     assert thaw("--server", served.address, "best", "whole", "-o", tmp_path / "best.yaml").code == 0
     assert from_yaml((tmp_path / "best.yaml").read_text()) == json.loads(
         thaw("--server", served.address, "best", "whole", "--format", "json").out
