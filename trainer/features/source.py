@@ -22,6 +22,7 @@ from trainer.task import Task
 
 POLL_SECONDS = 0.05  # while another process builds
 DEVICE_SHARE = 0.25  # of a GPU's memory
+PROBES = 5
 TRIES = 3  # to build what another process began and left
 
 log = logging.getLogger(__name__)
@@ -151,9 +152,9 @@ class Source:
                 return None
 
     def _probe(self, entry: Tensor) -> float:
-        """Seconds an image of reading it: the better of two tries."""
+        """Seconds an image of reading it: the quickest of some tries, since other processes only ever make it slower."""
         some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[: measuring.BATCH]
-        return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(2)) / len(some)
+        return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
 
     def _placed(self, entry: Tensor, digest: str) -> Tensor:
         """The entry, on a GPU as a copy if all of the part's views find room there."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from trainer.cache import Cache
@@ -14,7 +15,12 @@ from trainer.task import Expected, Task, prepare
 from trainer.train import train
 
 CPU = torch.device("cpu")
+TOLERANCE = 1e-4  # of float32: a matrix product rounds by the size of its batch, and training carries it on
 MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
+
+
+Configure = Callable[..., TrainConfig]
+Paint = Callable[..., Path]
 
 
 class Run:
@@ -54,5 +60,6 @@ def entries(cache: Cache) -> list[Path]:
     return sorted(cache.folder.glob("features/*.tensor"))
 
 
-Configure = Callable[..., TrainConfig]
-Paint = Callable[..., Path]
+def same(one: Run, other: Run) -> bool:
+    """Whether both told the same metrics in each epoch, but for rounding."""
+    return [pytest.approx(metrics, rel=TOLERANCE, abs=TOLERANCE) for metrics in one.metrics] == other.metrics
