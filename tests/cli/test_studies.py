@@ -9,9 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
+import trainer.catalogue as catalogue
 from search_spaces.documents import from_yaml
 from service.domain.parsing import resolve_paths
 
+STAGES = len(catalogue.load("small_cnn").stages)
 Thaw = Callable[..., Any]
 StudyFile = Callable[..., Path]
 
@@ -52,6 +54,15 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
     refused = thaw("train", tmp_path / "changed.yaml", "--out", tmp_path / "refused")
     assert refused.code == 1 and "bad_data" in refused.err
     assert not (tmp_path / "refused" / "model.safetensors").exists()
+
+
+def test_trials_of_the_head_alone_share_a_pass_and_say_so(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    fixed = {"epochs": 2, "image_size": 16, "batch_size": 64, "frozen_layers": STAGES}
+    created = thaw("--server", served.address, "study", "create", study_file("heads", fixed=fixed, budget={"trials": 8}), "--watch")
+    assert created.code == 0 and len([line for line in created.out.splitlines() if ": complete, accuracy" in line]) == 8, created.out
+    trials = httpx2.get(f"{served.address}/api/v1/studies/heads/trials").json()["trials"]
+    assert [trial["reuse"]["lanes"] for trial in trials] == [8] * 8
+    assert all(trial["reuse"]["depth"] in (0, STAGES) and trial["pace"]["shares"] for trial in trials)
 
 
 def fingerprint_in(file: Path) -> str:
