@@ -87,8 +87,10 @@ def lose(store: Store, study: Study, number: int) -> None:
             return
 
 
-@pytest.mark.parametrize(("misdeed", "reason"), [("crash", "crashed"), ("killed", "crashed"), ("hang", "timeout")])
-def test_a_process_that_dies_with_several_trials_blames_none_and_each_runs_again_alone(
+@pytest.mark.parametrize(
+    ("misdeed", "reason"), [("crash", "crashed"), ("killed", "crashed"), ("hang", "timeout"), ("starve", "out_of_memory")]
+)
+def test_a_process_that_fails_with_several_trials_blames_none_and_each_runs_again_alone(
     make_lanes: MakeLanes, shop: OpenShop, misdeed: str, reason: str
 ) -> None:
     study = make_lanes(("train", 0.1), (misdeed, 0.2), ("train", 0.3))

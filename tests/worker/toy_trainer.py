@@ -19,7 +19,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
-    "diverge", "mute",
+    "diverge", "mute", "starve",
 )  # fmt: skip
 
 
@@ -121,6 +121,8 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             return stop(order, cancel, step - 1)
         if step == resumed + 2:
             misbehave(how)
+            if how == "starve":
+                return tell("failed", **STARVED)
         metrics = metrics_of(config, step)
         if how == "mute":
             time.sleep(600)
@@ -163,11 +165,16 @@ def run_lanes(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
 
 
 def misbehave_together(lanes: dict[int, dict[str, Any]]) -> None:
+    if any(behaviour_of(run["config"]) == "starve" for run in lanes.values()):
+        for lane in lanes:
+            tell("failed", lane=lane, **STARVED)
+        return lanes.clear()
     for lane, how in [(lane, behaviour_of(run["config"])) for lane, run in lanes.items()]:
         misbehave(how)
         if how == "diverge":
             tell("failed", lane=lane, reason="diverged", detail="the toy's loss was nan", step=1)
             del lanes[lane]
+    return None
 
 
 def await_answers(lanes: dict[int, dict[str, Any]], orders: Orders, step: int) -> None:
@@ -179,6 +186,7 @@ def await_answers(lanes: dict[int, dict[str, Any]], orders: Orders, step: int) -
         end_lanes(lanes, word, step)
 
 
+STARVED = {"reason": "out_of_memory", "detail": "the toy has no memory left", "step": 1}
 PACE = {"samples_per_second": 8.0, "seconds_left": 1.0, "memory": 1, "seconds": {"forward": 0.5}}
 
 
