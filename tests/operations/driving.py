@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from search_spaces import Scalar
 from service import operations
 from service.domain.records import Claim, Lease, Report, Study, Trial
 from service.domain.spec import StudySpec
@@ -38,7 +39,11 @@ class RandomSearch:
 
     def suggest(self, number: int, count: int = 1) -> list[Suggestion]:
         assert len(self.known) == number, "the history must hold every trial before"
-        return [Suggestion({"lr": self.draw(one)}, {"drawn_for": one}) for one in range(number, number + count) if one < self._size]
+        return [Suggestion(self.params(one), {"drawn_for": one}) for one in range(number, number + count) if one < self._size]
+
+    def params(self, number: int) -> dict[str, Scalar]:
+        drawn = self.draw(number)
+        return {"lr": drawn} | ({"batch_size": 8 if drawn < 0.5 else 16} if "batch_size" in self.spec.search_space.root else {})
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
         return {number: Decision(go_on=max(values.values()) > 0.1) for number, values in curves.items()}

@@ -12,13 +12,22 @@ from sqlalchemy import event
 
 from service import operations
 from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
-from service.domain.records import Lease
+from service.domain.records import Claim, Lease
 from service.domain.states import FOLLOWS, StudyState, TrialState
 from service.operations import Pruned, Released, Write
 from service.store import open_store, queries
 from tests.operations.driving import CRASH, checkpoint, finished, ready, report, searches_of, study_of, trials_of
+from trainer import catalogue
 
 BUDGET, PARALLEL, MOST_LOST = 8, 4, 2
+STAGES = len(catalogue.load("resnet18").stages)
+HEADS_ALONE: dict[str, Any] = {
+    "model": {"name": "resnet18", "weights": "DEFAULT"},
+    "fixed": {"frozen_layers": STAGES},
+    "search_space": {"lr": {"type": "float", "low": 0.0, "high": 1.0}, "batch_size": {"type": "int", "low": 8, "high": 16}},
+    "sampler": {"name": "random"},
+}
+LANE_BYTES = 16 * (512 + 1) * 2  # of resnet18's head with two classes, its gradient and the optimizer's state
 END_OF = {"finish": TrialState.COMPLETE, "crash": TrialState.FAILED, "prune": TrialState.PRUNED, "release": TrialState.QUEUED}
 OUTCOME_OF = {"finish": finished(0.5), "crash": CRASH, "prune": Pruned("why"), "release": Released()}
 ENDED = tuple(state for state in TrialState if state.terminal)
@@ -34,7 +43,7 @@ class Expected:
 
 
 class Machine(RuleBasedStateMachine):
-    """Workers, zombies, people and a reaper at one study. Suggestions come from six points, so some are duplicates."""
+    """Workers, zombies, people and a reaper at one study of heads alone, in batches of two sizes. Of six points, some come twice."""
 
     leases = Bundle("leases")
     template: Path
@@ -46,7 +55,7 @@ class Machine(RuleBasedStateMachine):
         file.write_bytes(self.template.read_bytes())
         self.store = open_store(f"sqlite:///{file}")
         event.listen(self.store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))  # no power cuts
-        self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits={"attempts": MOST_LOST})
+        self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits={"attempts": MOST_LOST}, **HEADS_ALONE)
         self.searches = searches_of(choices=6)
         self.known: dict[int, Expected] = {}
         self.before: dict[int, Any] = {}
@@ -58,7 +67,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=leases, limit=st.integers(1, 3))
     def claim(self, limit: int) -> Any:
-        claims = operations.claim(self.store, self.searches, "w", limit)
+        return self._claimed(operations.claim(self.store, self.searches, "w", limit))
+
+    @rule(target=leases, lanes=st.integers(1, 5))
+    def claim_together(self, lanes: int) -> Any:
+        claims = operations.claim_together(self.store, self.searches, "w", lanes * LANE_BYTES)
+        assert len(claims) <= min(lanes, PARALLEL)
+        assert len(claims) <= 1 or all(claim.lease.attempt == 1 for claim in claims)
+        return self._claimed(claims)
+
+    def _claimed(self, claims: list[Claim]) -> Any:
         assert not (claims and self.closed)
         for claim in claims:
             one = self.known.setdefault(claim.lease.number, Expected(TrialState.QUEUED, 0))

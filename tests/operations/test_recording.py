@@ -22,6 +22,7 @@ from tests.operations.driving import (
     lose,
     ready,
     report,
+    searches_of,
     tell,
     trial_of,
     trials_of,
@@ -145,6 +146,55 @@ def test_what_a_run_tells_is_kept(store: Store, study: Study, searches: Searches
     assert trial.result["environment"] == {"torch": "2.14"}
     assert trial.result["confusion_matrix"] == [[1, 0], [1, 0]]
     assert [(metric.step, metric.value) for metric in store.read(queries.metrics, trial.id)] == [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4)]
+
+
+PACE = {"samples_per_second": 900.0, "seconds_left": 3.0, "seconds": {"forward": 1.5}}
+REUSE = {"pixels": "cached", "depth": 12, "place": "memory", "lanes": 8}
+
+
+def test_what_a_write_brings_into_the_result_replaces_what_had_its_name_and_the_pace_is_told(
+    store: Store, study: Study, searches: Searches
+) -> None:
+    lease = claim_one(store, searches).lease
+    assert tell(store, lease, result={"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE | {"seconds_left": 9.0}})
+    assert tell(store, lease, reports=[report(1, 0.5)], result={"pace": PACE})
+    assert tell(store, lease, reports=[report(2, 0.6)])
+    assert trial_of(store, study, 0).result == {"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE}
+    events = store.read(queries.events_after, study.id, 0)
+    told = [event.body.get("pace") for event in events if event.kind == "trial_reported"]
+    assert told == [PACE | {"seconds_left": 9.0}, PACE, None]
+    assert tell(store, lease, outcome=finished(0.6))
+    assert trial_of(store, study, 0).result.keys() == {
+        "environment", "reuse", "pace", "per_class_recall", "confusion_matrix", "train_seconds", "peak_memory",
+    }  # fmt: skip
+
+
+def test_a_pace_that_is_no_finite_number_is_kept_as_unknown_and_harms_no_other_write(
+    store: Store, study: Study, searches: Searches
+) -> None:
+    first, second = operations.claim(store, searches, "w", limit=2)
+    odd = {"seconds_left": math.inf, "seconds": {"forward": math.nan, "data": 1.0}, "device": "a\0b"}
+    writes = [Write(first.lease, result={"pace": odd}), Write(second.lease, reports=[report(1, 0.5)])]
+    assert operations.record(store, writes) == []
+    assert trial_of(store, study, 0).result["pace"] == {"seconds_left": None, "seconds": {"forward": None, "data": 1.0}, "device": "ab"}
+    assert trial_of(store, study, 1).step == 1
+
+
+def test_the_next_attempt_begins_without_the_pace_and_reuse_of_the_one_before(store: Store, study: Study, searches: Searches) -> None:
+    lease = claim_one(store, searches).lease
+    assert tell(store, lease, result={"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE}, outcome=Released())
+    claim_one(store, searches)
+    assert trial_of(store, study, 0).result == {"environment": {"torch": "2"}}
+
+
+def test_a_duplicate_takes_the_result_but_saved_and_reused_nothing_itself(store: Store, study: Study) -> None:
+    searches = searches_of(choices=1)
+    lease = claim_one(store, searches).lease
+    assert tell(store, lease, result={"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE}, outcome=finished(0.5))
+    assert operations.claim(store, searches, "w") == []
+    original, duplicate = trials_of(store, study)[:2]
+    assert original.result.keys() - duplicate.result.keys() == {"reuse", "pace"}
+    assert duplicate.result["environment"] == {"torch": "2"}
 
 
 def test_numbers_that_no_database_agrees_on_come_back_as_they_were(store: Store, study: Study, searches: Searches) -> None:
