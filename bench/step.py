@@ -10,8 +10,10 @@ that is earned back.
 
 import argparse
 import copy
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -245,6 +247,7 @@ def denormal() -> Iterator[Contest]:
 
 def compiled() -> Iterator[Contest]:
     """torch.compile with inductor, on one shape; a search meets a new one with each batch size, depth and head."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="bench-step-")  # nothing of an earlier run is compiled already
     model, other = model_of(MODELS[0]), model_of(MODELS[0])
     eager, quick = training(model, adamw(model), images()), training(torch.compile(other), adamw(other), images())
     eager()
