@@ -4,6 +4,7 @@ Activations are [L, D, P, B]: lanes, channels, places, images. What belongs to a
 operations treat alike, lie innermost. A layer keeps what its backward pass needs until that was called.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.lanes.noise import Noise, threshold
+from trainer.lanes.buffer import Buffer
+from trainer.lanes.noise import Noise, bounds, threshold
 
 OWN_BYTES = 4 * 2**20  # of inputs that lanes with dropouts of their own do not share; more would leave the processor's cache
 
@@ -75,19 +77,20 @@ class SharedLinear:
     def __init__(self, weight: Parameter, bias: Parameter, rates: Sequence[float], *, half: bool) -> None:
         self._weight, self._bias, self._rates, self._half = weight, bias, tuple(rates), half
         self._pieces, self._pieces_for = list[Piece](), 0
-        self._read = list[tuple[Piece, Tensor, float]]()
+        self._read = list[tuple[Piece, Tensor, Tensor | float]]()
+        self._found, self._masked = Buffer(), defaultdict[object, Buffer](Buffer)
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D] that all lanes share → [L, E, P, B]."""
         weight, bias = self._weight.value.flatten(2), self._bias.value
-        found = rows.new_empty((len(bias), bias.shape[1], len(rows)))
+        found = self._found.of((len(bias), bias.shape[1], len(rows)), rows)
         self._read = self._inputs(rows, noise)
         for piece, given, scale in self._read:
             some = slice(piece.first, piece.last)
-            if given.ndim == 2:
+            if isinstance(scale, float):
                 _affine(bias[some].flatten(), weight[some].flatten(0, 1), given, scale, found[some].flatten(0, 1), half=self._half)
             else:
-                _batched(weight[some], given.mT, found[some], half=self._half).add_(bias[some, :, None])
+                _batched(weight[some] * scale, given.mT, found[some], half=self._half).add_(bias[some, :, None])
         return found.view(*found.shape[:2], places, -1)
 
     def backward(self, slope: Tensor) -> None:
@@ -97,27 +100,29 @@ class SharedLinear:
         gradient = self._weight.gradient.flatten(2)
         for piece, given, scale in self._read:
             some = slice(piece.first, piece.last)
-            if given.ndim == 2:
+            if isinstance(scale, float):
                 _scaled(slope[some].flatten(0, 1), given, scale, gradient[some].flatten(0, 1), half=self._half)
             else:
-                _batched(slope[some], given, gradient[some], half=self._half)
+                _batched(slope[some], given, gradient[some], half=self._half).mul_(scale)
         self._read = []
 
-    def _inputs(self, rows: Tensor, noise: Noise | None) -> list[tuple[Piece, Tensor, float]]:
-        """What each piece reads, and by what the product is multiplied: [R, D] for lanes that share it, [L, R, D] for others."""
+    def _inputs(self, rows: Tensor, noise: Noise | None) -> list[tuple[Piece, Tensor, Tensor | float]]:
+        """What each piece reads, and what its products are multiplied by: [R, D] and a number, or [l, R, D] and [l, 1, 1]."""
         if noise is None or not any(self._rates):
             return [(Piece(0, len(self._rates), (0.0,)), rows, 1.0)]
         if self._pieces_for != rows.nbytes:
             self._pieces, self._pieces_for = pieces(self._rates, rows.nbytes), rows.nbytes
-        field, masked = noise.field(rows.shape), dict[float, Tensor]()
-        read = list[tuple[Piece, Tensor, float]]()
+        field, masked = noise.field(rows.shape), {0.0: rows}
+        read = list[tuple[Piece, Tensor, Tensor | float]]()
         for piece in self._pieces:
             if len(piece.rates) > 1:
-                read.append((piece, rows * noise.masks(field, piece.rates, rows.dtype), 1.0))
+                lowest, scales = bounds(piece.rates, 2, rows)
+                into = self._masked[piece].of((len(piece.rates), *rows.shape), rows)
+                read.append((piece, torch.mul(rows, field >= lowest, out=into), scales))
                 continue
             (rate,) = piece.rates
             if rate not in masked:
-                masked[rate] = torch.where(field >= threshold(rate), rows, 0.0) if rate else rows
+                masked[rate] = torch.mul(rows, field >= threshold(rate), out=self._masked[rate].of(rows.shape, rows))
             read.append((piece, masked[rate], 1 / (1 - rate)))
         return read
 
@@ -174,7 +179,8 @@ class OwnDropout:
         self._mask = None
         if noise is None or not any(self._rates):
             return given
-        self._mask = noise.masks(noise.field(given.shape[1:]), self._rates, given.dtype)
+        lowest, scales = bounds(self._rates, 3, given)
+        self._mask = (noise.field(given.shape[1:]) >= lowest) * scales
         return given * self._mask
 
     def backward(self, slope: Tensor) -> Tensor:
@@ -215,7 +221,7 @@ def _derivatives(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callabl
     ops = torch.ops.aten
     match module:
         case nn.ReLU():
-            return torch.relu_, lambda slope, given, found: ops.threshold_backward(slope, found, 0)
+            return torch.relu_, lambda slope, given, found: ops.threshold_backward.grad_input(slope, found, 0, grad_input=found)  # in place
         case nn.Hardswish():
             return F.hardswish, lambda slope, given, found: ops.hardswish_backward(slope, given)
         case nn.GELU():

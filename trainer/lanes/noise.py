@@ -28,12 +28,16 @@ class Noise:
         words = torch.empty(-(-count // 4), dtype=torch.int64, device=self._generator.device)
         return words.random_(-(2**63), None, generator=self._generator).view(torch.int16)[:count].view(*shape)
 
-    def masks(self, field: Tensor, rates: Sequence[float], dtype: torch.dtype) -> Tensor:
-        """What each lane multiplies by: 0, or what keeps the mean as it was. [...] → [L, ...]"""
-        shape = (len(rates), *(1,) * field.ndim)
-        bounds = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int16, device=field.device).view(shape)
-        scales = torch.tensor([1 / (1 - rate) for rate in rates], dtype=dtype, device=field.device).view(shape)
-        return (field >= bounds) * scales
+
+def bounds(rates: Sequence[float], ndim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Draws below the first are dropped, the rest is multiplied by the second, so that the mean stays: int16 and `like` [L, 1, …].
+
+    `ndim` is how many dimensions a lane has.
+    """
+    shape = (len(rates), *(1,) * ndim)
+    lowest = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int16, device=like.device)
+    scales = torch.tensor([1 / (1 - rate) for rate in rates], dtype=like.dtype, device=like.device)
+    return lowest.view(shape), scales.view(shape)
 
 
 def threshold(rate: float) -> int:

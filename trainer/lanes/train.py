@@ -93,7 +93,7 @@ class Pass:
         with torch.no_grad():
             yield from self._train(task, inputs, team)
 
-    def _train(self, task: Task, inputs: Inputs, team: Team) -> Generator[Told, None, None]:
+    def _train(self, task: Task, inputs: Inputs, team: Team) -> Generator[Told, None, None]:  # noqa: C901, PLR0915  (reads from top to bottom)
         config, device, stopwatch = task.config, self._device, self._stopwatch
         steps_per_epoch = len(batches(task.training, config.batch_size))
         for lane, run in enumerate(self._runs):
