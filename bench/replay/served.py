@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Itera
     for name in without:
         environment |= SWITCHES[name]
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", str(workers)]
+    command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", str(workers), "--parent", str(os.getpid())]
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
     try:
@@ -50,11 +50,18 @@ def replayed(order: Order, address: str) -> tuple[Outcome, float]:
     """Post the study, queue the list, wait for its end; what came of it, and the seconds since the post. Raises RuntimeError."""
     with httpx2.Client(base_url=f"{address}/api/v1/", timeout=60, trust_env=False) as http:
         posted = time.perf_counter()
-        study = _sound(http.post("studies", json=order.document))["id"]
-        _sound(http.post(f"studies/{study}/trials", json={"trials": [dict(params) for params in order.params.values()]}))
-        _await_end(http, study)
+        trials = finished(http, order.document, [dict(params) for params in order.params.values()])
         seconds = time.perf_counter() - posted
-        return _outcome(list(order.numbers), _trials(http, study)), seconds
+    return _outcome(list(order.numbers), trials), seconds
+
+
+def finished(http: httpx2.Client, document: Mapping[str, Any], queue: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """The trials of a new study once it is complete, those of the queue first. Raises RuntimeError when it ends otherwise."""
+    study = _sound(http.post("studies", json=document))["id"]
+    if queue:
+        _sound(http.post(f"studies/{study}/trials", json={"trials": queue}))
+    _await_end(http, study)
+    return _trials(http, study)
 
 
 def _await_end(http: httpx2.Client, study: str) -> None:
