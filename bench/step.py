@@ -247,15 +247,16 @@ def denormal() -> Iterator[Contest]:
 
 def compiled() -> Iterator[Contest]:
     """torch.compile with inductor, on one shape; a search meets a new one with each batch size, depth and head."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="bench-step-")  # nothing of an earlier run is compiled already
-    model, other = model_of(MODELS[0]), model_of(MODELS[0])
-    eager, quick = training(model, adamw(model), images()), training(torch.compile(other), adamw(other), images())
-    eager()
-    compiling = seconds(quick)
-    earned = statistics.median(seconds(eager, 5) for _ in range(3)) - statistics.median(seconds(quick, 5) for _ in range(3))
-    after = f"{compiling / earned:,.0f} steps" if earned > 0 else "no number of steps"
-    note = f" ({compiling:.0f} s to compile, earned back after {after})"
-    yield Contest(f"{MODELS[0]}: training step", {"eager": eager, "torch.compile": quick}, notes={"torch.compile": note})
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # nothing of an earlier run is compiled already
+        model, other = model_of(MODELS[0]), model_of(MODELS[0])
+        eager, quick = training(model, adamw(model), images()), training(torch.compile(other), adamw(other), images())
+        eager()
+        compiling = seconds(quick)
+        earned = statistics.median(seconds(eager, 5) for _ in range(3)) - statistics.median(seconds(quick, 5) for _ in range(3))
+        after = f"{compiling / earned:,.0f} steps" if earned > 0 else "no number of steps"
+        note = f" ({compiling:.0f} s to compile, earned back after {after})"
+        yield Contest(f"{MODELS[0]}: training step", {"eager": eager, "torch.compile": quick}, notes={"torch.compile": note})
 
 
 CONTESTS = (layout, optimizer, precision, prefix, batch, denormal, compiled)
