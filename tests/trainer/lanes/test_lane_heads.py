@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import trainer.catalogue as catalogue
 from trainer.contract import TrainConfig
 from trainer.lanes.head import Heads, Traits, _rows
 from trainer.lanes.noise import Noise
@@ -248,12 +247,3 @@ def test_a_head_with_an_unknown_layer_is_not_for_lanes() -> None:
         head = nn.Sequential(*layers)
         with pytest.raises(Unlaneable):
             split_head(StagedModel(head, {}, head))
-
-
-def test_the_catalogue_says_whose_head_is_for_lanes(every_name: str) -> None:
-    assert catalogue.load(every_name).lanes
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "every_name" in metafunc.fixturenames:
-        metafunc.parametrize("every_name", BY_MODEL)
