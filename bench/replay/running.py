@@ -14,7 +14,7 @@ from bench.replay.watching import Watch
 
 @dataclass(frozen=True)
 class Replay:
-    """What an order came to. The wall time counts imports, preparation of the data and the end of the processes."""
+    """What an order came to. The wall time runs from before the first process is started until the last result is known."""
 
     order: Order
     outcome: Outcome
@@ -52,10 +52,14 @@ def _apart(order: Order) -> Replay:
     with tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-m", "bench.replay.engines"]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
-        with Watch(child.pid) as watch:
-            said, _ = child.communicate(order.model_dump_json())
-        wall = time.perf_counter() - started
+        assert child.stdin and child.stdout
+        said, wall = "", 0.0
+        with child, Watch(child.pid) as watch:
+            child.stdin.write(order.model_dump_json())
+            child.stdin.close()
+            for line in child.stdout:
+                said, wall = line, time.perf_counter() - started
         if child.returncode:
             errors.seek(0)
             raise RuntimeError(f"the engine {order.engine} ended with {child.returncode}: {errors.read()[-4_000:]}")
-    return Replay(order, Outcome.model_validate_json(said.splitlines()[-1]), wall, watch.peak_bytes)
+    return Replay(order, Outcome.model_validate_json(said), wall, watch.peak_bytes)

@@ -49,8 +49,7 @@ def tuned(order: Order) -> Outcome:
         tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=order.slots, metric="accuracy", mode="max"),
         run_config=RunConfig(verbose=0, checkpoint_config=CheckpointConfig(checkpoint_at_end=False)),
     )
-    grid = tuner.fit()
-    ray.shutdown()
+    grid = tuner.fit()  # Ray ends its processes when this one ends
     if grid.errors:
         raise RuntimeError(f"{grid.num_errors} trials failed, the first one with {grid.errors[0]}")
     trials, ends = list[Trained](), list[tuple[float, float]]()
