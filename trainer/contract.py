@@ -157,7 +157,8 @@ class Reuse(Frozen):
     """What a run does not do itself, because another run has done it or does it with it."""
 
     pixels: Literal["decoded", "cached", "streamed"] = Field(description="decoded by this run, read from the cache, or too many to keep")
-    depth: int = Field(default=0, ge=0, description="frozen stages whose stored output is read in place of being computed")
+    depth: int = Field(default=0, ge=0, description="frozen stages whose stored output is read for the training images, not computed")
+    validation_depth: int = Field(default=0, ge=0, description="the same for the validation images")
     place: Literal["none", "device", "memory", "disk"] = Field(default="none", description="where that output lies")
     lanes: int = Field(default=1, ge=1, description="runs that share each pass over the data, this one included")
 
@@ -273,6 +274,11 @@ class Run(Frozen):
         default_factory=dict,
         description="by number of frozen stages, the epochs that the study has still to train with it, this run's included; "
         "decides which outputs of frozen stages are worth storing. Empty: this run's alone",
+    )
+    depths: tuple[int, int] | None = Field(
+        default=None,
+        description="Reuse.depth and validation_depth of the run that this one shall equal to the last bit, since rounding follows from "
+        "them; None: planned. Lanes plan in any case",
     )
 
 

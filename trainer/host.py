@@ -85,6 +85,7 @@ class Host:
                 device=self._device,
                 cache=self._cache,
                 demand=member.run.demand,
+                depths=member.run.depths,
                 checkpoints=member.checkpoints,
                 expected=_expected(member.run),
                 model_file=_model_file(member.run),

@@ -46,6 +46,7 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
     device: torch.device,
     cache: Cache | None = None,
     demand: Mapping[int, float] | None = None,
+    depths: tuple[int, int] | None = None,
     share: bool = True,
     checkpoints: Checkpoints | None = None,
     expected: Expected | None = None,
@@ -54,7 +55,8 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
 ) -> Generator[Progress | Exported, None, None]:
     """Train, and tell how it goes; who stops asking, stops it (`contextlib.closing`).
 
-    `demand` is that of `contract.Run`. With `share` False every epoch computes the whole network, and nothing is stored for others.
+    `demand` and `depths` are those of `contract.Run`. With `share` False every epoch computes the whole network, and nothing is
+    stored for others.
     Running out of memory, diverging, and unfit data or weights are told as Failed; whatever else goes wrong is raised.
     """
     checkpoints, stopwatch = checkpoints or Checkpoints(), stopwatch or Stopwatch.of(device)
@@ -63,7 +65,7 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
         arithmetic.settle(device)
         with stopwatch("data"):
             task = prepare(config, device, expected or Expected(), cache or Cache.none())
-        inputs = inputs_for(task, cache or Cache.none(), demand or {}, stopwatch) if share else Direct(task)
+        inputs = inputs_for(task, cache or Cache.none(), demand or {}, stopwatch, depths) if share else Direct(task)
         yield from _train(task, inputs, checkpoints, stopwatch, model_file)
         return
     except (BadData, UnfitModel) as error:

@@ -67,8 +67,9 @@ def _train(process: TrainerProcess, exported: Exported, model_file: Path) -> tup
     """The run from start to end, with progress bars. Raises Failure, TrainerDied."""
     facts = exported.facts
     order = contract.Run(
-        config=exported.config, fingerprint=facts.fingerprint, weights_sha256=facts.weights_sha256, model_file=str(model_file)
-    )
+        config=exported.config, fingerprint=facts.fingerprint, weights_sha256=facts.weights_sha256, model_file=str(model_file),
+        depths=exported.depths,
+    )  # fmt: skip
     finished: contract.Finished | None = None
     with Bars(exported.config.epochs, exported.reached.objective.metric) as bars:
         _await_ready(process)

@@ -12,7 +12,7 @@ from search_spaces.faults import Faulty
 from search_spaces.parameters import Frozen
 from service.domain.errors import InvalidInput, NoResult
 from service.domain.parsing import faults_of
-from service.domain.records import Study, Trial
+from service.domain.records import Study, Trial, depths_in
 from service.domain.spec import Objective
 from trainer.contract import Facts, TrainConfig
 
@@ -45,6 +45,10 @@ class Exported(Frozen):
     config: TrainConfig
     facts: Facts = Field(description="classes, image counts, fingerprint and split of the data, hash of the weights")
     environment: Mapping[str, str] = Field(description="versions, device and threads that the metric was reached with")
+    depths: tuple[int, int] | None = Field(
+        default=None,
+        description="frozen stages whose stored output was read, for training and for validation images; rounding follows from it",
+    )
 
     def to_yaml(self) -> str:
         """The file as people read it; floats as Python writes them, so that reading gives the same bits."""
@@ -96,6 +100,7 @@ def export(study: Study, trial: Trial) -> Exported:
         config=study.spec.config_for(trial.params, number),
         facts=study.facts,
         environment=dict(trial.result.get("environment", {})),
+        depths=depths_in(trial.result),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from search_spaces import Scalar
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
-from trainer.contract import Checkpoint, Facts, FailureReason
+from trainer.contract import Checkpoint, Facts, FailureReason, Reuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +76,7 @@ class Claim:
     params: Mapping[str, Scalar]
     checkpoints: tuple[Checkpoint, ...]
     demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has still to train, by number of frozen stages
+    depths: tuple[int, int] | None = None  # of the stored outputs that the attempt read from which this one goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +113,11 @@ class Worker:
     state: str  # alive, gone
     started_at: float
     seen_at: float
+
+
+def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The stages whose stored output a trial read, for training and for validation images, as its result tells; None when it does not."""
+    if "reuse" not in result:
+        return None
+    reuse = Reuse.model_validate(result["reuse"])
+    return reuse.depth, reuse.validation_depth

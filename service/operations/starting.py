@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces import Params
 from service.domain.events import EventKind
-from service.domain.records import Claim, Lease, Study
+from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.states import StudyState, TrialState
 from service.operations.endings import OF_ONE_ATTEMPT, answered, answers, complete_if_spent, ending, without
 from service.search.study import Suggestion
@@ -30,7 +30,8 @@ def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
     if trial.step > resumed:
         ledger.forget_steps_above(trial, resumed)
         trial = replace(trial, step=resumed, metrics=ledger.metrics_at(trial, resumed))
-    return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, OF_ONE_ATTEMPT)), worker)))
+    superseded = ("pace",) if trial.checkpoints else OF_ONE_ATTEMPT  # what goes on from a checkpoint goes on in the same way
+    return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, superseded)), worker)))
 
 
 def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None) -> list[HeldTrial]:
@@ -66,8 +67,15 @@ def originals_of(ledger: Ledger, params: Iterable[Params]) -> dict[str, HeldTria
 def claim_of(study: Study, trial: HeldTrial) -> Claim:
     """What a worker needs of a trial that was started for it."""
     lease = Lease(study=trial.study, trial=trial.id, number=trial.number, attempt=trial.attempt, worker=trial.worker or "")
-    demand = study.spec.demand(trial.number)
-    return Claim(lease=lease, spec=study.spec, facts=study.facts, params=trial.params, checkpoints=trial.checkpoints, demand=demand)
+    return Claim(
+        lease=lease,
+        spec=study.spec,
+        facts=study.facts,
+        params=trial.params,
+        checkpoints=trial.checkpoints,
+        demand=study.spec.demand(trial.number),
+        depths=depths_in(trial.result) if trial.checkpoints else None,
+    )
 
 
 def _first_step(ledger: Ledger, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:

@@ -68,6 +68,7 @@ class Lane:
             fingerprint=claim.facts and claim.facts.fingerprint,
             weights_sha256=claim.facts and claim.facts.weights_sha256,
             demand=claim.demand,
+            depths=claim.depths,
         )
 
     def hear(self, line: Told, accelerator: str, control_seconds: float) -> None:

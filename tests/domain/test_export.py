@@ -1,5 +1,7 @@
 """The exported file says all, and reading it gives the same bits."""
 
+from dataclasses import replace
+
 import pytest
 
 from search_spaces import Fault
@@ -53,6 +55,12 @@ def test_reading_the_file_gives_the_same_bits(write: object) -> None:
     assert read_export(write(exported)) == exported
     assert exported.config.lr == 1.2345678901234567e-05
     assert exported.reached.value == 0.1 + 0.2
+
+
+def test_what_was_read_in_place_of_being_computed_is_in_the_file() -> None:
+    read = replace(trial(), result={"reuse": {"pixels": "cached", "depth": 5, "validation_depth": 9, "place": "disk", "lanes": 1}})
+    assert export(study(), read).depths == (5, 9)
+    assert export(study(), trial()).depths is None
 
 
 def test_the_seed_is_that_of_the_trial_that_was_trained() -> None:

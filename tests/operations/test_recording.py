@@ -187,6 +187,14 @@ def test_the_next_attempt_begins_without_the_pace_and_reuse_of_the_one_before(st
     assert trial_of(store, study, 0).result == {"environment": {"torch": "2"}}
 
 
+def test_an_attempt_that_goes_on_from_a_checkpoint_reads_what_the_one_before_read(store: Store, study: Study, searches: Searches) -> None:
+    lease = claim_one(store, searches).lease
+    read = REUSE | {"depth": 5, "validation_depth": 9}
+    assert tell(store, lease, result={"reuse": read, "pace": PACE}, checkpoint=checkpoint(1), outcome=Released())
+    assert claim_one(store, searches).depths == (5, 9)
+    assert trial_of(store, study, 0).result == {"reuse": read}
+
+
 def test_a_duplicate_takes_the_result_but_saved_and_reused_nothing_itself(store: Store, study: Study) -> None:
     searches = searches_of(choices=1)
     lease = claim_one(store, searches).lease

@@ -29,14 +29,17 @@ Place = Literal["none", "device", "memory", "disk"]
 MEMORY = MemoryStore()  # for whoever has no cache folder
 
 
-def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch) -> Inputs:
-    """For the run that trains all behind the frozen stages; `demand` is that of `contract.Run`."""
-    if not task.model.frozen:
+Depths = tuple[int, int]
+
+
+def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, depths: Depths | None = None) -> Inputs:
+    """For the run that trains all behind the frozen stages; `demand` and `depths` are those of `contract.Run`."""
+    if not task.model.frozen or depths == (0, 0):
         return Direct(task)
     with stopwatch("features"):
         chain, shelf = Chain(task), Shelf.of(cache, task)
         own = max(demand.get(chain.frozen, 0.0), task.config.epochs)
-        found = Stored(task, chain, shelf, {**demand, chain.frozen: own}, stopwatch)
+        found = Stored(task, chain, shelf, {**demand, chain.frozen: own}, stopwatch, depths=depths)
     return found if found.depth else Direct(task)
 
 
@@ -91,7 +94,16 @@ class Shelf:
 class Stored:
     """Training and validation images each have a plan of their own; what is not stored is computed up to the same depth."""
 
-    def __init__(self, task: Task, chain: Chain, shelf: Shelf, demand: Mapping[int, float], stopwatch: Stopwatch, lanes: int = 1) -> None:
+    def __init__(  # noqa: PLR0913  (the last two have a default)
+        self,
+        task: Task,
+        chain: Chain,
+        shelf: Shelf,
+        demand: Mapping[int, float],
+        stopwatch: Stopwatch,
+        lanes: int = 1,
+        depths: Depths | None = None,
+    ) -> None:
         self._task, self._chain, self._stopwatch, self._direct, self._lanes = task, chain, stopwatch, Direct(task), lanes
         config = task.config
         augmented = config.augmentation != "none"
@@ -99,11 +111,17 @@ class Stored:
         validation = Part(task, task.validation, 1, augmented=False)
         training = Part(task, task.training, views, augmented=augmented)
         self._rates = measuring.rates(task, chain, lambda rows: self._direct.batch(rows, 0))
-        passes = {frozen: times for frozen, times in demand.items() if 0 < frozen <= len(chain.modules)}
-        measured = self._planned(validation, "validation", shelf, passes, shelf.budget)
-        trained = self._planned(training, "training", shelf, passes, shelf.budget - measured.size)
-        self._validation = self._source(validation, measured, shelf)
-        self._training = self._source(training, trained, shelf)
+        if depths is None:
+            passes = {frozen: times for frozen, times in demand.items() if 0 < frozen <= len(chain.modules)}
+            measured = self._planned(validation, "validation", shelf, passes, shelf.budget)
+            trained = self._planned(training, "training", shelf, passes, shelf.budget - measured.size)
+            found = trained.source(chain.frozen), measured.source(chain.frozen)
+        else:
+            found = min(depths[0], chain.frozen), min(depths[1], chain.frozen)
+        self._training, self._validation = (
+            Source(part, chain, shelf.store, depth, self._rates, stopwatch, firm=depths is not None)
+            for part, depth in zip((training, validation), found, strict=True)
+        )
         self.depth = chain.frozen if chain.tail is not None else max(self._training.depth, self._validation.depth)
         self._places = {source: shelf.place(self._size(source.part, source.depth)) for source in self._sources if source.depth}
 
@@ -113,13 +131,16 @@ class Stored:
 
     @property
     def reuse(self) -> Reuse:
-        """Of the training images where their output is stored, else of the validation images."""
-        stages = len(self._task.model.stages)
-        for source in self._sources:
-            if source.reads:
-                depth, place = min(source.depth, stages), self._places[source]
-                return Reuse(pixels=self._task.images.origin, depth=depth, place=place, lanes=self._lanes)
-        return Reuse(pixels=self._task.images.origin, lanes=self._lanes)
+        """The place is that of the training images' output where it is stored, else of the validation images'."""
+        depth, validation_depth = (min(source.depth, len(self._task.model.stages)) if source.reads else 0 for source in self._sources)
+        places = [self._places[source] for source in self._sources if source.reads]
+        return Reuse(
+            pixels=self._task.images.origin,
+            depth=depth,
+            validation_depth=validation_depth,
+            place=places[0] if places else "none",
+            lanes=self._lanes,
+        )
 
     @property
     def saved_seconds(self) -> float:
@@ -156,9 +177,6 @@ class Stored:
         found = plan(problem)
         log.info("%s images, %d views: %s", name, part.views, found)
         return found
-
-    def _source(self, part: Part, found: Plan, shelf: Shelf) -> Source:
-        return Source(part, self._chain, shelf.store, found.source(self._chain.frozen), self._rates, self._stopwatch)
 
     def _size(self, part: Part, depth: int) -> int:
         return part.views * len(part.rows) * self._rates.forms[depth - 1].size

@@ -62,8 +62,11 @@ class Part:
 class Source:
     """Reads the output of the first `depth` stages; 0 when the part is computed each time."""
 
-    def __init__(self, part: Part, chain: Chain, store: Store, depth: int, rates: Rates, stopwatch: Stopwatch) -> None:
-        self.part, self.depth = part, depth
+    def __init__(  # noqa: PLR0913  (the last has a default)
+        self, part: Part, chain: Chain, store: Store, depth: int, rates: Rates, stopwatch: Stopwatch, *, firm: bool = False
+    ) -> None:
+        """With `firm` it reads even where computing turns out quicker."""
+        self.part, self.depth, self._firm = part, depth, firm
         self._chain, self._store, self._rates, self._stopwatch = chain, store, rates, stopwatch
         self._task, self._direct, self._device = part.task, Direct(part.task), part.task.device
         self._entries = dict[int | None, Tensor]()  # by view; what another process evicts stays readable here
@@ -97,7 +100,7 @@ class Source:
         with self._building():
             self._entries[stored] = self._placed(entry, self.part.key(self._chain, self.depth, view).digest)
             self._probed = self._probe(self._entries[stored])
-        if self._probed > (computing := self._rates.computing(0, self.depth)):
+        if not self._firm and self._probed > (computing := self._rates.computing(0, self.depth)):
             self._give_up(f"reading takes {self._probed:.3g} s an image, computing {computing:.3g} s")
 
     def read(self, rows: Tensor, view: int | None) -> Tensor | None:

@@ -23,6 +23,18 @@ def test_a_run_that_reads_stored_outputs_ends_as_one_that_computes_them(configur
     assert reading.reuse.place == "disk" and reading.pace.saved_seconds > building.pace.saved_seconds
 
 
+@pytest.mark.parametrize("depths", [(3, 3), (2, 3), (0, 2), (0, 0)])
+def test_a_run_that_is_told_what_another_read_equals_it_to_the_last_bit(
+    configure: Configure, tmp_path: Path, depths: tuple[int, int]
+) -> None:
+    """On another machine, where the plan would have been another: there everything was stored, here nothing."""
+    config = configure(frozen_layers=3, epochs=2)
+    there = run(config, Cache(tmp_path / "there", 10**9), depths=depths)
+    here = run(config, Cache(tmp_path / "here", 10**9), demand=0, depths=depths)
+    assert (there.reuse.depth, there.reuse.validation_depth) == (here.reuse.depth, here.reuse.validation_depth) == depths
+    assert here.metrics == there.metrics
+
+
 def test_in_bfloat16_a_stored_output_is_bfloat16_and_the_same_bit_for_bit(configure: Configure, cache: Cache) -> None:
     config = configure(frozen_layers=3, epochs=2, precision="bfloat16")
     assert run(config, cache).metrics == run(config, cache, share=False).metrics
@@ -100,7 +112,7 @@ def test_training_images_may_be_computed_while_validation_images_are_read(config
     config = configure(frozen_layers=3, augmentation="flip", epochs=3)
     room = Cache(cache.folder, 150_000)  # 60 images of 768 bytes, and 12 outputs of [48, 8, 8] float32, no more
     computed, mixed = run(config, room, share=False), run(config, room)
-    assert len(entries(cache)) == 1 and mixed.reuse.depth == 3 and same(mixed, computed)
+    assert len(entries(cache)) == 1 and (mixed.reuse.depth, mixed.reuse.validation_depth) == (0, 3) and same(mixed, computed)
 
 
 def test_streamed_images_are_decoded_for_building_alone(configure: Configure, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
