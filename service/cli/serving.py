@@ -30,9 +30,8 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, pa
         def ready(address: str) -> None:
             sys.stdout.write(f"Thawline serves at {address} (Ctrl-C ends it)\n")
             sys.stdout.flush()
-            local.start()
 
-        serve(settings, host, port, stop=_when_gone(parent), ready=ready)
+        serve(settings, host, port, stop=_when_gone(parent), bound=local.start, ready=ready)
 
 
 def upgrade_database(settings: Settings) -> None:

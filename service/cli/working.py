@@ -8,12 +8,15 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from service.cli.failures import Failure
 from service.settings import Settings
-from service.store import open_store
+from service.worker.process import TrainerProcess
 from service.worker.slots import cores, gpus, lay_out
-from service.worker.supervisor import Worker
+
+if TYPE_CHECKING:
+    from service.worker.supervisor import Worker
 
 NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawline[trainer]'"
 
@@ -24,8 +27,13 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     layout = lay_out(gpus(), available_cores or cores(), slots)
+    # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as they are wanted.
+    trainers = [TrainerProcess(slot.command(settings), slot.environment(os.environ)) for slot in layout]
+    from service.store import open_store
+    from service.worker.supervisor import Worker
+
     store = open_store(settings.database_url)
-    worker = Worker(store, settings, layout)
+    worker = Worker(store, settings, layout, trainers=trainers)
     heed_signals(worker)
     worker.run(is_child_of(parent))
     store.close()
@@ -42,7 +50,7 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def heed_signals(worker: Worker) -> None:
+def heed_signals(worker: "Worker") -> None:
     """The first SIGTERM or SIGINT hands the trials back, the second one ends the process with its trainers."""
     already = False
 

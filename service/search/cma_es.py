@@ -2,9 +2,8 @@
 
 import copy
 import math
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import cmaes
 import numpy as np
 from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -18,10 +17,13 @@ from service.search.history import CONSTRAINT, INFEASIBLE, History
 from service.search.sampler import RandomSearch, Sampler
 from service.search.seeds import Uniform, seed32
 
+if TYPE_CHECKING:
+    import cmaes
+
 GENERATION, TOLD, POINT = "cma:generation", "cma:told", "cma:point"
 DEFAULT_SIGMA = 1 / 6  # of each parameter's range
 
-Optimizer: TypeAlias = cmaes.CMA | cmaes.CMAwM
+Optimizer: TypeAlias = "cmaes.CMA | cmaes.CMAwM"
 
 
 class CmaSearch(Sampler):
@@ -102,6 +104,8 @@ def _unadapted(space: dict[str, BaseDistribution], options: CmaEs, seed: int) ->
         "n_max_resampling": 10 * size,
         "population_size": options.popsize,
     }
+    import cmaes  # here, for it takes all of scipy.stats with it, a second of every start
+
     if options.with_margin:
         return cmaes.CMAwM(steps=np.array([_relative_step(each) for each in space.values()]), **shape)
     return cmaes.CMA(**shape)

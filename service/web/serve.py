@@ -15,7 +15,6 @@ from service.domain.errors import ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import upgrade
-from service.web.app import create_app
 from service.web.protocol import Protocol
 from service.web.streams import Streams
 
@@ -52,14 +51,19 @@ def serve(
     port: int = 8000,
     *,
     stop: threading.Event | None = None,
+    bound: Callable[[], None] = lambda: None,
     ready: Callable[[str], None] = announce,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`, then return. Port 0 takes a free one; `ready` is told the address once requests are answered.
+    """Serve until SIGTERM, SIGINT or `stop`, then return. Port 0 takes a free one.
 
+    `bound` is called when address and store are sure to be had, long before requests are answered; then `ready` is told the address.
     Raises TokenRequired before anything is touched, AddressUnavailable, SchemaTooNew, StoreUnavailable, InvalidInput.
     """
     require_token(host, settings.token)
     with _listening(host, port) as listener, _opened(settings) as store:
+        bound()
+        from service.web.app import create_app  # a second's work, which whoever was started by `bound` shares
+
         app = create_app(store, settings.model_copy(update={"hosts": (*settings.hosts, *_names(host))}))
         config = uvicorn.Config(
             app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,

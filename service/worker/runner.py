@@ -24,12 +24,12 @@ CHECKS_THAT_MAY_CRASH = 2
 class SlotRunner:
     """Takes work until the worker leaves. `work` is the slot's thread and owns the trainer process."""
 
-    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str]) -> None:
-        """`command` starts the slot's trainer."""
+    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str], process: TrainerProcess | None = None) -> None:
+        """`command` starts the slot's trainer; `process` is the first one, if it was started already."""
         self._place = place
         self._slot = slot
         self._command = tuple(command)
-        self._process: TrainerProcess | None = None
+        self._process = process
         self._idle, self._mending = Backoff(*IDLE), Backoff(*MENDING)
         self._crashed_checks: dict[str, int] = {}
 

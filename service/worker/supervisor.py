@@ -19,7 +19,7 @@ from service.worker.checkpoints import Shelf
 from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
 from service.worker.place import USUAL, Patience, Workplace
-from service.worker.process import KILL_SECONDS
+from service.worker.process import KILL_SECONDS, TrainerProcess
 from service.worker.runner import SlotRunner
 from service.worker.slots import Slot
 from service.worker.spool import Spool
@@ -41,9 +41,15 @@ class Worker:
     """Claims trials and has them trained, until told to leave."""
 
     def __init__(
-        self, store: Store, settings: Settings, slots: Sequence[Slot], command: Sequence[str] | None = None, patience: Patience = USUAL
+        self,
+        store: Store,
+        settings: Settings,
+        slots: Sequence[Slot],
+        command: Sequence[str] | None = None,
+        patience: Patience = USUAL,
+        trainers: Sequence[TrainerProcess | None] = (),
     ) -> None:
-        """`command` starts a trainer in place of the slot's own; tests give a toy."""
+        """`command` starts a trainer in place of the slot's own; tests give a toy. `trainers`, one a slot, were started already."""
         self.id = worker_id()
         self._store = store
         self._settings = settings
@@ -54,7 +60,8 @@ class Worker:
         self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
         place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
-        self._runners = tuple(SlotRunner(place, slot, command or slot.command(settings)) for slot in self._slots)
+        pairs = zip(self._slots, trainers or [None] * len(self._slots), strict=True)
+        self._runners = tuple(SlotRunner(place, slot, command or slot.command(settings), trainer) for slot, trainer in pairs)
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
         """Work until `leave` is called or the worker is not wanted any more; then hand back what is unfinished. Blocks."""
