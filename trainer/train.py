@@ -1,10 +1,10 @@
 """One fine-tuning run, read from top to bottom.
 
 Equal configs give equal results: the data's order and split follow from content and seed, the initial values from the seed, the
-shuffle and every random number of an epoch from seed and epoch, an image's augmentation from its content and the view. So a run
-that is resumed after a whole epoch goes on as if it had never stopped. This holds bit for bit on a CPU with the same number of
-threads and versions, where both read the same stored outputs (`depths`); on a GPU cuDNN is held to its deterministic algorithms, and what remains is a backward pass here and there
-that CUDA sums in any order.
+shuffle of an epoch from its order seed, every random number of an epoch from seed and epoch, an image's augmentation from its
+content and the view. So a run that is resumed after a whole epoch goes on as if it had never stopped. This holds bit for bit on a
+CPU with the same number of threads and versions, where both read the same stored outputs (`depths`); on a GPU cuDNN is held to its
+deterministic algorithms, and what remains is a backward pass here and there that CUDA sums in any order.
 """
 
 import math
