@@ -44,7 +44,7 @@ def test_the_samplers_and_pruners_in_it_are_all_there_are() -> None:
 def test_it_names_every_hyperparameter() -> None:
     listed = re.search(r"Everything that can vary: `(.*?)`", README, re.DOTALL)
     assert listed is not None
-    assert set(listed.group(1).split()) == set(Hyperparameters.model_fields) - {"seed"}
+    assert set(listed.group(1).split()) == set(Hyperparameters.model_fields) - {"seed", "order_seed"}
 
 
 def test_its_five_calls_are_routes(tmp_path: Path) -> None:
