@@ -18,6 +18,7 @@ from service.store import Store, open_store
 from service.store.migrate import upgrade
 from service.worker.slots import gpus
 
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # tests run side by side, and threads that spin would take each other's cores
 DATABASES = count()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SKIP_NOTHING = "THAW_TESTS_SKIP_NOTHING"  # set in CI: a test that lacks its browser or data is a failure there; no CI has a GPU

@@ -17,6 +17,7 @@ from bench.replay.orders import Order, Outcome, Trained
 ADDRESS = "http://"
 END_SECONDS = 20
 PAGE = 100
+POLL_SECONDS = 0.5  # rarely, for asking takes the server time; a replay ends with its last result, not with the poll that finds it
 SWITCHES: Mapping[str, Mapping[str, str]] = {"cache": {"THAW_CACHE_BYTES": "0"}, "lanes": {"THAW_LANE_BYTES": "0"}}
 """What an ablation can leave out, with the settings that do so."""
 
@@ -66,7 +67,7 @@ def finished(http: httpx2.Client, document: Mapping[str, Any], queue: Sequence[M
 
 def _await_end(http: httpx2.Client, study: str) -> None:
     while (state := _sound(http.get(f"studies/{study}"))["state"]) in ("active", "paused"):
-        time.sleep(0.1)
+        time.sleep(POLL_SECONDS)
     if state != "complete":
         raise RuntimeError(f"the study ended as {state}")
 
