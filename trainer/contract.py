@@ -254,6 +254,7 @@ class Check(Frozen):
 
     order: Literal["check"] = "check"
     config: TrainConfig
+    threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
 
 
 class Run(Frozen):
@@ -295,6 +296,7 @@ class Lanes(Frozen):
 
     order: Literal["lanes"] = "lanes"
     runs: tuple[Run, ...] = Field(min_length=1)
+    threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
 
 
 class Answer(Frozen):

@@ -5,7 +5,8 @@ import gc
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
 
@@ -52,11 +53,13 @@ class Host:
         try:
             match task:
                 case Check():
-                    self._lines.tell(self._checked(task))
+                    with threads(task.threads):
+                        self._lines.tell(self._checked(task))
                 case Run():
                     self._train([task])
                 case Lanes():
-                    self._train(task.runs)
+                    with threads(task.threads):
+                        self._train(task.runs)
                 case Unreadable():
                     raise task
                 case _:
@@ -103,6 +106,17 @@ def _lane(member: Member) -> lanes.LaneRun:
         model_file=_model_file(run),
         demand=run.demand,
     )
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads of PyTorch on the CPU meanwhile; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _expected(run: Run) -> Expected:

@@ -27,13 +27,13 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     layout = lay_out(gpus(), available_cores or cores(), slots)
-    # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as they are wanted.
-    trainers = [TrainerProcess(slot.command(settings), slot.environment(os.environ)) for slot in layout]
+    # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as it is wanted.
+    first = TrainerProcess(layout[0].command(settings), layout[0].environment(os.environ))
     from service.store import open_store
     from service.worker.supervisor import Worker
 
     store = open_store(settings.database_url)
-    worker = Worker(store, settings, layout, trainers=trainers)
+    worker = Worker(store, settings, layout, trainer=first)
     heed_signals(worker)
     worker.run(is_child_of(parent))
     store.close()

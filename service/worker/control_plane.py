@@ -37,6 +37,10 @@ class ControlPlane:
         """A study whose data and weights nobody has looked at yet. Raises StoreUnavailable."""
         return self.store.read(queries.unchecked_study)
 
+    def has_work(self) -> bool:
+        """Whether a claim would find a trial, as far as a glance tells. Raises StoreUnavailable."""
+        return any(candidate.has_work for candidate in self.store.read(queries.candidates))
+
     def claim(self) -> list[Claim]:
         """Trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
         return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes)

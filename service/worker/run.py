@@ -35,6 +35,7 @@ class TrainerRun:
         self._place, self._control, self._shelf = place, place.control, place.shelf
         self._process = process
         self._accelerator = "cpu" if slot.gpu is None else "cuda"
+        self._most_threads = slot.most_threads
         pairs = zip(claims, holdings, strict=True)
         self._shared = len(claims) > 1
         self._lanes = tuple(Lane(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
@@ -76,7 +77,7 @@ class TrainerRun:
 
     def _order(self) -> Run | Lanes:
         runs = tuple(lane.order(self._shelf) for lane in self._lanes)
-        return Lanes(runs=runs) if self._shared else runs[0]
+        return Lanes(runs=runs, threads=self._most_threads) if self._shared else runs[0]
 
     def _hear(self, line: Line) -> None:
         match line:

@@ -38,7 +38,7 @@ class SlotRunner:
         leaving = self._place.leaving
         while not leaving.is_set():
             try:
-                delay = None if self._one_task(self._warm()) else self._idle.delay()
+                delay = None if self._one_task() else self._idle.delay()
                 self._mending.reset()
             except TrainerDied as died:
                 log.error("slot %d: %s", self._slot.index, died)
@@ -79,8 +79,11 @@ class SlotRunner:
             self._process.close(grace_seconds=0.5)
             self._process = None
 
-    def _one_task(self, process: TrainerProcess) -> bool:
-        """Whether there was anything to do."""
+    def _one_task(self) -> bool:
+        """Whether there was anything to do. Only the first slot starts its trainer before there is: one may be all that is needed."""
+        if self._process is None and self._slot.index > 0 and not self._place.control.has_work():
+            return False
+        process = self._warm()
         if not process.ready:
             return False
         if (study := self._place.control.unchecked()) is not None:
@@ -114,7 +117,7 @@ class SlotRunner:
         """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts."""
         log.info("checking data and weights of %s", study.name)
         try:
-            process.send(Check(config=study.spec.check_config()))
+            process.send(Check(config=study.spec.check_config(), threads=self._slot.most_threads))
             answer = self._answer_to_check(process)
         except TrainerDied as died:
             answer = self._crashed(study, died)

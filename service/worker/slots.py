@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from service.settings import Settings
 
 ASK_SECONDS = 30
+MOST_ON_CPU = 4  # by default: each is a process with torch in it
 GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Room for one trial: `gpu` is what CUDA_VISIBLE_DEVICES shall hold (an index or a UUID), None for a slot on the CPU."""
+    """Room for one trial: `gpu` is what CUDA_VISIBLE_DEVICES shall hold (an index or a UUID), None for a slot on the CPU.
+
+    A trial has `threads`; what is done once for many trials, a shared pass or the check of the data, has `most_threads`.
+    """
 
     index: int
     gpu: str | None
     threads: int
+    most_threads: int | None = None  # None: no more
 
     @property
     def device(self) -> str:
@@ -64,7 +69,9 @@ def cores() -> int:
 
 
 def lay_out(found: Sequence[str], available_cores: int, count: int | None = None) -> tuple[Slot, ...]:
-    """`count` slots, by default one a GPU and one on a CPU; more slots than GPUs share them in turn, the cores are divided."""
-    count = count or len(found) or 1
+    """`count` slots, by default one a GPU, and on a CPU one a core up to MOST_ON_CPU, since several trials side by side keep cores
+    busier than one on all of them; more slots than GPUs share them in turn, the cores are divided.
+    """
+    count = count or len(found) or max(1, min(available_cores, MOST_ON_CPU))
     threads = max(1, available_cores // count)
-    return tuple(Slot(index, found[index % len(found)] if found else None, threads) for index in range(count))
+    return tuple(Slot(index, found[index % len(found)] if found else None, threads, available_cores) for index in range(count))

@@ -47,9 +47,9 @@ class Worker:
         slots: Sequence[Slot],
         command: Sequence[str] | None = None,
         patience: Patience = USUAL,
-        trainers: Sequence[TrainerProcess | None] = (),
+        trainer: TrainerProcess | None = None,
     ) -> None:
-        """`command` starts a trainer in place of the slot's own; tests give a toy. `trainers`, one a slot, were started already."""
+        """`command` starts a trainer in place of the slot's own; tests give a toy. `trainer` was started already for the first one."""
         self.id = worker_id()
         self._store = store
         self._settings = settings
@@ -60,8 +60,11 @@ class Worker:
         self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
         place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
-        pairs = zip(self._slots, trainers or [None] * len(self._slots), strict=True)
-        self._runners = tuple(SlotRunner(place, slot, command or slot.command(settings), trainer) for slot, trainer in pairs)
+        first_trainers = (trainer, *[None] * len(self._slots))
+        self._runners = tuple(
+            SlotRunner(place, slot, command or slot.command(settings), started)
+            for slot, started in zip(self._slots, first_trainers, strict=False)
+        )
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
         """Work until `leave` is called or the worker is not wanted any more; then hand back what is unfinished. Blocks."""

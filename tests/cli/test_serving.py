@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.cli.serving import share_gpus
-from tests.processes import alive, below
+from tests.processes import alive, below, children
 
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
 
@@ -36,10 +36,10 @@ def test_worker_and_trainer_end_with_the_server(start_server: Callable[..., Any]
 
 def test_a_worker_that_dies_is_started_again(start_server: Callable[..., Any]) -> None:
     server = start_server("--workers", "1").process
-    until(lambda: len(below(server.pid)) >= 1)
-    [first] = [pid for pid in below(server.pid) if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    until(lambda: len(children(server.pid)) == 1)
+    [first] = children(server.pid)
     os.kill(first, signal.SIGKILL)
-    until(lambda: bool(below(server.pid) - {first}) and not alive(first))
+    until(lambda: bool(children(server.pid) - {first}) and not alive(first))
 
 
 def test_another_address_than_loopback_needs_a_token(thaw: Callable[..., Any], tmp_path: Path) -> None:

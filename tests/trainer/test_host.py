@@ -252,6 +252,14 @@ def test_a_run_of_the_head_alone_is_a_pass_of_one(host: Host, weights: Path, con
     ]
 
 
+def test_a_pass_has_threads_of_its_own(host: Host, weights: Path, configure: Configure) -> None:
+    (run,) = heads(host, weights, configure, {})
+    host.say("lanes", runs=[run], threads=2)
+    assert host.until("ready")[0]["environment"]["threads"] == "2"
+    host.say("run", **run)
+    assert host.until("ready")[0]["environment"]["threads"] == "1"
+
+
 def test_data_that_cannot_be_read_fails_every_lane(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
     runs = heads(host, weights, configure, {}, {"seed": 4})
     for run in runs:

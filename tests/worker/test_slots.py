@@ -25,8 +25,13 @@ def test_more_slots_than_gpus_share_them_in_turn() -> None:
     assert [slot.gpu for slot in lay_out(("a", "b"), 8, count=3)] == ["a", "b", "a"]
 
 
-def test_a_machine_without_gpu_has_one_slot_with_all_cores() -> None:
-    assert lay_out((), available_cores=4) == (Slot(0, None, 4),)
+def test_a_machine_without_gpu_has_a_slot_a_core_up_to_four() -> None:
+    assert lay_out((), available_cores=2) == (Slot(0, None, 1, 2), Slot(1, None, 1, 2))
+    assert [slot.threads for slot in lay_out((), available_cores=9)] == [2, 2, 2, 2]
+
+
+def test_what_is_done_once_for_many_trials_has_all_cores() -> None:
+    assert {slot.most_threads for slot in lay_out((), 6, count=3)} == {6}
 
 
 def test_slots_on_a_cpu_divide_its_cores_and_each_has_one_at_least() -> None:

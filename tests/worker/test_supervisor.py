@@ -13,6 +13,7 @@ from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
 from service.worker.place import Patience
+from tests.processes import children
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]
@@ -153,6 +154,16 @@ def test_slots_work_side_by_side(make_study: MakeStudy, shop: OpenShop, store: S
     make_study("endless", "endless")
     shop("--slow-epoch", "0.05", slots=2)
     until(lambda: len(store.read(queries.running_leases)) == 2)
+
+
+def test_a_slot_starts_its_trainer_when_there_is_work_for_it(make_study: MakeStudy, shop: OpenShop, store: Store, until: Until) -> None:
+    shop("--slow-epoch", "0.05", slots=2)
+    until(lambda: bool(children(os.getpid())))
+    time.sleep(1)  # several looks for work
+    assert len(children(os.getpid())) == 1
+    make_study("endless", "endless")
+    until(lambda: len(store.read(queries.running_leases)) == 2)
+    assert len(children(os.getpid())) == 2
 
 
 def test_a_trainer_that_cannot_start_costs_no_trial(make_study: MakeStudy, shop: OpenShop, until: Until) -> None:

@@ -24,6 +24,14 @@ class Candidate:
     claimable: int  # queued trials that wait for a worker
     exhausted: bool  # the sampler has nothing left to suggest
 
+    @property
+    def has_work(self) -> bool:
+        """Whether a trial waits, or one may be added."""
+        budget = self.study.spec.budget
+        if budget.parallel is not None and self.running >= budget.parallel:
+            return False
+        return self.claimable > 0 or (not self.exhausted and self.study.created < budget.max_trials)
+
 
 def find_study(tx: Transaction, ref: str) -> Study:
     """The study of that id or name. Raises StudyNotFound, StudyUnreadable."""
