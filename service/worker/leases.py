@@ -70,6 +70,11 @@ class Leases:
         with self._lock:
             return [holding.lease for holding in self._held.values()]
 
+    def only_on(self, process: TrainerProcess) -> bool:
+        """Whether no other process works on any of them."""
+        with self._lock:
+            return all(holding.process is process for holding in self._held.values())
+
     def renewed(self, asked: Iterable[Lease], lost: Iterable[Lease], at: float) -> None:
         """The store answered: of the leases `asked` for at `at` (monotonic seconds, before asking), these are lost."""
         gone = {(lease.trial, lease.attempt) for lease in lost}

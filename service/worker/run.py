@@ -77,7 +77,10 @@ class TrainerRun:
 
     def _order(self) -> Run | Lanes:
         runs = tuple(lane.order(self._shelf) for lane in self._lanes)
-        return Lanes(runs=runs, threads=self._most_threads) if self._shared else runs[0]
+        if not self._shared:
+            return runs[0]
+        free = self._place.leases.only_on(self._process)  # more threads than cores would wait for each other
+        return Lanes(runs=runs, threads=self._most_threads if free else None)
 
     def _hear(self, line: Line) -> None:
         match line:

@@ -19,7 +19,8 @@ GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 class Slot:
     """Room for one trial: `gpu` is what CUDA_VISIBLE_DEVICES shall hold (an index or a UUID), None for a slot on the CPU.
 
-    A trial has `threads`; what is done once for many trials, a shared pass or the check of the data, has `most_threads`.
+    A trial has `threads`. What is done once for many trials has `most_threads`: the check of the data, and a shared pass while no other
+    slot is busy.
     """
 
     index: int
