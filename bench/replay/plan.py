@@ -14,7 +14,7 @@ Say = Callable[[str], None]
 TRIED_EPOCHS = 3  # to find out what suits an opponent better
 SAMPLES: Mapping[str, Mapping[Engine, int]] = {
     "A": {"naive": 8, "strong": 16, "ray": 8},
-    "B": {"naive": 12, "strong": 12, "ray": 8},
+    "B": {"ray": 8},
     "C": {},
 }
 """How much of a list an opponent runs where that is not all."""
@@ -23,7 +23,8 @@ ROUNDS: Mapping[str, Mapping[Engine, int]] = {
     "B": {"thawline": 2},
     "C": {"thawline": 2, "strong": 2},
 }
-ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache",), "C": ()}
+SECOND_SEEDS = 8  # trials of the list that the usual loop runs once more with other seeds
+ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache", "slots"), "C": ("slots",)}
 TURNS: tuple[Engine, ...] = ("thawline", "naive", "strong", "ray")
 
 
@@ -54,9 +55,9 @@ def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_mo
         replays += [told(orders[engine]) for engine in TURNS if turn < ROUNDS[recorded.name].get(engine, 1)]
     first = {engine: runs[0] for engine, runs in report.group(replays).items()}
     pairs = {"thawline minus naive": (first["thawline"], first["naive"]), "thawline minus strong": (first["thawline"], first["strong"])}
-    for engine in ("naive", "strong"):
-        other = told(orders[engine].model_copy(update={"seed": 1}))
-        pairs[f"{engine} minus {engine} with another seed"] = (first[engine], other)
+    numbers = sample(recorded.count, min(SECOND_SEEDS, at_most or SECOND_SEEDS))
+    other = told(naive.model_copy(update={"seed": 1, "numbers": numbers}))
+    pairs["naive minus naive with another seed"] = (first["naive"], other)
     without = {name: told(order("thawline", without=(name,))) for name in ABLATION[recorded.name]}
 
     whole = report.group(replays)["thawline"]

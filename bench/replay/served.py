@@ -18,18 +18,24 @@ ADDRESS = "http://"
 END_SECONDS = 20
 PAGE = 100
 POLL_SECONDS = 0.5  # rarely, for asking takes the server time; a replay ends with its last result, not with the poll that finds it
-SWITCHES: Mapping[str, Mapping[str, str]] = {"cache": {"THAW_CACHE_BYTES": "0"}, "lanes": {"THAW_LANE_BYTES": "0"}}
-"""What an ablation can leave out, with the settings that do so."""
+SWITCHES: Mapping[str, tuple[Mapping[str, str], Sequence[str]]] = {
+    "cache": ({"THAW_CACHE_BYTES": "0"}, ()),
+    "lanes": ({"THAW_LANE_BYTES": "0"}, ()),
+    "slots": ({}, ("--slots", "1")),  # one trial at a time, with a thread for each core
+}
+"""What an ablation can leave out, with the settings and flags that do so."""
 
 
 @contextmanager
 def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Iterator[tuple[int, str]]:
     """`thaw serve` with its workers; the process and the address. Raises RuntimeError with its log when it does not start."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("THAW_")} | {"THAW_HOME": str(home)}
-    for name in without:
-        environment |= SWITCHES[name]
-    home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", str(workers), "--parent", str(os.getpid())]
+    for name in without:
+        settings, flags = SWITCHES[name]
+        environment |= settings
+        command += flags
+    home.mkdir(parents=True, exist_ok=True)
     with (home / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
     try:

@@ -49,18 +49,21 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
     workers: Annotated[int | None, typer.Option(min=0, help="Local workers; by default one where torch is installed.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Trials at one time of each; see `thaw worker`.")] = None,
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers on the same database."""
     from service.cli.serving import run_server
 
-    run_server(_settings(context), host, port, workers, parent)
+    run_server(_settings(context), host, port, workers, slots, parent)
 
 
 @app.command()
 def worker(
     context: typer.Context,
-    slots: Annotated[int | None, typer.Option(min=1, help="Trials at one time; by default one a GPU, one on a CPU.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Trials at one time; by default one a GPU; on a CPU one a core, at most 4.")
+    ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Processor cores to divide among the slots; by default all.")] = None,
     parent: Parent = None,
 ) -> None:

@@ -21,11 +21,13 @@ STEADY_SECONDS = 60.0  # a worker that lived so long is started again without de
 RESTART = (1.0, 30.0)  # seconds before a worker that died is started again
 
 
-def run_server(settings: Settings, host: str, port: int, workers: int | None, parent: int | None) -> None:
+def run_server(  # noqa: PLR0913  (the command's own options)
+    settings: Settings, host: str, port: int, workers: int | None, slots: int | None, parent: int | None
+) -> None:
     """Serve until SIGTERM, SIGINT, or the end of the parent process; the workers end with it. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
-    with LocalWorkers(settings, _count(workers)) as local:
+    with LocalWorkers(settings, _count(workers), slots) as local:
 
         def ready(address: str) -> None:
             sys.stdout.write(f"Thawline serves at {address} (Ctrl-C ends it)\n")
@@ -74,8 +76,10 @@ def _when_gone(parent: int | None) -> threading.Event:
 class LocalWorkers:
     """`thaw worker` processes on this machine, from `start` to the end of the block; each that dies is started again."""
 
-    def __init__(self, settings: Settings, count: int) -> None:
+    def __init__(self, settings: Settings, count: int, slots: int | None = None) -> None:
+        """`slots` is how many each has; None leaves it to the worker."""
         self._settings = settings
+        self._slots: list[str] = [] if slots is None else ["--slots", str(slots)]
         self._ending = threading.Event()
         shares = share_gpus(gpus(), count)
         self._minders = [
@@ -100,7 +104,18 @@ class LocalWorkers:
     def _mind(self, environment: dict[str, str], core_share: int) -> None:
         """Keep one worker alive."""
         backoff = Backoff(*RESTART)
-        command = [sys.executable, "-P", "-m", "service.cli", "worker", "--cores", str(core_share), "--parent", str(os.getpid())]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "service.cli",
+            "worker",
+            "--cores",
+            str(core_share),
+            "--parent",
+            str(os.getpid()),
+            *self._slots,
+        ]
         while not self._ending.is_set():
             started_at = time.monotonic()
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  (a fixed list)
