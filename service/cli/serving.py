@@ -21,9 +21,7 @@ STEADY_SECONDS = 60.0  # a worker that lived so long is started again without de
 RESTART = (1.0, 30.0)  # seconds before a worker that died is started again
 
 
-def run_server(  # noqa: PLR0913  (the command's own options)
-    settings: Settings, host: str, port: int, workers: int | None, slots: int | None, parent: int | None
-) -> None:
+def run_server(settings: Settings, host: str, port: int, workers: int | None, slots: int | None, parent: int | None) -> None:
     """Serve until SIGTERM, SIGINT, or the end of the parent process; the workers end with it. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
