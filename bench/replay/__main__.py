@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench.replay import plan
 from bench.replay.orders import ENGINES, Order
-from bench.replay.recorded import LISTS, sample
+from bench.replay.recorded import LISTS
 from bench.replay.report import times
 from bench.replay.running import run
 from bench.replay.served import SWITCHES
@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="points of the list; by default all of it")
     parser.add_argument("--epochs", type=int, help="in place of the list's, to try things out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--loader-workers", type=int, default=0, help="of naive and ray")
-    parser.add_argument("--slots", type=int, choices=[1, 2], default=1, help="trials at one time, of ray")
+    parser.add_argument("--loader-workers", type=int, choices=[0, 2], help="of naive and ray; all: found out")
+    parser.add_argument("--slots", type=int, choices=[1, 2], help="trials at one time, of ray; all: found out")
     parser.add_argument("--without", choices=SWITCHES, action="append", default=[], help="of thawline")
     parser.add_argument("--record", action="store_true", help="append to RESULTS.md")
     asked = parser.parse_args()
@@ -64,8 +64,8 @@ def workloads(data: str | None, folder: Path) -> Iterable[Workload]:
 def _one(asked: argparse.Namespace, workload: Workload) -> None:
     name = asked.recorded or "A"
     order = Order(
-        engine=asked.engine, workload=workload, recorded=name, numbers=sample(LISTS[name].count, asked.sample), seed=asked.seed,
-        epochs=asked.epochs, loader_workers=asked.loader_workers, slots=asked.slots, without=tuple(asked.without),
+        engine=asked.engine, workload=workload, recorded=name, numbers=LISTS[name].sample(asked.sample), seed=asked.seed,
+        epochs=asked.epochs, loader_workers=asked.loader_workers or 0, slots=asked.slots or 1, without=tuple(asked.without),
     )  # fmt: skip
     replay = run(order)
     body = times([replay])
@@ -78,7 +78,8 @@ def _one(asked: argparse.Namespace, workload: Workload) -> None:
 
 def _all(asked: argparse.Namespace, workload: Workload) -> None:
     for name in [asked.recorded] if asked.recorded else LISTS:
-        body = plan.replay_all(workload, LISTS[name], asked.epochs, asked.sample, say=lambda line: print(line, file=sys.stderr, flush=True))
+        wanted = plan.Wanted(asked.epochs, asked.sample, asked.loader_workers, asked.slots)
+        body = plan.replay_all(workload, LISTS[name], wanted, say=lambda line: print(line, file=sys.stderr, flush=True))
         title = f"Replay of list {name} ({LISTS[name].what}): {workload.title}: {machine(*plan.versions())}"
         print(f"\n## {title}\n\n{body}\n", flush=True)
         if asked.record:

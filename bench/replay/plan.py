@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from bench.replay import costs, report
 from bench.replay.orders import Engine, Order
-from bench.replay.recorded import Recorded, sample
+from bench.replay.recorded import Recorded
 from bench.replay.running import Replay, run
 from bench.replay.workloads import Workload
 
@@ -14,7 +15,7 @@ Say = Callable[[str], None]
 TRIED_EPOCHS = 3  # to find out what suits an opponent better
 SAMPLES: Mapping[str, Mapping[Engine, int]] = {
     "A": {"naive": 8, "strong": 16, "ray": 8},
-    "B": {"ray": 8},
+    "B": {"naive": 12, "ray": 8},
     "C": {},
 }
 """How much of a list an opponent runs where that is not all."""
@@ -28,12 +29,23 @@ ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache
 TURNS: tuple[Engine, ...] = ("thawline", "naive", "strong", "ray")
 
 
-def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_most: int | None, say: Say) -> str:
-    """The report of one list. `epochs` and `at_most` make it small, to try it out."""
+@dataclass(frozen=True)
+class Wanted:
+    """What makes a report small, to try it out; and what was found before to suit the opponents, None to find it out."""
+
+    epochs: int | None = None
+    at_most: int | None = None
+    loader_workers: int | None = None
+    slots: int | None = None
+
+
+def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say) -> str:
+    """The report of one list."""
+    epochs, at_most = wanted.epochs, wanted.at_most
 
     def order(engine: Engine, seed: int = 0, **options: object) -> Order:
-        wanted = SAMPLES[recorded.name].get(engine, recorded.count)
-        numbers = sample(recorded.count, min(wanted, at_most or wanted))
+        count = SAMPLES[recorded.name].get(engine, recorded.count)
+        numbers = recorded.sample(min(count, at_most or count))
         return Order(engine=engine, workload=workload, recorded=recorded.name, numbers=numbers, seed=seed, epochs=epochs, **options)
 
     def told(order: Order) -> Replay:
@@ -43,11 +55,13 @@ def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_mo
         say(f"{workload.name}, list {order.recorded}, {which}: {time.perf_counter() - started:.1f} s")
         return replay
 
-    naive = order("naive", loader_workers=better_loader(order("naive"), told))
+    loader_workers = better_loader(order("naive"), told) if wanted.loader_workers is None else wanted.loader_workers
+    ways = better_slots(order("ray"), loader_workers, told) if wanted.slots is None else _ways(loader_workers)[wanted.slots - 1]
+    naive = order("naive", loader_workers=loader_workers)
     orders = {
         "naive": naive,
         "strong": order("strong"),
-        "ray": order("ray", **better_slots(order("ray"), naive.loader_workers, told)),
+        "ray": order("ray", **ways),
         "thawline": order("thawline"),
     }
     replays = list[Replay]()
@@ -55,8 +69,7 @@ def replay_all(workload: Workload, recorded: Recorded, epochs: int | None, at_mo
         replays += [told(orders[engine]) for engine in TURNS if turn < ROUNDS[recorded.name].get(engine, 1)]
     first = {engine: runs[0] for engine, runs in report.group(replays).items()}
     pairs = {"thawline minus naive": (first["thawline"], first["naive"]), "thawline minus strong": (first["thawline"], first["strong"])}
-    numbers = sample(recorded.count, min(SECOND_SEEDS, at_most or SECOND_SEEDS))
-    other = told(naive.model_copy(update={"seed": 1, "numbers": numbers}))
+    other = told(naive.model_copy(update={"seed": 1, "numbers": naive.numbers[:SECOND_SEEDS]}))
     pairs["naive minus naive with another seed"] = (first["naive"], other)
     without = {name: told(order("thawline", without=(name,))) for name in ABLATION[recorded.name]}
 
@@ -78,8 +91,11 @@ def better_loader(order: Order, told: Callable[[Order], Replay]) -> int:
 def better_slots(order: Order, loader_workers: int, told: Callable[[Order], Replay]) -> dict[str, int]:
     """Whether Ray does better with one trial of two threads at a time or with two of one. Not counted against it."""
     tried = order.model_copy(update={"numbers": order.numbers[:4], "epochs": 1})
-    ways = [{"slots": 1, "loader_workers": loader_workers}, {"slots": 2, "loader_workers": 0}]
-    return min(ways, key=lambda way: told(tried.model_copy(update=way)).outcome.busy_seconds)
+    return min(_ways(loader_workers), key=lambda way: told(tried.model_copy(update=way)).outcome.busy_seconds)
+
+
+def _ways(loader_workers: int) -> list[dict[str, int]]:
+    return [{"slots": 1, "loader_workers": loader_workers}, {"slots": 2, "loader_workers": 0}]
 
 
 def setting(orders: Mapping[str, Order]) -> str:

@@ -76,6 +76,21 @@ class Recorded:
         """The points as trials of a study on a model of so many stages."""
         return [self._for_model(point, stages) for point in self.points()]
 
+    def sample(self, wanted: int | None) -> tuple[int, ...]:
+        """Numbers of so many points, drawn at random and the same each time; all of them when none or more are wanted.
+
+        Every k-th of the points sorted by how many stages they train, from a random one on: so each depth has its share, and the
+        sample's mean time stands for the list's.
+        """
+        if wanted is None or wanted >= self.count:
+            return tuple(range(self.count))
+        generator, points = random.Random(0), self.points()
+        order = sorted(generator.sample(range(self.count), self.count), key=lambda number: str(points[number]["trained"]))
+        step = self.count / wanted
+        start = generator.uniform(0, step)
+        numbers = [order[int(start + step * place)] for place in range(wanted)]
+        return tuple(generator.sample(numbers, wanted))
+
     def _for_model(self, point: Params, stages: int) -> Params:
         params = {name: value for name, value in point.items() if name != "trained"}
         return params | {"frozen_layers": frozen(stages, point["trained"])} if len(self.trained) > 1 else params
@@ -117,11 +132,6 @@ LISTS: Mapping[str, Recorded] = {
         ),
     )
 }  # fmt: skip
-
-
-def sample(count: int, wanted: int | None) -> tuple[int, ...]:
-    """Numbers of so many points, drawn at random and the same each time; all of them when none or more are wanted."""
-    return tuple(range(count)) if wanted is None or wanted >= count else tuple(sorted(random.Random(0).sample(range(count), wanted)))
 
 
 def write(lists: Sequence[Recorded] = tuple(LISTS.values())) -> None:

@@ -1,9 +1,11 @@
 """The recorded lists: the files are what is drawn, and fit every workload."""
 
+from collections import Counter
+
 import pytest
 
 from bench.replay.orders import Order
-from bench.replay.recorded import LISTS, frozen, sample
+from bench.replay.recorded import LISTS, frozen
 from bench.replay.workloads import Workload
 from trainer.contract import DataConfig, ModelConfig
 
@@ -22,7 +24,7 @@ def test_the_file_holds_what_is_drawn(name: str) -> None:
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("model", NO_FILES)
 def test_every_point_is_a_trial_of_the_study_that_is_posted(name: str, model: str) -> None:
-    order = Order(engine="naive", workload=NO_FILES[model], recorded=name, numbers=sample(LISTS[name].count, None))
+    order = Order(engine="naive", workload=NO_FILES[model], recorded=name, numbers=LISTS[name].sample(None))
     space = order.spec.search_space
     assert [fault for params in order.params.values() for fault in space.faults_of(params)] == []
     configs = order.configs.values()
@@ -45,6 +47,12 @@ def test_another_seed_of_the_study_gives_the_trials_other_seeds_and_nothing_else
 
 
 def test_a_sample_is_the_same_each_time_and_no_point_comes_twice() -> None:
-    assert sample(128, 8) == sample(128, 8)
-    assert len(set(sample(128, 8))) == 8
-    assert sample(8, 16) == sample(8, None) == tuple(range(8))
+    assert LISTS["A"].sample(8) == LISTS["A"].sample(8)
+    assert len(set(LISTS["A"].sample(8))) == 8
+    assert LISTS["C"].sample(16) == LISTS["C"].sample(None) == tuple(range(8))
+
+
+def test_each_depth_has_its_share_of_a_sample() -> None:
+    points = LISTS["B"].points()
+    whole, some = Counter(point["trained"] for point in points), Counter(points[number]["trained"] for number in LISTS["B"].sample(12))
+    assert all(abs(some[depth] - count / 2) < 1 for depth, count in whole.items())

@@ -5,7 +5,7 @@ import pytest
 from bench.replay import report
 from bench.replay.costs import Costs, count
 from bench.replay.orders import Order, Outcome, Trained
-from bench.replay.recorded import sample
+from bench.replay.recorded import LISTS
 from bench.replay.running import Replay
 from bench.tables import mean_interval
 from tests.bench.test_recorded import NO_FILES
@@ -22,12 +22,12 @@ def replay(engine: str, numbers: tuple[int, ...], seconds: float, accuracy: floa
 
 
 def test_a_sample_is_scaled_by_its_trials_and_not_by_its_start() -> None:
-    assert replay("naive", sample(128, 8), seconds=2.0).scaled(128) == pytest.approx(1 + 128 * 2)
+    assert replay("naive", LISTS["A"].sample(8), seconds=2.0).scaled(128) == pytest.approx(1 + 128 * 2)
 
 
 def test_the_ratio_is_of_the_whole_list_and_a_missed_target_is_named() -> None:
-    ours = replay("thawline", sample(128, None), seconds=0.1, start=0.2)  # 13 s
-    table = report.times([ours, replay("naive", sample(128, 8), seconds=20.5), replay("strong", sample(128, 16), seconds=5.0)])
+    ours = replay("thawline", LISTS["A"].sample(None), seconds=0.1, start=0.2)  # 13 s
+    table = report.times([ours, replay("naive", LISTS["A"].sample(8), seconds=20.5), replay("strong", LISTS["A"].sample(16), seconds=5.0)])
     naive, strong = (next(line for line in table.splitlines() if line.startswith(f"| {name}")) for name in ("naive", "strong"))
     assert "| 202 (202 to 202) | at least 200 |" in naive
     assert "49.3 (49.3 to 49.3) **missed** | at least 50 |" in strong
