@@ -99,6 +99,8 @@ class Hyperparameters(Frozen):
     batch_size: int = Field(default=32, ge=1, le=65_536)
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
     momentum: FiniteFloat = Field(default=0.9, ge=0, lt=1, description="of sgd and rmsprop; unused by the others")
+    beta1: FiniteFloat = Field(default=0.9, ge=0, lt=1, description="of adam and adamw: how slowly the mean of the gradients changes")
+    beta2: FiniteFloat = Field(default=0.999, ge=0, lt=1, description="of adam and adamw: how slowly the mean of their squares changes")
     weight_decay: FiniteFloat = Field(default=0.0, ge=0, le=10)
     frozen_layers: int = Field(default=0, ge=0, le=10_000, description="how many stages, from the input, stay as they are")
     dropout: FiniteFloat = Field(default=0.0, ge=0, lt=1, description="before the last layer of the head")

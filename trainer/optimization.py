@@ -17,14 +17,14 @@ ONE_CYCLE_END = ONE_CYCLE_START / 10_000
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: Hyperparameters) -> Optimizer:
     """The optimizer that the config names, over the parameters. The learning rate is set anew at each step."""
-    lr, decay = config.lr, config.weight_decay
+    lr, decay, betas = config.lr, config.weight_decay, (config.beta1, config.beta2)
     match config.optimizer:
         case "sgd":
             return torch.optim.SGD(parameters, lr, momentum=config.momentum, weight_decay=decay, fused=True)
         case "adam":
-            return torch.optim.Adam(parameters, lr, weight_decay=decay, fused=True)
+            return torch.optim.Adam(parameters, lr, betas, weight_decay=decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(parameters, lr, betas, weight_decay=decay, fused=True)
         case "rmsprop":
             return torch.optim.RMSprop(parameters, lr, momentum=config.momentum, weight_decay=decay)
         case _:

@@ -83,5 +83,14 @@ def test_rmsprop_uses_momentum() -> None:
     assert given < without < 1
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_adam_uses_its_betas(optimizer: str) -> None:
+    """After a gradient of 1 the mean is 1 / (1 + beta1) of the way to the next one, which is 0."""
+    first = 0.1
+    for beta1, beta2 in ((0.9, 0.999), (0.5, 0.9)):
+        second = 0.1 * (beta1 / (1 + beta1)) / math.sqrt(beta2 / (1 + beta2))
+        assert stepped([1.0, 0.0], optimizer=optimizer, beta1=beta1, beta2=beta2) == pytest.approx(1 - first - second)
+
+
 def test_adam_ignores_momentum() -> None:
     assert stepped([1.0, -0.5], optimizer="adam", momentum=0.1) == stepped([1.0, -0.5], optimizer="adam", momentum=0.9)

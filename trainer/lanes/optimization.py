@@ -9,22 +9,30 @@ from torch import Tensor
 
 from trainer.contract import Hyperparameters
 from trainer.lanes.layers import Parameter
-from trainer.lanes.moments import MOMENTS, Kind, Moments, keeps
+from trainer.lanes.moments import MOMENTS, Moments, keeps
 
-FIRST_BETA, SECOND_BETA, EPS, ALPHA = 0.9, 0.999, 1e-8, 0.99  # torch's defaults, which trainer.optimization leaves as they are
+EPS, ALPHA = 1e-8, 0.99  # torch's defaults, which trainer.optimization leaves as they are
+
+
+Sort = tuple[str, float, float]
+
+
+def sort_of(config: Hyperparameters) -> Sort:
+    """Lanes of equal sort are stepped in one go. Torch's fused kernel for Adam takes one pair of betas."""
+    return config.optimizer, *((config.beta1, config.beta2) if config.optimizer in ("adam", "adamw") else (0.0, 0.0))
 
 
 class Optimizers:
-    """One optimizer a lane. Lanes with one of the same kind must lie together, so that they are stepped in one go."""
+    """One optimizer a lane. Lanes of the same sort should lie together, so that they are stepped in one go."""
 
     def __init__(self, configs: Sequence[Hyperparameters], parameters: Mapping[str, Parameter]) -> None:
         self.done = 0  # steps
         self._configs, self._parameters = tuple(configs), dict(parameters)
         self._groups = list[_Group]()
-        for kind, some in groupby(range(len(configs)), lambda lane: configs[lane].optimizer):
+        for _, some in groupby(range(len(configs)), lambda lane: sort_of(configs[lane])):
             lanes = list(some)
             own = [parameter.of(lanes[0], lanes[-1] + 1) for parameter in parameters.values()]
-            self._groups.append(_Group(kind, lanes[0], [configs[lane] for lane in lanes], own))
+            self._groups.append(_Group(lanes[0], [configs[lane] for lane in lanes], own))
 
     def step(self, lr: Tensor) -> None:
         """Move all parameters by their gradients, which are used up; learning rates [L]."""
@@ -60,11 +68,12 @@ class Optimizers:
 
 
 class _Group:
-    """Lanes in a row whose optimizers are of one kind. All tensors are [L, N], coefficients [L, 1]."""
+    """Lanes in a row whose optimizers are of one sort. All tensors are [L, N], coefficients [L, 1]."""
 
-    def __init__(self, kind: Kind, first: int, configs: Sequence[Hyperparameters], parameters: Sequence[Parameter]) -> None:
+    def __init__(self, first: int, configs: Sequence[Hyperparameters], parameters: Sequence[Parameter]) -> None:
         self.lanes = slice(first, first + len(configs))
-        self._kind = kind
+        self._kind = kind = configs[0].optimizer
+        self._betas = configs[0].beta1, configs[0].beta2
         self._values = [parameter.value.flatten(1) for parameter in parameters]
         self._gradients = [parameter.gradient.flatten(1) for parameter in parameters]
         self.moments = {name: [torch.zeros_like(value) for value in self._values] for name in MOMENTS[kind]}
@@ -107,7 +116,7 @@ class _Group:
             step.fill_(done)
         torch._fused_adamw_(
             self._moves, self._gradients, self.moments["exp_avg"], self.moments["exp_avg_sq"], [], self._steps,
-            lr=1.0, beta1=FIRST_BETA, beta2=SECOND_BETA, weight_decay=1.0, eps=EPS, amsgrad=False, maximize=False,
+            lr=1.0, beta1=self._betas[0], beta2=self._betas[1], weight_decay=1.0, eps=EPS, amsgrad=False, maximize=False,
         )  # fmt: skip
         left = 1 - lr * self._decay if self._decays and self._kind == "adamw" else None
         for value, move in zip(self._values, self._moves, strict=True):

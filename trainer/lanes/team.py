@@ -11,7 +11,7 @@ from trainer.checkpoints import State
 from trainer.contract import TrainConfig
 from trainer.lanes.head import Heads, Traits
 from trainer.lanes.moments import Moments
-from trainer.lanes.optimization import Optimizers
+from trainer.lanes.optimization import Optimizers, sort_of
 from trainer.lanes.split import Stack
 from trainer.models.build import fresh_head
 from trainer.models.staged import StagedModel
@@ -29,7 +29,7 @@ class Team:
     @classmethod
     def of(cls, model: StagedModel, stack: Stack, configs: Sequence[TrainConfig]) -> "Team":
         """All lanes at their beginning, each head as `build` would make it with the lane's seed. The model lies on its device."""
-        numbers = sorted(range(len(configs)), key=lambda lane: (configs[lane].optimizer, configs[lane].dropout, lane))
+        numbers = sorted(range(len(configs)), key=lambda lane: (sort_of(configs[lane]), configs[lane].dropout, lane))
         ordered = tuple(configs[lane] for lane in numbers)
         drawn = {config.seed: fresh_head(model, config.seed) for config in ordered}
         values = {

@@ -57,12 +57,15 @@ def test_lanes_answer_as_each_module_does(name: str, shape: tuple[int, ...], sub
 
 
 def every_kind(head_config: Callable[..., TrainConfig], name: str) -> list[TrainConfig]:
-    """Each optimizer with and without momentum, weight decay and label smoothing, at learning rates of their own."""
+    """Each optimizer with and without momentum, weight decay and label smoothing, at learning rates and betas of their own."""
     choices = product(("sgd", "adam", "adamw", "rmsprop"), (0.0, 0.9), (0.0, 0.03), (0.0, 0.1))
     return [
-        head_config(name, seed=seed, optimizer=kind, momentum=momentum, weight_decay=decay, label_smoothing=smoothing, lr=0.01 / (seed + 1))
+        head_config(
+            name, seed=seed, optimizer=kind, momentum=momentum, weight_decay=decay, label_smoothing=smoothing, lr=0.01 / (seed + 1),
+            beta1=0.5 if decay else 0.9, beta2=0.9 if smoothing else 0.999,
+        )
         for seed, (kind, momentum, decay, smoothing) in enumerate(choices)
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "shape"), HEADS.items())
