@@ -149,7 +149,8 @@ def activities(replay: Replay) -> str:
     told = replay.outcome.activities
     if not told:
         return ""
-    parts = [*told.items(), ("all else (start, control plane, end)", replay.wall_seconds - sum(told.values()))]
-    listed = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in parts)
+    listed = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in told.items())
     saved = f"Stored outputs spared {replay.outcome.saved_seconds:.3g} s, by the trainers' reckoning."
-    return f"Where our {replay.wall_seconds:.4g} s went: {listed}. {saved}"
+    aside = "added up over trials, of which several may run side by side"
+    once = f"Before the first trial and after the last one: {replay.start_seconds:.3g} s."
+    return f"Where our {replay.wall_seconds:.4g} s went ({aside}): {listed}. {once} {saved}"
