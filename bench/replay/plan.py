@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 TRIED_EPOCHS = 3  # to find out what suits an opponent better
 SAMPLES: Mapping[str, Mapping[Engine, int]] = {
     "A": {"naive": 8, "strong": 16, "ray": 8},
-    "B": {"naive": 12, "ray": 8},
+    "B": {"naive": 8, "strong": 12, "ray": 8},
     "C": {},
 }
 """How much of a list an opponent runs where that is not all."""
