@@ -109,7 +109,7 @@ def make_study(store: Store, lr_of: Callable[[str], float]) -> Callable[..., Stu
     return one
 
 
-SHORT = Patience(start=20, prepare=3, stall=1, grace=1)
+SHORT = Patience(start=20, prepare=3, stall=1, grace=3)
 
 
 class Shop:
