@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from trainer.contract import DataConfig, ModelConfig, TrainConfig
+from trainer.data import resident
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 Paint = Callable[..., Path]
@@ -72,3 +73,11 @@ def configure(paint: Paint) -> Configure:
         return TrainConfig(data=data, model=values.pop("model", ModelConfig(name="small_cnn")), **values)
 
     return configure
+
+
+@pytest.fixture
+def nothing_decoded() -> Iterator[None]:
+    """Forget what other tests have decoded, as a new process would, and be forgotten."""
+    resident._kept.clear()
+    yield
+    resident._kept.clear()

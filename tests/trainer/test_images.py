@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,7 @@ Paint = Callable[..., Path]
 Configure = Callable[..., TrainConfig]
 
 
-@pytest.fixture(autouse=True)
-def _new_process() -> Iterator[None]:
-    """Forget what other tests have decoded, and be forgotten."""
-    resident._kept.clear()
-    yield
-    resident._kept.clear()
+pytestmark = pytest.mark.usefixtures("nothing_decoded")
 
 
 def find(path: Path, **options: float) -> data.Dataset:

@@ -1,6 +1,6 @@
 """Images that nothing holds: decoded for each batch, the same as ever."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,7 @@ Paint = Callable[..., Path]
 Configure = Callable[..., TrainConfig]
 
 
-@pytest.fixture(autouse=True)
-def _new_process() -> Iterator[None]:
-    """Forget what other tests have decoded, and be forgotten."""
-    resident._kept.clear()
-    yield
-    resident._kept.clear()
+pytestmark = pytest.mark.usefixtures("nothing_decoded")
 
 
 @pytest.fixture
