@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--loader-workers", type=int, choices=[0, 2], help="of naive and ray; all: found out")
     parser.add_argument("--slots", type=int, choices=[1, 2], help="trials at one time, of ray; all: found out")
     parser.add_argument("--without", choices=SWITCHES, action="append", default=[], help="of thawline")
+    parser.add_argument("--thorough", type=int, default=1, help="all: samples so many times as large")
     parser.add_argument(
         "--skip", choices=["ray", *SWITCHES], action="append", default=[], help="of all: an opponent, a part of the ablation"
     )
@@ -81,7 +82,7 @@ def _one(asked: argparse.Namespace, workload: Workload) -> None:
 
 def _all(asked: argparse.Namespace, workload: Workload) -> None:
     for name in [asked.recorded] if asked.recorded else LISTS:
-        wanted = plan.Wanted(asked.epochs, asked.sample, asked.loader_workers, asked.slots, tuple(asked.skip))
+        wanted = plan.Wanted(asked.epochs, asked.sample, asked.loader_workers, asked.slots, asked.thorough, tuple(asked.skip))
         body = plan.replay_all(workload, LISTS[name], wanted, say=lambda line: print(line, file=sys.stderr, flush=True))
         title = f"Replay of list {name} ({LISTS[name].what}): {workload.title}: {machine(*plan.versions())}"
         print(f"\n## {title}\n\n{body}\n", flush=True)

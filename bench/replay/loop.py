@@ -4,7 +4,7 @@ It shares with Thawline what must be the same for the comparison (the split, whe
 that makes Thawline quick.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def make_model(config: TrainConfig, classes: int) -> tuple[nn.Module, list[nn.Mo
     assert config.model.weights is not None
     tensors = {name: tensor for name, tensor in load_file(config.model.weights).items() if name not in family.classifier_tensors}
     network.load_state_dict(tensors, strict=False)
+    renew(network, family.classifier_tensors)
     stages, head = family.split(network)
     for layer in head.modules():
         if isinstance(layer, nn.Dropout):
@@ -103,6 +104,15 @@ def make_model(config: TrainConfig, classes: int) -> tuple[nn.Module, list[nn.Mo
     for stage in frozen:
         stage.requires_grad_(False)
     return nn.Sequential(*stages.values(), head), frozen
+
+
+def renew(network: nn.Module, tensors: Iterable[str]) -> None:
+    """A new last layer as the transfer-learning practice makes one: `nn.Linear(...)` or `nn.Conv2d(...)`, drawn by its defaults.
+
+    Some of torchvision's networks draw their own last layer otherwise, SqueezeNet with a hundredth of the usual spread.
+    """
+    for name in {tensor.rpartition(".")[0] for tensor in tensors}:
+        network.get_submodule(name).reset_parameters()  # type: ignore[operator]
 
 
 def make_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

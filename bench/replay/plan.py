@@ -14,8 +14,8 @@ from bench.replay.workloads import Workload
 Say = Callable[[str], None]
 TRIED_EPOCHS = 3  # to find out what suits an opponent better
 SAMPLES: Mapping[str, Mapping[Engine, int]] = {
-    "A": {"naive": 8, "strong": 16, "ray": 8},
-    "B": {"naive": 8, "strong": 12, "ray": 8},
+    "A": {"naive": 16, "strong": 16, "ray": 8},
+    "B": {"naive": 16, "strong": 12, "ray": 8},
     "C": {},
 }
 """How much of a list an opponent runs where that is not all."""
@@ -24,7 +24,7 @@ ROUNDS: Mapping[str, Mapping[Engine, int]] = {
     "B": {"thawline": 2},
     "C": {"thawline": 2},
 }
-SECOND_SEEDS = 8  # trials of the list that the usual loop runs once more with other seeds
+SECOND_SEEDS = 16  # trials of the list that the usual loop runs once more with other seeds
 ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache", "slots"), "C": ("slots",)}
 TURNS: tuple[Engine, ...] = ("thawline", "naive", "strong", "ray")
 
@@ -37,6 +37,7 @@ class Wanted:
     at_most: int | None = None
     loader_workers: int | None = None
     slots: int | None = None
+    thorough: int = 1  # opponents' samples and the second seeds are so many times as large, where a trial takes little
     skip: tuple[str, ...] = ()  # engines, and techniques of the ablation, that are left out
 
 
@@ -45,7 +46,7 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
     epochs, at_most = wanted.epochs, wanted.at_most
 
     def order(engine: Engine, seed: int = 0, **options: object) -> Order:
-        count = SAMPLES[recorded.name].get(engine, recorded.count)
+        count = min(wanted.thorough * SAMPLES[recorded.name].get(engine, recorded.count), recorded.count)
         numbers = recorded.sample(min(count, at_most or count))
         return Order(engine=engine, workload=workload, recorded=recorded.name, numbers=numbers, seed=seed, epochs=epochs, **options)
 
@@ -70,7 +71,7 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
         replays += [told(orders[engine]) for engine in turns if turn < ROUNDS[recorded.name].get(engine, 1)]
     first = {engine: runs[0] for engine, runs in report.group(replays).items()}
     pairs = {"thawline minus naive": (first["thawline"], first["naive"]), "thawline minus strong": (first["thawline"], first["strong"])}
-    other = told(naive.model_copy(update={"seed": 1, "numbers": naive.numbers[:SECOND_SEEDS]}))
+    other = told(naive.model_copy(update={"seed": 1, "numbers": naive.numbers[: wanted.thorough * SECOND_SEEDS]}))
     pairs["naive minus naive with another seed"] = (first["naive"], other)
     without = {name: told(order("thawline", without=(name,))) for name in ABLATION[recorded.name] if name not in wanted.skip}
 
