@@ -6,7 +6,7 @@ from typing import Any
 
 from search_spaces import Scalar
 from service.domain.spec import StudySpec
-from service.domain.states import StudyState, TrialState, ValueKind
+from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
 from trainer.contract import Checkpoint, Facts, FailureReason, Reuse
 
 
@@ -77,6 +77,30 @@ class Claim:
     checkpoints: tuple[Checkpoint, ...]
     demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has still to train, by number of frozen stages
     depths: tuple[int, int] | None = None  # of the stored outputs that the attempt read from which this one goes on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a trial, from its claim to its end."""
+
+    attempt: int
+    worker: str
+    resumed: int  # the step of the checkpoint that it went on from; 0 from the beginning
+    started_at: float
+    ended_at: float | None
+    ending: AttemptEnd | None  # None while it runs
+    step: int | None  # the last one that was reported when it ended
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Whole lines of an attempt's log, as they were written together."""
+
+    attempt: int
+    seq: int  # from 1 in each attempt, without a gap
+    at: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

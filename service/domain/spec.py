@@ -62,7 +62,15 @@ class Budget(Frozen):
 class Limits(Frozen):
     """What a trial may take before it is ended."""
 
-    attempts: StrictInt = Field(default=3, ge=1, le=100, description="a trial whose worker was lost so often ends as failed, lost")
+    attempts: StrictInt = Field(
+        default=3, ge=1, le=100, description="a trial whose worker was lost, or whose process crashed, so often ends as failed"
+    )
+    failures: StrictInt | None = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="the study fails when so many trials fail one after the other; lost ones do not count; null: never",
+    )
     minutes: FiniteFloat | None = Field(default=None, gt=0, le=1_000_000, description="a trial that runs longer ends as failed, timeout")
     checkpoint_seconds: FiniteFloat = Field(default=60.0, ge=0, le=86_400)
     lanes: StrictInt | None = Field(

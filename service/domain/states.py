@@ -33,6 +33,18 @@ FOLLOWS: Mapping[TrialState, frozenset[TrialState]] = MappingProxyType(
 )
 
 
+class AttemptEnd(StrEnum):
+    """How an attempt at a trial ended. After the last three the trial may have another one."""
+
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"  # handed back by its worker, nobody's fault
+    LOST = "lost"  # its worker was not heard of any more
+    CRASHED = "crashed"  # its process died
+
+
 class StudyState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"  # running trials go on, none is started

@@ -42,6 +42,7 @@ class Write:
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces what its name held
+    log: str = ""  # whole lines, without control characters
     outcome: Outcome | None = None
 
 

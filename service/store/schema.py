@@ -21,7 +21,7 @@ from sqlalchemy import (
     case,
 )
 
-from service.domain.states import StudyState, TrialState, ValueKind
+from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
 from trainer.contract import FailureReason
 
 VERSION_TABLE = "thaw_schema"
@@ -49,6 +49,7 @@ study = Table(
     Column("facts", Text),
     Column("created", Integer, nullable=False),
     Column("exhausted", Boolean, nullable=False),  # the sampler has nothing left to suggest
+    Column("failures", Integer, nullable=False, server_default="0"),  # trials that failed one after the other, lost ones not counted
     Column("seq", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
@@ -71,6 +72,7 @@ trial = Table(
     Column("step", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),  # the fencing epoch: 0 until the first claim
     Column("lost", Integer, nullable=False),  # how often its worker was lost
+    Column("crashes", Integer, nullable=False, server_default="0"),  # how often its process died
     Column("heartbeat", BigInteger, nullable=False),
     Column("worker", String(128)),
     Column("checkpoints", JSON, nullable=False),
@@ -111,6 +113,35 @@ metric = Table(
     Column("seq", BigInteger, nullable=False),
     _one_of("kind", ValueKind),
     CheckConstraint("(kind = 'finite') = (value IS NOT NULL)", name="value_is_finite"),
+    sqlite_with_rowid=False,
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("worker", String(128), nullable=False),
+    Column("resumed", Integer, nullable=False),  # the step of the checkpoint that it went on from; 0 from the beginning
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("ending", String(16)),
+    Column("step", Integer),  # the last one that was reported when it ended
+    Column("detail", Text),
+    Column("log_bytes", Integer, nullable=False, server_default="0"),
+    _one_of("ending", AttemptEnd),
+    CheckConstraint("(ending IS NULL) = (ended_at IS NULL)", name="ending_has_time"),
+    sqlite_with_rowid=False,
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, primary_key=True, autoincrement=False),  # of the chunk within the attempt, from 1
+    Column("at", Double, nullable=False),
+    Column("text", Text, nullable=False),  # whole lines
     sqlite_with_rowid=False,
 )
 

@@ -49,7 +49,7 @@ class Unwritten:
 
     def as_write(self, lease: Lease) -> Write:
         """All of it in one write."""
-        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.result, self.outcome)
+        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.result, outcome=self.outcome)
 
     def _set_due(self) -> None:
         if self._due_at is None:

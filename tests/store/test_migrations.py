@@ -14,7 +14,7 @@ from optuna.storages._rdb.models import BaseModel as OptunaTable
 from sqlalchemy import Engine, event, inspect, text
 
 from service.domain.errors import SchemaTooNew
-from service.domain.states import StudyState, TrialState, ValueKind
+from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
 from service.store import open_store
 from service.store.migrate import check, upgrade
 from service.store.schema import VERSION_TABLE, metadata
@@ -70,7 +70,7 @@ def test_sixteen_servers_may_start_at_once_on_an_empty_database(empty_url: str) 
     assert tables_of(empty_url) == {*metadata.tables, VERSION_TABLE}
 
 
-@pytest.mark.parametrize("statement", [4, 9, 16, 22])
+@pytest.mark.parametrize("statement", [4, 9, 16, 22, 25])
 def test_a_migration_that_is_killed_leaves_nothing_and_can_be_repeated(empty_url: str, statement: int) -> None:
     with pytest.raises(Exception, match="terminated abruptly"):
         race(upgrade_until, empty_url, statement, processes=1)
@@ -97,6 +97,7 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
         ("trial", "value_kind", ValueKind),
         ("trial", "reason", get_args(FailureReason)),
         ("metric", "kind", ValueKind),
+        ("attempt", "ending", AttemptEnd),
     ],
 )
 def test_the_words_in_python_are_those_that_the_database_checks(database_url: str, table: str, column: str, words: Iterable[str]) -> None:
