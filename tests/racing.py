@@ -1,18 +1,18 @@
 """Many processes that do the same thing at the same time."""
 
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 from typing import Any
+
+from tests.forking import forkserver
 
 _start: Barrier | None = None
 
 
 def race(target: Callable[..., Any], *args: Any, processes: int) -> list[Any]:
     """What `target(*args)` gives in each of so many processes that start it together. A process that raises fails the race."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["service.operations", "service.store.migrate"])
+    context = forkserver()
     barrier = context.Barrier(processes)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_remember, initargs=(barrier,)) as pool:
         futures = [pool.submit(_wait_and_do, target, args) for _ in range(processes)]

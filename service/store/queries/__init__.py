@@ -1,6 +1,7 @@
 """Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
 from service.store.queries.answers import answer_under
+from service.store.queries.attempts import attempts, log_chunks
 from service.store.queries.changes import trials_changed_after
 from service.store.queries.courses import courses
 from service.store.queries.events import events_after
@@ -11,7 +12,7 @@ from service.store.queries.trials import SORTS, best_trial, best_trials, find_tr
 from service.store.queries.workers import loads, workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "Saved", "Throughput", "answer_under", "best_trial", "best_trials", "candidates", "changed_since",
-    "counts", "courses", "events_after", "find_study", "find_trial", "loads", "metrics", "running_leases", "saved", "studies", "throughput",
-    "totals", "trials", "trials_changed_after", "unchecked_study", "workers",
+    "SORTS", "Candidate", "History", "Saved", "Throughput", "answer_under", "attempts", "best_trial", "best_trials", "candidates",
+    "changed_since", "counts", "courses", "events_after", "find_study", "find_trial", "loads", "log_chunks", "metrics", "running_leases",
+    "saved", "studies", "throughput", "totals", "trials", "trials_changed_after", "unchecked_study", "workers",
 ]  # fmt: skip

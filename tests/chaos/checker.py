@@ -1,0 +1,95 @@
+"""What must hold after any faults, checked offline: the database as it is, against what was acknowledged while they were injected."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+from service.domain.records import Event, Study, Trial
+from service.domain.states import TrialState
+from service.store import queries
+from tests.chaos.lab import Lab
+
+ENDS = {"trial_completed": "complete", "trial_pruned": "pruned", "trial_failed": "failed", "trial_cancelled": "cancelled"}
+
+
+def check(lab: Lab, study: Study, *, interval: int = 1) -> None:
+    """Fail with every invariant that is broken. `interval` is the number of steps between two checkpoints."""
+    broken = list(_broken(lab, lab.now(study), interval))
+    assert not broken, f"seed {lab.seed}:\n" + "\n".join(broken)
+
+
+def _broken(lab: Lab, study: Study, interval: int) -> Iterator[str]:
+    trials = {trial.number: trial for trial in lab.trials(study)}
+    events = _events(lab, study)
+    yield from _acknowledged_is_there(lab, trials)
+    yield from _budget_is_exact(study, trials)
+    yield from _events_are_gapless(study, trials, events)
+    yield from _attempts_follow_each_other(lab, trials, interval)
+
+
+def _events(lab: Lab, study: Study) -> list[Event]:
+    found = list[Event]()
+    while page := lab.store.read(queries.events_after, study.id, found[-1].seq if found else 0, 1_000):
+        found += page
+    return found
+
+
+def _acknowledged_is_there(lab: Lab, trials: dict[int, Trial]) -> Iterator[str]:
+    """I1, I8: what was acknowledged is in the database, from that attempt; nobody finishes a trial that another attempt has finished."""
+    finishers = dict[int, int]()
+    for line in lab.told("acknowledged"):
+        if (trial := trials.get(line["number"])) is None or trial.id != line["trial"]:
+            yield f"I1: an acknowledged write of trial {line['number']} has no trial"
+        elif line["outcome"] == "finished":
+            if trial.state is not TrialState.COMPLETE or trial.attempt != line["attempt"] or dict(trial.metrics) != line["metrics"]:
+                yield f"I1: trial {trial.number} was finished by attempt {line['attempt']}, is {trial.state}: {trial.metrics}"
+            if finishers.setdefault(trial.number, line["attempt"]) != line["attempt"]:
+                yield f"I8: trial {trial.number} was finished by attempts {finishers[trial.number]} and {line['attempt']}"
+        elif trial.step < max(line["steps"], default=0) and trial.attempt == line["attempt"]:
+            yield f"I1: step {max(line['steps'])} of trial {trial.number} was acknowledged, and it is at {trial.step}"
+
+
+def _budget_is_exact(study: Study, trials: dict[int, Trial]) -> Iterator[str]:
+    """I15, I16."""
+    if sorted(trials) != list(range(study.created)):
+        yield f"I16: the numbers are {sorted(trials)}, created are {study.created}"
+    if study.created > study.spec.budget.max_trials:
+        yield f"I15: {study.created} trials of {study.spec.budget.max_trials}"
+    if study.state == "complete" and (
+        study.created != study.spec.budget.max_trials or not all(one.state.terminal for one in trials.values())
+    ):
+        yield f"I15: complete with {study.created} trials, open: {[one.number for one in trials.values() if not one.state.terminal]}"
+
+
+def _events_are_gapless(study: Study, trials: dict[int, Trial], events: list[Event]) -> Iterator[str]:
+    """I24: each change has one event, in one sequence; an end comes once, and nothing of the trial after it (I17)."""
+    if [event.seq for event in events] != list(range(1, study.seq + 1)):
+        yield f"I24: {len(events)} events up to {study.seq}"
+    ended = dict[int, str]()
+    started = Counter[int]()
+    for event in events:
+        if (number := event.body.get("number")) is None:
+            continue
+        if number in ended:
+            yield f"I17: {event.kind} of trial {number} after {ended[number]}"
+        if event.kind in ENDS:
+            ended[number] = event.kind
+        started[number] += event.kind == "trial_started"
+    for trial in trials.values():
+        if trial.state.terminal and ENDS.get(ended.get(trial.number, "")) != trial.state:
+            yield f"I24: trial {trial.number} is {trial.state}, its event says {ended.get(trial.number)}"
+        if started[trial.number] != trial.attempt:
+            yield f"I7: trial {trial.number} has attempt {trial.attempt} and was started {started[trial.number]} times"
+
+
+def _attempts_follow_each_other(lab: Lab, trials: dict[int, Trial], interval: int) -> Iterator[str]:
+    """I7, I10: attempts count up without overlap, and each goes on at most one interval of checkpoints behind what was reported before."""
+    for trial in trials.values():
+        attempts = lab.store.read(queries.attempts, trial.id)
+        if [one.attempt for one in attempts] != list(range(1, trial.attempt + 1)):
+            yield f"I7: trial {trial.number} has attempts {[one.attempt for one in attempts]}"
+        for before, after in pairwise(attempts):
+            if before.ending is None:
+                yield f"I7: attempt {after.attempt} of trial {trial.number} began before {before.attempt} ended"
+            if (before.step or 0) - after.resumed > interval:
+                yield f"I10: attempt {after.attempt} of trial {trial.number} goes on from {after.resumed}, {before.step} was reported"

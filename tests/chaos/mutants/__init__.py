@@ -1,0 +1,1 @@
+"""Ways to break the product, each caught by a scenario: see `tests.chaos.mutate`."""
