@@ -2,6 +2,7 @@
 
     python -m bench.replay --list A --engine naive --data digits --sample 8
     python -m bench.replay all --data signs --record
+    python -m bench.replay parity --data signs --list B --record
     python -m bench.replay all                        # the digits, and the sign-digits where they are
 
 Each engine runs in processes of its own, one after the other; wall times count everything from the first process's start to the end.
@@ -28,7 +29,7 @@ DATA = ("digits", "signs")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["one", "all"], default="one")
+    parser.add_argument("what", nargs="?", choices=["one", "all", "parity"], default="one")
     parser.add_argument("--data", choices=DATA, help="all: both where they are")
     parser.add_argument("--list", choices=LISTS, dest="recorded", help="all: all of them")
     parser.add_argument("--engine", choices=ENGINES, default="thawline")
@@ -49,7 +50,7 @@ def main() -> None:
             if asked.what == "one":
                 _one(asked, workload)
             else:
-                _all(asked, workload)
+                _lists(asked, workload)
 
 
 def workloads(data: str | None, folder: Path) -> Iterable[Workload]:
@@ -80,11 +81,13 @@ def _one(asked: argparse.Namespace, workload: Workload) -> None:
         record(f"Replay {name} by {asked.engine}: {workload.title}: {machine()}", body)
 
 
-def _all(asked: argparse.Namespace, workload: Workload) -> None:
+def _lists(asked: argparse.Namespace, workload: Workload) -> None:
+    replays = plan.replay_all if asked.what == "all" else plan.parity_alone
     for name in [asked.recorded] if asked.recorded else LISTS:
         wanted = plan.Wanted(asked.epochs, asked.sample, asked.loader_workers, asked.slots, asked.thorough, tuple(asked.skip))
-        body = plan.replay_all(workload, LISTS[name], wanted, say=lambda line: print(line, file=sys.stderr, flush=True))
-        title = f"Replay of list {name} ({LISTS[name].what}): {workload.title}: {machine(*plan.versions())}"
+        body = replays(workload, LISTS[name], wanted, say=lambda line: print(line, file=sys.stderr, flush=True))
+        what = "Replay" if asked.what == "all" else "Parity"
+        title = f"{what} of list {name} ({LISTS[name].what}): {workload.title}: {machine(*plan.versions())}"
         print(f"\n## {title}\n\n{body}\n", flush=True)
         if asked.record:
             record(title, body)

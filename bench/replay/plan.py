@@ -84,6 +84,22 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
     return "\n\n".join(part for part in parts if part)
 
 
+def parity_alone(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say) -> str:
+    """The paired differences of one list and nothing else: what each trial comes to does not depend on how busy the machine is."""
+    numbers = recorded.sample(min(recorded.count, wanted.at_most or recorded.count))
+
+    def replayed(engine: Engine, seed: int) -> Replay:
+        options = {"loader_workers": wanted.loader_workers or 0} if engine == "naive" else {}
+        order = Order(engine=engine, workload=workload, recorded=recorded.name, numbers=numbers, seed=seed, epochs=wanted.epochs, **options)
+        replay = run(order)
+        say(f"{workload.name}, list {recorded.name}, {engine}, seed {seed}: {len(replay.outcome.trials)} trials")
+        return replay
+
+    ours, naive, other = replayed("thawline", 0), replayed("naive", 0), replayed("naive", 1)
+    pairs = {"thawline minus naive": (ours, naive), "naive minus naive with another seed": (naive, other)}
+    return "\n\n".join([report.parity(pairs), report.excess(*pairs.values())])
+
+
 def better_loader(order: Order, told: Callable[[Order], Replay]) -> int:
     """How many processes the usual loop's DataLoader does better with on this machine: none or two. Not counted against it."""
     tried = order.model_copy(update={"numbers": order.numbers[:1], "epochs": min(TRIED_EPOCHS, order.epochs or TRIED_EPOCHS)})

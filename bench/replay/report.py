@@ -96,12 +96,16 @@ def _verdict(ratio: float, ratios: Sequence[float], target: float | None) -> str
 
 def differences(left: Replay, right: Replay) -> list[float]:
     """Of the final accuracy, in points, on the trials that both have brought to their end."""
+    return list(_differences(left, right).values())
+
+
+def _differences(left: Replay, right: Replay) -> dict[int, float]:
     theirs = {trial.number: trial.metrics for trial in right.outcome.trials if trial.metrics}
-    return [
-        100 * (trial.metrics["accuracy"] - theirs[trial.number]["accuracy"])
+    return {
+        trial.number: 100 * (trial.metrics["accuracy"] - theirs[trial.number]["accuracy"])
         for trial in left.outcome.trials
         if trial.metrics and trial.number in theirs
-    ]
+    }
 
 
 def parity(pairs: Mapping[str, tuple[Replay, Replay]]) -> str:
@@ -115,6 +119,19 @@ def parity(pairs: Mapping[str, tuple[Replay, Replay]]) -> str:
             size = f"{statistics.fmean(sizes):.3g} ({low:.3g} to {high:.3g})"
             rows.append([title, len(found), f"{statistics.median(found):+.3g}", size, f"{max(sizes):.3g}"])
     return table(["final accuracy, points", "n", "median", "mean size (95 %)", "largest"], rows)
+
+
+def excess(across: tuple[Replay, Replay], between_seeds: tuple[Replay, Replay]) -> str:
+    """How much larger the differences between engines are than those between seeds, configuration by configuration."""
+    numbers = [set(trial.number for trial in replay.outcome.trials if trial.metrics) for replay in (*across, *between_seeds)]
+    shared = set.intersection(*numbers)
+    sizes = [{number: abs(found) for number, found in _differences(*pair).items() if number in shared} for pair in (across, between_seeds)]
+    more = [sizes[0][number] - sizes[1][number] for number in sorted(shared)]
+    low, high = mean_interval(more)
+    return (
+        f"Size between engines minus size between seeds, configuration by configuration (n = {len(more)}): "
+        f"{statistics.fmean(more):+.2f} points (95 %: {low:+.2f} to {high:+.2f})."
+    )
 
 
 def ablation(whole: Sequence[Replay], without: Mapping[str, Replay]) -> str:
