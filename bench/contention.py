@@ -37,6 +37,7 @@ from service.store.migrate import upgrade
 from trainer.contract import DataConfig, Finished, ModelConfig
 
 PACE_SECONDS = 1.0  # between two reports, and between two heartbeats
+WARM_SECONDS = 3.0
 CALLS = ("claim", "report", "heartbeat", "end")
 Waits = Mapping[str, list[float]]
 
@@ -44,7 +45,9 @@ Waits = Mapping[str, list[float]]
 class Account:
     """Seconds that each call took, by name; what failed is counted and not timed."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        """`since`: wall time before which nothing is counted, for a process's first calls compile their statements."""
+        self.since = since
         self.waits: dict[str, list[float]] = defaultdict(list)
         self.failures = 0
 
@@ -56,7 +59,8 @@ class Account:
         except (StoreUnavailable, SQLAlchemyError, optuna.exceptions.StorageInternalError):
             self.failures += 1
         else:
-            self.waits[call].append(time.perf_counter() - started)
+            if time.time() >= self.since:
+                self.waits[call].append(time.perf_counter() - started)
 
 
 def make_ours(url: str) -> None:
@@ -131,9 +135,9 @@ def _pause(until: float) -> None:
 
 def work(side: str, url: str, begin: float, seconds: float, number: int, workers: int) -> tuple[Waits, int]:
     """One worker's life. Workers begin one after the other within a second, as those of a real fleet do."""
-    account = Account()
+    account = Account(begin + WARM_SECONDS)
     time.sleep(max(0.0, begin + PACE_SECONDS * number / workers - time.time()))
-    {"ours": ours, OPTUNA: optunas}[side](url, begin + seconds, account)
+    {"ours": ours, OPTUNA: optunas}[side](url, begin + WARM_SECONDS + seconds, account)
     return dict(account.waits), account.failures
 
 
