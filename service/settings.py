@@ -32,6 +32,11 @@ class Settings(Frozen):
         if not self.database_url:
             object.__setattr__(self, "database_url", f"sqlite:///{self.home / 'thawline.db'}")
 
+    @property
+    def trust_seconds(self) -> float:
+        """How long a worker believes in a lease that it cannot renew: it gives up well before a reaper may take the lease away."""
+        return self.lease_seconds - 2 * self.heartbeat_seconds
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **overrides: Any) -> "Settings":
         """The settings of this process: flags that are not None, then THAW_* variables, then defaults.

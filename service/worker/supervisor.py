@@ -57,7 +57,7 @@ class Worker:
         self._leaving = threading.Event()
         self._left = threading.Event()
         self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"), settings.lane_bytes)
-        self._leases = Leases(trust_seconds=settings.lease_seconds - 2 * settings.heartbeat_seconds)
+        self._leases = Leases(settings.trust_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
         place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
         first_trainers = (trainer, *[None] * len(self._slots))

@@ -1,12 +1,13 @@
 """What must hold after any faults, checked offline: the database as it is, against what was acknowledged while they were injected."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
-from service.domain.records import Event, Study, Trial
+from service.domain.records import Attempt, Event, Study, Trial
 from service.domain.states import TrialState
-from service.store import queries
+from service.store import Store, queries
 from tests.chaos.lab import Lab
 
 ENDS = {"trial_completed": "complete", "trial_pruned": "pruned", "trial_failed": "failed", "trial_cancelled": "cancelled"}
@@ -20,24 +21,25 @@ def check(lab: Lab, study: Study, *, interval: int = 1) -> None:
 
 def _broken(lab: Lab, study: Study, interval: int) -> Iterator[str]:
     trials = {trial.number: trial for trial in lab.trials(study)}
-    events = _events(lab, study)
-    yield from _acknowledged_is_there(lab, trials)
-    yield from _budget_is_exact(study, trials)
-    yield from _events_are_gapless(study, trials, events)
-    yield from _attempts_follow_each_other(lab, trials, interval)
+    attempts = {trial.number: lab.store.read(queries.attempts, trial.id) for trial in trials.values()}
+    yield from acknowledged_is_there(lab.told("acknowledged"), trials)
+    yield from budget_is_exact(study, trials)
+    yield from events_are_gapless(study, trials, events_of(lab.store, study))
+    yield from attempts_follow_each_other(attempts, trials, interval)
 
 
-def _events(lab: Lab, study: Study) -> list[Event]:
+def events_of(store: Store, study: Study) -> list[Event]:
+    """All of the study's events."""
     found = list[Event]()
-    while page := lab.store.read(queries.events_after, study.id, found[-1].seq if found else 0, 1_000):
+    while page := store.read(queries.events_after, study.id, found[-1].seq if found else 0, 1_000):
         found += page
     return found
 
 
-def _acknowledged_is_there(lab: Lab, trials: dict[int, Trial]) -> Iterator[str]:
+def acknowledged_is_there(acknowledged: Iterable[Mapping[str, Any]], trials: Mapping[int, Trial]) -> Iterator[str]:
     """I1, I8: what was acknowledged is in the database, from that attempt; nobody finishes a trial that another attempt has finished."""
     finishers = dict[int, int]()
-    for line in lab.told("acknowledged"):
+    for line in acknowledged:
         if (trial := trials.get(line["number"])) is None or trial.id != line["trial"]:
             yield f"I1: an acknowledged write of trial {line['number']} has no trial"
         elif line["outcome"] == "finished":
@@ -49,7 +51,7 @@ def _acknowledged_is_there(lab: Lab, trials: dict[int, Trial]) -> Iterator[str]:
             yield f"I1: step {max(line['steps'])} of trial {trial.number} was acknowledged, and it is at {trial.step}"
 
 
-def _budget_is_exact(study: Study, trials: dict[int, Trial]) -> Iterator[str]:
+def budget_is_exact(study: Study, trials: Mapping[int, Trial]) -> Iterator[str]:
     """I15, I16."""
     if sorted(trials) != list(range(study.created)):
         yield f"I16: the numbers are {sorted(trials)}, created are {study.created}"
@@ -61,7 +63,7 @@ def _budget_is_exact(study: Study, trials: dict[int, Trial]) -> Iterator[str]:
         yield f"I15: complete with {study.created} trials, open: {[one.number for one in trials.values() if not one.state.terminal]}"
 
 
-def _events_are_gapless(study: Study, trials: dict[int, Trial], events: list[Event]) -> Iterator[str]:
+def events_are_gapless(study: Study, trials: Mapping[int, Trial], events: Sequence[Event]) -> Iterator[str]:
     """I24: each change has one event, in one sequence; an end comes once, and nothing of the trial after it (I17)."""
     if [event.seq for event in events] != list(range(1, study.seq + 1)):
         yield f"I24: {len(events)} events up to {study.seq}"
@@ -82,10 +84,10 @@ def _events_are_gapless(study: Study, trials: dict[int, Trial], events: list[Eve
             yield f"I7: trial {trial.number} has attempt {trial.attempt} and was started {started[trial.number]} times"
 
 
-def _attempts_follow_each_other(lab: Lab, trials: dict[int, Trial], interval: int) -> Iterator[str]:
+def attempts_follow_each_other(by_number: Mapping[int, Sequence[Attempt]], trials: Mapping[int, Trial], interval: int) -> Iterator[str]:
     """I7, I10: attempts count up without overlap, and each goes on at most one interval of checkpoints behind what was reported before."""
     for trial in trials.values():
-        attempts = lab.store.read(queries.attempts, trial.id)
+        attempts = by_number[trial.number]
         if [one.attempt for one in attempts] != list(range(1, trial.attempt + 1)):
             yield f"I7: trial {trial.number} has attempts {[one.attempt for one in attempts]}"
         for before, after in pairwise(attempts):
