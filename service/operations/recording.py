@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
+from service.domain.checkpoints import WHILE_RUNNING
 from service.domain.events import EventKind
 from service.domain.records import Lease, Report
 from service.domain.states import TrialState, ValueKind
@@ -14,8 +15,6 @@ from service.store.codec import finite, kind_of, plain, storable, with_words
 from service.store.ledger import Ledger, Step, all_locked
 from service.store.rows import HeldTrial
 from trainer.contract import Checkpoint, Failed, Finished
-
-CHECKPOINTS_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,8 @@ def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report], told: C
 
 def _save(ledger: Ledger, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
     older = [one for one in trial.checkpoints if one.step < checkpoint.step]
-    changed = replace(trial, checkpoints=(checkpoint, *older)[:CHECKPOINTS_KEPT])
+    changed = replace(trial, checkpoints=(checkpoint, *older))
+    changed = replace(changed, checkpoints=ledger.kept(changed, WHILE_RUNNING))
     return ledger.put(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, delete, func, insert, literal, or_, select, update
 
+from service.domain import checkpoints
 from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
 from service.domain.records import Report, Study
@@ -17,7 +18,7 @@ from service.store.dialect import insert_or_replace
 from service.store.engine import Transaction
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
 from service.store.schema import CLAIM_ORDER, OPEN, event, metric, study, trial
-from trainer.contract import Facts
+from trainer.contract import Checkpoint, Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,21 @@ class Ledger:
         query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step)
         return {name: number_of(value, kind) for name, value, kind in self._tx.execute(query)}
 
+    def kept(self, one: HeldTrial, newest: int) -> tuple[Checkpoint, ...]:
+        """Of its checkpoints the newest so many, and the best by the study's objective at their steps."""
+        if len(one.checkpoints) <= newest:
+            return one.checkpoints
+        objective, steps = self.study.spec.objective, [checkpoint.step for checkpoint in one.checkpoints]
+        return checkpoints.kept(one.checkpoints, newest, self._values(one, objective.metric, steps), objective.direction)
+
+    def _values(self, one: HeldTrial, name: str, steps: Sequence[int]) -> dict[int, float]:
+        """A metric by step, with what this transaction reports."""
+        query = select(metric.c.step, metric.c.value, metric.c.kind)
+        query = query.where(metric.c.trial == one.id, metric.c.name == name, metric.c.step.in_(steps))
+        found = {step: number_of(value, kind) for step, value, kind in self._tx.execute(query)}
+        reported = {step: self._metrics[one.id, step, name] for step in steps if (one.id, step, name) in self._metrics}
+        return found | {step: number_of(row["value"], row["kind"]) for step, row in reported.items()}
+
     # changing
 
     def tell(self, kind: EventKind, **body: Any) -> int:
@@ -108,8 +124,10 @@ class Ledger:
         return self._seq
 
     def put(self, step: Step) -> HeldTrial:
-        """Change a loaded trial, and tell."""
+        """Change a loaded trial, and tell. One that ends keeps the last of its checkpoints, and the best."""
         changed = replace(step.trial, changed=self._tell_of(step))
+        if changed.state.terminal:
+            changed = replace(changed, checkpoints=self.kept(changed, checkpoints.AT_THE_END))
         self._changed[changed.id] = changed
         return changed
 
