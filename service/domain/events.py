@@ -15,6 +15,7 @@ class EventKind(StrEnum):
     TRIAL_STARTED = "trial_started"
     TRIAL_REPORTED = "trial_reported"
     TRIAL_SAVED = "trial_saved"
+    TRIAL_LOGGED = "trial_logged"  # its log has grown, the trial is as it was
     TRIAL_COMPLETED = "trial_completed"
     TRIAL_PRUNED = "trial_pruned"
     TRIAL_FAILED = "trial_failed"

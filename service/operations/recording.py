@@ -53,6 +53,8 @@ def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
     lost = []
     with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as ledgers:
         trials = _trials(ledgers, [write.lease for write in writes])
+        for ledger in ledgers.values():
+            ledger.attempts.find_logs([_attempt(write.lease) for write in writes if write.log and write.lease.study == ledger.study.id])
         for write in writes:
             trial = trials.get(write.lease.trial)
             if trial is not None and _holds(trial, write.lease):
@@ -98,13 +100,19 @@ def _trials(ledgers: Mapping[str, Ledger], leases: Sequence[Lease]) -> dict[int,
     return {key: trial for study, ledger in ledgers.items() for key, trial in ledger.trials(keys[study]).items()}
 
 
+def _attempt(lease: Lease) -> tuple[int, int]:
+    return lease.trial, lease.attempt
+
+
 def _holds(trial: HeldTrial, lease: Lease) -> bool:
     return trial.state is TrialState.RUNNING and trial.attempt == lease.attempt
 
 
 def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
-    """Everything of a write that holds its lease: reports, then the checkpoint, then the outcome."""
+    """Everything of a write that holds its lease: its log and reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
+    if write.log:
+        ledger.log(trial, write.log)
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None

@@ -73,7 +73,12 @@ def plain(document: Any) -> Any:
 
 def storable(text: str) -> str:
     """Text from outside as every database takes it: no NUL, no lone surrogates, of bounded length."""
-    return text[:MAX_TEXT].replace("\0", "").encode("utf-8", "replace").decode()
+    return clean(text[:MAX_TEXT])
+
+
+def clean(text: str) -> str:
+    """The same, of any length."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def is_storable(text: str) -> bool:

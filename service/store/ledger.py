@@ -13,6 +13,7 @@ from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
 from service.domain.records import Report, Study
 from service.domain.states import TrialState, ValueKind
+from service.store.attempts import Attempts
 from service.store.codec import finite, is_storable, key_of, kind_of, number_of
 from service.store.dialect import insert_or_replace
 from service.store.engine import Transaction
@@ -28,6 +29,7 @@ class Step:
     trial: HeldTrial
     kind: EventKind
     body: Mapping[str, Any]
+    why: str | None = None  # its attempt ended, where the trial's detail does not say it
 
 
 class Ledger:
@@ -36,12 +38,14 @@ class Ledger:
     Trials are loaded by the methods that return `HeldTrial`s, and changed by `put`, which takes a changed copy.
     """
 
-    def __init__(self, tx: Transaction, owner: Study, exhausted: bool) -> None:
+    def __init__(self, tx: Transaction, owner: Study, exhausted: bool, failures: int) -> None:
         self.study = owner
         self.exhausted = exhausted  # the sampler has nothing left to suggest
+        self.failures = failures  # trials that failed one after the other
         self.now = time.time()
+        self.attempts = Attempts(tx, self.now)
         self._tx = tx
-        self._found = (owner, exhausted)
+        self._found = (owner, exhausted, failures)
         self._seq = owner.seq
         self._loaded: dict[int, HeldTrial] = {}
         self._changed: dict[int, HeldTrial] = {}
@@ -128,6 +132,7 @@ class Ledger:
         changed = replace(step.trial, changed=self._tell_of(step))
         if changed.state.terminal:
             changed = replace(changed, checkpoints=self.kept(changed, checkpoints.AT_THE_END))
+        self.attempts.follow(self._changed.get(changed.id, self._loaded[changed.id]), changed, step.why)
         self._changed[changed.id] = changed
         return changed
 
@@ -140,7 +145,11 @@ class Ledger:
         self._tx.execute(insert(trial), [first_columns_of(one) for one in added])
         keys = select(trial.c.number, trial.c.id).where(trial.c.study_id == self.study.id, trial.c.number >= first)
         key_by_number = {number: key for number, key in self._tx.execute(keys)}
-        return [replace(one, id=key_by_number[one.number]) for one in added]
+        inserted = [replace(one, id=key_by_number[one.number]) for one in added]
+        for one in inserted:
+            if one.state is TrialState.RUNNING:
+                self.attempts.begin(one)
+        return inserted
 
     def new_trial(self, params: Mapping[str, Any], source: str, memory: Mapping[str, Any] | None = None) -> HeldTrial:
         """A queued trial with the study's next number. It has no row until `add`."""
@@ -149,7 +158,7 @@ class Ledger:
         return HeldTrial(
             id=0, study=self.study.id, number=number, state=TrialState.QUEUED, params=params, value=None, value_kind=ValueKind.MISSING,
             metrics={}, step=0, attempt=0, reason=None, detail=None, worker=None, duplicate_of=None, source=source, changed=0,
-            checkpoints=(), memory=memory or {}, queued_at=self.now, started_at=None, finished_at=None, lost=0, heartbeat=0,
+            checkpoints=(), memory=memory or {}, queued_at=self.now, started_at=None, finished_at=None, lost=0, crashes=0, heartbeat=0,
         )  # fmt: skip
 
     def report(self, one: HeldTrial, reports: Iterable[Report]) -> None:
@@ -165,6 +174,11 @@ class Ledger:
                     "kind": kind_of(number),
                     "seq": self._seq + 1,
                 }
+
+    def log(self, one: HeldTrial, text: str) -> None:
+        """Add whole lines to the log of the trial's attempt, which was looked up, and tell; nothing once the log is full."""
+        if (seq := self.attempts.log(one, text)) is not None:
+            self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, seq=seq)
 
     def forget_steps_above(self, one: HeldTrial, step: int) -> None:
         """Drop the metrics of later steps: the trial goes on from this one."""
@@ -184,14 +198,16 @@ class Ledger:
     def write(self) -> None:
         """Send all of it to the database, each kind of thing in one statement."""
         self.study = replace(self.study, seq=self._seq)
-        if (self.study, self.exhausted) == self._found:
+        if (self.study, self.exhausted, self.failures) == self._found:
             return
         self._write_trials()
         self._write_metrics()
+        self.attempts.write()
         if self._events:
             self._tx.execute(insert(event), self._events)
         now = self.study
-        values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created, "exhausted": self.exhausted}
+        values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created}
+        values |= {"exhausted": self.exhausted, "failures": self.failures}
         values |= {"facts": _text(now.facts), "seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
         self._tx.execute(STUDY_UPDATE, values | {"its_id": now.id})
 
@@ -265,7 +281,7 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
         row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise StudyNotFound(ref)
-    ledger = Ledger(tx, study_of(row), row.exhausted)
+    ledger = Ledger(tx, study_of(row), row.exhausted, row.failures)
     yield ledger
     ledger.write()
 
@@ -274,7 +290,7 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
 def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledger]]:
     """Those of the studies that exist and can be read, locked in the order of their ids, which is everyone's order."""
     rows = tx.execute(LOCKED_STUDIES, {"ids": list(ids)})
-    ledgers = {owner.id: Ledger(tx, owner, row.exhausted) for row, owner in readable(rows)}
+    ledgers = {owner.id: Ledger(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
     yield ledgers
     for ledger in ledgers.values():
         ledger.write()

@@ -11,7 +11,7 @@ from service.domain.states import TrialState
 from service.store.codec import is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
-from service.store.schema import event, idempotency, metric, study, trial, worker
+from service.store.schema import attempt, event, idempotency, log, metric, study, trial, worker
 
 KEYS_KEPT_SECONDS = 48 * 3600
 
@@ -32,7 +32,8 @@ def delete_study(tx: Transaction, ref: str) -> None:
     study_id = tx.scalar(mine) if is_storable(ref) else None
     if study_id is None:
         raise StudyNotFound(ref)
-    tx.execute(delete(metric).where(metric.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
+    for table in (metric, log, attempt):
+        tx.execute(delete(table).where(table.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
     for table in (event, trial):
         tx.execute(delete(table).where(table.c.study_id == study_id))
     tx.execute(delete(study).where(study.c.id == study_id))

@@ -24,6 +24,7 @@ class HeldTrial(Trial):
     """A trial under its study's lock, with the counters that only writers need."""
 
     lost: int
+    crashes: int
     heartbeat: int
 
 
@@ -80,7 +81,7 @@ def trial_of(row: Row[Any]) -> Trial:
 
 def held_trial_of(row: Row[Any]) -> HeldTrial:
     """The trial of a whole row, with its writers' counters."""
-    return HeldTrial(**_trial_fields(row), lost=row.lost, heartbeat=row.heartbeat)
+    return HeldTrial(**_trial_fields(row), lost=row.lost, crashes=row.crashes, heartbeat=row.heartbeat)
 
 
 def _trial_fields(row: Row[Any]) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def columns_of(trial: HeldTrial) -> dict[str, Any]:
         "step": trial.step,
         "attempt": trial.attempt,
         "lost": trial.lost,
+        "crashes": trial.crashes,
         "heartbeat": trial.heartbeat,
         "worker": trial.worker,
         "checkpoints": [one.model_dump() for one in trial.checkpoints],

@@ -1,0 +1,132 @@
+"""The attempts at trials and what they log, as one transaction changes them: each kind of thing is written in one statement."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, func, insert, select, tuple_, update
+
+from service.domain.states import AttemptEnd, TrialState
+from service.store.codec import clean
+from service.store.engine import Transaction
+from service.store.rows import HeldTrial
+from service.store.schema import attempt, log
+
+LOG_BYTES = 10_000_000  # of an attempt, in UTF-8
+CHUNK_BYTES = 64_000
+CUT = "... the log is longer than 10 MB; the rest was not kept\n"
+
+Key = tuple[int, int]
+"""A trial's key and the number of the attempt."""
+
+
+@dataclass(slots=True)
+class Position:
+    """How far an attempt's log has got."""
+
+    seq: int  # of the last chunk
+    bytes: int  # kept so far; more than LOG_BYTES once the rest is not kept
+
+
+class Attempts:
+    """Follows the trials of a ledger from one attempt to the next. Nothing reaches the database before `write`."""
+
+    def __init__(self, tx: Transaction, now: float) -> None:
+        self._tx = tx
+        self._now = now
+        self._begun: list[dict[str, Any]] = []
+        self._ended: list[dict[str, Any]] = []
+        self._chunks: list[dict[str, Any]] = []
+        self._positions: dict[Key, Position] = {}
+        self._grown: set[Key] = set()
+
+    def follow(self, before: HeldTrial, after: HeldTrial, why: str | None) -> None:
+        """An attempt begins when its trial starts to run, and ends when it runs no more; `why`, if the trial's detail does not say it."""
+        if before.state is not TrialState.RUNNING and after.state is TrialState.RUNNING:
+            self.begin(after)
+        if before.state is TrialState.RUNNING and after.state is not TrialState.RUNNING:
+            ended = {"ended_at": self._now, "ending": _ending(before, after), "step": after.step, "detail": why or after.detail}
+            self._ended.append({"its_trial": after.id, "its_attempt": before.attempt, **ended})
+
+    def begin(self, trial: HeldTrial) -> None:
+        """A trial that was just started, from its newest checkpoint."""
+        resumed = trial.checkpoints[0].step if trial.checkpoints else 0
+        row = {"trial": trial.id, "attempt": trial.attempt, "worker": trial.worker, "resumed": resumed, "started_at": self._now}
+        self._begun.append(row)
+
+    def ending(self, trial: int, number: int) -> AttemptEnd | None:
+        """How an earlier transaction ended the attempt; None when it has not ended."""
+        stored = self._tx.scalar(select(attempt.c.ending).where(attempt.c.trial == trial, attempt.c.attempt == number))
+        return None if stored is None else AttemptEnd(stored)
+
+    def find_logs(self, keys: Collection[Key]) -> None:
+        """Look up how far these attempts' logs have got, before something is added to them."""
+        if keys:
+            found = self._tx.execute(POSITIONS, {"keys": list(keys)})
+            self._positions |= {(trial, number): Position(seq or 0, kept) for trial, number, kept, seq in found}
+
+    def log(self, trial: HeldTrial, text: str) -> int | None:
+        """Add whole lines to a log that was looked up; the number of its last chunk, None when the log is full."""
+        key = (trial.id, trial.attempt)
+        position = self._positions.setdefault(key, Position(0, 0))
+        if position.bytes > LOG_BYTES:
+            return None
+        room = LOG_BYTES - position.bytes
+        whole = clean(text)
+        fits = _size(whole) <= room
+        for part in _parts(whole if fits else _lines_within(whole, room) + CUT):
+            position.seq += 1
+            position.bytes += _size(part)
+            self._chunks.append({"trial": key[0], "attempt": key[1], "seq": position.seq, "at": self._now, "text": part})
+        if not fits:
+            position.bytes = max(position.bytes, LOG_BYTES + 1)
+        self._grown.add(key)
+        return position.seq
+
+    def write(self) -> None:
+        """Send all of it to the database."""
+        if self._begun:
+            self._tx.execute(insert(attempt), self._begun)
+        if self._chunks:
+            self._tx.execute(insert(log), self._chunks)
+            grown = [{"its_trial": key[0], "its_attempt": key[1], "log_bytes": self._positions[key].bytes} for key in self._grown]
+            self._tx.execute(CHANGE, grown)
+        if self._ended:
+            self._tx.execute(CHANGE, self._ended)
+
+
+def _ending(before: HeldTrial, after: HeldTrial) -> AttemptEnd:
+    if after.crashes > before.crashes:
+        return AttemptEnd.CRASHED
+    if after.lost > before.lost:
+        return AttemptEnd.LOST
+    return AttemptEnd.RELEASED if after.state is TrialState.QUEUED else AttemptEnd(after.state)
+
+
+def _lines_within(text: str, room: int) -> str:
+    """The first lines, as many as so many bytes hold."""
+    encoded = text.encode()
+    return encoded[: encoded.rfind(b"\n", 0, room) + 1].decode()
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text in chunks of whole lines; a line that is longer than a chunk is cut."""
+    encoded = text.encode()
+    while len(encoded) > CHUNK_BYTES:
+        end = encoded.rfind(b"\n", 0, CHUNK_BYTES) + 1
+        head = encoded[: end or CHUNK_BYTES].decode(errors="ignore")
+        yield head
+        encoded = encoded[_size(head) :]
+    if encoded:
+        yield encoded.decode()
+
+
+def _size(text: str) -> int:
+    return len(text.encode())
+
+
+_LAST = select(func.max(log.c.seq)).where(log.c.trial == attempt.c.trial, log.c.attempt == attempt.c.attempt).scalar_subquery()
+CHANGE = update(attempt).where(attempt.c.trial == bindparam("its_trial"), attempt.c.attempt == bindparam("its_attempt"))
+POSITIONS = select(attempt.c.trial, attempt.c.attempt, attempt.c.log_bytes, _LAST).where(
+    tuple_(attempt.c.trial, attempt.c.attempt).in_(bindparam("keys", expanding=True))
+)
