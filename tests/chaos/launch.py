@@ -4,12 +4,10 @@ and perhaps one planted mutant. They are forked, since an import takes longer th
 
 import ctypes
 import importlib
-import json
 import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,12 @@ from typing import Any
 from service.domain.records import Lease
 from service.operations import Write
 from service.settings import Settings
+from tests.chaos.history import HISTORY, note
 from trainer.contract import Finished
 
+__all__ = ["HISTORY", "MUTANT", "SLOTS", "note", "plant", "run"]
 TOY = Path(__file__).with_name("toy.py")
-HISTORY, MUTANT, SLOTS = "THAW_CHAOS_HISTORY", "THAW_CHAOS_MUTANT", "THAW_CHAOS_SLOTS"
+MUTANT, SLOTS = "THAW_CHAOS_MUTANT", "THAW_CHAOS_SLOTS"
 FAULTS = "THAW_CHAOS_FAULTS"  # modules with an `install()` that puts a scenario's own hooks into the process
 PR_SET_PDEATHSIG = 1
 
@@ -29,14 +29,6 @@ def plant(name: str | None) -> None:
     """Break the product in the way of that mutant: `tests.chaos.mutants.<name>.plant()`."""
     if name:
         importlib.import_module(f"tests.chaos.mutants.{name}").plant()
-
-
-def note(kind: str, **facts: Any) -> None:
-    """One line into this process's own history file. Appended in one write, so that a kill leaves it whole or absent."""
-    line = json.dumps({"kind": kind, "pid": os.getpid(), "at": time.monotonic(), **facts}) + "\n"
-    descriptor = os.open(Path(os.environ[HISTORY]) / f"{os.getpid()}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, line.encode())
-    os.close(descriptor)
 
 
 def keep_account() -> None:

@@ -7,6 +7,7 @@ Run as `python toy.py [--step SECONDS] [--epochs-per-checkpoint N]`; a checkpoin
 import argparse
 import ctypes
 import hashlib
+import importlib
 import json
 import os
 import select
@@ -24,6 +25,7 @@ FACTS = {
 }  # fmt: skip
 AT_THE_END = {"per_class_recall": {"a": 1.0}, "confusion_matrix": [[1, 0], [0, 1]], "train_seconds": 0.1, "peak_memory": 1}
 PR_SET_PDEATHSIG = 1
+TOY_FAULTS = "THAW_CHAOS_TOY_FAULTS"  # modules with an `install()` that puts a scenario's own hooks into the toy
 
 
 class Orders:
@@ -101,6 +103,8 @@ def main() -> None:
     options.add_argument("--epochs-per-checkpoint", type=int, default=1)
     given = options.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in filter(None, os.environ.get(TOY_FAULTS, "").split(",")):
+        importlib.import_module(name).install()
     orders = Orders()
     tell("ready")
     while True:
