@@ -1,4 +1,4 @@
-"""Attempts and logs of trials; failures in a row, and crashes, are counted."""
+"""Attempts and logs of trials; failures in a row, crashes, and how long a lease stands still, are counted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -43,5 +43,14 @@ def upgrade() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["trial"], ["trial.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("trial", "attempt", "seq"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "standstill",
+        sa.Column("trial", KEY, nullable=False),
+        sa.Column("heartbeats", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["trial"], ["trial.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("trial"),
         sqlite_with_rowid=False,
     )

@@ -38,6 +38,15 @@ class Lease:
     worker: str
 
 
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """A lease without a new heartbeat, for as long as reapers have seen it so together."""
+
+    trial: int  # the row's key
+    heartbeats: int
+    seconds: float  # no more than have passed in truth: no two reapers counted the same second
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """A trial as it stands."""

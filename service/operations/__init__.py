@@ -6,12 +6,14 @@ from service.operations.idempotency import Idempotency, Replay
 from service.operations.passes import claim_together
 from service.operations.recording import Outcome, Pruned, Released, Write, heartbeat, record, requeue_lost
 from service.operations.searches import Searches
+from service.operations.standstills import lengthen_standstills
 from service.operations.studies import create_study, delete_study, fail_study, pass_check, pause_study, resume_study, stop_study
 from service.operations.trials import cancel_trial, enqueue_trials, queue_trial
 from service.operations.workers import register_worker, retire_worker
 
 __all__ = [
     "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "cancel_trial", "claim", "claim_together",
-    "create_study", "decide", "decide_many", "delete_study", "enqueue_trials", "fail_study", "heartbeat", "pass_check", "pause_study",
-    "queue_trial", "record", "register_worker", "requeue_lost", "resume_study", "retire_worker", "stop_study", "unchecked_study",
+    "create_study", "decide", "decide_many", "delete_study", "enqueue_trials", "fail_study", "heartbeat", "lengthen_standstills",
+    "pass_check", "pause_study", "queue_trial", "record", "register_worker", "requeue_lost", "resume_study", "retire_worker",
+    "stop_study", "unchecked_study",
 ]  # fmt: skip

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import delete, literal, or_, select, tuple_, update
 
 from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
-from service.domain.records import Lease, Study, Worker
+from service.domain.records import Lease, Standstill, Study, Worker
 from service.domain.states import TrialState
 from service.store.codec import is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
-from service.store.schema import attempt, event, idempotency, log, metric, study, trial, worker
+from service.store.schema import attempt, event, idempotency, log, metric, standstill, study, trial, worker
 
 KEYS_KEPT_SECONDS = 48 * 3600
 
@@ -61,6 +61,21 @@ def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
     if len(renewed) < len(leases):
         renewed |= set(tx.scalars(select(trial.c.id).where(held)))
     return [one for one in leases if one.trial not in renewed]
+
+
+def lengthen_standstill(tx: Transaction, before: Standstill, seconds: float) -> bool:
+    """Add seconds to what is counted, unless another reaper did so since `before` was read, or the lease moved."""
+    of_it, now = standstill.c.trial == before.trial, {"heartbeats": before.heartbeats, "seconds": before.seconds + seconds}
+    if before.seconds:
+        unchanged = (standstill.c.heartbeats == before.heartbeats) & (standstill.c.seconds == before.seconds)
+        return tx.execute(update(standstill).where(of_it, unchanged).values(now)).rowcount == 1
+    if tx.execute(update(standstill).where(of_it, standstill.c.heartbeats < before.heartbeats).values(now)).rowcount == 1:
+        return True
+    still = (trial.c.id == before.trial) & (trial.c.heartbeat == before.heartbeats)
+    first = select(trial.c.id, literal(now["heartbeats"]), literal(now["seconds"])).where(still)
+    locked = first.with_for_update(read=True, key_share=True, skip_locked=True)  # so that it is not deleted meanwhile
+    inserted = insert_if_new(tx, standstill).from_select(["trial", "heartbeats", "seconds"], locked).returning(standstill.c.trial)
+    return tx.execute(inserted).one_or_none() is not None
 
 
 def reserve_key(tx: Transaction, key: str, request_sha256: str) -> str | None:

@@ -145,6 +145,15 @@ log = Table(
     sqlite_with_rowid=False,
 )
 
+standstill = Table(
+    "standstill",
+    metadata,
+    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
+    Column("heartbeats", BigInteger, nullable=False),  # of the lease that stood still; another number there voids the row
+    Column("seconds", Double, nullable=False),  # for which reapers saw it, one after the other, each by its own monotonic clock
+    sqlite_with_rowid=False,
+)
+
 event = Table(
     "event",
     metadata,

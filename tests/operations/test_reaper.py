@@ -1,11 +1,11 @@
 """The reaper takes trials from workers that are gone, and from no other."""
 
 from service import operations
-from service.domain.records import Study
+from service.domain.records import Standstill, Study
 from service.domain.states import TrialState
 from service.operations import Searches
 from service.reaper import Reaper
-from service.store import Store
+from service.store import Store, queries
 from tests.operations.driving import claim_one, trial_of
 
 
@@ -88,3 +88,66 @@ def _unreachable() -> Store:
     from service.store import open_store
 
     return open_store("postgresql://nobody@127.0.0.1:1/nothing")
+
+
+def test_reapers_that_never_live_for_a_lease_take_a_lost_trial_together(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    claim_one(store, searches)
+    lives = 0
+    while trial_of(store, study, 0).state is TrialState.RUNNING:
+        sweeps(Reaper(store, lease_seconds=30, clock=clock), clock, 4)
+        lives += 1
+        assert lives < 20
+    assert lives == 4, "each sees 15 seconds, of the 60 that it takes"
+
+
+def test_reapers_that_are_restarted_keep_a_lease_that_beats_now_and_then(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    claim = claim_one(store, searches)
+    for _ in range(20):
+        assert sweeps(Reaper(store, lease_seconds=30, clock=clock), clock, 4) == 0
+        assert operations.heartbeat(store, "w", [claim.lease]) == []
+
+
+def test_what_two_reapers_see_at_the_same_time_counts_once(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    claim = claim_one(store, searches)
+    pair = [Reaper(store, lease_seconds=30, clock=clock) for _ in range(2)]
+    for _ in range(6):
+        for reaper in pair:
+            assert reaper.sweep() == 0
+        clock.now += 5
+    counted = store.read(queries.standstills, [claim.lease.trial])[claim.lease.trial]
+    assert counted.seconds == 25
+
+
+def test_a_reaper_takes_nothing_at_its_first_looks_whatever_was_counted_before(store: Store, study: Study, searches: Searches) -> None:
+    clock = Clock()
+    claim = claim_one(store, searches)
+    heartbeats = dict(store.read(queries.running_leases))[claim.lease]
+    assert operations.lengthen_standstills(store, {Standstill(claim.lease.trial, heartbeats, 0.0): 1_000.0})
+    reaper = Reaper(store, lease_seconds=30, clock=clock)
+    assert sweeps(reaper, clock, 2) == 0
+    assert operations.heartbeat(store, "w", [claim.lease]) == []
+    assert sweeps(reaper, clock, 6) == 0, "a heartbeat voids what was counted"
+
+
+def test_a_count_that_another_reaper_was_quicker_with_is_not_added(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    heartbeats = dict(store.read(queries.running_leases))[claim.lease]
+    before = Standstill(claim.lease.trial, heartbeats, 0.0)
+    (longer,) = operations.lengthen_standstills(store, {before: 10.0})
+    assert operations.lengthen_standstills(store, {before: 10.0}) == []
+    assert operations.lengthen_standstills(store, {longer: 5.0}) == [Standstill(claim.lease.trial, heartbeats, 15.0)]
+    assert operations.lengthen_standstills(store, {longer: 5.0}) == []
+    beyond = Standstill(claim.lease.trial, heartbeats + 1, 0.0)
+    assert operations.lengthen_standstills(store, {beyond: 5.0}) == [Standstill(claim.lease.trial, heartbeats + 1, 5.0)]
+
+
+def test_what_was_counted_goes_with_its_study(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    still = Standstill(claim.lease.trial, dict(store.read(queries.running_leases))[claim.lease], 0.0)
+    assert operations.lengthen_standstills(store, {still: 10.0})
+    operations.delete_study(store, study.id)
+    assert store.read(queries.standstills, [claim.lease.trial]) == {}
+    assert operations.lengthen_standstills(store, {still: 10.0}) == []
