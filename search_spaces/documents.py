@@ -109,7 +109,8 @@ def _bounded_int(digits: str) -> int:
     return int(digits) if len(digits) <= 20 else MAX_INTEGER + 1
 
 
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string that never ends runs to the end of the text: it is looked at once, not again from each quote in it.
+_STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
 def _json_depth(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictInt, StrictStr, model_validator
@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, Stri
 from search_spaces.faults import Fault, raise_if_any
 
 Scalar = StrictBool | StrictInt | FiniteFloat | StrictStr | None
-Condition = Mapping[str, tuple[Scalar, ...]]
-
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}\Z")
 MAX_CHOICES = 1_000
 MAX_PARAMETERS = 64
 MAX_STRING = 256
+MAX_STEPS = 1_000_000  # of a range of floats
+
+Condition = Annotated[Mapping[str, Annotated[tuple[Scalar, ...], Field(max_length=MAX_CHOICES)]], Field(max_length=MAX_PARAMETERS)]
 
 
 class Frozen(BaseModel):
@@ -36,7 +37,7 @@ class Float(Frozen):
 
     @model_validator(mode="after")
     def _range_is_sound(self) -> Self:
-        raise_if_any(_range_faults(self.low, self.high, self.log, self.step))
+        raise_if_any([*_range_faults(self.low, self.high, self.log, self.step), *_step_faults(self.low, self.high, self.step)])
         return self
 
 
@@ -93,6 +94,11 @@ def _range_faults(low: float, high: float, log: bool, step: float | None) -> lis
     elif step is not None and low <= high and step > high - low > 0:
         faults.append(Fault(("step",), "step_above_range", "step is wider than the range; make it smaller"))
     return faults
+
+
+def _step_faults(low: float, high: float, step: float | None) -> Iterator[Fault]:
+    if step is not None and step > 0 and (high - low) / step > MAX_STEPS:
+        yield Fault(("step",), "step_too_fine", f"the range has more than {MAX_STEPS} steps; make them wider, or drop step")
 
 
 def _choice_faults(choices: tuple[Scalar, ...]) -> list[Fault]:

@@ -97,9 +97,16 @@ def _condition_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
             elif isinstance(owner := space[parent], Float):
                 yield Fault(place, "condition_on_float", "a condition can name only a categorical or an int parameter")
             elif not (isinstance(owner, Int) and owner.high is None):
-                for index, value in enumerate(values):
-                    if not contains(owner, value):
-                        yield Fault((*place, index), "impossible_condition", "the parameter never takes this value; correct it")
+                for index in _never_taken(owner, values):
+                    yield Fault((*place, index), "impossible_condition", "the parameter never takes this value; correct it")
+
+
+def _never_taken(owner: Int | Categorical, values: tuple[Scalar, ...]) -> Iterator[int]:
+    """The places of the values that the parameter cannot take. Choices are looked up, for there may be a thousand of both."""
+    choices = {(type(choice), choice) for choice in owner.choices} if isinstance(owner, Categorical) else None
+    for index, value in enumerate(values):
+        if not (contains(owner, value) if choices is None else (type(value), value) in choices):
+            yield index
 
 
 def _circle_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:

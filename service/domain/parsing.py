@@ -95,8 +95,16 @@ def resolve_paths(document: object, base: Path) -> object:
     for part, key, is_path in (("data", "path", bool), ("model", "weights", is_weights_file)):
         section = document.get(part)
         if isinstance(section, dict) and isinstance(text := section.get(key), str) and text and is_path(text):
-            resolved[part] = {**section, key: str(base / Path(text).expanduser())}
+            resolved[part] = {**section, key: str(base / _expanded(text))}
     return resolved
+
+
+def _expanded(text: str) -> Path:
+    """The path with its `~` written out; as it is where nobody has that home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _with_preset(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,22 @@
 """A folder or table of labelled images, counted: enough to refuse a study that could not be split or batched."""
 
 import csv
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from search_spaces import Fault
 from service.domain.spec import StudySpec
 from trainer.contract import IMAGE_SUFFIXES, DataConfig, split_sizes
 
+Entry = TypeVar("Entry")
+
 PLACE = ("data", "path")
 LISTED = 5
+LOOK_SECONDS = 20.0  # for all of it; a request waits for this, and `/` is a folder too
+ENTRIES_A_LOOK_AT_THE_CLOCK = 500
 
 
 def data_faults(spec: StudySpec) -> Iterator[Fault]:
@@ -41,7 +47,22 @@ def _count_folder(folder: Path) -> Counter[str]:
     if not folder.is_dir():
         raise _Unfit("not_a_folder", "this is not a folder with a folder per class, nor a .csv file; correct the path")
     classes = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
-    return Counter({entry.name: sum(_is_image(file) for file in entry.rglob("*")) for entry in classes})
+    found = _in_time((entry.name, file) for entry in classes for file in entry.rglob("*"))
+    counts = Counter({entry.name: 0 for entry in classes})
+    counts.update(name for name, file in found if _is_image(file))
+    return counts
+
+
+def _in_time(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries, as long as there is time. Raises _Unfit."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    for number, entry in enumerate(entries):
+        if number % ENTRIES_A_LOOK_AT_THE_CLOCK == 0 and time.monotonic() > deadline:
+            raise _Unfit(
+                "slow_data",
+                f"this could not be looked through in {LOOK_SECONDS:g} seconds; correct the path, or write data.location: workers",
+            )
+        yield entry
 
 
 def _is_image(file: Path) -> bool:
@@ -58,7 +79,7 @@ def _count_table(table: Path) -> Counter[str]:
             rows = csv.DictReader(file)
             if not {"path", "label"} <= set(rows.fieldnames or ()):
                 raise _Unfit("missing_column", "the table needs a header with the columns path and label; add it")
-            return Counter(str(row["label"]) for row in rows)
+            return Counter(str(row["label"]) for row in _in_time(rows))
     except (UnicodeDecodeError, csv.Error):
         raise _Unfit("unreadable_table", "this is not a CSV file in UTF-8; save it as one") from None
 

@@ -1,6 +1,7 @@
 """What the server sees of data and weights before it accepts a study."""
 
 import json
+import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import inspect_study
+from service.inspection import images, inspect_study
 
 
 @pytest.fixture
@@ -62,6 +63,11 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_table_is_refused(folder: Path) -> None:
     assert codes(study(folder / "cat" / "0.png")) == {("#/data/path", "not_a_folder")}
+
+
+def test_a_folder_without_end_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LOOK_SECONDS", -1.0)
+    assert codes(study(folder)) == {("#/data/path", "slow_data")}
 
 
 def test_a_class_with_too_few_images_is_named(folder: Path) -> None:
@@ -134,6 +140,30 @@ def test_a_state_dict_is_read_without_running_what_it_holds(folder: Path, tmp_pa
     torch.save({"features.0.weight": Malice()}, tmp_path / "bad.pth")
     assert codes(study(folder, tmp_path / "bad.pth")) == {("#/model/weights", "unreadable_weights")}
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_damaged_weights_file_is_a_fault_whatever_its_damage(folder: Path, tmp_path: Path, suffix: str) -> None:
+    sound = tmp_path / f"sound.{suffix}"
+    if suffix == "pth":
+        torch.save({"features.0.weight": torch.zeros(1, 2), "features.0.bias": torch.zeros(1)}, sound)
+    else:
+        safetensors(sound, {"features.0.weight": [1, 2], "features.0.bias": [1]})
+    content, chance, damaged = sound.read_bytes(), random.Random(7), tmp_path / f"damaged.{suffix}"
+    for _ in range(300):
+        spoilt = bytearray(content[: chance.randrange(len(content))] if chance.random() < 0.3 else content)
+        for _ in range(chance.randrange(1, 4) if spoilt else 0):
+            spoilt[chance.randrange(len(spoilt))] = chance.randrange(256)
+        damaged.write_bytes(spoilt)
+        assert {pointer for pointer, _ in codes(study(folder, damaged))} == {"#/model/weights"}
+
+
+@pytest.mark.parametrize(
+    "header", [b'{"a": {"shape": [Infinity]}}', b'{"a": {"shape": 1}}', b"[1]", b"[" * 5_000, b'{"a": {"shape": ["x"]}}']
+)
+def test_a_safetensors_header_that_is_none_is_a_fault(folder: Path, tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert codes(study(folder, tmp_path / "w.safetensors")) == {("#/model/weights", "unreadable_weights")}
 
 
 def test_a_weights_name_too_long_for_the_disk_is_a_missing_file(folder: Path) -> None:

@@ -31,6 +31,8 @@ SGD_OR_ADAM = {"type": "categorical", "choices": ["sgd", "adam"]}
         ({"lr": {"type": "float", "low": 0.1, "high": 0.2, "log": True, "step": 0.01}}, "#/lr/float/step", "log_with_step"),
         ({"k": {"type": "int", "low": 1, "high": 4, "step": 0}}, "#/k/int/step", "step_not_positive"),
         ({"k": {"type": "int", "low": 1, "high": 4, "step": 9}}, "#/k/int/step", "step_above_range"),
+        ({"lr": {"type": "float", "low": 1e-5, "high": 100.0, "step": 1e-320}}, "#/lr/float/step", "step_too_fine"),
+        ({"lr": {"type": "float", "low": -1e308, "high": 1e308, "step": 1.0}}, "#/lr/float/step", "step_too_fine"),
         ({"k": {"type": "categorical", "choices": [1, 1]}}, "#/k/categorical/choices/1", "duplicate_choice"),
         ({"k": {"type": "categorical", "choices": []}}, "#/k/categorical/choices", "too_short"),
         ({"--lr": {"type": "int", "low": 1, "high": 4}}, "#/--lr", "invalid_name"),
