@@ -81,7 +81,7 @@ def settle(ledger: Ledger) -> None:
 
 def _answer(ledger: Ledger, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
     for duplicate in duplicates:
-        ledger.copy_metrics(ledger.put(ending(answered(duplicate, original, ledger.now))))
+        ledger.metrics.copy_to(ledger.put(ending(answered(duplicate, original, ledger.now))))
 
 
 def _set_free(ledger: Ledger, duplicates: Sequence[HeldTrial]) -> None:

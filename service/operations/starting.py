@@ -28,8 +28,8 @@ def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
     """The next attempt. It goes on from the newest checkpoint: what was reported after that is superseded."""
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
     if trial.step > resumed:
-        ledger.forget_steps_above(trial, resumed)
-        trial = replace(trial, step=resumed, metrics=ledger.metrics_at(trial, resumed))
+        ledger.metrics.forget_above(trial, resumed)
+        trial = replace(trial, step=resumed, metrics=ledger.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else OF_ONE_ATTEMPT  # what goes on from a checkpoint goes on in the same way
     return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, superseded)), worker)))
 
@@ -51,7 +51,7 @@ def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start
     added = ledger.add(steps)
     for trial in added:
         if trial.state.terminal:
-            ledger.copy_metrics(trial)
+            ledger.metrics.copy_to(trial)
     complete_if_spent(ledger)
     return added
 

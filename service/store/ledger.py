@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, delete, func, insert, literal, or_, select, update
+from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from service.domain import checkpoints
 from service.domain.errors import StudyNotFound, TrialNotFound
@@ -14,11 +14,11 @@ from service.domain.events import EventKind
 from service.domain.records import Report, Study
 from service.domain.states import TrialState, ValueKind
 from service.store.attempts import Attempts
-from service.store.codec import finite, is_storable, key_of, kind_of, number_of
-from service.store.dialect import insert_or_replace
+from service.store.codec import is_storable, key_of
 from service.store.engine import Transaction
+from service.store.measurements import Measurements
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
-from service.store.schema import CLAIM_ORDER, OPEN, event, metric, study, trial
+from service.store.schema import CLAIM_ORDER, OPEN, event, study, trial
 from trainer.contract import Checkpoint, Facts
 
 
@@ -44,14 +44,13 @@ class Ledger:
         self.failures = failures  # trials that failed one after the other
         self.now = time.time()
         self.attempts = Attempts(tx, self.now)
+        self.metrics = Measurements(tx)
         self._tx = tx
         self._found = (owner, exhausted, failures)
         self._seq = owner.seq
         self._loaded: dict[int, HeldTrial] = {}
         self._changed: dict[int, HeldTrial] = {}
         self._events: list[dict[str, Any]] = []
-        self._metrics: dict[tuple[int, int, str], dict[str, Any]] = {}
-        self._copies: list[int] = []
 
     # loading
 
@@ -99,25 +98,12 @@ class Ledger:
         """Whether a trial has not ended, with what this transaction changed taken into account."""
         return self._count(OPEN) > 0
 
-    def metrics_at(self, one: HeldTrial, step: int) -> dict[str, float]:
-        """What the trial reported for the step."""
-        query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step)
-        return {name: number_of(value, kind) for name, value, kind in self._tx.execute(query)}
-
     def kept(self, one: HeldTrial, newest: int) -> tuple[Checkpoint, ...]:
         """Of its checkpoints the newest so many, and the best by the study's objective at their steps."""
         if len(one.checkpoints) <= newest:
             return one.checkpoints
         objective, steps = self.study.spec.objective, [checkpoint.step for checkpoint in one.checkpoints]
-        return checkpoints.kept(one.checkpoints, newest, self._values(one, objective.metric, steps), objective.direction)
-
-    def _values(self, one: HeldTrial, name: str, steps: Sequence[int]) -> dict[int, float]:
-        """A metric by step, with what this transaction reports."""
-        query = select(metric.c.step, metric.c.value, metric.c.kind)
-        query = query.where(metric.c.trial == one.id, metric.c.name == name, metric.c.step.in_(steps))
-        found = {step: number_of(value, kind) for step, value, kind in self._tx.execute(query)}
-        reported = {step: self._metrics[one.id, step, name] for step in steps if (one.id, step, name) in self._metrics}
-        return found | {step: number_of(row["value"], row["kind"]) for step, row in reported.items()}
+        return checkpoints.kept(one.checkpoints, newest, self.metrics.by_step(one, objective.metric, steps), objective.direction)
 
     # changing
 
@@ -162,31 +148,13 @@ class Ledger:
         )  # fmt: skip
 
     def report(self, one: HeldTrial, reports: Iterable[Report]) -> None:
-        """Keep the metrics of steps; a later report of a step supersedes the earlier one. The event comes by `put`, right after."""
-        for report in reports:
-            for name, number in report.metrics.items():
-                self._metrics[one.id, report.step, name] = {
-                    "trial": one.id,
-                    "step": report.step,
-                    "name": name,
-                    "attempt": one.attempt,
-                    "value": finite(number),
-                    "kind": kind_of(number),
-                    "seq": self._seq + 1,
-                }
+        """Keep the metrics of steps. The event comes by `put`, right after."""
+        self.metrics.report(one, reports, self._seq + 1)
 
     def log(self, one: HeldTrial, text: str) -> None:
         """Add whole lines to the log of the trial's attempt, which was looked up, and tell; nothing once the log is full."""
         if (seq := self.attempts.log(one, text)) is not None:
             self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, seq=seq)
-
-    def forget_steps_above(self, one: HeldTrial, step: int) -> None:
-        """Drop the metrics of later steps: the trial goes on from this one."""
-        self._tx.execute(delete(metric).where(metric.c.trial == one.id, metric.c.step > step))
-
-    def copy_metrics(self, duplicate: HeldTrial) -> None:
-        """Give an answered duplicate the metrics of its original."""
-        self._copies.append(duplicate.id)
 
     # what happened
 
@@ -201,7 +169,7 @@ class Ledger:
         if (self.study, self.exhausted, self.failures) == self._found:
             return
         self._write_trials()
-        self._write_metrics()
+        self.metrics.write(self._seq)
         self.attempts.write()
         if self._events:
             self._tx.execute(insert(event), self._events)
@@ -244,12 +212,6 @@ class Ledger:
             rows.append(columns_of(one) | {"its_id": one.id, "its_attempt": was.attempt, "its_state": was.state})
         if self._tx.execute(GUARDED_UPDATE, rows).rowcount != len(rows):
             raise RuntimeError(f"a trial of study {self.study.id} changed under its lock")
-
-    def _write_metrics(self) -> None:
-        if self._metrics:
-            self._tx.execute(insert_or_replace(self._tx, metric), list(self._metrics.values()))
-        if self._copies:
-            self._tx.execute(_copying(self._copies, self.study.seq))
 
 
 # Statements of every report, built once: that takes longer than running them.
@@ -298,17 +260,3 @@ def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledg
 
 def _text(facts: Facts | None) -> str | None:
     return None if facts is None else facts.model_dump_json()
-
-
-def _copying(duplicates: Collection[int], seq: int) -> Any:
-    """Metrics of originals, inserted for their duplicates."""
-    duplicate, original = trial.alias("duplicate"), trial.alias("original")
-    same = (original.c.study_id == duplicate.c.study_id) & (original.c.number == duplicate.c.duplicate_of)
-    columns = ("trial", "step", "name", "attempt", "value", "kind", "seq")
-    copied = (
-        select(duplicate.c.id, metric.c.step, metric.c.name, literal(0, Integer), metric.c.value, metric.c.kind, literal(seq))
-        .join(original, same)
-        .join(metric, metric.c.trial == original.c.id)
-        .where(duplicate.c.id.in_(duplicates))
-    )
-    return insert(metric).from_select(columns, copied)
