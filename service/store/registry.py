@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, literal, or_, select, tuple_, update
+from sqlalchemy import delete, false, literal, or_, select, tuple_, update
 
 from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
 from service.domain.records import Lease, Standstill, Study, Worker
@@ -37,6 +37,11 @@ def delete_study(tx: Transaction, ref: str) -> None:
     for table in (event, trial):
         tx.execute(delete(table).where(table.c.study_id == study_id))
     tx.execute(delete(study).where(study.c.id == study_id))
+
+
+def change_nothing(tx: Transaction) -> None:
+    """A statement that only a database which takes writes will run."""
+    tx.execute(update(study).where(false()).values(seq=study.c.seq))
 
 
 def put_worker(tx: Transaction, one: Worker) -> None:

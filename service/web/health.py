@@ -13,6 +13,7 @@ from pydantic import Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import operations
 from service.store import Store, queries
 from service.web.dependencies import TheStore
 from service.web.problems import NOT_READY, ProblemError
@@ -49,8 +50,9 @@ def sweeper_of(request: Request) -> Sweeper:
 
 @router.get("/readyz", summary="Can it serve?")
 def readyz(store: TheStore, sweeper: Annotated[Sweeper, Depends(sweeper_of)]) -> Ready:
-    """503 when the database does not answer, or lost workers have not been looked for in a long while."""
+    """503 when the database does not answer or takes no writes, or lost workers have not been looked for in a long while."""
     store.read(queries.studies, limit=1)
+    operations.try_to_write(store)
     if sweeper.is_late():
         raise ProblemError(NOT_READY, "Lost workers have not been looked for in a long while; see the server's log.")
     return Ready(sweep_age_seconds=round(sweeper.age_seconds(), 3))

@@ -1,6 +1,7 @@
-"""HTTP/1.1 on one connection: uvicorn's, with problems for what is not HTTP, and no patience for heads that never end."""
+"""HTTP/1.1 on one connection: uvicorn's, with problems for what is not HTTP, and cut off when a head never ends or no answer is taken."""
 
 import asyncio
+import time
 
 import h11
 from starlette.types import Scope
@@ -10,25 +11,38 @@ from service.web.access import SECURITY_HEADERS
 from service.web.problems import MALFORMED_REQUEST, problem
 
 HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
+TAKING_SECONDS = 24.0  # for a client to take `LEAST_BYTES` of what waits for it
+LEAST_BYTES = 16 * 1024
+LOOKS = 8  # at what waits, in `TAKING_SECONDS`
 
 
 class Protocol(H11Protocol):
-    """A connection is closed when the head of its next request does not arrive in time."""
+    """A connection is closed when the head of its next request does not arrive in time, and cut when its answers are not taken.
+
+    Without the cut, a connection that is to be closed would stay for as long as its client leaves the last bytes untaken.
+    """
 
     _patience: asyncio.TimerHandle | None = None
+    _look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
+        self._begin_to_look(0)
 
     def on_response_complete(self) -> None:
         self._await_head()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        for timer in (self._patience, self._look):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        self._stuck_at, self._stuck_since = 0, time.monotonic()  # most of what waited was taken
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         scope: Scope = {"type": "http", "path": ""}
@@ -48,3 +62,17 @@ class Protocol(H11Protocol):
     def _lose_patience(self) -> None:
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
+
+    def _begin_to_look(self, waiting: int) -> None:
+        """Take `waiting` bytes for what a client in time must have less of."""
+        self._stuck_at, self._stuck_since = waiting, time.monotonic()
+        self._look = self.loop.call_later(TAKING_SECONDS / LOOKS, self._look_at_what_waits)
+
+    def _look_at_what_waits(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting == 0 or self._stuck_at == 0 or waiting <= self._stuck_at - LEAST_BYTES:
+            self._begin_to_look(waiting)
+        elif time.monotonic() - self._stuck_since >= TAKING_SECONDS:
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(TAKING_SECONDS / LOOKS, self._look_at_what_waits)

@@ -11,7 +11,8 @@ from types import FrameType
 
 import uvicorn
 
-from service.domain.errors import ThawlineError
+from service.backoff import Backoff
+from service.domain.errors import StoreUnavailable, ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import upgrade
@@ -23,6 +24,8 @@ KEEP_ALIVE_SECONDS = 15
 MAX_CONNECTIONS = 1024
 MAX_HEAD_BYTES = 32 * 1024
 BACKLOG = 256
+DEAD_PEER_MILLISECONDS = 30_000  # bytes that a peer has not acknowledged for so long: it is gone
+RETRY = (0.5, 10.0)  # seconds between two tries to reach a database that does not answer yet
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -57,10 +60,14 @@ def serve(
     """Serve until SIGTERM, SIGINT or `stop`, then return. Port 0 takes a free one.
 
     `bound` is called when address and store are sure to be had, long before requests are answered; then `ready` is told the address.
-    Raises TokenRequired before anything is touched, AddressUnavailable, SchemaTooNew, StoreUnavailable, InvalidInput.
+    A database that does not answer is waited for: machines start their services in any order.
+    Raises TokenRequired before anything is touched, AddressUnavailable, SchemaTooNew, InvalidInput.
     """
     require_token(host, settings.token)
+    stop = stop or threading.Event()
     with _listening(host, port) as listener, _opened(settings) as store:
+        if not _upgraded(settings.database_url, stop):
+            return
         bound()
         from service.web.app import create_app  # a second's work, which whoever was started by `bound` shares
 
@@ -70,7 +77,7 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
         )  # fmt: skip
-        server = _Server(config, app.state.streams, stop or threading.Event(), lambda: ready(_address(host, listener)))
+        server = _Server(config, app.state.streams, stop, lambda: ready(_address(host, listener)))
         server.run(sockets=[listener])
 
 
@@ -139,9 +146,24 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
+def _upgraded(database_url: str, stop: threading.Event) -> bool:
+    """Whether the schema is ours now; tried until it is, or until `stop`. Raises SchemaTooNew, InvalidInput."""
+    backoff = Backoff(*RETRY)
+    told = False
+    while not stop.is_set():
+        try:
+            upgrade(database_url)
+            return True
+        except StoreUnavailable:
+            if not told:
+                sys.stderr.write("The database does not answer; waiting for it.\n")
+                told = True
+            stop.wait(backoff.delay())
+    return False
+
+
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Store]:
-    upgrade(settings.database_url)
     store = open_store(settings.database_url)
     try:
         yield store
@@ -158,6 +180,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         raise AddressUnavailable(host, port, error.strerror or "no such address") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MILLISECONDS)
         try:
             listener.bind(address)
         except OSError as error:

@@ -3,15 +3,15 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Query, Response
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, StoreUnavailable, StudyNotFound, StudyUnreadable
@@ -23,10 +23,10 @@ from service.web.problems import TOO_MANY_STREAMS, ProblemError, for_error
 from service.web.streams import Streams
 from service.web.view import finite
 
-BATCH = 200  # events a client is sent at one time
+BATCH = 200  # events that are read at one time
+BATCH_BYTES = 64 * 1024  # a client is sent no more at one time than the first events that reach this
 POLL_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
-SEND_SECONDS = 30.0  # a client that takes nothing for so long is let go
 RETRY = b"retry: 2000\n\n"  # milliseconds
 KEEP_ALIVE = b": still here\n\n"
 SEQUENCE = re.compile(r"[0-9]{1,15}\Z")
@@ -37,14 +37,15 @@ router = APIRouter(prefix=API, tags=["studies"])
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the table held after the cursor: some events, and whether none will ever follow them."""
+    """What the table held after the cursor, as it is sent: up to which event it goes, and whether none will ever follow."""
 
-    events: tuple[Event, ...]
-    ended: bool
+    frames: bytes
+    cursor: int
+    ended: bool = False
 
 
 class EventStream(StreamingResponse):
-    """The stream as an answer: counted while it is open, and cut when its client stops reading."""
+    """The stream as an answer, counted while it is open. A client that stops reading is the protocol's to cut."""
 
     media_type = "text/event-stream"
 
@@ -59,16 +60,9 @@ class EventStream(StreamingResponse):
             return
         self.streams.open += 1
         try:
-            await super().__call__(scope, receive, partial(_send_in_time, send))
-        except TimeoutError:
-            return
+            await super().__call__(scope, receive, send)
         finally:
             self.streams.open -= 1
-
-
-async def _send_in_time(send: Send, message: Message) -> None:
-    async with asyncio.timeout(SEND_SECONDS):
-        await send(message)
 
 
 def cursor_of(
@@ -121,34 +115,62 @@ async def follow(study: FoundStudy, cursor: Annotated[int, Depends(cursor_of)], 
 
 
 async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+    """The stream's bytes. It says something each `KEEP_ALIVE_SECONDS`, whatever the database does."""
     yield RETRY
-    silent = 0.0
-    while not streams.stopping.is_set():
-        batch = await to_thread.run_sync(_read, store, study, cursor, limiter=streams.readers)
-        if batch.events:
-            yield b"".join(_frame(study, event) for event in batch.events)
-            cursor, silent = batch.events[-1].seq, 0.0
-            continue
-        if batch.ended:
-            yield _end(study, cursor)
-            return
-        if silent >= KEEP_ALIVE_SECONDS - POLL_SECONDS:
+    spoke_at = time.monotonic()
+    async for batch in _batches(store, study, cursor, streams):
+        if batch is not None and batch.frames:
+            yield batch.frames
+        elif time.monotonic() - spoke_at > KEEP_ALIVE_SECONDS - 2 * POLL_SECONDS:
             yield KEEP_ALIVE
-            silent = 0.0
-        await asyncio.sleep(POLL_SECONDS)
-        silent += POLL_SECONDS
+        else:
+            continue
+        spoke_at = time.monotonic()
+
+
+async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[Batch | None]:
+    """What comes after the cursor, until the study or this process ends; None now and then while a read takes its time."""
+    while not streams.stopping.is_set():
+        reading = asyncio.create_task(to_thread.run_sync(_read, store, study, cursor, limiter=streams.readers, abandon_on_cancel=True))
+        try:
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=POLL_SECONDS)
+                if streams.stopping.is_set():
+                    return
+                if not reading.done():
+                    yield None
+            batch = reading.result()
+        finally:
+            reading.cancel()
+        yield batch
+        if batch.ended:
+            return
+        cursor = batch.cursor
+        if not batch.frames:
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _read(store: Store, study: str, cursor: int) -> Batch:
     try:
         with store.reading() as tx:
-            events = queries.events_after(tx, study, cursor, BATCH)
-            ended = not events and _has_ended(queries.find_study(tx, study), cursor)
+            if events := queries.events_after(tx, study, cursor, BATCH):
+                return _packed(study, events)
+            ended = _has_ended(queries.find_study(tx, study), cursor)
     except (StudyNotFound, StudyUnreadable):  # it was deleted, or damaged
-        return Batch((), ended=True)
+        ended = True
     except StoreUnavailable:  # the stream outlives an outage
-        return Batch((), ended=False)
-    return Batch(tuple(events), ended)
+        ended = False
+    return Batch(_end(study, cursor) if ended else b"", cursor, ended)
+
+
+def _packed(study: str, events: Sequence[Event]) -> Batch:
+    frames, size, last = list[bytes](), 0, 0
+    for event in events:
+        if size >= BATCH_BYTES:
+            break
+        frames.append(_frame(study, event))
+        size, last = size + len(frames[-1]), event.seq
+    return Batch(b"".join(frames), last)
 
 
 def _has_ended(study: Study, cursor: int) -> bool:
