@@ -1,24 +1,25 @@
 """Checkpoint files on this machine: where a trial's lie, and which of them nobody needs any more.
 
 `<home>/checkpoints/<study>/<number>/e<attempt>/`, and in each study's folder the name of the database that it belongs to:
-machines and workers may share a home and not a database.
+machines and workers may share a home and not a database. What a trial's row names, stays; the rest goes.
 """
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from service.domain.errors import StudyNotFound, StudyUnreadable, TrialNotFound
-from service.domain.records import Lease
+from service.domain.records import Lease, Trial
+from service.domain.states import TrialState
 from service.store import Store, queries
 from trainer.contract import Checkpoint
 
 log = logging.getLogger(__name__)
 
 OWNER = "database"
-KEPT = 2  # while a trial runs: one may turn out to be damaged
 
 
 class Shelf:
@@ -28,22 +29,33 @@ class Shelf:
         self._root = root
         self._owner = hashlib.sha256(database_url.encode()).hexdigest()[:16]
 
-    def folder(self, lease: Lease) -> Path:
-        """Where an attempt puts its files; the study's folder is made and marked as ours."""
+    def folder(self, lease: Lease) -> Path | None:
+        """Where an attempt puts its files; the study's folder is made and marked as ours. None when the disk does not take it."""
         study = self._root / lease.study
-        study.mkdir(parents=True, exist_ok=True)
-        (study / OWNER).write_text(self._owner)
-        return study / str(lease.number) / f"e{lease.attempt}"
+        try:
+            study.mkdir(parents=True, exist_ok=True)
+            (study / OWNER).write_text(self._owner)
+        except OSError as error:
+            log.warning("trial %d runs without checkpoints: %s", lease.number, error)
+            return None
+        return self._trial(lease.study, lease.number) / _of_attempt(lease.attempt)
 
-    def remove(self, superseded: Iterable[Checkpoint]) -> None:
-        """Remove files that the store says no more, where they are ours."""
-        for checkpoint in superseded:
-            path = Path(checkpoint.path)
-            if path.is_relative_to(self._root):
-                path.unlink(missing_ok=True)
+    def clear(self, lease: Lease, kept: Iterable[Checkpoint], told: Collection[str] = ()) -> None:
+        """Remove the files of earlier attempts but the `kept` ones, and of this one, which is at work, those of the `told` paths."""
+        names = {checkpoint.path for checkpoint in kept}
+        folder = self._trial(lease.study, lease.number)
+        for path in map(Path, set(told) - names):
+            if path.is_relative_to(folder):
+                _remove(path)
+        _keep_only(folder, names, range(lease.attempt))
+
+    def tidy(self, store: Store, study: str, number: int) -> None:
+        """Remove every file of the trial that its row does not name, but for an attempt that is at work. Raises StoreUnavailable."""
+        with suppress(TrialNotFound):  # the study was deleted: `sweep` sees to it
+            self._tidy(store.read(queries.find_trial, study, number))
 
     def sweep(self, store: Store) -> None:
-        """Remove what nobody needs: all of deleted studies, all but the newest checkpoint of ended trials. Raises StoreUnavailable."""
+        """Remove what nobody needs: all of deleted studies, and of the others what no trial names. Raises StoreUnavailable."""
         for owner in self._root.glob(f"*/{OWNER}"):
             if owner.read_text() == self._owner:
                 self._sweep_study(store, owner.parent)
@@ -57,25 +69,42 @@ class Shelf:
             return
         except StudyUnreadable:
             return  # a version that can read it may want them
-        for trial_folder in folder.iterdir():
-            if not trial_folder.name.isdecimal():
-                continue
-            try:
-                trial = store.read(queries.find_trial, study.id, int(trial_folder.name))
-            except TrialNotFound:
-                continue
-            if trial.state.terminal:
-                _keep_only(trial_folder, trial.checkpoints[:1])
+        for number in _numbers(folder):
+            self.tidy(store, study.id, number)
         if study.state.terminal and [path.name for path in folder.iterdir()] == [OWNER]:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _tidy(self, trial: Trial) -> None:
+        """An attempt that begins after the row was read has a folder of its own, which is not touched."""
+        over = range(trial.attempt + (trial.state is not TrialState.RUNNING))
+        _keep_only(self._trial(trial.study, trial.number), {checkpoint.path for checkpoint in trial.checkpoints}, over)
 
-def _keep_only(folder: Path, kept: Iterable[Checkpoint]) -> None:
-    """Remove every other file below the folder, half-written ones included, and the folders that are empty then."""
-    names = {Path(checkpoint.path) for checkpoint in kept}
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path not in names:
-            path.unlink(missing_ok=True)
+    def _trial(self, study: str, number: int) -> Path:
+        return self._root / study / str(number)
+
+
+def _of_attempt(attempt: int) -> str:
+    return f"e{attempt}"
+
+
+def _numbers(folder: Path) -> Iterator[int]:
+    return (int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def _keep_only(folder: Path, names: Collection[str], attempts: Iterable[int]) -> None:
+    """Remove every other file of those attempts, half-written ones included, and the folders that are empty then."""
+    for place in (folder / _of_attempt(attempt) for attempt in attempts):
+        for path in place.glob("*"):
+            if str(path) not in names:
+                _remove(path)
+        with suppress(OSError):  # it is not there, or not empty
+            place.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from service import operations
 from service.backoff import Backoff
-from service.domain.errors import LeaseLost, StoreUnavailable
+from service.domain.errors import LeaseLost, StoreUnavailable, TrialNotFound
 from service.domain.records import Claim, Lease, Study
 from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
+from service.worker.checkpoints import Shelf
 from service.worker.spool import Spool
-from trainer.contract import Facts
+from trainer.contract import Checkpoint, Facts
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -82,6 +83,20 @@ class ControlPlane:
         for write in self._spool.kept():
             lost = self.record([write])
             log.info("a spooled result of trial %d was %s", write.lease.number, "too late" if lost else "written")
+
+    def checkpoints(self, lease: Lease) -> tuple[Checkpoint, ...]:
+        """Those that the store names of the trial. Raises StoreUnavailable."""
+        try:
+            return self.store.read(queries.find_trial, lease.study, lease.number).checkpoints
+        except TrialNotFound:  # the study was deleted
+            return ()
+
+    def tidy(self, shelf: Shelf, lease: Lease) -> None:
+        """Remove the files that the store does not name now that the run is over; the sweep does it when the store does not answer."""
+        try:
+            shelf.tidy(self.store, lease.study, lease.number)
+        except StoreUnavailable as error:
+            log.info("the checkpoints of trial %d are looked through later: %s", lease.number, error)
 
     def pass_check(self, study: Study, facts: Facts) -> None:
         """Data and weights are sound. Raises StoreUnavailable."""

@@ -1,12 +1,12 @@
 """One trial of a run: what it has told, what of that the store has not taken yet, and how it ended."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from service.domain.records import Claim, Report
 from service.operations import Outcome, Pruned, Released, Write
 from service.search.study import Decision, decision_steps
-from service.worker.checkpoints import KEPT, Shelf
+from service.worker.checkpoints import Shelf
 from service.worker.leases import Halt, Holding
 from service.worker.unwritten import Unwritten
 from trainer.contract import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped
@@ -36,8 +36,8 @@ class Lane:
         self.unanswered = False  # the trainer waits for our word
         self._shared = shared
         self._values: dict[int, float] = {}  # the objective at the steps of this attempt
-        self._kept = claim.checkpoints
-        self._passed_over: list[Checkpoint] = []  # the store never heard of them
+        self._told = [saved.path for saved in claim.checkpoints]  # files that may be there
+        self._superseding = False  # a checkpoint was written since the files were last looked through
         self._unwritten = Unwritten()
         self._written = False  # the outcome; nothing follows
 
@@ -59,10 +59,12 @@ class Lane:
     def order(self, shelf: Shelf) -> Run:
         """What the trainer is told."""
         claim = self.claim
+        shelf.clear(claim.lease, claim.checkpoints)
+        folder = shelf.folder(claim.lease)
         return Run(
             config=self.config,
             decision_steps=tuple(sorted(self.decision_steps)),
-            checkpoint_folder=str(shelf.folder(claim.lease)),
+            checkpoint_folder=folder and str(folder),
             checkpoint_seconds=claim.spec.limits.checkpoint_seconds,
             resume=claim.checkpoints,
             fingerprint=claim.facts and claim.facts.fingerprint,
@@ -128,15 +130,26 @@ class Lane:
             return None
         return self._unwritten.as_write(self.claim.lease)
 
-    def written(self, write: Write, *, held: bool, shelf: Shelf) -> None:
+    def written(self, write: Write, *, held: bool) -> None:
         """The store has taken the write, or has refused it because the lease is lost."""
         self._unwritten = Unwritten()
         self._written = write.outcome is not None
         if not held:
             self.holding.stop(Halt.LOST)
-            return
-        ended = write.outcome is not None and not isinstance(write.outcome, Released)
-        self._keep(write.checkpoint, 1 if ended else KEPT, shelf)
+        elif write.checkpoint is not None:
+            self._superseding = True
+
+    @property
+    def to_clear(self) -> bool:
+        """Whether there may be files that the store names no more, while the trial goes on."""
+        return self._superseding and self.open
+
+    def clear(self, named: Sequence[Checkpoint], shelf: Shelf) -> None:
+        """Remove the files that the store does not name and will not: one that it has not heard of yet stays."""
+        self._superseding = False
+        kept = [*named, *filter(None, [self._unwritten.checkpoint])]
+        shelf.clear(self.claim.lease, kept, self._told)
+        self._told = [checkpoint.path for checkpoint in kept]
 
     def _prepared(self, line: Prepared, accelerator: str) -> None:
         self._unwritten.result["environment"] = {**line.environment, "accelerator": accelerator}
@@ -152,16 +165,8 @@ class Lane:
         self.undecided = self.unanswered = line.step in self.decision_steps
 
     def _saved(self, checkpoint: Checkpoint) -> None:
-        if (older := self._unwritten.checkpoint) is not None:
-            self._passed_over.append(older)
+        self._told.append(checkpoint.path)
         self._unwritten.saved(checkpoint)
-
-    def _keep(self, newest: Checkpoint | None, count: int, shelf: Shelf) -> None:
-        """Remove all but the newest checkpoints that the store knows."""
-        known = (newest, *self._kept) if newest is not None else self._kept
-        shelf.remove((*self._passed_over, *known[count:]))
-        self._kept = known[:count]
-        self._passed_over = []
 
 
 def _with_control(pace: Pace, seconds: float) -> dict[str, object]:

@@ -160,6 +160,9 @@ class TrainerRun:
         if writes := self._unwritten():
             self._note_written(writes, self._control.record([write for _, write in writes]))
         self._backoff.reset()
+        for lane in self._lanes:
+            if lane.to_clear:
+                lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)
 
     def _answer(self) -> None:
         for lane in self._open:
@@ -173,7 +176,7 @@ class TrainerRun:
     def _note_written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
         gone = {(lease.trial, lease.attempt) for lease in lost}
         for lane, write in writes:
-            lane.written(write, held=(write.lease.trial, write.lease.attempt) not in gone, shelf=self._shelf)
+            lane.written(write, held=(write.lease.trial, write.lease.attempt) not in gone)
             if not lane.open:
                 self._place.leases.drop(lane.holding)
 
@@ -232,6 +235,8 @@ class TrainerRun:
                 log.debug("%s, after the end: %s", self._name, line.kind)
         except TrainerDied as died:
             log.warning("after %s: %s", self._name, died)
+        for lane in self._lanes:
+            self._control.tidy(self._shelf, lane.claim.lease)
 
     def _last_lines(self) -> Iterator[Line]:
         """What comes until the process is ready, or for the whole grace: then it is killed."""
