@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import time
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
+    logging.Formatter.converter = time.gmtime
+    logging.captureWarnings(True)
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     serve(given.device, Cache(given.cache, given.cache_bytes))
 

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from trainer import memory
 from trainer.checkpoints import Checkpoints
+from trainer.chronicle import Chronicle
 from trainer.contract import (
     Advanced,
     Answer,
@@ -64,6 +65,7 @@ class Group:
         self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
         self._open = set(range(len(members)))  # lanes that have not come to an end
         self._round = dict[int, Prepared | Measured]()  # by lane, what was told of the present round
+        self._chronicle = Chronicle([member.run for member in members], [member.checkpoints for member in members])
 
     def follow(self, facts: Facts) -> None:
         """Until all runs have come to an end. Whatever breaks the generator ends those still open as Failed."""
@@ -77,13 +79,11 @@ class Group:
             traceback.print_exc(limit=-12)
             for lane in sorted(self._open):
                 self._listener.hold(failed(error, lane, self._members[lane].checkpoints.step))
+        self._chronicle.close()
         self._listener.tell()
 
     def _pass_on(self, fact: Progress | Exported) -> None:
-        if len(self._members) == 1 or isinstance(fact, Advanced | Saved):
-            self._listener.tell(fact)
-        else:
-            self._listener.hold(fact)
+        """Tell it, in the log first: who hears of an epoch finds its line there."""
         match fact:
             case Prepared() | Measured():
                 self._round[fact.lane] = fact
@@ -91,12 +91,23 @@ class Group:
                 self._open.discard(fact.lane)
             case Finished() if self._members[fact.lane].run.model_file is None:
                 self._open.discard(fact.lane)
+        self._chronicle.hear(fact)
+        if self._complete:
+            self._chronicle.hear_round(self._round.values())
+        if len(self._members) == 1 or isinstance(fact, Advanced | Saved):
+            self._listener.tell(fact)
+        else:
+            self._listener.hold(fact)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether all that are open have told of the present round."""
+        return bool(self._round) and self._round.keys() >= self._open
 
     def _is_stopped(self, fact: Progress | Exported) -> bool:
         """Obey what was said meanwhile; whether that ended the last of the runs."""
         words = list[Answer | Cancel]()
-        complete = self._round and self._round.keys() >= self._open
-        if complete:
+        if complete := self._complete:
             words += self._answers()
         if isinstance(fact, Advanced) or (complete and isinstance(fact, Prepared)):  # in the middle of a round nobody leaves
             words += self._speaker.cancels()
@@ -126,6 +137,7 @@ class Group:
         checkpoints = self._members[lane].checkpoints
         self._end(lane)
         self._open.discard(lane)
+        self._chronicle.stopped(lane)
         if save and (written := checkpoints.write()):
             self._listener.hold(Saved(lane=lane, checkpoint=written))
         self._listener.hold(Stopped(lane=lane, step=checkpoints.step))

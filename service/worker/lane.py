@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from service.domain.records import Claim, Report
 from service.operations import Outcome, Pruned, Released, Write
@@ -15,6 +16,8 @@ Told = Prepared | Measured | Saved | Finished | Failed | Stopped
 """The lines that belong to one trial."""
 
 NO_RESULT = "the trainer ended the run without a result"
+LONGEST_WHY = 500  # characters
+ALONE = "handed back, to run alone, for it is not known which of the trials was the cause"
 BLAMELESS = ("crashed", "out_of_memory")
 """Failures of a whole process. Where several trials share it, none is known to be the cause."""
 
@@ -31,6 +34,7 @@ class Lane:
         self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs))
         self.step = max((saved.step for saved in claim.checkpoints), default=0)
         self.outcome: Outcome | None = None
+        self.why = ""  # it ended so, for the trial's log
         self.training = False  # the trainer is at work on it and has not been told to end it
         self.undecided = False  # the trainer waits, and the pruner has not been asked
         self.unanswered = False  # the trainer waits for our word
@@ -89,12 +93,22 @@ class Lane:
             case Stopped():
                 self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome, why: str | None = None) -> None:
         """This is how it ends. The failure of a process that others share sends it back to run alone."""
+        self.why = why if why is not None else _in_words(outcome, self.step)
         if isinstance(outcome, Failed) and outcome.reason in BLAMELESS and self._shared:
-            outcome = Released()
+            outcome, self.why = Released(), f"{self.why}; {ALONE}"
         self.outcome = outcome
         self._unwritten.ended(outcome)
+
+    @property
+    def takes_log(self) -> bool:
+        """Whether lines for its log are wanted now."""
+        return not (self._written or self.lost or self._unwritten.log_is_full)
+
+    def logged(self, lines: str) -> None:
+        """Add lines to its log."""
+        self._unwritten.logged(lines)
 
     def values(self, earlier: Mapping[int, float]) -> dict[int, float]:
         """The objective by step: `earlier` attempts' up to the checkpoint that this one went on from, then its own."""
@@ -167,6 +181,22 @@ class Lane:
     def _saved(self, checkpoint: Checkpoint) -> None:
         self._told.append(checkpoint.path)
         self._unwritten.saved(checkpoint)
+
+
+def _in_words(outcome: Outcome, step: int) -> str:
+    """How it ended, for the log; nothing where the trainer itself has told that it is done."""
+    match outcome:
+        case Failed():
+            how = f"failed after epoch {step}: {outcome.reason}: {outcome.detail.partition(chr(10))[0][:LONGEST_WHY]}"
+        case Pruned():
+            how = f"pruned after epoch {step}: {outcome.why}"
+        case Released():
+            how = f"handed back after epoch {step}"
+        case Finished():
+            how = ""
+        case _:
+            assert_never(outcome)
+    return how
 
 
 def _with_control(pace: Pace, seconds: float) -> dict[str, object]:

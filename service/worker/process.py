@@ -16,6 +16,8 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
+from service.worker.listening import Listener
+from service.worker.transcript import Transcript
 from trainer import contract
 from trainer.contract import LINES, Ready
 
@@ -24,15 +26,14 @@ Line = (
     | contract.Failed | contract.Checked | contract.Exported | contract.Stopped | Ready
 )  # fmt: skip
 Order = contract.Check | contract.Run | contract.Lanes | contract.Answer | contract.Cancel
+TASKS = contract.Check | contract.Run | contract.Lanes
 
-TAIL_BYTES = 16_384
 PIPE_BYTES = 2**20  # some epochs of a hundred lanes; by itself a pipe holds one
 LONGEST_LINE = 64 * 2**20  # a confusion matrix of a thousand classes has 4 MB
 LOOK_SECONDS = 0.1  # how often a silent process is asked whether it lives
 KILL_SECONDS = 2.0  # until a killed process is given up: one that sleeps in the kernel, in a driver or on a dead disk, ends when it wakes
 TAKE_SECONDS = 60.0  # until a trainer whose pipe is full counts as dead; it reads orders at any time
 CHUNKS_AT_ONCE = 16  # of 64 KB; a trainer that never stops talking must not keep its reader from its other duties
-CONTROLS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,13 @@ class TrainerProcess:
         os.set_blocking(self._orders.fileno(), False)
         _widen(self._lines)
         self._buffer = bytearray()
-        self._tail = bytearray()
+        self._searched = 0  # bytes of the buffer that hold no line's end
+        self._transcript = Transcript(environment)  # what it prints beside the contract's lines, since its last task
         self._ending = threading.RLock()  # held for moments only; a signal handler may come while its own thread holds it
         self._killed = False
         self._heard_at = time.monotonic()
         self._ready = False
-        self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), name="trainer-stderr", daemon=True)
-        self._listener.start()
+        self._listener = Listener(self._child.stderr, self._transcript)
 
     @property
     def pid(self) -> int:
@@ -108,7 +109,13 @@ class TrainerProcess:
         return time.monotonic() - self._heard_at > stall_seconds
 
     def send(self, order: Order) -> None:
-        """Write an order. Raises TrainerDied when nobody reads it any more; one that takes nothing for long is killed."""
+        """Write an order. Raises TrainerDied when nobody reads it any more; one that takes nothing for long is killed.
+
+        What was printed before a task belongs to no task.
+        """
+        if isinstance(order, TASKS):
+            self._listener.catch_up()
+            self._transcript.forget()
         self._ready = False
         self._heard_at = time.monotonic()
         rest = memoryview(order.model_dump_json().encode() + b"\n")
@@ -128,7 +135,7 @@ class TrainerProcess:
     def read(self, timeout: float) -> Line | None:
         """The next line, or None when none came for `timeout` seconds. Raises TrainerDied after the last one.
 
-        What is not a line of the contract (a library that prints) is kept with stderr's tail and counts as silence.
+        What is not a line of the contract (a library that prints) goes into the transcript and counts as silence.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -156,6 +163,11 @@ class TrainerProcess:
             else:
                 chunks -= 1
 
+    def printed(self, *, all_of_it: bool = False) -> str:
+        """The lines that it printed beside those of the contract since its last task or the last look. `all_of_it`: unfinished ones too."""
+        self._listener.catch_up()
+        return self._transcript.take(whole=all_of_it)
+
     def kill(self, wait_seconds: float = KILL_SECONDS) -> None:
         """End the child and all of its process group, now, and wait a while for its end. Does nothing when it has ended.
 
@@ -181,20 +193,24 @@ class TrainerProcess:
         while self.alive and time.monotonic() < deadline:
             time.sleep(0.02)
         self.kill()
-        self._listener.join(timeout=1)
-        if not self._listener.is_alive():
+        self._listener.await_end(1)
+        if self._listener.ended:
             self._lines.close()
 
     def _parsed(self) -> Line | None:
-        while (end := self._buffer.find(b"\n")) >= 0:
+        while (end := self._buffer.find(b"\n", self._searched)) >= 0:
             text = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
+            self._searched = 0
             try:
                 return LINES.validate_json(text)
             except ValidationError:
-                self._note(text + b"\n")
+                self._transcript.add_line(text + b"\n")
+        self._searched = len(self._buffer)
         if len(self._buffer) > LONGEST_LINE:
-            self._note(b"a line on standard output has no end\n")
+            self._transcript.add_line(b"a line on standard output has no end\n")
+            self._buffer.clear()
+            self._searched = 0
             self.kill()
         return None
 
@@ -209,26 +225,19 @@ class TrainerProcess:
         self._buffer += chunk
         return len(chunk)
 
-    def _listen(self, stderr: IO[bytes]) -> None:
-        with stderr:
-            while chunk := stderr.read(4096):
-                self._note(chunk)
-
-    def _note(self, text: bytes) -> None:
-        self._tail += text[-TAIL_BYTES:]
-        del self._tail[:-TAIL_BYTES]
-
     def _death(self) -> Death:
         self._await_exit()
         self.kill()
-        self._listener.join(timeout=0.5)  # a grandchild in another session may hold stderr open
+        self._listener.await_end(0.5)
+        self._transcript.add(bytes(self._buffer))  # a line that it did not bring to its end
+        self._buffer.clear()
         code = self._child.returncode
         if code is None:
             return Death("crashed", "the trainer was killed and has not ended yet")
         if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Death("out_of_memory", "the kernel killed the trainer for want of memory")
         how = f"signal {-code}{_signal_name(-code)}" if code < 0 else f"exit code {code}"
-        last_words = self.last_words()
+        last_words = self._transcript.last_words()
         return Death("crashed", f"the trainer process ended with {how}" + (f": {last_words}" if last_words else ""))
 
     def _await_exit(self) -> None:
@@ -236,11 +245,6 @@ class TrainerProcess:
         deadline = time.monotonic() + 1
         while self.alive and time.monotonic() < deadline:
             time.sleep(0.01)
-
-    def last_words(self, lines: int = 6) -> str:
-        """The last lines of its standard error, without control characters."""
-        text = CONTROLS.sub("", bytes(self._tail).decode(errors="replace"))
-        return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-2_000:]
 
 
 def _widen(pipe: IO[bytes]) -> None:
