@@ -9,8 +9,9 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Pruned, Released, Write
 from service.worker.control_plane import FIRST_RETRY, LAST_RETRY
-from service.worker.lane import NO_RESULT, Lane
+from service.worker.lane import ALONE, NO_RESULT, Lane
 from service.worker.leases import Halt, Holding
+from service.worker.logbook import Logbook
 from service.worker.place import Workplace
 from service.worker.process import Line, TrainerDied, TrainerProcess
 from service.worker.slots import Slot
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 READ_SECONDS = 0.2
 WRITING_SHARE = 0.25  # of the time at most, unless the trainer waits: many lanes of short epochs have much to write
+UNTRUSTED = "killed, for the lease could not be renewed for too long; handed back"
+LEAVING = "handed back, for the worker leaves"
 LONGEST_KEPT_WAITING = 1.0  # seconds between two tries while the trainer waits for the pruner's word
 
 
@@ -39,6 +42,7 @@ class TrainerRun:
         pairs = zip(claims, holdings, strict=True)
         self._shared = len(claims) > 1
         self._lanes = tuple(Lane(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
+        self._logbook = Logbook(process, self._lanes)
         self._name = ", ".join(lane.name for lane in self._lanes[:3]) + (" and others" if len(self._lanes) > 3 else "")
         self._earlier: dict[int, Mapping[int, float]] = {}  # by lane, the objective at the steps of attempts before
         self._began_at = time.monotonic()
@@ -70,6 +74,7 @@ class TrainerRun:
         while self._open:
             for line in self._process.read_all(READ_SECONDS):
                 self._hear(line)
+            self._logbook.gather()
             self._tell_the_store()
             self._end_late()
             self._heed_halts()
@@ -104,11 +109,14 @@ class TrainerRun:
                 lane.end(Failed(reason="timeout", detail=f"it ran longer than limits.minutes, {minutes:g}", step=lane.step))
         stall = self._place.patience.stall if self._advanced else self._place.patience.prepare
         if self._process.hung(stall) and self._open and not self._owes_a_word():
-            log.warning("%s: the trainer gave no sign of life for %g seconds", self._name, stall)
+            silent = f"the trainer gave no sign of life for {stall:g} seconds"
+            log.warning("%s: %s", self._name, silent)
             self._process.kill()
             for lane in self._open:
-                late = Failed(reason="timeout", detail=f"the trainer gave no sign of life for {stall:g} seconds", step=lane.step)
-                lane.end(Released() if self._shared else late)
+                if self._shared:
+                    lane.end(Released(), f"killed: {silent}; {ALONE}")
+                else:
+                    lane.end(Failed(reason="timeout", detail=silent, step=lane.step), f"killed: {silent}")
 
     def _tell_the_store(self) -> None:
         """Ask the pruner, write what is due, and pass the pruner's word on; the trainer waits for it, the rest is tried again later."""
@@ -163,6 +171,9 @@ class TrainerRun:
         for lane in self._lanes:
             if lane.to_clear:
                 lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)
+        for lane in self._lanes:
+            if lane.to_clear:
+                lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)
 
     def _answer(self) -> None:
         for lane in self._open:
@@ -171,6 +182,7 @@ class TrainerRun:
                 lane.unanswered = False
 
     def _unwritten(self) -> list[tuple[Lane, Write]]:
+        self._logbook.gather()
         return [(lane, write) for lane in self._lanes if (write := lane.to_write()) is not None]
 
     def _note_written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
@@ -185,7 +197,7 @@ class TrainerRun:
         halts = {lane.holding.halt for lane in self._open}
         if Halt.UNTRUSTED in halts:  # the process has been killed
             for lane in self._open:
-                lane.end(Released())
+                lane.end(Released(), UNTRUSTED)
         elif Halt.LEAVING in halts:
             self._leave()
 
@@ -199,7 +211,7 @@ class TrainerRun:
             if not isinstance(line, Stopped | Ready):
                 self._hear(line)
         for lane in self._open:
-            lane.end(Released())
+            lane.end(Released(), LEAVING)
 
     def _end_in_the_trainer(self) -> None:
         """Tell the trainer of the trials that have ended for us and not for it."""
@@ -219,7 +231,7 @@ class TrainerRun:
                 log.warning("%s: %s", lane.name, died)
                 lane.end(Failed(reason=died.death.reason, detail=died.death.detail, step=lane.step))
             else:
-                lane.end(Released())
+                lane.end(Released(), LEAVING if lane.holding.halt is Halt.LEAVING else UNTRUSTED)
 
     def _conclude(self) -> None:
         """Write the ends that are not written yet, all in one transaction, however long it takes."""
