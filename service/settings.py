@@ -22,6 +22,8 @@ class Settings(Frozen):
     hosts: tuple[str, ...] = ()
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     lease_seconds: float = Field(default=30.0, gt=0)
+    writes_per_second: int = Field(default=60, ge=1)  # requests that change something, of one address; short bursts may be faster
+    max_studies: int = Field(default=1_000, ge=1)  # that the server holds, ended ones included
 
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded images and features on the disk; 0 for no cache
     lane_bytes: int = Field(default=1_000_000_000, ge=0)  # of memory that a slot gives to head-only trials trained together; 0: each alone

@@ -50,6 +50,13 @@ class BudgetSpent(ThawlineError):
         super().__init__("The study's budget is spent; no trial can be added.")
 
 
+class QuotaExceeded(ThawlineError):
+    """The server has as many studies as it may hold."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"This server holds at most {most} studies; delete some, or raise THAW_MAX_STUDIES.")
+
+
 class NoResult(ThawlineError):
     """No trial is complete with a finite value, so there is no best one."""
 

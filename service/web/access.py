@@ -1,5 +1,6 @@
 """Who may ask: the middlewares that judge a request before any route sees it, in the order in which they stand."""
 
+import asyncio
 import ipaddress
 import json
 import logging
@@ -130,8 +131,10 @@ class Tokens:
             await self.app(scope, receive, send)
         elif self._names_a_key(scope):
             await _refuse(KEY_IN_URL, "Send the token as `Authorization: Bearer …`; addresses end up in logs.", scope, receive, send)
-        elif self.token is None or scope["path"] in PUBLIC_PATHS or self._is_known(scope, self.token):
+        elif self.token is None or scope["path"] in PUBLIC_PATHS or self._states_it(scope, self.token):
             await self.app(scope, receive, send)
+        elif (seconds := session.seconds_left(session.cookie_of(Headers(scope=scope)), self.token)) > 0 and not _states_any(scope):
+            await self._until(seconds, scope, receive, send)
         elif _wants_page(scope):
             await RedirectResponse(session.login_address(scope["path"]), 303)(scope, receive, send)
         else:
@@ -141,12 +144,34 @@ class Tokens:
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=None)
         return any(name.lower() in KEY_PARAMETERS or (self.token is not None and session.equal(value, self.token)) for name, value in pairs)
 
-    def _is_known(self, scope: Scope, token: str) -> bool:
-        headers = Headers(scope=scope)
-        if (stated := headers.get("authorization")) is not None:
-            scheme, _, secret = stated.partition(" ")
-            return scheme.lower() == "bearer" and session.equal(secret.strip(), token)
-        return session.is_valid(session.cookie_of(headers), token)
+    async def _until(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer as long as the session lasts: a stream ends with it, and its client is asked for the token when it comes back."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(seconds) as session_time:
+                await self.app(scope, receive, noting)
+        except TimeoutError:
+            if not session_time.expired():
+                raise
+            if started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await _refuse(UNAUTHENTICATED, "The session has ended; log in at /login.", scope, receive, send)
+
+    def _states_it(self, scope: Scope, token: str) -> bool:
+        scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and session.equal(secret.strip(), token)
+
+
+def _states_any(scope: Scope) -> bool:
+    """Whether a token is stated at all: then it counts, and no cookie does."""
+    return "authorization" in Headers(scope=scope)
 
 
 def _wants_page(scope: Scope) -> bool:

@@ -13,6 +13,7 @@ from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
 from service.web.crowd import Crowd
 from service.web.health import Counting, Figures
+from service.web.rates import Rates
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper
 
@@ -54,6 +55,7 @@ def _add_middlewares(app: FastAPI) -> None:
     app.add_middleware(BodyLimit)
     app.add_middleware(SameSite)
     app.add_middleware(Tokens, token=settings.token)
+    app.add_middleware(Rates, per_second=settings.writes_per_second)
     app.add_middleware(Hosts, allowed=settings.hosts)
     app.add_middleware(Crowd)
     app.add_middleware(Counting, figures=app.state.figures)

@@ -26,6 +26,7 @@ def streams_of(request: Request) -> Streams:
 
 
 TheStore = Annotated[Store, Depends(store_of)]
+TheSettings = Annotated[Settings, Depends(settings_of)]
 
 
 StudyRef = Annotated[str, Path(description="the study's id or its name", examples=["sign-digits"])]

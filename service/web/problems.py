@@ -5,13 +5,16 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from search_spaces import Fault
@@ -20,6 +23,8 @@ from service.domain import errors
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:thawline:problem:"
 LONGEST_INSTANCE = 256  # characters
+LONGEST_POINTER = 256  # a place is named by the keys that were sent, and those may be long
+MOST_FAULTS = 100  # are listed; a document can have hundreds of thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ BODY_TOO_LARGE = Kind(413, "body-too-large", "The body is too large")
 BODY_TOO_SLOW = Kind(408, "body-too-slow", "The body took too long")
 UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The body's content type is not accepted")
 UNKNOWN_MODEL = Kind(404, "model-not-found", "Model not found")
+RATE_LIMITED = Kind(429, "rate-limited", "Too many changes in a short time")
+TOO_MANY_OWN_STREAMS = Kind(429, "too-many-streams", "Too many streams are open from one address", {"Retry-After": "5"})
 TOO_MANY_STREAMS = Kind(503, "too-many-streams", "Too many streams are open", {"Retry-After": "5"})
 NOT_READY = Kind(503, "not-ready", "The server is not ready", {"Retry-After": "5"})
 BUSY = Kind(503, "busy", "The server is busy", {"Retry-After": "1"})
@@ -56,6 +63,7 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
     errors.StudyClosed: Kind(409, "study-closed", "The study's state forbids this"),
     errors.TrialClosed: Kind(409, "trial-closed", "The trial has ended"),
+    errors.QuotaExceeded: Kind(429, "quota-exceeded", "The server holds as many as it may", {"Retry-After": "60"}),
     errors.BudgetSpent: Kind(409, "budget-spent", "The budget is spent"),
     errors.LeaseLost: Kind(409, "lease-lost", "Lease lost"),
     errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used before"),
@@ -124,10 +132,14 @@ def problem(scope: Scope, kind: Kind, detail: str, faults: Iterable[Fault] = (),
         "instance": quote(scope.get("path", ""), safe="/")[:LONGEST_INSTANCE],
         "request_id": request_id(scope),
     }
-    if listed := [{"pointer": fault.pointer, "code": fault.code, "detail": fault.message} for fault in faults]:
+    if listed := [_listed(fault) for fault in islice(faults, MOST_FAULTS)]:
         body["errors"] = listed
     content = json.dumps(body, ensure_ascii=True, allow_nan=False)
     return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
+
+
+def _listed(fault: Fault) -> dict[str, str]:
+    return {"pointer": fault.pointer[:LONGEST_POINTER], "code": fault.code, "detail": fault.message}
 
 
 def for_error(scope: Scope, error: Exception) -> Response:
@@ -155,7 +167,16 @@ def install(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": ", ".join(_methods_at(request))}  # of all routes at this path; the framework names the first one's
     return for_error(request.scope, error)
+
+
+def _methods_at(request: Request) -> list[str]:
+    contexts = iter_route_contexts(request.app.routes)
+    return sorted(
+        {method for one in contexts if one.matches(request.scope)[0] is not Match.NONE for method in one.methods or ("GET", "HEAD")}
+    )
 
 
 def _kind_of(error: errors.ThawlineError) -> Kind | None:
@@ -168,7 +189,9 @@ def _http_kind(status: int) -> Kind:
 
 
 def _counted(count: int) -> str:
-    return "The input has 1 fault; see errors." if count == 1 else f"The input has {count} faults; see errors."
+    if count == 1:
+        return "The input has 1 fault; see errors."
+    return f"The input has {count} faults; see errors{f' for the first {MOST_FAULTS}' if count > MOST_FAULTS else ''}."
 
 
 def _parameter_fault(item: Mapping[str, Any]) -> Fault:

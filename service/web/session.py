@@ -3,18 +3,16 @@
 import hashlib
 import hmac
 import time
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
-from service.settings import Settings
 from service.web.body import Document
-from service.web.dependencies import settings_of
+from service.web.dependencies import TheSettings
 from service.web.problems import UNAUTHENTICATED, ProblemError
 
 COOKIE = "thawline_session"
@@ -34,12 +32,12 @@ def issue(token: str, now: float) -> str:
     return f"{issued}.{_signature(token, issued)}"
 
 
-def is_valid(cookie: str | None, token: str, now: float | None = None) -> bool:
-    """Whether the cookie was issued for this token, and not too long ago."""
+def seconds_left(cookie: str | None, token: str, now: float | None = None) -> float:
+    """How long the cookie still proves that the token was known; nothing for one that proves nothing."""
     issued, _, signature = (cookie or "").partition(".")
     if not equal(signature, _signature(token, issued)):
-        return False
-    return (time.time() if now is None else now) - int(issued) < MAX_AGE_SECONDS
+        return 0.0
+    return max(0.0, int(issued) + MAX_AGE_SECONDS - (time.time() if now is None else now))
 
 
 def _signature(token: str, issued: str) -> str:
@@ -57,7 +55,7 @@ def login_address(path: str) -> str:
 
 
 @router.post("/login", status_code=204, include_in_schema=False)
-def log_in(request: Request, document: Document, settings: Annotated[Settings, Depends(settings_of)]) -> Response:
+def log_in(request: Request, document: Document, settings: TheSettings) -> Response:
     """Trade the token, sent as {"token": …}, for a session cookie."""
     stated = document.get("token") if isinstance(document, dict) else None
     if not isinstance(stated, str):

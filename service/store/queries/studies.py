@@ -41,6 +41,11 @@ def find_study(tx: Transaction, ref: str) -> Study:
     return study_of(row)
 
 
+def count_studies(tx: Transaction) -> int:
+    """How many there are, ended ones included."""
+    return int(tx.execute(select(func.count()).select_from(study)).scalar_one())
+
+
 def studies(tx: Transaction, limit: int = 100, after: str | None = None) -> list[Study]:
     """A page of studies, newest first; `after` is the id or name of the last one of the page before. Raises StudyNotFound."""
     newest_first = select(study).order_by(study.c.created_at.desc(), study.c.id.desc())
