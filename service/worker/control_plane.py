@@ -98,20 +98,6 @@ class ControlPlane:
         except StoreUnavailable as error:
             log.info("the checkpoints of trial %d are looked through later: %s", lease.number, error)
 
-    def checkpoints(self, lease: Lease) -> tuple[Checkpoint, ...]:
-        """Those that the store names of the trial. Raises StoreUnavailable."""
-        try:
-            return self.store.read(queries.find_trial, lease.study, lease.number).checkpoints
-        except TrialNotFound:  # the study was deleted
-            return ()
-
-    def tidy(self, shelf: Shelf, lease: Lease) -> None:
-        """Remove the files that the store does not name now that the run is over; the sweep does it when the store does not answer."""
-        try:
-            shelf.tidy(self.store, lease.study, lease.number)
-        except StoreUnavailable as error:
-            log.info("the checkpoints of trial %d are looked through later: %s", lease.number, error)
-
     def pass_check(self, study: Study, facts: Facts) -> None:
         """Data and weights are sound. Raises StoreUnavailable."""
         operations.pass_check(self.store, study.id, facts)

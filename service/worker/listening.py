@@ -9,8 +9,8 @@ from typing import IO
 from service.worker.transcript import Transcript
 
 CHUNK_BYTES = 65_536
-CHUNKS_AT_ONCE = 4
-FLOOD_SECONDS = 0.05  # between two looks at one that nobody will read the whole of
+CHUNKS_AT_ONCE = 16
+FLOOD_SECONDS = 0.02  # between two looks at one that nobody will read the whole of
 
 
 class Listener:

@@ -69,7 +69,8 @@ class TrainerProcess:
         self._orders: IO[bytes] = self._child.stdin
         self._lines: IO[bytes] = self._child.stdout
         os.set_blocking(self._orders.fileno(), False)
-        _widen(self._lines)
+        for pipe in (self._lines, self._child.stderr):
+            _widen(pipe)
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no line's end
         self._transcript = Transcript(environment)  # what it prints beside the contract's lines, since its last task
@@ -248,7 +249,7 @@ class TrainerProcess:
 
 
 def _widen(pipe: IO[bytes]) -> None:
-    """Let a trainer go on that tells of many lanes while its reader is at the store. Where the kernel will not, it waits."""
+    """Let a trainer go on that tells of many lanes, or prints much, while its reader is at the store; where the kernel allows it."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -1,6 +1,6 @@
 """A trainer that trains nothing: it speaks the contract's lines, starts in no time, and misbehaves as its learning rate says.
 
-Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start]`.
+Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start] [--greet]`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
-    "diverge", "mute", "starve",
+    "diverge", "mute", "starve", "talk", "babble", "flood",
 )  # fmt: skip
 
 
@@ -70,6 +70,13 @@ def misbehave(how: str) -> None:
         MISDEEDS[how]()
 
 
+def misbehave_each_epoch(how: str, step: int) -> None:
+    if how == "talk":
+        sys.stderr.write(f"epoch {step} of trial\n")
+    if how == "mute":
+        time.sleep(600)
+
+
 def crash() -> None:
     raise RuntimeError("the toy broke")
 
@@ -95,7 +102,23 @@ def kill_parent() -> None:
     time.sleep(600)
 
 
+def babble() -> None:
+    os.write(2, b"\x1b[31mred\x1b[0m, not \xed\xa0\x80, said " + os.environ["THE_TOYS_TOKEN"].encode() + b" and \x1b]0;title\x07\x00\n")
+    os.write(2, b"at http://user:hunter2@host\n 50 %\r100 %\r\n")
+    os.write(1, b"no line of the contract\n")
+    os.write(2, b"a line that has no end")
+
+
+def flood() -> None:
+    for _ in range(5 * 2**20 // 64):
+        sys.stderr.write(63 * "x" + "\n")
+    sys.stderr.write("the last word of the flood\n")
+    sys.stderr.flush()
+
+
 MISDEEDS = {
+    "babble": babble,
+    "flood": flood,
     "hang": lambda: time.sleep(600),
     "stubborn": sleep_through_sigterm,
     "crash": crash,
@@ -124,8 +147,7 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             if how == "starve":
                 return tell("failed", **STARVED)
         metrics = metrics_of(config, step)
-        if how == "mute":
-            time.sleep(600)
+        misbehave_each_epoch(how, step)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
         tell("measured", step=step, metrics=metrics)
         if step in order["decision_steps"]:
@@ -153,6 +175,7 @@ def run_lanes(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
         if step == 2:
             misbehave_together(lanes)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
+        sys.stderr.write(f"epoch {step} of the pass\n")
         for lane, run in lanes.items():
             if behaviour_of(run["config"]) == "mute":
                 time.sleep(600)
@@ -230,10 +253,13 @@ def main() -> None:
     options.add_argument("--slow-epoch", type=float, default=0.0)
     options.add_argument("--deaf", action="store_true", help="never reads an order again once it runs")
     options.add_argument("--no-start", action="store_true")
+    options.add_argument("--greet", action="store_true", help="prints before its first order")
     given = options.parse_args()
     if given.no_start:
         sys.exit("the toy does not start")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # as the real one: it dies with its supervisor, whatever it does
+    if given.greet:
+        sys.stderr.write("the toy is imported\n")
     orders = Orders()
     tell("ready")
     while True:
