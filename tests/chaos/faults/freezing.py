@@ -1,13 +1,18 @@
-"""A worker that stops itself, once, at a point of its first trial: what a suspended machine looks like to the others."""
+"""A worker that stops itself, once, at a point of its first trial: what a suspended machine looks like to the others.
+
+It never stops inside a transaction: SQLite would let nobody write until it goes on; PostgreSQL ends such a session, another scenario.
+"""
 
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Released, Write
+from service.store import Store, Transaction
 from service.worker.control_plane import ControlPlane
 from tests.chaos.history import note
 from tests.processes import below
@@ -21,6 +26,27 @@ class Freezer:
     def __init__(self, point: str, trainer_too: bool) -> None:
         self._point, self._trainer_too = point, trainer_too
         self._done = False
+        self._transaction = threading.RLock()  # held during each transaction of this process
+
+    def apart(
+        self, begin: Callable[[Store], AbstractContextManager[Transaction]]
+    ) -> Callable[[Store], AbstractContextManager[Transaction]]:
+        """The transactions, but never one of them while the process stops."""
+
+        @contextmanager
+        def transaction(store: Store) -> Iterator[Transaction]:
+            with self._transaction, begin(store) as tx:
+                yield tx
+
+        return transaction
+
+    def stop(self) -> None:
+        """Stop, this very thread too."""
+        with self._transaction:
+            if self._trainer_too:
+                for pid in below(os.getpid()):
+                    os.kill(pid, signal.SIGSTOP)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
     def at(self, point: str, leases: Sequence[Lease]) -> bool:
         """Whether this was the point; returns when the process goes on."""
@@ -29,15 +55,14 @@ class Freezer:
         self._done = True
         for lease in leases:
             note("frozen", point=point, number=lease.number, attempt=lease.attempt)
-        if self._trainer_too:
-            for pid in below(os.getpid()):
-                os.kill(pid, signal.SIGSTOP)
-        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this very thread goes no further
+        self.stop()
         return True
 
 
 def install() -> None:
     freezer = Freezer(os.environ[POINT], TRAINER_TOO in os.environ)
+    signal.signal(signal.SIGUSR1, lambda *_: freezer.stop())  # its trainer asks for it
+    Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign]
     claim, record, heartbeat = ControlPlane.claim, ControlPlane.record, ControlPlane.heartbeat
 
     def claiming(self: ControlPlane) -> list[Claim]:

@@ -21,7 +21,7 @@ def install() -> None:
         if not frozen:
             frozen = True
             note("frozen", point=point, number=int(folder.parent.name), attempt=int(folder.name[1:]))
-            os.kill(os.getppid(), signal.SIGSTOP)
+            os.kill(os.getppid(), signal.SIGUSR1)
             os.kill(os.getpid(), signal.SIGSTOP)
 
     replace, write = Path.replace, files.write
