@@ -83,7 +83,8 @@ class Lab:
         self.store = open_store(database_url)
         self.seed = int(os.environ.get("THAW_CHAOS_SEED") or random.SystemRandom().randrange(2**32))
         self.random = random.Random(self.seed)
-        self.counts = Counter[str]()
+        self.counts = Counter[str]()  # what was injected
+        self.measured = dict[str, float]()  # what came of it; may well be nothing
         self.history = home / "history"
         self.history.mkdir(parents=True)
         self.processes = list[Process]()
@@ -163,7 +164,7 @@ class Lab:
     def tell(self, scenario: str) -> None:
         """Print the counts, and append them to the file of figures if there is one. A scenario that injected nothing proves nothing."""
         assert self.counts and all(self.counts.values()), f"{scenario} injected nothing of some kind: {dict(self.counts)}"
-        figures = {"scenario": scenario, "database": self.store.engine.dialect.name, "seed": self.seed, **self.counts}
+        figures = {"scenario": scenario, "database": self.store.engine.dialect.name, "seed": self.seed, **self.counts, **self.measured}
         print(json.dumps(figures))
         if file := os.environ.get(FIGURES):
             with Path(file).open("a") as opened:
