@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel, ConfigDict
 
+from service.answers import Changes, Log, Study, Trial
 from service.backoff import Backoff
 from service.domain.errors import ThawlineError
 
@@ -18,91 +18,6 @@ SECONDS = 30.0  # for an ordinary call
 SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead
 RECONNECT = (0.5, 10.0)  # seconds between two tries to follow
 PAGE = 200
-
-
-class Answer(BaseModel):
-    """What the server says; fields that this client does not know are left aside."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Best(Answer):
-    """The best complete trial so far."""
-
-    number: int
-    value: float
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float | None]
-
-
-class Saved(Answer):
-    """Seconds of training that were not needed, by what spared them."""
-
-    features_seconds: float = 0.0
-    duplicates_seconds: float = 0.0
-
-
-class Study(Answer):
-    """A study as it stands."""
-
-    id: str
-    name: str
-    state: str
-    reason: str | None
-    created: int
-    counts: Mapping[str, int]
-    best: Best | None
-    seq: int
-    spec: Mapping[str, Any]
-    seconds_left: float | None = None
-    saved: Saved = Saved()
-
-    @property
-    def ended(self) -> bool:
-        """Whether no trial will ever be started again."""
-        return self.state in ("complete", "stopped", "failed")
-
-    @property
-    def metric(self) -> str:
-        """The name of the objective's metric."""
-        return str(self.spec["objective"]["metric"])
-
-
-class Pace(Answer):
-    """How fast a trial is."""
-
-    samples_per_second: float | None
-    seconds_left: float | None
-
-
-class Trial(Answer):
-    """A trial as it stands."""
-
-    number: int
-    state: str
-    params: Mapping[str, Any]
-    value: float | None
-    metrics: Mapping[str, float | None]
-    step: int
-    reason: str | None
-    detail: str | None = None
-    source: str = "sampler"
-    duplicate_of: int | None = None
-    pace: Pace | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to it."""
-        return self.state in ("complete", "pruned", "failed", "cancelled")
-
-
-class Changes(Answer):
-    """A study, and those of its trials that changed; `more` when there are others, after event `seq`."""
-
-    study: Study
-    trials: tuple[Trial, ...]
-    seq: int
-    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +94,11 @@ class Client:
     def trial(self, study: str, number: int) -> Trial:
         """One trial."""
         return Trial.model_validate(self._call("GET", f"{_study(study)}/trials/{number}"))
+
+    def log(self, study: str, number: int, attempt: int | None = None, after: int = 0) -> Log:
+        """What follows that chunk in the log of the attempt, by default of the newest one."""
+        asked = {"after": after, "limit": PAGE} | ({} if attempt is None else {"attempt": attempt})
+        return Log.model_validate(self._call("GET", f"{_study(study)}/trials/{number}/log", params=asked))
 
     def changes(self, study: str, after: int) -> Changes:
         """The study, and the trials that an event after this sequence number touched: a page of them."""

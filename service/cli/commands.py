@@ -102,6 +102,20 @@ def show(context: typer.Context, name: StudyName) -> None:
 
 
 @study.command()
+def log(
+    context: typer.Context,
+    name: StudyName,
+    number: Annotated[int, typer.Argument(min=0, help="Number of the trial.", show_default=False)],
+    attempt: Annotated[int | None, typer.Option(min=1, help="By default the newest one.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the trial has ended.")] = False,
+) -> None:
+    """Show what a trial's trainer printed."""
+    from service.cli.logs import show_log
+
+    show_log(_settings(context), name, number, attempt, follow)
+
+
+@study.command()
 def queue(
     context: typer.Context,
     name: StudyName,

@@ -13,13 +13,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from service.answers import Study
 from service.cli.console import assignments, console, number
 from service.cli.failures import Failure
 from service.cli.files import write_whole
 from service.cli.serving import environment_of
 from service.cli.watching import watch
 from service.cli.working import require_torch
-from service.client import Client, Refused, Study
+from service.client import Client, Refused
 from service.settings import Settings
 
 NAME = "demo-digits"

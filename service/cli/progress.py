@@ -1,7 +1,7 @@
 """What is said of a study's and a trial's speed, and of the work that was spared."""
 
+from service.answers import Study, Trial
 from service.cli.console import duration
-from service.client import Study, Trial
 
 
 def time_left(study: Study) -> str:

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
+from service.answers import Study, Trial
 from service.cli.console import assignments, console, number, table
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.progress import saved, speed, time_left
 from service.cli.watching import watch
-from service.client import Client, Study, Trial
+from service.client import Client
 from service.settings import Settings
 
 

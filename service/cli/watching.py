@@ -10,9 +10,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from service.answers import Study, Trial
 from service.cli.console import assignments, console, number, table
 from service.cli.progress import saved, speed, time_left
-from service.client import Client, Study, Trial, Unreachable
+from service.client import Client, Unreachable
 
 REDRAW_SECONDS = 0.4
 SHOWN_TRIALS = 14

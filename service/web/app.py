@@ -8,10 +8,11 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store import Store
-from service.web import catalogues, changes, health, page, problems, session, stream, studies, trials, workers
+from service.web import catalogues, changes, health, logs, page, problems, session, stream, studies, trials, workers
 from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
 from service.web.crowd import Crowd
+from service.web.description import describe
 from service.web.health import Counting, Figures
 from service.web.rates import Rates
 from service.web.streams import Streams
@@ -40,11 +41,12 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     problems.install(app)
     _add_routes(app)
     _add_middlewares(app)
+    describe(app, locked=settings.token is not None)
     return app
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (studies, trials, changes, stream, catalogues, workers, health, session, page):
+    for room in (studies, trials, logs, changes, stream, catalogues, workers, health, session, page):
         app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 

@@ -18,7 +18,7 @@ from service.web.dependencies import FoundStudy, FoundTrial, TheStore
 from service.web.examples import TRIAL_BODY
 from service.web.idempotency import Keyed, KeyedRequest
 from service.web.paging import Limit, unknown_cursor
-from service.web.views import MetricsView, QueuedView, TrialsPage, TrialView, metrics_view, trial_view
+from service.web.views import MetricsView, QueuedView, TrialsPage, TrialView, WholeTrialView, metrics_view, trial_view, whole_trial_view
 
 Sort = Literal[
     "number", "-number", "value", "-value", "step", "-step", "queued_at", "-queued_at",
@@ -93,9 +93,9 @@ def _trials_body(document: object) -> Mapping[str, object]:
 
 
 @router.get("/{number}", summary="Show a trial")
-def show_trial(study: FoundStudy, trial: FoundTrial) -> TrialView:
-    """The trial as it stands."""
-    return trial_view(study.spec, trial)
+def show_trial(study: FoundStudy, trial: FoundTrial, store: TheStore) -> WholeTrialView:
+    """The trial as it stands, with its attempts."""
+    return whole_trial_view(study.spec, trial, store.read(queries.attempts, trial.id))
 
 
 @router.get("/{number}/metrics", summary="Show a trial's metrics")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -24,3 +25,13 @@ def finite(value: Any) -> Any:
             return [finite(item) for item in value]
         case _:
             return value
+
+
+def instant(seconds: float) -> datetime:
+    """Seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def instant_or_none(seconds: float | None) -> datetime | None:
+    """The same, of a time that may not have come."""
+    return None if seconds is None else instant(seconds)

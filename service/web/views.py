@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field
 
 from search_spaces import Scalar
 from search_spaces.presets import Preset
-from service.domain.records import Metric, Study, Trial, Worker
+from service.domain.records import Attempt, Metric, Study, Trial, Worker
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import StudyState, TrialState
 from service.store.queries import Saved
+from service.web.history import AttemptView, attempt_view
 from service.web.progress import PaceView, ReuseView, SavedView, pace_view, reuse_view, saved_view
-from service.web.view import View, finite
+from service.web.view import View, finite, instant, instant_or_none
 from trainer.catalogue import Model
 from trainer.contract import Facts, FailureReason
 
@@ -82,6 +83,12 @@ class TrialView(View):
     )
     reuse: ReuseView | None = Field(description="what the run took from others; null until it is known, and for a duplicate")
     pace: PaceView | None = Field(description="how fast the run is, or was at its end; null before its first epoch, and for a duplicate")
+
+
+class WholeTrialView(TrialView):
+    """A trial as it stands, with its history."""
+
+    attempts: list[AttemptView] = Field(description="the first one first")
 
 
 class TrialsPage(View):
@@ -193,8 +200,8 @@ def study_view(study: Study, standing: Standing) -> StudyView:
         counts={state: counts.get(state, 0) for state in TrialState},
         seconds_left=finite(standing.seconds_left), saved=saved_view(standing.saved),
         budget=study.spec.budget, best=_best_view(standing.best), facts=study.facts, spec=study.spec,
-        created_at=_instant(study.created_at), started_at=_instant_or_none(study.started_at),
-        finished_at=_instant_or_none(study.finished_at),
+        created_at=instant(study.created_at), started_at=instant_or_none(study.started_at),
+        finished_at=instant_or_none(study.finished_at),
     )  # fmt: skip
 
 
@@ -206,10 +213,19 @@ def _best_view(trial: Trial | None) -> BestView | None:
 
 def trial_view(spec: StudySpec, trial: Trial) -> TrialView:
     """The trial in the interface's words."""
-    return TrialView(
+    return TrialView(**_trial_fields(spec, trial))
+
+
+def whole_trial_view(spec: StudySpec, trial: Trial, attempts: Sequence[Attempt]) -> WholeTrialView:
+    """The same, with its history."""
+    return WholeTrialView(**_trial_fields(spec, trial), attempts=[attempt_view(attempt) for attempt in attempts])
+
+
+def _trial_fields(spec: StudySpec, trial: Trial) -> dict[str, Any]:
+    return dict(
         number=trial.number, state=trial.state, params=trial.params, value=finite(trial.value), metrics=finite(trial.metrics),
         step=trial.step, attempt=trial.attempt, reason=trial.reason, worker=trial.worker,
-        queued_at=_instant(trial.queued_at), started_at=_instant_or_none(trial.started_at), finished_at=_instant_or_none(trial.finished_at),
+        queued_at=instant(trial.queued_at), started_at=instant_or_none(trial.started_at), finished_at=instant_or_none(trial.finished_at),
         duplicate_of=trial.duplicate_of, source=trial.source, detail=trial.detail,
         seed=spec.config_for(trial.params, trial.number).seed, result=finite(trial.result),
         reuse=reuse_view(trial), pace=pace_view(trial),
@@ -241,14 +257,6 @@ def worker_view(worker: Worker, running: Sequence[tuple[str, int]]) -> WorkerVie
     """The worker in the interface's words."""
     return WorkerView(
         id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices, state=worker.state,
-        started_at=_instant(worker.started_at), seen_at=_instant(worker.seen_at),
+        started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
         running=[RunningView(study=study, number=number) for study, number in running],
     )  # fmt: skip
-
-
-def _instant(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _instant_or_none(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _instant(seconds)

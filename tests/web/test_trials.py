@@ -22,7 +22,12 @@ def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Labo
     claim = lab.claim()
     lab.finish(claim, 0.9)
     trial = client.get(f"{TRIALS}/0").json()
-    assert list(trial) == FIELDS + EXTRAS
+    assert list(trial) == [*FIELDS, *EXTRAS, "attempts"]
+    [attempt] = trial["attempts"]
+    assert (attempt["attempt"], attempt["worker"], attempt["resumed"]) == (1, "worker-1", 0)
+    assert (attempt["ending"], attempt["step"]) == ("complete", 3) and attempt["ended_at"] == trial["finished_at"]
+    [listed] = client.get(TRIALS).json()["trials"]
+    assert listed == {name: value for name, value in trial.items() if name != "attempts"}, "a list has no histories: they are long"
     assert trial["state"] == "complete" and trial["value"] == 0.9 and trial["step"] == 3 and trial["attempt"] == 1
     assert trial["params"] == dict(claim.params)
     assert trial["metrics"] == {"accuracy": 0.9, "loss": pytest.approx(0.1)}
@@ -110,7 +115,7 @@ def test_a_wrong_query_is_a_fault(client: TestClient, lab: Laboratory, query: st
 def test_a_trial_that_is_not_there_is_not_found(client: TestClient, lab: Laboratory, number: str) -> None:
     lab.study()
     lab.claim()
-    for call in ("", "/metrics"):
+    for call in ("", "/metrics", "/log"):
         assert_problem(client.get(f"{TRIALS}/{number}{call}"), 404, "trial-not-found")
     assert_problem(client.post(f"{TRIALS}/{number}/cancel"), 404, "trial-not-found")
 
@@ -120,7 +125,7 @@ def test_a_trial_with_given_parameters_is_queued_and_claimed_next(client: TestCl
     params = {"lr": 0.01, "optimizer": "adam"}
     answer = client.post(TRIALS, json={"params": params})
     assert answer.status_code == 201
-    assert client.get(answer.headers["location"]).json() == answer.json()
+    assert client.get(answer.headers["location"]).json() == {**answer.json(), "attempts": []}
     assert (answer.json()["state"], answer.json()["source"], answer.json()["params"]) == ("queued", "user", params)
     assert dict(lab.claim().params) == params
 
@@ -153,7 +158,7 @@ def test_many_trials_are_queued_in_the_order_of_the_request(client: TestClient, 
     assert [trial["number"] for trial in queued] == list(range(1000))
     assert [trial["params"] for trial in queued] == wanted
     assert {(trial["state"], trial["source"]) for trial in queued} == {("queued", "user")}
-    assert client.get(f"{TRIALS}/999").json() == queued[999]
+    assert client.get(f"{TRIALS}/999").json() == {**queued[999], "attempts": []}
     again = client.post(TRIALS, json={"trials": wanted}, headers={"idempotency-key": "many"})
     assert (again.status_code, again.json()) == (201, answer.json())
     assert_problem(client.post(TRIALS, json={"trials": wanted[:1]}), 409, "budget-spent")
