@@ -24,7 +24,8 @@ def _broken(lab: Lab, study: Study, interval: int) -> Iterator[str]:
     attempts = {trial.number: lab.store.read(queries.attempts, trial.id) for trial in trials.values()}
     yield from acknowledged_is_there(lab.told("acknowledged"), trials)
     yield from budget_is_exact(study, trials)
-    yield from events_are_gapless(study, trials, events_of(lab.store, study))
+    yield from events_are_gapless(study, trials, events := events_of(lab.store, study))
+    yield from reports_follow_each_other(events)
     yield from attempts_follow_each_other(attempts, trials, interval)
 
 
@@ -82,6 +83,19 @@ def events_are_gapless(study: Study, trials: Mapping[int, Trial], events: Sequen
             yield f"I24: trial {trial.number} is {trial.state}, its event says {ended.get(trial.number)}"
         if started[trial.number] != trial.attempt:
             yield f"I7: trial {trial.number} has attempt {trial.attempt} and was started {started[trial.number]} times"
+
+
+def reports_follow_each_other(events: Iterable[Event]) -> Iterator[str]:
+    """I8: an attempt reports step by step; a report from further on is another attempt's."""
+    last = dict[int, int]()
+    for event in events:
+        if event.kind == "trial_started":
+            last[event.body["number"]] = event.body["step"]
+        for report in event.body.get("reports", ()):
+            number = event.body["number"]
+            if report["step"] > last[number] + 1:
+                yield f"I8: step {report['step']} of trial {number} was reported after step {last[number]}, in event {event.seq}"
+            last[number] = report["step"]
 
 
 def attempts_follow_each_other(by_number: Mapping[int, Sequence[Attempt]], trials: Mapping[int, Trial], interval: int) -> Iterator[str]:
