@@ -122,7 +122,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql(url: URL) -> Engine:
     limits = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in POSTGRESQL_LIMITS.items())
     options: dict[str, Any] = {"options": limits, "connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=options,
         json_serializer=to_json,
@@ -130,6 +130,15 @@ def _postgresql(url: URL) -> Engine:
         pool_timeout=10,
         isolation_level="READ COMMITTED",
     )
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """Leave it to the server whether writes are allowed: a connection that has read before would insist on them."""
+    driver: Any = connection.connection.dbapi_connection
+    if driver.read_only is False:
+        driver.read_only = None
 
 
 @contextmanager

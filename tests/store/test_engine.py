@@ -102,6 +102,23 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         pass
 
 
+def test_a_server_that_was_made_read_only_takes_no_write(empty_postgresql: str) -> None:
+    store = open_store(empty_postgresql)
+    with store.writing() as tx:
+        tx.execute(text("CREATE TABLE t (a INTEGER)"))
+    with psycopg.connect(empty_postgresql, autocommit=True) as owner:
+        for word in ("on", "off"):
+            owner.execute(f"ALTER DATABASE {store.engine.url.database} SET default_transaction_read_only = {word}".encode())
+            store.close()  # sessions take the setting when they begin
+            assert setting(store, "SELECT count(*) FROM t") == 0
+            if word == "on":
+                with pytest.raises(StoreUnavailable), store.writing() as tx:
+                    tx.execute(text("INSERT INTO t VALUES (1)"))
+    with store.writing() as tx:
+        tx.execute(text("INSERT INTO t VALUES (1)"))
+    store.close()
+
+
 def test_a_client_that_freezes_in_a_transaction_loses_its_lock(empty_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"lock_timeout": 200, "statement_timeout": 5_000, "idle_in_transaction_session_timeout": 1_000}
     monkeypatch.setattr(engine, "POSTGRESQL_LIMITS", limits)
