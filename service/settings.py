@@ -26,6 +26,7 @@ class Settings(Frozen):
     max_studies: int = Field(default=1_000, ge=1)  # that the server holds, ended ones included
 
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded images and features on the disk; 0 for no cache
+    disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # of a disk that stay free for results; 0 for none
     lane_bytes: int = Field(default=1_000_000_000, ge=0)  # of memory that a slot gives to head-only trials trained together; 0: each alone
 
     def model_post_init(self, _context: object) -> None:

@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
     parser.add_argument("--cache", type=Path, help="folder of decoded images and stored features, shared by all trainers; none by default")
     parser.add_argument("--cache-bytes", type=int, default=20 * 10**9, help="that the folder may hold; 0 turns the cache off")
+    parser.add_argument("--disk-floor-bytes", type=int, default=0, help="with less free, no checkpoint is written and nothing is cached")
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
@@ -28,7 +29,7 @@ def main() -> None:
     logging.Formatter.converter = time.gmtime
     logging.captureWarnings(True)
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    serve(given.device, Cache(given.cache, given.cache_bytes))
+    serve(given.device, Cache(given.cache, given.cache_bytes, given.disk_floor_bytes), given.disk_floor_bytes)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Checkpoints: the state after a whole epoch, written atomically, and read back only when it is provably the same."""
 
+import errno
 import hashlib
 import io
 import json
 import logging
 import pickle
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -17,7 +19,6 @@ from torch import Tensor
 from trainer import files
 from trainer.contract import Checkpoint, Facts, TrainConfig
 
-KEPT = 2
 log = logging.getLogger(__name__)
 
 
@@ -38,12 +39,17 @@ class Checkpoints:
     """The checkpoints of one attempt at a run: where they go, how often, and which earlier ones may be continued from.
 
     The state of the last whole epoch is held in host memory until it is written or the next epoch is done, so that a run
-    that is cancelled in the middle of an epoch loses no whole one. Without a folder nothing is held or written.
+    that is cancelled in the middle of an epoch loses no whole one. Without a folder nothing is held or written. Which of
+    the files stay is the supervisor's to say, who knows which of them the store names.
     """
 
-    def __init__(self, folder: Path | None = None, *, seconds: float = 60.0, resume: Sequence[Checkpoint] = ()) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, seconds: float = 60.0, resume: Sequence[Checkpoint] = (), floor_bytes: int = 0
+    ) -> None:
+        """At most one state in so many `seconds` is due; `floor_bytes` of the disk are left free."""
         self.step = 0  # whole epochs behind the run
-        self._folder, self._seconds, self._resume = folder, seconds, tuple(resume)
+        self._folder, self._seconds, self._resume, self._floor_bytes = folder, seconds, tuple(resume), floor_bytes
+        self._complained = False
         self._held: Callable[[], State] | None = None
         self._written_at = time.monotonic()
         if folder is not None:
@@ -84,17 +90,31 @@ class Checkpoints:
         return self._held is not None and time.monotonic() - self._written_at >= self._seconds
 
     def write(self) -> Checkpoint | None:
-        """Write what is held; None when that was done already or there is nothing. The two newest files stay."""
+        """Write what is held; None when that was done already, there is nothing, or the disk has no room: the run goes on without."""
         if self._folder is None or self._held is None:
             return None
-        state, self._held = self._held(), None
-        path = self._folder / f"epoch-{state.step:06}.pt"
-        content = {field.name: getattr(state, field.name) for field in fields(state)}
-        sha256 = files.write(path, lambda file: torch.save(content, file))
         self._written_at = time.monotonic()
-        for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT]:
-            old.unlink(missing_ok=True)
-        return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
+        try:
+            self._refuse_below_floor(self._folder)
+            state, self._held = self._held(), None
+            return _written(state, self._folder)
+        except (OSError, RuntimeError) as error:  # torch's writer tells of a disk that refuses in words of its own
+            if not self._complained:
+                log.warning("checkpoint after epoch %d is skipped, and so are others while this lasts: %s", self.step, error)
+            self._complained = True
+            return None
+
+    def _refuse_below_floor(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(folder).free) < self._floor_bytes:
+            raise OSError(errno.ENOSPC, f"of the disk {free} bytes are free, and {self._floor_bytes} are to stay so")
+
+
+def _written(state: State, folder: Path) -> Checkpoint:
+    path = folder / f"epoch-{state.step:06}.pt"
+    content = {field.name: getattr(state, field.name) for field in fields(state)}
+    sha256 = files.write(path, lambda file: torch.save(content, file))
+    return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
 
 
 def digest(config: TrainConfig, facts: Facts) -> str:

@@ -27,14 +27,14 @@ from trainer.train import train
 PR_SET_PDEATHSIG = 1
 
 
-def serve(device: torch.device, cache: Cache | None = None) -> None:
+def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0) -> None:
     """Answer orders until standard input ends; then the process is gone at once. Never returns."""
     lines = Lines(private_output())
     _live_and_die_with_the_supervisor()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     orders = Orders()
-    host = Host(device, cache or Cache.none(), orders, lines)
+    host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
     gc.freeze()  # what was imported stays; without this each collection between tasks takes 0.2 s
     while True:
         lines.tell(Ready())
@@ -45,8 +45,9 @@ def serve(device: torch.device, cache: Cache | None = None) -> None:
 class Host:
     """What all tasks of the process have in common."""
 
-    def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: Lines) -> None:
+    def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: Lines, disk_floor_bytes: int = 0) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
+        self._disk_floor_bytes = disk_floor_bytes
 
     def perform(self, task: Check | Run | Lanes | Unreadable) -> None:
         """Do it, and tell how it went; whatever goes wrong is told as the outcome."""
@@ -77,7 +78,7 @@ class Host:
 
     def _train(self, runs: Sequence[Run]) -> None:
         stopwatch = Stopwatch.of(self._device)
-        members = [Member(run, _checkpoints(run)) for run in runs]
+        members = [Member(run, self._checkpoints(run)) for run in runs]
         if len(runs) > 1 or lanes.fits(runs[0].config):
             shared = lanes.Pass([_lane(member) for member in members], device=self._device, cache=self._cache, stopwatch=stopwatch)
             Group(members, shared.end, self._lines, self._orders, stopwatch).follow(shared.facts())
@@ -95,6 +96,10 @@ class Host:
                 stopwatch=stopwatch,
             )
             Group(members, lambda lane: None, self._lines, self._orders, stopwatch).follow(facts)
+
+    def _checkpoints(self, run: Run) -> Checkpoints:
+        folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None
+        return Checkpoints(folder, seconds=run.checkpoint_seconds, resume=run.resume, floor_bytes=self._disk_floor_bytes)
 
 
 def _lane(member: Member) -> lanes.LaneRun:
@@ -125,11 +130,6 @@ def _expected(run: Run) -> Expected:
 
 def _model_file(run: Run) -> Path | None:
     return Path(run.model_file) if run.model_file is not None else None
-
-
-def _checkpoints(run: Run) -> Checkpoints:
-    folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None
-    return Checkpoints(folder, seconds=run.checkpoint_seconds, resume=run.resume)
 
 
 def _live_and_die_with_the_supervisor() -> None:

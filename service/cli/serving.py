@@ -150,6 +150,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "THAW_LEASE_SECONDS": str(settings.lease_seconds),
         "THAW_CACHE_BYTES": str(settings.cache_bytes),
         "THAW_LANE_BYTES": str(settings.lane_bytes),
+        "THAW_DISK_FLOOR_BYTES": str(settings.disk_floor_bytes),
     }
     return {**os.environ, **own}
 

@@ -86,6 +86,10 @@ class StoreUnavailable(ThawlineError):
     """The database does not answer; try again."""
 
 
+class DiskFull(StoreUnavailable):
+    """The disk has no room, or only what is kept for results; it can be tried again when there is more."""
+
+
 class InvalidInput(ThawlineError):
     """A document has faults; none of it was accepted."""
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput, StoreUnavailable
+from service.domain.errors import DiskFull, InvalidInput, StoreUnavailable
 from service.store.codec import to_json
 
 Transaction = Connection
@@ -26,6 +26,7 @@ TRANSIENT_SQLITE = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
 )  # fmt: skip
+DISK_FULL = "53100"  # of PostgreSQL
 OUTAGES = ("25006", "25P03", "25P04")  # read-only server, and sessions it ended; psycopg calls these internal errors
 
 
@@ -42,6 +43,11 @@ class Store:
     def embedded(self) -> bool:
         """Whether it is SQLite: one file, one machine."""
         return self.engine.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """The database file, where it is one."""
+        return Path(self.engine.url.database) if self.embedded and self.engine.url.database else None
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
@@ -148,9 +154,18 @@ def _speaking_domain() -> Iterator[None]:
     except PoolTimeout as error:
         raise StoreUnavailable("Every connection to the database is in use; try again.") from error
     except DBAPIError as error:
+        if _is_full(error):
+            raise DiskFull("The database's disk is full; free some space, and try again.") from error
         if _is_transient(error):
             raise StoreUnavailable("The database does not answer; try again.") from error
         raise
+
+
+def _is_full(error: DBAPIError) -> bool:
+    """Whether the database found no room for what was written; nothing of that is in."""
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == DISK_FULL
 
 
 def _is_transient(error: DBAPIError) -> bool:

@@ -6,6 +6,7 @@ from importlib import metadata
 
 from fastapi import FastAPI
 
+from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
 from service.web import catalogues, changes, health, logs, page, problems, session, stream, studies, trials, workers
@@ -37,7 +38,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.streams = Streams()
     app.state.sweeper = Sweeper(store, settings)
-    app.state.figures = Figures(store, app.state.streams, app.state.sweeper)
+    app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
+    app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
     problems.install(app)
     _add_routes(app)
     _add_middlewares(app)

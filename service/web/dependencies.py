@@ -4,6 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from service.disk import Disk
 from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.store import Store, queries
@@ -20,12 +21,18 @@ def settings_of(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
 
+def disk_of(request: Request) -> Disk:
+    """Where the app's data lies."""
+    return cast(Disk, request.app.state.disk)
+
+
 def streams_of(request: Request) -> Streams:
     """The open streams of this process."""
     return cast(Streams, request.app.state.streams)
 
 
 TheStore = Annotated[Store, Depends(store_of)]
+TheDisk = Annotated[Disk, Depends(disk_of)]
 TheSettings = Annotated[Settings, Depends(settings_of)]
 
 

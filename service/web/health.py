@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
+from service.disk import Disk, free_bytes
 from service.store import Store, queries
 from service.web.dependencies import TheStore
 from service.web.problems import NOT_READY, ProblemError
@@ -68,7 +69,7 @@ def show_metrics(request: Request) -> Response:
 class Figures:
     """The figures of one app, in a registry of its own."""
 
-    def __init__(self, store: Store, streams: Streams, sweeper: Sweeper) -> None:
+    def __init__(self, store: Store, streams: Streams, sweeper: Sweeper, disk: Disk) -> None:
         self.registry = CollectorRegistry()
         self.requests = CounterMetric(
             "thawline_http_requests", "Requests by method, route and status.", ["method", "route", "status"], registry=self.registry
@@ -77,6 +78,9 @@ class Figures:
         Gauge("thawline_sweep_age_seconds", "Since the last look for lost workers.", registry=self.registry).set_function(
             sweeper.age_seconds
         )
+        Gauge(
+            "thawline_disk_free_bytes", "Free on the disk of the embedded database, or else of THAW_HOME.", registry=self.registry
+        ).set_function(lambda: free_bytes(disk.path) or 0)
         self.registry.register(_Rows(store))
 
 

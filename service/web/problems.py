@@ -69,6 +69,7 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used before"),
     errors.InvalidInput: VALIDATION,
     errors.StoreUnavailable: Kind(503, "store-unavailable", "The database does not answer", {"Retry-After": "2"}),
+    errors.DiskFull: Kind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
     errors.SchemaTooNew: Kind(503, "schema-too-new", "The database belongs to a newer Thawline", {"Retry-After": "60"}),
 }
 """The one table of the domain's errors. What it lacks is a fault of ours: 500."""

@@ -36,7 +36,8 @@ class Slot:
     def command(self, settings: Settings) -> tuple[str, ...]:
         """How to start its trainer. `-P`: a folder named trainer in the working directory is not ours."""
         kind = "cpu" if self.gpu is None else "cuda:0"
-        start = (sys.executable, "-P", "-m", "trainer", "--device", kind, "--threads", str(self.threads))
+        options = ("--device", kind, "--threads", str(self.threads), "--disk-floor-bytes", str(settings.disk_floor_bytes))
+        start = (sys.executable, "-P", "-m", "trainer", *options)
         if settings.cache_bytes == 0:
             return start
         return (*start, "--cache", str(settings.home / "cache"), "--cache-bytes", str(settings.cache_bytes))

@@ -27,9 +27,11 @@ class Cache:
     Without a folder, or bytes, it keeps nothing. Trouble with the disk never raises: an entry is then absent, and cannot be built.
     """
 
-    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+    def __init__(self, folder: Path | None, max_bytes: int, floor_bytes: int = 0) -> None:
+        """`floor_bytes` of the disk stay free."""
         self.folder = folder = folder if max_bytes > 0 else None
         self.max_bytes = max_bytes  # of entries and drafts together
+        self.floor_bytes = floor_bytes
         self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping, as long as somebody uses it
         self._checked = dict[str, tuple[int, int]]()  # device and inode of files whose content this process has checked
         self._lock = threading.Lock()
@@ -114,7 +116,7 @@ class Cache:
                     with suppress(OSError):
                         os.utime(path)
             os.ftruncate(descriptor, 0)  # what a dead builder left
-            if not room.make(folder, size, self.max_bytes):
+            if not room.make(folder, size, self.max_bytes, self.floor_bytes):
                 return False
             if sys.platform == "linux":
                 os.posix_fallocate(descriptor, 0, size)

@@ -25,12 +25,15 @@ class Stored:
     used: int  # nanoseconds
 
 
-def make(folder: Path, needed: int, max_bytes: int) -> bool:
-    """Remove what must go for `needed` more bytes; False, and nothing removed, when they cannot be had."""
+def make(folder: Path, needed: int, max_bytes: int, floor_bytes: int = 0) -> bool:
+    """Remove what must go for `needed` more bytes; False, and nothing removed, when they cannot be had.
+
+    Of the disk `floor_bytes` stay free, or the usual reserve where that is more.
+    """
     sweep(folder)
     entries, drafts = list(stored(folder, ENTRY)), list(stored(folder, DRAFT))
     disk = shutil.disk_usage(folder)
-    reserve = min(DISK_RESERVE, int(disk.total * DISK_RESERVE_SHARE))
+    reserve = max(floor_bytes, min(DISK_RESERVE, int(disk.total * DISK_RESERVE_SHARE)))
     held = sum(file.size for file in entries + drafts)
     excess = max(held + needed - max_bytes, needed + reserve - disk.free)
     if excess > sum(file.size for file in entries) or needed > max_bytes:
