@@ -78,7 +78,9 @@ def test_a_result_that_meets_an_outage_is_spooled_and_delivered_later(
 @pytest.mark.parametrize("outcome", [FINISHED, Failed(reason="crashed", detail="x"), Pruned("worse than the median"), Released()])
 def test_the_spool_gives_back_what_it_was_given(settings: Settings, outcome: Any) -> None:
     checkpoint = Checkpoint(step=3, path="/c/s3", sha256="0" * 64, size=1)
-    write = Write(LEASE, (Report(3, {"accuracy": 0.5, "loss": 1e-9}),), checkpoint, {"rung": 1}, {"environment": {"torch": "2"}}, outcome=outcome)
+    write = Write(
+        LEASE, (Report(3, {"accuracy": 0.5, "loss": 1e-9}),), checkpoint, {"rung": 1}, {"environment": {"torch": "2"}}, outcome=outcome
+    )
     spool = Spool(settings.home / "spool")
     spool.keep(write)
     [kept] = spool.kept()
