@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,9 +57,37 @@ def test_what_is_held_does_not_change_with_the_tensors_it_was_copied_from(tmp_pa
     assert float(found.model["weight"].sum()) == 9 and float(found.optimizer["state"][0]["exp_avg"].sum()) == 9
 
 
-def test_the_newest_two_stay(tmp_path: Path) -> None:
-    written(tmp_path, 1, 2, 9, 10)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-000009.pt", "epoch-000010.pt"]
+def test_below_the_floor_nothing_is_written_and_the_run_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = Checkpoints(tmp_path / "new", seconds=0, floor_bytes=2**62)
+    for step in (1, 2):
+        checkpoints.hold(state(step))
+        assert checkpoints.write() is None
+    assert caplog.text.count("is skipped") == 1 and "checkpoint after epoch 1" in caplog.text
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_disk_that_refuses_keeps_the_files_before_and_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (sound,) = written(tmp_path, 1)
+    checkpoints = Checkpoints(tmp_path, seconds=0)
+    checkpoints.hold(state(2))
+    with files_of_at_most(512):
+        assert checkpoints.write() is None
+    assert [file.name for file in tmp_path.iterdir()] == ["epoch-000001.pt"] and read(sound, RUN).step == 1
+    assert "checkpoint after epoch 2 is skipped" in caplog.text
+    checkpoints.hold(state(3))
+    saved = checkpoints.write()
+    assert saved is not None and read(saved, RUN).step == 3
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As a full disk does, the kernel refuses to make any file longer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_state_is_written_once(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_a_cancel_that_comes_too_late_does_not_touch_the_next_run(host: Host, co
 
 
 def test_a_run_that_crashes_is_told_and_the_next_one_trains(host: Host, configure: Configure) -> None:
-    host.run(configure(epochs=2), checkpoint_folder="/dev/null/nowhere", checkpoint_seconds=0)
+    host.run(configure(epochs=2), checkpoint_folder="/dev/null/no-room", checkpoint_seconds=0, model_file="/dev/null/nowhere/model")
     failed = host.until("ready")[-2]
     assert (failed["kind"], failed["reason"]) == ("failed", "crashed") and "/dev/null/nowhere" in failed["detail"]
     host.run(configure(epochs=1))

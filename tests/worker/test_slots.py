@@ -57,3 +57,9 @@ def test_all_slots_share_the_home_s_cache() -> None:
 def test_a_cache_of_no_bytes_is_no_cache() -> None:
     [slot] = lay_out((), 1)
     assert "--cache" not in slot.command(SETTINGS.model_copy(update={"cache_bytes": 0}))
+
+
+def test_trainers_are_told_how_much_of_the_disk_stays_free() -> None:
+    [slot] = lay_out((), 1)
+    command = slot.command(SETTINGS.model_copy(update={"disk_floor_bytes": 77}))
+    assert command[command.index("--disk-floor-bytes") + 1] == "77"
