@@ -36,6 +36,9 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
     assert told["reuse"]["pixels"] in ("decoded", "cached") and told["reuse"]["lanes"] == 1
     assert told["pace"]["samples_per_second"] > 0 and sum(told["pace"]["shares"].values()) == pytest.approx(1)
 
+    log = thaw("--server", served.address, "study", "log", "whole", "1", "--follow").out
+    assert "prepared small_cnn" in log and "epoch 2 of 2: loss 0." in log and "finished 2 epochs in" in log.splitlines()[-1], log
+
     assert thaw("--server", served.address, "best", "whole", "-o", tmp_path / "best.yaml").code == 0
     assert from_yaml((tmp_path / "best.yaml").read_text()) == json.loads(
         thaw("--server", served.address, "best", "whole", "--format", "json").out
@@ -63,6 +66,9 @@ def test_trials_of_the_head_alone_share_a_pass_and_say_so(thaw: Thaw, served: An
     trials = httpx2.get(f"{served.address}/api/v1/studies/heads/trials").json()["trials"]
     assert [trial["reuse"]["lanes"] for trial in trials] == [8] * 8
     assert all(trial["reuse"]["depth"] in (0, STAGES) and trial["pace"]["shares"] for trial in trials)
+    log = thaw("--server", served.address, "study", "log", "heads", "3").out.splitlines()
+    assert "8 trials shared this pass" in log[0]
+    assert len([line for line in log if "epoch 2 of 2: 8 of 8 runs under way, best accuracy 0." in line]) == 1, log
 
 
 def fingerprint_in(file: Path) -> str:
