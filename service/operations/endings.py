@@ -4,9 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from service.domain import failures
 from service.domain.events import EventKind
 from service.domain.records import Study, Trial
 from service.domain.states import StudyState, TrialState
+from service.store.codec import storable
 from service.store.ledger import Ledger, Step
 from service.store.rows import HeldTrial
 
@@ -16,17 +18,14 @@ KIND_OF_END = {
     TrialState.FAILED: EventKind.TRIAL_FAILED,
     TrialState.CANCELLED: EventKind.TRIAL_CANCELLED,
 }
-TELLING_FAILURES = ("out_of_memory", "diverged")
-"""Failures that belong to the parameters, not to the machine: the same parameters would fail again."""
-
 OF_ONE_ATTEMPT = ("reuse", "pace")
 """What a result says of one attempt alone: it holds neither for the next one nor for a duplicate."""
 
 
 def answers(trial: Trial) -> bool:
     """Whether the trial's end holds for every trial with its parameters."""
-    telling = trial.state is TrialState.FAILED and trial.reason in TELLING_FAILURES
-    return telling or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    policy = failures.policy_of(trial)
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
 
 
 def end(ledger: Ledger, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
@@ -65,7 +64,7 @@ def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
 
 
 def settle(ledger: Ledger) -> None:
-    """After trials ended: answer their duplicates or set them free, and complete the study if that was the last of it."""
+    """After trials ended: answer their duplicates or set them free, and end the study if that was the last of it, or too much."""
     ended = {trial.number: trial for trial in ledger.ended}
     if not ended:
         return
@@ -76,7 +75,30 @@ def settle(ledger: Ledger) -> None:
             _answer(ledger, duplicates, original)
         else:
             _set_free(ledger, duplicates)
+    _judge(ledger, sorted(ended.values(), key=lambda one: one.changed))
     complete_if_spent(ledger)
+
+
+def _judge(ledger: Ledger, ended: Sequence[HeldTrial]) -> None:
+    """Fail the study when its data is not what was checked, or when too many trials failed one after the other."""
+    ledger.failures = failures.in_a_row(ledger.failures, ended)
+    spoilt = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
+    limit = ledger.study.spec.limits.failures
+    if ledger.study.state.terminal:
+        return
+    if spoilt is not None:
+        close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, f"{spoilt.reason} in trial {spoilt.number}: {spoilt.detail}")
+    elif limit is not None and ledger.failures >= limit:
+        reason = failures.summary(ledger.last_failed(failures.COUNTING, ledger.failures))
+        close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
+
+
+def close(ledger: Ledger, state: StudyState, kind: EventKind, reason: str | None) -> None:
+    """End the study now; trials that are open are cancelled."""
+    for trial in ledger.open_trials():
+        end(ledger, trial, TrialState.CANCELLED)
+    ledger.study = replace(ledger.study, state=state, reason=reason, finished_at=ledger.now)
+    ledger.tell(kind, state=state, reason=reason)
 
 
 def _answer(ledger: Ledger, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:

@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from service.domain.checkpoints import WHILE_RUNNING
 from service.domain.events import EventKind
+from service.domain.failures import POLICIES
 from service.domain.records import Lease, Report
-from service.domain.states import TrialState, ValueKind
-from service.operations.endings import end, ending, settle
+from service.domain.states import AttemptEnd, TrialState, ValueKind
+from service.operations.endings import ending, settle
 from service.store import Store, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
 from service.store.ledger import Ledger, Step, all_locked
@@ -59,7 +60,7 @@ def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
             trial = trials.get(write.lease.trial)
             if trial is not None and _holds(trial, write.lease):
                 trials[trial.id] = _land(ledgers[trial.study], trial, write)
-            elif trial is None or not _is_repeat(trial, write):
+            elif trial is None or not _is_repeat(ledgers[trial.study], trial, write):
                 lost.append(write.lease)
         for ledger in ledgers.values():
             settle(ledger)
@@ -77,7 +78,7 @@ def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]
 def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
     """Queue trials again whose lease has still the heartbeats that were counted; how many there were. Raises StoreUnavailable.
 
-    A trial whose worker was lost `limits.attempts` times ends as failed instead.
+    A trial that has lost its worker or its process `limits.attempts` times ends as failed instead.
     """
     requeued = 0
     with store.writing() as tx, all_locked(tx, {lease.study for lease, _ in suspects}) as ledgers:
@@ -85,7 +86,8 @@ def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
         for lease, heartbeats in suspects:
             trial = trials.get(lease.trial)
             if trial is not None and _holds(trial, lease) and trial.heartbeat == heartbeats:
-                trials[trial.id] = _lose(ledgers[trial.study], replace(trial, lost=trial.lost + 1))
+                gone = f"nothing was heard of its worker, {trial.worker}, any more"
+                trials[trial.id] = _try_again(ledgers[trial.study], replace(trial, lost=trial.lost + 1), "lost", gone)
                 requeued += 1
         for ledger in ledgers.values():
             settle(ledger)
@@ -144,7 +146,9 @@ def _save(ledger: Ledger, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial
 
 def _conclude(ledger: Ledger, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     if isinstance(outcome, Released):
-        return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, {"lost": False}))
+        return _requeue(ledger, trial, AttemptEnd.RELEASED)
+    if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
+        return _try_again(ledger, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
     return ledger.put(ending(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
 
 
@@ -178,28 +182,50 @@ def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
     )
 
 
-def _lose(ledger: Ledger, trial: HeldTrial) -> HeldTrial:
-    if trial.lost >= ledger.study.spec.limits.attempts:
-        detail = f"its worker was lost {trial.lost} times; the last was {trial.worker}"
-        return end(ledger, trial, TrialState.FAILED, reason="lost", detail=detail)
-    told = {"lost": True, "worker": trial.worker}
-    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told))
+def _try_again(ledger: Ledger, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+    """A trial that has counted one more lost worker or crash goes back to the queue, unless there were too many."""
+    if trial.lost + trial.crashes < ledger.study.spec.limits.attempts:
+        return _requeue(ledger, trial, AttemptEnd(reason), why)
+    failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=ledger.now)
+    return ledger.put(replace(ending(failed), why=why))
 
 
-def _is_repeat(trial: HeldTrial, write: Write) -> bool:
-    """Whether the same attempt recorded this very outcome before."""
-    if not trial.state.terminal or trial.attempt != write.lease.attempt:
-        return False
+def _requeue(ledger: Ledger, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
+    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
+    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
+
+
+def _toll(trial: HeldTrial) -> str:
+    counts = (("its process crashed", trial.crashes), ("its worker was lost", trial.lost))
+    return " and ".join(f"{what} {'once' if count == 1 else f'{count} times'}" for what, count in counts if count)
+
+
+def _is_repeat(ledger: Ledger, trial: HeldTrial, write: Write) -> bool:
+    """Whether the same attempt recorded this very outcome before. The trial may have gone on since."""
     match write.outcome:
+        case None:
+            return False
+        case Released():
+            return ledger.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.RELEASED
+        case Failed(reason=reason) if POLICIES[reason].retried:
+            return ledger.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.CRASHED
+        case Finished() | Failed() | Pruned():
+            ended = trial.state.terminal and trial.attempt == write.lease.attempt
+            return ended and _ended_so(trial, write.outcome)
+        case _:
+            assert_never(write.outcome)
+
+
+def _ended_so(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
+    """Whether the trial is as the outcome left it."""
+    match outcome:
         case Finished():
             known = with_words(trial.metrics)
             judged = trial.state is TrialState.COMPLETE or trial.reason in ("diverged", "script_error")  # not cancelled or lost meanwhile
-            return judged and trial.step == write.outcome.step and known == {**known, **with_words(write.outcome.metrics)}
+            return judged and trial.step == outcome.step and known == {**known, **with_words(outcome.metrics)}
         case Failed():
-            return trial.state is TrialState.FAILED and trial.reason == write.outcome.reason
+            return trial.state is TrialState.FAILED and trial.reason == outcome.reason
         case Pruned():
             return trial.state is TrialState.PRUNED
-        case Released() | None:
-            return False
         case _:
-            assert_never(write.outcome)
+            assert_never(outcome)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Params
+from service.domain.failures import policy_of
 from service.domain.records import Trial
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState, ValueKind
@@ -20,7 +21,6 @@ from service.search.distributions import Distributions
 CONSTRAINT = "constraints:runs"
 FEASIBLE, INFEASIBLE = -1.0, 1.0
 STUDY_NOTE = "study:"
-TEACHING_REASONS = frozenset({"out_of_memory", "diverged"})
 
 STATES: Mapping[TrialState, OptunaState] = {
     TrialState.QUEUED: OptunaState.RUNNING,
@@ -36,10 +36,10 @@ STATES: Mapping[TrialState, OptunaState] = {
 class History:
     """Every trial of a study by number, equal whether the rows came one by one or all at once, in any order.
 
-    A trial whose parameters cannot be trained (out of memory, diverged, a final value that is no finite number) stands
-    here as complete with a violated constraint and the worst value that is known. Trials that wait or are paused count
-    as running. Trials that were cancelled, or failed for a reason that is not their parameters', count as failed, which
-    no sampler looks at. A duplicate counts like the trial it was answered from, as if it had been trained again.
+    A trial whose parameters cannot be trained (by `service.domain.failures`) stands here as complete with a violated
+    constraint and the worst value that is known. Trials that wait or are paused count as running. Trials that were
+    cancelled, or failed for a reason that is not their parameters', count as failed, which no sampler looks at. A duplicate
+    counts like the trial it was answered from, as if it had been trained again.
     """
 
     def __init__(self, spec: StudySpec, distributions: Distributions) -> None:
@@ -152,4 +152,5 @@ def is_infeasible(trial: Trial) -> bool:
     """Whether the trial's end says that its parameters cannot be trained."""
     if trial.state is TrialState.COMPLETE:
         return trial.value_kind is not ValueKind.FINITE
-    return trial.state is TrialState.FAILED and trial.reason in TEACHING_REASONS
+    policy = policy_of(trial)
+    return policy is not None and policy.told

@@ -67,7 +67,7 @@ class Ledger:
 
     def open_trials(self) -> list[HeldTrial]:
         """Every trial that has not ended."""
-        return self._load(trial.c.state.in_(OPEN))
+        return [one for one in self._load(trial.c.state.in_(OPEN)) if not one.state.terminal]
 
     def claimable(self, limit: int) -> list[HeldTrial]:
         """Queued trials for a worker: those that lost one first, then by number. Duplicates wait for their original instead."""
@@ -89,6 +89,13 @@ class Ledger:
         keys = {key_of(one) for one in params}
         query = self._query(trial.c.params_key.in_(keys) & trial.c.duplicate_of.is_(None)).order_by(trial.c.number)
         return [held_trial_of(row) for row in self._tx.execute(query)]
+
+    def last_failed(self, reasons: Collection[str], count: int) -> list[HeldTrial]:
+        """Those with an attempt that failed last for one of these reasons, the last one at the end."""
+        failed = self._query((trial.c.state == TrialState.FAILED) & trial.c.reason.in_(reasons) & (trial.c.attempt > 0))
+        stored = [held_trial_of(row) for row in self._tx.execute(failed.order_by(trial.c.changed.desc()).limit(count))]
+        now = [one for one in self.ended if one.state is TrialState.FAILED and one.reason in reasons and one.attempt]
+        return sorted(stored + now, key=lambda one: one.changed)[-count:]
 
     def running(self) -> int:
         """How many trials run."""

@@ -15,7 +15,8 @@ from service.store import Store, open_store, queries
 from trainer.contract import Checkpoint, Facts, Failed, Finished
 
 FACTS = Facts(classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
-CRASH = Failed(reason="crashed", detail="signal 11")
+CRASH = Failed(reason="crashed", detail="signal 11")  # tried again
+BROKEN = Failed(reason="script_error", detail="no accuracy")  # the end
 
 
 class RandomSearch:

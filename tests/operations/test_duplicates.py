@@ -10,7 +10,7 @@ from service.domain.states import StudyState, TrialState
 from service.operations import Pruned, Released, Searches
 from service.store import Store, queries
 from tests.operations.driving import (
-    CRASH,
+    BROKEN,
     claim_one,
     finish,
     finished,
@@ -93,7 +93,7 @@ def test_duplicates_are_set_free_when_the_original_gives_no_answer(
     if cancelled:
         operations.cancel_trial(store, study.id, 0)
     else:
-        assert tell(store, original.lease, outcome=CRASH)
+        assert tell(store, original.lease, outcome=BROKEN)
     successor = claim_one(store, searches)
     assert successor.lease.number == 1
     assert [trial.duplicate_of for trial in trials_of(store, study)[:4]] == [None, None, 1, 1]
@@ -101,10 +101,10 @@ def test_duplicates_are_set_free_when_the_original_gives_no_answer(
     assert {trial.value for trial in trials_of(store, study)[1:]} == {0.6}
 
 
-def test_a_crash_is_no_answer_and_the_same_parameters_are_tried_again(
+def test_a_failure_that_is_not_the_parameters_is_no_answer_and_the_same_parameters_are_tried_again(
     store: Store, study: Study, searches: Searches, original: Claim
 ) -> None:
-    assert tell(store, original.lease, outcome=CRASH)
+    assert tell(store, original.lease, outcome=BROKEN)
     assert claim_one(store, searches).lease.number == 1
     assert trial_of(store, study, 1).duplicate_of is None
 

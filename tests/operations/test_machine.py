@@ -16,10 +16,10 @@ from service.domain.records import Claim, Lease
 from service.domain.states import FOLLOWS, StudyState, TrialState
 from service.operations import Pruned, Released, Write
 from service.store import open_store, queries
-from tests.operations.driving import CRASH, checkpoint, finished, ready, report, searches_of, study_of, trials_of
+from tests.operations.driving import BROKEN, CRASH, checkpoint, finished, ready, report, searches_of, study_of, trials_of
 from trainer import catalogue
 
-BUDGET, PARALLEL, MOST_LOST = 8, 4, 2
+BUDGET, PARALLEL, MOST_TRIES, MOST_FAILURES = 8, 4, 2, 3
 STAGES = len(catalogue.load("resnet18").stages)
 HEADS_ALONE: dict[str, Any] = {
     "model": {"name": "resnet18", "weights": "DEFAULT"},
@@ -28,8 +28,9 @@ HEADS_ALONE: dict[str, Any] = {
     "sampler": {"name": "random"},
 }
 LANE_BYTES = 16 * (512 + 1) * 2  # of resnet18's head with two classes, its gradient and the optimizer's state
-END_OF = {"finish": TrialState.COMPLETE, "crash": TrialState.FAILED, "prune": TrialState.PRUNED, "release": TrialState.QUEUED}
-OUTCOME_OF = {"finish": finished(0.5), "crash": CRASH, "prune": Pruned("why"), "release": Released()}
+END_OF = {"finish": TrialState.COMPLETE, "break": TrialState.FAILED, "prune": TrialState.PRUNED, "release": TrialState.QUEUED}
+OUTCOME_OF = {"finish": finished(0.5), "break": BROKEN, "prune": Pruned("why"), "release": Released(), "crash": CRASH}
+LIMITS = {"attempts": MOST_TRIES, "failures": MOST_FAILURES}
 ENDED = tuple(state for state in TrialState if state.terminal)
 
 
@@ -39,7 +40,11 @@ class Expected:
 
     state: TrialState
     attempt: int
-    lost: int = 0
+    spoilt: int = 0  # attempts that ended with the worker lost, or the process
+
+    def spoil(self) -> None:
+        self.spoilt += 1
+        self.state = TrialState.FAILED if self.spoilt >= MOST_TRIES else TrialState.QUEUED
 
 
 class Machine(RuleBasedStateMachine):
@@ -55,10 +60,11 @@ class Machine(RuleBasedStateMachine):
         file.write_bytes(self.template.read_bytes())
         self.store = open_store(f"sqlite:///{file}")
         event.listen(self.store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))  # no power cuts
-        self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits={"attempts": MOST_LOST}, **HEADS_ALONE)
+        self.study = ready(self.store, budget={"trials": BUDGET, "parallel": PARALLEL}, limits=LIMITS, **HEADS_ALONE)
         self.searches = searches_of(choices=6)
         self.known: dict[int, Expected] = {}
         self.before: dict[int, Any] = {}
+        self.failures = 0  # one after the other
         self.closed = False
 
     def held(self, lease: Lease) -> bool:
@@ -89,18 +95,28 @@ class Machine(RuleBasedStateMachine):
         write = Write(lease, reports=[report(step, step / 10)], checkpoint=checkpoint(step) if saves else None)
         assert operations.record(self.store, [write]) == ([] if self.held(lease) else [lease])
 
-    @rule(lease=consumes(leases), end=st.sampled_from(sorted(END_OF)), twice=st.booleans())
+    @rule(lease=consumes(leases), end=st.sampled_from(sorted(OUTCOME_OF)), twice=st.booleans())
     def end(self, lease: Lease, end: str, twice: bool) -> None:
-        held = self.held(lease)
+        one, held = self.known[lease.number], self.held(lease)
         write = Write(lease, outcome=OUTCOME_OF[end])
         lost = operations.record(self.store, [write])
         if held:
             assert lost == []
-            self.known[lease.number].state = END_OF[end]
-            if twice and end != "release":
+            if twice:
                 assert operations.record(self.store, [write]) == []
+            self._ended(one, end)
         else:
-            assert lost == [lease] or self.known[lease.number].state is END_OF[end]
+            assert lost == [lease] or one.state is END_OF.get(end)
+
+    def _ended(self, one: Expected, end: str) -> None:
+        if end == "crash":
+            one.spoil()
+        else:
+            one.state = END_OF[end]
+        self.failures = 0 if end in ("finish", "prune") else self.failures + (one.state is TrialState.FAILED)
+        if self.failures >= MOST_FAILURES:
+            for other in self.known.values():
+                other.state = other.state if other.state in ENDED else TrialState.CANCELLED
 
     @rule(lease=leases)
     def beat(self, lease: Lease) -> None:
@@ -114,9 +130,7 @@ class Machine(RuleBasedStateMachine):
         taken = self.held(lease) and not in_time
         assert operations.requeue_lost(self.store, [(lease, counted)]) == taken
         if taken:
-            one = self.known[lease.number]
-            one.lost += 1
-            one.state = TrialState.FAILED if one.lost >= MOST_LOST else TrialState.QUEUED
+            self.known[lease.number].spoil()
 
     @rule(number=st.integers(0, BUDGET - 1))
     def cancel(self, number: int) -> None:
@@ -164,9 +178,18 @@ class Machine(RuleBasedStateMachine):
         ends = [one.body["number"] for one in events if one.body.get("state") in ENDED and "number" in one.body]
         assert sorted(ends) == [trial.number for trial in trials if trial.state.terminal]
         spent = len(trials) == BUDGET and all(state.terminal for state in states)
-        assert (study.state is StudyState.COMPLETE) == spent
-        self.closed = spent
+        failed = self.failures >= MOST_FAILURES
+        assert study.state is (StudyState.FAILED if failed else StudyState.COMPLETE if spent else StudyState.ACTIVE)
+        self.closed = spent or failed
+        for one in trials[:2]:
+            self._attempts_tell(one)
         self.before = {trial.number: trial for trial in trials}
+
+    def _attempts_tell(self, trial: Any) -> None:
+        attempts = self.store.read(queries.attempts, trial.id)
+        assert [one.attempt for one in attempts] == list(range(1, trial.attempt + 1))
+        running = [one.attempt for one in attempts if one.ending is None]
+        assert running == ([trial.attempt] if trial.state is TrialState.RUNNING else [])
 
     def _follows(self, trial: Any) -> None:
         before = self.before.get(trial.number)

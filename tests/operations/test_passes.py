@@ -13,7 +13,7 @@ from service.domain.states import StudyState, TrialState
 from service.operations import Released, Searches
 from service.search.study import Suggestion
 from service.store import Store, open_store, queries
-from tests.operations.driving import CRASH, checkpoint, finish, lose, ready, report, searches_of, study_of, tell, trial_of, trials_of
+from tests.operations.driving import BROKEN, checkpoint, finish, lose, ready, report, searches_of, study_of, tell, trial_of, trials_of
 from tests.racing import race
 from trainer import catalogue
 
@@ -175,7 +175,7 @@ def test_duplicates_within_a_pass_wait_for_their_original(store: Store) -> None:
 def test_duplicates_within_a_pass_are_trained_when_their_original_fails(store: Store) -> None:
     study, searches = lanes_ready(store, **LEARNING, budget={"trials": 3}), searches_of(choices=1)
     (claim,) = operations.claim_together(store, searches, "w", BYTES)
-    assert tell(store, claim.lease, outcome=CRASH)
+    assert tell(store, claim.lease, outcome=BROKEN)
     assert together(store, searches) == [1]
     assert trial_of(store, study, 2).duplicate_of == 1
 

@@ -13,6 +13,7 @@ from service.domain.states import TrialState, ValueKind
 from service.operations import Pruned, Released, Searches, Write
 from service.store import Store, queries, schema
 from tests.operations.driving import (
+    BROKEN,
     CRASH,
     checkpoint,
     claim_one,
@@ -34,12 +35,14 @@ EVERY_WRITE: list[dict[str, Any]] = [
     {"checkpoint": checkpoint(1)},
     {"memory": {"rung": 1}},
     {"result": {"environment": {"torch": "2"}}},
+    {"log": "epoch 1\n"},
     {"outcome": finished(0.9)},
+    {"outcome": BROKEN},
     {"outcome": CRASH},
     {"outcome": Pruned("too low")},
     {"outcome": Released()},
 ]
-ENDS = {"complete": finished(0.5), "failed": CRASH, "pruned": Pruned("too low")}
+ENDS = {"complete": finished(0.5), "failed": BROKEN, "pruned": Pruned("too low")}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from service import operations
 from service.domain.records import Claim
 from service.operations import Searches
 from service.store import Store
-from tests.operations.driving import CRASH, finished, ready, report, tell, trials_of
+from tests.operations.driving import BROKEN, finished, ready, report, tell, trials_of
 from trainer.contract import Failed
 
 CONTINUOUS = {
@@ -63,7 +63,7 @@ def end(store: Store, claim: Claim) -> None:
         case 3:
             outcome = Failed(reason="out_of_memory", detail="")
         case 4:
-            outcome = CRASH
+            outcome = BROKEN
         case _:
             outcome = finished(value)
     assert tell(store, claim.lease, reports=[report(1, value / 2)], outcome=outcome)

@@ -13,7 +13,7 @@ from service.domain.records import Worker
 from service.domain.states import StudyState, TrialState
 from service.operations import Write
 from service.store import Store, queries
-from tests.operations.driving import CRASH, claim_one, finish, finished, ready, searches_of, spec_of, tell
+from tests.operations.driving import BROKEN, claim_one, finish, finished, ready, searches_of, spec_of, tell
 
 VALUES = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 0.5, 0.5]), st.floats(allow_nan=False, width=64))
 
@@ -39,9 +39,9 @@ def test_the_best_trial_is_the_first_with_the_best_finite_value(store: Store, va
 
 def test_only_complete_trials_can_be_the_best(store: Store) -> None:
     study = ready(store)
-    pruned, crashed, complete = operations.claim(store, searches_of(), "w", limit=3)
+    pruned, broken, complete = operations.claim(store, searches_of(), "w", limit=3)
     assert tell(store, pruned.lease, outcome=operations.Pruned("why"))
-    assert tell(store, crashed.lease, outcome=CRASH)
+    assert tell(store, broken.lease, outcome=BROKEN)
     assert store.read(queries.best_trial, study) is None
     finish(store, complete, 0.1)
     best = store.read(queries.best_trial, study)
