@@ -263,7 +263,7 @@ def _hyperparameter_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _stage_faults(spec: StudySpec) -> Iterator[Fault]:
     stages = len(catalogue.load(spec.model.name).stages)
-    for place, most in spec.extremes("frozen_layers"):
+    for place, most in _whole_extremes(spec, "frozen_layers"):
         if most > stages:
             yield _too_many_stages(place, stages)
 
@@ -274,11 +274,18 @@ def _too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
 
 def _size_faults(spec: StudySpec) -> Iterator[Fault]:
     model = catalogue.load(spec.model.name)
-    for place, size in spec.extremes("image_size"):
+    for place, size in _whole_extremes(spec, "image_size"):
         if size < model.smallest_image:
             yield Fault(place, "image_too_small", f"the model needs images of at least {model.smallest_image} pixels; raise this")
         elif size % model.image_step:
             yield Fault(place, "image_size_off_step", f"the model needs a multiple of {model.image_step} pixels; change this")
+
+
+def _whole_extremes(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    """Those that are whole numbers; of the others another fault tells."""
+    for place, value in spec.extremes(name):
+        if isinstance(value, int):
+            yield place, value
 
 
 def _grid_faults(spec: StudySpec) -> Iterator[Fault]:

@@ -83,6 +83,12 @@ def test_the_study_of_the_design_is_accepted() -> None:
         (changed(fixed__epoch=3), "#/fixed/epoch", "unknown_parameter"),
         (changed(fixed__epochs=0), "#/fixed/epochs", "greater_than_equal"),
         (changed(fixed__image_size=8), "#/fixed/image_size", "image_too_small"),
+        (changed(fixed__image_size="64"), "#/fixed/image_size", "int_type"),
+        (
+            changed(search_space__frozen_layers={"type": "categorical", "choices": [1, "2"]}),
+            "#/search_space/frozen_layers/choices/1",
+            "int_type",
+        ),
         (changed(budget__trials=0), "#/budget/trials", "greater_than_equal"),
         (changed(budget={}), "#/budget", "endless"),
         (changed(objective={"metric": "loss", "direction": "maximize"}), "#/objective/direction", "direction_contradicts_metric"),

@@ -1,0 +1,114 @@
+"""Schemathesis on our app, in this process: all its checks that can be meant seriously here, and one of our own."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import schemathesis
+from fastapi import FastAPI
+from schemathesis.engine import events, from_schema
+from schemathesis.python.asgi import shutdown_lifespans
+
+from tests.web.laboratory import HERE
+
+SHORTEST_ECHO = 8  # characters; shorter ones occur in our own sentences by chance
+WORDS: set[str] = set()  # of the document: an error may say them, whoever sent them
+PHASES = ("examples", "coverage", "fuzzing", "stateful")
+
+
+@dataclass
+class Found:
+    """What a run did and what it found."""
+
+    seed: int
+    requests: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    unauthenticated: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int:
+        """Answers that were problems."""
+        return sum(count for status, count in self.answers.items() if status >= 400)
+
+
+@schemathesis.check
+def errors_are_problems_that_repeat_nothing(_context: Any, response: Any, case: Any) -> None:
+    """Each 4xx and 5xx is a problem with an id, and holds no text of the request but its address and the names of its fields."""
+    if response.status_code < 400:
+        return
+    assert response.headers["content-type"] == ["application/problem+json"], "an error that is no problem"
+    problem = json.loads(response.content)
+    assert problem["request_id"] and problem["status"] == response.status_code
+    said = problem["detail"] + "".join(fault["detail"] for fault in problem.get("errors", ()))
+    for text in (*_texts(case.body), *_texts(case.query), *_texts(case.headers)):
+        assert len(text) < SHORTEST_ECHO or text in WORDS or text not in said, "an error that repeats what was sent"
+
+
+def _texts(value: object) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for item in value.values():
+                yield from _texts(item)
+        case list() | tuple():
+            for item in value:
+                yield from _texts(item)
+
+
+def fuzz(app: FastAPI, *, seed: int, examples: int, phases: Sequence[str], token: str | None = None) -> Found:
+    """Run Schemathesis on the app until it has tried all it was asked to."""
+    document = json.loads(json.dumps(app.openapi()))
+    _put_files_out_of_sight(document)
+    WORDS.update(_texts(document))
+    config: dict[str, Any] = {
+        "seed": seed, "base-url": HERE, "continue-on-failure": True, "max-stream-events": 2, "request-timeout": 20,
+        "generation": {"max-examples": examples, "database": "none"},
+        "phases": {phase: {"enabled": phase in phases} for phase in PHASES},
+        "checks": {"positive_data_acceptance": {"enabled": False}},  # files, models and conditions are beyond a JSON schema
+    }  # fmt: skip
+    if token:
+        config["auth"] = {"openapi": {"token": {"bearer": token}}}
+    schema = schemathesis.openapi.from_dict(document, config=schemathesis.Config.from_dict(config))
+    schema.app = app
+    try:
+        return _gathered(Found(seed), from_schema(schema).execute())
+    finally:
+        shutdown_lifespans()
+
+
+def _put_files_out_of_sight(document: dict[str, Any]) -> None:
+    """Let the example be a study that this machine has no files for, and accepts nevertheless."""
+    example = document["paths"]["/api/v1/studies"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    example["data"]["location"] = "workers"
+    example["model"] = {"name": "squeezenet1_1"}
+
+
+def _gathered(found: Found, stream: Any) -> Found:
+    for event in stream:
+        match event:
+            case events.ScenarioFinished():
+                _add(found, event.recorder)
+            case events.NonFatalError():
+                found.failures.append(f"{event.label}: {event.value}")
+            case events.FatalError():
+                raise event.exception
+    return found
+
+
+def _add(found: Found, recorder: Any) -> None:
+    for interaction in recorder.interactions.values():
+        if interaction.response is not None:
+            found.requests += 1
+            found.answers[interaction.response.status_code] += 1
+            found.unauthenticated += interaction.response.status_code == 401
+    for checks in recorder.checks.values():
+        for check in checks:
+            if check.failure_info is not None:
+                failure = check.failure_info.failure
+                found.failures.append(
+                    f"{failure.operation}: {failure.title}: {failure.message[:500]}\n{check.failure_info.code_sample[:500]}"
+                )
