@@ -1,0 +1,103 @@
+"""What happens to runs, in words: all of a run alone, and of runs that share a pass a line an epoch."""
+
+import logging
+
+import pytest
+
+from trainer.checkpoints import Checkpoints
+from trainer.chronicle import Chronicle
+from trainer.contract import (
+    Advanced,
+    Checkpoint,
+    DataConfig,
+    Facts,
+    Failed,
+    Finished,
+    Measured,
+    ModelConfig,
+    Pace,
+    Prepared,
+    Reuse,
+    Run,
+    Saved,
+    TrainConfig,
+)
+
+FACTS = Facts(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
+WHERE = {"device": "Xeon", "threads": "2", "precision": "float32", "torch": "2"}
+SPEED = Pace(samples_per_second=1_812.3, seconds_left=1, memory=1, seconds={})
+RUN = Run(config=TrainConfig(data=DataConfig(path="images"), model=ModelConfig(name="resnet18"), epochs=8))
+
+
+@pytest.fixture(autouse=True)
+def _info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trainer.chronicle")
+
+
+def prepared(lane: int, lanes: int) -> Prepared:
+    reuse = Reuse(pixels="cached", depth=9, place="disk", lanes=lanes)
+    return Prepared(lane=lane, facts=FACTS, parameters=11_000_000, trainable=5_130, environment=WHERE, reuse=reuse)
+
+
+def measured(step: int, lane: int = 0, accuracy: float = 0.75, loss: float = 0.5) -> Measured:
+    metrics = {"accuracy": accuracy, "loss": loss, "f1": 0.7, "train_loss": 0.25, "lr": 0.001}
+    return Measured(lane=lane, step=step, metrics=metrics, pace=SPEED)
+
+
+def finished(lane: int = 0) -> Finished:
+    return Finished(
+        lane=lane, step=8, metrics={}, per_class_recall={}, confusion_matrix=(), train_seconds=63.14, peak_memory=512_000_000
+    )  # fmt: skip
+
+
+def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = Checkpoints()
+    chronicle = Chronicle([RUN], [checkpoints])
+    chronicle.hear_round([prepared(0, 1)])
+    checkpoints.step = 2  # restored
+    saved = Saved(checkpoint=Checkpoint(step=3, path="p", sha256="0" * 64, size=44_700_000))
+    for fact in (advanced(3), advanced(3), measured(3), saved, finished()):
+        chronicle.hear(fact)
+    chronicle.close()
+    assert caplog.messages == [
+        "prepared resnet18, 5,130 of 11,000,000 parameters to train: Xeon, 2 threads, float32; "
+        "1,200 images to train on, 300 to validate, 2 classes; images cached, the output of 9 frozen stages read from disk",
+        "goes on from the checkpoint after epoch 2 of 8",
+        "epoch 3 of 8: loss 0.5, accuracy 0.75, train_loss 0.25, lr 0.001, 1,812 images/s",
+        "checkpoint after epoch 3: 44.7 MB",
+        "finished 8 epochs in 63.1 s, 512.0 MB of memory at most",
+    ]
+
+
+def advanced(epoch: int) -> Advanced:
+    return Advanced(epoch=epoch, batch=1, batches=9, samples_per_second=1.0)
+
+
+def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    Chronicle([RUN], [Checkpoints()]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
+    Chronicle([RUN], [Checkpoints()]).stopped(0)
+    assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped as told, after epoch 0"]
+
+
+def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.LogCaptureFixture) -> None:
+    lanes = range(128)
+    chronicle = Chronicle([RUN for _ in lanes], [Checkpoints() for _ in lanes])
+    chronicle.hear_round([prepared(lane, 128) for lane in lanes])
+    rounds = [[measured(1, lane, accuracy=lane / 200, loss=float("nan") if lane == 5 else 1 / (lane + 1)) for lane in lanes]]
+    for fact in rounds[0]:
+        chronicle.hear(fact)
+    chronicle.hear_round(rounds[0])
+    for lane in (1, 2, 3):
+        chronicle.hear(Failed(lane=lane, reason="diverged", detail="nan", step=1))
+    chronicle.stopped(4)
+    chronicle.hear_round([measured(2, lane, accuracy=float("nan"), loss=float("inf")) for lane in lanes[5:]])
+    for lane in lanes[5:]:
+        chronicle.hear(finished(lane))
+    chronicle.close()
+    assert len(caplog.messages) == 4
+    assert caplog.messages[0].startswith("prepared 128 runs in one pass, each resnet18, 5,130 of 11,000,000 parameters to train: Xeon")
+    assert caplog.messages[1:] == [
+        "epoch 1 of 8: 128 of 128 runs under way, best accuracy 0.6350, lowest loss 0.007812, 1,812 images/s",
+        "epoch 2 of 8: 123 of 128 runs under way, best accuracy nan, lowest loss nan, 1,812 images/s, 3 diverged, 1 stopped",
+        "the pass is over: 3 diverged, 1 stopped, 123 finished",
+    ]
