@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from search_spaces import Fault
 from service.domain.errors import DiskFull, InvalidInput, StoreUnavailable
 from service.store.codec import to_json
+from service.store.silence import AttentiveConnection
 
 Transaction = Connection
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 BUSY_MILLISECONDS = 10_000
 POSTGRESQL_LIMITS = {"lock_timeout": 5_000, "statement_timeout": 30_000, "idle_in_transaction_session_timeout": 10_000}  # milliseconds
+DEAD_PEER = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}  # seconds; milliseconds
 SAFE_WAL = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # from here on, within their branches, several writers cannot corrupt a WAL
 TRANSIENT_SQLITE = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
@@ -127,7 +129,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _postgresql(url: URL) -> Engine:
     limits = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in POSTGRESQL_LIMITS.items())
-    options: dict[str, Any] = {"options": limits, "connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
+    options: dict[str, Any] = {"options": limits, "connect_timeout": 5, **DEAD_PEER}
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=options,
@@ -136,8 +138,13 @@ def _postgresql(url: URL) -> Engine:
         pool_timeout=10,
         isolation_level="READ COMMITTED",
     )
+    event.listen(engine, "do_connect", _connect_postgresql)
     event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _connect_postgresql(_dialect: object, _record: object, arguments: Any, options: Any) -> AttentiveConnection:
+    return AttentiveConnection.connect(*arguments, **options)
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -12,9 +12,10 @@ import migrations
 from service.domain.errors import SchemaTooNew
 from service.store.engine import Store, Transaction, open_store
 from service.store.schema import VERSION_TABLE
+from service.store.silence import SILENCE_SECONDS, expect_silence
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
-PATIENCE = "5min"  # of a server that waits while another one migrates
+PATIENCE_SECONDS = 300  # of a server that waits while another one migrates
 
 
 def upgrade(url: str) -> None:
@@ -48,7 +49,8 @@ def _alone(store: Store, tx: Transaction) -> None:
     """SQLite's writing transactions are alone already; PostgreSQL's wait for each other until they end."""
     if not store.embedded:
         for limit in ("lock_timeout", "statement_timeout"):
-            tx.execute(text(f"SET LOCAL {limit} = '{PATIENCE}'"))
+            tx.execute(text(f"SET LOCAL {limit} = '{PATIENCE_SECONDS}s'"))
+        expect_silence(tx.connection.dbapi_connection, PATIENCE_SECONDS + SILENCE_SECONDS)
         tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 
