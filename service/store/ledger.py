@@ -160,8 +160,8 @@ class Ledger:
 
     def log(self, one: HeldTrial, text: str) -> None:
         """Add whole lines to the log of the trial's attempt, which was looked up, and tell; nothing once the log is full."""
-        if (seq := self.attempts.log(one, text)) is not None:
-            self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, seq=seq)
+        if (chunk := self.attempts.log(one, text)) is not None:
+            self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, chunk=chunk)
 
     # what happened
 

@@ -67,6 +67,17 @@ def test_an_ended_study_is_told_from_its_first_event_to_its_last_and_an_end(clie
     assert {EventKind.STUDY_CREATED, EventKind.TRIAL_COMPLETED, EventKind.STUDY_STOPPED} <= {frame.event for frame in told[:-1]}
 
 
+def test_every_kind_of_event_tells_its_own_place_in_the_stream(client: TestClient, lab: Laboratory, store: Store) -> None:
+    lab.study()
+    claim = lab.claim()
+    for text in ("one\n", "two\n"):
+        assert operations.record(store, [operations.Write(claim.lease, log=text)]) == []
+    lab.stop_all()
+    told = all_frames(client)
+    assert EventKind.TRIAL_LOGGED in {frame.event for frame in told}
+    assert [frame.data["seq"] for frame in told[:-1]] == list(range(1, len(told)))
+
+
 def test_the_answer_tells_proxies_and_browsers_how_to_treat_it(client: TestClient, lab: Laboratory) -> None:
     ended_study(lab)
     answer = client.get(EVENTS)
