@@ -1,10 +1,12 @@
 """The REST interface from the other side: typed calls, problems as exceptions, events that are followed without loss."""
 
 import json
+import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
@@ -17,7 +19,11 @@ from service.domain.errors import ThawlineError
 SECONDS = 30.0  # for an ordinary call
 SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead
 RECONNECT = (0.5, 10.0)  # seconds between two tries to follow
+TRIES = 4  # of a call whose connection breaks
+RETRY = (0.2, 2.0)  # seconds between two of them
 PAGE = 200
+UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
+BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # it may have had its effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +175,29 @@ class Client:
                 return
 
     def _call(self, method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None) -> Any:
-        headers = None if content is None else {"Content-Type": "application/json"}
+        """The server's answer. A call whose connection breaks is made again under the same key, so that it has one effect."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)} if method != "GET" else {}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        request = partial(self._http.request, method, path, content=content, headers=headers, params=params)
         with _reached(self.server):
-            response = _sound(self._http.request(method, path, content=content, headers=headers, params=params))
+            response = _sound(_persistently(request))
         return response.json() if response.content else None
+
+
+def _persistently(request: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """The response, of the first try whose connection holds. An address where nobody listens is not tried again, unless somebody did."""
+    backoff = Backoff(*RETRY)
+    for number in range(1, TRIES):
+        try:
+            return request()
+        except UNREACHED:
+            if number == 1:
+                raise
+        except BROKEN:
+            pass
+        time.sleep(backoff.delay())
+    return request()
 
 
 @contextmanager

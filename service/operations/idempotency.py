@@ -1,21 +1,23 @@
 """A request that is sent twice has one effect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from service.domain.records import Study, Trial
 from service.store import Transaction, registry
 
-Created = Study | Trial | Sequence[Trial]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Idempotency:
-    """A client's key, the digest of its request, and how the answer to store is written from the result."""
+    """How a request is answered, and the client's key under which the answer is kept, if it sent one.
 
-    key: str
+    `answer` writes it from the effect's result, in the effect's transaction; then it is in `text`.
+    """
+
+    key: str | None
     request_sha256: str
-    answer: Callable[[Created], str]
+    answer: Callable[[Transaction, Any], str]
+    text: str = ""
 
 
 class Replay(Exception):
@@ -28,14 +30,17 @@ class Replay(Exception):
 
 def take(tx: Transaction, idempotency: Idempotency | None) -> None:
     """Take the key for this transaction, before anything else. Raises Replay, IdempotencyConflict."""
-    if idempotency is None:
+    if idempotency is None or idempotency.key is None:
         return
     answer = registry.reserve_key(tx, idempotency.key, idempotency.request_sha256)
     if answer is not None:
         raise Replay(answer)
 
 
-def keep(tx: Transaction, idempotency: Idempotency | None, result: Created) -> None:
-    """Store the answer with the effect."""
-    if idempotency is not None:
-        registry.answer_key(tx, idempotency.key, idempotency.answer(result))
+def keep(tx: Transaction, idempotency: Idempotency | None, result: Any) -> None:
+    """Write the answer, and store it with the effect."""
+    if idempotency is None:
+        return
+    idempotency.text = idempotency.answer(tx, result)
+    if idempotency.key is not None:
+        registry.answer_key(tx, idempotency.key, idempotency.text)

@@ -48,12 +48,18 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
         return [*ledger.add([Step(one, EventKind.TRIAL_QUEUED, {"params": dict(one.params), "source": one.source}) for one in new])]
 
 
-def cancel_trial(store: Store, study: str, number: int) -> Trial:
-    """Cancel a trial that has not ended; its worker learns it from the next heartbeat. Raises StudyNotFound, TrialNotFound, TrialClosed."""
-    with store.writing() as tx, locked(tx, study) as ledger:
-        trial = ledger.numbered(number)
-        if trial.state.terminal:
-            raise TrialClosed(f"Trial {number} is {trial.state} already.")
-        cancelled = end(ledger, trial, TrialState.CANCELLED)
-        settle(ledger)
+def cancel_trial(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
+    """Cancel a trial that has not ended; its worker learns it from the next heartbeat.
+
+    Raises StudyNotFound, TrialNotFound, TrialClosed, IdempotencyConflict, Replay.
+    """
+    with store.writing() as tx:
+        keys.take(tx, idempotency)
+        with locked(tx, study) as ledger:
+            trial = ledger.numbered(number)
+            if trial.state.terminal:
+                raise TrialClosed(f"Trial {number} is {trial.state} already.")
+            cancelled = end(ledger, trial, TrialState.CANCELLED)
+            settle(ledger)
+        keys.keep(tx, idempotency, cancelled)
     return cancelled

@@ -12,51 +12,58 @@ from fastapi import Depends, Header, Request, Response, status
 from search_spaces import Fault
 from service.disk import Disk
 from service.domain.errors import InvalidInput
-from service.domain.records import Study, Trial
 from service.operations import Idempotency, Replay
-from service.store import Store, queries
+from service.store import Store, Transaction, queries
 from service.web.body import Raw, media_type
 from service.web.dependencies import TheDisk
-from service.web.view import View
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
-Created = TypeVar("Created", Study, Trial, list[Trial])
+T = TypeVar("T")
+Effect = Callable[[Idempotency], T]
+Answer = Callable[[Transaction, T], str]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request that creates something: its key, if it has one, the digest of what it asks for, and the disk that has to hold it."""
+    """A request that changes something: its key, if it has one, the digest of what it asks for, and the disk that has to hold it.
+
+    A repetition is told by its key alone, and gets the first answer: `effect` is not asked again. One that comes while the first is
+    under way waits for it.
+    """
 
     key: str | None
     sha256: str
     disk: Disk
 
-    def create(
-        self, store: Store, effect: Callable[[Idempotency | None], Created], view: Callable[[Created], View], location: str
-    ) -> Response:
-        """201 with what `effect` made, or with the stored answer when the key was used for the same request before.
+    def create(self, store: Store, effect: Effect[T], answer: Answer[T], location: str) -> Response:
+        """201 with what `effect` made. `location` is a template over the answer's fields. Raises DiskFull."""
 
-        A repetition is told by its key alone: `effect` is not asked again. `location` is a template over the answer's fields.
-        Raises DiskFull.
-        """
+        def made(once: Idempotency) -> T:
+            self.disk.require_room()
+            return effect(once)
 
-        def answer(created: Created) -> str:
-            return view(created).model_dump_json()
-
-        try:
-            if (text := self._first_answer(store)) is None:
-                self.disk.require_room()
-                text = answer(effect(self._idempotency(answer)))
-        except Replay as replay:
-            text = replay.answer
+        text = self._once(store, made, answer)
         return Response(text, status.HTTP_201_CREATED, {"Location": location.format_map(json.loads(text))}, "application/json")
 
-    def _first_answer(self, store: Store) -> str | None:
-        return None if self.key is None else store.read(queries.answer_under, self.key, self.sha256)
+    def change(self, store: Store, effect: Effect[T], answer: Answer[T]) -> Response:
+        """200 with what `effect` changed, as it is then."""
+        return Response(self._once(store, effect, answer), media_type="application/json")
 
-    def _idempotency(self, answer: Callable[[Created], str]) -> Idempotency | None:
-        return None if self.key is None else Idempotency(self.key, self.sha256, answer)  # type: ignore[arg-type]  # of Created alone
+    def remove(self, store: Store, effect: Effect[None]) -> Response:
+        """204 when `effect` has removed it."""
+        self._once(store, effect, lambda _tx, _nothing: "")
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+    def _once(self, store: Store, effect: Effect[T], answer: Answer[T]) -> str:
+        if self.key is not None and (known := store.read(queries.answer_under, self.key, self.sha256)) is not None:
+            return known
+        once = Idempotency(self.key, self.sha256, answer)
+        try:
+            effect(once)
+        except Replay as replay:
+            return replay.answer
+        return once.text
 
 
 def keyed_request(
@@ -67,7 +74,7 @@ def keyed_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="any text of your own; a repetition with it has no further effect",
+            description="any text of your own; a repetition with it has no further effect, and gets the first answer for 48 hours",
             examples=["6f1c-create-digits"],
         ),
     ] = None,

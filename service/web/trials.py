@@ -62,7 +62,7 @@ def _queue_one(study: Study, document: object, keyed: KeyedRequest, store: Store
     return keyed.create(
         store,
         lambda key: operations.queue_trial(store, study.id, params, key),
-        lambda trial: trial_view(study.spec, trial),
+        lambda _tx, trial: trial_view(study.spec, trial).model_dump_json(),
         location=f"{API}/studies/{study.id}/trials/{{number}}",
     )
 
@@ -72,7 +72,7 @@ def _queue_all(study: Study, document: object, keyed: KeyedRequest, store: Store
     return keyed.create(
         store,
         lambda key: operations.enqueue_trials(store, study.id, trials, key),
-        lambda queued: QueuedView(trials=[trial_view(study.spec, trial) for trial in queued]),
+        lambda _tx, queued: QueuedView(trials=[trial_view(study.spec, trial) for trial in queued]).model_dump_json(),
         location=f"{API}/studies/{study.id}/trials",
     )
 
@@ -104,7 +104,11 @@ def show_metrics(trial: FoundTrial, store: TheStore) -> MetricsView:
     return metrics_view(trial.number, store.read(queries.metrics, trial.id))
 
 
-@router.post("/{number}/cancel", summary="Cancel a trial")
-def cancel_trial(study: FoundStudy, trial: FoundTrial, store: TheStore) -> TrialView:
+@router.post("/{number}/cancel", summary="Cancel a trial", response_model=TrialView)
+def cancel_trial(study: FoundStudy, trial: FoundTrial, keyed: Keyed, store: TheStore) -> Response:
     """End the trial without a result; its worker learns of it with its next heartbeat."""
-    return trial_view(study.spec, operations.cancel_trial(store, study.id, trial.number))
+    return keyed.change(
+        store,
+        lambda key: operations.cancel_trial(store, study.id, trial.number, key),
+        lambda _tx, cancelled: trial_view(study.spec, cancelled).model_dump_json(),
+    )

@@ -36,7 +36,7 @@ def test_a_study_that_has_ended_takes_none(store: Store, study: Study) -> None:
 
 
 def test_a_request_that_is_sent_twice_queues_once(store: Store, study: Study) -> None:
-    key = Idempotency("k", "0" * 64, lambda queued: str(len(queued)))  # type: ignore[arg-type]
+    key = Idempotency("k", "0" * 64, lambda _tx, queued: str(len(queued)))
     operations.enqueue_trials(store, study.id, [{"lr": 0.5}] * 3, key)
     with pytest.raises(Replay) as replay:
         operations.enqueue_trials(store, study.id, [{"lr": 0.5}] * 3, key)

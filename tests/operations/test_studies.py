@@ -26,7 +26,8 @@ from tests.operations.driving import FACTS, claim_one, finish, finished, kinds_o
 
 
 def keyed(key: str, request: str) -> Idempotency:
-    return Idempotency(key, hashlib.sha256(request.encode()).hexdigest(), lambda result: f"answer {getattr(result, 'number', 'study')}")
+    sha256 = hashlib.sha256(request.encode()).hexdigest()
+    return Idempotency(key, sha256, lambda _tx, result: f"answer {getattr(result, 'number', 'study')}")
 
 
 def test_a_new_study_is_found_by_id_and_name(store: Store) -> None:
