@@ -88,15 +88,16 @@ def lose(store: Store, study: Study, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("misdeed", "reason"), [("crash", "crashed"), ("killed", "crashed"), ("hang", "timeout"), ("starve", "out_of_memory")]
+    ("misdeed", "reason", "attempts"),
+    [("crash", "crashed", 3), ("killed", "crashed", 3), ("hang", "timeout", 1), ("starve", "out_of_memory", 1)],
 )
 def test_a_process_that_fails_with_several_trials_blames_none_and_each_runs_again_alone(
-    make_lanes: MakeLanes, shop: OpenShop, misdeed: str, reason: str
+    make_lanes: MakeLanes, shop: OpenShop, misdeed: str, reason: str, attempts: int
 ) -> None:
     study = make_lanes(("train", 0.1), (misdeed, 0.2), ("train", 0.3))
     first, culprit, last = shop().trials_at_end(study)
     assert ends([first, last]) == [(TrialState.COMPLETE, 2)] * 2
-    assert (culprit.state, culprit.reason, culprit.attempt) == (TrialState.FAILED, reason, 2)
+    assert (culprit.state, culprit.reason, culprit.attempt) == (TrialState.FAILED, reason, 1 + attempts)
     assert last.result["environment"]["device"] == "toy"
 
 

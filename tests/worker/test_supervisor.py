@@ -37,7 +37,6 @@ def test_queued_trials_are_checked_run_and_recorded(make_study: MakeStudy, shop:
         ("killed", "crashed", "SIGKILL"),
         ("quit", "crashed", "exit code 3"),
         ("fork", "crashed", "exit code 4"),
-        ("bad_data", "bad_data", "refuses"),
         ("hang", "timeout", "no sign of life for 1 seconds"),
         ("rant", "timeout", "no sign of life"),
         ("stubborn", "timeout", "no sign of life"),
@@ -49,7 +48,17 @@ def test_what_goes_wrong_is_an_outcome_and_the_next_trial_runs(
     failed, fine = shop().trials_at_end(make_study(behaviour, "train"))
     assert failed.state is TrialState.FAILED
     assert (failed.reason, detail in (failed.detail or "")) == (reason, True), failed.detail
+    assert failed.attempt == (3 if reason == "crashed" else 1)
     assert fine.state is TrialState.COMPLETE
+
+
+def test_data_that_changed_since_the_check_end_the_study(make_study: MakeStudy, shop: OpenShop) -> None:
+    study = make_study("bad_data", "train")
+    opened = shop()
+    failed, other = opened.trials_at_end(study)
+    assert (failed.state, failed.reason, other.state) == (TrialState.FAILED, "bad_data", TrialState.CANCELLED)
+    assert opened.study(study).state is StudyState.FAILED
+    assert (opened.study(study).reason or "").startswith("bad_data in trial 0: ")
 
 
 def test_a_metric_that_is_no_number_makes_the_trial_diverged(make_study: MakeStudy, shop: OpenShop) -> None:
