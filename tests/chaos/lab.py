@@ -113,11 +113,15 @@ class Lab:
     def serve(self, **variables: str) -> Process:
         """A server process that answers; its `address` is known."""
         server = self.start("serve", **variables)
-        self.until(lambda: not server.runs or ADDRESS.search(server.said()) is not None, "the server answers")
-        found = ADDRESS.search(server.said())
-        assert found, server.said()
-        server.address = found.group()
+        self.until(lambda: self.answers(server) or not server.runs, "the server answers")
+        assert server.address, server.said()
         return server
+
+    def answers(self, server: Process) -> bool:
+        """Whether the server has said where it is; its `address` is known then."""
+        if found := ADDRESS.search(server.said()):
+            server.address = found.group()
+        return found is not None
 
     def study(self, trials: int, epochs: int = 10, **document: Any) -> Study:
         """A checked-to-be study of the toy: random search over the learning rate, no duplicates likely."""
@@ -147,6 +151,10 @@ class Lab:
     def trials(self, study: Study) -> list[Trial]:
         """All of them, by number."""
         return self.store.read(queries.trials, study.id, limit=100_000)
+
+    def heartbeats(self) -> dict[int, int]:
+        """How often each running trial's lease was renewed, by the trial's key."""
+        return {lease.trial: count for lease, count in self.store.read(queries.running_leases)}
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         """What the processes noted: `acknowledged` or `refused` writes and what scenarios add, by time."""
