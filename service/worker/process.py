@@ -228,10 +228,11 @@ class TrainerProcess:
 
     def _death(self) -> Death:
         self._await_exit()
+        if not self._killed and self._buffer:  # a line that it did not bring to its end
+            self._transcript.add_line(bytes(self._buffer) + b"\n")
+            self._buffer.clear()
         self.kill()
         self._listener.await_end(0.5)
-        self._transcript.add(bytes(self._buffer))  # a line that it did not bring to its end
-        self._buffer.clear()
         code = self._child.returncode
         if code is None:
             return Death("crashed", "the trainer was killed and has not ended yet")

@@ -75,8 +75,8 @@ class TrainerRun:
             for line in self._process.read_all(READ_SECONDS):
                 self._hear(line)
             self._logbook.gather()
+            self._end_late()  # while what was heard is new: the store may take long
             self._tell_the_store()
-            self._end_late()
             self._heed_halts()
             self._end_in_the_trainer()
 

@@ -1,5 +1,6 @@
 """What must hold after any faults, checked offline: the database as it is, against what was acknowledged while they were injected."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -44,7 +45,13 @@ def acknowledged_is_there(acknowledged: Iterable[Mapping[str, Any]], trials: Map
         if (trial := trials.get(line["number"])) is None or trial.id != line["trial"]:
             yield f"I1: an acknowledged write of trial {line['number']} has no trial"
         elif line["outcome"] == "finished":
-            if trial.state is not TrialState.COMPLETE or trial.attempt != line["attempt"] or dict(trial.metrics) != line["metrics"]:
+            sound = all(map(math.isfinite, line["metrics"].values()))  # a result that is no number is a failure, and kept all the same
+            ended = TrialState.COMPLETE if sound else TrialState.FAILED
+            if (trial.state, trial.attempt, repr(sorted(trial.metrics.items()))) != (
+                ended,
+                line["attempt"],
+                repr(sorted(line["metrics"].items())),
+            ):
                 yield f"I1: trial {trial.number} was finished by attempt {line['attempt']}, is {trial.state}: {trial.metrics}"
             if finishers.setdefault(trial.number, line["attempt"]) != line["attempt"]:
                 yield f"I8: trial {trial.number} was finished by attempts {finishers[trial.number]} and {line['attempt']}"

@@ -1,0 +1,17 @@
+"""A lost worker does not count against its trial, so a trial that kills its worker circulates for ever."""
+
+from dataclasses import replace
+from typing import Any
+
+SCENARIO = "tests/chaos/test_f11_outcomes.py::test_a_trial_that_kills_its_worker_ends_after_its_attempts[sqlite]"
+
+
+def plant() -> None:
+    from service.operations import recording
+
+    try_again = recording._try_again
+
+    def uncounted(ledger: Any, trial: Any, *rest: Any) -> Any:
+        return try_again(ledger, replace(trial, lost=0), *rest)
+
+    recording._try_again = uncounted
