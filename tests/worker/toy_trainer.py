@@ -19,7 +19,7 @@ from typing import Any
 PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
-    "diverge", "mute", "starve", "talk", "babble", "flood",
+    "diverge", "mute", "starve", "talk", "babble", "flood", "peak",
 )  # fmt: skip
 
 
@@ -229,7 +229,7 @@ def epochs_of(config: dict[str, Any]) -> int:
 
 
 def metrics_of(config: dict[str, Any], step: int) -> dict[str, float]:
-    accuracy = float("nan") if behaviour_of(config) == "nan" else 1 - 1 / (1 + step + config["momentum"])
+    accuracy = {"nan": float("nan"), "peak": 1 / (1 + step)}.get(behaviour_of(config), 1 - 1 / (1 + step + config["momentum"]))
     return {"accuracy": accuracy, "loss": 1 / step}
 
 
