@@ -43,6 +43,9 @@ class Write:
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces what its name held
     log: str = ""  # whole lines, without control characters
+    log_start: int | None = (
+        None  # bytes of the attempt's log before it, by which a write that is sent again adds it once; None: adds it all
+    )
     outcome: Outcome | None = None
 
 
@@ -114,7 +117,7 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
     """Everything of a write that holds its lease: its log and reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
     if write.log:
-        ledger.log(trial, write.log)
+        ledger.log(trial, write.log, write.log_start)
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None

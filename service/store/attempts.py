@@ -65,16 +65,22 @@ class Attempts:
             found = self._tx.execute(POSITIONS, {"keys": list(keys)})
             self._positions |= {(trial, number): Position(seq or 0, kept) for trial, number, kept, seq in found}
 
-    def log(self, trial: HeldTrial, text: str) -> int | None:
-        """Add whole lines to a log that was looked up; the number of its last chunk, None when the log is full."""
+    def log(self, trial: HeldTrial, text: str, start: int | None = None) -> int | None:
+        """Add whole lines to a log that was looked up; the number of its last chunk, None when it has them or is full.
+
+        `start` is how many bytes were before them: what of them is there already is not added again.
+        """
         key = (trial.id, trial.attempt)
         position = self._positions.setdefault(key, Position(0, 0))
         if position.bytes > LOG_BYTES:
             return None
+        known = 0 if start is None else max(0, position.bytes - start)
+        new = clean(text).encode()[known:].decode(errors="ignore")
+        if not new:
+            return None
         room = LOG_BYTES - position.bytes
-        whole = clean(text)
-        fits = _size(whole) <= room
-        for part in _parts(whole if fits else _lines_within(whole, room) + CUT):
+        fits = _size(new) <= room
+        for part in _parts(new if fits else _lines_within(new, room) + CUT):
             position.seq += 1
             position.bytes += _size(part)
             self._chunks.append({"trial": key[0], "attempt": key[1], "seq": position.seq, "at": self._now, "text": part})

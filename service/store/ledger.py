@@ -158,9 +158,9 @@ class Ledger:
         """Keep the metrics of steps. The event comes by `put`, right after."""
         self.metrics.report(one, reports, self._seq + 1)
 
-    def log(self, one: HeldTrial, text: str) -> None:
-        """Add whole lines to the log of the trial's attempt, which was looked up, and tell; nothing once the log is full."""
-        if (chunk := self.attempts.log(one, text)) is not None:
+    def log(self, one: HeldTrial, text: str, start: int | None) -> None:
+        """Add whole lines to the log of the trial's attempt, which was looked up, and tell, unless it has them or is full."""
+        if (chunk := self.attempts.log(one, text, start)) is not None:
             self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, chunk=chunk)
 
     # what happened

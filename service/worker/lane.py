@@ -146,7 +146,7 @@ class Lane:
 
     def written(self, write: Write, *, held: bool) -> None:
         """The store has taken the write, or has refused it because the lease is lost."""
-        self._unwritten = Unwritten()
+        self._unwritten = self._unwritten.after()
         self._written = write.outcome is not None
         if not held:
             self.holding.stop(Halt.LOST)

@@ -23,6 +23,7 @@ class Unwritten:
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     log: str = ""
+    log_start: int = 0  # bytes of the attempt's log that were taken before
     outcome: Outcome | None = None
     _due_at: float | None = None  # monotonic seconds
 
@@ -63,7 +64,12 @@ class Unwritten:
 
     def as_write(self, lease: Lease) -> Write:
         """All of it in one write."""
-        return Write(lease, tuple(self.reports), self.checkpoint, self.memory, self.result, self.log, self.outcome)
+        reports = tuple(self.reports)
+        return Write(lease, reports, self.checkpoint, self.memory, self.result, self.log, self.log_start, self.outcome)
+
+    def after(self) -> "Unwritten":
+        """What follows once all of it was taken: nothing yet."""
+        return Unwritten(log_start=self.log_start + len(self.log.encode()))
 
     def _set_due(self, seconds: float) -> None:
         at = time.monotonic() + seconds
