@@ -20,7 +20,7 @@ class Proxy:
     """Listens on 127.0.0.1 and passes all on to the target: the path of a Unix socket, or a port of this machine."""
 
     def __init__(self, target: Path | int) -> None:
-        self._target = target
+        self.target = target
         self.delay = 0.0  # seconds that each piece is under way
         self.refusing = False  # connections are ended as soon as they are made
         self.dark = False  # nothing arrives and nothing is closed; what was sent in the dark never arrives
@@ -83,7 +83,7 @@ class Proxy:
         try:
             with suppress(OSError):
                 if not self.refusing:
-                    await link.carry(reader, self._target)
+                    await link.carry(reader, self.target)
         finally:
             link.end(reset=False)
             self._links.discard(link)

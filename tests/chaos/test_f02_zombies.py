@@ -30,6 +30,7 @@ POINTS = (
     LEAVING,
 )
 ENDED = "after the end, before its acknowledgement"  # nobody else may get this trial
+LONGEST = "last step after waking, ms"
 HAVE_WORDS = ("before a metric", "between rename and pointer", "before the end", LEAVING)  # that they say when they wake
 VARIANTS = [(wake, too) for wake in ("claimed", "ended") for too in (False, True)] if LONG else [("claimed", False)]
 
@@ -129,7 +130,7 @@ def judge(lab: Lab, study: Study, zombie: Zombie) -> None:
     if steps := zombie.told("step"):
         milliseconds = round(1_000 * (steps[-1]["at"] - zombie.woken_at))
         assert milliseconds <= 1_000 * LEASE_SECONDS, f"a zombie trained on for {milliseconds} ms, {point}"
-        lab.counts["longest step after waking, ms"] = max(lab.counts["longest step after waking, ms"], milliseconds)
+        lab.measured[LONGEST] = max(lab.measured.get(LONGEST, 0), milliseconds)
 
 
 def digests(trial: Trial) -> list[str | None]:
