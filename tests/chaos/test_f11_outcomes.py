@@ -71,6 +71,7 @@ def test_whatever_a_trainer_does_is_an_outcome_and_the_next_trial_runs_on_the_sa
     assert worker.runs, f"I21: the worker died with one of its trainers\n{worker.said()[-2_000:]}"
     lab.measured["memory growth, MB"] = round((peak_memory(worker) - before) / 1e6, 1)
 
+    assert lab.measured["memory growth, MB"] < MOST_GROWTH / 1e6, "the worker's memory grows with what its trainers print"
     assert lab.now(study).state == "complete", lab.now(study).reason
     trials = lab.trials(study)
     for misdeed, bad, good in zip(misdeeds, trials[1::2], trials[2::2], strict=True):
@@ -78,7 +79,6 @@ def test_whatever_a_trainer_does_is_an_outcome_and_the_next_trial_runs_on_the_sa
         assert good.state is TrialState.COMPLETE, f"I21: after one that {misdeed}: {good.state}, {good.reason}: {good.detail}"
         follows_on_the_same_worker(attempts_of(lab, bad), attempts_of(lab, good))
         assert "misdeed" not in log_of(lab, good), f"the log of trial {good.number} holds what another one printed"
-    assert lab.measured["memory growth, MB"] < MOST_GROWTH / 1e6, "the worker's memory grows with what its trainers print"
     assert "RuntimeError: a misdeed was done" in log_of(lab, trials[1 + 2 * misdeeds.index("raises")])
     nothing_is_left(lab, worker)
     check(lab, study)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,12 @@ import pytest
 
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import Study
+from service.domain.records import Lease, Study
 from service.domain.states import AttemptEnd, TrialState
+from service.operations import Write
 from service.settings import Settings
 from service.store import Store, queries
+from service.worker.control_plane import ControlPlane
 from service.worker.place import Patience
 
 MakeStudy = Callable[..., Study]
@@ -107,7 +109,7 @@ def test_a_stale_attempts_log_is_refused(make_study: MakeStudy, shop: OpenShop, 
     until(lambda: opened.trial(study).step > 1)
     [(lease, _)] = store.read(queries.running_leases)
     operations.cancel_trial(store, study.id, 0)
-    assert operations.record(store, [operations.Write(lease, log="too late\n")]) == [lease]
+    assert operations.record(store, [Write(lease, log="too late\n")]) == [lease]
     assert "too late" not in log_of(store, study)
 
 
@@ -134,3 +136,21 @@ def heads(trials: int) -> dict[str, Any]:
         "search_space": {"lr": {"type": "float", "low": 1e-4, "high": 1.0}, "momentum": {"type": "float", "low": 0.0, "high": 0.99}},
         "objective": {"metric": "accuracy", "direction": "maximize"}, "sampler": {"name": "random"}, "budget": {"trials": trials},
     }  # fmt: skip
+
+
+def test_a_log_costs_a_run_that_reports_no_transaction(
+    make_study: MakeStudy, shop: OpenShop, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[Write] = []
+    record = ControlPlane.record
+
+    def noted(self: ControlPlane, said: Sequence[Write]) -> list[Lease]:
+        writes.extend(said)
+        return record(self, said)
+
+    monkeypatch.setattr(ControlPlane, "record", noted)
+    study = make_study("talk", fixed={"epochs": 4})
+    shop("--slow-epoch", "0.5", patience=Patience(stall=60)).trials_at_end(study)
+    assert log_of(store, study).count("of trial\n") == 4
+    assert [one.log for one in writes if not (one.reports or one.outcome)] == []
+    assert all(one.log for one in writes if one.reports)
