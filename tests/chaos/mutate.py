@@ -8,6 +8,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ LIMIT_SECONDS = 300
 def caught(name: str) -> bool:
     """Whether the scenario fails by an assertion while the mutant is planted."""
     scenario = importlib.import_module(f"tests.chaos.mutants.{name}").SCENARIO
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *scenario.split()]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *shlex.split(scenario)]
     started = time.monotonic()
     run = subprocess.run(
         command, cwd=ROOT, env={**os.environ, MUTANT: name}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
