@@ -29,7 +29,7 @@ class KeyedRequest:
     """A request that changes something: its key, if it has one, the digest of what it asks for, and the disk that has to hold it.
 
     A repetition is told by its key alone, and gets the first answer: `effect` is not asked again. One that comes while the first is
-    under way waits for it.
+    under way waits for it. What its path names must still be there.
     """
 
     key: str | None

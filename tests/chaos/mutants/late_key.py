@@ -1,0 +1,36 @@
+"""An Idempotency-Key is stored after the effect, in a transaction of its own."""
+
+import time
+from typing import Any
+
+SCENARIO = "tests/chaos/test_f12_lost_messages.py -k sqlite-at_once"
+
+
+def plant() -> None:
+    from service.operations import idempotency as keys
+    from service.store import Transaction, queries, registry
+    from service.store.engine import Store
+    from service.web.idempotency import KeyedRequest
+
+    ask = KeyedRequest._once
+
+    def look(tx: Transaction, idempotency: keys.Idempotency | None) -> None:
+        if idempotency and idempotency.key and (text := queries.answer_under(tx, idempotency.key, idempotency.request_sha256)) is not None:
+            raise keys.Replay(text)
+
+    def write(tx: Transaction, idempotency: keys.Idempotency | None, result: Any) -> None:
+        if idempotency is not None:
+            idempotency.text = idempotency.answer(tx, result)
+
+    def late(self: KeyedRequest, store: Store, *rest: Any) -> str:
+        text = ask(self, store, *rest)
+        time.sleep(0.05)
+        if self.key is not None:
+            with store.writing() as tx:
+                if queries.answer_under(tx, self.key, self.sha256) is None:
+                    registry.reserve_key(tx, self.key, self.sha256)
+                    registry.answer_key(tx, self.key, text)
+        return text
+
+    keys.take, keys.keep = look, write
+    KeyedRequest._once = late  # type: ignore[method-assign]
