@@ -1,0 +1,16 @@
+"""A trial that has lost its process or its worker goes back to the queue, however often it has happened."""
+
+from service.domain.states import AttemptEnd
+from service.store.ledger import Ledger
+from service.store.rows import HeldTrial
+
+SCENARIO = "tests/chaos/test_failures.py -k 'takes_down and sqlite'"
+
+
+def plant() -> None:
+    from service.operations import recording
+
+    def always(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
+        return recording._requeue(ledger, trial, AttemptEnd(reason), why)
+
+    recording._try_again = always
