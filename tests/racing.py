@@ -10,13 +10,13 @@ from tests.forking import forkserver
 _start: Barrier | None = None
 
 
-def race(target: Callable[..., Any], *args: Any, processes: int) -> list[Any]:
-    """What `target(*args)` gives in each of so many processes that start it together. A process that raises fails the race."""
+def race(target: Callable[..., Any], *args: Any, processes: int, seconds: float = 60) -> list[Any]:
+    """What `target(*args)` gives in each of so many processes that start it together; one that raises or takes longer fails it."""
     context = forkserver()
     barrier = context.Barrier(processes)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_remember, initargs=(barrier,)) as pool:
         futures = [pool.submit(_wait_and_do, target, args) for _ in range(processes)]
-        return [future.result(timeout=60) for future in futures]
+        return [future.result(timeout=seconds) for future in futures]
 
 
 def _remember(start: Barrier) -> None:

@@ -1,0 +1,24 @@
+"""Trials are counted while the sampler thinks, and not again when the new one is inserted."""
+
+from service.domain.records import Study
+from service.operations.searches import Memory
+from service.store import Store
+from service.store.rows import HeldTrial
+
+SCENARIO = "tests/chaos/test_f14_contention.py -k sixteen"
+
+
+def plant() -> None:
+    from service.operations import claiming
+    from service.operations.starting import insert
+    from service.store.ledger import locked
+
+    def add(store: Store, memory: Memory, study: Study, worker: str, limit: int) -> list[HeldTrial]:
+        memory.refresh(store)
+        if memory.created >= study.spec.budget.max_trials:
+            return []
+        suggestions = memory.suggest(1)
+        with store.writing() as tx, locked(tx, study.id) as ledger:
+            return insert(ledger, suggestions, worker)
+
+    claiming._add = add
