@@ -1,7 +1,6 @@
 """How a worker comes by trials, each for itself: a waiting one first, then a new suggestion while the budget lasts."""
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -63,7 +62,7 @@ def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: 
 def may_add(store: Store, candidate: Candidate) -> bool:
     """Whether the study can take a new trial, as far as the candidate shows; one that has nothing left to do is completed."""
     study = candidate.study
-    if candidate.exhausted or is_spent(study, time.time()):
+    if candidate.exhausted or is_spent(study):
         if not candidate.running and not candidate.claimable:
             _complete(store, study)
         return False
@@ -115,7 +114,7 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, limit: int) ->
             taken = ledger.study.created - memory.created
             if taken == 0 or (surplus and taken < len(suggestions)):
                 ledger.exhausted = ledger.exhausted or not suggestions
-                if not suggestions or is_spent(ledger.study, ledger.now):
+                if not suggestions or is_spent(ledger.study):
                     complete_if_spent(ledger)
                     return []
                 count = room(ledger, min(limit, most - ledger.study.created))

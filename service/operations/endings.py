@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from service.clock import steady
 from service.domain import failures
 from service.domain.events import EventKind
 from service.domain.records import Study, Trial
@@ -121,9 +122,9 @@ def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, An
 def complete_if_spent(ledger: Ledger) -> None:
     """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started."""
     study = ledger.study
-    if not study.state.terminal and hours_are_over(study, ledger.now):
+    if not study.state.terminal and hours_are_over(study):
         _cancel_unstarted(ledger)
-    if not study.state.terminal and (ledger.exhausted or is_spent(study, ledger.now)) and not ledger.has_open():
+    if not study.state.terminal and (ledger.exhausted or is_spent(study)) and not ledger.has_open():
         ledger.study = replace(study, state=StudyState.COMPLETE, finished_at=ledger.now)
         ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
 
@@ -138,12 +139,12 @@ def _cancel_unstarted(ledger: Ledger) -> None:
             end(ledger, trial, TrialState.CANCELLED, detail=detail)
 
 
-def is_spent(study: Study, now: float) -> bool:
+def is_spent(study: Study) -> bool:
     """Whether the budget has no room for a new trial."""
-    return study.created >= study.spec.budget.max_trials or hours_are_over(study, now)
+    return study.created >= study.spec.budget.max_trials or hours_are_over(study)
 
 
-def hours_are_over(study: Study, now: float) -> bool:
+def hours_are_over(study: Study) -> bool:
     """Whether the time is up in which trials may be started. Those that were may end, and be started again when they were lost."""
     budget = study.spec.budget
-    return budget.hours is not None and study.started_at is not None and now - study.started_at >= budget.hours * 3600
+    return budget.hours is not None and study.started_at is not None and steady() - study.started_at >= budget.hours * 3600

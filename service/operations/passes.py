@@ -129,7 +129,7 @@ def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int)
 def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
     """Add new trials, of which at most so many run: those with the key, or with that of the first one that needs a worker."""
     most = room(ledger, lanes)
-    if not suggestions or most <= 0 or is_spent(ledger.study, ledger.now):
+    if not suggestions or most <= 0 or is_spent(ledger.study):
         complete_if_spent(ledger)
         return []
     spec = ledger.study.spec

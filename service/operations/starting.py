@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from search_spaces import Params
+from service.clock import steady
 from service.domain.events import EventKind
 from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.states import StudyState, TrialState
@@ -88,7 +89,7 @@ def _first_step(ledger: Ledger, new: HeldTrial, original: HeldTrial | None, work
 
 def _running(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
     if ledger.study.started_at is None:
-        ledger.study = replace(ledger.study, started_at=ledger.now)
+        ledger.study = replace(ledger.study, started_at=steady())
     return replace(
         trial,
         state=TrialState.RUNNING,

@@ -42,7 +42,7 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
         if ledger.study.state.terminal:
             raise StudyClosed(f"The study is {ledger.study.state}; no trial can be added.")
         left = ledger.study.spec.budget.max_trials - ledger.study.created
-        if is_spent(ledger.study, ledger.now) or len(trials) > left:
+        if is_spent(ledger.study) or len(trials) > left:
             raise BudgetSpent
         new = [ledger.new_trial(dict(params), source="user") for params in trials]
         return [*ledger.add([Step(one, EventKind.TRIAL_QUEUED, {"params": dict(one.params), "source": one.source}) for one in new])]
