@@ -2,9 +2,10 @@
 
 import sqlite3
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -25,8 +26,9 @@ from tests.processes import alive
 
 LEASE_SECONDS, HEARTBEAT_SECONDS = 6.0, 1.0  # between trust window and lease lie two heartbeats
 OUTAGE_SECONDS = 60 if LONG else 3
-TRIALS = 60 if LONG else 12
+TRIALS = 60 if LONG else 16
 DELAY_SECONDS = 2.0 if LONG else 0.5
+TROUBLES = ("pieces delayed", "answers to commits lost", "connections closed", "connections reset", "connections left half open")
 CALL_SECONDS, STREAM_SECONDS = 2.0, 3.0  # in place of the client's 30 and 45
 FAULTS = {"THAW_CHAOS_FAULTS": "tests.chaos.faults.shorter_waits", "THAW_CHAOS_TOY_FAULTS": "tests.chaos.faults.toy_steps"}
 
@@ -141,30 +143,32 @@ def test_a_bad_line_to_postgresql_loses_and_doubles_nothing(migrated_postgresql:
         study = lab.study(trials=TRIALS)
         workers = [cable.work("--step", "0.05") for _ in range(3)]
         lab.until(lambda: bool(steps(lab, 1)), "a trial is under way")
+        kinds = cycle(lab.random.sample(TROUBLES, len(TROUBLES)))
         while not lab.now(study).state.terminal:
-            trouble(lab, cable.proxy)
+            trouble(lab, cable.proxy, next(kinds))
         assert [one.exit_code for one in workers] == [None] * 3
+        assert set(lab.counts) == set(TROUBLES), lab.counts
         check(lab, study)
         lab.tell("F9: bad line")
 
 
-def trouble(lab: Lab, proxy: Proxy) -> None:
+def trouble(lab: Lab, proxy: Proxy, kind: str) -> None:
     """Some of it, and a moment without."""
-    match lab.random.choice(("delay", "close", "reset", "hang", "lose", "lose")):
-        case "delay":
+    match kind:
+        case "pieces delayed":
             proxy.delay = lab.random.uniform(0.1, DELAY_SECONDS)
             time.sleep(2 * proxy.delay)
-            proxy.delay = 0
-            lab.counts["delays"] += 1
-        case "hang":
-            lab.counts["connections left half open"] += proxy.hang()
-        case "lose":
+            proxy.delay, done = 0, 1
+        case "answers to commits lost":
             proxy.lose_answer_to, lost = b"COMMIT", proxy.lost
             with suppress(AssertionError):  # nobody commits any more
                 lab.until(lambda: proxy.lost > lost, "an answer is lost", 5)
-            lab.counts["answers to commits lost"] += proxy.lost - lost
-        case how:
-            lab.counts[f"connections ended by {how}"] += proxy.end(reset=how == "reset")
+            done = proxy.lost - lost
+        case "connections left half open":
+            done = proxy.hang()
+        case _:
+            done = proxy.end(reset=kind == "connections reset")
+    lab.counts += Counter({kind: done})
     time.sleep(lab.random.uniform(0, 1))
 
 
