@@ -204,7 +204,7 @@ class TrainerProcess:
             del self._buffer[: end + 1]
             self._searched = 0
             try:
-                return LINES.validate_json(text)
+                return self._without_secrets(LINES.validate_json(text))
             except ValidationError:
                 self._transcript.add_line(text + b"\n")
         self._searched = len(self._buffer)
@@ -214,6 +214,12 @@ class TrainerProcess:
             self._searched = 0
             self.kill()
         return None
+
+    def _without_secrets(self, line: Line) -> Line:
+        """The line, whose sentence for the user may quote an address or a variable."""
+        if not isinstance(line, contract.Failed):
+            return line
+        return line.model_copy(update={"detail": self._transcript.masked(line.detail)})
 
     def _fill(self, timeout: float) -> int:
         """Read what is there into the buffer; how many bytes that were."""

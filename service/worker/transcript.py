@@ -33,8 +33,10 @@ class Cleaner:
     def lines(self, printed: bytes) -> list[str]:
         """The lines of it. Of a line that was written over, as by a progress bar, the last state is left."""
         text = ESCAPES.sub("", printed.decode(errors="replace")).removesuffix("\n")
-        shown = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
-        return [piece for line in shown for piece in _pieces(self.masked(CONTROLS.sub("", line)).rstrip())]
+        if "\r" in text:
+            text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+        text = self.masked(CONTROLS.sub("", text))
+        return [piece for line in text.split("\n") for piece in _pieces(line.rstrip())]
 
     def masked(self, text: str) -> str:
         """The text with its secrets made unreadable."""
@@ -65,6 +67,10 @@ class Transcript:
             whole = self._printed.rfind(b"\n") + 1
             self._printed[whole:whole] = line
             self._note(line)
+
+    def masked(self, text: str) -> str:
+        """Any text of the process without its secrets."""
+        return self._cleaner.masked(text)
 
     def forget(self) -> None:
         """All so far belongs to nobody."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.worker.process import Line, TrainerDied, TrainerProcess
-from trainer.contract import Answer, Cancel, Finished, Lanes, Measured, Ready, Run, Stopped
+from trainer.contract import Answer, Cancel, Failed, Finished, Lanes, Measured, Ready, Run, Stopped
 
 Start = Callable[..., TrainerProcess]
 Order = Callable[..., Run]
@@ -97,6 +97,14 @@ def test_noise_on_its_output_is_not_taken_for_lines(start: Start, order: Order) 
     lines_until(process, Ready)
     process.send(order("spew"))
     assert [line.step for line in lines_until(process, Ready) if isinstance(line, Measured)] == [1, 2, 3]
+
+
+def test_a_failure_is_told_without_secrets(start: Start, order: Order) -> None:
+    process = start()
+    lines_until(process, Ready)
+    process.send(order("bad_data"))
+    [failure] = [line for line in lines_until(process, Ready) if isinstance(line, Failed)]
+    assert failure.detail == "the toy refuses its data at http://toy:***@host/"
 
 
 def test_noise_without_end_is_silence(start: Start, order: Order) -> None:

@@ -138,7 +138,7 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
     epochs = epochs_of(config)
     tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"})
     if how == "bad_data":
-        return tell("failed", reason="bad_data", detail="the toy refuses its data", step=0)
+        return tell("failed", reason="bad_data", detail="the toy refuses its data at http://toy:swordfish@host/", step=0)
     for step in range(resumed + 1, epochs + 1):
         if (cancel := orders.next(slow_epoch)) is not None:
             return stop(order, cancel, step - 1)
