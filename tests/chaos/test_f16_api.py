@@ -183,7 +183,7 @@ def test_schemathesis_finds_nothing(lab: Lab, study: str) -> None:
 
 
 def test_schemathesis_gets_nothing_without_the_token(lab: Lab, study: str) -> None:
-    """I28, T1, T2: each call is repeated without the token and with a wrong one."""
+    """I28, T1, T2: each call is repeated without the token and with a wrong one. That is decided before any database is asked."""
     found = fuzz(
         app_of(lab, TOKEN), seed=lab.seed if LONG else SEED, examples=50 if LONG else 3, phases=("examples", "fuzzing"), token=TOKEN
     )

@@ -16,10 +16,10 @@ class RawAnswer:
     body: bytes
 
 
-def send_raw(app: ASGIApp, method: str, target: str, headers: dict[str, str]) -> RawAnswer:
+def send_raw(app: ASGIApp, method: str, target: str, headers: dict[str, str], host: str = HERE.removeprefix("http://")) -> RawAnswer:
     """The app's answer to a request line with exactly this target; the path is decoded as uvicorn does it."""
     path, _, query = target.partition("?")
-    host, port = HERE.removeprefix("http://").split(":")
+    address, port = HERE.removeprefix("http://").split(":")
     scope: Scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -31,13 +31,19 @@ def send_raw(app: ASGIApp, method: str, target: str, headers: dict[str, str]) ->
         "query_string": query.encode(),
         "root_path": "",
         "state": {},
-        "server": (host, int(port)),
+        "server": (address, int(port)),
         "client": ("127.0.0.1", 50_000),
-        "headers": [(b"host", f"{host}:{port}".encode()), *((name.encode(), value.encode()) for name, value in headers.items())],
+        "headers": [(b"host", host.encode()), *((name.encode(), value.encode()) for name, value in headers.items())],
     }
     sent: list[Message] = []
 
+    asked = False
+
     async def receive() -> Message:
+        nonlocal asked
+        if asked:
+            await anyio.sleep_forever()  # the client waits for the answer
+        asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Message) -> None:

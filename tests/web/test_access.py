@@ -1,11 +1,9 @@
 """Who may ask: hosts, tokens, sites. The cases are made from the app's own routes, so that a new route is covered."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
-from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from service.settings import Settings
@@ -15,29 +13,16 @@ from service.web.app import create_app
 from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.problem import assert_problem
 from tests.web.raw import send_raw
+from tests.web.routes import locked_routes_of
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
-
-
-def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:
-    """Every (method, path) of the app, mounts too, with a value for each parameter."""
-    for route in iter_route_contexts(app.routes):
-        path = (route.path or "").replace("{study}", "digits").replace("{number}", "0").replace("{name}", "resnet18")
-        if isinstance(route.route, Mount):
-            yield "GET", f"{path}/thawline.css"
-        else:
-            yield from ((method, path) for method in sorted(route.methods or ()))
 
 
 @pytest.fixture
 def routes(locked: TestClient) -> list[tuple[str, str]]:
     app = locked.app
     assert isinstance(app, FastAPI)
-    found = [(method, path) for method, path in routes_of(app) if path not in PUBLIC_PATHS]
-    assert {("GET", "/"), ("GET", "/openapi.json"), ("GET", "/api/v1/studies/digits/events"), ("DELETE", "/api/v1/studies/digits")} <= set(
-        found
-    )
-    return found
+    return locked_routes_of(app)
 
 
 def disguises(path: str) -> list[str]:

@@ -1,0 +1,14 @@
+"""The server answers to every name, as a page needs that rebinds its own name to this address."""
+
+from starlette.types import Scope
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_answers_to_a_foreign_name[sqlite]"
+
+
+def plant() -> None:
+    from service.web.access import Hosts
+
+    def anything(_self: Hosts, _scope: Scope) -> bool:
+        return True
+
+    Hosts._is_ours = anything  # type: ignore[method-assign]

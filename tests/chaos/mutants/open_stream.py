@@ -1,0 +1,19 @@
+"""The streams of events lie outside the guard that asks for the token."""
+
+from starlette.types import Receive, Scope, Send
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_knows_a_stranger[sqlite]"
+
+
+def plant() -> None:
+    from service.web.access import Tokens
+
+    guarded = Tokens.__call__
+
+    async def open_stream(self: Tokens, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/events"):
+            await self.app(scope, receive, send)
+        else:
+            await guarded(self, scope, receive, send)
+
+    Tokens.__call__ = open_stream  # type: ignore[method-assign]

@@ -1,0 +1,9 @@
+"""DELETE counts as a safe method, so that another site's page may send it."""
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_changes_anything_for_another_site[sqlite]"
+
+
+def plant() -> None:
+    from service.web import access
+
+    access.SAFE_METHODS = frozenset({*access.SAFE_METHODS, "DELETE"})

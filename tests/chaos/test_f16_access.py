@@ -1,0 +1,88 @@
+"""F16: every route, asked without the token, under a foreign name, or by another site. Nothing is told and nothing changes."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI
+
+from service import operations
+from service.store import queries
+from service.web.access import PUBLIC_PATHS
+from service.web.app import create_app
+from tests.chaos.conftest import MakeLab
+from tests.chaos.lab import Lab
+from tests.web.laboratory import HERE, TOKEN, Laboratory
+from tests.web.raw import RawAnswer, send_raw
+from tests.web.routes import changing_routes_of, locked_routes_of, routes_of
+
+BEARER = {"authorization": f"Bearer {TOKEN}"}
+STRANGERS = {
+    "nobody": {},
+    "a wrong token": {"authorization": "Bearer " + "x" * len(TOKEN)},
+    "the beginning of the token": {"authorization": f"Bearer {TOKEN[:-1]}"},
+    "another scheme": {"authorization": f"Basic {TOKEN}"},
+    "a forged session": {"cookie": f"thawline_session=9999999999.{'0' * 64}"},
+    "the token as a session": {"cookie": f"thawline_session={TOKEN}"},
+}
+FOREIGN_NAMES = ("evil.example", "127.0.0.1.evil.example:8000", "127.0.0.1:9000", "localhost", "10.0.0.1:8000", "")
+SITES = (
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site", "origin": HERE},
+)
+
+
+@pytest.fixture
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab(lease_seconds=600, heartbeat_seconds=60)
+
+
+@pytest.fixture
+def app(lab: Lab) -> Iterator[FastAPI]:
+    """A server with a token, on a study that has ended: so does its stream, should it be opened."""
+    laboratory = Laboratory(lab.store)
+    study = laboratory.study()
+    laboratory.finish(laboratory.claim(), 0.9)
+    operations.stop_study(lab.store, study.id)
+    yield create_app(lab.store, lab.settings.model_copy(update={"token": TOKEN, "writes_per_second": 1_000_000}))
+    assert [study.id for study in lab.store.read(queries.studies)] == [study.id]
+
+
+def refused(lab: Lab, answer: RawAnswer, status: int, slug: str, what: object) -> None:
+    assert answer.status == status, f"{slug}: {what} got {answer.status}"
+    assert answer.headers["content-type"] == "application/problem+json", what
+    assert json.loads(answer.body)["type"] == f"urn:thawline:problem:{slug}", what
+    assert TOKEN.encode() not in answer.body and "access-control-allow-origin" not in answer.headers, what
+    lab.counts[f"refused: {slug}"] += 1
+
+
+def test_no_route_knows_a_stranger(lab: Lab, app: FastAPI) -> None:
+    """T1, T2, T19, T20: with no token, a wrong one, or a forged session; pages, streams, mounts and the description included."""
+    for method, path in locked_routes_of(app):
+        for who, headers in STRANGERS.items():
+            refused(lab, send_raw(app, method, path, headers), 401, "unauthenticated", (method, path, who))
+        for query in (f"token={TOKEN}", f"after={TOKEN}", "API_Key=1"):
+            refused(lab, send_raw(app, method, f"{path}?{query}", BEARER), 400, "key-in-url", (method, path, query))
+    lab.tell("F16 strangers")
+
+
+def test_no_route_answers_to_a_foreign_name(lab: Lab, app: FastAPI) -> None:
+    """T5: public paths and paths that do not exist included."""
+    for method, path in [*routes_of(app), *(("GET", path) for path in PUBLIC_PATHS), ("GET", "/nowhere")]:
+        for host in FOREIGN_NAMES:
+            refused(lab, send_raw(app, method, path, BEARER, host=host), 400, "host-not-allowed", (method, path, host))
+    lab.tell("F16 names")
+
+
+def test_no_route_changes_anything_for_another_site(lab: Lab, app: FastAPI) -> None:
+    """T6, T7: whether the browser sends the token along or not; DELETE included."""
+    for method, path in changing_routes_of(app):
+        for headers in SITES:
+            refused(lab, send_raw(app, method, path, {**BEARER, **headers}), 403, "cross-site-request", (method, path, headers))
+    for method, path in routes_of(app):
+        for origin in ("https://evil.example", "null", HERE):
+            answer = send_raw(app, method, path, {"origin": origin, "access-control-request-method": "DELETE"})
+            assert not [name for name in answer.headers if name.startswith("access-control-")], (method, path)
+    lab.tell("F16 sites")
