@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports tests fix bench catalogue clean
+.PHONY: help run test check lint types imports tests chaos mutants fix bench catalogue clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ imports: $(INSTALLED)
 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: $(INSTALLED)  ## the long forms of the fault suite; THAW_CHAOS_SEED=N replays a schedule; what each did is printed
+	THAW_CHAOS_LONG=1 $(BIN)/python -m pytest -rP tests/chaos
+
+mutants: $(INSTALLED)  ## break the product in each of the known ways; every scenario must catch its own
+	$(BIN)/python -m tests.chaos.mutate
 
 fix: $(INSTALLED)  ## mend what a machine can mend
 	$(BIN)/ruff check --fix .

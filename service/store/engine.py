@@ -128,8 +128,9 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    limits = " ".join(f"-c {name}={milliseconds}" for name, milliseconds in POSTGRESQL_LIMITS.items())
-    options: dict[str, Any] = {"options": limits, "connect_timeout": 5, **DEAD_PEER}
+    settings = {**POSTGRESQL_LIMITS, "synchronous_commit": "on"}  # whatever the database's or the role's own default is
+    said = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    options: dict[str, Any] = {"options": said, "connect_timeout": 5, **DEAD_PEER}
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=options,

@@ -83,6 +83,7 @@ class Lab:
         self.store = open_store(database_url)
         self.seed = int(os.environ.get("THAW_CHAOS_SEED") or random.SystemRandom().randrange(2**32))
         self.random = random.Random(self.seed)
+        print(f"THAW_CHAOS_SEED={self.seed} replays what is drawn here")  # seen when the test fails
         self.counts = Counter[str]()  # what was injected
         self.measured = dict[str, float]()  # what came of it; may well be nothing
         self.history = home / "history"

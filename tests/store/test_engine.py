@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from service.domain.errors import InvalidInput, StoreUnavailable
 from service.store import Store, engine, open_store
@@ -49,6 +49,16 @@ def test_a_postgresql_session_waits_and_idles_only_so_long(empty_postgresql: str
     assert setting(store, "SHOW lock_timeout") == "5s"
     assert setting(store, "SHOW statement_timeout") == "30s"
     assert setting(store, "SHOW idle_in_transaction_session_timeout") == "10s"
+    store.close()
+
+
+def test_a_postgresql_session_commits_to_the_disk_whatever_the_databases_default(empty_postgresql: str) -> None:
+    with psycopg.connect(empty_postgresql, autocommit=True) as other:
+        other.execute(f"ALTER DATABASE {make_url(empty_postgresql).database} SET synchronous_commit = off".encode())
+    with psycopg.connect(empty_postgresql) as other:
+        assert other.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    store = open_store(empty_postgresql)
+    assert setting(store, "SHOW synchronous_commit") == "on"
     store.close()
 
 
