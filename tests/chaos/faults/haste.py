@@ -1,0 +1,30 @@
+"""A server whose patience with its clients, and theirs with it, is seconds instead of half-minutes; reads hang while a file is there."""
+
+import os
+import time
+from pathlib import Path
+
+from service.store import Store
+from service.web import body, protocol, stream
+
+KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
+FLAG = "THAW_CHAOS_READS_HANG"  # the file
+
+
+def install() -> None:
+    stream.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
+    protocol.HEAD_SECONDS, protocol.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
+    body.BodyLimit.__init__.__defaults__ = (body.MAX_BYTES, BODY_SECONDS)  # type: ignore[attr-defined]
+    if flag := os.environ.get(FLAG):
+        _hang_while(Path(flag))
+
+
+def _hang_while(flag: Path) -> None:
+    read = stream._read
+
+    def hanging(store: Store, study: str, cursor: int) -> stream.Batch:
+        while flag.exists():
+            time.sleep(0.05)
+        return read(store, study, cursor)
+
+    stream._read = hanging

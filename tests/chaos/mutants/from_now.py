@@ -1,0 +1,18 @@
+"""A stream begins with what happens from now on, as one that is fed from memory does."""
+
+from collections.abc import AsyncIterator
+
+SCENARIO = "tests/chaos/test_f05_sse.py -k 'follower and sqlite'"
+
+
+def plant() -> None:
+    from service.store import Store, queries
+    from service.web import stream
+    from service.web.streams import Streams
+
+    frames = stream._frames
+
+    def from_now(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+        return frames(store, study, store.read(queries.find_study, study).seq, streams)
+
+    stream._frames = from_now
