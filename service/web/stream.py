@@ -179,7 +179,7 @@ def _has_ended(study: Study, cursor: int) -> bool:
 
 def _frame(study: str, event: Event) -> bytes:
     own = {"seq": event.seq, "kind": event.kind, "at": event.at}
-    data = own | event.body | own  # no word of a body stands in for the event's own
+    data = {**own, **event.body, **own}  # no word of a body stands in for the event's own
     return f"id: {study}-{event.seq}\nevent: {event.kind}\ndata: {_json(data)}\n\n".encode()
 
 
