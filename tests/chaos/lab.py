@@ -149,6 +149,12 @@ class Lab:
         """The study as it stands."""
         return self.store.read(queries.find_study, study.id)
 
+    def ended(self, study: Study) -> bool:
+        """Whether it has ended. While the store does not answer, it has not."""
+        with suppress(StoreUnavailable):
+            return self.now(study).state.terminal
+        return False
+
     def trials(self, study: Study) -> list[Trial]:
         """All of them, by number."""
         return self.store.read(queries.trials, study.id, limit=100_000)

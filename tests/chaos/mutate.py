@@ -27,9 +27,13 @@ def caught(name: str) -> bool:
     scenario = importlib.import_module(f"tests.chaos.mutants.{name}").SCENARIO
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *shlex.split(scenario)]
     started = time.monotonic()
-    run = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, MUTANT: name}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-    )
+    try:
+        run = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, MUTANT: name}, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        print(f"{name:32} NOT CAUGHT in {LIMIT_SECONDS} s  {scenario}", flush=True)
+        return False
     by_check = run.returncode == FAILED and re.search(r"^E .*(Assert|assert|I\d+)", run.stdout, re.MULTILINE) is not None
     verdict = "caught" if by_check else f"NOT CAUGHT (exit code {run.returncode})"
     print(f"{name:32} {verdict:12} {time.monotonic() - started:5.1f} s  {scenario}", flush=True)

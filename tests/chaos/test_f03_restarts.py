@@ -36,10 +36,10 @@ def test_clients_miss_nothing_and_double_nothing_over_restarts(lab: Lab) -> None
         lab.until(lambda before=before: sum(one.repeated + len(one.answers) for one in callers) > before[1], "requests are answered again")
     lab.until(lambda: all(len(one.answers) == REQUESTS for one in callers), "each request is answered")
     lab.work("--step", "0")
-    lab.until(lambda: lab.now(study).state.terminal, "the study ends", 120)
+    lab.until(lambda: lab.ended(study), "the study ends", 120)
+    for caller in callers:
+        caller.gone.set()
     for one in (*callers, *listeners):
-        if isinstance(one, Caller):
-            one.gone.set()
         one.join(60)
     nobody_missed_anything(lab, study, listeners)
     nothing_was_queued_twice(lab, study, callers)
