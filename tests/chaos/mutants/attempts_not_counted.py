@@ -1,0 +1,16 @@
+"""A trial that crashes or loses its worker is always tried again."""
+
+from service.domain.states import AttemptEnd
+from service.store.ledger import Ledger
+from service.store.rows import HeldTrial
+
+SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
+
+
+def plant() -> None:
+    from service.operations import recording
+
+    def for_ever(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
+        return recording._requeue(ledger, trial, AttemptEnd(reason), why)
+
+    recording._try_again = for_ever
