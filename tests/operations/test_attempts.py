@@ -1,9 +1,12 @@
 """Each attempt at a trial has its own line in the record, and its own log."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from service import operations
 from service.domain.records import Lease, Study
@@ -109,8 +112,8 @@ def test_each_attempt_has_a_log_of_its_own_and_an_event_tells_that_it_grew(store
     assert tell(store, second.lease, log="one again\n")
     assert log_of(store, first.lease) == ["one\n", "two\n", "last words\n"]
     assert log_of(store, second.lease) == ["one again\n"]
-    events = [event for event in store.read(queries.events_after, study.id, 0) if event.kind == "trial_logged"]
-    assert [(event.body["attempt"], event.body["chunk"]) for event in events] == [(1, 1), (1, 2), (1, 3), (2, 1)]
+    events = [one for one in store.read(queries.events_after, study.id, 0) if one.kind == "trial_logged"]
+    assert [(one.body["attempt"], one.body["chunk"]) for one in events] == [(1, 1), (1, 2), (1, 3), (2, 1)]
     assert changed < events[2].seq  # the log alone had changed nothing of the trial
     assert events[1].seq == changed + 1
 
@@ -154,6 +157,34 @@ def test_what_no_database_takes_is_not_in_a_log(store: Store, study: Study, sear
     lease = claim_one(store, searches).lease
     assert tell(store, lease, log="a\0b \ud800\n", reports=[report(1, 0.5)])
     assert log_of(store, lease) == ["ab ?\n"]
+
+
+def test_a_report_costs_nothing_for_attempts_and_logs_and_a_batch_no_more_than_one(store: Store, study: Study, searches: Searches) -> None:
+    with statements(store) as seen:
+        claims = operations.claim(store, searches, "w", limit=8)
+        assert seen == ["INSERT"]
+        seen.clear()
+        assert operations.record(store, [Write(claim.lease, reports=[report(1, 0.5)]) for claim in claims]) == []
+        assert seen == []
+        assert operations.record(store, [Write(claim.lease, log="epoch 1\n") for claim in claims]) == []
+        assert seen == ["SELECT", "INSERT", "UPDATE"]
+        seen.clear()
+        assert operations.record(store, [Write(claim.lease, outcome=finished(0.5)) for claim in claims]) == []
+        assert seen == ["UPDATE"]
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """What is done to the tables of attempts and logs meanwhile, a word for each statement."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if re.search(r"(INTO|UPDATE|FROM) (attempt|log)\b", statement):
+            seen.append(statement.split()[0])
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(store.engine, "before_cursor_execute", note)
 
 
 def test_a_stale_attempt_adds_nothing_to_a_log(store: Store, study: Study, searches: Searches) -> None:
