@@ -94,13 +94,21 @@ def _numbers(folder: Path) -> Iterator[int]:
 def _keep_only(folder: Path, names: Collection[str], attempts: Iterable[int]) -> None:
     """Remove every other file of those attempts, half-written ones included, and the folders that are empty then."""
     for place in (folder / _of_attempt(attempt) for attempt in attempts):
-        for path in place.glob("*"):
+        for path in _files(place):
             if str(path) not in names:
                 _remove(path)
         with suppress(OSError):  # it is not there, or not empty
             place.rmdir()
     with suppress(OSError):
         folder.rmdir()
+
+
+def _files(place: Path) -> list[Path]:
+    """What lies there; nothing when another thread or worker has just removed the place itself."""
+    try:
+        return list(place.iterdir())
+    except OSError:
+        return []
 
 
 def _remove(path: Path) -> None:

@@ -94,6 +94,7 @@ class Lab:
         """Of a process of ours."""
         own = {
             "THAW_HOME": str(self.home), "THAW_DATABASE_URL": self.database_url, "THAW_CACHE_BYTES": "0", "THAW_LANE_BYTES": "0",
+            "THAW_DISK_FLOOR_BYTES": "0",
             "THAW_LEASE_SECONDS": str(self.settings.lease_seconds), "THAW_HEARTBEAT_SECONDS": str(self.settings.heartbeat_seconds),
             HISTORY: str(self.history), "PYTHONPATH": str(ROOT),
         }  # fmt: skip

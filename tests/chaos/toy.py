@@ -6,11 +6,13 @@ Run as `python toy.py [--step SECONDS] [--epochs-per-checkpoint N]`; a checkpoin
 
 import argparse
 import ctypes
+import errno
 import hashlib
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -91,9 +93,16 @@ def restored(checkpoints: list[dict[str, Any]]) -> int:
 
 
 def save(order: dict[str, Any], step: int) -> None:
-    path = Path(order["checkpoint_folder"]) / f"epoch-{step:06}.json"
-    content = json.dumps({"step": step, "lr": order["config"]["lr"]}).encode()
-    sha256 = files.write(path, lambda file: file.write(content))
+    folder = Path(order["checkpoint_folder"])
+    path, content = folder / f"epoch-{step:06}.json", json.dumps({"step": step, "lr": order["config"]["lr"]}).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < int(os.environ.get("THAW_DISK_FLOOR_BYTES", "0")):
+            raise OSError(errno.ENOSPC, "the disk is below its floor")
+        sha256 = files.write(path, lambda file: file.write(content))
+    except OSError as error:  # as the real one: the run goes on without
+        sys.stderr.write(f"checkpoint after epoch {step} is skipped: {error}\n")
+        return
     tell("saved", checkpoint={"step": step, "path": str(path), "sha256": sha256, "size": len(content)})
 
 

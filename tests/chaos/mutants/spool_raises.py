@@ -1,0 +1,14 @@
+"""A result that can be neither stored nor spooled raises, and is gone with the run that told it."""
+
+SCENARIO = "tests/chaos/test_f06_full_disk.py::test_a_full_disk_loses_nothing_and_heals_by_itself[sqlite]"
+
+
+def plant() -> None:
+    from service.operations import Write
+    from service.worker.spool import Spool
+
+    def keep(self: Spool, write: Write) -> bool:
+        self._put(self._path(write.lease), write)
+        return True
+
+    Spool.keep = keep  # type: ignore[method-assign]
