@@ -98,7 +98,7 @@ class Checkpoints:
             self._refuse_below_floor(self._folder)
             state, self._held = self._held(), None
             return _written(state, self._folder)
-        except (OSError, RuntimeError) as error:  # torch's writer tells of a disk that refuses in words of its own
+        except OSError as error:
             if not self._complained:
                 log.warning("checkpoint after epoch %d is skipped, and so are others while this lasts: %s", self.step, error)
             self._complained = True
@@ -111,9 +111,13 @@ class Checkpoints:
 
 
 def _written(state: State, folder: Path) -> Checkpoint:
+    """Raises OSError."""
     path = folder / f"epoch-{state.step:06}.pt"
     content = {field.name: getattr(state, field.name) for field in fields(state)}
-    sha256 = files.write(path, lambda file: torch.save(content, file))
+    try:
+        sha256 = files.write(path, lambda file: torch.save(content, file))
+    except RuntimeError as error:  # torch's writer tells of a disk that refuses in words of its own
+        raise OSError(errno.EIO, str(error)) from error
     return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
 
 

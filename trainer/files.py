@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,9 +33,10 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a crash left half written in the folder."""
-    for orphan in folder.glob(f"*{TEMPORARY}"):
-        orphan.unlink(missing_ok=True)
+    """Remove what a crash left half written in the folder, if the disk lets us."""
+    with suppress(OSError):
+        for orphan in folder.glob(f"*{TEMPORARY}"):
+            orphan.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

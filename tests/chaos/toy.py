@@ -84,11 +84,13 @@ def restored(checkpoints: list[dict[str, Any]]) -> int:
     for checkpoint in sorted(checkpoints, key=lambda one: -one["step"]):
         try:
             content = Path(checkpoint["path"]).read_bytes()
-        except OSError:
-            continue
+        except OSError as error:
+            content, fault = b"", str(error)
+        else:
+            fault = "its SHA-256 differs"
         if hashlib.sha256(content).hexdigest() == checkpoint["sha256"]:
             return int(json.loads(content)["step"])
-        sys.stderr.write(f"checkpoint {checkpoint['path']} is not sound\n")
+        sys.stderr.write(f"checkpoint {checkpoint['path']} is passed over: {fault}\n")
     return 0
 
 
