@@ -14,12 +14,17 @@ from service.domain.parsing import resolve_paths
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Put the text into the file in one step. Raises Failure when the folder does not take it."""
+    """Put the text into the file in one step, flushed to the disk. Raises Failure when the folder does not take it."""
     partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
         partial.replace(file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise Failure(f"{file} cannot be written: {error.strerror}") from None
 
 
