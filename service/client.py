@@ -146,7 +146,7 @@ class Client:
             except (httpx2.TransportError, Unreachable):
                 pass
             except Refused as refusal:
-                if refusal.status != 503:
+                if refusal.status not in (429, 503):
                     raise
             yield None
             time.sleep(backoff.delay())

@@ -19,7 +19,8 @@ from service.domain.records import Event, Study
 from service.store import Store, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
-from service.web.problems import TOO_MANY_STREAMS, ProblemError, for_error
+from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError, for_error
+from service.web.rates import client_of
 from service.web.streams import Streams
 from service.web.view import finite
 
@@ -54,15 +55,20 @@ class EventStream(StreamingResponse):
         self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.streams.open >= self.streams.limit:
-            refused = ProblemError(TOO_MANY_STREAMS, f"This server holds at most {self.streams.limit} streams; close one or wait.")
+        client = client_of(scope)
+        if (refused := self._refusal(client)) is not None:
             await for_error(scope, refused)(scope, receive, send)
             return
-        self.streams.open += 1
-        try:
+        with self.streams.one_of(client):
             await super().__call__(scope, receive, send)
-        finally:
-            self.streams.open -= 1
+
+    def _refusal(self, client: str) -> ProblemError | None:
+        streams = self.streams
+        if streams.open >= streams.limit:
+            return ProblemError(TOO_MANY_STREAMS, f"This server holds at most {streams.limit} streams; close one or wait.")
+        if streams.open_by[client] >= streams.limit_of_one:
+            return ProblemError(TOO_MANY_OWN_STREAMS, f"One address may hold {streams.limit_of_one} streams; close one or wait.")
+        return None
 
 
 def cursor_of(

@@ -86,3 +86,19 @@ def test_no_route_changes_anything_for_another_site(lab: Lab, app: FastAPI) -> N
             answer = send_raw(app, method, path, {"origin": origin, "access-control-request-method": "DELETE"})
             assert not [name for name in answer.headers if name.startswith("access-control-")], (method, path)
     lab.tell("F16 sites")
+
+
+def test_a_flood_of_changes_and_guesses_is_told_to_wait(lab: Lab, app: FastAPI) -> None:
+    """T16, I32: beyond twice the rate at once, an address is refused with a time to wait; who only looks is not."""
+    limited = create_app(lab.store, lab.settings.model_copy(update={"token": TOKEN, "writes_per_second": 1}))
+    refusals = 0
+    for number in range(30):
+        method, path, headers = (("POST", "/login", {}), ("POST", "/api/v1/studies/digits/stop", BEARER))[number % 2]
+        answer = send_raw(limited, method, path, headers)
+        if answer.status == 429:
+            refused(lab, answer, 429, "rate-limited", (method, path))
+            refusals += 1
+            assert int(answer.headers["retry-after"]) >= 1
+    assert refusals, "I32: no change was refused"
+    assert send_raw(limited, "GET", "/api/v1/studies", BEARER).status == 200
+    lab.tell("F16 flood")

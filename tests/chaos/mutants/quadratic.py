@@ -1,0 +1,11 @@
+"""A string in a JSON body that never ends is read again from each quote in it, as it once was."""
+
+import re
+
+SCENARIO = "tests/chaos/test_f16_time.py"
+
+
+def plant() -> None:
+    from search_spaces import documents
+
+    documents._STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)

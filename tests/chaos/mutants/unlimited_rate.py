@@ -1,0 +1,12 @@
+"""One address may change as many things as it likes, and guess at the token as often."""
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_a_flood_of_changes_and_guesses_is_told_to_wait[sqlite]"
+
+
+def plant() -> None:
+    from service.web.rates import Rates
+
+    def never(_self: Rates, _client: str) -> float:
+        return 0.0
+
+    Rates._wait = never  # type: ignore[method-assign]
