@@ -18,6 +18,7 @@ from service.domain.records import Trial
 from service.domain.states import TrialState
 from service.store import queries
 from tests.chaos.checker import check
+from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab
 from trainer.checkpoints import Checkpoints
 from trainer.contract import Checkpoint, DataConfig, Finished, Measured, ModelConfig, Saved, TrainConfig
@@ -193,8 +194,9 @@ def forged(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.model_copy(update={"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
 
 
-def test_attempts_after_a_kill_go_on_from_sound_checkpoints_alone(lab: Lab) -> None:
+def test_attempts_after_a_kill_go_on_from_sound_checkpoints_alone(make_lab: MakeLab) -> None:
     """I6, I10 through worker, store and reaper: workers are killed, what their trials saved last is damaged, others take over."""
+    lab = make_lab(lease_seconds=8.0, heartbeat_seconds=0.5)  # a busy machine starves nobody for so long
     study = lab.study(trials=len(EVERYWHERE), epochs=100)
     worker = lab.work("--step", "0.3", slots=len(EVERYWHERE))
     lab.until(lambda: sum(len(trial.checkpoints) >= 2 for trial in lab.trials(study)) == len(EVERYWHERE), "all have two checkpoints")

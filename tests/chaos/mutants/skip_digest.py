@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-SCENARIO = "tests/chaos/test_f07_checkpoints.py -k damaged"
+SCENARIO = "tests/chaos/test_f07_checkpoints.py -k weights"
 
 
 def plant() -> None:
