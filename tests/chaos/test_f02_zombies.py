@@ -31,7 +31,7 @@ POINTS = (
 )
 ENDED = "after the end, before its acknowledgement"  # nobody else may get this trial
 LONGEST = "last step after waking, ms"
-HAVE_WORDS = ("before a metric", "between rename and pointer", "before the end", LEAVING)  # that they say when they wake
+HAVE_WORDS = ("before a metric", "before the end", LEAVING)  # that they say when they wake
 VARIANTS = [(wake, too) for wake in ("claimed", "ended") for too in (False, True)] if LONG else [("claimed", False)]
 
 
