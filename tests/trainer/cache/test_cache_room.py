@@ -97,6 +97,12 @@ def test_a_disk_that_is_nearly_full_is_not_filled(tmp_path: Path, monkeypatch: p
     assert numbers(tmp_path) == {1}
 
 
+def test_below_the_floor_nothing_more_is_stored(tmp_path: Path) -> None:
+    assert keep(Cache(tmp_path, ROOM), 1)
+    assert not keep(Cache(tmp_path, ROOM, floor_bytes=2**62), 2)
+    assert numbers(tmp_path) == {1}
+
+
 def test_a_disk_that_refuses_the_blocks_is_told_before_anything_is_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache(tmp_path, ROOM)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
