@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from service import journal
 from service.backoff import Backoff
 from service.cli.failures import Failure
 from service.cli.working import NO_TORCH, has_torch, is_child_of
@@ -25,6 +26,7 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, sl
     """Serve until SIGTERM, SIGINT, or the end of the parent process; the workers end with it. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
+    journal.keep(settings, "server")
     with LocalWorkers(settings, _count(workers), slots) as local:
 
         def ready(address: str) -> None:

@@ -1,15 +1,14 @@
 """`thaw worker`: a worker in this process, with the signals that end it."""
 
 import importlib.util
-import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from service import journal
 from service.cli.failures import Failure
 from service.settings import Settings
 from service.worker.process import TrainerProcess
@@ -24,8 +23,7 @@ NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawl
 def run_worker(settings: Settings, slots: int | None, available_cores: int | None, parent: int | None) -> None:
     """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
     require_torch()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s worker %(process)d: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    journal.keep(settings, "worker")
     layout = lay_out(gpus(), available_cores or cores(), slots)
     # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as it is wanted.
     first = TrainerProcess(layout[0].command(settings), layout[0].environment(os.environ))
