@@ -18,14 +18,21 @@ TABLES = (trial, attempt, metric)
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    study: Study
-    trials: Sequence[HeldTrial]  # by number
+class News:
+    """What is looked at only when something was told since the last time."""
+
     attempts: Mapping[int, Sequence[tuple[Any, ...]]]  # of each trial: attempt, worker, resumed, ending, step
     curves: Mapping[int, Mapping[int, Mapping[str, float]]]  # of each trial: metrics by step
     events: Sequence[Event]  # the new ones
     leases: frozenset[Lease]
-    best: Trial | None  # None, too, when nothing has happened
+    best: Trial | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    study: Study
+    trials: Sequence[HeldTrial]  # by number
+    news: News | None
 
 
 # Built once: that takes longer than running them.
@@ -48,22 +55,23 @@ EVENTS = select(event).where(event.c.study_id == bindparam("study"), event.c.seq
 def taken(tx: Transaction, study_id: str, after: int) -> Snapshot:
     """Of the study, with its events after a sequence number. Raises StudyNotFound."""
     study, mine = queries.find_study(tx, study_id), {"study": study_id}
+    trials = [held_trial_of(row) for row in tx.execute(TRIALS, mine)]
+    if study.seq == after:
+        return Snapshot(study, trials, None)
     attempts = defaultdict[int, list[tuple[Any, ...]]](list)
     for number, *row in tx.execute(ATTEMPTS, mine):
         attempts[number].append(tuple(row))
     curves = defaultdict[int, dict[int, dict[str, float]]](lambda: defaultdict(dict))
     for number, step, name, value, kind in tx.execute(METRICS, mine):
         curves[number][step][name] = number_of(value, kind)
-    events = [event_of(row) for row in tx.execute(EVENTS, mine | {"after": after})]
-    return Snapshot(
-        study,
-        [held_trial_of(row) for row in tx.execute(TRIALS, mine)],
+    news = News(
         attempts,
         curves,
-        events,
+        [event_of(row) for row in tx.execute(EVENTS, mine | {"after": after})],
         frozenset(lease for lease, _ in queries.running_leases(tx) if lease.study == study_id),
-        queries.best_trial(tx, study) if events else None,
+        queries.best_trial(tx, study),
     )
+    return Snapshot(study, trials, news)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -17,10 +17,10 @@ from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store, open_store
 from service.worker import control_plane, leases, unwritten
-from tests.chaos.simulation.oracle import CALM_SECONDS, RATES, Oracle
+from tests.chaos.simulation.oracle import RATES, Oracle
 from tests.chaos.simulation.people import People
 from tests.chaos.simulation.transport import Remote, Weather
-from tests.chaos.simulation.worker import Never, Spool, Trainer, Worker
+from tests.chaos.simulation.worker import IDLE_SECONDS, Never, Spool, Trainer, Worker
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import ready
 from trainer import catalogue
@@ -62,18 +62,20 @@ class Simulation:
         self.never = Never(self.world)
         chance = self.world.random
         self.fault_seconds = chance.uniform(60, 200)
-        self.epochs, self.interval = chance.randint(2, 5), chance.randint(1, 2)
-        self.step_seconds = chance.choice((2.0, 5.0, 10.0))
+        self.epochs, self.interval = chance.randint(2, 4), chance.randint(1, 2)
+        self.step_seconds = chance.choice((3.0, 8.0, 20.0))
         self.lane_bytes = chance.choice((0, 0, LANE_BYTES))
         fates = (None, None, "crashes", "pruned", "out_of_memory")
         self.fates = {number: chance.choice(fates) for number in range(8) if chance.random() < 0.3}
         self.workers_reap = chance.random() < 0.5
         self.crash_share = chance.choice((0.0, 0.02, 0.1))
-        trials, limits = chance.randint(3, 6), {"attempts": chance.choice((2, 3, 20)), "failures": None}
+        trials, limits = chance.randint(2, 5), {"attempts": chance.choice((2, 3, 5)), "failures": None}
         budget = {"trials": trials, "parallel": chance.choice((None, 1, 2))}
         space = {"lr": {"type": "categorical", "choices": [0.25, 0.5, 0.75, 1.0]}}
         wanted = {"sampler": {"name": "random", "seed": seed % 1_000}, "search_space": space, "budget": budget, "limits": limits}
         self.study = ready(local, name=f"seed-{seed}", **(HEADS_ALONE if self.lane_bytes else {}), **wanted)
+        longest = trials * limits["attempts"] * (self.epochs * 1.5 * self.step_seconds + IDLE_SECONDS)
+        self.calm_seconds = 10 * self.settings.lease_seconds + longest
         self.oracle = Oracle(self, str(local.engine.url.database))
 
     def store(self) -> Remote:
@@ -91,7 +93,7 @@ class Simulation:
             self._employ(f"host-{host}")
         self.people = People(self)
         self.world.spawn(Process(self.world, "nature"), self._nature)
-        latest = self.fault_seconds + LONGEST + CALM_SECONDS
+        latest = self.fault_seconds + LONGEST + self.calm_seconds
         self.world.run(over=self._is_over, deadline=latest)
         self.oracle.judge()
 
