@@ -30,3 +30,10 @@ class Workplace:
     shelf: Shelf
     patience: Patience
     leaving: threading.Event
+    stir: threading.Event  # set when idle slots should look for work at once, and when the worker leaves
+
+    def rest(self, seconds: float) -> None:
+        """Wait for so long, or until there is a reason to look up."""
+        self.stir.wait(seconds)
+        if not self.leaving.is_set():
+            self.stir.clear()

@@ -16,7 +16,7 @@ from trainer.contract import Check, Checked, Failed
 
 log = logging.getLogger(__name__)
 
-IDLE = (0.2, 2.0)  # seconds between two looks for work
+IDLE = (0.2, 1.0)  # seconds between two looks for work
 MENDING = (1.0, 30.0)  # seconds after something failed that should not fail
 CHECKS_THAT_MAY_CRASH = 2
 
@@ -53,7 +53,7 @@ class SlotRunner:
             if delay is None:
                 self._idle.reset()
             else:
-                leaving.wait(delay)
+                self._place.rest(delay)
         self._dismiss()
 
     def kill(self, wait_seconds: float = KILL_SECONDS) -> None:

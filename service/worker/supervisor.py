@@ -55,11 +55,12 @@ class Worker:
         self._settings = settings
         self._slots = tuple(slots)
         self._leaving = threading.Event()
+        self._stir = threading.Event()
         self._left = threading.Event()
         self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"), settings.lane_bytes)
         self._leases = Leases(settings.trust_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
-        place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving)
+        place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving, self._stir)
         first_trainers = (trainer, *[None] * len(self._slots))
         self._runners = tuple(
             SlotRunner(place, slot, command or slot.command(settings), started)
@@ -81,6 +82,7 @@ class Worker:
     def leave(self) -> None:
         """Hand the trials back and end. May be called from a signal handler or another thread."""
         self._leaving.set()
+        self._stir.set()
 
     def abandon(self) -> None:
         """Kill the trainers now. Their trials are found by a reaper."""
@@ -147,11 +149,12 @@ class Worker:
                 pause = min(RETRY_SECONDS, self._settings.heartbeat_seconds)
 
     def _reap(self) -> None:
-        """Look for leases that stand still, those of other workers included."""
+        """Look for leases that stand still, those of other workers included. Idle slots take up what it finds without delay."""
         reaper = Reaper(self._store, self._settings.lease_seconds)
         while not self._leaving.wait(self._settings.heartbeat_seconds):
             try:
-                reaper.sweep()
+                if reaper.sweep():
+                    self._stir.set()
             except StoreUnavailable as error:
                 log.warning("the sweep for lost trials must wait: %s", error)
             except Exception:

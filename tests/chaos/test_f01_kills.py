@@ -19,7 +19,7 @@ from trainer.files import TEMPORARY
 TRIALS = 60 if LONG else 20
 PAUSE_SECONDS = 0.3
 LIMIT_SECONDS = 600
-IDLE_SECONDS = 2.0  # that a slot without work waits, at most, before it asks again
+IDLE_SECONDS = 1.0  # that a slot without work waits, at most, before it asks again
 KILLS = 8 if LONG else 3
 SLOW = ("--step", "0.1")
 FOR_EVER = 100_000  # epochs
@@ -79,7 +79,7 @@ def test_a_killed_workers_trial_is_taken_up_within_a_lease_and_a_sweep(make_lab:
     allowed = lab.settings.lease_seconds + lab.settings.heartbeat_seconds
     lab.counts["workers killed"] = KILLS
     lab.measured |= {"seconds until queued": max(requeued), "seconds until claimed": max(claimed), "seconds allowed": allowed}
-    assert min(requeued) <= allowed + 0.5, f"with half a second for a busy machine: {requeued}"
+    assert min(claimed) <= allowed + 0.5, f"with half a second for a busy machine: {claimed}"
     assert max(claimed) <= 2 * allowed + IDLE_SECONDS, claimed
     check(lab, study)
     lab.tell("F1, time until claimed")
