@@ -180,10 +180,11 @@ class Scene:
         return "".join(chunk.text for chunk in self.lab.store.read(queries.log_chunks, trial, of_attempt=1))
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait, and see that no torn checkpoint can be seen meanwhile."""
+        """Wait, and see that meanwhile no torn checkpoint can be seen, and nothing comes unexpected to a worker."""
 
         def looking() -> bool:
             self.see_whole_files()
+            assert not any("unexpected" in worker.said() for worker in self.workers), self.lab.last_words()
             return holds()
 
         self.lab.until(looking, what, seconds=120)
