@@ -82,6 +82,7 @@ def test_a_trial_that_takes_its_process_or_its_worker_along_each_time_ends(
     trial = trial_of(store, study, 0)
     assert (trial.state, trial.reason, trial.attempt) == (TrialState.FAILED, last, study.spec.limits.attempts)
     assert [one.ending for one in store.read(queries.attempts, trial.id)] == [AttemptEnd(how) for how in hows]
+    assert kinds_of(store, study).count("trial_requeued") == len(hows) - 1
     toll = {"crashed": "its process crashed", "lost": "its worker was lost"}
     for how, count in ((how, hows.count(how)) for how in set(hows)):
         assert f"{toll[how]} {'once' if count == 1 else f'{count} times'}" in (trial.detail or "")

@@ -257,16 +257,6 @@ def test_a_trial_that_is_handed_back_is_queued_and_not_counted_as_lost(store: St
         assert trial_of(store, study, 0).worker is None
 
 
-def test_a_trial_whose_worker_is_lost_too_often_fails(store: Store, study: Study, searches: Searches) -> None:
-    for _ in range(study.spec.limits.attempts):
-        claim = claim_one(store, searches)
-        assert claim.lease.number == 0
-        lose(store, claim)
-    trial = trial_of(store, study, 0)
-    assert (trial.state, trial.reason, trial.attempt) == (TrialState.FAILED, "lost", 3)
-    assert kinds_of(store, study).count("trial_requeued") == 2
-
-
 def test_a_lease_that_beat_since_it_was_suspected_is_kept(store: Store, study: Study, searches: Searches) -> None:
     claim = claim_one(store, searches)
     suspects = store.read(queries.running_leases)
