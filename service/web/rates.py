@@ -13,6 +13,7 @@ from service.web.access import SAFE_METHODS
 from service.web.problems import RATE_LIMITED, problem
 
 BURST_SECONDS = 2.0  # so many seconds' worth may come at once
+THIS_MACHINE = ("local", "::/64")  # a socket without addresses; the network of ::1
 MOST_ADDRESSES = 10_000  # are remembered; who was forgotten begins with a full bucket
 
 
@@ -26,6 +27,11 @@ def client_of(scope: Scope) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
     return str(address)
+
+
+def speaks_for_many(client: str) -> bool:
+    """Whether others may stand behind the client: a proxy on this machine, through which all come."""
+    return client in THIS_MACHINE or client.startswith("127.")
 
 
 @dataclass(slots=True)

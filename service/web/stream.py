@@ -20,7 +20,7 @@ from service.store import Store, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
 from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError, for_error
-from service.web.rates import client_of
+from service.web.rates import client_of, speaks_for_many
 from service.web.streams import Streams
 from service.web.view import finite
 
@@ -66,7 +66,7 @@ class EventStream(StreamingResponse):
         streams = self.streams
         if streams.open >= streams.limit:
             return ProblemError(TOO_MANY_STREAMS, f"This server holds at most {streams.limit} streams; close one or wait.")
-        if streams.open_by[client] >= streams.limit_of_one:
+        if streams.open_by[client] >= streams.limit_of_one and not speaks_for_many(client):
             return ProblemError(TOO_MANY_OWN_STREAMS, f"One address may hold {streams.limit_of_one} streams; close one or wait.")
         return None
 

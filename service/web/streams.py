@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 
 MAX_STREAMS = 128
-MAX_STREAMS_OF_ONE = 64  # address: nobody alone may take them all; a proxy's clients share its address
+MAX_STREAMS_OF_ONE = 64  # address on another machine: nobody alone may take them all
 READERS = 4  # threads that read for all streams together, so that plain requests keep theirs
 
 

@@ -38,20 +38,13 @@ class SlowlyFed:
 
 
 HOSTILE = {
-    "NaN": (with_low("NaN"), "#/search_space/lr/low", "not_finite"),
-    "Infinity": (with_low("-Infinity"), "#/search_space/lr/low", "not_finite"),
-    "1e999": (with_low("1e999"), "#/search_space/lr/low", "not_finite"),
-    "an int of 5000 digits": (with_low("9" * 5000), "#/search_space/lr/low", "too_large"),
-    "an int of 64 bits": (with_low(str(2**63)), "#/search_space/lr/low", "too_large"),
-    "a lone surrogate": (json.dumps(study_document("a\ud800b")), "#/name", "invalid_text"),
-    "a NUL": (json.dumps(study_document("a\0b")), "#/name", "invalid_text"),
-    "a bidirectional override": (json.dumps(study_document("a\u202eb")), "#/name", "invalid_text"),
-    "a key with a NUL": ('{"a\\u0000b": 1}', "#", "invalid_name"),
-    "100,000 levels of lists": ("[" * 100_000 + "]" * 100_000, "#", "too_deep"),
-    "100,000 levels of objects": ('{"a":' * 100_000 + "1" + "}" * 100_000, "#", "too_deep"),
-    "100,000 levels that never close": ("[" * 100_000, "#", "too_deep"),
+    "a number that is none": (with_low("NaN"), "#/search_space/lr/low", "not_finite"),
+    "a number out of range": (with_low(str(2**63)), "#/search_space/lr/low", "too_large"),
+    "a text that is none": (json.dumps(study_document("a\ud800b")), "#/name", "invalid_text"),
+    "a key that is none": ('{"a\\u0000b": 1}', "#", "invalid_name"),
     "a duplicate key": ('{"name": "a", "name": "b"}', "#", "duplicate_key"),
 }
+"""The whole corpus is `tests.chaos.corpus`; here is where the pointers lead."""
 
 
 @pytest.mark.parametrize("case", HOSTILE)
@@ -59,55 +52,6 @@ def test_what_can_be_read_but_not_accepted_gets_a_pointer(client: TestClient, ca
     text, pointer, code = HOSTILE[case]
     problem = assert_problem(client.post(STUDIES, content=text, headers=JSON), 422, "validation")
     assert [(fault["pointer"], fault["code"]) for fault in problem["errors"]] == [(pointer, code)]
-
-
-MALFORMED = {
-    "nothing": b"",
-    "half an object": b'{"name": ',
-    "two documents": b"{}{}",
-    "invalid UTF-8": b'{"name": "\xff"}',
-    "an encoded surrogate": b'{"name": "\xed\xa0\x80"}',
-    "UTF-16": '{"name": "a"}'.encode("utf-16"),
-    "a byte order mark": b"\xef\xbb\xbf{}",
-    "single quotes": b"{'name': 'a'}",
-    "an open string": b'"' + b"\\" * 99_999,
-}
-
-
-@pytest.mark.parametrize("case", MALFORMED)
-def test_what_cannot_be_read_is_malformed(client: TestClient, case: str) -> None:
-    assert_problem(client.post(STUDIES, content=MALFORMED[case], headers=JSON), 400, "malformed-document")
-
-
-HOSTILE_YAML = {
-    "an alias bomb": ("a: &a [x, x]\nb: [*a, *a]", 422, "yaml_alias"),
-    "a Python object": ("!!python/object/apply:os.system ['true']", 422, "yaml_tag"),
-    "a time that is none": ("a: !!timestamp nonsense", 422, "yaml_tag"),
-    "deep nesting": ("[" * 100_000, 422, "too_deep"),
-    "not a number": ("a: .nan", 422, "not_finite"),
-    "a duplicate key": ("a: 1\na: 2", 422, "duplicate_key"),
-    "a key that is no text": ("1: a", 422, "key_not_text"),
-    "a tab": ("a:\n\t- b", 400, "malformed_yaml"),
-    "an escape beyond Unicode": ('a: "\\U00110000"', 400, "malformed_yaml"),
-    "a NUL": ("a: \0", 400, "malformed_yaml"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE_YAML)
-def test_hostile_yaml_is_a_fault_too(client: TestClient, case: str) -> None:
-    text, status, code = HOSTILE_YAML[case]
-    problem = assert_problem(
-        client.post(STUDIES, content=text, headers=YAML), status, "validation" if status == 422 else "malformed-document"
-    )
-    assert problem["errors"][0]["code"] == code
-
-
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""]
-)
-def test_other_content_types_are_not_read(client: TestClient, kind: str) -> None:
-    answer = client.post(STUDIES, content=json.dumps(study_document()), headers={"content-type": kind})
-    assert_problem(answer, 415, "unsupported-media-type")
 
 
 def test_a_content_type_may_name_utf_8(client: TestClient) -> None:

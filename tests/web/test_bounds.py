@@ -176,11 +176,16 @@ def assert_problem_without_guard(answer: Any, status: int, slug: str) -> None:
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:db8:1:2::9%eth0", "2001:db8:1:2::/64"),
         ("testclient", "testclient"),
-        (None, "local"),
     ],
 )
-def test_an_address_stands_for_who_has_it(host: str | None, client: str) -> None:
-    assert rates.client_of({"type": "http", "client": host and (host, 1)}) == client
+def test_an_address_stands_for_who_has_it(host: str, client: str) -> None:
+    assert rates.client_of({"type": "http", "client": (host, 1)}) == client
+    assert not rates.speaks_for_many(client)
+
+
+@pytest.mark.parametrize("client", [("127.0.0.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None])
+def test_a_proxy_on_this_machine_may_hold_streams_for_many(client: tuple[str, int] | None) -> None:
+    assert rates.speaks_for_many(rates.client_of({"type": "http", "client": client}))
 
 
 def test_addresses_that_are_remembered() -> None:

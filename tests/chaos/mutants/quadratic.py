@@ -2,7 +2,7 @@
 
 import re
 
-SCENARIO = "tests/chaos/test_f16_time.py"
+SCENARIO = "tests/chaos/test_f16_time.py::test_each_reader_of_documents_takes_time_in_proportion[from_json]"
 
 
 def plant() -> None:
