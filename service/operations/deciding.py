@@ -1,21 +1,25 @@
 """Whether running trials go on: the pruner's word, asked for without writing anything."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
 from service.domain.records import Lease, Study
-from service.operations.searches import Searches
+from service.operations.searches import Searches, SearchFailed
+from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction
 from service.store.queries.claims import held, studies_of
+
+log = logging.getLogger(__name__)
 
 Curve = Mapping[int, float]
 """A trial's objective by step, the newest that of the step to decide at."""
 
 
 def decide(store: Store, searches: Searches, lease: Lease, values: Curve) -> Decision:
-    """Whether a running trial goes on. Raises LeaseLost, SearchFailed, StoreUnavailable."""
+    """Whether a running trial goes on. Raises LeaseLost, StoreUnavailable."""
     (answer,) = decide_many(store, searches, [(lease, values)])
     if isinstance(answer, LeaseLost):
         raise answer
@@ -25,7 +29,8 @@ def decide(store: Store, searches: Searches, lease: Lease, values: Curve) -> Dec
 def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
     """The same for many at once, in their order: trials of one study are judged as if each knew the values of all the others.
 
-    What a decision leaves to remember must be recorded before a later one is asked for. Raises SearchFailed, StoreUnavailable.
+    What a decision leaves to remember must be recorded before a later one is asked for. Where the pruner breaks down, the study
+    ends as failed and its leases are lost. Raises StoreUnavailable.
     """
     holding, studies = store.read(_standing, [lease for lease, _ in asked])
     curves = defaultdict[str, dict[int, Curve]](dict)
@@ -46,9 +51,14 @@ def _standing(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dic
 
 
 def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:
-    """By the trial's number; none when the study was deleted meanwhile."""
+    """By the trial's number; none when the study was deleted meanwhile, or ends because its pruner broke down."""
     try:
-        with searches.for_study(store, study) as search:
-            return search.decide_all(curves)
+        try:
+            with searches.for_study(store, study) as memory:
+                return memory.decide_all(curves)
+        except SearchFailed as error:
+            log.exception("study %s ends", study.id)
+            fail_study(store, study.id, str(error))
     except (StudyNotFound, StudyUnreadable):
-        return {}
+        pass
+    return {}

@@ -2,20 +2,20 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.domain.records import Study
 from service.domain.spec import StudySpec
-from service.search.study import StudySearch, Suggestion
+from service.search.study import Decision, StudySearch, Suggestion
 from service.store import Store, queries
 
 MOST_STUDIES = 64
 
 
 class SearchFailed(Exception):
-    """The sampler broke down; its text says how. No retry helps, for it is a function of the history."""
+    """The sampler or pruner broke down; its text says how. No retry helps, for it is a function of the history."""
 
 
 @dataclass(slots=True)
@@ -39,13 +39,18 @@ class Memory:
         with _failing_as(f"suggest trial {self.created}"):
             return self.search.suggest(self.created, count)
 
+    def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> Mapping[int, Decision]:
+        """The pruner's word by the trial's number. Raises SearchFailed."""
+        with _failing_as("judge its trials"):
+            return self.search.decide_all(curves)
+
 
 @contextmanager
 def _failing_as(doing: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise SearchFailed(f"the sampler could not {doing}: {type(error).__name__}: {error}") from error
+        raise SearchFailed(f"the search could not {doing}: {type(error).__name__}: {error}") from error
 
 
 class Searches:
@@ -64,11 +69,11 @@ class Searches:
             yield memory
 
     @contextmanager
-    def for_study(self, store: Store, study: Study) -> Iterator[StudySearch]:
-        """The study's search, up to date, for this thread alone. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
+    def for_study(self, store: Store, study: Study) -> Iterator[Memory]:
+        """The study's memory, up to date, for this thread alone. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
         with self.turn(study) as memory:
             memory.refresh(store)
-            yield memory.search
+            yield memory
 
     def _memory(self, study: Study) -> Memory:
         with self._lock:

@@ -1,6 +1,7 @@
 """Decisions about many trials that report at once."""
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ import pytest
 from service import operations
 from service.domain.errors import LeaseLost
 from service.domain.records import Claim, Study
+from service.domain.states import StudyState
 from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store
-from tests.operations.driving import finish, ready, report
+from tests.operations.driving import RandomSearch, claim_one, finish, ready, report, study_of
 from tests.operations.test_passes import BYTES, HEAD_ONLY, STAGES, lanes_ready
 
 EPOCHS = {"frozen_layers": STAGES, "epochs": 30}
@@ -134,3 +136,19 @@ def test_a_lost_lease_is_told_apart_and_the_others_are_decided(store: Store, sea
     answers = operations.decide_many(store, searches, [(claim.lease, {1: 0.5}) for claim in (alone, *claims)])
     assert [isinstance(answer, LeaseLost) for answer in answers] == [True, False, True, False]
     assert answers[1:4:2] == operations.decide_many(store, searches, [(claim.lease, {1: 0.5}) for claim in claims[::2]])
+
+
+class BrokenPruner(RandomSearch):
+    """A search that suggests and cannot judge."""
+
+    def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
+        raise ZeroDivisionError("no rung")
+
+
+def test_a_study_whose_pruner_breaks_down_ends_with_the_reason_and_its_leases_are_lost(store: Store) -> None:
+    study, searches = ready(store), Searches(BrokenPruner)  # type: ignore[arg-type]
+    claim = claim_one(store, searches)
+    (answer,) = operations.decide_many(store, searches, [(claim.lease, {1: 0.5})])
+    assert isinstance(answer, LeaseLost)
+    ended = study_of(store, study)
+    assert (ended.state, ended.reason) == (StudyState.FAILED, "the search could not judge its trials: ZeroDivisionError: no rung")
