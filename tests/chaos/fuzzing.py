@@ -15,6 +15,7 @@ from tests.web.laboratory import HERE
 
 SHORTEST_ECHO = 8  # characters; shorter ones occur in our own sentences by chance
 WORDS: set[str] = set()  # of the document: an error may say them, whoever sent them
+STREAM = "/api/v1/studies/{study}/events"
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 
@@ -67,6 +68,7 @@ def fuzz(app: FastAPI, *, seed: int, examples: int, phases: Sequence[str], token
     config: dict[str, Any] = {
         "seed": seed, "base-url": HERE, "continue-on-failure": True, "max-stream-events": 2, "request-timeout": 20,
         "generation": {"max-examples": examples, "database": "none"},
+        "operations": [{"include-path": STREAM, "request-timeout": 4.0}],  # of a study that goes on: cut, and judged by what it sent
         "phases": {phase: {"enabled": phase in phases} for phase in PHASES},
         "checks": {"positive_data_acceptance": {"enabled": False}},  # files, models and conditions are beyond a JSON schema
     }  # fmt: skip
