@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -181,10 +181,7 @@ class Lab:
         """Print the counts, and append them to the file of figures if there is one. A scenario that injected nothing proves nothing."""
         assert self.counts and all(self.counts.values()), f"{scenario} injected nothing of some kind: {dict(self.counts)}"
         figures = {"scenario": scenario, "database": self.store.engine.dialect.name, "seed": self.seed, **self.counts, **self.measured}
-        print(json.dumps(figures))
-        if file := os.environ.get(FIGURES):
-            with Path(file).open("a") as opened:
-                opened.write(json.dumps(figures) + "\n")
+        publish(figures)
 
     def close(self) -> None:
         """Kill what runs; nothing of it may be left."""
@@ -197,6 +194,14 @@ class Lab:
             assert time.monotonic() < deadline, f"processes outlived their parents: {left}"
             time.sleep(0.02)
         self.store.close()
+
+
+def publish(figures: Mapping[str, Any]) -> None:
+    """Print what a scenario did, and append it to the file of figures if there is one."""
+    print(json.dumps(figures))
+    if file := os.environ.get(FIGURES):
+        with Path(file).open("a") as opened:
+            opened.write(json.dumps(figures) + "\n")
 
 
 def planted() -> str | None:
