@@ -1,6 +1,5 @@
 """F17: thousands of seeds, each a study among workers, reapers, people and faults on a virtual clock."""
 
-import json
 import logging
 import os
 import random
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.store import Store
-from tests.chaos.lab import FIGURES, LONG, planted
+from tests.chaos.lab import LONG, planted, publish
 from tests.chaos.simulation.run import open_quickly, simulate
 from tests.forking import forkserver
 
@@ -57,10 +56,7 @@ def test_no_seed_breaks_a_promise(local: Store, sqlite_template: Path, tmp_path:
         total = some(local, first, SEEDS, seconds=SECONDS)
     took = time.monotonic() - begun
     figures = {"scenario": "F17", "database": "sqlite", "seed": first, "seeds a second": round(total["seeds"] / took, 1), **total}
-    print(json.dumps(figures))
-    if file := os.environ.get(FIGURES):
-        with Path(file).open("a") as opened:
-            opened.write(json.dumps(figures) + "\n")
+    publish(figures)
     assert ALONE or (total["seeds"] >= FEWEST and all(total[kind] for kind in KINDS)), f"too little happened: {figures}"
 
 
