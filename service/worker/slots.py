@@ -12,6 +12,7 @@ from service.settings import Settings
 
 ASK_SECONDS = 30
 MOST_ON_CPU = 4  # by default: each is a process with torch in it
+SECRETS = ("THAW_TOKEN", "THAW_DATABASE_URL")  # a trainer loads what people published; it needs neither
 GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 
 
@@ -43,8 +44,9 @@ class Slot:
         return (*start, "--cache", str(settings.home / "cache"), "--cache-bytes", str(settings.cache_bytes))
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """The trainer's environment: it sees its own device and no other."""
-        return {**inherited, "CUDA_VISIBLE_DEVICES": self.gpu or ""}
+        """The trainer's environment: it sees its own device and no other, and no secret of the control plane."""
+        kept = {name: value for name, value in inherited.items() if name not in SECRETS}
+        return {**kept, "CUDA_VISIBLE_DEVICES": self.gpu or ""}
 
 
 def gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:

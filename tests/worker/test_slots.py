@@ -63,3 +63,9 @@ def test_trainers_are_told_how_much_of_the_disk_stays_free() -> None:
     [slot] = lay_out((), 1)
     command = slot.command(SETTINGS.model_copy(update={"disk_floor_bytes": 77}))
     assert command[command.index("--disk-floor-bytes") + 1] == "77"
+
+
+def test_a_trainer_does_not_get_the_secrets_of_the_control_plane() -> None:
+    (slot,) = lay_out((), 1)
+    inherited = {"PATH": "p", "THAW_TOKEN": "t" * 16, "THAW_DATABASE_URL": "postgresql://me:secret@host/db", "THAW_HOME": "/h"}
+    assert slot.environment(inherited) == {"PATH": "p", "THAW_HOME": "/h", "CUDA_VISIBLE_DEVICES": ""}
