@@ -108,7 +108,11 @@ def _sqlite(url: URL) -> Engine:
     except OSError as error:
         raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror}.") from error
     engine = create_engine(
-        url.set(database=str(file)), connect_args={"timeout": BUSY_MILLISECONDS / 1000}, json_serializer=to_json, pool_size=16
+        url.set(database=str(file)),
+        connect_args={"timeout": BUSY_MILLISECONDS / 1000},
+        json_serializer=to_json,
+        pool_size=16,
+        pool_use_lifo=True,  # each connection that is used keeps pages in a cache of its own
     )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

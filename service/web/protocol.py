@@ -1,6 +1,8 @@
 """HTTP/1.1 on one connection: uvicorn's, with problems for what is not HTTP, and cut off when a head never ends or no answer is taken."""
 
 import asyncio
+import socket
+import struct
 import time
 
 import h11
@@ -14,6 +16,7 @@ HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
 TAKING_SECONDS = 24.0  # for a client to take `LEAST_BYTES` of what waits for it
 LEAST_BYTES = 16 * 1024
 LOOKS = 8  # at what waits, in `TAKING_SECONDS`
+RESET = struct.pack("ii", 1, 0)  # no lingering when the socket is closed
 
 
 class Protocol(H11Protocol):
@@ -60,7 +63,8 @@ class Protocol(H11Protocol):
         self._patience = self.loop.call_later(HEAD_SECONDS, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        answered = self.cycle is None or self.cycle.response_complete  # what still comes is half a head, or a body that nobody reads
+        if answered and not self.transport.is_closing():
             self.transport.close()
 
     def _begin_to_look(self, waiting: int) -> None:
@@ -73,6 +77,12 @@ class Protocol(H11Protocol):
         if waiting == 0 or self._stuck_at == 0 or waiting <= self._stuck_at - LEAST_BYTES:
             self._begin_to_look(waiting)
         elif time.monotonic() - self._stuck_since >= TAKING_SECONDS:
-            self.transport.abort()
+            self._cut()
         else:
             self._look = self.loop.call_later(TAKING_SECONDS / LOOKS, self._look_at_what_waits)
+
+    def _cut(self) -> None:
+        """Forget the client and what waits for it, in the kernel too."""
+        if (connection := self.transport.get_extra_info("socket")) is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
@@ -24,8 +25,8 @@ from service.web.rates import client_of, speaks_for_many
 from service.web.streams import Streams
 from service.web.view import finite
 
-BATCH = 200  # events that are read at one time
-BATCH_BYTES = 64 * 1024  # a client is sent no more at one time than the first events that reach this
+BATCH = 100  # events that are read at one time
+BATCH_BYTES = 32 * 1024  # a client is sent no more at one time than the first events that reach this
 POLL_SECONDS = 0.5
 KEEP_ALIVE_SECONDS = 15.0
 RETRY = b"retry: 2000\n\n"  # milliseconds
@@ -43,6 +44,7 @@ class Batch:
     frames: bytes
     cursor: int
     ended: bool = False
+    next_limit: int = BATCH  # events worth reading next
 
 
 class EventStream(StreamingResponse):
@@ -136,8 +138,10 @@ async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> As
 
 async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[Batch | None]:
     """What comes after the cursor, until the study or this process ends; None now and then while a read takes its time."""
+    limit = BATCH
     while not streams.stopping.is_set():
-        reading = asyncio.create_task(to_thread.run_sync(_read, store, study, cursor, limiter=streams.readers, abandon_on_cancel=True))
+        read = partial(_read, store, study, cursor, limit)
+        reading = asyncio.create_task(to_thread.run_sync(read, limiter=streams.readers, abandon_on_cancel=True))
         try:
             while not reading.done():
                 await asyncio.wait({reading}, timeout=POLL_SECONDS)
@@ -151,15 +155,15 @@ async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> A
         yield batch
         if batch.ended:
             return
-        cursor = batch.cursor
+        cursor, limit = batch.cursor, batch.next_limit
         if not batch.frames:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _read(store: Store, study: str, cursor: int) -> Batch:
+def _read(store: Store, study: str, cursor: int, limit: int) -> Batch:
     try:
         with store.reading() as tx:
-            if events := queries.events_after(tx, study, cursor, BATCH):
+            if events := queries.events_after(tx, study, cursor, limit):
                 return _packed(study, events)
             ended = _has_ended(queries.find_study(tx, study), cursor)
     except (StudyNotFound, StudyUnreadable):  # it was deleted, or damaged
@@ -170,13 +174,15 @@ def _read(store: Store, study: str, cursor: int) -> Batch:
 
 
 def _packed(study: str, events: Sequence[Event]) -> Batch:
-    frames, size, last = list[bytes](), 0, 0
+    """The first events, up to `BATCH_BYTES`; where they are large, the next read is for twice as many as fit and not for all."""
+    frames, size = list[bytes](), 0
     for event in events:
         if size >= BATCH_BYTES:
             break
         frames.append(_frame(study, event))
-        size, last = size + len(frames[-1]), event.seq
-    return Batch(b"".join(frames), last)
+        size += len(frames[-1])
+    next_limit = min(BATCH, 2 * len(frames)) if size >= BATCH_BYTES else BATCH
+    return Batch(b"".join(frames), events[len(frames) - 1].seq, next_limit=next_limit)
 
 
 def _has_ended(study: Study, cursor: int) -> bool:

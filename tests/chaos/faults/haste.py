@@ -22,9 +22,9 @@ def install() -> None:
 def _hang_while(flag: Path) -> None:
     read = stream._read
 
-    def hanging(store: Store, study: str, cursor: int) -> stream.Batch:
+    def hanging(store: Store, study: str, cursor: int, limit: int) -> stream.Batch:
         while flag.exists():
             time.sleep(0.05)
-        return read(store, study, cursor)
+        return read(store, study, cursor, limit)
 
     stream._read = hanging

@@ -1,0 +1,30 @@
+"""Each client of a stream has a queue of its own, which takes all that there is to tell."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+SCENARIO = "tests/chaos/test_f13_slow.py -k 'slow_clients and sqlite'"
+
+
+def plant() -> None:
+    from service.store import Store
+    from service.web import stream
+    from service.web.streams import Streams
+
+    frames = stream._frames
+
+    async def hoarding(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+        queue = asyncio.Queue[bytes]()
+
+        async def fill() -> None:
+            async for frame in frames(store, study, cursor, streams):
+                queue.put_nowait(frame)
+
+        filling = asyncio.create_task(fill())
+        try:
+            while not (filling.done() and queue.empty()):
+                yield await queue.get()
+        finally:
+            filling.cancel()
+
+    stream._frames = hoarding
