@@ -45,12 +45,16 @@ class Proxy:
 
     def close(self) -> None:
         """End all connections, and listen no more."""
-        self._server.close()
+        self._call(self._closed())
         self.end()
         self._call(self._settled())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _closed(self) -> None:
+        """In the loop's own thread: a connection that ends just now closes the server, too."""
+        self._server.close()
 
     def end(self, *, reset: bool = False) -> int:
         """Close all connections, or end them by RST; how many there were."""

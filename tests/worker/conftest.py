@@ -156,8 +156,9 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
     """Opens a worker with toys; it leaves at the end of the test."""
     opened: list[Shop] = []
 
-    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store) -> Shop:
-        opened.append(Shop(on, settings, (*toy_command, *options), patience, slots))
+    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 2.0) -> Shop:
+        own = settings.model_copy(update={"lease_seconds": lease_seconds})
+        opened.append(Shop(on, own, (*toy_command, *options), patience, slots))
         return opened[-1]
 
     yield one

@@ -14,6 +14,7 @@ const ROWS = 100;
 const COLUMNS = 7;
 const TICK_MILLISECONDS = 1000;
 const STALE_MILLISECONDS = 2000; // while there are only reports, the study is read no more often
+const SILENT = ["trial_saved", "trial_logged"]; // nothing of them is on this page
 const ENDED = ["complete", "stopped", "failed"];
 
 const trials = new Map(); // number → trial
@@ -37,7 +38,7 @@ async function readChanges() {
 
 // Whether the page is up to date with the event: a report brings what it changes with it, all else is read.
 function apply(event) {
-  if (event.seq <= seen || event.kind === "trial_saved") return true;
+  if (event.seq <= seen || SILENT.includes(event.kind)) return true;
   const trial = trials.get(event.number);
   if (event.kind !== "trial_reported" || trial?.state !== "running") return false;
   const metrics = Object.fromEntries(Object.entries(event.metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
