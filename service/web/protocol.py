@@ -4,14 +4,16 @@ import asyncio
 import socket
 import struct
 import time
+from http import HTTPStatus
 
 import h11
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.web.access import SECURITY_HEADERS
-from service.web.problems import MALFORMED_REQUEST, problem
+from service.web.problems import BUSY, MALFORMED_REQUEST, Kind, problem, request_id
 
+MAX_CONNECTIONS = 1024
 HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
 TAKING_SECONDS = 24.0  # for a client to take `LEAST_BYTES` of what waits for it
 LEAST_BYTES = 16 * 1024
@@ -32,6 +34,8 @@ class Protocol(H11Protocol):
         super().connection_made(transport)
         self._await_head()
         self._begin_to_look(0)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._answer_and_close(BUSY, "Too many connections are open; try again.")
 
     def on_response_complete(self) -> None:
         self._await_head()
@@ -48,11 +52,14 @@ class Protocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
+        self._answer_and_close(MALFORMED_REQUEST, "The request does not follow HTTP/1.1.")
+
+    def _answer_and_close(self, kind: Kind, detail: str) -> None:
+        """A problem outside any request."""
         scope: Scope = {"type": "http", "path": ""}
-        answer = problem(
-            scope, MALFORMED_REQUEST, "The request does not follow HTTP/1.1.", headers={**SECURITY_HEADERS, "Connection": "close"}
-        )
-        head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers, reason=b"Bad Request")
+        own = {"X-Request-ID": request_id(scope), "Cache-Control": "no-store", "Connection": "close"}
+        answer = problem(scope, kind, detail, headers={**SECURITY_HEADERS, **own})
+        head = h11.Response(status_code=answer.status_code, headers=answer.raw_headers, reason=HTTPStatus(kind.status).phrase.encode())
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

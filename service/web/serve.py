@@ -21,7 +21,6 @@ from service.web.streams import Streams
 
 GRACE_SECONDS = 5  # for requests under way when the server is told to end
 KEEP_ALIVE_SECONDS = 15
-MAX_CONNECTIONS = 1024
 MAX_HEAD_BYTES = 32 * 1024
 BACKLOG = 256
 DEAD_PEER_MILLISECONDS = 30_000  # bytes that a peer has not acknowledged for so long: it is gone
@@ -74,7 +73,7 @@ def serve(
         app = create_app(store, settings.model_copy(update={"hosts": (*settings.hosts, *_names(host))}))
         config = uvicorn.Config(
             app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS, limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
         )  # fmt: skip
         server = _Server(config, app.state.streams, stop, lambda: ready(_address(host, listener)))

@@ -1,6 +1,7 @@
 """The server process: where it may listen, how it ends, what it says to what is not HTTP."""
 
 import json
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import httpx2
 import pytest
 
 from service.settings import Settings
+from service.web import protocol
 from service.web.serve import AddressUnavailable, TokenRequired, require_token, serve
 from tests.web.laboratory import TOKEN
+from tests.web.problem import assert_problem
 from tests.web.server import Served
 
 
@@ -47,6 +50,23 @@ def test_a_server_starts_on_an_empty_folder_and_ends_when_it_is_told(tmp_path: P
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_one_connection_too_many_is_told_to_come_back(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
+    stop, found = threading.Event(), queue.Queue[str]()
+    thread = threading.Thread(target=serve, args=(settings,), kwargs={"port": 0, "stop": stop, "ready": found.put}, daemon=True)
+    thread.start()
+    address = found.get(timeout=30)
+    with httpx2.Client(base_url=address) as first, httpx2.Client(base_url=address) as second:
+        assert first.get("/livez").status_code == second.get("/livez").status_code == 200
+        refused = httpx2.get(f"{address}/livez")
+        assert_problem(refused, 503, "busy")
+        assert int(refused.headers["retry-after"]) > 0 and refused.headers["connection"] == "close"
+        assert first.get("/livez").status_code == 200
+    assert httpx2.get(f"{address}/livez").status_code == 200
+    stop.set()
+    thread.join(10)
 
 
 def said(served: Served, text: bytes) -> Iterator[bytes]:
