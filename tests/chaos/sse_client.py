@@ -12,6 +12,7 @@ from typing import Any, Self
 import h11
 
 SECONDS = 60.0
+FORGOTTEN = 4  # connections that a follower leaves open without a word
 RETRY, PING = "retry: 2000", ": still here"
 HEADERS = {b"content-type": b"text/event-stream; charset=utf-8", b"cache-control": b"no-cache", b"x-accel-buffering": b"no"}
 
@@ -127,7 +128,7 @@ class Follower(threading.Thread):
             head = stream.response()
             if head.status_code == 204:  # all was received, but the connection broke before its `end`
                 return True
-            assert head.status_code == 200 and HEADERS.items() <= dict(head.headers).items()
+            assert head.status_code == 200 and HEADERS.items() <= dict(head.headers).items(), head
             ended = self._read(stream)
         except OSError:
             return self._broken()
@@ -166,3 +167,5 @@ class Follower(threading.Thread):
         elif how == "with a good-bye":
             stream.socket.close()
         # else the connection stays, and nobody reads
+        while len(self._opened) > FORGOTTEN:  # a server has only so many
+            self._opened.pop(0).socket.close()
