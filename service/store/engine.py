@@ -14,6 +14,7 @@ from search_spaces import Fault
 from service.domain.errors import DiskFull, InvalidInput, StoreUnavailable
 from service.store.codec import to_json
 from service.store.silence import AttentiveConnection
+from service.store.turns import begin_in_turn
 
 Transaction = Connection
 
@@ -128,7 +129,14 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+    if (begin := connection.get_execution_options().get("begin")) is not None:
+        connection.exec_driver_sql(begin)
+    else:
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            begin_in_turn(driver, BUSY_MILLISECONDS)
+        except sqlite3.OperationalError as error:
+            raise OperationalError("BEGIN IMMEDIATE", None, error) from error
 
 
 def _postgresql(url: URL) -> Engine:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import delete, false, literal, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, false, literal, or_, select, tuple_, update
 
 from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
 from service.domain.records import Lease, Standstill, Study, Worker
@@ -52,7 +52,13 @@ def put_worker(tx: Transaction, one: Worker) -> None:
 
 def see_worker(tx: Transaction, worker_id: str, state: str) -> None:
     """Note that the worker was heard of now."""
-    tx.execute(update(worker).where(worker.c.id == worker_id).values(state=state, seen_at=time.time()))
+    tx.execute(SEEN, {"its_id": worker_id, "state": state, "seen_at": time.time()})
+
+
+HELD = tuple_(trial.c.id, trial.c.attempt).in_(bindparam("leases", expanding=True)) & (trial.c.state == TrialState.RUNNING)
+FREE = select(trial.c.id).where(HELD).with_for_update(key_share=True, skip_locked=True)
+RENEWED = update(trial).where(trial.c.id.in_(FREE)).values(heartbeat=trial.c.heartbeat + 1).returning(trial.c.id)
+SEEN = update(worker).where(worker.c.id == bindparam("its_id"))
 
 
 def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
@@ -60,11 +66,10 @@ def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
 
     Waits for no lock: a row that another transaction is changing is left out, and judged by what is committed.
     """
-    held = tuple_(trial.c.id, trial.c.attempt).in_([(one.trial, one.attempt) for one in leases]) & (trial.c.state == TrialState.RUNNING)
-    free = select(trial.c.id).where(held).with_for_update(key_share=True, skip_locked=True)
-    renewed = set(tx.scalars(update(trial).where(trial.c.id.in_(free)).values(heartbeat=trial.c.heartbeat + 1).returning(trial.c.id)))
+    bound = {"leases": [(one.trial, one.attempt) for one in leases]}
+    renewed = set(tx.scalars(RENEWED, bound))
     if len(renewed) < len(leases):
-        renewed |= set(tx.scalars(select(trial.c.id).where(held)))
+        renewed |= set(tx.scalars(select(trial.c.id).where(HELD), bound))
     return [one for one in leases if one.trial not in renewed]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, case, func, or_, select
 
 from service.domain.errors import StudyNotFound
 from service.domain.records import Study
@@ -80,14 +80,16 @@ def _by_state(tx: Transaction, table: Table) -> dict[Any, int]:
     return {state: count for state, count in tx.execute(select(table.c.state, func.count()).group_by(table.c.state))}
 
 
+# What every look of an idle worker asks, built once: that takes longer than running it.
+UNCHECKED = select(study).where(study.c.state == StudyState.ACTIVE, study.c.facts.is_(None)).order_by(study.c.created_at, study.c.id)
+
+
 def unchecked_study(tx: Transaction) -> Study | None:
     """The oldest active study whose data and weights nobody has looked at."""
-    query = select(study).where(study.c.state == StudyState.ACTIVE, study.c.facts.is_(None))
-    return next((one for _, one in readable(tx.execute(query.order_by(study.c.created_at, study.c.id)))), None)
+    return next((one for _, one in readable(tx.execute(UNCHECKED))), None)
 
 
-def candidates(tx: Transaction) -> list[Candidate]:
-    """Checked, active studies: the one with the fewest running trials first, then the oldest."""
+def _candidates() -> Select[Any]:
     running = func.count(case((trial.c.state == TrialState.RUNNING, 1)))
     claimable = func.count(case((and_(trial.c.state == TrialState.QUEUED, trial.c.duplicate_of.is_(None)), 1)))
     open_trials = (
@@ -96,7 +98,7 @@ def candidates(tx: Transaction) -> list[Candidate]:
         .group_by(trial.c.study_id)
         .subquery()
     )
-    query = (
+    return (
         select(
             study, func.coalesce(open_trials.c.running, 0).label("running"), func.coalesce(open_trials.c.claimable, 0).label("claimable")
         )
@@ -104,4 +106,11 @@ def candidates(tx: Transaction) -> list[Candidate]:
         .where(study.c.state == StudyState.ACTIVE, study.c.facts.is_not(None))
         .order_by("running", study.c.created_at, study.c.id)
     )
-    return [Candidate(one, row.running, row.claimable, row.exhausted) for row, one in readable(tx.execute(query))]
+
+
+CANDIDATES = _candidates()
+
+
+def candidates(tx: Transaction) -> list[Candidate]:
+    """Checked, active studies: the one with the fewest running trials first, then the oldest."""
+    return [Candidate(one, row.running, row.claimable, row.exhausted) for row, one in readable(tx.execute(CANDIDATES))]

@@ -81,7 +81,11 @@ def metrics(tx: Transaction, trial_id: int) -> list[Metric]:
     return [metric_of(row) for row in tx.execute(query)]
 
 
+RUNNING_LEASES = select(trial.c.id, trial.c.study_id, trial.c.number, trial.c.attempt, trial.c.worker, trial.c.heartbeat).where(
+    trial.c.state == TrialState.RUNNING
+)
+
+
 def running_leases(tx: Transaction) -> list[tuple[Lease, int]]:
     """Every lease of every study, with the heartbeats counted on it."""
-    query = select(trial.c.id, trial.c.study_id, trial.c.number, trial.c.attempt, trial.c.worker, trial.c.heartbeat)
-    return [(lease_of(row), row.heartbeat) for row in tx.execute(query.where(trial.c.state == TrialState.RUNNING))]
+    return [(lease_of(row), row.heartbeat) for row in tx.execute(RUNNING_LEASES)]
