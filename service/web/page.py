@@ -32,10 +32,40 @@ def studies_page() -> FileResponse:
     return _page("studies")
 
 
+@router.get("/new")
+def new_page() -> FileResponse:
+    """A form that makes a study."""
+    return _page("new")
+
+
+@router.get("/workers")
+def workers_page() -> FileResponse:
+    """All workers."""
+    return _page("workers")
+
+
+@router.get("/compare")
+def compare_page() -> FileResponse:
+    """Trials side by side: `?trial=STUDY:NUMBER` for each."""
+    return _page("compare")
+
+
 @router.get("/studies/{study}")
 def study_page(study: str) -> FileResponse:
     """One study. The shell is the same for each, known or not; its module asks for the study and says when there is none."""
     return _page("study")
+
+
+@router.get("/studies/{study}/best")
+def best_page(study: str) -> FileResponse:
+    """A study's exported configuration."""
+    return _page("best")
+
+
+@router.get("/studies/{study}/trials/{number}")
+def trial_page(study: str, number: str) -> FileResponse:
+    """One trial."""
+    return _page("trial")
 
 
 @router.get("/login")

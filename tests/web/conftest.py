@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 from starlette.testclient import TestClient
 
 from service.settings import Settings
@@ -98,3 +99,26 @@ def live_lab(live_home: Path, live: Served) -> Iterator[Laboratory]:
     yield lab
     lab.stop_all()
     store.close()
+
+
+@pytest.fixture(scope="session")
+def browser(browser_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=browser_path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, live: Served) -> Iterator[Page]:
+    """A page that says nothing on its console, opens no dialog of its own, and asks nobody but the server."""
+    page = browser.new_page(base_url=live.address)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    page.on("request", lambda request: None if request.url.startswith(live.address) else complaints.append(request.url))
+    yield page
+    page.close()
+    assert complaints == []

@@ -1,17 +1,16 @@
 """The pages in a real browser: live, safe, and on their own."""
 
 import re
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from service.domain.events import EventKind
 from service.settings import Settings
 from service.web.page import HERE
 from tests.web.laboratory import TOKEN, Laboratory
-from tests.web.server import Served, running
+from tests.web.server import running
 from trainer.contract import Pace, Reuse
 
 pytestmark = pytest.mark.browser
@@ -21,29 +20,6 @@ COUNT_DRAWINGS = """() => {
   new MutationObserver(() => { window.drawings += 1; }).observe(document.getElementById("history"), { childList: true });
 }"""
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def browser(browser_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=browser_path, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, live: Served) -> Iterator[Page]:
-    """A page that says nothing on its console, opens no dialog of its own, and asks nobody but the server."""
-    page = browser.new_page(base_url=live.address)
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.on("request", lambda request: None if request.url.startswith(live.address) else complaints.append(request.url))
-    yield page
-    page.close()
-    assert complaints == []
 
 
 def test_trials_appear_and_change_without_reloading(page: Page, live_lab: Laboratory) -> None:

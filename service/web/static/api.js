@@ -6,18 +6,25 @@ export class Problem extends Error {
   constructor(status, body) {
     super([body.detail ?? "The server does not answer.", ...(body.errors ?? []).map((fault) => fault.detail)].join(" "));
     this.status = status;
+    this.faults = body.errors ?? []; // each with the pointer of its field
   }
 }
 
-async function call(method, path) {
-  const answer = await fetch(ROOT + path, { method, headers: { Accept: "application/json" } });
+// `body` is sent as JSON, or as it is when it is a text, which is YAML.
+async function call(method, path, body) {
+  const text = typeof body === "string";
+  const headers = { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": text ? "application/yaml" : "application/json" }) };
+  const answer = await fetch(ROOT + path, { method, headers, body: text ? body : JSON.stringify(body) });
   if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
   if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => ({})));
   return answer.status === 204 ? null : answer.json();
 }
 
 const study = (key) => `/studies/${encodeURIComponent(key)}`;
-const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value != null)).toString();
+const trial = (key, number) => `${study(key)}/trials/${number}`;
+// A list gives its name once for each of its items.
+const query = (values) =>
+  new URLSearchParams(Object.entries(values).flatMap(([name, value]) => [value].flat().filter((one) => one != null).map((one) => [name, one]))).toString();
 
 export const listStudies = (after) => call("GET", `/studies?${query({ limit: 50, after })}`);
 export const listWorkers = () => call("GET", "/workers");
@@ -26,3 +33,19 @@ export const changeStudy = (key, change) => call("POST", `${study(key)}/${change
 export const getChanges = (key, after) => call("GET", `${study(key)}/changes?after=${after}`);
 export const bestAddress = (key, format) => `${ROOT}${study(key)}/best?format=${format}`;
 export const eventsAddress = (key, after) => `${ROOT}${study(key)}/events?after=${after}`;
+export const createStudy = (document) => call("POST", "/studies", document);
+export const checkStudy = (document) => call("POST", "/studies/check", document);
+export const deleteStudy = (key) => call("DELETE", study(key));
+export const getTable = (key, after) => call("GET", `${study(key)}/table?${query({ after })}`);
+export const getCurves = (key, metric, after) => call("GET", `${study(key)}/curves?${query({ metric, after })}`);
+export const getFigure = (key, name, params) => call("GET", `${study(key)}/figures/${name}?${query({ param: params })}`);
+export const getBest = (key) => call("GET", `${study(key)}/best?format=json`);
+export const getTrial = (key, number) => call("GET", trial(key, number));
+export const getMetrics = (key, number) => call("GET", `${trial(key, number)}/metrics`);
+export const getLog = (key, number, values = {}) => call("GET", `${trial(key, number)}/log?${query(values)}`);
+export const queueTrial = (key, params) => call("POST", `${study(key)}/trials`, { params });
+export const cancelTrial = (key, number) => call("POST", `${trial(key, number)}/cancel`);
+export const drainWorker = (id) => call("POST", `/workers/${encodeURIComponent(id)}/drain`);
+export const listSpaces = () => call("GET", "/search-spaces");
+export const listModels = () => call("GET", "/models");
+export const getModel = (name) => call("GET", `/models/${encodeURIComponent(name)}`);
