@@ -1,4 +1,4 @@
-// Pieces that several pages show: a state, a bar of progress.
+// Pieces that several pages show: a state, a bar of progress, a notice, a question before something is done for good.
 
 import { el } from "./dom.js";
 import { count } from "./format.js";
@@ -33,4 +33,30 @@ export function progressBar(study) {
 export function showNotice(node, text) {
   node.textContent = text ?? "";
   node.hidden = !text;
+}
+
+// Asks in a dialog. Whether the action's button was pressed; Escape and Cancel are no.
+export function confirmed({ title, text, action, danger = false }) {
+  return new Promise((resolve) => {
+    const yes = el("button", { class: `button primary ${danger ? "danger" : ""}`, value: "yes" }, action);
+    const dialog = el(
+      "dialog",
+      { "aria-labelledby": "question" },
+      el("form", { method: "dialog" },
+        el("h2", { id: "question" }, title),
+        el("p", {}, text),
+        el("footer", {}, el("button", { class: "button", value: "", autofocus: true }, "Cancel"), yes)),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+// A choice that is on or off, as a small button.
+export function toggleButton(label, pressed, changed) {
+  return el("button", { class: "toggle", type: "button", "aria-pressed": String(pressed), onclick: changed }, label);
 }
