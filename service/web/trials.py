@@ -94,7 +94,7 @@ def _trials_body(document: object) -> Mapping[str, object]:
 
 @router.get("/{number}", summary="Show a trial")
 def show_trial(study: FoundStudy, trial: FoundTrial, store: TheStore) -> WholeTrialView:
-    """The trial as it stands, with its attempts."""
+    """The trial as it stands, with its attempts and the checkpoints that are kept."""
     return whole_trial_view(study.spec, trial, store.read(queries.attempts, trial.id))
 
 

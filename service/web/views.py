@@ -85,10 +85,19 @@ class TrialView(View):
     pace: PaceView | None = Field(description="how fast the run is, or was at its end; null before its first epoch, and for a duplicate")
 
 
+class CheckpointView(View):
+    """A file that the trial can go on from, on the machine of the worker that wrote it."""
+
+    step: int = Field(description="the epoch after which it was written", examples=[6])
+    size: int = Field(description="bytes", examples=[45_000_000])
+    sha256: str
+
+
 class WholeTrialView(TrialView):
     """A trial as it stands, with its history."""
 
     attempts: list[AttemptView] = Field(description="the first one first")
+    checkpoints: list[CheckpointView] = Field(description="those that are kept, the newest first")
 
 
 class TrialsPage(View):
@@ -217,8 +226,9 @@ def trial_view(spec: StudySpec, trial: Trial) -> TrialView:
 
 
 def whole_trial_view(spec: StudySpec, trial: Trial, attempts: Sequence[Attempt]) -> WholeTrialView:
-    """The same, with its history."""
-    return WholeTrialView(**_trial_fields(spec, trial), attempts=[attempt_view(attempt) for attempt in attempts])
+    """The same, with its history and its files."""
+    files = [CheckpointView(step=one.step, size=one.size, sha256=one.sha256) for one in trial.checkpoints]
+    return WholeTrialView(**_trial_fields(spec, trial), attempts=[attempt_view(attempt) for attempt in attempts], checkpoints=files)
 
 
 def _trial_fields(spec: StudySpec, trial: Trial) -> dict[str, Any]:

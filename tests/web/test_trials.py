@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import pytest
 from starlette.testclient import TestClient
 
+from service import operations
+from service.domain.records import Report
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
+from trainer.contract import Checkpoint
 
 STUDY = "/api/v1/studies/digits"
 TRIALS = f"{STUDY}/trials"
@@ -22,18 +25,31 @@ def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Labo
     claim = lab.claim()
     lab.finish(claim, 0.9)
     trial = client.get(f"{TRIALS}/0").json()
-    assert list(trial) == [*FIELDS, *EXTRAS, "attempts"]
+    assert list(trial) == [*FIELDS, *EXTRAS, "attempts", "checkpoints"]
     [attempt] = trial["attempts"]
     assert (attempt["attempt"], attempt["worker"], attempt["resumed"]) == (1, "worker-1", 0)
     assert (attempt["ending"], attempt["step"]) == ("complete", 3) and attempt["ended_at"] == trial["finished_at"]
     [listed] = client.get(TRIALS).json()["trials"]
-    assert listed == {name: value for name, value in trial.items() if name != "attempts"}, "a list has no histories: they are long"
+    assert listed == {name: value for name, value in trial.items() if name not in ("attempts", "checkpoints")}, (
+        "a list has no histories: they are long"
+    )
     assert trial["state"] == "complete" and trial["value"] == 0.9 and trial["step"] == 3 and trial["attempt"] == 1
     assert trial["params"] == dict(claim.params)
     assert trial["metrics"] == {"accuracy": 0.9, "loss": pytest.approx(0.1)}
     assert trial["seed"] == study.spec.seed_of(0)
     assert trial["result"]["confusion_matrix"] == [[10, 0], [5, 5]]
     assert trial["started_at"].endswith("Z") and trial["finished_at"] >= trial["started_at"] >= trial["queued_at"]
+
+
+def test_a_trial_names_the_checkpoints_that_are_kept_and_not_where_they_lie(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    claim = lab.claim()
+    for step in (1, 2, 3):
+        checkpoint = Checkpoint(step=step, path=f"/home/someone/{step}.safetensors", sha256=f"{step:064x}", size=1000 + step)
+        report = Report(step, {"accuracy": 0.5 + step / 10})
+        assert operations.record(lab.store, [operations.Write(claim.lease, reports=[report], checkpoint=checkpoint)]) == []
+    files = client.get(f"{TRIALS}/0").json()["checkpoints"]
+    assert files == [{"step": step, "size": 1000 + step, "sha256": f"{step:064x}"} for step in (3, 2)]
 
 
 def test_a_failed_trial_says_why(client: TestClient, lab: Laboratory) -> None:
@@ -125,7 +141,7 @@ def test_a_trial_with_given_parameters_is_queued_and_claimed_next(client: TestCl
     params = {"lr": 0.01, "optimizer": "adam"}
     answer = client.post(TRIALS, json={"params": params})
     assert answer.status_code == 201
-    assert client.get(answer.headers["location"]).json() == {**answer.json(), "attempts": []}
+    assert client.get(answer.headers["location"]).json() == {**answer.json(), "attempts": [], "checkpoints": []}
     assert (answer.json()["state"], answer.json()["source"], answer.json()["params"]) == ("queued", "user", params)
     assert dict(lab.claim().params) == params
 
@@ -158,7 +174,7 @@ def test_many_trials_are_queued_in_the_order_of_the_request(client: TestClient, 
     assert [trial["number"] for trial in queued] == list(range(1000))
     assert [trial["params"] for trial in queued] == wanted
     assert {(trial["state"], trial["source"]) for trial in queued} == {("queued", "user")}
-    assert client.get(f"{TRIALS}/999").json() == {**queued[999], "attempts": []}
+    assert client.get(f"{TRIALS}/999").json() == {**queued[999], "attempts": [], "checkpoints": []}
     again = client.post(TRIALS, json={"trials": wanted}, headers={"idempotency-key": "many"})
     assert (again.status_code, again.json()) == (201, answer.json())
     assert_problem(client.post(TRIALS, json={"trials": wanted[:1]}), 409, "budget-spent")
