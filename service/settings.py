@@ -36,6 +36,11 @@ class Settings(Frozen):
             object.__setattr__(self, "database_url", f"sqlite:///{self.home / 'thawline.db'}")
 
     @property
+    def look_seconds(self) -> float:
+        """Between two looks of a reaper at the leases: half a heartbeat, so that one that ends is found within a heartbeat of its end."""
+        return self.heartbeat_seconds / 2
+
+    @property
     def trust_seconds(self) -> float:
         """How long a worker believes in a lease that it cannot renew: it gives up well before a reaper may take the lease away."""
         return self.lease_seconds - 2 * self.heartbeat_seconds

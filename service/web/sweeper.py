@@ -10,15 +10,15 @@ from service.store import Store
 
 log = logging.getLogger("thawline.web")
 
-LATE_AFTER_SWEEPS = 6
+LATE_AFTER_SWEEPS = 12
 
 
 class Sweeper:
-    """Sweeps every heartbeat between `start` and `stop`. A sweep that fails is told and tried again."""
+    """Sweeps twice a heartbeat between `start` and `stop`. A sweep that fails is told and tried again."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._reaper = Reaper(store, settings.lease_seconds)
-        self._pause_seconds = settings.heartbeat_seconds
+        self._pause_seconds = settings.look_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
         self._made_at = time.monotonic()

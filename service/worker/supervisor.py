@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from service import operations
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Worker as WorkerRecord
+from service.domain.states import WorkerState
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store
@@ -18,6 +19,7 @@ from service.store.migrate import upgrade
 from service.worker.checkpoints import Shelf
 from service.worker.control_plane import ControlPlane, patiently
 from service.worker.leases import Leases
+from service.worker.memory import memory_of
 from service.worker.place import USUAL, Patience, Workplace
 from service.worker.process import KILL_SECONDS, TrainerProcess
 from service.worker.runner import SlotRunner
@@ -60,7 +62,7 @@ class Worker:
         self._control = ControlPlane(store, self.id, Spool(settings.home / "spool"), settings.lane_bytes)
         self._leases = Leases(settings.trust_seconds)
         self._shelf = Shelf(settings.home / "checkpoints", settings.database_url)
-        place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving, self._stir)
+        place = Workplace(self._control, self._leases, self._shelf, patience, self._leaving, threading.Event(), self._stir)
         first_trainers = (trainer, *[None] * len(self._slots))
         self._runners = tuple(
             SlotRunner(place, slot, command or slot.command(settings), started)
@@ -68,13 +70,13 @@ class Worker:
         )
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Work until `leave` is called or the worker is not wanted any more; then hand back what is unfinished. Blocks."""
+        """Work until `leave` is called, or the worker is not wanted any more, or has drained; then hand back what is unfinished. Blocks."""
         busy = [self._thread(runner.work, f"slot-{number}") for number, runner in enumerate(self._runners)]
         aside = [self._thread(work, work.__name__.strip("_")) for work in (self._renew, self._reap, self._tidy)]
         if self._register():
             for thread in (*busy, *aside):
                 thread.start()
-            self._watch(still_wanted)
+            self._watch(still_wanted, busy)
             self._await(busy)
             self._retire()
         self._left.set()
@@ -98,7 +100,8 @@ class Worker:
         now = time.time()
         record = WorkerRecord(
             id=self.id, host=socket.gethostname(), pid=os.getpid(), slots=len(self._slots),
-            devices=tuple(slot.device for slot in self._slots), state="alive", started_at=now, seen_at=now,
+            devices=tuple(slot.device for slot in self._slots), memory=memory_of(slot.gpu for slot in self._slots),
+            state=WorkerState.ALIVE, started_at=now, seen_at=now,
         )  # fmt: skip
 
         def register() -> bool:
@@ -108,12 +111,15 @@ class Worker:
 
         return patiently(register, self._leaving) is True
 
-    def _watch(self, still_wanted: Callable[[], bool]) -> None:
+    def _watch(self, still_wanted: Callable[[], bool], busy: Sequence[threading.Thread]) -> None:
         """Look at clocks only: a database that hangs cannot stop this."""
         while not self._leaving.wait(WATCH_SECONDS):
             self._leases.end_untrusted()
             if not still_wanted():
                 log.info("the process that this worker belongs to has gone")
+                self.leave()
+            elif not any(thread.is_alive() for thread in busy):
+                log.info("drained: the last trial has ended")
                 self.leave()
 
     def _await(self, busy: Sequence[threading.Thread]) -> None:
@@ -151,7 +157,7 @@ class Worker:
     def _reap(self) -> None:
         """Look for leases that stand still, those of other workers included. Idle slots take up what it finds without delay."""
         reaper = Reaper(self._store, self._settings.lease_seconds)
-        while not self._leaving.wait(self._settings.heartbeat_seconds):
+        while not self._leaving.wait(self._settings.look_seconds):
             try:
                 if reaper.sweep():
                     self._stir.set()

@@ -115,7 +115,7 @@ class Simulation:
         def sweep() -> None:
             while True:
                 reaper.sweep()
-                self.world.sleep(self.settings.heartbeat_seconds)
+                self.world.sleep(self.settings.look_seconds)
 
         self.world.spawn(self.server, sweep)
 

@@ -136,7 +136,7 @@ class Worker:
 
     def reap(self) -> None:
         while True:
-            self.world.sleep(self.simulation.settings.heartbeat_seconds)
+            self.world.sleep(self.simulation.settings.look_seconds)
             self.reaper.sweep()
 
     def watch(self) -> None:
