@@ -59,6 +59,19 @@ def serve(
 
 
 @app.command()
+def dashboard(
+    context: typer.Context,
+    database: Annotated[str | None, typer.Option(help="sqlite:///… or postgresql://… [THAW_DATABASE_URL].")] = None,
+    host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8001,
+) -> None:
+    """Show the pages on a database, and change nothing in it."""
+    from service.cli.showing import run_dashboard
+
+    run_dashboard(_settings(context, database), host, port)
+
+
+@app.command()
 def worker(
     context: typer.Context,
     slots: Annotated[
@@ -213,7 +226,8 @@ def _command(context: typer.Context, name: str, word: Literal["pause", "resume",
     command_study(_settings(context), name, word)
 
 
-def _settings(context: typer.Context) -> "Settings":
+def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":
     from service.settings import Settings
 
-    return Settings.from_environment(**context.obj)
+    flags = context.obj if database_url is None else {**context.obj, "database_url": database_url}
+    return Settings.from_environment(**flags)

@@ -28,6 +28,12 @@ class TrialNotFound(ThawlineError):
         super().__init__(f"The study has no trial {number}.")
 
 
+class WorkerNotFound(ThawlineError):
+    def __init__(self, worker: str) -> None:
+        super().__init__("There is no such worker.")
+        self.worker = worker
+
+
 class NameTaken(ThawlineError):
     """Another study has the name."""
 
@@ -80,6 +86,24 @@ class IdempotencyConflict(ThawlineError):
 
 class SchemaTooNew(ThawlineError):
     """The database was made by a newer Thawline."""
+
+
+class SchemaTooOld(ThawlineError):
+    """The database was made by an older Thawline, and nobody has brought it up to date."""
+
+
+class NotADatabase(ThawlineError):
+    """What the URL names is not a database of Thawline's."""
+
+    def __init__(self, why: str = "This is not a Thawline database.") -> None:
+        super().__init__(why)
+
+
+class ReadOnly(ThawlineError):
+    """Nothing can be changed here."""
+
+    def __init__(self) -> None:
+        super().__init__("This dashboard only shows the database; to change something, run `thaw serve` on it.")
 
 
 class StoreUnavailable(ThawlineError):

@@ -1,6 +1,6 @@
 """The only home of SQLAlchemy: `Store`, the tables, and `queries` that read them."""
 
 from service.store import queries
-from service.store.engine import Store, Transaction, open_store
+from service.store.engine import Store, Transaction, open_store, without_password
 
-__all__ = ["Store", "Transaction", "open_store", "queries"]
+__all__ = ["Store", "Transaction", "open_store", "queries", "without_password"]

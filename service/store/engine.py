@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -11,7 +12,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModu
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search_spaces import Fault
-from service.domain.errors import DiskFull, InvalidInput, StoreUnavailable
+from service.domain.errors import DiskFull, InvalidInput, NotADatabase, ReadOnly, StoreUnavailable
+from service.store import viewing
 from service.store.codec import to_json
 from service.store.silence import AttentiveConnection
 from service.store.turns import begin_in_turn
@@ -36,8 +38,9 @@ OUTAGES = ("25006", "25P03", "25P04")  # read-only server, and sessions it ended
 class Store:
     """A database and the transactions on it. Safe to share between threads; a process that forks opens its own."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self.engine = engine
+        self.read_only = read_only
         self._readers = engine.execution_options(
             **({"begin": "BEGIN"} if self.embedded else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True})
         )
@@ -60,7 +63,12 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """A transaction that commits at its end, or leaves nothing. Only operations and migrations open one. Raises StoreUnavailable."""
+        """A transaction that commits at its end, or leaves nothing. Only operations and migrations open one.
+
+        Raises StoreUnavailable, ReadOnly.
+        """
+        if self.read_only:
+            raise ReadOnly
         with _speaking_domain(), self.engine.begin() as tx:
             yield tx
 
@@ -74,12 +82,19 @@ class Store:
         self.engine.dispose()
 
 
-def open_store(url: str) -> Store:
-    """The store at an SQLAlchemy URL: `sqlite:///file` or `postgresql://…`. Connects to nothing yet; raises InvalidInput."""
+def open_store(url: str, *, read_only: bool = False) -> Store:
+    """The store at an SQLAlchemy URL: `sqlite:///file` or `postgresql://…`. Connects to nothing yet; raises InvalidInput.
+
+    `read_only`: neither we nor the database itself let anything be written over its connections, and no file or folder is made.
+    """
     parsed = _parsed(url)
-    if parsed.get_backend_name() == "sqlite":
-        return Store(_sqlite(parsed))
-    return Store(_postgresql(parsed))
+    engine = _sqlite if parsed.get_backend_name() == "sqlite" else _postgresql
+    return Store(engine(parsed, read_only), read_only=read_only)
+
+
+def without_password(url: str) -> str:
+    """The URL as people may see it. Raises InvalidInput."""
+    return _parsed(url).render_as_string(hide_password=True)
 
 
 def journal_mode(version: tuple[int, ...]) -> str:
@@ -100,24 +115,30 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, read_only: bool) -> Engine:
     if not url.database or url.database == ":memory:":
         raise InvalidInput([Fault(("database_url",), "no_database_file", "name a file: sqlite:///file")])
     file = Path(url.database).expanduser().absolute()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror}.") from error
+    if not read_only:
+        _make_folder(file.parent)
     engine = create_engine(
         url.set(database=str(file)),
+        **({"creator": partial(viewing.connect, file, BUSY_MILLISECONDS)} if read_only else {}),
         connect_args={"timeout": BUSY_MILLISECONDS / 1000},
         json_serializer=to_json,
         pool_size=16,
         pool_use_lifo=True,  # each connection that is used keeps pages in a cache of its own
     )
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", viewing.prepare if read_only else _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror}.") from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -139,8 +160,10 @@ def _begin_sqlite(connection: Connection) -> None:
             raise OperationalError("BEGIN IMMEDIATE", None, error) from error
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, read_only: bool) -> Engine:
     settings = {**POSTGRESQL_LIMITS, "synchronous_commit": "on"}  # whatever the database's or the role's own default is
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
     said = " ".join(f"-c {name}={value}" for name, value in settings.items())
     options: dict[str, Any] = {"options": said, "connect_timeout": 5, **DEAD_PEER}
     engine = create_engine(
@@ -178,6 +201,8 @@ def _speaking_domain() -> Iterator[None]:
             raise DiskFull("The database's disk is full; free some space, and try again.") from error
         if _is_transient(error):
             raise StoreUnavailable("The database does not answer; try again.") from error
+        if getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+            raise NotADatabase from error
         raise
 
 

@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import migrations
-from service.domain.errors import SchemaTooNew
+from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld
 from service.store.engine import Store, Transaction, open_store
 from service.store.schema import VERSION_TABLE
 from service.store.silence import SILENCE_SECONDS, expect_silence
@@ -43,6 +43,17 @@ def check(url: str) -> bool:
             return _is_current(tx)
     finally:
         store.close()
+
+
+def require(store: Store) -> None:
+    """See that the store has this code's schema, without a write. Raises NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable."""
+    if store.file is not None and not store.file.is_file():
+        raise NotADatabase("There is no such file.")
+    with store.reading() as tx:
+        if not inspect(tx).has_table(VERSION_TABLE):
+            raise NotADatabase
+        if not _is_current(tx):
+            raise SchemaTooOld("The database has an older schema; run `thaw db upgrade` on it first.")
 
 
 def _alone(store: Store, tx: Transaction) -> None:

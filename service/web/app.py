@@ -9,13 +9,14 @@ from fastapi import FastAPI
 from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
-from service.web import catalogues, changes, health, logs, page, problems, session, stream, studies, trials, workers
+from service.web import catalogues, changes, checking, health, logs, page, problems, session, stream, studies, trials, workers
 from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
 from service.web.crowd import Crowd
 from service.web.description import describe
 from service.web.health import Counting, Figures
 from service.web.rates import Rates
+from service.web.reading import ReadOnly
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper
 
@@ -28,7 +29,7 @@ DESCRIPTION = (
 
 
 def create_app(store: Store, settings: Settings) -> FastAPI:
-    """The server on this store. The schema must be there: see `serve`."""
+    """The server on this store. The schema must be there: see `serve`. On a store that is read-only it changes nothing."""
     app = FastAPI(
         title="Thawline", version=VERSION, description=DESCRIPTION, lifespan=_lifespan,
         docs_url=None, redoc_url=None, redirect_slashes=False,
@@ -37,7 +38,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.settings = settings
     app.state.streams = Streams()
-    app.state.sweeper = Sweeper(store, settings)
+    app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
     app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
     problems.install(app)
@@ -48,7 +49,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (studies, trials, logs, changes, stream, catalogues, workers, health, session, page):
+    for room in (checking, studies, trials, logs, changes, stream, catalogues, workers, health, session, page):
         app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 
@@ -57,6 +58,8 @@ def _add_middlewares(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings: Settings = app.state.settings
     app.add_middleware(BodyLimit)
+    if app.state.store.read_only:
+        app.add_middleware(ReadOnly)
     app.add_middleware(SameSite)
     app.add_middleware(Tokens, token=settings.token)
     app.add_middleware(Rates, per_second=settings.writes_per_second)
@@ -68,9 +71,12 @@ def _add_middlewares(app: FastAPI) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.sweeper.start()
+    sweeper: Sweeper | None = app.state.sweeper
+    if sweeper:
+        sweeper.start()
     try:
         yield
     finally:
         app.state.streams.stopping.set()
-        app.state.sweeper.stop()
+        if sweeper:
+            sweeper.stop()

@@ -34,7 +34,7 @@ class Alive(View):
 
 class Ready(View):
     status: str = Field(default="ready")
-    sweep_age_seconds: float = Field(description="since the last look for lost workers")
+    sweep_age_seconds: float | None = Field(description="since the last look for lost workers; null where only shown is what there is")
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -43,16 +43,18 @@ async def livez() -> Alive:
     return Alive()
 
 
-def sweeper_of(request: Request) -> Sweeper:
-    """The app's search for lost workers."""
-    sweeper: Sweeper = request.app.state.sweeper
+def sweeper_of(request: Request) -> Sweeper | None:
+    """The app's search for lost workers; a dashboard that only shows has none."""
+    sweeper: Sweeper | None = request.app.state.sweeper
     return sweeper
 
 
 @router.get("/readyz", summary="Can it serve?")
-def readyz(store: TheStore, sweeper: Annotated[Sweeper, Depends(sweeper_of)]) -> Ready:
+def readyz(store: TheStore, sweeper: Annotated[Sweeper | None, Depends(sweeper_of)]) -> Ready:
     """503 when the database does not answer or takes no writes, or lost workers have not been looked for in a long while."""
     store.read(queries.studies, limit=1)
+    if sweeper is None:
+        return Ready(sweep_age_seconds=None)
     operations.try_to_write(store)
     if sweeper.is_late():
         raise ProblemError(NOT_READY, "Lost workers have not been looked for in a long while; see the server's log.")
@@ -69,15 +71,16 @@ def show_metrics(request: Request) -> Response:
 class Figures:
     """The figures of one app, in a registry of its own."""
 
-    def __init__(self, store: Store, streams: Streams, sweeper: Sweeper, disk: Disk) -> None:
+    def __init__(self, store: Store, streams: Streams, sweeper: Sweeper | None, disk: Disk) -> None:
         self.registry = CollectorRegistry()
         self.requests = CounterMetric(
             "thawline_http_requests", "Requests by method, route and status.", ["method", "route", "status"], registry=self.registry
         )
         Gauge("thawline_event_streams", "Open event streams.", registry=self.registry).set_function(lambda: streams.open)
-        Gauge("thawline_sweep_age_seconds", "Since the last look for lost workers.", registry=self.registry).set_function(
-            sweeper.age_seconds
-        )
+        if sweeper:
+            Gauge("thawline_sweep_age_seconds", "Since the last look for lost workers.", registry=self.registry).set_function(
+                sweeper.age_seconds
+            )
         Gauge(
             "thawline_disk_free_bytes", "Free on the disk of the embedded database, or else of THAW_HOME.", registry=self.registry
         ).set_function(lambda: free_bytes(disk.path) or 0)

@@ -1,13 +1,19 @@
 """The pages: HTML shells that fill themselves from the REST interface, and their styles and modules."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter
-from starlette.responses import FileResponse
+from fastapi import APIRouter, Depends
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
+
+from service.web.dependencies import TheStore
 
 HERE = Path(__file__).parent
 ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
+ROOT = '<html lang="en"'  # of every shell
+READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides what is of class `changes`
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,53 +32,65 @@ def static_files() -> Static:
     return Static(directory=HERE / "static")
 
 
+Shell = Callable[[str], Response]
+
+
+def shell_of(store: TheStore) -> Shell:
+    """Gives a page's shell by its name; where nothing can be changed, it says so to styles and modules."""
+
+    def shell(name: str) -> Response:
+        html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
+        return HTMLResponse(html.replace(ROOT, READ_ONLY_ROOT, 1) if store.read_only else html, headers=ALWAYS_ASK)
+
+    return shell
+
+
+AShell = Annotated[Shell, Depends(shell_of)]
+
+
 @router.get("/")
-def studies_page() -> FileResponse:
+def studies_page(shell: AShell) -> Response:
     """All studies."""
-    return _page("studies")
+    return shell("studies")
 
 
 @router.get("/new")
-def new_page() -> FileResponse:
-    """A form that makes a study."""
-    return _page("new")
+def new_page(shell: AShell, store: TheStore) -> Response:
+    """A form that makes a study; where none can be made, all studies."""
+    return RedirectResponse("/", 303) if store.read_only else shell("new")
 
 
 @router.get("/workers")
-def workers_page() -> FileResponse:
+def workers_page(shell: AShell) -> Response:
     """All workers."""
-    return _page("workers")
+    return shell("workers")
 
 
 @router.get("/compare")
-def compare_page() -> FileResponse:
+def compare_page(shell: AShell) -> Response:
     """Trials side by side: `?trial=STUDY:NUMBER` for each."""
-    return _page("compare")
+    return shell("compare")
 
 
 @router.get("/studies/{study}")
-def study_page(study: str) -> FileResponse:
+def study_page(study: str, shell: AShell) -> Response:
     """One study. The shell is the same for each, known or not; its module asks for the study and says when there is none."""
-    return _page("study")
+    return shell("study")
 
 
 @router.get("/studies/{study}/best")
-def best_page(study: str) -> FileResponse:
+def best_page(study: str, shell: AShell) -> Response:
     """A study's exported configuration."""
-    return _page("best")
+    return shell("best")
 
 
 @router.get("/studies/{study}/trials/{number}")
-def trial_page(study: str, number: str) -> FileResponse:
+def trial_page(study: str, number: str, shell: AShell) -> Response:
     """One trial."""
-    return _page("trial")
+    return shell("trial")
 
 
 @router.get("/login")
-def login_page() -> FileResponse:
+def login_page(shell: AShell) -> Response:
     """Where a browser shows the token."""
-    return _page("login")
-
-
-def _page(name: str) -> FileResponse:
-    return FileResponse(HERE / "pages" / f"{name}.html", headers=ALWAYS_ASK, media_type="text/html; charset=utf-8")
+    return shell("login")

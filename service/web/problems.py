@@ -59,6 +59,7 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.StudyNotFound: Kind(404, "study-not-found", "Study not found"),
     errors.StudyUnreadable: Kind(409, "study-unreadable", "The study cannot be read"),
     errors.TrialNotFound: Kind(404, "trial-not-found", "Trial not found"),
+    errors.WorkerNotFound: Kind(404, "worker-not-found", "Worker not found"),
     errors.NoResult: Kind(404, "no-result", "There is no result yet"),
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
     errors.StudyClosed: Kind(409, "study-closed", "The study's state forbids this"),
@@ -70,6 +71,9 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.InvalidInput: VALIDATION,
     errors.StoreUnavailable: Kind(503, "store-unavailable", "The database does not answer", {"Retry-After": "2"}),
     errors.DiskFull: Kind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
+    errors.SchemaTooOld: Kind(503, "schema-too-old", "The database belongs to an older Thawline", {"Retry-After": "60"}),
+    errors.NotADatabase: Kind(503, "not-a-database", "This is not a Thawline database", {"Retry-After": "60"}),
+    errors.ReadOnly: Kind(403, "read-only", "Nothing can be changed here"),
     errors.SchemaTooNew: Kind(503, "schema-too-new", "The database belongs to a newer Thawline", {"Retry-After": "60"}),
 }
 """The one table of the domain's errors. What it lacks is a fault of ours: 500."""

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -15,7 +15,7 @@ from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
-from service.store.migrate import upgrade
+from service.store.migrate import require, upgrade
 from service.web.protocol import Protocol
 from service.web.streams import Streams
 
@@ -64,20 +64,34 @@ def serve(
     """
     require_token(host, settings.token)
     stop = stop or threading.Event()
-    with _listening(host, port) as listener, _opened(settings) as store:
+    with _listening(host, port) as listener, closing(open_store(settings.database_url)) as store:
         if not _upgraded(settings.database_url, stop):
             return
         bound()
-        from service.web.app import create_app  # a second's work, which whoever was started by `bound` shares
+        _run(store, _answering_to(host, settings), listener, stop, lambda: ready(_address(host, listener)))
 
-        app = create_app(store, settings.model_copy(update={"hosts": (*settings.hosts, *_names(host))}))
-        config = uvicorn.Config(
-            app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
-        )  # fmt: skip
-        server = _Server(config, app.state.streams, stop, lambda: ready(_address(host, listener)))
-        server.run(sockets=[listener])
+
+def show(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, ready: Callable[[str], None] = announce) -> None:
+    """Serve the pages on a database that is only read, until SIGTERM or SIGINT. Another server may write to it meanwhile.
+
+    Raises TokenRequired, AddressUnavailable, NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable, InvalidInput.
+    """
+    require_token(host, settings.token)
+    with _listening(host, port) as listener, closing(open_store(settings.database_url, read_only=True)) as store:
+        require(store)
+        _run(store, _answering_to(host, settings), listener, threading.Event(), lambda: ready(_address(host, listener)))
+
+
+def _run(store: Store, settings: Settings, listener: socket.socket, stop: threading.Event, ready: Callable[[], None]) -> None:
+    from service.web.app import create_app  # a second's work, which whoever was started by `bound` shares
+
+    app = create_app(store, settings)
+    config = uvicorn.Config(
+        app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
+    )  # fmt: skip
+    _Server(config, app.state.streams, stop, ready).run(sockets=[listener])
 
 
 def require_token(host: str, token: str | None) -> None:
@@ -95,13 +109,13 @@ def _is_loopback(host: str) -> bool:
         return False  # another name may lead anywhere
 
 
-def _names(host: str) -> tuple[str, ...]:
-    """The host itself when it is a name; an address needs no leave of its own, for it is the connection's."""
+def _answering_to(host: str, settings: Settings) -> Settings:
+    """With the host itself when it is a name; an address needs no leave of its own, for it is the connection's."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return (host,)
-    return ()
+        return settings.model_copy(update={"hosts": (*settings.hosts, host)})
+    return settings
 
 
 class _Server(uvicorn.Server):
@@ -159,15 +173,6 @@ def _upgraded(database_url: str, stop: threading.Event) -> bool:
                 told = True
             stop.wait(backoff.delay())
     return False
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Store]:
-    store = open_store(settings.database_url)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @contextmanager

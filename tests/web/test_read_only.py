@@ -1,0 +1,160 @@
+"""A server on a store that is only read: the same pages, and no way to change anything."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from starlette.testclient import TestClient
+
+from service.domain.errors import NotADatabase, ReadOnly, SchemaTooOld
+from service.settings import Settings
+from service.store import Store, open_store, queries
+from service.store.migrate import require, upgrade
+from service.web.app import create_app
+from tests.web.laboratory import HERE, TOKEN, Laboratory
+from tests.web.problem import assert_problem
+from tests.web.routes import changing_routes_of, routes_of
+
+INSERT = text("INSERT INTO api_key VALUES ('k', 'name', 'hash', 0, NULL)")
+PAGES = ("/", "/workers", "/compare", "/studies/digits", "/studies/digits/best", "/studies/digits/trials/0", "/login")
+
+
+@pytest.fixture
+def shown(settings: Settings, lab: Laboratory) -> Iterator[TestClient]:
+    """A dashboard on the laboratory's database, where a trial is complete."""
+    lab.study()
+    lab.finish(lab.claim(), 0.9)
+    with closing(open_store(settings.database_url, read_only=True)) as store, client(store, settings) as opened:
+        yield opened
+
+
+def client(store: Store, settings: Settings) -> TestClient:
+    return TestClient(create_app(store, settings), base_url=HERE, follow_redirects=False)
+
+
+def test_every_request_that_may_change_something_is_refused(shown: TestClient, store: Store) -> None:
+    before = [study.seq for study in store.read(queries.studies, 10)]
+    for method, path in changing_routes_of(shown.app):  # type: ignore[arg-type]
+        if path not in ("/login", "/logout"):
+            problem = assert_problem(shown.request(method, path, json={}), 403, "read-only")
+            assert "thaw serve" in problem["detail"], (method, path)
+    assert_problem(shown.put("/nowhere"), 403, "read-only")
+    assert [study.seq for study in store.read(queries.studies, 10)] == before
+
+
+def test_every_address_that_shows_something_still_does(shown: TestClient) -> None:
+    for method, path in routes_of(shown.app):  # type: ignore[arg-type]
+        if method == "GET" and not path.endswith("/events"):
+            assert shown.get(path).status_code < 500, path
+    assert shown.get("/readyz").json() == {"status": "ready", "sweep_age_seconds": None}
+    assert 'thawline_trials{state="complete"} 1.0' in shown.get("/metrics").text
+
+
+def test_the_pages_say_that_nothing_can_be_changed(shown: TestClient, client: Callable[..., TestClient]) -> None:
+    for path in PAGES:
+        answer = shown.get(path)
+        assert answer.status_code == 200
+        assert '<html lang="en" data-read-only' in answer.text, path
+    assert shown.get("/new").headers["location"] == "/"
+
+
+def test_the_pages_of_a_server_say_nothing_of_the_kind(settings: Settings, store: Store) -> None:
+    with client(store, settings) as served:
+        for path in (*PAGES, "/new"):
+            assert '<html lang="en">' in served.get(path).text, path
+
+
+def test_the_token_is_asked_for_as_by_a_server(settings: Settings, lab: Laboratory) -> None:
+    locked = settings.model_copy(update={"token": TOKEN})
+    with closing(open_store(settings.database_url, read_only=True)) as store, client(store, locked) as shown:
+        assert_problem(shown.get("/api/v1/studies"), 401, "unauthenticated")
+        assert_problem(shown.post("/api/v1/studies"), 401, "unauthenticated")
+        assert shown.post("/login", json={"token": TOKEN}).status_code == 204
+        assert shown.get("/api/v1/studies").status_code == 200
+        assert_problem(shown.post("/api/v1/studies", json={}, headers={"Origin": HERE}), 403, "read-only")
+
+
+def test_what_a_server_writes_meanwhile_is_seen(shown: TestClient, lab: Laboratory) -> None:
+    lab.finish(lab.claim(), 0.95)
+    assert shown.get("/api/v1/studies/digits").json()["best"] == shown.get("/api/v1/studies/digits").json()["best"]
+    assert shown.get("/api/v1/studies/digits").json()["best"]["value"] == 0.95
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"migrated_{request.param}"))
+
+
+def test_neither_the_store_nor_the_database_takes_a_write(database_url: str) -> None:
+    with closing(open_store(database_url, read_only=True)) as store:
+        require(store)
+        with pytest.raises(ReadOnly), store.writing():
+            pass
+        with store.engine.connect() as raw, pytest.raises(DBAPIError, match=r"read-?only"):
+            raw.execute(INSERT)
+    with closing(open_store(database_url)) as store, store.writing() as tx:
+        tx.execute(INSERT)
+
+
+def test_a_database_without_our_tables_or_with_older_ones_is_told_apart(empty_url: str) -> None:
+    upgrade(empty_url)
+    with closing(open_store(empty_url)) as store, store.writing() as tx:
+        tx.execute(text("UPDATE thaw_schema SET version_num = '0001'"))
+    with closing(open_store(empty_url, read_only=True)) as store, pytest.raises(SchemaTooOld, match="thaw db upgrade"):
+        require(store)
+    with closing(open_store(empty_url)) as store, store.writing() as tx:
+        tx.execute(text("DROP TABLE thaw_schema"))
+    with closing(open_store(empty_url, read_only=True)) as store, pytest.raises(NotADatabase):
+        require(store)
+
+
+def test_reading_leaves_the_file_and_its_folder_as_they_are(tmp_path: Path, migrated_sqlite: str) -> None:
+    file = tmp_path / "thawline.db"
+    before = file.read_bytes(), file.stat().st_mtime_ns, sorted(tmp_path.iterdir())
+    with closing(open_store(migrated_sqlite, read_only=True)) as store:
+        require(store)
+        assert store.read(queries.studies, 10) == []
+    assert (file.read_bytes(), file.stat().st_mtime_ns, sorted(tmp_path.iterdir())) == before
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with closing(open_store(f"sqlite:///{tmp_path}/none/x.db", read_only=True)) as store, pytest.raises(NotADatabase, match="no such file"):
+        require(store)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_none_of_sqlites_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("a letter\n" * 1000)
+    with closing(open_store(f"sqlite:///{tmp_path}/x.db", read_only=True)) as store, pytest.raises(NotADatabase):
+        require(store)
+
+
+def write_ahead(file: Path) -> sqlite3.Connection:
+    """The file in WAL mode, and a writer that holds it open."""
+    writer = sqlite3.connect(file, isolation_level=None)
+    assert writer.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",)
+    return writer
+
+
+def test_a_write_ahead_log_is_read_with_the_file(tmp_path: Path, migrated_sqlite: str) -> None:
+    with closing(write_ahead(tmp_path / "thawline.db")) as writer, closing(open_store(migrated_sqlite, read_only=True)) as store:
+        for number in range(2):
+            writer.execute(f"INSERT INTO api_key VALUES ('{number}', '{number}', '{number}', 0, NULL)")  # noqa: S608
+            with store.reading() as tx:
+                assert tx.scalar(text("SELECT count(*) FROM api_key")) == number + 1
+
+
+def test_a_file_in_wal_mode_on_a_read_only_medium_is_read_as_it_is(
+    tmp_path: Path, migrated_sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ahead(tmp_path / "thawline.db").close()
+    real = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*real(path)[:8], os.ST_RDONLY, *real(path)[9:])))
+    with closing(open_store(migrated_sqlite, read_only=True)) as store:
+        require(store)
+        assert [one.name for one in tmp_path.iterdir()] == ["thawline.db"]  # SQLite would have made its index of the log
