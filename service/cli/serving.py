@@ -74,7 +74,7 @@ def _when_gone(parent: int | None) -> threading.Event:
 
 
 class LocalWorkers:
-    """`thaw worker` processes on this machine, from `start` to the end of the block; each that dies is started again."""
+    """`thaw worker` processes on this machine, from `start` to the end of the block; who dies is started again, who left is not."""
 
     def __init__(self, settings: Settings, count: int, slots: int | None = None) -> None:
         """`slots` is how many each has; None leaves it to the worker."""
@@ -120,6 +120,9 @@ class LocalWorkers:
             started_at = time.monotonic()
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  (a fixed list)
             self._await(worker)
+            if worker.returncode == 0 and not self._ending.is_set():
+                sys.stderr.write("A worker left as it was told to; it is not started again.\n")
+                return
             if time.monotonic() - started_at > STEADY_SECONDS:
                 backoff.reset()
             elif not self._ending.is_set():

@@ -143,9 +143,10 @@ class Worker:
     pid: int
     slots: int
     devices: tuple[str, ...]
-    state: str  # alive, gone
+    state: str  # alive, draining, gone
     started_at: float
     seen_at: float
+    memory: tuple[int | None, ...] = ()  # bytes of each device, where known
 
 
 def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The states of trials and studies, and which may follow which."""
+"""The states of trials, studies and workers, and which may follow which."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -56,6 +56,12 @@ class StudyState(StrEnum):
     def terminal(self) -> bool:
         """Whether no trial will ever be started again."""
         return self in (StudyState.STOPPED, StudyState.COMPLETE, StudyState.FAILED)
+
+
+class WorkerState(StrEnum):
+    ALIVE = "alive"
+    DRAINING = "draining"  # takes no more trials, ends those it has, and goes
+    GONE = "gone"
 
 
 class ValueKind(StrEnum):

@@ -10,11 +10,11 @@ from service.operations.searches import Searches
 from service.operations.standstills import lengthen_standstills
 from service.operations.studies import create_study, delete_study, fail_study, pass_check, pause_study, resume_study, stop_study
 from service.operations.trials import cancel_trial, enqueue_trials, queue_trial
-from service.operations.workers import register_worker, retire_worker
+from service.operations.workers import drain_worker, register_worker, retire_worker
 
 __all__ = [
     "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "cancel_trial", "claim", "claim_together",
-    "create_study", "decide", "decide_many", "delete_study", "enqueue_trials", "fail_study", "heartbeat", "lengthen_standstills",
-    "pass_check", "pause_study", "queue_trial", "record", "register_worker", "requeue_lost", "resume_study", "retire_worker",
-    "stop_study", "try_to_write", "unchecked_study",
+    "create_study", "decide", "decide_many", "delete_study", "drain_worker", "enqueue_trials", "fail_study", "heartbeat",
+    "lengthen_standstills", "pass_check", "pause_study", "queue_trial", "record", "register_worker", "requeue_lost", "resume_study",
+    "retire_worker", "stop_study", "try_to_write", "unchecked_study",
 ]  # fmt: skip

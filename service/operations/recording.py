@@ -74,7 +74,7 @@ def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]
     """Renew the worker's leases; the lost ones come back. Raises StoreUnavailable."""
     with store.writing() as tx:
         lost = registry.count_heartbeats(tx, leases) if leases else []
-        registry.see_worker(tx, worker, state="alive")
+        registry.see_worker(tx, worker)
     return lost
 
 

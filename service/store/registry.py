@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, delete, false, literal, or_, select, tuple_, u
 
 from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
 from service.domain.records import Lease, Standstill, Study, Worker
-from service.domain.states import TrialState
+from service.domain.states import TrialState, WorkerState
 from service.store.codec import is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
@@ -47,12 +47,23 @@ def change_nothing(tx: Transaction) -> None:
 def put_worker(tx: Transaction, one: Worker) -> None:
     """Insert the worker, or overwrite it."""
     row = {name: getattr(one, name) for name in ("id", "host", "pid", "slots", "state", "started_at", "seen_at")}
-    tx.execute(insert_or_replace(tx, worker).values(row | {"devices": list(one.devices)}))
+    tx.execute(insert_or_replace(tx, worker).values(row | {"devices": list(one.devices), "memory": list(one.memory)}))
 
 
-def see_worker(tx: Transaction, worker_id: str, state: str) -> None:
-    """Note that the worker was heard of now."""
-    tx.execute(SEEN, {"its_id": worker_id, "state": state, "seen_at": time.time()})
+def see_worker(tx: Transaction, worker_id: str) -> None:
+    """Note that the worker was heard of now. Its state stays: who told it to drain is not overruled by a heartbeat."""
+    tx.execute(SEEN, {"its_id": worker_id, "seen_at": time.time()})
+
+
+def retire_worker(tx: Transaction, worker_id: str) -> None:
+    """Note that the worker has left now."""
+    tx.execute(SEEN, {"its_id": worker_id, "state": WorkerState.GONE, "seen_at": time.time()})
+
+
+def drain_worker(tx: Transaction, worker_id: str) -> None:
+    """Tell the worker to take no more trials. Nothing changes when it was told before, or has gone."""
+    alive = (worker.c.id == worker_id) & (worker.c.state == WorkerState.ALIVE)
+    tx.execute(update(worker).where(alive).values(state=WorkerState.DRAINING))
 
 
 HELD = tuple_(trial.c.id, trial.c.attempt).in_(bindparam("leases", expanding=True)) & (trial.c.state == TrialState.RUNNING)

@@ -175,4 +175,5 @@ def worker_of(row: Row[Any]) -> Worker:
         state=row.state,
         started_at=row.started_at,
         seen_at=row.seen_at,
+        memory=tuple(row.memory or ()),
     )

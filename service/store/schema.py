@@ -21,7 +21,7 @@ from sqlalchemy import (
     case,
 )
 
-from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
+from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind, WorkerState
 from trainer.contract import FailureReason
 
 VERSION_TABLE = "thaw_schema"
@@ -173,10 +173,11 @@ worker = Table(
     Column("pid", Integer, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("devices", JSON, nullable=False),
+    Column("memory", JSON(none_as_null=True)),  # bytes of each device, null where it could not be told
     Column("state", String(16), nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
-    _one_of("state", ("alive", "gone")),
+    _one_of("state", WorkerState),
 )
 
 artifact = Table(

@@ -11,7 +11,7 @@ from search_spaces import Scalar
 from search_spaces.presets import Preset
 from service.domain.records import Attempt, Metric, Study, Trial, Worker
 from service.domain.spec import Budget, StudySpec
-from service.domain.states import StudyState, TrialState
+from service.domain.states import StudyState, TrialState, WorkerState
 from service.store.queries import Saved
 from service.web.history import AttemptView, attempt_view
 from service.web.progress import PaceView, ReuseView, SavedView, pace_view, reuse_view, saved_view
@@ -181,7 +181,8 @@ class WorkerView(View):
     pid: int
     slots: int = Field(description="trials it runs at one time")
     devices: tuple[str, ...] = Field(examples=[["cuda:0"]])
-    state: str = Field(description="alive or gone")
+    memory: tuple[int | None, ...] = Field(description="bytes of each device, null where unknown; empty from older workers")
+    state: WorkerState = Field(description="a draining one takes no more trials, ends those it has, and goes")
     started_at: datetime
     seen_at: datetime
     running: list[RunningView] = Field(description="the trials it runs now")
@@ -266,7 +267,7 @@ def _stage_view(name: str, tensors: Mapping[str, tuple[int, ...]]) -> StageView:
 def worker_view(worker: Worker, running: Sequence[tuple[str, int]]) -> WorkerView:
     """The worker in the interface's words."""
     return WorkerView(
-        id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices, state=worker.state,
-        started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
+        id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices,
+        memory=worker.memory, state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
         running=[RunningView(study=study, number=number) for study, number in running],
     )  # fmt: skip

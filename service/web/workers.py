@@ -1,18 +1,35 @@
-"""The workers that have shown themselves to the store, and what they run."""
+"""The workers that have shown themselves to the store: what they run, and the word that lets them go."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
-from service.store import queries
+from fastapi import APIRouter, Path, Response
+
+from service import operations
+from service.domain.records import Worker
+from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import TheStore
-from service.web.views import WorkersView, worker_view
+from service.web.idempotency import Keyed
+from service.web.views import WorkersView, WorkerView, worker_view
 
 router = APIRouter(prefix=API, tags=["workers"])
+
+WorkerId = Annotated[str, Path(description="the worker's id", examples=["box-7-a1b2c3"])]
 
 
 @router.get("/workers", summary="List the workers")
 def list_workers(store: TheStore) -> WorkersView:
-    """Every worker that was seen, alive or gone, with the trials that it runs now."""
+    """Every worker that was seen, alive, draining or gone, with the trials that it runs now."""
     with store.reading() as tx:
         loads = queries.loads(tx)
         return WorkersView(workers=[worker_view(worker, loads.get(worker.id, [])) for worker in queries.workers(tx)])
+
+
+@router.post("/workers/{worker}/drain", summary="Drain a worker", response_model=WorkerView)
+def drain_worker(worker: WorkerId, keyed: Keyed, store: TheStore) -> Response:
+    """The worker takes no more trials, ends those it has, and goes. Of one that drains already or has gone nothing changes."""
+    return keyed.change(store, lambda key: operations.drain_worker(store, worker, key), _told)
+
+
+def _told(tx: Transaction, worker: Worker) -> str:
+    return worker_view(worker, queries.loads(tx).get(worker.id, [])).model_dump_json()

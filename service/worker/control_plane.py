@@ -34,9 +34,13 @@ class ControlPlane:
         self._spool = spool
         self._searches = Searches()
 
-    def unchecked(self) -> Study | None:
-        """A study whose data and weights nobody has looked at yet. Raises StoreUnavailable."""
-        return self.store.read(queries.unchecked_study)
+    def look(self) -> tuple[bool, Study | None]:
+        """Whether this worker shall take no more trials; and a study whose data and weights nobody has looked at yet.
+
+        Raises StoreUnavailable.
+        """
+        with self.store.reading() as tx:
+            return queries.is_draining(tx, self.worker), queries.unchecked_study(tx)
 
     def has_work(self) -> bool:
         """Whether a claim would find a trial, as far as a glance tells. Raises StoreUnavailable."""

@@ -30,10 +30,16 @@ class Workplace:
     shelf: Shelf
     patience: Patience
     leaving: threading.Event
-    stir: threading.Event  # set when idle slots should look for work at once, and when the worker leaves
+    draining: threading.Event  # set when slots shall end once their trials have
+    stir: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
+
+    def drain(self) -> None:
+        """Let every slot end once its trials have."""
+        self.draining.set()
+        self.stir.set()
 
     def rest(self, seconds: float) -> None:
         """Wait for so long, or until there is a reason to look up."""
         self.stir.wait(seconds)
-        if not self.leaving.is_set():
+        if not self.leaving.is_set() and not self.draining.is_set():
             self.stir.clear()

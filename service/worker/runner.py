@@ -34,9 +34,9 @@ class SlotRunner:
         self._crashed_checks: dict[str, int] = {}
 
     def work(self) -> None:
-        """Until the worker leaves: check a study, or run a trial, or wait. Nothing that happens here ends the thread."""
-        leaving = self._place.leaving
-        while not leaving.is_set():
+        """Until the worker leaves or drains: check a study, or run a trial, or wait. Nothing that happens here ends the thread."""
+        leaving, draining = self._place.leaving, self._place.draining
+        while not leaving.is_set() and not draining.is_set():
             try:
                 delay = None if self._one_task() else self._idle.delay()
                 self._mending.reset()
@@ -86,7 +86,11 @@ class SlotRunner:
         process = self._warm()
         if not process.ready:
             return False
-        if (study := self._place.control.unchecked()) is not None:
+        draining, study = self._place.control.look()
+        if draining:
+            self._place.drain()
+            return False
+        if study is not None:
             self._check(study, process)
             return True
         asked_at = time.monotonic()

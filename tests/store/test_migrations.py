@@ -14,7 +14,7 @@ from optuna.storages._rdb.models import BaseModel as OptunaTable
 from sqlalchemy import Engine, event, inspect, text
 
 from service.domain.errors import SchemaTooNew
-from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
+from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind, WorkerState
 from service.store import open_store
 from service.store.migrate import check, upgrade
 from service.store.schema import VERSION_TABLE, metadata
@@ -98,6 +98,7 @@ def test_a_newer_schema_is_refused(database_url: str) -> None:
         ("trial", "reason", get_args(FailureReason)),
         ("metric", "kind", ValueKind),
         ("attempt", "ending", AttemptEnd),
+        ("worker", "state", WorkerState),
     ],
 )
 def test_the_words_in_python_are_those_that_the_database_checks(database_url: str, table: str, column: str, words: Iterable[str]) -> None:

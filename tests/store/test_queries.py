@@ -125,11 +125,16 @@ def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Sto
 
 
 def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:
-    one = Worker(id="w", host="h", pid=1, slots=2, devices=("cpu",), state="alive", started_at=1.0, seen_at=1.0)
+    one = Worker(id="w", host="h", pid=1, slots=2, devices=("cpu",), state="alive", started_at=1.0, seen_at=1.0, memory=(2**34, None))
     operations.register_worker(store, one)
     operations.register_worker(store, one)
     assert store.read(queries.workers) == [one]
+    assert not store.read(queries.is_draining, "w") and not store.read(queries.is_draining, "nobody")
     operations.heartbeat(store, "w", [])
     assert store.read(queries.workers)[0].seen_at > 1.0
+    assert operations.drain_worker(store, "w").state == "draining"
+    operations.heartbeat(store, "w", [])
+    assert store.read(queries.is_draining, "w")
     operations.retire_worker(store, "w")
+    assert operations.drain_worker(store, "w").state == "gone"
     assert [worker.state for worker in store.read(queries.workers)] == ["gone"]

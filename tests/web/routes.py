@@ -8,7 +8,7 @@ from starlette.routing import Mount
 
 from service.web.access import PUBLIC_PATHS, SAFE_METHODS
 
-VALUES = {"{study}": "digits", "{number}": "0", "{name}": "resnet18"}
+VALUES = {"{study}": "digits", "{number}": "0", "{worker}": "box", "{name}": "resnet18"}
 
 
 def routes_of(app: FastAPI) -> Iterator[tuple[str, str]]:

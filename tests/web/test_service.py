@@ -90,6 +90,22 @@ def test_a_worker_is_shown_with_the_trials_that_it_runs(client: TestClient, lab:
     assert shown == {"worker-1": [{"study": "digits", "number": 1}, {"study": "digits", "number": 2}], "worker-2": []}
 
 
+def test_a_worker_is_drained_once_however_often_it_is_told(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    worker = Worker(id="box-7", host="box", pid=7, slots=1, devices=("cpu",), memory=(2**34,), state="alive", started_at=now, seen_at=now)
+    operations.register_worker(lab.store, worker)
+    drained = [client.post("/api/v1/workers/box-7/drain", headers=headers) for headers in ({"Idempotency-Key": "k"}, {}, {})]
+    assert [(answer.status_code, answer.json()["state"]) for answer in drained] == [(200, "draining")] * 3
+    assert drained[0].json()["memory"] == [2**34]
+    operations.heartbeat(lab.store, "box-7", [])
+    assert client.get("/api/v1/workers").json()["workers"][0]["state"] == "draining"
+    operations.retire_worker(lab.store, "box-7")
+    assert client.post("/api/v1/workers/box-7/drain").json()["state"] == "gone"
+    assert client.post("/api/v1/workers/box-7/drain", headers={"Idempotency-Key": "k"}).json()["state"] == "draining"  # the first answer
+    unknown = client.post("/api/v1/workers/box-8/drain")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "urn:thawline:problem:worker-not-found")
+
+
 @pytest.fixture
 def description(client: TestClient) -> dict[str, Any]:
     document: dict[str, Any] = client.get("/openapi.json").json()

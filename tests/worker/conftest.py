@@ -126,6 +126,10 @@ class Shop:
         self._thread.join(15)
         assert not self._thread.is_alive()
 
+    def has_ended(self) -> bool:
+        """Whether the worker has gone by itself."""
+        return not self._thread.is_alive()
+
     def study(self, study: Study) -> Study:
         return self.store.read(queries.find_study, study.id)
 

@@ -195,3 +195,27 @@ def test_a_trainer_killed_while_idle_is_started_again(make_study: MakeStudy, sho
     until(lambda: runner._process is not None and runner._process.ready)
     os.kill(runner._process.pid, signal.SIGKILL)
     assert opened.trials_at_end(make_study("train"))[0].state is TrialState.COMPLETE
+
+
+def test_a_draining_worker_ends_what_it_has_takes_no_more_and_goes(
+    make_study: MakeStudy, shop: OpenShop, store: Store, until: Until
+) -> None:
+    study = make_study("train", "train", "train", fixed={"epochs": 20})
+    opened = shop("--slow-epoch", "0.05", slots=2)
+    until(lambda: all(opened.trial(study, number).step > 1 for number in (0, 1)))
+    operations.drain_worker(store, opened.worker.id)
+    until(opened.has_ended)
+    first, second, third = store.read(queries.trials, study.id)
+    assert [(trial.state, trial.attempt, trial.step) for trial in (first, second)] == [(TrialState.COMPLETE, 1, 20)] * 2
+    assert (third.state, third.attempt) == (TrialState.QUEUED, 0)
+    assert store.read(queries.find_worker, opened.worker.id).state == "gone"
+
+
+def test_an_idle_worker_that_drains_goes_at_once_and_another_takes_its_place(
+    make_study: MakeStudy, shop: OpenShop, store: Store, until: Until
+) -> None:
+    drained = shop(slots=2)
+    until(lambda: bool(store.read(queries.workers)))
+    operations.drain_worker(store, drained.worker.id)
+    until(drained.has_ended)
+    assert [trial.state for trial in shop().trials_at_end(make_study("train"))] == [TrialState.COMPLETE]

@@ -1,0 +1,67 @@
+"""A study document is checked as it would be when it is posted, and nothing is created."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.store import Store, queries
+from tests.web.laboratory import Laboratory, study_document
+
+SPACES: list[tuple[dict[str, Any], int | None]] = [
+    ({"lr": {"type": "float", "low": 0.1, "high": 0.3, "step": 0.1}, "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]}}, 6),
+    ({"lr": {"type": "float", "low": 1e-5, "high": 0.1, "log": True}}, None),
+]
+
+
+@pytest.mark.parametrize(("space", "trials"), SPACES)
+def test_a_sound_study_is_shown_resolved_and_not_created(
+    client: TestClient, store: Store, space: dict[str, Any], trials: int | None
+) -> None:
+    answer = client.post("/api/v1/studies/check", json=study_document(search_space=space))
+    assert answer.status_code == 200
+    assert answer.json()["trials"] == trials
+    assert answer.json()["study"]["sampler"] == {"seed": 0, "name": "random"}
+    assert answer.json()["study"]["limits"]["attempts"] == 3  # a default, written out
+    assert store.read(queries.studies) == []
+
+
+def test_yaml_is_checked_too_and_its_preset_is_expanded(client: TestClient) -> None:
+    text = """
+        name: digits
+        data: {path: /data/digits, location: workers}
+        model: {name: squeezenet1_1}
+        preset: image_head
+        objective: {metric: accuracy, direction: maximize}
+        budget: {trials: 20}
+    """
+    answer = client.post("/api/v1/studies/check", content=text, headers={"Content-Type": "application/yaml"})
+    assert answer.status_code == 200, answer.text
+    assert "lr" in answer.json()["study"]["search_space"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": {}},
+        {"search_space": {"lr": {"type": "float", "low": 1, "high": 0.1}}, "model": {"name": "squeezenet1_1"}},
+        {"model": {"name": "nothing"}},
+        {"data": {"path": "/nowhere/at/all"}},
+    ],
+)
+def test_faults_are_those_that_creating_tells(client: TestClient, changes: dict[str, Any]) -> None:
+    document = study_document(**changes)
+    checked, created = (client.post(f"/api/v1/studies{path}", json=document) for path in ("/check", ""))
+    assert (checked.status_code, checked.json()["errors"]) == (created.status_code, created.json()["errors"])
+    assert checked.status_code == 422 and checked.json()["errors"]
+
+
+def test_a_name_that_is_taken_is_told(client: TestClient, lab: Laboratory) -> None:
+    lab.study("digits")
+    answer = client.post("/api/v1/studies/check", json=study_document("digits"))
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:thawline:problem:name-taken")
+
+
+def test_a_study_may_be_named_check(client: TestClient, lab: Laboratory) -> None:
+    lab.study("check")
+    assert client.get("/api/v1/studies/check").json()["name"] == "check"
