@@ -57,7 +57,8 @@ function shareBar(shares) {
   return [el("div", { class: "shares", role: "img", "aria-label": `Time: ${words.join(", ")}` }, bar), el("ul", { class: "shares-legend", "aria-hidden": "true" }, legend)];
 }
 
-function whole({ reuse, pace }) {
+// All that is known of a trial's speed and reuse, as a list and a bar of where its time goes.
+export function paceDetail({ reuse, pace }) {
   const known = [...(reuse ? reused(reuse) : []), ...(pace ? [["Pace", facts(pace).join(" · ")]] : [])];
   if (!known.length) return el("p", { class: "quiet" }, "This trial has told nothing of its speed.");
   return [
@@ -71,6 +72,6 @@ export function paceRow(trial, columns) {
   return el(
     "tr",
     { id: `trial-${trial.number}`, class: "detail", "data-key": `${trial.number}-detail`, "data-print": JSON.stringify([trial.reuse, trial.pace]) },
-    el("td", { colspan: columns }, whole(trial)),
+    el("td", { colspan: columns }, paceDetail(trial)),
   );
 }

@@ -1,0 +1,227 @@
+// One trial, live: its state, metrics, log and record. Only its own events cause readings, and a study's best that changes.
+
+import { cancelTrial, getMetrics, getStudy, getTrial } from "./api.js";
+import { classNames, confusion } from "./confusion.js";
+import { byId, el } from "./dom.js";
+import { bytes, count, duration, elapsed, metric } from "./format.js";
+import { follow } from "./live.js";
+import { paceDetail } from "./pace.js";
+import { confirmed, showNotice, statePill } from "./parts.js";
+import { metricCharts } from "./trial/charts.js";
+import { afterReport, withReports } from "./trial/course.js";
+import { difference } from "./trial/difference.js";
+import { trialLog } from "./trial/log.js";
+import { parametersTable } from "./trial/parameters.js";
+import { attemptsTable, checkpointsTable, environmentFacts, facts, instant, recallTable } from "./trial/record.js";
+import { epochsOf, hasEnded, origin, standing } from "./trial/story.js";
+
+const [, , studyPart, , numberPart] = location.pathname.split("/");
+const key = decodeURIComponent(studyPart);
+const number = Number(numberPart);
+const AGAIN_MILLISECONDS = 2000; // after a reading that failed
+const TICK_MILLISECONDS = 1000;
+const BASELINE = 0; // the number of the baseline, where a study has one
+const CLOSED = ["complete", "stopped", "failed"]; // a study that takes no more trials
+
+let study = null;
+let trial = null;
+let rows = [];
+let baseline = null; // the study's baseline trial, when it is another one
+let seen = 0; // the last event that is in all of these
+let frame = null;
+let reading = Promise.resolve();
+const charts = metricCharts(byId("metrics"));
+const log = trialLog(byId("log"), key, number);
+
+const studyAddress = (rest = "") => `/studies/${encodeURIComponent(key)}${rest}`;
+const trialAddress = (other) => studyAddress(`/trials/${other}`);
+
+async function readBaseline() {
+  if (number === BASELINE) return;
+  const found = await getTrial(key, BASELINE);
+  baseline = found.source === "baseline" ? found : null;
+}
+
+async function readAll() {
+  study = await getStudy(key); // first: what happens meanwhile is told by later events
+  [trial, { rows }] = await Promise.all([getTrial(key, number), getMetrics(key, number), baseline && hasEnded(baseline) ? null : readBaseline()]);
+  seen = Math.max(seen, study.seq);
+}
+
+const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
+
+function valueNote(value) {
+  const { objective } = study.spec;
+  const best = study.best?.number === number ? "★ the best so far" : difference(objective, value, study.best?.value, "the best");
+  const notes = [best, difference(objective, value, baseline?.value, "the baseline")].filter(Boolean);
+  return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
+}
+
+function speedFigure() {
+  const speed = trial.pace?.samples_per_second;
+  const left = trial.pace?.seconds_left;
+  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), left == null ? "over the last epoch" : `${duration(1000 * left)} left`);
+}
+
+function memoryFigure() {
+  const peak = trial.result.peak_memory;
+  const now = trial.pace?.memory;
+  const where = trial.result.environment?.accelerator === "cuda" ? "of the GPU" : "of the process";
+  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `at most, ${where}`);
+  return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not told" : `at present, ${where}`);
+}
+
+function showFigures() {
+  const name = study.spec.objective.metric;
+  const value = trial.value ?? trial.metrics[name] ?? null;
+  const whole = epochsOf(study, trial);
+  byId("figures").replaceChildren(
+    figure(name, metric(name, value), value === null ? "no value" : valueNote(value)),
+    figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), trial.attempt > 1 ? `${trial.attempt} attempts` : trial.attempt ? "one attempt" : "not begun"),
+    figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
+    speedFigure(), memoryFigure(),
+  );
+}
+
+function showActions() {
+  const best = study.best && study.best.number !== number ? study.best.number : null;
+  const rival = best ?? (baseline ? BASELINE : null);
+  const one = (other) => `trial=${encodeURIComponent(`${study.name}:${other}`)}`;
+  byId("compare").hidden = rival === null;
+  if (rival !== null) {
+    byId("compare").href = `/compare?${one(number)}&${one(rival)}`;
+    byId("compare").textContent = best === null ? "Compare with the baseline" : "Compare with the best";
+  }
+  byId("again").hidden = CLOSED.includes(study.state);
+  byId("again").href = studyAddress(`?queue=${number}`);
+  byId("cancel").hidden = hasEnded(trial);
+}
+
+function showNeighbours() {
+  for (const [id, other] of [["previous", number - 1], ["next", number + 1]]) {
+    const there = other >= 0 && other < study.created;
+    byId(id).hidden = !there;
+    if (there) byId(id).href = trialAddress(other);
+  }
+}
+
+function showHead() {
+  document.title = `Trial ${number} · ${study.name} · Thawline`;
+  byId("study").textContent = study.name;
+  byId("study").href = studyAddress();
+  byId("state").replaceChildren(statePill(trial.state));
+  byId("why").textContent = standing(study, trial);
+  byId("origin").replaceChildren(`${origin(trial)} · `, trial.duplicate_of === null ? "" : el("a", { href: trialAddress(trial.duplicate_of) }, `as trial ${trial.duplicate_of}`), trial.duplicate_of === null ? "" : " · ", "queued ", instant(trial.queued_at));
+}
+
+function showParameters() {
+  const others = [];
+  if (study.best && study.best.number !== number) others.push({ title: `Best (trial ${study.best.number})`, params: study.best.params });
+  if (baseline && study.best?.number !== BASELINE) others.push({ title: "Baseline", params: baseline.params });
+  byId("parameters").replaceChildren(parametersTable(trial.params, others));
+}
+
+function showRecord() {
+  const names = classNames(trial.result, study.facts);
+  byId("confusion").replaceChildren(...confusion(trial.result, names));
+  byId("recall").replaceChildren(...[recallTable(trial.result, names)].flat().filter(Boolean));
+  byId("attempts").replaceChildren(attemptsTable(trial.attempts));
+  byId("checkpoints").replaceChildren(checkpointsTable(trial.checkpoints));
+  byId("pace").replaceChildren(...[paceDetail(trial)].flat(2).filter(Boolean));
+  byId("environment").replaceChildren(facts([["Seed", String(trial.seed)], ["Worker", trial.worker], ["Started", trial.started_at && instant(trial.started_at)], ["Ended", trial.finished_at && instant(trial.finished_at)]]), environmentFacts(trial.result.environment));
+}
+
+function show() {
+  showHead();
+  showNeighbours();
+  showActions();
+  showFigures();
+  showParameters();
+  charts.draw(rows, study.spec.objective.metric);
+  showRecord();
+  log.show(trial.attempts);
+}
+
+// What a report changes, drawn once a frame.
+function drawReport() {
+  frame ??= requestAnimationFrame(() => {
+    frame = null;
+    showFigures();
+    charts.draw(rows, study.spec.objective.metric);
+    byId("pace").replaceChildren(...[paceDetail(trial)].flat(2).filter(Boolean));
+  });
+}
+
+const better = (value) => value != null && (study.best === null || (study.spec.objective.direction === "maximize" ? value > study.best.value : value < study.best.value));
+
+// Whether all must be read after the event.
+function asksForReading(event) {
+  if (event.number === undefined) return true; // the study's own
+  if (event.number !== number) {
+    study.created = Math.max(study.created, event.number + 1);
+    return event.kind === "trial_completed" && (better(event.value) || event.number === baseline?.number);
+  }
+  if (event.kind === "trial_logged") return log.grown(event);
+  const after = afterReport(trial, event);
+  if (after === null) return true;
+  trial = after;
+  rows = withReports(rows, event.reports);
+  return false;
+}
+
+async function update(events) {
+  const fresh = events.filter((event) => event.seq > seen);
+  const due = fresh.map(asksForReading).some(Boolean);
+  seen = Math.max(seen, ...fresh.map((event) => event.seq));
+  if (due) await refresh();
+  else if (fresh.some((event) => event.number === number)) drawReport();
+  else showNeighbours();
+}
+
+// One reading after the other: an older answer never replaces a newer one.
+function refresh() {
+  reading = reading.then(async () => {
+    try {
+      await readAll();
+      show();
+      showNotice(byId("notice"), null);
+    } catch (error) {
+      showNotice(byId("notice"), error.status === 404 ? "This study was deleted." : error.message);
+      if (error.status !== 404) setTimeout(refresh, AGAIN_MILLISECONDS);
+    }
+  });
+  return reading;
+}
+
+async function cancel() {
+  const text = hasEnded(trial) ? "" : trial.state === "running" ? "Its run is ended and has no result. What was measured stays." : "It will not be started.";
+  if (!(await confirmed({ title: `Cancel trial ${number}?`, text, action: "Cancel the trial", danger: true }))) return;
+  try {
+    await cancelTrial(key, number);
+    await refresh();
+  } catch (error) {
+    showNotice(byId("notice"), error.message);
+  }
+}
+
+function showLive(word) {
+  byId("live").textContent = { live: "live", waiting: "connecting again", ended: "ended" }[word];
+  byId("live").className = `live ${word === "live" ? "on" : word}`;
+}
+
+async function start() {
+  await readAll();
+  show();
+  byId("content").hidden = false;
+  follow(key, seen, update, showLive);
+  setInterval(() => trial.state === "running" && !document.hidden && showFigures(), TICK_MILLISECONDS);
+}
+
+byId("number").textContent = `Trial ${numberPart}`;
+byId("study").textContent = key;
+byId("study").href = studyAddress();
+byId("cancel").addEventListener("click", cancel);
+start().catch((error) => {
+  showLive("ended");
+  showNotice(byId("notice"), error.message);
+});

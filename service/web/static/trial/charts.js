@@ -1,0 +1,94 @@
+// All metrics of a trial by epoch: a chart for those that share a scale, and a table behind a disclosure.
+
+import { isShare } from "../axis.js";
+import { el } from "../dom.js";
+import { metric } from "../format.js";
+import { lineChart } from "../lines.js";
+import { toggleButton } from "../parts.js";
+import { namesOf, pointsOf } from "./course.js";
+
+const CHOSEN = "metric";
+
+function groupOf(name) {
+  if (isShare(name)) return "Shares of the validation images";
+  return name.includes("loss") ? "Loss" : name;
+}
+
+// Mounts into `node` and comes back with `draw(rows, objective)`. The choice of metrics is in the page's address.
+export function metricCharts(node) {
+  const toggles = el("div", { class: "toolbar", role: "group", "aria-label": "Metrics" });
+  const charts = el("div", { class: "charts" });
+  const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"));
+  const waiting = el("p", { class: "quiet" }, "A point for each metric and epoch, as soon as one is measured.");
+  const drawn = new Map(); // title → chart
+  let rows = [];
+  let names = [];
+
+  const chosen = () => {
+    const asked = new URLSearchParams(location.search).getAll(CHOSEN).filter((name) => names.includes(name));
+    return asked.length ? asked : names;
+  };
+
+  function choose(name) {
+    const before = chosen();
+    const after = before.includes(name) ? before.filter((other) => other !== name) : names.filter((other) => before.includes(other) || other === name);
+    const address = new URL(location.href);
+    address.searchParams.delete(CHOSEN);
+    if (after.length < names.length) for (const one of after) address.searchParams.append(CHOSEN, one);
+    history.replaceState(null, "", address);
+    show();
+    toggles.querySelectorAll("button")[names.indexOf(name)]?.focus();
+  }
+
+  function showCharts(shown) {
+    const groups = Map.groupBy(shown, groupOf);
+    const sections = [...groups].map(([title, members]) => {
+      if (!drawn.has(title)) {
+        const chart = lineChart();
+        drawn.set(title, { chart, section: el("section", { class: "chart-group", "aria-label": title }, el("h3", {}, title), chart.node) });
+      }
+      return { ...drawn.get(title), title, members };
+    });
+    const wanted = sections.map(({ section }) => section);
+    if (wanted.length !== charts.children.length || wanted.some((section, index) => charts.children[index] !== section)) charts.replaceChildren(...wanted);
+    for (const { chart, title, members } of sections) {
+      chart.draw(title, members.map((name) => ({ name, metric: name, style: names.indexOf(name), points: pointsOf(rows, name) })));
+    }
+  }
+
+  function showTable(shown) {
+    if (!details.open) return;
+    const table = el("table", { class: "steps" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "number" }, "epoch"), shown.map((name) => el("th", { scope: "col", class: "number" }, name)))),
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "number" }, String(row.step)), shown.map((name) => el("td", { class: "number" }, value(row, name)))))));
+    details.querySelector(".scroll")?.remove();
+    details.append(el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Metrics by epoch" }, table));
+  }
+
+  function show() {
+    const shown = chosen();
+    toggles.replaceChildren(...names.map((name) => toggleButton(name, shown.includes(name), () => choose(name))));
+    toggles.hidden = names.length < 2;
+    waiting.hidden = names.length > 0;
+    details.hidden = !names.length;
+    showCharts(shown);
+    showTable(shown);
+  }
+
+  details.addEventListener("toggle", () => showTable(chosen()));
+  node.append(toggles, waiting, charts, details);
+  return {
+    draw(newRows, objective) {
+      rows = newRows;
+      names = namesOf(rows, objective);
+      const focused = [...toggles.children].indexOf(document.activeElement);
+      show();
+      if (focused >= 0) toggles.children[focused]?.focus();
+    },
+  };
+}
+
+function value(row, name) {
+  if (!Object.hasOwn(row.metrics, name)) return "–";
+  return row.metrics[name] === null ? "not finite" : metric(name, row.metrics[name]);
+}

@@ -1,0 +1,74 @@
+// What is on record of a trial besides its metrics: attempts, checkpoints, environment, each class's recall.
+
+import { byClass, shareBar } from "../confusion.js";
+import { el } from "../dom.js";
+import { bytes, count, elapsed } from "../format.js";
+import { ENDINGS } from "./story.js";
+
+const FEW_CLASSES = 25;
+const WORDS = {
+  python: "Python", torch: "PyTorch", torchvision: "torchvision", device: "Device", threads: "Threads", precision: "Precision", tf32: "TF32",
+  accelerator: "Accelerator", cuda: "CUDA", cudnn: "cuDNN", driver: "Driver", platform: "Platform",
+};
+
+const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
+const scrolled = (label, table) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+
+export function instant(text) {
+  if (text === null) return "–";
+  const moment = new Date(text);
+  return el("time", { datetime: text, title: moment.toString() }, moment.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }));
+}
+
+export const facts = (known) => el("dl", { class: "facts" }, known.filter(([, value]) => value != null).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+
+export function attemptsTable(attempts) {
+  if (!attempts.length) return el("p", { class: "quiet" }, "No worker has taken it yet.");
+  return scrolled("Attempts", el("table", { class: "attempts" },
+    heads(["#", true], ["Worker"], ["Began"], ["Took", true], ["From epoch", true], ["To epoch", true], ["Its end"]),
+    el("tbody", {}, attempts.map((one) => el("tr", {},
+      el("th", { scope: "row", class: "number" }, String(one.attempt)),
+      el("td", { class: "mono worker" }, one.worker),
+      el("td", {}, instant(one.started_at)),
+      el("td", { class: "number" }, elapsed(one.started_at, one.ended_at)),
+      el("td", { class: "number" }, one.resumed ? String(one.resumed) : "the beginning"),
+      el("td", { class: "number" }, one.step === null ? "–" : String(one.step)),
+      el("td", { class: "remark" }, [one.ending ? ENDINGS[one.ending] : "under way", one.detail].filter(Boolean).join(": ")))))));
+}
+
+export function checkpointsTable(checkpoints) {
+  if (!checkpoints.length) return el("p", { class: "quiet" }, "None is kept.");
+  return scrolled("Checkpoint files", el("table", {},
+    heads(["After epoch", true], ["Size", true], ["SHA-256"]),
+    el("tbody", {}, checkpoints.map((one) => el("tr", {},
+      el("th", { scope: "row", class: "number" }, String(one.step)), el("td", { class: "number" }, bytes(one.size)), el("td", { class: "mono digest" }, one.sha256))))));
+}
+
+export function environmentFacts(environment) {
+  const known = Object.entries(environment ?? {});
+  if (!known.length) return el("p", { class: "quiet" }, "The run tells it when data and model are ready.");
+  return facts(known.map(([name, value]) => [WORDS[name] ?? name, value]));
+}
+
+function classRow(row) {
+  return el("tr", {},
+    el("th", { scope: "row" }, row.name),
+    el("td", { class: "number" }, row.images === null ? "–" : count(row.images)),
+    el("td", { class: "number" }, shareBar(row.recall)),
+    el("td", { class: "remark" }, row.taken ? `${row.taken[0]} (${count(row.taken[1])})` : "–"));
+}
+
+// A row a class; of many the lowest recall first, and no more than a page of them until all are asked for.
+export function recallTable(result, names) {
+  const rows = byClass(result, names);
+  if (!rows.length) return el("p", { class: "quiet" }, "A trial that runs to its end leaves it.");
+  const many = rows.length > FEW_CLASSES;
+  if (many) rows.sort((one, other) => (one.recall ?? 2) - (other.recall ?? 2));
+  const body = el("tbody", {}, rows.slice(0, FEW_CLASSES).map(classRow));
+  const more = el("button", { class: "button small", type: "button", onclick: () => { body.replaceChildren(...rows.map(classRow)); more.remove(); } }, `Show all ${count(rows.length)} classes`);
+  return [
+    many ? el("p", { class: "quiet" }, "The lowest first.") : null,
+    scrolled("Recall by class", el("table", { class: "recall" }, heads(["Class"], ["Images", true], ["Recall", true], ["Most often taken for"]), body)),
+    many ? more : null,
+  ];
+}

@@ -1,0 +1,52 @@
+// Where a trial came from, how it stands and why it ended, in sentences.
+
+import { elapsed, plural } from "../format.js";
+
+const ORIGINS = {
+  sampler: "proposed by the sampler", baseline: "the baseline: the study's starting point", user: "queued by hand",
+  duplicate: "proposed again by the sampler",
+};
+export const REASONS = {
+  out_of_memory: "It ran out of memory", diverged: "It diverged: its loss was no longer finite", crashed: "Its process crashed",
+  timeout: "It took longer than the study allows", bad_data: "The data could not be used", script_error: "The training code failed",
+  lost: "Its worker was lost",
+};
+export const ENDINGS = {
+  complete: "ran to its end", pruned: "stopped by the pruner", failed: "failed", cancelled: "cancelled", released: "handed back by its worker",
+  lost: "its worker was lost", crashed: "its process crashed",
+};
+const ENDED = ["complete", "pruned", "failed", "cancelled"];
+
+export const hasEnded = (trial) => ENDED.includes(trial.state);
+
+export const origin = (trial) => ORIGINS[trial.source] ?? trial.source;
+
+// How many epochs the trial is to have; null when the study does not say.
+export const epochsOf = (study, trial) => trial.params.epochs ?? study.spec.fixed.epochs ?? null;
+
+function stopped(study, trial) {
+  const after = `after epoch ${trial.step}`;
+  const why = trial.detail ? `: ${trial.detail}` : ".";
+  switch (trial.state) {
+    case "complete":
+      return `It ran all its ${plural(trial.step, "epoch", "epochs")} in ${elapsed(trial.started_at, trial.finished_at)}.`;
+    case "pruned":
+      return `The pruner stopped it ${after}${why}`;
+    case "failed":
+      return `${REASONS[trial.reason] ?? "It failed"}${trial.step ? ` ${after}` : ""}${why}`;
+    case "cancelled":
+      return `It was cancelled${trial.step ? ` ${after}` : " before its first epoch was done"}${why}`;
+    case "running":
+      return trial.attempt > 1 ? `It is running, in its attempt ${trial.attempt}.` : "It is running.";
+    default:
+      return trial.attempt ? "It waits for a worker that takes it up again." : "It waits for a worker.";
+  }
+}
+
+// How the trial stands, or why it ended.
+export function standing(study, trial) {
+  if (trial.duplicate_of === null) return stopped(study, trial);
+  return hasEnded(trial)
+    ? `It was not trained: it has the parameters of trial ${trial.duplicate_of}, whose result answers it.`
+    : `It waits for trial ${trial.duplicate_of}, which has the same parameters.`;
+}
