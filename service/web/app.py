@@ -9,12 +9,30 @@ from fastapi import FastAPI
 from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
-from service.web import catalogues, changes, checking, health, logs, page, problems, session, stream, studies, trials, workers
+from service.web import (
+    catalogues,
+    changes,
+    checking,
+    figures,
+    health,
+    listing,
+    logs,
+    page,
+    plotly,
+    problems,
+    session,
+    stream,
+    studies,
+    trials,
+    workers,
+)
 from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
 from service.web.crowd import Crowd
 from service.web.description import describe
+from service.web.drawings import Drawings
 from service.web.health import Counting, Figures
+from service.web.listing import Trends
 from service.web.rates import Rates
 from service.web.reading import ReadOnly
 from service.web.streams import Streams
@@ -38,6 +56,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.settings = settings
     app.state.streams = Streams()
+    app.state.drawings = Drawings()
+    app.state.trends = Trends()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
     app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
@@ -49,7 +69,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (checking, studies, trials, logs, changes, stream, catalogues, workers, health, session, page):
+    for room in (checking, listing, studies, trials, logs, changes, figures, stream, catalogues, workers, health, session, plotly, page):
         app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 

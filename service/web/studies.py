@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response, status
 
 from service import operations
-from service.domain.errors import NoResult, StudyNotFound
+from service.domain.errors import NoResult
 from service.domain.export import export
 from service.domain.pace import Course, study_seconds_left
 from service.domain.parsing import parse_study, resolve_paths
@@ -21,8 +21,7 @@ from service.web.body import Document
 from service.web.dependencies import FoundStudy, StudyRef, TheSettings, TheStore
 from service.web.examples import STUDY_BODY
 from service.web.idempotency import Keyed
-from service.web.paging import Limit, unknown_cursor
-from service.web.views import Standing, StudiesPage, StudyView, study_view
+from service.web.views import Standing, StudyView, study_view
 
 router = APIRouter(prefix=API, tags=["studies"])
 
@@ -41,22 +40,6 @@ def create_study(document: Document, keyed: Keyed, store: TheStore, settings: Th
 
 def _newborn(_tx: Transaction, study: Study) -> str:
     return study_view(study, Standing({TrialState.QUEUED: study.created})).model_dump_json()  # a baseline waits already
-
-
-@router.get("/studies", summary="List studies")
-def list_studies(
-    store: TheStore,
-    limit: Limit = 100,
-    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
-) -> StudiesPage:
-    """The newest first, a page at a time."""
-    with store.reading() as tx:
-        try:
-            found = queries.studies(tx, limit + 1, after)
-        except StudyNotFound:
-            raise unknown_cursor() from None
-        shown = found[:limit]
-        return StudiesPage(studies=study_views(tx, shown), next=shown[-1].id if len(found) > limit else None)
 
 
 @router.get("/studies/{study}", summary="Show a study")

@@ -122,6 +122,9 @@ def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Sto
     best = store.read(queries.best_trials, studies)
     assert [best[study.id].number for study in studies[:3]] == [2, 2, 0]
     assert studies[3].id not in best
+    records = store.read(queries.records, studies)
+    assert [len(records.get(study.id, ())) for study in studies] == [3, 3, 1, 0]
+    assert records[studies[0].id][-1] == (2, 0.5)
 
 
 def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:

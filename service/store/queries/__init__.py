@@ -4,18 +4,20 @@ from service.store.queries.answers import answer_under
 from service.store.queries.attempts import attempts, log_chunks
 from service.store.queries.changes import trials_changed_after
 from service.store.queries.courses import courses
+from service.store.queries.curves import Curve, Moved, curves, metric_names, trials_moved
 from service.store.queries.events import events_after
 from service.store.queries.history import History, changed_since
 from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.standstills import standstills
 from service.store.queries.studies import Candidate, candidates, count_studies, counts, find_study, studies, totals, unchecked_study
 from service.store.queries.tables import TableRow, table_rows
+from service.store.queries.trends import records
 from service.store.queries.trials import SORTS, best_trial, best_trials, find_trial, metrics, running_leases, trials
 from service.store.queries.workers import find_worker, is_draining, loads, workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "Saved", "TableRow", "Throughput", "answer_under", "attempts", "best_trial", "best_trials", "candidates",
-    "changed_since", "count_studies", "counts", "courses", "events_after", "find_study", "find_trial", "find_worker", "is_draining",
-    "loads", "log_chunks", "metrics", "running_leases", "saved", "standstills", "studies", "table_rows", "throughput", "totals", "trials",
-    "trials_changed_after", "unchecked_study", "workers",
+    "SORTS", "Candidate", "History", "Saved", "TableRow", "Throughput", "answer_under", "attempts", "best_trial", "best_trials",
+    "candidates", "changed_since", "count_studies", "counts", "courses", "events_after", "find_study", "find_trial", "find_worker",
+    "is_draining", "loads", "log_chunks", "metrics", "records", "running_leases", "saved", "standstills", "studies", "table_rows",
+    "throughput", "totals", "trials", "trials_changed_after", "unchecked_study", "workers",
 ]  # fmt: skip

@@ -1,10 +1,10 @@
 """Reads of studies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, case, false, func, or_, select
 
 from service.domain.errors import StudyNotFound
 from service.domain.records import Study
@@ -46,9 +46,14 @@ def count_studies(tx: Transaction) -> int:
     return int(tx.execute(select(func.count()).select_from(study)).scalar_one())
 
 
-def studies(tx: Transaction, limit: int = 100, after: str | None = None) -> list[Study]:
-    """A page of studies, newest first; `after` is the id or name of the last one of the page before. Raises StudyNotFound."""
-    newest_first = select(study).order_by(study.c.created_at.desc(), study.c.id.desc())
+def studies(
+    tx: Transaction, limit: int = 100, after: str | None = None, name: str | None = None, states: Collection[StudyState] = ()
+) -> list[Study]:
+    """A page of studies, newest first; `after` is the id or name of the last one of the page before. Raises StudyNotFound.
+
+    With `name` those whose names hold that text, with `states` those in one of these.
+    """
+    newest_first = select(study).order_by(study.c.created_at.desc(), study.c.id.desc()).where(*_wanted(name, states))
     query, found = newest_first if after is None else newest_first.where(_older(find_study(tx, after))), list[Study]()
     while (missing := limit - len(found)) > 0:
         rows = tx.execute(query.limit(missing)).all()
@@ -57,6 +62,13 @@ def studies(tx: Transaction, limit: int = 100, after: str | None = None) -> list
             break
         query = newest_first.where(_older(rows[-1]))
     return found
+
+
+def _wanted(name: str | None, states: Collection[StudyState]) -> Iterator[ColumnElement[bool]]:
+    if name:
+        yield func.lower(study.c.name).contains(name.lower(), autoescape=True) if is_storable(name) else false()
+    if states:
+        yield study.c.state.in_(states)
 
 
 def _older(last: Study | Row[Any]) -> ColumnElement[bool]:

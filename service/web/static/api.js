@@ -26,7 +26,7 @@ const trial = (key, number) => `${study(key)}/trials/${number}`;
 const query = (values) =>
   new URLSearchParams(Object.entries(values).flatMap(([name, value]) => [value].flat().filter((one) => one != null).map((one) => [name, one]))).toString();
 
-export const listStudies = (after) => call("GET", `/studies?${query({ limit: 50, after })}`);
+export const listStudies = (after, filters = {}) => call("GET", `/studies?${query({ limit: 50, after, ...filters })}`);
 export const listWorkers = () => call("GET", "/workers");
 export const getStudy = (key) => call("GET", study(key));
 export const changeStudy = (key, change) => call("POST", `${study(key)}/${change}`);

@@ -1,0 +1,110 @@
+"""The list of studies: found by name and state, with how each best value rose, and not sent again while nothing changed."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+from pydantic import Field
+
+from service.domain.errors import StudyNotFound
+from service.domain.records import Study
+from service.domain.states import StudyState
+from service.store import Transaction, queries
+from service.web import API
+from service.web.dependencies import TheStore
+from service.web.paging import Limit, unknown_cursor
+from service.web.studies import study_views
+from service.web.views import StudiesPage
+
+router = APIRouter(prefix=API, tags=["studies"])
+
+MOST_POINTS = 32
+MOST_REMEMBERED = 2_000  # studies
+
+Trend = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which studies are listed."""
+
+    name: Annotated[str | None, Query(max_length=128, description="a part of the name, in capitals or not")] = None
+    state: Annotated[tuple[StudyState, ...], Query(description="only studies in one of these states")] = ()
+
+
+class TrendsPage(StudiesPage):
+    """Studies, each as it stands, with how its best value rose."""
+
+    trends: Mapping[str, Trend] = Field(
+        description="by study's id: number and value of trials that were the best until then, the newest one last",
+        examples=[{"8c5f0a1b2c3d4e5f": [[0, 0.71], [4, 0.83]]}],
+    )
+
+
+class Trends:
+    """Trends by study, remembered until the study's next event."""
+
+    def __init__(self) -> None:
+        self._known = OrderedDict[str, tuple[int, Trend]]()
+
+    def of(self, tx: Transaction, studies: Iterable[Study]) -> dict[str, Trend]:
+        """By study's id, for all of them; the database is asked about those that changed since it was asked last."""
+        known = {study.id: self._known.get(study.id) for study in studies}
+        stale = [study for study in studies if (one := known[study.id]) is None or one[0] != study.seq]
+        found = queries.records(tx, stale) if stale else {}
+        trends = {key: one[1] for key, one in known.items() if one is not None}
+        for study in stale:
+            trends[study.id] = thinned(found.get(study.id, ()))
+            self._known[study.id] = study.seq, trends[study.id]
+        while len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return trends
+
+
+def trends_of(request: Request) -> Trends:
+    """The app's memory of trends."""
+    return cast(Trends, request.app.state.trends)
+
+
+TheTrends = Annotated[Trends, Depends(trends_of)]
+
+
+def thinned(points: Iterable[tuple[int, float]]) -> Trend:
+    """At most `MOST_POINTS` of them, evenly chosen; the first and the last stay."""
+    every = tuple(points)
+    if len(every) <= MOST_POINTS:
+        return every
+    step = (len(every) - 1) / (MOST_POINTS - 1)
+    return tuple(every[round(place * step)] for place in range(MOST_POINTS))
+
+
+@router.get("/studies", summary="List studies", response_model=TrendsPage, responses={304: {"description": "Nothing changed"}})
+def list_studies(
+    store: TheStore,
+    trends: TheTrends,
+    filters: Annotated[Filters, Depends()],
+    limit: Limit = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
+) -> Response:
+    """The newest first, a page at a time."""
+    with store.reading() as tx:
+        try:
+            found = queries.studies(tx, limit + 1, after, filters.name, filters.state)
+        except StudyNotFound:
+            raise unknown_cursor() from None
+        shown, more = found[:limit], len(found) > limit
+        headers = {"ETag": _tag(shown, more), "Cache-Control": "private, no-cache"}
+        if if_none_match is not None and headers["ETag"] in if_none_match:
+            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+        page = TrendsPage(studies=study_views(tx, shown), trends=trends.of(tx, shown), next=shown[-1].id if more else None)
+    return Response(page.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _tag(studies: Iterable[Study], more: bool) -> str:
+    """Every change of a study and of its trials is an event of it."""
+    told = " ".join(f"{study.id}-{study.seq}" for study in studies)
+    return f'W/"{hashlib.sha256(f"{more} {told}".encode()).hexdigest()[:32]}"'
