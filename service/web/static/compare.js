@@ -1,0 +1,156 @@
+// Trials side by side, also of different studies: what differs first, curves on each other, confusion, recall, cost. The address names them.
+
+import { listStudies } from "./api.js";
+import { MOST, chosenMetric, chosenTrials, nameOf, setMetric, setTrials } from "./compare/address.js";
+import { keepUp } from "./compare/live.js";
+import { readAgain, readTrials } from "./compare/reading.js";
+import { costTable, parameterTables, recallTable, resultsTable, scrolled } from "./compare/tables.js";
+import { classNames, confusion } from "./confusion.js";
+import { byId, el } from "./dom.js";
+import { metric } from "./format.js";
+import { lineChart, swatch } from "./lines.js";
+import { showNotice, statePill } from "./parts.js";
+import { namesOf, pointsOf } from "./trial/course.js";
+
+const LETTERS = "ABCDEFGHIJKL";
+
+let columns = []; // the trials that were found, each with its letter
+let missing = [];
+let frame = null;
+let stop = () => {};
+let turn = 0; // counts the choices of trials: what was read for an older one is dropped
+const chart = lineChart();
+const equalFold = el("details", { class: "disclosure" }, el("summary", {}));
+
+const lettered = (found) => found.map((one, place) => ({ ...one, place, letter: LETTERS[place] }));
+
+function remove(text) {
+  setTrials(chosenTrials().map((one) => one.text).filter((other) => other !== text));
+  load();
+}
+
+function card({ study, trial, number, letter, place, text, key }) {
+  const { metric: name } = study.spec.objective;
+  return el("li", { class: "panel contender" },
+    el("header", {}, el("span", { class: "contender-name" }, el("b", { class: "contender-letter" }, letter), swatch(place)), statePill(trial.state),
+      el("button", { class: "button small plain", type: "button", "aria-label": `Remove ${text}`, onclick: () => remove(text) }, "✕")),
+    el("a", { class: "strong", href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`),
+    el("a", { class: "contender-study", href: `/studies/${encodeURIComponent(key)}` }, study.name),
+    el("p", {}, el("span", { class: "value" }, metric(name, trial.value ?? trial.metrics[name])), el("span", { class: "note" }, ` ${name}`)));
+}
+
+function showMissing() {
+  const over = chosenTrials().length - MOST;
+  byId("missing").replaceChildren(
+    ...missing.map(({ text, why }) => el("li", { class: "notice" }, el("b", {}, text), `: ${why} `, el("button", { class: "button small", type: "button", onclick: () => remove(text) }, "Leave it out"))),
+    ...(over > 0 ? [el("li", { class: "notice" }, `No more than ${MOST} trials are shown side by side; ${over} more are in the address.`)] : []));
+}
+
+function showParameters() {
+  const { differing, equal, equalCount } = parameterTables(columns);
+  const same = el("p", { class: "quiet" }, columns.length > 1 ? "They do not differ." : "Add another trial to see what differs.");
+  byId("parameters").replaceChildren(differing ? scrolled("Parameters that differ", differing) : same, equalFold);
+  equalFold.hidden = !equal;
+  equalFold.replaceChildren(el("summary", {}, columns.length > 1 ? `${equalCount} equal in all` : `${equalCount} parameters`), ...(equal ? [scrolled("Equal parameters", equal)] : []));
+}
+
+function metricNames() {
+  const objective = columns[0]?.study.spec.objective.metric;
+  return namesOf(columns.flatMap(({ rows }) => rows), objective);
+}
+
+function showCurves(names) {
+  const select = byId("metric");
+  const chosen = names.includes(chosenMetric()) ? chosenMetric() : names[0];
+  if (select.dataset.names !== names.join("\n")) select.replaceChildren(...names.map((name) => el("option", { value: name }, name)));
+  select.dataset.names = names.join("\n");
+  if (chosen) select.value = chosen;
+  byId("curves-empty").hidden = Boolean(chosen);
+  chart.node.hidden = !chosen;
+  if (!chosen) return;
+  chart.draw(chosen, columns.map((one) => ({
+    name: `${one.study.name}, trial ${one.number}`, metric: chosen, style: one.place, letter: one.letter, points: pointsOf(one.rows, chosen),
+  })));
+}
+
+function showConfusion() {
+  byId("confusion").replaceChildren(...columns.map(({ study, trial, letter, number }) =>
+    el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` }, el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, classNames(trial.result, study.facts)))));
+}
+
+function showProgress() {
+  byId("contenders").replaceChildren(...columns.map(card));
+  const names = metricNames();
+  showCurves(names);
+  byId("results").replaceChildren(scrolled("Last values", resultsTable(columns, names)));
+  byId("cost").replaceChildren(scrolled("Cost", costTable(columns)));
+}
+
+function show() {
+  showMissing();
+  byId("empty").hidden = columns.length > 0;
+  byId("content").hidden = columns.length === 0;
+  byId("add").hidden = columns.length + missing.length >= MOST;
+  document.title = `${columns.length ? columns.map(({ study, number }) => `${study.name} ${number}`).slice(0, 3).join(", ") : "Compare"} · Thawline`;
+  if (!columns.length) return byId("contenders").replaceChildren();
+  showProgress();
+  showParameters();
+  byId("recall").replaceChildren(...recallTable(columns));
+  showConfusion();
+}
+
+function drawProgress() {
+  frame ??= requestAnimationFrame(() => {
+    frame = null;
+    if (columns.length) showProgress();
+  });
+}
+
+async function reread(some) {
+  const mine = turn;
+  const read = await Promise.allSettled(some.map(readAgain));
+  if (mine !== turn) return;
+  read.forEach((one, index) => one.status === "fulfilled" && Object.assign(some[index], one.value));
+  showNotice(byId("notice"), read.find((one) => one.status === "rejected")?.reason.message);
+  show();
+}
+
+function showLive(word) {
+  byId("live").textContent = { live: "live", waiting: "connecting again", ended: columns.length ? "nothing runs" : "" }[word];
+  byId("live").className = `live ${word === "live" ? "on" : word}`;
+}
+
+async function load() {
+  stop();
+  stop = () => {};
+  turn += 1;
+  const mine = turn;
+  const read = await readTrials(chosenTrials().slice(0, MOST));
+  if (mine !== turn) return;
+  [columns, missing] = [lettered(read.found), read.missing];
+  show();
+  byId("add-study").value ||= columns.at(-1)?.study.name ?? "";
+  stop = keepUp(() => columns, reread, drawProgress, showLive);
+}
+
+// Names of studies for the form, read when it is used first.
+async function offerStudies() {
+  const { studies } = await listStudies().catch(() => ({ studies: [] }));
+  byId("studies").replaceChildren(...studies.map((study) => el("option", { value: study.name })));
+}
+
+byId("add").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = nameOf(byId("add-study").value.trim(), byId("add-number").value);
+  setTrials([...chosenTrials().map((one) => one.text), text]);
+  byId("add-number").value = "";
+  load();
+});
+byId("add-study").addEventListener("focus", offerStudies, { once: true });
+byId("metric").addEventListener("change", (event) => {
+  setMetric(event.target.value);
+  showCurves(metricNames());
+});
+byId("curves").append(chart.node);
+addEventListener("popstate", load);
+load();
