@@ -70,6 +70,20 @@ class NoResult(ThawlineError):
         super().__init__("No trial of this study is complete yet, so there is no best configuration.")
 
 
+class UnknownFigure(ThawlineError):
+    """There is no figure of that name."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        super().__init__(f"There is no such figure; choose one of {', '.join(known)}.")
+
+
+class PlotlyMissing(ThawlineError):
+    """The package that brings Plotly's script is not installed, or not whole."""
+
+    def __init__(self) -> None:
+        super().__init__("The package plotly is not installed, or lacks its script; `pip install --force-reinstall plotly` brings it.")
+
+
 class LeaseLost(ThawlineError):
     """The trial belongs to another attempt, or has ended. Whoever gets this stops at once."""
 

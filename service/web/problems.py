@@ -61,6 +61,8 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.TrialNotFound: Kind(404, "trial-not-found", "Trial not found"),
     errors.WorkerNotFound: Kind(404, "worker-not-found", "Worker not found"),
     errors.NoResult: Kind(404, "no-result", "There is no result yet"),
+    errors.UnknownFigure: Kind(404, "figure-not-found", "Figure not found"),
+    errors.PlotlyMissing: Kind(503, "plotly-missing", "Plotly is not installed"),
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
     errors.StudyClosed: Kind(409, "study-closed", "The study's state forbids this"),
     errors.TrialClosed: Kind(409, "trial-closed", "The trial has ended"),
