@@ -1,5 +1,6 @@
 """What the interface answers with: records as JSON, with every number finite or null and every time in UTC."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -185,6 +186,7 @@ class WorkerView(View):
     state: WorkerState = Field(description="a draining one takes no more trials, ends those it has, and goes")
     started_at: datetime
     seen_at: datetime
+    silent_seconds: float = Field(description="since its last heartbeat, by the server's clock; a worker that was killed stays as it was")
     running: list[RunningView] = Field(description="the trials it runs now")
 
 
@@ -269,5 +271,6 @@ def worker_view(worker: Worker, running: Sequence[tuple[str, int]]) -> WorkerVie
     return WorkerView(
         id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices,
         memory=worker.memory, state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
+        silent_seconds=max(0.0, time.time() - worker.seen_at),
         running=[RunningView(study=study, number=number) for study, number in running],
     )  # fmt: skip

@@ -1,70 +1,149 @@
-// The list of studies: read again every few seconds while someone looks.
+// The list of studies: read again every few seconds while someone looks. Search and states stand in the address.
 
-import { listStudies, listWorkers } from "./api.js";
+import { changeStudy, deleteStudy, listStudies, listWorkers } from "./api.js";
 import { byId, el, reconcile } from "./dom.js";
-import { ago, count, metric, plural } from "./format.js";
-import { finishedTrials, progressBar, showNotice, statePill } from "./parts.js";
+import { plural } from "./format.js";
+import { confirmed, showNotice, toggleButton } from "./parts.js";
+import { studyCard } from "./studies/card.js";
+import { stateOf } from "./workers/state.js";
 
 const REFRESH_MILLISECONDS = 3000;
+const TYPING_MILLISECONDS = 200;
+const STATES = ["active", "paused", "complete", "stopped", "failed"];
+const QUESTIONS = {
+  stop: (name) => ({ title: `Stop ${name}?`, text: "Its queued and running trials are cancelled, for good. What was measured stays.", action: "Stop the study", danger: true }),
+  delete: (name) => ({ title: `Delete ${name}?`, text: "The study goes with all its trials, metrics and logs. This cannot be undone.", action: "Delete the study", danger: true }),
+};
+
 const list = byId("studies");
+const asked = new URLSearchParams(location.search);
+const filters = { name: asked.get("q") ?? "", state: asked.getAll("state").filter((state) => STATES.includes(state)) };
 let pages = 1;
-
-function card(study) {
-  const done = finishedTrials(study.counts);
-  const { metric: name } = study.spec.objective;
-  const element = el(
-    "li",
-    { "data-key": study.id, "data-print": JSON.stringify([study.seq, study.counts, ago(study.created_at)]) },
-    el(
-      "a",
-      { class: "card", href: `/studies/${encodeURIComponent(study.name)}` },
-      el("div", { class: "card-title" }, el("h2", {}, study.name), statePill(study.state)),
-      el("p", { class: "quiet" }, `${study.spec.model.name} · created ${ago(study.created_at)}`),
-      progressBar(study),
-      el(
-        "dl",
-        { class: "card-facts" },
-        el("div", {}, el("dt", {}, "Trials"), el("dd", {}, study.budget.trials ? `${count(done)} of ${count(study.budget.trials)}` : count(done))),
-        el("div", {}, el("dt", {}, "Running"), el("dd", {}, count(study.counts.running))),
-        el("div", {}, el("dt", {}, `Best ${name}`), el("dd", { class: "strong" }, study.best ? metric(name, study.best.value) : "–")),
-      ),
-      study.reason ? el("p", { class: "fault" }, study.reason) : null,
-    ),
-  );
-  return element;
-}
-
-function emptyCard() {
-  const command = "thaw study create study.yaml --watch";
-  return el("li", { "data-key": "empty", "data-print": "empty" }, el("div", { class: "empty" },
-    el("h2", {}, "No study yet"), el("p", {}, "Describe what may vary, on which data and model, then post it:"), el("code", {}, command)));
-}
+let typing = null;
+let complaint = null; // of the last thing that was asked for and refused
+let readings = 0;
 
 async function readPages() {
   const studies = [];
+  const trends = {};
   let next = null;
   for (let page = 0; page < pages; page += 1) {
-    const answer = await listStudies(next);
+    const answer = await listStudies(next, { name: filters.name || null, state: filters.state });
     studies.push(...answer.studies);
+    Object.assign(trends, answer.trends);
     next = answer.next;
     if (!next) break;
   }
-  return { studies, next };
+  return { studies, trends, next };
+}
+
+// Which workers run trials of the study of that name.
+function crews(workers) {
+  const found = new Map();
+  for (const worker of workers) {
+    for (const name of new Set(worker.running.map((one) => one.study))) found.set(name, (found.get(name) ?? 0) + 1);
+  }
+  return found;
 }
 
 async function refresh() {
+  const mine = (readings += 1);
   try {
-    const [{ studies, next }, { workers }] = await Promise.all([readPages(), listWorkers()]);
-    reconcile(list, studies.length ? studies.map(card) : [emptyCard()]);
-    byId("more").hidden = !next;
-    const active = studies.filter((study) => study.state === "active").length;
-    byId("summary").textContent = studies.length ? `${plural(studies.length, "study", "studies")}, ${active} active` : "";
-    byId("workers").textContent = plural(workers.filter((worker) => worker.state === "alive").length, "worker", "workers");
-    showNotice(byId("notice"), null);
+    const [{ studies, trends, next }, { workers }] = await Promise.all([readPages(), listWorkers()]);
+    if (mine !== readings) return; // another one has begun since
+    show(studies, trends, next, workers);
+    showLive("live");
+    showNotice(byId("notice"), complaint);
   } catch (error) {
-    showNotice(byId("notice"), `${error.message} Trying again.`);
+    if (mine !== readings) return;
+    showLive("waiting");
+    showNotice(byId("notice"), complaint ?? `${error.message} Trying again.`);
   }
   list.setAttribute("aria-busy", "false");
+}
+
+function show(studies, trends, next, workers) {
+  if (list.querySelector("details[open]")) return; // nobody's menu is taken from under the hand
+  const on = crews(workers);
+  const place = focused();
+  reconcile(list, studies.length ? studies.map((study) => studyCard(study, trends[study.id], on.get(study.name) ?? 0, act)) : [nothing()]);
+  place?.();
+  byId("more").hidden = !next;
+  const active = studies.filter((study) => study.state === "active").length;
+  const alive = workers.filter((worker) => stateOf(worker) === "alive").length;
+  const found = `${plural(studies.length, "study", "studies")}${next ? " shown" : ""}, ${active} active`;
+  byId("summary").textContent = `${studies.length ? found : "none"} · ${alive ? plural(alive, "worker", "workers") : "no worker"}`;
+}
+
+// A card that is drawn anew gives the focus back to what had it.
+function focused() {
+  const held = document.activeElement;
+  const key = list.contains(held) ? held.closest("[data-key]")?.dataset.key : null;
+  if (key == null) return null;
+  const selector = held.matches("summary") ? "summary" : "a";
+  return () => list.contains(document.activeElement) || [...list.children].find((one) => one.dataset.key === key)?.querySelector(selector)?.focus({ preventScroll: true });
+}
+
+function nothing() {
+  if (filters.name || filters.state.length) {
+    return el("li", { "data-key": "none", "data-print": "none" }, el("div", { class: "empty" },
+      el("h2", {}, "No study matches"), el("button", { class: "button", type: "button", onclick: clear }, "Show all studies")));
+  }
+  return el("li", { "data-key": "empty", "data-print": "empty" }, el("div", { class: "empty" },
+    el("h2", {}, "No study yet"),
+    el("p", {}, "Describe what may vary, on which data and model. In a form:"),
+    el("a", { class: "button primary changes", href: "/new" }, "New study"),
+    el("p", {}, "or in a file, from a terminal:"),
+    el("code", {}, "thaw study create study.yaml --watch")));
+}
+
+async function act(study, change) {
+  closeMenus();
+  if (QUESTIONS[change] && !(await confirmed(QUESTIONS[change](study.name)))) return;
+  try {
+    await (change === "delete" ? deleteStudy(study.id) : changeStudy(study.id, change));
+    complaint = null;
+  } catch (error) {
+    complaint = `${study.name}: ${error.message}`;
+  }
+  await refresh();
+  if (change === "delete") byId("main").focus();
+}
+
+function closeMenus(except = null) {
+  for (const menu of list.querySelectorAll("details[open]")) if (menu !== except) menu.open = false;
+}
+
+function showLive(word) {
+  const live = byId("live");
+  const text = { live: "live", waiting: "connecting again" }[word];
+  if (live.textContent !== text) live.textContent = text;
+  live.className = `live ${word === "live" ? "on" : word}`;
+}
+
+function showStates() {
+  byId("states").replaceChildren(...STATES.map((state) => toggleButton(state, filters.state.includes(state), () => {
+    filters.state = filters.state.includes(state) ? filters.state.filter((one) => one !== state) : [...filters.state, state];
+    showStates();
+    [...byId("states").children][STATES.indexOf(state)].focus();
+    filter();
+  })));
+}
+
+function clear() {
+  filters.name = "";
+  filters.state = [];
+  byId("search").value = "";
+  showStates();
+  filter();
+  byId("search").focus();
+}
+
+function filter() {
+  const query = new URLSearchParams([...(filters.name ? [["q", filters.name]] : []), ...filters.state.map((state) => ["state", state])]).toString();
+  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+  pages = 1;
+  return refresh();
 }
 
 async function watch() {
@@ -72,9 +151,25 @@ async function watch() {
   setTimeout(watch, REFRESH_MILLISECONDS);
 }
 
+byId("search").value = filters.name;
+byId("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    filters.name = byId("search").value.trim();
+    filter();
+  }, TYPING_MILLISECONDS);
+});
 byId("more").addEventListener("click", () => {
   pages += 1;
   refresh();
 });
+document.addEventListener("click", (event) => closeMenus(event.target.closest("details")));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const open = list.querySelector("details[open]");
+  closeMenus();
+  open?.querySelector("summary").focus();
+});
 document.addEventListener("visibilitychange", () => document.hidden || refresh());
+showStates();
 watch();

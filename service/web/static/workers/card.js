@@ -1,0 +1,93 @@
+// A worker: where it is, what it has, what it runs, and when it was heard of last.
+
+import { el } from "../dom.js";
+import { ago, bytes, count, duration, elapsed, plural } from "../format.js";
+import { stateOf } from "./state.js";
+
+const MARKS = { alive: "●", draining: "◐", silent: "○", gone: "–" };
+const MOST_LINKS = 24; // of one study
+
+export function workerCard(worker, drain) {
+  const state = stateOf(worker);
+  return el(
+    "li",
+    { "data-key": worker.id, "data-print": JSON.stringify([{ ...worker, seen_at: null, silent_seconds: null }, state, elapsed(worker.started_at)]) },
+    el(
+      "article",
+      { class: `card worker ${state}` },
+      el("div", { class: "card-title" }, el("h2", {}, worker.host), workerPill(state)),
+      el("p", { class: "quiet mono" }, worker.id),
+      el("dl", { class: "facts" },
+        fact(worker.devices.length === 1 ? "Device" : "Devices", devices(worker).map((text) => el("div", {}, text))),
+        fact("Slots", slots(worker)),
+        fact("Runs", runs(worker)),
+        fact("Heartbeat", el("span", { class: "heartbeat", "data-worker": worker.id }, heartbeat(worker.silent_seconds))),
+        fact("Up for", elapsed(worker.started_at).replace(/ \d+ s$/, ""))),
+      remark(worker, state),
+      state === "alive" ? el("div", { class: "changes" }, el("button", { class: "button small", type: "button", onclick: () => drain(worker) }, "Drain")) : null,
+    ),
+  );
+}
+
+export function goneRow(worker) {
+  const text = `${plural(worker.slots, "slot", "slots")}, ${devices(worker).join(", ")} · last heard of ${ago(worker.seen_at)}`;
+  return el("li", { "data-key": worker.id, "data-print": text }, el("span", { class: "strong" }, worker.host), " ", el("span", { class: "mono quiet" }, worker.id), el("div", { class: "hint" }, text));
+}
+
+export function heartbeat(seconds) {
+  return seconds < 1.5 ? "just now" : `${duration(1000 * seconds)} ago`;
+}
+
+function workerPill(state) {
+  return el("span", { class: `pill worker-${state}` }, el("span", { "aria-hidden": "true" }, MARKS[state]), ` ${state}`);
+}
+
+function fact(name, value) {
+  return el("div", {}, el("dt", {}, name), el("dd", {}, value));
+}
+
+// Several slots may share a device; it is named once. GPUs are named by the beginning of their UUID.
+function devices(worker) {
+  const found = new Map();
+  worker.devices.forEach((device, place) => found.set(device, worker.memory[place] ?? null));
+  return [...found].map(([device, memory]) => `${named(device)}${memory == null ? "" : ` · ${bytes(memory)}`}`);
+}
+
+function named(device) {
+  if (device === "cpu") return "CPU";
+  return `GPU ${device.replace(/^cuda:/, "").replace(/^(GPU-)?([0-9a-f]{8})-.*$/, "$2")}`;
+}
+
+// A slot runs one trial, or many that share a pass: so busy slots cannot be told from trials.
+function slots(worker) {
+  const running = worker.running.length;
+  return `${count(worker.slots)}${running ? `, ${plural(running, "trial", "trials")} under way` : ", idle"}`;
+}
+
+function runs(worker) {
+  if (!worker.running.length) return "nothing";
+  const studies = grouped(worker.running);
+  return [...studies].map(([study, trials]) => el("div", { class: "runs" }, el("a", { href: `/studies/${encodeURIComponent(study)}` }, study), el("span", { class: "numbers" }, links(study, trials))));
+}
+
+function grouped(running) {
+  const found = new Map();
+  for (const one of running) found.set(one.study, [...(found.get(one.study) ?? []), one]);
+  return found;
+}
+
+function links(study, trials) {
+  const shown = trials.slice(0, MOST_LINKS).map(({ number }) =>
+    el("a", { class: "trial-link", href: `/studies/${encodeURIComponent(study)}/trials/${number}`, "aria-label": `trial ${number} of ${study}` }, `#${number}`));
+  const rest = trials.length - shown.length;
+  return rest ? [...shown, el("span", { class: "quiet" }, `and ${count(rest)} more`)] : shown;
+}
+
+function remark(worker, state) {
+  const left = worker.running.length;
+  const words = {
+    draining: left ? `Takes no more trials; goes when the ${left === 1 ? "one" : count(left)} under way ${left === 1 ? "has" : "have"} ended.` : "Takes no more trials and is about to go.",
+    silent: "Killed, or cut off from the database. Others take up its trials.",
+  };
+  return words[state] ? el("p", { class: "hint" }, words[state]) : null;
+}
