@@ -14,10 +14,19 @@ export function metric(name, value) {
   return SHARES.has(name) ? `${(100 * value).toFixed(2)} %` : number(value);
 }
 
+export const isShare = (name) => SHARES.has(name);
+
+// How far a value lies from another one: in points for shares, as a number otherwise.
+export function difference(name, value, from) {
+  const by = value - from;
+  const size = SHARES.has(name) ? `${Math.abs(100 * by).toFixed(2)} points` : number(Math.abs(by));
+  return `${by < 0 ? "−" : by > 0 ? "+" : "±"}${size}`;
+}
+
 export function number(value) {
   if (value === 0 || Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
-  return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
+  return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(4))) : Number(value.toPrecision(3)).toExponential().replace("e+", "e");
 }
 
 export function scalar(value) {
@@ -39,6 +48,9 @@ export function duration(milliseconds) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
+
+// Between two times in milliseconds; up to now when the second is none.
+export const between = (from, to) => (from == null ? "–" : duration((to ?? Date.now()) - from));
 
 export function elapsed(from, to) {
   return from == null ? "–" : duration((to == null ? Date.now() : Date.parse(to)) - Date.parse(from));

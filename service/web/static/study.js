@@ -1,195 +1,122 @@
-// One study, live: its state, progress, best configuration and trials.
+// One study, live: what was read and what the events tell, handed to the parts of the page.
 
-import { bestAddress, changeStudy, getChanges } from "./api.js";
-import { history } from "./chart.js";
-import { byId, el, reconcile } from "./dom.js";
-import { ago, count, duration, elapsed, metric, scalar } from "./format.js";
+import { byId } from "./dom.js";
 import { follow } from "./live.js";
-import { paceRow, paceTold } from "./pace.js";
-import { finishedTrials, progressBar, showNotice, statePill } from "./parts.js";
-import { trialRow } from "./trials.js";
+import { showNotice } from "./parts.js";
+import { readAddress, writeAddress } from "./study/address.js";
+import { Controls } from "./study/controls.js";
+import { Curves } from "./study/curves.js";
+import { key, take } from "./study/early.js";
+import { showFigures, showHead } from "./study/head.js";
+import { History, legend } from "./study/history.js";
+import { Measurements } from "./study/measurements.js";
+import { Model } from "./study/model.js";
+import { Parallel } from "./study/parallel.js";
+import { QueueDialog } from "./study/queue.js";
+import { showBest, showFacts } from "./study/summary.js";
+import { Table } from "./study/table.js";
 
-const key = decodeURIComponent(location.pathname.split("/")[2]);
-const ROWS = 100;
-const COLUMNS = 7;
 const TICK_MILLISECONDS = 1000;
 const STALE_MILLISECONDS = 2000; // while there are only reports, the study is read no more often
-const SILENT = ["trial_saved", "trial_logged"]; // nothing of them is on this page
-const ENDED = ["complete", "stopped", "failed"];
+const REPAINT_MILLISECONDS = 1000; // the charts of ended trials are painted anew no more often
 
-const trials = new Map(); // number → trial
-const opened = new Set(); // numbers of the trials whose speed is shown
-let study = null;
-let seen = 0; // the last event that is in `study` and `trials`
-let readAt = 0; // milliseconds
-let shown = ROWS;
+const model = new Model(key);
+const measurements = new Measurements(key);
+let parts = null;
+let analysis = null; // the panel of figures by Plotly, once it is there
+let painted = { version: -1, filter: "", at: 0 };
 let frame = null;
 let later = null; // a reading that is due
+let laterPaint = null;
 let reading = Promise.resolve();
 
-async function readChanges() {
-  for (let more = true; more; ) {
-    const answer = await getChanges(key, seen);
-    for (const trial of answer.trials) trials.set(trial.number, trial);
-    ({ study, seq: seen, more } = answer);
-  }
-  readAt = Date.now();
-}
-
-// Whether the page is up to date with the event: a report brings what it changes with it, all else is read.
-function apply(event) {
-  if (event.seq <= seen || SILENT.includes(event.kind)) return true;
-  const trial = trials.get(event.number);
-  if (event.kind !== "trial_reported" || trial?.state !== "running") return false;
-  const metrics = Object.fromEntries(Object.entries(event.metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
-  const pace = event.pace ? paceTold(event.pace) : trial.pace;
-  trials.set(trial.number, { ...trial, step: event.step, metrics, pace });
-  return true;
-}
-
-function figure(name, value, note) {
-  return el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), note);
-}
-
-function savings({ features_seconds: features, duplicates_seconds: duplicates }) {
-  const parts = [[features, "by stored outputs"], [duplicates, "by duplicates"]].filter(([value]) => value >= 1);
-  return { total: parts.reduce((sum, [value]) => sum + value, 0), words: parts.map(([value, by]) => `${duration(1000 * value)} ${by}`).join(", ") };
-}
-
-function timeFigure() {
-  const { total, words } = savings(study.saved);
-  if (ENDED.includes(study.state)) return figure("Saved", total ? duration(1000 * total) : "–", el("span", { class: "note" }, words || "nothing to share"));
-  const left = study.seconds_left == null ? "–" : duration(1000 * study.seconds_left - (Date.now() - readAt));
-  return figure("Time left", left, el("span", { class: "note", title: words || null }, total ? `${duration(1000 * total)} saved` : "nothing saved yet"));
-}
-
-function showFigures() {
-  const { counts, budget, best, spec } = study;
-  const done = finishedTrials(counts);
-  const share = budget.trials ? `${count(done)} / ${count(budget.trials)}` : count(done);
-  const failed = counts.failed ? `${count(counts.failed)} failed` : "none failed";
-  byId("figures").replaceChildren(
-    figure(`Best ${spec.objective.metric}`, best ? metric(spec.objective.metric, best.value) : "–", el("span", { class: "note" }, best ? `trial ${best.number}` : "no trial is complete yet")),
-    figure("Trials done", share, progressBar(study)),
-    figure("Running", count(counts.running), el("span", { class: "note" }, `${count(counts.queued)} queued`)),
-    figure("Pruned early", count(counts.pruned), el("span", { class: "note" }, failed)),
-    figure("Elapsed", elapsed(study.started_at ?? study.created_at, study.finished_at), el("span", { class: "note" }, budget.hours ? `of ${budget.hours} h` : "no time limit")),
-    timeFigure(),
-  );
-}
-
-const ACTIONS = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused"]], stop: ["Stop", ["active", "paused"]] };
-
-function showActions() {
-  const allowed = Object.entries(ACTIONS).filter(([, [, states]]) => states.includes(study.state));
-  reconcile(byId("actions"), allowed.map(([change, [label]]) =>
-    el("button", { class: `button ${change}`, type: "button", "data-key": change, "data-print": label, onclick: () => act(change) }, label)));
-}
-
-async function act(change) {
-  if (change === "stop" && !confirm("Stop this study for good? Running trials are cancelled.")) return;
-  try {
-    await changeStudy(key, change);
-    await refresh();
-  } catch (error) {
-    showNotice(byId("notice"), error.message);
-  }
-}
-
-function showHead() {
-  document.title = `${study.name} · Thawline`;
-  byId("name").textContent = study.name;
-  byId("state").replaceChildren(statePill(study.state));
-  byId("subtitle").textContent = `${study.spec.model.name} · ${study.spec.sampler.name} sampler · ${study.spec.pruner.name} pruner · created ${ago(study.created_at)}`;
-  byId("metric").textContent = study.spec.objective.metric;
-  showNotice(byId("notice"), study.reason);
-}
-
-function showBest() {
-  const { best } = study;
-  const links = ["yaml", "json"].map((format) => el("a", { href: bestAddress(key, format), download: `${study.id}-best.${format}` }, format.toUpperCase()));
-  byId("best-links").replaceChildren(...(best ? links : []));
-  byId("best").replaceChildren(
-    best
-      ? el("dl", { class: "params" }, Object.entries(best.params).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, scalar(value)))))
-      : el("p", { class: "quiet" }, "It appears here with the first complete trial."),
-  );
-}
-
-function showHistory(ordered) {
-  const drawn = history(ordered, study.spec.objective);
-  byId("history").replaceChildren(drawn ?? el("p", { class: "quiet" }, "A point for each complete trial, and the best up to it."));
-  byId("history-legend").textContent = drawn ? "line: best so far" : "";
-}
-
-function ranked(list) {
-  const sign = study.spec.objective.direction === "maximize" ? -1 : 1;
-  const worth = (trial) => (trial.state === "complete" && trial.value != null ? sign * trial.value : Infinity);
-  return list.sort((left, right) => (worth(left) === worth(right) ? left.number - right.number : worth(left) - worth(right)));
-}
-
-function inOrder(list) {
-  const order = byId("order").value;
-  if (order === "best") return ranked(list);
-  return order === "number" ? list : list.reverse();
-}
-
-function toggle(number) {
-  if (!opened.delete(number)) opened.add(number);
-  draw();
-}
-
-function rowsOf(trial) {
-  const open = opened.has(trial.number);
-  const row = trialRow(study, trial, open, toggle);
-  return open ? [row, paceRow(trial, COLUMNS)] : [row];
-}
-
-function showTrials(ordered) {
-  const rows = inOrder([...ordered]).slice(0, shown).flatMap(rowsOf);
-  const empty = el("tr", { "data-key": "empty", "data-print": "empty" }, el("td", { colspan: COLUMNS, class: "quiet" }, "No trial yet. A worker starts the first one when it has checked the data."));
-  reconcile(byId("trials").tBodies[0], rows.length ? rows : [empty]);
-  byId("more").hidden = trials.size <= shown;
-}
-
-function showFacts() {
-  const { spec, facts } = study;
-  const known = [
-    ["Data", spec.data.path],
-    ["Weights", spec.model.weights ?? "none, random initial values"],
-    ["Images", facts ? Object.entries(facts.images).map(([part, size]) => `${count(size)} ${part}`).join(", ") : "checked by the first worker"],
-    ["Classes", facts ? `${count(facts.classes.length)}: ${facts.classes.slice(0, 24).join(", ")}${facts.classes.length > 24 ? ", …" : ""}` : "–"],
-    ["Fixed", Object.entries(spec.fixed).map(([name, value]) => `${name} ${scalar(value)}`).join(", ") || "nothing"],
-  ];
-  byId("facts").replaceChildren(...known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+function makeParts() {
+  const controls = new Controls(model, draw);
+  const table = new Table(byId("trials"), model, { picked: controls.picked, sort: (column) => controls.sortBy(column), pick: (number) => controls.pick(number) });
+  const setFilter = (text) => {
+    byId("filter").value = text;
+    controls.setFilter(text);
+  };
+  const queue = new QueueDialog(byId("queue-dialog"), model, refresh);
+  byId("queue").addEventListener("click", () => queue.open([...controls.picked][0] ?? null));
+  byId("unpick").addEventListener("click", () => controls.unpick());
+  return {
+    controls, table, queue, history: new History(byId("history"), model), curves: new Curves(byId("curves"), model, measurements),
+    parallel: new Parallel(byId("parallel"), model, { filter: () => controls.filter, setFilter }),
+  };
 }
 
 function show() {
-  const ordered = [...trials.values()].sort((left, right) => left.number - right.number);
-  showHead();
-  showActions();
-  showFigures();
-  showHistory(ordered);
-  showBest();
-  showTrials(ordered);
-  showFacts();
+  showHead(model, refresh);
+  const chosen = parts.controls.choose();
+  parts.table.show(chosen.trials, chosen.shown, chosen.order);
+  parts.controls.draw(chosen.trials.length);
+  if (measurements.seen !== null) parts.curves.update();
+  showCharts(chosen);
+}
+
+// What only ended trials and the filter change, and that no more often than an eye needs.
+function showCharts({ passes }) {
+  const filter = JSON.stringify([parts.controls.filter, [...parts.controls.states]]);
+  if (painted.version === model.version && painted.filter === filter) return;
+  const wait = painted.at + REPAINT_MILLISECONDS - performance.now();
+  if (painted.at && painted.filter === filter && model.list().length > 300 && wait > 0) {
+    laterPaint ??= setTimeout(() => {
+      laterPaint = null;
+      draw();
+    }, wait);
+    return;
+  }
+  painted = { version: model.version, filter, at: performance.now() };
+  parts.history.update();
+  byId("history-legend").replaceChildren(...legend(model.study.counts));
+  parts.parallel.update(passes);
+  byId("parallel-scale").hidden = !parts.parallel.trials.length;
+  const ends = parts.parallel.scaleWords();
+  if (ends) [byId("scale-worst").textContent, byId("scale-best").textContent] = ends;
+  byId("history-empty").hidden = parts.history.points.length > 0;
+  byId("parallel-empty").hidden = parts.parallel.trials.length > 0;
+  showBest(model);
+  showFacts(model);
+  showMetrics();
+  analysis?.update(model.study, model.parameters);
+}
+
+function showMetrics() {
+  const names = model.metricNames;
+  const choice = byId("metric");
+  if (choice.options.length === names.length) return;
+  choice.replaceChildren(...names.map((name) => new Option(name, name)));
+  choice.value = measurements.metric ?? names[0];
+}
+
+async function showCurves(metric, first = null) {
+  byId("curves").setAttribute("aria-busy", "true");
+  try {
+    if (!(await measurements.choose(metric, first))) return;
+    parts.curves.reset();
+    byId("curves-empty").hidden = measurements.byNumber.size > 0;
+  } catch (error) {
+    showNotice(byId("curves-notice"), error.message);
+  }
+  byId("curves").setAttribute("aria-busy", "false");
 }
 
 // Once a frame, however much has changed until then.
 function draw() {
   frame ??= requestAnimationFrame(() => {
     frame = null;
-    show();
+    if (model.study) show();
   });
 }
 
 async function update(events) {
-  if (events.filter((event) => !apply(event)).length) {
-    await refresh();
-  } else {
-    draw();
-    refreshLater(); // the study's own figures move with the reports
-  }
+  for (const event of events) measurements.apply(event);
+  if (measurements.byNumber.size) byId("curves-empty").hidden = true;
+  const news = events.filter((event) => !model.apply(event));
+  draw();
+  if (news.length) await refresh();
+  else refreshLater(); // the study's own figures move with the reports
 }
 
 // One reading after the other: an older answer never replaces a newer one.
@@ -207,7 +134,7 @@ function refreshLater() {
 
 async function read() {
   try {
-    await readChanges();
+    await model.read();
     draw();
   } catch (error) {
     const deleted = error.status === 404;
@@ -221,20 +148,45 @@ function showLive(word) {
   byId("live").className = `live ${word === "live" ? "on" : word}`;
 }
 
-async function start() {
-  await readChanges();
-  show();
-  follow(key, seen, update, showLive);
-  setInterval(() => study.finished_at || document.hidden || showFigures(), TICK_MILLISECONDS);
+// The dialog that an address asks for: `?queue=NUMBER`. It is asked for once.
+function openQueue() {
+  const wanted = new URLSearchParams(location.search).get("queue");
+  if (wanted === null || byId("queue").hidden || document.documentElement.hasAttribute("data-read-only")) return;
+  writeAddress({ queue: "" });
+  parts.queue.open(wanted === "" ? null : Number(wanted));
 }
 
-byId("order").addEventListener("change", () => study && draw());
-byId("more").addEventListener("click", () => {
-  shown += ROWS;
-  draw();
+async function mountAnalysis() {
+  const { mountFigures } = await import("./figures.js");
+  analysis = mountFigures(byId("analysis"), key);
+  analysis.update(model.study, model.parameters);
+}
+
+async function start() {
+  await model.read(take("table"));
+  parts = makeParts();
+  show();
+  follow(key, model.seen, update, showLive);
+  setInterval(() => model.study.finished_at || document.hidden || showFigures(model), TICK_MILLISECONDS);
+  openQueue();
+  const { metric } = readAddress();
+  const known = !metric || model.metricNames.includes(metric);
+  await showCurves((known && metric) || model.objective.metric, known ? take("curves") : null);
+  byId("metric").value = measurements.metric;
+  await Promise.all([parts.history, parts.curves, parts.parallel].map((part) => part.plot.whole()));
+  document.documentElement.dataset.drawn = "yes";
+  await mountAnalysis();
+}
+
+byId("metric").addEventListener("change", () => {
+  const { value } = byId("metric");
+  writeAddress({ metric: value === model.objective.metric ? "" : value });
+  showCurves(value);
 });
 start().catch((error) => {
-  byId("name").textContent = key;
-  showLive("ended");
+  if (!model.study) {
+    byId("name").textContent = key;
+    showLive("ended");
+  }
   showNotice(byId("notice"), error.message);
 });

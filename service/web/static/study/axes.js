@@ -1,0 +1,64 @@
+// The axes of the parallel coordinates: where each value stands, and what a range on an axis is called in the filter.
+
+import { number, scalar } from "../format.js";
+import { quoted } from "./filter.js";
+import { linear, logarithmic, logTicks, tickLabels, ticks } from "./scales.js";
+
+const MOST_PLACES = 14; // of a categorical axis that are named
+
+function spread(values, low, high) {
+  return high > low ? [low, high] : [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
+}
+
+function extent(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return spread(values, low, high);
+}
+
+function ofNumbers(name, label, values, log, top, bottom) {
+  const [low, high] = extent(values);
+  const marks = log && low > 0 ? logTicks(low, high) : ticks(low, high, 5);
+  const labels = log && low > 0 ? marks.map(number) : tickLabels(label, marks);
+  const place = (log && low > 0 ? logarithmic : linear)(low, high, bottom, top);
+  const back = (y) => (log && low > 0 ? low * (high / low) ** ((bottom - y) / (bottom - top)) : low + ((bottom - y) / (bottom - top)) * (high - low));
+  const short = (value) => Number(value.toPrecision(3));
+  return {
+    name, label, marks: marks.map((mark, index) => [place(mark), labels[index]]), place,
+    range: (from, to) => `${name} = ${short(Math.min(back(from), back(to)))}..${short(Math.max(back(from), back(to)))}`,
+  };
+}
+
+function ofChoices(name, choices, top, bottom) {
+  const place = linear(-0.5, choices.length - 0.5, bottom, top);
+  const places = new Map(choices.map((choice, index) => [choice, place(index)]));
+  const each = Math.ceil(choices.length / MOST_PLACES);
+  const marks = choices.map((choice) => [places.get(choice), scalar(choice)]).filter((_, index) => index % each === 0);
+  const within = (from, to) => choices.filter((choice) => places.get(choice) >= Math.min(from, to) && places.get(choice) <= Math.max(from, to));
+  return {
+    name, label: name, marks, place: (value) => places.get(value),
+    range: (from, to) => (within(from, to).length ? `${name} = ${within(from, to).map(quoted).join("|")}` : ""),
+  };
+}
+
+function ofParameter(name, definition, trials, top, bottom) {
+  const values = trials.map((trial) => trial.params[name]).filter((value) => value !== undefined);
+  const numeric = values.every((value) => typeof value === "number");
+  if (definition?.type === "categorical" || !numeric || !values.length) {
+    return ofChoices(name, definition?.choices ?? [...new Set(values)], top, bottom);
+  }
+  const bounds = definition ? [definition.low, definition.high ?? Math.max(...values)] : [];
+  return ofNumbers(name, name, [...values, ...bounds], definition?.log, top, bottom);
+}
+
+// An axis for each parameter, and the last one for the objective. `place(value)` is a height in pixels, undefined where there is none.
+export function axesOf(model, trials, top, bottom) {
+  const space = model.study.spec.search_space;
+  const used = model.parameters.map((name) => ofParameter(name, space[name], trials, top, bottom));
+  const { metric } = model.objective;
+  const value = ofNumbers("value", metric, trials.map((trial) => trial.value), false, top, bottom);
+  return [...used.map((axis) => ({ ...axis, of: (trial) => trial.params[axis.name] })), { ...value, of: (trial) => trial.value }];
+}

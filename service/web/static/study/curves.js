@@ -1,0 +1,239 @@
+// The learning curves of all trials: those that ended lie on the lower canvas, those that run, the best and the chosen one on the upper.
+
+import { metric, plural } from "../format.js";
+import { trialAddress } from "../trials.js";
+import { ring } from "./history.js";
+import { valueAt } from "./measurements.js";
+import { colours, gridLines, marksBelow, Plot } from "./plot.js";
+import { bounds, linear, tickLabels, ticks } from "./scales.js";
+import { hideTip, say, showTip } from "./tip.js";
+
+const EDGE = { left: 60, right: 14, top: 12, bottom: 26 };
+const REACH = 26; // pixels from the pointer to a curve
+const AT_A_TIME = 25; // curves in a stroke
+const REFIT_MILLISECONDS = 1000;
+
+export class Curves {
+  constructor(host, model, measurements) {
+    this.model = model;
+    this.measurements = measurements;
+    this.chosen = null; // a trial's number
+    this.drawn = new Set(); // numbers on the lower canvas
+    this.fitted = { low: 0, high: 1, last: 1 };
+    this.fittedAt = 0;
+    this.plot = new Plot(host, (context, size) => this.paint(context, size), (context, size) => this.paintOver(context, size));
+    host.addEventListener("pointermove", (event) => this.choose(this.nearest(this.plot.at(event)), event));
+    host.addEventListener("pointerleave", () => this.choose(null));
+    host.addEventListener("blur", () => this.choose(null));
+    host.addEventListener("click", () => this.open());
+    host.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  // All anew: for another metric.
+  reset() {
+    this.fit();
+    this.plot.repaint();
+    this.describe();
+  }
+
+  // What moved since: a curve that ended is added below; all is painted anew only when the axes no longer hold it.
+  update() {
+    const moved = [...this.measurements.takeMoved()];
+    if (moved.some((number) => !this.holds(this.measurements.byNumber.get(number))) && Date.now() - this.fittedAt > REFIT_MILLISECONDS) this.refit();
+    const ended = this.ended().filter((number) => !this.drawn.has(number));
+    if (ended.length && !this.plot.add((context, size) => this.paintEnded(context, size, ended))) this.plot.repaint();
+    else this.plot.repaintOver();
+    if (ended.length) this.describe();
+  }
+
+  refit() {
+    const before = JSON.stringify(this.fitted);
+    this.fit();
+    if (JSON.stringify(this.fitted) !== before) this.plot.repaint();
+  }
+
+  fit() {
+    const { byNumber, metric: name } = this.measurements;
+    const values = [];
+    let last = this.epochs();
+    for (const { steps, values: own } of byNumber.values()) {
+      for (const value of own) values.push(value);
+      last = Math.max(last, steps.at(-1) ?? 0);
+    }
+    const [low, high] = bounds(name, values);
+    this.fitted = { low, high, last };
+    this.fittedAt = Date.now();
+  }
+
+  epochs() {
+    const { spec } = this.model.study;
+    return Math.max(1, spec.fixed.epochs ?? 0);
+  }
+
+  holds(curve) {
+    const { low, high, last } = this.fitted;
+    return !curve?.steps.length || (curve.steps.at(-1) <= last && curve.values.at(-1) >= low && curve.values.at(-1) <= high);
+  }
+
+  ended() {
+    return [...this.measurements.byNumber.keys()].filter((number) => !["running", "queued"].includes(this.model.trials[number]?.state ?? "running"));
+  }
+
+  scales({ width, height }) {
+    const { low, high, last } = this.fitted;
+    this.x = linear(Math.min(1, last), Math.max(last, 2), EDGE.left + 4, width - EDGE.right - 6);
+    this.y = linear(low, high, height - EDGE.bottom - 4, EDGE.top);
+  }
+
+  *paint(context, size) {
+    this.drawn.clear();
+    if (!this.measurements.byNumber.size) return;
+    this.scales(size);
+    const { low, high, last } = this.fitted;
+    const values = ticks(low, high, Math.max(3, size.height / 55));
+    gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, values, tickLabels(this.measurements.metric, values), this.y);
+    const steps = ticks(1, Math.max(last, 2), Math.max(2, size.width / 110)).filter((step) => Number.isInteger(step) && step >= 1);
+    const marks = [...new Set([1, ...steps])].filter((step) => step === 1 || this.x(step) - this.x(1) > 60);
+    marksBelow(context, marks, marks.map((step) => (step === 1 ? "epoch 1" : String(step))), this.x, size.height - EDGE.bottom);
+    const order = this.ended();
+    for (const dim of [true, false]) {
+      const some = order.filter((number) => this.isDim(number) === dim);
+      for (let from = 0; from < some.length; from += AT_A_TIME) {
+        this.paintEnded(context, size, some.slice(from, from + AT_A_TIME));
+        yield;
+      }
+    }
+  }
+
+  isDim(number) {
+    return this.model.trials[number].state !== "complete";
+  }
+
+  paintEnded(context, size, numbers) {
+    const { size: all } = this.measurements.byNumber;
+    const many = all > 200;
+    const faint = Math.min(1, 9 / Math.sqrt(all)); // many lines are a density
+    for (const dim of [true, false]) {
+      const some = numbers.filter((number) => this.isDim(number) === dim);
+      if (!some.length) continue;
+      context.strokeStyle = dim ? colours().quiet : colours().ice;
+      context.globalAlpha = (dim ? 0.3 : 0.55) * faint;
+      context.lineWidth = many ? 1 : 1.3;
+      context.setLineDash(dim && !many ? [4, 3] : []);
+      this.stroke(context, size, some);
+      context.setLineDash([]);
+      if (dim) this.paintStops(context, some);
+      context.globalAlpha = 1;
+    }
+    for (const number of numbers) this.drawn.add(number);
+  }
+
+  stroke(context, { width, height }, numbers) {
+    context.save();
+    context.beginPath();
+    context.rect(EDGE.left, 0, width - EDGE.left, height - EDGE.bottom);
+    context.clip();
+    context.beginPath();
+    for (const number of numbers) this.trace(context, this.measurements.byNumber.get(number));
+    context.stroke();
+    context.restore();
+  }
+
+  trace(context, { steps, values }) {
+    if (steps.length === 1) context.arc(this.x(steps[0]), this.y(values[0]), 1.5, 0, 2 * Math.PI);
+    steps.forEach((step, index) => (index ? context.lineTo(this.x(step), this.y(values[index])) : context.moveTo(this.x(step), this.y(values[index]))));
+  }
+
+  // Where a trial was stopped before its end: a short stroke across, so that it is told not by its colour alone.
+  paintStops(context, numbers) {
+    context.beginPath();
+    for (const number of numbers) {
+      const { steps, values } = this.measurements.byNumber.get(number);
+      if (!steps.length) continue;
+      const [x, y] = [this.x(steps.at(-1)), this.y(values.at(-1))];
+      context.moveTo(x, y - 3);
+      context.lineTo(x, y + 3);
+    }
+    context.globalAlpha *= 1.6;
+    context.stroke();
+  }
+
+  paintOver(context, size) {
+    if (!this.measurements.byNumber.size || !this.x) return;
+    const { good, warm, text, surface } = colours();
+    const running = [...this.measurements.byNumber.keys()].filter((number) => this.model.trials[number]?.state === "running");
+    context.strokeStyle = good;
+    context.lineWidth = 1.6;
+    this.stroke(context, size, running);
+    for (const number of running) this.paintEnd(context, number, good, surface);
+    const { best } = this.model.study;
+    if (best) this.paintOne(context, size, best.number, warm, surface);
+    if (this.chosen !== null) this.paintOne(context, size, this.chosen, text, surface);
+  }
+
+  paintOne(context, size, number, colour, surface) {
+    if (!this.measurements.byNumber.get(number)?.steps.length) return;
+    context.strokeStyle = colour;
+    context.lineWidth = 2.4;
+    this.stroke(context, size, [number]);
+    this.paintEnd(context, number, colour, surface);
+  }
+
+  paintEnd(context, number, colour, surface) {
+    const { steps, values } = this.measurements.byNumber.get(number);
+    if (steps.length) ring(context, [this.x(steps.at(-1)), Math.max(EDGE.top, Math.min(this.y(values.at(-1)), this.plot.size.height - EDGE.bottom))], 4, colour, surface);
+  }
+
+  // A look at one place of each curve, found by halving: cheap enough for each move of the pointer.
+  nearest({ x, y }) {
+    if (!this.x) return null;
+    const { last } = this.fitted;
+    const step = linear(this.x(1), this.x(Math.max(last, 2)), 1, Math.max(last, 2))(x);
+    let [found, least] = [null, REACH];
+    for (const [number, curve] of this.measurements.byNumber) {
+      const end = curve.steps.at(-1);
+      const value = valueAt(curve, step > end && this.x(end) > x - 8 ? end : step);
+      const distance = value === null || !this.model.trials[number] ? Infinity : Math.abs(this.y(value) - y);
+      if (distance < least) [found, least] = [number, distance];
+    }
+    return found;
+  }
+
+  choose(number, event) {
+    if (number === this.chosen && number === null) return;
+    this.chosen = number;
+    this.plot.host.classList.toggle("pointing", number !== null);
+    this.plot.repaintOver();
+    if (number === null) return hideTip();
+    const box = this.plot.host.getBoundingClientRect();
+    const { steps, values } = this.measurements.byNumber.get(number);
+    const at = event ? { x: event.clientX, y: event.clientY } : { x: box.left + this.x(steps.at(-1)), y: box.top + this.y(values.at(-1)) };
+    showTip(this.model.trials[number], this.measurements.metric, values.at(-1), at);
+  }
+
+  // The arrows go from curve to curve in the order of their last values, from the best one on.
+  key(event) {
+    const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+    if (event.key === "Enter") this.open();
+    if (event.key === "Escape") this.choose(null);
+    if (step === undefined || !this.measurements.byNumber.size) return;
+    event.preventDefault();
+    const last = (number) => this.measurements.byNumber.get(number).values.at(-1);
+    const order = [...this.measurements.byNumber.keys()].filter((number) => this.model.trials[number] && last(number) !== undefined).sort((left, right) => last(right) - last(left));
+    const at = this.chosen === null ? -1 : order.indexOf(this.chosen);
+    this.choose(order[Math.max(0, Math.min(order.length - 1, at + step))]);
+    say(this.model.trials[this.chosen], this.measurements.metric, last(this.chosen));
+  }
+
+  open() {
+    if (this.chosen !== null) location.assign(trialAddress(this.model.key, this.chosen));
+  }
+
+  describe() {
+    const { byNumber, metric: name } = this.measurements;
+    const { best } = this.model.study;
+    const top = best && byNumber.get(best.number)?.values.at(-1);
+    const words = `${name} by epoch of ${plural(byNumber.size, "trial", "trials")}${top == null ? "" : `; the best one, trial ${best.number}, ended at ${metric(name, top)}`}`;
+    this.plot.host.setAttribute("aria-label", words);
+  }
+}

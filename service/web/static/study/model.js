@@ -1,0 +1,110 @@
+// What the page knows of a study and its trials: read as a whole once, then brought up to date by events and by reading what changed.
+
+import { getTable } from "../api.js";
+import { decode } from "../table.js";
+
+const SILENT = ["trial_saved", "trial_logged"]; // nothing of them is on this page
+
+const finite = (metrics) => Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
+
+export class Model {
+  constructor(key) {
+    this.key = key;
+    this.study = null;
+    this.trials = []; // by number
+    this.seen = 0; // the last event that is in what was read
+    this.readAt = 0; // milliseconds
+    this.version = 0; // grows with each reading that changed a trial, and with each trial that an event brought
+    this.metrics = [];
+    this.sorted = null;
+  }
+
+  // `first`: an answer from the beginning on that was asked for before.
+  async read(first = null) {
+    for (let more = true; more; first = null) {
+      const answer = await (first ?? getTable(this.key, this.seen));
+      const changed = decode(answer);
+      for (const trial of changed) this.trials[trial.number] = trial;
+      if (changed.length || !this.study) this.touch();
+      for (const name of answer.metrics) if (!this.metrics.includes(name)) this.metrics.push(name);
+      ({ study: this.study, seq: this.seen, more } = answer);
+    }
+    this.readAt = Date.now();
+  }
+
+  touch() {
+    this.version += 1;
+    this.sorted = null;
+  }
+
+  // All trials by number.
+  list() {
+    this.sorted ??= this.trials.filter(Boolean);
+    return this.sorted;
+  }
+
+  get objective() {
+    return this.study.spec.objective;
+  }
+
+  // Those of the space first, in its order; then those that only trials have.
+  get parameters() {
+    const names = new Set(Object.keys(this.study.spec.search_space));
+    for (const trial of this.list()) for (const name in trial.params) names.add(name);
+    return [...names];
+  }
+
+  // Every metric that was told, the objective first.
+  get metricNames() {
+    return [this.objective.metric, ...this.metrics.filter((name) => name !== this.objective.metric)];
+  }
+
+  get baseline() {
+    const trial = this.list().find((one) => one.source === "baseline");
+    return trial?.state === "complete" && trial.value != null ? trial : null;
+  }
+
+  get best() {
+    return this.study.best ? (this.trials[this.study.best.number] ?? null) : null;
+  }
+
+  // Negative when the left value is the better one.
+  compare(left, right) {
+    return this.objective.direction === "maximize" ? right - left : left - right;
+  }
+
+  // Takes in what the event says. Whether the page is up to date with it; what else it changed has to be read.
+  apply(event) {
+    if (event.seq <= this.seen || SILENT.includes(event.kind)) return true;
+    if (event.kind === "trial_reported") return this.report(event);
+    if (["trial_queued", "trial_started"].includes(event.kind)) this.appear(event);
+    return false;
+  }
+
+  report(event) {
+    const trial = this.trials[event.number];
+    if (trial?.state !== "running") return false;
+    const metrics = finite(event.metrics);
+    for (const name in metrics) if (!this.metrics.includes(name)) this.metrics.push(name);
+    const speed = event.pace ? event.pace.samples_per_second : trial.samples_per_second;
+    this.put({ ...trial, step: event.step, metrics: { ...trial.metrics, ...metrics }, samples_per_second: speed });
+    return true;
+  }
+
+  // A new trial stands in the table before anything is read.
+  appear({ kind, at, number, params, source = "sampler", worker = null, step = 0 }) {
+    if (!params || this.trials[number]?.finished_at) return;
+    const known = this.trials[number] ?? {
+      number, value: null, attempt: 1, duplicate_of: null, reason: null, detail: null, queued_at: 1000 * at, started_at: null, finished_at: null,
+      metrics: {}, spared_seconds: null, samples_per_second: null,
+    };
+    const running = kind === "trial_started";
+    this.put({ ...known, params, source, worker, step, state: running ? "running" : "queued", started_at: running ? (known.started_at ?? 1000 * at) : known.started_at });
+    this.touch();
+  }
+
+  put(trial) {
+    this.trials[trial.number] = trial;
+    this.sorted = null;
+  }
+}

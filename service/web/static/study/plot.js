@@ -1,0 +1,168 @@
+// A chart on two canvases: the lower one holds what seldom changes, the upper one what moves. Sharp on every screen, in the page's colours.
+
+import { el } from "../dom.js";
+
+const BUDGET_MILLISECONDS = 9; // of a frame, for a painting that takes several
+const NAMES = ["text", "quiet", "line", "surface", "ice", "warm", "good", "bad", "violet"];
+const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
+const plots = new Set();
+
+let palette = null;
+
+// The colours of the page as the canvas takes them; custom properties are resolved only where they are used.
+export function colours() {
+  if (palette) return palette;
+  const probe = el("span", { hidden: true });
+  document.body.append(probe);
+  palette = Object.fromEntries(NAMES.map((name) => {
+    probe.style.color = `var(--${name})`;
+    return [name, getComputedStyle(probe).color];
+  }));
+  palette.dark = matchMedia("(prefers-color-scheme: dark)").matches && document.documentElement.style.colorScheme !== "light";
+  probe.remove();
+  return palette;
+}
+
+function repaintAll(atOnce) {
+  palette = null;
+  for (const plot of plots) plot.repaint(atOnce);
+}
+
+function printInLight(scheme) {
+  document.documentElement.style.colorScheme = scheme;
+  repaintAll(true);
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaintAll(false));
+addEventListener("beforeprint", () => printInLight("light"));
+addEventListener("afterprint", () => printInLight(""));
+
+export class Plot {
+  // `paint(context, size)` draws the lower canvas; it may be a generator that rests between parts. `paintOver` draws the upper one.
+  constructor(host, paint, paintOver = () => {}) {
+    this.host = host;
+    this.paint = paint;
+    this.paintOver = paintOver;
+    this.size = { width: 0, height: 0, ratio: 1 };
+    this.frame = null;
+    this.waiting = [];
+    this.painted = false;
+    this.base = el("canvas", { "aria-hidden": "true" });
+    this.over = el("canvas", { "aria-hidden": "true" });
+    this.buffer = document.createElement("canvas");
+    host.classList.add("plot");
+    host.prepend(this.base, this.over);
+    plots.add(this);
+    new ResizeObserver(() => this.fit()).observe(host);
+    this.fit();
+  }
+
+  fit() {
+    const { clientWidth: width, clientHeight: height } = this.host;
+    const ratio = Math.min(devicePixelRatio || 1, 2);
+    if (width === this.size.width && height === this.size.height && ratio === this.size.ratio) return;
+    this.size = { width, height, ratio };
+    for (const canvas of [this.base, this.over, this.buffer]) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+    }
+    this.painted = false;
+    this.repaint(true);
+  }
+
+  // Paints all anew; what takes long goes on over several frames, and is shown when it is whole, but for the first time.
+  repaint(atOnce = false) {
+    cancelAnimationFrame(this.frame);
+    this.frame = null;
+    if (!this.size.width) return;
+    const context = this.cleared(this.buffer);
+    const parts = this.paint(context, this.size);
+    if (!parts?.next) this.show(true);
+    else if (atOnce && this.painted) this.finish(parts);
+    else this.goOn(parts);
+    this.repaintOver();
+  }
+
+  goOn(parts) {
+    this.frame = null;
+    const until = performance.now() + BUDGET_MILLISECONDS;
+    let done = false;
+    while (!done && performance.now() < until) ({ done } = parts.next());
+    if (done || !this.painted) this.show(done);
+    if (!done) this.frame = requestAnimationFrame(() => this.goOn(parts));
+  }
+
+  finish(parts) {
+    while (!parts.next().done);
+    this.show(true);
+  }
+
+  show(whole) {
+    const context = this.base.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.base.width, this.base.height);
+    context.drawImage(this.buffer, 0, 0);
+    if (!whole) return;
+    this.painted = true;
+    for (const resolve of this.waiting.splice(0)) resolve();
+  }
+
+  // Draws something on top of what is painted. False when a painting is under way, which would lose it.
+  add(draw) {
+    if (!this.painted || this.frame !== null) return false;
+    for (const canvas of [this.buffer, this.base]) draw(this.context(canvas), this.size);
+    return true;
+  }
+
+  repaintOver() {
+    if (this.size.width) this.paintOver(this.cleared(this.over), this.size);
+  }
+
+  whole() {
+    return this.painted && this.frame === null ? Promise.resolve() : new Promise((resolve) => this.waiting.push(resolve));
+  }
+
+  context(canvas) {
+    const context = canvas.getContext("2d");
+    context.setTransform(this.size.ratio, 0, 0, this.size.ratio, 0, 0);
+    context.font = FONT;
+    context.textBaseline = "middle";
+    return context;
+  }
+
+  cleared(canvas) {
+    const context = this.context(canvas);
+    context.clearRect(0, 0, this.size.width, this.size.height);
+    return context;
+  }
+
+  // Where a pointer is, in the plot's own measure.
+  at(event) {
+    const box = this.host.getBoundingClientRect();
+    return { x: event.clientX - box.left, y: event.clientY - box.top };
+  }
+}
+
+export function gridLines(context, { left, right }, values, labels, y) {
+  const { line, quiet } = colours();
+  context.strokeStyle = line;
+  context.fillStyle = quiet;
+  context.lineWidth = 1;
+  context.textAlign = "right";
+  values.forEach((value, index) => {
+    const at = Math.round(y(value)) + 0.5;
+    context.beginPath();
+    context.moveTo(left, at);
+    context.lineTo(right, at);
+    context.stroke();
+    context.fillText(labels[index], left - 8, at);
+  });
+}
+
+export function marksBelow(context, values, labels, x, bottom) {
+  context.fillStyle = colours().quiet;
+  values.forEach((value, index) => {
+    context.textAlign = values.length > 1 && index === 0 ? "left" : index === values.length - 1 && index ? "right" : "center";
+    context.fillText(labels[index], x(value), bottom + 14);
+  });
+}

@@ -1,0 +1,152 @@
+// The dialog that queues a trial: a field a parameter, filled from a trial, checked by the server.
+
+import { queueTrial } from "../api.js";
+import { byId, el } from "../dom.js";
+import { number, scalar } from "../format.js";
+import { showNotice } from "../parts.js";
+
+const same = (left, right) => left === right;
+
+// Those with a condition come after the parameters that it names.
+function inOrder(space) {
+  const ordered = new Set();
+  const place = (name) => {
+    if (ordered.has(name) || !space[name]) return;
+    for (const parent of Object.keys(space[name].when ?? {})) place(parent);
+    ordered.add(name);
+  };
+  Object.keys(space).forEach(place);
+  return [...ordered];
+}
+
+// In the middle of its range, on the scale on which it is drawn.
+function middle({ type, low, high, log, choices }) {
+  if (type === "categorical") return choices[0];
+  const between = log ? Math.sqrt(low * (high ?? low)) : (low + (high ?? low)) / 2;
+  return type === "int" ? Math.round(between) : Number(between.toPrecision(3));
+}
+
+function range({ type, low, high, log, step }) {
+  if (type === "categorical") return null;
+  return `${type === "int" ? "whole number, " : ""}${number(low)} to ${high == null ? "…" : number(high)}${log ? ", log scale" : ""}${step ? `, steps of ${number(step)}` : ""}`;
+}
+
+export class QueueDialog {
+  constructor(node, model, queued) {
+    Object.assign(this, { node, model, queued });
+    this.form = node.querySelector("form");
+    this.form.addEventListener("submit", (event) => this.submit(event));
+    this.form.addEventListener("input", (event) => this.changed(event));
+    byId("queue-cancel").addEventListener("click", () => node.close());
+    byId("queue-from").addEventListener("change", (event) => this.prefill(event.target.value));
+  }
+
+  // `from`: the number of the trial to start from; without it the best one, else the middle of the space.
+  open(from = null) {
+    const { space } = this;
+    const trial = from ?? this.model.study.best?.number ?? null;
+    byId("queue-fields").replaceChildren(...inOrder(space).map((name) => this.field(name, space[name])));
+    byId("queue-from").value = trial ?? "";
+    byId("queue-from").max = this.model.list().at(-1)?.number ?? 0;
+    this.prefill(trial);
+    if (!this.node.open) this.node.showModal();
+  }
+
+  get space() {
+    return this.model.study.spec.search_space;
+  }
+
+  field(name, definition) {
+    const id = `queue-${name}`;
+    const { type, choices } = definition;
+    const input = type === "categorical"
+      ? el("select", { id, name, "aria-describedby": `${id}-said` }, choices.map((choice, index) => el("option", { value: index }, scalar(choice))))
+      : el("input", { id, name, inputmode: type === "int" ? "numeric" : "decimal", autocomplete: "off", required: true, "aria-describedby": `${id}-said` });
+    return el("div", { class: "field", "data-name": name }, el("label", { for: id }, name), input, el("p", { id: `${id}-said`, class: "hint" }, range(definition)));
+  }
+
+  prefill(from) {
+    const trial = from === "" || from === null ? null : this.model.trials[Number(from)];
+    for (const [name, definition] of Object.entries(this.space)) {
+      const value = trial && name in trial.params ? trial.params[name] : middle(definition);
+      const input = this.form.elements[`queue-${name}`];
+      input.value = definition.type === "categorical" ? Math.max(0, definition.choices.findIndex((choice) => same(choice, value))) : String(value);
+    }
+    this.clearFaults();
+    this.showActive();
+  }
+
+  changed(event) {
+    if (event.target.closest("[data-name]")) this.clearFault(event.target.name);
+    this.showActive();
+  }
+
+  valueOf(name) {
+    const definition = this.space[name];
+    const { value } = this.form.elements[`queue-${name}`];
+    return definition.type === "categorical" ? definition.choices[Number(value)] : value.trim() === "" || Number.isNaN(Number(value)) ? value : Number(value);
+  }
+
+  // The values of those parameters whose condition holds.
+  get params() {
+    const params = {};
+    for (const name of inOrder(this.space)) {
+      const when = Object.entries(this.space[name].when ?? {});
+      if (when.every(([parent, values]) => parent in params && values.some((value) => same(value, params[parent])))) params[name] = this.valueOf(name);
+    }
+    return params;
+  }
+
+  showActive() {
+    const { params } = this;
+    for (const field of this.form.querySelectorAll("[data-name]")) {
+      field.hidden = !(field.dataset.name in params);
+      field.querySelector("input, select").disabled = field.hidden;
+    }
+  }
+
+  async submit(event) {
+    event.preventDefault();
+    this.clearFaults();
+    byId("queue-send").disabled = true;
+    try {
+      const trial = await queueTrial(this.model.key, this.params);
+      this.node.close();
+      this.queued(trial);
+    } catch (error) {
+      this.showFaults(error);
+    } finally {
+      byId("queue-send").disabled = false;
+    }
+  }
+
+  // Each fault at its field; what belongs to none stands above.
+  showFaults(error) {
+    const left = (error.faults ?? []).filter(({ pointer, detail }) => !this.showFault(pointer.split("/").at(-1), detail));
+    const all = error.faults?.length ?? 0;
+    showNotice(byId("queue-notice"), all ? left.map(({ detail }) => detail).join(" ") : error.message);
+    this.form.querySelector("[aria-invalid]")?.focus();
+  }
+
+  showFault(name, detail) {
+    const input = this.form.elements[`queue-${name}`];
+    if (!input || input.disabled) return false;
+    input.setAttribute("aria-invalid", "true");
+    const said = byId(`queue-${name}-said`);
+    said.textContent = detail;
+    said.className = "fault hint";
+    return true;
+  }
+
+  clearFault(name) {
+    this.form.elements[`queue-${name}`].removeAttribute("aria-invalid");
+    const said = byId(`queue-${name}-said`);
+    said.textContent = range(this.space[name]) ?? "";
+    said.className = "hint";
+  }
+
+  clearFaults() {
+    showNotice(byId("queue-notice"), null);
+    for (const name of Object.keys(this.space)) this.clearFault(name);
+  }
+}

@@ -1,0 +1,62 @@
+// Scales, their bounds and ticks: what a chart needs to place numbers.
+
+import { isShare, number } from "../format.js";
+
+export function linear(low, high, from, to) {
+  const span = high - low || 1;
+  return (value) => from + ((value - low) / span) * (to - from);
+}
+
+export function logarithmic(low, high, from, to) {
+  const place = linear(Math.log(low), Math.log(high), from, to);
+  return (value) => place(Math.log(value));
+}
+
+function niceStep(span, most) {
+  const rough = span / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  return power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
+}
+
+// Round numbers between two bounds, at most about `most` of them.
+export function ticks(low, high, most = 5) {
+  if (!(high > low)) return [low];
+  const step = niceStep(high - low, most);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
+}
+
+export function logTicks(low, high, most = 6) {
+  const first = Math.ceil(Math.log10(low) - 1e-9);
+  const last = Math.floor(Math.log10(high) + 1e-9);
+  if (last - first < 1) return [low, high];
+  const each = Math.ceil((last - first + 1) / most);
+  return Array.from({ length: Math.floor((last - first) / each) + 1 }, (_, index) => 10 ** (first + index * each));
+}
+
+// The ticks in words, with as many digits as tell them apart.
+export function tickLabels(name, values) {
+  const step = values.length > 1 ? Math.abs(values[1] - values[0]) : Math.abs(values[0]) || 1;
+  const unit = isShare(name) ? 100 * step : step;
+  let digits = 0;
+  while (digits < 6 && Math.abs(unit * 10 ** digits - Math.round(unit * 10 ** digits)) > 1e-6) digits += 1;
+  if (isShare(name)) return values.map((value) => `${(100 * value).toFixed(digits)} %`);
+  return values.map((value) => (Math.abs(value) >= 1e5 || unit < 1e-5 ? number(value) : value.toFixed(digits)));
+}
+
+function quantile(sorted, share) {
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+}
+
+// Bounds that hold all values but stray ones far out, with some room around them; never beyond what the metric can be.
+export function bounds(name, values) {
+  const sorted = Float64Array.from(values).sort();
+  if (!sorted.length) return [0, 1];
+  const [quarter, half] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
+  const reach = 4 * (half - quarter) || Infinity;
+  const low = Math.max(sorted[0], quarter - reach);
+  const high = Math.min(sorted.at(-1), half + reach);
+  const room = (high - low || Math.abs(high) * 0.1 || 0.1) * 0.06;
+  return isShare(name) ? [Math.max(0, low - room), Math.min(1, high + room)] : [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+}

@@ -1,0 +1,202 @@
+"""The page of one study: its table, its charts, and what can be done from it."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.laboratory import Laboratory
+
+pytestmark = pytest.mark.browser
+
+PARSE = """async ([text, trial]) => {
+  const { parse } = await import("/static/study/filter.js");
+  const found = parse(text, { parameters: ["lr", "optimizer", "momentum"], metrics: ["accuracy", "lr"] }, "accuracy");
+  return [found.matches(trial), found.unknown];
+}"""
+TRIAL = {
+    "number": 7, "state": "failed", "value": None, "step": 4, "attempt": 1, "duplicate_of": None, "source": "sampler",
+    "reason": "out_of_memory", "detail": "the batch did not fit", "worker": "box-1", "samples_per_second": None,
+    "params": {"lr": 0.003, "optimizer": "sgd"}, "metrics": {"accuracy": 0.62, "lr": 0.001},
+}  # fmt: skip
+
+MATCHING = (
+    "", "lr < 0.01", "lr<0.01", "lr = 0.003", "lr = 0.001..0.01", "metric.lr = 0.001", "optimizer = sgd", "optimizer = adam|sgd",
+    "optimizer = SGD", "momentum != 0.9", "value > 60%", "state = failed", "memory", '"out of memory"', "worker = box-1", "lr < 0.01, sgd",
+)  # fmt: skip
+OTHERS = ("lr > 0.01", "lr = 1..2", "optimizer != sgd", "momentum < 1", "lr < 0.01 optimizer = adam", "(unbalanced")
+UNKNOWN = ("rl < 0.01", "lr < much", "lr <")
+
+
+def opened(page: Page, address: str) -> None:
+    """The study's page with all of it drawn."""
+    page.goto(address)
+    expect(page.locator("html")).to_have_attribute("data-drawn", "yes")
+
+
+def numbers(page: Page) -> list[str]:
+    """The numbers of the rows in view, from the first one down."""
+    return page.locator("#trials tbody th").all_inner_texts()
+
+
+def finished(lab: Laboratory, name: str, values: list[float]) -> None:
+    """A study whose first trials ended with these values."""
+    lab.study(name, budget={"trials": len(values)})
+    for claim, value in zip(lab.claims_from(name, len(values)), values, strict=True):
+        lab.finish(claim, value)
+
+
+def test_a_filter_means_what_it_says_or_says_what_it_does_not_understand(page: Page) -> None:
+    page.goto("/login")
+    assert [text for text in MATCHING if page.evaluate(PARSE, [text, TRIAL]) != [True, []]] == []
+    assert [text for text in OTHERS if page.evaluate(PARSE, [text, TRIAL]) != [False, []]] == []
+    assert [text for text in UNKNOWN if not page.evaluate(PARSE, [text, TRIAL])[1]] == []
+
+
+def test_what_is_filtered_sorted_and_shown_is_in_the_address_and_comes_back_from_it(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "addressed", [0.5, 0.9, 0.7])
+    opened(page, "/studies/addressed?filter=value+>+0.6&sort=value&columns=number,value")
+    assert numbers(page) == ["2", "1"]
+    expect(page.locator("#trials thead th")).to_have_count(3)
+    page.get_by_role("button", name="accuracy").click()
+    page.get_by_role("button", name="complete 3").click()
+    page.get_by_role("searchbox", name="Filter").fill("value > 0.4")
+    expect(page.locator("#found")).to_have_text("3 trials")
+    page.locator("#columns summary").click()
+    page.get_by_role("checkbox", name="lr", exact=True).check()
+    expect(page).to_have_url(re.compile(r"columns=number,value,lr\b"))
+    page.reload()
+    expect(page.locator("#trials thead th")).to_have_count(4)
+    assert numbers(page) == ["1", "2", "0"]
+    expect(page.get_by_role("searchbox", name="Filter")).to_have_value("value > 0.4")
+    expect(page.get_by_role("button", name="complete 3")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("searchbox", name="Filter").fill("vlaue > 0.4")
+    expect(page.locator("#filter-fault")).to_contain_text("Not understood: vlaue > 0.4")
+
+
+def test_the_table_is_walked_by_keys_and_its_trials_are_compared_and_opened(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "walked", [0.5, 0.9, 0.7])
+    opened(page, "/studies/walked")
+    table = page.get_by_role("grid")
+    table.focus()
+    for key in ("Space", "ArrowDown", "ArrowDown", "Space"):
+        table.press(key)
+    expect(table).to_have_attribute("aria-activedescendant", "trial-0")
+    compare = page.get_by_role("link", name="Compare 2 trials")
+    expect(compare).to_have_attribute("href", "/compare?trial=walked%3A0&trial=walked%3A2")
+    expect(page).to_have_url(re.compile(r"pick=2,0"))
+    table.press("ArrowUp")
+    table.press("Enter")
+    expect(page).to_have_url(re.compile(r"/studies/walked/trials/1$"))
+
+
+def test_of_many_trials_only_the_rows_in_view_are_in_the_document(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "long", [0.5] * 200)
+    opened(page, "/studies/long")
+    expect(page.locator("#trials")).to_have_attribute("aria-rowcount", "201")
+    assert page.locator("#trials tbody tr").count() < 80
+    page.locator(".rows").evaluate("view => view.scrollTo(0, view.scrollHeight)")
+    row = page.locator("#trial-0")
+    expect(row).to_be_visible()
+    expect(row).to_have_attribute("aria-rowindex", "201")
+    assert page.locator("#trials tbody tr").count() < 80
+
+
+def test_why_a_trial_was_stopped_stands_in_its_row(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("explained")
+    live_lab.fail(live_lab.claim_from("explained"))
+    opened(page, "/studies/explained")
+    expect(page.locator("#trial-0")).to_contain_text("ran out of memory: the batch did not fit")
+    expect(page.locator("#figures")).to_contain_text("1 failed")
+
+
+def test_reports_move_the_curves_without_a_request(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("curved")
+    claim = live_lab.claim_from("curved")
+    opened(page, "/studies/curved")
+    expect(page.locator("#live")).to_have_text("live")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    live_lab.report(claim, 1, accuracy=0.25)
+    expect(page.locator("#trial-0")).to_contain_text("25.00 %")
+    assert requests == []
+    curves = page.locator("#curves")
+    curves.focus()
+    curves.press("ArrowRight")
+    expect(page.locator("#said")).to_contain_text("Trial 0, running, accuracy 25.00 %. lr ")
+    expect(page.locator(".tip")).to_contain_text("optimizer")
+    curves.press("Enter")
+    expect(page).to_have_url(re.compile(r"/trials/0$"))
+
+
+def test_the_charts_speak_of_each_trial(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "told", [0.5, 0.9])
+    opened(page, "/studies/told")
+    history = page.locator("#history")
+    expect(history).to_have_attribute("aria-label", "accuracy of 2 complete trials; the best is 90.00 %, trial 1")
+    history.focus()
+    history.press("End")
+    expect(page.locator("#said")).to_contain_text("Trial 1, complete, accuracy 90.00 %")
+    page.get_by_label("Metric").select_option("loss")
+    expect(page.locator("#curves")).to_have_attribute("aria-label", "loss by epoch of 2 trials; the best one, trial 1, ended at 0.1")
+    expect(page).to_have_url(re.compile("metric=loss"))
+
+
+def test_a_stretch_drawn_along_an_axis_filters_the_table(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "brushed", [0.5, 0.9, 0.7])
+    opened(page, "/studies/brushed")
+    chart = page.locator("#parallel")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    assert box
+    x = box["x"] + box["width"] - 66  # the last axis is the objective's
+    page.mouse.move(x, box["y"] + 36)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    expect(page.get_by_role("searchbox", name="Filter")).to_have_value(re.compile(r"^value = 0\.(69|7)\S*\.\.0\.9\S*$"))
+    expect(page.locator("#found")).to_have_text(re.compile(r"^[12] of 3 trials$"))
+    page.mouse.click(x, box["y"] + 60)
+    expect(page.locator("#found")).to_have_text("3 trials")
+
+
+def test_a_trial_is_queued_from_a_form_that_another_one_fills(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("queued-by-hand")
+    claim = live_lab.claim_from("queued-by-hand")
+    live_lab.finish(claim, 0.9)
+    page.goto("/studies/queued-by-hand?queue=0")
+    dialog = page.get_by_role("dialog", name="Queue a trial")
+    lr = dialog.get_by_label("lr")
+    expect(lr).to_have_value(re.compile(r"^0\.\d+|e-"))
+    assert float(lr.input_value()) == pytest.approx(float(str(claim.params["lr"])), rel=1e-9)
+    assert dialog.get_by_label("optimizer").evaluate("list => list.selectedOptions[0].text") == claim.params["optimizer"]
+    lr.fill("7")
+    dialog.get_by_role("button", name="Queue it").click()
+    expect(dialog.get_by_text("the value lies outside the parameter's range or choices")).to_be_visible()
+    expect(lr).to_be_focused()
+    lr.fill("0.02")
+    dialog.get_by_role("button", name="Queue it").click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator("#trial-1")).to_contain_text("0.02")
+    expect(page.locator("#trial-1")).to_contain_text("queued by hand")
+    expect(page).not_to_have_url(re.compile("queue="))
+
+
+def test_a_study_is_deleted_only_after_a_question(page: Page, live_lab: Laboratory) -> None:
+    finished(live_lab, "doomed", [0.5])
+    opened(page, "/studies/doomed")
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete the study").click()
+    expect(page).to_have_url(re.compile(r"/$"))
+
+
+def test_a_page_that_may_only_read_offers_no_change(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("looked-at")
+    opened(page, "/studies/looked-at")
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    page.evaluate("document.documentElement.setAttribute('data-read-only', '')")
+    for name in ("Pause", "Stop", "Delete", "Queue a trial"):
+        expect(page.get_by_role("button", name=name)).to_be_hidden()
