@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import Categorical, Float, Int
+from search_spaces.parameters import contains
 from service.domain.outcomes import Outcome
 from service.domain.spec import StudySpec
 from service.search.figures.labels import Choices, escaped, scalar_text, value_text
@@ -58,8 +59,7 @@ class Exhibit:
     @cached_property
     def params(self) -> list[str]:
         """The parameters that a complete trial has, in the order of the space."""
-        used = {name for outcome in self.complete for name in outcome.params}
-        return [name for name in self.spec.search_space.root if name in used]
+        return [name for name in self.spec.search_space.root if any(self.has(outcome, name) for outcome in self.complete)]
 
     @cached_property
     def choices(self) -> dict[str, Choices]:
@@ -75,9 +75,17 @@ class Exhibit:
         parameter = self.parameter(name)
         return not isinstance(parameter, Categorical) and parameter.log
 
+    def has(self, outcome: Outcome, name: str) -> bool:
+        """Whether the trial has this parameter with a value that the space knows. A baseline may have one that it does not."""
+        if name not in outcome.params:
+            return False
+        if name in self.choices:
+            return self.choices[name].knows(outcome.params[name])
+        return contains(self.parameter(name), outcome.params[name])
+
     def having(self, *names: str) -> list[int]:
         """The places in `complete` of those that have all these parameters."""
-        return [place for place, outcome in enumerate(self.complete) if all(name in outcome.params for name in names)]
+        return [place for place, outcome in enumerate(self.complete) if all(self.has(outcome, name) for name in names)]
 
     def positions(self, name: str, places: Sequence[int]) -> NDArray[np.float64]:
         """The parameter of those trials on the scale it is drawn on: a choice by its index, a log scale by powers of ten."""
@@ -97,7 +105,7 @@ class Exhibit:
 
     def best_in_words(self, *names: str) -> str:
         """A sentence on the best complete trial, and where these parameters stand there."""
-        at = ", ".join(f"{name} {self.text(name, self.best)}" for name in names if name in self.best.params)
+        at = ", ".join(f"{name} {self.text(name, self.best)}" for name in names if self.has(self.best, name))
         value = value_text(self.metric, self.best.value)
         return f"The best, {value}, is trial {self.best.number}{' at ' if at else ''}{at}."
 

@@ -13,7 +13,7 @@ Figure = dict[str, Any]
 and `params`, those that are shown."""
 
 COLORS = {"point": "#2f8bb0", "best": "#d9653b", "line": "#808e96"}
-SCALE = "Cividis"  # read alike by all kinds of colour vision
+SCALE = "Viridis"  # its lightness rises all the way, whatever colours one sees
 FAR = 8.0  # spans of the middle nine tenths from which on a value lies too far away to set the scale
 MARGIN = {"l": 64, "r": 16, "t": 16, "b": 52}
 
@@ -62,7 +62,15 @@ def param_axis(exhibit: Exhibit, name: str, **more: Any) -> dict[str, Any]:
     if name in exhibit.choices:
         order = [escaped(label) for label in exhibit.choices[name].labels]
         return title | {"type": "category", "categoryorder": "array", "categoryarray": order} | more
-    return title | {"type": "log" if exhibit.is_log(name) else "linear", "exponentformat": "power"} | more
+    if not exhibit.is_log(name):
+        return title | {"type": "linear"} | more
+    return title | {"type": "log", **_decades(exhibit, name)} | more
+
+
+def _decades(exhibit: Exhibit, name: str) -> dict[str, Any]:
+    """How a log scale is labelled: whole powers of ten where there are several."""
+    positions = exhibit.positions(name, exhibit.having(name))
+    return {"dtick": 1, "exponentformat": "power", "tickfont": {"size": 10}} if np.ptp(positions) >= 2 else {}
 
 
 def plain(value: Any) -> Any:

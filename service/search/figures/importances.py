@@ -65,7 +65,7 @@ def param_importances(exhibit: Exhibit) -> Figure:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _best(losses: Numbers) -> NDArray[np.bool_]:

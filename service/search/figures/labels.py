@@ -26,7 +26,7 @@ def value_text(metric: str, value: float | None) -> str:
     """A metric's value as the pages show it."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{100 * value:.2f} %" if metric in SHARES else number_text(value)
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if metric in SHARES else number_text(value)
 
 
 def tick_format(metric: str) -> str | None:
@@ -46,7 +46,11 @@ class Choices:
 
     def label(self, choice: Scalar) -> str:
         """The choice's label, not escaped."""
-        return self._labels[type(choice), choice]
+        return self._labels.get((type(choice), choice)) or _label(choice)
+
+    def knows(self, choice: Scalar) -> bool:
+        """Whether it is one of them."""
+        return (type(choice), choice) in self._labels
 
     @property
     def labels(self) -> Sequence[str]:

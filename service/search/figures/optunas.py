@@ -55,7 +55,7 @@ def rank(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
     points, scale = _traces("plot_rank", exhibit, optuna_study(exhibit), params=list(names))
     numbers = [exhibit.complete[place].number for place in exhibit.having(*names)]
     points |= {"marker": points["marker"] | {"size": 8, "line": {"width": 0.6, "color": COLORS["line"]}}, **_hover(exhibit, numbers)}
-    scale["marker"]["colorbar"] |= {"outlinewidth": 0, "ticktext": _rank_ticks(exhibit), "title": {"text": exhibit.metric}}
+    scale["marker"]["colorbar"] |= {"outlinewidth": 0, "ticktext": _rank_ticks(exhibit)}
     summary = _rank_summary(exhibit, names)
     return framed([points, scale], summary, xaxis=param_axis(exhibit, names[0]), yaxis=param_axis(exhibit, names[1]))
 
@@ -64,7 +64,7 @@ def _rank_ticks(exhibit: Exhibit) -> list[str]:
     ordered = sorted(exhibit.values.tolist())
     ends = {0: "lowest", 2: "half", 4: "highest"}
     shown = [ordered[round(quarter / 4 * (len(ordered) - 1))] for quarter in range(5)]
-    return [f"{ends.get(quarter, f'{25 * quarter} %')}: {value_text(exhibit.metric, value)}" for quarter, value in enumerate(shown)]
+    return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(exhibit.metric, value)}" for quarter, value in enumerate(shown)]
 
 
 def _rank_summary(exhibit: Exhibit, names: tuple[str, str]) -> str:
@@ -114,8 +114,9 @@ def optuna_study(exhibit: Exhibit) -> optuna.Study:
     }
     trials = [_frozen(number, TrialState.FAIL, None, {}, {}) for number in range(exhibit.outcomes[-1].number + 1)]
     for outcome in exhibit.complete:
-        own = {name: distributions[name] for name in outcome.params}
-        trials[outcome.number] = _frozen(outcome.number, TrialState.COMPLETE, outcome.value, _as_drawn(exhibit, outcome), own)
+        params = _as_drawn(exhibit, outcome)
+        own = {name: distributions[name] for name in params}
+        trials[outcome.number] = _frozen(outcome.number, TrialState.COMPLETE, outcome.value, params, own)
     direction = StudyDirection.MAXIMIZE if exhibit.maximizes else StudyDirection.MINIMIZE
     return optuna.Study(STUDY_NAME, OutcomeRows(direction, trials), optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner())
 
@@ -130,4 +131,5 @@ def _frozen(
 
 
 def _as_drawn(exhibit: Exhibit, outcome: Outcome) -> dict[str, Any]:
-    return {name: escaped(exhibit.text(name, outcome)) if name in exhibit.choices else value for name, value in outcome.params.items()}
+    known = {name: value for name, value in outcome.params.items() if exhibit.has(outcome, name)}
+    return {name: escaped(exhibit.text(name, outcome)) if name in exhibit.choices else value for name, value in known.items()}

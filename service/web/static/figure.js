@@ -1,0 +1,150 @@
+// The frame in which Plotly runs: it draws what the page around it sends, in the page's colours, as wide as it is given.
+
+const ORIGIN = location.origin;
+const AXIS = /^[xy]axis\d*$/;
+const NARROW = 560; // pixels
+const COLUMN = 250; // the least width of one plot of several
+const HEIGHTS = { row: 230, bar: 34, several: 96, usual: 420, narrow: 360 };
+const CLEAR = "rgba(0,0,0,0)";
+const node = document.getElementById("figure");
+const probe = document.createElement("span");
+
+let shown = null; // { name, title, figure } as it was sent
+
+function color(token) {
+  probe.style.color = `var(--${token})`;
+  return getComputedStyle(probe).color;
+}
+
+const palette = () => Object.fromEntries(["text", "quiet", "line", "surface", "raised"].map((token) => [token, color(token)]));
+
+function themedAxis(axis, colors) {
+  const title = axis.title ? { ...axis.title, font: { size: 12.5, color: colors.quiet }, standoff: 10 } : undefined;
+  return { gridcolor: colors.line, zerolinecolor: colors.line, linecolor: colors.line, tickcolor: colors.line, ...axis, title };
+}
+
+function themed(layout, colors) {
+  const axes = Object.entries(layout).filter(([name]) => AXIS.test(name)).map(([name, axis]) => [name, themedAxis(axis, colors)]);
+  return {
+    ...layout,
+    ...Object.fromEntries(axes),
+    paper_bgcolor: colors.surface,
+    plot_bgcolor: CLEAR,
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colors.quiet },
+    hoverlabel: { bgcolor: colors.raised, bordercolor: colors.line, font: { size: 12.5, color: colors.text }, align: "left" },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: colors.text } },
+    modebar: { bgcolor: CLEAR, color: colors.quiet, activecolor: colors.text },
+    annotations: (layout.annotations ?? []).map((note) => ({ ...note, font: { ...note.font, color: colors.quiet } })),
+  };
+}
+
+const numbered = (name, place) => (place ? `${name}${place + 1}` : name);
+
+// Several plots side by side become rows of as many as there is room for.
+function arranged(layout, width) {
+  const count = Object.keys(layout).filter((name) => name.startsWith("xaxis")).length;
+  if (count < 2) return layout;
+  const columns = Math.max(1, Math.min(count, Math.floor(width / COLUMN)));
+  const rows = Math.ceil(count / columns);
+  const across = columns > 1 ? 0.035 : 0;
+  const between = rows > 1 ? Math.min(0.28 / (rows - 1), 66 / (rows * HEIGHTS.row)) : 0;
+  const wide = (1 - across * (columns - 1)) / columns;
+  const tall = (1 - between * (rows - 1)) / rows;
+  const changes = {};
+  for (let place = 0; place < count; place += 1) {
+    const column = place % columns;
+    const left = column * (wide + across);
+    const top = 1 - Math.floor(place / columns) * (tall + between);
+    const [x, y] = [numbered("xaxis", place), numbered("yaxis", place)];
+    changes[x] = { ...layout[x], domain: [left, Math.min(1, left + wide)] };
+    changes[y] = { ...layout[y], domain: [Math.max(0, top - tall), top], showticklabels: column === 0, title: column === 0 ? layout.yaxis.title : undefined };
+  }
+  return { ...layout, ...changes, height: rows * HEIGHTS.row + HEIGHTS.several };
+}
+
+// A scale of colours stands beside the plot, and above it where that would take too much of the width.
+function scaled(trace, narrow, colors) {
+  const bar = trace.marker?.colorbar ?? trace.colorbar;
+  if (!bar) return trace;
+  const beside = { thickness: 11, outlinewidth: 0, tickfont: { color: colors.quiet } };
+  const above = { ...beside, orientation: "h", y: 1, yanchor: "bottom", x: 0.5, len: 0.9, thickness: 8 };
+  const title = { ...bar.title, side: narrow ? "top" : undefined, font: { size: 12, color: colors.quiet } };
+  const colorbar = { ...bar, ...(narrow ? above : beside), title };
+  return trace.marker?.colorbar ? { ...trace, marker: { ...trace.marker, colorbar } } : { ...trace, colorbar };
+}
+
+function heightOf(figure, layout, narrow) {
+  if (layout.height) return layout.height;
+  if (figure.data[0]?.orientation === "h" && figure.data.length === 1 && !figure.data[0].base) return figure.data[0].y.length * HEIGHTS.bar + HEIGHTS.several;
+  return narrow ? HEIGHTS.narrow : HEIGHTS.usual;
+}
+
+const config = (name) => ({
+  displaylogo: false,
+  displayModeBar: true,
+  modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  toImageButtonOptions: { format: "png", filename: name, scale: 2 },
+  doubleClick: "reset",
+});
+
+async function draw() {
+  if (!shown) return;
+  const { name, figure } = shown;
+  const width = document.documentElement.clientWidth;
+  const narrow = width < NARROW;
+  const colors = palette();
+  const layout = themed(arranged(figure.layout, width), colors);
+  const scale = figure.data.some((trace) => trace.marker?.colorbar ?? trace.colorbar);
+  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger that moves over it scrolls the page
+  const margin = { ...layout.margin, t: narrow && scale ? 96 : 44, ...(narrow ? { l: 44 } : {}) };
+  const height = heightOf(figure, layout, narrow);
+  node.style.height = `${height}px`;
+  node.setAttribute("role", "img");
+  node.setAttribute("aria-label", figure.layout.meta.summary);
+  await Plotly.react(node, figure.data.map((trace) => scaled(trace, narrow, colors)), { ...layout, dragmode, margin, width, height }, config(name));
+  tell({ kind: "drawn", name, seq: figure.layout.meta.seq, height });
+}
+
+function tell(message) {
+  parent.postMessage(message, ORIGIN);
+}
+
+// One drawing after the other; of those that are asked for meanwhile only the last.
+let drawing = Promise.resolve();
+let due = false;
+
+function drawSoon() {
+  if (due) return;
+  due = true;
+  drawing = drawing.then(() => {
+    due = false;
+    return draw();
+  }).catch((error) => tell({ kind: "failed", detail: String(error?.message ?? error) }));
+}
+
+function receive(event) {
+  if (event.origin !== ORIGIN || event.source !== parent || event.data?.kind !== "draw") return;
+  if (shown && shown.name !== event.data.name) Plotly.purge(node);
+  shown = event.data;
+  drawSoon();
+}
+
+function start() {
+  probe.hidden = true;
+  document.body.append(probe);
+  if (typeof Plotly === "undefined") {
+    tell({ kind: "failed", detail: "The server does not have Plotly's script." });
+    return;
+  }
+  addEventListener("message", receive);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
+  let width = document.documentElement.clientWidth;
+  new ResizeObserver(() => {
+    if (document.documentElement.clientWidth === width) return;
+    width = document.documentElement.clientWidth;
+    drawSoon();
+  }).observe(document.documentElement);
+  tell({ kind: "ready" });
+}
+
+start();
