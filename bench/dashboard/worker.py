@@ -1,0 +1,107 @@
+"""A process that works on the study as a worker would: it claims trials, reports and ends them, and says when each commit was through.
+
+    python -m bench.dashboard.worker DATABASE_URL [--lanes 8 --step-seconds 0.5 --steps 20]
+
+Without `--lanes` it reads commands, a line each: `start` claims a trial and answers with its number and the time (seconds since 1970)
+right after the commit; `finish NUMBER` ends it. With it, so many trials run at once until standard input ends.
+"""
+
+import argparse
+import random
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from service import operations
+from service.domain.records import Claim, Report
+from service.operations import Searches, Write
+from service.store import Store, open_store
+from trainer.contract import Finished
+
+STEPS = 200
+
+
+class Bench:
+    """Trials under way, by number."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.searches = Searches()
+        self.running: dict[int, Claim] = {}
+
+    def start(self) -> tuple[int, float]:
+        """Claim a trial: its number, and when the commit was through."""
+        [claim] = operations.claim(self.store, self.searches, "bench-worker")
+        at = time.time()
+        self.running[claim.lease.number] = claim
+        return claim.lease.number, at
+
+    def report(self, number: int, step: int) -> None:
+        """An epoch of it."""
+        self._write(number, [Report(step, metrics(step))])
+
+    def finish(self, number: int, step: int = STEPS) -> None:
+        """Its end."""
+        last = metrics(step)
+        done = Finished(step=step, metrics=last, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+        self._write(number, [Report(step, last)], done)
+        del self.running[number]
+
+    def _write(self, number: int, reports: Sequence[Report], outcome: Finished | None = None) -> None:
+        write = Write(self.running[number].lease, reports=list(reports), outcome=outcome)
+        assert operations.record(self.store, [write]) == []
+
+
+def metrics(step: int) -> dict[str, float]:
+    """Of four names, as those of the other trials."""
+    share = 0.9 - 0.8 / (1 + step / 10) + random.uniform(-0.02, 0.02)
+    return {"accuracy": share, "loss": 1 - share, "f1": share, "recall": share}
+
+
+def obey(bench: Bench) -> None:
+    """Commands from standard input."""
+    for line in sys.stdin:
+        word, *rest = line.split()
+        if word == "start":
+            print(*bench.start(), flush=True)
+        else:
+            bench.finish(int(rest[0]))
+            print("done", flush=True)
+
+
+def work(bench: Bench, lanes: int, step_seconds: float, steps: int) -> None:
+    """So many trials at once, a report each so often, until standard input ends."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    under_way: dict[int, int] = {}
+    while not ended.wait(step_seconds / lanes):
+        if len(under_way) < lanes:
+            under_way[bench.start()[0]] = 0
+            continue
+        number = next(iter(under_way))
+        step = under_way.pop(number) + 1
+        if step < steps:
+            bench.report(number, step)
+            under_way[number] = step
+        else:
+            bench.finish(number, step)
+
+
+def main() -> None:
+    """Obey, or work."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database_url")
+    parser.add_argument("--lanes", type=int, default=0)
+    parser.add_argument("--step-seconds", type=float, default=0.5)
+    parser.add_argument("--steps", type=int, default=20)
+    args = parser.parse_args()
+    bench = Bench(open_store(args.database_url))
+    if args.lanes:
+        work(bench, args.lanes, args.step_seconds, args.steps)
+    else:
+        obey(bench)
+
+
+if __name__ == "__main__":
+    main()
