@@ -42,8 +42,9 @@ def worker(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A process that works on our database, see `bench.dashboard.worker`."""
     command = [sys.executable, "-m", "bench.dashboard.worker", f"sqlite:///{folder / 'thawline.db'}", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == "ready\n"
         yield process
-        assert process.stdin
         process.stdin.close()
         process.wait(30)
 

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,8 @@ class Viewers:
             self._thread.join(20)
 
     def _run(self) -> None:
-        self._loop.run_until_complete(self._all())
+        with suppress(asyncio.CancelledError):
+            self._loop.run_until_complete(self._all())
 
     def _stop(self) -> None:
         for task in asyncio.all_tasks(self._loop):
