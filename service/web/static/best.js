@@ -2,11 +2,11 @@
 
 import { bestAddress, getStudy, getTrial } from "./api.js";
 import { isShare } from "./axis.js";
+import { doubts, uplift } from "./best/worth.js";
 import { byId, el } from "./dom.js";
-import { count, metric, plural, scalar } from "./format.js";
+import { metric, scalar } from "./format.js";
 import { follow } from "./live.js";
 import { showNotice } from "./parts.js";
-import { difference } from "./trial/difference.js";
 import { environmentFacts } from "./trial/record.js";
 
 const key = decodeURIComponent(location.pathname.split("/")[2]);
@@ -46,7 +46,8 @@ async function read() {
 
 function showHead() {
   document.title = `Best of ${study.name} · Thawline`;
-  for (const id of ["study", "study-name"]) byId(id).textContent = study.name;
+  byId("study").textContent = study.name;
+  byId("title").textContent = `Best configuration of ${study.name}`;
   byId("study").href = `/studies/${encodeURIComponent(key)}`;
   byId("empty").hidden = texts !== null;
   byId("content").hidden = texts === null;
@@ -55,30 +56,7 @@ function showHead() {
     : "The configuration appears here by itself with the first trial that is complete.";
 }
 
-// How far chance alone moves a share of so many images: a standard error of its binomial distribution, in points.
-const chance = (value, images) => 100 * Math.sqrt((value * (1 - value)) / images);
-
-function doubts(exported) {
-  const { objective, value } = exported.reached;
-  const images = exported.facts.images.validation ?? 0;
-  const complete = study.counts.complete;
-  return [
-    `Measured once, on ${plural(images, "validation image", "validation images")}, after ${plural(exported.reached.steps, "epoch", "epochs")} of one run with one seed. It was not confirmed over other seeds.`,
-    complete > 1 ? `It is the best of ${count(complete)} complete trials, and being chosen for its value makes that value look better than it is.` : null,
-    objective.metric === "accuracy" && images ? `With so many images, one standard error of the accuracy is ${chance(value, images).toFixed(2)} points.` : null,
-  ].filter(Boolean);
-}
-
 const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
-
-function uplift(exported) {
-  const { objective, value } = exported.reached;
-  if (!baseline) return ["–", "the study has no baseline"];
-  if (baseline.number === study.best.number) return ["none", "the baseline itself is the best so far"];
-  if (baseline.value === null) return ["–", `the baseline is ${baseline.state} and has no value`];
-  const [size] = difference(objective, value, baseline.value, "it").split(/ (?=above|below)/);
-  return [size.replace(/^equal to it$/, "none"), `${value === baseline.value ? "equal to" : value > baseline.value ? "above" : "below"} the baseline's ${metric(objective.metric, baseline.value)}`];
-}
 
 function showReached(exported) {
   const { objective, value, metrics } = exported.reached;
@@ -87,11 +65,11 @@ function showReached(exported) {
   const trial = el("a", { href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`);
   byId("figures").replaceChildren(
     figure(`Expected ${objective.metric}`, metric(objective.metric, value), isShare(objective.metric) ? "on validation images, one run" : "one run"),
-    figure("Uplift", ...uplift(exported)),
+    figure("Uplift", ...uplift(study, exported, baseline)),
     figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study goes on"),
     figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(name, other)}`))), ""),
   );
-  byId("doubts").replaceChildren(...doubts(exported).map((text) => el("li", {}, text)));
+  byId("doubts").replaceChildren(...doubts(study, exported).map((text) => el("li", {}, text)));
 }
 
 function showParameters(exported) {

@@ -4,15 +4,18 @@ import { listStudies } from "./api.js";
 import { MOST, chosenMetric, chosenTrials, nameOf, setMetric, setTrials } from "./compare/address.js";
 import { keepUp } from "./compare/live.js";
 import { readAgain, readTrials } from "./compare/reading.js";
-import { costTable, parameterTables, recallTable, resultsTable, scrolled } from "./compare/tables.js";
+import { costTable, parameterTables, recallTable, resultsTable } from "./compare/tables.js";
 import { classNames, confusion } from "./confusion.js";
-import { byId, el } from "./dom.js";
+import { byId, el, reconcile } from "./dom.js";
 import { metric } from "./format.js";
 import { lineChart, swatch } from "./lines.js";
 import { showNotice, statePill } from "./parts.js";
+import { renew } from "./renew.js";
 import { namesOf, pointsOf } from "./trial/course.js";
 
 const LETTERS = "ABCDEFGHIJKL";
+const FEW_PAIRS = 10; // of confused classes of each trial
+const FEW = 2; // tables of so many trials stand beside each other
 
 let columns = []; // the trials that were found, each with its letter
 let missing = [];
@@ -20,7 +23,6 @@ let frame = null;
 let stop = () => {};
 let turn = 0; // counts the choices of trials: what was read for an older one is dropped
 const chart = lineChart();
-const equalFold = el("details", { class: "disclosure" }, el("summary", {}));
 
 const lettered = (found) => found.map((one, place) => ({ ...one, place, letter: LETTERS[place] }));
 
@@ -31,7 +33,8 @@ function remove(text) {
 
 function card({ study, trial, number, letter, place, text, key }) {
   const { metric: name } = study.spec.objective;
-  return el("li", { class: "panel contender" },
+  const print = JSON.stringify([letter, trial.state, trial.value, trial.metrics[name]]);
+  return el("li", { class: "panel contender", "data-key": text, "data-print": print },
     el("header", {}, el("span", { class: "contender-name" }, el("b", { class: "contender-letter" }, letter), swatch(place)), statePill(trial.state),
       el("button", { class: "button small plain", type: "button", "aria-label": `Remove ${text}`, onclick: () => remove(text) }, "✕")),
     el("a", { class: "strong", href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`),
@@ -48,10 +51,10 @@ function showMissing() {
 
 function showParameters() {
   const { differing, equal, equalCount } = parameterTables(columns);
-  const same = el("p", { class: "quiet" }, columns.length > 1 ? "They do not differ." : "Add another trial to see what differs.");
-  byId("parameters").replaceChildren(differing ? scrolled("Parameters that differ", differing) : same, equalFold);
-  equalFold.hidden = !equal;
-  equalFold.replaceChildren(el("summary", {}, columns.length > 1 ? `${equalCount} equal in all` : `${equalCount} parameters`), ...(equal ? [scrolled("Equal parameters", equal)] : []));
+  byId("differing").replaceChildren(differing ?? el("p", { class: "quiet alone" }, columns.length > 1 ? "They do not differ." : "Add another trial to see what differs."));
+  byId("equal-fold").hidden = !equal;
+  byId("equal-count").textContent = columns.length > 1 ? `${equalCount} equal in all` : `${equalCount} parameters`;
+  byId("equal").replaceChildren(equal ?? "");
 }
 
 function metricNames() {
@@ -73,17 +76,21 @@ function showCurves(names) {
   })));
 }
 
+// What confusion and recall show: it comes with a trial's end.
+const measured = () => columns.map(({ text, letter, trial }) => [text, letter, trial.state, trial.attempt, Boolean(trial.result.confusion_matrix)]);
+
 function showConfusion() {
-  byId("confusion").replaceChildren(...columns.map(({ study, trial, letter, number }) =>
-    el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` }, el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, classNames(trial.result, study.facts)))));
+  renew(byId("confusion"), measured(), () => columns.map(({ study, trial, letter, number }) =>
+    el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` },
+      el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, classNames(trial.result, study.facts), FEW_PAIRS))));
 }
 
 function showProgress() {
-  byId("contenders").replaceChildren(...columns.map(card));
+  reconcile(byId("contenders"), columns.map(card));
   const names = metricNames();
   showCurves(names);
-  byId("results").replaceChildren(scrolled("Last values", resultsTable(columns, names)));
-  byId("cost").replaceChildren(scrolled("Cost", costTable(columns)));
+  byId("results").replaceChildren(resultsTable(columns, names));
+  byId("cost").replaceChildren(costTable(columns));
 }
 
 function show() {
@@ -93,9 +100,10 @@ function show() {
   byId("add").hidden = columns.length + missing.length >= MOST;
   document.title = `${columns.length ? columns.map(({ study, number }) => `${study.name} ${number}`).slice(0, 3).join(", ") : "Compare"} · Thawline`;
   if (!columns.length) return byId("contenders").replaceChildren();
+  byId("content").classList.toggle("wide", columns.length > FEW);
   showProgress();
   showParameters();
-  byId("recall").replaceChildren(...recallTable(columns));
+  renew(byId("recall"), measured(), () => recallTable(columns));
   showConfusion();
 }
 
@@ -116,11 +124,12 @@ async function reread(some) {
 }
 
 function showLive(word) {
-  byId("live").textContent = { live: "live", waiting: "connecting again", ended: columns.length ? "nothing runs" : "" }[word];
+  byId("live").textContent = { live: "live", waiting: "connecting again", ended: columns.length ? "ended" : "" }[word];
   byId("live").className = `live ${word === "live" ? "on" : word}`;
 }
 
 async function load() {
+  byId("main").setAttribute("aria-busy", "true");
   stop();
   stop = () => {};
   turn += 1;
@@ -128,6 +137,7 @@ async function load() {
   const read = await readTrials(chosenTrials().slice(0, MOST));
   if (mine !== turn) return;
   [columns, missing] = [lettered(read.found), read.missing];
+  byId("main").removeAttribute("aria-busy");
   show();
   byId("add-study").value ||= columns.at(-1)?.study.name ?? "";
   stop = keepUp(() => columns, reread, drawProgress, showLive);

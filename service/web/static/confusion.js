@@ -59,24 +59,24 @@ function matrixTable(matrix, names) {
     })));
 }
 
-function pairsTable(matrix, names) {
+function pairsTable(matrix, names, most) {
   const all = pairs(matrix, names);
   const wrong = all.reduce((total, pair) => total + pair.often, 0);
   if (!all.length) return el("p", { class: "quiet" }, `All ${count(names.length)} classes were told apart without a fault.`);
   return [
-    el("p", { class: "quiet" }, `${plural(wrong, "image", "images")} of ${count(sum(matrix.map(sum)))} taken for another class, in ${plural(all.length, "pair", "pairs")} of ${count(names.length)} classes${all.length > PAIRS ? `; the ${PAIRS} most frequent` : ""}:`),
+    el("p", { class: "quiet" }, `${plural(wrong, "image", "images")} of ${count(sum(matrix.map(sum)))} taken for another class, in ${plural(all.length, "pair", "pairs")} of ${count(names.length)} classes${all.length > most ? `; the ${most} most frequent` : ""}:`),
     el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Most confused classes" },
       el("table", { class: "pairs" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "True class"), el("th", { scope: "col" }, "Taken for"), el("th", { scope: "col", class: "number" }, "Images"), el("th", { scope: "col", class: "number" }, "Of its class"))),
-        el("tbody", {}, all.slice(0, PAIRS).map((pair) => el("tr", {}, el("th", { scope: "row" }, pair.actual), el("td", {}, pair.predicted), el("td", { class: "number" }, count(pair.often)), el("td", { class: "number" }, share(pair.share))))))),
+        el("tbody", {}, all.slice(0, most).map((pair) => el("tr", {}, el("th", { scope: "row" }, pair.actual), el("td", {}, pair.predicted), el("td", { class: "number" }, count(pair.often)), el("td", { class: "number" }, share(pair.share))))))),
   ];
 }
 
-// The matrix, or the pairs of many classes. A sentence where the result has none.
-export function confusion(result, names) {
+// The matrix, or the `most` frequent pairs of many classes. A sentence where the result has none.
+export function confusion(result, names, most = PAIRS) {
   const matrix = result.confusion_matrix;
   if (!matrix?.length) return [el("p", { class: "quiet" }, "A trial that runs to its end leaves one.")];
-  if (matrix.length > MATRIX_CLASSES) return [pairsTable(matrix, names)].flat();
+  if (matrix.length > MATRIX_CLASSES) return [pairsTable(matrix, names, most)].flat();
   return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" }, matrixTable(matrix, names))];
 }
 

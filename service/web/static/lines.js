@@ -77,7 +77,7 @@ function told(series) {
   return `${series.name}: ${show(values[0][1])} at epoch ${values[0][0]}, ${show(values.at(-1)[1])} at epoch ${values.at(-1)[0]}, between ${show(low)} and ${show(high)}`;
 }
 
-// A chart of curves that is put into the page once: `{node, draw(title, series)}`.
+// A chart of curves that is put into the page once: `{node, draw(title, series, range)}`; the axis covers the epochs of the range too.
 // series: [{name, metric, style, letter, points: [[step, value or null], …] by step}]
 export function lineChart() {
   const canvas = el("div", { class: "lines-canvas" });
@@ -85,7 +85,7 @@ export function lineChart() {
   const legend = el("ul", { class: "lines-legend" });
   const field = el("div", { class: "lines-field", tabindex: 0, role: "group" }, canvas, readout);
   const node = el("div", { class: "lines" }, field, legend);
-  let shown = null; // what is drawn: {title, series, steps, x}
+  let shown = null; // what is drawn: {title, series, steps, range, x}
   let at = null; // the index of the step that is read
 
   function paint() {
@@ -93,7 +93,7 @@ export function lineChart() {
     const { title, series } = shown;
     const lettered = series.some((one) => one.letter);
     const bottom = HEIGHT - EDGE.bottom;
-    const [first, last] = [shown.steps[0] ?? 0, shown.steps.at(-1) ?? 1];
+    const [first, last] = [Math.min(...shown.range, shown.steps[0] ?? 1), Math.max(...shown.range, shown.steps.at(-1) ?? 1)];
     const x = stepAxis(first, last, EDGE.left + 4, width - (lettered ? 24 : 12), Math.max(2, Math.floor(width / 70)));
     const values = series.flatMap((one) => one.points.filter(finite).map((point) => point[1]));
     const name = series[0]?.metric ?? "";
@@ -154,9 +154,9 @@ export function lineChart() {
 
   return {
     node,
-    draw(title, series) {
+    draw(title, series, range = []) {
       const steps = [...new Set(series.flatMap((one) => one.points.map((point) => point[0])))].sort((one, other) => one - other);
-      shown = { title, series, steps, x: null };
+      shown = { title, series, steps, range, x: null };
       field.setAttribute("aria-label", `${title}; the arrow keys read the values`);
       paint();
     },

@@ -3,17 +3,17 @@
 import { cancelTrial, getMetrics, getStudy, getTrial } from "./api.js";
 import { classNames, confusion } from "./confusion.js";
 import { byId, el } from "./dom.js";
-import { bytes, count, duration, elapsed, metric } from "./format.js";
 import { follow } from "./live.js";
 import { paceDetail } from "./pace.js";
 import { confirmed, showNotice, statePill } from "./parts.js";
+import { renew } from "./renew.js";
 import { metricCharts } from "./trial/charts.js";
 import { afterReport, withReports } from "./trial/course.js";
-import { difference } from "./trial/difference.js";
+import { trialFigures } from "./trial/figures.js";
 import { trialLog } from "./trial/log.js";
 import { parametersTable } from "./trial/parameters.js";
 import { attemptsTable, checkpointsTable, environmentFacts, facts, instant, recallTable } from "./trial/record.js";
-import { epochsOf, hasEnded, origin, standing } from "./trial/story.js";
+import { hasEnded, origin, standing } from "./trial/story.js";
 
 const [, , studyPart, , numberPart] = location.pathname.split("/");
 const key = decodeURIComponent(studyPart);
@@ -48,40 +48,7 @@ async function readAll() {
   seen = Math.max(seen, study.seq);
 }
 
-const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
-
-function valueNote(value) {
-  const { objective } = study.spec;
-  const best = study.best?.number === number ? "★ the best so far" : difference(objective, value, study.best?.value, "the best");
-  const notes = [best, difference(objective, value, baseline?.value, "the baseline")].filter(Boolean);
-  return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
-}
-
-function speedFigure() {
-  const speed = trial.pace?.samples_per_second;
-  const left = trial.pace?.seconds_left;
-  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), left == null ? "over the last epoch" : `${duration(1000 * left)} left`);
-}
-
-function memoryFigure() {
-  const peak = trial.result.peak_memory;
-  const now = trial.pace?.memory;
-  const where = trial.result.environment?.accelerator === "cuda" ? "of the GPU" : "of the process";
-  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `at most, ${where}`);
-  return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not told" : `at present, ${where}`);
-}
-
-function showFigures() {
-  const name = study.spec.objective.metric;
-  const value = trial.value ?? trial.metrics[name] ?? null;
-  const whole = epochsOf(study, trial);
-  byId("figures").replaceChildren(
-    figure(name, metric(name, value), value === null ? "no value" : valueNote(value)),
-    figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), trial.attempt > 1 ? `${trial.attempt} attempts` : trial.attempt ? "one attempt" : "not begun"),
-    figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
-    speedFigure(), memoryFigure(),
-  );
-}
+const showFigures = () => byId("figures").replaceChildren(...trialFigures(study, trial, baseline));
 
 function showActions() {
   const best = study.best && study.best.number !== number ? study.best.number : null;
@@ -118,17 +85,22 @@ function showParameters() {
   const others = [];
   if (study.best && study.best.number !== number) others.push({ title: `Best (trial ${study.best.number})`, params: study.best.params });
   if (baseline && study.best?.number !== BASELINE) others.push({ title: "Baseline", params: baseline.params });
-  byId("parameters").replaceChildren(parametersTable(trial.params, others));
+  renew(byId("parameters"), [trial.params, others], () => parametersTable(trial.params, others));
 }
+
+const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => paceDetail(trial));
 
 function showRecord() {
   const names = classNames(trial.result, study.facts);
-  byId("confusion").replaceChildren(...confusion(trial.result, names));
-  byId("recall").replaceChildren(...[recallTable(trial.result, names)].flat().filter(Boolean));
-  byId("attempts").replaceChildren(attemptsTable(trial.attempts));
-  byId("checkpoints").replaceChildren(checkpointsTable(trial.checkpoints));
-  byId("pace").replaceChildren(...[paceDetail(trial)].flat(2).filter(Boolean));
-  byId("environment").replaceChildren(facts([["Seed", String(trial.seed)], ["Worker", trial.worker], ["Started", trial.started_at && instant(trial.started_at)], ["Ended", trial.finished_at && instant(trial.finished_at)]]), environmentFacts(trial.result.environment));
+  const measured = [names, trial.result.confusion_matrix, trial.result.per_class_recall];
+  renew(byId("confusion"), measured, () => confusion(trial.result, names));
+  renew(byId("recall"), measured, () => recallTable(trial.result, names));
+  renew(byId("attempts"), trial.attempts, () => attemptsTable(trial.attempts));
+  renew(byId("checkpoints"), trial.checkpoints, () => checkpointsTable(trial.checkpoints));
+  showPace();
+  const { seed, worker, started_at: started, finished_at: ended, result: { environment } } = trial;
+  renew(byId("environment"), [seed, worker, started, ended, environment], () => [
+    facts([["Seed", String(seed)], ["Worker", worker], ["Started", started && instant(started)], ["Ended", ended && instant(ended)]]), environmentFacts(environment)]);
 }
 
 function show() {
@@ -148,7 +120,7 @@ function drawReport() {
     frame = null;
     showFigures();
     charts.draw(rows, study.spec.objective.metric);
-    byId("pace").replaceChildren(...[paceDetail(trial)].flat(2).filter(Boolean));
+    showPace();
   });
 }
 

@@ -10,7 +10,12 @@ const WITHOUT_BETTER = new Set(["lr"]);
 const FEW_CLASSES = 25;
 
 const head = (title, columns) => el("thead", {}, el("tr", {}, el("th", { scope: "col" }, title), columns.map((one) => el("th", { scope: "col", class: "number" }, one.letter))));
-const table = (title, columns, rows) => el("table", { class: "aside" }, head(title, columns), el("tbody", {}, rows));
+
+function table(title, columns, rows) {
+  const node = el("table", { class: "aside" }, head(title, columns), el("tbody", {}, rows));
+  node.style.setProperty("--columns", columns.length);
+  return node;
+}
 
 function row(name, cells, mark) {
   return el("tr", { class: mark ? "differing" : null },
@@ -84,7 +89,7 @@ function spread(values) {
   return known.length ? Math.max(...known) - Math.min(...known) : -1;
 }
 
-export const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
+const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
 
 const seconds = (value) => (value == null ? "–" : value < 10 ? `${value.toFixed(1)} s` : duration(1000 * value));
 

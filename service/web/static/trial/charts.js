@@ -18,7 +18,8 @@ function groupOf(name) {
 export function metricCharts(node) {
   const toggles = el("div", { class: "toolbar", role: "group", "aria-label": "Metrics" });
   const charts = el("div", { class: "charts" });
-  const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"));
+  const region = el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Metrics by epoch" });
+  const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"), region);
   const waiting = el("p", { class: "quiet" }, "A point for each metric and epoch, as soon as one is measured.");
   const drawn = new Map(); // title → chart
   let rows = [];
@@ -52,7 +53,7 @@ export function metricCharts(node) {
     const wanted = sections.map(({ section }) => section);
     if (wanted.length !== charts.children.length || wanted.some((section, index) => charts.children[index] !== section)) charts.replaceChildren(...wanted);
     for (const { chart, title, members } of sections) {
-      chart.draw(title, members.map((name) => ({ name, metric: name, style: names.indexOf(name), points: pointsOf(rows, name) })));
+      chart.draw(title, members.map((name) => ({ name, metric: name, style: names.indexOf(name), points: pointsOf(rows, name) })), [rows[0].step, rows.at(-1).step]);
     }
   }
 
@@ -61,8 +62,7 @@ export function metricCharts(node) {
     const table = el("table", { class: "steps" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "number" }, "epoch"), shown.map((name) => el("th", { scope: "col", class: "number" }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "number" }, String(row.step)), shown.map((name) => el("td", { class: "number" }, value(row, name)))))));
-    details.querySelector(".scroll")?.remove();
-    details.append(el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Metrics by epoch" }, table));
+    region.replaceChildren(table);
   }
 
   function show() {

@@ -16,6 +16,7 @@ export function withReports(rows, reports) {
 export function afterReport(trial, event) {
   if (event.kind !== "trial_reported" || trial.state !== "running" || event.attempt !== trial.attempt || !event.reports.length) return null;
   const told = event.pace;
+  if (told && !trial.pace && !trial.reuse) return null; // what the run reuses may have come with it
   return {
     ...trial,
     step: event.step,

@@ -1,0 +1,42 @@
+// A trial at a glance: its value beside the best's and the baseline's, epochs, time, speed, memory.
+
+import { el } from "../dom.js";
+import { bytes, count, duration, elapsed, metric } from "../format.js";
+import { difference } from "./difference.js";
+import { epochsOf, hasEnded } from "./story.js";
+
+const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
+
+function valueNote({ objective }, best, trial, baseline, value) {
+  const beside = best?.number === trial.number ? "★ the best so far" : difference(objective, value, best?.value, "the best");
+  const notes = [beside, baseline?.state === "complete" ? difference(objective, value, baseline.value, "the baseline") : null].filter(Boolean);
+  return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
+}
+
+function speedFigure({ pace }) {
+  const { samples_per_second: speed, seconds_left: left } = pace ?? {};
+  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), left == null ? "over the last epoch" : `${duration(1000 * left)} left`);
+}
+
+function memoryFigure(trial) {
+  const peak = trial.result.peak_memory;
+  const now = trial.pace?.memory;
+  const where = trial.result.environment?.accelerator === "cuda" ? "of the GPU" : "of the process";
+  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `at most, ${where}`);
+  return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not told" : hasEnded(trial) ? `at its last report, ${where}` : `at present, ${where}`);
+}
+
+const attempts = ({ attempt }) => (attempt > 1 ? `${attempt} attempts` : attempt ? "one attempt" : "not begun");
+
+// `baseline` is the study's baseline trial when it is another one, else null.
+export function trialFigures(study, trial, baseline) {
+  const name = study.spec.objective.metric;
+  const value = trial.value ?? trial.metrics[name] ?? null;
+  const whole = epochsOf(study, trial);
+  return [
+    figure(name, metric(name, value), value === null ? "no value" : valueNote(study.spec, study.best, trial, baseline, value)),
+    figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), attempts(trial)),
+    figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
+    speedFigure(trial), memoryFigure(trial),
+  ];
+}
