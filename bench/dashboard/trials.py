@@ -61,7 +61,8 @@ class Made:
         if self.steps:
             told["pace"] = {
                 "samples_per_second": round(1200.0 * self.steps * SECONDS_A_STEP / seconds, 3), "seconds_left": 0.0,
-                "memory": 1_400_000_000, "seconds": {"data": 0.1 * seconds, "forward": 0.5 * seconds, "backward": 0.3 * seconds, "measure": 0.1 * seconds},
+                "memory": 1_400_000_000,
+                "seconds": {"data": 0.1 * seconds, "forward": 0.5 * seconds, "backward": 0.3 * seconds, "measure": 0.1 * seconds},
                 "saved_seconds": round(0.4 * seconds * self.params["frozen_layers"] / 9, 3),
             }  # fmt: skip
         if self.state is TrialState.COMPLETE:

@@ -13,6 +13,7 @@ from service.web import (
     catalogues,
     changes,
     checking,
+    curves,
     figures,
     health,
     listing,
@@ -23,18 +24,22 @@ from service.web import (
     session,
     stream,
     studies,
+    table,
     trials,
     workers,
 )
 from service.web.access import Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
+from service.web.compression import Compression
 from service.web.crowd import Crowd
+from service.web.curves import Curves
 from service.web.description import describe
 from service.web.drawings import Drawings
 from service.web.health import Counting, Figures
 from service.web.listing import Trends
 from service.web.rates import Rates
 from service.web.reading import ReadOnly
+from service.web.shared import shared_answers
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper
 
@@ -56,6 +61,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.store = store
     app.state.settings = settings
     app.state.streams = Streams()
+    app.state.answers, app.state.curves = shared_answers(), Curves(store)
     app.state.drawings = Drawings()
     app.state.trends = Trends()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
@@ -69,7 +75,24 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (checking, listing, studies, trials, logs, changes, figures, stream, catalogues, workers, health, session, plotly, page):
+    for room in (
+        checking,
+        listing,
+        studies,
+        trials,
+        logs,
+        changes,
+        table,
+        curves,
+        figures,
+        stream,
+        catalogues,
+        workers,
+        health,
+        session,
+        plotly,
+        page,
+    ):
         app.include_router(room.router)
     app.mount("/static", page.static_files(), name="static")
 
@@ -77,6 +100,7 @@ def _add_routes(app: FastAPI) -> None:
 def _add_middlewares(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings: Settings = app.state.settings
+    app.add_middleware(Compression)
     app.add_middleware(BodyLimit)
     if app.state.store.read_only:
         app.add_middleware(ReadOnly)

@@ -8,6 +8,7 @@ from service.disk import Disk
 from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.store import Store, queries
+from service.web.shared import Answers
 from service.web.streams import Streams
 
 
@@ -56,3 +57,11 @@ def find_trial(
 
 FoundTrial = Annotated[Trial, Depends(find_trial)]
 TheStreams = Annotated[Streams, Depends(streams_of)]
+
+
+def answers_of(request: Request) -> Answers:
+    """Large answers that many ask for, compressed."""
+    return cast(Answers, request.app.state.answers)
+
+
+TheAnswers = Annotated[Answers, Depends(answers_of)]

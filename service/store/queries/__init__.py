@@ -16,8 +16,9 @@ from service.store.queries.trials import SORTS, best_trial, best_trials, find_tr
 from service.store.queries.workers import find_worker, is_draining, loads, workers
 
 __all__ = [
-    "SORTS", "Candidate", "History", "Saved", "TableRow", "Throughput", "answer_under", "attempts", "best_trial", "best_trials",
-    "candidates", "changed_since", "count_studies", "counts", "courses", "events_after", "find_study", "find_trial", "find_worker",
-    "is_draining", "loads", "log_chunks", "metrics", "records", "running_leases", "saved", "standstills", "studies", "table_rows",
-    "throughput", "totals", "trials", "trials_changed_after", "unchecked_study", "workers",
+    "SORTS", "Candidate", "Curve", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts", "best_trial",
+    "best_trials", "candidates", "changed_since", "count_studies", "counts", "courses", "curves", "events_after", "find_study",
+    "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names", "metrics", "records", "running_leases", "saved",
+    "standstills", "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after", "trials_moved", "unchecked_study",
+    "workers",
 ]  # fmt: skip

@@ -38,33 +38,35 @@ def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, Saved]
 
 def throughput(tx: Transaction) -> Throughput:
     """The speed of all passes that run, and how many trials share theirs."""
-    speed = func.sum(_number(trial, "pace", "samples_per_second") / _lanes(trial))
-    sharing = func.count().filter(_lanes(trial) > 1)
+    speed = func.sum(told_number(trial, "pace", "samples_per_second") / lanes_of(trial))
+    sharing = func.count().filter(lanes_of(trial) > 1)
     row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
     return Throughput(float(row[0]), int(row[1]))
 
 
 def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
-    spared = _number(trial, "pace", "saved_seconds")
-    query = select(trial.c.study_id, func.sum(spared / _lanes(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
+    spared = told_number(trial, "pace", "saved_seconds")
+    query = select(trial.c.study_id, func.sum(spared / lanes_of(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
     chosen = query if ids is None else query.where(trial.c.study_id.in_(ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
 def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     original = trial.alias("original")
-    spared = _number(original, "train_seconds")
+    spared = told_number(original, "train_seconds")
     pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
-    query = select(trial.c.study_id, func.sum(spared / _lanes(original))).join(original, pair)
+    query = select(trial.c.study_id, func.sum(spared / lanes_of(original))).join(original, pair)
     answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
     chosen = answered if ids is None else answered.where(trial.c.study_id.in_(ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
-def _lanes(table: FromClause) -> ColumnElement[float]:
-    return func.coalesce(_number(table, "reuse", "lanes"), 1.0)
+def lanes_of(table: FromClause) -> ColumnElement[float]:
+    """How many trials share the pass of a row of trials; 1 when it told nothing of it."""
+    return func.coalesce(told_number(table, "reuse", "lanes"), 1.0)
 
 
-def _number(table: FromClause, *path: str) -> ColumnElement[float]:
+def told_number(table: FromClause, *path: str) -> ColumnElement[float]:
+    """A number that the run of a row of trials told, by its place there; null when it told none."""
     value: ColumnElement[float] = table.c.result[path].as_float()
     return value
