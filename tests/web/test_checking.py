@@ -52,14 +52,34 @@ def test_yaml_is_checked_too_and_its_preset_is_expanded(client: TestClient) -> N
 def test_faults_are_those_that_creating_tells(client: TestClient, changes: dict[str, Any]) -> None:
     document = study_document(**changes)
     checked, created = (client.post(f"/api/v1/studies{path}", json=document) for path in ("/check", ""))
-    assert (checked.status_code, checked.json()["errors"]) == (created.status_code, created.json()["errors"])
-    assert checked.status_code == 422 and checked.json()["errors"]
+    assert checked.json()["faults"] == created.json()["errors"]
+    assert (checked.status_code, checked.json()["study"], checked.json()["document"]) == (200, None, document)
 
 
-def test_a_name_that_is_taken_is_told(client: TestClient, lab: Laboratory) -> None:
+@pytest.mark.parametrize(("text", "code"), [("name: [", "malformed_yaml"), ("name: *other", "yaml_alias"), ("- a list", "not_a_mapping")])
+def test_text_that_is_no_document_is_told_as_well(client: TestClient, text: str, code: str) -> None:
+    answer = client.post("/api/v1/studies/check", content=text, headers={"Content-Type": "application/yaml"})
+    assert (answer.status_code, [fault["code"] for fault in answer.json()["faults"]]) == (200, [code])
+
+
+def test_a_body_of_another_type_is_refused(client: TestClient) -> None:
+    assert client.post("/api/v1/studies/check", content="x", headers={"Content-Type": "text/plain"}).status_code == 415
+
+
+def test_a_name_that_is_taken_is_told_at_the_name(client: TestClient, lab: Laboratory) -> None:
     lab.study("digits")
-    answer = client.post("/api/v1/studies/check", json=study_document("digits"))
-    assert (answer.status_code, answer.json()["type"]) == (409, "urn:thawline:problem:name-taken")
+    (fault,) = client.post("/api/v1/studies/check", json=study_document("digits")).json()["faults"]
+    assert (fault["pointer"], fault["code"]) == ("#/name", "name_taken")
+
+
+def test_the_schema_has_what_a_form_needs(client: TestClient) -> None:
+    schema = client.get("/api/v1/study-schema").json()
+    assert schema["metrics"]["loss"] == "minimize"
+    assert schema["hyperparameters"]["properties"]["optimizer"]["enum"] == ["sgd", "adam", "adamw", "rmsprop"]
+    assert set(schema["not_searched"]) <= set(schema["hyperparameters"]["properties"])
+    for name in ("sampler", "pruner"):
+        named = {reference.split("/")[-1] for reference in schema["study"]["properties"][name]["discriminator"]["mapping"].values()}
+        assert named <= set(schema["study"]["$defs"])
 
 
 def test_a_study_may_be_named_check(client: TestClient, lab: Laboratory) -> None:

@@ -35,6 +35,7 @@ export const bestAddress = (key, format) => `${ROOT}${study(key)}/best?format=${
 export const eventsAddress = (key, after) => `${ROOT}${study(key)}/events?after=${after}`;
 export const createStudy = (document) => call("POST", "/studies", document);
 export const checkStudy = (document) => call("POST", "/studies/check", document);
+export const getSchema = () => call("GET", "/study-schema");
 export const deleteStudy = (key) => call("DELETE", study(key));
 export const getTable = (key, after) => call("GET", `${study(key)}/table?${query({ after })}`);
 export const getCurves = (key, metric, after) => call("GET", `${study(key)}/curves?${query({ metric, after })}`);

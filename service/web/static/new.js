@@ -1,0 +1,205 @@
+// A new study: a form and a text, two views of one document, which the server checks while it is written.
+
+import { Problem, checkStudy, createStudy, getModel, getSchema, getStudy, listModels, listSpaces } from "./api.js";
+import { byId } from "./dom.js";
+import { showNotice } from "./parts.js";
+import { Draft, forget, keep, kept } from "./new/draft.js";
+import { firstFaulty, reveal, showAtFields } from "./new/faults.js";
+import { panels } from "./new/form.js";
+import { withoutDefaults } from "./new/options.js";
+import { showVerdict } from "./new/verdict.js";
+import { toYaml } from "./new/yaml.js";
+
+const CHECK_MILLISECONDS = 300;
+const RETRY_MILLISECONDS = 3000;
+const FIRST = {
+  name: undefined, data: { test: 0.2 }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
+  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, baseline: {}, budget: { trials: 40 },
+};
+
+const form = byId("form");
+const text = byId("text");
+const from = new URLSearchParams(location.search).get("from");
+const touched = new Set(); // pointers of the fields that were left
+let draft = null;
+let view = "form";
+let written = null; // the text as it was typed; null while the form has the last word
+let told = false; // whether all faults are shown at their fields
+let verdict = null;
+let checks = 0;
+let timer = null;
+const context = { weights: [], stages: 0, redraw, modelChosen };
+
+// What goes to the server: the text as it stands, or the form's document. JSON that was pasted goes as JSON.
+function posted() {
+  if (written === null) return draft.document;
+  if (/^\s*[{[]/.test(written)) {
+    try {
+      return JSON.parse(written);
+    } catch {
+      return written;
+    }
+  }
+  return written;
+}
+
+function changed() {
+  written = null;
+  later();
+}
+
+function later(milliseconds = CHECK_MILLISECONDS) {
+  keep({ document: draft.document, written, view, told });
+  clearTimeout(timer);
+  timer = setTimeout(check, milliseconds);
+}
+
+// The server's answer to the document as it is now; null when another check has begun since.
+async function check() {
+  clearTimeout(timer);
+  const mine = (checks += 1);
+  try {
+    const answer = await checkStudy(posted());
+    if (mine !== checks) return null;
+    judge(answer);
+    return answer;
+  } catch (error) {
+    if (mine !== checks) return null;
+    judge(refusal(error));
+    if (!(error instanceof Problem) || error.status === 429 || error.status >= 500) later(RETRY_MILLISECONDS);
+    return null;
+  }
+}
+
+// A name that was taken meanwhile is a fault of the name.
+function refusal(error) {
+  if (error.status === 409) return { study: null, faults: [{ pointer: "#/name", detail: error.message }] };
+  return { study: null, faults: error.faults ?? [], trouble: error.faults?.length ? null : error.message };
+}
+
+function judge(one) {
+  verdict = one;
+  showVerdict(byId("verdict"), form, verdict, context.presets.find((preset) => preset.name === verdict.study?.preset));
+  showAtFields(form, verdict.faults, (pointer) => told || [...touched].some((place) => place === pointer || place.startsWith(`${pointer}/`)));
+  text.setAttribute("aria-invalid", String(verdict.faults.length > 0));
+}
+
+// Draws the form from the document. `pointer` is what the focus goes to.
+function redraw(pointer = null) {
+  const open = new Set([...form.querySelectorAll("details[open]")].map((one) => one.dataset.title));
+  form.replaceChildren(...panels(context));
+  for (const one of form.querySelectorAll("details")) one.open = open.has(one.dataset.title);
+  if (verdict) judge(verdict);
+  const target = pointer && [...form.querySelectorAll("[data-pointer]")].find((node) => node.dataset.pointer === pointer);
+  target?.querySelector("input, select, button")?.focus();
+}
+
+async function modelChosen() {
+  const name = draft.get(["model", "name"]);
+  try {
+    const model = await getModel(name);
+    if (draft.get(["model", "name"]) !== name) return;
+    context.weights = [...model.weights, ...(model.weights.length ? ["DEFAULT"] : [])];
+    context.stages = model.stages.length;
+  } catch {
+    context.weights = [];
+    context.stages = 0;
+  }
+  redraw(document.activeElement?.closest?.("[data-pointer]")?.dataset.pointer);
+}
+
+async function show(wanted) {
+  if (wanted === "form" && written !== null && !(await readText())) return;
+  view = wanted;
+  if (view === "text" && written === null) text.value = toYaml(draft.document);
+  for (const [name, panel] of [["form", form], ["text", byId("writing")]]) {
+    panel.hidden = name !== view;
+    byId(`tab-${name}`).setAttribute("aria-selected", String(name === view));
+    byId(`tab-${name}`).tabIndex = name === view ? 0 : -1;
+  }
+  if (view === "form") redraw();
+  if (verdict) judge(verdict);
+  keep({ document: draft.document, written, view, told });
+}
+
+// The form shows what the text says. Whether it can be read at all.
+async function readText() {
+  const document = (await check())?.document;
+  const readable = document !== null && typeof document === "object" && !Array.isArray(document);
+  showNotice(byId("notice"), readable ? null : "The form cannot show this text; what is wrong with it stands beside.");
+  if (readable) {
+    draft.document = document;
+    modelChosen();
+  }
+  return readable;
+}
+
+async function create(event) {
+  event.preventDefault();
+  byId("create").disabled = true;
+  told = true;
+  showNotice(byId("notice"), null);
+  const answer = await check();
+  try {
+    if (answer?.study) {
+      const study = await createStudy(posted());
+      forget();
+      location.assign(`/studies/${encodeURIComponent(study.name)}`);
+      return;
+    }
+  } catch (error) {
+    judge(refusal(error));
+  }
+  byId("create").disabled = false;
+  showNotice(byId("notice"), verdict?.trouble ? `The study was not created. ${verdict.trouble} What was filled in stays.` : null);
+  const faulty = view === "form" && verdict && firstFaulty(form, verdict.faults);
+  if (faulty) reveal(faulty);
+  keep({ document: draft.document, written, view, told });
+}
+
+async function firstDocument(schema) {
+  if (!from) return FIRST;
+  const { spec } = await getStudy(from);
+  return { ...withoutDefaults(spec, schema), name: `${spec.name}-copy` };
+}
+
+async function start() {
+  const [schema, { models }, { presets }] = await Promise.all([getSchema(), listModels(), listSpaces()]);
+  Object.assign(context, { schema: schema.study, hyperparameters: schema.hyperparameters.properties, notSearched: schema.not_searched, metrics: schema.metrics, models, presets });
+  const known = kept();
+  draft = new Draft(known?.document ?? (await firstDocument(schema.study)), changed);
+  context.draft = draft;
+  told = known?.told ?? Boolean(from);
+  written = known?.written ?? null;
+  if (written !== null) text.value = written;
+  byId("title").textContent = from ? "Copy of a study" : "New study";
+  await show(known?.view ?? "form");
+  byId("work").hidden = false;
+  modelChosen();
+  check();
+}
+
+function tabKeys(event) {
+  const other = { form: "text", text: "form" }[view];
+  if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+  show(other).then(() => byId(`tab-${view}`).focus());
+}
+
+form.addEventListener("focusout", (event) => {
+  const place = event.target.closest("[data-pointer]")?.dataset.pointer;
+  if (place && !event.target.matches("button")) touched.add(place);
+});
+text.addEventListener("input", () => {
+  written = text.value;
+  later();
+});
+for (const name of ["form", "text"]) {
+  byId(`tab-${name}`).addEventListener("click", () => show(name));
+  byId(`tab-${name}`).addEventListener("keydown", tabKeys);
+}
+byId("work").addEventListener("submit", create);
+byId("anew").addEventListener("click", () => {
+  forget();
+  location.assign("/new");
+});
+start().catch((error) => showNotice(byId("notice"), error.message));

@@ -1,0 +1,104 @@
+// The form: a panel for each part of a study. It shows the draft's document, and changes it place by place.
+
+import { el } from "../dom.js";
+import { plural } from "../format.js";
+import { choice, field, numberInput, textInput } from "./fields.js";
+import { optionFields, section, summary, variants } from "./options.js";
+import { fixedPanel, spacePanel } from "./space.js";
+
+const LOCATIONS = [[null, "server and workers see it"], ["workers", "only workers see it"]];
+
+function panel(title, ...content) {
+  return el("section", { class: "panel" }, el("header", {}, el("h2", {}, title)), content);
+}
+
+// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, redraw.
+export function panels(context) {
+  return [
+    panel("Study and data", studyFields(context)),
+    panel("Model", modelFields(context)),
+    panel("What varies", spacePanel(context)),
+    panel("What stays fixed", fixedPanel(context)),
+    panel("Objective and budget", goalFields(context)),
+    panel("Search", searchFields(context)),
+  ];
+}
+
+function studyFields({ draft }) {
+  return el("div", { class: "fields" },
+    field("Name", ["name"], textInput(draft, ["name"], { maxlength: 128 })),
+    wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), "a folder with a folder of images a class, or a CSV file with the columns path and label")),
+    field("Where it lies", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "what the server sees is checked now, all else by the first worker"),
+    field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), "of each class; decides between trials"),
+    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), "of each class; no trial sees it"));
+}
+
+function wide(made) {
+  made.classList.add("wide");
+  return made;
+}
+
+function modelFields(context) {
+  const { draft, models, weights, stages } = context;
+  const name = choice(draft, ["model", "name"], models.map((one) => [one, one]), (chosen) => {
+    draft.set(["model", "name"], chosen);
+    context.modelChosen();
+  });
+  return [
+    el("div", { class: "fields" },
+      field("Model", ["model", "name"], name, stages ? `${plural(stages, "stage", "stages")} that can be frozen, and the head` : null),
+      wide(field("Weights", ["model", "weights"], textInput(draft, ["model", "weights"], { class: "mono", list: "weights-names", placeholder: "none: random initial values" }),
+        "a .safetensors, .pt or .pth file, or a name of torchvision's, which a worker downloads"))),
+    el("datalist", { id: "weights-names" }, weights.map((one) => el("option", { value: one }))),
+  ];
+}
+
+function goalFields({ draft, metrics, schema }) {
+  const words = { maximize: "higher", minimize: "lower" };
+  const objective = choice(draft, ["objective", "metric"], Object.entries(metrics).map(([name, direction]) => [name, `${name}, ${words[direction]} is better`]), (name) =>
+    draft.set(["objective"], { metric: name, direction: metrics[name] }));
+  return [
+    el("div", { class: "fields" },
+      field("Objective", ["objective", "metric"], objective, "on the validation images, after the last epoch"),
+      field("Trials", ["budget", "trials"], numberInput(draft, ["budget", "trials"], { placeholder: "no bound" })),
+      field("Hours", ["budget", "hours"], numberInput(draft, ["budget", "hours"], { placeholder: "no bound" }), "from the first trial on"),
+      field("At one time", ["budget", "parallel"], numberInput(draft, ["budget", "parallel"], { placeholder: "as many as there are slots" }), "trials that may run together")),
+    baseline(draft),
+    disclosure("Limits of a trial", el("div", { class: "fields" }, optionFields(draft, section(schema, "limits"), ["limits"]))),
+  ];
+}
+
+// An empty baseline is the trainer's defaults. One with values is left to the YAML view.
+function baseline(draft) {
+  const given = draft.get(["baseline"]);
+  const values = given && Object.keys(given).length;
+  const input = el("input", { id: "baseline", type: "checkbox", checked: given !== undefined, disabled: Boolean(values), onchange: () => draft.set(["baseline"], input.checked ? {} : undefined) });
+  const words = values ? "Trial 0 is the baseline that the document gives" : "Begin with the trainer's defaults as trial 0, to measure what the search gains";
+  return el("div", { class: "field", "data-pointer": "#/baseline" }, el("div", { class: "check" }, input, el("label", { for: "baseline" }, words)), el("p", { class: "field-fault" }));
+}
+
+function disclosure(title, content) {
+  return el("details", { class: "disclosure", "data-title": title }, el("summary", {}, title), content);
+}
+
+function searchFields(context) {
+  return el("div", { class: "halves" }, named(context, "sampler", "Sampler"), named(context, "pruner", "Pruner"));
+}
+
+function named(context, property, title) {
+  const { draft, schema } = context;
+  const known = variants(schema, property);
+  const usual = schema.properties[property].default.name;
+  const name = draft.get([property, "name"]) ?? usual;
+  const part = known.find(([one]) => one === name)?.[1];
+  const input = choice({ get: () => name }, [property, "name"], known.map(([one]) => [one, one]), (chosen) => {
+    draft.set([property], { name: chosen });
+    context.redraw(`#/${property}/name`);
+  });
+  const options = part ? optionFields(draft, part, [property]) : [];
+  return el("div", { class: "named", "data-pointer": `#/${property}` },
+    el("p", { class: "field-fault" }),
+    field(title, [property, "name"], input, summary(part)),
+    options.length ? disclosure(`Options of ${name}`, el("div", { class: "fields" }, options)) : null);
+}
+
