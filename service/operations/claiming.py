@@ -17,7 +17,7 @@ from service.store.queries import Candidate
 from service.store.rows import HeldTrial
 
 MOST_DUPLICATES = 100  # answered in one call
-SURPLUSES = (0, 0, 0, 8, 16, 32)  # a thought for each: suggestions beyond those wanted, for the numbers that others may take meanwhile
+MOST_THOUGHTS = 6  # of one call, while others are quicker each time
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,8 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, limit: int) ->
     Empty when none may be added, or when others were quicker each time.
     """
     most = study.spec.budget.max_trials
-    for surplus in SURPLUSES:
+    surplus = 0
+    for _ in range(MOST_THOUGHTS):
         memory.refresh(store)
         if (wanted := min(limit, most - memory.created)) <= 0:
             return []
@@ -119,4 +120,10 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, limit: int) ->
                     return []
                 count = room(ledger, min(limit, most - ledger.study.created))
                 return insert(ledger, suggestions[taken : taken + count], worker)
+        surplus = next_surplus(surplus, taken)
     return []
+
+
+def next_surplus(surplus: int, taken: int) -> int:
+    """Suggestions to think of beyond those wanted, when others took so many numbers during the last thought and may do so again."""
+    return 2 * max(surplus, taken)

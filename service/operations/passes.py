@@ -7,7 +7,7 @@ from service.domain.lanes import SharedKey, lane_budget, learns, may_share, shar
 from service.domain.records import Claim, Study
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
-from service.operations.claiming import MOST_DUPLICATES, SURPLUSES, claims_or_end, may_add
+from service.operations.claiming import MOST_DUPLICATES, MOST_THOUGHTS, claims_or_end, may_add, next_surplus
 from service.operations.endings import complete_if_spent, is_spent
 from service.operations.searches import Memory, Searches
 from service.operations.starting import claim_of, insert, originals_of, room, start
@@ -97,7 +97,8 @@ def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str,
 
 def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
     """Think while no lock is held; then start what waits, and add what of the thought still holds. See `claiming`."""
-    for surplus in SURPLUSES:
+    surplus = 0
+    for _ in range(MOST_THOUGHTS):
         memory.refresh(store)
         left = study.spec.budget.max_trials - memory.created
         suggestions = _think(memory, study.spec, min(lanes, left), left, surplus) if left > 0 else []
@@ -111,6 +112,7 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) ->
                 return started + _insert(ledger, suggestions[taken:], worker, lanes - len(started), key)
             if started:
                 return started
+        surplus = next_surplus(surplus, taken)
     return []
 
 
