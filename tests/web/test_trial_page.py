@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ BASELINE = {"lr": 0.01, "optimizer": "sgd"}
 
 def write(lab: Laboratory, claim: Claim, **told: Any) -> None:
     assert operations.record(lab.store, [Write(claim.lease, **told)]) == []
+
+
+def finished(matrix: Sequence[Sequence[int]], names: Sequence[str], **metrics: float) -> Finished:
+    """A run's end with this confusion matrix of these classes."""
+    recall = {name: row[index] / sum(row) for index, (name, row) in enumerate(zip(names, matrix, strict=True))}
+    whole = tuple(tuple(row) for row in matrix)
+    return Finished(step=1, metrics=metrics, per_class_recall=recall, confusion_matrix=whole, train_seconds=1.0, peak_memory=1)
 
 
 def row_of(table: Locator, name: str) -> Locator:
@@ -160,9 +168,7 @@ def test_hostile_words_are_text_and_the_page_fits_a_phone(page: Page, live_lab: 
     live_lab.study(HOSTILE * 2)
     claim = live_lab.claim_from(HOSTILE * 2)
     metrics = {"accuracy": 0.5, HOSTILE: 1.0}
-    done = Finished(
-        step=1, metrics=metrics, per_class_recall={HOSTILE: 1.0, "dog": 0.0}, confusion_matrix=((9, 0), (3, 0)), train_seconds=1.0, peak_memory=1
-    )  # fmt: skip
+    done = finished(((9, 0), (3, 1)), (HOSTILE, "dog"), **metrics)
     write(live_lab, claim, reports=[Report(1, metrics)], log=f"{HOSTILE}\n", outcome=done, result={"environment": {HOSTILE: HOSTILE}})
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"/studies/{live_lab.id_of(HOSTILE * 2)}/trials/0")
@@ -178,10 +184,7 @@ def test_of_many_classes_the_most_confused_pairs_are_shown(page: Page, live_lab:
     size = 120
     matrix = [[10 if row == column else 0 for column in range(size)] for row in range(size)]
     matrix[7][50], matrix[7][7] = 6, 4
-    recall = {f"class {index}": matrix[index][index] / 10 for index in range(size)}
-    done = Finished(
-        step=1, metrics={"accuracy": 0.9}, per_class_recall=recall, confusion_matrix=tuple(map(tuple, matrix)), train_seconds=1.0, peak_memory=1
-    )  # fmt: skip
+    done = finished(matrix, [f"class {index}" for index in range(size)], accuracy=0.9)
     write(live_lab, claim, reports=[Report(1, {"accuracy": 0.9})], outcome=done)
     page.goto("/studies/many-classes/trials/0")
     expect(page.locator("#confusion tbody tr")).to_have_text(["class 7class 50660 %"])

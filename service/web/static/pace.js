@@ -1,4 +1,4 @@
-// A trial's speed and what it reused: in a few words for its row, and whole for those who open it.
+// A trial's speed and what it reused.
 
 import { el } from "./dom.js";
 import { bytes, count, duration, percent, plural } from "./format.js";
@@ -27,8 +27,6 @@ function facts(pace) {
     memory == null ? null : bytes(memory),
   ].filter(Boolean);
 }
-
-export const inShort = (trial) => (trial.state === "running" ? facts(trial.pace).join(" · ") : "");
 
 function spared({ saved_seconds: saved, lanes }) {
   if (!(saved > 0)) return "nothing so far";
@@ -65,13 +63,4 @@ export function paceDetail({ reuse, pace }) {
     el("dl", { class: "facts" }, known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     pace && Object.keys(pace.shares).length ? shareBar(pace.shares) : null,
   ];
-}
-
-// The row below an opened trial's own.
-export function paceRow(trial, columns) {
-  return el(
-    "tr",
-    { id: `trial-${trial.number}`, class: "detail", "data-key": `${trial.number}-detail`, "data-print": JSON.stringify([trial.reuse, trial.pace]) },
-    el("td", { colspan: columns }, paceDetail(trial)),
-  );
 }

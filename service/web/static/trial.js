@@ -92,10 +92,10 @@ const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => pace
 
 function showRecord() {
   const names = classNames(trial.result, study.facts);
-  const measured = [names, trial.result.confusion_matrix, trial.result.per_class_recall];
+  const measured = [trial.state, trial.attempt, names.length]; // both come with the trial's end
   renew(byId("confusion"), measured, () => confusion(trial.result, names));
   renew(byId("recall"), measured, () => recallTable(trial.result, names));
-  renew(byId("attempts"), trial.attempts, () => attemptsTable(trial.attempts));
+  renew(byId("attempts"), [trial.attempts, trial.state], () => attemptsTable(trial));
   renew(byId("checkpoints"), trial.checkpoints, () => checkpointsTable(trial.checkpoints));
   showPace();
   const { seed, worker, started_at: started, finished_at: ended, result: { environment } } = trial;

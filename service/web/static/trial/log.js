@@ -28,7 +28,7 @@ export function trialLog(node, key, number) {
   const chooser = el("label", { class: "select", hidden: true }, "Attempt", choice);
   const earlier = el("button", { class: "button small", type: "button", hidden: true, onclick: () => chain(readEarlier) }, "Show earlier lines");
   const toEnd = el("button", { class: "button small", type: "button", hidden: true, onclick: follow }, "To the end");
-  const word = el("p", { class: "quiet" }, "Nothing has been logged yet.");
+  const word = el("p", { class: "quiet" }, "Nothing has been logged.");
   let attempt = null; // the one that is shown
   let newest = true; // and whether a newer one takes its place
   let [first, last] = [1, 0]; // the chunks that are shown

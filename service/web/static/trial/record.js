@@ -3,7 +3,7 @@
 import { byClass, shareBar } from "../confusion.js";
 import { el } from "../dom.js";
 import { bytes, count, elapsed } from "../format.js";
-import { ENDINGS } from "./story.js";
+import { ENDINGS, hasEnded } from "./story.js";
 
 const FEW_CLASSES = 25;
 const WORDS = {
@@ -22,8 +22,9 @@ export function instant(text) {
 
 export const facts = (known) => el("dl", { class: "facts" }, known.filter(([, value]) => value != null).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
-export function attemptsTable(attempts) {
-  if (!attempts.length) return el("p", { class: "quiet" }, "No worker has taken it yet.");
+export function attemptsTable(trial) {
+  const { attempts } = trial;
+  if (!attempts.length) return el("p", { class: "quiet" }, hasEnded(trial) ? "It was never started." : "No worker has taken it yet.");
   return scrolled("Attempts", el("table", { class: "attempts" },
     heads(["#", true], ["Worker"], ["Began"], ["Took", true], ["From epoch", true], ["To epoch", true], ["Its end"]),
     el("tbody", {}, attempts.map((one) => el("tr", {},
