@@ -3,18 +3,20 @@
 import { Problem, checkStudy, createStudy, getModel, getSchema, getStudy, listModels, listSpaces } from "./api.js";
 import { byId } from "./dom.js";
 import { showNotice } from "./parts.js";
+import { baselineOf } from "./new/baseline.js";
 import { Draft, forget, keep, kept } from "./new/draft.js";
 import { firstFaulty, reveal, showAtFields } from "./new/faults.js";
 import { panels } from "./new/form.js";
 import { withoutDefaults } from "./new/options.js";
+import { wholeSpace } from "./new/space.js";
 import { showVerdict } from "./new/verdict.js";
 import { toYaml } from "./new/yaml.js";
 
 const CHECK_MILLISECONDS = 300;
 const RETRY_MILLISECONDS = 3000;
 const FIRST = {
-  name: undefined, data: { test: 0.2 }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
-  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, baseline: {}, budget: { trials: 40 },
+  data: { test: 0.2 }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
+  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, budget: { trials: 40 },
 };
 
 const form = byId("form");
@@ -28,7 +30,8 @@ let told = false; // whether all faults are shown at their fields
 let verdict = null;
 let checks = 0;
 let timer = null;
-const context = { weights: [], stages: 0, redraw, modelChosen };
+let made = "{}"; // the baseline that followed from the search space
+const context = { weights: [], stages: 0, redraw, modelChosen, usualBaseline };
 
 // What goes to the server: the text as it stands, or the form's document. JSON that was pasted goes as JSON.
 function posted() {
@@ -43,13 +46,33 @@ function posted() {
   return written;
 }
 
+// A baseline of ours follows the search space; one that was written by hand stays.
+function followSpace() {
+  const { baseline } = draft.document;
+  if (baseline === undefined || JSON.stringify(baseline) !== made) return;
+  const now = context.usualBaseline();
+  made = JSON.stringify(now);
+  draft.document = { ...draft.document, baseline: now };
+}
+
+function usualBaseline() {
+  const usual = baselineOf(wholeSpace(context), context.hyperparameters);
+  made = JSON.stringify(usual);
+  return usual;
+}
+
 function changed() {
   written = null;
+  followSpace();
   later();
 }
 
+function save() {
+  keep({ document: draft.document, written, view, told, made });
+}
+
 function later(milliseconds = CHECK_MILLISECONDS) {
-  keep({ document: draft.document, written, view, told });
+  save();
   clearTimeout(timer);
   timer = setTimeout(check, milliseconds);
 }
@@ -96,22 +119,17 @@ function redraw(pointer = null) {
 
 async function modelChosen() {
   const name = draft.get(["model", "name"]);
-  try {
-    const model = await getModel(name);
-    if (draft.get(["model", "name"]) !== name) return;
-    context.weights = [...model.weights, ...(model.weights.length ? ["DEFAULT"] : [])];
-    context.stages = model.stages.length;
-  } catch {
-    context.weights = [];
-    context.stages = 0;
-  }
-  redraw(document.activeElement?.closest?.("[data-pointer]")?.dataset.pointer);
+  const model = context.models.includes(name) ? await getModel(name).catch(() => null) : null;
+  if (draft.get(["model", "name"]) !== name) return;
+  context.weights = model?.weights.length ? [...model.weights, "DEFAULT"] : [];
+  context.stages = model?.stages.length ?? 0;
+  if (view === "form") redraw(document.activeElement?.closest?.("[data-pointer]")?.dataset.pointer);
 }
 
 async function show(wanted) {
   if (wanted === "form" && written !== null && !(await readText())) return;
   view = wanted;
-  if (view === "text" && written === null) text.value = toYaml(draft.document);
+  if (view === "text" && written === null) text.value = toYaml(inOrder(draft.document));
   for (const [name, panel] of [["form", form], ["text", byId("writing")]]) {
     panel.hidden = name !== view;
     byId(`tab-${name}`).setAttribute("aria-selected", String(name === view));
@@ -119,7 +137,13 @@ async function show(wanted) {
   }
   if (view === "form") redraw();
   if (verdict) judge(verdict);
-  keep({ document: draft.document, written, view, told });
+  save();
+}
+
+function inOrder(document) {
+  const order = Object.keys(context.schema.properties);
+  const place = ([name]) => (order.includes(name) ? order.indexOf(name) : order.length);
+  return Object.fromEntries(Object.entries(document).sort((left, right) => place(left) - place(right)));
 }
 
 // The form shows what the text says. Whether it can be read at all.
@@ -129,6 +153,7 @@ async function readText() {
   showNotice(byId("notice"), readable ? null : "The form cannot show this text; what is wrong with it stands beside.");
   if (readable) {
     draft.document = document;
+    told = true; // all of it was written on purpose
     modelChosen();
   }
   return readable;
@@ -154,7 +179,7 @@ async function create(event) {
   showNotice(byId("notice"), verdict?.trouble ? `The study was not created. ${verdict.trouble} What was filled in stays.` : null);
   const faulty = view === "form" && verdict && firstFaulty(form, verdict.faults);
   if (faulty) reveal(faulty);
-  keep({ document: draft.document, written, view, told });
+  save();
 }
 
 async function firstDocument(schema) {
@@ -169,6 +194,8 @@ async function start() {
   const known = kept();
   draft = new Draft(known?.document ?? (await firstDocument(schema.study)), changed);
   context.draft = draft;
+  if (!known && !from) draft.document.baseline = usualBaseline();
+  made = known?.made ?? made;
   told = known?.told ?? Boolean(from);
   written = known?.written ?? null;
   if (written !== null) text.value = written;

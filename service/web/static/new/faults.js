@@ -15,7 +15,7 @@ function nodeOf(form, pointer) {
   return nodes.find((node) => node.dataset.pointer.startsWith(`${pointer}/`)) ?? null;
 }
 
-export const placeName = (pointer) => pathOf(pointer).join(" › ") || "the study";
+export const placeName = (pointer) => pathOf(pointer).join(" / ") || "the study";
 
 function clear(form) {
   for (const node of form.querySelectorAll(".field-fault")) node.replaceChildren();

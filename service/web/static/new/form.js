@@ -1,7 +1,7 @@
 // The form: a panel for each part of a study. It shows the draft's document, and changes it place by place.
 
 import { el } from "../dom.js";
-import { plural } from "../format.js";
+import { plural, scalar } from "../format.js";
 import { choice, field, numberInput, textInput } from "./fields.js";
 import { optionFields, section, summary, variants } from "./options.js";
 import { fixedPanel, spacePanel } from "./space.js";
@@ -53,7 +53,8 @@ function modelFields(context) {
   ];
 }
 
-function goalFields({ draft, metrics, schema }) {
+function goalFields(context) {
+  const { draft, metrics, schema } = context;
   const words = { maximize: "higher", minimize: "lower" };
   const objective = choice(draft, ["objective", "metric"], Object.entries(metrics).map(([name, direction]) => [name, `${name}, ${words[direction]} is better`]), (name) =>
     draft.set(["objective"], { metric: name, direction: metrics[name] }));
@@ -63,18 +64,23 @@ function goalFields({ draft, metrics, schema }) {
       field("Trials", ["budget", "trials"], numberInput(draft, ["budget", "trials"], { placeholder: "no bound" })),
       field("Hours", ["budget", "hours"], numberInput(draft, ["budget", "hours"], { placeholder: "no bound" }), "from the first trial on"),
       field("At one time", ["budget", "parallel"], numberInput(draft, ["budget", "parallel"], { placeholder: "as many as there are slots" }), "trials that may run together")),
-    baseline(draft),
+    baseline(context),
     disclosure("Limits of a trial", el("div", { class: "fields" }, optionFields(draft, section(schema, "limits"), ["limits"]))),
   ];
 }
 
-// An empty baseline is the trainer's defaults. One with values is left to the YAML view.
-function baseline(draft) {
+function baseline(context) {
+  const { draft } = context;
   const given = draft.get(["baseline"]);
-  const values = given && Object.keys(given).length;
-  const input = el("input", { id: "baseline", type: "checkbox", checked: given !== undefined, disabled: Boolean(values), onchange: () => draft.set(["baseline"], input.checked ? {} : undefined) });
-  const words = values ? "Trial 0 is the baseline that the document gives" : "Begin with the trainer's defaults as trial 0, to measure what the search gains";
-  return el("div", { class: "field", "data-pointer": "#/baseline" }, el("div", { class: "check" }, input, el("label", { for: "baseline" }, words)), el("p", { class: "field-fault" }));
+  const input = el("input", { id: "baseline", type: "checkbox", checked: given !== undefined, onchange: () => {
+    draft.set(["baseline"], input.checked ? context.usualBaseline() : undefined);
+    context.redraw("#/baseline");
+  } });
+  const other = Object.entries(given ?? {}).map(([name, value]) => `${name} ${scalar(value)}`).join(", ");
+  return el("div", { class: "field", "data-pointer": "#/baseline" },
+    el("div", { class: "check" }, input, el("label", { for: "baseline" }, "Begin with the trainer's defaults as trial 0, to measure what the search gains")),
+    el("p", { class: "field-fault" }),
+    el("p", { class: "hint" }, other ? `With ${other}.` : null));
 }
 
 function disclosure(title, content) {

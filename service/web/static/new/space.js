@@ -32,6 +32,14 @@ function mapOf(value) {
 
 const ownOf = ({ draft }) => mapOf(draft.get(PLACE));
 
+// The preset's parameters and one's own together, as the server joins them.
+export function wholeSpace(context) {
+  const fixed = mapOf(context.draft.get(["fixed"]));
+  const given = Object.entries(presetOf(context)?.search_space ?? {}).filter(([name]) => !Object.hasOwn(fixed, name));
+  const own = Object.entries(ownOf(context)).filter(([, parameter]) => Object.keys(mapOf(parameter)).length);
+  return Object.fromEntries([...given, ...own]);
+}
+
 export function inWords(parameter) {
   const { type, low, high, log, step, choices, when } = parameter;
   const range = type === "categorical" ? listText(choices) : `${scalar(low)} – ${high == null ? "all" : scalar(high)}`;
@@ -87,7 +95,6 @@ function rangeFields(draft, path, name) {
     field("Low", [...path, "low"], numberInput(draft, [...path, "low"], { keepEmpty: true })),
     field("High", [...path, "high"], numberInput(draft, [...path, "high"], { keepEmpty: true, placeholder: all })),
     field("Step", [...path, "step"], numberInput(draft, [...path, "step"], { keepEmpty: true, placeholder: "none" })),
-    checkField(draft, [...path, "log"], "Log scale"),
   ];
 }
 
@@ -100,7 +107,8 @@ function conditions(context, name, path) {
     draft.set([...place, parents[adding.selectedIndex - 1]], []);
     context.redraw(pointer([...place, parents[adding.selectedIndex - 1]]));
   } }, el("option", {}, Object.keys(when).length ? "and only when…" : "only when…"), parents.map((parent) => el("option", {}, parent)));
-  return el("div", { class: "conditions" }, Object.keys(when).map((parent) => el(
+  const log = draft.get([...path, "type"]) === "categorical" ? null : checkField(draft, [...path, "log"], "Log scale");
+  return el("div", { class: "conditions" }, log, Object.keys(when).map((parent) => el(
     "div",
     { class: "condition" },
     field(`Only when ${parent} is`, [...place, parent], textInput(draft, [...place, parent], { read: listOf, write: listText, class: "mono", placeholder: "sgd, rmsprop" })),

@@ -30,8 +30,8 @@ function lines(map, depth) {
   const indent = "  ".repeat(depth);
   return Object.entries(map).flatMap(([key, value]) => {
     const short = `${indent}${scalarText(key)}: ${flow(value)}`;
-    const open = isMap(value) && Object.keys(value).length > 0 && (short.length > LONGEST_LINE || Object.values(value).some(isMap));
-    return open && depth < 8 ? [`${indent}${scalarText(key)}:`, ...lines(value, depth + 1)] : [short];
+    const open = isMap(value) && Object.keys(value).length > 0 && (short.length > LONGEST_LINE || (depth === 0 && Object.values(value).some(isMap)));
+    return open ? [`${indent}${scalarText(key)}:`, ...lines(value, depth + 1)] : [short];
   });
 }
 

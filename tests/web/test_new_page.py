@@ -1,0 +1,111 @@
+"""A study made in the browser: in the form, from a text, or after another one; faults stand where they belong."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from service.store import queries
+from tests.web.laboratory import Laboratory
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x onerror=alert(3)>"
+YAML = """\
+name: pasted
+data: {path: /data/digits, location: workers}
+model: {name: squeezenet1_1}
+search_space:
+  lr: {type: float, low: 0.01, high: 0.03, step: 0.01}  # three of them
+  optimizer: {type: categorical, choices: [sgd, adam]}
+objective: {metric: loss, direction: minimize}
+budget: {trials: 6}
+"""
+
+
+def fill_in(page: Page, name: str) -> None:
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Path of the data").fill("/data/digits")
+    page.get_by_label("Where it lies").select_option("only workers see it")
+
+
+def test_a_study_is_made_in_the_form_with_each_fault_at_its_field(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("taken")
+    page.goto("/new")
+    expect(page.locator("#verdict")).to_contain_text("data / path: this field is required; add it")
+    fill_in(page, "taken")
+    page.get_by_label("Path of the data").focus()
+    name = page.locator('[data-pointer="#/name"]')
+    expect(name).to_contain_text("Another study has this name")
+    expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+    page.get_by_label("Name", exact=True).fill("made-in-the-form")
+    expect(page.locator("#verdict")).to_contain_text("Ready to create")
+    page.get_by_role("button", name="Change lr").click()
+    row = page.get_by_role("group", name="lr")
+    row.get_by_label("Low").fill("3")
+    expect(page.locator("#verdict")).to_contain_text("low is above high")
+    page.get_by_role("button", name="Create the study").click()
+    expect(row.get_by_label("Low")).to_be_focused()
+    expect(row).to_contain_text("low is above high; exchange them")
+    row.get_by_label("Low").fill("1e-4")
+    page.get_by_label("Fix a value").select_option("image_size")
+    page.get_by_label("image_size", exact=True).fill("64")
+    page.get_by_role("button", name="Create the study").click()
+    expect(page).to_have_url(re.compile("/studies/made-in-the-form$"))
+    spec = live_lab.store.read(queries.find_study, "made-in-the-form").spec
+    assert spec.search_space.root["lr"].model_dump()["low"] == 1e-4
+    assert (spec.preset, spec.fixed["image_size"], spec.pruner.name) == ("image_classification", 64, "asha")
+    assert spec.baseline is not None and spec.baseline["lr"] == 1e-3
+
+
+def test_a_pasted_text_is_checked_shown_in_the_form_and_outlives_a_reload(page: Page, live_lab: Laboratory) -> None:
+    page.goto("/new")
+    page.get_by_role("tab", name="YAML or JSON").click()
+    text = page.get_by_label("The document as")
+    expect(text).to_have_value(re.compile("preset: image_classification"))
+    text.fill(YAML + "bogus: [")
+    expect(page.locator("#verdict")).to_contain_text("not valid YAML near line 9")
+    text.fill(YAML)
+    expect(page.locator("#verdict")).to_contain_text("6 configurations")
+    page.reload()
+    expect(text).to_have_value(YAML)
+    page.get_by_role("tab", name="Form").click()
+    expect(page.get_by_role("group", name="lr").get_by_label("Step")).to_have_value("0.01")
+    expect(page.get_by_label("Objective")).to_have_value("loss, lower is better")
+    page.get_by_label("Trials", exact=True).fill("five")
+    expect(page.locator("#verdict")).to_contain_text("budget / trials")
+    page.get_by_role("tab", name="YAML or JSON").click()
+    expect(text).to_have_value(re.compile(r"budget: \{trials: five\}"))
+    text.fill(YAML)
+    page.get_by_role("button", name="Create the study").click()
+    expect(page).to_have_url(re.compile("/studies/pasted$"))
+    assert live_lab.store.read(queries.find_study, "pasted").spec.budget.trials == 6
+
+
+def test_a_copy_begins_with_the_other_study_and_differs_in_its_name_alone(page: Page, live_lab: Laboratory) -> None:
+    conditional = {
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": ["sgd"]}},
+    }
+    origin = live_lab.study(
+        "origin", search_space=conditional, baseline={"optimizer": "sgd", "momentum": 0.5}, limits={"minutes": 5},
+        sampler={"name": "tpe", "seed": 7, "group": True}, pruner={"name": "patient", "patience": 2, "wrapped": {"name": "median"}},
+    )  # fmt: skip
+    page.goto(f"/new?from={origin.id}")
+    page.get_by_role("button", name="Create the study").click()
+    expect(page).to_have_url(re.compile("/studies/origin-copy$"))
+    copy = live_lab.store.read(queries.find_study, "origin-copy").spec
+    assert copy.model_copy(update={"name": "origin"}) == origin.spec
+
+
+def test_hostile_names_stay_text_in_the_form(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_role("tab", name="YAML or JSON").click()
+    page.get_by_label("The document as").fill(
+        f'name: "{HOSTILE}"\nsearch_space: {{"{HOSTILE}": {{type: float, low: 0, high: 1}}, __proto__: {{type: int, low: 1}}}}\n'
+    )
+    page.get_by_role("tab", name="Form").click()
+    expect(page.get_by_role("group", name=HOSTILE)).to_be_visible()
+    expect(page.get_by_role("group", name="__proto__")).to_contain_text("the trainer has no such parameter")
+    expect(page.get_by_label("Name", exact=True)).to_have_value(HOSTILE)
+    assert page.locator("img[src=x]").count() == 0

@@ -1,0 +1,68 @@
+"""The workers in a real browser: what they run, how long they are silent, and the button that drains one."""
+
+import time
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from service import operations
+from service.domain.records import Worker
+from service.store import queries
+from tests.web.laboratory import Laboratory
+
+pytestmark = pytest.mark.browser
+
+GPU = "cuda:GPU-8f2e1c3a-1111-2222-3333-444455556666"
+
+
+def registered(lab: Laboratory, name: str, seconds_ago: float = 0.0) -> Worker:
+    now = time.time()
+    worker = Worker(
+        id=name, host=f"host of {name}", pid=7, slots=2, devices=(GPU, GPU), memory=(85 * 10**9,) * 2, state="alive",
+        started_at=now - 7200, seen_at=now - seconds_ago,
+    )  # fmt: skip
+    operations.register_worker(lab.store, worker)
+    return worker
+
+
+def test_a_worker_is_shown_with_what_it_has_and_runs_and_is_drained(page: Page, live_lab: Laboratory) -> None:
+    worker = registered(live_lab, "worker-1")
+    live_lab.study("worked-on")
+    claim = live_lab.claim_from("worked-on")
+    page.goto("/workers")
+    card = page.locator("#workers > li").filter(has_text="host of worker-1")
+    expect(card).to_contain_text("GPU 8f2e1c3a · 85 GB")
+    expect(card).to_contain_text("2 h 0 min")
+    expect(card.get_by_role("link", name=f"trial {claim.lease.number} of worked-on")).to_have_attribute(
+        "href", f"/studies/worked-on/trials/{claim.lease.number}"
+    )
+    card.get_by_role("button", name="Drain").click()
+    dialog = page.get_by_role("dialog", name="Drain host of worker-1?")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert live_lab.store.read(queries.find_worker, "worker-1").state == "alive"
+    card.get_by_role("button", name="Drain").click()
+    dialog.get_by_role("button", name="Drain the worker").click()
+    expect(card).to_contain_text("draining")
+    expect(card).to_contain_text("Takes no more trials")
+    expect(card.get_by_role("button", name="Drain")).to_have_count(0)
+    assert live_lab.store.read(queries.find_worker, "worker-1").state == "draining"
+    operations.retire_worker(live_lab.store, worker.id)
+    expect(card).to_have_count(0)
+
+
+def test_a_silent_worker_is_told_from_an_alive_one_and_gone_ones_are_folded_away(page: Page, live_lab: Laboratory) -> None:
+    registered(live_lab, "mute", seconds_ago=300)
+    operations.register_worker(live_lab.store, replace(registered(live_lab, "left"), state="gone"))
+    registered(live_lab, "forgotten", seconds_ago=90_000)
+    page.goto("/workers")
+    card = page.locator("#workers > li").filter(has_text="host of mute")
+    expect(card).to_contain_text("silent")
+    expect(card.locator(".heartbeat")).to_have_text("5 min 2 s ago")  # it goes on between two readings
+    past = page.locator("#gone")
+    expect(past).to_be_hidden()
+    page.locator("#past-title").click()
+    for name in ("left", "forgotten"):
+        expect(past).to_contain_text(f"host of {name}")
+    page.reload()
+    expect(past).to_be_visible()
