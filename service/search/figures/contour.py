@@ -1,5 +1,6 @@
 """The objective over two parameters: a smooth mean of the trials on a grid of bounded size, and the trials upon it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from service.search.figures.labels import escaped
 
 Numbers = NDArray[np.float64]
 
-CELLS = 40  # along each axis
+CELLS = 56  # along each axis
 FEWEST_TRIALS = 4
 NARROWEST = 0.03  # width of a trial's weight, as a share of the axis
-FARTHEST = 2.5  # widths from the nearest trial on which nothing is said of the objective
+FARTHEST = 1.8  # widths from the nearest trial on which nothing is said of the objective
+APART = 4.0  # widths from one choice to the next: a trial says nothing of another choice
 CAPPED = 0.05  # the worst trials do not set the colours: among them are those that came to nothing
 
 
@@ -37,32 +39,39 @@ def contour(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
 
 def _surface(exhibit: Exhibit, names: tuple[str, str], positions: tuple[Numbers, Numbers], values: Numbers) -> dict[str, Any]:
     grid_x, grid_y = (_grid(exhibit, name, where) for name, where in zip(names, positions, strict=True))
+    if any(name in exhibit.choices for name in names):
+        kind: dict[str, Any] = {"type": "heatmap", "xgap": 1, "ygap": 1}
+    else:
+        kind = {"type": "contour", "contours": {"coloring": "heatmap"}, "line": {"width": 0.5, "color": "rgba(128, 142, 150, 0.6)"}}
     return {
-        "type": "contour", "x": _drawn(exhibit, names[0], grid_x).tolist(), "y": _drawn(exhibit, names[1], grid_y).tolist(),
-        "z": smooth(positions, values, (grid_x, grid_y)), "hoverinfo": "skip", "connectgaps": False,
-        "contours": {"coloring": "heatmap"}, "line": {"width": 0.5, "color": "rgba(128, 142, 150, 0.6)"},
+        **kind, "x": _drawn(exhibit, names[0], grid_x).tolist(), "y": _drawn(exhibit, names[1], grid_y).tolist(),
+        "z": smooth(positions, values, (grid_x, grid_y), [name in exhibit.choices for name in names]), "hoverinfo": "skip",
+        "connectgaps": False,
     }  # fmt: skip
 
 
-def smooth(positions: tuple[Numbers, Numbers], values: Numbers, grid: tuple[Numbers, Numbers]) -> list[list[float | None]]:
+def smooth(
+    positions: tuple[Numbers, Numbers], values: Numbers, grid: tuple[Numbers, Numbers], choices: Sequence[bool] = (False, False)
+) -> list[list[float | None]]:
     """The weighted mean of the trials at each point of the grid, a row for each y; None far from every trial.
 
-    Nearer trials weigh more, by a normal distribution as wide as Scott's rule has it in two dimensions.
+    Nearer trials weigh more, by a normal distribution as wide as Scott's rule has it in two dimensions. Along an axis of choices
+    (`choices` says which are) each stands for itself.
     """
-    squares = None
-    for where, points in zip(positions, grid, strict=True):
-        low, span = points[0], np.ptp(points)
-        scaled, lines = (where - low) / span, (points - low) / span
-        width = max(float(np.std(scaled)) * len(values) ** (-1 / 6), NARROWEST)
-        along = ((lines[:, None] - scaled[None, :]) / width) ** 2
-        squares = along[None, :, :] if squares is None else squares + along[:, None, :]  # y, x, trial
-    assert squares is not None  # noqa: S101  # there are two axes
+    along_x, along_y = (_distances(*axis) for axis in zip(positions, grid, choices, strict=True))
+    squares = along_x[None, :, :] + along_y[:, None, :]  # y, x, trial; in widths of a trial's weight
     nearest = squares.min(axis=2)
     weights = np.exp((nearest[:, :, None] - squares) / 2)
     means = weights @ values / weights.sum(axis=2)
-    return [
-        [float(mean) if near <= FARTHEST**2 else None for mean, near in zip(*row, strict=True)] for row in zip(means, nearest, strict=True)
-    ]
+    means[nearest > FARTHEST**2] = np.nan
+    return [[None if np.isnan(mean) else float(f"{mean:.5g}") for mean in row] for row in means]
+
+
+def _distances(where: Numbers, points: Numbers, apart: bool) -> Numbers:
+    """Squared, from each point to each trial: float64 [points, trials]."""
+    span = np.ptp(points)
+    width = 1 / APART if apart else span * max(float(np.std(where / span)) * where.size ** (-1 / 6), NARROWEST)
+    return np.asarray(((points[:, None] - where[None, :]) / width) ** 2)
 
 
 def _grid(exhibit: Exhibit, name: str, where: Numbers) -> Numbers:

@@ -18,6 +18,9 @@ Curves = Mapping[int, Sequence[tuple[int, float]]]
 """(step, objective) of trials by their number."""
 
 
+UTMOST = 1e100
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """One study at one moment."""
@@ -43,8 +46,8 @@ class Exhibit:
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
-        """The objective of each of `complete`."""
-        return np.array([outcome.value for outcome in self.complete], dtype=np.float64)
+        """The objective of each of `complete`, within bounds that leave room to compute."""
+        return np.clip(np.array([outcome.value for outcome in self.complete], dtype=np.float64), -UTMOST, UTMOST)
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
@@ -76,8 +79,8 @@ class Exhibit:
         return not isinstance(parameter, Categorical) and parameter.log
 
     def has(self, outcome: Outcome, name: str) -> bool:
-        """Whether the trial has this parameter with a value that the space knows. A baseline may have one that it does not."""
-        if name not in outcome.params:
+        """Whether the trial has this parameter with a value that the space knows. A baseline may have others."""
+        if name not in outcome.params or name not in self.spec.search_space.root:
             return False
         if name in self.choices:
             return self.choices[name].knows(outcome.params[name])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from service.search.figures.exhibit import Exhibit
+from service.search.figures.exhibit import UTMOST, Exhibit
 from service.search.figures.labels import escaped, tick_format
 
 Figure = dict[str, Any]
@@ -46,6 +46,7 @@ def near(exhibit: Exhibit, values: Sequence[float]) -> tuple[float, float] | Non
     """The range of the values without those bad ones that lie far from the rest. None when there are none of them."""
     if len(values) < 10:
         return None
+    values = np.clip(values, -UTMOST, UTMOST).tolist()
     low, high = np.quantile(values, [0.05, 0.95])
     reach = FAR * (high - low)
     first, last = float(np.min(values)), float(np.max(values))

@@ -42,6 +42,8 @@ def slices(exhibit: Exhibit, names: Sequence[str]) -> Figure:
             "colorscale": SCALE, "size": 6, "showscale": place == 0, "colorbar": bar, "cmin": 0, "cmax": exhibit.outcomes[-1].number or 1,
             "line": {"width": 0.6, "color": COLORS["line"]},
         }  # fmt: skip
+        if name in exhibit.choices:  # Optuna puts its labels in quotes
+            trace["x"] = [escaped(exhibit.text(name, exhibit.complete[place])) for place in exhibit.having(name)]
         traces.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", **_hover(exhibit, numbers)})
         layout[f"xaxis{suffix}"] = param_axis(exhibit, name, anchor=f"y{suffix}", domain=_domain(place, len(names)))
         beside = {"matches": "y", "showticklabels": False, "title": None} if place else {}
@@ -113,10 +115,10 @@ def optuna_study(exhibit: Exhibit) -> optuna.Study:
         for name, parameter in exhibit.spec.search_space.root.items()
     }
     trials = [_frozen(number, TrialState.FAIL, None, {}, {}) for number in range(exhibit.outcomes[-1].number + 1)]
-    for outcome in exhibit.complete:
+    for outcome, value in zip(exhibit.complete, exhibit.values.tolist(), strict=True):
         params = _as_drawn(exhibit, outcome)
         own = {name: distributions[name] for name in params}
-        trials[outcome.number] = _frozen(outcome.number, TrialState.COMPLETE, outcome.value, params, own)
+        trials[outcome.number] = _frozen(outcome.number, TrialState.COMPLETE, value, params, own)
     direction = StudyDirection.MAXIMIZE if exhibit.maximizes else StudyDirection.MINIMIZE
     return optuna.Study(STUDY_NAME, OutcomeRows(direction, trials), optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner())
 

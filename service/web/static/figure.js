@@ -20,7 +20,7 @@ const palette = () => Object.fromEntries(["text", "quiet", "line", "surface", "r
 
 function themedAxis(axis, colors) {
   const title = axis.title ? { ...axis.title, font: { size: 12.5, color: colors.quiet }, standoff: 10 } : undefined;
-  return { gridcolor: colors.line, zerolinecolor: colors.line, linecolor: colors.line, tickcolor: colors.line, ...axis, title };
+  return { gridcolor: colors.line, zerolinecolor: colors.line, linecolor: colors.line, tickcolor: colors.line, automargin: true, ...axis, title };
 }
 
 function themed(layout, colors) {
@@ -62,12 +62,16 @@ function arranged(layout, width) {
   return { ...layout, ...changes, height: rows * HEIGHTS.row + HEIGHTS.several };
 }
 
+// The ends of labels that are words: for more there is no room.
+const sparse = ({ tickvals: values, ticktext: words }) =>
+  words ? Object.fromEntries([["tickvals", values], ["ticktext", words]].map(([name, all]) => [name, [all[0], all.at(-1)]])) : {};
+
 // A scale of colours stands beside the plot, and above it where that would take too much of the width.
 function scaled(trace, narrow, colors) {
   const bar = trace.marker?.colorbar ?? trace.colorbar;
   if (!bar) return trace;
   const beside = { thickness: 11, outlinewidth: 0, tickfont: { color: colors.quiet } };
-  const above = { ...beside, orientation: "h", y: 1, yanchor: "bottom", x: 0.5, len: 0.9, thickness: 8 };
+  const above = { ...beside, ...sparse(bar), orientation: "h", y: 1.02, yanchor: "bottom", x: 0.5, len: 0.72, thickness: 8, tickangle: 0 };
   const title = { ...bar.title, side: narrow ? "top" : undefined, font: { size: 12, color: colors.quiet } };
   const colorbar = { ...bar, ...(narrow ? above : beside), title };
   return trace.marker?.colorbar ? { ...trace, marker: { ...trace.marker, colorbar } } : { ...trace, colorbar };
@@ -96,7 +100,7 @@ async function draw() {
   const layout = themed(arranged(figure.layout, width), colors);
   const scale = figure.data.some((trace) => trace.marker?.colorbar ?? trace.colorbar);
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger that moves over it scrolls the page
-  const margin = { ...layout.margin, t: narrow && scale ? 96 : 44, ...(narrow ? { l: 44 } : {}) };
+  const margin = { ...layout.margin, t: narrow && (scale || layout.showlegend) ? 96 : 44, ...(narrow ? { l: 44 } : {}) };
   const height = heightOf(figure, layout, narrow);
   node.style.height = `${height}px`;
   node.setAttribute("role", "img");
