@@ -192,3 +192,20 @@ def test_of_many_classes_the_most_confused_pairs_are_shown(page: Page, live_lab:
     expect(page.locator("#recall tbody tr")).to_have_count(25)
     page.get_by_role("button", name="Show all 120 classes").click()
     expect(page.locator("#recall tbody tr")).to_have_count(120)
+
+
+def test_axes_have_round_marks_and_shares_stay_between_none_and_all(page: Page) -> None:
+    page.goto("/login")
+    axis = """([values, share]) => import("/static/axis.js").then(({ valueAxis }) => {
+      const { place, marks, log } = valueAxis(values, share, 100, 0);
+      return { marks, log, places: values.map(place) };
+    })"""
+    shares = page.evaluate(axis, [[0.2, 1.0], True])
+    assert shares["marks"] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and shares["places"][1] == 0
+    constant = page.evaluate(axis, [[0.5, 0.5], False])
+    assert constant["places"] == [50, 50] and len(constant["marks"]) > 1
+    rates = page.evaluate(axis, [[1e-6, 0.1], False])
+    assert rates["log"] and rates["marks"] == pytest.approx([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert page.evaluate(axis, [[], False])["marks"] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    signed = page.evaluate(axis, [[-3, 1e4], False])
+    assert not signed["log"] and 0 in signed["marks"]

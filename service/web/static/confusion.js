@@ -4,6 +4,7 @@ import { el } from "./dom.js";
 import { count, plural } from "./format.js";
 
 const MATRIX_CLASSES = 25; // of more, only the most confused pairs are shown
+const LARGE = 12; // a matrix of more classes needs the width of the page
 const PAIRS = 25;
 const DEEP = 0.78; // a cell of a greater share has light text
 
@@ -50,7 +51,7 @@ function cell(value, part, right) {
 }
 
 function matrixTable(matrix, names) {
-  return el("table", { class: "confusion" },
+  return el("table", { class: names.length > LARGE ? "confusion large" : "confusion" },
     el("caption", {}, "Rows are the true classes, columns what they were taken for."),
     el("thead", {}, el("tr", {}, el("td", {}), names.map((name) => el("th", { scope: "col", title: name }, el("span", {}, name))))),
     el("tbody", {}, matrix.map((row, actual) => {
