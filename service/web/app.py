@@ -60,7 +60,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     )  # fmt: skip
     app.state.store = store
     app.state.settings = settings
-    app.state.streams = Streams()
+    app.state.streams = Streams(store)
     app.state.answers, app.state.curves = shared_answers(), Curves(store)
     app.state.drawings = Drawings()
     app.state.trends = Trends()

@@ -48,15 +48,15 @@ class _Kept:
 
     seq: int = 0
     texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # the last event that touched the trial, and its curve
-    bytes: int = 0
+    size: int = 0  # bytes
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def put(self, moved: Moved, text: bytes) -> None:
         """The trial's curve; its place is the last, so that all stand in the order of their last events."""
         if (before := self.texts.pop(moved.number, None)) is not None:
-            self.bytes -= len(before[1]) + OVERHEAD_BYTES
+            self.size -= len(before[1]) + OVERHEAD_BYTES
         self.texts[moved.number] = (moved.changed, text)
-        self.bytes += len(text) + OVERHEAD_BYTES
+        self.size += len(text) + OVERHEAD_BYTES
 
     def after(self, seq: int) -> list[tuple[int, bytes]]:
         """Those of trials that a later event touched. A curve without a point is told to those only who may know another one."""
@@ -76,9 +76,9 @@ class Curves:
         self._lock = threading.Lock()
 
     @property
-    def bytes(self) -> int:
-        """Of all curves that are kept."""
-        return sum(one.bytes for one in self._kept.values())
+    def size(self) -> int:
+        """Bytes of all curves that are kept."""
+        return sum(one.size for one in self._kept.values())
 
     def answer(self, study: Study, metric: str, after: int) -> bytes:
         """The body for the curves of trials that an event after `after` touched. Raises InvalidInput for a metric that nobody reported."""
@@ -121,7 +121,7 @@ class Curves:
     def _make_room(self) -> None:
         """Forget the curves that nobody asked for longest; the last ones stay, however large they are."""
         with self._lock:
-            while len(self._kept) > 1 and self.bytes > MOST_BYTES:
+            while len(self._kept) > 1 and self.size > MOST_BYTES:
                 self._kept.popitem(last=False)
 
 

@@ -4,8 +4,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated
 
@@ -22,12 +22,11 @@ from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
 from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError, for_error
 from service.web.rates import client_of, speaks_for_many
-from service.web.streams import Streams
+from service.web.streams import BATCH_BYTES, Batch, Streams
 from service.web.view import finite
 
 BATCH = 100  # events that are read at one time
-BATCH_BYTES = 32 * 1024  # a client is sent no more at one time than the first events that reach this
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5  # between two looks whether the server ends, and two tries at a database that does not answer
 KEEP_ALIVE_SECONDS = 15.0
 RETRY = b"retry: 2000\n\n"  # milliseconds
 KEEP_ALIVE = b": still here\n\n"
@@ -37,23 +36,14 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 router = APIRouter(prefix=API, tags=["studies"])
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What the table held after the cursor, as it is sent: up to which event it goes, and whether none will ever follow."""
-
-    frames: bytes
-    cursor: int
-    ended: bool = False
-    next_limit: int = BATCH  # events worth reading next
-
-
 class EventStream(StreamingResponse):
     """The stream as an answer, counted while it is open. A client that stops reading is the protocol's to cut."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncIterator[bytes], streams: Streams) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], streams: Streams) -> None:
         super().__init__(frames, headers=HEADERS)
+        self.frames = frames
         self.streams = streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +52,10 @@ class EventStream(StreamingResponse):
             await for_error(scope, refused)(scope, receive, send)
             return
         with self.streams.one_of(client):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                await self.frames.aclose()  # so that its watch ends with it
 
     def _refusal(self, client: str) -> ProblemError | None:
         streams = self.streams
@@ -122,42 +115,56 @@ async def follow(study: FoundStudy, cursor: Annotated[int, Depends(cursor_of)], 
     return EventStream(_frames(store, study.id, cursor, streams), streams)
 
 
-async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
     """The stream's bytes. It says something each `KEEP_ALIVE_SECONDS`, whatever the database does."""
     yield RETRY
     spoke_at = time.monotonic()
-    async for batch in _batches(store, study, cursor, streams):
-        if batch is not None and batch.frames:
-            yield batch.frames
-        elif time.monotonic() - spoke_at > KEEP_ALIVE_SECONDS - 2 * POLL_SECONDS:
-            yield KEEP_ALIVE
-        else:
-            continue
-        spoke_at = time.monotonic()
+    async with aclosing(_batches(store, study, cursor, streams)) as batches:
+        async for batch in batches:
+            if batch is not None and batch.frames:
+                yield batch.frames
+            elif time.monotonic() - spoke_at > KEEP_ALIVE_SECONDS - 2 * POLL_SECONDS:
+                yield KEEP_ALIVE
+            else:
+                continue
+            spoke_at = time.monotonic()
 
 
-async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[Batch | None]:
-    """What comes after the cursor, until the study or this process ends; None now and then while a read takes its time."""
+async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[Batch | None]:
+    """What comes after the cursor, until the study or this process ends; None now and then while nothing comes or a read takes its time."""
     limit = BATCH
-    while not streams.stopping.is_set():
-        read = partial(_read, store, study, cursor, limit)
-        reading = asyncio.create_task(to_thread.run_sync(read, limiter=streams.readers, abandon_on_cancel=True))
-        try:
-            while not reading.done():
-                await asyncio.wait({reading}, timeout=POLL_SECONDS)
-                if streams.stopping.is_set():
-                    return
-                if not reading.done():
-                    yield None
-            batch = reading.result()
-        finally:
-            reading.cancel()
-        yield batch
-        if batch.ended:
-            return
-        cursor, limit = batch.cursor, batch.next_limit
-        if not batch.frames:
-            await asyncio.sleep(POLL_SECONDS)
+    with streams.following.watching(study) as watch:
+        while not streams.stopping.is_set():
+            async with aclosing(_shared(store, (study, cursor, limit), streams)) as tries:
+                async for batch in tries:
+                    yield batch
+            if batch is None or batch.ended:
+                return
+            cursor, limit = batch.cursor, batch.next_limit
+            waits = not batch.frames  # there was nothing, or the database did not answer
+            while waits or not (watch.has_news(cursor) or streams.stopping.is_set()):
+                await watch.wait(POLL_SECONDS)
+                yield None
+                waits = False
+
+
+async def _shared(store: Store, key: tuple[str, int, int], streams: Streams) -> AsyncGenerator[Batch | None]:
+    """One batch, read by the first of the streams that are at this place; None now and then before it, and when the process ends."""
+    if (kept := streams.batches.kept(key)) is not None:
+        yield kept
+        return
+    read = partial(streams.batches.once, key, lambda: _read(store, *key), lambda batch: bool(batch.frames) and not batch.ended)
+    reading = asyncio.create_task(to_thread.run_sync(read, limiter=streams.readers, abandon_on_cancel=True))
+    try:
+        while not reading.done():
+            await asyncio.wait({reading}, timeout=POLL_SECONDS)
+            if streams.stopping.is_set() or not reading.done():
+                yield None
+            if streams.stopping.is_set():
+                return
+        yield reading.result()
+    finally:
+        reading.cancel()
 
 
 def _read(store: Store, study: str, cursor: int, limit: int) -> Batch:
@@ -170,7 +177,7 @@ def _read(store: Store, study: str, cursor: int, limit: int) -> Batch:
         ended = True
     except StoreUnavailable:  # the stream outlives an outage
         ended = False
-    return Batch(_end(study, cursor) if ended else b"", cursor, ended)
+    return Batch(_end(study, cursor) if ended else b"", cursor, ended, next_limit=BATCH)
 
 
 def _packed(study: str, events: Sequence[Event]) -> Batch:

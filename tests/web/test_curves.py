@@ -108,8 +108,8 @@ def test_the_curves_asked_for_longest_ago_are_forgotten(store: Store, lab: Labor
         run(lab, lab.claim_from(name), [0.1] * 60)
     book = Curves(store)
     bodies = {name: book.answer(store.read(queries.find_study, name), "accuracy", 0) for name in ("one", "two")}
-    whole = book.bytes
+    whole = book.size
     monkeypatch.setattr(curves, "MOST_BYTES", whole)
     book.answer(store.read(queries.find_study, "three"), "accuracy", 0)
-    assert book.bytes == whole
+    assert book.size == whole
     assert book.answer(store.read(queries.find_study, "one"), "accuracy", 0) == bodies["one"]

@@ -6,6 +6,7 @@ from service.store.queries.changes import trials_changed_after
 from service.store.queries.courses import courses
 from service.store.queries.curves import Curve, Moved, curves, metric_names, trials_moved
 from service.store.queries.events import events_after
+from service.store.queries.extents import Extent, extents
 from service.store.queries.history import History, changed_since
 from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.standstills import standstills
@@ -16,9 +17,9 @@ from service.store.queries.trials import SORTS, best_trial, best_trials, find_tr
 from service.store.queries.workers import find_worker, is_draining, loads, workers
 
 __all__ = [
-    "SORTS", "Candidate", "Curve", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts", "best_trial",
-    "best_trials", "candidates", "changed_since", "count_studies", "counts", "courses", "curves", "events_after", "find_study",
-    "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names", "metrics", "records", "running_leases", "saved",
-    "standstills", "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after", "trials_moved", "unchecked_study",
-    "workers",
+    "SORTS", "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts",
+    "best_trial", "best_trials", "candidates", "changed_since", "count_studies", "counts", "courses", "curves", "events_after",
+    "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names", "metrics", "records",
+    "running_leases", "saved", "standstills", "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after",
+    "trials_moved", "unchecked_study", "workers",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ def trials_moved(tx: Transaction, study_id: str, seq: int) -> list[Moved]:
 
 def curves(tx: Transaction, ids: Sequence[int], name: str) -> Iterator[Curve]:
     """The curves of the trials of those keys; those without a finite value of this metric are missing."""
-    points: Any = tx.execute(POINTS, {"ids": ids, "its_name": name}).cursor  # type: ignore[attr-defined]  # plain tuples: a third of the time
+    points: Any = tx.execute(POINTS, {"ids": ids, "its_name": name}).cursor  # plain tuples: a third of the time
     for key, group in groupby(points, itemgetter(0)):
         _, steps, values = zip(*group, strict=True)
         yield Curve(key, steps, values)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.store import Store
 from service.web import body, protocol, stream
+from service.web.following import Following
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
 FLAG = "THAW_CHAOS_READS_HANG"  # the file
@@ -20,11 +21,19 @@ def install() -> None:
 
 
 def _hang_while(flag: Path) -> None:
-    read = stream._read
+    read, look = stream._read, Following.look
 
-    def hanging(store: Store, study: str, cursor: int, limit: int) -> stream.Batch:
+    def hang() -> None:
         while flag.exists():
             time.sleep(0.05)
+
+    def hanging(store: Store, study: str, cursor: int, limit: int) -> stream.Batch:
+        hang()
         return read(store, study, cursor, limit)
 
+    def looking(self: Following) -> None:
+        hang()
+        look(self)
+
     stream._read = hanging
+    Following.look = looking  # type: ignore[method-assign]
