@@ -106,6 +106,24 @@ class Log(Answer):
     next: int | None
 
 
+class Running(Answer):
+    """A trial that a worker runs."""
+
+    study: str
+    number: int
+
+
+class Worker(Answer):
+    """A process that claims trials."""
+
+    id: str
+    state: str
+    slots: int
+    devices: tuple[str, ...]
+    silent_seconds: float
+    running: tuple[Running, ...]
+
+
 class Changes(Answer):
     """A study, and those of its trials that changed; `more` when there are others, after event `seq`."""
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from service.answers import Changes, Log, Study, Trial
+from service.answers import Changes, Log, Study, Trial, Worker
 from service.backoff import Backoff
 from service.domain.errors import ThawlineError
 
@@ -122,6 +122,14 @@ class Client:
     def delete_study(self, study: str) -> None:
         """Remove a study with all its trials."""
         self._call("DELETE", _study(study))
+
+    def workers(self) -> list[Worker]:
+        """All workers that were seen, those that have gone too."""
+        return [Worker.model_validate(worker) for worker in self._call("GET", "workers")["workers"]]
+
+    def drain_worker(self, worker: str) -> Worker:
+        """Let a worker end its trials and go."""
+        return Worker.model_validate(self._call("POST", f"workers/{quote(worker, safe='')}/drain"))
 
     def best(self, study: str, form: Literal["yaml", "json"] = "yaml") -> str:
         """The exported configuration of the best trial, as the text of a file."""

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 study = typer.Typer(help="Create, watch and steer studies.", no_args_is_help=True)
+workers = typer.Typer(help="See workers, and let them go.", no_args_is_help=True)
 db = typer.Typer(help="Care for the database.", no_args_is_help=True)
 app.add_typer(study, name="study")
+app.add_typer(workers, name="workers")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
@@ -164,6 +166,24 @@ def delete(context: typer.Context, name: StudyName) -> None:
     from service.cli.studies import delete_study
 
     delete_study(_settings(context), name)
+
+
+@workers.command("list")
+def list_workers_(context: typer.Context) -> None:
+    """Show all workers and what each runs."""
+    from service.cli.workers import list_workers
+
+    list_workers(_settings(context))
+
+
+@workers.command()
+def drain(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker.", show_default=False)]
+) -> None:
+    """Let a worker take no more trials, end those it has, and go."""
+    from service.cli.workers import drain_worker
+
+    drain_worker(_settings(context), name)
 
 
 @app.command()

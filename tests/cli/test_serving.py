@@ -42,6 +42,22 @@ def test_a_worker_that_dies_is_started_again(start_server: Callable[..., Any]) -
     until(lambda: bool(children(server.pid) - {first}) and not alive(first))
 
 
+def test_a_worker_that_was_drained_goes_and_is_not_started_again(start_server: Callable[..., Any], thaw: Callable[..., Any]) -> None:
+    served = start_server("--workers", "1", "--slots", "1")
+    server = served.process
+    until(lambda: len(below(server.pid)) == 2)
+    [worker] = children(server.pid)
+    listed = lambda: thaw("--server", served.address, "workers", "list").out  # noqa: E731
+    until(lambda: " alive " in listed())
+    name = listed().split("\n")[1].split()[0]
+    assert f"-{worker}-" in name
+    assert thaw("--server", served.address, "workers", "drain", name).out.strip() == f"{name}: draining, 0 under way"
+    until(lambda: not alive(worker))
+    until(lambda: "it is not started again" in (served.home / "log").read_text())
+    assert children(server.pid) == set() and " gone " in listed()
+    assert thaw("--server", served.address, "workers", "drain", "nobody").code == 1
+
+
 def test_another_address_than_loopback_needs_a_token(thaw: Callable[..., Any], tmp_path: Path) -> None:
     said = thaw("--home", tmp_path, "serve", "--host", "192.0.2.1", "--workers", "0")
     assert said.code == 1 and "THAW_TOKEN" in said.err
