@@ -10,6 +10,13 @@ function spread(values, low, high) {
   return high > low ? [low, high] : [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
 }
 
+// To three significant digits, away from the range's middle, so that no trial at its very end falls out.
+function outward(value, round) {
+  if (value === 0) return 0;
+  const unit = 10 ** (Math.floor(Math.log10(Math.abs(value))) - 2);
+  return Number((round(Number((value / unit).toPrecision(9))) * unit).toPrecision(3));
+}
+
 function extent(values) {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
@@ -25,10 +32,9 @@ function ofNumbers(name, label, values, log, top, bottom) {
   const labels = log && low > 0 ? marks.map(number) : tickLabels(label, marks);
   const place = (log && low > 0 ? logarithmic : linear)(low, high, bottom, top);
   const back = (y) => (log && low > 0 ? low * (high / low) ** ((bottom - y) / (bottom - top)) : low + ((bottom - y) / (bottom - top)) * (high - low));
-  const short = (value) => Number(value.toPrecision(3));
   return {
     name, label, marks: marks.map((mark, index) => [place(mark), labels[index]]), place,
-    range: (from, to) => `${name} = ${short(Math.min(back(from), back(to)))}..${short(Math.max(back(from), back(to)))}`,
+    range: (from, to) => `${name} = ${outward(Math.min(back(from), back(to)), Math.floor)}..${outward(Math.max(back(from), back(to)), Math.ceil)}`,
   };
 }
 

@@ -5,7 +5,7 @@ import { trialAddress } from "../trials.js";
 import { ring } from "./history.js";
 import { valueAt } from "./measurements.js";
 import { colours, gridLines, marksBelow, Plot } from "./plot.js";
-import { bounds, linear, tickLabels, ticks } from "./scales.js";
+import { linear, nearlyAll, tickLabels, ticks } from "./scales.js";
 import { hideTip, say, showTip } from "./tip.js";
 
 const EDGE = { left: 60, right: 14, top: 12, bottom: 26 };
@@ -60,7 +60,7 @@ export class Curves {
       for (const value of own) values.push(value);
       last = Math.max(last, steps.at(-1) ?? 0);
     }
-    const [low, high] = bounds(name, values);
+    const [low, high] = nearlyAll(name, values);
     this.fitted = { low, high, last };
     this.fittedAt = Date.now();
   }

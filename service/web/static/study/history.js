@@ -53,7 +53,7 @@ export class History {
     if (!this.values?.length) return;
     const { low, high, last } = this.place(size);
     const { metric: name } = this.model.objective;
-    const values = ticks(low, high, Math.max(3, size.height / 55));
+    const values = ticks(low, high, Math.max(3, size.height / 42));
     gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, values, tickLabels(name, values), this.y);
     const numbers = ticks(0, last, Math.max(2, size.width / 110)).filter(Number.isInteger);
     marksBelow(context, numbers, numbers.map((number) => (number ? count(number) : "trial 0")), this.x, size.height - EDGE.bottom);

@@ -11,6 +11,7 @@ import { hideTip, showTip } from "./tip.js";
 
 const EDGE = { left: 54, right: 66, top: 34, bottom: 36 };
 const NEAR_AN_AXIS = 16; // pixels
+const SNAP = 6;
 const REACH = 12;
 const AT_A_TIME = 60;
 const WIDEST_LABEL = 12; // characters
@@ -150,13 +151,20 @@ export class Parallel {
     if (!axis) return this.chosen && location.assign(trialAddress(this.model.key, this.chosen.number));
     this.plot.host.setPointerCapture(event.pointerId);
     this.choose(null);
-    this.brush = { axis, from: at.y, to: at.y };
+    const from = this.within(at.y);
+    this.brush = { axis, from, to: from };
+  }
+
+  // On the axis; at its very end from a little before it on.
+  within(y) {
+    const [top, bottom] = [EDGE.top, this.plot.size.height - EDGE.bottom];
+    return y < top + SNAP ? top : y > bottom - SNAP ? bottom : y;
   }
 
   move(event) {
     const at = this.plot.at(event);
     if (this.brush) {
-      this.brush.to = Math.max(EDGE.top, Math.min(at.y, this.plot.size.height - EDGE.bottom));
+      this.brush.to = this.within(at.y);
       return this.plot.repaintOver();
     }
     this.plot.host.classList.toggle("brushing", Boolean(this.axisAt(at)));

@@ -8,6 +8,7 @@ const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 
 const plots = new Set();
 
 let palette = null;
+let printing = false; // a browser prints what is drawn on a canvas meanwhile, and no copy of another canvas
 
 // The colours of the page as the canvas takes them; custom properties are resolved only where they are used.
 export function colours() {
@@ -23,19 +24,21 @@ export function colours() {
   return palette;
 }
 
-function repaintAll(atOnce) {
+function repaintAll() {
   palette = null;
-  for (const plot of plots) plot.repaint(atOnce);
+  for (const plot of plots) plot.repaint();
 }
 
-function printInLight(scheme) {
-  document.documentElement.style.colorScheme = scheme;
-  repaintAll(true);
+// Paper is white whatever the screen is.
+function toPaper(is) {
+  printing = is;
+  document.documentElement.style.colorScheme = is ? "light" : "";
+  repaintAll();
 }
 
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaintAll(false));
-addEventListener("beforeprint", () => printInLight("light"));
-addEventListener("afterprint", () => printInLight(""));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaintAll);
+addEventListener("beforeprint", () => toPaper(true));
+addEventListener("afterprint", () => toPaper(false));
 
 export class Plot {
   // `paint(context, size)` draws the lower canvas; it may be a generator that rests between parts. `paintOver` draws the upper one.
@@ -67,18 +70,18 @@ export class Plot {
       canvas.height = Math.round(height * ratio);
     }
     this.painted = false;
-    this.repaint(true);
+    this.repaint();
   }
 
   // Paints all anew; what takes long goes on over several frames, and is shown when it is whole, but for the first time.
-  repaint(atOnce = false) {
+  repaint() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
     if (!this.size.width) return;
+    if (printing) return this.paintDirectly();
     const context = this.cleared(this.buffer);
     const parts = this.paint(context, this.size);
     if (!parts?.next) this.show(true);
-    else if (atOnce && this.painted) this.finish(parts);
     else this.goOn(parts);
     this.repaintOver();
   }
@@ -92,9 +95,12 @@ export class Plot {
     if (!done) this.frame = requestAnimationFrame(() => this.goOn(parts));
   }
 
-  finish(parts) {
-    while (!parts.next().done);
-    this.show(true);
+  // On paper there is one canvas: where the upper one was cleared, it would wipe out the lower one.
+  paintDirectly() {
+    const context = this.cleared(this.base);
+    const parts = this.paint(context, this.size);
+    if (parts?.next) while (!parts.next().done);
+    this.paintOver(context, this.size);
   }
 
   show(whole) {
@@ -115,11 +121,12 @@ export class Plot {
   }
 
   repaintOver() {
-    if (this.size.width) this.paintOver(this.cleared(this.over), this.size);
+    if (this.size.width && !printing) this.paintOver(this.cleared(this.over), this.size);
   }
 
+  // When all of it is painted; at once where it is not shown.
   whole() {
-    return this.painted && this.frame === null ? Promise.resolve() : new Promise((resolve) => this.waiting.push(resolve));
+    return !this.size.width || (this.painted && this.frame === null) ? Promise.resolve() : new Promise((resolve) => this.waiting.push(resolve));
   }
 
   context(canvas) {

@@ -49,14 +49,26 @@ function quantile(sorted, share) {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
 }
 
-// Bounds that hold all values but stray ones far out, with some room around them; never beyond what the metric can be.
+// Room around two bounds; never beyond what the metric can be.
+function around(name, low, high) {
+  const room = (high - low || Math.abs(high) * 0.1 || 0.1) * 0.06;
+  return isShare(name) ? [Math.max(0, low - room), Math.min(1, high + room)] : [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+}
+
+// Bounds of values that belong together but for stray ones, which may lie far out: as those of trials.
 export function bounds(name, values) {
   const sorted = Float64Array.from(values).sort();
   if (!sorted.length) return [0, 1];
   const [quarter, half] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
   const reach = 4 * (half - quarter) || Infinity;
-  const low = Math.max(sorted[0], quarter - reach);
-  const high = Math.min(sorted.at(-1), half + reach);
-  const room = (high - low || Math.abs(high) * 0.1 || 0.1) * 0.06;
-  return isShare(name) ? [Math.max(0, low - room), Math.min(1, high + room)] : [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+  return around(name, Math.max(sorted[0], quarter - reach), Math.min(sorted.at(-1), half + reach));
+}
+
+// Bounds of all values but the few outermost, where those lie far out: as those of curves.
+export function nearlyAll(name, values) {
+  const sorted = Float64Array.from(values).sort();
+  if (!sorted.length) return [0, 1];
+  const [low, high] = [quantile(sorted, 0.002), quantile(sorted, 0.998)];
+  const span = high - low || Infinity;
+  return around(name, sorted[0] < low - span ? low : sorted[0], sorted.at(-1) > high + span ? high : sorted.at(-1));
 }
