@@ -9,12 +9,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 import migrations
-from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld
+from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.store.engine import Store, Transaction, open_store
 from service.store.schema import VERSION_TABLE
 from service.store.silence import SILENCE_SECONDS, expect_silence
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
+UNREADABLE = (
+    "SQLite cannot read the file without changing it: a server that was killed may have left a change half made, which `thaw db check`"
+    " takes back; or the file is in WAL mode in a folder that cannot be written."
+)
 PATIENCE_SECONDS = 300  # of a server that waits while another one migrates
 
 
@@ -49,11 +53,16 @@ def require(store: Store) -> None:
     """See that the store has this code's schema, without a write. Raises NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable."""
     if store.file is not None and not store.file.is_file():
         raise NotADatabase("There is no such file.")
-    with store.reading() as tx:
-        if not inspect(tx).has_table(VERSION_TABLE):
-            raise NotADatabase
-        if not _is_current(tx):
-            raise SchemaTooOld("The database has an older schema; run `thaw db upgrade` on it first.")
+    try:
+        with store.reading() as tx:
+            if not inspect(tx).has_table(VERSION_TABLE):
+                raise NotADatabase
+            if not _is_current(tx):
+                raise SchemaTooOld("The database has an older schema; run `thaw db upgrade` on it first.")
+    except StoreUnavailable as error:
+        if store.embedded:
+            raise StoreUnavailable(UNREADABLE) from error
+        raise
 
 
 def _alone(store: Store, tx: Transaction) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,10 +13,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
-from service.domain.errors import NotADatabase, ReadOnly, SchemaTooOld
+from service.domain.errors import NotADatabase, ReadOnly, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.store import Store, open_store, queries
-from service.store.migrate import require, upgrade
+from service.store.migrate import check, require, upgrade
 from service.web.app import create_app
 from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.problem import assert_problem
@@ -132,6 +134,27 @@ def test_a_file_that_is_none_of_sqlites_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("a letter\n" * 1000)
     with closing(open_store(f"sqlite:///{tmp_path}/x.db", read_only=True)) as store, pytest.raises(NotADatabase):
         require(store)
+
+
+def test_a_change_that_a_killed_server_left_half_made_is_told(tmp_path: Path, migrated_sqlite: str) -> None:
+    die_half_way(tmp_path / "thawline.db")
+    with closing(open_store(migrated_sqlite, read_only=True)) as store, pytest.raises(StoreUnavailable, match="thaw db check"):
+        require(store)
+    assert check(migrated_sqlite)
+    with closing(open_store(migrated_sqlite, read_only=True)) as store:
+        require(store)
+
+
+def die_half_way(file: Path) -> None:
+    """Change the file in a process that is killed when a part of the change is on the disk."""
+    program = (
+        "import os, sqlite3; connection = sqlite3.connect(os.environ['FILE'], isolation_level=None);"
+        "connection.execute('PRAGMA journal_mode = TRUNCATE'); connection.execute('PRAGMA cache_size = 5');"
+        "connection.execute('CREATE TABLE filler AS SELECT randomblob(3000) AS a FROM sqlite_schema AS one, sqlite_schema AS two');"
+        "connection.execute('BEGIN IMMEDIATE'); connection.execute('UPDATE filler SET a = randomblob(3000)'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], env={**os.environ, "FILE": str(file)}).returncode == -9
+    assert file.with_name(f"{file.name}-journal").stat().st_size > 0
 
 
 def write_ahead(file: Path) -> sqlite3.Connection:

@@ -1,0 +1,143 @@
+"""The pictures of docs/dashboard.md, taken from a real study.
+
+    python -m bench.dashboard.pictures HOME [--only study --only trial …]
+
+HOME is that of a finished `thaw --home HOME demo`. A server with a worker is started on it, and a second study on the same digits, so
+that there is something that runs; every page is then opened in Chromium without a window, and must say nothing on its console.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.request import Request, urlopen
+
+from playwright.sync_api import Browser, Page
+
+from bench.dashboard.browsing import chromium, patiently
+from service.cli.demo import NAME, Prepared, study_document
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+MOST_BYTES = 250_000
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+AGAIN = "digits-again"
+SETTLE_MILLISECONDS = 1_500
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A file under docs/images: the address it shows, and how."""
+
+    file: str
+    address: str
+    colours: Literal["light", "dark"] = "light"
+    size: Mapping[str, int] | None = None
+    height: int | None = None  # pixels that are kept; by default the window's
+    prepare: Callable[[Page], None] = lambda page: None
+
+
+def _scroll_to(selector: str) -> Callable[[Page], None]:
+    def prepare(page: Page) -> None:
+        page.locator(selector).evaluate("(node) => scrollTo(0, node.getBoundingClientRect().top + scrollY - 16)")
+        page.wait_for_timeout(SETTLE_MILLISECONDS)
+
+    return prepare
+
+
+def _fill(page: Page) -> None:
+    page.get_by_label("Name", exact=True).fill("flowers")
+    page.get_by_label("Path of the data", exact=True).fill("/data/flowers")
+    page.get_by_label("Where it lies", exact=True).select_option(index=1)
+    page.wait_for_timeout(SETTLE_MILLISECONDS)
+
+
+PICTURES = (
+    Picture("studies.png", "/"),
+    Picture("study.png", f"/studies/{NAME}", height=1250),
+    Picture("study-dark.png", f"/studies/{NAME}", "dark", height=1250),
+    Picture("table.png", f"/studies/{NAME}?sort=-value", prepare=_scroll_to("section:has(#trials)")),
+    Picture("figures.png", f"/studies/{NAME}?figure=contour", prepare=_scroll_to("#analysis"), height=640),
+    Picture("phone.png", f"/studies/{NAME}", size=PHONE),
+    Picture("trial.png", f"/studies/{NAME}/trials/BEST", height=1250),
+    Picture("compare.png", f"/compare?trial={NAME}:0&trial={NAME}:BEST", height=1250),
+    Picture("best.png", f"/studies/{NAME}/best"),
+    Picture("workers.png", "/workers", height=520),
+    Picture("new.png", "/new", prepare=_fill),
+)
+
+
+def main() -> None:
+    """Take them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--only", action="append", help="stem of a file; may be repeated")
+    args = parser.parse_args()
+    wanted = [one for one in PICTURES if args.only is None or Path(one.file).stem in args.only]
+    with _served(args.home.absolute()) as address, chromium() as browser:
+        best = str(_call(f"{address}/api/v1/studies/{NAME}")["best"]["number"])
+        _begin_another(address, args.home)
+        for picture in wanted:
+            _take(browser, address, best, picture)
+
+
+@contextmanager
+def _served(home: Path) -> Iterator[str]:
+    command = [sys.executable, "-P", "-m", "service.cli", "serve", "--port", "0", "--workers", "1"]
+    environment = {**os.environ, "THAW_HOME": str(home)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found
+        yield found.group()
+        server.terminate()
+
+
+def _begin_another(address: str, home: Path) -> None:
+    """A study that goes on while the pictures are taken, begun once."""
+    known = [study["name"] for study in _call(f"{address}/api/v1/studies")["studies"]]
+    if AGAIN not in known:
+        prepared = Prepared(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
+        _call(f"{address}/api/v1/studies", {**study_document(prepared, AGAIN, 400), "sampler": {"name": "random", "seed": 1}})
+    study = f"{address}/api/v1/studies/{AGAIN}"
+    patiently(lambda: _call(study)["counts"]["running"], bool, 90)
+    time.sleep(10)
+
+
+def _call(address: str, document: object = None) -> Any:
+    body = None if document is None else json.dumps(document).encode()
+    with urlopen(Request(address, body, {"Content-Type": "application/json"}), timeout=30) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def _take(browser: Browser, address: str, best: str, picture: Picture) -> None:
+    size = dict(picture.size or DESK)
+    page = browser.new_page(
+        base_url=address,
+        color_scheme=picture.colours,
+        viewport={**size, "height": picture.height or size["height"]},  # type: ignore[typeddict-item]
+        reduced_motion="reduce",
+    )
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(picture.address.replace("BEST", best))
+    page.wait_for_timeout(2 * SETTLE_MILLISECONDS)
+    picture.prepare(page)
+    page.screenshot(path=IMAGES / picture.file)
+    page.close()
+    bytes_ = (IMAGES / picture.file).stat().st_size
+    print(f"{picture.file}: {bytes_ / 1000:.0f} kB {said or ''}")
+    assert not said and bytes_ < MOST_BYTES, picture.file
+
+
+if __name__ == "__main__":
+    main()
