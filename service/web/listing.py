@@ -1,8 +1,8 @@
 """The list of studies: found by name and state, with how each best value rose, and not sent again while nothing changed."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -18,6 +18,7 @@ from service.web.dependencies import TheStore
 from service.web.paging import Limit, unknown_cursor
 from service.web.studies import study_views
 from service.web.views import StudiesPage
+from trainer.contract import Direction
 
 router = APIRouter(prefix=API, tags=["studies"])
 
@@ -45,23 +46,38 @@ class TrendsPage(StudiesPage):
 
 
 class Trends:
-    """Trends by study, remembered until the study's next event."""
+    """The records of studies, remembered with the event up to which they go: what ended since then is all that is read anew."""
 
     def __init__(self) -> None:
-        self._known = OrderedDict[str, tuple[int, Trend]]()
+        self._known: dict[str, tuple[int, Trend]] = {}
 
-    def of(self, tx: Transaction, studies: Iterable[Study]) -> dict[str, Trend]:
-        """By study's id, for all of them; the database is asked about those that changed since it was asked last."""
-        known = {study.id: self._known.get(study.id) for study in studies}
-        stale = [study for study in studies if (one := known[study.id]) is None or one[0] != study.seq]
-        found = queries.records(tx, stale) if stale else {}
-        trends = {key: one[1] for key, one in known.items() if one is not None}
-        for study in stale:
-            trends[study.id] = thinned(found.get(study.id, ()))
-            self._known[study.id] = study.seq, trends[study.id]
-        while len(self._known) > MOST_REMEMBERED:
-            self._known.popitem(last=False)
-        return trends
+    def of(self, tx: Transaction, studies: Sequence[Study]) -> dict[str, Trend]:
+        """By study's id, for all of them, thinned. The studies and their trials are read in one transaction."""
+        known = {study.id: self._known[study.id] for study in studies if study.id in self._known}
+        first = [study for study in studies if study.id not in known]
+        stale = {study.id: known[study.id][0] for study in studies if study.id in known and known[study.id][0] < study.seq}
+        whole = queries.records(tx, first) if first else {}
+        newer = queries.completed_since(tx, stale) if stale else {}
+        trends = {}
+        for study in studies:
+            before = known[study.id][1] if study.id in known else tuple(whole.get(study.id, ()))
+            trends[study.id] = merged(before, newer.get(study.id, ()), study.spec.objective.direction)
+        self._remember({study.id: (study.seq, trends[study.id]) for study in studies})
+        return {key: thinned(trend) for key, trend in trends.items()}
+
+    def _remember(self, known: Mapping[str, tuple[int, Trend]]) -> None:
+        kept = self._known if len(self._known) < MOST_REMEMBERED else {}
+        self._known = {**kept, **known}
+
+
+def merged(records: Trend, ended: Iterable[tuple[int, float]], direction: Direction) -> Trend:
+    """The records when these trials have ended as well, whatever their numbers. One that was none before becomes none."""
+    better = operator.gt if direction == "maximize" else operator.lt
+    kept = list[tuple[int, float]]()
+    for number, value in sorted([*records, *ended]):
+        if not kept or better(value, kept[-1][1]):
+            kept.append((number, value))
+    return tuple(kept)
 
 
 def trends_of(request: Request) -> Trends:

@@ -125,6 +125,8 @@ def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Sto
     records = store.read(queries.records, studies)
     assert [len(records.get(study.id, ())) for study in studies] == [3, 3, 1, 0]
     assert records[studies[0].id][-1] == (2, 0.5)
+    since = store.read(queries.completed_since, {studies[0].id: 0, studies[1].id: 10**6})
+    assert {key: sorted(found) for key, found in since.items()} == {studies[0].id: [(0, 0.0), (1, 0.25), (2, 0.5)]}
 
 
 def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:

@@ -50,6 +50,25 @@ def test_a_list_that_did_not_change_is_not_sent_again(client: TestClient, lab: L
     assert list(changed.json()["trends"].values()) == [[[0, 0.5]]]
 
 
+def test_a_trend_that_is_remembered_follows_trials_that_end_out_of_turn(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study()
+    claims = [lab.claim() for _ in range(5)]
+
+    def trend() -> list[list[float]]:
+        shown: list[list[float]] = client.get("/api/v1/studies").json()["trends"][study.id]
+        return shown
+
+    for place, accuracy, expected in (
+        (3, 0.5, [[3, 0.5]]),
+        (1, 0.25, [[1, 0.25], [3, 0.5]]),
+        (4, 0.5, [[1, 0.25], [3, 0.5]]),
+        (0, 0.375, [[0, 0.375], [3, 0.5]]),
+        (2, 0.75, [[0, 0.375], [2, 0.75]]),
+    ):
+        lab.finish(claims[place], accuracy)
+        assert trend() == expected
+
+
 def test_a_long_trend_is_thinned_and_keeps_its_ends() -> None:
     points = [(number, number / 100) for number in range(100)]
     kept = thinned(points)

@@ -12,14 +12,14 @@ from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.standstills import standstills
 from service.store.queries.studies import Candidate, candidates, count_studies, counts, find_study, studies, totals, unchecked_study
 from service.store.queries.tables import TableRow, table_rows
-from service.store.queries.trends import records
+from service.store.queries.trends import completed_since, records
 from service.store.queries.trials import SORTS, best_trial, best_trials, find_trial, metrics, running_leases, trials
 from service.store.queries.workers import find_worker, is_draining, loads, workers
 
 __all__ = [
     "SORTS", "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts",
-    "best_trial", "best_trials", "candidates", "changed_since", "count_studies", "counts", "courses", "curves", "events_after",
-    "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names", "metrics", "records",
-    "running_leases", "saved", "standstills", "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after",
-    "trials_moved", "unchecked_study", "workers",
+    "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_studies", "counts", "courses", "curves",
+    "events_after", "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names",
+    "metrics", "records", "running_leases", "saved", "standstills", "studies", "table_rows", "throughput", "totals", "trials",
+    "trials_changed_after", "trials_moved", "unchecked_study", "workers",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """How the best value of studies rose."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import case, func, or_, select
 
@@ -30,5 +30,15 @@ def records(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tuple[i
     for owner, number, value in tx.execute(
         select(judged.c.study_id, judged.c.number, judged.c.value).where(better).order_by(judged.c.study_id, judged.c.number)
     ):
+        found[owner].append((number, value))
+    return found
+
+
+def completed_since(tx: Transaction, seen: Mapping[str, int]) -> dict[str, list[tuple[int, float]]]:
+    """By study's id, number and value of the trials that were completed after the event of that sequence number, in no order."""
+    newer = or_(*((trial.c.study_id == owner) & (trial.c.changed > seq) for owner, seq in seen.items()))
+    complete = (trial.c.state == TrialState.COMPLETE) & trial.c.value.is_not(None)
+    found = defaultdict[str, list[tuple[int, float]]](list)
+    for owner, number, value in tx.execute(select(trial.c.study_id, trial.c.number, trial.c.value).where(newer, complete)):
         found[owner].append((number, value))
     return found
