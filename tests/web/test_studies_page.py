@@ -68,3 +68,12 @@ def test_a_study_is_paused_and_deleted_from_its_card_and_only_when_that_was_mean
         expect(card(page, "short-lived")).to_have_count(left)
     with pytest.raises(StudyNotFound):
         live_lab.store.read(queries.find_study, "short-lived")
+
+
+def test_lists_and_form_fit_a_phone(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("on-a-phone-with-a-name-that-goes-on-and-on-without-a-single-space-in-it")
+    page.set_viewport_size({"width": 360, "height": 740})
+    for address, landmark in (("/", "#studies h2"), ("/workers", "#workers h2"), ("/new", "#form h2")):
+        page.goto(address)
+        expect(page.locator(landmark).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, address
