@@ -1,11 +1,13 @@
 """The page of one study: its table, its charts, and what can be done from it."""
 
+import posixpath
 import re
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.domain.records import Claim
+from service.web.page import HERE
 from tests.web.laboratory import Laboratory
 from tests.web.server import Served
 
@@ -46,6 +48,18 @@ def finished(lab: Laboratory, name: str, values: list[float]) -> None:
     lab.study(name, budget={"trials": len(values)})
     for claim, value in zip(lab.claims_from(name, len(values)), values, strict=True):
         lab.finish(claim, value)
+
+
+def modules_of(path: str) -> set[str]:
+    """The module of that path under static/ and all that it imports."""
+    text = (HERE / "static" / path).read_text()
+    imported = re.findall(r'^(?:import|export)[^;]*? from "([^"]+)"', text, re.MULTILINE)
+    return {path}.union(*(modules_of(posixpath.normpath(posixpath.join(posixpath.dirname(path), one))) for one in imported))
+
+
+def test_the_shell_asks_for_every_module_at_once() -> None:
+    shell = (HERE / "pages" / "study.html").read_text()
+    assert sorted(re.findall(r'(?:href|src)="/static/([^"]+\.js)"', shell)) == sorted(modules_of("study.js"))
 
 
 def test_a_filter_means_what_it_says_or_says_what_it_does_not_understand(page: Page) -> None:

@@ -49,9 +49,12 @@ export class Model {
 
   // Those of the space first, in its order; then those that only trials have.
   get parameters() {
-    const names = new Set(Object.keys(this.study.spec.search_space));
-    for (const trial of this.list()) for (const name in trial.params) names.add(name);
-    return [...names];
+    if (this.names?.version !== this.version) {
+      const names = new Set(Object.keys(this.study.spec.search_space));
+      for (const trial of this.list()) for (const name in trial.params) names.add(name);
+      this.names = { version: this.version, all: [...names] };
+    }
+    return this.names.all;
   }
 
   // Every metric that was told, the objective first.

@@ -6,6 +6,7 @@ import { trialAddress } from "../trials.js";
 const ROW = 37; // pixels; study.css says the same
 const AROUND = 12; // rows above and below the view
 const IN_PRINT = 100;
+const LONG = 14; // characters that a cell may not have room for
 
 export class Table {
   // `picked` is a set of numbers; `sort(key)` and `pick(number)` are called when someone asks for it.
@@ -104,7 +105,7 @@ export class Table {
       const node = typeof shown === "string" ? document.createTextNode(shown) : shown;
       if (cell.firstChild?.isEqualNode(node)) return;
       cell.replaceChildren(node);
-      if (node.length > 14) cell.title = shown;
+      cell.title = node.length > LONG ? shown : "";
     });
   }
 
