@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,8 +46,9 @@ class Picture:
 
 def _scroll_to(selector: str) -> Callable[[Page], None]:
     def prepare(page: Page) -> None:
-        page.locator(selector).evaluate("(node) => scrollTo(0, node.getBoundingClientRect().top + scrollY - 16)")
-        page.wait_for_timeout(SETTLE_MILLISECONDS)
+        for _ in range(2):  # what comes into view may grow
+            page.locator(selector).evaluate("(node) => scrollTo(0, node.getBoundingClientRect().top + scrollY - 16)")
+            page.wait_for_timeout(SETTLE_MILLISECONDS)
 
     return prepare
 
@@ -61,11 +61,11 @@ def _fill(page: Page) -> None:
 
 
 PICTURES = (
-    Picture("studies.png", "/"),
+    Picture("studies.png", "/", height=440),
     Picture("study.png", f"/studies/{NAME}", height=1250),
     Picture("study-dark.png", f"/studies/{NAME}", "dark", height=1250),
     Picture("table.png", f"/studies/{NAME}?sort=-value", prepare=_scroll_to("section:has(#trials)")),
-    Picture("figures.png", f"/studies/{NAME}?figure=contour", prepare=_scroll_to("#analysis"), height=640),
+    Picture("figures.png", f"/studies/{NAME}?figure=slice", prepare=_scroll_to("#analysis"), height=640),
     Picture("phone.png", f"/studies/{NAME}", size=PHONE),
     Picture("trial.png", f"/studies/{NAME}/trials/BEST", height=1250),
     Picture("compare.png", f"/compare?trial={NAME}:0&trial={NAME}:BEST", height=1250),
@@ -108,8 +108,7 @@ def _begin_another(address: str, home: Path) -> None:
         prepared = Prepared(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
         _call(f"{address}/api/v1/studies", {**study_document(prepared, AGAIN, 400), "sampler": {"name": "random", "seed": 1}})
     study = f"{address}/api/v1/studies/{AGAIN}"
-    patiently(lambda: _call(study)["counts"]["running"], bool, 90)
-    time.sleep(10)
+    patiently(lambda: _call(study)["counts"]["complete"] > 20, bool, 120)
 
 
 def _call(address: str, document: object = None) -> Any:
