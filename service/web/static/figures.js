@@ -9,6 +9,7 @@ import { openFrame } from "./figures/frame.js";
 import { TABS, tabList } from "./figures/tabs.js";
 
 const PACE_MILLISECONDS = 5000; // while trials come, a figure is drawn no more often
+const MOST = [0, 8, 2]; // parameters, by how many are chosen
 const NEAR = "400px 0px"; // of the viewport: then the figure is fetched
 
 // Puts the panel in `node`. Call `update(study, parameterNames)` whenever the study has changed.
@@ -49,6 +50,8 @@ export function mountFigures(node, key) {
     refresh();
   }
 
+  // What an address names and there is not is left out.
+  const taken = ({ name, params }) => params.filter((param) => names.includes(param)).slice(0, MOST[TABS.find((tab) => tab.name === name).pick]);
   const asked = () => JSON.stringify([chosen.name, chosen.params]);
   const fresh = () => drawn?.asked === asked() && drawn.seq >= study.seq;
   // Reports alone change no figure but the timeline, which can wait for the next end of a trial.
@@ -108,7 +111,8 @@ export function mountFigures(node, key) {
   return {
     update(latest, parameterNames) {
       study = latest;
-      names = parameterNames.filter((name) => name in latest.spec.search_space);
+      names = parameterNames.filter((name) => Object.hasOwn(latest.spec.search_space, name));
+      chosen.params = taken(chosen);
       refresh();
     },
   };
