@@ -1,4 +1,4 @@
-"""Each client of a stream has a queue of its own, which takes all that there is to tell."""
+"""Each client of a stream has a queue of its own, which takes a copy of all that there is to tell."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ def plant() -> None:
 
         async def fill() -> None:
             async for frame in frames(store, study, cursor, streams):
-                queue.put_nowait(frame)
+                queue.put_nowait(bytes(bytearray(frame)))
 
         filling = asyncio.create_task(fill())
         try:
