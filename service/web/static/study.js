@@ -25,6 +25,8 @@ const measurements = new Measurements(key);
 let parts = null;
 let analysis = null; // the panel of figures by Plotly, once it is there
 let painted = { version: -1, filter: "", at: 0 };
+let passes = null; // whether the filter takes a trial
+let charting = null; // charts that are due
 let frame = null;
 let later = null; // a reading that is due
 let laterPaint = null;
@@ -52,11 +54,13 @@ function show() {
   parts.table.show(chosen.trials, chosen.shown, chosen.order);
   parts.controls.draw(chosen.trials.length);
   if (measurements.seen !== null) parts.curves.update();
-  showCharts(chosen);
+  passes = chosen.passes;
+  charting ??= setTimeout(showCharts); // when the table is on the screen
 }
 
 // What only ended trials and the filter change, and that no more often than an eye needs.
-function showCharts({ passes }) {
+function showCharts() {
+  charting = null;
   const filter = JSON.stringify([parts.controls.filter, [...parts.controls.states]]);
   if (painted.version === model.version && painted.filter === filter) return;
   const wait = painted.at + REPAINT_MILLISECONDS - performance.now();
@@ -70,7 +74,7 @@ function showCharts({ passes }) {
   painted = { version: model.version, filter, at: performance.now() };
   parts.history.update();
   byId("history-legend").replaceChildren(...legend(model.study.counts));
-  parts.parallel.update(passes);
+  parts.parallel.update(passes, filter);
   byId("parallel-scale").hidden = !parts.parallel.trials.length;
   const ends = parts.parallel.scaleWords();
   if (ends) [byId("scale-worst").textContent, byId("scale-best").textContent] = ends;
@@ -169,6 +173,7 @@ async function start() {
   follow(key, model.seen, update, showLive);
   setInterval(() => model.study.finished_at || document.hidden || showFigures(model), TICK_MILLISECONDS);
   openQueue();
+  await new Promise((resolve) => setTimeout(resolve)); // behind the charts
   const { metric } = readAddress();
   const known = !metric || model.metricNames.includes(metric);
   await showCurves((known && metric) || model.objective.metric, known ? take("curves") : null);

@@ -45,9 +45,13 @@ export class Parallel {
     host.addEventListener("pointerleave", () => this.brush || this.choose(null));
   }
 
-  update(matches) {
+  // `filter` tells filters apart: with the same one, only further complete trials change the chart.
+  update(matches, filter) {
     const { model } = this;
+    const print = JSON.stringify([filter, model.study.counts.complete, model.parameters]);
     this.matches = matches;
+    if (print === this.print) return;
+    this.print = print;
     this.trials = model.list().filter((trial) => trial.state === "complete" && trial.value !== null).sort((left, right) => model.compare(right.value, left.value));
     this.chosen = null;
     this.plot.host.style.setProperty("--axes", model.parameters.length + 1);

@@ -6,6 +6,7 @@ import { trialAddress } from "../trials.js";
 const ROW = 37; // pixels; study.css says the same
 const AROUND = 12; // rows above and below the view
 const IN_PRINT = 100;
+const STILL_MILLISECONDS = 150; // without a change, until what is shown counts
 const LONG = 14; // characters that a cell may not have room for
 
 export class Table {
@@ -23,7 +24,7 @@ export class Table {
     this.view.addEventListener("scroll", () => this.soon(), { passive: true });
     this.table.addEventListener("keydown", (event) => this.key(event));
     this.table.addEventListener("focus", () => this.active === null && this.move(0));
-    new ResizeObserver(() => this.soon()).observe(this.view);
+    new ResizeObserver(() => this.refit()).observe(this.view);
     addEventListener("beforeprint", () => this.print(true));
     addEventListener("afterprint", () => this.print(false));
   }
@@ -50,6 +51,12 @@ export class Table {
       el("button", { type: "button", class: "sort", title: `Sort by ${label}`, onclick: () => this.sort(key) }, label, arrow));
   }
 
+  refit() {
+    if (this.view.clientWidth !== this.width) this.release();
+    this.width = this.view.clientWidth;
+    this.soon();
+  }
+
   soon() {
     this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
@@ -61,9 +68,23 @@ export class Table {
     const [from, to] = this.window();
     const body = this.table.tBodies[0];
     const wanted = this.rows.slice(from, to).map((trial, index) => this.row(trial, from + index));
-    for (const [number, { row }] of this.kept) if (!wanted.includes(row)) this.kept.delete(number);
+    const shown = new Set(wanted);
+    for (const [number, { row }] of this.kept) if (!shown.has(row)) this.kept.delete(number);
     const all = this.rows.length ? [gap(from), ...wanted, gap(this.rows.length - to)].filter(Boolean) : [this.none()];
     place(body, all);
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.hold(), STILL_MILLISECONDS);
+  }
+
+  // A column that was wide stays so: columns do not move to and fro under rows that come and go.
+  hold() {
+    if (this.printing || !this.rows.length) return;
+    const widths = [...this.table.tHead.rows[0].cells].map((cell) => cell.offsetWidth);
+    [...this.table.tHead.rows[0].cells].forEach((cell, index) => (cell.style.minWidth = `${widths[index]}px`));
+  }
+
+  release() {
+    for (const cell of this.table.tHead.rows[0]?.cells ?? []) cell.style.minWidth = "";
   }
 
   window() {
@@ -82,11 +103,12 @@ export class Table {
     Object.assign(kept, { trial, best });
     this.kept.set(trial.number, kept);
     const { row } = kept;
-    row.setAttribute("aria-rowindex", index + 2);
-    row.setAttribute("aria-selected", String(this.picked.has(trial.number)));
+    const picked = this.picked.has(trial.number);
+    if (row.ariaRowIndex !== String(index + 2)) row.ariaRowIndex = index + 2;
+    if (row.ariaSelected !== String(picked)) row.ariaSelected = String(picked);
     row.classList.toggle("active", trial.number === this.active);
     row.classList.toggle("best", best);
-    row.firstChild.firstChild.checked = this.picked.has(trial.number);
+    row.firstChild.firstChild.checked = picked;
     return row;
   }
 
@@ -145,6 +167,7 @@ export class Table {
 
   print(printing) {
     this.printing = printing;
+    this.release();
     this.draw();
   }
 }
@@ -160,7 +183,9 @@ function gap(rows) {
 function place(body, rows) {
   const kept = new Set(rows);
   for (const child of [...body.children]) if (!kept.has(child)) child.remove();
-  rows.forEach((row, index) => {
-    if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
-  });
+  let next = body.firstChild;
+  for (const row of rows) {
+    if (row === next) next = next.nextSibling;
+    else body.insertBefore(row, next);
+  }
 }
