@@ -3,7 +3,8 @@
     python -m bench.dashboard.worker DATABASE_URL [--lanes 8 --step-seconds 0.5 --steps 20]
 
 Without `--lanes` it reads commands, a line each: `start` claims a trial and answers with its number and the time (seconds since 1970)
-right after the commit; `finish NUMBER` ends it. With `--lanes`, so many trials run at once until standard input ends. It says `ready` first.
+right after the commit; `finish NUMBER` ends it. With `--lanes`, so many trials run at once until standard input ends. It says `ready`
+first.
 """
 
 import argparse
