@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from service.search.figures.contour import smooth
 from service.search.figures.gallery import BY_ITSELF, BY_PAIR, BY_PARAMETERS
 from service.search.figures.importances import importances
 from service.search.figures.optunas import optuna_study
+from service.search.figures.timeline import spans_of
 from tests.search.simulation import EXAMPLE, study_spec
 
 NOW = 1_800_009_000.0
@@ -271,6 +273,12 @@ def test_the_history_holds_the_best_so_far() -> None:
     points, best = draw("optimization_history", exhibit(EXAMPLE, [0.3, None, 0.2, 0.5]))["data"]
     assert (points["x"], points["y"]) == ([0, 2, 3], [0.3, 0.2, 0.5])
     assert best["y"] == [0.3, 0.3, 0.3, 0.5]
+
+
+def test_trials_that_ran_at_one_time_stand_in_rows_of_their_own() -> None:
+    times = [(0, 10), (1, 5), (2, 3), (3, 9), (5, 6), (10, 11)]
+    trials = [replace(outcome(number, {}, 0.5), started_at=start, finished_at=end) for number, (start, end) in enumerate(times)]
+    assert [spans_of(trials, NOW)[number].row for number in range(6)] == [0, 1, 2, 2, 1, 0]
 
 
 def test_the_timeline_is_utc_and_knows_every_state() -> None:

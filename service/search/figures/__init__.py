@@ -2,8 +2,8 @@
 
 Optuna draws what it draws well at thousands of trials: the history, slices and ranks. The others are ours, measured at 2,000 trials:
 its importances import scikit-learn, and torch with it; its contour is a matrix of millions of cells; its learning curves and
-parallel coordinates are an object and a drawn line each; its timeline mixes two time zones and knows no cancelled trial; its
-distribution has a hundred points, however far away the worst trial is.
+parallel coordinates are an object and a drawn line each; its timeline is a diagonal, mixes two time zones and knows no
+cancelled trial; its distribution has a hundred points, however far away the worst trial is.
 """
 
 from service.search.figures.exhibit import Exhibit

@@ -7,16 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.search.figures.exhibit import Exhibit
-from service.search.figures.frame import SCALE, Figure, framed, metric_axis, param_axis, unable
+from service.search.figures.frame import COLORS, SCALE, Figure, framed, metric_axis, param_axis, unable
 from service.search.figures.labels import escaped
 
 Numbers = NDArray[np.float64]
 
+MANY = 400  # trials
 CELLS = 56  # along each axis
 FEWEST_TRIALS = 4
 NARROWEST = 0.03  # width of a trial's weight, as a share of the axis
-FARTHEST = 1.8  # widths from the nearest trial on which nothing is said of the objective
-APART = 4.0  # widths from one choice to the next: a trial says nothing of another choice
+SUPPORT = 0.5  # of trials, each 1 at its own place: with less, nothing is said of the objective
+APART = 6.0  # widths from one choice to the next: a trial says nothing of another choice
 CAPPED = 0.05  # the worst trials do not set the colours: among them are those that came to nothing
 
 
@@ -58,20 +59,21 @@ def smooth(
     Nearer trials weigh more, by a normal distribution as wide as Scott's rule has it in two dimensions. Along an axis of choices
     (`choices` says which are) each stands for itself.
     """
-    along_x, along_y = (_distances(*axis) for axis in zip(positions, grid, choices, strict=True))
-    squares = along_x[None, :, :] + along_y[:, None, :]  # y, x, trial; in widths of a trial's weight
-    nearest = squares.min(axis=2)
-    weights = np.exp((nearest[:, :, None] - squares) / 2)
-    means = weights @ values / weights.sum(axis=2)
-    means[nearest > FARTHEST**2] = np.nan
-    return [[None if np.isnan(mean) else float(f"{mean:.5g}") for mean in row] for row in means]
+    along_x, along_y = (_weights(*axis) for axis in zip(positions, grid, choices, strict=True))
+    support = along_y @ along_x.T
+    sums = (along_y * values) @ along_x.T
+    known = support >= SUPPORT
+    return [
+        [float(f"{total / weight:.5g}") if enough else None for total, weight, enough in zip(*row, strict=True)]
+        for row in zip(sums.tolist(), support.tolist(), known.tolist(), strict=True)
+    ]
 
 
-def _distances(where: Numbers, points: Numbers, apart: bool) -> Numbers:
-    """Squared, from each point to each trial: float64 [points, trials]."""
+def _weights(where: Numbers, points: Numbers, apart: bool) -> Numbers:
+    """Of each trial at each point, along one axis: float64 [points, trials]."""
     span = np.ptp(points)
     width = 1 / APART if apart else span * max(float(np.std(where / span)) * where.size ** (-1 / 6), NARROWEST)
-    return np.asarray(((points[:, None] - where[None, :]) / width) ** 2)
+    return np.asarray(np.exp(-(((points[:, None] - where[None, :]) / width) ** 2) / 2))
 
 
 def _grid(exhibit: Exhibit, name: str, where: Numbers) -> Numbers:
@@ -97,7 +99,7 @@ def _axis(exhibit: Exhibit, name: str, where: Numbers) -> dict[str, Any]:
 
 def _points(exhibit: Exhibit, names: tuple[str, str], places: list[int], positions: tuple[Numbers, Numbers]) -> dict[str, Any]:
     x, y = (_drawn(exhibit, name, where).tolist() for name, where in zip(names, positions, strict=True))
-    shown = [exhibit.hover(exhibit.complete[place]) for place in places]
+    shown = [exhibit.hovers[exhibit.complete[place].number] for place in places]
     return {"type": "scatter", "mode": "markers", "x": x, "y": y, "hovertext": shown, "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
@@ -117,8 +119,14 @@ def _colors(exhibit: Exhibit, values: Numbers) -> dict[str, Any]:
 
 
 def _marker(values: Numbers, colors: dict[str, Any]) -> dict[str, Any]:
-    own = {"color": values.tolist(), "cmin": colors["zmin"], "cmax": colors["zmax"], "size": 6, "line": {"width": 0.8, "color": "#808e96"}}
+    own = {"color": values.tolist(), "cmin": colors["zmin"], "cmax": colors["zmax"], **_size(len(values))}
     return {**own, "colorscale": colors["colorscale"], "reversescale": colors["reversescale"]}
+
+
+def _size(count: int) -> dict[str, Any]:
+    """Of many trials the points do not hide what they stand upon."""
+    size, edge = (6, 0.8) if count <= MANY else (4, 0.4)
+    return {"size": size, "line": {"width": edge, "color": COLORS["line"]}}
 
 
 def _summary(exhibit: Exhibit, names: tuple[str, str], places: list[int]) -> str:

@@ -62,7 +62,7 @@ class Exhibit:
     @cached_property
     def params(self) -> list[str]:
         """The parameters that a complete trial has, in the order of the space."""
-        return [name for name in self.spec.search_space.root if any(self.has(outcome, name) for outcome in self.complete)]
+        return [name for name, places in self.places.items() if places]
 
     @cached_property
     def choices(self) -> dict[str, Choices]:
@@ -86,9 +86,17 @@ class Exhibit:
             return self.choices[name].knows(outcome.params[name])
         return contains(self.parameter(name), outcome.params[name])
 
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """By parameter of the space, the places in `complete` of the trials that have it."""
+        return {
+            name: [place for place, outcome in enumerate(self.complete) if self.has(outcome, name)] for name in self.spec.search_space.root
+        }
+
     def having(self, *names: str) -> list[int]:
         """The places in `complete` of those that have all these parameters."""
-        return [place for place, outcome in enumerate(self.complete) if all(self.has(outcome, name) for name in names)]
+        first, *others = (self.places[name] for name in names)
+        return sorted(set(first).intersection(*others))
 
     def positions(self, name: str, places: Sequence[int]) -> NDArray[np.float64]:
         """The parameter of those trials on the scale it is drawn on: a choice by its index, a log scale by powers of ten."""
@@ -98,6 +106,11 @@ class Exhibit:
             return np.array([order[self.choices[name].label(value)] for value in found], dtype=np.float64)
         scale = math.log10 if self.is_log(name) else float
         return np.array([scale(value) for value in found], dtype=np.float64)  # type: ignore[arg-type]
+
+    @cached_property
+    def hovers(self) -> dict[int, str]:
+        """Each complete trial by its number as `hover` has it."""
+        return {outcome.number: self.hover(outcome) for outcome in self.complete}
 
     def hover(self, outcome: Outcome) -> str:
         """The trial in lines that Plotly shows: its number, objective and parameters."""

@@ -92,8 +92,7 @@ def _domain(place: int, count: int) -> list[float]:
 
 
 def _hover(exhibit: Exhibit, numbers: Sequence[int]) -> dict[str, Any]:
-    known = {outcome.number: outcome for outcome in exhibit.complete}
-    return {"hovertext": [exhibit.hover(known[number]) for number in numbers], "hovertemplate": HOVER}
+    return {"hovertext": [exhibit.hovers[number] for number in numbers], "hovertemplate": HOVER}
 
 
 def _traces(name: str, exhibit: Exhibit, study: optuna.Study, **options: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ const ORIGIN = location.origin;
 const AXIS = /^[xy]axis\d*$/;
 const NARROW = 560; // pixels
 const COLUMN = 250; // the least width of one plot of several
-const HEIGHTS = { row: 230, bar: 34, several: 96, usual: 420, narrow: 360 };
+const HEIGHTS = { row: 230, bar: 34, several: 96, lowest: 220, usual: 420, narrow: 360 };
 const CLEAR = "rgba(0,0,0,0)";
 const node = document.getElementById("figure");
 const probe = document.createElement("span");
@@ -79,6 +79,7 @@ function scaled(trace, narrow, colors) {
 
 function heightOf(figure, layout, narrow) {
   if (layout.height) return layout.height;
+  if (layout.barmode === "overlay") return Math.min(HEIGHTS.usual, Math.max(HEIGHTS.lowest, layout.yaxis.range[0] * HEIGHTS.bar + HEIGHTS.several));
   if (figure.data[0]?.orientation === "h" && figure.data.length === 1 && !figure.data[0].base) return figure.data[0].y.length * HEIGHTS.bar + HEIGHTS.several;
   return narrow ? HEIGHTS.narrow : HEIGHTS.usual;
 }
