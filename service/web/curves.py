@@ -110,12 +110,13 @@ class Curves:
         with self._store.reading() as tx:
             seq = queries.find_study(tx, study.id).seq
             moved = queries.trials_moved(tx, study.id, kept.seq) if seq > kept.seq else []
-        for first in range(0, len(moved), READ_TOGETHER):
-            some = moved[first : first + READ_TOGETHER]
+        number, texts = {one.id: one.number for one in moved}, dict[int, bytes]()
+        ids = sorted(number)
+        for some in (ids[first : first + READ_TOGETHER] for first in range(0, len(ids), READ_TOGETHER)):
             with self._store.reading() as tx:
-                texts = {curve.trial: curve for curve in queries.curves(tx, [one.id for one in some], metric)}
-            for one in some:
-                kept.put(one, _text(one.number, texts[one.id]) if one.id in texts else b"")
+                texts |= {curve.trial: _text(number[curve.trial], curve) for curve in queries.curves(tx, some, metric)}
+        for one in moved:
+            kept.put(one, texts.get(one.id, b""))
         kept.seq = seq
 
     def _make_room(self) -> None:

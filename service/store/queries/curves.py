@@ -31,6 +31,7 @@ POINTS = (
     select(metric.c.trial, metric.c.step, metric.c.value)
     .where(
         metric.c.trial.in_(bindparam("ids", expanding=True)),
+        metric.c.trial.between(bindparam("first"), bindparam("last")),  # by which PostgreSQL takes the key before it has statistics, too
         metric.c.name == bindparam("its_name"),
         metric.c.value.is_not(None),
     )
@@ -45,8 +46,9 @@ def trials_moved(tx: Transaction, study_id: str, seq: int) -> list[Moved]:
 
 
 def curves(tx: Transaction, ids: Sequence[int], name: str) -> Iterator[Curve]:
-    """The curves of the trials of those keys; those without a finite value of this metric are missing."""
-    points: Any = tx.execute(POINTS, {"ids": ids, "its_name": name}).cursor  # plain tuples: a third of the time
+    """The curves of the trials of those keys, one or more; those without a finite value of this metric are missing."""
+    bound = {"ids": ids, "first": min(ids), "last": max(ids), "its_name": name}
+    points: Any = tx.execute(POINTS, bound).cursor  # plain tuples: a third of the time
     for key, group in groupby(points, itemgetter(0)):
         _, steps, values = zip(*group, strict=True)
         yield Curve(key, steps, values)
