@@ -1,19 +1,25 @@
 """A server on a store that is only read: the same pages, and no way to change anything."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
+from service import operations
 from service.domain.errors import NotADatabase, ReadOnly, SchemaTooOld, StoreUnavailable
+from service.domain.records import Worker
+from service.domain.states import WorkerState
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import check, require, upgrade
@@ -23,6 +29,14 @@ from tests.web.problem import assert_problem
 from tests.web.routes import changing_routes_of, routes_of
 
 INSERT = text("INSERT INTO api_key VALUES ('k', 'name', 'hash', 0, NULL)")
+SHOWN = {
+    "/": "digits",
+    "/workers": "worker-1",
+    "/studies/digits/trials/1": "Trial 1",
+    "/studies/digits/best": "Train it",
+    "/studies/digits": "90.00 %",
+}
+CHANGES = ("Pause", "Resume", "Stop", "Delete", "Queue", "Drain", "Cancel")
 PAGES = ("/", "/workers", "/compare", "/studies/digits", "/studies/digits/best", "/studies/digits/trials/0", "/login")
 
 
@@ -85,6 +99,41 @@ def test_what_a_server_writes_meanwhile_is_seen(shown: TestClient, lab: Laborato
     lab.finish(lab.claim(), 0.95)
     assert shown.get("/api/v1/studies/digits").json()["best"] == shown.get("/api/v1/studies/digits").json()["best"]
     assert shown.get("/api/v1/studies/digits").json()["best"]["value"] == 0.95
+
+
+@pytest.fixture
+def dashboard(settings: Settings) -> Iterator[str]:
+    """The address of `thaw dashboard` on the laboratory's database."""
+    command = [sys.executable, "-P", "-m", "service.cli", "dashboard", "--database", settings.database_url, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found
+        yield found.group()
+        process.terminate()
+
+
+@pytest.mark.browser
+def test_no_page_offers_a_change_and_all_are_live(browser: Browser, dashboard: str, lab: Laboratory) -> None:
+    now = time.time()
+    worker = Worker(id="worker-1", host="box", pid=7, slots=2, devices=("cpu",), state=WorkerState.ALIVE, started_at=now, seen_at=now)
+    operations.register_worker(lab.store, worker)
+    lab.study()
+    lab.finish(lab.claim(), 0.9)
+    running = lab.claim()
+    said: list[str] = []
+    with browser.new_page(base_url=dashboard) as page:
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for path, shown in SHOWN.items():
+            page.goto(path)
+            expect(page.locator("main")).to_contain_text(shown)
+            expect(page.locator("#live")).to_have_text("live")
+            offers = [page.get_by_text(re.compile(f"^{word}")) for word in CHANGES] + [page.locator("a[href^='/new']")]
+            assert [one for offer in offers for one in offer.all() if one.is_visible()] == [], path
+        lab.finish(running, 0.95)
+        expect(page.locator("#figures")).to_contain_text("95.00 %")
+    assert said == []
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
