@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser, expect
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
@@ -150,6 +151,18 @@ def test_neither_the_store_nor_the_database_takes_a_write(database_url: str) -> 
             raw.execute(INSERT)
     with closing(open_store(database_url)) as store, store.writing() as tx:
         tx.execute(INSERT)
+
+
+def test_a_role_that_may_only_read_is_enough(migrated_postgresql: str, settings: Settings) -> None:
+    with psycopg.connect(migrated_postgresql, autocommit=True) as owner:
+        owner.execute("CREATE ROLE thaw_reader LOGIN IN ROLE pg_read_all_data")
+    address = make_url(migrated_postgresql).set(username="thaw_reader", password=None).render_as_string()
+    with closing(open_store(address, read_only=True)) as store, client(store, settings) as shown:
+        require(store)
+        assert shown.get("/api/v1/studies").json()["studies"] == []
+        assert shown.get("/metrics").status_code == 200
+    with psycopg.connect(migrated_postgresql, autocommit=True) as owner:
+        owner.execute("DROP ROLE thaw_reader")
 
 
 def test_a_database_without_our_tables_or_with_older_ones_is_told_apart(empty_url: str) -> None:
