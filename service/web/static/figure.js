@@ -3,12 +3,14 @@
 const ORIGIN = location.origin;
 const AXIS = /^[xy]axis\d*$/;
 const NARROW = 560; // pixels
+const PAPER = 660; // of a page, upright, within its margins
 const COLUMN = 250; // the least width of one plot of several
 const HEIGHTS = { row: 230, bar: 34, several: 96, lowest: 220, usual: 420, narrow: 360 };
 const CLEAR = "rgba(0,0,0,0)";
 const node = document.getElementById("figure");
 const probe = document.createElement("span");
 
+let paper = false;
 let shown = null; // { name, title, figure } as it was sent
 
 function color(token) {
@@ -95,7 +97,7 @@ const config = (name) => ({
 async function draw() {
   if (!shown) return;
   const { name, figure } = shown;
-  const width = document.documentElement.clientWidth;
+  const width = Math.min(document.documentElement.clientWidth, paper ? PAPER : Infinity);
   const narrow = width < NARROW;
   const colors = palette();
   const layout = themed(arranged(figure.layout, width), colors);
@@ -127,6 +129,13 @@ function drawSoon() {
   }).catch((error) => tell({ kind: "failed", detail: String(error?.message ?? error) }));
 }
 
+// Paper is white and narrow: the figure is drawn for it at once, and drawn back afterwards.
+function onPaper(is) {
+  paper = is;
+  document.documentElement.style.colorScheme = is ? "light" : "";
+  draw().catch(() => {});
+}
+
 function receive(event) {
   if (event.origin !== ORIGIN || event.source !== parent || event.data?.kind !== "draw") return;
   if (shown && shown.name !== event.data.name) Plotly.purge(node);
@@ -143,6 +152,8 @@ function start() {
   }
   addEventListener("message", receive);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
+  addEventListener("beforeprint", () => onPaper(true));
+  addEventListener("afterprint", () => onPaper(false));
   let width = document.documentElement.clientWidth;
   new ResizeObserver(() => {
     if (document.documentElement.clientWidth === width) return;
