@@ -100,7 +100,7 @@ def patiently(look: Callable[[], T], good: Callable[[T], bool], seconds: float) 
     """What is seen once it is good, or what is seen last after so many seconds. The pages' policy forbids that scripts wait for us."""
     deadline = time.monotonic() + seconds
     while not good(seen := look()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.2)
     return seen
 
 

@@ -128,8 +128,10 @@ def measure(browser: Browser, folder: Path, server: Server, viewers: int, minute
             while (at := time.monotonic() - began) < 60 * minutes:
                 collect.send("HeapProfiler.collectGarbage")
                 heap = page.evaluate("performance.memory.usedJSHeapSize") / 1e6
-                for course, value in zip(courses.values(), (server.megabytes, heap, _own(renderer)), strict=True):
+                sizes = server.megabytes, heap, _own(renderer)
+                for course, value in zip(courses.values(), sizes, strict=True):
                     course.add(at, value)
+                print(f"{at:.0f} s: {', '.join(f'{one:.1f}' for one in sizes)} MB", flush=True)
                 page.wait_for_timeout(1000 * SAMPLE_SECONDS)
         _caught_up(page)
         more = page.evaluate("Number(document.querySelector('#trials').getAttribute('aria-rowcount')) - 1") - rows
