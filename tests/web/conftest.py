@@ -15,6 +15,8 @@ from service.web.app import create_app
 from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.server import Served, running
 
+MANY = 10_000  # requests a second, for tests that ask each route in each way
+
 
 @pytest.fixture(scope="session")
 def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -67,7 +69,7 @@ def client(client_of: Callable[[Settings], TestClient], settings: Settings) -> T
 @pytest.fixture
 def locked(client_of: Callable[[Settings], TestClient], settings: Settings) -> TestClient:
     """A server that asks for TOKEN; the client does not know it."""
-    return client_of(settings.model_copy(update={"token": TOKEN}))
+    return client_of(settings.model_copy(update={"token": TOKEN, "writes_per_second": MANY}))
 
 
 @pytest.fixture

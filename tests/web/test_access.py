@@ -199,7 +199,7 @@ def test_answers_forbid_what_a_page_does_not_need(client: TestClient) -> None:
         assert "default-src 'self'" in headers["content-security-policy"] and "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
         assert "access-control-allow-origin" not in headers
-        assert headers["cache-control"] in ("no-store", "no-cache")
+        assert headers["cache-control"] in ("no-store", "no-cache", "private, no-cache")
 
 
 def test_no_preflight_is_answered_with_leave(client: TestClient) -> None:

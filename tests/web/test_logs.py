@@ -61,7 +61,7 @@ def test_text_is_whole_and_no_browser_takes_it_for_anything_else(client: TestCli
     answer = client.get(LOG, headers=TEXT)
     assert answer.text == 120 * "a\n" + lines
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["vary"] == "Accept"
+    assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["vary"] == "Accept, Accept-Encoding"
 
 
 def test_ten_megabytes_of_log_are_read_and_no_more(client: TestClient, lab: Laboratory) -> None:

@@ -27,7 +27,7 @@ from tests.web.raw import send_raw
         "/docs",
         "/redoc",
         "/api/v1/studies/",
-        "/api/v1/studies/a/figures/history",
+        "/api/v1/studies/a/pictures/history",
     ],
 )
 def test_an_unknown_address_is_a_problem(client: TestClient, path: str) -> None:

@@ -46,7 +46,7 @@ def test_a_server_starts_on_an_empty_folder_and_ends_when_it_is_told(tmp_path: P
     thread = threading.Thread(target=serve, args=(Settings(home=tmp_path / "new"),), kwargs={"port": 0, "stop": stop, "ready": note})
     thread.start()
     assert ready.wait(30)
-    assert httpx2.get(f"{address[0]}/api/v1/studies").json() == {"studies": [], "next": None}
+    assert httpx2.get(f"{address[0]}/api/v1/studies").json() == {"studies": [], "trends": {}, "next": None}
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
