@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.domain.records import Claim
+from service.store import queries
 from service.web.page import HERE
 from tests.web.laboratory import Laboratory
 from tests.web.server import Served
@@ -202,6 +203,20 @@ def queue_one(page: Page, claim: Claim) -> None:
     expect(page.locator("#trial-1")).to_contain_text("0.02")
     expect(page.locator("#trial-1")).to_contain_text("queued by hand")
     expect(page).not_to_have_url(re.compile("queue="))
+
+
+def test_a_trial_queued_again_as_it_was_is_answered_from_the_first(page: Page, live_lab: Laboratory) -> None:
+    """The table has its parameters to ten digits only; what is queued are those of the trial."""
+    study = live_lab.study("once-more", budget={"trials": 20, "parallel": 1})
+    claim = live_lab.claim_from("once-more")
+    assert len(repr(claim.params["lr"])) > 14
+    live_lab.finish(claim, 0.9)
+    page.goto("/studies/once-more?queue=0")
+    dialog = page.get_by_role("dialog", name="Queue a trial")
+    dialog.get_by_role("button", name="Queue it").click()
+    expect(dialog).to_be_hidden()
+    again = live_lab.store.read(queries.find_trial, study.id, 1)
+    assert (again.params, again.duplicate_of) == (claim.params, 0)
 
 
 def test_a_study_is_deleted_only_after_a_question(page: Page, live_lab: Laboratory) -> None:

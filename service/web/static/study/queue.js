@@ -1,9 +1,11 @@
 // The dialog that queues a trial: a field a parameter, filled from a trial, checked by the server.
 
-import { queueTrial } from "../api.js";
+import { getTrial, queueTrial } from "../api.js";
 import { byId, el } from "../dom.js";
 import { number, scalar } from "../format.js";
 import { showNotice } from "../parts.js";
+
+const DIGITS = 10; // of the parameters in the table
 
 const same = (left, right) => left === right;
 
@@ -67,6 +69,7 @@ export class QueueDialog {
 
   prefill(from) {
     const trial = from === "" || from === null ? null : this.model.trials[Number(from)];
+    this.whole = trial ? getTrial(this.model.key, trial.number).catch(() => null) : Promise.resolve(null);
     for (const [name, definition] of Object.entries(this.space)) {
       const value = trial && name in trial.params ? trial.params[name] : middle(definition);
       const input = this.form.elements[`queue-${name}`];
@@ -85,6 +88,13 @@ export class QueueDialog {
     const definition = this.space[name];
     const { value } = this.form.elements[`queue-${name}`];
     return definition.type === "categorical" ? definition.choices[Number(value)] : value.trim() === "" || Number.isNaN(Number(value)) ? value : Number(value);
+  }
+
+  // As the trial itself has it, where the field still shows what the table has of it: else it would be another configuration.
+  static exact(params, whole) {
+    const known = whole?.params ?? {};
+    const unchanged = (name, value) => typeof known[name] === "number" && Number(known[name].toPrecision(DIGITS)) === value;
+    return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, unchanged(name, value) ? known[name] : value]));
   }
 
   // The values of those parameters whose condition holds.
@@ -110,7 +120,7 @@ export class QueueDialog {
     this.clearFaults();
     byId("queue-send").disabled = true;
     try {
-      const trial = await queueTrial(this.model.key, this.params);
+      const trial = await queueTrial(this.model.key, QueueDialog.exact(this.params, await this.whole));
       this.node.close();
       this.queued(trial);
     } catch (error) {
