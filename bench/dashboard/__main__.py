@@ -12,6 +12,7 @@ came over the wire, headers included, without scripts, styles and pictures, whic
 """
 
 import argparse
+import os
 import shutil
 import tempfile
 from contextlib import nullcontext
@@ -30,7 +31,7 @@ def main() -> None:
         folder = Path(name)
         print(f"databases in {folder}", flush=True)
         _make(folder, args.trials)
-        parts = []
+        parts = [f"Load of the machine before, of others: {os.getloadavg()[0]:.1f} processes that want a core."]
         if args.rounds:
             parts.append(loading.told(loading.measure(browser, folder, args.rounds)))
             print(parts[-1], flush=True)

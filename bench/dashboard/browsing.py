@@ -67,7 +67,7 @@ class Traffic:
         session = page.context.new_cdp_session(page)
         session.on("Network.responseReceived", self._begins)
         session.on("Network.loadingFinished", self._ends)
-        session.send("Network.enable")
+        session.send("Network.enable", {"maxTotalBufferSize": 0})  # or the page's process keeps every answer for us
 
     def _begins(self, event: dict[str, Any]) -> None:
         self._kinds[event["requestId"]] = event["type"]

@@ -65,7 +65,7 @@ PICTURES = (
     Picture("study.png", f"/studies/{NAME}", height=1250),
     Picture("study-dark.png", f"/studies/{NAME}", "dark", height=1250),
     Picture("table.png", f"/studies/{NAME}?sort=-value", prepare=_scroll_to("section:has(#trials)")),
-    Picture("figures.png", f"/studies/{NAME}?figure=slice", prepare=_scroll_to("#analysis"), height=640),
+    Picture("figures.png", f"/studies/{NAME}?figure=slice", prepare=_scroll_to("#analysis"), height=536),
     Picture("phone.png", f"/studies/{NAME}", size=PHONE),
     Picture("trial.png", f"/studies/{NAME}/trials/BEST", height=1250),
     Picture("compare.png", f"/compare?trial={NAME}:0&trial={NAME}:BEST", height=1250),
