@@ -16,7 +16,7 @@ from service.store import Transaction, queries
 from service.web import API
 from service.web.body import Raw, read_document
 from service.web.dependencies import TheStore
-from service.web.examples import STUDY_BODY
+from service.web.examples import ANY_STUDY_BODY
 from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
 from service.web.view import View
 from trainer.contract import METRICS, Direction, Hyperparameters
@@ -70,7 +70,7 @@ def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
         return None, list(error.faults) or [Fault((), "malformed", error.detail)]
 
 
-@router.post("/studies/check", summary="Check a study", openapi_extra=STUDY_BODY)
+@router.post("/study-check", summary="Check a study", openapi_extra=ANY_STUDY_BODY)
 def check_study(read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possible)], store: TheStore) -> CheckedView:
     """Say what is wrong with a study, from JSON or YAML, as creating it would, or what it resolves to. Nothing is created.
 

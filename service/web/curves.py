@@ -36,7 +36,7 @@ class CurvesView(View):
     metric: str = Field(examples=["accuracy"])
     seq: int = Field(description="give it as ?after= the next time")
     more: bool = Field(description="whether the answer was full: ask again at once")
-    curves: Sequence[tuple[int, Sequence[int], Sequence[float]]] = Field(
+    curves: Sequence[Sequence[int | Sequence[float]]] = Field(
         description="number, steps and values of each trial: up to 64 points, extremes among them, none that is not finite",
         examples=[[[7, [1, 2, 3], [0.5, 0.61, 0.7]]]],
     )  # fmt: skip

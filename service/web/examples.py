@@ -43,6 +43,14 @@ STUDY_BODY: dict[str, Any] = {
     }
 }
 
+ANY_STUDY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {}, "example": STUDY}, "application/yaml": {"schema": {}, "example": STUDY_YAML}},
+    }
+}
+"""Whatever there is so far of a study."""
+
 
 def _object_with(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of an object with this field and no other."""

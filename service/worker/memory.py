@@ -10,7 +10,7 @@ from pathlib import Path
 ASK_SECONDS = 30
 MIB = 2**20
 GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-LINE = re.compile(r"^\s*(\d+),\s*(GPU-[0-9a-f-]+),\s*(\d+)\s*$", re.MULTILINE)
+LINE = re.compile(r"^[ \t]*(\d+),[ \t]*(GPU-[0-9a-f-]+),[ \t]*(\d+)[ \t]*$", re.MULTILINE)
 
 
 def memory_of(gpus: Iterable[str | None]) -> tuple[int | None, ...]:

@@ -252,6 +252,11 @@ QUERIES = {
     "/api/v1/studies/{study}/trials/{number}/log": [
         "attempt=0", "attempt=99", "attempt=2147483648", f"attempt={MARKER}", "after=-1", "after=2147483648", "limit=501", "limit=x",
     ],
+    "/api/v1/studies/{study}/table": ["after=-1", "after=9007199254740993", f"after={MARKER}", f"after={LONG_NUMBER}", "after=1.5"],
+    "/api/v1/studies/{study}/curves": [
+        "after=-1", "after=9007199254740993", f"after={MARKER}", f"metric={'m' * 65}", "metric=accuracy&after=x",
+    ],
+    "/api/v1/studies/{study}/figures/{name}": [f"param={MARKER}", "param=", "param=%00", f"param={MARKER * 400}", "param=lr&param=lr2"],
     "/api/v1/studies/{study}/best": [f"format={MARKER}", "format=", "format=JSON", "format=%00", "format=../x"],
 }  # fmt: skip
 """Query strings that get a 422 each."""

@@ -23,6 +23,7 @@ from tests.web.problem import assert_problem
 from tests.web.raw import send_raw
 
 STUDIES = "/api/v1/studies"
+CHECK = "/api/v1/study-check"
 SLUGS = {400: "malformed-document", 401: "unauthenticated", 413: "body-too-large", 415: "unsupported-media-type", 422: "validation"}
 MANY = 1_000_000  # changes a second: the rate is not what is tried here
 SEED = 16  # of the fuzz in its short form, which finds the same on each machine
@@ -75,7 +76,7 @@ def codes(problem: dict[str, Any]) -> list[str]:
 def test_every_route_with_a_body_is_in_the_corpus(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     with_body = {path for path, operations_ in paths.items() for one in operations_.values() if "requestBody" in one}
-    assert with_body | {"/login"} == TEMPLATES.keys()
+    assert with_body - {CHECK} | {"/login"} == TEMPLATES.keys()
     with_query = {path for path, one in paths.items() if any(each["in"] == "query" for each in one.get("get", {}).get("parameters", ()))}
     assert with_query == corpus.QUERIES.keys()
 
@@ -92,6 +93,17 @@ def test_hostile_bodies_change_nothing_wherever_they_are_posted(lab: Lab, study:
     assert client.get(f"{STUDIES}/digits").json() == before
     assert lab.store.read(queries.count_studies) == 1
     lab.tell("F16 bodies")
+
+
+def test_a_check_of_a_hostile_body_tells_what_is_wrong(lab: Lab, study: str, client: TestClient) -> None:
+    """I28, T13: a check answers with faults where creating a study is refused, or is refused as well."""
+    for bad in corpus.bodies(STUDIES):
+        answer = client.post(CHECK, content=bad.content, headers={"content-type": bad.kind})
+        lab.counts["bad inputs tried"] += 1
+        assert answer.status_code in (200, bad.status), (bad.name, answer.status_code)
+        assert answer.status_code != 200 or answer.json()["faults"], bad.name
+    assert lab.store.read(queries.count_studies) == 1
+    lab.tell("F16 checks")
 
 
 def test_absurd_studies_and_trials_are_refused_before_anything_is_built(lab: Lab, study: str, client: TestClient) -> None:
@@ -139,8 +151,9 @@ def exchanged(value: Any, place: tuple[str | int, ...], wrong: object) -> Any:
 def test_hostile_addresses_and_headers_are_refused(lab: Lab, study: str, client: TestClient) -> None:
     """I28, T10, T13: names, numbers, query strings and keys that are none."""
     for path, queries_ in corpus.QUERIES.items():
+        address = path.replace("{study}", study).replace("{number}", "0").replace("{name}", "slice")
         for query in queries_:
-            refused(lab, client.get(f"{path.replace('{study}', study).replace('{number}', '0')}?{query}"), 422, (path, query))
+            refused(lab, client.get(f"{address}?{query}"), 422, (path, query))
     for name in corpus.NAMES:
         for method, path in (("GET", ""), ("GET", "/best"), ("GET", "/events"), ("POST", "/stop"), ("DELETE", ""), ("POST", "/trials")):
             answer = client.request(method, f"{STUDIES}/{name}{path}", **({"json": {}} if path == "/trials" else {}))

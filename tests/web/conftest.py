@@ -103,7 +103,7 @@ def live_lab(live_home: Path, live: Served) -> Iterator[Laboratory]:
     store.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while Playwright runs, its thread can run no other event loop
 def browser(browser_path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -18,7 +18,7 @@ SPACES: list[tuple[dict[str, Any], int | None]] = [
 def test_a_sound_study_is_shown_resolved_and_not_created(
     client: TestClient, store: Store, space: dict[str, Any], trials: int | None
 ) -> None:
-    answer = client.post("/api/v1/studies/check", json=study_document(search_space=space))
+    answer = client.post("/api/v1/study-check", json=study_document(search_space=space))
     assert answer.status_code == 200
     assert answer.json()["trials"] == trials
     assert answer.json()["study"]["sampler"] == {"seed": 0, "name": "random"}
@@ -35,7 +35,7 @@ def test_yaml_is_checked_too_and_its_preset_is_expanded(client: TestClient) -> N
         objective: {metric: accuracy, direction: maximize}
         budget: {trials: 20}
     """
-    answer = client.post("/api/v1/studies/check", content=text, headers={"Content-Type": "application/yaml"})
+    answer = client.post("/api/v1/study-check", content=text, headers={"Content-Type": "application/yaml"})
     assert answer.status_code == 200, answer.text
     assert "lr" in answer.json()["study"]["search_space"]
 
@@ -51,24 +51,24 @@ def test_yaml_is_checked_too_and_its_preset_is_expanded(client: TestClient) -> N
 )
 def test_faults_are_those_that_creating_tells(client: TestClient, changes: dict[str, Any]) -> None:
     document = study_document(**changes)
-    checked, created = (client.post(f"/api/v1/studies{path}", json=document) for path in ("/check", ""))
+    checked, created = (client.post(f"/api/v1/{path}", json=document) for path in ("study-check", "studies"))
     assert checked.json()["faults"] == created.json()["errors"]
     assert (checked.status_code, checked.json()["study"], checked.json()["document"]) == (200, None, document)
 
 
 @pytest.mark.parametrize(("text", "code"), [("name: [", "malformed_yaml"), ("name: *other", "yaml_alias"), ("- a list", "not_a_mapping")])
 def test_text_that_is_no_document_is_told_as_well(client: TestClient, text: str, code: str) -> None:
-    answer = client.post("/api/v1/studies/check", content=text, headers={"Content-Type": "application/yaml"})
+    answer = client.post("/api/v1/study-check", content=text, headers={"Content-Type": "application/yaml"})
     assert (answer.status_code, [fault["code"] for fault in answer.json()["faults"]]) == (200, [code])
 
 
 def test_a_body_of_another_type_is_refused(client: TestClient) -> None:
-    assert client.post("/api/v1/studies/check", content="x", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post("/api/v1/study-check", content="x", headers={"Content-Type": "text/plain"}).status_code == 415
 
 
 def test_a_name_that_is_taken_is_told_at_the_name(client: TestClient, lab: Laboratory) -> None:
     lab.study("digits")
-    (fault,) = client.post("/api/v1/studies/check", json=study_document("digits")).json()["faults"]
+    (fault,) = client.post("/api/v1/study-check", json=study_document("digits")).json()["faults"]
     assert (fault["pointer"], fault["code"]) == ("#/name", "name_taken")
 
 
@@ -80,8 +80,3 @@ def test_the_schema_has_what_a_form_needs(client: TestClient) -> None:
     for name in ("sampler", "pruner"):
         named = {reference.split("/")[-1] for reference in schema["study"]["properties"][name]["discriminator"]["mapping"].values()}
         assert named <= set(schema["study"]["$defs"])
-
-
-def test_a_study_may_be_named_check(client: TestClient, lab: Laboratory) -> None:
-    lab.study("check")
-    assert client.get("/api/v1/studies/check").json()["name"] == "check"

@@ -98,9 +98,9 @@ def test_trials_that_are_not_there_are_named_and_the_rest_is_shown(browser: Brow
 
 
 def test_running_trials_of_one_study_are_followed_by_its_events(page: Page, live_lab: Laboratory) -> None:
-    first, second = pair(live_lab, "followed")
+    first, second = pair(live_lab, "followed-pair")
     live_lab.report(first, 1, accuracy=0.25)
-    page.goto("/compare?trial=followed:0&trial=followed:1")
+    page.goto("/compare?trial=followed-pair:0&trial=followed-pair:1")
     expect(page.locator("#live")).to_have_text("live")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

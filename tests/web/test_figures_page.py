@@ -53,11 +53,11 @@ def test_figures_are_chosen_by_keys_and_by_the_address(page: Page, live_lab: Lab
 
 
 def test_figures_follow_the_trials_and_are_fetched_when_they_are_near(page: Page, live_lab: Laboratory) -> None:
-    running = filled(live_lab, "followed", count=3)
+    running = filled(live_lab, "figures-followed", count=3)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if re.search(r"/api/.*/figures/|/figure$|plotly", request.url) else None)
     page.set_viewport_size({"width": 390, "height": 500})
-    page.goto("/studies/followed?figure=edf")
+    page.goto("/studies/figures-followed?figure=edf")
     expect(page.locator("#live")).to_have_text("live")
     expect(page.locator("#analysis .tabs")).to_be_attached()
     assert asked == []

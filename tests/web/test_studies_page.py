@@ -40,17 +40,17 @@ def test_studies_are_found_by_name_and_state_and_the_address_keeps_both(page: Pa
 
 
 def test_a_card_shows_where_the_study_stands_and_follows_it(page: Page, live_lab: Laboratory) -> None:
-    live_lab.study("followed", budget={"trials": 4})
-    claims = live_lab.claims_from("followed", 50)
+    live_lab.study("card-followed", budget={"trials": 4})
+    claims = live_lab.claims_from("card-followed", 50)
     page.goto("/?q=followed")
-    expect(card(page, "followed")).to_contain_text("0 of 4 trials")
+    expect(card(page, "card-followed")).to_contain_text("0 of 4 trials")
     page.evaluate("window.same = true")
     for claim, accuracy in zip(claims[:3], (0.5, 0.25, 0.75), strict=True):
         live_lab.finish(claim, accuracy)
-    expect(card(page, "followed")).to_contain_text("3 of 4 trials")
-    expect(card(page, "followed")).to_contain_text("75.00 %")
+    expect(card(page, "card-followed")).to_contain_text("3 of 4 trials")
+    expect(card(page, "card-followed")).to_contain_text("75.00 %")
     label = "Best accuracy by trial: 50.00 % first, 75.00 % since trial 2, after 1 improvement"
-    expect(card(page, "followed").get_by_role("img", name=label)).to_be_visible()
+    expect(card(page, "card-followed").get_by_role("img", name=label)).to_be_visible()
     assert page.evaluate("window.same") is True
 
 

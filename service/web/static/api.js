@@ -34,7 +34,7 @@ export const getChanges = (key, after) => call("GET", `${study(key)}/changes?aft
 export const bestAddress = (key, format) => `${ROOT}${study(key)}/best?format=${format}`;
 export const eventsAddress = (key, after) => `${ROOT}${study(key)}/events?after=${after}`;
 export const createStudy = (document) => call("POST", "/studies", document);
-export const checkStudy = (document) => call("POST", "/studies/check", document);
+export const checkStudy = (document) => call("POST", "/study-check", document);
 export const getSchema = () => call("GET", "/study-schema");
 export const deleteStudy = (key) => call("DELETE", study(key));
 export const getTable = (key, after) => call("GET", `${study(key)}/table?${query({ after })}`);

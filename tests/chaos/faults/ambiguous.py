@@ -11,7 +11,7 @@ from tests.chaos.history import note
 
 P = ParamSpec("P")
 T = TypeVar("T")
-SHARES = {"claim_together": 0.2, "record": 0.25, "heartbeat": 0.3, "decide_many": 0.3}  # of the calls whose answer is lost
+SHARES = {"claim_together": 0.4, "record": 0.25, "heartbeat": 0.3, "decide_many": 0.3}  # of the calls whose answer is lost
 
 
 def install() -> None:
