@@ -88,7 +88,7 @@ def test_a_study_is_paused_and_resumed_by_its_buttons(page: Page, live_lab: Labo
 def test_hostile_names_are_shown_as_text(page: Page, live_lab: Laboratory) -> None:
     live_lab.study(HOSTILE)
     page.goto("/")
-    page.get_by_role("heading", name=HOSTILE).click()
+    page.get_by_role("heading", name=HOSTILE, exact=True).click()
     expect(page).to_have_url(re.compile(re.escape(quote(HOSTILE, safe="()"))))
     expect(page.locator("#name")).to_have_text(HOSTILE)
     assert page.locator("img[src=x]").count() == 0
