@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 THAW = Path(sys.executable).parent / "thaw"
 HOSTILE = "<img src=x onerror=alert(1)>"  # the name of the study, and of a class
-TRIALS = 24
+TRIALS = 16
 SLOW = 60_000  # milliseconds; a machine with other work trains slowly
 CUT = "Failed to load resource: net::"  # what a browser says of a connection that somebody cut
 
