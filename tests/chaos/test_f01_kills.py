@@ -90,7 +90,7 @@ def test_a_trial_whose_trainer_is_killed_goes_on_from_its_checkpoint(make_lab: M
     lab = make_lab(lease_seconds=30)
     study = lab.study(trials=1, epochs=20)
     worker = lab.work("--step", "0.05")
-    lab.until(lambda: is_under_way(lab, study, 1), "the trial is under way")
+    lab.until(lambda: is_under_way(lab, study, 1) and only(lab, study).step > 1, "the trial is under way")
     (trainer,) = worker.family() - {worker.pid}
     os.kill(trainer, signal.SIGKILL)
     lab.counts["trainers killed"] += 1

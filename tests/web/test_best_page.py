@@ -10,7 +10,7 @@ from tests.web.server import Served
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = "<img src=x onerror=alert(3)>"
+HOSTILE = "<img src=x onerror=alert(5)>"
 BASELINE = {"lr": 0.01, "optimizer": "sgd"}
 
 

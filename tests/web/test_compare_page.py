@@ -17,7 +17,7 @@ from trainer.contract import Finished
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = "<img src=x onerror=alert(2)>"
+HOSTILE = "<img src=x onerror=alert(4)>"
 RIGHT = ((10, 0), (5, 5))
 
 
@@ -65,21 +65,21 @@ def test_what_differs_comes_first_and_the_best_is_named(page: Page, live_lab: La
 
 
 def test_the_address_holds_trials_and_metric(page: Page, live_lab: Laboratory) -> None:
-    first, second = pair(live_lab, "addressed")
+    first, second = pair(live_lab, "addressed-pair")
     finish(live_lab, first, 0.75)
     finish(live_lab, second, 0.875)
-    page.goto("/compare?trial=addressed:0")
+    page.goto("/compare?trial=addressed-pair:0")
     page.locator("#metric").select_option("loss")
     page.locator("#add-number").fill("1")
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.locator(".contender")).to_have_count(2)
-    assert chosen(page) == ["addressed:0", "addressed:1"]
+    assert chosen(page) == ["addressed-pair:0", "addressed-pair:1"]
     page.reload()
     expect(page.locator(".contender")).to_have_count(2)
     expect(page.locator("#metric")).to_have_value("loss")
-    page.get_by_role("button", name="Remove addressed:0").click()
+    page.get_by_role("button", name="Remove addressed-pair:0").click()
     expect(page.locator(".contender")).to_have_count(1)
-    assert chosen(page) == ["addressed:1"]
+    assert chosen(page) == ["addressed-pair:1"]
     page.go_back()
     expect(page.locator(".contender")).to_have_count(2)
 
