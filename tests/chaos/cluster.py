@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,14 @@ with warnings.catch_warnings():
 BINARIES = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
 ROOTS_STAND_IN = "pgserver"  # PostgreSQL refuses to run as root
 MAX_CONNECTIONS = 40
-SETTINGS = {"listen_addresses": "''", "max_connections": MAX_CONNECTIONS, "fsync": "on", "shared_buffers": "16MB"}
+RESERVED = 8  # of these, for the superuser
+SETTINGS = {
+    "listen_addresses": "''",
+    "max_connections": MAX_CONNECTIONS,
+    "superuser_reserved_connections": RESERVED,
+    "fsync": "on",
+    "shared_buffers": "16MB",
+}
 SECONDS = 120
 
 
@@ -51,8 +59,19 @@ class Cluster:
     @contextmanager
     def connected(self, database: str = "postgres") -> Iterator[psycopg.Connection]:
         """A connection of the superuser's that commits each statement."""
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        with self._placed(database) as connection:
             yield connection
+
+    def _placed(self, database: str) -> psycopg.Connection:
+        """Who is about to be turned away holds a place too, even a reserved one: try again until one is free."""
+        until = time.monotonic() + SECONDS
+        while True:
+            try:
+                return psycopg.connect(self.url(database), autocommit=True)
+            except psycopg.OperationalError as error:
+                if "too many clients" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.02)
 
     def database(self, name: str) -> str:
         """A new database of the role `thaw`; its URL."""
