@@ -128,6 +128,31 @@ def contains(parameter: Float | Int | Categorical, value: Scalar) -> bool:
             assert_never(parameter)
 
 
+def nearest(parameter: Float | Int | Categorical, value: Scalar) -> Scalar:
+    """Of the values that the parameter can take, the one nearest to this; of categories without a number, the first."""
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    match parameter:
+        case Categorical(choices=choices):
+            numbers = [choice for choice in choices if isinstance(choice, int | float) and not isinstance(choice, bool)]
+            alike = [choice for choice in choices if type(choice) is type(value) and choice == value]
+            if alike or number is None or not numbers:
+                return alike[0] if alike else choices[0]
+            return min(numbers, key=lambda choice: abs(choice - number))
+        case Int():
+            return int(_nearest_on_step(parameter.low, parameter.top, parameter.step or 1, parameter.low if number is None else number))
+        case Float():
+            return _nearest_on_step(parameter.low, parameter.high, parameter.step, parameter.low if number is None else number)
+        case _:
+            assert_never(parameter)
+
+
+def _nearest_on_step(low: float, high: float, step: float | None, value: float) -> float:
+    within = min(max(value, low), high)
+    if step is None:
+        return within
+    return low + min(round((within - low) / step), int((high - low) / step + 1e-8)) * step
+
+
 def _on_step(parameter: Float | Int, value: float) -> bool:
     if parameter.step is None:
         return True

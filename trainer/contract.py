@@ -145,6 +145,16 @@ class Checkpoint(Frozen):
 # Failed may come at any time and is the last. `lane` tells runs apart that share one pass over the data; alone, a run is lane 0.
 
 
+class NearDuplicates(Frozen):
+    """Images that differ in their files and hardly in what they show: each group is kept on one side of the split."""
+
+    groups: int = Field(ge=0, description="of two or more different files each")
+    images: int = Field(ge=0, description="in all groups together")
+    crossing: int = Field(ge=0, description="groups that a split by content alone would have torn apart")
+    mixed: int = Field(ge=0, description="groups with more than one label: one of their images is perhaps labelled wrongly")
+    examples: tuple[tuple[str, ...], ...] = Field(default=(), description="names of the images of some groups, those of mixed labels first")
+
+
 class Facts(Frozen):
     """What was found about data and weights: the part of a result that the config alone does not say."""
 
@@ -153,6 +163,7 @@ class Facts(Frozen):
     fingerprint: str = Field(description="SHA-256 over the content and label of every image")
     split: str = Field(description="SHA-256 over which image went where")
     weights_sha256: str | None = Field(description="of the weights file, or of the downloaded one; None without weights")
+    near_duplicates: NearDuplicates | None = Field(default=None, description="None where nobody has looked for them")
 
 
 class Reuse(Frozen):
@@ -221,6 +232,23 @@ class Saved(Frozen):
     checkpoint: Checkpoint
 
 
+class Scores(Frozen):
+    """A trained model on the test images."""
+
+    metrics: Mapping[str, float] = Field(description="those of METRICS")
+    per_class_recall: Mapping[str, float]
+    confusion_matrix: tuple[tuple[int, ...], ...] = Field(description="rows are true classes, columns predicted ones")
+    predicted: str | None = Field(
+        default=None,
+        description="base64 of a little-endian uint16 an image, the predicted class: images by their true class, within it by content; "
+        "None for more than MOST_SCORED images",
+    )
+    losses: str | None = Field(default=None, description="base64 of a little-endian float16 an image, its cross entropy, in the same order")
+
+
+MOST_SCORED = 100_000  # images whose predictions are told one by one
+
+
 class Finished(Frozen):
     """All epochs are done."""
 
@@ -232,6 +260,7 @@ class Finished(Frozen):
     confusion_matrix: tuple[tuple[int, ...], ...] = Field(description="rows are true classes, columns predicted ones, validation images")
     train_seconds: float
     peak_memory: int = Field(description="bytes: of the device on a GPU, resident in the process otherwise")
+    test: Scores | None = Field(default=None, description="only of a run that was told to score the test images")
 
 
 class Failed(Frozen):
@@ -270,6 +299,8 @@ class Run(Frozen):
     resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first sound one is used")
     fingerprint: str | None = Field(default=None, description="fail with bad_data when the data is not this")
     weights_sha256: str | None = Field(default=None, description="fail with bad_data when the weights are not these")
+    manifest: str | None = Field(default=None, description="Checked.manifest, so that images that have changed can be named")
+    score_test: bool = Field(default=False, description="measure on the test images too, once, after the last epoch; told in Finished")
     model_file: str | None = Field(
         default=None, description="where to write the trained model as safetensors, with its label names; told by Exported after Finished"
     )
@@ -322,6 +353,14 @@ class Checked(Frozen):
 
     kind: Literal["checked"] = "checked"
     facts: Facts
+    manifest: str | None = Field(
+        default=None,
+        description="base64 of the sorted first four bytes of each file's SHA-256 over content and label: tells which images are new or "
+        "changed; None for more than MOST_LISTED files",
+    )
+
+
+MOST_LISTED = 100_000  # files in a manifest
 
 
 class Exported(Frozen):

@@ -9,6 +9,7 @@ class EventKind(StrEnum):
     STUDY_PAUSED = "study_paused"
     STUDY_RESUMED = "study_resumed"
     STUDY_STOPPED = "study_stopped"
+    STUDY_CONFIRMING = "study_confirming"  # the search is over; its best and the baseline are trained again
     STUDY_COMPLETED = "study_completed"
     STUDY_FAILED = "study_failed"
     TRIAL_QUEUED = "trial_queued"

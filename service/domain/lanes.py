@@ -28,11 +28,16 @@ def learns(sampler: Sampler) -> bool:
             return True
 
 
-def shared_key(spec: StudySpec, params: Params) -> SharedKey | None:
-    """What trials of the study have in common that may train in one pass; None when the trial trains alone."""
+def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> SharedKey | None:
+    """What trials of the study have in common that may train in one pass; None when the trial trains alone.
+
+    Those of one round of the confirmation see the images in the same order, and no others do.
+    """
     if spec.limits.lanes == 1 or not _model_has_lanes(spec):
         return None
     values = {**_defaults(), "order_seed": spec.order_seed, **spec.fixed, **params}
+    if round is not None:
+        values |= spec.seeds_of(round)
     if values["frozen_layers"] != _stages_of(spec.model.name):
         return None
     return tuple(values[name] for name in SHARED_BY_LANES)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 import trainer.catalogue as catalogue
-from search_spaces import Fault, Faulty, Int, Params, SearchSpace, contains, presets
+from search_spaces import Fault, Faulty, Int, Params, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
 from service.domain.errors import InvalidInput
 from service.domain.samplers import Grid
@@ -298,14 +298,21 @@ def _grid_faults(spec: StudySpec) -> Iterator[Fault]:
 
 
 def _with_baseline_completed(spec: StudySpec) -> StudySpec:
-    """A baseline names what it changes; every other parameter that varies takes the trainer's default."""
-    if spec.baseline is None:
+    """A baseline names what it changes; every other parameter that varies takes the trainer's default.
+
+    A study that confirms its best has a baseline to compare them with: all defaults, or what the space has nearest to them.
+    """
+    if spec.baseline is None and spec.confirm is None:
         return spec
-    params = dict(spec.baseline)
+    params = dict(spec.baseline or {})
     for name, parameter in spec.search_space.parameters.items():
         default = Hyperparameters.model_fields[name].default
-        if name not in params and spec.search_space.active(name, params) and contains(parameter, default):
+        if name in params or not spec.search_space.active(name, params):
+            continue
+        if contains(parameter, default):
             params[name] = default
+        elif spec.baseline is None:
+            params[name] = nearest(parameter, default)
     if faults := [fault.below(("baseline",)) for fault in spec.search_space.faults_of(params)]:
         raise InvalidInput(faults)
     return spec.model_copy(update={"baseline": params})

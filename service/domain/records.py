@@ -4,10 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import Field
+
 from search_spaces import Scalar
+from search_spaces.parameters import Frozen
 from service.domain.spec import StudySpec
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
 from trainer.contract import Checkpoint, Facts, FailureReason, Reuse
+
+CONFIRMATION = "confirmation"
+"""The source of trials that train a configuration again. Search, pruner and the study's best take no notice of them."""
+
+
+class Confirmation(Frozen):
+    """Whom the confirmation compares: numbers of trials of the search."""
+
+    arms: tuple[int, ...] = Field(description="the best of the search, the best first; with the baseline, at its place or at the end")
+    baseline: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +33,7 @@ class Study:
     reason: str | None  # why it failed
     spec: StudySpec
     facts: Facts | None  # set by the worker that checked data and weights
+    confirmation: Confirmation | None = None  # set when the search is over and the best are trained again
     created: int  # trials created so far; the number of the next one
     seq: int  # of the last event
     created_at: float
@@ -65,7 +79,9 @@ class Trial:
     detail: str | None  # the reason in a sentence, or why it was pruned
     worker: str | None
     duplicate_of: int | None  # number of the trial whose result answers this one
-    source: str  # sampler, baseline, user or duplicate
+    source: str  # sampler, baseline, user, duplicate or confirmation
+    confirms: int | None = None  # number of the trial of the search whose parameters it trains again, to confirm it
+    round: int | None = None  # of the confirmation, from 1; a round's trials have their seeds in common
     changed: int  # sequence of the last event that touched it
     checkpoints: tuple[Checkpoint, ...]  # newest first
     result: Mapping[str, Any] = field(default_factory=dict)  # confusion matrix, per-class recall, seconds, memory, environment, reuse, pace
@@ -83,6 +99,7 @@ class Claim:
     spec: StudySpec
     facts: Facts | None
     params: Mapping[str, Scalar]
+    round: int | None = None  # of the confirmation; None in the search
     checkpoints: tuple[Checkpoint, ...]
     demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has still to train, by number of frozen stages
     depths: tuple[int, int] | None = None  # of the stored outputs that the attempt read from which this one goes on

@@ -14,6 +14,7 @@ from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.contract import METRICS, DataConfig, Direction, ModelConfig, TrainConfig
 
 MAX_TRIALS = 100_000
+MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: those that confirm come after those of the search
 
 
 class Objective(Frozen):
@@ -78,6 +79,13 @@ class Limits(Frozen):
     )
 
 
+class Confirm(Frozen):
+    """What follows the search: the best and the baseline are trained again with fresh seeds, and scored on the test images."""
+
+    top: StrictInt = Field(default=3, ge=1, le=20, description="configurations, the best of the search by their one value")
+    seeds: StrictInt = Field(default=5, ge=2, le=100, description="most runs of each; a race stops the clearly worse ones early")
+
+
 class StudySpec(Frozen):
     """One study. Every spec that exists can run: see `service.domain.parsing.parse_study`."""
 
@@ -94,11 +102,27 @@ class StudySpec(Frozen):
     pruner: Pruner = NoPruner()
     budget: Budget
     limits: Limits = Limits()
+    confirm: Confirm | None = Field(default=None, description="null: the best of the search is never trained again")
 
-    def config_for(self, params: Params, number: int) -> TrainConfig:
-        """The only bridge from search to training. The seed follows from the study's and the trial's number, the order from the study's."""
-        values: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed, **self.fixed, **params}
+    @model_validator(mode="after")
+    def _what_confirms_was_never_seen(self) -> Self:
+        if self.confirm is not None and self.data.test == 0:
+            untouched = "confirm scores the winners on images that no trial has seen, and there are none; set data.test, say to 0.2"
+            raise_if_any([Fault(("data", "test"), "nothing_to_confirm_on", untouched)])
+        return self
+
+    def config_for(self, params: Params, number: int, round: int | None = None) -> TrainConfig:
+        """The only bridge from search to training. The seed follows from the study's and the trial's number, the order from the study's.
+
+        In a round of the confirmation both follow from the study's seed and the round: all that are compared have them in common.
+        """
+        seeds: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed}
+        values = {**seeds, **self.fixed, **params} if round is None else {**self.fixed, **params, **self.seeds_of(round)}
         return TrainConfig(task=self.task, data=self.data, model=self.model, **values)
+
+    def seeds_of(self, round: int) -> dict[str, int]:
+        """Of a round of the confirmation, counted from 1: no trial of the search has had them."""
+        return {name: self._drawn(f"{name} of round {round}") for name in ("seed", "order_seed")}
 
     @property
     def order_seed(self) -> int:
@@ -115,9 +139,19 @@ class StudySpec(Frozen):
         trials = TRIALS_WITHOUT_BOUND if self.budget.trials is None else max(1, self.budget.trials - created)
         return epochs_by_depth(self.search_space, self.fixed, trials)
 
+    def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
+        """The same in the confirmation, from that round on, for the configuration's own number of frozen stages."""
+        if self.model.weights is None or self.confirm is None:
+            return {}
+        config = self.config_for(params, 0, round)
+        return {config.frozen_layers: (self.confirm.seeds - round + 1) * config.epochs} if config.frozen_layers else {}
+
     def seed_of(self, number: int) -> int:
         """A seed for the trial of that number: below 2^31, equal for equal studies."""
-        digest = hashlib.sha256(f"{self.sampler.seed}/{number}".encode()).digest()
+        return self._drawn(str(number))
+
+    def _drawn(self, what: str) -> int:
+        digest = hashlib.sha256(f"{self.sampler.seed}/{what}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
     def extremes(self, name: str) -> tuple[tuple[Path, Any], ...]:

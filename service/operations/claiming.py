@@ -7,6 +7,7 @@ from functools import partial
 from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Study
 from service.domain.states import TrialState
+from service.operations.confirming import carry_on
 from service.operations.endings import complete_if_spent, is_spent
 from service.operations.searches import Memory, Searches, SearchFailed
 from service.operations.starting import claim_of, insert, room, start
@@ -60,20 +61,14 @@ def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: 
 
 
 def may_add(store: Store, candidate: Candidate) -> bool:
-    """Whether the study can take a new trial, as far as the candidate shows; one that has nothing left to do is completed."""
+    """Whether the study can take a new trial, as far as the candidate shows; one that has nothing left to do is carried on."""
     study = candidate.study
     if candidate.exhausted or is_spent(study):
         if not candidate.running and not candidate.claimable:
-            _complete(store, study)
+            carry_on(store, study)
         return False
     parallel = study.spec.budget.parallel
     return parallel is None or candidate.running < parallel
-
-
-def _complete(store: Store, study: Study) -> None:
-    """The hours ran out while nothing was running, so no trial's end tells of it."""
-    with store.writing() as tx, locked(tx, study.id) as ledger:
-        complete_if_spent(ledger)
 
 
 def _claim_waiting(store: Store, study: Study, worker: str, limit: int) -> list[Claim]:

@@ -82,7 +82,7 @@ def settle(ledger: Ledger) -> None:
 
 def _judge(ledger: Ledger, ended: Sequence[HeldTrial]) -> None:
     """Fail the study when its data is not what was checked, or when too many trials failed one after the other."""
-    ledger.failures = failures.in_a_row(ledger.failures, ended)
+    ledger.failures = failures.in_a_row(ledger.failures, [one for one in ended if one.round is None])
     spoilt = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
     limit = ledger.study.spec.limits.failures
     if ledger.study.state.terminal:
@@ -120,13 +120,27 @@ def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, An
 
 
 def complete_if_spent(ledger: Ledger) -> None:
-    """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started."""
+    """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started.
+
+    A study that confirms its best is not complete then: see `confirming`.
+    """
     study = ledger.study
     if not study.state.terminal and hours_are_over(study):
         _cancel_unstarted(ledger)
-    if not study.state.terminal and (ledger.exhausted or is_spent(study)) and not ledger.has_open():
-        ledger.study = replace(study, state=StudyState.COMPLETE, finished_at=ledger.now)
-        ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
+    if study.spec.confirm is None and has_nothing_left(ledger):
+        complete(ledger)
+
+
+def has_nothing_left(ledger: Ledger) -> bool:
+    """Whether the study goes on, but no trial is open and the search adds none."""
+    study = ledger.study
+    return not study.state.terminal and (ledger.exhausted or is_spent(study)) and not ledger.has_open()
+
+
+def complete(ledger: Ledger) -> None:
+    """All is done."""
+    ledger.study = replace(ledger.study, state=StudyState.COMPLETE, finished_at=ledger.now)
+    ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
 
 
 def _cancel_unstarted(ledger: Ledger) -> None:

@@ -67,7 +67,7 @@ def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
 
 def _key_of(spec: StudySpec, trial: Waiting | HeldTrial) -> SharedKey | None:
     """Its shared key if it was never started: the others train alone, from where they were."""
-    return None if trial.attempt else shared_key(spec, trial.params)
+    return None if trial.attempt else shared_key(spec, trial.params, trial.round)
 
 
 def _start_waiting(ledger: Ledger, worker: str, lanes: int) -> tuple[list[HeldTrial], SharedKey | None]:

@@ -73,8 +73,9 @@ def claim_of(study: Study, trial: HeldTrial) -> Claim:
         spec=study.spec,
         facts=study.facts,
         params=trial.params,
+        round=trial.round,
         checkpoints=trial.checkpoints,
-        demand=study.spec.demand(trial.number),
+        demand=study.spec.demand(trial.number) if trial.round is None else study.spec.demand_of_repeats(trial.params, trial.round),
         depths=depths_in(trial.result) if trial.checkpoints else None,
     )
 

@@ -41,6 +41,8 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
     with locked(tx, study) as ledger:
         if ledger.study.state.terminal:
             raise StudyClosed(f"The study is {ledger.study.state}; no trial can be added.")
+        if ledger.study.confirmation is not None:
+            raise StudyClosed("The search is over and its best are being confirmed; no trial can be added.")
         left = ledger.study.spec.budget.max_trials - ledger.study.created
         if is_spent(ledger.study) or len(trials) > left:
             raise BudgetSpent

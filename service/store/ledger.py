@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from service.domain import checkpoints
 from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
-from service.domain.records import Report, Study
+from service.domain.records import CONFIRMATION, Report, Study, Trial
 from service.domain.states import TrialState, ValueKind
 from service.store.attempts import Attempts
 from service.store.codec import is_storable, key_of
@@ -19,7 +20,7 @@ from service.store.engine import Transaction
 from service.store.measurements import Measurements
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
 from service.store.schema import CLAIM_ORDER, OPEN, event, study, trial
-from trainer.contract import Checkpoint, Facts
+from trainer.contract import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,8 @@ class Ledger:
         return self._hold(query.with_for_update(key_share=True, skip_locked=True))
 
     def unstarted(self) -> list[HeldTrial]:
-        """Trials that wait for their first attempt, or for the result of another, by number."""
-        queued = self._load((trial.c.state == TrialState.QUEUED) & (trial.c.attempt == 0))
+        """Trials of the search that wait for their first attempt, or for the result of another, by number."""
+        queued = self._load((trial.c.state == TrialState.QUEUED) & (trial.c.attempt == 0) & (trial.c.source != CONFIRMATION))
         return sorted((one for one in queued if one.state is TrialState.QUEUED), key=lambda one: one.number)
 
     def waiting_for(self, numbers: Collection[int]) -> list[HeldTrial]:
@@ -96,6 +97,33 @@ class Ledger:
         stored = [held_trial_of(row) for row in self._tx.execute(failed.order_by(trial.c.changed.desc()).limit(count))]
         now = [one for one in self.ended if one.state is TrialState.FAILED and one.reason in reasons and one.attempt]
         return sorted(stored + now, key=lambda one: one.changed)[-count:]
+
+    def best(self, count: int) -> list[HeldTrial]:
+        """So many complete trials of the search with the best values, the best first; of equal parameters the first trial."""
+        rises = self.study.spec.objective.direction == "minimize"
+        complete = (trial.c.state == TrialState.COMPLETE) & trial.c.value.is_not(None) & trial.c.duplicate_of.is_(None)
+        first = func.min(trial.c.number).over(partition_by=trial.c.params_key)
+        searched = select(trial.c.id, trial.c.number, trial.c.value, first.label("first")).where(
+            trial.c.study_id == self.study.id, complete, trial.c.source != CONFIRMATION
+        )
+        known = searched.subquery()
+        order = (known.c.value.asc() if rises else known.c.value.desc(), known.c.number)
+        chosen = select(known.c.id).where(known.c.number == known.c.first).order_by(*order).limit(count)
+        keys = list(self._tx.scalars(chosen))
+        found = {one.id: one for one in self._hold(self._query(trial.c.id.in_(keys)))}
+        return [found[key] for key in keys]
+
+    def baseline(self) -> HeldTrial | None:
+        """The trial of the study's baseline, however it ended."""
+        return next(iter(self._load(trial.c.source == "baseline")), None)
+
+    def numbers(self, numbers: Collection[int]) -> list[HeldTrial]:
+        """The trials of those numbers."""
+        return self._load(trial.c.number.in_(numbers))
+
+    def repeats(self) -> list[HeldTrial]:
+        """All trials of the confirmation."""
+        return self._load(trial.c.source == CONFIRMATION)
 
     def running(self) -> int:
         """How many trials run."""
@@ -144,6 +172,10 @@ class Ledger:
                 self.attempts.begin(one)
         return inserted
 
+    def new_repeat(self, one: Trial, round: int) -> HeldTrial:
+        """A queued trial that trains another one's parameters again in a round of the confirmation. It has no row until `add`."""
+        return replace(self.new_trial(one.params, source=CONFIRMATION), confirms=one.number, round=round)
+
     def new_trial(self, params: Mapping[str, Any], source: str, memory: Mapping[str, Any] | None = None) -> HeldTrial:
         """A queued trial with the study's next number. It has no row until `add`."""
         number = self.study.created
@@ -183,7 +215,13 @@ class Ledger:
         now = self.study
         values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created}
         values |= {"exhausted": self.exhausted, "failures": self.failures}
-        values |= {"facts": _text(now.facts), "seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
+        values |= {
+            "facts": _text(now.facts),
+            "confirmation": _text(now.confirmation),
+            "seq": now.seq,
+            "started_at": now.started_at,
+            "finished_at": now.finished_at,
+        }
         self._tx.execute(STUDY_UPDATE, values | {"its_id": now.id})
 
     # within
@@ -265,5 +303,5 @@ def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledg
         ledger.write()
 
 
-def _text(facts: Facts | None) -> str | None:
-    return None if facts is None else facts.model_dump_json()
+def _text(value: BaseModel | None) -> str | None:
+    return None if value is None else value.model_dump_json()

@@ -11,7 +11,7 @@ from service.domain.states import TrialState, WorkerState
 from service.store.codec import is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
-from service.store.schema import attempt, event, idempotency, log, metric, standstill, study, trial, worker
+from service.store.schema import attempt, event, idempotency, log, manifest, metric, standstill, study, trial, worker
 
 KEYS_KEPT_SECONDS = 48 * 3600
 
@@ -34,9 +34,14 @@ def delete_study(tx: Transaction, ref: str) -> None:
         raise StudyNotFound(ref)
     for table in (metric, log, attempt):
         tx.execute(delete(table).where(table.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
-    for table in (event, trial):
+    for table in (event, trial, manifest):
         tx.execute(delete(table).where(table.c.study_id == study_id))
     tx.execute(delete(study).where(study.c.id == study_id))
+
+
+def keep_manifest(tx: Transaction, study_id: str, digests: str) -> None:
+    """Keep what tells which images a study was checked with. The first one stays."""
+    tx.execute(insert_if_new(tx, manifest).values(study_id=study_id, digests=digests))
 
 
 def change_nothing(tx: Transaction) -> None:

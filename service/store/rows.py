@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import Row
 
 from service.domain.errors import StudyUnreadable
-from service.domain.records import Event, Lease, Metric, Study, Trial, Worker
+from service.domain.records import Confirmation, Event, Lease, Metric, Study, Trial, Worker
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
 from service.store.codec import key_of, number_of, with_words, without_words
@@ -51,6 +51,7 @@ def study_of(row: Row[Any]) -> Study:
         reason=row.reason,
         spec=spec,
         facts=facts,
+        confirmation=None if row.confirmation is None else Confirmation.model_validate_json(row.confirmation),
         created=row.created,
         seq=row.seq,
         created_at=row.created_at,
@@ -101,6 +102,8 @@ def _trial_fields(row: Row[Any]) -> dict[str, Any]:
         "worker": row.worker,
         "duplicate_of": row.duplicate_of,
         "source": row.source,
+        "confirms": row.confirms,
+        "round": row.round,
         "changed": row.changed,
         "checkpoints": tuple(Checkpoint.model_validate(one) for one in row.checkpoints),
         "result": row.result,
@@ -144,6 +147,8 @@ def first_columns_of(trial: HeldTrial) -> dict[str, Any]:
         "params": dict(trial.params),
         "params_key": key_of(trial.params),
         "source": trial.source,
+        "confirms": trial.confirms,
+        "round": trial.round,
         "queued_at": trial.queued_at,
     }
 

@@ -47,6 +47,7 @@ study = Table(
     Column("reason", Text),
     Column("spec", Text, nullable=False),
     Column("facts", Text),
+    Column("confirmation", Text),  # whom the confirmation compares, once it has begun
     Column("created", Integer, nullable=False),
     Column("exhausted", Boolean, nullable=False),  # the sampler has nothing left to suggest
     Column("failures", Integer, nullable=False, server_default="0"),  # trials that failed one after the other, lost ones not counted
@@ -55,6 +56,13 @@ study = Table(
     Column("started_at", Double),
     Column("finished_at", Double),
     _one_of("state", StudyState),
+)
+
+manifest = Table(
+    "manifest",
+    metadata,
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("digests", Text, nullable=False),  # see trainer.contract.Checked
 )
 
 trial = Table(
@@ -80,6 +88,8 @@ trial = Table(
     Column("detail", Text),
     Column("duplicate_of", Integer),
     Column("source", String(16), nullable=False),
+    Column("confirms", Integer),  # number of the trial whose parameters it trains again
+    Column("round", Integer),  # of the confirmation, from 1
     Column("memory", JSON, nullable=False),
     Column("result", JSON, nullable=False),
     Column("changed", BigInteger, nullable=False),
@@ -95,6 +105,7 @@ trial = Table(
     _one_of("reason", get_args(FailureReason)),
     CheckConstraint("(value_kind = 'finite') = (value IS NOT NULL)", name="value_is_finite"),
     CheckConstraint("(state = 'failed') = (reason IS NOT NULL)", name="failure_has_reason"),
+    CheckConstraint("(source = 'confirmation') = (confirms IS NOT NULL AND round IS NOT NULL)", name="confirmation_has_round"),
     CheckConstraint("state <> 'running' OR (worker IS NOT NULL AND attempt > 0)", name="running_has_lease"),
 )
 

@@ -30,8 +30,8 @@ class Lane:
         self.index = index
         self.claim = claim
         self.holding = holding
-        self.config = claim.spec.config_for(claim.params, claim.lease.number)
-        self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs))
+        self.config = claim.spec.config_for(claim.params, claim.lease.number, claim.round)
+        self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs) if claim.round is None else ())
         self.step = max((saved.step for saved in claim.checkpoints), default=0)
         self.outcome: Outcome | None = None
         self.why = ""  # it ended so, for the trial's log
@@ -73,6 +73,7 @@ class Lane:
             resume=claim.checkpoints,
             fingerprint=claim.facts and claim.facts.fingerprint,
             weights_sha256=claim.facts and claim.facts.weights_sha256,
+            score_test=claim.round is not None,
             demand=claim.demand,
             depths=claim.depths,
         )
@@ -167,6 +168,7 @@ class Lane:
 
     def _prepared(self, line: Prepared, accelerator: str) -> None:
         self._unwritten.result["environment"] = {**line.environment, "accelerator": accelerator}
+        self._unwritten.result["trainable"] = line.trainable
         if line.reuse is not None:
             self._unwritten.result["reuse"] = line.reuse.model_dump(mode="json")
 

@@ -19,13 +19,14 @@ class Waiting:
 
     params: Mapping[str, Scalar]
     attempt: int
+    round: int | None
 
 
 def waiting(tx: Transaction, study_id: str, limit: int) -> list[Waiting]:
     """The trials that wait for a worker, in the order in which they are claimed."""
     queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
-    query = select(trial.c.params, trial.c.attempt).where(queued).order_by(*CLAIM_ORDER).limit(limit)
-    return [Waiting(row.params, row.attempt) for row in tx.execute(query)]
+    query = select(trial.c.params, trial.c.attempt, trial.c.round).where(queued).order_by(*CLAIM_ORDER).limit(limit)
+    return [Waiting(row.params, row.attempt, row.round) for row in tx.execute(query)]
 
 
 def held(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:

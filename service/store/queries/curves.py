@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 
+from service.domain.records import CONFIRMATION
 from service.store.engine import Transaction
 from service.store.schema import metric, trial
 
@@ -40,8 +41,10 @@ POINTS = (
 
 
 def trials_moved(tx: Transaction, study_id: str, seq: int) -> list[Moved]:
-    """All trials that an event with a higher sequence number touched, in the order of their last events."""
-    query = select(trial.c.changed, trial.c.number, trial.c.id).where(trial.c.study_id == study_id, trial.c.changed > seq)
+    """All trials of the search that an event with a higher sequence number touched, in the order of their last events."""
+    query = select(trial.c.changed, trial.c.number, trial.c.id).where(
+        trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION
+    )
     return [Moved._make(row) for row in tx.execute(query.order_by(trial.c.changed))]
 
 

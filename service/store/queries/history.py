@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from service.domain.errors import StudyNotFound
-from service.domain.records import Trial
+from service.domain.records import CONFIRMATION, Trial
 from service.store.codec import number_of
 from service.store.engine import Transaction
 from service.store.rows import study_of, trial_of
@@ -18,7 +18,7 @@ class History:
 
     seq: int
     created: int  # trials created by then
-    trials: list[Trial]  # those that changed, as they stand, by number
+    trials: list[Trial]  # those of the search that changed, as they stand, by number
     values: list[tuple[int, int, float]]  # number, step and objective of every report of those trials
 
 
@@ -30,7 +30,7 @@ def changed_since(tx: Transaction, study_id: str, seq: int) -> History:
     owner = study_of(row)
     if owner.seq == seq:
         return History(seq, owner.created, [], [])
-    changed = (trial.c.study_id == study_id) & (trial.c.changed > seq)
+    changed = (trial.c.study_id == study_id) & (trial.c.changed > seq) & (trial.c.source != CONFIRMATION)
     trials = [trial_of(row) for row in tx.execute(select(trial).where(changed).order_by(trial.c.number))]
     reported = (
         select(trial.c.number, metric.c.step, metric.c.value, metric.c.kind)

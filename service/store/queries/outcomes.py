@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from sqlalchemy import func, select
 
 from service.domain.outcomes import Outcome
-from service.domain.records import Study
+from service.domain.records import CONFIRMATION, Study
 from service.domain.states import TrialState, ValueKind
 from service.store.engine import Transaction
 from service.store.schema import metric, trial
@@ -18,13 +18,13 @@ IN_SHORT = select(
 
 
 def outcomes(tx: Transaction, study_id: str) -> list[Outcome]:
-    """Every trial of the study, by number."""
+    """Every trial of the search, by number."""
     return [
         Outcome(
             number=row.number, state=TrialState(row.state), params=row.params, value=row.value, step=row.step, attempt=row.attempt,
             source=row.source, started_at=row.started_at, finished_at=row.finished_at,
         )
-        for row in tx.execute(IN_SHORT.where(trial.c.study_id == study_id).order_by(trial.c.number))
+        for row in tx.execute(IN_SHORT.where(trial.c.study_id == study_id, trial.c.source != CONFIRMATION).order_by(trial.c.number))
     ]  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def curves(tx: Transaction, study: Study, most: int) -> Mapping[int, list[tuple[
 
     Values that are not finite are left out, and so are trials without any.
     """
-    own = trial.c.study_id == study.id
+    own = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
     reported, longest = tx.execute(select(func.sum(trial.c.step), func.max(trial.c.step)).where(own)).one()
     stride = -(-(reported or 0) // most) or 1
     chosen = (metric.c.name == study.spec.objective.metric) & (metric.c.kind == ValueKind.FINITE)

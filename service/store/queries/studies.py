@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, Table, and_, case, false, func, or_, select
 
 from service.domain.errors import StudyNotFound
-from service.domain.records import Study
+from service.domain.records import CONFIRMATION, Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
@@ -76,9 +76,9 @@ def _older(last: Study | Row[Any]) -> ColumnElement[bool]:
 
 
 def counts(tx: Transaction, ids: Iterable[str]) -> dict[str, Mapping[TrialState, int]]:
-    """Trials by state of each of the studies; every state is named."""
+    """Trials of the search by state, of each of the studies; every state is named."""
     known = list(ids)
-    query = select(trial.c.study_id, trial.c.state, func.count()).where(trial.c.study_id.in_(known))
+    query = select(trial.c.study_id, trial.c.state, func.count()).where(trial.c.study_id.in_(known), trial.c.source != CONFIRMATION)
     counted = {(row[0], row[1]): row[2] for row in tx.execute(query.group_by(trial.c.study_id, trial.c.state))}
     return {one: {state: counted.get((one, state), 0) for state in TrialState} for one in known}
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import case, select
 
+from service.domain.records import CONFIRMATION
 from service.store.engine import Transaction
 from service.store.queries.savings import lanes_of, told_number
 from service.store.schema import trial
@@ -48,6 +49,6 @@ ROWS = (
 
 
 def table_rows(tx: Transaction, study_id: str, seq: int, limit: int) -> list[TableRow]:
-    """Trials that an event with a higher sequence number touched, as they stand, in the order of their last events, at most so many."""
-    query = ROWS.where(trial.c.study_id == study_id, trial.c.changed > seq).limit(limit)
+    """Trials of the search that an event with a higher sequence number touched, as they stand, in the order of these, at most so many."""
+    query = ROWS.where(trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION).limit(limit)
     return [TableRow._make(row) for row in tx.execute(query)]

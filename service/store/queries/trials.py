@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import ColumnElement, and_, case, func, or_, select
 
 from service.domain.errors import TrialNotFound
-from service.domain.records import Lease, Metric, Study, Trial
-from service.domain.spec import MAX_TRIALS
+from service.domain.records import CONFIRMATION, Lease, Metric, Study, Trial
+from service.domain.spec import MAX_NUMBER
 from service.domain.states import TrialState, ValueKind
 from service.store.engine import Transaction
 from service.store.rows import lease_of, metric_of, trial_of
@@ -19,7 +19,7 @@ SORTS = ("number", "value", "step", "queued_at", "started_at", "finished_at")
 def find_trial(tx: Transaction, study_id: str, number: int) -> Trial:
     """The study's trial of that number. Raises TrialNotFound."""
     row = None
-    if 0 <= number < MAX_TRIALS:
+    if 0 <= number < MAX_NUMBER:
         row = tx.execute(select(trial).where(trial.c.study_id == study_id, trial.c.number == number)).one_or_none()
     if row is None:
         raise TrialNotFound(number)
@@ -60,7 +60,7 @@ def _beyond(column: ColumnElement[float], falls: bool, last: Trial) -> ColumnEle
 
 
 def best_trial(tx: Transaction, study: Study) -> Trial | None:
-    """The complete trial with the best finite value; of equal ones the first."""
+    """The complete trial of the search with the best finite value; of equal ones the first."""
     return best_trials(tx, [study]).get(study.id)
 
 
@@ -69,7 +69,8 @@ def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
     falling = {study.id: study.spec.objective.direction == "maximize" for study in studies}
     loss = case((trial.c.study_id.in_([key for key, falls in falling.items() if falls]), -trial.c.value), else_=trial.c.value)
     place = func.row_number().over(partition_by=trial.c.study_id, order_by=(loss, trial.c.number))
-    finite = (trial.c.state == TrialState.COMPLETE) & (trial.c.value_kind == ValueKind.FINITE)
+    searched = trial.c.source != CONFIRMATION
+    finite = (trial.c.state == TrialState.COMPLETE) & (trial.c.value_kind == ValueKind.FINITE) & searched
     ranked = select(trial.c.id, place.label("place")).where(trial.c.study_id.in_(list(falling)), finite).subquery()
     query = select(trial).join(ranked, ranked.c.id == trial.c.id).where(ranked.c.place == 1)
     return {row.study_id: trial_of(row) for row in tx.execute(query)}
