@@ -59,11 +59,15 @@ class Arm:
     cost: Cost | None
 
 
-def arms_of(spec: StudySpec, confirmation: Confirmation, searched: Iterable[Trial], repeats: Collection[Trial]) -> list[Arm]:
-    """The arms in the order in which the search ranked them. `searched` are their trials of the search, in any order."""
+def arms_of(spec: StudySpec, confirmation: Confirmation, searched: Iterable[Trial], repeats: Iterable[Trial]) -> list[Arm]:
+    """The arms in the order in which the search ranked them. `searched` are their trials of the search, in any order.
+
+    A repeat that was cancelled counts as if it had never been.
+    """
     known = {trial.number: trial for trial in searched}
+    trained = [one for one in repeats if one.state is not TrialState.CANCELLED]
     return [
-        _arm(spec, known[number], number == confirmation.baseline, [one for one in repeats if one.confirms == number])
+        _arm(spec, known[number], number == confirmation.baseline, [one for one in trained if one.confirms == number])
         for number in confirmation.arms
     ]
 

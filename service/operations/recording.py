@@ -30,6 +30,9 @@ class Released:
     """The worker hands the trial back unfinished; the attempt is not counted against it."""
 
 
+TOLD_AT_THE_END = {"per_class_recall", "confusion_matrix", "train_seconds", "peak_memory", "test"}
+"""What of a run that finished is kept as the trial's result."""
+
 Outcome = Finished | Failed | Pruned | Released
 
 
@@ -160,7 +163,7 @@ def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned
     objective = ledger.study.spec.objective.metric
     match outcome:
         case Finished():
-            result = outcome.model_dump(mode="json", include={"per_class_recall", "confusion_matrix", "train_seconds", "peak_memory"})
+            result = outcome.model_dump(mode="json", exclude_none=True, include=TOLD_AT_THE_END)
             done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics}, result={**trial.result, **result})
             return _judged(done, objective)
         case Failed():

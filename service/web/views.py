@@ -10,6 +10,7 @@ from pydantic import Field
 
 from search_spaces import Scalar
 from search_spaces.presets import Preset
+from service.confirmed import Phase, phase_of
 from service.domain.records import Attempt, Metric, Study, Trial, Worker
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
@@ -36,6 +37,7 @@ class StudyView(View):
     id: str = Field(examples=["8c5f0a1b2c3d4e5f"])
     name: str = Field(examples=["sign-digits"])
     state: StudyState
+    phase: Phase = Field(description="none: it confirms nothing; else whether search or confirmation is under way, or the latter is over")
     reason: str | None = Field(description="why it failed")
     created: int = Field(description="trials created so far", examples=[12])
     counts: Mapping[TrialState, int] = Field(
@@ -76,7 +78,9 @@ class TrialView(View):
     started_at: datetime | None
     finished_at: datetime | None
     duplicate_of: int | None = Field(description="the trial whose result answers this one; it was not trained again")
-    source: str = Field(description="sampler, baseline, user or duplicate")
+    source: str = Field(description="sampler, baseline, user, duplicate or confirmation")
+    confirms: int | None = Field(description="the trial of the search whose configuration it trains again; null in the search")
+    round: int | None = Field(description="of the confirmation, from 1; null in the search")
     detail: str | None = Field(description="the reason in a sentence, or why it was pruned")
     seed: int = Field(description="of this trial's training")
     result: Mapping[str, Any] = Field(
@@ -208,7 +212,7 @@ def study_view(study: Study, standing: Standing) -> StudyView:
     """The study in the interface's words."""
     counts = standing.counts
     return StudyView(
-        id=study.id, name=study.name, state=study.state, reason=study.reason, created=study.created, seq=study.seq,
+        id=study.id, name=study.name, state=study.state, phase=phase_of(study), reason=study.reason, created=study.created, seq=study.seq,
         counts={state: counts.get(state, 0) for state in TrialState},
         seconds_left=finite(standing.seconds_left), saved=saved_view(standing.saved),
         budget=study.spec.budget, best=_best_view(standing.best), facts=study.facts, spec=study.spec,
@@ -240,9 +244,17 @@ def _trial_fields(spec: StudySpec, trial: Trial) -> dict[str, Any]:
         step=trial.step, attempt=trial.attempt, reason=trial.reason, worker=trial.worker,
         queued_at=instant(trial.queued_at), started_at=instant_or_none(trial.started_at), finished_at=instant_or_none(trial.finished_at),
         duplicate_of=trial.duplicate_of, source=trial.source, detail=trial.detail,
-        seed=spec.config_for(trial.params, trial.number).seed, result=finite(trial.result),
+        confirms=trial.confirms, round=trial.round,
+        seed=spec.config_for(trial.params, trial.number, trial.round).seed, result=finite(_short(trial.result)),
         reuse=reuse_view(trial), pace=pace_view(trial),
     )  # fmt: skip
+
+
+def _short(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without what a run said of each test image, which only the statistics need."""
+    if "test" not in result:
+        return result
+    return {**result, "test": {name: value for name, value in result["test"].items() if name not in ("predicted", "losses")}}
 
 
 def metrics_view(number: int, metrics: list[Metric]) -> MetricsView:

@@ -3,6 +3,7 @@
 from service.store.queries.answers import answer_under
 from service.store.queries.attempts import attempts, log_chunks
 from service.store.queries.changes import trials_changed_after
+from service.store.queries.confirmations import count_repeats, numbered, repeats
 from service.store.queries.courses import courses
 from service.store.queries.curves import Curve, Moved, curves, metric_names, trials_moved
 from service.store.queries.events import events_after
@@ -18,8 +19,9 @@ from service.store.queries.workers import find_worker, is_draining, loads, worke
 
 __all__ = [
     "SORTS", "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts",
-    "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_studies", "counts", "courses", "curves",
-    "events_after", "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads", "log_chunks", "metric_names",
-    "metrics", "records", "running_leases", "saved", "standstills", "studies", "table_rows", "throughput", "totals", "trials",
-    "trials_changed_after", "trials_moved", "unchecked_study", "workers",
+    "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_repeats", "count_studies", "counts",
+    "courses", "curves", "events_after", "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads",
+    "log_chunks", "metric_names", "metrics", "numbered", "records", "repeats", "running_leases", "saved", "standstills",
+    "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after", "trials_moved", "unchecked_study",
+    "workers",
 ]  # fmt: skip
