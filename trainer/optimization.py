@@ -17,16 +17,18 @@ ONE_CYCLE_END = ONE_CYCLE_START / 10_000
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: Hyperparameters) -> Optimizer:
     """The optimizer that the config names, over the parameters. The learning rate is set anew at each step."""
+    own = list(parameters)
     lr, decay, betas = config.lr, config.weight_decay, (config.beta1, config.beta2)
     match config.optimizer:
         case "sgd":
-            return torch.optim.SGD(parameters, lr, momentum=config.momentum, weight_decay=decay, fused=True)
+            kernel = "fused" if own[0].is_cuda else "foreach"  # on a CPU the fused one takes 1.6 to 2.1 times as long: bench.step
+            return torch.optim.SGD(own, lr, momentum=config.momentum, weight_decay=decay, **{kernel: True})
         case "adam":
-            return torch.optim.Adam(parameters, lr, betas, weight_decay=decay, fused=True)
+            return torch.optim.Adam(own, lr, betas, weight_decay=decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr, betas, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(own, lr, betas, weight_decay=decay, fused=True)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr, momentum=config.momentum, weight_decay=decay)
+            return torch.optim.RMSprop(own, lr, momentum=config.momentum, weight_decay=decay)
         case _:
             assert_never(config.optimizer)
 
