@@ -46,11 +46,12 @@ fix: $(INSTALLED)  ## mend what a machine can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, contention, step, replayed lists, search; over an hour; RECORD=--record keeps the tables
+bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, contention, step, warmth, replayed lists, search; over an hour; RECORD=--record keeps the tables
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.control_plane $(RECORD)
 	$(BIN)/python -m bench.contention $(RECORD)
 	$(BIN)/python -m bench.step $(RECORD)
+	$(BIN)/python -m bench.warmth $(RECORD)
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 

@@ -1,0 +1,123 @@
+"""What a warm trainer process and images decoded once are worth, each taken away in turn.
+
+    python -m bench.warmth [--record] [--data digits|signs] [--trials 4] [--rounds 3]
+
+The same short trials (the head alone, then everything, in turn; two epochs) go through trainer processes as a worker starts them:
+
+- "warm": one process for all trials, with the cache on the disk (as the service runs them);
+- "a process a trial": interpreter, torch and the model's code are loaded anew each time, what is cached is found;
+- "a process a trial, nothing kept": the same without the cache, so every trial decodes the images and computes the frozen stages.
+
+Stored outputs of frozen stages would hide the pixels, so the trials that freeze everything are told apart in the table.
+Each round begins with an empty cache, and what fills it is counted.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.replay.workloads import Workload, digits, signs
+from bench.tables import machine, record, spread, table
+from service.settings import Settings
+from service.worker.process import TrainerProcess
+from service.worker.slots import Slot
+from trainer.contract import Failed, Finished, Prepared, Run, TrainConfig
+
+WAYS = ("warm", "a process a trial", "a process a trial, nothing kept")
+EPOCHS = 2
+
+
+def configs(workload: Workload, trials: int) -> list[TrainConfig]:
+    """Trials of two epochs: every second one trains the head alone, the others everything."""
+    shared = {"data": workload.data, "model": workload.model, "image_size": workload.image_size, "epochs": EPOCHS}
+    return [TrainConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
+
+
+def seconds_of(way: str, settings: Settings, runs: Sequence[TrainConfig]) -> tuple[list[float], list[str]]:
+    """What each trial took, the process that had to be started for it counted; and where its pixels came from."""
+    slot = Slot(0, None, os.cpu_count() or 1)
+    took, origins = [], []
+    process: TrainerProcess | None = None
+    for config in runs:
+        began = time.perf_counter()
+        if process is None or way != "warm":
+            if process is not None:
+                process.close(grace_seconds=5)
+            process = TrainerProcess(slot.command(settings), slot.environment(os.environ))
+        origins.append(_train(process, config))
+        took.append(time.perf_counter() - began)
+    if process is not None:
+        process.close(grace_seconds=5)
+    return took, origins
+
+
+def _train(process: TrainerProcess, config: TrainConfig) -> str:
+    """Where the pixels came from."""
+    while not process.ready:
+        process.read(0.2)
+    process.send(Run(config=config))
+    origin, finished = "", False
+    while not process.ready:
+        match process.read(0.2):
+            case Prepared(reuse=reuse) if reuse is not None:
+                origin = reuse.pixels
+            case Finished():
+                finished = True
+            case Failed() as failed:
+                raise RuntimeError(failed.detail)
+            case _:
+                pass
+    assert finished
+    return origin
+
+
+def main() -> None:
+    """Run all ways in turn, round by round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true", help="append the table to bench/RESULTS.md")
+    parser.add_argument("--data", choices=("digits", "signs"), default="signs")
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="thaw-warmth-"))
+    try:
+        workload = signs() if given.data == "signs" else digits(folder / "digits")
+        runs = configs(workload, given.trials)
+        took: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        seen: dict[str, list[str]] = {}
+        for number in range(given.rounds):
+            for way in WAYS:
+                home = folder / f"{number}-{WAYS.index(way)}"
+                settings = Settings(home=home, cache_bytes=0 if way == WAYS[2] else 20_000_000_000)
+                seconds, seen[way] = seconds_of(way, settings, runs)
+                took[way].append(seconds)
+                print(f"{way}: {', '.join(f'{one:.2f}' for one in seconds)} s; pixels {', '.join(seen[way])}", flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    body = _body(took, seen, given.trials)
+    print(body)
+    if given.record:
+        record(f"Warmth: {workload.title}: {machine()}", body)
+
+
+def _body(took: dict[str, list[list[float]]], seen: dict[str, list[str]], trials: int) -> str:
+    later = range(1, trials)  # the first trial of a round starts and fills whatever there is
+    heads, wholes = [one for one in later if one % 2 == 0], [one for one in later if one % 2]
+    rows = []
+    for way in WAYS:
+        totals = [sum(seconds) for seconds in took[way]]
+        ratios = [sum(mine) / sum(warm) for mine, warm in zip(took[way], took["warm"], strict=True)]
+        apart = [[seconds[one] for seconds in took[way] for one in places] for places in (heads, wholes)]
+        rows.append((way, len(totals), spread(totals), spread(ratios), *(spread(one) for one in apart), seen[way][-1]))
+    head = (
+        "way", "n", f"s for {trials} trials", "of the warm way", "s a later trial, head alone", "s a later trial, all trained", "pixels",
+    )  # fmt: skip
+    return f"Two epochs a trial. `python -m bench.warmth`.\n\n{table(head, rows)}"
+
+
+if __name__ == "__main__":
+    main()
