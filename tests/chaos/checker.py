@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from service.domain.records import Attempt, Event, Study, Trial
+from service.domain.records import CONFIRMATION, Attempt, Event, Study, Trial
 from service.domain.states import TrialState
 from service.store import Store, queries
 from tests.chaos.lab import Lab
@@ -63,12 +63,37 @@ def budget_is_exact(study: Study, trials: Mapping[int, Trial]) -> Iterator[str]:
     """I15, I16."""
     if sorted(trials) != list(range(study.created)):
         yield f"I16: the numbers are {sorted(trials)}, created are {study.created}"
-    if study.created > study.spec.budget.max_trials:
-        yield f"I15: {study.created} trials of {study.spec.budget.max_trials}"
-    if study.state == "complete" and (
-        study.created != study.spec.budget.max_trials or not all(one.state.terminal for one in trials.values())
-    ):
-        yield f"I15: complete with {study.created} trials, open: {[one.number for one in trials.values() if not one.state.terminal]}"
+    searched = sum(one.source != CONFIRMATION for one in trials.values())
+    if searched > study.spec.budget.max_trials:
+        yield f"I15: {searched} trials of {study.spec.budget.max_trials}"
+    if study.state == "complete" and (searched != study.spec.budget.max_trials or not all(one.state.terminal for one in trials.values())):
+        yield f"I15: complete with {searched} trials, open: {[one.number for one in trials.values() if not one.state.terminal]}"
+
+
+def confirmation_is_exact(study: Study, trials: Mapping[int, Trial]) -> Iterator[str]:
+    """I33: each configuration once in each of its rounds, none before the search is over; at the end, as many as were promised."""
+    repeats = [one for one in trials.values() if one.source == CONFIRMATION]
+    if study.spec.confirm is None or study.confirmation is None:
+        if repeats or (study.spec.confirm is not None and study.state == "complete" and has_result(trials.values())):
+            yield f"I33: {len(repeats)} repeats, and the confirmation is {study.confirmation}"
+        return
+    runs = Counter((one.confirms, one.round) for one in repeats)
+    if twice := [run for run, count in runs.items() if count > 1]:
+        yield f"I33: trained more than once: {twice}"
+    if repeats and min(one.number for one in repeats) < study.spec.budget.max_trials:
+        yield "I33: a repeat is among the trials of the search"
+    for arm in study.confirmation.arms:
+        rounds = sorted(round for confirms, round in runs if confirms == arm and round is not None)
+        whole = all(one.state is TrialState.COMPLETE for one in repeats if one.confirms == arm)
+        if rounds != list(range(1, len(rounds) + 1)) or len(rounds) > study.spec.confirm.seeds:
+            yield f"I33: the rounds of {arm} are {rounds}"
+        if study.state == "complete" and arm == study.confirmation.baseline and whole and len(rounds) != study.spec.confirm.seeds:
+            yield f"I33: the baseline, {arm}, had {len(rounds)} rounds"
+
+
+def has_result(trials: Iterable[Trial]) -> bool:
+    """Whether one of them is complete."""
+    return any(one.state is TrialState.COMPLETE for one in trials)
 
 
 def events_are_gapless(study: Study, trials: Mapping[int, Trial], events: Sequence[Event]) -> Iterator[str]:

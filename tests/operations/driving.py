@@ -1,9 +1,12 @@
 """A small study, a sampler that draws at random, and words to drive trials with."""
 
+import base64
 import math
 import random
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from search_spaces import Scalar
 from service import operations
@@ -12,9 +15,10 @@ from service.domain.spec import StudySpec
 from service.operations import Searches, Write
 from service.search.study import Decision, Suggestion
 from service.store import Store, open_store, queries
-from trainer.contract import Checkpoint, Facts, Failed, Finished
+from trainer.contract import Checkpoint, Facts, Failed, Finished, Scores
 
 FACTS = Facts(classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
+TEST_IMAGES = 200
 CRASH = Failed(reason="crashed", detail="signal 11")  # tried again
 BROKEN = Failed(reason="script_error", detail="no accuracy")  # the end
 
@@ -87,6 +91,21 @@ def finished(value: float, step: int = 3) -> Finished:
     """The outcome of a run that reached an accuracy."""
     found: dict[str, Any] = {"per_class_recall": {"cat": 1.0}, "confusion_matrix": ((1, 0), (1, 0)), "train_seconds": 1.0, "peak_memory": 1}
     return Finished(step=step, metrics={"accuracy": value}, **found)
+
+
+def scored(validation: float, test: float, step: int = 3) -> Finished:
+    """The outcome of a run that got so large a share of the test images right."""
+    right = round(test * TEST_IMAGES / 2)
+    wrong = TEST_IMAGES // 2 - right
+    predicted = np.array([0] * right + [1] * wrong + [1] * right + [0] * wrong, dtype="<u2")
+    scores = Scores(
+        metrics={"accuracy": 2 * right / TEST_IMAGES, "loss": 0.5},
+        per_class_recall={"cat": test, "dog": test},
+        confusion_matrix=((right, wrong), (wrong, right)),
+        predicted=base64.b64encode(predicted.tobytes()).decode(),
+        losses=base64.b64encode(np.full(TEST_IMAGES, 0.5, dtype="<f2").tobytes()).decode(),
+    )
+    return finished(validation, step).model_copy(update={"test": scores})
 
 
 def report(step: int, value: float) -> Report:

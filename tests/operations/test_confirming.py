@@ -1,10 +1,8 @@
 """After the search its best and the baseline are trained again, by the same claims and leases, unseen by sampler and pruner."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 
 from service import operations
@@ -15,10 +13,9 @@ from service.domain.records import Claim, Study, Trial
 from service.domain.states import StudyState, TrialState
 from service.operations import Searches
 from service.store import Store, queries
-from tests.operations.driving import claim_one, finished, kinds_of, ready, searches_of, spec_of, study_of, tell, trials_of
-from trainer.contract import Failed, Finished, Scores
+from tests.operations.driving import claim_one, finished, kinds_of, ready, scored, searches_of, spec_of, study_of, tell, trials_of
+from trainer.contract import Failed
 
-IMAGES = 200
 TRAINED = 4  # trials of the search
 
 
@@ -27,20 +24,6 @@ def confirming(store: Store, **changes: Any) -> Study:
     confirm, baseline = {"top": 2, "seeds": 5}, {"lr": 0.5}
     told = {"data": {"path": "data/pets", "test": 0.2}, "confirm": confirm, "budget": {"trials": TRAINED}, "baseline": baseline}
     return ready(store, **(told | changes))
-
-
-def scored(validation: float, test: float) -> Finished:
-    """The outcome of a run that got so large a share of the test images right."""
-    right = round(test * IMAGES / 2)
-    predicted = np.array([0] * right + [1] * (IMAGES // 2 - right) + [1] * right + [0] * (IMAGES // 2 - right), dtype="<u2")
-    scores = Scores(
-        metrics={"accuracy": right / (IMAGES / 2), "loss": 0.5},
-        per_class_recall={"cat": test, "dog": test},
-        confusion_matrix=((right, IMAGES // 2 - right), (IMAGES // 2 - right, right)),
-        predicted=base64.b64encode(predicted.tobytes()).decode(),
-        losses=base64.b64encode(np.full(IMAGES, 0.5, dtype="<f2").tobytes()).decode(),
-    )
-    return finished(validation).model_copy(update={"test": scores})
 
 
 def search(store: Store, searches: Searches, values: Mapping[int, float]) -> None:

@@ -42,7 +42,9 @@ class Oracle:
         rows = self._connection.execute(TRIALS, (self._simulation.study.id,)).fetchall()
         budget = self._simulation.study.spec.budget
         assert [row[0] for row in rows] == list(range(created)), f"I16: {[row[0] for row in rows]}, created are {created}"
-        assert created <= budget.max_trials, f"I15: {created} trials"
+        confirm = self._simulation.study.spec.confirm
+        repeats = 0 if confirm is None else (confirm.top + 1) * confirm.seeds
+        assert created <= budget.max_trials + repeats, f"I15: {created} trials"
         running = sum(row[1] == "running" for row in rows)
         assert budget.parallel is None or running <= budget.parallel, f"I15: {running} run"
         assert events == seq, f"I24: {events} events up to {seq}"
@@ -98,6 +100,7 @@ class Oracle:
             yield f"I11: the study is {study.state} although nothing has failed for {simulation.calm_seconds:.0f} s"
         yield from checker.acknowledged_is_there(simulation.acknowledged, trials)
         yield from checker.budget_is_exact(study, trials)
+        yield from checker.confirmation_is_exact(study, trials)
         yield from checker.events_are_gapless(study, trials, checker.events_of(store, study))
         yield from checker.attempts_follow_each_other(attempts, trials, simulation.interval)
         for number, trial in trials.items():

@@ -73,10 +73,20 @@ class Simulation:
         budget = {"trials": trials, "parallel": chance.choice((None, 1, 2))}
         space = {"lr": {"type": "categorical", "choices": [0.25, 0.5, 0.75, 1.0]}}
         wanted = {"sampler": {"name": "random", "seed": seed % 1_000}, "search_space": space, "budget": budget, "limits": limits}
+        wanted |= self._confirmation()
         self.study = ready(local, name=f"seed-{seed}", **(HEADS_ALONE if self.lane_bytes else {}), **wanted)
-        longest = trials * limits["attempts"] * (self.epochs * 1.5 * self.step_seconds + IDLE_SECONDS)
+        repeats = 0 if self.study.spec.confirm is None else (self.study.spec.confirm.top + 1) * self.study.spec.confirm.seeds
+        longest = (trials + repeats) * limits["attempts"] * (self.epochs * 1.5 * self.step_seconds + IDLE_SECONDS)
         self.calm_seconds = 10 * self.settings.lease_seconds + longest
         self.oracle = Oracle(self, str(local.engine.url.database))
+
+    def _confirmation(self) -> dict[str, Any]:
+        """A third of the studies confirm their best. Drawn apart, so that the others go as they went without."""
+        chance = random.Random(f"confirm {self.seed}")
+        if chance.random() < 2 / 3:
+            return {}
+        confirm = {"top": chance.randint(1, 2), "seeds": chance.randint(2, 5)}
+        return {"confirm": confirm, "baseline": {"lr": 0.5}, "data": {"path": "data/pets", "test": 0.2}}
 
     def store(self) -> Remote:
         """For one process."""

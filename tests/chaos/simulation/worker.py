@@ -15,8 +15,8 @@ from service.worker.leases import Halt, Holding, Leases
 from service.worker.unwritten import Unwritten
 from tests.chaos.launch import facts_of
 from tests.chaos.simulation.world import Process, World
-from tests.operations.driving import checkpoint, finished
-from trainer.contract import Failed
+from tests.operations.driving import checkpoint, finished, scored
+from trainer.contract import Failed, Finished
 
 if TYPE_CHECKING:
     from tests.chaos.simulation.run import Simulation
@@ -92,14 +92,23 @@ class Lane:
     def trains(self) -> bool:
         return not self.over and self.unwritten.outcome is None and self.holding.halt is not Halt.LOST
 
+    def outcome(self, value: float) -> Finished:
+        """In the confirmation, with a score that follows from configuration and round."""
+        if self.claim.round is None:
+            return finished(value, self.step)
+        lr = self.claim.params["lr"]
+        assert isinstance(lr, float)
+        self.unwritten.result["trainable"] = 1_000
+        return scored(value, 0.4 + 0.4 * lr + 0.01 * (self.claim.round * 7 % 5), self.step)
+
     def measure(self, fate: str | None, epochs: int, interval: int) -> None:
         """One step more, as fate has it for this trial."""
         self.step += 1
         number, value = self.claim.lease.number, self.step / (2 + self.claim.lease.number)
         self.unwritten.measured(Report(self.step, {"accuracy": value}))
         if self.step >= epochs:
-            self.unwritten.ended(finished(value, self.step))
-        elif fate == "pruned" and self.step == 2:
+            self.unwritten.ended(self.outcome(value))
+        elif fate == "pruned" and self.step == 2 and self.claim.round is None:
             self.unwritten.ended(Pruned("why"))
         elif fate == "out_of_memory" and self.step == 2:
             self.unwritten.ended(Failed(reason="out_of_memory", detail=f"trial {number}"))

@@ -1,0 +1,14 @@
+"""A round of the confirmation is queued by whoever looks, whether one is open or not."""
+
+from service.operations import confirming, endings
+from service.store.ledger import Ledger
+
+SCENARIO = "tests/chaos/test_f17_simulation.py"
+
+
+def plant() -> None:
+    def nothing_left(ledger: Ledger) -> bool:
+        study = ledger.study
+        return not study.state.terminal and (ledger.exhausted or endings.is_spent(study))
+
+    confirming.has_nothing_left = nothing_left
