@@ -26,6 +26,7 @@ from service.web import (
     stream,
     studies,
     table,
+    travelling,
     trials,
     workers,
 )
@@ -65,6 +66,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.answers, app.state.curves = shared_answers(), Curves(store)
     app.state.drawings = Drawings()
     app.state.trends = Trends()
+    app.state.imports = travelling.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
     app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
@@ -80,6 +82,7 @@ def _add_routes(app: FastAPI) -> None:
         checking,
         listing,
         studies,
+        travelling,
         confirmations,
         trials,
         logs,
@@ -103,7 +106,7 @@ def _add_middlewares(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings: Settings = app.state.settings
     app.add_middleware(Compression)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, larger=travelling.LARGER)
     if app.state.store.read_only:
         app.add_middleware(ReadOnly)
     app.add_middleware(SameSite)

@@ -1,6 +1,8 @@
 """Request bodies: bounded in bytes and time, of an accepted content type, and read into plain values."""
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -18,29 +20,37 @@ UNREADABLE = frozenset({"malformed_json", "malformed_yaml"})
 
 
 class BodyLimit:
-    """Ends a request whose body has too many bytes, declared or counted, or takes too long to arrive."""
+    """Ends a request whose body has too many bytes, declared or counted, or takes too long to arrive.
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> None:
+    `larger`: the bytes and seconds of paths that take more than others.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int = MAX_BYTES,
+        max_seconds: float = MAX_SECONDS,
+        larger: Mapping[str, tuple[int, float]] = MappingProxyType({}),
+    ) -> None:
         self.app = app
-        self.max_bytes = max_bytes
-        self.max_seconds = max_seconds
+        self.limits = (max_bytes, max_seconds)
+        self.larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif self._declares_too_much(Headers(scope=scope)):
-            await for_error(scope, self._too_large())(scope, receive, send)
+            return
+        max_bytes, max_seconds = self.larger.get(scope["path"], self.limits)
+        if _declares_too_much(Headers(scope=scope), max_bytes):
+            await for_error(scope, _too_large(max_bytes))(scope, receive, send)
         else:
-            await self.app(scope, self._bounded(receive), send)
+            await self.app(scope, self._bounded(receive, max_bytes, max_seconds), send)
 
-    def _declares_too_much(self, headers: Headers) -> bool:
-        declared = headers.get("content-length", "0")
-        return not declared.isascii() or not declared.isdigit() or len(declared) > 15 or int(declared) > self.max_bytes
-
-    def _bounded(self, receive: Receive) -> Receive:
+    @staticmethod
+    def _bounded(receive: Receive, max_bytes: int, max_seconds: float) -> Receive:
         counted = 0
         ended = False
-        deadline = asyncio.get_running_loop().time() + self.max_seconds
+        deadline = asyncio.get_running_loop().time() + max_seconds
 
         async def bounded() -> Message:
             nonlocal counted, ended
@@ -50,17 +60,23 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise ProblemError(BODY_TOO_SLOW, f"The body must arrive within {self.max_seconds:g} seconds.") from None
+                raise ProblemError(BODY_TOO_SLOW, f"The body must arrive within {max_seconds:g} seconds.") from None
             counted += len(message.get("body", b""))
             ended = not message.get("more_body", False)
-            if counted > self.max_bytes:
-                raise self._too_large()
+            if counted > max_bytes:
+                raise _too_large(max_bytes)
             return message
 
         return bounded
 
-    def _too_large(self) -> ProblemError:
-        return ProblemError(BODY_TOO_LARGE, f"A body has at most {self.max_bytes} bytes.", [too_large(self.max_bytes)])
+
+def _declares_too_much(headers: Headers, max_bytes: int) -> bool:
+    declared = headers.get("content-length", "0")
+    return not declared.isascii() or not declared.isdigit() or len(declared) > 15 or int(declared) > max_bytes
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(BODY_TOO_LARGE, f"A body has at most {max_bytes} bytes.", [too_large(max_bytes)])
 
 
 async def read_bytes(request: Request) -> bytes:

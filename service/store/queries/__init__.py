@@ -13,6 +13,7 @@ from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.standstills import standstills
 from service.store.queries.studies import Candidate, candidates, count_studies, counts, find_study, studies, totals, unchecked_study
 from service.store.queries.tables import TableRow, table_rows
+from service.store.queries.travelling import reports_between, trials_between
 from service.store.queries.trends import completed_since, records
 from service.store.queries.trials import SORTS, best_trial, best_trials, find_trial, metrics, running_leases, trials
 from service.store.queries.workers import find_worker, is_draining, loads, workers
@@ -21,7 +22,7 @@ __all__ = [
     "SORTS", "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts",
     "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_repeats", "count_studies", "counts",
     "courses", "curves", "events_after", "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads",
-    "log_chunks", "metric_names", "metrics", "numbered", "records", "repeats", "running_leases", "saved", "standstills",
-    "studies", "table_rows", "throughput", "totals", "trials", "trials_changed_after", "trials_moved", "unchecked_study",
+    "log_chunks", "metric_names", "metrics", "numbered", "records", "repeats", "reports_between", "running_leases", "saved", "standstills",
+    "studies", "table_rows", "throughput", "totals", "trials", "trials_between", "trials_changed_after", "trials_moved", "unchecked_study",
     "workers",
 ]  # fmt: skip

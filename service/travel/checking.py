@@ -1,0 +1,147 @@
+"""What the lines of a study's file must say together, so that the study can be kept, shown and judged like one that ran here."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from search_spaces import Fault, Scalar
+from service.domain.errors import InvalidInput
+from service.domain.parsing import parse_study
+from service.domain.records import CONFIRMATION
+from service.domain.spec import StudySpec
+from service.travel.form import EndLine, Line, ReportsLine, StudyLine, TrialLine
+from service.travel.reading import lines, refuse
+from service.travel.results import test_images
+
+MAX_PRESET = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The study of a file, as it would be here."""
+
+    line: StudyLine
+    spec: StudySpec
+
+
+def sound(file: BinaryIO, name: str | None = None) -> Header:
+    """The study of a file that was read to its last line and is sound. Raises InvalidInput that names the line."""
+    file.seek(0)
+    header = next(found := checked(file, name))
+    for _ in found:
+        pass
+    assert isinstance(header, Header)  # noqa: S101  (the first line is, or `lines` has refused it)
+    return header
+
+
+def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialLine | ReportsLine]:
+    """The header, then all else in the order of the file. With `name` the study is called that.
+
+    Whoever has seen the last one knows that the file is sound. Raises InvalidInput that names the line.
+    """
+    check: _Check | None = None
+    for number, line in lines(file):
+        if isinstance(line, StudyLine):
+            header = header_of(line, name)
+            check = _Check(header)
+            yield header
+        elif check is not None:
+            if (fault := next(check.faults(line), None)) is not None:
+                refuse(number, fault)
+            if not isinstance(line, EndLine):
+                yield line
+
+
+def header_of(line: StudyLine, name: str | None = None) -> Header:
+    """The study of a first line, its spec checked as one that is posted. Raises InvalidInput that names the line."""
+    document: dict[str, Any] = {**line.spec, "preset": None, "name": name if name is not None else line.name}
+    preset = line.spec.get("preset")
+    try:
+        spec = parse_study(document)
+        if preset is not None and not (isinstance(preset, str) and len(preset) <= MAX_PRESET):
+            raise InvalidInput([Fault(("preset",), "unknown_preset", f"a preset's name has at most {MAX_PRESET} characters; shorten it")])
+    except InvalidInput as error:
+        raise InvalidInput(
+            fault if name and fault.path == ("name",) else fault.below(("line 1", "spec")) for fault in error.faults
+        ) from None
+    header = Header(line, spec.model_copy(update={"preset": preset}))
+    if (fault := next(_confirmation_faults(header), None)) is not None:
+        refuse(1, fault)
+    return header
+
+
+def _confirmation_faults(header: Header) -> Iterator[Fault]:
+    found, created = header.line.confirmation, header.line.created
+    if found is None:
+        return
+    if header.spec.confirm is None or header.line.facts is None:
+        yield Fault(("confirmation",), "nothing_confirmed", "a study without confirm or facts has no confirmation; write null")
+    if len(set(found.arms)) < len(found.arms) or found.baseline not in found.arms or not all(0 <= one < created for one in found.arms):
+        yield Fault(("confirmation",), "unknown_arms", "arms are different trials of the study, the baseline among them; correct them")
+
+
+class _Check:
+    """Follows the lines after the first one."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._next = 0
+        self._last: TrialLine | None = None
+        self._step = 0
+        self._arms: dict[int, Mapping[str, Scalar] | None] = dict.fromkeys(
+            header.line.confirmation.arms if header.line.confirmation else ()
+        )
+        self._repeats = set[tuple[int | None, int | None]]()
+        self._images: tuple[int, ...] | None = None
+
+    def faults(self, line: Line) -> Iterator[Fault]:
+        """What is wrong with the line where it stands."""
+        match line:
+            case TrialLine():
+                yield from self._trial_faults(line)
+                self._last, self._next = line, line.number + 1
+                self._step = line.reports.steps[-1] if line.reports.steps else 0
+            case ReportsLine():
+                yield from self._report_faults(line)
+                self._step = line.steps[-1] if line.steps else self._step
+            case EndLine() if self._next != self._header.line.created:
+                yield Fault(("trials",), "trials_missing", f"the study has {self._header.line.created} trials, and the file {self._next}")
+            case EndLine() | StudyLine():
+                return
+
+    def _trial_faults(self, trial: TrialLine) -> Iterator[Fault]:
+        if trial.number != self._next:
+            yield Fault(("number",), "number_gap", f"this is where trial {self._next} belongs: numbers rise by 1; restore the lines")
+        elif trial.number >= self._header.line.created:
+            yield Fault(("number",), "too_many_trials", f"the first line says created: {self._header.line.created}; correct it")
+        for fault in self._header.spec.search_space.faults_of(trial.params):
+            yield fault.below(("params",))
+        yield from self._repeat_faults(trial)
+        yield from self._image_faults(trial)
+        if trial.number in self._arms:
+            self._arms[trial.number] = trial.params
+
+    def _repeat_faults(self, trial: TrialLine) -> Iterator[Fault]:
+        if trial.source != CONFIRMATION:
+            if trial.number in self._arms or not self._repeats:
+                return
+            yield Fault(("source",), "search_after_confirmation", "trials of the search stand before those that confirm; restore the lines")
+        elif trial.number in self._arms or self._arms.get(trial.confirms or 0) != trial.params:
+            yield Fault(("confirms",), "not_an_arm", "this names one of confirmation.arms, with the same params; correct it")
+        elif (key := (trial.confirms, trial.round)) in self._repeats and trial.state != "cancelled":
+            yield Fault(("round",), "round_twice", "another trial of this round confirms the same one; drop one of them")
+        elif trial.state != "cancelled":
+            self._repeats.add(key)
+
+    def _image_faults(self, trial: TrialLine) -> Iterator[Fault]:
+        """All that is compared was scored on the same images."""
+        images = test_images(trial.result)
+        if images is not None and self._images is not None and images != self._images:
+            yield Fault(("result", "test"), "other_images", "earlier trials were scored on other test images; drop this, or correct it")
+        self._images = self._images or images
+
+    def _report_faults(self, line: ReportsLine) -> Iterator[Fault]:
+        if self._last is None or line.number != self._last.number:
+            yield Fault(("number",), "out_of_order", "reports follow the line of their trial; restore the order")
+        elif line.steps and not self._step < line.steps[0] <= line.steps[-1] <= self._last.step:
+            yield Fault(("steps",), "steps_out_of_order", "steps go on from the line before, up to the trial's step; restore the lines")

@@ -1,0 +1,145 @@
+"""Studies that travel, over REST: all of one as lines of JSON, and back."""
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput
+from service.domain.records import Study
+from service.inspection import inspect_study
+from service.operations.idempotency import Idempotency
+from service.operations.importing import import_study
+from service.store import Transaction
+from service.travel.checking import Header as StudyHeader
+from service.travel.checking import sound
+from service.travelling import pieces
+from service.web import API
+from service.web.body import media_type
+from service.web.dependencies import FoundStudy, TheDisk, TheSettings, TheStore
+from service.web.idempotency import KEY, KeyedRequest
+from service.web.problems import BUSY, UNSUPPORTED_MEDIA_TYPE, ProblemError
+from service.web.studies import study_views
+from service.web.views import StudyView
+
+MEDIA_TYPE = "application/x-ndjson"
+MAX_IMPORT = 512 * 1024 * 1024  # bytes
+IMPORT_SECONDS = 300.0  # for the body to arrive
+LARGER = {f"{API}/studies/import": (MAX_IMPORT, IMPORT_SECONDS)}
+MOST_IMPORTS = 2  # at one time
+PIECE = 1024 * 1024  # bytes between two writes to the disk
+LINES = {MEDIA_TYPE: {"schema": {"type": "string"}}}
+
+router = APIRouter(prefix=API, tags=["studies"])
+
+
+@router.get(
+    "/studies/{study}/export",
+    summary="Export a study",
+    response_class=StreamingResponse,
+    responses={200: {"content": LINES, "description": "A line of JSON each: the study, its trials, and a digest of all before it"}},
+)
+def export_study(study: FoundStudy, store: TheStore) -> StreamingResponse:
+    """All of a study. A trial that goes on meanwhile stands there as it was when its line was written."""
+    named = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
+    return StreamingResponse(pieces(store, study), media_type=MEDIA_TYPE, headers=named)
+
+
+class Imports:
+    """How many are under way in this process."""
+
+    def __init__(self, most: int = MOST_IMPORTS) -> None:
+        self.most = most
+        self.under_way = 0
+
+
+async def received(
+    request: Request,
+    settings: TheSettings,
+    disk: TheDisk,
+    key: Annotated[str | None, Header(alias="Idempotency-Key", description="any text of your own, as for creating a study")] = None,
+) -> AsyncIterator[tuple[BinaryIO, KeyedRequest]]:
+    """The body in a file without a name, and the request with its key. Raises ProblemError, InvalidInput, DiskFull."""
+    if key is not None and not KEY.match(key):
+        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "a key has 1 to 200 visible ASCII characters")])
+    if media_type(request) not in (MEDIA_TYPE, "application/jsonl"):
+        raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Send {MEDIA_TYPE}, in UTF-8: the file that an export gave.")
+    disk.require_room()
+    imports: Imports = request.app.state.imports
+    if imports.under_way >= imports.most:
+        raise ProblemError(BUSY, "Other studies are being imported; try again when they are in.")
+    imports.under_way += 1
+    try:
+        folder = settings.home if settings.home.is_dir() else None
+        with tempfile.TemporaryFile(dir=folder) as file:
+            asked = "\0".join((request.method, request.url.path, request.url.query, MEDIA_TYPE, ""))
+            yield file, KeyedRequest(key, await _spool(request, file, asked.encode()), disk)
+    finally:
+        imports.under_way -= 1
+
+
+async def _spool(request: Request, file: BinaryIO, asked: bytes) -> str:
+    """Write the body to the file; SHA-256 over what was asked and the body."""
+    digest, piece = hashlib.sha256(asked), bytearray()
+    async for chunk in request.stream():
+        piece += chunk
+        if len(piece) >= PIECE:
+            await run_in_threadpool(_keep, file, digest, bytes(piece))
+            piece.clear()
+    await run_in_threadpool(_keep, file, digest, bytes(piece))
+    return digest.hexdigest()
+
+
+def _keep(file: BinaryIO, digest: Any, piece: bytes) -> None:
+    digest.update(piece)
+    file.write(piece)
+
+
+Received = Annotated[tuple[BinaryIO, KeyedRequest], Depends(received)]
+
+
+@router.post(
+    "/studies/import",
+    status_code=status.HTTP_201_CREATED,
+    summary="Import a study",
+    response_model=StudyView,
+    openapi_extra={"requestBody": {"required": True, "content": LINES}},
+)
+def receive_study(
+    body: Received,
+    store: TheStore,
+    settings: TheSettings,
+    name: Annotated[str | None, Query(min_length=1, max_length=128, description="what to call it here; by default as in the file")] = None,
+    paused: Annotated[
+        bool, Query(description="it comes paused and can be resumed; by default one that had not ended comes stopped")
+    ] = False,
+) -> Response:
+    """All of a study that was exported, as it was. Every line is checked before anything is written; a fault names its line."""
+    file, keyed = body
+
+    def checked_and_imported(key: Idempotency) -> Study:
+        header = sound(file, name)
+        if paused:
+            _refuse_unrunnable(header)
+        return import_study(store, header, file, paused=paused, idempotency=key, most=settings.max_studies)
+
+    return keyed.create(store, checked_and_imported, _told, location=f"{API}/studies/{{id}}")
+
+
+def _refuse_unrunnable(header: StudyHeader) -> None:
+    if header.line.confirmation is not None:
+        over = "its search is over and its best are being confirmed: it cannot be resumed; import it without paused"
+        raise InvalidInput([Fault(("line 1", "confirmation"), "search_is_over", over)])
+    try:
+        inspect_study(header.spec)
+    except InvalidInput as error:
+        raise InvalidInput(fault.below(("line 1", "spec")) for fault in error.faults) from None
+
+
+def _told(tx: Transaction, study: Study) -> str:
+    return study_views(tx, [study])[0].model_dump_json()

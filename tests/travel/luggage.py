@@ -1,0 +1,62 @@
+"""Studies with something of everything, for tests of what travels."""
+
+import io
+import json
+import math
+from typing import Any
+
+from service import operations
+from service.domain.records import Study
+from service.operations import Write
+from service.operations.importing import import_study
+from service.store import Store, queries
+from service.travel.checking import sound
+from service.travelling import pieces
+from tests.web.laboratory import Laboratory
+from trainer.contract import Failed
+
+HOSTILE = '<script>alert(1)</script>\n=HYPERLINK("http://x")\u2028\'; DROP TABLE study; --'
+
+
+def mixed_study(store: Store, name: str = "digits", **changes: Any) -> Study:
+    """A study with trials in every state: complete, pruned, failed, cancelled, a duplicate, one running and one queued."""
+    space = {
+        "lr": {"type": "float", "low": 1e-5, "high": 0.1, "log": True},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": ["sgd"]}},
+    }
+    lab = Laboratory(store)
+    study = lab.study(name, search_space=space, baseline={"optimizer": "adam"}, **changes)
+    lab.finish(lab.claim(), 0.91)  # the baseline
+    diverging, pruned, failed, cancelled, _running = (lab.claim() for _ in range(5))
+    lab.report(diverging, 1, accuracy=0.5, loss=math.inf)
+    lab.report(diverging, 2, accuracy=math.nan, loss=-math.inf, lr=0.1)
+    lab.finish(diverging, math.nan)
+    lab.report(pruned, 1, accuracy=0.1)
+    operations.record(store, [Write(pruned.lease, outcome=operations.Pruned(HOSTILE))])
+    operations.record(store, [Write(failed.lease, outcome=Failed(reason="script_error", detail="it said:\n\tno"))])
+    operations.cancel_trial(store, study.id, cancelled.lease.number)
+    operations.queue_trial(store, study.id, {"lr": 0.01, "optimizer": "sgd", "momentum": 0.5})
+    return store.read(queries.find_study, study.id)
+
+
+def exported(store: Store, study: Study) -> bytes:
+    """The study's file."""
+    return b"".join(pieces(store, store.read(queries.find_study, study.id)))
+
+
+def imported(store: Store, raw: bytes, name: str | None = None, paused: bool = False) -> Study:
+    """The study that the file becomes."""
+    file = io.BytesIO(raw)
+    return import_study(store, sound(file, name), file, paused=paused)
+
+
+def documents(raw: bytes) -> list[dict[str, Any]]:
+    """The lines as they can be compared: without what an import changes."""
+    found = [json.loads(line) for line in raw.splitlines()]
+    for one in found:
+        if one["kind"] == "thawline/study":
+            del one["id"], one["name"], one["spec"]["name"]
+        if one["kind"] == "thawline/end":
+            del one["sha256"]
+    return found
