@@ -40,6 +40,8 @@ export const deleteStudy = (key) => call("DELETE", study(key));
 export const getTable = (key, after) => call("GET", `${study(key)}/table?${query({ after })}`);
 export const getCurves = (key, metric, after) => call("GET", `${study(key)}/curves?${query({ metric, after })}`);
 export const getFigure = (key, name, params) => call("GET", `${study(key)}/figures/${name}?${query({ param: params })}`);
+export const getConfirmation = (key) => call("GET", `${study(key)}/confirmation`);
+export const getPruning = (key) => call("GET", `${study(key)}/pruning`);
 export const getBest = (key) => call("GET", `${study(key)}/best?format=json`);
 export const getTrial = (key, number) => call("GET", trial(key, number));
 export const getMetrics = (key, number) => call("GET", `${trial(key, number)}/metrics`);

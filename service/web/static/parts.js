@@ -12,12 +12,18 @@ export function statePill(state) {
   return el("span", { class: `pill ${state}` }, el("span", { "aria-hidden": "true" }, MARKS[state] ?? "•"), ` ${state}`);
 }
 
+// A mark for a study whose best is trained again with fresh seeds, or was; null for others.
+export function phaseMark(phase) {
+  const word = { running: "confirming", done: "confirmed" }[phase];
+  return word ? el("span", { class: `phase ${word}` }, word) : null;
+}
+
 export const finishedTrials = (counts) => FINISHED.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
 
 // Shares of the budget by state. With no bound on trials the bar shows those that were created.
 export function progressBar(study) {
-  const total = study.budget.trials ?? Math.max(study.created, 1);
   const done = finishedTrials(study.counts);
+  const total = study.budget.trials ?? Math.max(done + (study.counts.queued ?? 0) + (study.counts.running ?? 0), 1);
   const parts = [...FINISHED, "running"].filter((state) => study.counts[state]);
   return el(
     "div",

@@ -4,6 +4,7 @@ import { byId } from "./dom.js";
 import { follow } from "./live.js";
 import { showNotice } from "./parts.js";
 import { readAddress, writeAddress } from "./study/address.js";
+import { ConfirmationPanel } from "./study/confirmation.js";
 import { Controls } from "./study/controls.js";
 import { Curves } from "./study/curves.js";
 import { key, take } from "./study/early.js";
@@ -12,6 +13,7 @@ import { History, legend } from "./study/history.js";
 import { Measurements } from "./study/measurements.js";
 import { Model } from "./study/model.js";
 import { Parallel } from "./study/parallel.js";
+import { PruningPanel } from "./study/pruning.js";
 import { QueueDialog } from "./study/queue.js";
 import { showBest, showFacts } from "./study/summary.js";
 import { Table } from "./study/table.js";
@@ -45,11 +47,20 @@ function makeParts() {
   return {
     controls, table, queue, history: new History(byId("history"), model), curves: new Curves(byId("curves"), model, measurements),
     parallel: new Parallel(byId("parallel"), model, { filter: () => controls.filter, setFilter }),
+    confirmation: new ConfirmationPanel(key, confirmedBy), pruning: new PruningPanel(key),
   };
+}
+
+// What was confirmed stands in place of what the search alone would recommend.
+function confirmedBy(verdict) {
+  model.verdict = verdict;
+  showBest(model);
 }
 
 function show() {
   showHead(model, refresh);
+  parts.confirmation.update(model.study);
+  parts.pruning.update(model.study);
   const chosen = parts.controls.choose();
   parts.table.show(chosen.trials, chosen.shown, chosen.order);
   parts.controls.draw(chosen.trials.length);
@@ -114,7 +125,10 @@ function draw() {
   });
 }
 
-async function update(events) {
+async function update(all) {
+  const { false: events = [], true: repeats = [] } = Object.groupBy(all, (event) => model.ofConfirmation(event));
+  parts.confirmation.apply(repeats);
+  if (!events.length) return;
   for (const event of events) measurements.apply(event);
   if (measurements.byNumber.size) byId("curves-empty").hidden = true;
   const news = events.filter((event) => !model.apply(event));

@@ -3,7 +3,8 @@
 import { changeStudy, deleteStudy } from "../api.js";
 import { byId, el, reconcile } from "../dom.js";
 import { ago, count, difference, duration, elapsed, metric, plural } from "../format.js";
-import { confirmed, finishedTrials, progressBar, showNotice, statePill } from "../parts.js";
+import { confirmed, finishedTrials, phaseMark, progressBar, showNotice, statePill } from "../parts.js";
+import { renew } from "../renew.js";
 
 const ENDED = ["complete", "stopped", "failed"];
 const ACTIONS = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused"]], stop: ["Stop", ["active", "paused"]] };
@@ -19,7 +20,8 @@ function bestFigure({ study, baseline }) {
   const { metric: name } = spec.objective;
   if (!best) return figure(`Best ${name}`, "–", note("no trial is complete yet"));
   const over = baseline?.number === best.number ? "the baseline" : baseline && `${difference(name, best.value, baseline.value)} over the baseline`;
-  return figure(`Best ${name}`, metric(name, best.value), note([`trial ${best.number}`, over].filter(Boolean).join(" · ")));
+  const label = spec.confirm ? `Best ${name} of the search` : `Best ${name}`;
+  return figure(label, metric(name, best.value), note([`trial ${best.number}`, over].filter(Boolean).join(" · "), "one run, on the validation images"));
 }
 
 function doneFigure({ study }) {
@@ -101,7 +103,7 @@ export function showHead(model, refresh) {
   const { spec } = study;
   document.title = `${study.name} · Thawline`;
   byId("name").textContent = study.name;
-  if (byId("state").textContent.trim() !== statePill(study.state).textContent) byId("state").replaceChildren(statePill(study.state));
+  renew(byId("state"), [study.state, study.phase], () => [statePill(study.state), " ", phaseMark(study.phase)]);
   byId("subtitle").textContent = `${spec.model.name} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
   byId("copy").href = `/new?from=${encodeURIComponent(study.name)}`;
   byId("queue").hidden = ENDED.includes(study.state);

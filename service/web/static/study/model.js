@@ -16,7 +16,9 @@ export class Model {
     this.readAt = 0; // milliseconds
     this.version = 0; // grows with each reading that changed a trial, and with each trial that an event brought
     this.metrics = [];
+    this.verdict = null; // of the confirmation, as it was last read
     this.sorted = null;
+    this.repeats = new Set(); // numbers of trials that confirm; they are no part of the search, nor of this model
   }
 
   // `first`: an answer from the beginning on that was asked for before.
@@ -74,6 +76,14 @@ export class Model {
   // Negative when the left value is the better one.
   compare(left, right) {
     return this.objective.direction === "maximize" ? right - left : left - right;
+  }
+
+  // Whether it tells of a trial that confirms: by its own word, or of one that began before the page, as the table has none of that number.
+  ofConfirmation({ kind, number, source }) {
+    if (number === undefined || this.repeats.has(number)) return number !== undefined;
+    const confirms = source === undefined ? this.study.phase === "running" && !this.trials[number] && kind !== "trial_queued" : source === "confirmation";
+    if (confirms) this.repeats.add(number);
+    return confirms;
   }
 
   // Takes in what the event says. Whether the page is up to date with it; what else it changed has to be read.

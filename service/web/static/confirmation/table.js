@@ -1,0 +1,46 @@
+// The same as the chart, as a table: each configuration with its runs, each run a link where its trial is known.
+
+import { el } from "../dom.js";
+import { bytes, count, duration, metric } from "../format.js";
+import { trialAddress } from "../trials.js";
+import { inOrder, marksOf, meanOf } from "./arms.js";
+import { gainInterval, interval, middle } from "./estimates.js";
+
+const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
+
+function runs(name, arm, study) {
+  return arm.test.map((value, index) => {
+    const number = arm.trials?.[index];
+    const text = metric(name, value);
+    return [index ? ", " : "", number == null ? text : el("a", { href: trialAddress(study, number), title: `Round ${arm.rounds[index]}, trial ${number}` }, text)];
+  });
+}
+
+function behind(name, { behind: by }) {
+  return by ? gainInterval(name, { low: -by.high, high: -by.low }) : "–";
+}
+
+function price({ price: paid }) {
+  return paid ? `${count(paid.trainable)} parameters, ${duration(1000 * paid.train_seconds)}, ${bytes(paid.peak_memory)}` : "–";
+}
+
+function row(verdict, arm, study) {
+  const { metric: name } = verdict.objective;
+  const mean = meanOf(arm);
+  const notes = [...marksOf(verdict, arm), arm.tied && verdict.tied.length > 1 ? "tied" : null, arm.failed].filter(Boolean);
+  return el("tr", { class: verdict.recommended === arm.trial ? "chosen" : null },
+    el("th", { scope: "row" }, el("a", { href: trialAddress(study, arm.trial) }, `Trial ${arm.trial}`)),
+    el("td", { class: "number" }, arm.searched === null ? "–" : metric(name, arm.searched)),
+    el("td", { class: "number" }, mean === null ? "–" : arm.mean ? `${middle(name, arm.mean)} (${interval(name, arm.mean)})` : metric(name, mean)),
+    el("td", { class: "number" }, behind(name, arm)),
+    el("td", { class: "runs" }, arm.test.length ? runs(name, arm, study) : "none yet"),
+    el("td", { class: "remark" }, price(arm)),
+    el("td", { class: "remark" }, notes.join(", ")));
+}
+
+export function armsTable(verdict, study) {
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The confirmation as a table" },
+    el("table", { class: "arms-table" },
+      heads(["Configuration"], ["Search saw", true], ["Mean on the test images", true], ["Against the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
+      el("tbody", {}, inOrder(verdict).map((arm) => row(verdict, arm, study)))));
+}

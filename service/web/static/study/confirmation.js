@@ -1,0 +1,106 @@
+// The panel of the confirmation: what will happen after the search, what is under way, and what was found.
+
+import { getConfirmation } from "../api.js";
+import { armsChart } from "../confirmation/plot.js";
+import { armsTable } from "../confirmation/table.js";
+import { worthFigures } from "../confirmation/worth.js";
+import { byId, el } from "../dom.js";
+import { plural } from "../format.js";
+import { showNotice } from "../parts.js";
+import { renew } from "../renew.js";
+
+const PAUSE_MILLISECONDS = 1000; // from one reading to the next, however fast runs end
+const BUSY = ["trial_queued", "trial_started", "trial_completed", "trial_failed", "trial_cancelled", "trial_requeued"]; // what moves a run on
+
+const address = (key, rest = "") => `/studies/${encodeURIComponent(key)}${rest}`;
+
+function prospect({ spec: { confirm }, facts }) {
+  const images = facts?.images.test ? `${plural(facts.images.test, "test image", "test images")}` : "the test images";
+  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "fresh seed", "fresh seeds")} each, and scored on ${images}, which nothing has touched until then.`;
+}
+
+export class ConfirmationPanel {
+  // `changed(verdict)` is called with each verdict that was read.
+  constructor(key, changed) {
+    Object.assign(this, { key, changed, study: null, answer: null, readAt: -Infinity, timer: null, reading: false, again: false });
+    this.chart = armsChart();
+    byId("confirmation-chart").append(this.chart.node);
+    byId("confirmation-table").addEventListener("toggle", () => this.show());
+  }
+
+  // The study as it was read; whether it asks for a reading.
+  update(study) {
+    const before = this.study;
+    this.study = study;
+    byId("confirmation").hidden = study.spec.confirm === null;
+    if (study.spec.confirm === null) return;
+    if (study.phase !== before?.phase || study.state !== before?.state) this.due();
+    this.show();
+  }
+
+  // Events of the runs: reports move nothing here, ends do.
+  apply(events) {
+    if (events.some((event) => BUSY.includes(event.kind))) this.due();
+  }
+
+  due() {
+    if (this.study?.phase === "search") return;
+    if (this.reading) this.again = true;
+    else this.timer ??= setTimeout(() => this.read(), Math.max(0, this.readAt + PAUSE_MILLISECONDS - performance.now()));
+  }
+
+  async read() {
+    Object.assign(this, { timer: null, reading: true, again: false, readAt: performance.now() });
+    try {
+      this.answer = await getConfirmation(this.key);
+      showNotice(byId("confirmation-notice"), null);
+      this.show();
+      if (this.answer.verdict) this.changed(this.answer.verdict);
+    } catch (error) {
+      showNotice(byId("confirmation-notice"), error.status === 404 ? null : error.message);
+    }
+    this.reading = false;
+    if (this.again) this.due();
+  }
+
+  show() {
+    const { study, answer } = this;
+    const verdict = answer?.verdict ?? null;
+    byId("confirmation-best").hidden = study.phase !== "done" || !verdict;
+    byId("confirmation-best").href = address(this.key, "/best");
+    renew(byId("confirmation-words"), [study.phase, study.spec.confirm, study.facts?.images, answer], () => this.words(verdict));
+    renew(byId("confirmation-progress"), [study.phase, answer?.runs], () => (study.phase === "running" && answer ? this.progress() : []));
+    const worth = verdict ? worthFigures(verdict) : [];
+    byId("confirmation-worth").hidden = !worth.length;
+    renew(byId("confirmation-worth"), verdict, () => worth);
+    const rows = verdict?.arms.length > 0;
+    byId("confirmation-chart").hidden = byId("confirmation-table").hidden = !rows;
+    const print = JSON.stringify(verdict);
+    if (rows && print !== this.drawn) this.chart.draw(verdict, this.key);
+    this.drawn = print;
+    if (rows && byId("confirmation-table").open) renew(byId("confirmation-rows"), verdict, () => armsTable(verdict, this.key));
+  }
+
+  words(verdict) {
+    const { study, answer } = this;
+    if (study.phase === "search") return el("p", {}, prospect(study));
+    if (study.phase === "none") return el("p", {}, "The study ended with nothing to confirm: no trial of its search was complete.");
+    const [first, ...rest] = verdict?.words ?? [];
+    return [
+      el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "The confirmation is being read."),
+      rest.length ? el("ul", { class: "sentences" }, rest.map((sentence) => el("li", {}, sentence))) : null,
+    ];
+  }
+
+  progress() {
+    const { runs, verdict } = this.answer;
+    const most = Math.max((verdict?.arms.length ?? 0) * this.study.spec.confirm.seeds, runs.done + runs.running + runs.queued, 1);
+    const bar = el("div", { class: "rounds", role: "progressbar", "aria-label": "Runs of the confirmation", "aria-valuemin": 0, "aria-valuemax": most, "aria-valuenow": runs.done },
+      ["done", "running"].filter((state) => runs[state]).map((state) => {
+        const part = el("span", { class: state });
+        part.style.setProperty("--share", runs[state] / most);
+        return part;
+      }));
+    return [el("p", { class: "quiet" }, `${runs.done} of at most ${plural(most, "run", "runs")} done, ${runs.running} running, ${runs.queued} queued. A race stops the clearly worse ones early.`), bar];
+  }
+}

@@ -1,0 +1,83 @@
+// What the pruning saved, and whether another pruner would have changed the winner: fetched when it is unfolded.
+
+import { getPruning } from "../api.js";
+import { byId, el } from "../dom.js";
+import { count, duration, percent, plural } from "../format.js";
+import { showNotice } from "../parts.js";
+import { trialAddress } from "../trials.js";
+
+const PRUNED = "pruned";
+
+const head = (name, number = false) => el("th", { scope: "col", class: number ? "number" : null }, name);
+const link = (key, number) => (number == null ? "–" : el("a", { href: trialAddress(key, number) }, `Trial ${number}`));
+
+function epochs([low, high]) {
+  return low === high ? count(low) : `${count(low)} to ${count(high)}`;
+}
+
+function fate(pruner) {
+  if (pruner.kept_winner === null) return "cannot be known";
+  return pruner.kept_winner ? "kept" : "would have pruned it";
+}
+
+function prunerRow(key, pruner) {
+  return el("tr", { class: pruner.own ? "own" : null },
+    el("th", { scope: "row" }, pruner.label ?? pruner.name, pruner.own ? el("span", { class: "quiet" }, " · this study's") : null),
+    el("td", {}, fate(pruner)), el("td", {}, link(key, pruner.winner)),
+    el("td", { class: "number" }, count(pruner.trials_pruned)), el("td", { class: "number" }, epochs(pruner.epochs)));
+}
+
+function saved({ epochs: spared, of, seconds }) {
+  const time = seconds == null ? "" : `, about ${duration(1000 * seconds)} of training`;
+  return of ? `The pruning spared ${plural(spared, "epoch", "epochs")} of ${count(of)} (${percent(spared / of)})${time}.` : "Nothing was pruned.";
+}
+
+function overtaking(key, found) {
+  if (!found.length) return null;
+  return [
+    el("h3", {}, "Pruned trials that might have overtaken the winner"),
+    el("ul", { class: "sentences" }, found.map((one) => el("li", {}, link(key, one.trial), `: ${percent(one.chance)}, by the gains of ${plural(one.n, "complete trial", "complete trials")}`))),
+  ];
+}
+
+function report(key, answer) {
+  const words = answer.words.length ? answer.words : [saved(answer.saved)];
+  return [
+    answer.partial ? el("p", { class: "quiet" }, "So far: the study goes on.") : null,
+    el("ul", { class: "sentences" }, words.map((sentence) => el("li", {}, sentence))),
+    answer.pruners.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other pruners on the same curves" },
+      el("table", { class: "pruners" },
+        el("thead", {}, el("tr", {}, head("Pruner"), head("The winner"), head("Best of what it completes"), head("Trials pruned", true), head("Epochs trained", true))),
+        el("tbody", {}, answer.pruners.map((pruner) => prunerRow(key, pruner))))) : null,
+    overtaking(key, answer.overtaking),
+  ].flat().filter(Boolean);
+}
+
+export class PruningPanel {
+  constructor(key) {
+    Object.assign(this, { key, seen: null, study: null });
+    byId("pruning").addEventListener("toggle", () => this.read());
+  }
+
+  // Shown where trials were pruned, or a pruner might have.
+  update(study) {
+    this.study = study;
+    byId("pruning").hidden = !study.best || (study.spec.pruner.name === "none" && !study.counts[PRUNED]);
+    if (study.finished_at) this.read();
+  }
+
+  async read() {
+    const { study } = this;
+    if (!byId("pruning").open || !study || this.seen === study.seq) return;
+    this.seen = study.seq;
+    byId("pruning-body").setAttribute("aria-busy", "true");
+    try {
+      byId("pruning-body").replaceChildren(...report(this.key, await getPruning(this.key)));
+      showNotice(byId("pruning-notice"), null);
+    } catch (error) {
+      this.seen = null;
+      showNotice(byId("pruning-notice"), error.message);
+    }
+    byId("pruning-body").setAttribute("aria-busy", "false");
+  }
+}
