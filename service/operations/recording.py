@@ -7,6 +7,7 @@ from typing import Any, Literal, assert_never
 
 from service.domain.checkpoints import WHILE_RUNNING
 from service.domain.events import EventKind
+from service.domain.evidence import Evidence
 from service.domain.failures import POLICIES
 from service.domain.records import Lease, Report
 from service.domain.states import AttemptEnd, TrialState, ValueKind
@@ -20,9 +21,10 @@ from trainer.contract import Checkpoint, Failed, Finished
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The pruner ended the trial; `why` is its reason in a sentence."""
+    """The pruner ended the trial; `why` is its reason in a sentence, `evidence` what that says in numbers."""
 
     why: str
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,9 @@ def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned
             return replace(trial, state=TrialState.FAILED, reason=outcome.reason, detail=storable(outcome.detail))
         case Pruned():
             last = trial.metrics.get(objective)
-            return replace(trial, state=TrialState.PRUNED, value=finite(last), value_kind=kind_of(last), detail=storable(outcome.why))
+            on = {} if outcome.evidence is None else {"evidence": plain(outcome.evidence.model_dump(mode="json"))}
+            stopped = replace(trial, state=TrialState.PRUNED, value=finite(last), value_kind=kind_of(last))
+            return replace(stopped, detail=storable(outcome.why), result={**trial.result, **on})
         case _:
             assert_never(outcome)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import Scalar
+from service.domain.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,13 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the trial goes on; what the pruner must remember with it; if it does not, why, in a sentence."""
+    """Whether the trial goes on; what the pruner must remember with it; if it does not, on what evidence."""
 
     go_on: bool
     memory: Mapping[str, Any] = field(default_factory=dict)
-    why: str | None = None
+    evidence: Evidence | None = None
+
+    @property
+    def why(self) -> str | None:
+        """The evidence in a sentence."""
+        return None if self.evidence is None else self.evidence.sentence

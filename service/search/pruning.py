@@ -1,4 +1,4 @@
-"""Decisions about running trials: Optuna's pruner gives the verdict, the reasons are ours."""
+"""Decisions about running trials: Optuna's pruner gives the verdict, the evidence is ours."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from service.domain.spec import StudySpec
 from service.search.answers import Decision
 from service.search.history import History
 from service.search.pruners import pruner_for
-from service.search.reasons import reason
+from service.search.reasons import evidence, evidence_of_no_number
 from service.search.rows import RowsForPruners, running_trial
 
 
@@ -65,10 +65,10 @@ class Pruning:
         if not verdict.pruned:
             return Decision(True, verdict.notes)
         values = verdict.asked.intermediate_values
-        if not math.isfinite(values[newest := max(values)]):
-            return Decision(False, why=f"{self._spec.objective.metric} is {values[newest]} at step {newest}.")
+        if not math.isfinite(values[max(values)]):
+            return Decision(False, evidence=evidence_of_no_number(self._spec, verdict.asked))
         rows.ask(verdict.asked)
-        return Decision(False, verdict.notes, reason(self._spec, study, verdict.asked))
+        return Decision(False, verdict.notes, evidence(self._spec, study, verdict.asked))
 
     def _notes(self, number: int) -> dict[str, Any]:
         known = self._history.trial(number)

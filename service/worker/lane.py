@@ -128,7 +128,7 @@ class Lane:
             return
         self._unwritten.memory = decision.memory
         if not decision.go_on:
-            self.end(Pruned(decision.why or "the pruner ended it"))
+            self.end(Pruned(decision.why or "the pruner ended it", decision.evidence))
 
     @property
     def decided_to_go_on(self) -> bool:
