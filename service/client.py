@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import quote
 
@@ -22,7 +23,12 @@ RECONNECT = (0.5, 10.0)  # seconds between two tries to follow
 TRIES = 4  # of a call whose connection breaks
 RETRY = (0.2, 2.0)  # seconds between two of them
 PAGE = 200
+PIECE = 1024 * 1024  # bytes of a file that is sent
+IMPORT_SECONDS = 600.0  # for a study to be checked and written
 UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
+Form = Literal["yaml", "json", "python", "card", "requirements"]
+"""In which a study's configuration is given."""
+
 BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # it may have had its effect
 
 
@@ -131,11 +137,33 @@ class Client:
         """Let a worker end its trials and go."""
         return Worker.model_validate(self._call("POST", f"workers/{quote(worker, safe='')}/drain"))
 
-    def best(self, study: str, form: Literal["yaml", "json"] = "yaml") -> str:
-        """The exported configuration of the best trial, as the text of a file."""
+    def best(self, study: str, form: Form = "yaml") -> str:
+        """The recommended configuration, or what goes with it, as the text of a file."""
         with _reached(self.server):
             response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
         return _sound(response).text
+
+    def export(self, study: str) -> Iterator[bytes]:
+        """The study's file, piece by piece. One that breaks off lacks its last line."""
+        timeout = httpx2.Timeout(SECONDS, read=IMPORT_SECONDS)
+        with _reached(self.server), self._http.stream("GET", f"{_study(study)}/export", timeout=timeout) as response:
+            if not response.is_success:
+                response.read()
+            yield from _sound(response).iter_bytes()
+
+    def import_study(self, file: Path, name: str | None = None, *, paused: bool = False) -> Study:
+        """The study that the file becomes on the server."""
+        headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Type": "application/x-ndjson"}
+        asked = {"paused": "true" if paused else "false"} | ({} if name is None else {"name": name})
+
+        def send() -> httpx2.Response:
+            with file.open("rb") as opened:
+                pieces = iter(partial(opened.read, PIECE), b"")
+                return self._http.post("studies/import", content=pieces, headers=headers, params=asked, timeout=IMPORT_SECONDS)
+
+        with _reached(self.server):
+            response = _sound(_persistently(send))
+        return Study.model_validate(response.json())
 
     def events(self, study: str, after: int = 0) -> Iterator[Event | None]:
         """Events after that sequence number, each once and in order, until the study has ended. Reconnects when the stream breaks off.

@@ -190,10 +190,13 @@ def drain(
 def best(
     context: typer.Context,
     name: StudyName,
-    form: Annotated[Literal["yaml", "json"], typer.Option("--format")] = "yaml",
+    form: Annotated[
+        Literal["yaml", "json", "python", "card", "requirements"],
+        typer.Option("--format", help="python: a script that trains without Thawline; card: the model card."),
+    ] = "yaml",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
 ) -> None:
-    """Give the best configuration, ready for `thaw train`."""
+    """Give the recommended configuration, confirmed or the best so far, ready for `thaw train`."""
     from service.cli.studies import export_best
 
     export_best(_settings(context), name, form, output)
@@ -209,6 +212,18 @@ def train(
     from service.cli.training import train_exported
 
     train_exported(_settings(context), file, out)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A file from `thaw best`, of a study that confirms.", show_default=False)],
+    seed: Annotated[int | None, typer.Option(min=0, max=2**53, help="By default one that the study never had.")] = None,
+) -> None:
+    """Train again with a fresh seed; exit code 1 when the test metric lies outside the interval that the file states."""
+    from service.cli.verifying import verify_exported
+
+    verify_exported(_settings(context), file, seed)
 
 
 @app.command()

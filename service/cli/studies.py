@@ -8,7 +8,7 @@ from service.cli.console import assignments, console, number, table
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.progress import saved, speed, time_left
 from service.cli.watching import watch
-from service.client import Client
+from service.client import Client, Form
 from service.settings import Settings
 
 
@@ -69,8 +69,8 @@ def delete_study(settings: Settings, name: str) -> None:
     console().print(f"{name}: deleted")
 
 
-def export_best(settings: Settings, name: str, form: Literal["yaml", "json"], output: Path | None) -> None:
-    """Write the best configuration to a file, whole or not at all, or to standard output."""
+def export_best(settings: Settings, name: str, form: Form, output: Path | None) -> None:
+    """Write the recommended configuration, or what goes with it, to a file, whole or not at all, or to standard output."""
     with Client(settings.server, settings.token) as client:
         text = client.best(name, form)
     if output is None:

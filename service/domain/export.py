@@ -1,7 +1,7 @@
-"""The exported configuration: all that production training needs, and where it came from."""
+"""The exported configuration: all that production training needs, what it is worth, and where it came from."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, FiniteFloat, ValidationError
@@ -10,11 +10,18 @@ from search_spaces import Fault, Scalar
 from search_spaces.documents import from_json, from_yaml, plain
 from search_spaces.faults import Faulty
 from search_spaces.parameters import Frozen
-from service.domain.errors import InvalidInput, NoResult
+from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
-from service.domain.records import Study, Trial, depths_in
 from service.domain.spec import Objective
+from service.domain.verdict import Compared, Estimate, Helped, Optimism, Price
 from trainer.contract import Facts, TrainConfig
+
+KIND = "thawline/training-config"
+FIRST_SCHEMA_NOTE = (
+    "Nothing is known of a confirmation: the file is of the first schema. Its value is the best of many tries and looks better than it is."
+)
+LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
+LONGEST_PLAIN = 100  # characters of a text whose quotes are decided by reading it
 
 
 class Origin(Frozen):
@@ -35,29 +42,90 @@ class Reached(Frozen):
     steps: int
 
 
+class Point(Frozen):
+    """The validation metrics and the training loss after an epoch of the trial."""
+
+    step: int
+    metrics: Mapping[str, FiniteFloat]
+
+
+class Mistake(Frozen):
+    """Images of a class that were taken for another one."""
+
+    actual: str
+    predicted: str
+    images: int
+
+
+class ByClass(Frozen):
+    """How single classes fared."""
+
+    recall: Mapping[str, FiniteFloat] = Field(description="share of the class's images that were recognised, by class")
+    confusion_matrix: tuple[tuple[int, ...], ...] | None = Field(
+        description="rows are true classes, columns predicted ones, in the order of facts.classes; null above 100 classes"
+    )
+    mistakes: tuple[Mistake, ...] = Field(description="the most frequent ones, 20 at most")
+
+
+class Confirmed(Frozen):
+    """What the confirmation found of the configuration: fresh seeds, on test images that no trial of the search has seen."""
+
+    seeds: int = Field(description="runs of this configuration that the figures rest on")
+    run_seeds: tuple[int, ...] = Field(description="their seeds; `thaw verify` takes another one")
+    test_images: int
+    expected: Estimate = Field(description="mean of the objective over seeds, on these test images")
+    new_images: Estimate | None = Field(description="the same for new images of the same kind")
+    single_run: Estimate | None = Field(description="where one more run with a fresh seed falls, on these test images")
+    uplift: Estimate | None = Field(description="over the baseline, above 0 where better; over seeds, on these test images")
+    uplift_new_images: Estimate | None = Field(description="the same for new images of the same kind")
+    optimism: Optimism | None = Field(description="how much better the search made it look than it is")
+    helped: Helped | None = Field(description="whether tuning helped; null where the baseline has no result")
+    words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
+    best: int | None = Field(description="the trial with the best mean")
+    tied: tuple[int, ...] = Field(description="trials that cannot be told apart from the best; the cheapest of them is recommended")
+    arms: tuple[Compared, ...] = Field(description="the configurations that were compared, with every run")
+    by_class: ByClass | None = Field(description="on the test images, summed over the runs")
+
+
 class Exported(Frozen):
     """A file that starts production training: `thaw train FILE`."""
 
     kind: Literal["thawline/training-config"] = "thawline/training-config"
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+    note: str = Field(description="what the configuration is worth, or why that is not known, in a sentence")
+    confirmed: Confirmed | None = Field(description="null while not confirmed")
     origin: Origin
     reached: Reached
     config: TrainConfig
     facts: Facts = Field(description="classes, image counts, fingerprint and split of the data, hash of the weights")
     environment: Mapping[str, str] = Field(description="versions, device and threads that the metric was reached with")
+    lock: Mapping[str, str] = Field(default_factory=dict, description="by package, the version that the metric was reached with")
     depths: tuple[int, int] | None = Field(
         default=None,
         description="frozen stages whose stored output was read, for training and for validation images; rounding follows from it",
     )
+    cost: Price | None = Field(default=None, description="of the trial; null where it did not tell")
+    curve: tuple[Point, ...] = Field(default=(), description="of the trial, 64 epochs at most")
+    by_class: ByClass | None = Field(default=None, description="of the trial, on the validation images")
+    manifest: str | None = Field(default=None, description="trainer.contract.Checked.manifest: names the images that have changed")
+
+    @property
+    def test_images(self) -> int:
+        """How many images no trial of the search has seen."""
+        return self.facts.images.get("test", 0)
 
     def to_yaml(self) -> str:
         """The file as people read it; floats as Python writes them, so that reading gives the same bits."""
-        head = f"# Trial {self.origin.trial} of study {self.origin.study_name!a}. Train it with: thaw train FILE\n"
+        head = f"# {_comment(self.note)}\n# Trial {self.origin.trial} of study {self.origin.study_name!a}. Train it with: thaw train FILE\n"
         return head + yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
     def to_json(self) -> str:
         """The same as JSON."""
         return self.model_dump_json(indent=2) + "\n"
+
+
+def _comment(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", " ").replace("\r", " ")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -68,7 +136,8 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """In quotes unless our reader takes it for text: it knows more numbers than PyYAML does, such as `12e45`."""
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if _reads_as_text(text) else '"')
+        plain = len(text) <= LONGEST_PLAIN and _reads_as_text(text)
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
 def _reads_as_text(text: str) -> bool:
@@ -81,39 +150,27 @@ def _reads_as_text(text: str) -> bool:
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def export(study: Study, trial: Trial) -> Exported:
-    """The configuration of a complete trial. A duplicate's is that of the trial that was trained.
-
-    Raises NoResult when the trial has no finite value or the data was never checked.
-    """
-    if trial.value is None or study.facts is None:
-        raise NoResult
-    number = trial.number if trial.duplicate_of is None else trial.duplicate_of
-    return Exported(
-        origin=Origin(study=study.id, study_name=study.name, trial=number, params=dict(trial.params)),
-        reached=Reached(
-            objective=study.spec.objective,
-            value=trial.value,
-            metrics={name: value for name, value in trial.metrics.items() if value - value == 0},
-            steps=trial.step,
-        ),
-        config=study.spec.config_for(trial.params, number),
-        facts=study.facts,
-        environment=dict(trial.result.get("environment", {})),
-        depths=depths_in(trial.result),
-    )
+def lock_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """The versions of the packages in it that decide on a result, without what a build adds to its own (`+cu130`)."""
+    return {name: environment[name].partition("+")[0] for name in LOCKED if environment.get(name)}
 
 
 def read_export(text: str) -> Exported:
-    """The configuration in a file's text, YAML or JSON. Raises InvalidInput with the faults."""
+    """The configuration in a file's text, YAML or JSON, of this schema or the first. Raises InvalidInput with the faults."""
     try:
         document = plain(from_json(text) if text.lstrip().startswith("{") else from_yaml(text))
-        return Exported.model_validate(document)
     except Faulty as error:
         raise InvalidInput(error.faults) from None
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise InvalidInput(
+            [Fault((), "not_an_export", "this is not a configuration that Thawline exported; get one with `thaw best STUDY`")]
+        )
+    try:
+        return _of_first_schema(document) if document.get("schema_version") == 1 else Exported.model_validate(document)
     except ValidationError as error:
-        if not isinstance(document, dict) or document.get("kind") != "thawline/training-config":
-            raise InvalidInput(
-                [Fault((), "not_an_export", "this is not a configuration that Thawline exported; get one with `thaw best STUDY`")]
-            ) from None
         raise InvalidInput(fault for item in error.errors() for fault in faults_of(item)) from None
+
+
+def _of_first_schema(document: Mapping[str, Any]) -> Exported:
+    exported = Exported.model_validate({**document, "schema_version": 2, "note": FIRST_SCHEMA_NOTE, "confirmed": None})
+    return exported.model_copy(update={"lock": lock_of(exported.environment)})

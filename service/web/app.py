@@ -10,6 +10,7 @@ from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
 from service.web import (
+    best,
     catalogues,
     changes,
     checking,
@@ -82,6 +83,7 @@ def _add_routes(app: FastAPI) -> None:
         checking,
         listing,
         studies,
+        best,
         travelling,
         confirmations,
         trials,

@@ -1,15 +1,12 @@
-"""Studies over REST: create, look at, pause, resume, stop, delete, and fetch the best configuration."""
+"""Studies over REST: create, look at, pause, resume, stop and delete."""
 
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import APIRouter, Response, status
 
 from service import operations
-from service.domain.errors import NoResult
-from service.domain.export import export
 from service.domain.pace import Course, study_seconds_left
 from service.domain.parsing import parse_study, resolve_paths
 from service.domain.records import Study
@@ -70,23 +67,6 @@ def stop_study(study: FoundStudy, keyed: Keyed, store: TheStore) -> Response:
 def delete_study(study: StudyRef, keyed: Keyed, store: TheStore) -> Response:
     """Delete the study with its trials, metrics and events."""
     return keyed.remove(store, lambda key: operations.delete_study(store, study, key))
-
-
-@router.get(
-    "/studies/{study}/best",
-    summary="Export the best configuration",
-    response_class=Response,
-    responses={200: {"content": {"application/json": {}, "application/yaml": {}}, "description": "A file for `thaw train`"}},
-)
-def show_best(study: FoundStudy, store: TheStore, format: Annotated[Literal["json", "yaml"], Query()] = "json") -> Response:
-    """All that production training needs, of the best complete trial. 404 `no-result` until there is one."""
-    best = store.read(queries.best_trial, study)
-    if best is None:
-        raise NoResult
-    exported = export(study, best)
-    if format == "yaml":
-        return Response(exported.to_yaml(), media_type="application/yaml")
-    return Response(exported.to_json(), media_type="application/json")
 
 
 def _now(tx: Transaction, study: Study) -> StudyView:

@@ -1,15 +1,18 @@
 """The exported file says all, and reading it gives the same bits."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NoResult
-from service.domain.export import Exported, export, read_export
+from service.domain.export import Exported, read_export
 from service.domain.parsing import parse_study
 from service.domain.records import Study, Trial
 from service.domain.states import StudyState, TrialState, ValueKind
+from service.export.making import Known
+from service.export.making import export as made
 from trainer.contract import Facts
 
 SPEC = parse_study(
@@ -46,6 +49,10 @@ def trial(value: float | None = 0.1 + 0.2, duplicate_of: int | None = None) -> T
         worker="w", duplicate_of=duplicate_of, source="sampler", changed=9, checkpoints=(), result={"environment": {"threads": "2"}},
         queued_at=0.0, started_at=0.0, finished_at=1.0,
     )  # fmt: skip
+
+
+def export(of: Study, best: Trial, **known: Any) -> Exported:
+    return made(of, best, Known(**{"note": "Not confirmed: a test.", **known}))
 
 
 @pytest.mark.parametrize("write", [Exported.to_yaml, Exported.to_json])

@@ -1,0 +1,162 @@
+"""The head of a script, its constants, and the two functions that follow from hyperparameters alone."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, assert_never
+
+from service.domain.export import Exported
+from service.export.network import frozen_prefixes, head_layers, last_layer
+from trainer.contract import TrainConfig
+
+HEAD = '''#!/usr/bin/env python3
+"""Trains one image classifier from beginning to end, as a trial of a Thawline study did.
+
+    python train.py                                  # --data, --weights and --out say where things are, --seed takes another one
+    torchrun --nproc-per-node 4 train.py             # the same on four GPUs: each batch is divided among them
+
+Needs torch and torchvision, nothing else{versions}.
+It refuses images or weights that are not those of the study, splits the images as the study did, trains, scores, and writes model.pt
+and result.json. Exit code 0: as the study states; 1: the test score lies outside the stated interval; 2: refused.
+"""'''
+LONGEST = 120  # characters of a line
+LISTED = 100  # characters of a collection that stands in one line
+
+
+def head(exported: Exported) -> str:
+    """What the file is and how it is run."""
+    told = [f"{name} {exported.lock[name]}" for name in ("torch", "torchvision") if _is_version(exported.lock.get(name, ""))]
+    return HEAD.format(versions=f" (the study had {', '.join(told)})" if told else "")
+
+
+def _is_version(text: str) -> bool:
+    return bool(text) and all(character.isascii() and (character.isalnum() or character in ".+-") for character in text)
+
+
+def precision_of(exported: Exported) -> Literal["float32", "bfloat16"]:
+    """What `auto` was where the trial ran."""
+    recorded = exported.environment.get("precision") if exported.config.precision == "auto" else exported.config.precision
+    return "bfloat16" if recorded == "bfloat16" else "float32"
+
+
+def block(exported: Exported, body: str) -> str:
+    """Where things are, what they must be, and all that was chosen, as far as the body uses it. Whatever a user wrote is a literal."""
+    groups = (_reached(exported), _data(exported), _model(exported), _hyperparameters(exported.config))
+    used = [[_assigned(*one) for one in group if re.search(rf"\b{one[0]}\b", body)] for group in groups]
+    return "\n\n".join("\n".join(lines) for lines in used)
+
+
+Constant = tuple[str, Any, str]
+
+
+def _reached(exported: Exported) -> Iterator[Constant]:
+    yield "STUDY", exported.origin.study_name, ""
+    yield "TRIAL", exported.origin.trial, ""
+    yield "METRIC", exported.reached.objective.metric, ""
+    confirmed = exported.confirmed
+    if confirmed is not None and confirmed.single_run is not None:
+        yield "EXPECTED", confirmed.expected.value, "mean over seeds, on the test images"
+        yield "SINGLE_RUN", (confirmed.single_run.low, confirmed.single_run.high), "where one run with a fresh seed falls, 95 times of 100"
+    else:
+        yield "REACHED", exported.reached.value, "by the trial, on the validation images; not confirmed"
+
+
+def _data(exported: Exported) -> Iterator[Constant]:
+    data, facts = exported.config.data, exported.facts
+    yield "DATA", data.path, ""
+    yield "FINGERPRINT", facts.fingerprint, "SHA-256 over content and label of every image"
+    yield "SPLIT", facts.split, "SHA-256 over which image went where"
+    yield "VALIDATION", data.validation, "share of each class"
+    yield "TEST", data.test, "share that no trial of the search has seen"
+    yield "SPLIT_SEED", data.seed, ""
+    yield "PARTS", ("train", "validation", "test"), ""
+    yield "CLASSES", facts.classes, "in the order of the model's outputs"
+    yield "IMAGE_SIZE", exported.config.image_size, "pixels"
+
+
+def _model(exported: Exported) -> Iterator[Constant]:
+    config = exported.config
+    yield "MODEL", config.model.name, ""
+    yield "WEIGHTS", config.model.weights, ""
+    if config.model.weights is not None:
+        yield "WEIGHTS_SHA256", exported.facts.weights_sha256, ""
+    yield "MEAN", config.model.mean, "of the RGB channels, on the scale 0 to 1"
+    yield "STD", config.model.std, ""
+    yield "HEAD", head_layers(config), "layers of the head"
+    yield "LAST", last_layer(config), "the one that is made anew for these classes"
+    if config.frozen_layers:
+        yield "FROZEN", frozen_prefixes(config), f"the first {config.frozen_layers} stages"
+
+
+def _hyperparameters(config: TrainConfig) -> Iterator[Constant]:
+    yield "SEED", config.seed, "of the initial values and of what the layers draw"
+    yield "ORDER_SEED", config.order_seed, "of the images' order"
+    yield "EPOCHS", config.epochs, ""
+    yield "BATCH_SIZE", config.batch_size, "of all processes together"
+    yield "LR", config.lr, "peak learning rate"
+    yield "WEIGHT_DECAY", config.weight_decay, ""
+    yield "DROPOUT", config.dropout, "before the last layer"
+    yield "LABEL_SMOOTHING", config.label_smoothing, ""
+    if config.augmentation != "none":
+        yield "VIEWS", config.augmentation_views, "of each image; 0: a fresh one each epoch"
+
+
+def _assigned(name: str, value: Any, why: str) -> str:
+    """`NAME = value  # why`, long collections with an item a line."""
+    written, comment = repr(value), f"  # {why}" if why else ""
+    if not isinstance(value, tuple) or len(written) <= LISTED:
+        return f"{name} = {written}{comment}"
+    lines, line = list[str](), ""
+    for item in value:
+        line = f"{line} {item!r}," if line else f"{item!r},"
+        if len(line) > LISTED:
+            lines, line = [*lines, line], ""
+    return "\n".join([f"{name} = ({comment}", *(f"    {one}" for one in [*lines, *filter(None, [line])]), ")"])
+
+
+def optimizer(config: TrainConfig) -> str:
+    """The function that makes the optimizer."""
+    match config.optimizer:
+        case "sgd":
+            made = f"torch.optim.SGD(parameters, LR, momentum={config.momentum!r}, weight_decay=WEIGHT_DECAY)"
+        case "rmsprop":
+            made = f"torch.optim.RMSprop(parameters, LR, momentum={config.momentum!r}, weight_decay=WEIGHT_DECAY)"
+        case "adam" | "adamw":
+            kind = "Adam" if config.optimizer == "adam" else "AdamW"
+            made = f"torch.optim.{kind}(parameters, LR, betas={(config.beta1, config.beta2)!r}, weight_decay=WEIGHT_DECAY, fused=True)"
+        case _:
+            assert_never(config.optimizer)
+    return f"def make_optimizer(parameters):\n    return {made}"
+
+
+def schedule(config: TrainConfig) -> str:
+    """The function that tells the learning rate of a batch, as `trainer.optimization.lr_at` does."""
+    lines = ["def lr_at(step, steps_per_epoch):", '    """The learning rate of the batch `step`, counted from 0 over all epochs."""']
+    return "\n".join(lines + (_one_cycle(config) if config.schedule == "one_cycle" else _other(config)))
+
+
+def _one_cycle(config: TrainConfig) -> list[str]:
+    return [
+        "    steps = EPOCHS * steps_per_epoch",
+        f"    rise = round({config.warmup_fraction or 0.3!r} * steps)",
+        "    if step < rise:",
+        "        return LR * (1 / 25 + (1 - 1 / 25) * step / rise)",
+        "    fallen = 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))  # from 1 to 0",
+        "    return LR * (1 / 250_000 + (1 - 1 / 250_000) * fallen)",
+    ]
+
+
+def _other(config: TrainConfig) -> list[str]:
+    warm = config.warmup_fraction > 0
+    lines = [f"    warmup = round({config.warmup_fraction!r} * EPOCHS * steps_per_epoch)"] if warm else []
+    lines += ["    if step < warmup:", "        return LR * (step + 1) / warmup"] if warm else []
+    match config.schedule:
+        case "constant":
+            last = ["    return LR"]
+        case "step":
+            last = [f"    return LR * {config.lr_gamma!r} ** (step // steps_per_epoch // {config.lr_step_epochs!r})"]
+        case "cosine":
+            done = "(step - warmup) / (EPOCHS * steps_per_epoch - warmup)" if warm else "step / (EPOCHS * steps_per_epoch)"
+            last = [f"    return LR * 0.5 * (1 + math.cos(math.pi * {done}))"]
+        case _:
+            raise ValueError(config.schedule)
+    return lines + last

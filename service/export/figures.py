@@ -1,0 +1,40 @@
+"""Numbers as a model card says them."""
+
+from service.domain.verdict import Estimate
+
+SHARES = frozenset({"accuracy", "precision", "recall", "f1"})
+
+
+def score(metric: str, value: float) -> str:
+    """A value of a metric: shares in percent."""
+    return f"{100 * value:.2f} %" if metric in SHARES else f"{value:.4g}"
+
+
+def interval(metric: str, estimate: Estimate | None) -> str:
+    """A value with its interval."""
+    if estimate is None:
+        return "not known"
+    return f"{score(metric, estimate.value)} ({score(metric, estimate.low)} to {score(metric, estimate.high)})"
+
+
+def difference(metric: str, estimate: Estimate | None) -> str:
+    """A difference with its interval: of shares in points."""
+    return (
+        "not known"
+        if estimate is None
+        else f"{gain(metric, estimate.value)} ({gain(metric, estimate.low)} to {gain(metric, estimate.high)})"
+    )
+
+
+def gain(metric: str, value: float) -> str:
+    """A difference of two values, with its sign: of shares in points."""
+    return f"{100 * value:+.2f} points" if metric in SHARES else f"{value:+.4g}"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

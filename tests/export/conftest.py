@@ -1,0 +1,65 @@
+"""Exported configurations of small runs, and their scripts as modules."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.domain.export import Exported, Origin, Reached
+from service.domain.spec import Objective
+from service.export.script import script
+from trainer import data
+from trainer.contract import DataConfig, Facts, ModelConfig, TrainConfig
+
+NOTHING = Facts(
+    classes=("a", "b", "c"), images={"train": 9, "validation": 3, "test": 3}, fingerprint="0" * 64, split="0" * 64, weights_sha256=None
+)
+
+
+def exported_of(config: TrainConfig, facts: Facts = NOTHING, **changes: Any) -> Exported:
+    """The file of a trial with that config."""
+    values: dict[str, Any] = {
+        "note": "Not confirmed: this is a test.",
+        "confirmed": None,
+        "origin": Origin(study="0" * 16, study_name="a test", trial=3, params={}),
+        "reached": Reached(
+            objective=Objective(metric="accuracy", direction="maximize"), value=0.5, metrics={"accuracy": 0.5}, steps=config.epochs
+        ),
+        "config": config,
+        "facts": facts,
+        "environment": {},
+    }
+    return Exported(**(values | changes))
+
+
+def facts_of(config: TrainConfig, weights_sha256: str | None = None) -> Facts:
+    """What a worker finds of the config's data."""
+    found = data.find(config.data)
+    return Facts(
+        classes=found.classes, images=found.counts, fingerprint=found.fingerprint, split=found.split, weights_sha256=weights_sha256
+    )
+
+
+def module_of(exported: Exported) -> types.ModuleType:
+    """The script, loaded and not run."""
+    module = types.ModuleType("train")
+    exec(compile(script(exported), "train.py", "exec"), module.__dict__)  # noqa: S102
+    return module
+
+
+@pytest.fixture
+def config() -> Callable[..., TrainConfig]:
+    """Makes a config; keywords change it."""
+
+    def config(**changes: Any) -> TrainConfig:
+        values = {
+            "data": DataConfig(path="/nowhere", test=0.2),
+            "model": ModelConfig(name="small_cnn"),
+            "image_size": 16,
+            "epochs": 3,
+            **changes,
+        }
+        return TrainConfig(**values)
+
+    return config
