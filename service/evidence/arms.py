@@ -14,6 +14,8 @@ from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from trainer.contract import Scores
 
+LARGEST = 1e30  # a loss beyond it says no more than that the run diverged
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
@@ -34,6 +36,7 @@ class Repeat:
     test: float
     validation: float
     images: Images | None  # None where there were too many to tell of each
+    resolution: float = 0.0  # the step between two possible scores, one test image; 0 for the loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +95,23 @@ def _round(trial: Trial) -> int:
 
 
 def _repeat(spec: StudySpec, trial: Trial) -> Repeat | None:
-    """None for a trial that has no finite score on the test images."""
+    """None for a trial that has no finite score on the test images, or one that no arithmetic could follow."""
     told = trial.result.get("test")
     if trial.state is not TrialState.COMPLETE or trial.value is None or told is None:
         return None
     scores = Scores.model_validate(told)
-    value = scores.metrics.get(spec.objective.metric)
-    if value is None or not np.isfinite(value):
+    metric, images = spec.objective.metric, sum(map(sum, scores.confusion_matrix))
+    value = scores.metrics.get(metric)
+    if value is None or not (abs(value) < LARGEST and abs(trial.value) < LARGEST):
         return None
-    return Repeat(trial=trial.number, round=_round(trial), test=value, validation=trial.value, images=images_in(scores))
+    return Repeat(
+        trial=trial.number,
+        round=_round(trial),
+        test=value,
+        validation=trial.value,
+        images=images_in(scores),
+        resolution=0.0 if metric == "loss" or images == 0 else 1 / images,
+    )
 
 
 def images_in(scores: Scores) -> Images | None:

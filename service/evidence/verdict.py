@@ -1,15 +1,170 @@
 """The verdict of a confirmation, a pure function of its arms."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+
 from service.domain.spec import Objective
-from service.domain.verdict import Verdict
+from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict
+from service.evidence import intervals
 from service.evidence.arms import Arm
+from service.evidence.pairs import Pair, images_of, mean_of, paired, resolution_of, rounds_of, tests_of
+from service.evidence.race import dropped
+from service.evidence.words import words_of
+
+FEWEST_RUNS = 2  # of which a spread can be told
+State = Literal["running", "done", "stopped"]
 
 
-def judge(
-    arms: Sequence[Arm], objective: Objective, *, seeds: int, test_images: int, state: Literal["running", "done", "stopped"]
-) -> Verdict:
-    """What the runs so far say."""
-    raise NotImplementedError
+def judge(arms: Sequence[Arm], objective: Objective, *, seeds: int, test_images: int, state: State) -> Verdict:
+    """What the runs so far say.
+
+    Best is the arm with the best mean; tied with it are those whose paired difference to it could be 0, at a level shared out among them
+    (Bonferroni). Of the tied ones within one standard error of the best the cheapest is recommended: the one-standard-error rule of
+    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. An arm that failed, that the race gave up, or that has fewer
+    than two runs is never recommended.
+    """
+    lost = dropped(arms, objective.direction, seeds)
+    left = [arm for arm in arms if arm.failed is None and arm.trial not in lost and len(arm.repeats) >= FEWEST_RUNS]
+    best = _best(left, objective)
+    pairs = {} if best is None else {arm.trial: paired(best, arm, objective.direction) for arm in arms if arm is not best}
+    tied = [] if best is None else [best, *_tied(left, pairs, len(arms))]
+    known = Verdict(
+        state=state,
+        objective=objective,
+        seeds=seeds,
+        test_images=test_images,
+        arms=tuple(_compared(arm, objective, pairs.get(arm.trial), lost, {one.trial for one in tied}, len(arms)) for arm in arms),
+        best=best.trial if best is not None else None,
+        tied=tuple(arm.trial for arm in tied),
+    )
+    if best is not None:
+        chosen = _cheapest([best, *(arm for arm in tied[1:] if _is_within_one_error(pairs[arm.trial]))], pairs)
+        known = known.model_copy(update=_worth(chosen, next((arm for arm in arms if arm.baseline), None), known))
+    return known.model_copy(update={"words": words_of(known)})
+
+
+def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:
+    """By the mean over the rounds that all of them have; over its own ones where they have none in common."""
+    if not left:
+        return None
+    common = set.intersection(*map(rounds_of, left))
+    return (max if objective.direction == "maximize" else min)(left, key=lambda arm: mean_of(arm, common or rounds_of(arm)))
+
+
+def _behind(pair: Pair | None, arms: int) -> Estimate | None:
+    if pair is None or len(pair.behind) < FEWEST_RUNS:
+        return None
+    return intervals.over_seeds(pair.behind, level=1 - (1 - LEVEL) / max(arms - 1, 1), resolution=pair.resolution)
+
+
+def _tied(left: Sequence[Arm], pairs: Mapping[int, Pair], arms: int) -> list[Arm]:
+    """Those that cannot be told apart from the best, without it, by how far they are behind."""
+    near = {arm.trial: behind for arm in left if (behind := _behind(pairs.get(arm.trial), arms)) is not None and behind.low <= 0}
+    return sorted((arm for arm in left if arm.trial in near), key=lambda arm: near[arm.trial].value)
+
+
+def _is_within_one_error(pair: Pair) -> bool:
+    return float(pair.behind.mean()) <= pair.error
+
+
+def _cheapest(near: Sequence[Arm], pairs: Mapping[int, Pair]) -> Arm:
+    """By parameters, then time, then memory; of equally cheap ones the best. Times are noisy: two digits of them count."""
+
+    def price(arm: Arm) -> tuple[float, ...]:
+        behind = float(pairs[arm.trial].behind.mean()) if arm.trial in pairs else 0.0
+        if arm.cost is None:
+            return math.inf, math.inf, math.inf, behind
+        return arm.cost.trainable, float(f"{arm.cost.train_seconds:.1e}"), arm.cost.peak_memory, behind
+
+    return min(near, key=price)
+
+
+def _compared(arm: Arm, objective: Objective, pair: Pair | None, lost: Mapping[int, int], tied: Collection[int], arms: int) -> Compared:
+    return Compared(
+        trial=arm.trial,
+        baseline=arm.baseline,
+        params=arm.params,
+        searched=arm.searched,
+        rounds=tuple(repeat.round for repeat in arm.repeats),
+        test=tuple(repeat.test for repeat in arm.repeats),
+        validation=tuple(repeat.validation for repeat in arm.repeats),
+        mean=_mean(arm, objective) if len(arm.repeats) >= FEWEST_RUNS else None,
+        behind=_behind(pair, arms),
+        tied=arm.trial in tied,
+        stopped_after=lost.get(arm.trial),
+        failed=arm.failed,
+        price=Price(trainable=arm.cost.trainable, train_seconds=arm.cost.train_seconds, peak_memory=arm.cost.peak_memory)
+        if arm.cost is not None
+        else None,
+    )
+
+
+def _mean(arm: Arm, objective: Objective) -> Estimate:
+    return intervals.within(intervals.over_seeds(tests_of(arm), resolution=resolution_of(arm)), *_bounds(objective))
+
+
+def _bounds(objective: Objective) -> tuple[float, float]:
+    return (0.0, math.inf) if objective.metric == "loss" else (0.0, 1.0)
+
+
+def _worth(chosen: Arm, baseline: Arm | None, known: Verdict) -> dict[str, object]:
+    """The fields of the verdict that are about the recommendation."""
+    objective = known.objective
+    one_more = intervals.of_one_more(tests_of(chosen), resolution=resolution_of(chosen))
+    worth: dict[str, object] = {
+        "recommended": chosen.trial,
+        "expected": _mean(chosen, objective),
+        "new_images": _on_new_images(chosen, objective),
+        "single_run": intervals.within(one_more, *_bounds(objective)),
+        "optimism": _optimism(chosen, objective),
+    }
+    if baseline is None or baseline.failed is not None:
+        return worth
+    if baseline is chosen:
+        return worth | {"helped": "no"}
+    pair = paired(chosen, baseline, objective.direction)
+    if len(pair.behind) < FEWEST_RUNS:
+        return worth
+    uplift = intervals.over_seeds(pair.behind, resolution=pair.resolution)
+    on_new_images = _uplift_on_new_images(chosen, baseline, pair, objective)
+    return worth | {"uplift": uplift, "uplift_new_images": on_new_images, "helped": _helped(uplift, on_new_images)}
+
+
+def _on_new_images(arm: Arm, objective: Objective) -> Estimate | None:
+    images = images_of(arm, objective.metric, rounds_of(arm))
+    if images is None:
+        return None
+    if objective.metric == "loss":
+        return intervals.within(intervals.mean_on_new_images(tests_of(arm), images), *_bounds(objective))
+    return intervals.share_on_new_images(tests_of(arm), images)
+
+
+def _uplift_on_new_images(arm: Arm, baseline: Arm, pair: Pair, objective: Objective) -> Estimate | None:
+    """Paired by round and image."""
+    ours, theirs = (images_of(one, objective.metric, pair.rounds) for one in (arm, baseline))
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return None
+    if objective.metric == "loss":
+        return intervals.mean_on_new_images(pair.behind, theirs - ours)
+    return intervals.difference_of_shares_on_new_images(pair.behind, ours - theirs)
+
+
+def _helped(uplift: Estimate, on_new_images: Estimate | None) -> Helped:
+    """Where there are too many images to tell of each, new ones would hardly differ from them."""
+    if uplift.low <= 0:
+        return "no"
+    return "unclear" if on_new_images is not None and on_new_images.low <= 0 else "yes"
+
+
+def _optimism(arm: Arm, objective: Objective) -> Optimism | None:
+    if arm.searched is None:
+        return None
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    confirmed = float(tests_of(arm).mean())
+    again = float(np.mean([repeat.validation for repeat in arm.repeats]))
+    return Optimism(
+        searched=arm.searched, confirmed=confirmed, value=sign * (arm.searched - confirmed), chosen=sign * (arm.searched - again)
+    )
