@@ -123,3 +123,16 @@ def again(file: BinaryIO) -> Iterator[dict[str, Any]]:
         document = json.loads(raw)
         if document["kind"] != "thawline/end":
             yield document
+
+
+def is_whole(file: BinaryIO) -> bool:
+    """Whether the last line vouches for all before it; what they say is not looked at."""
+    file.seek(0)
+    digest, last = hashlib.sha256(), b""
+    while raw := file.readline(MAX_LINE + 1):
+        digest.update(last)
+        last = raw
+    try:
+        return bool(json.loads(last)["sha256"] == digest.hexdigest())
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -10,7 +10,7 @@ from service.domain.records import Report, Study, Trial
 from service.domain.states import ValueKind
 from service.travel.form import SCHEMA_VERSION, Word, moment_text
 
-WORDS: Mapping[float, Word] = {math.inf: "pos_inf", -math.inf: "neg_inf"}
+WORDS: Mapping[float, Word] = {math.nan: "nan", math.inf: "pos_inf", -math.inf: "neg_inf"}
 ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 Document = dict[str, Any]
 

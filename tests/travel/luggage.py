@@ -1,19 +1,20 @@
 """Studies with something of everything, for tests of what travels."""
 
+import base64
 import io
 import json
 import math
 from typing import Any
 
 from service import operations
-from service.domain.records import Study
+from service.domain.records import Claim, Report, Study
 from service.operations import Write
 from service.operations.importing import import_study
 from service.store import Store, queries
 from service.travel.checking import sound
 from service.travelling import pieces
 from tests.web.laboratory import Laboratory
-from trainer.contract import Failed
+from trainer.contract import Failed, Finished, Scores
 
 HOSTILE = '<script>alert(1)</script>\n=HYPERLINK("http://x")\u2028\'; DROP TABLE study; --'
 
@@ -38,6 +39,37 @@ def mixed_study(store: Store, name: str = "digits", **changes: Any) -> Study:
     operations.cancel_trial(store, study.id, cancelled.lease.number)
     operations.queue_trial(store, study.id, {"lr": 0.01, "optimizer": "sgd", "momentum": 0.5})
     return store.read(queries.find_study, study.id)
+
+
+def confirmed_study(store: Store, name: str = "digits") -> Study:
+    """A study whose confirmation is under way: some of its trials are complete, with what they scored on the test images."""
+    lab = Laboratory(store)
+    study = lab.study(
+        name, data={"path": "/data/digits", "location": "workers", "test": 0.2}, budget={"trials": 3}, confirm={"top": 1, "seeds": 3}
+    )
+    for accuracy in (0.7, 0.8, 0.9):
+        lab.finish(lab.claim(), accuracy)
+    operations.claim(store, lab.searches, "worker-1", limit=1)  # nobody finds work, and the confirmation begins
+    for _ in range(2):
+        score(store, lab.claim())
+    return store.read(queries.find_study, study.id)
+
+
+def score(store: Store, claim: Claim) -> None:
+    """The end of a run that was scored on 20 test images."""
+    scores = Scores(
+        metrics={"accuracy": 0.8, "loss": 0.5},
+        per_class_recall={"cat": 1.0, "dog": 0.6},
+        confusion_matrix=((10, 0), (4, 6)),
+        predicted=base64.b64encode(b"\0\0" * 14 + b"\1\0" * 6).decode(),
+        losses=base64.b64encode(b"\0\x38" * 20).decode(),
+    )
+    metrics = {"accuracy": 0.85, "loss": 0.4}
+    done = Finished(
+        step=3, metrics=metrics, per_class_recall={"cat": 1.0, "dog": 0.7}, confusion_matrix=((10, 0), (3, 7)), train_seconds=1.0,
+        peak_memory=1, test=scores,
+    )  # fmt: skip
+    assert operations.record(store, [Write(claim.lease, reports=[Report(3, metrics)], outcome=done)]) == []
 
 
 def exported(store: Store, study: Study) -> bytes:

@@ -1,0 +1,1 @@
+"""Studies to and from a database of Optuna's."""

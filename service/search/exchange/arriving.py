@@ -1,0 +1,233 @@
+"""A study from an SQLite database of Optuna's, which is only read, into lines of ours."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces import Fault
+from service.domain.errors import InvalidInput
+from service.domain.parsing import parse_study
+from service.domain.spec import MAX_TRIALS, StudySpec
+from service.domain.states import TrialState
+from service.search.exchange.words import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
+from service.travel.fitting import fit
+from service.travel.form import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
+from service.travel.writing import WORDS, Document, worded
+
+MAX_BYTES = 2 * 1024**3
+MOST_NAMED = 10
+TABLES = frozenset({"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_intermediate_values", "version_info"})
+NOT_OPTUNAS = "this is no SQLite database of Optuna's; give the file of an `optuna.storages.RDBStorage`"
+STATES: Mapping[OptunaState, TrialState] = {
+    OptunaState.COMPLETE: TrialState.COMPLETE,
+    OptunaState.PRUNED: TrialState.PRUNED,
+    OptunaState.FAIL: TrialState.FAILED,
+    OptunaState.RUNNING: TrialState.RUNNING,
+    OptunaState.WAITING: TrialState.QUEUED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A study of Optuna's as it was found."""
+
+    name: str
+    direction: str
+    notes: Mapping[str, Any]
+    trials: Sequence[FrozenTrial]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we exported it."""
+        return SPEC in self.notes
+
+
+def read_database(file: Path, name: str | None = None) -> Arrived:
+    """The database's study of that name, or its only one. Raises InvalidInput."""
+    _refuse_others(file)
+    with _storage(file) as storage:
+        try:
+            return _read(storage, name)
+        except (InvalidInput, KeyboardInterrupt):
+            raise
+        except Exception as error:  # the file is anybody's, and Optuna raises whatever it stumbles over
+            refuse(("file",), "unreadable", f"Optuna cannot read this study: {type(error).__name__}; {NOT_OPTUNAS}", error)
+
+
+def refuse(place: tuple[str, ...], code: str, message: str, cause: Exception | None = None) -> NoReturn:
+    """Raises InvalidInput."""
+    raise InvalidInput([Fault(place, code, message)]) from cause
+
+
+def _refuse_others(file: Path) -> None:
+    """What is too large, no database, or none whose tables are tables."""
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            refuse(("file",), "too_many_bytes", f"at most {MAX_BYTES} bytes are read; export fewer studies")
+        connection = _open(file)
+    except OSError as error:
+        refuse(("file",), "unreadable", f"the file cannot be read: {error.strerror}")
+    try:
+        found = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
+    finally:
+        connection.close()
+    if not found >= TABLES:
+        refuse(("file",), "not_optunas", NOT_OPTUNAS)
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise OSError(0, str(error)) from error
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+@contextmanager
+def _storage(file: Path) -> Iterator[RDBStorage]:
+    """Optuna's view of the file, through connections that cannot write. Raises InvalidInput for another version's."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = None
+    try:
+        try:
+            storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: _open(file)}, skip_table_creation=True)
+        except RuntimeError as error:  # its tables are of another version
+            older = f"its tables are of another version of Optuna's than {optuna.__version__}; run `optuna storage upgrade` on a copy of it"
+            refuse(("file",), "other_version", older, error)
+        except Exception as error:
+            refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
+        yield storage
+    finally:
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _read(storage: RDBStorage, name: str | None) -> Arrived:
+    known = {study.study_name: study for study in storage.get_all_studies()}
+    if name is None and len(known) != 1:
+        some = ", ".join(ascii(one)[:80] for one in list(known)[:MOST_NAMED])
+        refuse(
+            ("study",), "which_study", f"the database holds {len(known)} studies; say with --study which one" + (f": {some}" * bool(some))
+        )
+    chosen = known.get(next(iter(known)) if name is None else name)
+    if chosen is None:
+        refuse(("study",), "unknown_study", f"the database holds no such study; it holds {len(known)}")
+    if len(directions := storage.get_study_directions(chosen._study_id)) != 1:
+        several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, and a study here has one"
+        refuse(("study",), "several_objectives", f"{several}; import one that was made with `direction`")
+    if storage.get_n_trials(chosen._study_id) > MAX_TRIALS:
+        refuse(("study",), "too_many_trials", f"a study has at most {MAX_TRIALS} trials")
+    return Arrived(
+        name=chosen.study_name,
+        direction="maximize" if directions[0] is StudyDirection.MAXIMIZE else "minimize",
+        notes=dict(chosen.user_attrs),
+        trials=storage.get_all_trials(chosen._study_id, deepcopy=False),
+    )
+
+
+def spec_in(arrived: Arrived) -> StudySpec:
+    """The spec of a study that we exported. Raises InvalidInput."""
+    if not isinstance(spec := arrived.notes[SPEC], dict):
+        refuse((SPEC,), "not_a_mapping", "the study's attribute is not the spec that an export wrote; give a study file with --like")
+    return parse_study(spec)
+
+
+def documents(arrived: Arrived, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
+    """The lines of the study, paused. Raises InvalidInput, before the first of them, when direction or parameters do not fit the spec."""
+    if arrived.direction != spec.objective.direction:
+        turned = f"the Optuna study is to {arrived.direction} its value; choose a metric for which that is better"
+        refuse(("objective", "direction"), "direction_mismatch", turned)
+    params = fit(spec, [_params(trial) for trial in arrived.trials])
+    shift = int(any(0 in trial.intermediate_values for trial in arrived.trials))
+    _refuse_steps(arrived, shift)
+    yield {
+        "kind": "thawline/study", "schema_version": 1, "id": None, "name": spec.name, "state": "paused", "reason": None,
+        "spec": spec.model_dump(mode="json"), "facts": None if facts is None else dict(facts), "confirmation": None,
+        "created": len(arrived.trials), "created_at": moment_text(now), "started_at": None, "finished_at": None,
+    }  # fmt: skip
+    for number, trial in enumerate(arrived.trials):
+        yield from _trial(number, trial, params[number], spec.objective.metric, shift, now)
+
+
+def facts_in(arrived: Arrived) -> Mapping[str, Any] | None:
+    """What was found about the data of a study that we exported."""
+    facts = arrived.notes.get(FACTS)
+    return facts if isinstance(facts, dict) else None
+
+
+def _params(trial: FrozenTrial) -> Mapping[str, Any]:
+    exact = trial.user_attrs.get(PARAMS)
+    return exact if isinstance(exact, dict) else trial.params
+
+
+def _refuse_steps(arrived: Arrived, shift: int) -> None:
+    steps = [step + shift for trial in arrived.trials for step in trial.intermediate_values]
+    if steps and not 1 <= min(steps) <= max(steps) <= MAX_STEP:
+        refuse(("study",), "steps_out_of_range", f"values were reported at steps from 0 to {MAX_STEP - 1} at most; renumber them")
+
+
+def _trial(number: int, trial: FrozenTrial, params: Document, metric: str, shift: int, now: float) -> Iterator[Document]:
+    """A step 0 is the first one here, where they are counted from 1: then all are one higher."""
+    noted = {name: trial.user_attrs[f"{PREFIX}{name}"] for name in NOTED if f"{PREFIX}{name}" in trial.user_attrs}
+    values = [(step + shift, worded(value)) for step, value in sorted(trial.intermediate_values.items())]
+    state, value, reason = _end(trial, noted, values[-1][1] if values else None)
+    last = value if value is not None else values[-1][1] if values else None
+    others = {name.removeprefix(METRIC): each for name, each in trial.user_attrs.items() if name.startswith(METRIC) and _is_number(each)}
+    told = others | ({} if last is None else {metric: last})
+    whole, columns = values[:CHUNK_STEPS], [values[at : at + CHUNK_STEPS] for at in range(CHUNK_STEPS, len(values), CHUNK_STEPS)]
+    yield {
+        "kind": "thawline/trial", "number": number, "state": state, "params": params, "value": value,
+        "metrics": told, "step": values[-1][0] if values else 0, "attempt": noted.get("attempt", 0), "reason": reason,
+        "detail": noted.get("detail", _detail(state)), "worker": noted.get("worker"), "duplicate_of": noted.get("duplicate_of"),
+        "source": noted.get("source", "imported"), "confirms": None, "round": None, "result": {},
+        "queued_at": _moment(trial.datetime_start) or moment_text(now), "started_at": _moment(trial.datetime_start),
+        "finished_at": _moment(trial.datetime_complete), "reports": _reports(metric, whole),
+    }  # fmt: skip
+    for column in columns:
+        yield {"kind": "thawline/reports", "number": number, **_reports(metric, column)}
+
+
+def _end(trial: FrozenTrial, noted: Mapping[str, Any], last: float | str | None) -> tuple[str, float | str | None, str | None]:
+    """State, value and reason. A complete trial without a finite value counts as diverged, a pruned one has its last value."""
+    state, value = STATES[trial.state], None if trial.value is None else worded(trial.value)
+    if state is TrialState.COMPLETE and not isinstance(value, float):
+        return TrialState.FAILED, value, "diverged"
+    if state is TrialState.PRUNED:
+        return state, last if value is None else value, None
+    if state is TrialState.FAILED:
+        cancelled = noted.get("state") == TrialState.CANCELLED
+        return (TrialState.CANCELLED, None, None) if cancelled else (state, None, noted.get("reason", "script_error"))
+    return state, value, None
+
+
+def _detail(state: str) -> str | None:
+    return "it failed in Optuna" if state == TrialState.FAILED else None
+
+
+def _is_number(value: object) -> bool:
+    return value in WORDS.values() if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _reports(metric: str, values: Sequence[tuple[int, float | str]]) -> Document:
+    return {"steps": [step for step, _ in values], "metrics": {metric: [value for _, value in values]} if values else {}}
+
+
+def _moment(local: datetime | None) -> str | None:
+    return moment_text(local.timestamp()) if local is not None and 1971 <= local.year < LAST_YEAR else None

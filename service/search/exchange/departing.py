@@ -1,0 +1,118 @@
+"""A study into an SQLite database of Optuna's, for `optuna.load_study` and optuna-dashboard."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces import Categorical, Params, SearchSpace
+from service.domain.records import CONFIRMATION
+from service.search.distributions import distribution_of
+from service.search.exchange.words import FACTS, LEFT_OUT, METRIC, METRIC_NAMES, NOTED, PARAMS, PREFIX, SPEC, STATES
+from service.travel.checking import Header
+from service.travel.form import Reports, ReportsLine, TrialLine
+
+KINDS = {"nan": "NAN", "pos_inf": "INF_POS", "neg_inf": "INF_NEG"}
+CURVES = "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) VALUES (?, ?, ?, ?)"
+
+
+def write_database(file: Path, header: Header, lines: Iterable[TrialLine | ReportsLine]) -> int:
+    """The study as a new database; how many trials of the confirmation were left out, for they would look like the search's.
+
+    Optuna keeps one value a step, the objective; of the other metrics the last ones are attributes.
+    """
+    spec, left_out = header.spec, 0
+    direction = StudyDirection.MAXIMIZE if spec.objective.direction == "maximize" else StudyDirection.MINIMIZE
+    with _storage(file) as storage, closing(sqlite3.connect(file)) as curves:
+        study = storage.create_new_study([direction], spec.name)
+        storage.set_study_user_attr(study, SPEC, spec.model_dump(mode="json"))
+        storage.set_study_user_attr(study, FACTS, None if header.line.facts is None else header.line.facts.model_dump(mode="json"))
+        storage.set_study_system_attr(study, METRIC_NAMES, [spec.objective.metric])
+        space, key = _distributions(spec.search_space), None
+        for line in lines:
+            if isinstance(line, TrialLine):
+                key = None if line.source == CONFIRMATION else storage.create_new_trial(study, _frozen(line, spec.search_space, space))
+                left_out += key is None
+            if key is not None:
+                reports = line.reports if isinstance(line, TrialLine) else line
+                curves.executemany(CURVES, _rows(key, reports, spec.objective.metric))
+                curves.commit()
+        storage.set_study_user_attr(study, LEFT_OUT, left_out)
+    return left_out
+
+
+@contextmanager
+def _storage(file: Path) -> Iterator[RDBStorage]:
+    """A new database that nobody else uses: what is not whole is thrown away, so nothing waits for the disk."""
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(file)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": connect})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """As Optuna's users know them: choices as they are."""
+    return {
+        name: CategoricalDistribution(one.choices) if isinstance(one, Categorical) else distribution_of(one)
+        for name, one in space.parameters.items()
+    }
+
+
+def _frozen(line: TrialLine, space: SearchSpace, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    told = line.value if isinstance(line.value, float) else None
+    state = STATES[line.state]
+    params = {name: _within(distributions[name], line.params[name]) for name in space.parameters if name in line.params}
+    started_at, finished_at = line.started_at or line.queued_at, line.finished_at or line.queued_at
+    return FrozenTrial(
+        number=line.number, trial_id=line.number, state=state, params=params,
+        value=told if state in (OptunaState.COMPLETE, OptunaState.PRUNED) else None,
+        distributions={name: distributions[name] for name in params}, intermediate_values={},
+        user_attrs=_notes(line, params, distributions), system_attrs={},
+        datetime_start=_local(started_at), datetime_complete=_local(finished_at) if state.is_finished() else None,
+    )  # fmt: skip
+
+
+def _within(distribution: BaseDistribution, value: Any) -> Any:
+    """The value inside what Optuna takes for the range: a last step may lie beyond it by a rounding."""
+    return min(max(float(value), distribution.low), distribution.high) if isinstance(distribution, FloatDistribution) else value
+
+
+def _notes(line: TrialLine, params: Params, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    noted = {f"{PREFIX}{name}": value for name in NOTED if (value := getattr(line, name)) is not None}
+    kept = {name: each.to_external_repr(each.to_internal_repr(params[name])) for name, each in distributions.items() if name in params}
+    exact = {name: (type(value), value) for name, value in line.params.items()}
+    if {name: (type(value), value) for name, value in kept.items()} != exact:  # Optuna takes 1, 1.0 and True for the same
+        noted[PARAMS] = dict(line.params)
+    return noted | {f"{METRIC}{name}": value for name, value in line.metrics.items()}
+
+
+def _rows(key: int, reports: Reports, objective: str) -> Iterator[tuple[int, int, float | None, str]]:
+    for step, value in zip(reports.steps, reports.metrics.get(objective, ()), strict=False):
+        if value is not None:
+            word = KINDS[value] if isinstance(value, str) else "FINITE"
+            yield key, step, None if isinstance(value, str) else value, word
+
+
+def _local(seconds: float) -> datetime:
+    """Optuna's times are the machine's own, without a zone."""
+    return datetime.fromtimestamp(seconds)
