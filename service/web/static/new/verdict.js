@@ -25,6 +25,7 @@ function approval({ study, trials }, preset) {
     ["Space", trials === null ? `${plural(Object.keys(study.search_space).length, "parameter", "parameters")}, continuous` : plural(trials, "configuration", "configurations")],
     ["Model", `${study.model.name}, ${study.model.weights ?? "random initial values"}`],
     ["Data", study.data.path],
+    ["Confirm", study.confirm ? `the best ${count(study.confirm.top)} and the baseline, up to ${plural(study.confirm.seeds, "seed", "seeds")} each` : "nothing"],
     preset ? ["Cost", preset.cost] : null,
   ].filter(Boolean);
   const few = trials !== null && budget.trials !== null && trials < budget.trials;

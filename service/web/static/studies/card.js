@@ -2,7 +2,7 @@
 
 import { el } from "../dom.js";
 import { ago, count, duration, metric, plural } from "../format.js";
-import { finishedTrials, progressBar, statePill } from "../parts.js";
+import { finishedTrials, phaseMark, progressBar, statePill } from "../parts.js";
 import { sparkline } from "./sparkline.js";
 
 const address = (study) => `/studies/${encodeURIComponent(study.name)}`;
@@ -18,7 +18,7 @@ export function studyCard(study, trend, workers, act) {
       { class: "card study" },
       el("div", { class: "card-title" },
         el("h2", {}, el("a", { class: "stretched", href: address(study) }, study.name)),
-        el("span", { class: "corner" }, statePill(study.state), menu(study, act))),
+        el("span", { class: "corner" }, phaseMark(study.phase), statePill(study.state), menu(study, act))),
       el("p", { class: "quiet" }, `${study.spec.model.name} · ${study.spec.sampler.name} · created ${ago(study.created_at)}`),
       best(study, trend),
       progressBar(study),

@@ -4,7 +4,7 @@ import { elapsed, plural } from "../format.js";
 
 const ORIGINS = {
   sampler: "proposed by the sampler", baseline: "the baseline: the study's starting point", user: "queued by hand",
-  duplicate: "proposed again by the sampler",
+  duplicate: "proposed again by the sampler", confirmation: "trained again with a fresh seed",
 };
 export const REASONS = {
   out_of_memory: "It ran out of memory", diverged: "It diverged: its loss was no longer finite", crashed: "Its process crashed",

@@ -1,0 +1,35 @@
+// Whether the configuration is confirmed, in plain words, and what follows from it.
+
+import { el } from "../dom.js";
+import { count } from "../format.js";
+
+// The verdict that recommends the configuration; null while it is not confirmed.
+export const confirmedBy = (confirmation) => (confirmation?.phase === "done" && confirmation.verdict?.recommended != null ? confirmation.verdict : null);
+
+function warning(study) {
+  const tries = study.counts.complete;
+  return tries > 1 ? `The best of ${count(tries)} tries looks better than it is.` : "One run with one seed says little.";
+}
+
+function prospect(study, confirmation) {
+  if (study.spec.confirm) return [confirmation?.note ?? ""];
+  const copy = el("a", { class: "changes", href: `/new?from=${encodeURIComponent(study.name)}` }, "Copy it");
+  return ["A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on images that no trial has seen. ", copy];
+}
+
+export function standing(study, confirmation) {
+  const verdict = confirmedBy(confirmation);
+  if (!verdict) {
+    return [
+      el("p", { class: "finding" }, `Not confirmed. ${warning(study)}`),
+      el("p", {}, ...prospect(study, confirmation)),
+      ...(confirmation?.verdict?.words ?? []).slice(0, 1).map((sentence) => el("p", {}, sentence)),
+    ];
+  }
+  const [first, ...rest] = verdict.words;
+  return [
+    el("p", { class: "confirmed-line" }, el("span", { class: "phase confirmed" }, "confirmed"), ` ${confirmation.note}`),
+    el("p", { class: "finding" }, first ?? ""),
+    rest.length ? el("ul", { class: "sentences" }, rest.map((sentence) => el("li", {}, sentence))) : null,
+  ].filter(Boolean);
+}
