@@ -2,12 +2,23 @@
 
 import platform
 import re
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
 import torchvision
 
 from trainer.contract import TrainConfig
+
+PACKAGES = (
+    "numpy",
+    "pillow",
+    "safetensors",
+    "thawline",
+)  # that results rest on besides torch and torchvision, as a package index knows them
 
 BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere's tensor cores multiply it natively, older GPUs emulate it
 
@@ -43,16 +54,36 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 
 
 def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
-    """What equal results rest on, besides the config."""
+    """What equal results rest on, besides the config. Versions of packages go by the names under which they are installed."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        **_versions(),
+        **_libraries(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": str(torch.get_num_threads()),
         "precision": resolved(config, device).precision,
         "tf32": "off",
     }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> Mapping[str, str]:
+    """Of PACKAGES, as far as they are installed: Thawline may run from its source."""
+    found = dict[str, str]()
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _libraries(device: torch.device) -> Mapping[str, str]:
+    """CUDA and cuDNN, where the device computes with them."""
+    if device.type != "cuda":
+        return {}
+    named = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+    return {name: str(number) for name, number in named.items() if number is not None}
 
 
 def _processor() -> str:

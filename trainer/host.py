@@ -93,6 +93,7 @@ class Host:
                 checkpoints=member.checkpoints,
                 expected=_expected(member.run),
                 model_file=_model_file(member.run),
+                score_test=member.run.score_test,
                 stopwatch=stopwatch,
             )
             Group(members, lambda lane: None, self._lines, self._orders, stopwatch).follow(facts)
@@ -109,6 +110,7 @@ def _lane(member: Member) -> lanes.LaneRun:
         checkpoints=member.checkpoints,
         expected=_expected(run),
         model_file=_model_file(run),
+        score_test=run.score_test,
         demand=run.demand,
     )
 

@@ -1,6 +1,6 @@
-"""What a model is measured by on the validation images."""
+"""What a model is measured by on images it was not trained on."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,24 +35,34 @@ class Measurement:
         return tuple(_share(self.confusion.diagonal(), self.confusion.sum(1)).tolist())
 
 
-@torch.no_grad()
 def evaluate(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign) -> Generator[Sign, None, Measurement]:
     """The model on the images of those rows, in evaluation mode; the loss is the plain cross entropy.
 
     Yields `sign` between two batches, so that whoever waits sees that it lives, and may stop it.
     """
-    task.model.eval()
     predicted, loss = list[Tensor](), torch.zeros((), dtype=torch.float64, device=task.labels.device)
+
+    def hear(logits: Tensor, labels: Tensor) -> None:
+        nonlocal loss
+        loss += F.cross_entropy(logits, labels, reduction="sum").double()
+        predicted.append(logits.argmax(1))
+
+    yield from answer(task, inputs, rows, sign, hear)
+    return measure(torch.cat(predicted), taken(task.labels, rows), float(loss) / len(rows), len(task.facts.classes))
+
+
+@torch.no_grad()
+def answer(task: Task, inputs: "Inputs", rows: Tensor, sign: Sign, hear: Callable[[Tensor, Tensor], None]) -> Generator[Sign, None, None]:
+    """Tell the model's logits, float32 [B, C], and the true classes, int64 [B], batch by batch; yields `sign` between two."""
+    task.model.eval()
     batches = torch.split(rows, max(task.config.batch_size, SMALLEST_BATCH))
     inputs.expect(batches, None)
     for batch, some in enumerate(batches):
         if batch:
             yield sign
         with task.autocast:
-            logits = task.model.forward_from(inputs.batch(some, None), inputs.depth).float()  # [B, C]
-        loss += F.cross_entropy(logits, taken(task.labels, some), reduction="sum").double()
-        predicted.append(logits.argmax(1))
-    return measure(torch.cat(predicted), taken(task.labels, rows), float(loss) / len(rows), len(task.facts.classes))
+            logits = task.model.forward_from(inputs.batch(some, None), inputs.depth).float()
+        hear(logits, taken(task.labels, some))
 
 
 def measure(predicted: Tensor, actual: Tensor, loss: float, classes: int) -> Measurement:

@@ -33,6 +33,7 @@ class Task:
     labels: Tensor  # int64 [N], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
+    test: Tensor  # likewise; seen by nobody but trainer.scoring
     model: StagedModel
     normalise: "Normalise"
     autocast: torch.autocast
@@ -64,6 +65,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         labels=torch.tensor([content.label for content in dataset.contents], device=device),
         training=torch.tensor(dataset.rows("train")),
         validation=torch.tensor(dataset.rows("validation")),
+        test=torch.tensor(dataset.rows("test"), dtype=torch.int64),
         model=model.to(device),
         normalise=Normalise(config, device),
         autocast=arithmetic.autocast(config, device),

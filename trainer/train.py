@@ -30,6 +30,7 @@ from trainer.models.errors import UnfitModel
 from trainer.models.staged import StagedModel
 from trainer.optimization import lr_at, make_optimizer
 from trainer.order import batches, seed_for, shuffled
+from trainer.scoring import require_test_images, score
 from trainer.stopwatch import Stopwatch
 from trainer.task import Expected, Task, prepare, taken
 
@@ -51,12 +52,13 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
     checkpoints: Checkpoints | None = None,
     expected: Expected | None = None,
     model_file: Path | None = None,
+    score_test: bool = False,
     stopwatch: Stopwatch | None = None,
 ) -> Generator[Progress | Exported, None, None]:
     """Train, and tell how it goes; who stops asking, stops it (`contextlib.closing`).
 
-    `demand` and `depths` are those of `contract.Run`. With `share` False every epoch computes the whole network, and nothing is
-    stored for others.
+    `demand`, `depths` and `score_test` are those of `contract.Run`. With `share` False every epoch computes the whole network, and
+    nothing is stored for others.
     Running out of memory, diverging, and unfit data or weights are told as Failed; whatever else goes wrong is raised.
     """
     checkpoints, stopwatch = checkpoints or Checkpoints(), stopwatch or Stopwatch.of(device)
@@ -65,8 +67,10 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
         arithmetic.settle(device)
         with stopwatch("data"):
             task = prepare(config, device, expected or Expected(), cache or Cache.none())
+        if score_test:
+            require_test_images(task)
         inputs = inputs_for(task, cache or Cache.none(), demand or {}, stopwatch, depths) if share else Direct(task)
-        yield from _train(task, inputs, checkpoints, stopwatch, model_file)
+        yield from _train(task, inputs, checkpoints, stopwatch, model_file, score_test=score_test)
         return
     except (BadData, UnfitModel) as error:
         failure = Failed(reason="bad_data", detail=str(error), step=checkpoints.step)
@@ -82,7 +86,7 @@ def train(  # noqa: PLR0913  (each is a thing of its own, and has a default)
 
 
 def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
-    task: Task, inputs: Inputs, checkpoints: Checkpoints, stopwatch: Stopwatch, model_file: Path | None
+    task: Task, inputs: Inputs, checkpoints: Checkpoints, stopwatch: Stopwatch, model_file: Path | None, *, score_test: bool
 ) -> Generator[Progress | Exported, None, None]:
     config, model, device = task.config, task.model, task.device
     steps_per_epoch = len(batches(task.training, config.batch_size))
@@ -167,13 +171,18 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
         advanced = Advanced(epoch=config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
         yield from inputs.ready(None, advanced)
         measurement = yield from evaluate(task, inputs, task.validation, advanced)
+    peak, test = memory.peak(device), None  # the peak of training, whether scored or not
+    if score_test:
+        with stopwatch("measure"):
+            test = yield from score(task, inputs, advanced)
     yield Finished(
         step=config.epochs,
         metrics=dict(measurement.scalars, train_loss=train_loss, lr=lr),
         per_class_recall=dict(zip(task.facts.classes, measurement.per_class_recall, strict=True)),
         confusion_matrix=measurement.confusion_matrix,
         train_seconds=seconds,
-        peak_memory=memory.peak(device),
+        peak_memory=peak,
+        test=test,
     )
     if model_file is not None:
         yield export(model.network, config, task.facts.classes, model_file)

@@ -36,6 +36,9 @@ class Inputs(Protocol):
     def batch(self, rows: Tensor, view: int | None) -> Tensor:
         """What goes into the stage behind the first `depth`: [B, ...] of floating point, on the device, as it lies there best."""
 
+    def for_test(self) -> "Inputs":
+        """The same of the same depth, with the view None meaning the test images."""
+
 
 class Direct:
     """Nothing is stored, so everything is computed from the pixels."""
@@ -60,3 +63,7 @@ class Direct:
         images, config = self._task.images, self._task.config
         pixels = images.take(rows)
         return self._task.normalise(pixels if view is None else augment(pixels, images.keys[rows], view, config.augmentation))
+
+    def for_test(self) -> "Direct":
+        """Images are images."""
+        return self

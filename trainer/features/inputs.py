@@ -1,5 +1,6 @@
 """What a run's trained part reads: images themselves, or the stored output of its frozen stages where the plan says so."""
 
+import copy
 import logging
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ class Stored:
         depths: Depths | None = None,
     ) -> None:
         self._task, self._chain, self._stopwatch, self._direct, self._lanes = task, chain, stopwatch, Direct(task), lanes
+        self._shelf, self._firm = shelf, depths is not None
         config = task.config
         augmented = config.augmentation != "none"
         views = min(config.augmentation_views or config.epochs, config.epochs) if augmented else 1
@@ -118,10 +120,7 @@ class Stored:
             found = trained.source(chain.frozen), measured.source(chain.frozen)
         else:
             found = min(depths[0], chain.frozen), min(depths[1], chain.frozen)
-        self._training, self._validation = (
-            Source(part, chain, shelf.store, depth, self._rates, stopwatch, firm=depths is not None)
-            for part, depth in zip((training, validation), found, strict=True)
-        )
+        self._training, self._validation = (self._source(part, depth) for part, depth in zip((training, validation), found, strict=True))
         self.depth = chain.frozen if chain.tail is not None else max(self._training.depth, self._validation.depth)
         self._places = {source: shelf.place(self._size(source.part, source.depth)) for source in self._sources if source.depth}
 
@@ -167,6 +166,19 @@ class Stored:
             return features
         with self._stopwatch("measure" if view is None else "forward"):
             return self._chain.run(features, start, self.depth)
+
+    def for_test(self) -> "Stored":
+        """With the test images in place of the validation images: stored as deep as those, where there is room beside all others."""
+        part = Part(self._task, self._task.test, 1, augmented=False)
+        depth = self._validation.depth if self._validation.reads else 0
+        parts = (*((source.part, source.depth) for source in self._sources), (part, depth))
+        fits = sum(self._size(part, depth) for part, depth in parts if depth) <= self._shelf.budget
+        found = copy.copy(self)
+        found._validation = self._source(part, depth if fits else 0)
+        return found
+
+    def _source(self, part: Part, depth: int) -> Source:
+        return Source(part, self._chain, self._shelf.store, depth, self._rates, self._stopwatch, firm=self._firm)
 
     def _of(self, view: int | None) -> Source:
         return self._validation if view is None else self._training

@@ -50,6 +50,12 @@ class Team:
         numbers = tuple(self.numbers[place] for place in places)
         return Team(numbers, configs, heads, self.optimizers.kept(places, heads.parameters))
 
+    def heads_of(self, numbers: Collection[int]) -> Heads:
+        """The heads of those lanes alone, in the team's order."""
+        places = [place for place, number in enumerate(self.numbers) if number in numbers]
+        configs = [self.configs[place] for place in places]
+        return self.heads.kept(places, _traits(configs, self.heads.device))
+
     def finite(self) -> list[bool]:
         """For each place, whether all of its parameters are."""
         parameters = self.heads.parameters.values()

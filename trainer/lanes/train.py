@@ -17,11 +17,25 @@ import trainer.catalogue as catalogue
 from trainer import arithmetic, memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, State, digest
-from trainer.contract import SHARED_BY_LANES, Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Saved, TrainConfig
+from trainer.contract import (
+    SHARED_BY_LANES,
+    Advanced,
+    Exported,
+    Failed,
+    Finished,
+    Measured,
+    Pace,
+    Prepared,
+    Progress,
+    Saved,
+    Scores,
+    TrainConfig,
+)
 from trainer.data import BadData
 from trainer.export import export
 from trainer.features import Inputs, stored_outputs
-from trainer.lanes.measuring import measure_heads
+from trainer.lanes.losses import diverged, other_metrics
+from trainer.lanes.measuring import measure_heads, score_heads
 from trainer.lanes.noise import Noise
 from trainer.lanes.split import split_head
 from trainer.lanes.team import Snapshot, Team
@@ -29,6 +43,7 @@ from trainer.metrics import Measurement
 from trainer.models.errors import UnfitModel
 from trainer.optimization import lr_at
 from trainer.order import batches, seed_for, shuffled
+from trainer.scoring import require_test_images
 from trainer.stopwatch import Stopwatch
 from trainer.task import Expected, Task, prepare, taken
 
@@ -43,7 +58,18 @@ class LaneRun:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     expected: Expected = field(default_factory=Expected)
     model_file: Path | None = None
+    score_test: bool = False
     demand: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Outcome:
+    """What a lane has come to after its last epoch."""
+
+    measurement: Measurement
+    others: Mapping[str, float]  # metrics that are not measured on validation images
+    peak_memory: int  # bytes, before the test images are looked at
+    test: Scores | None
 
 
 def fits(config: TrainConfig) -> bool:
@@ -87,6 +113,9 @@ class Pass:
         except (BadData, UnfitModel) as error:
             yield from [Failed(lane=lane, reason="bad_data", detail=str(error)) for lane in range(len(self._runs))]
             return
+        yield from self._refuse_unscorable(task)
+        if len(self._ended) == len(self._runs):
+            return
         prefix, stack = split_head(task.model)
         inputs = stored_outputs(task, self._cache, longest.demand, self._stopwatch, prefix, len(self._runs))
         team = Team.of(task.model, stack, [arithmetic.resolved(run.config, self._device) for run in self._runs])
@@ -97,6 +126,8 @@ class Pass:
         config, device, stopwatch = task.config, self._device, self._stopwatch
         steps_per_epoch = len(batches(task.training, config.batch_size))
         for lane, run in enumerate(self._runs):
+            if lane in self._ended:
+                continue
             yield Prepared(
                 lane=lane,
                 facts=task.facts,
@@ -112,8 +143,11 @@ class Pass:
         if state and first > config.epochs:  # resumed after the last epoch
             sign = Advanced(epoch=config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(None, sign)
-            (measurement,) = yield from measure_heads(task, inputs, team.heads, sign)
-            yield from self._finish(0, task, team.snapshot(), measurement, {"train_loss": state.train_loss, "lr": state.lr})
+            found, peak = (yield from measure_heads(task, inputs, team.heads, sign)), memory.peak(device)
+            test = yield from self._scored(task, inputs, team, sign)
+            trained = {"train_loss": state.train_loss, "lr": state.lr}
+            outcome = Outcome(measurement=found[0], others=trained, peak_memory=peak, test=test.get(0))
+            yield from self._finish(0, task, team.snapshot(), outcome)
 
         for epoch in range(first, config.epochs + 1):
             team = team.without(self._ended)
@@ -143,8 +177,8 @@ class Pass:
                 if self._ended.issuperset(team.numbers):
                     return
 
-            others = _others(team, [len(rows) for rows in order], losses, rates)
-            failed = dict(_diverged(team, epoch, losses, rates))
+            others = other_metrics(team, [len(rows) for rows in order], losses, rates)
+            failed = dict(diverged(team, epoch, losses, rates))
             yield from [fact for lane, fact in failed.items() if lane not in self._ended]
             team = team.without(failed.keys() | self._ended)
             if not team.numbers:
@@ -167,9 +201,12 @@ class Pass:
                 left = lasts * (self._runs[lane].config.epochs - epoch)
                 metrics = dict(measurements[lane].scalars, **others[lane])
                 yield Measured(lane=lane, step=epoch, metrics=metrics, pace=pace.model_copy(update={"seconds_left": left}))
+            peak = memory.peak(device)
+            test = yield from self._scored(task, inputs, team, advanced)
             for lane in self._open(team):
                 if epoch == self._runs[lane].config.epochs:
-                    yield from self._finish(lane, task, snapshot, measurements[lane], others[lane])
+                    outcome = Outcome(measurement=measurements[lane], others=others[lane], peak_memory=peak, test=test.get(lane))
+                    yield from self._finish(lane, task, snapshot, outcome)
                     self.end(lane)
                 elif (kept := self._runs[lane].checkpoints).due and (written := kept.write()):
                     yield Saved(lane=lane, checkpoint=written)
@@ -203,18 +240,36 @@ class Pass:
             self._runs[lane].checkpoints.promise(epoch, state)
         return snapshot
 
-    def _finish(
-        self, lane: int, task: Task, snapshot: Snapshot, measurement: Measurement, others: Mapping[str, float]
-    ) -> Iterator[Finished | Exported]:
+    def _refuse_unscorable(self, task: Task) -> Iterator[Failed]:
+        """End the lanes that shall be scored on test images that there are none of."""
+        if not (lanes := [lane for lane, run in enumerate(self._runs) if run.score_test]):
+            return
+        try:
+            require_test_images(task)
+        except BadData as error:
+            self._ended.update(lanes)
+            yield from [Failed(lane=lane, reason="bad_data", detail=str(error)) for lane in lanes]
+
+    def _scored(self, task: Task, inputs: Inputs, team: Team, sign: Advanced) -> Generator[Advanced, None, dict[int, Scores]]:
+        """By lane, what those that have their last epoch behind them reach on the test images, all in one go."""
+        last = [lane for lane in team.numbers if lane not in self._ended and self._runs[lane].config.epochs == sign.epoch]
+        if not (chosen := [lane for lane in last if self._runs[lane].score_test]):
+            return {}
+        with self._stopwatch("measure"):
+            found = yield from score_heads(task, inputs, team.heads_of(chosen), sign)
+        return dict(zip(chosen, found, strict=True))
+
+    def _finish(self, lane: int, task: Task, snapshot: Snapshot, outcome: Outcome) -> Iterator[Finished | Exported]:
         run, classes = self._runs[lane], task.facts.classes
         yield Finished(
             lane=lane,
             step=run.config.epochs,
-            metrics=dict(measurement.scalars, **others),
-            per_class_recall=dict(zip(classes, measurement.per_class_recall, strict=True)),
-            confusion_matrix=measurement.confusion_matrix,
+            metrics=dict(outcome.measurement.scalars, **outcome.others),
+            per_class_recall=dict(zip(classes, outcome.measurement.per_class_recall, strict=True)),
+            confusion_matrix=outcome.measurement.confusion_matrix,
             train_seconds=self._began + sum(self._lasted),
-            peak_memory=memory.peak(self._device),
+            peak_memory=outcome.peak_memory,
+            test=outcome.test,
         )
         if run.model_file is not None:
             task.model.network.load_state_dict(snapshot.head(lane), strict=False)
@@ -237,25 +292,3 @@ def _rates(configs: Sequence[TrainConfig], epoch: int, steps: int) -> Tensor:
     """The learning rates of an epoch, float64 [steps, L]."""
     begun = (epoch - 1) * steps
     return torch.tensor([[lr_at(begun + step, steps, config) for config in configs] for step in range(steps)], dtype=torch.float64)
-
-
-def _diverged(team: Team, epoch: int, losses: Tensor, rates: Tensor) -> Iterator[tuple[int, Failed]]:
-    """The lanes whose losses [steps, L] or parameters are not finite, with what is to be told of them."""
-    sound = losses.isfinite().cpu()
-    for place, (lane, whole) in enumerate(zip(team.numbers, team.finite(), strict=True)):
-        if not bool(sound[:, place].all()):
-            batch = int(sound[:, place].logical_not().nonzero()[0, 0])
-            found, lr = float(losses[batch, place]), float(rates[batch, place])
-            detail = f"the training loss was {found} in batch {batch + 1} of epoch {epoch}, at a learning rate of {lr:.3g}"
-        elif not whole:
-            detail = f"parameters were not finite after epoch {epoch}, at a learning rate of {float(rates[-1, place]):.3g}"
-        else:
-            continue
-        yield lane, Failed(lane=lane, reason="diverged", detail=detail, step=epoch - 1)
-
-
-def _others(team: Team, sizes: Sequence[int], losses: Tensor, rates: Tensor) -> dict[int, dict[str, float]]:
-    """By lane, the metrics that are not measured on validation images: the mean training loss and the last learning rate."""
-    weights = torch.tensor(sizes, dtype=torch.float64) / sum(sizes)
-    means = (losses.double().cpu() * weights[:, None]).sum(0).tolist()
-    return {lane: {"train_loss": mean, "lr": lr} for lane, mean, lr in zip(team.numbers, means, rates[-1].tolist(), strict=True)}
