@@ -37,6 +37,7 @@ class Compared(Frozen):
     params: Mapping[str, Scalar]
     searched: FiniteFloat | None = Field(description="the validation value by which the search ranked it; null when it had none")
     rounds: tuple[int, ...] = Field(description="of the runs below")
+    runs: tuple[int, ...] = Field(default=(), description="the trials that they are, by number")
     test: tuple[FiniteFloat, ...] = Field(description="the objective on the test images, a run each")
     validation: tuple[FiniteFloat, ...] = Field(description="the same on the validation images")
     mean: Estimate | None = Field(description="of the test scores, over seeds; the interval is null below two runs")

@@ -89,6 +89,7 @@ def _compared(arm: Arm, objective: Objective, pair: Pair | None, lost: Mapping[i
         params=arm.params,
         searched=arm.searched,
         rounds=tuple(repeat.round for repeat in arm.repeats),
+        runs=tuple(repeat.trial for repeat in arm.repeats),
         test=tuple(repeat.test for repeat in arm.repeats),
         validation=tuple(repeat.validation for repeat in arm.repeats),
         mean=_mean(arm, objective) if len(arm.repeats) >= FEWEST_RUNS else None,

@@ -10,7 +10,7 @@ const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, numbe
 
 function runs(name, arm, study) {
   return arm.test.map((value, index) => {
-    const number = arm.trials?.[index];
+    const number = arm.runs?.[index];
     const text = metric(name, value);
     return [index ? ", " : "", number == null ? text : el("a", { href: trialAddress(study, number), title: `Round ${arm.rounds[index]}, trial ${number}` }, text)];
   });
