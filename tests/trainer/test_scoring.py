@@ -1,6 +1,9 @@
 """Scoring on the test images: told image by image, equal on every path, and without a trace when it is not asked for."""
 
 import base64
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer import data, scoring
@@ -54,7 +58,8 @@ def task_of(config: TrainConfig) -> Task:
 
 
 def alone(config: TrainConfig, **options: Any) -> Finished:
-    (finished,) = [fact for fact in train(config, device=CPU, **{"score_test": True, **options}) if isinstance(fact, Finished)]
+    facts = train(config, **{"device": CPU, "score_test": True, **options})
+    (finished,) = [fact for fact in facts if isinstance(fact, Finished)]
     return finished
 
 
@@ -100,8 +105,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
 
 
 def test_scores_are_those_of_the_exported_model_image_by_image(tested: Configure, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     config, file = tested(epochs=3), tmp_path / "model.safetensors"
     found = alone(config, model_file=file).test
     assert found is not None
@@ -321,3 +324,36 @@ def test_a_loss_beyond_what_is_told_exactly_stays_finite(tested: Configure) -> N
     assert np.isfinite(told(high.losses, "<f2")).all() and told(high.losses, "<f2").max() == 65_504
     assert high.metrics["loss"] == pytest.approx((1e9 + 3 * (images - 1)) / images)
     assert np.isnan(told(undefined.losses, "<f2")).sum() == 1 and np.isnan(undefined.metrics["loss"])
+
+
+def test_the_process_scores_the_runs_that_it_is_told_to_score(tested: Configure) -> None:
+    configs = [tested(frozen_layers=frozen, seed=seed, epochs=1).model_dump(mode="json") for seed, frozen in enumerate((0, 4, 4))]
+    single = {"order": "run", "config": configs[0], "score_test": True}
+    lanes = {"order": "lanes", "runs": [{"config": configs[1]}, {"config": configs[2], "score_test": True}]}
+    command, pipe = [sys.executable, "-m", "trainer", "--threads", "1", "--device", "cpu"], subprocess.PIPE
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        scored = list[tuple[int, bool]]()
+        for order in (single, lanes, None):
+            for line in map(json.loads, process.stdout):
+                if line["kind"] == "finished":
+                    scored.append((line["lane"], line["test"] is not None))
+                if line["kind"] == "ready":
+                    break
+            process.stdin.write(json.dumps(order) + "\n" if order else "")
+            process.stdin.flush()
+        process.stdin.close()
+    assert scored == [(0, True), (0, False), (1, True)]
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_alike_alone_in_lanes_and_from_stored_outputs(tested: Configure, tmp_path: Path) -> None:
+    gpu, config = torch.device("cuda:0"), tested(frozen_layers=4)
+    shared = Pass([LaneRun(config=config, score_test=True), LaneRun(config=tested(frozen_layers=4, seed=9))], device=gpu)
+    (lane,) = [fact.test for fact in shared.facts() if isinstance(fact, Finished) and fact.lane == 0]
+    stored = alone(config, device=gpu, cache=Cache(tmp_path / "cache", 10**9), depths=(4, 4)).test
+    computed = alone(config, device=gpu, depths=(0, 0)).test
+    for found in (lane, stored):
+        assert found is not None and computed is not None
+        assert found.metrics["loss"] == pytest.approx(computed.metrics["loss"], rel=1e-3)
+        assert np.allclose(told(found.losses, "<f2"), told(computed.losses, "<f2"), rtol=1e-2, atol=1e-3)

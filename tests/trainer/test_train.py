@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,11 @@ def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None
     assert prepared.facts.classes == ("blue", "green", "red") and prepared.facts.images == {"train": 48, "validation": 12, "test": 0}
     assert prepared.trainable == prepared.parameters > 10_000
     assert prepared.environment.keys() >= {"torch", "torchvision", "python", "device", "threads"}
+    packages = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
+    installed = {name: version(name) for name in packages}
+    assert {name: prepared.environment[name].partition("+")[0] for name in packages} == {
+        name: number.partition("+")[0] for name, number in installed.items()
+    }, "so that the environment can be built again"
     assert finished.metrics["accuracy"] > 0.8, "chance is one third"
     assert finished.metrics == metrics(facts)[4] and finished.metrics["train_loss"] < 0.7
     assert sum(map(sum, finished.confusion_matrix)) == 12 and finished.per_class_recall.keys() == {"blue", "green", "red"}
