@@ -60,7 +60,7 @@ function showActions() {
     byId("compare").href = `/compare?${one(number)}&${one(rival)}`;
     byId("compare").textContent = best === null ? "Compare with the baseline" : "Compare with the best";
   }
-  byId("again").hidden = CLOSED.includes(study.state);
+  byId("again").hidden = CLOSED.includes(study.state) || study.phase === "running"; // the search is over then
   byId("again").href = studyAddress(`?queue=${number}`);
   byId("cancel").hidden = hasEnded(trial);
 }

@@ -13,7 +13,7 @@ function warning(study) {
 
 function prospect(study, confirmation) {
   if (study.spec.confirm) return [confirmation?.note ?? ""];
-  const copy = el("a", { class: "changes", href: `/new?from=${encodeURIComponent(study.name)}` }, "Copy it");
+  const copy = el("a", { class: "changes", href: `/new?from=${encodeURIComponent(study.name)}` }, "Copy this study");
   return ["A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on images that no trial has seen. ", copy];
 }
 
@@ -28,7 +28,7 @@ export function standing(study, confirmation) {
   }
   const [first, ...rest] = verdict.words;
   return [
-    el("p", { class: "confirmed-line" }, el("span", { class: "phase confirmed" }, "confirmed"), ` ${confirmation.note}`),
+    el("p", { class: "quiet" }, confirmation.note),
     el("p", { class: "finding" }, first ?? ""),
     rest.length ? el("ul", { class: "sentences" }, rest.map((sentence) => el("li", {}, sentence))) : null,
   ].filter(Boolean);

@@ -16,12 +16,15 @@ export function inOrder({ arms, tied, objective }) {
   return [...arms].sort((one, other) => place(one) - place(other) || reached(one) - reached(other) || one.trial - other.trial);
 }
 
+// What is recommended while runs are still to come would sway with each of them: it is said at the end alone.
+export const isRecommended = (verdict, arm) => verdict.state === "done" && verdict.recommended === arm.trial;
+
 // What is to be said of it besides its numbers.
 export function marksOf(verdict, arm) {
   return [
-    verdict.recommended === arm.trial ? "recommended" : null,
+    isRecommended(verdict, arm) ? "recommended" : null,
     arm.baseline ? "baseline" : null,
-    verdict.best === arm.trial && verdict.recommended !== arm.trial ? "best mean" : null,
+    verdict.best === arm.trial && !isRecommended(verdict, arm) ? `best mean${verdict.state === "done" ? "" : " so far"}` : null,
     arm.failed ? "failed" : null,
     arm.stopped_after ? `given up after round ${arm.stopped_after}` : null,
   ].filter(Boolean);

@@ -5,7 +5,7 @@ import { isShare, mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
 import { metric } from "../format.js";
 import { trialAddress } from "../trials.js";
-import { inOrder, inWords, marksOf, meanOf } from "./arms.js";
+import { inOrder, inWords, isRecommended, marksOf, meanOf } from "./arms.js";
 
 const NARROW = 620; // pixels: below, a row's name stands above it
 const EDGE = { top: 8, bottom: 30, right: 14 };
@@ -50,7 +50,7 @@ function searched(name, arm, x, y) {
 function row(verdict, arm, { x, top, width, study }) {
   const { left, row: height, lane, name: at } = layout(width);
   const { metric: name } = verdict.objective;
-  const recommended = verdict.recommended === arm.trial;
+  const recommended = isRecommended(verdict, arm);
   const out = arm.failed || arm.stopped_after;
   const y = top + lane;
   const marks = marksOf(verdict, arm);
@@ -83,8 +83,8 @@ function picture(verdict, study, width) {
   return svg("svg", { viewBox: `0 0 ${width} ${bottom + EDGE.bottom}`, width, height: bottom + EDGE.bottom, role: "group", "aria-label": `${name} on the test images, a row for each of ${arms.length} configurations` },
     tied ? svg("g", { class: "tied" },
       svg("rect", { x: 0.5, y: EDGE.top + 0.5, width: width - 1, height: GROUP + tied * height + 3, rx: 10 }),
-      svg("text", { x: 14, y: EDGE.top + 16 }, `${tied} that cannot be told apart`)) : null,
-    axis(name, x, top, bottom), arms.map((arm, index) => row(verdict, arm, { x, top: topOf(index), width, study })), baselineLine(verdict, x, top, bottom));
+      svg("text", { x: 14, y: EDGE.top + 16 }, `${tied} that cannot be told apart${verdict.state === "done" ? "" : " so far"}`)) : null,
+    axis(name, x, top, bottom), baselineLine(verdict, x, top, bottom), arms.map((arm, index) => row(verdict, arm, { x, top: topOf(index), width, study })));
 }
 
 const key = (sign, words) => el("li", {}, svg("svg", { class: "sign", viewBox: "0 0 26 16", width: 26, height: 16, "aria-hidden": "true" }, sign), words);

@@ -3,7 +3,7 @@
 import { el } from "../dom.js";
 import { bytes, count, duration, metric } from "../format.js";
 import { trialAddress } from "../trials.js";
-import { inOrder, marksOf, meanOf } from "./arms.js";
+import { inOrder, isRecommended, marksOf, meanOf } from "./arms.js";
 import { gainInterval, interval, middle } from "./estimates.js";
 
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
@@ -28,7 +28,7 @@ function row(verdict, arm, study) {
   const { metric: name } = verdict.objective;
   const mean = meanOf(arm);
   const notes = [...marksOf(verdict, arm), arm.tied && verdict.tied.length > 1 ? "tied" : null, arm.failed].filter(Boolean);
-  return el("tr", { class: verdict.recommended === arm.trial ? "chosen" : null },
+  return el("tr", { class: isRecommended(verdict, arm) ? "chosen" : null },
     el("th", { scope: "row" }, el("a", { href: trialAddress(study, arm.trial) }, `Trial ${arm.trial}`)),
     el("td", { class: "number" }, arm.searched === null ? "–" : metric(name, arm.searched)),
     el("td", { class: "number" }, mean === null ? "–" : arm.mean ? `${middle(name, arm.mean)} (${interval(name, arm.mean)})` : metric(name, mean)),

@@ -30,15 +30,15 @@ function uplift({ objective: { metric: name }, uplift: by, uplift_new_images: wi
 function optimism({ objective: { metric: name }, optimism: by }) {
   if (!by) return null;
   return figure("Optimism of the search", gain(name, by.value), `it saw ${metric(name, by.searched)}, confirmed are ${metric(name, by.confirmed)}`,
-    `${gain(name, by.chosen)} of it luck of the draw`);
+    by.chosen > 0 ? `${gain(name, by.chosen).slice(1)} of it were luck of the draw` : "none of it was luck of the draw");
 }
 
 function helped({ helped: word }) {
   return word ? figure("Did tuning help?", ...HELPED[word]) : null;
 }
 
-// Nothing before there is an estimate.
+// Nothing before the last run: until then each run would move them.
 export function worthFigures(verdict) {
-  if (!verdict?.expected) return [];
+  if (!verdict?.expected || verdict.state === "running") return [];
   return [expected(verdict), elsewhere(verdict), uplift(verdict), optimism(verdict), helped(verdict)].filter(Boolean);
 }

@@ -10,6 +10,7 @@ import { showNotice } from "../parts.js";
 import { renew } from "../renew.js";
 
 const PAUSE_MILLISECONDS = 1000; // from one reading to the next, however fast runs end
+const TROUBLE_MILLISECONDS = 4000; // more, after one that failed
 const BUSY = ["trial_queued", "trial_started", "trial_completed", "trial_failed", "trial_cancelled", "trial_requeued"]; // what moves a run on
 
 const address = (key, rest = "") => `/studies/${encodeURIComponent(key)}${rest}`;
@@ -22,7 +23,7 @@ function prospect({ spec: { confirm }, facts }) {
 export class ConfirmationPanel {
   // `changed(verdict)` is called with each verdict that was read.
   constructor(key, changed) {
-    Object.assign(this, { key, changed, study: null, answer: null, readAt: -Infinity, timer: null, reading: false, again: false });
+    Object.assign(this, { key, changed, study: null, answer: null, readAt: -Infinity, timer: null, reading: false, again: false, drawn: null, settled: false });
     this.chart = armsChart();
     byId("confirmation-chart").append(this.chart.node);
     byId("confirmation-table").addEventListener("toggle", () => this.show());
@@ -57,7 +58,10 @@ export class ConfirmationPanel {
       this.show();
       if (this.answer.verdict) this.changed(this.answer.verdict);
     } catch (error) {
-      showNotice(byId("confirmation-notice"), error.status === 404 ? null : error.message);
+      const deleted = error.status === 404; // the page says so above
+      showNotice(byId("confirmation-notice"), deleted ? null : `${error.message} Trying again.`);
+      this.again ||= !deleted;
+      this.readAt += TROUBLE_MILLISECONDS;
     }
     this.reading = false;
     if (this.again) this.due();
@@ -68,28 +72,41 @@ export class ConfirmationPanel {
     const verdict = answer?.verdict ?? null;
     byId("confirmation-best").hidden = study.phase !== "done" || !verdict;
     byId("confirmation-best").href = address(this.key, "/best");
-    renew(byId("confirmation-words"), [study.phase, study.spec.confirm, study.facts?.images, answer], () => this.words(verdict));
+    renew(byId("confirmation-finding"), [study.phase, study.spec.confirm, study.facts?.images, answer], () => this.finding(verdict));
     renew(byId("confirmation-progress"), [study.phase, answer?.runs], () => (study.phase === "running" && answer ? this.progress() : []));
-    const worth = verdict ? worthFigures(verdict) : [];
+    const worth = worthFigures(verdict);
     byId("confirmation-worth").hidden = !worth.length;
     renew(byId("confirmation-worth"), verdict, () => worth);
-    const rows = verdict?.arms.length > 0;
-    byId("confirmation-chart").hidden = byId("confirmation-table").hidden = !rows;
-    const print = JSON.stringify(verdict);
-    if (rows && print !== this.drawn) this.chart.draw(verdict, this.key);
-    this.drawn = print;
-    if (rows && byId("confirmation-table").open) renew(byId("confirmation-rows"), verdict, () => armsTable(verdict, this.key));
+    this.showArms(verdict);
+    this.showSentences(verdict);
   }
 
-  words(verdict) {
+  showArms(verdict) {
+    const some = verdict?.arms.length > 0;
+    byId("confirmation-chart").hidden = byId("confirmation-table").hidden = !some;
+    if (!some) return;
+    const print = JSON.stringify(verdict);
+    if (print !== this.drawn) this.chart.draw(verdict, this.key);
+    this.drawn = print;
+    if (byId("confirmation-table").open) renew(byId("confirmation-rows"), verdict, () => armsTable(verdict, this.key));
+  }
+
+  // All but the first sentence; unfolded when it is settled.
+  showSentences(verdict) {
+    const sentences = verdict?.words.slice(1) ?? [];
+    byId("confirmation-sentences").hidden = !sentences.length;
+    byId("confirmation-sentences").querySelector("summary").textContent = verdict?.state === "running" ? "What the runs say so far" : "In words";
+    renew(byId("confirmation-list"), sentences, () => sentences.map((sentence) => el("li", {}, sentence)));
+    if (this.settled || !verdict || verdict.state === "running") return;
+    this.settled = byId("confirmation-sentences").open = true;
+  }
+
+  finding(verdict) {
     const { study, answer } = this;
     if (study.phase === "search") return el("p", {}, prospect(study));
     if (study.phase === "none") return el("p", {}, "The study ended with nothing to confirm: no trial of its search was complete.");
-    const [first, ...rest] = verdict?.words ?? [];
-    return [
-      el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "The confirmation is being read."),
-      rest.length ? el("ul", { class: "sentences" }, rest.map((sentence) => el("li", {}, sentence))) : null,
-    ];
+    const first = verdict?.words[0];
+    return el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "The confirmation is being read.");
   }
 
   progress() {
@@ -101,6 +118,6 @@ export class ConfirmationPanel {
         part.style.setProperty("--share", runs[state] / most);
         return part;
       }));
-    return [el("p", { class: "quiet" }, `${runs.done} of at most ${plural(most, "run", "runs")} done, ${runs.running} running, ${runs.queued} queued. A race stops the clearly worse ones early.`), bar];
+    return [el("p", { class: "quiet" }, `${plural(runs.running, "run", "runs")} under way, ${runs.queued} queued. A race stops the clearly worse configurations early.`), bar];
   }
 }

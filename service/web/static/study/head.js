@@ -106,7 +106,7 @@ export function showHead(model, refresh) {
   renew(byId("state"), [study.state, study.phase], () => [statePill(study.state), " ", phaseMark(study.phase)]);
   byId("subtitle").textContent = `${spec.model.name} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
   byId("copy").href = `/new?from=${encodeURIComponent(study.name)}`;
-  byId("queue").hidden = ENDED.includes(study.state);
+  byId("queue").hidden = ENDED.includes(study.state) || study.phase === "running"; // the search is over then
   showNotice(byId("notice"), study.reason);
   showActions(model, refresh);
   showFigures(model);

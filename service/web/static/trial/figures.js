@@ -8,10 +8,15 @@ import { epochsOf, hasEnded } from "./story.js";
 const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
 
 function valueNote({ objective }, best, trial, baseline, value) {
-  if (trial.confirms != null) return "on the validation images";
   const beside = best?.number === trial.number ? "★ the best so far" : difference(objective, value, best?.value, "the best");
   const notes = [beside, baseline?.state === "complete" ? difference(objective, value, baseline.value, "the baseline") : null].filter(Boolean);
   return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
+}
+
+// A run of the confirmation counts by the test images.
+function scoreFigure(name, trial, value) {
+  const test = trial.result.test?.metrics[name];
+  return figure(`${name} on the test images`, metric(name, test), `${metric(name, value)} on the validation images`);
 }
 
 function speedFigure({ pace }) {
@@ -34,12 +39,10 @@ export function trialFigures(study, trial, baseline) {
   const name = study.spec.objective.metric;
   const value = trial.value ?? trial.metrics[name] ?? null;
   const whole = epochsOf(study, trial);
-  const test = trial.result.test?.metrics[name];
   return [
-    test === undefined ? null : figure(`${name}, test`, metric(name, test), "what the confirmation decides by"),
-    figure(name, metric(name, value), value === null ? "no value" : valueNote(study.spec, study.best, trial, baseline, value)),
+    trial.confirms == null ? figure(name, metric(name, value), value === null ? "no value" : valueNote(study.spec, study.best, trial, baseline, value)) : scoreFigure(name, trial, value),
     figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), attempts(trial)),
     figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
     speedFigure(trial), memoryFigure(trial),
-  ].filter(Boolean);
+  ];
 }
