@@ -131,3 +131,22 @@ class Changes(Answer):
     trials: tuple[Trial, ...]
     seq: int
     more: bool
+
+
+class Replayed(Answer):
+    """A pruner, asked again about a study's curves."""
+
+    label: str
+    own: bool
+    kept_winner: bool | None
+    likely: bool | None
+    winner: int | None
+    trials_pruned: int
+    epochs: tuple[int, int]
+
+
+class Hindsight(Answer):
+    """A study's pruning, looked back on."""
+
+    words: tuple[str, ...]
+    pruners: tuple[Replayed, ...]

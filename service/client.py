@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from service.answers import Changes, Log, Study, Trial, Worker
+from service.answers import Changes, Hindsight, Log, Study, Trial, Worker
 from service.backoff import Backoff
 from service.domain.errors import ThawlineError
 
@@ -115,6 +115,10 @@ class Client:
     def changes(self, study: str, after: int) -> Changes:
         """The study, and the trials that an event after this sequence number touched: a page of them."""
         return Changes.model_validate(self._call("GET", f"{_study(study)}/changes", params={"after": after}))
+
+    def pruning(self, study: str) -> Hindsight:
+        """What the study's pruning saved, and what other pruners would have done."""
+        return Hindsight.model_validate(self._call("GET", f"{_study(study)}/pruning"))
 
     def queue_trials(self, study: str, trials: list[Any]) -> list[Trial]:
         """Queue a trial for each of the parameters: all of them or none."""

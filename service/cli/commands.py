@@ -117,6 +117,14 @@ def show(context: typer.Context, name: StudyName) -> None:
 
 
 @study.command()
+def pruning(context: typer.Context, name: StudyName) -> None:
+    """Look back on the pruning: what it saved, and whether another pruner would have changed the winner."""
+    from service.cli.pruning import show_pruning
+
+    show_pruning(_settings(context), name)
+
+
+@study.command()
 def log(
     context: typer.Context,
     name: StudyName,

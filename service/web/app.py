@@ -23,6 +23,7 @@ from service.web import (
     page,
     plotly,
     problems,
+    pruning,
     session,
     stream,
     studies,
@@ -65,7 +66,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.streams = Streams(store)
     app.state.answers, app.state.curves = shared_answers(), Curves(store)
-    app.state.drawings = Drawings()
+    app.state.drawings, app.state.replays = Drawings(), Drawings(most_bytes=2_000_000)
     app.state.trends = Trends()
     app.state.imports = travelling.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
@@ -92,6 +93,7 @@ def _add_routes(app: FastAPI) -> None:
         table,
         curves,
         figures,
+        pruning,
         stream,
         catalogues,
         workers,

@@ -159,8 +159,8 @@ def test_of_trials_in_a_rung_together_each_has_all_others_as_peers() -> None:
     sim = simulated(Asha(reduction_factor=2), [])
     for number in range(4):
         sim.put(trial_row(number, PARAMS))
-    together: Mapping[int, Decision] = sim.grown.decide_all({number: {1: number / 10} for number in range(4)})
+    together: Mapping[int, Decision] = sim.grown.decide_all({number: {1: number / 8} for number in range(4)})
     lowest = together[0].evidence
     assert lowest is not None
-    assert (lowest.peers_total, lowest.threshold, pairs(lowest)) == (3, 0.2, [(2, 0.2), (1, 0.1), (3, 0.3)])
+    assert (lowest.peers_total, lowest.threshold, pairs(lowest)) == (3, 0.25, [(2, 0.25), (1, 0.125), (3, 0.375)])
     assert sim.grown.decide(0, {1: 0.0}).go_on
