@@ -99,7 +99,7 @@ def test_a_confirmed_winner_is_worth_what_is_stated_and_its_script_shows_it(
     script = [sys.executable, "-I", tmp_path / "train.py"]
     trained = subprocess.run(script, capture_output=True, text=True, timeout=SECONDS, env=clean, cwd=tmp_path)
     assert trained.returncode == 0, trained.stdout + trained.stderr
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "trained" / "result.json").read_text())
     reached = result["test"]["accuracy"]
     assert verdict["single_run"]["low"] <= reached <= verdict["single_run"]["high"], (reached, verdict["single_run"])
 
