@@ -152,6 +152,7 @@ class NearDuplicates(Frozen):
     images: int = Field(ge=0, description="in all groups together")
     crossing: int = Field(ge=0, description="groups that a split by content alone would have torn apart")
     mixed: int = Field(ge=0, description="groups with more than one label: one of their images is perhaps labelled wrongly")
+    too_large: int = Field(default=0, ge=0, description="groups besides, not kept on one side: a class could not be split by them")
     examples: tuple[tuple[str, ...], ...] = Field(default=(), description="names of the images of some groups, those of mixed labels first")
 
 

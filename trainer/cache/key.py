@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Union
 
 JSON = Union[None, bool, int, float, str, Sequence["JSON"], Mapping[str, "JSON"]]  # noqa: UP007  # a string has no `|`
-Kind = Literal["pixels", "features"]
+Kind = Literal["pixels", "features", "groups"]
 
 
 @dataclass(frozen=True, slots=True)

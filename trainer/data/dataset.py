@@ -1,37 +1,40 @@
-"""A data set by content: every image's SHA-256, the split that follows from it, and the fingerprint of both."""
+"""A data set by content: its split, and the fingerprint of both."""
 
 import hashlib
 import json
-import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from stat import S_ISREG
-from typing import Literal
 
-from trainer.contract import DataConfig, split_sizes
-from trainer.data.faults import BadData
+from trainer.cache import Cache
+from trainer.contract import DataConfig, NearDuplicates
+from trainer.data.contents import Distinct, digests, distinct
+from trainer.data.groups import Groups, near_duplicates
 from trainer.data.index import Labelled, scan
+from trainer.data.split import Group, Part, Split, split
 
-Part = Literal["train", "validation", "test"]
-MAX_FILE = 512 * 2**20  # bytes; 50 megapixels of 16-bit RGBA are 400 MB
-CHUNK = 64  # files a task of a thread
-MIXED = "these files have the same content but different labels"
-
-_digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: stat signature and SHA-256 of each file
+EXAMPLES, NAMES = 5, 5  # groups that are told, and images of each
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """A distinct image: its SHA-256, the index of its class, its part of the split, and its files (identical copies)."""
+class Content(Distinct):
+    """A distinct image with its part of the split."""
 
-    sha256: str
-    label: int
     part: Part
-    files: tuple[Labelled, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listing:
+    """What lies at a data set's path, by content; nothing is decoded yet."""
+
+    classes: tuple[str, ...]
+    contents: tuple[Distinct, ...]  # in the order of their SHA-256s
+    fingerprint: str  # SHA-256 over the sorted (content, label) of every file
+
+    @property
+    def labelled(self) -> Iterable[tuple[str, str]]:
+        """Content and label of every file."""
+        return ((content.sha256, self.classes[content.label]) for content in self.contents for _ in content.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,9 @@ class Dataset:
 
     classes: tuple[str, ...]
     contents: tuple[Content, ...]
-    fingerprint: str  # SHA-256 over the sorted (content, label) of every file
+    fingerprint: str  # as in Listing
     split: str  # SHA-256 over the sorted (content, part)
+    near_duplicates: NearDuplicates = field(repr=False)
 
     def rows(self, part: Part) -> list[int]:
         """Positions in `contents` of the part's images; a content that lies in several files stands there as often."""
@@ -53,95 +57,69 @@ class Dataset:
         return {part: len(self.rows(part)) for part in ("train", "validation", "test")}
 
 
-def find(data: DataConfig) -> Dataset:
-    """The data set at the path, split. Reads every file that has changed since this process last did. Raises BadData."""
+def find(data: DataConfig, cache: Cache | None = None) -> Dataset:
+    """The data set at the path, split. Reads every file that has changed since this process last did. Raises BadData.
+
+    Near-duplicates are on one side; they are looked for in the pixels where neither this process nor the cache knows them.
+    """
+    return arrange(data, listed(data), cache)
+
+
+def listed(data: DataConfig) -> Listing:
+    """The images at the path. Raises BadData."""
     classes, images = scan(data)
-    return _arranged(data, classes, images, _contents(images))
+    return _listing(classes, images, digests(images))
 
 
 @lru_cache(maxsize=4)  # a search asks for the same data set before each trial
-def _arranged(data: DataConfig, classes: tuple[str, ...], images: tuple[Labelled, ...], contents: tuple[str, ...]) -> Dataset:
-    files = defaultdict[str, list[Labelled]](list)
-    for image, sha256 in zip(images, contents, strict=True):
-        files[sha256].append(image)
-    if mixed := [" = ".join(image.name for image in same) for same in files.values() if len({image.label for image in same}) > 1]:
-        raise BadData.listing(MIXED, sorted(mixed))
-    parts = _split(data, classes, {sha256: same[0].label for sha256, same in files.items()})
-    distinct = tuple(Content(sha256, classes.index(same[0].label), parts[sha256], tuple(same)) for sha256, same in sorted(files.items()))
+def _listing(classes: tuple[str, ...], images: tuple[Labelled, ...], sha256s: tuple[str, ...]) -> Listing:
+    contents = distinct(classes, images, sha256s)
+    labelled = ((content.sha256, classes[content.label]) for content in contents for _ in content.files)
+    return Listing(classes, contents, digest_of(labelled))
+
+
+def arrange(data: DataConfig, listing: Listing, cache: Cache | None = None) -> Dataset:
+    """The images, split. Raises BadData where a class has too few, and with the names of those that cannot be decoded."""
+    _by_content(data, listing)  # what cannot be split is told before anything is decoded
+    return _arranged(data, listing, near_duplicates(listing.contents, cache or Cache.none()))
+
+
+@lru_cache(maxsize=4)
+def _by_content(data: DataConfig, listing: Listing) -> Split:
+    return split(data, listing.classes, listing.contents)
+
+
+@lru_cache(maxsize=4)
+def _arranged(data: DataConfig, listing: Listing, groups: Groups) -> Dataset:
+    by_content = _by_content(data, listing)
+    found = split(data, listing.classes, listing.contents, groups.sound) if groups.sound else by_content
+    contents = [Content(one.sha256, one.label, one.files, part) for one, part in zip(listing.contents, found.parts, strict=True)]
     return Dataset(
-        classes=classes,
-        contents=distinct,
-        fingerprint=_digest_of((content.sha256, classes[content.label]) for content in distinct for _ in content.files),
-        split=_digest_of((content.sha256, content.part) for content in distinct),
+        classes=listing.classes,
+        contents=tuple(contents),
+        fingerprint=listing.fingerprint,
+        split=digest_of((content.sha256, content.part) for content in contents),
+        near_duplicates=_told(listing.contents, found.kept, by_content.parts, len(groups.sound + groups.too_large) - len(found.kept)),
     )
 
 
-def _split(data: DataConfig, classes: Sequence[str], labels: Mapping[str, str]) -> dict[str, Part]:
-    """Stratified: in each class the contents are ranked by SHA-256(seed/content), then cut into test, validation, train."""
-    members = {name: list[str]() for name in classes}
-    for sha256, label in labels.items():
-        members[label].append(sha256)
-    parts, short = dict[str, Part](), list[str]()
-    for name, own in members.items():
-        train, validation, test = split_sizes(len(own), data)
-        if train < 1:
-            short.append(f"{name} has {len(own)}")
-        own.sort(key=lambda sha256: hashlib.sha256(f"{data.seed}/{sha256}".encode()).digest())
-        for rank, sha256 in enumerate(own):
-            parts[sha256] = "test" if rank < test else "validation" if rank < test + validation else "train"
-    if short:
-        raise BadData.listing("these classes have too few distinct images for the split", short)
-    return parts
+def _told(contents: Sequence[Distinct], kept: Sequence[Group], by_content: Sequence[Part], too_large: int) -> NearDuplicates:
+    mixed = {group for group in kept if len({contents[row].label for row in group}) > 1}
+    examples = [*(group for group in kept if group in mixed), *(group for group in kept if group not in mixed)]
+    return NearDuplicates(
+        groups=len(kept),
+        images=sum(len(group) for group in kept),
+        crossing=sum(len({by_content[row] for row in group}) > 1 for group in kept),
+        mixed=len(mixed),
+        too_large=too_large,
+        examples=tuple(tuple(_name(contents[row]) for row in group[:NAMES]) for group in examples[:EXAMPLES]),
+    )
 
 
-def _digest_of(pairs: Iterable[tuple[str, str]]) -> str:
+def _name(content: Distinct) -> str:
+    return content.files[0].name.encode("utf-8", "replace").decode()
+
+
+def digest_of(pairs: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the pairs, in whatever order they come."""
     return hashlib.sha256("\n".join(sorted(json.dumps(pair) for pair in pairs)).encode()).hexdigest()
-
-
-def _contents(images: Sequence[Labelled]) -> tuple[str, ...]:
-    found: dict[Path, str | _Unreadable] = {image.file: sha256 for image in images if (sha256 := _known(image.file)) is not None}
-    unknown = [image.file for image in images if image.file not in found]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in parts: to hand over single files takes longer than to read them
-        for part in pool.map(_read, (unknown[first : first + CHUNK] for first in range(0, len(unknown), CHUNK))):
-            found.update(part)
-    results = [found[image.file] for image in images]
-    faults = [f"{image.name}: {result.reason}" for image, result in zip(images, results, strict=True) if isinstance(result, _Unreadable)]
-    if faults:
-        raise BadData.listing(f"{len(faults)} of {len(images)} files cannot be read", faults)
-    return tuple(result for result in results if isinstance(result, str))
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    reason: str
-
-
-def _known(file: Path) -> str | None:
-    try:
-        known = _digests.get(file)
-        return known[1] if known is not None and known[0] == _signature(file.stat()) else None
-    except OSError:
-        return None
-
-
-def _signature(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _read(files: Sequence[Path]) -> Mapping[Path, str | _Unreadable]:
-    return {file: _sha256(file) for file in files}
-
-
-def _sha256(file: Path) -> str | _Unreadable:
-    try:
-        status = file.stat()
-        if not S_ISREG(status.st_mode):
-            return _Unreadable("not a file")
-        if status.st_size > MAX_FILE:
-            return _Unreadable(f"larger than {MAX_FILE >> 20} MB")
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        return _Unreadable(error.strerror or type(error).__name__)
-    _digests[file] = (_signature(status), digest)
-    return digest

@@ -1,27 +1,24 @@
 """Images decoded once and kept by content and size: for all processes in the cache, else for the later runs of this one."""
 
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-import PIL
 import torch
-from PIL import features
 from torch import Tensor
 
 from trainer import memory
 from trainer.cache import Cache, Key
 from trainer.data import decoding, reading
 from trainer.data.dataset import Dataset
+from trainer.data.stored import stored
 from trainer.data.streaming import Streamed, to_device
 
 KEPT = 4  # data sets or sizes
 DEVICE_SHARE = 0.25  # of a GPU's memory; what does not fit stays on the host and travels batch by batch
 HEADROOM = 256 * 2**20  # bytes of host memory that decoding leaves alone
-POLL_SECONDS = 0.05
 
 
 class Images(Protocol):
@@ -93,22 +90,18 @@ def load(dataset: Dataset, size: int, device: torch.device, cache: Cache | None 
 def key_of(dataset: Dataset, size: int) -> Key:
     """What the pixels follow from; labels and split do not matter to them."""
     contents = hashlib.sha256("\n".join(content.sha256 for content in dataset.contents).encode()).hexdigest()
-    codecs = {name: features.version(name) for name in ("jpg", "zlib", "webp", "libtiff")}
-    return Key("pixels", {"contents": contents, "size": size, "decoding": decoding.VERSION, "pillow": PIL.__version__, "codecs": codecs})
+    return Key("pixels", {"contents": contents, "size": size, **decoding.versions()})
 
 
 def _stored(dataset: Dataset, size: int, key: Key, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
     """The pixels in the cache, built there if need be; None when they find no room."""
-    while True:
-        if (found := cache.find(key)) is not None:
-            return found, "cached"
-        if (draft := cache.begin(key, (len(dataset.contents), 3, size, size), torch.uint8)) is not None:
-            with draft, reading.pool() as threads:
-                reading.finish(reading.start(threads, dataset.contents, size, draft.tensor.numpy()))
-                return draft.commit(), "decoded"
-        if not cache.busy(key):  # another process may have ended just now
-            return (found, "cached") if (found := cache.find(key)) is not None else None
-        time.sleep(POLL_SECONDS)
+
+    def fill(pixels: Tensor) -> None:
+        with reading.pool() as threads:
+            reading.finish(reading.start(threads, dataset.contents, size, pixels.numpy()))
+
+    found = stored(cache, key, (len(dataset.contents), 3, size, size), torch.uint8, fill)
+    return found and (found[0], "cached" if found[1] else "decoded")
 
 
 def _in_memory(dataset: Dataset, size: int) -> tuple[Tensor, Literal["decoded"]] | None:
