@@ -11,6 +11,7 @@ from service.domain.export import Confirmed, Exported
 from service.domain.verdict import Estimate
 from service.export.card import is_within
 from service.settings import Settings
+from trainer.contract import Finished
 
 STUDIES_SEEDS = 2**31  # a study draws its own below it
 SEEDS = 2**32
@@ -29,10 +30,15 @@ def verify_exported(settings: Settings, file: Path, seed: int | None) -> None:
         raise Failure(f"The study itself trained with the seed {chosen}, so it proves nothing; give another one, or none.")
     console().print(f"Training trial {exported.origin.trial}'s configuration with the seed {chosen}, which its study never had")
     finished, _ = run(settings, exported, seed=chosen)
+    console().print(conclusion(file, exported, finished))
+
+
+def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
+    """That the run confirms what the file states. Raises Failure when it does not, with another seed to try."""
     sentence = test_sentence(exported, finished)
     if not is_within(exported, finished):
         raise Failure(f"{sentence}.\n{CHANCE}\n  thaw verify {file} --seed {fresh_seed()}")
-    console().print(f"{sentence}: it holds what it states.")
+    return f"{sentence}: it holds what it states."
 
 
 def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:

@@ -102,15 +102,27 @@ def _hyperparameters(config: TrainConfig) -> Iterator[Constant]:
 
 def _assigned(name: str, value: Any, why: str) -> str:
     """`NAME = value  # why`, long collections with an item a line."""
-    written, comment = repr(value), f"  # {why}" if why else ""
+    written, comment = literal(value), f"  # {why}" if why else ""
     if not isinstance(value, tuple) or len(written) <= LISTED:
         return f"{name} = {written}{comment}"
     lines, line = list[str](), ""
     for item in value:
-        line = f"{line} {item!r}," if line else f"{item!r},"
+        line = f"{line} {literal(item)}," if line else f"{literal(item)},"
         if len(line) > LISTED:
             lines, line = [*lines, line], ""
-    return "\n".join([f"{name} = ({comment}", *(f"    {one}" for one in [*lines, *filter(None, [line])]), ")"])
+    return "\n".join([f"{name} = ({comment}", *(f"    {one}" for one in [*lines, *filter(None, [line])]), ")  # fmt: skip"])
+
+
+def literal(value: Any) -> str:
+    """The value as Python, in ASCII, with double quotes around text."""
+    match value:
+        case tuple():
+            items = [literal(item) for item in value]
+            return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        case str() if '"' not in value and "'" not in value:
+            return f'"{ascii(value)[1:-1]}"'
+        case _:
+            return ascii(value)
 
 
 def optimizer(config: TrainConfig) -> str:
@@ -140,8 +152,8 @@ def _one_cycle(config: TrainConfig) -> list[str]:
         f"    rise = round({config.warmup_fraction or 0.3!r} * steps)",
         "    if step < rise:",
         "        return LR * (1 / 25 + (1 - 1 / 25) * step / rise)",
-        "    fallen = 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))  # from 1 to 0",
-        "    return LR * (1 / 250_000 + (1 - 1 / 250_000) * fallen)",
+        "    fallen = 0.5 * (1 + math.cos(math.pi * ((step - rise) / (steps - rise))))  # from 1 to 0",
+        "    return LR * (1 / 25 / 10_000 + (1 - 1 / 25 / 10_000) * fallen)",
     ]
 
 
@@ -156,7 +168,7 @@ def _other(config: TrainConfig) -> list[str]:
             last = [f"    return LR * {config.lr_gamma!r} ** (step // steps_per_epoch // {config.lr_step_epochs!r})"]
         case "cosine":
             done = "(step - warmup) / (EPOCHS * steps_per_epoch - warmup)" if warm else "step / (EPOCHS * steps_per_epoch)"
-            last = [f"    return LR * 0.5 * (1 + math.cos(math.pi * {done}))"]
+            last = [f"    return LR * (0.5 * (1 + math.cos(math.pi * ({done}))))"]
         case _:
             raise ValueError(config.schedule)
     return lines + last

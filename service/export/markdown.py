@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!:@$])")
+SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$]|(?<=:)/)")
 LONGEST = 200  # characters of a text
 BARS = "▁▂▃▄▅▆▇█"
 

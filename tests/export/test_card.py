@@ -1,0 +1,151 @@
+"""The model card says what is known, and what users wrote stays text in it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from service.domain.export import ByClass, Confirmed, Exported, Mistake, Origin, Point
+from service.domain.verdict import Compared, Estimate, Optimism, Price
+from service.export.card import card, is_within
+from service.export.markdown import plain, sparkline
+from tests.export.conftest import NOTHING, exported_of
+from trainer.contract import DataConfig, Facts, Finished, NearDuplicates, Scores, TrainConfig
+
+Config = Callable[..., TrainConfig]
+FARED = ByClass(
+    recall={"a": 0.9, "b": 0.5, "c": 1.0},
+    confusion_matrix=((9, 1, 0), (3, 5, 2), (0, 0, 4)),
+    mistakes=(Mistake(actual="b", predicted="a", images=3),),
+)
+CLASSES = ("a", "b", "c")
+
+
+def estimate(value: float, spread: float = 0.02) -> Estimate:
+    return Estimate(value=value, low=value - spread, high=value + spread)
+
+
+def arm(trial: int, **changes: Any) -> Compared:
+    values: dict[str, Any] = {
+        "trial": trial, "baseline": trial == 0, "params": {}, "searched": 0.9, "rounds": (1, 2), "test": (0.8, 0.82), 
+        "validation": (0.8, 0.8),
+        "mean": estimate(0.81), "behind": None, "tied": True, "price": None,
+    }  # fmt: skip
+    return Compared(**(values | changes))
+
+
+CONFIRMED = Confirmed(
+    seeds=2, run_seeds=(5, 6), test_images=24, expected=estimate(0.81), new_images=estimate(0.81, 0.1), single_run=estimate(0.81, 0.05),
+    uplift=estimate(0.03), uplift_new_images=estimate(0.03, 0.08), helped="unclear", best=3, tied=(3,),
+    optimism=Optimism(searched=0.9, confirmed=0.81, value=0.09, chosen=0.05), words=("Use trial 3.", "Tuning helped a little."),
+    arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), by_class=FARED,
+)  # fmt: skip
+FINISHED = Finished(
+    step=3, metrics={"accuracy": 0.85}, per_class_recall={}, confusion_matrix=(), train_seconds=12.3, peak_memory=3_100_000,
+    test=Scores(metrics={"accuracy": 0.8}, per_class_recall={}, confusion_matrix=()),
+)  # fmt: skip
+
+
+@pytest.fixture
+def full(config: Config) -> Exported:
+    """A file that has everything."""
+    near = NearDuplicates(groups=2, images=5, crossing=1, mixed=1)
+    return exported_of(
+        config(lr=0.0123), NOTHING.model_copy(update={"near_duplicates": near}),
+        note="Confirmed: a test.", confirmed=CONFIRMED, by_class=FARED, environment={"torch": "2.14.1+cu130", "threads": "2"},
+        lock={"torch": "2.14.1", "pillow": "13.0.0"}, cost=Price(trainable=1234, train_seconds=10.0, peak_memory=2_000_000),
+        origin=Origin(study="0" * 16, study_name="a test", trial=3, params={"lr": 0.0123}),
+        curve=tuple(Point(step=step, metrics={"accuracy": step / 10, "loss": 1 / step}) for step in range(1, 31)),
+    )  # fmt: skip
+
+
+def test_a_confirmed_configuration_states_its_intervals_and_what_tuning_was_worth(full: Exported) -> None:
+    text = card(full)
+    for said in (
+        "**Confirmed: a test.**", "- Use trial 3.", "81.00 % (79.00 % to 83.00 %)", "81.00 % (76.00 % to 86.00 %)",
+        "+3.00 points (+1.00 points to +5.00 points)", "+9.00 points", "| did tuning help | unclear |", "| 0 | 2 |", "baseline, failed",
+        "Near-duplicates: 5 images in 2 groups", "| lr | 0.0123 | yes |", "| a | 9 | 1 | 0 |", "1,234 parameters",
+        "torchrun --nproc-per-node",
+        "Recall over 2 runs, on the test images", "| pillow | 13.0.0 |",
+    ):  # fmt: skip
+        assert said in text, said
+    assert text.index("Confirmed: a test") < text.index("## ")
+
+
+def test_one_that_is_not_confirmed_says_so_at_the_top_and_promises_nothing(full: Exported) -> None:
+    text = card(full.model_copy(update={"confirmed": None, "note": "Not confirmed yet: the search is under way."}))
+    assert text.splitlines()[2] == "**Not confirmed yet: the search is under way.**"
+    assert "Expect less on new images." in text and "interval" not in text and "uplift" not in text
+    assert "Recall of trial 3, on the validation images." in text
+
+
+def test_beside_a_model_it_says_what_the_model_reached(full: Exported) -> None:
+    text = card(full, FINISHED)
+    assert "| test | 80.00 % |" in text and "lies within the stated interval" in text and "3 MB" in text
+    worse = FINISHED.model_copy(update={"test": Scores(metrics={"accuracy": 0.7}, per_class_recall={}, confusion_matrix=())})
+    assert "lies **outside** the stated interval" in card(full, worse)
+    assert is_within(full, FINISHED) is True and is_within(full, worse) is False
+    assert is_within(full, FINISHED.model_copy(update={"test": None})) is None
+    assert is_within(full.model_copy(update={"confirmed": None}), FINISHED) is None
+
+
+def test_with_many_classes_the_worst_pairs_stand_for_the_matrix(full: Exported) -> None:
+    many = tuple(f"class {number}" for number in range(30))
+    fared = ByClass(
+        recall=dict.fromkeys(many, 1.0), confusion_matrix=None, mistakes=(Mistake(actual="class 7", predicted="class 9", images=5),)
+    )
+    facts = Facts(**{**full.facts.model_dump(), "classes": many})
+    text = card(full.model_copy(update={"facts": facts, "confirmed": None, "by_class": fared}))
+    assert "| class 7 | class 9 | 5 |" in text and "Confusion matrix" not in text and "and 10 more" in text
+
+
+def test_the_learning_curve_is_drawn_and_thinned(full: Exported) -> None:
+    text = card(full)
+    assert f"accuracy {sparkline([step / 10 for step in range(1, 31)])}" in text
+    table = text.split("| epoch |")[1].split("\n\n")[0].splitlines()
+    assert 5 < len(table) <= 14 and table[-1].startswith("| 30 |")
+    assert sparkline([1.0, 1.0]) == "▁▁" and sparkline([0.0, 1.0]) == "▁█"
+
+
+HOSTILE = "a|b\n\n# <script>alert(1)</script> [x](javascript:1) ![](http://e) `c` *d* _e_ www.evil.example me@evil.example &lt; \u202e"
+
+
+def test_what_users_wrote_is_text_in_every_place(full: Exported) -> None:
+    facts = full.facts.model_copy(update={"classes": (HOSTILE, "b", "c")})
+    fared = ByClass(recall={HOSTILE: 0.5}, confusion_matrix=FARED.confusion_matrix, mistakes=())
+    data = DataConfig(path=f"/data/{HOSTILE}")
+    hostile = full.model_copy(
+        update={
+            "facts": facts, "by_class": fared, "confirmed": CONFIRMED.model_copy(update={"by_class": fared, "words": (HOSTILE,)}),
+            "note": HOSTILE,
+            "origin": full.origin.model_copy(update={"study_name": HOSTILE}), "environment": {HOSTILE: HOSTILE},
+            "config": full.config.model_copy(update={"data": data}),
+        }
+    )  # fmt: skip
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(card(hostile))
+    assert _shape(tokens) == _shape(MarkdownIt("gfm-like", {"linkify": False}).parse(card(hostile.model_copy(update=_harmless(hostile)))))
+    kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open"}
+    assert "\u202e" not in card(hostile)
+
+
+def _harmless(hostile: Exported) -> dict[str, Any]:
+    """The same with a word for each hostile text."""
+    text = hostile.model_dump_json().replace(_as_json(HOSTILE), "word")
+    return {name: value for name, value in Exported.model_validate_json(text)}
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _shape(tokens: list[Any]) -> list[tuple[str, int]]:
+    return [(token.type, len([child for child in token.children or () if child.type != "text"])) for token in tokens]
+
+
+def test_a_plain_text_is_one_bounded_line() -> None:
+    assert plain("a\nb\tc") == "a b c"
+    assert len(plain("x" * 10_000)) == 200
+    assert plain(0.5) == "0.5"

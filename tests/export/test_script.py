@@ -1,0 +1,298 @@
+"""The stand-alone script computes what the trainer computes, part by part, and what users wrote cannot become code in it."""
+
+import ast
+import hashlib
+import itertools
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import trainer.catalogue as catalogue
+from service.domain.export import Origin
+from service.export.script import script
+from tests.export.conftest import NOTHING, exported_of, facts_of, module_of
+from trainer import data
+from trainer.contract import DataConfig, Finished, ModelConfig, TrainConfig
+from trainer.data import augmentation, decoding
+from trainer.models.build import build, staged
+from trainer.optimization import lr_at
+from trainer.task import Normalise
+from trainer.train import train
+
+Config = Callable[..., TrainConfig]
+CHEAP = ("small_cnn", "squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0")
+DEAR = ("convnext_tiny",)  # Swin, ViT and VGG take seconds each; they were compared by hand
+SIZE = 32
+
+
+def weights_of(model: str, folder: Path, *, headless: bool) -> Path:
+    """A weights file with random values, with or without the head."""
+    torch.manual_seed(7)
+    known = catalogue.load(model)
+    state = staged(model, 10, SIZE).network.state_dict()
+    kept = {name: tensor.contiguous() for name, tensor in state.items() if not (headless and name in known.head.tensors)}
+    safetensors.torch.save_file(kept, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
+
+
+def assert_builds_alike(config: TrainConfig) -> None:
+    """The script's model has the trainer's values, trains the same parameters, and draws the same dropout."""
+    file = config.model.weights
+    sha256 = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    made = module_of(exported_of(config, NOTHING.model_copy(update={"weights_sha256": sha256})))
+    ours, theirs = made.build(file, config.seed), build(config, len(NOTHING.classes))
+    expected = theirs.network.state_dict()
+    assert all(torch.equal(tensor, expected.pop(name)) for name, tensor in ours.state_dict().items()) and not expected
+    assert {n: p.requires_grad for n, p in ours.named_parameters()} == {n: p.requires_grad for n, p in theirs.network.named_parameters()}
+    made.set_training(ours)
+    theirs.train()
+    pixels = torch.randint(0, 256, (4, 3, config.image_size, config.image_size), dtype=torch.uint8)
+    torch.manual_seed(1)
+    logits = made.logits_of(ours, pixels)
+    torch.manual_seed(1)
+    assert torch.equal(logits, theirs(Normalise(config, torch.device("cpu"))(pixels)))
+
+
+@pytest.mark.parametrize("model", CHEAP + DEAR)
+def test_the_model_is_the_trainers_to_the_last_bit(model: str, config: Config, tmp_path: Path) -> None:
+    stages = len(catalogue.load(model).stages)
+    named = ModelConfig(name=model, weights=str(weights_of(model, tmp_path, headless=stages % 2 == 0)))
+    for frozen in (0, stages // 2, stages) if model in CHEAP else (stages // 2,):
+        assert_builds_alike(config(model=named, image_size=SIZE, frozen_layers=frozen, dropout=0.3, seed=5))
+
+
+@pytest.mark.parametrize("model", ["squeezenet1_1", "mobilenet_v3_small", "small_cnn"])
+def test_the_head_is_made_anew_where_no_weights_are_for_it(model: str, config: Config, tmp_path: Path) -> None:
+    for headless in (True, False):
+        named = ModelConfig(name=model, weights=str(weights_of(model, tmp_path, headless=headless)))
+        assert_builds_alike(config(model=named, image_size=SIZE, frozen_layers=1))
+    assert_builds_alike(config(model=ModelConfig(name=model), image_size=SIZE, frozen_layers=1, dropout=0.5))
+
+
+SCHEDULES: tuple[Mapping[str, Any], ...] = (
+    {"schedule": "constant"}, {"schedule": "constant", "warmup_fraction": 0.2}, {"schedule": "cosine"},
+    {"schedule": "cosine", "warmup_fraction": 0.3}, {"schedule": "step", "lr_step_epochs": 2, "lr_gamma": 0.3},
+    {"schedule": "step", "warmup_fraction": 0.1}, {"schedule": "one_cycle"}, {"schedule": "one_cycle", "warmup_fraction": 0.5},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_the_learning_rate_is_the_trainers_at_every_step(schedule: Mapping[str, Any], config: Config) -> None:
+    chosen = config(lr=0.037, epochs=5, **schedule)
+    made = module_of(exported_of(chosen))
+    assert [made.lr_at(step, 7) for step in range(35)] == [lr_at(step, 7, chosen) for step in range(35)]
+
+
+class Painted:
+    """Images that lie ready, as the script wants them."""
+
+    def __init__(self) -> None:
+        self.keys = torch.tensor([int(hashlib.sha256(bytes([i])).hexdigest()[:15], 16) for i in range(12)])
+        self.pixels = torch.randint(0, 256, (12, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.pixels[rows]
+
+
+@pytest.mark.parametrize("kind", ["none", "flip", "crop"])
+def test_images_are_augmented_as_the_trainer_does(kind: Any, config: Config) -> None:
+    made, images, rows = (
+        module_of(exported_of(config(augmentation=kind, augmentation_views=2, image_size=SIZE))),
+        Painted(),
+        torch.tensor([3, 1, 7]),
+    )
+    for epoch in (1, 2, 3):
+        expected = augmentation.augment(images.pixels[rows], images.keys[rows], (epoch - 1) % 2, kind)
+        assert torch.equal(made.training_pixels(images, rows, epoch), expected)
+
+
+def test_trivial_augment_follows_from_content_and_view_alone(config: Config) -> None:
+    made, images = module_of(exported_of(config(augmentation="trivial_augment", augmentation_views=2, image_size=SIZE))), Painted()
+    rows, state = torch.arange(12), torch.get_rng_state()
+    first = made.training_pixels(images, rows, 1)
+    assert torch.equal(torch.get_rng_state(), state), "what dropout draws does not depend on it"
+    assert torch.equal(made.training_pixels(images, rows.flip(0), 3), first.flip(0))
+    assert not torch.equal(made.training_pixels(images, rows, 2), first) and not torch.equal(first, images.pixels)
+
+
+def test_images_of_every_kind_are_decoded_as_the_trainer_does(config: Config, tmp_path: Path) -> None:
+    made, random = module_of(exported_of(config(image_size=SIZE))), np.random.default_rng(0)
+    grey = Image.fromarray(random.integers(0, 256, (50, 41), dtype=np.uint8))
+    colour = Image.fromarray(random.integers(0, 256, (33, 70, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    deep = Image.fromarray(random.integers(0, 65_536, (40, 40), dtype=np.uint16))
+    palette = colour.convert("P")
+    palette.info["transparency"] = 3
+    saved: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "grey.png": (grey, {}), "turned.jpg": (colour, {"exif": exif}), "deep.png": (deep, {"exif": exif}), "palette.png": (palette, {}),
+        "clear.png": (colour.convert("RGBA"), {}), "print.jpg": (colour.convert("CMYK"), {}), "two.gif": (colour, {}),
+        "bits.bmp": (grey.convert("1"), {}),
+    }  # fmt: skip
+    for name, (image, options) in saved.items():
+        image.save(tmp_path / name, **options)
+        expected = decoding.decode((tmp_path / name).read_bytes(), SIZE).transpose(2, 0, 1)
+        assert np.array_equal(made.decode(tmp_path / name).numpy(), expected), name
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Thirty noisy squares in two classes, one of them twice, some in a folder below."""
+    random = np.random.default_rng(1)
+    for label, number in itertools.product(("cat", "dog"), range(15)):
+        file = tmp_path / "pets" / label / ("more" if number > 11 else "") / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(file)
+    shutil.copy(tmp_path / "pets" / "cat" / "1.png", tmp_path / "pets" / "cat" / "copy.png")
+    (tmp_path / "pets" / "cat" / ".hidden.png").write_bytes(b"")
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def as_table(photographs: Path) -> Path:
+    """The same images as a CSV file."""
+    rows = [f"{file.relative_to(photographs)},{file.parts[len(photographs.parts)]}" for file in photographs.rglob("[0-9c]*.png")]
+    (photographs / "pets.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8-sig")
+    return photographs / "pets.csv"
+
+
+@pytest.mark.parametrize("source", ["photographs", "as_table"])
+def test_images_are_found_and_split_as_the_trainer_does(source: str, config: Config, request: pytest.FixtureRequest) -> None:
+    chosen = config(data=DataConfig(path=str(request.getfixturevalue(source)), validation=0.2, test=0.3, seed=4))
+    made, dataset = module_of(exported_of(chosen, facts_of(chosen))), data.find(chosen.data)
+    found = made.find_images(chosen.data.path)
+    assert list(found) == [content.sha256 for content in dataset.contents]
+    assert [len(files) for _, files in found.values()] == [len(content.files) for content in dataset.contents]
+    assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
+
+
+def test_other_images_and_other_weights_are_refused_by_name(
+    config: Config, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = config(
+        data=DataConfig(path=str(photographs)),
+        model=ModelConfig(name="small_cnn", weights=str(weights_of("small_cnn", tmp_path, headless=False))),
+    )
+    made = module_of(exported_of(chosen, facts_of(chosen, "0" * 64)))
+
+    def refusal(call: Callable[..., object], *arguments: object) -> str:
+        with pytest.raises(SystemExit) as end:
+            call(*arguments)
+        assert end.value.code == 2
+        return capsys.readouterr().err
+
+    assert str(chosen.model.weights) in refusal(made.read_weights, chosen.model.weights)
+    assert "nowhere" in refusal(made.find_images, str(tmp_path / "nowhere"))
+    made.find_images(str(photographs))
+    image = photographs / "dog" / "3.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert str(photographs) in refusal(made.find_images, str(photographs))
+
+
+def test_training_gives_the_trainers_figures_to_the_last_bit(config: Config, photographs: Path) -> None:
+    chosen = config(
+        data=DataConfig(path=str(photographs), validation=0.3, test=0.2), augmentation="flip", optimizer="sgd", schedule="cosine",
+        frozen_layers=1, dropout=0.2, label_smoothing=0.1, batch_size=4, epochs=2, seed=8, order_seed=9,
+    )  # fmt: skip
+    [finished] = [line for line in train(chosen, device=torch.device("cpu"), share=False) if isinstance(line, Finished)]
+    made = module_of(exported_of(chosen, facts_of(chosen)))
+    found = made.find_images(chosen.data.path)
+    images, parts = made.Images(found), made.split(found)
+    training, validation = (
+        torch.tensor([row for row, content in enumerate(found) for _ in found[content][1] if parts[content] == part])
+        for part in ("train", "validation")
+    )
+    model = made.build(None, chosen.seed)
+    made.train(model, images, training, validation, chosen.seed, chosen.order_seed)
+    metrics, confusion = made.score(model, images, validation)
+    assert metrics == {name: finished.metrics[name] for name in metrics}
+    assert confusion == [list(row) for row in finished.confusion_matrix]
+
+
+EVERY: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"model": ModelConfig(name="vit_b_16", weights="IMAGENET1K_V1"), "image_size": 64, "frozen_layers": 13, "precision": "bfloat16"},
+    {"model": ModelConfig(name="vgg11", weights="/w/vgg.pth"), "optimizer": "rmsprop", "frozen_layers": 8, "schedule": "step"},
+    {
+        "model": ModelConfig(name="convnext_tiny", weights="w/a.safetensors"),
+        "optimizer": "adam",
+        "augmentation": "trivial_augment",
+        "dropout": 0.1,
+    },
+    {"model": ModelConfig(name="efficientnet_b0"), "optimizer": "sgd", "augmentation": "crop", "schedule": "one_cycle", "image_size": 64},
+    {"data": DataConfig(path="/data/pets.csv"), "augmentation": "flip", "schedule": "cosine", "warmup_fraction": 0.1},
+)
+
+
+@pytest.mark.parametrize("changes", EVERY, ids=range(len(EVERY)))
+def test_every_script_is_well_formed_and_has_nothing_that_it_does_not_use(
+    changes: Mapping[str, Any], config: Config, tmp_path: Path
+) -> None:
+    facts = NOTHING.model_copy(update={"weights_sha256": "1" * 64, "classes": tuple(f"class {i}" for i in range(40))})
+    text = script(exported_of(config(**changes), facts))
+    (tmp_path / "train.py").write_text(text)
+    ruff = [str(Path(sys.executable).parent / "ruff"), "--isolated"]
+    options = ["--line-length", "140", "--target-version", "py310"]
+    rules = ["--select", "E,F,I,W,B,C4,SIM,RET", "--ignore", "B905,B023"]
+    checked = subprocess.run([*ruff[:1], "check", "--isolated", *rules, *options, "train.py"], cwd=tmp_path, capture_output=True, text=True)
+    formatted = subprocess.run(
+        [*ruff[:1], "format", "--isolated", "--diff", *options, "train.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert checked.returncode == 0 and formatted.returncode == 0, checked.stdout + formatted.stdout
+    names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    constants = [
+        target.id
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+    assert set(constants) <= names
+    imported = {name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom) for name in _roots(node)}
+    assert not imported & {"trainer", "service", "search_spaces", "safetensors", "pydantic"}
+
+
+def _roots(node: ast.Import | ast.ImportFrom) -> list[str]:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return [name.partition(".")[0] for name in names]
+
+
+HOSTILE = '"""\n\'\'\'\r\\u0022; import os; os.system("x") #\u2028\u202e{}%s'
+
+
+def test_what_users_wrote_is_nothing_but_literals(config: Config) -> None:
+    harmless, hostile = (
+        exported_of(
+            config(data=DataConfig(path=f"/data/{text}"), model=ModelConfig(name="small_cnn", weights=f"/w/{text}.safetensors")),
+            NOTHING.model_copy(update={"classes": (text, "b"), "weights_sha256": "0" * 64}),
+            origin=Origin(study=text, study_name=text, trial=3, params={}),
+            note=text,
+            lock={"torch": text},
+            environment={"precision": text},
+        )
+        for text in ("harmless", HOSTILE)
+    )
+    assert _skeleton(script(hostile)) == _skeleton(script(harmless))
+    made: ModuleType = module_of(hostile)
+    written = {"STUDY": HOSTILE, "CLASSES": (HOSTILE, "b"), "DATA": f"/data/{HOSTILE}"}
+    assert {name: getattr(made, name) for name in written} == written
+    assert "\u202e" not in script(hostile), "what turns a line round stays escaped"
+
+
+def _skeleton(text: str) -> str:
+    """The program without the text in it."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+    return ast.dump(tree)
