@@ -204,9 +204,14 @@ def test_stored_streamed_and_computed_images_are_scored_alike(tested: Configure,
 
 
 def test_test_images_for_whose_outputs_there_is_no_room_are_computed(tested: Configure, tmp_path: Path) -> None:
-    config, computed = tested(frozen_layers=3), alone(tested(frozen_layers=3), depths=(0, 0))
-    room = Cache(tmp_path / "cache", 75_000)  # 36 images of 768 bytes, then outputs of 24 images and not of 9 more
-    assert agree(alone(config, cache=room, depths=(3, 3)).test, computed.test)
+    def entries(folder: Path) -> dict[str, int]:
+        return {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*.tensor")}
+
+    config, ample, tight = tested(frozen_layers=3), tmp_path / "ample", tmp_path / "tight"
+    unscored = alone(config, cache=Cache(ample, 10**9), depths=(3, 3), score_test=False)
+    scored = alone(config, cache=Cache(tight, sum(entries(ample).values()) + 1_000), depths=(3, 3))
+    assert entries(tight) == entries(ample), "nothing that training reads made room"
+    assert outcome(scored) == outcome(unscored) and agree(scored.test, alone(config, depths=(0, 0)).test)
 
 
 def test_a_lane_scores_what_it_scores_alone_and_as_a_module(tested: Configure, tmp_path: Path) -> None:
@@ -277,11 +282,13 @@ def test_scoring_is_measuring_and_no_part_of_the_training_time(tested: Configure
                 facts: Iterator[Any] = Pass([LaneRun(config=config, score_test=asked)], device=CPU, stopwatch=watch).facts()
             else:
                 facts = train(config, device=CPU, score_test=asked, stopwatch=watch)
-            before = 0.0
+            before: dict[Any, float] = {}
             for fact in facts:
                 if isinstance(fact, Measured):
-                    before = watch.seconds["measure"]
-            spent[asked] = watch.seconds["measure"] - before
+                    before = {**watch.seconds}
+            grown = {name: seconds - before[name] for name, seconds in watch.seconds.items()}
+            spent[asked] = grown.pop("measure")
+            assert not any(grown.values())
         assert spent[False] == 0 < spent[True]
 
 
