@@ -72,7 +72,7 @@ class Host:
 
     def _checked(self, order: Check) -> Checked | Failed:
         try:
-            return Checked(facts=inspect(order.config, self._device, self._cache))
+            return inspect(order.config, self._device, self._cache)
         except (BadData, UnfitModel) as error:
             return Failed(reason="bad_data", detail=str(error))
 
@@ -127,7 +127,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def _expected(run: Run) -> Expected:
-    return Expected(run.fingerprint, run.weights_sha256)
+    return Expected(run.fingerprint, run.weights_sha256, run.manifest)
 
 
 def _model_file(run: Run) -> Path | None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer import arithmetic, data
 from trainer.cache import Cache
-from trainer.contract import Facts, TrainConfig
+from trainer.contract import Checked, Facts, TrainConfig
 from trainer.models import weights
 from trainer.models.build import build
 from trainer.models.errors import UnfitModel
@@ -21,6 +21,7 @@ class Expected:
 
     fingerprint: str | None = None
     weights_sha256: str | None = None
+    manifest: str | None = None  # Checked.manifest, so that images that have changed can be named
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -52,15 +53,15 @@ class Task:
 def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache: Cache) -> Task:
     """Read what the config names. Raises BadData, UnfitModel, and MemoryError or torch's errors when memory runs out."""
     config = arithmetic.resolved(config, device)
-    dataset = data.find(config.data)
-    facts = _facts(config, dataset)
-    _refuse_surprises(config, facts, expected)
+    dataset, sha256 = _found(config, expected, cache), _weights_sha256(config)
+    if expected.weights_sha256 is not None and sha256 != expected.weights_sha256:
+        raise data.BadData(_surprise(f"the weights {config.model.weights}", sha256, expected.weights_sha256))
     _refuse_large_batch(config, dataset)
     model = build(config, len(dataset.classes))
     _refuse_single_images(config, model)
     return Task(
         config=config,
-        facts=facts,
+        facts=_facts(dataset, sha256),
         images=data.load(dataset, config.image_size, device, cache),
         labels=torch.tensor([content.label for content in dataset.contents], device=device),
         training=torch.tensor(dataset.rows("train")),
@@ -72,13 +73,14 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
     )
 
 
-def inspect(config: TrainConfig, device: torch.device, cache: Cache) -> Facts:
+def inspect(config: TrainConfig, device: torch.device, cache: Cache) -> Checked:
     """Read and decode every image, and try the weights. Raises as `prepare` does."""
-    dataset = data.find(config.data)
+    listing = data.listed(config.data)
+    dataset = data.arrange(config.data, listing, cache)
     _refuse_large_batch(config, dataset)
     data.load(dataset, config.image_size, device, cache)
     _refuse_single_images(config, build(config, len(dataset.classes)))
-    return _facts(config, dataset)
+    return Checked(facts=_facts(dataset, _weights_sha256(config)), manifest=data.manifest_of(listing, dataset))
 
 
 class Normalise:
@@ -102,24 +104,39 @@ def taken(tensor: Tensor, rows: Tensor) -> Tensor:
     return tensor[rows.to(tensor.device, non_blocking=True)]
 
 
-def _facts(config: TrainConfig, dataset: data.Dataset) -> Facts:
+def _found(config: TrainConfig, expected: Expected, cache: Cache) -> data.Dataset:
+    """The config's data, which is what was expected. Raises BadData, with the names of images that have changed."""
+    listing, where = data.listed(config.data), f"the data at {config.data.path}"
+    if expected.fingerprint not in (None, listing.fingerprint):
+        changed = f"{data.differences(expected.manifest, listing)}; " if expected.manifest is not None else ""
+        raise data.BadData(_surprise(where, listing.fingerprint, expected.fingerprint, changed))
+    dataset = data.arrange(config.data, listing, cache)
+    if expected.fingerprint is not None and expected.manifest is not None and data.split_differs(expected.manifest, dataset):
+        raise data.BadData(
+            f"{where} is split otherwise than expected: this machine decodes images otherwise, and so finds other near-duplicates; "
+            "install the versions that the result was reached with"
+        )
+    return dataset
+
+
+def _surprise(what: str, found: str | None, wanted: str | None, changed: str = "") -> str:
+    return f"{what} are not those that were expected: {changed}SHA-256 {found}, not {wanted}"
+
+
+def _weights_sha256(config: TrainConfig) -> str | None:
     found = weights.load(config.model)
+    return found.sha256 if found else None
+
+
+def _facts(dataset: data.Dataset, weights_sha256: str | None) -> Facts:
     return Facts(
         classes=dataset.classes,
         images=dataset.counts,
         fingerprint=dataset.fingerprint,
         split=dataset.split,
-        weights_sha256=found.sha256 if found else None,
+        weights_sha256=weights_sha256,
+        near_duplicates=dataset.near_duplicates,
     )
-
-
-def _refuse_surprises(config: TrainConfig, facts: Facts, expected: Expected) -> None:
-    for what, found, wanted in (
-        (f"the data at {config.data.path}", facts.fingerprint, expected.fingerprint),
-        (f"the weights {config.model.weights}", facts.weights_sha256, expected.weights_sha256),
-    ):
-        if wanted is not None and found != wanted:
-            raise data.BadData(f"{what} are not those that were expected: SHA-256 {found}, not {wanted}")
 
 
 def _refuse_large_batch(config: TrainConfig, dataset: data.Dataset) -> None:

@@ -99,11 +99,16 @@ def delete_study(store: Store, study: str, idempotency: Idempotency | None = Non
         keys.keep(tx, idempotency, None)
 
 
-def pass_check(store: Store, study: str, facts: Facts) -> Study:
-    """Data and weights are sound: trials may start. The first facts stay; later ones change nothing. Raises StudyNotFound."""
+def pass_check(store: Store, study: str, facts: Facts, manifest: str | None = None) -> Study:
+    """Data and weights are sound: trials may start. The first facts and their manifest stay; later ones change nothing.
+
+    Raises StudyNotFound.
+    """
     with store.writing() as tx, locked(tx, study) as ledger:
         if ledger.study.facts is None and not ledger.study.state.terminal:
             ledger.study = replace(ledger.study, facts=facts)
+            if manifest is not None:
+                registry.keep_manifest(tx, ledger.study.id, manifest)
             ledger.tell(EventKind.STUDY_CHECKED, state=ledger.study.state, classes=len(facts.classes), images=dict(facts.images))
     return ledger.study
 

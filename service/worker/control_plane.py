@@ -15,7 +15,7 @@ from service.search.study import Decision
 from service.store import Store, queries
 from service.worker.checkpoints import Shelf
 from service.worker.spool import Spool
-from trainer.contract import Checkpoint, Facts
+from trainer.contract import Checked, Checkpoint
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -102,9 +102,9 @@ class ControlPlane:
         except StoreUnavailable as error:
             log.info("the checkpoints of trial %d are looked through later: %s", lease.number, error)
 
-    def pass_check(self, study: Study, facts: Facts) -> None:
+    def pass_check(self, study: Study, found: Checked) -> None:
         """Data and weights are sound. Raises StoreUnavailable."""
-        operations.pass_check(self.store, study.id, facts)
+        operations.pass_check(self.store, study.id, found.facts, found.manifest)
 
     def fail_study(self, study: Study, reason: str) -> None:
         """The study cannot run. Raises StoreUnavailable."""

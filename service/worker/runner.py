@@ -127,7 +127,7 @@ class SlotRunner:
             answer = self._crashed(study, died)
         try:
             if isinstance(answer, Checked):
-                self._place.control.pass_check(study, answer.facts)
+                self._place.control.pass_check(study, answer)
             elif isinstance(answer, Failed):
                 self._place.control.fail_study(study, answer.detail)
         except StoreUnavailable:

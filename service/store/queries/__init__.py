@@ -9,6 +9,7 @@ from service.store.queries.curves import Curve, Moved, curves, metric_names, tri
 from service.store.queries.events import events_after
 from service.store.queries.extents import Extent, extents
 from service.store.queries.history import History, changed_since
+from service.store.queries.manifests import manifest
 from service.store.queries.savings import Saved, Throughput, saved, throughput
 from service.store.queries.standstills import standstills
 from service.store.queries.studies import Candidate, candidates, count_studies, counts, find_study, studies, totals, unchecked_study
@@ -22,7 +23,7 @@ __all__ = [
     "SORTS", "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "TableRow", "Throughput", "answer_under", "attempts",
     "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_repeats", "count_studies", "counts",
     "courses", "curves", "events_after", "extents", "find_study", "find_trial", "find_worker", "is_draining", "loads",
-    "log_chunks", "metric_names", "metrics", "numbered", "records", "repeats", "reports_between", "running_leases", "saved", "standstills",
-    "studies", "table_rows", "throughput", "totals", "trials", "trials_between", "trials_changed_after", "trials_moved", "unchecked_study",
-    "workers",
+    "log_chunks", "manifest", "metric_names", "metrics", "numbered", "records", "repeats", "reports_between", "running_leases", "saved",
+    "standstills", "studies", "table_rows", "throughput", "totals", "trials", "trials_between", "trials_changed_after", "trials_moved",
+    "unchecked_study", "workers",
 ]  # fmt: skip
