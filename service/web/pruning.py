@@ -26,7 +26,8 @@ def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> Respon
     Played again as the study goes on, though long ones not at each change.
     """
     kept: Drawings = request.app.state.replays
-    replay = kept.get(Subject(study.id, "pruning", ()), study.seq, lambda: _replayed(store, study))
+    standing = (study.state, str(study.confirmation is None))  # the last word on a study is never an older one
+    replay = kept.get(Subject(study.id, "pruning", standing), study.seq, lambda: _replayed(store, study))
     return Response(replay.body, media_type="application/json")
 
 

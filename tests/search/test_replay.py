@@ -99,7 +99,8 @@ def test_another_pruner_would_have_ended_a_winner_that_began_slowly() -> None:
         assert (pruners[name].kept_winner, pruners[name].likely) == (False, False)
         assert pruners[name].winner != 9
     assert (pruners["none"].own, pruners["none"].kept_winner, pruners["none"].epochs) == (True, True, (90, 90))
-    assert any(sentence.startswith("It would have been pruned by median (whose best is trial 8)") for sentence in found.words)
+    assert "It would have been pruned by median, percentile 25, asha (reduction factor 2)" in " ".join(found.words)
+    assert "the best that they let run to its end has accuracy 0.58." in " ".join(found.words)
 
 
 def test_a_winner_that_leads_from_the_first_epoch_is_kept_by_all() -> None:
@@ -200,7 +201,7 @@ def test_too_many_reports_are_not_replayed_and_what_was_saved_is_told_all_the_sa
 
 def test_wilcoxon_is_told_as_it_was_and_not_asked_again() -> None:
     found = look_back(Played(spec_of(Wilcoxon(p_threshold=0.2), epochs=9), noisy_curves(15, 9)).one_after_another().recording())
-    assert (found.pruners[0].own, found.pruners[0].label, found.agreement) == (True, "wilcoxon, p_threshold 0.2", None)
+    assert (found.pruners[0].own, found.pruners[0].label, found.agreement) == (True, "wilcoxon (p threshold 0.2)", None)
     assert found.pruners[0].trials_pruned > 0
 
 

@@ -19,9 +19,9 @@ def compare(board: Board, asked: Integers, rule: Median | Percentile) -> Integer
     peers = _Peers(board, rule, board.step[asked])
     reports_of = {int(board.trial[places[0]]): places for places in places_by_trial(board.trial)}
     completions = sorted((one.ended, index) for index, one in enumerate(board.trials) if one.complete and one.ended is not None)
+    stops = np.searchsorted(board.time[asked], [time for time, _ in completions]).tolist()
     start = 0
-    for time, trial in completions:
-        stop = int(np.searchsorted(board.time[asked], time))
+    for (_, trial), stop in zip(completions, stops, strict=True):
         _judge(board, asked[start:stop], peers, ends)
         start = stop
         if ends[board.origin[trial]] < 0 and trial in reports_of:

@@ -27,7 +27,7 @@ def _sentences(found: Hindsight, spec: StudySpec, trials: Sequence[Recorded], wi
         return
     value = next(one.value for one in trials if one.number == found.winner)
     yield _begun(so_far, f"trial {found.winner} is the best, with {spec.objective.metric} {value:.6g}.")
-    yield from _others(found)
+    yield from _others(found, trials, spec.objective.metric)
     yield from _overtaking(found)
     yield from _repeated(found)
     yield SAME_TRIALS
@@ -45,23 +45,32 @@ def _saving(found: Hindsight, spec: StudySpec) -> str:
     return f"pruning spared {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
 
 
-def _others(found: Hindsight) -> Iterator[str]:
+def _others(found: Hindsight, trials: Sequence[Recorded], metric: str) -> Iterator[str]:
     """Of the pruners that prune, which would have ended the winner."""
     others = [one for one in found.pruners if not one.own and one.name != "none"]
     fatal = [one for one in others if one.kept_winner is False]
     safe = [one for one in others if one.kept_winner]
     open_ones = [one for one in others if one.kept_winner is None]
     if fatal:
-        yield f"It would have been pruned by {_listed(_with_winner(one) for one in fatal)}."
+        yield f"It would have been pruned by {_listed([one.label for one in fatal])}{_loss(fatal, trials, metric)}."
     if safe:
         cheapest = min(safe, key=lambda one: one.epochs)
-        yield f"It would have been kept by {_listed(one.label for one in safe)}; of these, {cheapest.label} trains {_span(cheapest)}."
+        yield f"It would have been kept by {_listed([one.label for one in safe])}{_thrift(cheapest, len(safe))}."
     if open_ones:
         yield from _undecided(open_ones)
 
 
-def _with_winner(one: Replayed) -> str:
-    return f"{one.label} ({'which completes none' if one.winner is None else f'whose best is trial {one.winner}'})"
+def _loss(fatal: Sequence[Replayed], trials: Sequence[Recorded], metric: str) -> str:
+    """What those would have ended with."""
+    values = {one.number: one.value for one in trials}
+    left = sorted(value for one in fatal if one.winner is not None and (value := values[one.winner]) is not None)
+    if not left:
+        return ""
+    return f"; the best that they let run to its end has {metric} {left[0]:.6g}" + ("" if left[0] == left[-1] else f" to {left[-1]:.6g}")
+
+
+def _thrift(cheapest: Replayed, among: int) -> str:
+    return f"; {'of these, ' + cheapest.label if among > 1 else 'it'} trains {_span(cheapest)}"
 
 
 def _undecided(those: Sequence[Replayed]) -> Iterator[str]:
@@ -71,7 +80,7 @@ def _undecided(those: Sequence[Replayed]) -> Iterator[str]:
     told += [f"pruned by {_listed(lost)}"] if lost else []
     yield (
         f"As far as the curves go, it would have been {' and '.join(told)}; that is not certain, "
-        "for trials that were pruned would have gone on there, and nobody knows how."
+        "for under those some trials that were pruned would have gone on, and nobody knows how."
     )
 
 
@@ -81,7 +90,7 @@ def _overtaking(found: Hindsight) -> Iterator[str]:
     if not found.overtaking:
         yield "None of the pruned trials would have overtaken it, had they gained as any of the complete ones did from the same epoch on."
         return
-    likeliest = _listed(_rival(one) for one in found.overtaking[:MOST_NAMED])
+    likeliest = _listed([_rival(one) for one in found.overtaking[:MOST_NAMED]])
     yield (
         "Whether a pruned trial would have overtaken it cannot be known. Had they gained as the complete ones did from the same epoch on, "
         f"each by itself, the chance that at least one had is {_chance(found.chance)}; likeliest: {likeliest}. "
@@ -115,14 +124,13 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _listed(names: Iterator[str] | Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def _duration(seconds: float) -> str:
-    """In the two greatest units."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if hours >= 1:
-        return f"about {hours:.1f} hours"
-    return f"about {minutes:.0f} minutes" if minutes >= 2 else f"about {seconds:.0f} seconds"
+    """In the unit that gives two figures or so."""
+    if seconds >= 7200:
+        return f"about {seconds / 3600:.1f} hours"
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 120 else f"about {seconds:.0f} seconds"
