@@ -41,6 +41,7 @@ export class Curves {
     const moved = [...this.measurements.takeMoved()];
     if (moved.some((number) => !this.holds(this.measurements.byNumber.get(number))) && Date.now() - this.fittedAt > REFIT_MILLISECONDS) this.refit();
     const ended = this.ended().filter((number) => !this.drawn.has(number));
+    if (ended.length && !this.x) return this.reset(); // the first ones: there are no axes yet
     if (ended.length && !this.plot.add((context, size) => this.paintEnded(context, size, ended))) this.plot.repaint();
     else this.plot.repaintOver();
     if (ended.length) this.describe();

@@ -6,8 +6,6 @@ import { count, duration, percent, plural } from "../format.js";
 import { showNotice } from "../parts.js";
 import { trialAddress } from "../trials.js";
 
-const PRUNED = "pruned";
-
 const head = (name, number = false) => el("th", { scope: "col", class: number ? "number" : null }, name);
 const link = (key, number) => (number == null ? "–" : el("a", { href: trialAddress(key, number) }, `Trial ${number}`));
 
@@ -15,9 +13,10 @@ function epochs([low, high]) {
   return low === high ? count(low) : `${count(low)} to ${count(high)}`;
 }
 
-function fate(pruner) {
-  if (pruner.kept_winner === null) return "cannot be known";
-  return pruner.kept_winner ? "kept" : "would have pruned it";
+// Where what is unknown might decide it, what the known alone says.
+function fate({ kept_winner: kept, likely, own }) {
+  if (kept !== null) return kept ? "kept" : own ? "pruned" : "would have been pruned";
+  return likely == null ? "cannot be known" : `probably ${likely ? "kept" : "pruned"}`;
 }
 
 function prunerRow(key, pruner) {
@@ -43,7 +42,7 @@ function overtaking(key, found) {
 function report(key, answer) {
   const words = answer.words.length ? answer.words : [saved(answer.saved)];
   return [
-    answer.partial ? el("p", { class: "quiet" }, "So far: the study goes on.") : null,
+    answer.partial ? el("p", { class: "quiet" }, "Up to now: the search goes on.") : null,
     el("ul", { class: "sentences" }, words.map((sentence) => el("li", {}, sentence))),
     answer.pruners.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other pruners on the same curves" },
       el("table", { class: "pruners" },
@@ -59,10 +58,9 @@ export class PruningPanel {
     byId("pruning").addEventListener("toggle", () => this.read());
   }
 
-  // Shown where trials were pruned, or a pruner might have.
   update(study) {
     this.study = study;
-    byId("pruning").hidden = !study.best || (study.spec.pruner.name === "none" && !study.counts[PRUNED]);
+    byId("pruning").hidden = !study.best;
     if (study.finished_at) this.read();
   }
 
