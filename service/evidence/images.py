@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.evidence.arms import Images
-from service.evidence.intervals import Values
+from service.evidence.crossed import Values
 
 Counts = NDArray[np.int64]
 
@@ -18,7 +18,8 @@ def scores_by_image(images: Images, metric: str) -> Values:
     if metric == "loss":
         return images.losses
     if metric == "accuracy":
-        return (images.predicted == images.actual).astype(np.float64)
+        right: Values = (images.predicted == images.actual).astype(np.float64)
+        return right
     cells, place = np.unique(images.actual * images.classes + images.predicted, return_inverse=True)
     scores: Values = _pseudo_values(images, metric, cells)[place]
     return scores

@@ -1,43 +1,80 @@
 """Intervals of a mean: over seeds, of one more run, and over seeds and images both."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit  # scipy.stats, which wraps them, takes a second to import
 
 from service.domain.verdict import LEVEL, Estimate
+from service.evidence.crossed import Crossed, Values
 
-Values = NDArray[np.float64]
+
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """How often an interval may miss the number: the number lies below it, or above it."""
+
+    below: float
+    above: float
+    level: float
+
+    @classmethod
+    def of(cls, level: float) -> "Tails":
+        """Half of what is left on each side."""
+        return cls((1 - level) / 2, (1 - level) / 2, level)
+
+    @classmethod
+    def of_chosen(cls, among: int, higher_is_better: bool) -> "Tails":
+        """For one that was chosen by its mean among so many that cannot be told apart.
+
+        The best of several means is too good more often than too bad: that side gets more room. Where all are equal, each of them misses
+        there in 5 % / among, so the chosen one in 5 % at most, and hardly ever on the other side. For one or two it is the usual interval.
+        Source: after Benjamini and Yekutieli, JASA 100, 2005 (intervals for what was selected), by side.
+        """
+        missed = 1 - LEVEL
+        too_good, too_bad = missed / max(among, 2), missed / 2
+        return cls(too_good, too_bad, LEVEL) if higher_is_better else cls(too_bad, too_good, LEVEL)
+
+    def interval(self, centre: float, error: float, freedom: float) -> tuple[float, float]:
+        """Student's t with so many degrees of freedom about the centre, of which `error` is the standard error."""
+        return centre - self.t_below(freedom) * error, centre + self.t_above(freedom) * error
+
+    def t_below(self, freedom: float) -> float:
+        """How many standard errors the interval reaches down."""
+        return float(stdtrit(freedom, 1 - self.below))
+
+    def t_above(self, freedom: float) -> float:
+        """How many standard errors the interval reaches up."""
+        return float(stdtrit(freedom, 1 - self.above))
+
+
+USUAL = Tails.of(LEVEL)
 
 
 def spread(values: Values, resolution: float = 0.0) -> float:
-    """Standard deviation of values (n,), at least what rounding them to steps of `resolution` hides: resolution / sqrt(12).
+    """Standard deviation of values (n,), n > 1, at least what rounding them to steps of `resolution` hides: resolution / sqrt(12).
 
     Source: Sheppard, Proc. London Math. Soc. 29, 1898.
     """
     return max(float(values.std(ddof=1)), resolution / math.sqrt(12))
 
 
-def quantile(level: float, freedom: float) -> float:
-    """Half the width, in standard errors, of a two-sided interval of that level: Student's t with so many degrees of freedom."""
-    return float(stdtrit(freedom, (1 + level) / 2))
-
-
-def over_seeds(values: Values, *, level: float = LEVEL, resolution: float = 0.0) -> Estimate:
+def over_seeds(values: Values, *, tails: Tails = USUAL, resolution: float = 0.0) -> Estimate:
     """The t interval of the mean of values (n,), n > 1."""
-    half = quantile(level, len(values) - 1) * spread(values, resolution) / math.sqrt(len(values))
-    return around(float(values.mean()), half, level)
+    error = spread(values, resolution) / math.sqrt(len(values))
+    return _estimate(float(values.mean()), tails.interval(float(values.mean()), error, len(values) - 1), tails)
 
 
-def of_one_more(values: Values, *, level: float = LEVEL, resolution: float = 0.0) -> Estimate:
+def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
     """Where one more value falls beside values (n,), n > 1, all from one normal distribution.
 
     At least a step of `resolution` wide to each side: where all seeds score alike, another machine's rounding may still turn an image over.
     Source: Hahn and Meeker, Statistical Intervals, 1991, section 4.7.
     """
-    half = quantile(level, len(values) - 1) * spread(values, resolution) * math.sqrt(1 + 1 / len(values))
-    return around(float(values.mean()), max(half, resolution), level)
+    mean, error = float(values.mean()), spread(values, resolution) * math.sqrt(1 + 1 / len(values))
+    low, high = USUAL.interval(mean, error, len(values) - 1)
+    return _estimate(mean, (min(low, mean - resolution), max(high, mean + resolution)), USUAL)
 
 
 def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
@@ -48,58 +85,48 @@ def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
     return float(stdtr(len(differences) - 1, -mean * math.sqrt(len(differences)) / deviation))
 
 
-def share_on_new_images(seeds: Values, images: Values) -> Estimate:
-    """The mean of a share for new seeds and new images: scores by seed (n,), n > 1, and mean scores by image (N,), N > 1.
+def share_on_new_images(share: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
+    """The interval of a share, from 0 to 1, for new seeds and new images.
 
-    Wilson's interval, with as many images as would give the variance of the two-way design: it holds near 0 and 1, where few images are
-    wrong. Without any variance, N images. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
+    Wilson's, with as many images as would give the variance of the two-way design: it holds near 0 and 1, where few images are wrong.
+    Without any variance, the images there are. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
     """
-    variance, freedom = crossed(seeds, images)
-    share, t = float(seeds.mean()), quantile(LEVEL, freedom)
-    inner = max(share * (1 - share), 0.0)
-    count = inner / variance if variance > 0 and inner > 0 else len(images)
-    centre = (share + t * t / (2 * count)) / (1 + t * t / count)
-    half = t * math.sqrt(inner / count + t * t / (4 * count * count)) / (1 + t * t / count)
-    return Estimate(value=share, low=min(centre - half, share), high=max(centre + half, share))
+    variance, freedom = scores.error()
+    share = min(max(share, 0.0), 1.0)
+    count = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else len(scores.images)
+    low, high = _wilson(share, count, -tails.t_below(freedom)), _wilson(share, count, tails.t_above(freedom))
+    return _estimate(share, (min(low, share), max(high, share)), tails)
 
 
-def mean_on_new_images(seeds: Values, images: Values) -> Estimate:
-    """The mean of something without bounds for new seeds and new images: by seed (n,), n > 1, and by image (N,), N > 1."""
-    variance, freedom = crossed(seeds, images)
-    return around(float(seeds.mean()), quantile(LEVEL, freedom) * math.sqrt(variance), LEVEL)
+def mean_on_new_images(mean: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
+    """The interval of something without bounds for new seeds and new images."""
+    variance, freedom = scores.error()
+    return _estimate(mean, tails.interval(mean, math.sqrt(variance), freedom), tails)
 
 
-def difference_of_shares_on_new_images(seeds: Values, images: Values) -> Estimate:
-    """The mean of a paired difference of shares: by seed (n,), n > 1, and by image (N,), each from -1 to 1.
+def difference_on_new_images(mean: float, rows: Iterable[Values], *, tails: Tails = USUAL) -> Estimate:
+    """The interval of a paired difference of shares for new seeds and new images: by seed, the difference on each image.
 
-    One image more for either side is assumed, so that a handful of images that all fell to one side do not make it certain.
-    Source: Bonett and Price, J. Educational and Behavioral Statistics 37, 2012.
+    Half an image more for either side is assumed, so that a handful of images that all fell to one side do not make it certain.
+    Source: Agresti and Min, Statistics in Medicine 24, 2005.
     """
-    more = np.concatenate([images, [1.0, -1.0]])
-    variance, freedom = crossed(seeds, more)
-    value, half = float(seeds.mean()), quantile(LEVEL, freedom) * math.sqrt(variance)
-    centre = value * len(images) / len(more)
-    return Estimate(value=value, low=centre - half, high=centre + half)
-
-
-def crossed(seeds: Values, images: Values) -> tuple[float, float]:
-    """Variance, and its degrees of freedom, of the mean over seeds and images that were crossed: all seeds on all images.
-
-    Each of the two terms has the residual in it, so the sum is a little too large rather than too small.
-    Sources: Cochran, JASA 46, 1951 (sums of mean squares); Satterthwaite, Biometrics Bulletin 2, 1946 (degrees of freedom).
-    """
-    parts = [(float(of.var(ddof=1)) / len(of), len(of) - 1) for of in (seeds, images)]
-    variance = sum(part for part, _ in parts)
-    if variance == 0:
-        return 0.0, parts[1][1]
-    return variance, variance**2 / sum(part**2 / freedom for part, freedom in parts)
-
-
-def around(value: float, half: float, level: float) -> Estimate:
-    """The interval with its centre at the value."""
-    return Estimate(value=value, low=value - half, high=value + half, level=level)
+    half = math.sqrt(0.5)  # as large a square as half an image's, whose difference is 1
+    scores = Crossed.of(np.concatenate([row, [half, -half]]) for row in rows)
+    variance, freedom = scores.error()
+    count = len(scores.images)
+    return _estimate(mean, tails.interval(mean * (count - 2) / count, math.sqrt(variance), freedom), tails)
 
 
 def within(estimate: Estimate, low: float, high: float) -> Estimate:
     """The interval cut to where the number can be at all."""
     return estimate.model_copy(update={"low": max(estimate.low, low), "high": min(estimate.high, high)})
+
+
+def _wilson(share: float, count: float, t: float) -> float:
+    """The limit on the side of the sign of t."""
+    centre = share + t * t / (2 * count)
+    return (centre + t * math.sqrt(share * (1 - share) / count + t * t / (4 * count * count))) / (1 + t * t / count)
+
+
+def _estimate(value: float, interval: tuple[float, float], tails: Tails) -> Estimate:
+    return Estimate(value=value, low=interval[0], high=interval[1], level=tails.level)

@@ -1,15 +1,15 @@
 """Two configurations, compared round by round: what is common to a round falls out of the difference."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
 from service.evidence.arms import Arm, Repeat
+from service.evidence.crossed import Values
 from service.evidence.images import scores_by_image
-from service.evidence.intervals import Values, spread
+from service.evidence.intervals import spread
 from trainer.contract import Direction
 
 
@@ -57,15 +57,19 @@ def paired(one: Arm, other: Arm, direction: Direction, rounds: Collection[int] |
     return Pair(other.trial, tuple(common), sign * (tests_of(one, common) - tests_of(other, common)), resolution)
 
 
-def images_of(arm: Arm, metric: str, rounds: Collection[int]) -> Values | None:
-    """Mean over the rounds of each image's score, (N,); None where the runs do not tell of each image, or not of the same ones."""
-    told = [one.images for one in _in(arm, rounds) if one.images is not None]
-    if not told or len(told) < len(rounds) or len(told[0].actual) < 2:
-        return None
-    if any(not np.array_equal(one.actual, told[0].actual) for one in told[1:]):
-        return None
-    mean = reduce(np.add, (scores_by_image(one, metric) for one in told)) / len(told)
-    return mean if np.isfinite(mean).all() else None
+def tell_of_each_image(arms: Collection[Arm], rounds: Collection[int], metric: str) -> bool:
+    """Whether all their runs in those rounds tell of each of the same images, two at least, by finite numbers."""
+    told = [repeat.images for arm in arms for repeat in _in(arm, rounds)]
+    known = [one for one in told if one is not None]
+    if len(known) < len(arms) * len(rounds) or not known or len(known[0].actual) < 2:
+        return False
+    same = all(np.array_equal(one.actual, known[0].actual) for one in known[1:])
+    return same and (metric != "loss" or all(bool(np.isfinite(one.losses).all()) for one in known))
+
+
+def by_image(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Values]:
+    """Each image's score (N,), a round at a time: of all rounds they would fill the memory."""
+    return (scores_by_image(one.images, metric) for one in _in(arm, rounds) if one.images is not None)
 
 
 def _in(arm: Arm, rounds: Collection[int] | None) -> list[Repeat]:

@@ -10,7 +10,9 @@ from service.domain.spec import Objective
 from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict
 from service.evidence import intervals
 from service.evidence.arms import Arm
-from service.evidence.pairs import Pair, images_of, mean_of, paired, resolution_of, rounds_of, tests_of
+from service.evidence.crossed import Crossed
+from service.evidence.intervals import USUAL, Tails
+from service.evidence.pairs import Pair, by_image, mean_of, paired, resolution_of, rounds_of, tell_of_each_image, tests_of
 from service.evidence.race import dropped
 from service.evidence.words import words_of
 
@@ -57,7 +59,8 @@ def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:
 def _behind(pair: Pair | None, arms: int) -> Estimate | None:
     if pair is None or len(pair.behind) < FEWEST_RUNS:
         return None
-    return intervals.over_seeds(pair.behind, level=1 - (1 - LEVEL) / max(arms - 1, 1), resolution=pair.resolution)
+    tails = Tails.of(1 - (1 - LEVEL) / max(arms - 1, 1))
+    return intervals.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
 
 
 def _tied(left: Sequence[Arm], pairs: Mapping[int, Pair], arms: int) -> list[Arm]:
@@ -103,8 +106,8 @@ def _compared(arm: Arm, objective: Objective, pair: Pair | None, lost: Mapping[i
     )
 
 
-def _mean(arm: Arm, objective: Objective) -> Estimate:
-    return intervals.within(intervals.over_seeds(tests_of(arm), resolution=resolution_of(arm)), *_bounds(objective))
+def _mean(arm: Arm, objective: Objective, tails: Tails = USUAL) -> Estimate:
+    return intervals.within(intervals.over_seeds(tests_of(arm), tails=tails, resolution=resolution_of(arm)), *_bounds(objective))
 
 
 def _bounds(objective: Objective) -> tuple[float, float]:
@@ -114,43 +117,52 @@ def _bounds(objective: Objective) -> tuple[float, float]:
 def _worth(chosen: Arm, baseline: Arm | None, known: Verdict) -> dict[str, object]:
     """The fields of the verdict that are about the recommendation."""
     objective = known.objective
+    tails = Tails.of_chosen(len(known.tied), objective.direction == "maximize")
     one_more = intervals.of_one_more(tests_of(chosen), resolution=resolution_of(chosen))
     worth: dict[str, object] = {
         "recommended": chosen.trial,
-        "expected": _mean(chosen, objective),
-        "new_images": _on_new_images(chosen, objective),
+        "expected": _mean(chosen, objective, tails),
+        "new_images": _on_new_images(chosen, objective, tails),
         "single_run": intervals.within(one_more, *_bounds(objective)),
         "optimism": _optimism(chosen, objective),
     }
     if baseline is None or baseline.failed is not None:
         return worth
-    if baseline is chosen:
-        return worth | {"helped": "no"}
-    pair = paired(chosen, baseline, objective.direction)
+    return worth | ({"helped": "no"} if baseline is chosen else _uplift(chosen, baseline, known))
+
+
+def _on_new_images(arm: Arm, objective: Objective, tails: Tails) -> Estimate | None:
+    rounds, metric = rounds_of(arm), objective.metric
+    if not tell_of_each_image([arm], rounds, metric):
+        return None
+    mean, scores = float(tests_of(arm).mean()), Crossed.of(by_image(arm, rounds, metric))
+    if metric == "loss":
+        return intervals.within(intervals.mean_on_new_images(mean, scores, tails=tails), *_bounds(objective))
+    return intervals.share_on_new_images(mean, scores, tails=tails)
+
+
+def _uplift(chosen: Arm, baseline: Arm, known: Verdict) -> dict[str, object]:
+    """Nothing where they have not two rounds in common."""
+    pair = paired(chosen, baseline, known.objective.direction)
     if len(pair.behind) < FEWEST_RUNS:
-        return worth
-    uplift = intervals.over_seeds(pair.behind, resolution=pair.resolution)
-    on_new_images = _uplift_on_new_images(chosen, baseline, pair, objective)
-    return worth | {"uplift": uplift, "uplift_new_images": on_new_images, "helped": _helped(uplift, on_new_images)}
+        return {}
+    rivals = sum(number != baseline.trial for number in known.tied)  # had the baseline been chosen, there would be no uplift
+    tails = Tails.of_chosen(rivals, higher_is_better=True)
+    uplift = intervals.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
+    new = _uplift_on_new_images(chosen, baseline, pair, known.objective.metric, tails)
+    return {"uplift": uplift, "uplift_new_images": new, "helped": _helped(uplift, new)}
 
 
-def _on_new_images(arm: Arm, objective: Objective) -> Estimate | None:
-    images = images_of(arm, objective.metric, rounds_of(arm))
-    if images is None:
-        return None
-    if objective.metric == "loss":
-        return intervals.within(intervals.mean_on_new_images(tests_of(arm), images), *_bounds(objective))
-    return intervals.share_on_new_images(tests_of(arm), images)
-
-
-def _uplift_on_new_images(arm: Arm, baseline: Arm, pair: Pair, objective: Objective) -> Estimate | None:
+def _uplift_on_new_images(chosen: Arm, baseline: Arm, pair: Pair, metric: str, tails: Tails) -> Estimate | None:
     """Paired by round and image."""
-    ours, theirs = (images_of(one, objective.metric, pair.rounds) for one in (arm, baseline))
-    if ours is None or theirs is None or len(ours) != len(theirs):
+    if not tell_of_each_image([chosen, baseline], pair.rounds, metric):
         return None
-    if objective.metric == "loss":
-        return intervals.mean_on_new_images(pair.behind, theirs - ours)
-    return intervals.difference_of_shares_on_new_images(pair.behind, ours - theirs)
+    sign = -1.0 if metric == "loss" else 1.0
+    both = zip(by_image(chosen, pair.rounds, metric), by_image(baseline, pair.rounds, metric), strict=True)
+    rows, mean = (sign * (ours - theirs) for ours, theirs in both), float(pair.behind.mean())
+    if metric == "loss":
+        return intervals.mean_on_new_images(mean, Crossed.of(rows), tails=tails)
+    return intervals.difference_on_new_images(mean, rows, tails=tails)
 
 
 def _helped(uplift: Estimate, on_new_images: Estimate | None) -> Helped:

@@ -18,20 +18,22 @@ class Unit:
 
     @classmethod
     def fitting(cls, verdict: Verdict) -> "Unit":
-        """Two digits of the expected value's uncertainty."""
+        """One digit of the expected value's uncertainty in percent, two of a loss's."""
         percent = verdict.objective.metric != "loss"
         expected = verdict.expected
-        half = (expected.high - expected.low) / 2 * (100 if percent else 1) if expected is not None else 0.0
+        half = (expected.high - expected.low) / 2 if expected is not None else 0.0
         if half <= 0:
             return cls(percent, 1 if percent else 3)
-        return cls(percent, min(max(1 - math.floor(math.log10(half)), 1 if percent else 0), 3 if percent else 6))
+        if percent:
+            return cls(percent, min(max(-math.floor(math.log10(half * 100)), 1), 3))
+        return cls(percent, min(max(1 - math.floor(math.log10(half)), 0), 6))
 
     def plain(self, number: float) -> str:
         """Without a unit."""
         scaled = number * 100 if self.percent else number
         if abs(scaled) >= 1e6:
             return f"{scaled:.3g}"
-        return f"{scaled + 0.0:.{self.decimals}f}".replace("-0." + "0" * self.decimals, "0." + "0" * self.decimals)
+        return f"{scaled:z.{self.decimals}f}"
 
     def value(self, number: float) -> str:
         return f"{self.plain(number)} %" if self.percent else self.plain(number)
@@ -123,7 +125,8 @@ def _uplift(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Esti
     if verdict.helped == "no":
         return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain."
     if verdict.helped == "unclear" and new is not None:
-        return f"Unclear whether tuning helped: on these test images {ours} is {by}), but they are too few to tell for new ones ({unit.interval(new)})."
+        few = f"but they are too few to tell for new ones ({unit.interval(new)})"
+        return f"Unclear whether tuning helped: on these test images {ours} is {by}), {few}."
     return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new images' if new is not None else ''})."
 
 
@@ -135,11 +138,12 @@ def _optimism(verdict: Verdict, unit: Unit) -> Iterator[str]:
         yield f"The search did not flatter it: {seen} on the validation images then, {confirmed} on the test images with fresh seeds now."
         return
     luck = (
-        f"; {unit.difference(found.chosen)} of that were luck, gone with fresh seeds on the same validation images"
+        f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation images."
         if found.chosen > 0
         else ""
     )
-    yield f"The search flattered it by {unit.difference(found.value)}: {seen} on the validation images then, {confirmed} on the test images now{luck}."
+    images = f"{seen} on the validation images then, {confirmed} on the test images with fresh seeds now"
+    yield f"The search flattered it by {unit.difference(found.value)}: {images}.{luck}"
 
 
 def _out(verdict: Verdict) -> Iterator[str]:
