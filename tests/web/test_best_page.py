@@ -29,7 +29,8 @@ def test_a_result_appears_by_itself_and_says_what_it_is_worth(page: Page, live_l
     expect(page.locator("#figures")).to_contain_text("25.00 points")
     expect(page.locator("#figures")).to_contain_text("above the baseline's 50.00 %")
     expect(page.locator("#doubts")).to_contain_text("Measured once, on 20 validation images")
-    expect(page.locator("#doubts")).to_contain_text("the best of 2 complete trials")
+    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 2 tries looks better than it is.")
+    expect(page.locator("#standing").get_by_role("link")).to_have_attribute("href", "/new?from=to-be-best")
     expect(page.locator("#doubts")).to_contain_text("one standard error of the accuracy is 9.68 points")
     expect(page.get_by_role("link", name="Trial 1")).to_have_attribute("href", "/studies/to-be-best/trials/1")
 
@@ -51,7 +52,11 @@ def test_the_file_is_shown_copied_and_downloaded_as_the_server_gives_it(page: Pa
     name = downloading.value.suggested_filename
     assert downloading.value.path().read_text() == given["yaml"]
     assert read_export(given["yaml"]).origin.study_name == HOSTILE
-    expect(page.locator("#command")).to_have_text(f"thaw train {name} --out model")
+    expect(page.locator("#command-train")).to_have_text(f"thaw train {name} --out model")
+    page.get_by_role("button", name="Copy the torchrun command").click()
+    script = name.replace("-best.yaml", "-train.py")
+    expect(page.locator("#copied")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == f"torchrun --nproc-per-node 4 {script}"
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
     page.get_by_role("tab", name="YAML").press("ArrowRight")
     expect(page.locator("#file")).to_have_text(given["json"])

@@ -77,7 +77,9 @@ def test_a_confirmation_is_announced_followed_and_told_without_a_trace_in_the_se
     expect(page.locator("#live")).to_have_text("live")
     search(live_lab, "followed", SEARCHED)
     expect(page.locator("#figures")).to_contain_text("Best accuracy of the search90.00 %")
-    expect(page.locator("#best")).to_contain_text("Not confirmed: the configuration of trial 1. The best of 3 tries looks better than it is.")
+    expect(page.locator("#best")).to_contain_text(
+        "Not confirmed: the configuration of trial 1. The best of 3 tries looks better than it is."
+    )
     (first, *others) = runs_of(live_lab, "followed")
     expect(page.locator("#state")).to_contain_text("confirming")
     expect(panel).to_contain_text("The confirmation is under way")
@@ -184,7 +186,13 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
     expect(page.locator("#parameters")).to_contain_text(str(params["optimizer"]))
     expect(page.locator("#command-torchrun")).to_have_text("torchrun --nproc-per-node 4 handed-over-train.py")
     expect(page.locator("#command-verify")).to_have_text("thaw verify handed-over-best.yaml")
-    names = {"Download YAML": "-best.yaml", "JSON": "-best.json", "Python script": "-train.py", "Model card": "-card.md", "Requirements": ""}
+    names = {
+        "Download YAML": "-best.yaml",
+        "JSON": "-best.json",
+        "Python script": "-train.py",
+        "Model card": "-card.md",
+        "Requirements": "",
+    }
     for name, end in names.items():
         with page.expect_download() as downloading:
             page.get_by_role("group", name="Download").get_by_role("link", name=name).click()
