@@ -139,6 +139,11 @@ class _Dumper(yaml.SafeDumper):
         plain = len(text) <= LONGEST_PLAIN and _reads_as_text(text)
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
+    def represent_numbers(self, items: list[Any]) -> yaml.SequenceNode:
+        """In one line where they are numbers: a confusion matrix has a line a class."""
+        flow = all(isinstance(item, int | float) for item in items)
+        return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
 
 def _reads_as_text(text: str) -> bool:
     try:
@@ -148,6 +153,7 @@ def _reads_as_text(text: str) -> bool:
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_representer(list, _Dumper.represent_numbers)
 
 
 def lock_of(environment: Mapping[str, str]) -> dict[str, str]:

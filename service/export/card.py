@@ -6,8 +6,8 @@ from pathlib import PurePath
 from service.domain.export import ByClass, Exported
 from service.domain.thinning import thinned
 from service.export import figures
-from service.export.markdown import bullets, plain, sparkline, table
-from trainer.contract import Finished, Hyperparameters
+from service.export.markdown import LONGEST_SENTENCE, bullets, plain, sparkline, table
+from trainer.contract import Finished, Hyperparameters, NearDuplicates
 
 MOST_IN_A_MATRIX = 20  # classes
 MOST_POINTS = 12  # epochs in the table of the learning curve
@@ -16,7 +16,13 @@ MOST_POINTS = 12  # epochs in the table of the learning curve
 def card(exported: Exported, trained: Finished | None = None) -> str:
     """A Markdown document. `trained` is the run of the model that the card lies beside; None when it goes with the configuration alone."""
     title = f"# {plain(exported.config.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
-    sections = [title, f"**{plain(exported.note)}**", *_worth(exported), *_this_model(exported, trained), *_data(exported)]
+    sections = [
+        title,
+        f"**{plain(exported.note, LONGEST_SENTENCE)}**",
+        *_worth(exported),
+        *_this_model(exported, trained),
+        *_data(exported),
+    ]
     sections += [
         *_configuration(exported),
         *_curve(exported),
@@ -97,16 +103,24 @@ def _data(exported: Exported) -> Iterator[str]:
     )
     counts = [(part, facts.images.get(part, 0)) for part in ("train", "validation", "test")]
     yield table(("part", "images"), counts)
-    lines = [
-        f"From {PurePath(data.path).name}, split by content within each class with seed {data.seed}.",
-        f"Fingerprint (SHA-256): {facts.fingerprint}",
-    ]
-    if (near := facts.near_duplicates) is not None:
-        lines.append(
-            f"Near-duplicates: {near.images} images in {near.groups} groups, each kept on one side of the split; a split by content "
-            f"alone would have torn {near.crossing} apart. {near.mixed} groups have more than one label."
-        )
-    yield bullets(lines)
+    yield bullets(
+        [
+            f"From {PurePath(data.path).name}, split by content within each class with seed {data.seed}.",
+            f"Fingerprint (SHA-256): {facts.fingerprint}",
+            *_near_duplicates(facts.near_duplicates),
+        ]
+    )
+
+
+def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
+    if near is None:
+        yield "Near-duplicates were not looked for."
+    elif near.groups == 0:
+        yield "No near-duplicates were found."
+    else:
+        torn = f"a split by content alone would have torn {near.crossing} of them apart"
+        mixed = f" {near.mixed} of them have more than one label: look at those images." if near.mixed else ""
+        yield f"Near-duplicates: {near.images} images in {near.groups} groups, each kept on one side of the split; {torn}.{mixed}"
 
 
 def _configuration(exported: Exported) -> Iterator[str]:

@@ -4,14 +4,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$]|(?<=:)/)")
-LONGEST = 200  # characters of a text
+LONGEST = 200  # characters of a text in a heading or a table
+LONGEST_SENTENCE = 2_000
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def plain(text: object) -> str:
-    """What was given, in one line, without a meaning in Markdown or HTML."""
+def plain(text: object, longest: int = LONGEST) -> str:
+    """What was given, in one line of at most so many characters, without a meaning in Markdown or HTML."""
     flat = "".join(character if character.isprintable() else " " for character in str(text))
-    short = flat if len(flat) <= LONGEST else flat[: LONGEST - 1] + "…"
+    short = flat if len(flat) <= longest else flat[: longest - 1] + "…"
     return SPECIAL.sub(r"\\\1", short).replace("www.", r"www\.").strip()
 
 
@@ -27,7 +28,7 @@ def _row(cells: Sequence[object]) -> str:
 
 def bullets(items: Iterable[object]) -> str:
     """A list of plain texts."""
-    return "\n".join(f"- {plain(item)}" for item in items)
+    return "\n".join(f"- {plain(item, LONGEST_SENTENCE)}" for item in items)
 
 
 def sparkline(values: Sequence[float]) -> str:
