@@ -26,6 +26,7 @@ from service.travel.form import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.travel.writing import WORDS, Document, worded
 
 MAX_BYTES = 2 * 1024**3
+MAX_VALUES = 2_000_000
 MOST_NAMED = 10
 TABLES = frozenset({"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_intermediate_values", "version_info"})
 NOT_OPTUNAS = "this is no SQLite database of Optuna's; give the file of an `optuna.storages.RDBStorage`"
@@ -80,12 +81,23 @@ def _refuse_others(file: Path) -> None:
         refuse(("file",), "unreadable", f"the file cannot be read: {error.strerror}")
     try:
         found = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if found >= TABLES:
+            _refuse_crowds(connection)
     except sqlite3.Error as error:
         refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
     finally:
         connection.close()
     if not found >= TABLES:
         refuse(("file",), "not_optunas", NOT_OPTUNAS)
+
+
+def _refuse_crowds(connection: sqlite3.Connection) -> None:
+    """Optuna reads all of a study at once, and takes about a kilobyte for each value."""
+    for table, most in (("trials", MAX_TRIALS), ("trial_intermediate_values", MAX_VALUES)):
+        if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > most:  # noqa: S608  (fixed words)
+            refuse(
+                ("file",), "too_large", f"the database has more than {most} rows in {table}; copy one study out with `optuna.copy_study`"
+            )
 
 
 def _open(file: Path) -> sqlite3.Connection:
@@ -132,8 +144,6 @@ def _read(storage: RDBStorage, name: str | None) -> Arrived:
     if len(directions := storage.get_study_directions(chosen._study_id)) != 1:
         several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, and a study here has one"
         refuse(("study",), "several_objectives", f"{several}; import one that was made with `direction`")
-    if storage.get_n_trials(chosen._study_id) > MAX_TRIALS:
-        refuse(("study",), "too_many_trials", f"a study has at most {MAX_TRIALS} trials")
     return Arrived(
         name=chosen.study_name,
         direction="maximize" if directions[0] is StudyDirection.MAXIMIZE else "minimize",

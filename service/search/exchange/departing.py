@@ -1,5 +1,6 @@
 """A study into an SQLite database of Optuna's, for `optuna.load_study` and optuna-dashboard."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,14 +15,17 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from search_spaces import Categorical, Params, SearchSpace
+from search_spaces import Categorical, SearchSpace
 from service.domain.records import CONFIRMATION
 from service.search.distributions import distribution_of
 from service.search.exchange.words import FACTS, LEFT_OUT, METRIC, METRIC_NAMES, NOTED, PARAMS, PREFIX, SPEC, STATES
 from service.travel.checking import Header
 from service.travel.form import Reports, ReportsLine, TrialLine
 
+Distributions = Mapping[str, BaseDistribution]
+
 KINDS = {"nan": "NAN", "pos_inf": "INF_POS", "neg_inf": "INF_NEG"}
+NOTES = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
 CURVES = "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) VALUES (?, ?, ?, ?)"
 
 
@@ -32,7 +36,7 @@ def write_database(file: Path, header: Header, lines: Iterable[TrialLine | Repor
     """
     spec, left_out = header.spec, 0
     direction = StudyDirection.MAXIMIZE if spec.objective.direction == "maximize" else StudyDirection.MINIMIZE
-    with _storage(file) as storage, closing(sqlite3.connect(file)) as curves:
+    with _storage(file) as storage, closing(_connect(file)) as beside:
         study = storage.create_new_study([direction], spec.name)
         storage.set_study_user_attr(study, SPEC, spec.model_dump(mode="json"))
         storage.set_study_user_attr(study, FACTS, None if header.line.facts is None else header.line.facts.model_dump(mode="json"))
@@ -40,28 +44,26 @@ def write_database(file: Path, header: Header, lines: Iterable[TrialLine | Repor
         space, key = _distributions(spec.search_space), None
         for line in lines:
             if isinstance(line, TrialLine):
-                key = None if line.source == CONFIRMATION else storage.create_new_trial(study, _frozen(line, spec.search_space, space))
+                key = None if line.source == CONFIRMATION else storage.create_new_trial(study, _frozen(line, space))
                 left_out += key is None
             if key is not None:
-                reports = line.reports if isinstance(line, TrialLine) else line
-                curves.executemany(CURVES, _rows(key, reports, spec.objective.metric))
-                curves.commit()
+                _fill(beside, key, line, spec.objective.metric, space)
         storage.set_study_user_attr(study, LEFT_OUT, left_out)
     return left_out
 
 
+def _connect(file: Path) -> sqlite3.Connection:
+    """To a database that nobody else uses: what is not whole is thrown away, so nothing waits for the disk."""
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
 @contextmanager
 def _storage(file: Path) -> Iterator[RDBStorage]:
-    """A new database that nobody else uses: what is not whole is thrown away, so nothing waits for the disk."""
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(file)
-        connection.execute("PRAGMA synchronous = OFF")
-        return connection
-
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": connect})
+    storage = RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: _connect(file)})
     try:
         yield storage
     finally:
@@ -70,7 +72,7 @@ def _storage(file: Path) -> Iterator[RDBStorage]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def _distributions(space: SearchSpace) -> Distributions:
     """As Optuna's users know them: choices as they are."""
     return {
         name: CategoricalDistribution(one.choices) if isinstance(one, Categorical) else distribution_of(one)
@@ -78,18 +80,31 @@ def _distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     }
 
 
-def _frozen(line: TrialLine, space: SearchSpace, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine, metric: str, space: Distributions) -> None:
+    """Add curve and attributes to a trial. Optuna's storage looks the trial up for each value, and takes minutes for a large study."""
+    reports = line.reports if isinstance(line, TrialLine) else line
+    if isinstance(line, TrialLine):
+        database.executemany(NOTES, [(key, name, json.dumps(value)) for name, value in _notes(line, space).items()])
+    database.executemany(CURVES, _rows(key, reports, metric))
+    database.commit()
+
+
+def _frozen(line: TrialLine, distributions: Distributions) -> FrozenTrial:
     told = line.value if isinstance(line.value, float) else None
     state = STATES[line.state]
-    params = {name: _within(distributions[name], line.params[name]) for name in space.parameters if name in line.params}
+    params = _params(line, distributions)
     started_at, finished_at = line.started_at or line.queued_at, line.finished_at or line.queued_at
     return FrozenTrial(
         number=line.number, trial_id=line.number, state=state, params=params,
         value=told if state in (OptunaState.COMPLETE, OptunaState.PRUNED) else None,
         distributions={name: distributions[name] for name in params}, intermediate_values={},
-        user_attrs=_notes(line, params, distributions), system_attrs={},
+        user_attrs={}, system_attrs={},
         datetime_start=_local(started_at), datetime_complete=_local(finished_at) if state.is_finished() else None,
     )  # fmt: skip
+
+
+def _params(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
+    return {name: _within(each, line.params[name]) for name, each in distributions.items() if name in line.params}
 
 
 def _within(distribution: BaseDistribution, value: Any) -> Any:
@@ -97,7 +112,8 @@ def _within(distribution: BaseDistribution, value: Any) -> Any:
     return min(max(float(value), distribution.low), distribution.high) if isinstance(distribution, FloatDistribution) else value
 
 
-def _notes(line: TrialLine, params: Params, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def _notes(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
+    params = _params(line, distributions)
     noted = {f"{PREFIX}{name}": value for name in NOTED if (value := getattr(line, name)) is not None}
     kept = {name: each.to_external_repr(each.to_internal_repr(params[name])) for name, each in distributions.items() if name in params}
     exact = {name: (type(value), value) for name, value in line.params.items()}

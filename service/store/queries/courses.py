@@ -43,10 +43,11 @@ def _open_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
 
 
 def _ended_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
-    """Duplicates never had a worker, and say nothing of the rate."""
+    """Duplicates never had a worker, and say nothing of the rate; neither do trials that were over when the study came here."""
     place = func.row_number().over(partition_by=trial.c.study_id, order_by=trial.c.finished_at.desc()).label("place")
     had_a_worker = trial.c.study_id.in_(active) & trial.c.finished_at.is_not(None) & trial.c.started_at.is_not(None)
-    ranked = select(trial.c.study_id, trial.c.started_at, trial.c.finished_at, place).where(had_a_worker).subquery()
+    here = trial.c.finished_at >= study.c.started_at
+    ranked = select(trial.c.study_id, trial.c.started_at, trial.c.finished_at, place).join(study).where(had_a_worker, here).subquery()
     return (
         select(
             ranked.c.study_id,
