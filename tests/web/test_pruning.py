@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
 from service import operations
@@ -169,3 +170,30 @@ def test_the_command_prints_the_sentences_and_a_line_for_each_pruner(
     assert said.startswith("Pruning spared 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
     assert "asha (reduction factor 3) (the study's)" in said
     assert any(line.split() == ["no", "pruner", "kept", "trial", "0", "0", "6"] for line in said.splitlines()), said
+
+
+@pytest.mark.browser
+def test_the_page_of_a_pruned_trial_says_why(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("shows-why", pruner=ASHA, budget={"trials": 6})
+    claims = live_lab.claims_from("shows-why", 50)
+    for claim, value in zip(claims, (0.5, 0.625, 0.75), strict=False):
+        train(live_lab, claim, value, value, value)
+    page.goto("/studies/shows-why/trials/3")
+    expect(page.locator("#state")).to_contain_text("running")
+    expect(page.locator("#pruned")).to_be_hidden()
+    train(live_lab, claims[3], 0.25)
+    panel = page.locator("#pruned")
+    expect(panel).to_contain_text("accuracy after epoch 1")
+    expect(panel).to_contain_text("25.00 %")
+    expect(panel).to_contain_text("at least 75.00 %")
+    expect(panel).to_contain_text("3 others in rung 0")
+    expect(panel).to_contain_text("asha (min steps 1, reduction factor 3, min early stopping rate 0)")
+    expect(panel.locator("circle.peer")).to_have_count(3)
+    panel.get_by_text("3 trials as a table").click()
+    expect(panel.get_by_role("row").filter(has_text="Trial 1")).to_contain_text("62.50 %")
+    expect(panel.get_by_role("link", name="Trial 2")).to_have_attribute("href", "/studies/shows-why/trials/2")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.goto("/studies/shows-why/trials/0")
+    expect(page.locator("#state")).to_contain_text("complete")
+    expect(page.locator("#pruned")).to_be_hidden()

@@ -1,13 +1,13 @@
 """The percentile rule played again: a trial ends when its best so far is behind that share of the complete trials at the same step."""
 
-import math
 from bisect import insort
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
 from service.domain.samplers import Median, Percentile
-from service.search.replaying.board import Board, Flags, Integers, places_by_trial
+from service.search.replaying.board import Board, Flags, Floats, Integers, places_by_trial
 
 
 def compare(board: Board, asked: Integers, rule: Median | Percentile) -> Integers:
@@ -55,10 +55,13 @@ class _Peers:
         board = self._board
         self._count += 1
         places = places[self._asked[board.step[places]] & np.isfinite(board.value[places])]
-        for step, value in zip(board.step[places].tolist(), board.value[places].tolist(), strict=True):
-            insort(self._values[step], value)
-            if len(self._values[step]) >= self._rule.n_min_trials:
-                self._needed[step] = quantile_of(self._values[step], self._quantile)
+        steps = board.step[places]
+        rows = [self._values[step] for step in steps.tolist()]
+        for row, value in zip(rows, board.value[places].tolist(), strict=True):
+            insort(row, value)
+        if rows:
+            needed = quantiles_of(rows, self._quantile)
+            self._needed[steps] = np.where([len(row) >= self._rule.n_min_trials for row in rows], needed, np.nan)
 
     def are_ahead_of(self, places: Integers) -> Flags:
         """Which of the reports end their trials. One that is not finite does in any case."""
@@ -71,10 +74,14 @@ class _Peers:
         return gone | behind
 
 
-def quantile_of(rising: list[float], share: float) -> float:
-    """The quantile between neighbours, to the last bit as numpy has it."""
-    place = (len(rising) - 1) * share
-    low = math.floor(place)
-    below, above = rising[low], rising[min(low + 1, len(rising) - 1)]
+def quantiles_of(rows: Sequence[Sequence[float]], share: float) -> Floats:
+    """Of each row of rising values the quantile between neighbours, to the last bit as numpy has it."""
+    last = np.array([len(row) for row in rows]) - 1
+    place = last * share
+    low = np.floor(place).astype(np.int64)
+    high = np.minimum(low + 1, last)
+    below = np.array([row[index] for row, index in zip(rows, low.tolist(), strict=True)])
+    above = np.array([row[index] for row, index in zip(rows, high.tolist(), strict=True)])
     part, apart = place - low, above - below
-    return above - apart * (1 - part) if part >= 0.5 else below + apart * part
+    quantiles: Floats = np.where(part >= 0.5, above - apart * (1 - part), below + apart * part)
+    return quantiles

@@ -8,6 +8,7 @@ from service.domain.samplers import NoPruner
 from service.domain.spec import StudySpec
 
 SAME_TRIALS = "All of it takes the same configurations in the same order; a sampler that had seen other results might have proposed others."
+UNKNOWN = "Whether a pruned trial would have overtaken it cannot be known."
 MOST_NAMED = 3  # overtakers
 
 
@@ -41,7 +42,7 @@ def _saving(found: Hindsight, spec: StudySpec) -> str:
     epochs, of = found.saved.epochs, found.saved.of
     if not epochs:
         return "the study has no pruner, and nothing was spared." if isinstance(spec.pruner, NoPruner) else "nothing was pruned."
-    time = "" if found.saved.seconds is None else f", {_duration(found.saved.seconds)} of training"
+    time = "" if found.saved.seconds is None or found.saved.seconds < 1 else f", {_duration(found.saved.seconds)} of training"
     return f"pruning spared {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
 
 
@@ -88,11 +89,11 @@ def _overtaking(found: Hindsight) -> Iterator[str]:
     if found.chance is None:
         return
     if not found.overtaking:
-        yield "None of the pruned trials would have overtaken it, had they gained as any of the complete ones did from the same epoch on."
+        yield f"{UNKNOWN} Had they gained as any of the complete ones did from the same epoch on, none of them would have."
         return
     likeliest = _listed([_rival(one) for one in found.overtaking[:MOST_NAMED]])
     yield (
-        "Whether a pruned trial would have overtaken it cannot be known. Had they gained as the complete ones did from the same epoch on, "
+        f"{UNKNOWN} Had they gained as the complete ones did from the same epoch on, "
         f"each by itself, the chance that at least one had is {_chance(found.chance)}; likeliest: {likeliest}. "
         "Those that were let go on are the better ones, so the others' gains may have been of another kind."
     )

@@ -17,7 +17,7 @@ from service.store.queries.studies import find_study
 from service.store.schema import metric, trial
 from trainer.contract import TrainConfig
 
-MOST_REPORTS = 2_000_000
+MOST_REPORTS = 1_000_000  # a few seconds, and tens of megabytes
 AT_ONCE = 20_000
 
 IN_SHORT = select(

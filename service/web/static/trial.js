@@ -9,6 +9,7 @@ import { confirmed, showNotice, statePill } from "./parts.js";
 import { renew } from "./renew.js";
 import { metricCharts } from "./trial/charts.js";
 import { afterReport, withReports } from "./trial/course.js";
+import { evidencePanel } from "./trial/evidence.js";
 import { trialFigures } from "./trial/figures.js";
 import { trialLog } from "./trial/log.js";
 import { parametersTable } from "./trial/parameters.js";
@@ -89,6 +90,12 @@ function showParameters() {
   renew(byId("parameters"), [trial.params, others], () => parametersTable(trial.params, others));
 }
 
+function showEvidence() {
+  const evidence = trial.state === "pruned" ? trial.result.evidence ?? null : null;
+  byId("pruned").hidden = evidence === null;
+  renew(byId("evidence"), evidence, () => (evidence === null ? [] : evidencePanel(key, evidence)));
+}
+
 const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => paceDetail(trial));
 
 function showRecord() {
@@ -111,6 +118,7 @@ function show() {
   showNeighbours();
   showActions();
   showFigures();
+  showEvidence();
   showParameters();
   charts.draw(rows, study.spec.objective.metric);
   showRecord();
