@@ -358,7 +358,8 @@ class Checked(Frozen):
         default=None,
         description="`DIGESTS.PARTS`, both base64; None for more than MOST_LISTED files. DIGESTS: sorted, of each file the first four "
         "bytes of the SHA-256 over the JSON `[content, label]`, content being the SHA-256 of the file; tells which images are new "
-        "or changed. PARTS: of each distinct content, in the order of their SHA-256s, two bits, lowest first: 0 train, 1 validation, 2 test",
+        "or changed. PARTS: of each distinct content, in the order of their SHA-256s, two bits, "
+        "lowest first: 0 train, 1 validation, 2 test",
     )
 
 
