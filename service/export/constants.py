@@ -45,6 +45,14 @@ def block(exported: Exported, body: str) -> str:
     return "\n\n".join("\n".join(lines) for lines in used)
 
 
+def packed_parts(exported: Exported) -> str | None:
+    """Each image's part of the split, from the manifest; None where it follows from the contents alone, or nothing tells it."""
+    near = exported.facts.near_duplicates
+    if near is None or near.groups == 0 or exported.manifest is None:
+        return None
+    return exported.manifest.partition(".")[2] or None
+
+
 Constant = tuple[str, Any, str]
 
 
@@ -65,6 +73,7 @@ def _data(exported: Exported) -> Iterator[Constant]:
     yield "DATA", data.path, ""
     yield "FINGERPRINT", facts.fingerprint, "SHA-256 over content and label of every image"
     yield "SPLIT", facts.split, "SHA-256 over which image went where"
+    yield "PACKED_PARTS", packed_parts(exported), "of the contents by SHA-256, two bits each, lowest first: the place in PARTS"
     yield "VALIDATION", data.validation, "share of each class"
     yield "TEST", data.test, "share that no trial of the search has seen"
     yield "SPLIT_SEED", data.seed, ""
@@ -103,14 +112,26 @@ def _hyperparameters(config: TrainConfig) -> Iterator[Constant]:
 def _assigned(name: str, value: Any, why: str) -> str:
     """`NAME = value  # why`, long collections with an item a line."""
     written, comment = literal(value), f"  # {why}" if why else ""
-    if not isinstance(value, tuple) or len(written) <= LISTED:
+    if not isinstance(value, tuple | str) or len(written) <= LISTED:
         return f"{name} = {written}{comment}"
-    lines, line = list[str](), ""
-    for item in value:
-        line = f"{line} {literal(item)}," if line else f"{literal(item)},"
+    lines = _pieces(value) if isinstance(value, str) else _items(value)
+    return "\n".join([f"{name} = ({comment}", *(f"    {line}" for line in lines), ")  # fmt: skip"])
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for first in range(0, len(text), LISTED):
+        yield literal(text[first : first + LISTED])
+
+
+def _items(values: tuple[Any, ...]) -> Iterator[str]:
+    line = ""
+    for value in values:
+        line = f"{line} {literal(value)}," if line else f"{literal(value)},"
         if len(line) > LISTED:
-            lines, line = [*lines, line], ""
-    return "\n".join([f"{name} = ({comment}", *(f"    {one}" for one in [*lines, *filter(None, [line])]), ")  # fmt: skip"])
+            yield line
+            line = ""
+    if line:
+        yield line
 
 
 def literal(value: Any) -> str:

@@ -9,7 +9,8 @@ from service.export.parts import part
 from trainer.contract import TrainConfig
 
 IMPORTS = (
-    "import argparse", "import csv", "import hashlib", "import io", "import json", "import math", "import os", "import re", "import sys",
+    "import argparse", "import base64", "import csv",
+    "import hashlib", "import io", "import json", "import math", "import os", "import re", "import sys",
     "from concurrent.futures import ThreadPoolExecutor", "from pathlib import Path", "from pathlib import Path, PurePosixPath",
     "from urllib.parse import unquote, urlparse", "",
     "import numpy as np", "import torch", "import torch.distributed as dist", "import torch.nn.functional as F",
@@ -22,15 +23,16 @@ NAME = re.compile(r"(\w+)$")
 def script(exported: Exported) -> str:
     """A Python file that trains this configuration, on one device or under torchrun. What a user wrote is in it as literals only."""
     config = exported.config
-    functions = "\n\n\n".join([part("start"), *_data(config), *_model(exported), *_training(config), *_ending(exported)])
+    functions = "\n\n\n".join([part("start"), *_data(exported), *_model(exported), *_training(config), *_ending(exported)])
     body = f"{constants.block(exported, functions)}\n\n{functions}"
     return f"{constants.head(exported)}\n\n{_imports(body)}\n\n{body}\n"
 
 
-def _data(config: TrainConfig) -> Iterator[str]:
+def _data(exported: Exported) -> Iterator[str]:
+    config = exported.config
     yield part("table" if config.data.is_table else "folder")
     yield part("find")
-    yield part("split")
+    yield part("split" if constants.packed_parts(exported) is None else "packed_split")
     yield part("decode")
     if config.augmentation != "none":
         yield part("view")

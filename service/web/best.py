@@ -65,7 +65,7 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
         verdict=verdict,
         repeats=queries.repeats(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),
-        manifest=None,
+        manifest=queries.manifest(tx, study.id),
     )
     return export(study, trial, known)
 

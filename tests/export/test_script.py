@@ -22,7 +22,7 @@ from service.domain.export import Origin
 from service.export.script import script
 from tests.export.conftest import NOTHING, exported_of, facts_of, module_of
 from trainer import data
-from trainer.contract import DataConfig, Finished, ModelConfig, TrainConfig
+from trainer.contract import DataConfig, Finished, ModelConfig, NearDuplicates, TrainConfig
 from trainer.data import augmentation, decoding
 from trainer.models.build import build, staged
 from trainer.optimization import lr_at
@@ -176,6 +176,26 @@ def test_images_are_found_and_split_as_the_trainer_does(source: str, config: Con
     assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
 
 
+def test_near_duplicates_are_on_the_side_where_the_study_had_them(config: Config, photographs: Path) -> None:
+    random = np.random.default_rng(5)
+    for number in range(6):  # photographs, three times each
+        photograph = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((90, 90), Image.Resampling.BICUBIC)
+        for quality in (60, 75, 90):
+            photograph.save(photographs / "dog" / f"photograph {number} {quality}.jpg", quality=quality)
+    chosen = config(data=DataConfig(path=str(photographs), validation=0.3, test=0.2, seed=1))
+    listing = data.listed(chosen.data)
+    dataset = data.arrange(chosen.data, listing)
+    assert dataset.near_duplicates.groups == 6 and dataset.near_duplicates.crossing > 0
+    facts = facts_of(chosen).model_copy(update={"near_duplicates": dataset.near_duplicates})
+    made = module_of(exported_of(chosen, facts, manifest=data.manifest_of(listing, dataset)))
+    found = made.find_images(chosen.data.path)
+    assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
+
+    without = module_of(exported_of(chosen, facts))
+    with pytest.raises(SystemExit):
+        without.split(found)
+
+
 def test_other_images_and_other_weights_are_refused_by_name(
     config: Config, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,12 +254,17 @@ EVERY: tuple[Mapping[str, Any], ...] = (
 )
 
 
+NEAR = {count: NearDuplicates(groups=count, images=5, crossing=1, mixed=0) for count in (0, 3, 5)}
+
+
 @pytest.mark.parametrize("changes", EVERY, ids=range(len(EVERY)))
 def test_every_script_is_well_formed_and_has_nothing_that_it_does_not_use(
     changes: Mapping[str, Any], config: Config, tmp_path: Path
 ) -> None:
-    facts = NOTHING.model_copy(update={"weights_sha256": "1" * 64, "classes": tuple(f"class {i}" for i in range(40))})
-    text = script(exported_of(config(**changes), facts))
+    facts = NOTHING.model_copy(
+        update={"weights_sha256": "1" * 64, "classes": tuple(f"class {i}" for i in range(40)), "near_duplicates": NEAR.get(len(changes))}
+    )
+    text = script(exported_of(config(**changes), facts, manifest=f"{'AAAA' * 100}.{'BBBB' * 100}"))
     (tmp_path / "train.py").write_text(text)
     ruff = [str(Path(sys.executable).parent / "ruff"), "--isolated"]
     options = ["--line-length", "140", "--target-version", "py310"]

@@ -10,7 +10,7 @@ from service import operations
 from service.domain.export import read_export
 from service.domain.records import Claim
 from service.store import queries
-from tests.web.laboratory import Laboratory
+from tests.web.laboratory import FACTS, Laboratory
 from tests.web.problem import assert_problem
 from trainer.contract import Finished, Scores
 
@@ -68,6 +68,13 @@ def test_until_it_is_confirmed_the_best_of_the_search_is_given_and_said_to_look_
     assert list(found)[:4] == ["kind", "schema_version", "note", "confirmed"]
     assert client.get(BEST, params={"format": "yaml"}).text.startswith("# Not confirmed yet")
     assert "**Not confirmed yet" in client.get(BEST, params={"format": "card"}).text
+
+
+def test_the_manifest_of_the_images_is_in_the_file(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study(checked=False)
+    operations.pass_check(lab.store, study.id, FACTS, "AAAAAA==.AA==")
+    lab.finish(lab.claim(), 0.7)
+    assert client.get(BEST).json()["manifest"] == "AAAAAA==.AA=="
 
 
 def test_a_study_that_confirms_nothing_says_what_its_best_is_worth(client: TestClient, lab: Laboratory) -> None:
