@@ -73,9 +73,13 @@ class Verdict(Frozen):
     best: int | None = Field(default=None, description="the trial with the best mean")
     tied: tuple[int, ...] = Field(default=(), description="trials that cannot be told apart from the best, itself among them, best first")
     recommended: int | None = Field(default=None, description="the cheapest of those within one standard error of the best")
-    expected: Estimate | None = Field(default=None, description="mean over seeds of the recommended one, on these test images")
+    expected: Estimate | None = Field(
+        default=None,
+        description="mean over seeds of the recommended one, on these test images; where it was chosen among several that are tied, the "
+        "interval reaches further to the side on which being chosen flatters",
+    )
     new_images: Estimate | None = Field(
-        default=None, description="the same for new images of the same kind: wider, for the test images are few"
+        default=None, description="the same for new images of the same kind, of which the test images are a sample"
     )
     single_run: Estimate | None = Field(default=None, description="where one more run with a fresh seed falls, on these test images")
     uplift: Estimate | None = Field(default=None, description="over the baseline, above 0 where better; over seeds, on these test images")
@@ -83,6 +87,7 @@ class Verdict(Frozen):
     optimism: Optimism | None = None
     helped: Helped | None = Field(
         default=None,
-        description="yes: better than the baseline on new images too; unclear: on these images only, as far as so few can tell; no",
+        description="yes: better than the baseline on new images too; unclear: on these images only, as far as so few can tell; "
+        "no: the baseline is recommended, or what is recommended is no better beyond what seeds explain; null: nothing to compare with",
     )
     words: tuple[str, ...] = Field(default=(), description="all of it in plain sentences, the most important first")

@@ -95,14 +95,14 @@ def _round(trial: Trial) -> int:
 
 
 def _repeat(spec: StudySpec, trial: Trial) -> Repeat | None:
-    """None for a trial that has no finite score on the test images, or one that no arithmetic could follow."""
+    """None for a trial without a score on the test images, or with one that cannot be."""
     told = trial.result.get("test")
     if trial.state is not TrialState.COMPLETE or trial.value is None or told is None:
         return None
     scores = Scores.model_validate(told)
     metric, images = spec.objective.metric, sum(map(sum, scores.confusion_matrix))
-    value = scores.metrics.get(metric)
-    if value is None or not (abs(value) < LARGEST and abs(trial.value) < LARGEST):
+    value, most = scores.metrics.get(metric), LARGEST if metric == "loss" else 1.0
+    if value is None or not (0 <= value <= most and 0 <= trial.value <= most):
         return None
     return Repeat(
         trial=trial.number,

@@ -122,6 +122,11 @@ def within(estimate: Estimate, low: float, high: float) -> Estimate:
     return estimate.model_copy(update={"low": max(estimate.low, low), "high": min(estimate.high, high)})
 
 
+def no_narrower(estimate: Estimate, other: Estimate) -> Estimate:
+    """The interval with all of another one in it."""
+    return estimate.model_copy(update={"low": min(estimate.low, other.low), "high": max(estimate.high, other.high)})
+
+
 def _wilson(share: float, count: float, t: float) -> float:
     """The limit on the side of the sign of t."""
     centre = share + t * t / (2 * count)

@@ -44,8 +44,14 @@ def dropped(arms: Sequence[Arm], direction: Direction, seeds: int) -> Mapping[in
     lost: dict[int, int] = {}
     for look in range(FIRST_ROUNDS, min(_decided(arms) + 1, seeds)):
         left = [arm for arm in arms if arm.trial not in lost and _has_all(arm, look)]
-        lost |= dict.fromkeys(_clearly_worse(left, direction, look, _level(len(arms), seeds)), look)
+        worse = _clearly_worse(left, direction, look, _level(len(arms), seeds))
+        lost |= {arm.trial: look for arm in left if arm.trial in worse and not _went_on(arm, look)}
     return lost
+
+
+def _went_on(arm: Arm, look: int) -> bool:
+    """Whether it was trained after that round: then it was not given up, whatever the test says today."""
+    return arm.open > 0 or max(rounds_of(arm)) > look
 
 
 def _level(arms: int, seeds: int) -> float:

@@ -119,10 +119,12 @@ def _worth(chosen: Arm, baseline: Arm | None, known: Verdict) -> dict[str, objec
     objective = known.objective
     tails = Tails.of_chosen(len(known.tied), objective.direction == "maximize")
     one_more = intervals.of_one_more(tests_of(chosen), resolution=resolution_of(chosen))
+    expected, new = _mean(chosen, objective, tails), _on_new_images(chosen, objective, tails)
     worth: dict[str, object] = {
         "recommended": chosen.trial,
-        "expected": _mean(chosen, objective, tails),
-        "new_images": _on_new_images(chosen, objective, tails),
+        "expected": expected,
+        # Both are estimates: by chance that for more than these images could come out as the narrower one.
+        "new_images": intervals.no_narrower(new, expected) if new is not None else None,
         "single_run": intervals.within(one_more, *_bounds(objective)),
         "optimism": _optimism(chosen, objective),
     }
@@ -150,6 +152,7 @@ def _uplift(chosen: Arm, baseline: Arm, known: Verdict) -> dict[str, object]:
     tails = Tails.of_chosen(rivals, higher_is_better=True)
     uplift = intervals.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
     new = _uplift_on_new_images(chosen, baseline, pair, known.objective.metric, tails)
+    new = intervals.no_narrower(new, uplift) if new is not None else None
     return {"uplift": uplift, "uplift_new_images": new, "helped": _helped(uplift, new)}
 
 
