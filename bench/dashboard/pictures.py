@@ -29,6 +29,8 @@ MOST_BYTES = 250_000
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 AGAIN = "digits-again"
+CONFIRMED = "digits-confirmed"
+CONFIRMED_SECONDS = 550
 SETTLE_MILLISECONDS = 1_500
 
 
@@ -53,6 +55,15 @@ def _scroll_to(selector: str) -> Callable[[Page], None]:
     return prepare
 
 
+def _unfold(selector: str) -> Callable[[Page], None]:
+    def prepare(page: Page) -> None:
+        page.locator(f"{selector} > summary").click()
+        page.wait_for_timeout(2 * SETTLE_MILLISECONDS)
+        _scroll_to(selector)(page)
+
+    return prepare
+
+
 def _fill(page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("flowers")
     page.get_by_label("Path of the data", exact=True).fill("/data/flowers")
@@ -69,7 +80,10 @@ PICTURES = (
     Picture("phone.png", f"/studies/{NAME}", size=PHONE),
     Picture("trial.png", f"/studies/{NAME}/trials/BEST", height=1250),
     Picture("compare.png", f"/compare?trial={NAME}:0&trial={NAME}:BEST", height=1250),
-    Picture("best.png", f"/studies/{NAME}/best"),
+    Picture("best.png", f"/studies/{CONFIRMED}/best"),
+    Picture("confirmation.png", f"/studies/{CONFIRMED}", prepare=_scroll_to("#confirmation"), height=700),
+    Picture("confirmation-phone.png", f"/studies/{CONFIRMED}", size=PHONE, prepare=_scroll_to("#confirmation")),
+    Picture("pruning.png", f"/studies/{NAME}", prepare=_unfold("#pruning"), height=640),
     Picture("workers.png", "/workers", height=520),
     Picture("new.png", "/new", prepare=_fill),
 )
@@ -84,6 +98,7 @@ def main() -> None:
     wanted = [one for one in PICTURES if args.only is None or Path(one.file).stem in args.only]
     with _served(args.home.absolute()) as address, chromium() as browser:
         best = str(_call(f"{address}/api/v1/studies/{NAME}")["best"]["number"])
+        _confirm(address, args.home)
         _begin_another(address, args.home)
         for picture in wanted:
             _take(browser, address, best, picture)
@@ -101,12 +116,24 @@ def _served(home: Path) -> Iterator[str]:
         server.terminate()
 
 
-def _begin_another(address: str, home: Path) -> None:
-    """A study that goes on while the pictures are taken, begun once."""
+def _begin(address: str, home: Path, name: str, trials: int, **changes: object) -> None:
+    """A study on the demo's digits, unless there is one of that name."""
     known = [study["name"] for study in _call(f"{address}/api/v1/studies")["studies"]]
-    if AGAIN not in known:
+    if name not in known:
         prepared = Prepared(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
-        _call(f"{address}/api/v1/studies", {**study_document(prepared, AGAIN, 400), "sampler": {"name": "random", "seed": 1}})
+        _call(f"{address}/api/v1/studies", {**study_document(prepared, name, trials), **changes})
+
+
+def _confirm(address: str, home: Path) -> None:
+    """A study that has confirmed its best."""
+    data = {"path": str(home.absolute() / "demo" / "digits"), "validation": 0.3, "test": 0.3}
+    _begin(address, home, CONFIRMED, 30, data=data, confirm={"top": 3, "seeds": 5})
+    patiently(lambda: _call(f"{address}/api/v1/studies/{CONFIRMED}")["phase"], lambda phase: phase == "done", CONFIRMED_SECONDS)
+
+
+def _begin_another(address: str, home: Path) -> None:
+    """A study that goes on while the pictures are taken."""
+    _begin(address, home, AGAIN, 400, sampler={"name": "random", "seed": 1})
     study = f"{address}/api/v1/studies/{AGAIN}"
     patiently(lambda: _call(study)["counts"]["complete"] > 20, bool, 120)
 

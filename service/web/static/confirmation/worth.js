@@ -22,15 +22,16 @@ function elsewhere({ objective: { metric: name }, new_images: wider, single_run:
     single ? `one more run on these: ${interval(name, single)}` : null);
 }
 
-function uplift({ objective: { metric: name }, uplift: by, uplift_new_images: wider }) {
-  if (!by) return figure("Uplift", "–", "there is no baseline to compare with");
+function uplift({ objective: { metric: name }, arms, recommended, uplift: by, uplift_new_images: wider }) {
+  if (arms.some((arm) => arm.baseline && arm.trial === recommended)) return figure("Uplift over the baseline", "none", "the baseline itself is recommended");
+  if (!by) return figure("Uplift over the baseline", "–", "the baseline has too few runs with a result");
   return figure("Uplift over the baseline", gainOf(name, by), `${level(by)} ${gainInterval(name, by)}`, wider ? `on new images ${gainInterval(name, wider)}` : null);
 }
 
 function optimism({ objective: { metric: name }, optimism: by }) {
   if (!by) return null;
   return figure("Optimism of the search", gain(name, by.value), `it saw ${metric(name, by.searched)}, confirmed are ${metric(name, by.confirmed)}`,
-    by.chosen > 0 ? `${gain(name, by.chosen).slice(1)} of it were luck of the draw` : "none of it was luck of the draw");
+    by.value <= 0 ? "it did not flatter" : by.chosen > 0 ? `${gain(name, by.chosen).slice(1)} of it were luck of the draw` : "none of it was luck of the draw");
 }
 
 function helped({ helped: word }) {
