@@ -155,6 +155,18 @@ def test_who_was_given_up_is_named_with_its_round() -> None:
     assert "Trial 5 was given up after round 3" in words(found)
 
 
+def test_who_was_given_up_is_not_recommended_when_its_better_fails_later() -> None:
+    led = arm(3, [0.95, 0.96, 0.955], failed="trial 50, round 4, is failed: out of memory")
+    found = verdict(led, arm(5, [0.90, 0.91, 0.905]), arm(0, POOR, baseline=True))
+    assert (found.arms[1].stopped_after, found.best, found.tied, found.recommended) == (3, 0, (0,), 0)
+
+
+def test_the_tied_are_told_the_best_first() -> None:
+    close = [np.array(BETTER) - step for step in ([0.003, 0.0, 0.003, 0.0, 0.003], [0.002, 0.0, 0.001, 0.0, 0.002])]
+    found = verdict(arm(7, close[0]), arm(5, close[1]), arm(3, BETTER), arm(0, POOR, baseline=True))
+    assert found.tied == (3, 5, 7)
+
+
 def test_without_a_baseline_to_compare_with_it_is_not_known_whether_tuning_helped() -> None:
     for lost in (arm(0, [], baseline=True, failed="it diverged"), arm(0, [0.8], baseline=True)):
         found = verdict(arm(3, BETTER), lost)
