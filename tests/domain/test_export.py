@@ -1,19 +1,24 @@
 """The exported file says all, and reading it gives the same bits."""
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NoResult
-from service.domain.export import Exported, read_export
+from service.domain.export import ByClass, Confirmed, Exported, Mistake, Origin, Point, Reached, read_export
 from service.domain.parsing import parse_study
-from service.domain.records import Study, Trial
+from service.domain.records import Metric, Study, Trial
 from service.domain.states import StudyState, TrialState, ValueKind
+from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.export.making import Known
 from service.export.making import export as made
-from trainer.contract import Facts
+from service.export.requirements import requirements
+from trainer.contract import Facts, NearDuplicates
 
 SPEC = parse_study(
     {
@@ -97,3 +102,55 @@ def test_another_file_is_told_apart_from_a_damaged_one() -> None:
     damaged = export(study(), trial()).to_yaml().replace("batch_size: 32", "batch_size: 0")
     assert [fault.pointer for fault in faults(damaged)] == ["#/config/batch_size"]
     assert [fault.code for fault in faults("a: [")] == ["malformed_yaml"]
+
+
+def test_every_field_is_documented() -> None:
+    documented = set(re.findall(r"`([a-z_0-9]+)`", (Path(__file__).parents[2] / "docs" / "export.md").read_text()))
+    models = [Exported, Origin, Reached, ByClass, Mistake, Point, Confirmed, Compared, Optimism, Price, Estimate, Facts, NearDuplicates]
+    assert {name for model in models for name in model.model_fields} <= documented
+
+
+def test_a_file_of_the_first_schema_is_read_and_says_that_nothing_is_known_of_a_confirmation() -> None:
+    added = {"note", "confirmed", "lock", "cost", "curve", "by_class", "manifest"}
+    old = export(study(), replace(trial(), result={"environment": {"torch": "2.14.1+cu130", "threads": "2"}}))
+    document = {**json.loads(old.model_dump_json(exclude=added)), "schema_version": 1}
+    read = read_export(json.dumps(document))
+    assert read.config == old.config and read.reached == old.reached and read.depths == old.depths
+    assert read.confirmed is None and "Nothing is known of a confirmation" in read.note
+    assert read.lock == {"torch": "2.14.1"}
+    assert [fault.pointer for fault in faults(json.dumps({**document, "schema_version": 3}))]
+
+
+def test_what_is_not_known_yet_stands_at_the_top() -> None:
+    lines = export(study(), trial()).to_yaml().splitlines()
+    assert lines[0] == "# Not confirmed: a test."
+    assert [line.partition(":")[0] for line in lines[2:6]] == ["kind", "schema_version", "note", "confirmed"]
+
+
+def test_a_learning_curve_holds_what_is_finite_and_64_epochs_at_most() -> None:
+    metrics = [Metric(step=step, name=name, value=step / 500, attempt=1) for step in range(1, 501) for name in ("accuracy", "loss")]
+    metrics += [Metric(step=501, name="accuracy", value=float("nan"), attempt=1), Metric(step=501, name="loss", value=0.5, attempt=1)]
+    curve = export(study(), trial(), metrics=metrics).curve
+    assert len(curve) <= 64 and (curve[0].step, curve[-1].step) == (1, 500)
+    assert curve[0].metrics == {"accuracy": 0.002, "loss": 0.002}
+
+
+def test_classes_fare_as_the_confusion_matrix_says() -> None:
+    matrix = ((5, 1, 0, 0), (3, 1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0))
+    found = export(study(), replace(trial(), result={"confusion_matrix": matrix})).by_class
+    assert found is not None and found.confusion_matrix == matrix
+    assert found.recall == {"no": 5 / 6, "yes": 0.25, "0123": 1.0, "12e4": 0.0}
+    assert [(one.actual, one.predicted, one.images) for one in found.mistakes] == [("yes", "no", 3), ("no", "yes", 1)]
+
+
+def test_the_lock_is_a_requirements_file_whatever_a_file_says() -> None:
+    environment = {
+        "torch": "2.14.1+cu130",
+        "numpy": "2.4.6",
+        "pillow": "1\n--index-url http://evil.example",
+        "python": "3.11.7",
+        "thawline": "0.1",
+    }
+    lines = requirements(export(study(), replace(trial(), result={"environment": environment}))).splitlines()
+    assert "torch==2.14.1" in lines and "numpy==2.4.6" in lines
+    assert all(re.fullmatch(r"#.*|[a-z]+==[\w.!-]+", line) for line in lines), lines
