@@ -168,6 +168,15 @@ def test_a_study_that_stops_meanwhile_recommends_nothing(page: Page, live_lab: L
     expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 3 tries looks better than it is.")
 
 
+def test_a_study_that_stops_before_its_confirmation_says_so(page: Page, live_lab: Laboratory) -> None:
+    confirming(live_lab, "stopped-before")
+    live_lab.finish(live_lab.claim_from("stopped-before"), 0.9)
+    operations.stop_study(live_lab.store, live_lab.id_of("stopped-before"))
+    for address, place in (("", "#confirmation"), ("/best", "#standing")):
+        page.goto(f"/studies/stopped-before{address}")
+        expect(page.locator(place)).to_contain_text("The study ended before its confirmation began.")
+
+
 def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(page: Page, live: Served, live_lab: Laboratory) -> None:
     confirming(live_lab, "handed over")
     search(live_lab, "handed over", SEARCHED)

@@ -12,7 +12,7 @@ function warning(study) {
 }
 
 function prospect(study, confirmation) {
-  if (study.spec.confirm) return [confirmation?.note ?? ""];
+  if (study.spec.confirm) return [study.phase === "none" ? "The study ended before its confirmation began." : (confirmation?.note ?? "")];
   const copy = el("a", { class: "changes", href: `/new?from=${encodeURIComponent(study.name)}` }, "Copy this study");
   return ["A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on images that no trial has seen. ", copy];
 }

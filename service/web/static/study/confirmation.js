@@ -72,7 +72,7 @@ export class ConfirmationPanel {
     const verdict = answer?.verdict ?? null;
     byId("confirmation-best").hidden = study.phase !== "done" || !verdict;
     byId("confirmation-best").href = address(this.key, "/best");
-    renew(byId("confirmation-finding"), [study.phase, study.spec.confirm, study.facts?.images, answer], () => this.finding(verdict));
+    renew(byId("confirmation-finding"), [study.phase, study.best, study.spec.confirm, study.facts?.images, answer], () => this.finding(verdict));
     renew(byId("confirmation-progress"), [study.phase, answer?.runs], () => (study.phase === "running" && answer ? this.progress() : []));
     const worth = worthFigures(verdict);
     byId("confirmation-worth").hidden = !worth.length;
@@ -104,7 +104,7 @@ export class ConfirmationPanel {
   finding(verdict) {
     const { study, answer } = this;
     if (study.phase === "search") return el("p", {}, prospect(study));
-    if (study.phase === "none") return el("p", {}, "The study ended with nothing to confirm: no trial of its search was complete.");
+    if (study.phase === "none") return el("p", {}, study.best ? "The study ended before its confirmation began." : "The study ended with nothing to confirm: no trial of its search was complete.");
     const first = verdict?.words[0];
     return el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "The confirmation is being read.");
   }
