@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from search_spaces import Fault, Faulty, raise_if_any
+from service.domain.evidence import Evidence
 from service.domain.parsing import faults_of
 from trainer.contract import Reuse, Scores
 
@@ -52,6 +53,7 @@ class _Result(_Open):
     confusion_matrix: Matrix = Field(default_factory=list)
     reuse: Annotated[Reuse | None, BeforeValidator(_strictly(Reuse))] = None
     pace: _Pace | None = None
+    evidence: Annotated[Evidence | None, BeforeValidator(_strictly(Evidence))] = None
     test: Annotated[Scores | None, BeforeValidator(_strictly(Scores))] = None
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from tests.web.raw import send_raw
 
 STUDIES = "/api/v1/studies"
 CHECK = "/api/v1/study-check"
+IMPORT = "/api/v1/studies/import"  # takes lines; what is hostile to it is in tests/travel/test_hostile.py
 SLUGS = {400: "malformed-document", 401: "unauthenticated", 413: "body-too-large", 415: "unsupported-media-type", 422: "validation"}
 MANY = 1_000_000  # changes a second: the rate is not what is tried here
 SEED = 16  # of the fuzz in its short form, which finds the same on each machine
@@ -76,7 +77,7 @@ def codes(problem: dict[str, Any]) -> list[str]:
 def test_every_route_with_a_body_is_in_the_corpus(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     with_body = {path for path, operations_ in paths.items() for one in operations_.values() if "requestBody" in one}
-    assert with_body - {CHECK} | {"/login"} == TEMPLATES.keys()
+    assert with_body - {CHECK, IMPORT} | {"/login"} == TEMPLATES.keys()
     with_query = {path for path, one in paths.items() if any(each["in"] == "query" for each in one.get("get", {}).get("parameters", ()))}
     assert with_query == corpus.QUERIES.keys()
 

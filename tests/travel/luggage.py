@@ -8,7 +8,9 @@ import math
 from typing import Any
 
 from service import operations
+from service.domain.evidence import Finding, Peer, with_sentence
 from service.domain.records import Claim, Report, Study
+from service.domain.samplers import Median
 from service.operations import Write
 from service.operations.importing import import_study
 from service.store import Store, queries
@@ -19,6 +21,9 @@ from trainer.contract import Failed, Finished, Scores
 
 Documents = list[dict[str, Any]]
 
+EVIDENCE = with_sentence(
+    Finding(rule=Median(), metric="accuracy", direction="maximize", step=1, value=0.1, threshold=0.9, peers=(Peer(number=0, value=0.9),))
+)
 HOSTILE = '<script>alert(1)</script>\n=HYPERLINK("http://x")\u2028\'; DROP TABLE study; --'
 
 
@@ -37,7 +42,7 @@ def mixed_study(store: Store, name: str = "digits", **changes: Any) -> Study:
     lab.report(diverging, 2, accuracy=math.nan, loss=-math.inf, lr=0.1)
     lab.finish(diverging, math.nan)
     lab.report(pruned, 1, accuracy=0.1)
-    operations.record(store, [Write(pruned.lease, outcome=operations.Pruned(HOSTILE))])
+    operations.record(store, [Write(pruned.lease, outcome=operations.Pruned(HOSTILE, EVIDENCE))])
     operations.record(store, [Write(failed.lease, outcome=Failed(reason="script_error", detail="it said:\n\tno"))])
     operations.cancel_trial(store, study.id, cancelled.lease.number)
     operations.queue_trial(store, study.id, {"lr": 0.01, "optimizer": "sgd", "momentum": 0.5})

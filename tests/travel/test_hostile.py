@@ -137,6 +137,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "a word for seconds": (partial(put_result, "train_seconds", "1.0"), "#/line 2/result/train_seconds", "float_type"),
     "a word for lanes": (partial(put_result, "reuse", {"pixels": "decoded", "lanes": "2"}), "#/line 2/result/reuse/lanes", "int_type"),
     "a pace of words": (partial(put_result, "pace", {"saved_seconds": "DROP TABLE"}), "#/line 2/result/pace/saved_seconds", "float_type"),
+    "evidence of nothing": (lambda all: all[3]["result"]["evidence"].pop("rule"), "#/line 4/result/evidence/rule", "missing"),
     "nothing for a result": (partial(put_result, "test", None), "#/line 2/result/test", "null"),
     "a matrix that is not square": (partial(put_result, "confusion_matrix", [[1, 2]]), "#/line 2/result/confusion_matrix", "not_square"),
     "a field that nobody knows": (partial(put, 2, "winner", True), "#/line 2/winner", "extra_forbidden"),
