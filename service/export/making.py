@@ -96,10 +96,11 @@ def _of_one(classes: Sequence[str], result: Mapping[str, Any]) -> ByClass | None
 
 
 def _by_class(classes: Sequence[str], matrices: Sequence[Any]) -> ByClass | None:
-    """The sum of confusion matrices [C, C] of runs; None where there are none."""
-    if not matrices:
+    """The sum of confusion matrices [C, C] of runs; None where there are none of these classes, as an imported study's may be."""
+    fitting = [np.asarray(matrix, dtype=np.int64) for matrix in matrices if len(matrix) == len(classes)]
+    if not fitting:
         return None
-    total: NDArray[np.int64] = np.sum([np.asarray(matrix, dtype=np.int64) for matrix in matrices], axis=0)
+    total: NDArray[np.int64] = np.sum(fitting, axis=0)
     recall = total.diagonal() / np.maximum(total.sum(axis=1), 1)
     return ByClass(
         recall=dict(zip(classes, recall.tolist(), strict=True)),

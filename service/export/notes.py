@@ -9,7 +9,7 @@ Phase = Literal["none", "search", "running", "done", "stopped"]
 
 def note_of(phase: Phase, verdict: Verdict | None, tries: int) -> str:
     """The sentence at the top of a file. `verdict` is the one that recommends its configuration, `tries` the search's complete trials."""
-    if verdict is not None:
+    if verdict is not None and verdict.expected is not None:
         images = f"{verdict.test_images} test images that no trial of the search has seen"
         return f"Confirmed: trained again with fresh seeds, and scored on {images}."
     return f"{_why_not(phase)} The value is the best of {tries} {'try' if tries == 1 else 'tries'} and looks better than it is."

@@ -143,6 +143,10 @@ def test_classes_fare_as_the_confusion_matrix_says() -> None:
     assert [(one.actual, one.predicted, one.images) for one in found.mistakes] == [("yes", "no", 3), ("no", "yes", 1)]
 
 
+def test_a_matrix_of_other_classes_is_left_out() -> None:
+    assert export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).by_class is None
+
+
 def test_the_lock_is_a_requirements_file_whatever_a_file_says() -> None:
     environment = {
         "torch": "2.14.1+cu130",

@@ -2,16 +2,22 @@
 
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
+import trainer.catalogue as catalogue
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
 from service.export.script import script
 from trainer import data
 from trainer.contract import DataConfig, Facts, ModelConfig, TrainConfig
+from trainer.models.build import staged
 
+SIZE = 32  # pixels
 NOTHING = Facts(
     classes=("a", "b", "c"), images={"train": 9, "validation": 3, "test": 3}, fingerprint="0" * 64, split="0" * 64, weights_sha256=None
 )
@@ -46,6 +52,16 @@ def module_of(exported: Exported) -> types.ModuleType:
     module = types.ModuleType("train")
     exec(compile(script(exported), "train.py", "exec"), module.__dict__)  # noqa: S102
     return module
+
+
+def weights_of(model: str, folder: Path, *, headless: bool) -> Path:
+    """A weights file with random values, with or without the head."""
+    torch.manual_seed(7)
+    known = catalogue.load(model)
+    state = staged(model, 10, SIZE).network.state_dict()
+    kept = {name: tensor.contiguous() for name, tensor in state.items() if not (headless and name in known.head.tensors)}
+    safetensors.torch.save_file(kept, folder / "weights.safetensors")
+    return folder / "weights.safetensors"
 
 
 @pytest.fixture
