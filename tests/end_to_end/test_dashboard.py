@@ -83,6 +83,8 @@ def fill_in(page: Page, data: Path) -> None:
     page.get_by_label("Trials", exact=True).fill(str(TRIALS))
     page.get_by_label("Sampler", exact=True).select_option("random")
     page.get_by_label("Pruner", exact=True).select_option("none")
+    page.get_by_label("Best configurations", exact=True).fill("1")
+    page.get_by_role("textbox", name="Seeds", exact=True).fill("2")
     expect(page.locator("#verdict")).to_contain_text("Ready to create")
 
 
@@ -131,6 +133,8 @@ def test_a_study_is_made_watched_paused_compared_and_taken_home(page: Page, cabl
     assert len(numbers(page)) < TRIALS
     cable.refusing = False
     expect(page.locator("#state")).to_contain_text("complete", timeout=SLOW)
+    expect(page.locator("#state")).to_contain_text("confirmed")
+    expect(page.locator(".arms-canvas .run")).to_have_count(4)
     expect(page.locator("#trials")).to_have_attribute("aria-rowcount", str(TRIALS + 1))
     assert numbers(page) == set(range(TRIALS))
     assert page.evaluate("window.same") is True
