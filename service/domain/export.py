@@ -78,7 +78,7 @@ class Confirmed(Frozen):
     single_run: Estimate | None = Field(description="where one more run with a fresh seed falls, on these test images")
     uplift: Estimate | None = Field(description="over the baseline, above 0 where better; over seeds, on these test images")
     uplift_new_images: Estimate | None = Field(description="the same for new images of the same kind")
-    optimism: Optimism | None = Field(description="how much better the search made it look than it is")
+    optimism: Optimism | None = Field(description="how much better the best of the search looked than it is")
     helped: Helped | None = Field(description="whether tuning helped; null where the baseline has no result")
     words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
     best: int | None = Field(description="the trial with the best mean")

@@ -51,8 +51,9 @@ class Compared(Frozen):
 
 
 class Optimism(Frozen):
-    """How much better the search made the recommendation look than it is. Above 0: it looked better."""
+    """How much better the best of the search looked than it is. Above 0: it looked better."""
 
+    trial: int = Field(description="with the best value of the search; what is recommended may be another one")
     searched: FiniteFloat = Field(description="the validation value that the search saw")
     confirmed: FiniteFloat = Field(description="the mean on the test images over fresh seeds")
     value: FiniteFloat = Field(description="the difference, signed so that above 0 the search flattered")

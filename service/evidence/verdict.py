@@ -44,6 +44,7 @@ def judge(arms: Sequence[Arm], objective: Objective, *, seeds: int, test_images:
     )
     if best is not None:
         chosen = _cheapest([best, *(arm for arm in tied[1:] if _is_within_one_error(pairs[arm.trial]))], pairs)
+        known = known.model_copy(update={"optimism": _optimism(arms, objective)})
         known = known.model_copy(update=_worth(chosen, next((arm for arm in arms if arm.baseline), None), known))
     return known.model_copy(update={"words": words_of(known)})
 
@@ -126,7 +127,6 @@ def _worth(chosen: Arm, baseline: Arm | None, known: Verdict) -> dict[str, objec
         # Both are estimates: by chance that for more than these images could come out as the narrower one.
         "new_images": intervals.no_narrower(new, expected) if new is not None else None,
         "single_run": intervals.within(one_more, *_bounds(objective)),
-        "optimism": _optimism(chosen, objective),
     }
     if baseline is None or baseline.failed is not None:
         return worth
@@ -175,12 +175,18 @@ def _helped(uplift: Estimate, on_new_images: Estimate | None) -> Helped:
     return "unclear" if on_new_images is not None and on_new_images.low <= 0 else "yes"
 
 
-def _optimism(arm: Arm, objective: Objective) -> Optimism | None:
-    if arm.searched is None:
+def _optimism(arms: Sequence[Arm], objective: Objective) -> Optimism | None:
+    """Of the arm that the search ranked first: it was chosen for its one value."""
+    arm = arms[0]
+    if arm.searched is None or not arm.repeats:
         return None
     sign = 1.0 if objective.direction == "maximize" else -1.0
     confirmed = float(tests_of(arm).mean())
     again = float(np.mean([repeat.validation for repeat in arm.repeats]))
     return Optimism(
-        searched=arm.searched, confirmed=confirmed, value=sign * (arm.searched - confirmed), chosen=sign * (arm.searched - again)
+        trial=arm.trial,
+        searched=arm.searched,
+        confirmed=confirmed,
+        value=sign * (arm.searched - confirmed),
+        chosen=sign * (arm.searched - again),
     )

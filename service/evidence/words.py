@@ -133,17 +133,19 @@ def _uplift(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Esti
 def _optimism(verdict: Verdict, unit: Unit) -> Iterator[str]:
     if (found := verdict.optimism) is None:
         return
+    arm = _arm(verdict, found.trial)
+    its = _name(arm) if arm is not None else f"trial {found.trial}"
     seen, confirmed = unit.value(found.searched), unit.value(found.confirmed)
+    images = f"{seen} on the validation images then, {confirmed} on the test images with fresh seeds now"
     if found.value <= 0:
-        yield f"The search did not flatter it: {seen} on the validation images then, {confirmed} on the test images with fresh seeds now."
+        yield f"The search did not flatter its best, {its}: {images}."
         return
     luck = (
         f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation images."
         if found.chosen > 0
         else ""
     )
-    images = f"{seen} on the validation images then, {confirmed} on the test images with fresh seeds now"
-    yield f"The search flattered it by {unit.difference(found.value)}: {images}.{luck}"
+    yield f"The search flattered its best, {its}, by {unit.difference(found.value)}: {images}.{luck}"
 
 
 def _out(verdict: Verdict) -> Iterator[str]:

@@ -51,7 +51,7 @@ def _worth(exported: Exported) -> Iterator[str]:
         ("where one more run with a fresh seed falls", figures.interval(metric, confirmed.single_run)),
         ("uplift over the baseline, on these test images", figures.difference(metric, confirmed.uplift)),
         ("uplift over the baseline, on new images", figures.difference(metric, confirmed.uplift_new_images)),
-        ("how much better the search made it look (optimism)", optimism),
+        ("how much better the best of the search looked (optimism)", optimism),
         ("did tuning help", {None: "not known", "yes": "yes", "no": "no", "unclear": "unclear"}[confirmed.helped]),
     ]
     yield table(("", "value (95 % interval)"), rows)

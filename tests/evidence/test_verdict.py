@@ -135,9 +135,15 @@ def test_optimism_is_what_the_search_saw_beyond_what_fresh_seeds_give() -> None:
     found = verdict(arm(3, BETTER, searched=0.95), arm(0, POOR, baseline=True))
     assert found.optimism is not None
     assert (found.optimism.value, found.optimism.chosen) == pytest.approx((0.95 - 0.912, 0.95 - 0.912))
-    assert "The search flattered it by 3.8 points: 95.0 % on the validation images then, 91.2 % on the test images" in words(found)
+    assert (
+        "The search flattered its best, trial 3, by 3.8 points: 95.0 % on the validation images then, 91.2 % on the test images"
+        in words(found)
+    )
+    other = verdict(arm(3, POOR, searched=0.95), arm(4, BETTER, searched=0.93), arm(0, POOR, baseline=True))
+    assert other.recommended == 4
+    assert other.optimism is not None and (other.optimism.trial, other.optimism.searched) == (3, 0.95)
     modest = verdict(arm(3, BETTER, searched=0.90), arm(0, POOR, baseline=True))
-    assert "The search did not flatter it" in words(modest)
+    assert "The search did not flatter its best, trial 3" in words(modest)
 
 
 def test_who_failed_is_named_with_its_cause_and_never_recommended() -> None:

@@ -39,7 +39,7 @@ def arm(trial: int, **changes: Any) -> Compared:
 CONFIRMED = Confirmed(
     seeds=2, run_seeds=(5, 6), test_images=24, expected=estimate(0.81), new_images=estimate(0.81, 0.1), single_run=estimate(0.81, 0.05),
     uplift=estimate(0.03), uplift_new_images=estimate(0.03, 0.08), helped="unclear", best=3, tied=(3,),
-    optimism=Optimism(searched=0.9, confirmed=0.81, value=0.09, chosen=0.05), words=("Use trial 3.", "Tuning helped a little."),
+    optimism=Optimism(trial=3, searched=0.9, confirmed=0.81, value=0.09, chosen=0.05), words=("Use trial 3.", "Tuning helped a little."),
     arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), by_class=FARED,
 )  # fmt: skip
 FINISHED = Finished(

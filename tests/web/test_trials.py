@@ -15,7 +15,7 @@ from trainer.contract import Checkpoint
 STUDY = "/api/v1/studies/digits"
 TRIALS = f"{STUDY}/trials"
 FIELDS = ["number", "state", "params", "value", "metrics", "step", "attempt", "reason", "worker", "queued_at", "started_at", "finished_at"]
-EXTRAS = ["duplicate_of", "source", "detail", "seed", "result", "reuse", "pace"]
+EXTRAS = ["duplicate_of", "source", "confirms", "round", "detail", "seed", "result", "reuse", "pace"]
 
 GOOD = {"lr": 0.01, "optimizer": "adam"}
 

@@ -30,7 +30,7 @@ function uplift({ objective: { metric: name }, arms, recommended, uplift: by, up
 
 function optimism({ objective: { metric: name }, optimism: by }) {
   if (!by) return null;
-  return figure("Optimism of the search", gain(name, by.value), `it saw ${metric(name, by.searched)}, confirmed are ${metric(name, by.confirmed)}`,
+  return figure("Optimism of the search", gain(name, by.value), `its best, trial ${by.trial}, looked like ${metric(name, by.searched)} and is ${metric(name, by.confirmed)}`,
     by.value <= 0 ? "it did not flatter" : by.chosen > 0 ? `${gain(name, by.chosen).slice(1)} of it were luck of the draw` : "none of it was luck of the draw");
 }
 
