@@ -300,6 +300,7 @@ class Run(Frozen):
     resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first sound one is used")
     fingerprint: str | None = Field(default=None, description="fail with bad_data when the data is not this")
     weights_sha256: str | None = Field(default=None, description="fail with bad_data when the weights are not these")
+    split: str | None = Field(default=None, description="fail with bad_data when the images are divided otherwise than Facts.split says")
     manifest: str | None = Field(default=None, description="Checked.manifest, so that images that have changed can be named")
     score_test: bool = Field(default=False, description="measure on the test images too, once, after the last epoch; told in Finished")
     model_file: str | None = Field(

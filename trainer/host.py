@@ -127,7 +127,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def _expected(run: Run) -> Expected:
-    return Expected(run.fingerprint, run.weights_sha256, run.manifest)
+    return Expected(run.fingerprint, run.weights_sha256, run.manifest, run.split)
 
 
 def _model_file(run: Run) -> Path | None:

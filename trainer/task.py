@@ -22,6 +22,7 @@ class Expected:
     fingerprint: str | None = None
     weights_sha256: str | None = None
     manifest: str | None = None  # Checked.manifest, so that images that have changed can be named
+    split: str | None = None  # Facts.split
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -111,7 +112,8 @@ def _found(config: TrainConfig, expected: Expected, cache: Cache) -> data.Datase
         changed = f"{data.differences(expected.manifest, listing)}; " if expected.manifest is not None else ""
         raise data.BadData(_surprise(where, listing.fingerprint, expected.fingerprint, changed))
     dataset = data.arrange(config.data, listing, cache)
-    if expected.fingerprint is not None and expected.manifest is not None and data.split_differs(expected.manifest, dataset):
+    manifest = expected.manifest if expected.fingerprint is not None else None
+    if expected.split not in (None, dataset.split) or (manifest is not None and data.split_differs(manifest, dataset)):
         raise data.BadData(
             f"{where} is split otherwise than expected: this machine decodes images otherwise, and so finds other near-duplicates; "
             "install the versions that the result was reached with"

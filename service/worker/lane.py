@@ -72,6 +72,7 @@ class Lane:
             checkpoint_seconds=claim.spec.limits.checkpoint_seconds,
             resume=claim.checkpoints,
             fingerprint=claim.facts and claim.facts.fingerprint,
+            split=claim.facts and claim.facts.split,
             weights_sha256=claim.facts and claim.facts.weights_sha256,
             score_test=claim.round is not None,
             demand=claim.demand,

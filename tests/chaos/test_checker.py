@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.records import Attempt, Event, Study, Trial
+from service.domain.records import CONFIRMATION, Attempt, Confirmation, Event, Study, Trial
+from service.domain.spec import Confirm
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
 from tests.chaos import checker
@@ -27,6 +28,7 @@ class History:
         return [
             *checker.acknowledged_is_there(self.acknowledged, self.trials),
             *checker.budget_is_exact(self.study, self.trials),
+            *checker.confirmation_is_exact(self.study, self.trials),
             *checker.events_are_gapless(self.study, self.trials, self.events),
             *checker.reports_follow_each_other(self.events),
             *checker.attempts_follow_each_other(self.attempts, self.trials, interval=1),
@@ -34,6 +36,24 @@ class History:
 
     def with_trial(self, number: int, **changes: Any) -> "History":
         return replace(self, trials={**self.trials, number: replace(self.trials[number], **changes)})
+
+    def with_another(self, **changes: Any) -> "History":
+        """One trial more, like the first."""
+        number = len(self.trials)
+        trials = {**self.trials, number: replace(self.trials[0], number=number, **changes)}
+        attempts = {**self.attempts, number: self.attempts[0]}
+        return replace(self, trials=trials, attempts=attempts, study=replace(self.study, created=len(trials)))
+
+    def confirmed(self, *runs: tuple[int, int]) -> "History":
+        """Followed by a confirmation, whose repeats are of these trials in these rounds."""
+        one = replace(self, study=replace(self.study, confirmation=Confirmation(arms=(0, 1), baseline=1))).confirming()
+        for confirms, round in runs:
+            one = one.with_another(source=CONFIRMATION, confirms=confirms, round=round)
+        return one
+
+    def confirming(self) -> "History":
+        spec = self.study.spec.model_copy(update={"confirm": Confirm(top=1, seeds=2)})
+        return replace(self, study=replace(self.study, spec=spec))
 
     def with_attempts(self, number: int, *attempts: Attempt) -> "History":
         return replace(self, attempts={**self.attempts, number: attempts})
@@ -74,6 +94,8 @@ def test_a_sound_history_breaks_nothing(sound: History) -> None:
     assert sound.study.state is StudyState.COMPLETE
     assert [len(attempts) for attempts in sound.attempts.values()] == [2, 1]
     assert sound.broken() == []
+    whole = sound.confirmed((0, 1), (0, 2), (1, 1), (1, 2))
+    assert not list(checker.confirmation_is_exact(whole.study, whole.trials))
 
 
 Doctoring = Callable[[History], History]
@@ -98,7 +120,12 @@ VIOLATIONS: dict[str, tuple[str, Doctoring]] = {
         "I10",
         lambda one: one.with_attempts(0, one.attempts[0][0], replace(one.attempts[0][1], resumed=0)),
     ),
-    "there is a trial too many": ("I15", lambda one: replace(one, study=replace(one.study, created=3))),
+    "there is a trial too many": ("I15", lambda one: one.with_another()),
+    "a repeat nobody asked for": ("I33", lambda one: one.with_another(source=CONFIRMATION, confirms=0, round=1)),
+    "a configuration twice in a round": ("I33", lambda one: one.confirmed((0, 1), (0, 1), (1, 1), (1, 2))),
+    "a round that was left out": ("I33", lambda one: one.confirmed((0, 2), (1, 1), (1, 2))),
+    "a baseline without its last round": ("I33", lambda one: one.confirmed((0, 1), (0, 2), (1, 1))),
+    "complete, and nothing confirmed": ("I33", lambda one: one.confirming()),
     "complete, with a trial open": ("I15", lambda one: one.with_trial(1, state=TrialState.RUNNING)),
     "a number was left out": ("I16", lambda one: replace(one, trials={0: one.trials[0], 2: one.trials[1]})),
     "something happened after the end": ("I17", lambda one: replace(one, events=[*one.events, replace(one.events[3], seq=99)])),

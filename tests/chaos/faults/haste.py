@@ -15,7 +15,8 @@ FLAG = "THAW_CHAOS_READS_HANG"  # the file
 def install() -> None:
     stream.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
     protocol.HEAD_SECONDS, protocol.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
-    body.BodyLimit.__init__.__defaults__ = (body.MAX_BYTES, BODY_SECONDS)  # type: ignore[attr-defined]
+    max_bytes, _, larger = body.BodyLimit.__init__.__defaults__ or ()
+    body.BodyLimit.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)  # type: ignore[attr-defined]
     if flag := os.environ.get(FLAG):
         _hang_while(Path(flag))
 
