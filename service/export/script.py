@@ -17,7 +17,6 @@ IMPORTS = (
     "from PIL import Image, ImageOps", "from torch import nn", "from torchvision import models",
     "from torchvision.models.vision_transformer import interpolate_embeddings", "from torchvision.transforms import v2 as transforms",
 )  # fmt: skip
-NAME = re.compile(r"(\w+)$")
 
 
 def script(exported: Exported) -> str:
@@ -81,5 +80,6 @@ def _imports(body: str) -> str:
 
 
 def _is_used(line: str, body: str) -> bool:
-    found = NAME.search(line)
-    return found is not None and re.search(rf"\b{found[1]}\b", body) is not None
+    """By the last word of an import: the name that it gives."""
+    name = line.replace(".", " ").split()[-1]
+    return re.search(rf"\b{name}\b", body) is not None

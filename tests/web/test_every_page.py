@@ -110,7 +110,7 @@ def test_paper_shows_what_there_is_to_read_in_black_on_white(dark: Page, live_la
         for word in words:
             expect(dark.locator("#main").get_by_text(word).locator("visible=true").first).to_be_visible()
         for name in LEFT_OUT:
-            for control in dark.get_by_role("button", name=name).or_(dark.get_by_role("link", name=name)).all():
+            for control in dark.get_by_role("button", name=name).or_(dark.get_by_role("link", name=name, exact=True)).all():
                 expect(control).to_be_hidden()
         expect(dark.get_by_role("navigation", name="Service")).to_be_hidden()
         ground, ink = dark.evaluate("['backgroundColor', 'color'].map((name) => getComputedStyle(document.body)[name])")

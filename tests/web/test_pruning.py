@@ -161,11 +161,11 @@ def test_trials_that_share_a_pass_are_known_by_it_and_count_for_their_share_of_t
 def test_the_command_prints_the_sentences_and_a_line_for_each_pruner(
     live: Served, live_lab: Laboratory, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    live_lab.study("looked-back", pruner=ASHA, budget={"trials": 2})
-    claims = live_lab.claims_from("looked-back", 50)
+    live_lab.study("looked-back-on", pruner=ASHA, budget={"trials": 2})
+    claims = live_lab.claims_from("looked-back-on", 50)
     train(live_lab, claims[0], 0.5, 0.6, 0.7)
     train(live_lab, claims[1], 0.4)
-    show_pruning(settings.model_copy(update={"server": live.address}), "looked-back")
+    show_pruning(settings.model_copy(update={"server": live.address}), "looked-back-on")
     said = capsys.readouterr().out
     assert said.startswith("Pruning spared 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
     assert "asha (reduction factor 3) (the study's)" in said
