@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.store import queries
 from tests.web.laboratory import Laboratory
@@ -56,6 +56,28 @@ def test_a_study_is_made_in_the_form_with_each_fault_at_its_field(page: Page, li
     assert spec.search_space.root["lr"].model_dump()["low"] == 1e-4
     assert (spec.preset, spec.fixed["image_size"], spec.pruner.name) == ("image_classification", 64, "asha")
     assert spec.baseline is not None and spec.baseline["lr"] == 1e-3
+
+
+def test_a_model_that_is_looked_up_does_not_take_the_place_of_what_is_being_typed(page: Page) -> None:
+    asked: list[Route] = []
+    page.route("**/models/squeezenet1_1", lambda route: asked.append(route))
+    page.goto("/new")
+    page.get_by_label("Model", exact=True).select_option("squeezenet1_1")
+    share = page.get_by_label("Test share", exact=True)
+    share.fill("")
+    share.press_sequentially("05")
+    share.press("ArrowLeft")
+    share.press_sequentially(".")  # 0. before the 5
+    share.evaluate("(node) => node.classList.add('before')")
+    assert asked
+    for route in asked:
+        route.continue_()
+    expect(page.locator(".before")).to_have_count(0)  # the form was drawn again
+    expect(share).to_be_focused()
+    page.keyboard.type("1")
+    expect(share).to_have_value("0.15")
+    page.get_by_role("tab", name="YAML or JSON").click()
+    expect(page.get_by_label("The document as")).to_have_value(re.compile(r"test: 0\.15"))
 
 
 def test_a_pasted_text_is_checked_shown_in_the_form_and_outlives_a_reload(page: Page, live_lab: Laboratory) -> None:

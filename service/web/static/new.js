@@ -107,14 +107,36 @@ function judge(one) {
   text.setAttribute("aria-invalid", String(verdict.faults.length > 0));
 }
 
-// Draws the form from the document. `pointer` is what the focus goes to.
+// Draws the form from the document. `pointer` is what the focus goes to; without one it stays where it is.
 function redraw(pointer = null) {
   const open = new Set([...form.querySelectorAll("details[open]")].map((one) => one.dataset.title));
+  const back = pointer === null ? focused() : { pointer, index: 0 };
   form.replaceChildren(...panels(context));
   for (const one of form.querySelectorAll("details")) one.open = open.has(one.dataset.title);
   if (verdict) judge(verdict);
-  const target = pointer && [...form.querySelectorAll("[data-pointer]")].find((node) => node.dataset.pointer === pointer);
-  target?.querySelector("input, select, button")?.focus();
+  if (back) refocus(back);
+}
+
+// Where somebody is, and what is being typed there: "0." is on its way to 0.1, though the document says 0.
+function focused() {
+  const place = form.contains(document.activeElement) ? document.activeElement.closest("[data-pointer]") : null;
+  if (!place) return null;
+  const { type, value, selectionStart, selectionEnd } = document.activeElement;
+  const typed = type === "text" ? { value, selection: [selectionStart, selectionEnd] } : null;
+  return { pointer: place.dataset.pointer, index: controls(place).indexOf(document.activeElement), typed };
+}
+
+function refocus({ pointer, index, typed }) {
+  const place = [...form.querySelectorAll("[data-pointer]")].find((node) => node.dataset.pointer === pointer);
+  const control = place && controls(place)[index];
+  control?.focus();
+  if (!typed || control?.type !== "text") return;
+  control.value = typed.value;
+  control.setSelectionRange(...typed.selection);
+}
+
+function controls(place) {
+  return [...place.querySelectorAll("input, select, button")];
 }
 
 async function modelChosen() {
@@ -123,7 +145,7 @@ async function modelChosen() {
   if (draft.get(["model", "name"]) !== name) return;
   context.weights = model?.weights.length ? [...model.weights, "DEFAULT"] : [];
   context.stages = model?.stages.length ?? 0;
-  if (view === "form") redraw(document.activeElement?.closest?.("[data-pointer]")?.dataset.pointer);
+  if (view === "form") redraw();
 }
 
 async function show(wanted) {
