@@ -5,31 +5,21 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from service.web.dependencies import TheStore
+from service.web.static_files import ALWAYS_ASK, Static
 
 HERE = Path(__file__).parent
-ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
 ROOT = '<html lang="en"'  # of every shell
 READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides what is of class `changes`
 
 router = APIRouter(include_in_schema=False)
 
 
-class Static(StaticFiles):
-    """The files under static/, asked for anew each time and sent only when they changed."""
-
-    def file_response(self, *args: object, **kwargs: object) -> FileResponse:
-        answer = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        answer.headers.update(ALWAYS_ASK)
-        return answer  # type: ignore[return-value]
-
-
 def static_files() -> Static:
-    """The app that serves them."""
-    return Static(directory=HERE / "static")
+    """The app that serves styles, modules and pictures."""
+    return Static(HERE / "static")
 
 
 Shell = Callable[[str], Response]
