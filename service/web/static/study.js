@@ -4,6 +4,7 @@ import { byId } from "./dom.js";
 import { follow } from "./live.js";
 import { showNotice } from "./parts.js";
 import { readAddress, writeAddress } from "./study/address.js";
+import { Charts } from "./study/charts.js";
 import { ConfirmationPanel } from "./study/confirmation.js";
 import { Controls } from "./study/controls.js";
 import { Curves } from "./study/curves.js";
@@ -20,18 +21,13 @@ import { Table } from "./study/table.js";
 
 const TICK_MILLISECONDS = 1000;
 const STALE_MILLISECONDS = 2000; // while there are only reports, the study is read no more often
-const REPAINT_MILLISECONDS = 1000; // the charts of ended trials are painted anew no more often
 
 const model = new Model(key);
 const measurements = new Measurements(key);
 let parts = null;
 let analysis = null; // the panel of figures by Plotly, once it is there
-let painted = { version: -1, filter: "", at: 0 };
-let passes = null; // whether the filter takes a trial
-let charting = null; // charts that are due
 let frame = null;
 let later = null; // a reading that is due
-let laterPaint = null;
 let reading = Promise.resolve();
 
 function makeParts() {
@@ -44,9 +40,22 @@ function makeParts() {
   const queue = new QueueDialog(byId("queue-dialog"), model, refresh);
   byId("queue").addEventListener("click", () => queue.open([...controls.picked][0] ?? null));
   byId("unpick").addEventListener("click", () => controls.unpick());
+  const history = new History(byId("history"), model);
+  const parallel = new Parallel(byId("parallel"), model, { filter: () => controls.filter, setFilter });
+  const charts = new Charts(model, [
+    () => showBest(model),
+    () => {
+      history.update();
+      byId("history-legend").replaceChildren(...legend(model.study.counts));
+      byId("history-empty").hidden = history.points.length > 0;
+    },
+    (passes, filter) => showParallel(parallel, passes, filter),
+    () => showFacts(model),
+    showMetrics,
+    () => analysis?.update(model.study, model.parameters),
+  ]);
   return {
-    controls, table, queue, history: new History(byId("history"), model), curves: new Curves(byId("curves"), model, measurements),
-    parallel: new Parallel(byId("parallel"), model, { filter: () => controls.filter, setFilter }),
+    controls, table, queue, charts, history, parallel, curves: new Curves(byId("curves"), model, measurements),
     confirmation: new ConfirmationPanel(key, confirmedBy), pruning: new PruningPanel(key),
   };
 }
@@ -65,36 +74,15 @@ function show() {
   parts.table.show(chosen.trials, chosen.shown, chosen.order);
   parts.controls.draw(chosen.trials.length);
   if (measurements.seen !== null) parts.curves.update();
-  passes = chosen.passes;
-  charting ??= setTimeout(showCharts); // when the table is on the screen
+  parts.charts.due(JSON.stringify([parts.controls.filter, [...parts.controls.states]]), chosen.passes);
 }
 
-// What only ended trials and the filter change, and that no more often than an eye needs.
-function showCharts() {
-  charting = null;
-  const filter = JSON.stringify([parts.controls.filter, [...parts.controls.states]]);
-  if (painted.version === model.version && painted.filter === filter) return;
-  const wait = painted.at + REPAINT_MILLISECONDS - performance.now();
-  if (painted.at && painted.filter === filter && model.list().length > 300 && wait > 0) {
-    laterPaint ??= setTimeout(() => {
-      laterPaint = null;
-      draw();
-    }, wait);
-    return;
-  }
-  painted = { version: model.version, filter, at: performance.now() };
-  parts.history.update();
-  byId("history-legend").replaceChildren(...legend(model.study.counts));
-  parts.parallel.update(passes, filter);
-  byId("parallel-scale").hidden = !parts.parallel.trials.length;
-  const ends = parts.parallel.scaleWords();
+function showParallel(parallel, passes, filter) {
+  parallel.update(passes, filter);
+  byId("parallel-scale").hidden = !parallel.trials.length;
+  byId("parallel-empty").hidden = parallel.trials.length > 0;
+  const ends = parallel.scaleWords();
   if (ends) [byId("scale-worst").textContent, byId("scale-best").textContent] = ends;
-  byId("history-empty").hidden = parts.history.points.length > 0;
-  byId("parallel-empty").hidden = parts.parallel.trials.length > 0;
-  showBest(model);
-  showFacts(model);
-  showMetrics();
-  analysis?.update(model.study, model.parameters);
 }
 
 function showMetrics() {
@@ -187,7 +175,7 @@ async function start() {
   follow(key, model.seen, update, showLive);
   setInterval(() => model.study.finished_at || document.hidden || showFigures(model), TICK_MILLISECONDS);
   openQueue();
-  await new Promise((resolve) => setTimeout(resolve)); // behind the charts
+  await parts.charts.whole();
   const { metric } = readAddress();
   const known = !metric || model.metricNames.includes(metric);
   await showCurves((known && metric) || model.objective.metric, known ? take("curves") : null);
