@@ -33,6 +33,7 @@ from trainer.order import batches, seed_for, shuffled
 from trainer.scoring import require_test_images, score
 from trainer.stopwatch import Stopwatch
 from trainer.task import Expected, Task, prepare, taken
+from trainer.utilization import utilization_of
 
 STEPS_PER_CHECK = 16  # of the loss; each check waits for the device
 
@@ -104,7 +105,7 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
     if state := checkpoints.restore(run):
         _load(state, model, optimizer)
         train_loss, lr, seconds = state.train_loss, state.lr, state.seconds
-    lasted = list[float]()  # seconds of this process's epochs
+    lasted, use = list[float](), utilization_of(device)  # seconds of this process's epochs
 
     for epoch in range(checkpoints.step + 1, config.epochs + 1):
         started = time.perf_counter()
@@ -141,6 +142,7 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
                     _refuse_divergence(losses[: batch + 1], epoch, lr)
             speed = done / (time.perf_counter() - steps_started)
             advanced = Advanced(epoch=epoch, batch=batch + 1, batches=steps_per_epoch, samples_per_second=speed)
+            use.look()
             yield advanced
         with stopwatch("backward"):
             _refuse_divergence(losses, epoch, lr)
@@ -160,6 +162,7 @@ def _train(  # noqa: PLR0915  (the loop reads from top to bottom)
             samples_per_second=speed,
             seconds_left=median(lasted[1:] or lasted) * (config.epochs - epoch),  # the first one warms up, and may store outputs
             memory=memory.present(device),
+            utilization=use.share(),
             seconds=stopwatch.seconds,
             saved_seconds=inputs.saved_seconds,
         )

@@ -28,6 +28,7 @@ class _Pace(_Open):
     samples_per_second: Amount | None = None
     seconds_left: Amount | None = None
     memory: Whole | None = None
+    utilization: Amount | None = None
     seconds: dict[StrictStr, Amount | None] = Field(default_factory=dict)
     saved_seconds: Amount | None = None
 

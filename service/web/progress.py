@@ -27,6 +27,10 @@ class PaceView(View):
     samples_per_second: float | None = Field(description="training images a second, over the last epoch", examples=[1250.0])
     seconds_left: float | None = Field(description="of a running trial, at the pace so far; null when it does not run")
     memory: int | None = Field(description="bytes: allocated on a GPU, resident in the process otherwise")
+    utilization: float | None = Field(
+        description="share of the last epoch in which the GPU was at work, by its driver; on a CPU, of the time that the run's threads had",
+        examples=[0.93],
+    )  # fmt: skip
     shares: Mapping[str, float] = Field(description="of the time spent, by activity", examples=[{"forward": 0.6, "backward": 0.4}])
 
 
@@ -52,6 +56,7 @@ def pace_view(trial: Trial) -> PaceView | None:
         samples_per_second=pace.get("samples_per_second"),
         seconds_left=pace.get("seconds_left") if trial.state is TrialState.RUNNING else None,
         memory=pace.get("memory"),
+        utilization=pace.get("utilization"),
         shares=_shares(pace.get("seconds") or {}),
     )
 

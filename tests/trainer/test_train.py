@@ -102,6 +102,7 @@ def test_each_epoch_tells_its_pace(configure: Configure) -> None:
     assert len(paces) == 3 and reuse is not None and reuse.model_copy(update={"pixels": "decoded"}) == Reuse(pixels="decoded")
     for pace in paces:
         assert pace.samples_per_second > 0 and pace.memory > 10_000_000 and pace.saved_seconds == 0
+        assert pace.utilization is not None and 0 < pace.utilization <= 1
         assert min(pace.seconds[activity] for activity in ("data", "forward", "backward", "measure")) > 0
     seconds = [sum(pace.seconds.values()) for pace in paces]
     assert seconds == sorted(seconds) and seconds[2] <= one(Finished, facts).train_seconds + paces[2].seconds["data"]

@@ -13,7 +13,7 @@ from service.domain.records import Claim, Report
 from service.operations import Write
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.server import Served
-from trainer.contract import Finished
+from trainer.contract import Finished, Pace
 
 pytestmark = pytest.mark.browser
 
@@ -45,6 +45,7 @@ def chosen(page: Page) -> list[str]:
 
 def test_what_differs_comes_first_and_the_best_is_named(page: Page, live_lab: Laboratory) -> None:
     first, second = pair(live_lab, "pair")
+    live_lab.tell(second, 1, Pace(samples_per_second=1.0, seconds_left=1.0, memory=1, utilization=0.43, seconds={}))
     finish(live_lab, first, 0.75, ((10, 0), (5, 5)))
     finish(live_lab, second, 0.875, ((9, 1), (0, 10)))
     page.goto("/compare?trial=pair:0&trial=pair:1")
@@ -59,6 +60,7 @@ def test_what_differs_comes_first_and_the_best_is_named(page: Page, live_lab: La
     expect(row_of(page.locator("#recall"), "cat").get_by_role("cell")).to_have_text(["★ 100 %", "90 %"])
     expect(row_of(page.locator("#recall"), "dog").get_by_role("cell")).to_have_text(["50 %", "★ 100 %"])
     expect(page.locator(".matrix")).to_have_count(2)
+    expect(row_of(page.locator("#cost"), "Device in use").get_by_role("cell")).to_have_text(["\u2013", "43 %"])
     expect(row_of(page.locator("#cost"), "Memory at most").get_by_role("cell")).to_have_text(["3 GB", "3 GB"])
     expect(page.get_by_role("img", name=re.compile("accuracy by epoch.*trial 0: 10.00 % at epoch 1, 75.00 % at epoch 2"))).to_be_visible()
     expect(page.locator(".lines .letter")).to_have_text(["A", "B"])

@@ -14,7 +14,7 @@ SPENT = {"forward": 6.0, "backward": 3.0, "measure": 0.0, "data": 1.0}
 
 
 def pace(saved: float = 8.0, left: float = 30.0) -> Pace:
-    return Pace(samples_per_second=400.0, seconds_left=left, memory=2_000_000, seconds=SPENT, saved_seconds=saved)
+    return Pace(samples_per_second=400.0, seconds_left=left, memory=2_000_000, utilization=0.5, seconds=SPENT, saved_seconds=saved)
 
 
 def grid_of(lab: Laboratory, trials: int) -> list[Claim]:
@@ -31,7 +31,13 @@ def test_a_running_trial_tells_its_speed_what_is_left_and_what_it_reuses(client:
     lab.tell(claim, 1, pace(), REUSE)
     trial = client.get(f"{STUDY}/trials/0").json()
     shares = {"forward": 0.6, "backward": 0.3, "data": 0.1}
-    assert trial["pace"] == {"samples_per_second": 400.0, "seconds_left": 30.0, "memory": 2_000_000, "shares": pytest.approx(shares)}
+    assert trial["pace"] == {
+        "samples_per_second": 400.0,
+        "seconds_left": 30.0,
+        "memory": 2_000_000,
+        "utilization": 0.5,
+        "shares": pytest.approx(shares),
+    }
     assert trial["reuse"] == {"pixels": "cached", "depth": 9, "place": "disk", "lanes": 4, "saved_seconds": 8.0}
     assert trial["result"]["pace"]["seconds"] == SPENT
 

@@ -17,7 +17,7 @@ from trainer.contract import Checkpoint, Finished, Pace, Reuse
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=alert(1)>"
-PACE = Pace(samples_per_second=1234.0, seconds_left=75.0, memory=2_500_000_000, seconds={"forward": 3.0, "backward": 1.0})
+PACE = Pace(samples_per_second=1234.0, seconds_left=75.0, memory=2_500_000_000, utilization=0.87, seconds={"forward": 3.0, "backward": 1.0})
 BASELINE = {"lr": 0.01, "optimizer": "sgd"}
 
 
@@ -45,6 +45,8 @@ def test_a_trial_is_followed_to_its_end_without_reloading(page: Page, live_lab: 
     page.get_by_text("As a table").evaluate("node => node.parentElement.open = true")
     live_lab.tell(claim, 1, PACE, Reuse(pixels="cached", depth=9, place="disk", lanes=4))
     expect(page.locator("#pace")).to_contain_text("output of 9 stages read, kept on disk")
+    expect(page.locator("#pace")).to_contain_text("87 % of the processor in use")
+    expect(page.locator("#figures")).to_contain_text("87 % of the processor in use")
     live_lab.report(claim, 2, accuracy=0.625, loss=math.inf)
     expect(page.locator("#figures")).to_contain_text("2 / 3")
     expect(row_of(page.locator(".steps"), "2")).to_contain_text("62.50 %")

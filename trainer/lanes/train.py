@@ -46,6 +46,7 @@ from trainer.order import batches, seed_for, shuffled
 from trainer.scoring import require_test_images
 from trainer.stopwatch import Stopwatch
 from trainer.task import Expected, Task, prepare, taken
+from trainer.utilization import utilization_of
 
 Told = Progress | Exported
 
@@ -136,7 +137,7 @@ class Pass:
                 environment=arithmetic.environment(device, run.config),
                 reuse=inputs.reuse,
             )
-        first = 1
+        first, use = 1, utilization_of(device)
         if state := self._restored(task, team):
             team.load(state, _trained(task), state.step * steps_per_epoch)
             first, self._began = state.step + 1, state.seconds
@@ -173,6 +174,7 @@ class Pass:
                 done += len(rows)
                 speed = done / (time.perf_counter() - steps_started)
                 advanced = Advanced(epoch=epoch, batch=batch + 1, batches=len(order), samples_per_second=speed)
+                use.look()
                 yield advanced
                 if self._ended.issuperset(team.numbers):
                     return
@@ -193,6 +195,7 @@ class Pass:
                 samples_per_second=speed,
                 seconds_left=0.0,
                 memory=memory.present(device),
+                utilization=use.share(),
                 seconds=stopwatch.seconds,
                 saved_seconds=inputs.saved_seconds,
             )

@@ -16,15 +16,22 @@ const seconds = (value) => duration(1000 * value);
 export function paceTold(told) {
   const whole = Object.values(told.seconds).reduce((sum, value) => sum + value, 0);
   const shares = Object.fromEntries(Object.entries(told.seconds).filter(([, value]) => value > 0).map(([name, value]) => [name, value / whole]));
-  return { samples_per_second: told.samples_per_second, seconds_left: told.seconds_left, memory: told.memory, shares };
+  return { samples_per_second: told.samples_per_second, seconds_left: told.seconds_left, memory: told.memory, utilization: told.utilization, shares };
 }
 
-function facts(pace) {
-  const { samples_per_second: speed, seconds_left: left, memory } = pace ?? {};
+// How much of its GPU a run kept at work, or of the processor where there is none; null when nobody could tell.
+export function inUse({ result, pace }) {
+  if (pace?.utilization == null) return null;
+  return `${percent(pace.utilization)} of the ${result.environment?.accelerator === "cuda" ? "GPU" : "processor"} in use`;
+}
+
+function facts(trial) {
+  const { samples_per_second: speed, seconds_left: left, memory } = trial.pace;
   return [
     speed == null ? null : `${count(Math.round(speed))} images/s`,
     left == null ? null : `${seconds(left)} left`,
     memory == null ? null : bytes(memory),
+    inUse(trial),
   ].filter(Boolean);
 }
 
@@ -56,8 +63,9 @@ function shareBar(shares) {
 }
 
 // All that is known of a trial's speed and reuse, as a list and a bar of where its time goes.
-export function paceDetail({ reuse, pace }) {
-  const known = [...(reuse ? reused(reuse) : []), ...(pace ? [["Pace", facts(pace).join(" · ")]] : [])];
+export function paceDetail(trial) {
+  const { reuse, pace } = trial;
+  const known = [...(reuse ? reused(reuse) : []), ...(pace ? [["Pace", facts(trial).join(" · ")]] : [])];
   if (!known.length) return el("p", { class: "quiet" }, "This trial has told nothing of its speed.");
   return [
     el("dl", { class: "facts" }, known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),

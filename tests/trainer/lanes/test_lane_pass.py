@@ -66,6 +66,7 @@ def test_each_lane_is_told_its_own_course_up_to_its_own_last_epoch(head: Head) -
         assert last.metrics == finished.metrics and finished.step == config.epochs and last.pace.seconds_left == 0
         assert sum(map(sum, finished.confusion_matrix)) == prepared.facts.images["validation"]
         assert last.metrics["lr"] == config.lr
+        assert 0 < last.pace.utilization <= 1
 
 
 def test_measured_come_in_rounds_of_all_lanes_that_are_open(head: Head) -> None:

@@ -2,7 +2,7 @@
 
 import { byClass, classNames, share } from "../confusion.js";
 import { el } from "../dom.js";
-import { bytes, count, duration, metric, scalar } from "../format.js";
+import { bytes, count, duration, metric, percent, scalar } from "../format.js";
 import { hasEnded } from "../trial/story.js";
 
 const SMALLER_IS_BETTER = new Set(["loss", "train_loss"]);
@@ -114,6 +114,7 @@ export function costTable(columns) {
     line("Epochs", ({ trial }) => String(trial.step)),
     line("Attempts", ({ trial }) => String(trial.attempt)),
     line("Images a second", ({ trial }) => (trial.pace?.samples_per_second == null ? "–" : count(Math.round(trial.pace.samples_per_second)))),
+    line("Device in use", ({ trial }) => (trial.pace?.utilization == null ? "–" : percent(trial.pace.utilization))),
     line("Memory at most", ({ trial }) => (trial.result.peak_memory == null ? "–" : bytes(trial.result.peak_memory))),
     line("Spared by reuse", spared),
   ]);

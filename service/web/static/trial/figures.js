@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { bytes, count, duration, elapsed, metric } from "../format.js";
+import { inUse } from "../pace.js";
 import { difference } from "./difference.js";
 import { epochsOf, hasEnded } from "./story.js";
 
@@ -19,9 +20,10 @@ function scoreFigure(name, trial, value) {
   return figure(`${name} on the test images`, metric(name, test), `${metric(name, value)} on the validation images`);
 }
 
-function speedFigure({ pace }) {
-  const { samples_per_second: speed, seconds_left: left } = pace ?? {};
-  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), left == null ? "over the last epoch" : `${duration(1000 * left)} left`);
+function speedFigure(trial) {
+  const { samples_per_second: speed, seconds_left: left } = trial.pace ?? {};
+  const notes = [left == null ? "over the last epoch" : `${duration(1000 * left)} left`, inUse(trial)];
+  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), notes.filter(Boolean).join(", "));
 }
 
 function memoryFigure(trial) {
