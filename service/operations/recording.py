@@ -126,11 +126,22 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None
-    if write.reports or (silent and (write.memory or write.result)):
-        trial = _report(ledger, trial, write.reports, told=("pace",) if "pace" in write.result else ())
-    if write.checkpoint is not None:
+    news = _news(ledger, trial, write.reports)
+    if news or (silent and not write.reports and (write.memory or write.result)):
+        trial = _report(ledger, trial, news, told=("pace",) if "pace" in write.result else ())
+    if write.checkpoint is not None and trial.checkpoints[:1] != (write.checkpoint,):
         trial = _save(ledger, trial, write.checkpoint)
     return trial if write.outcome is None else _conclude(ledger, trial, write.outcome)
+
+
+def _news(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> list[Report]:
+    """Without what is known: a worker that has heard no answer sends the same again."""
+    return [one for one in reports if one.step > trial.step or not _known(one, ledger.metrics.at(trial, one.step))]
+
+
+def _known(report: Report, held: Mapping[str, float]) -> bool:
+    known = with_words(held)
+    return known == {**known, **with_words(report.metrics)}
 
 
 def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report], told: Collection[str]) -> HeldTrial:

@@ -118,13 +118,16 @@ def events_are_gapless(study: Study, trials: Mapping[int, Trial], events: Sequen
 
 
 def reports_follow_each_other(events: Iterable[Event]) -> Iterator[str]:
-    """I8: an attempt reports step by step; a report from further on is another attempt's."""
-    last = dict[int, int]()
+    """I8: an attempt reports step by step; a report from further on is another attempt's. I19: it is told once."""
+    last, told = dict[int, int](), dict[int, list[Any]]()
     for event in events:
         if event.kind == "trial_started":
-            last[event.body["number"]] = event.body["step"]
+            last[event.body["number"]], told[event.body["number"]] = event.body["step"], []
         for report in event.body.get("reports", ()):
             number = event.body["number"]
+            if report in told[number]:
+                yield f"I19: step {report['step']} of trial {number} is told again by event {event.seq}"
+            told[number].append(report)
             if report["step"] > last[number] + 1:
                 yield f"I8: step {report['step']} of trial {number} was reported after step {last[number]}, in event {event.seq}"
             last[number] = report["step"]

@@ -112,7 +112,14 @@ class Machine(RuleBasedStateMachine):
         """The last write of a lease again, however late: its answer was lost, or it lay in a spool."""
         if self.last:
             COUNTS["repeated"] += 1
-            self._tells(list(self.last.values())[which % len(self.last)])
+            write = list(self.last.values())[which % len(self.last)]
+            known = self.model.holds(write.lease) and write.outcome is None
+            before = self._seq()
+            self._tells(write)
+            assert not known or self._seq() == before, f"I19: told again: {write}"
+
+    def _seq(self) -> int:
+        return self.store.read(queries.find_study, self.model.study).seq
 
     def _tells(self, write: Write) -> None:
         lost = operations.record(self.store, [write])

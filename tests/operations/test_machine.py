@@ -90,10 +90,15 @@ class Machine(RuleBasedStateMachine):
             one.state, one.attempt = TrialState.RUNNING, claim.lease.attempt
         return multiple(*(claim.lease for claim in claims))
 
-    @rule(lease=leases, step=st.integers(1, 4), saves=st.booleans())
-    def tell(self, lease: Lease, step: int, saves: bool) -> None:
+    @rule(lease=leases, step=st.integers(1, 4), saves=st.booleans(), twice=st.booleans())
+    def tell(self, lease: Lease, step: int, saves: bool, twice: bool) -> None:
         write = Write(lease, reports=[report(step, step / 10)], checkpoint=checkpoint(step) if saves else None)
-        assert operations.record(self.store, [write]) == ([] if self.held(lease) else [lease])
+        lost = [] if self.held(lease) else [lease]
+        assert operations.record(self.store, [write]) == lost
+        if twice:  # its answer was lost
+            seq = study_of(self.store, self.study).seq
+            assert operations.record(self.store, [write]) == lost
+            assert study_of(self.store, self.study).seq == seq, "I19: told again"
 
     @rule(lease=consumes(leases), end=st.sampled_from(sorted(OUTCOME_OF)), twice=st.booleans())
     def end(self, lease: Lease, end: str, twice: bool) -> None:

@@ -1,6 +1,7 @@
 """What a worker may write, and what its outcomes become."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,22 @@ def test_an_outcome_that_is_sent_again_counts_as_written_once(store: Store, stud
     trial, events = trial_of(store, study, 0), kinds_of(store, study)
     assert operations.record(store, [write]) == []
     assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, events)
+
+
+def test_what_is_sent_again_is_told_once(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    reports, file = [report(1, 0.5), report(2, math.nan)], checkpoint(2)
+    write = Write(claim.lease, reports=reports, checkpoint=file, result={"pace": {"samples_per_second": 1.0}})
+    assert operations.record(store, [write]) == []
+    trial, events = trial_of(store, study, 0), kinds_of(store, study)
+    assert operations.record(store, [write]) == []
+    assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, events)
+    assert operations.record(store, [replace(write, reports=[*reports, report(3, 0.75)])]) == []  # with what came since
+    told = store.read(queries.events_after, study.id, len(events))
+    assert [[one["step"] for one in event.body["reports"]] for event in told] == [[3]]
+    assert tell(store, claim.lease, reports=[report(3, 0.25)])  # an attempt that has computed it anew
+    assert trial_of(store, study, 0).metrics == {"accuracy": 0.25}
+    assert len(kinds_of(store, study)) == len(events) + 2
 
 
 def test_a_result_that_comes_after_the_trial_was_cancelled_or_given_up_is_not_acknowledged(store: Store, searches: Searches) -> None:

@@ -1,0 +1,9 @@
+"""A report that is sent again, because no answer came, is told again to all who follow."""
+
+SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
+
+
+def plant() -> None:
+    from service.operations import recording
+
+    recording._news = lambda _ledger, _trial, reports: list(reports)
