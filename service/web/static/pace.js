@@ -19,10 +19,10 @@ export function paceTold(told) {
   return { samples_per_second: told.samples_per_second, seconds_left: told.seconds_left, memory: told.memory, utilization: told.utilization, shares };
 }
 
-// How much of its GPU a run kept at work, or of the processor where there is none; null when nobody could tell.
+// How much of its GPU a run kept at work, or of the cores that it may use; null when nobody could tell.
 export function inUse({ result, pace }) {
   if (pace?.utilization == null) return null;
-  return `${percent(pace.utilization)} of the ${result.environment?.accelerator === "cuda" ? "GPU" : "processor"} in use`;
+  return `${percent(pace.utilization)} of ${result.environment?.accelerator === "cuda" ? "the GPU" : "its cores"} in use`;
 }
 
 function facts(trial) {
