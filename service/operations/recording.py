@@ -126,6 +126,8 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None
+    if write.reports and (first := min(report.step for report in write.reports)) <= trial.step:
+        ledger.attempts.went_on_from(trial, first - 1)
     news = _news(ledger, trial, write.reports)
     if news or (silent and not write.reports and (write.memory or write.result)):
         trial = _report(ledger, trial, news, told=("pace",) if "pace" in write.result else ())
@@ -135,8 +137,8 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
 
 
 def _news(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> list[Report]:
-    """Without what is known: a worker that has heard no answer sends the same again."""
-    return [one for one in reports if one.step > trial.step or not _known(one, ledger.metrics.at(trial, one.step))]
+    """Without what this attempt has told: a worker that has heard no answer sends the same again."""
+    return [one for one in reports if one.step > trial.step or not _known(one, ledger.metrics.told(trial, one.step))]
 
 
 def _known(report: Report, held: Mapping[str, float]) -> bool:

@@ -39,6 +39,7 @@ class Attempts:
         self._chunks: list[dict[str, Any]] = []
         self._positions: dict[Key, Position] = {}
         self._grown: set[Key] = set()
+        self._earlier: dict[Key, int] = {}
 
     def follow(self, before: HeldTrial, after: HeldTrial, why: str | None) -> None:
         """An attempt begins when its trial starts to run, and ends when it runs no more; `why`, if the trial's detail does not say it."""
@@ -53,6 +54,11 @@ class Attempts:
         resumed = trial.checkpoints[0].step if trial.checkpoints else 0
         row = {"trial": trial.id, "attempt": trial.attempt, "worker": trial.worker, "resumed": resumed, "started_at": self._now}
         self._begun.append(row)
+
+    def went_on_from(self, trial: HeldTrial, step: int) -> None:
+        """The running attempt told of the step after this one, so it went on from no later one: a checkpoint was of no use to it."""
+        key = (trial.id, trial.attempt)
+        self._earlier[key] = min(step, self._earlier.get(key, step))
 
     def ending(self, trial: int, number: int) -> AttemptEnd | None:
         """How an earlier transaction ended the attempt; None when it has not ended."""
@@ -97,6 +103,9 @@ class Attempts:
             self._tx.execute(insert(log), self._chunks)
             grown = [{"its_trial": key[0], "its_attempt": key[1], "log_bytes": self._positions[key].bytes} for key in self._grown]
             self._tx.execute(CHANGE, grown)
+        if self._earlier:
+            keys = self._earlier.items()
+            self._tx.execute(EARLIER, [{"its_trial": trial, "its_attempt": number, "at_most": step} for (trial, number), step in keys])
         if self._ended:
             self._tx.execute(CHANGE, self._ended)
 
@@ -133,6 +142,7 @@ def _size(text: str) -> int:
 
 _LAST = select(func.max(log.c.seq)).where(log.c.trial == attempt.c.trial, log.c.attempt == attempt.c.attempt).scalar_subquery()
 CHANGE = update(attempt).where(attempt.c.trial == bindparam("its_trial"), attempt.c.attempt == bindparam("its_attempt"))
+EARLIER = CHANGE.where(attempt.c.resumed > bindparam("at_most")).values(resumed=bindparam("at_most"))
 POSITIONS = select(attempt.c.trial, attempt.c.attempt, attempt.c.log_bytes, _LAST).where(
     tuple_(attempt.c.trial, attempt.c.attempt).in_(bindparam("keys", expanding=True))
 )

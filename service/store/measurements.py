@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Integer, delete, insert, literal, select
+from sqlalchemy import ColumnElement, Integer, delete, insert, literal, select
 
 from service.domain.records import Report
 from service.store.codec import finite, kind_of, number_of
@@ -23,7 +23,14 @@ class Measurements:
 
     def at(self, one: HeldTrial, step: int) -> dict[str, float]:
         """What earlier transactions reported of the trial for the step."""
-        query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step)
+        return self._found(one, step)
+
+    def told(self, one: HeldTrial, step: int) -> dict[str, float]:
+        """What the attempt that runs has reported for the step in earlier transactions."""
+        return self._found(one, step, metric.c.attempt == one.attempt)
+
+    def _found(self, one: HeldTrial, step: int, *conditions: ColumnElement[bool]) -> dict[str, float]:
+        query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step, *conditions)
         return {name: number_of(value, kind) for name, value, kind in self._tx.execute(query)}
 
     def by_step(self, one: HeldTrial, name: str, steps: Sequence[int]) -> dict[int, float]:

@@ -20,6 +20,7 @@ class Try:
     ending: AttemptEnd | None = None
     step: int | None = None
     said: Outcome | None = None  # its last word
+    told: dict[int, str] = field(default_factory=dict)  # by step
 
 
 @dataclass
@@ -102,6 +103,10 @@ class Model:
         one = self.trials[write.lease.number]
         one.beaten_at = now
         for report in write.reports:
+            one.tries[-1].resumed = min(one.tries[-1].resumed, report.step - 1)
+            if report.step <= one.step and one.tries[-1].told.get(report.step) == str(report.metrics):
+                continue  # known
+            one.tries[-1].told[report.step] = str(report.metrics)
             one.curve[report.step] = dict(report.metrics)
             one.step, one.metrics = report.step, {**one.metrics, **report.metrics}
         if write.checkpoint is not None:

@@ -7,7 +7,7 @@ import pytest
 from service import operations
 from service.domain.records import Claim, Study
 from service.operations import Pruned, Released, Searches
-from service.store import Store
+from service.store import Store, queries
 from tests.operations.driving import checkpoint, claim_one, finished, lose, ready, report, tell, trial_of
 from trainer.contract import Failed
 
@@ -74,3 +74,6 @@ def test_an_attempt_that_could_not_use_the_newest_supersedes_it(store: Store, se
     again = claim_one(store, searches)
     assert tell(store, again.lease, reports=[report(3, 0.3)], checkpoint=checkpoint(3))  # it went on from 2
     assert steps(store, study) == [3, 2]
+    assert [one.resumed for one in store.read(queries.attempts, again.lease.trial)] == [0, 2]
+    assert tell(store, again.lease, reports=[report(3, 0.3), report(4, 0.4)])  # the third epoch's answer was lost
+    assert [one.resumed for one in store.read(queries.attempts, again.lease.trial)] == [0, 2]
