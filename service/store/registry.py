@@ -71,7 +71,8 @@ def drain_worker(tx: Transaction, worker_id: str) -> None:
     tx.execute(update(worker).where(alive).values(state=WorkerState.DRAINING))
 
 
-HELD = tuple_(trial.c.id, trial.c.attempt).in_(bindparam("leases", expanding=True)) & (trial.c.state == TrialState.RUNNING)
+LEASE = tuple_(trial.c.study_id, trial.c.id, trial.c.attempt)  # the study too: SQLite gives the keys of deleted trials again
+HELD = LEASE.in_(bindparam("leases", expanding=True)) & (trial.c.state == TrialState.RUNNING)
 FREE = select(trial.c.id).where(HELD).with_for_update(key_share=True, skip_locked=True)
 RENEWED = update(trial).where(trial.c.id.in_(FREE)).values(heartbeat=trial.c.heartbeat + 1).returning(trial.c.id)
 SEEN = update(worker).where(worker.c.id == bindparam("its_id"))
@@ -82,7 +83,7 @@ def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
 
     Waits for no lock: a row that another transaction is changing is left out, and judged by what is committed.
     """
-    bound = {"leases": [(one.trial, one.attempt) for one in leases]}
+    bound = {"leases": [(one.study, one.trial, one.attempt) for one in leases]}
     renewed = set(tx.scalars(RENEWED, bound))
     if len(renewed) < len(leases):
         renewed |= set(tx.scalars(select(trial.c.id).where(HELD), bound))

@@ -79,6 +79,19 @@ def test_heartbeats_tell_apart_held_and_lost_leases(store: Store, zombie: Lease,
     assert dict(store.read(queries.running_leases))[other] == 3
 
 
+def test_a_lease_of_a_deleted_study_renews_no_strangers(store: Store, searches: Searches) -> None:
+    """SQLite gives the keys of deleted trials again."""
+    gone = ready(store, name="gone")
+    old = claim_one(store, searches).lease
+    operations.delete_study(store, gone.id)
+    ready(store, name="next")
+    new = claim_one(store, searches).lease
+    assert operations.heartbeat(store, "w", [old]) == [old]
+    assert operations.record(store, [Write(old, reports=[report(1, 0.5)])]) == [old]
+    assert operations.heartbeat(store, "w", [new]) == []
+    assert (new.trial == old.trial) == store.embedded
+
+
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_an_outcome_that_is_sent_again_counts_as_written_once(store: Store, study: Study, searches: Searches, end: Any) -> None:
     claim = claim_one(store, searches)
