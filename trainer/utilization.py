@@ -1,11 +1,14 @@
 """How much of its device a run keeps at work."""
 
+import logging
 import time
 from collections.abc import Callable
 from statistics import fmean
 from typing import Protocol
 
 import torch
+
+log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 1.0  # the driver's own figure covers a sixth of a second to a second
 Clock = Callable[[], float]
@@ -67,7 +70,9 @@ class OfGpu:
     def _sample(self) -> None:
         try:
             self._seen.append(self._percent())
-        except Exception:  # nvidia-ml-py is missing or does not know the driver: not a reason to end a run
+        except Exception as error:  # nvidia-ml-py is missing or does not know the driver: not a reason to end a run
+            if self._next != float("inf"):
+                log.info("how busy the GPU is cannot be told: %s", error)
             self._next = float("inf")
             return
         self._next = self._clock() + SAMPLE_SECONDS

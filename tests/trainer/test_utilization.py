@@ -28,7 +28,8 @@ def test_a_gpus_share_is_the_mean_of_what_its_driver_says_once_a_second() -> Non
     assert use.share() == pytest.approx(0.2), "nothing was seen since: it is asked now"
 
 
-def test_a_driver_that_cannot_be_asked_ends_no_run_and_is_asked_once() -> None:
+def test_a_driver_that_cannot_be_asked_ends_no_run_and_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     asked, clock = list[int](), Clock()
 
     def percent() -> int:
@@ -40,6 +41,8 @@ def test_a_driver_that_cannot_be_asked_ends_no_run_and_is_asked_once() -> None:
         clock.now += 1.0
         use.look()
     assert (use.share(), len(asked)) == (None, 2)  # once in passing, once when the share was wanted
+    told = "how busy the GPU is cannot be told: nvidia-ml-py does not seem to be installed"
+    assert [record.getMessage() for record in caplog.records] == [told]
 
 
 def test_a_processors_share_is_of_the_time_that_the_threads_could_use() -> None:
