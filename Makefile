@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports tests chaos mutants fix bench catalogue clean
+.PHONY: help run test check lint types imports tests goldens chaos mutants fix bench catalogue clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ imports: $(INSTALLED)
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+goldens: $(INSTALLED)  ## rewrite the recorded behaviour in tests/goldens, and print what changed
+	THAW_GOLDENS_WRITE=1 $(BIN)/python -m pytest tests/goldens
+
 chaos: $(INSTALLED)  ## the long forms of the fault suite; THAW_CHAOS_SEED=N replays a schedule; what each did is printed
 	THAW_CHAOS_LONG=1 $(BIN)/python -m pytest -rP tests/chaos
 
@@ -55,8 +58,8 @@ bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, contention, s
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 
-catalogue: $(INSTALLED)  ## write trainer/catalogue/models anew from torchvision
-	$(BIN)/python -m trainer.models.catalogue
+catalogue: $(INSTALLED)  ## write trainer/tasks/image_classification/catalogue/models anew from torchvision
+	$(BIN)/python -m trainer.tasks.image_classification.networks.catalogue
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -24,7 +24,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from bench.asking import asked
-from bench.control_plane import FACTS, OPTUNA, REPORTS, SPACE, accuracy, our_trials, postgresql
+from bench.control_plane import FACTS, LANE_BYTES, OPTUNA, REPORTS, SPACE, accuracy, our_trials, postgresql
 from bench.tables import machine, record, table
 from service import operations
 from service.domain.errors import StoreUnavailable
@@ -34,7 +34,8 @@ from service.domain.spec import Budget, Objective, StudySpec
 from service.operations import Searches, Write
 from service.store import open_store
 from service.store.migrate import upgrade
-from trainer.contract import DataConfig, Finished, ModelConfig
+from trainer.protocol import Finished
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 PACE_SECONDS = 1.0  # between two reports, and between two heartbeats
 WARM_SECONDS = 3.0
@@ -67,11 +68,11 @@ def make_ours(url: str) -> None:
     upgrade(url)
     store = open_store(url)
     spec = StudySpec(
-        name="bench", data=DataConfig(path="data"), model=ModelConfig(name="squeezenet1_1"), search_space=SPACE, fixed={"epochs": REPORTS},
+        name="bench", data=ImageData(path="data"), model=ImageModel(name="squeezenet1_1"), search_space=SPACE, fixed={"epochs": REPORTS},
         objective=Objective(metric="accuracy", direction="maximize"), sampler=Random(), budget=Budget(trials=100_000),
     )  # fmt: skip
     operations.pass_check(store, operations.create_study(store, spec).id, FACTS)
-    our_trials(store, Searches(), 1, gathered=True)
+    our_trials(store, Searches(), gathered=True)
     store.close()
 
 
@@ -81,7 +82,7 @@ def ours(url: str, until: float, account: Account) -> None:
     while time.time() < until:
         claims = []
         with account.timed("claim"):
-            claims = operations.claim(store, searches, name)
+            claims = operations.claim_together(store, searches, name, LANE_BYTES)
         for claim in claims:
             for step in range(1, REPORTS + 1):
                 _pause(until)
@@ -91,7 +92,7 @@ def ours(url: str, until: float, account: Account) -> None:
                 with account.timed("heartbeat"):
                     operations.heartbeat(store, name, [claim.lease])
             result = Finished(
-                step=REPORTS, metrics=metrics, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1
+                step=REPORTS, metrics=metrics, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1
             )  # fmt: skip
             with account.timed("end"):
                 operations.record(store, [Write(claim.lease, outcome=result)])

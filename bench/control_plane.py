@@ -2,12 +2,15 @@
 
     python -m bench.control_plane [--record] [--rounds 7] [--only sqlite|postgresql|long]
 
-Both sides search the example space of the README with the same TPE options, one worker, no pruner, full durability as each sets
-it by default. Each keeps its own study; rounds alternate, so that whatever else the machine does meets all of them.
+Both sides use the same TPE options, one worker, no pruner, full durability as each sets it by default. Each keeps its own study;
+rounds alternate, so that whatever else the machine does meets all of them. Trials are claimed as workers claim them.
+
+"one by one" searches the example space of the README. "16 together" searches a space of as many parameters for the head alone, whose
+trials share a pass: one claim starts 16, and each transaction that follows writes for all of them. Optuna searches both spaces, a trial
+at a time, with a transaction for every parameter and every report; each ratio is to the same space.
 
 "gathered" is how our worker writes when epochs are shorter than a quarter of a second: the reports of a trial and its end share
-a transaction. "step by step" is how it writes when they are longer: a transaction for each report. "16 together" claims 16 trials
-at once and writes for all of them in the same transactions. Optuna has a transaction for every parameter and every report.
+a transaction. "step by step" is how it writes when they are longer: a transaction for each report.
 
 The last table is the 2,000th suggestion on one history: ours out of the store, with what is new read before each, beside
 Optuna's sampler in memory.
@@ -38,13 +41,15 @@ from search_spaces import Categorical, SearchSpace
 from service import operations
 from service.domain.records import Claim, Report, Study
 from service.domain.samplers import Tpe
-from service.domain.spec import Budget, Objective, StudySpec
+from service.domain.spec import Budget, Limits, Objective, StudySpec
 from service.operations import Searches, Write
 from service.search.distributions import distribution_of
 from service.search.study import Suggestion
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
-from trainer.contract import DataConfig, Facts, Finished, ModelConfig
+from trainer.protocol import Finished
+from trainer.tasks.image_classification import catalogue
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
 
 REPORTS = 10
 TOGETHER = 16
@@ -60,29 +65,44 @@ SPACE = SearchSpace.model_validate(
         "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
     }
 )
+HEADS = SearchSpace.model_validate(
+    {
+        "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},
+        "weight_decay": {"type": "float", "low": 1.0e-6, "high": 0.1, "log": True},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
+        "label_smoothing": {"type": "float", "low": 0.0, "high": 0.2},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
+    }
+)
+STAGES = len(catalogue.load("squeezenet1_1").stages)
+LANE_BYTES = 10**9  # a worker's default
 OPTIONS: Mapping[str, Any] = {"n_startup_trials": 10, "n_ei_candidates": 24, "multivariate": True, "constant_liar": True}
-FACTS = Facts(classes=("a", "b"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
+FACTS = ImageDatasetInfo(
+    classes=("a", "b"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
+)
 
 
 def accuracy(params: Mapping[str, Any], step: int) -> float:
     """A smooth stand-in for training: best near lr 10^-2.5 with four frozen layers."""
-    distance = abs(log10(params["lr"]) + 2.5) / 5 + abs(params["frozen_layers"] - 4) / 50 + (params["optimizer"] == "sgd") / 20
+    distance = abs(log10(params["lr"]) + 2.5) / 5 + abs(params.get("frozen_layers", STAGES) - 4) / 50 + (params["optimizer"] == "sgd") / 20
     return float((0.95 - distance) * (1 - 0.5**step))
 
 
 # Thawline's side
 
 
-def ready_store(url: str) -> Store:
-    """A migrated database with one checked study."""
+def ready_store(url: str, space: SearchSpace = SPACE) -> Store:
+    """A migrated database with one checked study, whose trials are claimed one by one, or for the head alone so many together."""
+    heads = space is HEADS
     upgrade(url)
     store = open_store(url)
     spec = StudySpec(
         name="bench",
-        data=DataConfig(path="data"),
-        model=ModelConfig(name="squeezenet1_1"),
-        search_space=SPACE,
-        fixed={"epochs": REPORTS},
+        data=ImageData(path="data"),
+        model=ImageModel(name="squeezenet1_1", weights="DEFAULT"),
+        search_space=space,
+        fixed={"epochs": REPORTS, **({"frozen_layers": STAGES} if heads else {})},
+        limits=Limits(lanes=TOGETHER if heads else 1),
         objective=Objective(metric="accuracy", direction="maximize"),
         sampler=Tpe(**OPTIONS),
         budget=Budget(trials=100_000),
@@ -91,9 +111,9 @@ def ready_store(url: str) -> Store:
     return store
 
 
-def our_trials(store: Store, searches: Searches, count: int, gathered: bool) -> int:
-    """So many trials from claim to end; step by step they share a transaction for each report, the last of which tells of the end too."""
-    claims = operations.claim(store, searches, "worker", count)
+def our_trials(store: Store, searches: Searches, gathered: bool) -> int:
+    """The trials of one claim, to their end; step by step they share a transaction for each report, the last of which holds the end too."""
+    claims = operations.claim_together(store, searches, "worker", LANE_BYTES)
     parts = [range(1, REPORTS + 1)] if gathered else [range(step, step + 1) for step in range(1, REPORTS + 1)]
     for steps in parts:
         operations.record(store, [_write(claim, steps) for claim in claims])
@@ -107,7 +127,9 @@ def _write(claim: Claim, steps: range) -> Write:
 
 def _finished(params: Mapping[str, Any]) -> Finished:
     metrics = {"accuracy": accuracy(params, REPORTS)}
-    return Finished(step=REPORTS, metrics=metrics, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+    return Finished(
+        step=REPORTS, metrics=metrics, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1
+    )
 
 
 def our_suggestion(store: Store, searches: Searches, study: Study) -> Sequence[Suggestion]:
@@ -124,18 +146,18 @@ def optunas_study(storage: BaseStorage) -> optuna.Study:
     return optuna.create_study(storage=storage, sampler=optuna.samplers.TPESampler(seed=0, **OPTIONS), direction="maximize")
 
 
-def optunas_trial(study: optuna.Study) -> int:
+def optunas_trial(study: optuna.Study, space: SearchSpace) -> int:
     """One trial from ask to tell."""
-    trial, params = optunas_suggestion(study)
+    trial, params = optunas_suggestion(study, space)
     for step in range(1, REPORTS + 1):
         trial.report(accuracy(params, step), step)
     study.tell(trial, accuracy(params, REPORTS))
     return 1
 
 
-def optunas_suggestion(study: optuna.Study) -> tuple[optuna.Trial, dict[str, Any]]:
+def optunas_suggestion(study: optuna.Study, space: SearchSpace = SPACE) -> tuple[optuna.Trial, dict[str, Any]]:
     trial = study.ask()
-    return trial, asked(trial, SPACE)
+    return trial, asked(trial, space)
 
 
 def optunas_copy(params: Mapping[str, Any]) -> FrozenTrial:
@@ -190,33 +212,40 @@ def rate(run: Callable[[], int], trials: int) -> float:
     return done / (time.perf_counter() - start)
 
 
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [x / y for x, y in zip(ours, theirs, strict=True)]
+
+
 def compare(kind: str, new_url: Callable[[str], str], rounds: int, trials: int) -> list[Line]:
     """Trials a second on one kind of database; each side has a database and a study of its own."""
     sides: dict[str, Callable[[], int]] = {}
-    for count, gathered in ((1, True), (1, False), (TOGETHER, True), (TOGETHER, False)):
-        name = f"{'one by one' if count == 1 else f'{count} together'}, {'gathered' if gathered else 'step by step'}"
-        sides[name] = partial(our_trials, ready_store(new_url(f"ours{len(sides)}")), Searches(), count, gathered)
-    rival = optunas_study(RDBStorage(new_url("optunas").replace("postgresql://", "postgresql+psycopg://")))
-    sides[OPTUNA] = partial(optunas_trial, rival)
+    rivals: dict[str, str] = {}
+    for part, space in (("one by one", SPACE), (f"{TOGETHER} together", HEADS)):
+        rival = OPTUNA if space is SPACE else f"{OPTUNA}, the head alone"
+        for name, gathered in ((f"{part}, gathered", True), (f"{part}, step by step", False)):
+            sides[name] = partial(our_trials, ready_store(new_url(f"side{len(sides)}"), space), Searches(), gathered)
+            rivals[name] = rival
+        storage = RDBStorage(new_url(f"side{len(sides)}").replace("postgresql://", "postgresql+psycopg://"))
+        sides[rival] = partial(optunas_trial, optunas_study(storage), space)
     for run in sides.values():
         rate(run, 2 * TOGETHER)  # the first trials are drawn at random and cost less
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, run in sides.items():
             rates[name].append(rate(run, trials))
-    theirs = rates.pop(OPTUNA)
-    ours = [
-        Line(f"{kind}: {name}", "trials/s", values, [x / y for x, y in zip(values, theirs, strict=True)], TARGETS[name.split(",")[0]])
+    return [
+        Line(f"{kind}: {name}", "trials/s", values, ratios(values, rates[rivals[name]]), TARGETS[name.split(",")[0]])
+        if name in rivals
+        else Line(f"{kind}: {name}", "trials/s", values)
         for name, values in rates.items()
     ]
-    return [*ours, Line(f"{kind}: {OPTUNA}", "trials/s", theirs)]
 
 
 def long_study(url: str, rounds: int) -> list[Line]:
     """The 2,000th suggestion and those after it, on one history that grows by a trial a round on both sides."""
     store, searches = ready_store(url), Searches()
     while (study := store.read(queries.studies)[0]).created < LONG - 1:
-        our_trials(store, searches, min(100, LONG - 1 - study.created), gathered=True)
+        our_trials(store, searches, gathered=True)
     rival = optunas_study(InMemoryStorage())
     for trial in store.read(queries.trials, study.id, limit=LONG):
         rival.add_trial(optunas_copy(trial.params))
@@ -227,11 +256,11 @@ def long_study(url: str, rounds: int) -> list[Line]:
         rival.tell(asked[0][0], accuracy(asked[0][1], REPORTS))
         ours.append(1e3 * seconds(lambda: our_suggestion(store, searches, study)))
         cold.append(1e3 * seconds(lambda: our_suggestion(store, Searches(), study)))
-        our_trials(store, searches, 1, gathered=True)
+        our_trials(store, searches, gathered=True)
     store.close()
     return [
-        Line(f"suggestion {LONG:,}, what is new read first", "ms", ours, [x / y for x, y in zip(ours, theirs, strict=True)], "at most 1.3"),
-        Line(f"suggestion {LONG:,} in a new process, every row read first", "ms", cold, [x / y for x, y in zip(cold, theirs, strict=True)]),
+        Line(f"suggestion {LONG:,}, what is new read first", "ms", ours, ratios(ours, theirs), "at most 1.3"),
+        Line(f"suggestion {LONG:,} in a new process, every row read first", "ms", cold, ratios(cold, theirs)),
         Line(f"suggestion {LONG:,}, Optuna's sampler in memory", "ms", theirs),
     ]
 

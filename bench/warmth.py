@@ -25,19 +25,20 @@ from bench.tables import machine, record, spread, table
 from service.settings import Settings
 from service.worker.process import TrainerProcess
 from service.worker.slots import Slot
-from trainer.contract import Failed, Finished, Prepared, Run, TrainConfig
+from trainer.protocol import Failed, Finished, Prepared, Run
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
 WAYS = ("warm", "a process a trial", "a process a trial, nothing kept")
 EPOCHS = 2
 
 
-def configs(workload: Workload, trials: int) -> list[TrainConfig]:
+def configs(workload: Workload, trials: int) -> list[ImageTrainConfig]:
     """Trials of two epochs: every second one trains the head alone, the others everything."""
     shared = {"data": workload.data, "model": workload.model, "image_size": workload.image_size, "epochs": EPOCHS}
-    return [TrainConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
+    return [ImageTrainConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
 
 
-def seconds_of(way: str, settings: Settings, runs: Sequence[TrainConfig]) -> tuple[list[float], list[str]]:
+def seconds_of(way: str, settings: Settings, runs: Sequence[ImageTrainConfig]) -> tuple[list[float], list[str]]:
     """What each trial took, the process that had to be started for it counted; and where its pixels came from."""
     slot = Slot(0, None, os.cpu_count() or 1)
     took, origins = [], []
@@ -55,7 +56,7 @@ def seconds_of(way: str, settings: Settings, runs: Sequence[TrainConfig]) -> tup
     return took, origins
 
 
-def _train(process: TrainerProcess, config: TrainConfig) -> str:
+def _train(process: TrainerProcess, config: ImageTrainConfig) -> str:
     """Where the pixels came from."""
     while not process.ready:
         process.read(0.2)

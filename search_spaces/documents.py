@@ -4,6 +4,7 @@ import json
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -15,13 +16,18 @@ MAX_BYTES = 1024 * 1024
 MAX_YAML_BYTES = 256 * 1024  # a second or so of parsing
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53
+PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
 BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's idea of numbers and booleans: `1e-5` is a number, `no` is a word."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (a class attribute of PyYAML's design)
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (an attribute by PyYAML's design)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.duplicates: list[Fault] = []
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -35,8 +41,21 @@ class _Loader(yaml.SafeLoader):
         if any(not isinstance(key, str) for key in keys):
             raise Faulty([Fault((), "key_not_text", "every key must be text; put it in quotes")])
         if len(set(keys)) < len(keys):
-            raise Faulty([Fault((), "duplicate_key", "a key stands twice in one mapping; drop one")])
+            self.duplicates += _yaml_duplicates(keys, [key.start_mark.line + 1 for key, _ in node.value])
         return super().construct_mapping(node, deep=True)
+
+
+def _yaml_duplicates(keys: list[Any], lines: list[int]) -> Iterator[Fault]:
+    first: dict[Any, int] = {}
+    for key, line in zip(keys, lines, strict=True):
+        if key in first:
+            yield _duplicate(key, f" in line {first[key]} and again in line {line}")
+        first.setdefault(key, line)
+
+
+def _duplicate(key: str, where: str = "") -> Fault:
+    named = f"the key {key}" if PLAIN_KEY.match(key) else "a key"
+    return Fault((), "duplicate_key", f"{named} stands twice in one mapping{where and ','}{where}; drop one")
 
 
 for _tag, _pattern, _first in (
@@ -69,12 +88,19 @@ def from_yaml(text: str) -> Any:
     """The document's value. Raises Faulty when it is not YAML, too deep, or holds aliases, tags or duplicate keys."""
     try:
         _refuse_depth(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        loader = _Loader(text)
+        value = loader.get_single_data()
+        raise_if_any(loader.duplicates)
+        return value
     except Faulty:
         raise
     except (yaml.YAMLError, ValueError) as error:  # ValueError: PyYAML on an escape beyond Unicode
         mark = getattr(error, "problem_mark", None)
         where = f" near line {mark.line + 1}" if mark is not None else ""
+        if "'\\t'" in str(getattr(error, "problem", "")):
+            raise Faulty(
+                [Fault((), "malformed_yaml", f"there is a tab{where}, which YAML does not take for indentation; write spaces")]
+            ) from None
         raise Faulty([Fault((), "malformed_yaml", f"this is not valid YAML{where}; correct it")]) from None
 
 
@@ -101,7 +127,8 @@ def from_json(text: str) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
-        raise Faulty([Fault((), "duplicate_key", "a key stands twice in one object; drop one")])
+        counts = Counter(key for key, _ in pairs)
+        raise Faulty([_duplicate(key) for key, count in counts.items() if count > 1])
     return found
 
 

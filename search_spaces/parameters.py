@@ -1,5 +1,6 @@
 """The parameters that a search may vary: floats, ints and categories, each perhaps under a condition."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}\Z")
 MAX_CHOICES = 1_000
 MAX_PARAMETERS = 64
 MAX_STRING = 256
+LISTED_CHOICES = 12  # in a message
 MAX_STEPS = 1_000_000  # of a range of floats
 
 Condition = Annotated[Mapping[str, Annotated[tuple[Scalar, ...], Field(max_length=MAX_CHOICES)]], Field(max_length=MAX_PARAMETERS)]
@@ -126,6 +128,40 @@ def contains(parameter: Float | Int | Categorical, value: Scalar) -> bool:
             return number and parameter.low <= value <= parameter.high and _on_step(parameter, value)  # type: ignore[operator,arg-type]
         case _:
             assert_never(parameter)
+
+
+def domain(parameter: Float | Int | Categorical) -> str:
+    """The type of the parameter's values and its range or choices, in words."""
+    match parameter:
+        case Categorical(choices=choices):
+            listed = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in choices[:LISTED_CHOICES])
+            return f"one of the choices {listed}" + (f" and {len(choices) - LISTED_CHOICES} more" if len(choices) > LISTED_CHOICES else "")
+        case Int():
+            step = f" in steps of {parameter.step}" if parameter.step else ""
+            return f"a whole number (int) from {parameter.low} to {parameter.top}{step}"
+        case Float():
+            step = f" in steps of {parameter.step:g}" if parameter.step else ""
+            return f"a number (float) from {parameter.low:g} to {parameter.high:g}{step}"
+        case _:
+            assert_never(parameter)
+
+
+def given(parameter: Float | Int | Categorical, value: object) -> str:
+    """What is wrong with a value that the parameter cannot take: its type, or else its place. The value is not repeated."""
+    kinds = {bool: "a boolean", int: "an int", float: "a float", str: "a string", type(None): "null", list: "a list", dict: "a mapping"}
+    kind = kinds.get(type(value), "a value of another type")
+    match parameter:
+        case Categorical(choices=choices):
+            taken: set[type] = {type(choice) for choice in choices}
+        case Int():
+            taken = {int}
+        case Float():
+            taken = {int, float}
+        case _:
+            assert_never(parameter)
+    if type(value) not in taken:
+        return f"{kind} was given, so change its type"
+    return f"{kind} was given that is not among them; correct it"
 
 
 def nearest(parameter: Float | Int | Categorical, value: Scalar) -> Scalar:

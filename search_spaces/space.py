@@ -19,6 +19,8 @@ from search_spaces.parameters import (
     Scalar,
     cardinality,
     contains,
+    domain,
+    given,
 )
 
 Params = Mapping[str, Scalar]
@@ -60,6 +62,37 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             total *= count
         return total
 
+    @cached_property
+    def distinct(self) -> int | None:
+        """How many configurations there are; those that differ in inactive parameters alone are one. None when there is no end of them.
+
+        Where conditions are too many to follow, the number of all combinations, which is not less.
+        """
+        counter = _Counter(self)
+        try:
+            return counter.count(0, {})
+        except _TooManyBranches:
+            return self.size
+
+    def missing(self, params: Params) -> tuple[str, ...]:
+        """The parameters that these values make active and give no value to; none of a whole configuration."""
+        return tuple(name for name in self.parameters if name not in params and self.active(name, params))
+
+    def faults_of_some(self, params: Params) -> Iterator[Fault]:
+        """What is wrong with an assignment that leaves parameters to the sampler: as `faults_of`, but none has to be given.
+
+        A parameter with a condition can be given only where the parameters that the condition names are given too.
+        """
+        undecided = {name: [parent for parent in self.root[name].when if parent not in params] for name in params if name in self.root}
+        for name, parents in undecided.items():
+            if parents:
+                listed = " and ".join(parents)
+                message = f"whether it takes part depends on {listed}; give {listed} too, or leave this to the sampler"
+                yield Fault((name,), "undecided_condition", message)
+        for fault in self.faults_of(params):
+            if fault.code != "missing_parameter" and not undecided.get(str(fault.path[0])):
+                yield fault
+
     def faults_of(self, params: Params) -> Iterator[Fault]:
         """What is wrong with a full assignment: a stranger, a value out of range, one missing or inactive."""
         for name in params.keys() - self.root.keys():
@@ -71,7 +104,56 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             elif name not in params:
                 yield Fault((name,), "missing_parameter", "the search space varies it; give it a value")
             elif not contains(parameter, params[name]):
-                yield Fault((name,), "out_of_range", "the value lies outside the parameter's range or choices")
+                yield Fault((name,), "out_of_range", f"this takes {domain(parameter)}; {given(parameter, params[name])}")
+
+
+MOST_BRANCHES = 20_000
+
+
+class _TooManyBranches(Exception):
+    pass
+
+
+class _Counter:
+    """Counts the configurations of a space, parameter by parameter: only the values that conditions name have to be told apart."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space, self._names = space, tuple(space.parameters)
+        self._named: dict[str, dict[tuple[type, Scalar], Scalar]] = {}
+        for parameter in space.root.values():
+            for parent, values in parameter.when.items():
+                self._named.setdefault(parent, {}).update({(type(value), value): value for value in values})
+        self._branches = 0
+
+    def count(self, place: int, known: dict[str, object]) -> int | None:
+        """How many ways there are to complete `known` with the parameters from `place` on; None when endless."""
+        self._branches += 1
+        if self._branches > MOST_BRANCHES:
+            raise _TooManyBranches
+        if place == len(self._names):
+            return 1
+        name = self._names[place]
+        if not self._space.active(name, known):  # type: ignore[arg-type]  # the value that stands for all others is no scalar
+            return self.count(place + 1, known)
+        parameter = self._space.root[name]
+        single = isinstance(parameter, Float) and parameter.low == parameter.high
+        if (values := 1 if single else cardinality(parameter)) is None:
+            return None
+        named = self._named.get(name, {}).values()
+        counts = [self.count(place + 1, known | {name: value}) for value in named]
+        if others := values - len(named):
+            rest = self.count(place + 1, known | {name: _OTHER})
+            counts.append(None if rest is None else others * rest)
+        total = 0
+        for count in counts:
+            if count is None:
+                return None
+            total += count
+        return total
+
+
+_OTHER = object()
+"""Stands for each value of a parameter that no condition names."""
 
 
 def _among(value: Scalar, values: tuple[Scalar, ...]) -> bool:

@@ -5,17 +5,34 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx2
+from pydantic import BaseModel, ValidationError
 
-from service.answers import Changes, Hindsight, Log, Study, Trial, Worker
 from service.backoff import Backoff
 from service.domain.errors import ThawlineError
+from service.domain.hindsight import Hindsight
+from service.domain.records import Event
+from service.rest_models import (
+    ChangesView,
+    ExportFormat,
+    FaultView,
+    ListedStudyView,
+    LogView,
+    ProblemView,
+    QueuedView,
+    StudiesPage,
+    StudyView,
+    TrialsPage,
+    TrialView,
+    WholeTrialView,
+    WorkersView,
+    WorkerView,
+)
 
 SECONDS = 30.0  # for an ordinary call
 SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead
@@ -24,30 +41,14 @@ TRIES = 4  # of a call whose connection breaks
 RETRY = (0.2, 2.0)  # seconds between two of them
 PAGE = 200
 PIECE = 1024 * 1024  # bytes of a file that is sent
-IMPORT_SECONDS = 600.0  # for a study to be checked and written
+IMPORT_SECONDS = 3600.0  # for a study to be checked and written
+END = "end"  # the kind of the last frame of a stream
 UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
-Form = Literal["yaml", "json", "python", "card", "requirements"]
-"""In which a study's configuration is given."""
-
 BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # it may have had its effect
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened in a study. `seq` counts from 1, without gaps."""
-
-    seq: int
-    kind: str
-    body: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PointedFault:
-    """One fault of a document: a JSON pointer (`#/search_space/lr`), a stable code, a sentence."""
-
-    pointer: str
-    code: str
-    message: str
+Body = TypeVar("Body", bound=BaseModel)
+Page = TypeVar("Page", StudiesPage, TrialsPage)
 
 
 class Unreachable(ThawlineError):
@@ -57,15 +58,19 @@ class Unreachable(ThawlineError):
 class Refused(ThawlineError):
     """The server answered with a problem."""
 
-    def __init__(self, status: int, kind: str, detail: str, faults: tuple[PointedFault, ...] = ()) -> None:
+    def __init__(self, status: int, kind: str, detail: str, faults: tuple[FaultView, ...] = ()) -> None:
         super().__init__(detail)
         self.status = status
         self.kind = kind  # such as study-not-found
         self.faults = faults
 
 
+class UnexpectedAnswer(ThawlineError):
+    """The server's answer lacks a field that this version needs, or has a value that it does not have."""
+
+
 class Client:
-    """Calls to one server. Each raises Unreachable, or Refused with the server's problem."""
+    """Calls to one server. Each raises Unreachable, Refused with the server's problem, or UnexpectedAnswer."""
 
     def __init__(self, server: str, token: str | None = None) -> None:
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -78,70 +83,71 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def is_ready(self) -> bool:
-        """Whether the server runs and reaches its database."""
-        try:
-            return self._http.get(f"{self.server}/readyz", timeout=5).is_success
-        except httpx2.HTTPError:
-            return False
+    def create_study(self, document: object, *, replace: bool = False) -> StudyView:
+        """Post a study. NaN and Infinity go out as they stand, so that the server says what is wrong with them.
 
-    def create_study(self, document: object) -> Study:
-        """Post a study. NaN and Infinity go out as they stand, so that the server says what is wrong with them."""
-        return Study.model_validate(self._call("POST", "studies", json.dumps(document).encode()))
+        `replace` gives it the name of a study that has ended, which is kept under another one.
+        """
+        asked = {"replace": "true"} if replace else None
+        return self._call(StudyView, "POST", "studies", json.dumps(document).encode(), params=asked)
 
-    def studies(self) -> Iterator[Study]:
+    def studies(self) -> Iterator[ListedStudyView]:
         """All studies, page by page."""
-        for study in self._pages("studies", "studies"):
-            yield Study.model_validate(study)
+        for page in self._pages(StudiesPage, "studies"):
+            yield from page.studies
 
-    def study(self, study: str) -> Study:
+    def study(self, study: str) -> StudyView:
         """One study, by id or name."""
-        return Study.model_validate(self._call("GET", _study(study)))
+        return self._call(StudyView, "GET", _study(study))
 
-    def trials(self, study: str) -> Iterator[Trial]:
+    def trials(self, study: str) -> Iterator[TrialView]:
         """All trials of a study in the order of their numbers, page by page."""
-        for trial in self._pages(f"{_study(study)}/trials", "trials"):
-            yield Trial.model_validate(trial)
+        for page in self._pages(TrialsPage, f"{_study(study)}/trials"):
+            yield from page.trials
 
-    def trial(self, study: str, number: int) -> Trial:
+    def trial(self, study: str, number: int) -> WholeTrialView:
         """One trial."""
-        return Trial.model_validate(self._call("GET", f"{_study(study)}/trials/{number}"))
+        return self._call(WholeTrialView, "GET", f"{_study(study)}/trials/{number}")
 
-    def log(self, study: str, number: int, attempt: int | None = None, after: int = 0) -> Log:
+    def log(self, study: str, number: int, attempt: int | None = None, after: int = 0) -> LogView:
         """What follows that chunk in the log of the attempt, by default of the newest one."""
         asked = {"after": after, "limit": PAGE} | ({} if attempt is None else {"attempt": attempt})
-        return Log.model_validate(self._call("GET", f"{_study(study)}/trials/{number}/log", params=asked))
+        return self._call(LogView, "GET", f"{_study(study)}/trials/{number}/log", params=asked)
 
-    def changes(self, study: str, after: int) -> Changes:
+    def changes(self, study: str, after: int) -> ChangesView:
         """The study, and the trials that an event after this sequence number touched: a page of them."""
-        return Changes.model_validate(self._call("GET", f"{_study(study)}/changes", params={"after": after}))
+        return self._call(ChangesView, "GET", f"{_study(study)}/changes", params={"after": after})
 
     def pruning(self, study: str) -> Hindsight:
         """What the study's pruning saved, and what other pruners would have done."""
-        return Hindsight.model_validate(self._call("GET", f"{_study(study)}/pruning"))
+        return self._call(Hindsight, "GET", f"{_study(study)}/pruning")
 
-    def queue_trials(self, study: str, trials: list[Any]) -> list[Trial]:
+    def queue_trials(self, study: str, trials: list[Any]) -> list[TrialView]:
         """Queue a trial for each of the parameters: all of them or none."""
-        queued = self._call("POST", f"{_study(study)}/trials", json.dumps({"trials": trials}).encode())
-        return [Trial.model_validate(trial) for trial in queued["trials"]]
+        return self._call(QueuedView, "POST", f"{_study(study)}/trials", json.dumps({"trials": trials}).encode()).trials
 
-    def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> Study:
+    def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> StudyView:
         """Pause, resume or stop a study."""
-        return Study.model_validate(self._call("POST", f"{_study(study)}/{word}"))
+        return self._call(StudyView, "POST", f"{_study(study)}/{word}")
+
+    def extend_study(self, study: str, trials: int | None = None, hours: float | None = None) -> StudyView:
+        """Add so many trials, or hours, to a study's budget."""
+        added = {name: value for name, value in (("trials", trials), ("hours", hours)) if value is not None}
+        return self._call(StudyView, "PATCH", _study(study), json.dumps({"add": added}).encode())
 
     def delete_study(self, study: str) -> None:
         """Remove a study with all its trials."""
-        self._call("DELETE", _study(study))
+        self._send("DELETE", _study(study))
 
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerView]:
         """All workers that were seen, those that have gone too."""
-        return [Worker.model_validate(worker) for worker in self._call("GET", "workers")["workers"]]
+        return self._call(WorkersView, "GET", "workers").workers
 
-    def drain_worker(self, worker: str) -> Worker:
+    def drain_worker(self, worker: str) -> WorkerView:
         """Let a worker end its trials and go."""
-        return Worker.model_validate(self._call("POST", f"workers/{quote(worker, safe='')}/drain"))
+        return self._call(WorkerView, "POST", f"workers/{quote(worker, safe='')}/drain")
 
-    def best(self, study: str, form: Form = "yaml") -> str:
+    def best(self, study: str, form: ExportFormat = "yaml") -> str:
         """The recommended configuration, or what goes with it, as the text of a file."""
         with _reached(self.server):
             response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
@@ -155,7 +161,7 @@ class Client:
                 response.read()
             yield from _sound(response).iter_bytes()
 
-    def import_study(self, file: Path, name: str | None = None, *, paused: bool = False) -> Study:
+    def import_study(self, file: Path, name: str | None = None, *, paused: bool = False) -> StudyView:
         """The study that the file becomes on the server."""
         headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Type": "application/x-ndjson"}
         asked = {"paused": "true" if paused else "false"} | ({} if name is None else {"name": name})
@@ -167,7 +173,7 @@ class Client:
 
         with _reached(self.server):
             response = _sound(_persistently(send))
-        return Study.model_validate(response.json())
+        return _parsed(StudyView, response)
 
     def events(self, study: str, after: int = 0) -> Iterator[Event | None]:
         """Events after that sequence number, each once and in order, until the study has ended. Reconnects when the stream breaks off.
@@ -178,7 +184,7 @@ class Client:
         while True:
             try:
                 for event in self._stream(study, place):
-                    if event.kind == "end":
+                    if event.kind == END:
                         return
                     place = event.seq
                     backoff.reset()
@@ -196,7 +202,7 @@ class Client:
         timeout = httpx2.Timeout(SECONDS, read=SILENCE_SECONDS)
         with self._http.sse(f"{_study(study)}/events", params={"after": after}, timeout=timeout) as source:
             if source.response.status_code == httpx2.codes.NO_CONTENT:
-                yield Event(after, "end", {})
+                yield Event(after, END, {}, 0.0)
                 return
             if not source.response.is_success:
                 source.response.read()
@@ -204,25 +210,42 @@ class Client:
             for message in source:
                 if message.data:
                     body = json.loads(message.data)
-                    yield Event(body["seq"], message.event, body)
+                    yield Event(body["seq"], message.event, body, body.get("at", 0.0))
 
-    def _pages(self, path: str, key: str) -> Iterator[Any]:
+    def _pages(self, page: type[Page], path: str) -> Iterator[Page]:
         after: str | None = None
         while True:
-            page = self._call("GET", path, params={"limit": PAGE} | ({"after": after} if after is not None else {}))
-            yield from page[key]
-            if (after := page.get("next")) is None:
+            found = self._call(page, "GET", path, params={"limit": PAGE} | ({"after": after} if after is not None else {}))
+            yield found
+            if (after := found.next) is None:
                 return
 
-    def _call(self, method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None) -> Any:
+    def _call(
+        self, answer: type[Body], method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None
+    ) -> Body:
+        return _parsed(answer, self._send(method, path, content, params))
+
+    def _send(self, method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None) -> httpx2.Response:
         """The server's answer. A call whose connection breaks is made again under the same key, so that it has one effect."""
         headers = {"Idempotency-Key": secrets.token_hex(16)} if method != "GET" else {}
         if content is not None:
             headers["Content-Type"] = "application/json"
         request = partial(self._http.request, method, path, content=content, headers=headers, params=params)
         with _reached(self.server):
-            response = _sound(_persistently(request))
-        return response.json() if response.content else None
+            return _sound(_persistently(request))
+
+
+def _parsed(answer: type[Body], response: httpx2.Response) -> Body:
+    """The body of the answer. Fields that a newer server adds are ignored, at every level. Raises UnexpectedAnswer."""
+    try:
+        return answer.model_validate_json(response.content, extra="ignore")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the body"
+        raise UnexpectedAnswer(
+            f"The answer of {response.request.url} is not what this version expects ({place}: {first['msg']}); "
+            "install the version of Thawline that the server has."
+        ) from None
 
 
 def _persistently(request: Callable[[], httpx2.Response]) -> httpx2.Response:
@@ -257,9 +280,7 @@ def _sound(response: httpx2.Response) -> httpx2.Response:
     if response.is_success:
         return response
     try:
-        problem = response.json()
-        faults = tuple(PointedFault(fault["pointer"], fault["code"], fault["detail"]) for fault in problem.get("errors", ()))
-        kind, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # not our server
+        problem = ProblemView.model_validate_json(response.content)
+    except ValidationError:  # not our server
         raise Refused(response.status_code, "unknown", f"The server answered {response.status_code} {response.reason_phrase}.") from None
-    raise Refused(response.status_code, kind, detail, faults)
+    raise Refused(response.status_code, problem.type.rpartition(":")[2], problem.detail, problem.errors or ())

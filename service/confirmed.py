@@ -1,15 +1,13 @@
 """What a study's confirmation has found so far, read from its trials."""
 
-from typing import Literal
-
+from service.domain.constant import constant_of
 from service.domain.records import Study, Trial
-from service.domain.states import StudyState
+from service.domain.states import Phase, StudyState
 from service.domain.verdict import Verdict
 from service.evidence.arms import arms_of
 from service.evidence.verdict import judge
 from service.store import Transaction, queries
-
-Phase = Literal["none", "search", "running", "done", "stopped"]
+from trainer.tasks.registry import spec_of
 
 
 def phase_of(study: Study) -> Phase:
@@ -28,9 +26,13 @@ def verdict_of(tx: Transaction, study: Study) -> Verdict | None:
     phase = phase_of(study)
     if study.confirmation is None or study.spec.confirm is None or phase == "none" or phase == "search":
         return None
-    arms = arms_of(study.spec, study.confirmation, queries.numbered(tx, study.id, study.confirmation.arms), queries.repeats(tx, study.id))
-    images = study.facts.images.get("test", 0) if study.facts is not None else 0
-    return judge(arms, study.spec.objective, seeds=study.spec.confirm.seeds, test_images=images, state=phase)
+    examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
+    searched, repeats = queries.numbered(tx, study.id, study.confirmation.arms), queries.repeats(tx, study.id)
+    arms, task = arms_of(study.spec, study.confirmation, searched, repeats, examples), spec_of(study.spec.task)
+    verdict = judge(arms, study.spec.objective, task=task, seeds=study.spec.confirm.seeds, test_examples=examples, state=phase)
+    constant = constant_of(study.facts, "test", study.spec.objective.metric)
+    told = constant.confirmed(verdict) if constant is not None else None
+    return verdict if told is None else verdict.model_copy(update={"words": (*verdict.words, told)})
 
 
 def recommended_trial(tx: Transaction, study: Study) -> tuple[Trial | None, Verdict | None]:

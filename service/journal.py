@@ -3,14 +3,17 @@
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TextIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus
 
 from service.settings import Settings
 
 MASK = "***"
+PASSWORD = re.compile(r"\A[\w+]*://[^:/]*:([^@]*)@")  # as SQLAlchemy reads a URL, which takes a worker too long to import
+QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&]*)", re.IGNORECASE)
 
 
 def keep(settings: Settings, name: str, stream: TextIO | None = None) -> None:
@@ -25,8 +28,10 @@ def keep(settings: Settings, name: str, stream: TextIO | None = None) -> None:
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """What must never be written, the longest first: the token, the database's password, both as they are in an address too."""
-    password = urlsplit(settings.database_url).password
-    return tuple(sorted({text for text in (settings.token, password, password and unquote(password)) if text}, key=len, reverse=True))
+    url = settings.database_url
+    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
+    known = {settings.token or "", *written, *map(unquote, written), *map(unquote_plus, written)}
+    return tuple(sorted(filter(None, known), key=len, reverse=True))
 
 
 class Lines(logging.Formatter):

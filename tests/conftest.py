@@ -36,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests of the golden files report: files that were rewritten, and comparisons that were not exact."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if isinstance(report, pytest.TestReport)]
+    notes = [str(text) for report in reports if report.when == "call" for name, text in report.user_properties if name == "golden"]
+    if notes:
+        terminalreporter.section("golden files")
+        terminalreporter.write_line("\n".join(sorted(set(notes))))
+
+
 def find_browser() -> str | None:
     """The path of a Chromium, if there is one."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -43,7 +52,10 @@ def find_browser() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser_path() -> str:
-    """The path of a Chromium; a failure where nothing may be skipped."""
+    """The path of a Chromium; a failure where nothing may be skipped. Pages get a minute for what a test expects of them."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)  # milliseconds: a page is slow on a machine whose cores are busy
     path = find_browser()
     assert path, f"none of {', '.join(BROWSERS)} is on the PATH"
     return path

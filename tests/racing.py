@@ -10,7 +10,7 @@ from tests.forking import forkserver
 _start: Barrier | None = None
 
 
-def race(target: Callable[..., Any], *args: Any, processes: int, seconds: float = 60) -> list[Any]:
+def race(target: Callable[..., Any], *args: Any, processes: int, seconds: float = 240) -> list[Any]:
     """What `target(*args)` gives in each of so many processes that start it together; one that raises or takes longer fails it."""
     context = forkserver()
     barrier = context.Barrier(processes)
@@ -26,5 +26,5 @@ def _remember(start: Barrier) -> None:
 
 def _wait_and_do(target: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     assert _start is not None
-    _start.wait(timeout=60)
+    _start.wait(timeout=240)
     return target(*args)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")
-END_SECONDS = 20
+END_SECONDS = 120
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from trainer.contract import TrainConfig
+from trainer.configuration import TrainConfig
 
 PACKAGES = (
     "numpy",

@@ -9,7 +9,7 @@ import pickle
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from trainer import files
-from trainer.contract import Checkpoint, Facts, TrainConfig
+from trainer.configuration import DatasetInfo, TrainConfig
+from trainer.protocol import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +68,8 @@ class Checkpoints:
                 return state
         return None
 
-    def hold(self, state: State) -> None:
-        """Note that an epoch is done, and copy its state."""
-        if self.keeps:
-            state = replace(state, model=_copied(state.model), optimizer=_copied(state.optimizer))
-        self.promise(state.step, lambda: state)
-
-    def promise(self, step: int, state: Callable[[], State]) -> None:
-        """As `hold`, for a state that is only put together if it is written. It must still be that of the epoch `step` then."""
+    def hold(self, step: int, state: Callable[[], State]) -> None:
+        """Note that the round `step` is done. Its state is only put together if it is written; later rounds must not change it."""
         self.step = step
         if self.keeps:
             self._held = state
@@ -121,10 +116,16 @@ def _written(state: State, folder: Path) -> Checkpoint:
     return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
 
 
-def digest(config: TrainConfig, facts: Facts) -> str:
-    """What a state can be continued by: the same config, as it was resolved, on the same data, split and weights."""
-    named = [config.model_dump(mode="json"), facts.model_dump(mode="json")]
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+def digest(config: TrainConfig, info: DatasetInfo) -> str:
+    """What a state can be continued by: the same config, as it was resolved, on the same data, split and weights.
+
+    Fields that are newer than version 0.1 are left out while they have their defaults, and random initial values are null as they were
+    then, so that a run goes on after an upgrade.
+    """
+    resolved = config.model_dump(mode="json")
+    if not config.model.pretrained:
+        resolved["model"]["weights"] = None
+    return hashlib.sha256(json.dumps([resolved, *info.identity], sort_keys=True).encode()).hexdigest()
 
 
 class Unsound(Exception):
@@ -146,15 +147,3 @@ def read(checkpoint: Checkpoint, run: str) -> State:
     if state.run != run or state.step != checkpoint.step:
         raise Unsound("it belongs to another run")
     return state
-
-
-def _copied(value: Any) -> Any:
-    match value:
-        case Tensor():
-            return value.detach().to("cpu", copy=True)
-        case dict():
-            return {key: _copied(item) for key, item in value.items()}
-        case list() | tuple():
-            return type(value)(_copied(item) for item in value)
-        case _:
-            return value

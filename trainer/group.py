@@ -1,32 +1,17 @@
 """Runs under way in one generator: what they tell is passed on, and each ends when it is told to."""
 
 import traceback
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Protocol
 
 from trainer import memory
-from trainer.checkpoints import Checkpoints
 from trainer.chronicle import Chronicle
-from trainer.contract import (
-    Advanced,
-    Answer,
-    Cancel,
-    Exported,
-    Failed,
-    Finished,
-    Measured,
-    Prepared,
-    Progress,
-    Run,
-    Saved,
-    Stopped,
-)
+from trainer.learners import Member
+from trainer.loop import Event, Events
 from trainer.pipe import Line
+from trainer.protocol import Advanced, Answer, Cancel, Exported, Failed, Finished, Measured, Prepared, Saved, Stopped, Unavailable
 from trainer.stopwatch import Stopwatch
-
-Facts = Generator[Progress | Exported, None, None]
 
 
 class Listener(Protocol):
@@ -43,16 +28,8 @@ class Speaker(Protocol):
     def words(self, due: Collection[int]) -> list[Answer | Cancel]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A run, and where its states are kept."""
-
-    run: Run
-    checkpoints: Checkpoints
-
-
 class Group:
-    """Run `i` is lane `i`; a run alone is a group of one.
+    """Member `i` is lane `i` in the lines; a run alone is a group of one.
 
     The lanes tell Prepared and Measured in rounds, all that are open one after the other in any order. With its last Measured a round
     is complete: it is written at once, and only then the answers to it are waited for.
@@ -65,9 +42,9 @@ class Group:
         self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
         self._open = set(range(len(members)))  # lanes that have not come to an end
         self._round = dict[int, Prepared | Measured]()  # by lane, what was told of the present round
-        self._chronicle = Chronicle([member.run for member in members], [member.checkpoints for member in members])
+        self._chronicle = Chronicle(members)
 
-    def follow(self, facts: Facts) -> None:
+    def follow(self, facts: Events) -> None:
         """Until all runs have come to an end. Whatever breaks the generator ends those still open as Failed."""
         try:
             with closing(facts):
@@ -82,14 +59,14 @@ class Group:
         self._chronicle.close()
         self._listener.tell()
 
-    def _pass_on(self, fact: Progress | Exported) -> None:
+    def _pass_on(self, fact: Event) -> None:
         """Tell it, in the log first: who hears of an epoch finds its line there."""
         match fact:
             case Prepared() | Measured():
                 self._round[fact.lane] = fact
-            case Failed() | Exported():
+            case Failed() | Unavailable() | Exported():
                 self._open.discard(fact.lane)
-            case Finished() if self._members[fact.lane].run.model_file is None:
+            case Finished() if self._members[fact.lane].model_file is None:
                 self._open.discard(fact.lane)
         self._chronicle.hear(fact)
         if self._complete:
@@ -104,7 +81,7 @@ class Group:
         """Whether all that are open have told of the present round."""
         return bool(self._round) and self._round.keys() >= self._open
 
-    def _is_stopped(self, fact: Progress | Exported) -> bool:
+    def _is_stopped(self, fact: Event) -> bool:
         """Obey what was said meanwhile; whether that ended the last of the runs."""
         words = list[Answer | Cancel]()
         if complete := self._complete:
@@ -124,7 +101,7 @@ class Group:
         due = {
             lane
             for lane, fact in self._round.items()
-            if lane in self._open and isinstance(fact, Measured) and fact.step in self._members[lane].run.decision_steps
+            if lane in self._open and isinstance(fact, Measured) and fact.step in self._members[lane].decision_steps
         }
         self._round.clear()
         self._listener.tell()

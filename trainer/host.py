@@ -12,17 +12,20 @@ from typing import assert_never
 
 import torch
 
-from trainer import lanes, memory
+from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.contract import Check, Checked, Failed, Lanes, Ready, Run
-from trainer.data import BadData
-from trainer.group import Group, Member, failed
-from trainer.models.errors import UnfitModel
+from trainer.chronicle import log_listing
+from trainer.data.faults import BadData
+from trainer.group import Group, failed
+from trainer.heads import HeadEnsemble, fits
+from trainer.learners import Member, ModelLearner
+from trainer.loop import Build, TrainingLoop
+from trainer.models.errors import Infeasible, UnfitModel
 from trainer.pipe import Lines, Orders, Unreadable, private_output
+from trainer.preparation import Expected, inspect, unfit
+from trainer.protocol import Check, Checked, Failed, Lanes, Ready, Run, Unavailable
 from trainer.stopwatch import Stopwatch
-from trainer.task import Expected, inspect
-from trainer.train import train
 
 PR_SET_PDEATHSIG = 1
 
@@ -70,49 +73,35 @@ class Host:
             count = len(task.runs) if isinstance(task, Lanes) else 1
             self._lines.tell(*(failed(error, lane) for lane in range(count)))
 
-    def _checked(self, order: Check) -> Checked | Failed:
+    def _checked(self, order: Check) -> Checked | Failed | Unavailable:
         try:
-            return inspect(order.config, self._device, self._cache)
+            checked = inspect(order.config, self._device, self._cache, order.batch_sizes)
+            log_listing(checked.facts)
+            return checked
+        except Infeasible as error:
+            return Failed(reason="infeasible", detail=str(error))
         except (BadData, UnfitModel) as error:
-            return Failed(reason="bad_data", detail=str(error))
+            return unfit(error, order.config, Expected())
 
     def _train(self, runs: Sequence[Run]) -> None:
         stopwatch = Stopwatch.of(self._device)
-        members = [Member(run, self._checkpoints(run)) for run in runs]
-        if len(runs) > 1 or lanes.fits(runs[0].config):
-            shared = lanes.Pass([_lane(member) for member in members], device=self._device, cache=self._cache, stopwatch=stopwatch)
-            Group(members, shared.end, self._lines, self._orders, stopwatch).follow(shared.facts())
-        else:
-            (member,) = members
-            facts = train(
-                member.run.config,
-                device=self._device,
-                cache=self._cache,
-                demand=member.run.demand,
-                depths=member.run.depths,
-                checkpoints=member.checkpoints,
-                expected=_expected(member.run),
-                model_file=_model_file(member.run),
-                score_test=member.run.score_test,
-                stopwatch=stopwatch,
-            )
-            Group(members, lambda lane: None, self._lines, self._orders, stopwatch).follow(facts)
+        members = [self._member(run) for run in runs]
+        build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else ModelLearner.build
+        loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
+        Group(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 
-    def _checkpoints(self, run: Run) -> Checkpoints:
+    def _member(self, run: Run) -> Member:
         folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None
-        return Checkpoints(folder, seconds=run.checkpoint_seconds, resume=run.resume, floor_bytes=self._disk_floor_bytes)
-
-
-def _lane(member: Member) -> lanes.LaneRun:
-    run = member.run
-    return lanes.LaneRun(
-        config=run.config,
-        checkpoints=member.checkpoints,
-        expected=_expected(run),
-        model_file=_model_file(run),
-        score_test=run.score_test,
-        demand=run.demand,
-    )
+        return Member(
+            config=run.config,
+            checkpoints=Checkpoints(folder, seconds=run.checkpoint_seconds, resume=run.resume, floor_bytes=self._disk_floor_bytes),
+            expected=Expected(run.expected, run.manifest),
+            decision_steps=run.decision_steps,
+            model_file=Path(run.model_file) if run.model_file is not None else None,
+            score_test=run.score_test,
+            demand=run.demand,
+            depths=run.depths,
+        )
 
 
 @contextmanager
@@ -124,14 +113,6 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _expected(run: Run) -> Expected:
-    return Expected(run.fingerprint, run.weights_sha256, run.manifest, run.split)
-
-
-def _model_file(run: Run) -> Path | None:
-    return Path(run.model_file) if run.model_file is not None else None
 
 
 def _live_and_die_with_the_supervisor() -> None:

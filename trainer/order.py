@@ -1,4 +1,4 @@
-"""In which order a run sees its images, in which batches, and from what its random numbers follow."""
+"""In which order a run takes its examples, in which batches, and from what its random numbers follow."""
 
 import hashlib
 from typing import Literal
@@ -15,8 +15,25 @@ def shuffled(rows: Tensor, order_seed: int, epoch: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
+def drawn_evenly(rows: Tensor, labels: Tensor, order_seed: int, epoch: int) -> Tensor:
+    """As many rows as there are, drawn with replacement, from each label equally many; `labels` are those of the rows, int64 on the host.
+
+    Where the number does not divide by the labels, some labels that are drawn as well have one row more.
+    """
+    generator = torch.Generator().manual_seed(seed_for(order_seed, "order", epoch))
+    present = torch.unique(labels)  # sorted
+    quota = torch.full((len(present),), len(rows) // len(present))
+    quota[torch.randperm(len(present), generator=generator)[: len(rows) % len(present)]] += 1
+    drawn = list[Tensor]()
+    for label, count in zip(present.tolist(), quota.tolist(), strict=True):
+        own = rows[labels == label]
+        drawn.append(own[torch.randint(len(own), (count,), generator=generator)])
+    found = torch.cat(drawn)
+    return found[torch.randperm(len(found), generator=generator)]
+
+
 def batches(rows: Tensor, size: int) -> list[Tensor]:
-    """The rows in batches. A last one of a single image is left out, because BatchNorm needs two."""
+    """The rows in batches. A last one of a single example is left out, because BatchNorm needs two."""
     cut = list(torch.split(rows, size))
     return cut[:-1] if size > 1 and len(cut[-1]) == 1 else cut
 

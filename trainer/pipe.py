@@ -11,21 +11,7 @@ from typing import assert_never
 
 from pydantic import ValidationError
 
-from trainer.contract import (
-    LINES,
-    ORDERS,
-    Advanced,
-    Answer,
-    Cancel,
-    Check,
-    Checked,
-    Exported,
-    Lanes,
-    Progress,
-    Ready,
-    Run,
-    Stopped,
-)
+from trainer.protocol import LINES, ORDERS, Advanced, Answer, Cancel, Check, Checked, Exported, Lanes, Progress, Ready, Run, Stopped
 
 ADVANCED_SECONDS = 0.25  # at most one Advanced line in so many
 log = logging.getLogger(__name__)

@@ -1,59 +1,56 @@
-"""A trained model on the test images, told image by image."""
+"""Evaluation of a learner's models on examples that they were not trained on."""
 
-import base64
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from trainer.contract import MOST_SCORED, Scores
-from trainer.data import BadData
+from trainer.data.faults import NoTestExamples
 from trainer.features import Inputs
-from trainer.metrics import Measurement, answer, confusions, measure_lanes
-from trainer.task import Task, taken
+from trainer.learners import Learner
+from trainer.preparation import PreparedRun, taken
+from trainer.protocol import Scores
+from trainer.tasks.base import Measurement
 
-HIGHEST_LOSS = torch.finfo(torch.float16).max  # that is told of an image: what is higher would be told as infinite
 Sign = TypeVar("Sign")
 
 
-def require_test_images(task: Task) -> None:
-    """Raises BadData where there is nothing to score a model on."""
-    if not len(task.test):
-        share = task.config.data.test
-        raise BadData(f"there are no test images to score the trained model on: data.test is {share:g}; set it above 0, say to 0.2")
+def require_test_examples(run: PreparedRun) -> None:
+    """Raises NoTestExamples where there is nothing to score a model on."""
+    if not len(run.test):
+        share, noun = run.config.data.test, f"{run.task.spec.example}s"
+        raise NoTestExamples(f"there are no test {noun} to score the trained model on: data.test is {share:g}; set it above 0, say to 0.2")
 
 
-def score(task: Task, inputs: Inputs, sign: Sign) -> Generator[Sign, None, Scores]:
-    """The task's model as it is, in evaluation mode; the inputs are those of the training. Yields `sign` between two batches."""
-    of_test, predicted, losses = inputs.for_test(), list[Tensor](), list[Tensor]()
+def evaluate(
+    run: PreparedRun, learner: Learner, inputs: Inputs, rows: Tensor, sign: Sign, *, examples: bool = False
+) -> Generator[Sign, None, dict[int, Measurement]]:
+    """By member, the measurement on the examples of those rows; `examples` as in `Task.measure`.
 
-    def hear(logits: Tensor, labels: Tensor) -> None:
-        predicted.append(logits.argmax(1))
-        losses.append(F.cross_entropy(logits, labels, reduction="none"))
+    Yields `sign` between two batches, so that the consumer sees progress and may stop.
+    """
+    found, first = torch.empty(0), 0
+    batches = torch.split(rows, max(run.config.batch_size, learner.smallest_batch))
+    inputs.expect(batches, None)
+    for batch, some in enumerate(batches):
+        if batch:
+            yield sign
+        columns = slice(first, first := first + len(some))
+        for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some)):
+            if not found.numel():
+                found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))
+            found[members, columns] = tallies
+    measured: Sequence[Measurement] = run.task.measure(found, taken(run.targets, rows), run.info, examples=examples)
+    return dict(zip(learner.members, measured, strict=True))
 
+
+def score(run: PreparedRun, learner: Learner, inputs: Inputs, sign: Sign) -> Generator[Sign, None, dict[int, Scores]]:
+    """By member, the scores on the test examples; the inputs are those of the training. Yields as `evaluate` does."""
+    of_test = inputs.for_test()
     yield from of_test.ready(None, sign)
-    yield from answer(task, of_test, task.test, sign, hear)
-    (found,) = scores(task, torch.cat(predicted)[None], torch.cat(losses)[None])
-    return found
-
-
-def scores(task: Task, predicted: Tensor, losses: Tensor) -> list[Scores]:
-    """Of L models: predicted classes int64 [L, N] and cross entropies [L, N], in nats, of the rows `task.test`."""
-    labels, losses = taken(task.labels, task.test), losses.double()
-    order = labels.argsort(stable=True)  # the rows are in the order of their contents already
-    measured = measure_lanes(confusions(predicted, labels, len(task.facts.classes)), losses.mean(1))
-    each = zip(measured, predicted[:, order].cpu(), losses[:, order].cpu(), strict=True)
-    return [_scores(task.facts.classes, measurement, classes, own) for measurement, classes, own in each]
-
-
-def _scores(names: tuple[str, ...], measurement: Measurement, predicted: Tensor, losses: Tensor) -> Scores:
-    told = len(predicted) <= MOST_SCORED
-    return Scores(
-        metrics=measurement.scalars,
-        per_class_recall=dict(zip(names, measurement.per_class_recall, strict=True)),
-        confusion_matrix=measurement.confusion_matrix,
-        predicted=base64.b64encode(predicted.numpy().astype("<u2").tobytes()).decode() if told else None,
-        losses=base64.b64encode(losses.clamp(max=HIGHEST_LOSS).numpy().astype("<f2").tobytes()).decode() if told else None,
-    )
+    measured = yield from evaluate(run, learner, of_test, run.test, sign, examples=True)
+    return {
+        number: Scores(metrics=one.metrics, report=one.report().model_dump(mode="json", exclude_none=True))
+        for number, one in measured.items()
+    }

@@ -7,7 +7,7 @@ from typing import get_args
 
 import torch
 
-from trainer.contract import Activity
+from trainer.protocol import Activity
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)
 STEPS_PER_SAMPLE = 16  # on a GPU; each sample waits for the device twice an activity

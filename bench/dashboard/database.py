@@ -29,9 +29,12 @@ from service.store.ledger import Ledger, Step, locked
 from service.store.migrate import upgrade
 from service.store.rows import HeldTrial
 from service.store.schema import attempt
-from trainer.contract import DataConfig, Facts, FailureReason, ModelConfig
+from trainer.protocol import FailureReason
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
 
-FACTS = Facts(classes=CLASSES, images={"train": 6000, "validation": 1000}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
+FACTS = ImageDatasetInfo(
+    classes=CLASSES, images={"train": 6000, "validation": 1000}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
+)
 COLUMNS = ("trial", "step", "name", "attempt", "value", "kind", "seq")  # of the table of metrics
 COPIED_TOGETHER = 50_000  # rows, whose foreign keys PostgreSQL checks at the end of each COPY, in silence
 NAME = "dashboard"
@@ -46,7 +49,7 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
     store = open_store(url)
     try:
         spec = StudySpec(
-            name=name, data=DataConfig(path="/data/images", location="workers"), model=ModelConfig(name="squeezenet1_1"),
+            name=name, data=ImageData(path="/data/images", location="workers"), model=ImageModel(name="squeezenet1_1"),
             search_space=SPACE, fixed={"epochs": steps, "image_size": 64}, objective=Objective(metric=NAMES[0], direction="maximize"),
             budget=Budget(trials=trials + 1_000),
         )  # fmt: skip

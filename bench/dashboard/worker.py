@@ -18,7 +18,7 @@ from service import operations
 from service.domain.records import Claim, Report
 from service.operations import Searches, Write
 from service.store import Store, open_store
-from trainer.contract import Finished
+from trainer.protocol import Finished
 
 STEPS = 200
 
@@ -33,7 +33,7 @@ class Bench:
 
     def start(self) -> tuple[int, float]:
         """Claim a trial: its number, and when the commit was through."""
-        [claim] = operations.claim(self.store, self.searches, "bench-worker")
+        [claim] = operations.claim_together(self.store, self.searches, "bench-worker", lane_bytes=0)
         at = time.time()
         self.running[claim.lease.number] = claim
         return claim.lease.number, at
@@ -45,7 +45,7 @@ class Bench:
     def finish(self, number: int, step: int = STEPS) -> None:
         """Its end."""
         last = metrics(step)
-        done = Finished(step=step, metrics=last, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+        done = Finished(step=step, metrics=last, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1)
         self._write(number, [Report(step, last)], done)
         del self.running[number]
 

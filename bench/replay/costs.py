@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.replay.orders import THREADS
 from bench.replay.workloads import Workload
-from trainer.contract import TrainConfig
-from trainer.data import find
-from trainer.models.build import staged
+from trainer.data.images.dataset import find
+from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.networks.build import staged
 
 COUNTED = 4  # images that are counted on; the operations an image do not depend on it
 PEAK_SIZE, PEAK_ROUNDS = 2_048, 9
@@ -31,7 +31,7 @@ class Costs:
         """The forward pass of the stages from `first` up to `end`; with the head when there is no end."""
         return sum(self.forward[first:end])
 
-    def trial(self, config: TrainConfig, depth: int = 0) -> float:
+    def trial(self, config: ImageTrainConfig, depth: int = 0) -> float:
         """A trial that reads the output of the first `depth` stages and runs the rest each epoch."""
         k = config.frozen_layers
         epoch = self.training * (self.between(depth, k) + self.step[k]) + self.validation * self.between(depth)
@@ -41,11 +41,11 @@ class Costs:
         """The first `depth` stages once on every image."""
         return (self.training + self.validation) * self.between(0, depth)
 
-    def executed(self, configs: Mapping[int, TrainConfig], depths: Mapping[int, int]) -> float:
+    def executed(self, configs: Mapping[int, ImageTrainConfig], depths: Mapping[int, int]) -> float:
         """The trials, each from its depth; each depth that is read was computed once, from the pixels."""
         return sum(self.trial(config, depths[number]) for number, config in configs.items()) + sum(map(self.stored, set(depths.values())))
 
-    def unique(self, configs: Iterable[TrainConfig]) -> float:
+    def unique(self, configs: Iterable[ImageTrainConfig]) -> float:
         """The frozen stages once for all trials, and what each trial alone can do. Only for images that no epoch changes."""
         listed = list(configs)
         return sum(self.trial(config, config.frozen_layers) for config in listed) + self.stored(max(each.frozen_layers for each in listed))

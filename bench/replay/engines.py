@@ -10,9 +10,10 @@ import torch
 from bench.asking import asked
 from bench.replay import loop
 from bench.replay.orders import THREADS, Order, Outcome, Trained
-from trainer.contract import Failed, Finished, TrainConfig
+from trainer.protocol import Failed, Finished
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
-Training = Callable[[TrainConfig], loop.Metrics]
+Training = Callable[[ImageTrainConfig], loop.Metrics]
 
 
 def naive(order: Order) -> Outcome:
@@ -44,9 +45,9 @@ def through_optuna(order: Order, training: Training) -> Outcome:
     return Outcome(trials=tuple(trained), busy_seconds=time.perf_counter() - started)
 
 
-def with_our_step(config: TrainConfig) -> loop.Metrics:
+def with_our_step(config: ImageTrainConfig) -> loop.Metrics:
     """The metrics after the last epoch; none when it diverged."""
-    from trainer.train import train
+    from trainer.loop import train
 
     for fact in train(config, device=torch.device("cpu"), share=False):
         match fact:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from trainer.contract import DataConfig, TrainConfig
-from trainer.data import find
-from trainer.models.families import BY_MODEL
+from trainer.data.images.dataset import find
 from trainer.optimization import lr_at
+from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageTrainConfig
+from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 Metrics = Mapping[str, float]
 
@@ -41,7 +41,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 
 
 @cache
-def split(data: DataConfig) -> Mapping[str, list[tuple[Path, int]]]:
+def split(data: ImageData) -> Mapping[str, list[tuple[Path, int]]]:
     """Files and classes of each part, listed once a process."""
     found = find(data)
     parts: dict[str, list[tuple[Path, int]]] = {"train": [], "validation": [], "test": []}
@@ -50,7 +50,7 @@ def split(data: DataConfig) -> Mapping[str, list[tuple[Path, int]]]:
     return parts
 
 
-def fine_tune(config: TrainConfig, loader_workers: int, measured_on: str = "validation") -> Iterator[Metrics]:
+def fine_tune(config: ImageTrainConfig, loader_workers: int, measured_on: str = "validation") -> Iterator[Metrics]:
     """Train; accuracy and mean cross entropy after each epoch."""
     torch.manual_seed(config.seed)
     parts = split(config.data)
@@ -88,11 +88,11 @@ def measure(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> Metrics
     return {"accuracy": right / count, "loss": loss / count}
 
 
-def make_model(config: TrainConfig, classes: int) -> tuple[nn.Module, list[nn.Module]]:
+def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Module, list[nn.Module]]:
     """The network with the file's weights and a new last layer, and its frozen stages, which belong into evaluation mode."""
     family = BY_MODEL[config.model.name]
     network = family.make(config.model.name, classes, config.image_size)
-    assert config.model.weights is not None
+    assert config.model.pretrained
     tensors = {name: tensor for name, tensor in load_file(config.model.weights).items() if name not in family.classifier_tensors}
     network.load_state_dict(tensors, strict=False)
     renew(network, family.classifier_tensors)
@@ -115,7 +115,7 @@ def renew(network: nn.Module, tensors: Iterable[str]) -> None:
         network.get_submodule(name).reset_parameters()  # type: ignore[operator]
 
 
-def make_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: list[nn.Parameter], config: ImageTrainConfig) -> torch.optim.Optimizer:
     lr, decay = config.lr, config.weight_decay
     match config.optimizer:
         case "sgd":
@@ -128,12 +128,12 @@ def make_optimizer(parameters: list[nn.Parameter], config: TrainConfig) -> torch
             return torch.optim.AdamW(parameters, lr, weight_decay=decay)
 
 
-def plain_transform(config: TrainConfig) -> transforms.Compose:
+def plain_transform(config: ImageTrainConfig) -> transforms.Compose:
     size = config.image_size
     return transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), *_as_input(config)])
 
 
-def training_transform(config: TrainConfig) -> transforms.Compose:
+def training_transform(config: ImageTrainConfig) -> transforms.Compose:
     if config.augmentation == "crop":
         changes = [transforms.RandomResizedCrop(config.image_size), transforms.RandomHorizontalFlip()]
         return transforms.Compose([*changes, *_as_input(config)])
@@ -141,8 +141,8 @@ def training_transform(config: TrainConfig) -> transforms.Compose:
     return plain_transform(config)
 
 
-def _as_input(config: TrainConfig) -> list[Any]:
-    return [transforms.ToTensor(), transforms.Normalize(config.model.mean, config.model.std)]
+def _as_input(config: ImageTrainConfig) -> list[Any]:
+    return [transforms.ToTensor(), transforms.Normalize(config.model.mean or IMAGENET_MEAN, config.model.std or IMAGENET_STD)]
 
 
 def last(epochs: Iterator[Metrics]) -> Metrics:

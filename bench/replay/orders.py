@@ -8,7 +8,8 @@ from bench.replay.workloads import Workload
 from search_spaces import Params
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
-from trainer.contract import Frozen, TrainConfig
+from trainer.configuration import Frozen
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
 Engine = Literal["naive", "strong", "ray", "thawline"]
 ENGINES: tuple[Engine, ...] = ("naive", "strong", "ray", "thawline")
@@ -48,7 +49,7 @@ class Order(Frozen):
         return {number: points[number] for number in self.numbers}
 
     @property
-    def configs(self) -> Mapping[int, TrainConfig]:
+    def configs(self) -> Mapping[int, ImageTrainConfig]:
         """The points as whole configurations, by number."""
         spec = self.spec
         return {number: spec.config_for(params, number) for number, params in self.params.items()}

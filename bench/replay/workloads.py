@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from bench.replay.recorded import Recorded
-from trainer.contract import DataConfig, Frozen, ModelConfig
+from trainer.configuration import Frozen
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 Name = Literal["digits", "signs"]
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -19,8 +20,8 @@ class Workload(Frozen):
     """Images, a pretrained model, and the size at which it sees them."""
 
     name: Name
-    data: DataConfig
-    model: ModelConfig
+    data: ImageData
+    model: ImageModel
     image_size: int
 
     @property
@@ -47,12 +48,14 @@ class Workload(Frozen):
 
 def digits(folder: Path) -> Workload:
     """The demo's data and weights, made in the folder where they are not there yet."""
-    made = subprocess.run([sys.executable, "-m", "trainer.demo", str(folder)], capture_output=True, text=True, check=True)
+    made = subprocess.run(
+        [sys.executable, "-m", "trainer.tasks.image_classification.demo", str(folder)], capture_output=True, text=True, check=True
+    )
     paths = json.loads(made.stdout.splitlines()[-1])
     return Workload(
         name="digits",
-        data=DataConfig(path=paths["data"], validation=0.2, test=0.2),
-        model=ModelConfig(name="small_cnn", weights=paths["weights"], mean=HALF, std=HALF),
+        data=ImageData(path=paths["data"], validation=0.2, test=0.2),
+        model=ImageModel(name="small_cnn", weights=paths["weights"], mean=HALF, std=HALF),
         image_size=16,
     )
 
@@ -65,7 +68,7 @@ def signs(shared: Path = SHARED) -> Workload:
             raise FileNotFoundError(f"{path} is not there; the digits (--data digits) need nothing but this machine")
     return Workload(
         name="signs",
-        data=DataConfig(path=str(folder), validation=0.2, test=0.2),
-        model=ModelConfig(name="squeezenet1_1", weights=str(weights)),
+        data=ImageData(path=str(folder), validation=0.2, test=0.2),
+        model=ImageModel(name="squeezenet1_1", weights=str(weights)),
         image_size=64,
     )

@@ -1,5 +1,6 @@
-"""The search spaces that ship with Thawline; each file's header says what it is for, what it costs, what to expect."""
+"""The search spaces that ship with Thawline, a folder for each task; each file states its purpose, its cost and what to expect."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,16 +23,28 @@ class Preset(Frozen):
 
 
 @cache
-def names() -> tuple[str, ...]:
-    """The presets' names, sorted."""
-    found = (entry.name for entry in files(__package__).iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+def _texts() -> Mapping[str, Mapping[str, str]]:
+    """The files by task and name."""
+    tasks = [entry for entry in files(__package__).iterdir() if entry.is_dir()]
+    return {
+        task.name: {
+            entry.name.removesuffix(".yaml"): entry.read_text(encoding="utf-8")
+            for entry in sorted(task.iterdir(), key=lambda entry: entry.name)
+            if entry.name.endswith(".yaml")
+        }
+        for task in sorted(tasks, key=lambda task: task.name)
+    }
+
+
+def names(task: str | None = None) -> tuple[str, ...]:
+    """The names of a task's presets, or of all, sorted. No two tasks have one of the same name."""
+    return tuple(sorted(name for of, texts in _texts().items() if task is None or of == task for name in texts))
 
 
 @cache
 def load(name: str) -> Preset:
     """The preset of that name. Raises KeyError when none ships."""
-    if name not in names():
+    text = next((texts[name] for texts in _texts().values() if name in texts), None)
+    if text is None:
         raise KeyError(name)
-    text = files(__package__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     return Preset.model_validate({"name": name, **from_yaml(text)})

@@ -4,15 +4,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from service.cli.console import console
 from service.worker.process import Line
-from trainer import contract
+from trainer import protocol
 
 
 class Bars:
     """A bar for the epochs and one for the batches of the epoch under way."""
 
-    def __init__(self, epochs: int, metric: str) -> None:
+    def __init__(self, epochs: int, metric: str, example: str) -> None:
         self._console = console()
-        self._epochs, self._metric = epochs, metric
+        self._epochs, self._metric, self._example = epochs, metric, example
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=self._console, disable=not self._console.is_terminal,
@@ -30,14 +30,14 @@ class Bars:
     def show(self, line: Line | None) -> None:
         """Take in what the trainer told."""
         match line:
-            case contract.Prepared():
+            case protocol.Prepared():
                 self._progress.update(self._batch_bar, note="")
-                images = line.facts.images["train"]
-                self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {images:,} images")
-            case contract.Advanced():
-                note = f"{line.samples_per_second:.0f} images/s"
+                examples = f"{line.facts.sizes['train']:,} {self._example}s"
+                self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {examples}")
+            case protocol.Advanced():
+                note = f"{line.samples_per_second:.0f} {self._example}s/s"
                 self._progress.update(self._batch_bar, total=line.batches, completed=line.batch, note=note)
-            case contract.Measured():
+            case protocol.Measured():
                 value = line.metrics.get(self._metric)
                 note = "" if value is None else f"{self._metric} {value:.4f}"
                 self._progress.update(self._epoch_bar, completed=line.step, note=note)

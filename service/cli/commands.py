@@ -93,11 +93,12 @@ def create(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The study, in YAML or JSON.", show_default=False)],
     watch: Annotated[bool, typer.Option("--watch", help="Show the trials as they go, until the study has ended.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Reuse the name of an ended study, which is renamed to NAME~1.")] = False,
 ) -> None:
     """Post a study to the server."""
     from service.cli.studies import create_study
 
-    create_study(_settings(context), file, watch)
+    create_study(_settings(context), file, watch, replace)
 
 
 @study.command("list")
@@ -158,8 +159,23 @@ def pause(context: typer.Context, name: StudyName) -> None:
 
 @study.command()
 def resume(context: typer.Context, name: StudyName) -> None:
-    """Start trials again."""
+    """Resume a paused, failed or stopped study."""
     _command(context, name, "resume")
+
+
+@study.command()
+def extend(
+    context: typer.Context,
+    name: StudyName,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials to add.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Number of hours to add.")] = None,
+) -> None:
+    """Add to a study's budget; a complete study continues."""
+    from service.cli.studies import extend_study
+
+    if trials is None and hours is None:
+        raise typer.BadParameter("give --trials, --hours, or both")
+    extend_study(_settings(context), name, trials, hours)
 
 
 @study.command()

@@ -8,20 +8,35 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.domain.text import clean
+
 WIDE = 10_000  # columns, where the output goes to a file or a pipe: nothing is cut there
 
 
+class _Console(Console):
+    """Removes control characters from texts, because texts from the server may be hostile."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(clean(one) if isinstance(one, str) else one for one in objects), **options)
+
+
 def console() -> Console:
-    """A console on standard output, without markup: names and values are shown as they are."""
+    """A console on standard output, without markup: names and values are shown as they are, without control characters."""
     wide = None if sys.stdout.isatty() else WIDE
-    return Console(markup=False, highlight=False, emoji=False, width=wide)
+    return _Console(markup=False, highlight=False, emoji=False, width=wide)
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """A text for a table or a group, without control characters."""
+    return Text(clean(text), style=style)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     """A plain table of texts."""
-    made = Table(*columns, box=None, title=title, title_justify="left", pad_edge=False, header_style="bold")
+    head = None if title is None else plain_text(title)
+    made = Table(*map(clean, columns), box=None, title=head, title_justify="left", pad_edge=False, header_style="bold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*map(plain_text, row))
     return made
 
 

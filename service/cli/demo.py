@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.answers import Study
 from service.cli.console import assignments, console, number
 from service.cli.failures import Failure
 from service.cli.files import write_whole
@@ -21,17 +20,20 @@ from service.cli.serving import environment_of
 from service.cli.watching import watch
 from service.cli.working import require_torch
 from service.client import Client, Refused
+from service.rest_models import ListedStudyView, StudyView
 from service.settings import Settings
+from trainer.configuration import FIRST_TASK
+from trainer.tasks.base import Demonstration
+from trainer.tasks.registry import packages, spec_of
 
 NAME = "demo-digits"
 PREPARE_SECONDS = 300
 END_SECONDS = 20
 ADDRESS = "http://"
-HALF = (0.5, 0.5, 0.5)  # as in the pretraining
 
 
 class Prepared(BaseModel):
-    """What `python -m trainer.demo FOLDER` made: a folder a class, and weights of a network that knows the other digits."""
+    """What the task's module `demo` made: data, and weights of a network that was trained on other data of the kind."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,12 +52,12 @@ def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
     out = console()
     with _server(settings, port, folder / "server.log") as (server, address):
         out.print(f"Thawline runs at {address}")
-        out.print("Writing the digits as images, and pretraining a small network on half of them ...")
+        out.print(_task().demo_preparing)
         prepared = _prepare(folder)
         with Client(address, settings.token) as client:
-            study = _create(client, prepared, trials)
-            out.print(f"Fine-tuning it to the other half: {address}/studies/{study.id}")
-            study = watch(client, study)
+            created = _create(client, prepared, trials)
+            out.print(f"Fine-tuning it to the other half: {address}/studies/{created.id}")
+            study = watch(client, created)
             _compare(client, study)
             _export(client, study, folder)
         if keep:
@@ -68,22 +70,19 @@ def study_document(prepared: Prepared, name: str, trials: int) -> Mapping[str, A
     """The demo's study. Trial 0 is the default recipe, so that the search must beat what one would have done without it."""
     return {
         "name": name,
-        "data": {"path": str(prepared.data), "validation": 0.5},
-        "model": {"name": prepared.model, "weights": str(prepared.weights), "mean": HALF, "std": HALF},
-        "search_space": {
-            "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
-            "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
-            "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
-            "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
-            "frozen_layers": {"type": "int", "low": 0},
-        },
-        "fixed": {"epochs": 8, "image_size": 16},
-        "baseline": {"lr": 1e-3, "batch_size": 32, "optimizer": "adamw", "frozen_layers": 0},
-        "objective": {"metric": "accuracy", "direction": "maximize"},
+        **_task().demo(str(prepared.data), str(prepared.weights), prepared.model),
         "sampler": {"name": "tpe", "seed": 0},
         "pruner": {"name": "asha", "min_steps": 2, "reduction_factor": 2},
         "budget": {"trials": trials},
     }
+
+
+def _task() -> Demonstration:
+    """The task that the demo shows."""
+    task = spec_of(FIRST_TASK)
+    if not isinstance(task, Demonstration):
+        raise Failure(f"The task {FIRST_TASK} has no demo.")
+    return task
 
 
 @contextmanager
@@ -128,7 +127,7 @@ def _free(port: int) -> int:
 
 def _prepare(folder: Path) -> Prepared:
     """Data and weights, made once. Raises Failure."""
-    command = [sys.executable, "-P", "-m", "trainer.demo", str(folder)]
+    command = [sys.executable, "-P", "-m", f"{packages()[FIRST_TASK]}.demo", str(folder)]
     try:
         made = subprocess.run(command, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=True)  # noqa: S603  (a fixed list)
     except subprocess.CalledProcessError as error:
@@ -138,10 +137,10 @@ def _prepare(folder: Path) -> Prepared:
     return Prepared.model_validate(json.loads(made.stdout.splitlines()[-1]))
 
 
-def _create(client: Client, prepared: Prepared, trials: int) -> Study:
+def _create(client: Client, prepared: Prepared, trials: int) -> StudyView:
     """The study under a free name. Demos that were left unfinished are stopped: they would share the worker."""
     for study in client.studies():
-        if study.name.startswith(NAME) and not study.ended:
+        if study.name.startswith(NAME) and not study.state.terminal:
             client.command(study.id, "stop")
     count = 1
     while True:
@@ -154,7 +153,7 @@ def _create(client: Client, prepared: Prepared, trials: int) -> Study:
         count += 1
 
 
-def _compare(client: Client, study: Study) -> None:
+def _compare(client: Client, study: ListedStudyView) -> None:
     """Best against default recipe, as it is."""
     out, baseline = console(), client.trial(study.id, 0)
     if study.best is None or baseline.value is None:
@@ -164,14 +163,15 @@ def _compare(client: Client, study: Study) -> None:
     out.print(_verdict(study, study.best.value - baseline.value))
 
 
-def _verdict(study: Study, gain: float) -> str:
+def _verdict(study: ListedStudyView, gain: float) -> str:
     if gain <= 0 or study.best is None:
         return "The search found nothing better: the default recipe is the best for these data."
     found = f"Best (trial {study.best.number}): {study.metric} {number(study.best.value)} with {assignments(study.best.params)}"
-    return f"{found}\nThat is {100 * gain:.1f} points more than the default recipe, on the validation images that chose it."
+    examples = f"{spec_of(study.spec.task).example}s"
+    return f"{found}\nThat is {100 * gain:.1f} points more than the default recipe, on the validation {examples} that chose it."
 
 
-def _export(client: Client, study: Study, folder: Path) -> None:
+def _export(client: Client, study: ListedStudyView, folder: Path) -> None:
     file = folder / f"{study.name}.yaml"
     write_whole(file, client.best(study.id))
     console().print(f"The configuration is in {file}. Train it with:\n  thaw train {file} --out {folder / 'model'}")

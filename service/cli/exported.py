@@ -1,6 +1,8 @@
-"""A run of an exported configuration by a trainer of its own, which refuses images and weights that are not the file's."""
+"""A run of an exported configuration by a trainer of its own, which refuses data and weights that are not the file's."""
 
 import os
+import re
+import sys
 import time
 from pathlib import Path
 
@@ -13,13 +15,15 @@ from service.domain.export import Exported, read_export
 from service.settings import Settings
 from service.worker.process import TrainerDied, TrainerProcess
 from service.worker.slots import Slot, cores, gpus
-from trainer import contract
+from trainer import protocol
+from trainer.tasks.registry import spec_of
 
-MAX_BYTES = 8 * 2**20  # of an exported file; a manifest of 100,000 images has 0.5 MB
+MAX_BYTES = 8 * 2**20  # of an exported file; a manifest of 100,000 examples has 0.5 MB
 READ_SECONDS = 0.5
+THREADS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 START_SECONDS = 300.0
 
-Outcome = tuple[contract.Finished, contract.Exported | None]
+Outcome = tuple[protocol.Finished, protocol.Exported | None]
 
 
 def read(file: Path) -> Exported:
@@ -43,15 +47,14 @@ def run(settings: Settings, exported: Exported, model_file: Path | None = None, 
         process.close(grace_seconds=0.5)
 
 
-def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> contract.Run:
+def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> protocol.Run:
     """What the trainer is told. With a seed of its own the run has nothing in common with the trial but configuration and split."""
-    facts, fresh = exported.facts, {} if seed is None else {"seed": seed, "order_seed": seed}
-    return contract.Run(
+    fresh = {} if seed is None else {"seed": seed, "order_seed": seed}
+    return protocol.Run(
         config=exported.config.model_copy(update=fresh),
-        fingerprint=facts.fingerprint,
-        weights_sha256=facts.weights_sha256,
+        expected=exported.facts,
         manifest=exported.manifest,
-        score_test=exported.test_images > 0,
+        score_test=exported.test_examples > 0,
         model_file=None if model_file is None else str(model_file),
         depths=exported.depths,
     )
@@ -61,26 +64,34 @@ def _slot_like(exported: Exported) -> Slot:
     """The trial's kind of device and its thread count, where this machine has them: equal results rest on both."""
     recorded = exported.environment.get("threads", "")
     found = gpus() if exported.environment.get("accelerator") == "cuda" else ()
-    return Slot(0, found[0] if found else None, int(recorded) if recorded.isdecimal() and int(recorded) > 0 else cores())
+    wanted = int(recorded) if THREADS.fullmatch(recorded) else cores()
+    if wanted > cores():
+        sys.stderr.write(
+            f"The trial used {wanted} threads and this machine has {cores()} cores: metrics may differ in their last digits.\n"
+        )
+    return Slot(0, found[0] if found else None, min(wanted, cores()))
 
 
-def _follow(process: TrainerProcess, exported: Exported, order: contract.Run) -> Outcome:
+def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) -> Outcome:
     """The run from start to end, with progress bars. Raises Failure, TrainerDied."""
-    finished: contract.Finished | None = None
-    with Bars(exported.config.epochs, exported.reached.objective.metric) as bars:
+    finished: protocol.Finished | None = None
+    example = spec_of(exported.config.task).example
+    with Bars(exported.config.epochs, exported.reached.objective.metric, example) as bars:
         _await_ready(process)
         process.send(order)
         while True:
             match process.read(READ_SECONDS):
-                case contract.Failed() as failed:
+                case protocol.Failed() as failed:
                     raise Failure(f"The training failed ({failed.reason}): {failed.detail}")
-                case contract.Finished() as finished:
+                case protocol.Unavailable() as missing:
+                    raise Failure(f"The {missing.what} cannot be read: {missing.detail}")
+                case protocol.Finished() as finished:
                     pass
-                case contract.Exported() as model if finished is not None:
+                case protocol.Exported() as model if finished is not None:
                     return finished, model
-                case contract.Ready() if finished is not None and order.model_file is None:
+                case protocol.Ready() if finished is not None and order.model_file is None:
                     return finished, None
-                case contract.Ready() | contract.Stopped():
+                case protocol.Ready() | protocol.Stopped():
                     raise Failure("The trainer ended without a result.")
                 case line:
                     bars.show(line)

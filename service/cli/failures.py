@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.domain.text import clean
+
 FAILED, FAULTY, NO_SERVER = 1, 2, 3
 
 
@@ -33,7 +35,7 @@ def explain(error: Exception) -> int:
             _say(f"{fault.pointer}  {fault.message}" for fault in error.faults)
             return FAULTY
         case Refused():
-            _say([str(error), *(f"{fault.pointer}  {fault.message}" for fault in error.faults)])
+            _say([str(error), *(f"{fault.pointer}  {fault.detail}" for fault in error.faults)])
             return FAILED
         case Unreachable():
             _say([str(error), "Start one with `thaw serve`, or name another with --server or THAW_SERVER."])
@@ -50,4 +52,4 @@ def explain(error: Exception) -> int:
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(clean(line) + "\n")

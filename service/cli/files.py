@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from service.domain.parsing import resolve_paths
 
 def write_whole(file: Path, text: str) -> None:
     """Put the text into the file in one step, flushed to the disk. Raises Failure when the folder does not take it."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    partial = beside(file)
     try:
-        with partial.open("w", encoding="utf-8") as opened:
+        with partial.open("x", encoding="utf-8") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
@@ -26,6 +27,11 @@ def write_whole(file: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise Failure(f"{file} cannot be written: {error.strerror}") from None
+
+
+def beside(file: Path) -> Path:
+    """An unpredictable name for the temporary file. Open it with `x`, so that an existing symbolic link is not followed."""
+    return file.with_name(f".{file.name[:200]}.{secrets.token_hex(8)}.tmp")
 
 
 def read_document(file: Path) -> Any:
@@ -85,4 +91,4 @@ def faults_of(file: Path) -> Iterator[None]:
     except Refused as refusal:
         if not refusal.faults:
             raise
-        raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in refusal.faults)) from None
+        raise FaultyFile(file, tuple((fault.pointer, fault.detail) for fault in refusal.faults)) from None

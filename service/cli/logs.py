@@ -3,8 +3,9 @@
 import sys
 import time
 
-from service.answers import Log
 from service.client import Client, Unreachable
+from service.domain.text import clean
+from service.rest_models import LogView
 from service.settings import Settings
 
 LOOK_SECONDS = 1.0
@@ -34,28 +35,28 @@ class Reader:
 
     def read(self) -> bool:
         """Write out what is new; whether that was the end."""
-        ended = self._asked is None and self._client.trial(self._name, self._number).ended  # asked first: the log is whole then
+        ended = self._asked is None and self._client.trial(self._name, self._number).state.terminal  # asked first: the log is whole then
         while True:
             part = self._client.log(self._name, self._number, self._attempt, self._seen)
             self._write(part)
             if part.next is None and not self._goes_on(part):
                 return ended or (self._asked is not None and _has_ended(part, self._asked))
 
-    def _write(self, part: Log) -> None:
+    def _write(self, part: LogView) -> None:
         self._attempt = part.attempt
         for chunk in part.chunks:
-            sys.stdout.write(chunk.text)
+            sys.stdout.write(clean(chunk.text))
             self._seen = chunk.seq
         sys.stdout.flush()
 
-    def _goes_on(self, part: Log) -> bool:
+    def _goes_on(self, part: LogView) -> bool:
         """Whether a newer attempt is to be read; then it is the one to read."""
         if self._asked is not None or part.attempt is None or not (newer := [one for one in part.attempts if one.attempt > part.attempt]):
             return False
         self._attempt, self._seen = newer[0].attempt, 0
-        sys.stdout.write(f"--- attempt {newer[0].attempt}, on {newer[0].worker}\n")
+        sys.stdout.write(clean(f"--- attempt {newer[0].attempt}, on {newer[0].worker}\n"))
         return True
 
 
-def _has_ended(part: Log, attempt: int) -> bool:
+def _has_ended(part: LogView, attempt: int) -> bool:
     return any(one.ending is not None for one in part.attempts if one.attempt == attempt)

@@ -1,8 +1,8 @@
 """`thaw study pruning`: what pruning saved, and what another pruner would have done."""
 
-from service.answers import Replayed
 from service.cli.console import console, table
 from service.client import Client
+from service.domain.hindsight import Replayed
 from service.settings import Settings
 
 

@@ -12,7 +12,7 @@ from typing import Self
 from service import journal
 from service.backoff import Backoff
 from service.cli.failures import Failure
-from service.cli.working import NO_TORCH, has_torch, is_child_of
+from service.cli.working import NO_TORCH, has_torch, is_child_of, keep_to_ourselves
 from service.settings import Settings
 from service.store import migrate
 from service.worker.slots import cores, gpus
@@ -27,6 +27,7 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, sl
     from service.web.serve import serve
 
     journal.keep(settings, "server")
+    keep_to_ourselves(settings)
     with LocalWorkers(settings, _count(workers), slots) as local:
 
         def ready(address: str) -> None:
@@ -38,6 +39,8 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, sl
 
 def upgrade_database(settings: Settings) -> None:
     """Create or migrate the tables. Raises SchemaTooNew, StoreUnavailable, InvalidInput."""
+    if (remark := settings.protect_home()) is not None:
+        sys.stderr.write(f"{remark}\n")
     migrate.upgrade(settings.database_url)
     sys.stdout.write("The database has this version's schema.\n")
 

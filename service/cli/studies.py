@@ -1,24 +1,29 @@
 """Commands on studies: each one call to the server, with its answer as a table."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from service.answers import Study, Trial
 from service.cli.console import assignments, console, number, table
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.progress import saved, speed, time_left
 from service.cli.watching import watch
-from service.client import Client, Form
+from service.client import Client
+from service.domain.states import StudyState, TrialState
+from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView
 from service.settings import Settings
+from trainer.tasks.registry import spec_of
 
 
-def create_study(settings: Settings, file: Path, and_watch: bool) -> None:
+def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
     """Post the study that the file describes. Raises FaultyFile with the server's sentences, or the parser's."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
         with faults_of(file):
-            study = client.create_study(document)
+            study = client.create_study(document, replace=replace)
         console().print(f"Study {study.name} ({study.id}) is created: {settings.server}/studies/{study.id}")
+        for line in _notices(study):
+            console().print(line)
         if and_watch:
             watch(client, study)
 
@@ -31,19 +36,46 @@ def list_studies(settings: Settings) -> None:
 
 
 def show_study(settings: Settings, name: str) -> None:
-    """The study, a line for each trial, then the time left and what was saved where they are known."""
+    """The study with its notices and the notes about its data, a line for each trial, then the time left and saved where known."""
     with Client(settings.server, settings.token) as client:
         study, trials = client.study(name), list(client.trials(name))
     out = console()
     out.print(f"{study.name} ({study.id}): {study.state}" + (f", {study.reason}" if study.reason else ""))
+    if study.waiting:
+        out.print(study.waiting)
     out.print(f"best: {_best(study)}" + (f"  {assignments(study.best.params)}" if study.best else ""))
-    out.print(table(("trial", "state", "epoch", study.metric, "parameters", "remark"), map(_row, trials)))
+    for line in (*_notices(study), *_notes(study)):
+        out.print(line)
+    out.print(table(("trial", "state", "epoch", study.metric, "parameters", "remark"), [_row(study, trial) for trial in trials]))
     for line in filter(None, (time_left(study), saved(study))):
         out.print(line)
 
 
-def _row(trial: Trial) -> tuple[str, ...]:
-    remark = trial.detail or trial.reason or speed(trial)
+def _notices(study: ListedStudyView) -> Iterator[str]:
+    for notice in study.notices:
+        yield f"notice: {notice.pointer}  {notice.message}"
+
+
+def _notes(study: StudyView) -> Iterator[str]:
+    """How the data was read, what was left out, what was assumed, and the score of the best constant prediction."""
+    listing = study.facts.listing if study.facts is not None else None
+    if listing is not None:
+        yield from (f"note: {sentence}" for sentence in listing.notes)
+        if listing.unused_columns:
+            yield f"note: columns that are not used: {', '.join(listing.unused_columns)}"
+        for one in listing.left_out:
+            more = ", …" if one.count > len(one.examples) else ""
+            named = f" ({', '.join(one.examples)}{more})" if one.examples else ""
+            yield f"note: {one.count:,} {'file' if one.count == 1 else 'files'} left out: {one.reason}{named}"
+    yield from (f"note: {sentence}" for sentence in study.notes)
+    if study.majority is not None:
+        yield f"note: {study.majority.sentence}"
+        if study.majority.better is False:
+            yield f"note: the best result so far is not better than this. {study.majority.advice}"
+
+
+def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
+    remark = trial.detail or trial.reason or speed(trial, spec_of(study.spec.task).example)
     return str(trial.number), trial.state, str(trial.step), number(trial.value), assignments(trial.params), remark
 
 
@@ -62,6 +94,18 @@ def command_study(settings: Settings, name: str, word: Literal["pause", "resume"
     console().print(f"{study.name}: {study.state}")
 
 
+def extend_study(settings: Settings, name: str, trials: int | None, hours: float | None) -> None:
+    """Add to the study's budget and print the new one."""
+    with Client(settings.server, settings.token) as client:
+        study = client.extend_study(name, trials, hours)
+    budget = {"trials": study.budget.trials, "hours": study.budget.hours}
+    bounds = " and ".join(f"{value:g} {what}" for what, value in budget.items() if value is not None)
+    out = console()
+    out.print(f"{study.name}: {study.state}, its budget is {bounds}; it has {study.created} trials")
+    if study.state in (StudyState.FAILED, StudyState.STOPPED):
+        out.print(f"run `thaw study resume {study.name}` to continue it")
+
+
 def delete_study(settings: Settings, name: str) -> None:
     """Remove the study."""
     with Client(settings.server, settings.token) as client:
@@ -69,7 +113,7 @@ def delete_study(settings: Settings, name: str) -> None:
     console().print(f"{name}: deleted")
 
 
-def export_best(settings: Settings, name: str, form: Form, output: Path | None) -> None:
+def export_best(settings: Settings, name: str, form: ExportFormat, output: Path | None) -> None:
     """Write the recommended configuration, or what goes with it, to a file, whole or not at all, or to standard output."""
     with Client(settings.server, settings.token) as client:
         text = client.best(name, form)
@@ -79,10 +123,10 @@ def export_best(settings: Settings, name: str, form: Form, output: Path | None) 
         write_whole(output, text)
 
 
-def _counted(study: Study) -> tuple[str, str]:
-    most = study.spec["budget"].get("trials")
-    return f"{study.created}" + (f"/{most}" if most else ""), str(study.counts.get("running", 0))
+def _counted(study: ListedStudyView) -> tuple[str, str]:
+    most = study.budget.trials
+    return f"{study.created}" + (f"/{most}" if most else ""), str(study.counts.get(TrialState.RUNNING, 0))
 
 
-def _best(study: Study) -> str:
+def _best(study: ListedStudyView) -> str:
     return "-" if study.best is None else f"{study.metric} {number(study.best.value)} (trial {study.best.number})"

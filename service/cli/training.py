@@ -11,7 +11,8 @@ from service.cli.files import write_whole
 from service.domain.export import Exported
 from service.export.card import card, is_within
 from service.settings import Settings
-from trainer import contract
+from trainer import protocol
+from trainer.tasks.registry import spec_of
 
 CARD = "MODEL_CARD.md"
 
@@ -33,7 +34,7 @@ def train_exported(settings: Settings, file: Path, out: Path) -> None:
     _report(exported, finished, out)
 
 
-def _result(exported: Exported, finished: contract.Finished, model: contract.Exported) -> dict[str, Any]:
+def _result(exported: Exported, finished: protocol.Finished, model: protocol.Exported) -> dict[str, Any]:
     reached = finished.metrics.get(exported.reached.objective.metric)
     return {
         "metric": exported.reached.objective.metric,
@@ -43,11 +44,12 @@ def _result(exported: Exported, finished: contract.Finished, model: contract.Exp
         "confirmed": exported.confirmed is not None,
         "within": is_within(exported, finished),
         "model": {"file": Path(model.path).name, "sha256": model.sha256},
-        **finished.model_dump(mode="json", exclude={"kind"}),
+        **finished.flat(exclude=("kind", "test")),
+        "test": None if finished.test is None else finished.test.flat(),
     }
 
 
-def _report(exported: Exported, finished: contract.Finished, out: Path) -> None:
+def _report(exported: Exported, finished: protocol.Finished, out: Path) -> None:
     metric, expected = exported.reached.objective.metric, exported.reached.value
     reached = finished.metrics.get(metric)
     verdict = "equal" if reached == expected else "not equal; it shared work with others, or device, threads or versions differ"
@@ -56,12 +58,13 @@ def _report(exported: Exported, finished: contract.Finished, out: Path) -> None:
     console().print(f"The model is in {out / 'model.safetensors'}, what it is worth in {out / CARD}")
 
 
-def test_sentence(exported: Exported, finished: contract.Finished) -> str:
-    """What the test images say of the run, beside what the file states."""
+def test_sentence(exported: Exported, finished: protocol.Finished) -> str:
+    """What the test examples say of the run, beside what the file states."""
+    examples = f"{spec_of(exported.config.task).example}s"
     if finished.test is None:
-        return f"There are no test images. {exported.note}"
+        return f"There are no test {examples}. {exported.note}"
     metric = exported.reached.objective.metric
-    said = f"On {exported.test_images} test images: {metric} {finished.test.metrics[metric]:.4f}"
+    said = f"On {exported.test_examples} test {examples}: {metric} {finished.test.metrics[metric]:.4f}"
     within = is_within(exported, finished)
     if exported.confirmed is None or exported.confirmed.single_run is None or within is None:
         return f"{said}. {exported.note}"

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from search_spaces import Fault
 from service.cli.console import console
 from service.cli.failures import Failure, FaultyFile
-from service.cli.files import faults_of, read_document
+from service.cli.files import beside, faults_of, read_document
 from service.client import Client
 from service.domain.errors import InvalidInput
+from service.rest_models import StudyView
 from service.settings import Settings
 
 SQLITE = b"SQLite format 3\0"
@@ -62,9 +64,9 @@ def _write(output: Path | None, pieces: Iterable[bytes]) -> None:
         with os.fdopen(os.dup(1), "wb") as out:
             out.writelines(pieces)
         return
-    partial = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    partial = beside(output)
     try:
-        with partial.open("wb") as opened:
+        with partial.open("xb") as opened:
             opened.writelines(pieces)
             opened.flush()
             os.fsync(opened.fileno())
@@ -88,7 +90,7 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
         output.touch(exist_ok=False)
     except OSError as error:
         raise Failure(f"{output} cannot be made: {error.strerror}") from None
-    partial = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    partial = beside(output)
     try:
         left_out = write_database(partial, header, (line for line in found if not isinstance(line, Header)))
         partial.replace(output)
@@ -115,7 +117,7 @@ def import_study(settings: Settings, source: str, name: str | None, like: Path |
     else:
         with Client(settings.server, settings.token) as client, _faults(file):
             study = client.import_study(file, name, paused=paused)
-    trials = f"{study.created} trials" + (", paused: `thaw study resume` lets it go on" if study.state == "paused" else "")
+    trials = f"{study.created} trials" + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
     console().print(f"Study {study.name} ({study.id}) is imported, {study.state}, with {trials}: {settings.server}/studies/{study.id}")
 
 
@@ -127,7 +129,7 @@ def _is_database(file: Path) -> bool:
         raise FaultyFile(file, (("#", f"the file cannot be read: {error.strerror}"),)) from None
 
 
-def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | None, theirs: str | None) -> Any:
+def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | None, theirs: str | None) -> StudyView:
     from service.domain.parsing import parse_study
     from service.search.exchange import arriving
 
@@ -153,8 +155,12 @@ def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
 
     lines = Lines()
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
-        for document in documents:
-            file.write(lines.line(document))
+        for number, document in enumerate(documents, 1):
+            try:
+                file.write(lines.line(document))
+            except (ValueError, RecursionError):  # an attribute that JSON cannot represent
+                fault = Fault((f"line {number}",), "not_finite", "an attribute holds NaN or Infinity, or is nested too deep; correct it")
+                raise InvalidInput([fault]) from None
         file.write(lines.end())
         file.flush()
         yield Path(file.name)

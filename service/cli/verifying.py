@@ -11,7 +11,7 @@ from service.domain.export import Confirmed, Exported
 from service.domain.verdict import Estimate
 from service.export.card import is_within
 from service.settings import Settings
-from trainer.contract import Finished
+from trainer.protocol import Finished
 
 STUDIES_SEEDS = 2**31  # a study draws its own below it
 SEEDS = 2**32
@@ -44,7 +44,7 @@ def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
 def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
     stated = exported.confirmed.single_run if exported.confirmed is not None else None
     if stated is None:
-        remedy = "confirm the study (confirm: {top: 3, seeds: 5}, and data.test), and export again with `thaw best`"
+        remedy = "confirm the study (confirm: {top: 3, seeds: 5}, and data.test or data.split: given), and export again with `thaw best`"
         raise FaultyFile(
             file, (("#/confirmed", f"the file states no interval that a run could miss. {exported.note} To verify it, {remedy}"),)
         )

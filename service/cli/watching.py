@@ -8,22 +8,30 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
-from service.answers import Study, Trial
-from service.cli.console import assignments, console, number, table
+from service.cli.console import assignments, console, number, plain_text, table
 from service.cli.progress import saved, speed, time_left
 from service.client import Client, Unreachable
+from service.domain.states import TrialState
+from service.rest_models import ListedStudyView, TrialView
+from trainer.tasks.registry import spec_of
 
 REDRAW_SECONDS = 0.4
 SHOWN_TRIALS = 14
-STATES = ("running", "queued", "complete", "pruned", "failed", "cancelled")
+STATES = (
+    TrialState.RUNNING,
+    TrialState.QUEUED,
+    TrialState.COMPLETE,
+    TrialState.PRUNED,
+    TrialState.FAILED,
+    TrialState.CANCELLED,
+)
 
 
 class Watched:
     """A study and its trials as last read. A thread listens to the events and notes that something has changed."""
 
-    def __init__(self, client: Client, study: Study) -> None:
+    def __init__(self, client: Client, study: ListedStudyView) -> None:
         self._client = client
         self._changed = threading.Event()
         self._failure: Exception | None = None
@@ -31,8 +39,8 @@ class Watched:
         self.study = study
         self.connected = True
         self.ended = False
-        self.trials: dict[int, Trial] = {}
-        self._untold: dict[int, Trial] = {}  # of those, what `refresh` has not given out
+        self.trials: dict[int, TrialView] = {}
+        self._untold: dict[int, TrialView] = {}  # of those, what `refresh` has not given out
         self._read()
 
     def listen(self) -> None:
@@ -46,7 +54,7 @@ class Watched:
         self.ended = True
         self._changed.set()
 
-    def refresh(self, timeout: float) -> list[Trial]:
+    def refresh(self, timeout: float) -> list[TrialView]:
         """Wait for a change, and read again what has changed; the trials that did. Raises what the listener met."""
         if not self._changed.wait(timeout):
             return []
@@ -73,7 +81,7 @@ class Watched:
             self.study, self._seen, more = changes.study, changes.seq, changes.more
 
 
-def watch(client: Client, study: Study) -> Study:
+def watch(client: Client, study: ListedStudyView) -> ListedStudyView:
     """Show the study until it has ended; as it stood then. Ctrl-C ends the watching, not the study."""
     out = console()
     watched = Watched(client, study)
@@ -97,15 +105,15 @@ def _told(out: Console, watched: Watched) -> None:
         told |= _tell(out, watched, changed, told)
 
 
-def _tell(out: Console, watched: Watched, trials: Iterable[Trial], told: set[int]) -> set[int]:
+def _tell(out: Console, watched: Watched, trials: Iterable[TrialView], told: set[int]) -> set[int]:
     """A line for each trial that has ended and was not told of yet; their numbers."""
-    ended = [trial for trial in trials if trial.ended and trial.number not in told]
+    ended = [trial for trial in trials if trial.state.terminal and trial.number not in told]
     for trial in ended:
         out.print(f"trial {trial.number}: {trial.state}, {_result(watched.study, trial)}, {assignments(trial.params)}")
     return {trial.number for trial in ended}
 
 
-def _changes(watched: Watched) -> Iterator[list[Trial]]:
+def _changes(watched: Watched) -> Iterator[list[TrialView]]:
     """The trials that changed, again and again, until the study has ended and all of it was read."""
     while True:
         ended = watched.ended
@@ -120,50 +128,51 @@ def _picture(watched: Watched) -> RenderableType:
     counts = ", ".join(f"{study.counts[state]} {state}" for state in STATES if study.counts.get(state))
     left = f", {time_left(study)}" if time_left(study) else ""
     head = f"{study.name}: {study.state}{left}" + ("" if watched.connected else " (the server does not answer; trying again)")
-    return Group(Text(head, style="bold"), _progress(study, counts), Text(_best(study)), _trials(study, watched.trials.values()))
+    trials = _trials(study, watched.trials.values())
+    return Group(plain_text(head, style="bold"), _progress(study, counts), plain_text(_best(study)), trials)
 
 
-def _progress(study: Study, counts: str) -> RenderableType:
-    most = study.spec["budget"].get("trials")
+def _progress(study: ListedStudyView, counts: str) -> RenderableType:
+    most = study.budget.trials
     if most is None:
-        return Text(counts)
+        return plain_text(counts)
     done = sum(study.counts.get(state, 0) for state in STATES[2:])
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(total=most, completed=done, width=30), Text(f"{done}/{most} trials"), Text(counts, style="dim"))
+    grid.add_row(ProgressBar(total=most, completed=done, width=30), plain_text(f"{done}/{most} trials"), plain_text(counts, style="dim"))
     return grid
 
 
-def _trials(study: Study, trials: Iterable[Trial]) -> Table:
+def _trials(study: ListedStudyView, trials: Iterable[TrialView]) -> Table:
     """The newest trials, those that run among them."""
-    ordered = sorted(trials, key=lambda trial: (trial.state == "running", trial.number))[-SHOWN_TRIALS:]
+    ordered = sorted(trials, key=lambda trial: (trial.state is TrialState.RUNNING, trial.number))[-SHOWN_TRIALS:]
     rows = [_row(study, trial) for trial in sorted(ordered, key=lambda trial: trial.number)]
     return table(("trial", "state", "epoch", study.metric, "parameters", ""), rows)
 
 
-def _row(study: Study, trial: Trial) -> tuple[str, ...]:
-    remark = trial.reason or speed(trial)
+def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
+    remark = trial.reason or speed(trial, spec_of(study.spec.task).example)
     return str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), remark
 
 
-def _latest(study: Study, trial: Trial) -> float | None:
+def _latest(study: ListedStudyView, trial: TrialView) -> float | None:
     return trial.metrics.get(study.metric) if trial.value is None else trial.value
 
 
-def _result(study: Study, trial: Trial) -> str:
-    if trial.state == "failed":
+def _result(study: ListedStudyView, trial: TrialView) -> str:
+    if trial.state is TrialState.FAILED:
         return f"{trial.reason}: {trial.detail}" if trial.detail else str(trial.reason)
     if trial.duplicate_of is not None:
         return f"{study.metric} {number(trial.value)} as in trial {trial.duplicate_of}"
     return f"{study.metric} {number(_latest(study, trial))} after epoch {trial.step}"
 
 
-def _best(study: Study) -> str:
+def _best(study: ListedStudyView) -> str:
     if study.best is None:
         return "no complete trial yet"
     return f"best {study.metric} {number(study.best.value)} in trial {study.best.number}: {assignments(study.best.params)}"
 
 
-def _verdict(study: Study) -> str:
+def _verdict(study: ListedStudyView) -> str:
     why = f" ({study.reason})" if study.reason else ""
     spared = f"; {saved(study)}" if saved(study) else ""
     return f"The study is {study.state}{why}; {_best(study)}{spared}."

@@ -1,8 +1,11 @@
 """`thaw worker`: a worker in this process, with the signals that end it."""
 
+import contextlib
+import ctypes
 import importlib.util
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
@@ -17,6 +20,7 @@ from service.worker.slots import cores, gpus, lay_out
 if TYPE_CHECKING:
     from service.worker.supervisor import Worker
 
+PR_SET_DUMPABLE = 4  # of Linux's <sys/prctl.h>
 NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawline[trainer]'"
 
 
@@ -24,6 +28,7 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
     require_torch()
     journal.keep(settings, "worker")
+    keep_to_ourselves(settings)
     layout = lay_out(gpus(), available_cores or cores(), slots)
     # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as it is wanted.
     first = TrainerProcess(layout[0].command(settings), layout[0].environment(os.environ))
@@ -35,6 +40,20 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     heed_signals(worker)
     worker.run(is_child_of(parent))
     store.close()
+
+
+def keep_to_ourselves(settings: Settings) -> None:
+    """Restrict the home, new files and, on Linux, this process's memory and environment to its user.
+
+    Trainers run as the same user and load files of third parties, so they must not be able to read the token and the database's password
+    from this process. PR_SET_DUMPABLE prevents that, except for root.
+    """
+    if (remark := settings.protect_home()) is not None:
+        sys.stderr.write(f"{remark}\n")
+    with contextlib.suppress(OSError):
+        os.umask(0o007 if settings.home_is_shared else 0o077)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def require_torch() -> None:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from trainer.contract import Checkpoint, Direction
+from trainer.configuration import Direction
+from trainer.protocol import Checkpoint
 
 WHILE_RUNNING = 2  # one may turn out to be damaged
 AT_THE_END = 1

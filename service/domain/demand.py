@@ -4,54 +4,52 @@ import math
 from collections.abc import Mapping
 
 from search_spaces import Categorical, Float, Int, Scalar, SearchSpace
-from trainer.contract import Hyperparameters
+from trainer.configuration import Hyperparameters
 
 TRIALS_WITHOUT_BOUND = 32  # taken for a budget in hours alone: enough to make sharing worth while, too few to build much in vain
 MOST_VALUES = 10_001  # of a range of frozen stages: the contract has no more
 
 
-def epochs_by_depth(space: SearchSpace, fixed: Mapping[str, Scalar], trials: int) -> dict[int, float]:
+def epochs_by_depth(
+    space: SearchSpace, fixed: Mapping[str, Scalar], hyperparameters: type[Hyperparameters], trials: int
+) -> dict[int, float]:
     """The epochs that so many trials drawn evenly from the space train with each number of frozen stages, without those that freeze none.
 
     Parameters count as independent but for their conditions, and no trial as pruned: it is an upper estimate.
     """
-    epochs = trials * _mean(space, fixed, "epochs")
-    shares = _shares(space, fixed, "frozen_layers")
+    values = {name: fixed.get(name, field.default) for name, field in hyperparameters.model_fields.items()}
+    epochs = trials * _mean(space, values, "epochs")
+    shares = _shares(space, values, "frozen_layers")
     return {int(depth): share * epochs for depth, share in sorted(shares.items()) if isinstance(depth, int) and depth > 0}
 
 
-def _default(name: str, fixed: Mapping[str, Scalar]) -> Scalar:
-    default: Scalar = fixed.get(name, Hyperparameters.model_fields[name].default)
-    return default
-
-
-def _shares(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> dict[Scalar, float]:
+def _shares(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> dict[Scalar, float]:
     """How often each value of the parameter is drawn, the default standing in where its condition does not hold."""
     if (parameter := space.root.get(name)) is None:
-        return {_default(name, fixed): 1.0}
-    active = _activity(space, fixed, name)
+        return {values[name]: 1.0}
+    active = _activity(space, name)
     shares = {value: share * active for value, share in _evenly(parameter).items()}
     if active < 1:
-        default = _default(name, fixed)
+        default = values[name]
         shares[default] = shares.get(default, 0.0) + 1 - active
     return shares
 
 
-def _mean(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> float:
+def _mean(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> float:
     """The mean of a numeric parameter."""
     if (parameter := space.root.get(name)) is None:
-        return float(_default(name, fixed))  # type: ignore[arg-type]  # epochs are a number
-    active = _activity(space, fixed, name)
-    return active * _even_mean(parameter) + (1 - active) * float(_default(name, fixed))  # type: ignore[arg-type]
+        return float(values[name])  # type: ignore[arg-type]  # epochs are a number
+    active = _activity(space, name)
+    return active * _even_mean(parameter) + (1 - active) * float(values[name])  # type: ignore[arg-type]
 
 
-def _activity(space: SearchSpace, fixed: Mapping[str, Scalar], name: str) -> float:
+def _activity(space: SearchSpace, name: str) -> float:
     """How often the parameter's condition holds."""
     held = 1.0
     for parent, values in space.root[name].when.items():
         shares = _evenly(space.root[parent])
         drawn = sum(share for value, share in shares.items() if any(type(value) is type(one) and value == one for one in values))
-        held *= drawn * _activity(space, fixed, parent)
+        held *= drawn * _activity(space, parent)
     return held
 
 

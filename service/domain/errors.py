@@ -15,6 +15,14 @@ class StudyNotFound(ThawlineError):
         self.study = study
 
 
+class StudyDeleted(ThawlineError):
+    """A repeated request, by its Idempotency-Key, is about a study that was deleted after the first one."""
+
+    def __init__(self, study: str) -> None:
+        super().__init__("The study that the first request with this Idempotency-Key was about has been deleted; send a new key.")
+        self.study = study
+
+
 class StudyUnreadable(ThawlineError):
     """The study's row was damaged, or was written by a version that this one does not understand."""
 
@@ -37,8 +45,12 @@ class WorkerNotFound(ThawlineError):
 class NameTaken(ThawlineError):
     """Another study has the name."""
 
-    def __init__(self) -> None:
-        super().__init__("Another study has this name; choose another, or delete that one.")
+    def __init__(
+        self,
+        message: str = "Another study has this name; choose another, or delete that one. "
+        "A study created with replace: true takes the name of one that has ended, which is kept under a new name.",
+    ) -> None:
+        super().__init__(message)
 
 
 class StudyClosed(ThawlineError):
@@ -52,8 +64,8 @@ class TrialClosed(ThawlineError):
 class BudgetSpent(ThawlineError):
     """The study's budget has no room for another trial."""
 
-    def __init__(self) -> None:
-        super().__init__("The study's budget is spent; no trial can be added.")
+    def __init__(self, message: str = "The study's budget is spent; no trial can be added.") -> None:
+        super().__init__(message)
 
 
 class QuotaExceeded(ThawlineError):
@@ -68,6 +80,13 @@ class NoResult(ThawlineError):
 
     def __init__(self) -> None:
         super().__init__("No trial of this study is complete yet, so there is no best configuration.")
+
+
+class NoScript(ThawlineError):
+    """The study's task makes no training script."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(f"There is no training script for the task {task}; export as yaml and train with `thaw train FILE`.")
 
 
 class UnknownFigure(ThawlineError):
@@ -122,6 +141,13 @@ class ReadOnly(ThawlineError):
 
 class StoreUnavailable(ThawlineError):
     """The database does not answer; try again."""
+
+
+class ImportGivenUp(StoreUnavailable):
+    """An import made no progress for so long that its study was given up; nothing of it is visible."""
+
+    def __init__(self) -> None:
+        super().__init__("The import made no progress for a minute and was given up; send the file again.")
 
 
 class DiskFull(StoreUnavailable):

@@ -9,9 +9,13 @@ class EventKind(StrEnum):
     STUDY_PAUSED = "study_paused"
     STUDY_RESUMED = "study_resumed"
     STUDY_STOPPED = "study_stopped"
+    STUDY_EXTENDED = "study_extended"  # its budget was changed
+    STUDY_RENAMED = "study_renamed"  # another study took its name
     STUDY_CONFIRMING = "study_confirming"  # the search is over; its best and the baseline are trained again
     STUDY_COMPLETED = "study_completed"
     STUDY_FAILED = "study_failed"
+    STUDY_UNAVAILABLE = "study_unavailable"  # a worker cannot read its data or weights
+    STUDY_AVAILABLE = "study_available"  # that worker can read them again
     TRIAL_QUEUED = "trial_queued"
     TRIAL_STARTED = "trial_started"
     TRIAL_REPORTED = "trial_reported"

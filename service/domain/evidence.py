@@ -7,7 +7,7 @@ from pydantic import Field, FiniteFloat
 from search_spaces.parameters import Frozen
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import ValueKind
-from trainer.contract import Direction
+from trainer.configuration import Direction
 
 MOST_PEERS = 50  # that are named
 WORDS = {ValueKind.NAN: "nan", ValueKind.POS_INF: "inf", ValueKind.NEG_INF: "-inf"}

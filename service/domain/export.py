@@ -4,17 +4,28 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    FiniteFloat,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from search_spaces import Fault, Scalar
 from search_spaces.documents import from_json, from_yaml, plain
-from search_spaces.faults import Faulty
+from search_spaces.faults import Faulty, Path
 from search_spaces.parameters import Frozen
 from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
 from service.domain.spec import Objective
 from service.domain.verdict import Compared, Estimate, Helped, Optimism, Price
-from trainer.contract import Facts, TrainConfig
+from trainer.configuration import FIRST_TASK, DatasetInfo, TrainConfig
+from trainer.tasks.base import ReportSummary
+from trainer.tasks.registry import spec_of, specs
 
 KIND = "thawline/training-config"
 FIRST_SCHEMA_NOTE = (
@@ -34,7 +45,7 @@ class Origin(Frozen):
 
 
 class Reached(Frozen):
-    """What the trial measured on the validation images after its last epoch."""
+    """What the trial measured on the validation examples after its last epoch."""
 
     objective: Objective
     value: FiniteFloat
@@ -49,42 +60,38 @@ class Point(Frozen):
     metrics: Mapping[str, FiniteFloat]
 
 
-class Mistake(Frozen):
-    """Images of a class that were taken for another one."""
-
-    actual: str
-    predicted: str
-    images: int
-
-
-class ByClass(Frozen):
-    """How single classes fared."""
-
-    recall: Mapping[str, FiniteFloat] = Field(description="share of the class's images that were recognised, by class")
-    confusion_matrix: tuple[tuple[int, ...], ...] | None = Field(
-        description="rows are true classes, columns predicted ones, in the order of facts.classes; null above 100 classes"
-    )
-    mistakes: tuple[Mistake, ...] = Field(description="the most frequent ones, 20 at most")
+class NoSummary(Frozen):
+    """Of a task that does not summarise the reports of runs."""
 
 
 class Confirmed(Frozen):
-    """What the confirmation found of the configuration: fresh seeds, on test images that no trial of the search has seen."""
+    """What the confirmation found of the configuration: fresh seeds, on test examples that no trial of the search has seen.
+
+    `test_images`, `new_images` and `uplift_new_images` are the names of version 0.1; they are of any examples.
+    """
 
     seeds: int = Field(description="runs of this configuration that the figures rest on")
     run_seeds: tuple[int, ...] = Field(description="their seeds; `thaw verify` takes another one")
     test_images: int
-    expected: Estimate = Field(description="mean of the objective over seeds, on these test images")
-    new_images: Estimate | None = Field(description="the same for new images of the same kind")
-    single_run: Estimate | None = Field(description="where one more run with a fresh seed falls, on these test images")
-    uplift: Estimate | None = Field(description="over the baseline, above 0 where better; over seeds, on these test images")
-    uplift_new_images: Estimate | None = Field(description="the same for new images of the same kind")
+    expected: Estimate = Field(description="mean of the objective over seeds, on these test examples")
+    new_images: Estimate | None = Field(description="the same for new examples of the same kind")
+    single_run: Estimate | None = Field(description="where one more run with a fresh seed falls, on these test examples")
+    uplift: Estimate | None = Field(description="over the baseline, above 0 where better; over seeds, on these test examples")
+    uplift_new_images: Estimate | None = Field(description="the same for new examples of the same kind")
     optimism: Optimism | None = Field(description="how much better the best of the search looked than it is")
     helped: Helped | None = Field(description="whether tuning helped; null where the baseline has no result")
     words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
     best: int | None = Field(description="the trial with the best mean")
     tied: tuple[int, ...] = Field(description="trials that cannot be told apart from the best; the cheapest of them is recommended")
     arms: tuple[Compared, ...] = Field(description="the configurations that were compared, with every run")
-    by_class: ByClass | None = Field(description="on the test images, summed over the runs")
+    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's, of the runs on the test examples")
+
+    @model_serializer(mode="wrap")
+    def _with_the_summary_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Its fields are the last."""
+        fields = handler(self)
+        summary = fields.pop("summary", {})
+        return {**fields, **summary}
 
 
 class Exported(Frozen):
@@ -97,22 +104,42 @@ class Exported(Frozen):
     origin: Origin
     reached: Reached
     config: TrainConfig
-    facts: Facts = Field(description="classes, image counts, fingerprint and split of the data, hash of the weights")
+    facts: DatasetInfo = Field(description="size, fingerprint and split of the data, what its task found in it, hash of the weights")
     environment: Mapping[str, str] = Field(description="versions, device and threads that the metric was reached with")
     lock: Mapping[str, str] = Field(default_factory=dict, description="by package, the version that the metric was reached with")
     depths: tuple[int, int] | None = Field(
         default=None,
-        description="frozen stages whose stored output was read, for training and for validation images; rounding follows from it",
+        description="frozen stages whose stored output was read, for training and for validation examples; rounding follows from it",
     )
     cost: Price | None = Field(default=None, description="of the trial; null where it did not tell")
     curve: tuple[Point, ...] = Field(default=(), description="of the trial, 64 epochs at most")
-    by_class: ByClass | None = Field(default=None, description="of the trial, on the validation images")
-    manifest: str | None = Field(default=None, description="trainer.contract.Checked.manifest: names the images that have changed")
+    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's, of the trial on the validation examples")
+    manifest: str | None = Field(default=None, description="trainer.protocol.Checked.manifest: names the examples that have changed")
 
     @property
-    def test_images(self) -> int:
-        """How many images no trial of the search has seen."""
-        return self.facts.images.get("test", 0)
+    def test_examples(self) -> int:
+        """How many examples no trial of the search has seen."""
+        return self.facts.sizes.get("test", 0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_summaries_of_the_task(cls, value: Any) -> Any:
+        """In a file their fields stand beside the others."""
+        if not isinstance(value, Mapping):
+            return value
+        summary = _summary_of(_task_of(value.get("config")))
+        document = _with_summary(value, summary, ())
+        if isinstance(confirmed := value.get("confirmed"), Mapping):
+            document["confirmed"] = _with_summary(confirmed, summary, ("confirmed",))
+        return document
+
+    @model_serializer(mode="wrap")
+    def _with_the_summary_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Its fields stand in its place."""
+        flat: dict[str, Any] = {}
+        for name, item in handler(self).items():
+            flat |= item if name == "summary" else {name: item}
+        return flat
 
     def to_yaml(self) -> str:
         """The file as people read it; floats as Python writes them, so that reading gives the same bits."""
@@ -122,6 +149,28 @@ class Exported(Frozen):
     def to_json(self) -> str:
         """The same as JSON."""
         return self.model_dump_json(indent=2) + "\n"
+
+
+def _task_of(config: Any) -> str:
+    task = config.task if isinstance(config, TrainConfig) else config.get("task", FIRST_TASK) if isinstance(config, Mapping) else FIRST_TASK
+    return task if isinstance(task, str) and task in specs() else FIRST_TASK
+
+
+def _summary_of(name: str) -> type[BaseModel]:
+    task = spec_of(name)
+    return task.Summary if isinstance(task, ReportSummary) else NoSummary
+
+
+def _with_summary(document: Mapping[str, Any], summary: type[BaseModel], place: Path) -> dict[str, Any]:
+    """The document with those of its fields that are the summary's as `summary`. Raises Faulty."""
+    if isinstance(document.get("summary"), BaseModel):
+        return dict(document)
+    own = {name: item for name, item in document.items() if name in summary.model_fields}
+    try:
+        found = summary.model_validate(own)
+    except ValidationError as error:
+        raise Faulty(fault.below(place) for item in error.errors() for fault in faults_of(item)) from None
+    return {**{name: item for name, item in document.items() if name not in own}, "summary": found}
 
 
 def _comment(text: str) -> str:
@@ -140,7 +189,7 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
     def represent_numbers(self, items: list[Any]) -> yaml.SequenceNode:
-        """In one line where they are numbers: a confusion matrix has a line a class."""
+        """In one line where they are numbers: a matrix has a line a row."""
         flow = all(isinstance(item, int | float) for item in items)
         return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
 

@@ -1,5 +1,7 @@
-"""What each class of failure entails: for the trial, its duplicates, the sampler and the study. Nothing else decides by the class.
+"""What each reason of a failure entails: for the trial, its duplicates, the sampler and the study. Nothing else decides by the reason.
 
+- `infeasible`: the trainer refuses these hyperparameters on this data and model, such as a batch of one example with batch normalisation.
+  Other trials of the study can be trained. It is treated as the next two.
 - `out_of_memory`, `diverged`: the parameters' fault; the same ones would fail again, here and on any like machine. So the trial ends, its
   duplicates are answered by it, and the sampler is told: `service.search.history` holds it for complete, with a violated constraint and
   the worst value that is known. A final objective that is no finite number counts as `diverged`.
@@ -20,12 +22,12 @@ from types import MappingProxyType
 
 from service.domain.records import Trial
 from service.domain.states import TrialState
-from trainer.contract import FailureReason
+from trainer.protocol import FailureReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What follows from a failure of one class."""
+    """What follows from a failure for one reason."""
 
     retried: bool = False  # until the trial's crashes and lost workers together reach `limits.attempts`
     counts: bool = True  # as one more of the trials that failed one after the other, which `limits.failures` bounds
@@ -36,6 +38,7 @@ class Policy:
 
 POLICIES: Mapping[FailureReason, Policy] = MappingProxyType(
     {
+        "infeasible": Policy(answers=True, told=True),
         "out_of_memory": Policy(answers=True, told=True),
         "diverged": Policy(answers=True, told=True),
         "crashed": Policy(retried=True),
@@ -50,7 +53,7 @@ COUNTING = frozenset(reason for reason, policy in POLICIES.items() if policy.cou
 
 
 def policy_of(trial: Trial) -> Policy | None:
-    """The policy of the class in which the trial failed; None for one that did not fail."""
+    """The policy of the reason for which the trial failed; None for one that did not fail."""
     return None if trial.state is not TrialState.FAILED or trial.reason is None else POLICIES[trial.reason]
 
 
@@ -72,8 +75,31 @@ def in_a_row(before: int, ended: Sequence[Trial]) -> int:
     return count
 
 
+def no_result(ends: Mapping[tuple[TrialState, FailureReason | None], int], last: str | None) -> str:
+    """Why a study has no result whose trials ended so, by state and reason, none of them complete. `last` says why the last one ended."""
+    total, states = sum(ends.values()), Counter[TrialState]()
+    for (state, _), count in ends.items():
+        states[state] += count
+    if not total:
+        return "there is no result: no trial was started"
+    reasons = Counter({reason: count for (state, reason), count in ends.items() if state is TrialState.FAILED})
+    failed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda one: (-one[1], str(one[0]))))
+    if len(states) == 1:
+        (state,) = states
+        subject = f"all {total} trials" if total > 1 else "the one trial"
+        verb = "failed" if state is TrialState.FAILED else f"{'were' if total > 1 else 'was'} {state}"
+        how = f"{subject} {verb}" + (f": {failed}" if failed else "")
+    else:
+        counts = [
+            f"{count} {state}" + (f" ({failed})" if state is TrialState.FAILED else "")
+            for state, count in sorted(states.items(), key=lambda one: (-one[1], one[0]))
+        ]
+        how = f"of {total} trials none is complete: {', '.join(counts)}"
+    return f"there is no result: {how}" + (f"; the last: {last}" if last else "")
+
+
 def summary(failed: Sequence[Trial]) -> str:
     """Why a study ends in which these trials, the last one at the end, failed one after the other."""
     last = failed[-1]
-    classes = ", ".join(f"{count} {reason}" for reason, count in Counter(trial.reason for trial in failed).most_common())
-    return f"{len(failed)} trials failed one after the other: {classes}; the last: {last.detail or last.reason}"
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(trial.reason for trial in failed).most_common())
+    return f"{len(failed)} trials failed one after the other: {reasons}; the last: {last.detail or last.reason}"

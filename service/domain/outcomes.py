@@ -16,7 +16,6 @@ class Outcome:
     params: Mapping[str, Scalar]
     value: float | None  # the objective when it is finite, else None
     step: int
-    attempt: int
     source: str  # sampler, baseline, user or duplicate
     started_at: float | None
     finished_at: float | None

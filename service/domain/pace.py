@@ -54,9 +54,9 @@ def _by_hours(study: Study, course: Course, now: float) -> float | None:
     hours = study.spec.budget.hours
     if hours is None or study.started_at is None:
         return None
-    return max(0.0, study.started_at + hours * 3600 - now, course.running_seconds_left or 0.0)
+    return max(0.0, study.started_at + study.idle_seconds + hours * 3600 - now, course.running_seconds_left or 0.0)
 
 
 def _most_trials(study: Study) -> int:
-    size = study.spec.search_space.size if isinstance(study.spec.sampler, Grid) else None
-    return study.spec.budget.max_trials if size is None else min(size, study.spec.budget.max_trials)
+    covered = study.spec.search_space.distinct if isinstance(study.spec.sampler, Grid) else study.spec.covered_configurations
+    return study.spec.budget.max_trials if covered is None else min(covered, study.spec.budget.max_trials)

@@ -1,25 +1,34 @@
-"""From a document to a StudySpec: what the document and the catalogue alone can tell is wrong is found here, a stage at a time."""
+"""From a document to a StudySpec: finds every fault that the document and the catalogue alone can show."""
 
+import difflib
+import pathlib
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-import trainer.catalogue as catalogue
-from search_spaces import Fault, Faulty, Int, Params, SearchSpace, contains, nearest, presets
+from search_spaces import Fault, Faulty, Int, Params, Path, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
 from service.domain.errors import InvalidInput
-from service.domain.samplers import Grid
-from service.domain.spec import StudySpec
-from trainer.contract import Hyperparameters, is_weights_file
+from service.domain.samplers import Grid, Pruner, Sampler
+from service.domain.spec import MAX_TRIALS, StudySpec
+from service.domain.synonyms import translate
+from service.domain.synonyms.parameters import OUR_FIELDS
+from trainer.configuration import FIRST_TASK, Hyperparameters, is_weights_file
+from trainer.tasks.base import ModelInfo, TaskSpec
+from trainer.tasks.registry import spec_of, specs
 
-UNION_TAGS = frozenset({"float", "int", "categorical"})
 WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
 NOT_SEARCHED = frozenset({"seed", "order_seed"})
 MOST_QUEUED = 1_000  # trials in one request
+MOST_REPAIRS = 5  # each takes out all parts that were found faulty
+MOST_REMEDIES = 100
+MOST_STAGES = 10_000  # more than any model has
+UNSEEN = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories of characters that make no mark: two names would look the same
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 MESSAGES: Mapping[str, str] = {
@@ -29,6 +38,17 @@ MESSAGES: Mapping[str, str] = {
     "union_tag_not_found": "this needs a type or name that says what it is; add it",
     "model_type": "a mapping of fields is expected here",
     "model_attributes_type": "a mapping of fields is expected here",
+    "dict_type": "a mapping of fields is expected here",
+    "mapping_type": "a mapping of fields is expected here",
+    "tuple_type": "a list is expected here; write the values in brackets, such as [1, 2]",
+    "int_type": "a whole number is expected here; write one without quotes and without a fraction",
+    "float_type": "a number is expected here; write one without quotes",
+}
+EXAMPLES: Mapping[Path, str] = {
+    ("name",): "name: my-study",
+    ("budget",): "budget: {trials: 40}",
+    ("sampler",): "sampler: {name: tpe}",
+    ("pruner",): "pruner: {name: median}",
 }
 LENGTHS: Mapping[str, str] = {
     "string_too_short": "this has at least {min_length} characters; write more",
@@ -38,35 +58,191 @@ LENGTHS: Mapping[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What is wrong with a document, and as much of it as is sound."""
+
+    faults: tuple[Fault, ...]
+    spec: StudySpec | None  # of a document with faults: with stand-ins for the parts that have some; None when nothing can be said
+    stand_ins: frozenset[str] = frozenset()  # sections and hyperparameters that are not the document's own
+
+
 def parse_study(document: object) -> StudySpec:
     """The spec that the document describes, with its preset expanded and its open ranges closed.
 
-    Raises InvalidInput with every fault of the first stage that has any: form, model, ranges, baseline. Files are not looked at:
-    that is `service.inspection.inspect_study`'s.
+    Raises InvalidInput with every fault. Files are not looked at: that is `service.inspection.checked_study`'s.
     """
-    if faults := list(impurities(document)):
-        raise InvalidInput(faults)
+    examined = examine(document)
+    if examined.faults or examined.spec is None:
+        raise InvalidInput(examined.faults)
+    return examined.spec
+
+
+def examine(document: object) -> Examined:
+    """All faults of the document: each check runs on the parts that the checks before it found sound."""
+    if faults := tuple(impurities(document)):
+        return Examined(faults, None)
     if not isinstance(document, dict):
-        raise InvalidInput([Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for one")])
-    document = _with_all_stages(_with_preset(document))
-    spec = _validated(document, list(_early_faults(document)))
-    if faults := list(_model_faults(spec)):
-        raise InvalidInput(faults)
-    spec = _with_open_ranges_closed(spec)
-    if faults := [*_space_faults(spec), *_fixed_faults(spec), *_stage_faults(spec), *_size_faults(spec), *_grid_faults(spec)]:
-        raise InvalidInput(faults)
-    return _with_baseline_completed(spec)
+        return Examined((Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for one"),), None)
+    translation = translate(document)
+    draft = _Draft(translation.document, translation.faults)
+    draft.expand()
+    spec = draft.validated()
+    if spec is not None:
+        spec = draft.closed(spec)
+    if spec is not None:
+        draft.check(spec)
+        spec = draft.with_baseline(spec)
+    return Examined(tuple(draft.faults), spec, frozenset(draft.stand_ins))
+
+
+class _Draft:
+    """A document under examination: parts with faults are taken out, and the faults gathered."""
+
+    def __init__(self, document: dict[str, Any], faults: Iterable[Fault]) -> None:
+        self.document = document
+        self.faults = list(faults)
+        self.stand_ins: set[str] = set()
+        self.task = self._task()
+        self._for_sections = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
+        """Sound values for required sections that have faults, so that the other sections can be checked. They are never stored."""
+        self._named = {(fault.path, fault.code) for fault in self.faults}
+
+    def _task(self) -> TaskSpec:
+        """The document's task; the first one where it names none that is installed, and then the rest is not checked by another."""
+        name = self.document.get("task", FIRST_TASK)
+        if isinstance(name, str) and name in specs():
+            return spec_of(name)
+        self.faults.append(Fault(("task",), "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}"))
+        self.document = {key: value for key, value in self.document.items() if key != "task"}
+        return spec_of(FIRST_TASK)
+
+    def add(self, faults: Iterable[Fault]) -> list[Fault]:
+        """Gather the faults; those that are new."""
+        new = []
+        for fault in faults:
+            if (fault.path, fault.code) not in self._named:
+                self._named.add((fault.path, fault.code))
+                new.append(fault)
+        self.faults += new
+        return new
+
+    def expand(self) -> None:
+        """Fill the space from the preset, write `all` stages as their number, and name the weights."""
+        name = self.document.get("preset")
+        if name is not None and name not in (own := presets.names(self.task.name)):
+            known = ", ".join(own)
+            self.add([Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {known}")])
+            self.document = {key: value for key, value in self.document.items() if key != "preset"}
+            if "search_space" not in self.document:
+                self._stand_in_for_the_space()
+        self.document = _with_default_weights(_with_all_stages(_with_preset(self.document), self.task), self.task)
+
+    def validated(self) -> StudySpec | None:
+        """The spec; with stand-ins when there were faults. None when it cannot be completed."""
+        for _ in range(MOST_REPAIRS):
+            found, spec = list(_early_faults(self.document, self.task)), None
+            try:
+                spec = StudySpec.model_validate(self.document)
+            except ValidationError as error:
+                found += [fault for item in error.errors(include_url=False) for fault in faults_of(item)]
+            if not found:
+                return spec
+            self.add(_with_remedies(found, self.document, self.task))
+            if any(not fault.path for fault in found):
+                return None
+            self._take_out({fault.path[:2] for fault in found})
+        return None
+
+    def _take_out(self, places: Iterable[Path]) -> None:
+        for place in places:
+            self._take_out_one(place)
+
+    def _take_out_one(self, place: Path) -> None:
+        """Remove the smallest part around the place that can be spared, or put a stand-in there."""
+        section = str(place[0])
+        there = self.document.get(section)
+        if section == "search_space" and isinstance(there, dict) and len(place) > 1:
+            self._take_out_parameter(str(place[1]))
+        elif section == "search_space":
+            self._stand_in_for_the_space()
+        elif section == "fixed" and isinstance(there, dict) and len(place) > 1:
+            self.stand_ins.add(str(place[1]))
+            self.document = self.document | {section: {name: value for name, value in there.items() if name != place[1]}}
+        else:
+            self.stand_ins.add(section)
+            self.document = {name: value for name, value in self.document.items() if name != section}
+            if section in self._for_sections:
+                self.document[section] = self._for_sections[section]
+
+    def _take_out_parameter(self, name: str) -> None:
+        """Without the parameter, and without the conditions on it."""
+        self.stand_ins |= {"search_space", name}
+        space = {
+            other: {**parameter, "when": {parent: values for parent, values in when.items() if parent != name}}
+            if isinstance(parameter, dict) and isinstance(when := parameter.get("when"), dict)
+            else parameter
+            for other, parameter in self.document["search_space"].items()
+            if other != name
+        }
+        self.document = self.document | {"search_space": space}
+        if not space:
+            self._stand_in_for_the_space()
+
+    def _stand_in_for_the_space(self) -> None:
+        fixed = self.document.get("fixed")
+        free = next(
+            name for name in ("lr", "momentum", "weight_decay", "dropout", "beta1") if not isinstance(fixed, dict) or name not in fixed
+        )
+        self.stand_ins |= {"search_space", free}
+        self.document = self.document | {"search_space": {free: {"type": "float", "low": 0.01, "high": 0.1}}}
+
+    def closed(self, spec: StudySpec) -> StudySpec | None:
+        """The spec with its open ranges closed."""
+        model = list(_model_faults(spec, self.task))
+        self.add(_with_remedies(model, self.document, self.task))
+        if any(fault.path == ("model", "name") for fault in model):
+            self.stand_ins.add("model")
+            spec = spec.model_copy(update={"model": type(spec.model)(**self.task.stand_ins["model"])})
+        stages = MOST_STAGES if "model" in self.stand_ins else self.task.describe(spec.model.name).stages
+        spec, faults = _with_open_ranges_closed(spec, stages)
+        self.stand_ins |= {str(fault.path[1]) for fault in self.add(faults)} | ({"search_space"} if faults else set())
+        return spec
+
+    def check(self, spec: StudySpec) -> None:
+        """What the sections say together."""
+        faults = [*_space_faults(spec), *_fixed_faults(spec)]
+        if "model" not in self.stand_ins:
+            model = self.task.describe(spec.model.name)
+            faults += [*_stage_faults(spec, model), *_fit_faults(spec, model)]
+        if not {"search_space", "sampler", "budget"} & self.stand_ins:
+            faults += _grid_faults(spec)
+        own = [fault for fault in faults if not (fault.path[0] in ("search_space", "fixed") and fault.path[1] in self.stand_ins)]
+        for fault in self.add(own):
+            self.stand_ins |= {str(fault.path[1])} if fault.path[0] in ("search_space", "fixed") else set()
+            if fault.path[0] == "search_space":
+                self.stand_ins.add("search_space")
+
+    def with_baseline(self, spec: StudySpec) -> StudySpec:
+        """The spec with its baseline completed, where the search space is the document's own."""
+        if {"search_space", "baseline", "fixed"} & self.stand_ins:
+            return spec
+        spec, faults = _with_baseline_completed(spec)
+        self.add(faults)
+        return spec
 
 
 def parse_params(spec: StudySpec, params: object) -> Params:
-    """Parameters for a queued trial. Raises InvalidInput; pointers begin at `#/params`."""
+    """Parameters for a queued trial; the sampler gives those that are left out. Raises InvalidInput; pointers begin at `#/params`."""
     return _params(spec, params, ("params",))
 
 
 def _params(spec: StudySpec, params: object, place: tuple[str | int, ...]) -> Params:
     if not isinstance(params, dict):
         raise InvalidInput([Fault(place, "not_a_mapping", "a trial's parameters are a mapping of parameter to value")])
-    faults = [*impurities(params), *spec.search_space.faults_of(params)]
+    if not params:
+        raise InvalidInput([Fault(place, "empty", "give at least one parameter; the sampler gives the others")])
+    faults = [*impurities(params), *spec.search_space.faults_of_some(params)]
     if faults:
         raise InvalidInput(fault.below(place) for fault in faults)
     return dict(params)
@@ -87,33 +263,38 @@ def parse_params_list(spec: StudySpec, trials: object) -> list[Params]:
     return parsed
 
 
-def resolve_paths(document: object, base: Path) -> object:
+def without_replace(document: object) -> tuple[object, bool]:
+    """The document without its key `replace`, which is no part of the study, and whether that is true. Raises InvalidInput."""
+    if not isinstance(document, dict) or "replace" not in document:
+        return document, False
+    if not isinstance(wanted := document["replace"], bool):
+        raise InvalidInput([Fault(("replace",), "bool_type", "write true to take the name of an ended study, or leave it out")])
+    return {key: value for key, value in document.items() if key != "replace"}, wanted
+
+
+def resolve_paths(document: object, base: pathlib.Path) -> object:
     """The document with relative data and weights paths made absolute, relative to `base`. Leaves what it does not know."""
     if not isinstance(document, dict):
         return document
     resolved = dict(document)
-    for part, key, is_path in (("data", "path", bool), ("model", "weights", is_weights_file)):
-        section = document.get(part)
+    for part, key, is_path in (("data", "path", bool), ("data", "root", bool), ("model", "weights", is_weights_file)):
+        section = resolved.get(part)
         if isinstance(section, dict) and isinstance(text := section.get(key), str) and text and is_path(text):
             resolved[part] = {**section, key: str(base / _expanded(text))}
     return resolved
 
 
-def _expanded(text: str) -> Path:
+def _expanded(text: str) -> pathlib.Path:
     """The path with its `~` written out; as it is where nobody has that home."""
     try:
-        return Path(text).expanduser()
+        return pathlib.Path(text).expanduser()
     except RuntimeError:
-        return Path(text)
+        return pathlib.Path(text)
 
 
 def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
     if (name := document.get("preset")) is None:
         return document
-    if name not in presets.names():
-        raise InvalidInput(
-            [Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {', '.join(presets.names())}")]
-        )
     preset = presets.load(name)
     own_space, own_fixed = document.get("search_space") or {}, document.get("fixed") or {}
     if not isinstance(own_space, dict) or not isinstance(own_fixed, dict):
@@ -123,20 +304,42 @@ def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "search_space": space, "fixed": fixed}
 
 
-def _with_all_stages(document: dict[str, Any]) -> dict[str, Any]:
+def _with_all_stages(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
     """`frozen_layers: all` in fixed and baseline becomes the model's number of stages."""
     model = document.get("model")
     name = model.get("name") if isinstance(model, dict) else None
-    if name not in catalogue.names():
+    if not isinstance(name, str) or name not in task.models():
         return document
-    stages = len(catalogue.load(name).stages)
+    stages = task.describe(name).stages
     written = {part: section for part in ("fixed", "baseline") if isinstance(section := document.get(part), dict)}
     return document | {
         part: {**section, "frozen_layers": stages} for part, section in written.items() if section.get("frozen_layers") == "all"
     }
 
 
-def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
+def _with_default_weights(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
+    """A model without weights takes its default pretrained ones. Where it has none, `_early_faults` refuses it."""
+    if (name := _name_without_weights(document, task)) is None or not task.describe(name).weights:
+        return document
+    return {**document, "model": {**document["model"], "weights": "DEFAULT"}}
+
+
+def _name_without_weights(document: dict[str, Any], task: TaskSpec) -> str | None:
+    """The name of a known model whose weights the document leaves open."""
+    model = document.get("model")
+    if not isinstance(model, dict) or model.get("weights") is not None:
+        return None
+    name = model.get("name")
+    return name if isinstance(name, str) and name in task.models() else None
+
+
+def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
+    if model := _name_without_weights(document, task):
+        yield Fault(
+            ("model", "weights"),
+            "no_default_weights",
+            f"{model} has no published weights to take; name a weights file, or write weights: random for random initial values",
+        )
     name = document.get("name")
     if isinstance(name, str) and (NUMBERED_NAME.match(name) or "/" in name or name in (".", "..") or name != name.strip()):
         yield Fault(
@@ -144,38 +347,32 @@ def _early_faults(document: dict[str, Any]) -> Iterator[Fault]:
             "invalid_name",
             "a name has no slash, no space at its ends, is not . or .., and does not look like an id (16 hex digits); choose another",
         )
+    if isinstance(name, str) and (unseen := sorted({one for one in name if unicodedata.category(one) in UNSEEN})):
+        listed = ", ".join(f"U+{ord(one):04X}" for one in unseen)
+        yield Fault(("name",), "invalid_name", f"a name has no zero-width, format or line-separator characters; remove {listed}")
     space = document.get("search_space")
     if isinstance(space, dict):
-        for parameter in sorted(space.keys() - _searchable()):
+        searchable = _searchable(task)
+        for parameter in sorted(space.keys() - searchable):
             yield Fault(
                 ("search_space", parameter),
                 "unknown_parameter",
-                f"the trainer has no such parameter; it has {', '.join(sorted(_searchable()))}",
+                f"the trainer has no such parameter; it has {', '.join(sorted(searchable))}",
             )
         if not space:
             yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
     if isinstance(fixed := document.get("fixed"), dict):
-        for parameter in sorted(fixed.keys() - Hyperparameters.model_fields.keys()):
+        known = task.Hyperparameters.model_fields.keys()
+        for parameter in sorted(fixed.keys() - known):
             yield Fault(
                 ("fixed", parameter),
                 "unknown_parameter",
-                f"the trainer has no such parameter; it has {', '.join(sorted(Hyperparameters.model_fields))}",
+                f"the trainer has no such parameter; it has {', '.join(sorted(known))}",
             )
 
 
-def _searchable() -> set[str]:
-    return set(Hyperparameters.model_fields) - NOT_SEARCHED
-
-
-def _validated(document: dict[str, Any], early: list[Fault]) -> StudySpec:
-    """The spec. Raises InvalidInput with the early faults and with those of the rest of the document."""
-    try:
-        spec = StudySpec.model_validate(document)
-    except ValidationError as error:
-        raise InvalidInput([*early, *(fault for item in error.errors(include_url=False) for fault in faults_of(item))]) from None
-    if early:
-        raise InvalidInput(early)
-    return spec
+def _searchable(task: TaskSpec) -> set[str]:
+    return set(task.Hyperparameters.model_fields) - NOT_SEARCHED
 
 
 def faults_of(item: ErrorDetails) -> Iterator[Fault]:
@@ -198,6 +395,68 @@ def _sentence(item: ErrorDetails) -> str:
     return message if ";" in message else f"{message}; change it"
 
 
+def _with_remedies(faults: Iterable[Fault], document: Mapping[str, Any], task: TaskSpec) -> Iterator[Fault]:
+    """The faults with the line to write, or the nearest name that there is, where one can be said."""
+    for count, fault in enumerate(faults):
+        yield Fault(fault.path, fault.code, _remedy(fault, document, task) or fault.message) if count < MOST_REMEDIES else fault
+
+
+def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | None:
+    match fault.code, fault.path:
+        case "missing", place if (line := _line(place, task)) is not None:
+            return f"this field is required; write `{line}`"
+        case "union_tag_not_found", ("search_space", _):
+            return "a parameter needs a type; write `type: float` or `type: int` with low and high, or `type: categorical` with choices"
+        case "union_tag_not_found", (("sampler" | "pruner") as section, *_):
+            return f"this needs a name that says what it is; write `{EXAMPLES[(section,)]}`"
+        case "tuple_type", ("search_space", _, "when", parent):
+            known = parent if parent in _searchable(task) else "..."
+            return f"a condition lists values; write `when: {{{known}: [...]}}` with them in brackets"
+        case "extra_forbidden", (*parents, name):
+            return _meant(str(name), _fields_at(tuple(parents), document, task), fault.message)
+        case "unknown_model", _:
+            return _meant(str(document["model"]["name"]), task.models(), fault.message)
+        case "unknown_parameter", (section, name, *_):
+            return _meant(str(name), _searchable(task) if section == "search_space" else task.Hyperparameters.model_fields, fault.message)
+        case "union_tag_invalid", (("sampler" | "pruner") as section,):
+            return _meant(str(document[section].get("name")), _options_by_name(section), fault.message)
+    return None
+
+
+def _meant(name: str, known: Iterable[str], message: str) -> str | None:
+    found = difflib.get_close_matches(name[:64].lower(), list(known), 1, 0.7)
+    return f"{message}; did you mean {found[0]}?" if found else None
+
+
+def _options_by_name(section: str) -> Mapping[str, Iterable[str]]:
+    """The samplers or pruners with the names of their options."""
+    members = get_args(get_args({"sampler": Sampler, "pruner": Pruner}[section])[0])
+    return {one.model_fields["name"].default: one.model_fields for one in members}
+
+
+def _line(place: Path, task: TaskSpec) -> str | None:
+    """The line of a study document that says what is missing at the place."""
+    if place in EXAMPLES:
+        return EXAMPLES[place]
+    whole = place[:1] == ("objective",) or place == ("model", "name")  # the line of the section holds these fields too
+    return task.lines.get(str(place[0])) if len(place) == 1 or whole else None
+
+
+def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iterable[str]:
+    """The names of the fields of a section, or of a parameter of the search space."""
+    if not place:
+        return StudySpec.model_fields
+    section = document.get(str(place[0]))
+    if place[0] == "search_space":
+        return OUR_FIELDS
+    if place[0] in ("sampler", "pruner") and isinstance(section, dict):
+        return _options_by_name(str(place[0])).get(str(section.get("name")), ())
+    fields = StudySpec.of_task(task.name).model_fields
+    annotation = fields[str(place[0])].annotation if place[0] in fields else None
+    model = next((one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return model.model_fields if model else ()
+
+
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     for field, depth in WHERE_UNIONS_ARE:
         if loc[:1] == (field,) and len(loc) > depth + 1:
@@ -205,37 +464,38 @@ def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc
 
 
-def _model_faults(spec: StudySpec) -> Iterator[Fault]:
-    if spec.model.name not in catalogue.names():
+def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
+    if spec.model.name not in task.models():
         yield Fault(("model", "name"), "unknown_model", "the catalogue has no such model; GET /api/v1/models lists them")
         return
-    if spec.model.weights is not None and spec.model.weights_file is None:
-        known = catalogue.load(spec.model.name).weights
+    if spec.model.pretrained and spec.model.weights_file is None:
+        known = task.describe(spec.model.name).weights
         if spec.model.weights.rpartition(".")[2] not in (*known, "DEFAULT") or not known:
             listed = ", ".join(known) or "none"
             yield Fault(
                 ("model", "weights"),
                 "unknown_weights",
-                f"neither a file (.safetensors, .pt, .pth) nor weights of this model; it has {listed}",
+                f"neither a file (.safetensors, .pt, .pth) nor weights of this model; it has {listed}; or write random",
             )
 
 
-def _with_open_ranges_closed(spec: StudySpec) -> StudySpec:
-    stages = len(catalogue.load(spec.model.name).stages)
-    space = dict(spec.search_space.root)
+def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, list[Fault]]:
+    """The spec with the missing ends of ranges filled in, and the faults of those for which that cannot be done."""
+    space, faults = dict(spec.search_space.root), list[Fault]()
     for name, parameter in space.items():
         if isinstance(parameter, Int) and parameter.high is None:
             if name != "frozen_layers":
-                raise InvalidInput([Fault(("search_space", name, "high"), "missing", "this field is required; add it")])
-            if parameter.low > stages:
-                raise InvalidInput([_too_many_stages(("search_space", name, "low"), stages)])
-            space[name] = parameter.model_copy(update={"high": stages})
+                faults.append(Fault(("search_space", name, "high"), "missing", "this field is required; add it"))
+            elif parameter.low > stages:
+                faults.append(_too_many_stages(("search_space", name, "low"), stages))
+            space[name] = parameter.model_copy(update={"high": max(stages, parameter.low) if name == "frozen_layers" else parameter.low})
     try:
         closed = SearchSpace.model_validate({name: parameter.model_dump() for name, parameter in space.items()})
     except ValidationError as error:
-        located = (item | {"loc": ("search_space", *item["loc"])} for item in error.errors())
-        raise InvalidInput(fault for item in located for fault in faults_of(item)) from None
-    return spec.model_copy(update={"search_space": closed})
+        located = [item | {"loc": ("search_space", *item["loc"])} for item in error.errors()]
+        faults += [fault for item in located for fault in faults_of(item)]
+        closed = SearchSpace({name: parameter.model_copy(update={"when": {}}) for name, parameter in space.items()})
+    return spec.model_copy(update={"search_space": closed}), faults
 
 
 def _space_faults(spec: StudySpec) -> Iterator[Fault]:
@@ -244,41 +504,54 @@ def _space_faults(spec: StudySpec) -> Iterator[Fault]:
         if name in spec.fixed:
             yield Fault(("fixed", name), "fixed_and_varied", "the search space varies it already; drop one of the two")
         for place, value in spec.extremes(name):
-            for fault in _hyperparameter_faults({name: value}):
+            for fault in _hyperparameter_faults(spec.hyperparameters, {name: value}):
                 yield Fault(place, fault.code, fault.message)
 
 
 def _fixed_faults(spec: StudySpec) -> Iterator[Fault]:
-    for fault in _hyperparameter_faults(spec.fixed):
+    for fault in _hyperparameter_faults(spec.hyperparameters, spec.fixed):
         yield fault.below(("fixed",))
 
 
-def _hyperparameter_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
+def _hyperparameter_faults(hyperparameters: type[Hyperparameters], values: Mapping[str, Any]) -> Iterator[Fault]:
     try:
-        Hyperparameters.model_validate(dict(values), strict=True)
+        hyperparameters.model_validate(dict(values), strict=True)
     except ValidationError as error:
         for item in error.errors():
             yield from faults_of(item)
 
 
-def _stage_faults(spec: StudySpec) -> Iterator[Fault]:
-    stages = len(catalogue.load(spec.model.name).stages)
+def _stage_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
+    stages = model.stages
+    frozen_random = dict[Fault, None]()
     for place, most in _whole_extremes(spec, "frozen_layers"):
         if most > stages:
             yield _too_many_stages(place, stages)
+        elif most > 0 and not spec.model.pretrained:
+            frozen_random[_frozen_random(place)] = None
+    yield from frozen_random
+
+
+def _frozen_random(place: tuple[str | int, ...]) -> Fault:
+    """For `frozen_layers` of random initial values. An open range has been closed, so that its place may not be in the document."""
+    rather = "remove it" if place[0] == "fixed" else "drop it here and write fixed: {frozen_layers: 0}"
+    return Fault(
+        place if "choices" in place else place[:2],
+        "frozen_random",
+        f"model.weights is random, and a frozen stage of random values never learns; {rather}, or name pretrained weights in model.weights",
+    )
 
 
 def _too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
     return Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
 
 
-def _size_faults(spec: StudySpec) -> Iterator[Fault]:
-    model = catalogue.load(spec.model.name)
-    for place, size in _whole_extremes(spec, "image_size"):
-        if size < model.smallest_image:
-            yield Fault(place, "image_too_small", f"the model needs images of at least {model.smallest_image} pixels; raise this")
-        elif size % model.image_step:
-            yield Fault(place, "image_size_off_step", f"the model needs a multiple of {model.image_step} pixels; change this")
+def _fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
+    """Values of the task's own hyperparameters with which the model cannot be trained."""
+    for name in [name for name in spec.hyperparameters.model_fields if name not in Hyperparameters.model_fields]:
+        for place, value in spec.extremes(name):
+            if (fault := model.fault_of(name, value)) is not None:
+                yield Fault(place, *fault)
 
 
 def _whole_extremes(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
@@ -297,22 +570,23 @@ def _grid_faults(spec: StudySpec) -> Iterator[Fault]:
         yield Fault(("budget", "trials"), "grid_above_budget", f"the grid has {size} combinations; raise the budget or coarsen the grid")
 
 
-def _with_baseline_completed(spec: StudySpec) -> StudySpec:
-    """A baseline names what it changes; every other parameter that varies takes the trainer's default.
+def _with_baseline_completed(spec: StudySpec) -> tuple[StudySpec, list[Fault]]:
+    """The spec with its baseline written out, and the faults of that.
+
+    A baseline names what it changes; every other parameter that varies takes the trainer's default.
 
     A study that confirms its best has a baseline to compare them with: all defaults, or what the space has nearest to them.
     """
     if spec.baseline is None and spec.confirm is None:
-        return spec
+        return spec, []
     params = dict(spec.baseline or {})
     for name, parameter in spec.search_space.parameters.items():
-        default = Hyperparameters.model_fields[name].default
+        default = spec.hyperparameters.model_fields[name].default
         if name in params or not spec.search_space.active(name, params):
             continue
         if contains(parameter, default):
             params[name] = default
         elif spec.baseline is None:
             params[name] = nearest(parameter, default)
-    if faults := [fault.below(("baseline",)) for fault in spec.search_space.faults_of(params)]:
-        raise InvalidInput(faults)
-    return spec.model_copy(update={"baseline": params})
+    faults = [fault.below(("baseline",)) for fault in spec.search_space.faults_of(params)]
+    return spec.model_copy(update={"baseline": params}), faults

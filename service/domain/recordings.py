@@ -49,10 +49,9 @@ NO_REPORTS = Reports(array("q"), array("q"), array("d"), array("q"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """A study's search up to event `seq`."""
+    """A study's search at one moment."""
 
     spec: StudySpec
-    seq: int
     partial: bool  # the search goes on
     trials: Sequence[Recorded]  # by number
     reports: Reports | None  # None: more than anybody wants to read at once

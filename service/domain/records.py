@@ -10,7 +10,8 @@ from search_spaces import Scalar
 from search_spaces.parameters import Frozen
 from service.domain.spec import StudySpec
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
-from trainer.contract import Checkpoint, Facts, FailureReason, Reuse
+from trainer.configuration import DatasetInfo
+from trainer.protocol import Checkpoint, FailureReason, Reuse
 
 CONFIRMATION = "confirmation"
 """The source of trials that train a configuration again. Search, pruner and the study's best take no notice of them."""
@@ -30,15 +31,23 @@ class Study:
     id: str
     name: str
     state: StudyState
-    reason: str | None  # why it failed
+    reason: str | None  # why it failed, or why it is complete without a result
     spec: StudySpec
-    facts: Facts | None  # set by the worker that checked data and weights
+    facts: DatasetInfo | None  # set by the worker that checked data and weights; not read where many studies are
+    recheck: bool = False  # data and weights are to be checked again before a trial starts
     confirmation: Confirmation | None = None  # set when the search is over and the best are trained again
+    checked: bool = False  # whether the stored study has facts
     created: int  # trials created so far; the number of the next one
     seq: int  # of the last event
     created_at: float
     started_at: float | None  # first claim
     finished_at: float | None
+    idle_seconds: float = 0.0  # for which it had ended before it went on; they do not count as hours of its budget
+
+    @property
+    def sound(self) -> bool:
+        """Whether data and weights were found sound, so that trials may start."""
+        return (self.checked or self.facts is not None) and not self.recheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +93,7 @@ class Trial:
     round: int | None = None  # of the confirmation, from 1; a round's trials have their seeds in common
     changed: int  # sequence of the last event that touched it
     checkpoints: tuple[Checkpoint, ...]  # newest first
-    result: Mapping[str, Any] = field(default_factory=dict)  # confusion matrix, per-class recall, seconds, memory, environment, reuse, pace
+    result: Mapping[str, Any] = field(default_factory=dict)  # the task's report, seconds, memory, environment, reuse, pace
     memory: Mapping[str, Any] = field(default_factory=dict)  # what sampler and pruner noted on it
     queued_at: float
     started_at: float | None
@@ -97,7 +106,7 @@ class Claim:
 
     lease: Lease
     spec: StudySpec
-    facts: Facts | None
+    facts: DatasetInfo | None
     params: Mapping[str, Scalar]
     round: int | None = None  # of the confirmation; None in the search
     checkpoints: tuple[Checkpoint, ...]
@@ -123,7 +132,6 @@ class Attempt:
 class LogChunk:
     """Whole lines of an attempt's log, as they were written together."""
 
-    attempt: int
     seq: int  # from 1 in each attempt, without a gap
     at: float
     text: str
@@ -154,6 +162,19 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unavailability:
+    """A worker cannot read the data or weights of a study, and leaves it alone until it can."""
+
+    study: str  # its key
+    name: str  # of the study
+    worker: str
+    host: str
+    what: str  # data or weights
+    detail: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     id: str
     host: str
@@ -164,10 +185,11 @@ class Worker:
     started_at: float
     seen_at: float
     memory: tuple[int | None, ...] = ()  # bytes of each device, where known
+    set_aside: int = 0  # results on its disk that the database could not take
 
 
 def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The stages whose stored output a trial read, for training and for validation images, as its result tells; None when it does not."""
+    """The stages whose stored output a trial read, for training and for validation examples, as its result tells; None when it does not."""
     if "reuse" not in result:
         return None
     reuse = Reuse.model_validate(result["reuse"])

@@ -9,6 +9,7 @@ from search_spaces.parameters import Frozen
 
 Count = Annotated[StrictInt, Field(ge=0, le=100_000)]
 Positive = Annotated[StrictInt, Field(ge=1, le=100_000)]
+MOST_CANDIDATES = 1_000  # for each suggestion; more cost memory and time, and change nothing that can be measured
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -25,7 +26,7 @@ class Tpe(_Sampler):
 
     name: Literal["tpe"] = "tpe"
     n_startup_trials: Count = 10
-    n_ei_candidates: Positive = 24
+    n_ei_candidates: Annotated[StrictInt, Field(ge=1, le=MOST_CANDIDATES)] = 24
     multivariate: bool = True
     group: bool = False
     constant_liar: bool = True
@@ -48,7 +49,10 @@ class Grid(_Sampler):
 
 
 class Gp(_Sampler):
-    """Gaussian process with expected improvement. The worker that suggests needs torch."""
+    """Gaussian process with expected improvement. The worker that suggests needs torch.
+
+    It learns from at most 500 complete trials (fewer with more than 16 parameters): the best and the newest of them.
+    """
 
     name: Literal["gp"] = "gp"
     n_startup_trials: Count = 10
@@ -87,6 +91,16 @@ class Nsga2(_Sampler):
 
 
 Sampler = Annotated[Tpe | Random | Grid | Gp | CmaEs | Qmc | Nsga2, Field(discriminator="name")]
+
+
+def within_bounds(sampler: object) -> tuple[object, str | None]:
+    """The document of a sampler that an earlier version accepted, with what is too large now at its bound, and a sentence where it was."""
+    if isinstance(sampler, dict) and sampler.get("name") == "tpe":
+        candidates = sampler.get("n_ei_candidates")
+        if isinstance(candidates, int) and candidates > MOST_CANDIDATES:
+            told = f"sampler.n_ei_candidates is {candidates} and is taken as {MOST_CANDIDATES}, the most that this version accepts"
+            return {**sampler, "n_ei_candidates": MOST_CANDIDATES}, told
+    return sampler, None
 
 
 class NoPruner(Frozen):

@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, StrictInt, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, StrictInt, create_model, model_validator
 
 from search_spaces import Categorical, Fault, Float, Int, Params, Path, Scalar, SearchSpace, raise_if_any
 from search_spaces.parameters import Frozen
 from service.domain.demand import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
-from trainer.contract import METRICS, DataConfig, Direction, ModelConfig, TrainConfig
+from trainer.configuration import ByTask, DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig
+from trainer.tasks.registry import spec_of
 
 MAX_TRIALS = 100_000
+MOST_COVERED = 5_000  # configurations of a space that are listed, so that none is tried twice
 MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: those that confirm come after those of the search
 
 
@@ -22,23 +24,6 @@ class Objective(Frozen):
 
     metric: str = Field(max_length=64)
     direction: Direction
-
-    @model_validator(mode="after")
-    def _direction_fits_the_metric(self) -> Self:
-        if self.metric not in METRICS:
-            raise_if_any([Fault(("metric",), "unknown_metric", f"the trainer does not measure this; choose one of {', '.join(METRICS)}")])
-        if self.direction != METRICS[self.metric]:
-            better = METRICS[self.metric]
-            raise_if_any(
-                [
-                    Fault(
-                        ("direction",),
-                        "direction_contradicts_metric",
-                        f"for {self.metric} the better direction is {better}; write {better}",
-                    )
-                ]
-            )
-        return self
 
 
 class Budget(Frozen):
@@ -80,17 +65,19 @@ class Limits(Frozen):
 
 
 class Confirm(Frozen):
-    """What follows the search: the best and the baseline are trained again with fresh seeds, and scored on the test images."""
+    """What follows the search: the best and the baseline are trained again with fresh seeds, and scored on the test examples."""
 
     top: StrictInt = Field(default=3, ge=1, le=20, description="configurations, the best of the search by their one value")
     seeds: StrictInt = Field(default=5, ge=2, le=100, description="most runs of each; a race stops the clearly worse ones early")
 
 
-class StudySpec(Frozen):
+class StudySpec(ByTask):
     """One study. Every spec that exists can run: see `service.domain.parsing.parse_study`."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     name: Annotated[str, Field(min_length=1, max_length=128)]
-    task: Literal["image_classification"] = "image_classification"
+    task: str
     data: DataConfig
     model: ModelConfig
     preset: str | None = Field(default=None, max_length=64, description="the shipped space that search_space was filled from")
@@ -104,10 +91,34 @@ class StudySpec(Frozen):
     limits: Limits = Limits()
     confirm: Confirm | None = Field(default=None, description="null: the best of the search is never trained again")
 
+    @classmethod
+    def of_task(cls, task: str) -> type[Self]:
+        """The model with the task's data and model sections. Raises ValueError for a task that is not installed."""
+        if task not in cls._models:
+            config = TrainConfig.of_task(task).model_fields
+            own: Any = {"task": (Literal[task], task), **{name: (config[name].annotation, ...) for name in ("data", "model")}}
+            create_model(StudySpec.__name__, __base__=StudySpec, __module__=__name__, **own)
+        return super().of_task(task)
+
+    @model_validator(mode="after")
+    def _objective_is_a_metric_of_the_task(self) -> Self:
+        metrics, objective = spec_of(self.task).metrics, self.objective
+        if objective.metric not in metrics:
+            unknown = f"the trainer does not measure this; choose one of {', '.join(metrics)}"
+            raise_if_any([Fault(("objective", "metric"), "unknown_metric", unknown)])
+        if objective.direction != (better := metrics[objective.metric].direction):
+            contradicted = f"for {objective.metric} the better direction is {better}; write {better}"
+            raise_if_any([Fault(("objective", "direction"), "direction_contradicts_metric", contradicted)])
+        return self
+
     @model_validator(mode="after")
     def _what_confirms_was_never_seen(self) -> Self:
-        if self.confirm is not None and self.data.test == 0:
-            untouched = "confirm scores the winners on images that no trial has seen, and there are none; set data.test, say to 0.2"
+        if self.confirm is not None and self.data.test == 0 and self.data.split != "given":
+            examples = f"{spec_of(self.task).example}s"
+            untouched = (
+                f"confirm scores the winners on {examples} that no trial has seen, and there are none; set data.test, say to 0.2, "
+                "or write data.split: given if the data has a test part of its own"
+            )
             raise_if_any([Fault(("data", "test"), "nothing_to_confirm_on", untouched)])
         return self
 
@@ -118,7 +129,7 @@ class StudySpec(Frozen):
         """
         seeds: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed}
         values = {**seeds, **self.fixed, **params} if round is None else {**self.fixed, **params, **self.seeds_of(round)}
-        return TrainConfig(task=self.task, data=self.data, model=self.model, **values)
+        return TrainConfig.of_task(self.task)(task=self.task, data=self.data, model=self.model, **values)
 
     def seeds_of(self, round: int) -> dict[str, int]:
         """Of a round of the confirmation, counted from 1: no trial of the search has had them."""
@@ -126,7 +137,7 @@ class StudySpec(Frozen):
 
     @property
     def order_seed(self) -> int:
-        """The seed of the images' order, the same for all trials unless the study fixes it otherwise."""
+        """The seed of the order of the training examples, the same for all trials unless the study fixes it otherwise."""
         return self.sampler.seed
 
     def demand(self, created: int) -> Mapping[int, float]:
@@ -134,14 +145,14 @@ class StudySpec(Frozen):
 
         Empty without weights: each trial then has frozen stages of its own.
         """
-        if self.model.weights is None:
+        if not self.model.pretrained:
             return {}
         trials = TRIALS_WITHOUT_BOUND if self.budget.trials is None else max(1, self.budget.trials - created)
-        return epochs_by_depth(self.search_space, self.fixed, trials)
+        return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials)
 
     def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
         """The same in the confirmation, from that round on, for the configuration's own number of frozen stages."""
-        if self.model.weights is None or self.confirm is None:
+        if not self.model.pretrained or self.confirm is None:
             return {}
         config = self.config_for(params, 0, round)
         return {config.frozen_layers: (self.confirm.seeds - round + 1) * config.epochs} if config.frozen_layers else {}
@@ -161,7 +172,7 @@ class StudySpec(Frozen):
         """
         match self.search_space.root.get(name):
             case None:
-                default = TrainConfig.model_fields[name].default
+                default = self.hyperparameters.model_fields[name].default
                 return ((("fixed", name), self.fixed.get(name, default)),)
             case Categorical(choices=choices):
                 return tuple((("search_space", name, "choices", place), choice) for place, choice in enumerate(choices))
@@ -181,6 +192,31 @@ class StudySpec(Frozen):
         """The most epochs that a trial can have."""
         return int(self.largest("epochs"))
 
-    def check_config(self) -> TrainConfig:
-        """A config that asks the most of data and weights: what fits it fits every trial."""
-        return self.config_for({name: self.largest(name) for name in ("batch_size", "image_size")}, 0)
+    @property
+    def covered_configurations(self) -> int | None:
+        """How many configurations the search space has, when the budget is enough for all of them; None when it is not.
+
+        The study then ends after them, whatever its sampler.
+        """
+        count = self.search_space.distinct
+        return None if count is None or count > min(self.budget.max_trials, MOST_COVERED) else count
+
+    @property
+    def hyperparameters(self) -> type[Hyperparameters]:
+        """What the study may vary or fix."""
+        return spec_of(self.task).Hyperparameters
+
+    def check_config(self, *, smallest: bool = False) -> TrainConfig:
+        """The config to check data and weights with: the largest examples, and the most frozen stages, which are the easiest to train.
+
+        `smallest` is for a machine without the memory for the largest ones.
+        """
+        params = {"frozen_layers": self.largest("frozen_layers")}
+        if (size := spec_of(self.task).size) is not None:
+            sizes = [value for _, value in self.extremes(size)]
+            params[size] = min(sizes) if smallest else max(sizes)
+        return self.config_for(params, 0)
+
+    def check_batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes of which at least one must be trainable: both ends of a range and its second value, or every choice; sorted."""
+        return tuple(sorted({int(value) for _, value in self.extremes("batch_size")}))

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 
 class TrialState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
-    PAUSED = "paused"
+    PAUSED = "paused"  # not assigned yet; the REST interface counts trials in it and the table's constraint accepts it
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -48,13 +49,13 @@ class AttemptEnd(StrEnum):
 class StudyState(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"  # running trials go on, none is started
-    STOPPED = "stopped"  # by a person
-    COMPLETE = "complete"  # the budget is spent and every trial has ended
-    FAILED = "failed"  # the study itself cannot run; `reason` says why
+    STOPPED = "stopped"  # by a person; its open trials are cancelled
+    COMPLETE = "complete"  # the budget is spent and every trial has ended; `reason` says why there is no result
+    FAILED = "failed"  # the study cannot run; `reason` says why, and its open trials wait until it is resumed
 
     @property
     def terminal(self) -> bool:
-        """Whether no trial will ever be started again."""
+        """Whether no trial is started, unless the study is resumed or its budget is raised."""
         return self in (StudyState.STOPPED, StudyState.COMPLETE, StudyState.FAILED)
 
 
@@ -72,3 +73,7 @@ class ValueKind(StrEnum):
     POS_INF = "pos_inf"
     NEG_INF = "neg_inf"
     MISSING = "missing"
+
+
+Phase = Literal["none", "search", "running", "done", "stopped"]
+"""Where a study is between its search and the end of its confirmation; `none` when it confirms nothing."""

@@ -38,8 +38,8 @@ class Compared(Frozen):
     searched: FiniteFloat | None = Field(description="the validation value by which the search ranked it; null when it had none")
     rounds: tuple[int, ...] = Field(description="of the runs below")
     runs: tuple[int, ...] = Field(default=(), description="the trials that they are, by number")
-    test: tuple[FiniteFloat, ...] = Field(description="the objective on the test images, a run each")
-    validation: tuple[FiniteFloat, ...] = Field(description="the same on the validation images")
+    test: tuple[FiniteFloat, ...] = Field(description="the objective on the test examples, a run each")
+    validation: tuple[FiniteFloat, ...] = Field(description="the same on the validation examples")
     mean: Estimate | None = Field(description="of the test scores, over seeds; the interval is null below two runs")
     behind: Estimate | None = Field(
         description="paired difference to the best by mean, in the objective's unit, above 0 where this one is worse; null for the best"
@@ -55,9 +55,9 @@ class Optimism(Frozen):
 
     trial: int = Field(description="with the best value of the search; what is recommended may be another one")
     searched: FiniteFloat = Field(description="the validation value that the search saw")
-    confirmed: FiniteFloat = Field(description="the mean on the test images over fresh seeds")
+    confirmed: FiniteFloat = Field(description="the mean on the test examples over fresh seeds")
     value: FiniteFloat = Field(description="the difference, signed so that above 0 the search flattered")
-    chosen: FiniteFloat = Field(description="the part that is gone on the same validation images with fresh seeds: luck of the draw")
+    chosen: FiniteFloat = Field(description="the part that is gone on the same validation examples with fresh seeds: luck of the draw")
 
 
 Helped = Literal["yes", "unclear", "no"]
@@ -69,26 +69,26 @@ class Verdict(Frozen):
     state: Literal["running", "done", "stopped"] = Field(description="stopped: the study ended before its confirmation did")
     objective: Objective
     seeds: int = Field(description="most runs of each configuration")
-    test_images: int
+    test_images: int  # this name, `new_images` and `uplift_new_images` are those of version 0.1; they are of any examples
     arms: tuple[Compared, ...]
     best: int | None = Field(default=None, description="the trial with the best mean")
     tied: tuple[int, ...] = Field(default=(), description="trials that cannot be told apart from the best, itself among them, best first")
     recommended: int | None = Field(default=None, description="the cheapest of those within one standard error of the best")
     expected: Estimate | None = Field(
         default=None,
-        description="mean over seeds of the recommended one, on these test images; where it was chosen among several that are tied, the "
+        description="mean over seeds of the recommended one, on these test examples; where it was chosen among several that are tied, the "
         "interval reaches further to the side on which being chosen flatters",
     )
     new_images: Estimate | None = Field(
-        default=None, description="the same for new images of the same kind, of which the test images are a sample"
+        default=None, description="the same for new examples of the same kind, of which the test examples are a sample"
     )
-    single_run: Estimate | None = Field(default=None, description="where one more run with a fresh seed falls, on these test images")
-    uplift: Estimate | None = Field(default=None, description="over the baseline, above 0 where better; over seeds, on these test images")
-    uplift_new_images: Estimate | None = Field(default=None, description="the same for new images of the same kind")
+    single_run: Estimate | None = Field(default=None, description="where one more run with a fresh seed falls, on these test examples")
+    uplift: Estimate | None = Field(default=None, description="over the baseline, above 0 where better; over seeds, on these test examples")
+    uplift_new_images: Estimate | None = Field(default=None, description="the same for new examples of the same kind")
     optimism: Optimism | None = None
     helped: Helped | None = Field(
         default=None,
-        description="yes: better than the baseline on new images too; unclear: on these images only, as far as so few can tell; "
+        description="yes: better than the baseline on new examples too; unclear: on these examples only, as far as so few can tell; "
         "no: the baseline is recommended, or what is recommended is no better beyond what seeds explain; null: nothing to compare with",
     )
     words: tuple[str, ...] = Field(default=(), description="all of it in plain sentences, the most important first")

@@ -1,30 +1,18 @@
 """What the confirmation compares: configurations, each with its runs on fresh seeds."""
 
-import base64
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search_spaces import Scalar
 from service.domain.records import Confirmation, Trial
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
-from trainer.contract import Scores
-
-LARGEST = 1e30  # a loss beyond it says no more than that the run diverged
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
-    """What a run said of each test image: images by their true class, within it by content."""
-
-    actual: NDArray[np.int64]  # true class, shape (N,)
-    predicted: NDArray[np.int64]  # shape (N,)
-    losses: NDArray[np.float64]  # cross entropy, nats, shape (N,)
-    classes: int
+from trainer.tasks.base import ExampleScores, PerExample
+from trainer.tasks.registry import spec_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +23,8 @@ class Repeat:
     round: int
     test: float
     validation: float
-    images: Images | None  # None where there were too many to tell of each
-    resolution: float = 0.0  # the step between two possible scores, one test image; 0 for the loss
+    examples: ExampleScores | None  # its test examples; None where their scores were not kept
+    resolution: float = 0.0  # the step between two possible values of the objective; 0 for a continuous metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,21 +50,25 @@ class Arm:
     cost: Cost | None
 
 
-def arms_of(spec: StudySpec, confirmation: Confirmation, searched: Iterable[Trial], repeats: Iterable[Trial]) -> list[Arm]:
+def arms_of(
+    spec: StudySpec, confirmation: Confirmation, searched: Iterable[Trial], repeats: Iterable[Trial], test_examples: int = 0
+) -> list[Arm]:
     """The arms in the order in which the search ranked them. `searched` are their trials of the search, in any order.
 
-    A repeat that was cancelled counts as if it had never been.
+    `test_examples` is the number of examples of a run that did not keep their scores. A repeat that was cancelled counts as if it had
+    never been.
     """
     known = {trial.number: trial for trial in searched}
+    to_repeat = partial(_repeat, spec, test_examples)
     trained = [one for one in repeats if one.state is not TrialState.CANCELLED]
     return [
-        _arm(spec, known[number], number == confirmation.baseline, [one for one in trained if one.confirms == number])
+        _arm(known[number], number == confirmation.baseline, [one for one in trained if one.confirms == number], to_repeat)
         for number in confirmation.arms
     ]
 
 
-def _arm(spec: StudySpec, trial: Trial, baseline: bool, repeats: Collection[Trial]) -> Arm:
-    complete = [repeat for one in sorted(repeats, key=_round) if (repeat := _repeat(spec, one)) is not None]
+def _arm(trial: Trial, baseline: bool, repeats: Collection[Trial], to_repeat: Callable[[Trial], Repeat | None]) -> Arm:
+    complete = [repeat for one in sorted(repeats, key=_round) if (repeat := to_repeat(one)) is not None]
     lost = [one for one in repeats if one.state.terminal and one.number not in {repeat.trial for repeat in complete}]
     return Arm(
         trial=trial.number,
@@ -94,41 +86,29 @@ def _round(trial: Trial) -> int:
     return trial.round or 0
 
 
-def _repeat(spec: StudySpec, trial: Trial) -> Repeat | None:
-    """None for a trial without a score on the test images, or with one that cannot be."""
+def _repeat(spec: StudySpec, test_examples: int, trial: Trial) -> Repeat | None:
+    """None for a trial without a score on the test examples, or with one that cannot be."""
     told = trial.result.get("test")
     if trial.state is not TrialState.COMPLETE or trial.value is None or told is None:
         return None
-    scores = Scores.model_validate(told)
-    metric, images = spec.objective.metric, sum(map(sum, scores.confusion_matrix))
-    value, most = scores.metrics.get(metric), LARGEST if metric == "loss" else 1.0
-    if value is None or not (0 <= value <= most and 0 <= trial.value <= most):
+    task, name = spec_of(spec.task), spec.objective.metric
+    metric, value = task.metrics[name], told["metrics"].get(name)
+    if value is None or not (metric.holds(value) and metric.holds(trial.value)):
         return None
+    report = {key: item for key, item in told.items() if key != "metrics"}
+    examples = task.examples(task.TestReport.model_validate(report)) if isinstance(task, PerExample) else None
     return Repeat(
         trial=trial.number,
         round=_round(trial),
         test=value,
         validation=trial.value,
-        images=images_in(scores),
-        resolution=0.0 if metric == "loss" or images == 0 else 1 / images,
-    )
-
-
-def images_in(scores: Scores) -> Images | None:
-    """What the scores tell of each image."""
-    if scores.predicted is None or scores.losses is None:
-        return None
-    counts = np.array(scores.confusion_matrix, dtype=np.int64).sum(axis=1)
-    return Images(
-        actual=np.repeat(np.arange(len(counts)), counts),
-        predicted=np.frombuffer(base64.b64decode(scores.predicted), dtype="<u2").astype(np.int64),
-        losses=np.frombuffer(base64.b64decode(scores.losses), dtype="<f2").astype(np.float64),
-        classes=len(counts),
+        examples=examples,
+        resolution=metric.step(test_examples if examples is None else len(examples)),
     )
 
 
 def _failure(trial: Trial) -> str:
-    why = trial.detail or trial.reason or "it has no score on the test images"
+    why = trial.detail or trial.reason or "it has no score on the test examples"
     return f"trial {trial.number}, round {trial.round}, is {trial.state}: {why}"
 
 

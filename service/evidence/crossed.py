@@ -1,4 +1,4 @@
-"""The variance of a mean over seeds and images that were crossed: each seed's model on each image."""
+"""The variance of a mean over seeds and examples that were crossed: each seed's model on each example."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossed:
-    """Scores of n seeds on N images, both more than one, without the table of them."""
+    """Scores of n seeds on N examples, both more than one, without the table of them."""
 
     seeds: Values  # mean of each seed, (n,)
-    images: Values  # mean of each image, (N,)
-    residual: float  # mean square of what neither the seed nor the image explains
+    examples: Values  # mean of each example, (N,)
+    residual: float  # mean square of what neither the seed nor the example explains
 
     @classmethod
     def of(cls, rows: Iterable[Values]) -> "Crossed":
@@ -25,22 +25,22 @@ class Crossed:
             seeds.append(float(row.mean()))
             total = row + total if seeds[1:] else row
             squares += float(row @ row)
-        n, count, images = len(seeds), len(total), total / max(len(seeds), 1)
+        n, count, examples = len(seeds), len(total), total / max(len(seeds), 1)
         means = np.array(seeds)
-        explained = count * float(means @ means) + n * float(images @ images) - n * count * float(means.mean()) ** 2
-        return cls(means, images, max(squares - explained, 0.0) / max((n - 1) * (count - 1), 1))
+        explained = count * float(means @ means) + n * float(examples @ examples) - n * count * float(means.mean()) ** 2
+        return cls(means, examples, max(squares - explained, 0.0) / max((n - 1) * (count - 1), 1))
 
     def error(self) -> tuple[float, float]:
-        """Variance of the mean for other seeds and other images, and its degrees of freedom.
+        """Variance of the mean for other seeds and other examples, and its degrees of freedom.
 
-        The variance of the seeds' means and that of the images' means have the residual in them, each once, so it is taken off once;
-        of the larger one at least half is left. Degrees of freedom are never fewer than those of the fewer of seeds and images.
+        The variance of the seeds' means and that of the examples' means have the residual in them, each once, so it is taken off once;
+        of the larger one at least half is left. Degrees of freedom are never fewer than those of the fewer of seeds and examples.
         Sources: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (two-way crossed, random);
         Satterthwaite, Biometrics Bulletin 2, 1946 (degrees of freedom).
         """
-        n, count = len(self.seeds), len(self.images)
-        seeds, images = float(self.seeds.var(ddof=1)) / n, float(self.images.var(ddof=1)) / count
+        n, count = len(self.seeds), len(self.examples)
+        seeds, examples = float(self.seeds.var(ddof=1)) / n, float(self.examples.var(ddof=1)) / count
         twice = self.residual / (n * count)
-        variance = max(seeds + images - twice, seeds / 2, images / 2)
-        doubt = seeds**2 / (n - 1) + images**2 / (count - 1) + twice**2 / ((n - 1) * (count - 1))
+        variance = max(seeds + examples - twice, seeds / 2, examples / 2)
+        doubt = seeds**2 / (n - 1) + examples**2 / (count - 1) + twice**2 / ((n - 1) * (count - 1))
         return variance, max(variance**2 / doubt, min(n, count) - 1) if doubt > 0 else count - 1

@@ -1,4 +1,4 @@
-"""Intervals of a mean: over seeds, of one more run, and over seeds and images both."""
+"""Intervals of a mean: over seeds, of one more run, and over seeds and examples both."""
 
 import math
 from collections.abc import Iterable
@@ -69,7 +69,7 @@ def over_seeds(values: Values, *, tails: Tails = USUAL, resolution: float = 0.0)
 def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
     """Where one more value falls beside values (n,), n > 1, all from one normal distribution.
 
-    At least a step of `resolution` wide to each side: where all seeds score alike, another machine's rounding may still turn an image over.
+    At least a step of `resolution` wide to each side: where all seeds score alike, other rounding may still change one prediction.
     Source: Hahn and Meeker, Statistical Intervals, 1991, section 4.7.
     """
     mean, error = float(values.mean()), spread(values, resolution) * math.sqrt(1 + 1 / len(values))
@@ -85,35 +85,35 @@ def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
     return float(stdtr(len(differences) - 1, -mean * math.sqrt(len(differences)) / deviation))
 
 
-def share_on_new_images(share: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
-    """The interval of a share, from 0 to 1, for new seeds and new images.
+def share_on_new_examples(share: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
+    """The interval of a share, from 0 to 1, for new seeds and new examples.
 
-    Wilson's, with as many images as would give the variance of the two-way design: it holds near 0 and 1, where few images are wrong.
-    Without any variance, the images there are. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
+    Wilson's, with as many examples as would give the variance of the two-way design: it holds near 0 and 1.
+    Without any variance, the examples there are. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
     """
     variance, freedom = scores.error()
     share = min(max(share, 0.0), 1.0)
-    count = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else len(scores.images)
+    count = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else len(scores.examples)
     low, high = _wilson(share, count, -tails.t_below(freedom)), _wilson(share, count, tails.t_above(freedom))
     return _estimate(share, (min(low, share), max(high, share)), tails)
 
 
-def mean_on_new_images(mean: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
-    """The interval of something without bounds for new seeds and new images."""
+def mean_on_new_examples(mean: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
+    """The interval of something without bounds for new seeds and new examples."""
     variance, freedom = scores.error()
     return _estimate(mean, tails.interval(mean, math.sqrt(variance), freedom), tails)
 
 
-def difference_on_new_images(mean: float, rows: Iterable[Values], *, tails: Tails = USUAL) -> Estimate:
-    """The interval of a paired difference of shares for new seeds and new images: by seed, the difference on each image.
+def difference_on_new_examples(mean: float, rows: Iterable[Values], *, tails: Tails = USUAL) -> Estimate:
+    """The interval of a paired difference of shares for new seeds and new examples: by seed, the difference on each example.
 
-    Half an image more for either side is assumed, so that a handful of images that all fell to one side do not make it certain.
+    Half an example more for either side is assumed, so that a handful of examples that all fell to one side do not make it certain.
     Source: Agresti and Min, Statistics in Medicine 24, 2005.
     """
-    half = math.sqrt(0.5)  # as large a square as half an image's, whose difference is 1
+    half = math.sqrt(0.5)  # as large a square as half an example's, whose difference is 1
     scores = Crossed.of(np.concatenate([row, [half, -half]]) for row in rows)
     variance, freedom = scores.error()
-    count = len(scores.images)
+    count = len(scores.examples)
     return _estimate(mean, tails.interval(mean * (count - 2) / count, math.sqrt(variance), freedom), tails)
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from service.evidence.arms import Arm, Repeat
 from service.evidence.crossed import Values
-from service.evidence.images import scores_by_image
 from service.evidence.intervals import spread
-from trainer.contract import Direction
+from trainer.configuration import Direction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,12 +33,12 @@ def rounds_of(arm: Arm) -> set[int]:
 
 
 def tests_of(arm: Arm, rounds: Collection[int] | None = None) -> Values:
-    """Scores on the test images by round, (n,)."""
+    """Scores on the test examples by round, (n,)."""
     return np.array([one.test for one in _in(arm, rounds)], dtype=np.float64)
 
 
 def mean_of(arm: Arm, rounds: Collection[int]) -> float:
-    """Mean score on the test images over those of the rounds that the arm has."""
+    """Mean score on the test examples over those of the rounds that the arm has."""
     return float(tests_of(arm, rounds).mean())
 
 
@@ -57,19 +56,18 @@ def paired(one: Arm, other: Arm, direction: Direction, rounds: Collection[int] |
     return Pair(other.trial, tuple(common), sign * (tests_of(one, common) - tests_of(other, common)), resolution)
 
 
-def tell_of_each_image(arms: Collection[Arm], rounds: Collection[int], metric: str) -> bool:
-    """Whether all their runs in those rounds tell of each of the same images, two at least, by finite numbers."""
-    told = [repeat.images for arm in arms for repeat in _in(arm, rounds)]
-    known = [one for one in told if one is not None]
-    if len(known) < len(arms) * len(rounds) or not known or len(known[0].actual) < 2:
+def have_scores(arms: Collection[Arm], rounds: Collection[int], metric: str) -> bool:
+    """Whether all their runs in those rounds have finite scores of each of the same test examples, two at least."""
+    found = [repeat.examples for arm in arms for repeat in _in(arm, rounds)]
+    known = [one for one in found if one is not None]
+    if len(known) < len(arms) * len(rounds) or not known or len(known[0]) < 2:
         return False
-    same = all(np.array_equal(one.actual, known[0].actual) for one in known[1:])
-    return same and (metric != "loss" or all(bool(np.isfinite(one.losses).all()) for one in known))
+    return all(one.are_those_of(known[0]) for one in known[1:]) and all(one.has_scores(metric) for one in known)
 
 
-def by_image(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Values]:
-    """Each image's score (N,), a round at a time: of all rounds they would fill the memory."""
-    return (scores_by_image(one.images, metric) for one in _in(arm, rounds) if one.images is not None)
+def scores_of(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Values]:
+    """The scores of the test examples (N,), a round at a time: those of all rounds would fill the memory."""
+    return (one.examples.scores(metric) for one in _in(arm, rounds) if one.examples is not None)
 
 
 def _in(arm: Arm, rounds: Collection[int] | None) -> list[Repeat]:

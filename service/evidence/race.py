@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.evidence.arms import Arm
 from service.evidence.intervals import chance_of_no_less
 from service.evidence.pairs import Pair, mean_of, paired, rounds_of
-from trainer.contract import Direction
+from trainer.configuration import Direction
 
 FIRST_ROUNDS = 3  # of every arm, at once: on fewer nothing is decided
 MISTAKEN = 0.05  # how often, at most, a race gives up the best

@@ -5,21 +5,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.domain.verdict import Compared, Estimate, Verdict
+from trainer.tasks.base import Metric
 
 LONGEST_CAUSE = 200  # characters of why a run failed
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How numbers of the objective are written: shares in percent, a loss as it is; with the digits that its interval warrants."""
+    """How numbers of the objective are written: shares in percent, others as they are; with the digits that its interval warrants."""
 
     percent: bool
     decimals: int
 
     @classmethod
-    def fitting(cls, verdict: Verdict) -> "Unit":
-        """One digit of the expected value's uncertainty in percent, two of a loss's."""
-        percent = verdict.objective.metric != "loss"
+    def fitting(cls, verdict: Verdict, metric: Metric) -> "Unit":
+        """One digit of the expected value's uncertainty in percent, two in another unit."""
+        percent = metric.is_share
         expected = verdict.expected
         half = (expected.high - expected.low) / 2 if expected is not None else 0.0
         if half <= 0:
@@ -45,15 +46,18 @@ class Unit:
         return f"{self.plain(estimate.low)} to {self.plain(estimate.high)}"
 
 
-def words_of(verdict: Verdict) -> tuple[str, ...]:
-    """What a verdict says, the most important first. Text of a failure is quoted as it is: whoever shows it, escapes it."""
-    unit = Unit.fitting(verdict)
+def words_of(verdict: Verdict, metric: Metric, example: str) -> tuple[str, ...]:
+    """What a verdict says, the most important first; `example` is the noun for what it was scored on.
+
+    The text of a failure is quoted as it is and has to be escaped where it is shown.
+    """
+    unit, examples = Unit.fitting(verdict, metric), f"{example}s"
     return (
         *_state(verdict),
         *_recommended(verdict),
-        *_expected(verdict, unit),
-        *_helped(verdict, unit),
-        *_optimism(verdict, unit),
+        *_expected(verdict, unit, examples),
+        *_helped(verdict, unit, examples),
+        *_optimism(verdict, unit, examples),
         *_out(verdict),
     )
 
@@ -90,14 +94,14 @@ def _why(verdict: Verdict, chosen: Compared) -> str:
     return f"and it is the cheapest of those within one standard error of {best}{_price(chosen)}"
 
 
-def _expected(verdict: Verdict, unit: Unit) -> Iterator[str]:
+def _expected(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
     if (expected := verdict.expected) is None:
         return
     metric = verdict.objective.metric
-    images = f"these {verdict.test_images} test images" if verdict.test_images else "these test images"
-    new = f", and {unit.interval(verdict.new_images)} on new images of the same kind" if verdict.new_images is not None else ""
+    these = f"these {verdict.test_images} test {examples}" if verdict.test_images else f"these test {examples}"
+    new = f", and {unit.interval(verdict.new_images)} on new {examples} of the same kind" if verdict.new_images is not None else ""
     yield (
-        f"Expected {metric}: {unit.value(expected.value)}; its 95 % interval is {unit.interval(expected)} on {images}{new}. "
+        f"Expected {metric}: {unit.value(expected.value)}; its 95 % interval is {unit.interval(expected)} on {these}{new}. "
         + (
             f"A single run with a fresh seed falls between {_between(unit, verdict.single_run)}, 19 times in 20."
             if verdict.single_run
@@ -106,7 +110,7 @@ def _expected(verdict: Verdict, unit: Unit) -> Iterator[str]:
     ).rstrip()
 
 
-def _helped(verdict: Verdict, unit: Unit) -> Iterator[str]:
+def _helped(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
     chosen, baseline = _arm(verdict, verdict.recommended), next((arm for arm in verdict.arms if arm.baseline), None)
     if chosen is None:
         return
@@ -115,10 +119,10 @@ def _helped(verdict: Verdict, unit: Unit) -> Iterator[str]:
     elif chosen.baseline:
         yield f"Tuning did not help: the baseline itself, {_numbered(chosen)}, is what to use."
     elif verdict.uplift is not None:
-        yield _uplift(verdict, chosen, baseline, verdict.uplift, unit)
+        yield _uplift(verdict, chosen, baseline, verdict.uplift, unit, examples)
 
 
-def _uplift(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit) -> str:
+def _uplift(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit, examples: str) -> str:
     new = verdict.uplift_new_images
     ours, theirs = _numbered(chosen), f"the baseline, {_numbered(baseline)}"
     by = f"{unit.difference(abs(uplift.value))} {'worse' if uplift.value < 0 else 'better'} than {theirs} ({unit.interval(uplift)}"
@@ -126,26 +130,26 @@ def _uplift(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Esti
         return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain."
     if verdict.helped == "unclear" and new is not None:
         few = f"but they are too few to tell for new ones ({unit.interval(new)})"
-        return f"Unclear whether tuning helped: on these test images {ours} is {by}), {few}."
-    return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new images' if new is not None else ''})."
+        return f"Unclear whether tuning helped: on these test {examples} {ours} is {by}), {few}."
+    return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new {examples}' if new is not None else ''})."
 
 
-def _optimism(verdict: Verdict, unit: Unit) -> Iterator[str]:
+def _optimism(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
     if (found := verdict.optimism) is None:
         return
     arm = _arm(verdict, found.trial)
     its = _name(arm) if arm is not None else f"trial {found.trial}"
     seen, confirmed = unit.value(found.searched), unit.value(found.confirmed)
-    images = f"{seen} on the validation images then, {confirmed} on the test images with fresh seeds now"
+    compared = f"{seen} on the validation {examples} then, {confirmed} on the test {examples} with fresh seeds now"
     if found.value <= 0:
-        yield f"The search did not flatter its best, {its}: {images}."
+        yield f"The search did not flatter its best, {its}: {compared}."
         return
     luck = (
-        f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation images."
+        f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation {examples}."
         if found.chosen > 0
         else ""
     )
-    yield f"The search flattered its best, {its}, by {unit.difference(found.value)}: {images}.{luck}"
+    yield f"The search flattered its best, {its}, by {unit.difference(found.value)}: {compared}.{luck}"
 
 
 def _out(verdict: Verdict) -> Iterator[str]:

@@ -1,15 +1,19 @@
 """The model card (Mitchell et al. 2019): what a model is for, what it was made of, what it is worth, and how to make it again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
-from service.domain.export import ByClass, Exported
+from service.domain.constant import constant_of
+from service.domain.export import Exported
 from service.domain.thinning import thinned
 from service.export import figures
 from service.export.markdown import LONGEST_SENTENCE, bullets, plain, sparkline, table
-from trainer.contract import Finished, Hyperparameters, NearDuplicates
+from trainer.configuration import DataConfig, DatasetInfo
+from trainer.protocol import Finished
+from trainer.tasks.base import CardData, CardTable, Metric, ModelCard, TaskSpec, TrainingScript
+from trainer.tasks.registry import spec_of
 
-MOST_IN_A_MATRIX = 20  # classes
+LONGEST_OPENING = 10_000  # characters; it may list names
 MOST_POINTS = 12  # epochs in the table of the learning curve
 
 
@@ -26,7 +30,7 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
     sections += [
         *_configuration(exported),
         *_curve(exported),
-        *_classes(exported, trained),
+        *_results(exported),
         *_environment(exported),
         *_reproduction(exported),
     ]
@@ -36,21 +40,26 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
 def _worth(exported: Exported) -> Iterator[str]:
     yield "## What to expect"
     metric, reached, confirmed = exported.reached.objective.metric, exported.reached, exported.confirmed
+    measure, examples = _measure(exported), f"{_task(exported).example}s"
     if confirmed is None:
-        found = figures.score(metric, reached.value)
-        yield f"Trial {exported.origin.trial} reached {metric} {found} on the validation images that chose it. Expect less on new images."
+        found = figures.score(measure, reached.value)
+        yield (
+            f"Trial {exported.origin.trial} reached {metric} {found} on the validation {examples} that chose it. "
+            f"Expect less on new {examples}."
+        )
+        yield from _constant(exported)
         return
     yield bullets(confirmed.words)
-    optimism = "not known" if confirmed.optimism is None else figures.gain(metric, confirmed.optimism.value)
+    optimism = "not known" if confirmed.optimism is None else figures.gain(measure, confirmed.optimism.value)
     rows = [
         (
-            f"{metric}, mean over {confirmed.seeds} seeds, on {confirmed.test_images} test images",
-            figures.interval(metric, confirmed.expected),
+            f"{metric}, mean over {confirmed.seeds} seeds, on {confirmed.test_images} test {examples}",
+            figures.interval(measure, confirmed.expected),
         ),
-        ("the same for new images of the same kind", figures.interval(metric, confirmed.new_images)),
-        ("where one more run with a fresh seed falls", figures.interval(metric, confirmed.single_run)),
-        ("uplift over the baseline, on these test images", figures.difference(metric, confirmed.uplift)),
-        ("uplift over the baseline, on new images", figures.difference(metric, confirmed.uplift_new_images)),
+        (f"the same for new {examples} of the same kind", figures.interval(measure, confirmed.new_images)),
+        ("where one more run with a fresh seed falls", figures.interval(measure, confirmed.single_run)),
+        (f"uplift over the baseline, on these test {examples}", figures.difference(measure, confirmed.uplift)),
+        (f"uplift over the baseline, on new {examples}", figures.difference(measure, confirmed.uplift_new_images)),
         ("how much better the best of the search looked (optimism)", optimism),
         ("did tuning help", {None: "not known", "yes": "yes", "no": "no", "unclear": "unclear"}[confirmed.helped]),
     ]
@@ -59,8 +68,20 @@ def _worth(exported: Exported) -> Iterator[str]:
     yield table(("trial", "runs", metric, "behind the best", ""), _arms(exported))
 
 
+def _measure(exported: Exported) -> Metric:
+    """The range and unit of the objective."""
+    return _task(exported).metrics[exported.reached.objective.metric]
+
+
+def _constant(exported: Exported) -> Iterator[str]:
+    """The score of the best constant prediction, where nothing was confirmed; confirmed results have it in their words."""
+    reached = exported.reached
+    if (found := constant_of(exported.facts, "validation", reached.objective.metric)) is not None:
+        yield plain(" ".join(filter(None, (found.score.sentence, found.judged(reached.value)))), LONGEST_SENTENCE)
+
+
 def _arms(exported: Exported) -> Iterator[tuple[object, ...]]:
-    metric, confirmed = exported.reached.objective.metric, exported.confirmed
+    measure, confirmed = _measure(exported), exported.confirmed
     for arm in confirmed.arms if confirmed else ():
         marks = [
             ("baseline", arm.baseline),
@@ -68,21 +89,21 @@ def _arms(exported: Exported) -> Iterator[tuple[object, ...]]:
             ("recommended", arm.trial == exported.origin.trial),
             ("failed", arm.failed is not None),
         ]
-        behind = "" if arm.behind is None else figures.difference(metric, arm.behind)
-        mean = "-" if arm.mean is None else figures.interval(metric, arm.mean)
+        behind = "" if arm.behind is None else figures.difference(measure, arm.behind)
+        mean = "-" if arm.mean is None else figures.interval(measure, arm.mean)
         yield arm.trial, len(arm.test), mean, behind, ", ".join(word for word, holds in marks if holds)
 
 
 def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
     if trained is None:
         return
-    metric = exported.reached.objective.metric
+    metric, measure = exported.reached.objective.metric, _measure(exported)
     yield "## This model"
-    rows = [("validation", figures.score(metric, trained.metrics[metric]))] if metric in trained.metrics else []
+    rows = [("validation", figures.score(measure, trained.metrics[metric]))] if metric in trained.metrics else []
     if trained.test is not None:
-        rows.append(("test", figures.score(metric, trained.test.metrics[metric])))
+        rows.append(("test", figures.score(measure, trained.test.metrics[metric])))
     rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", figures.size(trained.peak_memory))]
-    yield table(("images", metric), rows)
+    yield table((f"{_task(exported).example}s", metric), rows)
     if (within := is_within(exported, trained)) is not None:
         yield f"The test score lies {'within' if within else '**outside**'} the stated interval of one run."
 
@@ -96,44 +117,69 @@ def is_within(exported: Exported, trained: Finished) -> bool | None:
 
 
 def _data(exported: Exported) -> Iterator[str]:
-    facts, data = exported.facts, exported.config.data
+    facts, data, described, example = exported.facts, exported.config.data, _card_data(exported), _task(exported).example
     yield "## Data"
-    yield f"Image classification, {len(facts.classes)} classes: {', '.join(map(plain, facts.classes[:MOST_IN_A_MATRIX]))}" + (
-        f" and {len(facts.classes) - MOST_IN_A_MATRIX} more." if len(facts.classes) > MOST_IN_A_MATRIX else "."
-    )
-    counts = [(part, facts.images.get(part, 0)) for part in ("train", "validation", "test")]
-    yield table(("part", "images"), counts)
+    yield plain(described.opening, LONGEST_OPENING)
+    yield table(("part", f"{example}s"), [(part, facts.sizes.get(part, 0)) for part in ("train", "validation", "test")])
+    yield from _blocks(described.counts)
     yield bullets(
         [
-            f"From {PurePath(data.path).name}, split by content within each class with seed {data.seed}.",
+            f"From {PurePath(data.path).name}{_drawn(facts, data, described.split)}.",
+            *(facts.listing.sentences() if facts.listing else ()),
             f"Fingerprint (SHA-256): {facts.fingerprint}",
-            *_near_duplicates(facts.near_duplicates),
+            *described.notes,
+            *facts.notes,
         ]
     )
 
 
-def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
-    if near is None:
-        yield "Near-duplicates were not looked for."
-    elif near.groups == 0:
-        yield "No near-duplicates were found."
-    else:
-        torn = f"a split by content alone would have torn {near.crossing} of them apart"
-        mixed = f" {near.mixed} of them have more than one label: look at those images." if near.mixed else ""
-        yield f"Near-duplicates: {near.images} images in {near.groups} groups, each kept on one side of the split; {torn}.{mixed}"
+def _task(exported: Exported) -> TaskSpec:
+    return spec_of(exported.config.task)
+
+
+def _card_data(exported: Exported) -> CardData:
+    """The task's part about data and model."""
+    task = _task(exported)
+    if isinstance(task, ModelCard):
+        return task.card_data(exported.config, exported.facts)
+    return CardData(opening=f"Task: {task.name}.")
+
+
+def _blocks(blocks: Iterable[str | CardTable]) -> Iterator[str]:
+    for block in blocks:
+        yield table(block.heads, block.rows) if isinstance(block, CardTable) else plain(block, LONGEST_SENTENCE)
+
+
+def _drawn(facts: DatasetInfo, data: DataConfig, split: str) -> str:
+    """How the parts that the data does not give were drawn; nothing where it gives them all."""
+    given = facts.listing.given if facts.listing else ()
+    if "validation" in given and ("test" in given or data.test == 0):
+        return ""
+    return f", {'the rest ' if given else ''}split by {split} with seed {data.seed}"
 
 
 def _configuration(exported: Exported) -> Iterator[str]:
     config, searched = exported.config, exported.origin.params
     yield "## Configuration"
-    rows: list[tuple[object, ...]] = [("model", config.model.name, ""), ("weights", _weights(exported), "")]
-    rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in Hyperparameters.model_fields]
+    rows: list[tuple[object, ...]] = [
+        ("model", config.model.name, ""),
+        ("weights", _weights(exported), ""),
+        *((name, value, "") for name, value in _card_data(exported).model),
+    ]
+    rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in _task(exported).Hyperparameters.model_fields]
     yield table(("", "value", "searched"), rows)
 
 
 def _weights(exported: Exported) -> str:
     weights, sha256 = exported.config.model.weights, exported.facts.weights_sha256
-    return "random" if weights is None else f"{PurePath(weights).name}" + (f" (SHA-256 {sha256})" if sha256 else "")
+    if not exported.config.model.pretrained:
+        return "random"
+    loaded = exported.facts.weights
+    taken = ([f"{loaded.name}"] if loaded and loaded.name else []) + (
+        [f"key {'.'.join(loaded.container)}"] if loaded and loaded.container else []
+    )
+    named = [*taken, *([f"SHA-256 {sha256}"] if sha256 else [])]
+    return PurePath(weights).name + (f" ({', '.join(named)})" if named else "")
 
 
 def _curve(exported: Exported) -> Iterator[str]:
@@ -142,37 +188,34 @@ def _curve(exported: Exported) -> Iterator[str]:
         return
     values = [point.metrics[metric] for point in exported.curve]
     yield "## Learning curve"
-    yield f"Of trial {exported.origin.trial}, on the validation images."
-    yield f"```text\n{metric} {sparkline(values)} {figures.score(metric, values[-1])}\n```"
+    yield f"Of trial {exported.origin.trial}, on the validation {_task(exported).example}s."
+    yield f"```text\n{metric} {sparkline(values)} {figures.score(_measure(exported), values[-1])}\n```"
     shown = [exported.curve[place] for place in thinned(values, MOST_POINTS)]
+    metrics = _task(exported).metrics
     names = [name for name in dict.fromkeys((metric, "loss", "train_loss", "lr")) if any(name in point.metrics for point in shown)]
-    yield table(("epoch", *names), [(point.step, *(_cell(name, point.metrics.get(name)) for name in names)) for point in shown])
+    rows = [(point.step, *(_cell(metrics.get(name), point.metrics.get(name)) for name in names)) for point in shown]
+    yield table(("epoch", *names), rows)
 
 
-def _cell(name: str, value: float | None) -> str:
-    return "" if value is None else figures.score(name, value)
+def _cell(metric: Metric | None, value: float | None) -> str:
+    return "" if value is None else figures.score(metric, value)
 
 
-def _classes(exported: Exported, trained: Finished | None) -> Iterator[str]:
-    confirmed = exported.confirmed
-    fared, where = exported.by_class, f"of trial {exported.origin.trial}, on the validation images"
-    if confirmed is not None and confirmed.by_class is not None:
-        fared, where = confirmed.by_class, f"over {confirmed.seeds} runs, on the test images"
-    if fared is None:
+def _results(exported: Exported) -> Iterator[str]:
+    """The task's section about the reports of runs."""
+    confirmed, task = exported.confirmed, _task(exported)
+    if not isinstance(task, ModelCard):
         return
-    yield "## Class by class"
-    yield f"Recall {where}."
-    yield table(("class", "recall"), [(name, f"{100 * share:.1f} %") for name, share in fared.recall.items()])
-    yield from _confusion(exported.facts.classes, fared)
-
-
-def _confusion(classes: tuple[str, ...], fared: ByClass) -> Iterator[str]:
-    if fared.confusion_matrix is not None and len(classes) <= MOST_IN_A_MATRIX:
-        yield "Confusion matrix of the same: a row a true class, a column a predicted one."
-        yield table(("", *classes), [(name, *row) for name, row in zip(classes, fared.confusion_matrix, strict=True)])
-    elif fared.mistakes:
-        yield "The most frequent mistakes of the same."
-        yield table(("true class", "taken for", "images"), [(one.actual, one.predicted, one.images) for one in fared.mistakes])
+    section = None
+    if confirmed is not None:
+        where = f"over {confirmed.seeds} runs, on the test {task.example}s"
+        section = task.card_results(exported.facts, confirmed.summary, where)
+    if section is None:
+        where = f"of trial {exported.origin.trial}, on the validation {task.example}s"
+        section = task.card_results(exported.facts, exported.summary, where)
+    if section is not None:
+        yield f"## {plain(section.title)}"
+        yield from _blocks(section.blocks)
 
 
 def _environment(exported: Exported) -> Iterator[str]:
@@ -185,15 +228,19 @@ def _environment(exported: Exported) -> Iterator[str]:
 
 
 def _reproduction(exported: Exported) -> Iterator[str]:
-    study = "STUDY"
+    study, task = "STUDY", _task(exported)
+    lines = [
+        f"thaw best {study} -o best.yaml                        # the configuration, with all that is said here",
+        f"thaw train best.yaml --out model/                    # refuses other {task.example}s and other weights; the trial's metric again",
+        "thaw verify best.yaml                                # a fresh seed: does the test score fall where it should?",
+        f"thaw best {study} --format requirements -o requirements.txt",
+    ]
+    if isinstance(task, TrainingScript):
+        lines += [
+            f"thaw best {study} --format python -o train.py         # needs {task.script_needs} alone",
+            "python train.py",
+            "torchrun --nproc-per-node 4 train.py                 # on four GPUs: each batch is divided among them",
+        ]
     yield "## How to make it again"
-    yield f"""```sh
-thaw best {study} -o best.yaml                        # the configuration, with all that is said here
-thaw train best.yaml --out model/                    # refuses other images and other weights; the trial's metric again
-thaw verify best.yaml                                # a fresh seed: does the test score fall where it should?
-thaw best {study} --format requirements -o requirements.txt
-thaw best {study} --format python -o train.py         # needs torch and torchvision alone
-python train.py
-torchrun --nproc-per-node 4 train.py                 # on four GPUs: each batch is divided among them
-```"""
+    yield "\n".join(("```sh", *lines, "```"))
     yield f"`{study}` is {plain(exported.origin.study)}, or the name of the study."

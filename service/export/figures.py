@@ -1,23 +1,22 @@
 """Numbers as a model card says them."""
 
 from service.domain.verdict import Estimate
-
-SHARES = frozenset({"accuracy", "precision", "recall", "f1"})
-
-
-def score(metric: str, value: float) -> str:
-    """A value of a metric: shares in percent."""
-    return f"{100 * value:.2f} %" if metric in SHARES else f"{value:.4g}"
+from trainer.tasks.base import Metric
 
 
-def interval(metric: str, estimate: Estimate | None) -> str:
+def score(metric: Metric | None, value: float) -> str:
+    """A value of a metric, None for a number that is none of the task's: shares in percent."""
+    return f"{100 * value:.2f} %" if metric is not None and metric.is_share else f"{value:.4g}"
+
+
+def interval(metric: Metric | None, estimate: Estimate | None) -> str:
     """A value with its interval."""
     if estimate is None:
         return "not known"
     return f"{score(metric, estimate.value)} ({score(metric, estimate.low)} to {score(metric, estimate.high)})"
 
 
-def difference(metric: str, estimate: Estimate | None) -> str:
+def difference(metric: Metric | None, estimate: Estimate | None) -> str:
     """A difference with its interval: of shares in points."""
     return (
         "not known"
@@ -26,9 +25,9 @@ def difference(metric: str, estimate: Estimate | None) -> str:
     )
 
 
-def gain(metric: str, value: float) -> str:
+def gain(metric: Metric | None, value: float) -> str:
     """A difference of two values, with its sign: of shares in points."""
-    return f"{100 * value:+.2f} points" if metric in SHARES else f"{value:+.4g}"
+    return f"{100 * value:+.2f} points" if metric is not None and metric.is_share else f"{value:+.4g}"
 
 
 def size(count: float) -> str:

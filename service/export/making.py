@@ -7,18 +7,17 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from service.domain.errors import NoResult
-from service.domain.export import ByClass, Confirmed, Exported, Mistake, Origin, Point, Reached, lock_of
+from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
 from service.domain.records import Metric, Study, Trial, depths_in
 from service.domain.states import TrialState
 from service.domain.thinning import thinned
 from service.domain.verdict import Price, Verdict
-
-MOST_CLASSES = 100  # whose confusion matrix is written out
-MOST_MISTAKES = 20
+from trainer.configuration import DatasetInfo, TrainConfig
+from trainer.tasks.base import ReportSummary, ResolvesConfig
+from trainer.tasks.registry import spec_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +45,22 @@ def export(study: Study, trial: Trial, known: Known) -> Exported:
         confirmed=_confirmed(study, trial, known),
         origin=Origin(study=study.id, study_name=study.name, trial=number, params=dict(trial.params)),
         reached=Reached(objective=study.spec.objective, value=trial.value, metrics=_finite(trial.metrics), steps=trial.step),
-        config=study.spec.config_for(trial.params, number),
+        config=_resolved(study.spec.config_for(trial.params, number), study.facts),
         facts=study.facts,
         environment=environment,
         lock=lock_of(environment),
         depths=depths_in(trial.result),
         cost=_cost(trial.result),
         curve=_curve(known.metrics, study.spec.objective.metric),
-        by_class=_of_one(study.facts.classes, trial.result),
+        summary=_summary(study, [trial.result]),
         manifest=known.manifest,
     )
+
+
+def _resolved(config: TrainConfig, facts: DatasetInfo) -> TrainConfig:
+    """The config with that which a run found of data and weights."""
+    task = spec_of(config.task)
+    return task.resolved(config, facts) if isinstance(task, ResolvesConfig) else config
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -71,7 +76,7 @@ def _confirmed(study: Study, trial: Trial, known: Known) -> Confirmed | None:
     return Confirmed(
         seeds=len(own),
         run_seeds=tuple(study.spec.seeds_of(one.round)["seed"] for one in own if one.round is not None),
-        by_class=_by_class(study.facts.classes if study.facts else (), [one.result["test"]["confusion_matrix"] for one in own]),
+        summary=_summary(study, [one.result["test"] for one in own]),
         **{name: getattr(verdict, name) for name in Confirmed.model_fields.keys() & Verdict.model_fields.keys() - {"seeds"}},
     )
 
@@ -91,27 +96,9 @@ def _curve(metrics: Sequence[Metric], objective: str) -> tuple[Point, ...]:
     return tuple(told[place] for place in thinned([point.metrics[objective] for point in told]))
 
 
-def _of_one(classes: Sequence[str], result: Mapping[str, Any]) -> ByClass | None:
-    return _by_class(classes, [result["confusion_matrix"]] if result.get("confusion_matrix") else [])
-
-
-def _by_class(classes: Sequence[str], matrices: Sequence[Any]) -> ByClass | None:
-    """The sum of confusion matrices [C, C] of runs; None where there are none of these classes, as an imported study's may be."""
-    fitting = [np.asarray(matrix, dtype=np.int64) for matrix in matrices if len(matrix) == len(classes)]
-    if not fitting:
-        return None
-    total: NDArray[np.int64] = np.sum(fitting, axis=0)
-    recall = total.diagonal() / np.maximum(total.sum(axis=1), 1)
-    return ByClass(
-        recall=dict(zip(classes, recall.tolist(), strict=True)),
-        confusion_matrix=tuple(map(tuple, total.tolist())) if len(classes) <= MOST_CLASSES else None,
-        mistakes=_mistakes(classes, total),
-    )
-
-
-def _mistakes(classes: Sequence[str], total: NDArray[np.int64]) -> tuple[Mistake, ...]:
-    wrong = total.copy()
-    np.fill_diagonal(wrong, 0)
-    flat = np.argsort(-wrong, axis=None, kind="stable")[:MOST_MISTAKES]
-    places = [divmod(int(place), len(classes)) for place in flat if wrong.flat[place] > 0]
-    return tuple(Mistake(actual=classes[row], predicted=classes[column], images=int(wrong[row, column])) for row, column in places)
+def _summary(study: Study, reports: Sequence[Mapping[str, Any]]) -> BaseModel:
+    """The task's summary of reports of runs."""
+    task = spec_of(study.spec.task)
+    if not isinstance(task, ReportSummary) or study.facts is None:
+        return NoSummary()
+    return task.summary(study.facts, reports)

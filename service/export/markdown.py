@@ -33,5 +33,5 @@ def bullets(items: Iterable[object]) -> str:
 
 def sparkline(values: Sequence[float]) -> str:
     """A bar of eight heights a value, the lowest for the least of them."""
-    low, high = min(values), max(values)
-    return "".join(BARS[round((value - low) / (high - low) * 7) if high > low else 0] for value in values)
+    low, high = min(values) / 2, max(values) / 2  # halves, whose difference is finite
+    return "".join(BARS[round((value / 2 - low) / (high - low) * 7) if high > low else 0] for value in values)

@@ -12,6 +12,8 @@ def requirements(exported: Exported) -> str:
         f", with Python {_word(python)}" if python else ""
     )
     lines = [f"# {said}."] + [f"{name}=={_word(exported.lock[name])}" for name in NEEDED if name in exported.lock]
+    if exported.facts.listing is not None and exported.facts.listing.heic:
+        lines.append("pillow-heif")
     if thawline:
         lines.append(f"# thawline=={_word(thawline)}: for `thaw train` and `thaw verify`; the script does without")
     return "\n".join(lines) + "\n"

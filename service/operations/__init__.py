@@ -1,20 +1,39 @@
 """Every write: one function, one transaction, and the event that tells of it inside that transaction."""
 
-from service.operations.claiming import claim, unchecked_study
-from service.operations.deciding import decide, decide_many
+from service.operations.deciding import decide_many
 from service.operations.idempotency import Idempotency, Replay
+from service.operations.importing import import_study, remove_hidden, sweep_imports
 from service.operations.passes import claim_together
 from service.operations.probing import try_to_write
 from service.operations.recording import Outcome, Pruned, Released, Write, heartbeat, record, requeue_lost
 from service.operations.searches import Searches
 from service.operations.standstills import lengthen_standstills
-from service.operations.studies import create_study, delete_study, fail_study, pass_check, pause_study, resume_study, stop_study
+from service.operations.studies import (
+    create_study,
+    delete_study,
+    extend_study,
+    fail_study,
+    pass_check,
+    pause_study,
+    resume_study,
+    stop_study,
+)
 from service.operations.trials import cancel_trial, enqueue_trials, queue_trial
-from service.operations.workers import drain_worker, register_worker, retire_worker
+from service.operations.workers import (
+    bound_keys,
+    count_set_aside,
+    drain_worker,
+    forget_workers,
+    register_worker,
+    report_available,
+    report_unavailable,
+    retire_worker,
+)
 
 __all__ = [
-    "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "cancel_trial", "claim", "claim_together",
-    "create_study", "decide", "decide_many", "delete_study", "drain_worker", "enqueue_trials", "fail_study", "heartbeat",
-    "lengthen_standstills", "pass_check", "pause_study", "queue_trial", "record", "register_worker", "requeue_lost", "resume_study",
-    "retire_worker", "stop_study", "try_to_write", "unchecked_study",
+    "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
+    "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker", "enqueue_trials",
+    "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "lengthen_standstills", "pass_check",
+    "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
+    "requeue_lost", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
 ]  # fmt: skip

@@ -46,7 +46,8 @@ def _go_on(ledger: Ledger) -> None:
     if study.spec.confirm is None or study.confirmation is None:
         raise ValueError(f"study {study.id} confirms nothing")
     searched = {one.number: one for one in ledger.numbers(study.confirmation.arms)}
-    arms = arms_of(study.spec, study.confirmation, searched.values(), ledger.repeats())
+    examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
+    arms = arms_of(study.spec, study.confirmation, searched.values(), ledger.repeats(), examples)
     if (coming := next_round(arms, study.spec.objective.direction, study.spec.confirm.seeds)) is None:
         complete(ledger)
     else:

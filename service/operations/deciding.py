@@ -1,4 +1,4 @@
-"""Whether running trials go on: the pruner's word, asked for without writing anything."""
+"""Whether running trials go on: the pruner's decision, asked for without writing anything."""
 
 import logging
 from collections import defaultdict
@@ -18,16 +18,8 @@ Curve = Mapping[int, float]
 """A trial's objective by step, the newest that of the step to decide at."""
 
 
-def decide(store: Store, searches: Searches, lease: Lease, values: Curve) -> Decision:
-    """Whether a running trial goes on. Raises LeaseLost, StoreUnavailable."""
-    (answer,) = decide_many(store, searches, [(lease, values)])
-    if isinstance(answer, LeaseLost):
-        raise answer
-    return answer
-
-
 def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
-    """The same for many at once, in their order: trials of one study are judged as if each knew the values of all the others.
+    """Whether running trials go on, in their order: trials of one study are judged as if each knew the values of all the others.
 
     What a decision leaves to remember must be recorded before a later one is asked for. Where the pruner breaks down, the study
     ends as failed and its leases are lost. Raises StoreUnavailable.

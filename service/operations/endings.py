@@ -8,7 +8,7 @@ from service.clock import steady
 from service.domain import failures
 from service.domain.events import EventKind
 from service.domain.records import Study, Trial
-from service.domain.states import StudyState, TrialState
+from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.store.codec import storable
 from service.store.ledger import Ledger, Step
 from service.store.rows import HeldTrial
@@ -95,11 +95,28 @@ def _judge(ledger: Ledger, ended: Sequence[HeldTrial]) -> None:
 
 
 def close(ledger: Ledger, state: StudyState, kind: EventKind, reason: str | None) -> None:
-    """End the study now; trials that are open are cancelled."""
+    """End the study now. Open trials of a stopped study are cancelled; those of a failed one wait in the queue, for it may be resumed."""
     for trial in ledger.open_trials():
-        end(ledger, trial, TrialState.CANCELLED)
+        if state is not StudyState.FAILED:
+            end(ledger, trial, TrialState.CANCELLED)
+        elif trial.state is TrialState.RUNNING:
+            requeue(ledger, trial, AttemptEnd.RELEASED, "handed back, for the study failed")
     ledger.study = replace(ledger.study, state=state, reason=reason, finished_at=ledger.now)
     ledger.tell(kind, state=state, reason=reason)
+
+
+def requeue(ledger: Ledger, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
+    """End the trial's attempt and put the trial back into the queue."""
+    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
+    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
+
+
+def reopen(ledger: Ledger) -> None:
+    """Let an ended study go on: it is active, and the time since its end does not count as hours of its budget. The caller tells."""
+    study = ledger.study
+    idle = 0.0 if study.finished_at is None else max(0.0, ledger.now - study.finished_at)
+    ledger.failures = 0
+    ledger.study = replace(study, state=StudyState.ACTIVE, reason=None, finished_at=None, idle_seconds=study.idle_seconds + idle)
 
 
 def _answer(ledger: Ledger, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
@@ -138,9 +155,18 @@ def has_nothing_left(ledger: Ledger) -> bool:
 
 
 def complete(ledger: Ledger) -> None:
-    """All is done."""
-    ledger.study = replace(ledger.study, state=StudyState.COMPLETE, finished_at=ledger.now)
-    ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE)
+    """All is done. A study without a result says why there is none."""
+    reason = _why_no_result(ledger)
+    ledger.study = replace(ledger.study, state=StudyState.COMPLETE, reason=reason, finished_at=ledger.now)
+    ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE, reason=reason)
+
+
+def _why_no_result(ledger: Ledger) -> str | None:
+    ends = ledger.ends()
+    if any(state is TrialState.COMPLETE for state, _ in ends):
+        return None
+    last = ledger.last_ended()
+    return storable(failures.no_result(ends, last.detail or last.reason if last is not None else None))
 
 
 def _cancel_unstarted(ledger: Ledger) -> None:
@@ -161,4 +187,12 @@ def is_spent(study: Study) -> bool:
 def hours_are_over(study: Study) -> bool:
     """Whether the time is up in which trials may be started. Those that were may end, and be started again when they were lost."""
     budget = study.spec.budget
-    return budget.hours is not None and study.started_at is not None and steady() - study.started_at >= budget.hours * 3600
+    return budget.hours is not None and study.started_at is not None and hours_used(study) >= budget.hours
+
+
+def hours_used(study: Study) -> float:
+    """Hours since the first claim, without the time for which the study had ended."""
+    if study.started_at is None:
+        return 0.0
+    until = steady() if study.finished_at is None else study.finished_at
+    return max(0.0, until - study.started_at - study.idle_seconds) / 3600

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from service.store import Transaction, registry
+from service.domain.records import Study, Trial
+from service.store import Transaction, queries, registry
 
 
 @dataclass(slots=True)
@@ -37,10 +38,31 @@ def take(tx: Transaction, idempotency: Idempotency | None) -> None:
         raise Replay(answer)
 
 
+def refuse_answered(tx: Transaction, idempotency: Idempotency | None) -> None:
+    """Raises Replay when the request was answered before, IdempotencyConflict when its key stands for another one. Takes nothing."""
+    if idempotency is None or idempotency.key is None:
+        return
+    if (answer := queries.answer_under(tx, idempotency.key, idempotency.request_sha256)) is not None:
+        raise Replay(answer)
+
+
 def keep(tx: Transaction, idempotency: Idempotency | None, result: Any) -> None:
     """Write the answer, and store it with the effect."""
     if idempotency is None:
         return
     idempotency.text = idempotency.answer(tx, result)
     if idempotency.key is not None:
-        registry.answer_key(tx, idempotency.key, idempotency.text)
+        registry.answer_key(tx, idempotency.key, idempotency.text, _study_of(result))
+
+
+def _study_of(result: Any) -> str | None:
+    """The id of the study that the result is, or belongs to; None for the result of a deletion."""
+    match result:
+        case Study():
+            return result.id
+        case Trial():
+            return result.study
+        case [Trial() as first, *_]:
+            return first.study
+        case _:
+            return None

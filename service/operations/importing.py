@@ -1,11 +1,14 @@
-"""A study from a file: all of it in one transaction, as it was, or ended where it cannot go on."""
+"""A study from a file, written in several transactions into a study that nobody sees, which the last of them publishes."""
 
+import logging
 import secrets
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, BinaryIO
 
-from service.domain.errors import QuotaExceeded
+from service.domain.errors import NameTaken, QuotaExceeded, StoreUnavailable
 from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState, ValueKind
@@ -13,15 +16,21 @@ from service.operations import idempotency as keys
 from service.operations.endings import ending
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
-from service.store.carrying import Carrier
+from service.store.carrying import Row, insert_metrics, metric_rows
 from service.store.codec import kind_of, without_words
-from service.store.ledger import Ledger, Step, locked
+from service.store.ledger import Ledger, Step, unpublished
 from service.store.rows import HeldTrial
 from service.travel.checking import Header
 from service.travel.form import seconds_of
 from service.travel.reading import again
 
-BATCH = 100  # trials in one statement
+log = logging.getLogger(__name__)
+
+ROWS = 20_000  # metric rows in one transaction: a tenth of a second, for which all others wait on SQLite
+TRIALS = 100  # in one transaction
+BYTES = 4 * 1024 * 1024  # of trials in one transaction, as lines of the file; a single trial may have more
+OTHER_SECONDS = 60.0  # to wait for a request with the same key that imports the same study
+LOOK_SECONDS = 0.25
 NOT_ENDED = "imported; it had not ended"
 OPEN_TRIAL = "imported while open"
 KINDS = {
@@ -32,44 +41,155 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an import may use: studies of the whole server, and the disk."""
+
+    most_studies: int | None = None
+    require_room: Callable[[], None] = lambda: None  # asked before each transaction; raises DiskFull
+
+
+FREE = Quota()
+
+
 def import_study(
-    store: Store, header: Header, file: BinaryIO, *, paused: bool, idempotency: Idempotency | None = None, most: int | None = None
+    store: Store, header: Header, file: BinaryIO, *, paused: bool, idempotency: Idempotency | None = None, quota: Quota = FREE
 ) -> Study:
-    """The study of a file whose lines were found sound, under a new id. Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay.
+    """The study of a file whose lines were found sound, under a new id.
+
+    Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay, DiskFull, StoreUnavailable; then nothing of it is visible, its name is
+    free, and a server's sweeper removes its rows.
 
     Trials that were open come as cancelled, a study that had not ended as stopped. `paused`: it comes paused, whatever it was, and can be
     resumed: its sampler then learns from the trials, and its hours begin anew; the baseline is queued if the file has none.
     """
-    with store.writing() as tx:
-        keys.take(tx, idempotency)
-        if most is not None and queries.count_studies(tx) >= most:
-            raise QuotaExceeded(most)
-        new = _newborn(header)
-        registry.insert_study(tx, new)
-        with locked(tx, new.id) as ledger:
-            _begin(ledger, header)
-        _bring_trials(tx, new.id, again(file))
-        with locked(tx, new.id) as ledger:
-            _go_on(ledger) if paused else _end(ledger, header)
-        keys.keep(tx, idempotency, ledger.study)
-        return ledger.study
+    new = _newborn(header)
+    _reserve(store, new, idempotency, quota)
+    writing = _Writing(store, new.id, quota)
+    try:
+        writing.begin(header)
+        writing.bring(again(file))
+        return writing.publish(header, paused, idempotency)
+    except BaseException:
+        _give_up(store, new.id)
+        raise
 
 
 def _newborn(header: Header) -> Study:
     return Study(
-        id=secrets.token_hex(8), name=header.spec.name, state=StudyState.ACTIVE, reason=None, spec=header.spec, facts=None,
+        id=secrets.token_hex(8), name=header.spec.name, state=StudyState.STOPPED, reason=None, spec=header.spec, facts=None,
         created=0, seq=0, created_at=header.line.created_at, started_at=None, finished_at=None,
     )  # fmt: skip
 
 
-def _begin(ledger: Ledger, header: Header) -> None:
-    """A short history, so that whoever follows the study's events sees what is there."""
-    ledger.study = replace(ledger.study, facts=header.line.facts, confirmation=header.line.confirmation)
-    ledger.tell(EventKind.STUDY_CREATED, state=ledger.study.state, name=ledger.study.name, imported=True)
-    if (facts := header.line.facts) is not None:
-        ledger.tell(EventKind.STUDY_CHECKED, state=ledger.study.state, classes=len(facts.classes), images=dict(facts.images))
-    if (known := header.line.confirmation) is not None:
-        ledger.tell(EventKind.STUDY_CONFIRMING, state=ledger.study.state, arms=list(known.arms), baseline=known.baseline)
+def _reserve(store: Store, new: Study, idempotency: Idempotency | None, quota: Quota) -> None:
+    """Take the name. A request with a key waits while an import has the name that may be the same request, sent before."""
+    deadline = time.monotonic() + OTHER_SECONDS
+    while True:
+        try:
+            with store.writing() as tx:
+                keys.refuse_answered(tx, idempotency)
+                _refuse_more(tx, quota)
+                registry.insert_study(tx, new, published=False)
+                return
+        except NameTaken:
+            keyed = idempotency is not None and idempotency.key is not None
+            if not keyed or time.monotonic() > deadline or not store.read(queries.is_being_imported, new.name):
+                store.read(keys.refuse_answered, idempotency)  # it may have been answered since
+                raise
+        time.sleep(LOOK_SECONDS)
+
+
+def _refuse_more(tx: Transaction, quota: Quota) -> None:
+    if quota.most_studies is not None and queries.count_studies(tx) >= quota.most_studies:
+        raise QuotaExceeded(quota.most_studies)
+
+
+def _give_up(store: Store, study_id: str) -> None:
+    """Free the name at once. Where the store does not answer, a sweeper finds that the import makes no progress."""
+    try:
+        with store.writing() as tx:
+            registry.give_up_import(tx, study_id)
+    except StoreUnavailable as error:
+        log.warning("the failed import of study %s could not be marked for removal: %s", study_id, error)
+
+
+class _Writing:
+    """The transactions of one import. Each counts itself in the study's row, so that none follows once a sweep has given it up."""
+
+    def __init__(self, store: Store, study_id: str, quota: Quota) -> None:
+        self._store = store
+        self._study = study_id
+        self._quota = quota
+        self._writes = 0
+        self._rows: list[Row] = []
+
+    def begin(self, header: Header) -> None:
+        """A short history, so that whoever follows the study's events sees what is there."""
+        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as ledger:
+            ledger.tell(EventKind.STUDY_CREATED, state=StudyState.ACTIVE, name=ledger.study.name, imported=True)
+            if (facts := header.line.facts) is not None:
+                ledger.tell(EventKind.STUDY_CHECKED, state=StudyState.ACTIVE, **facts.checked)
+            if (known := header.line.confirmation) is not None:
+                ledger.tell(EventKind.STUDY_CONFIRMING, state=StudyState.ACTIVE, arms=list(known.arms), baseline=known.baseline)
+        self._writes += 1
+
+    def bring(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        """The trials and their metrics, from the lines' lengths and documents."""
+        batch, size, last = list[Mapping[str, Any]](), 0, list[HeldTrial]()
+        for length, document in documents:
+            if document["kind"] == "thawline/reports":
+                last, batch, size = self._trials(batch) or last, [], 0
+                self._metrics(last[-1], document)
+            elif document["kind"] == "thawline/trial":
+                if size + length > BYTES:
+                    last, batch, size = self._trials(batch) or last, [], 0
+                batch.append(document)
+                size += length
+            if len(batch) >= TRIALS:
+                last, batch, size = self._trials(batch), [], 0
+        self._trials(batch)
+        self._insert()
+
+    def publish(self, header: Header, paused: bool, idempotency: Idempotency | None) -> Study:
+        """The last transaction: from then on everybody sees the study."""
+        self._quota.require_room()
+        with self._store.writing() as tx:
+            keys.take(tx, idempotency)
+            _refuse_more(tx, self._quota)
+            with unpublished(tx, self._study, self._writes, publish=True) as ledger:
+                facts = header.line.facts
+                ledger.study = replace(ledger.study, facts=facts, checked=facts is not None, confirmation=header.line.confirmation)
+                _go_on(ledger) if paused else _end(ledger, header)
+            keys.keep(tx, idempotency, ledger.study)
+        return ledger.study
+
+    def _trials(self, batch: list[Mapping[str, Any]]) -> list[HeldTrial]:
+        if not batch:
+            return []
+        self._quota.require_room()
+        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as ledger:
+            added = ledger.add([ending(_trial(ledger, document)) for document in batch])
+        self._writes += 1
+        for one, document in zip(added, batch, strict=True):
+            self._metrics(one, document["reports"])
+        return added
+
+    def _metrics(self, one: HeldTrial, reports: Mapping[str, Any]) -> None:
+        rows = metric_rows(one, reports["steps"], reports["metrics"])
+        while piece := list(islice(rows, ROWS - len(self._rows))):
+            self._rows += piece
+            if len(self._rows) >= ROWS:
+                self._insert()
+
+    def _insert(self) -> None:
+        if not self._rows:
+            return
+        self._quota.require_room()
+        with self._store.writing() as tx, unpublished(tx, self._study, self._writes):
+            insert_metrics(tx, self._rows)
+        self._writes += 1
+        self._rows = []
 
 
 def _end(ledger: Ledger, header: Header) -> None:
@@ -90,29 +210,6 @@ def _go_on(ledger: Ledger) -> None:
     ledger.tell(EventKind.STUDY_PAUSED, state=StudyState.PAUSED)
 
 
-def _bring_trials(tx: Transaction, study: str, documents: Iterable[Mapping[str, Any]]) -> None:
-    """The ledger is written once for each batch, so that no more than that is in memory."""
-    carrier, batch, last = Carrier(tx), list[Mapping[str, Any]](), list[HeldTrial]()
-    for document in documents:
-        if document["kind"] == "thawline/reports":
-            last, batch = _add(tx, study, batch, carrier) or last, []
-            carrier.add(last[-1], document["steps"], document["metrics"])
-        elif document["kind"] == "thawline/trial":
-            batch.append(document)
-        if len(batch) >= BATCH:
-            last, batch = _add(tx, study, batch, carrier), []
-    _add(tx, study, batch, carrier)
-    carrier.write()
-
-
-def _add(tx: Transaction, study: str, batch: list[Mapping[str, Any]], carrier: Carrier) -> list[HeldTrial]:
-    with locked(tx, study) as ledger:
-        added = ledger.add([ending(_trial(ledger, document)) for document in batch])
-    for one, document in zip(added, batch, strict=True):
-        carrier.add(one, document["reports"]["steps"], document["reports"]["metrics"])
-    return added
-
-
 def _trial(ledger: Ledger, document: Mapping[str, Any]) -> HeldTrial:
     """The next trial of the study as the line says that it was."""
     new = ledger.new_trial(document["params"], source=document["source"])
@@ -127,10 +224,34 @@ def _trial(ledger: Ledger, document: Mapping[str, Any]) -> HeldTrial:
         new,
         **taken,
         state=state,
-        value=None if isinstance(told, str) else told,
+        value=None if told is None or isinstance(told, str) else float(told),
         value_kind=ValueKind(told) if isinstance(told, str) else kind_of(told),
         metrics=without_words(document["metrics"]),
         queued_at=seconds_of(document["queued_at"]) or 0.0,
         started_at=seconds_of(document["started_at"]),
         finished_at=finished_at,
     )
+
+
+def sweep_imports(store: Store, seen: Mapping[str, int]) -> dict[str, int]:
+    """Give up imports that made no transaction since they were `seen`; `remove_hidden` removes their rows.
+
+    What comes back is to be given as `seen` the next time, a minute later. Raises StoreUnavailable.
+    """
+    now = store.read(registry.hidden_studies)
+    for study_id, writes in now.items():
+        if writes >= 0 and seen.get(study_id) == writes:
+            with store.writing() as tx:
+                registry.give_up_import(tx, study_id, writes)
+            log.warning("the import of study %s made no progress and was given up", study_id)
+    return now
+
+
+def remove_hidden(store: Store) -> bool:
+    """Remove some rows of a deleted study or a given-up import, in one transaction; whether more are left. Raises StoreUnavailable."""
+    given_up = [study_id for study_id, writes in store.read(registry.hidden_studies).items() if writes < 0]
+    if not given_up:
+        return False
+    with store.writing() as tx:
+        removed = registry.remove_given_up(tx, given_up[0])
+    return not removed or len(given_up) > 1

@@ -1,16 +1,20 @@
-"""How a worker comes by all the trials of one pass: those that may share it, waiting or newly suggested, in one transaction."""
+"""Claims the trials that a worker runs next, waiting or newly suggested: one, or all that may share a pass, in one transaction."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
+from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.lanes import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.records import Claim, Study
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
-from service.operations.claiming import MOST_DUPLICATES, MOST_THOUGHTS, claims_or_end, may_add, next_surplus
+from service.operations.confirming import carry_on
 from service.operations.endings import complete_if_spent, is_spent
-from service.operations.searches import Memory, Searches
-from service.operations.starting import claim_of, insert, originals_of, room, start
+from service.operations.searches import Memory, Searches, SearchFailed
+from service.operations.starting import claim_of, completions, insert, originals_of, room, start, start_completed
+from service.operations.studies import fail_study
 from service.search.study import Suggestion
 from service.store import Store, queries
 from service.store.codec import key_of
@@ -19,22 +23,45 @@ from service.store.queries import Candidate
 from service.store.queries.claims import Waiting, waiting
 from service.store.rows import HeldTrial
 
+MOST_DUPLICATES = 100  # after which one claim adds no more of them
+MOST_THOUGHTS = 6  # of one claim, while others take the numbers each time
 MOST_WAITING = 1_024  # of a study's queue, looked through for trials that may join
 LOOK_AHEAD = 4  # suggestions for a lane, since not every one may join
+COMPLETED_AT_ONCE = 4  # of the first waiting trials, those that lack parameters
+EMPTY: Mapping[int, Suggestion] = MappingProxyType({})
 MOST_AHEAD = 512  # suggestions in one transaction
 
+log = logging.getLogger(__name__)
 
-def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: int) -> list[Claim]:
+
+def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = ()) -> list[Claim]:
     """One trial to run, or as many of one study as may share a pass, with `lane_bytes` for what is trained. Raises StoreUnavailable.
 
-    The first one is whom `claim` would choose. Only trials that were never started join it. New ones join when nothing else
-    waits. A suggestion is for its number, so those in between that cannot join are queued: with a sampler that learns nothing
+    The study with the fewest running trials comes first. In a study a waiting trial comes before a new one, and among the waiting
+    ones those that were started before come first. Only trials that were never started join the first one. New ones join when
+    nothing else waits. A suggestion is for its number, so those in between that cannot join are queued: with a sampler that learns nothing
     no further than to the last that joins, with another all that were thought of at once, for taking some of them would favour
-    what is trained together. Where the first suggestion trains alone, nothing is looked ahead.
+    what is trained together. Where the first suggestion trains alone, nothing is looked ahead. Nothing is claimed of the studies
+    `without`, given by their keys.
     """
     for candidate in store.read(queries.candidates):
-        if claims := claims_or_end(store, candidate.study, partial(_pass_from, store, searches, candidate, worker, lane_bytes)):
+        if candidate.study.id in without:
+            continue
+        if claims := _claims_or_end(store, candidate.study, partial(_pass_from, store, searches, candidate, worker, lane_bytes)):
             return claims
+    return []
+
+
+def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) -> list[Claim]:
+    """What `take` claims of the study; none when the study is gone, or ends because its sampler broke down."""
+    try:
+        try:
+            return take()
+        except SearchFailed as error:
+            log.exception("study %s ends", study.id)
+            fail_study(store, study.id, str(error))
+    except (StudyNotFound, StudyUnreadable) as error:
+        log.info("study %s gave no trial: %s", study.id, error)
     return []
 
 
@@ -42,17 +69,29 @@ def _pass_from(store: Store, searches: Searches, candidate: Candidate, worker: s
     study = candidate.study
     lanes = _lanes(study, lane_bytes)
     if candidate.claimable and not _leaves_lanes_empty(store, candidate, lanes):
+        whole = completions(store, searches, study, COMPLETED_AT_ONCE)
         with store.writing() as tx, locked(tx, study.id) as ledger:
-            started, _ = _start_waiting(ledger, worker, lanes)
+            started, _ = _start_waiting(ledger, worker, lanes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
-    return _claim_with_new(store, searches, study, worker, lanes) if may_add(store, candidate) else []
+    return _claim_with_new(store, searches, study, worker, lanes) if _may_add(store, candidate) else []
+
+
+def _may_add(store: Store, candidate: Candidate) -> bool:
+    """Whether the study can take a new trial, as far as the candidate shows; one that has nothing left to do is carried on."""
+    study = candidate.study
+    if candidate.exhausted or is_spent(study):
+        if not candidate.running and not candidate.claimable:
+            carry_on(store, study)
+        return False
+    parallel = study.spec.budget.parallel
+    return parallel is None or candidate.running < parallel
 
 
 def _lanes(study: Study, lane_bytes: int) -> int:
     if study.facts is None or not may_share(study.spec):
         return 1
-    lanes = lane_budget(study.spec, len(study.facts.classes), lane_bytes, study.created)
+    lanes = lane_budget(study.spec, study.facts, lane_bytes, study.created)
     return min(lanes, study.spec.budget.parallel or lanes)
 
 
@@ -66,19 +105,28 @@ def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
 
 
 def _key_of(spec: StudySpec, trial: Waiting | HeldTrial) -> SharedKey | None:
-    """Its shared key if it was never started: the others train alone, from where they were."""
-    return None if trial.attempt else shared_key(spec, trial.params, trial.round)
+    """Its shared key if it was never started and has all its parameters: the others train alone."""
+    return None if trial.attempt or spec.search_space.missing(trial.params) else shared_key(spec, trial.params, trial.round)
 
 
-def _start_waiting(ledger: Ledger, worker: str, lanes: int) -> tuple[list[HeldTrial], SharedKey | None]:
-    """The first of the queue, with all that may share its pass; and the key that they share."""
+def _start_waiting(
+    ledger: Ledger, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
+) -> tuple[list[HeldTrial], SharedKey | None]:
+    """The first of the queue, with all that may share its pass; and the key that they share.
+
+    `whole` completes, by number, trials that lack parameters; those that it does not name are passed over.
+    """
     complete_if_spent(ledger)
     most = room(ledger, lanes)
     found = ledger.claimable(MOST_WAITING if most > 1 else most)
     queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # the hours may just have ended the others
+    spec = ledger.study.spec
+    while queue and spec.search_space.missing(queue[0].params):
+        first = queue.pop(0)
+        if first.number in whole and (one := start_completed(ledger, first, whole[first.number], worker)).state is TrialState.RUNNING:
+            return [one], None
     if not queue:
         return [], None
-    spec = ledger.study.spec
     key = _key_of(spec, queue[0])
     joining = queue[:1] if key is None else [trial for trial in queue if _key_of(spec, trial) == key]
     return [start(ledger, trial, worker) for trial in joining[:most]], key
@@ -96,7 +144,11 @@ def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str,
 
 
 def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
-    """Think while no lock is held; then start what waits, and add what of the thought still holds. See `claiming`."""
+    """Ask the sampler while no lock is held; then, under the lock, start what waits and add the suggestions that still hold.
+
+    A trial only ever gets the suggestion for its own number: suggestions whose numbers were taken meanwhile are dropped, and the
+    sampler is asked again. Empty when none may be added, or when others took the numbers each time.
+    """
     surplus = 0
     for _ in range(MOST_THOUGHTS):
         memory.refresh(store)
@@ -112,7 +164,7 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) ->
                 return started + _insert(ledger, suggestions[taken:], worker, lanes - len(started), key)
             if started:
                 return started
-        surplus = next_surplus(surplus, taken)
+        surplus = 2 * max(surplus, taken)  # suggestions beyond those wanted: others may take as many numbers again
     return []
 
 

@@ -5,18 +5,24 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, assert_never
 
+from pydantic import BaseModel, ValidationError
+
+from search_spaces.faults import Path
 from service.domain.checkpoints import WHILE_RUNNING
 from service.domain.events import EventKind
 from service.domain.evidence import Evidence
 from service.domain.failures import POLICIES
+from service.domain.parsing import faults_of
 from service.domain.records import Lease, Report
 from service.domain.states import AttemptEnd, TrialState, ValueKind
-from service.operations.endings import ending, settle
+from service.operations.endings import ending, requeue, settle
 from service.store import Store, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
 from service.store.ledger import Ledger, Step, all_locked
 from service.store.rows import HeldTrial
-from trainer.contract import Checkpoint, Failed, Finished
+from trainer.protocol import Checkpoint, Failed, Finished
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.registry import spec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +37,8 @@ class Pruned:
 class Released:
     """The worker hands the trial back unfinished; the attempt is not counted against it."""
 
+    because: str | None = None  # a sentence for the attempt
 
-TOLD_AT_THE_END = {"per_class_recall", "confusion_matrix", "train_seconds", "peak_memory", "test"}
-"""What of a run that finished is kept as the trial's result."""
 
 Outcome = Finished | Failed | Pruned | Released
 
@@ -167,7 +172,7 @@ def _save(ledger: Ledger, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial
 
 def _conclude(ledger: Ledger, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     if isinstance(outcome, Released):
-        return _requeue(ledger, trial, AttemptEnd.RELEASED)
+        return requeue(ledger, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
         return _try_again(ledger, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
     return ledger.put(ending(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
@@ -178,9 +183,13 @@ def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned
     objective = ledger.study.spec.objective.metric
     match outcome:
         case Finished():
-            result = outcome.model_dump(mode="json", exclude_none=True, include=TOLD_AT_THE_END)
-            done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics}, result={**trial.result, **result})
-            return _judged(done, objective)
+            result = plain(outcome.flat(exclude=("kind", "lane", "step", "metrics")), most_text=None)
+            if outcome.test is not None:
+                result["test"] = plain(outcome.test.flat(), most_text=None)
+            done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics})
+            if (misfit := _misfit(spec_of(ledger.study.spec.task), outcome)) is not None:
+                return replace(done, state=TrialState.FAILED, reason="script_error", detail=storable(misfit))
+            return _judged(replace(done, result={**trial.result, **result}), objective)
         case Failed():
             return replace(trial, state=TrialState.FAILED, reason=outcome.reason, detail=storable(outcome.detail))
         case Pruned():
@@ -190,6 +199,20 @@ def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned
             return replace(stopped, detail=storable(outcome.why), result={**trial.result, **on})
         case _:
             assert_never(outcome)
+
+
+def _misfit(task: TaskSpec, outcome: Finished) -> str | None:
+    """Why the reports of a run are not those of its task, in a sentence; None where they are."""
+    reports: list[tuple[Path, type[BaseModel], Mapping[str, Any]]] = [((), task.Report, outcome.report)]
+    if outcome.test is not None:
+        reports.append((("test",), task.TestReport, outcome.test.report))
+    for place, model, report in reports:
+        try:
+            model.model_validate(plain(report, most_text=None))  # as it is stored: a null where a number is not finite
+        except ValidationError as error:
+            (fault, *_) = faults_of(error.errors(include_url=False, include_input=False)[0])
+            return f"the run's report does not fit the task {task.name}: {fault.below(place).pointer}: {fault.message}"
+    return None
 
 
 def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
@@ -208,14 +231,9 @@ def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
 def _try_again(ledger: Ledger, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
     """A trial that has counted one more lost worker or crash goes back to the queue, unless there were too many."""
     if trial.lost + trial.crashes < ledger.study.spec.limits.attempts:
-        return _requeue(ledger, trial, AttemptEnd(reason), why)
+        return requeue(ledger, trial, AttemptEnd(reason), why)
     failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=ledger.now)
     return ledger.put(replace(ending(failed), why=why))
-
-
-def _requeue(ledger: Ledger, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
-    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
-    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
 
 
 def _toll(trial: HeldTrial) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from search_spaces import Params
 from service.domain.records import Study
-from service.domain.spec import StudySpec
+from service.domain.spec import Budget, StudySpec
 from service.search.study import Decision, StudySearch, Suggestion
 from service.store import Store, queries
 
@@ -24,6 +25,7 @@ class Memory:
 
     study_id: str
     search: StudySearch
+    budget: Budget  # that the search was made for
     created: int = 0
     turn: threading.Lock = field(default_factory=threading.Lock)
 
@@ -38,6 +40,11 @@ class Memory:
         """Suggestions for the next numbers; fewer when the space is exhausted. Raises SearchFailed."""
         with _failing_as(f"suggest trial {self.created}"):
             return self.search.suggest(self.created, count)
+
+    def complete(self, number: int, given: Params) -> Suggestion:
+        """The given parameters of a waiting trial with the sampler's for the others. Raises SearchFailed."""
+        with _failing_as(f"complete trial {number}"):
+            return self.search.complete(number, given)
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> Mapping[int, Decision]:
         """The pruner's word by the trial's number. Raises SearchFailed."""
@@ -77,9 +84,10 @@ class Searches:
 
     def _memory(self, study: Study) -> Memory:
         with self._lock:
-            if study.id not in self._memories:
+            known = self._memories.get(study.id)
+            if known is None or known.budget != study.spec.budget:
                 with _failing_as("be made"):
-                    self._memories[study.id] = Memory(study.id, self._make(study.spec))
+                    self._memories[study.id] = Memory(study.id, self._make(study.spec), study.spec.budget)
             self._memories.move_to_end(study.id)
             if len(self._memories) > MOST_STUDIES:
                 self._memories.popitem(last=False)

@@ -10,16 +10,19 @@ from service.domain.events import EventKind
 from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.states import StudyState, TrialState
 from service.operations.endings import OF_ONE_ATTEMPT, answered, answers, complete_if_spent, ending, without
+from service.operations.searches import Searches
 from service.search.study import Suggestion
+from service.store import Store
 from service.store.codec import key_of
 from service.store.ledger import Ledger, Step
+from service.store.queries.claims import waiting
 from service.store.rows import HeldTrial
 
 
 def room(ledger: Ledger, limit: int) -> int:
     """How many of `limit` trials may start now."""
     study = ledger.study
-    if study.state is not StudyState.ACTIVE or study.facts is None:
+    if study.state is not StudyState.ACTIVE or not study.sound:
         return 0
     parallel = study.spec.budget.parallel
     return limit if parallel is None else max(0, min(limit, parallel - ledger.running()))
@@ -33,6 +36,33 @@ def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
         trial = replace(trial, step=resumed, metrics=ledger.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else OF_ONE_ATTEMPT  # what goes on from a checkpoint goes on in the same way
     return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, superseded)), worker)))
+
+
+def start_completed(ledger: Ledger, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
+    """Start a trial that was queued with some of its parameters. One whose parameters were tried before is answered, or waits for that."""
+    whole = replace(trial, params=dict(suggestion.params), memory={**trial.memory, **suggestion.memory})
+    original = originals_of(ledger, [whole.params]).get(key_of(whole.params))
+    if original is None:
+        return start(ledger, whole, worker)
+    if not original.state.terminal:
+        return ledger.put(_waiting(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
+    ended = ledger.put(ending(answered(whole, original, ledger.now)))
+    ledger.metrics.copy_to(ended)
+    complete_if_spent(ledger)
+    return ended
+
+
+def completions(store: Store, searches: Searches, study: Study, limit: int) -> dict[int, Suggestion]:
+    """By number, whole parameters for those of the first waiting trials that lack some, thought of while no lock is held.
+
+    Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable.
+    """
+    first = store.read(waiting, study.id, limit)
+    lacking = [one for one in first if one.attempt == 0 and study.spec.search_space.missing(one.params)]
+    if not lacking:
+        return {}
+    with searches.for_study(store, study) as memory:
+        return {one.number: memory.complete(one.number, one.params) for one in lacking}
 
 
 def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None) -> list[HeldTrial]:

@@ -6,24 +6,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from service.domain.errors import QuotaExceeded, StudyClosed
+from service.domain.budgets import BudgetChange
+from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound
 from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState
 from service.operations import idempotency as keys
-from service.operations.endings import close
+from service.operations.endings import close, complete_if_spent, has_nothing_left, hours_used, is_spent, reopen
 from service.operations.idempotency import Idempotency
-from service.store import Store, queries, registry
+from service.store import Store, Transaction, queries, registry
 from service.store.codec import storable
 from service.store.ledger import Ledger, Step, locked
-from trainer.contract import Facts
+from trainer.configuration import DatasetInfo
+from trainer.tasks.registry import spec_of
+
+NO_TEST_EXAMPLES = (
+    "confirm scores the winners on test {examples}, and the data's own split has none; add a test part, or create the study again with "
+    "data.test, say 0.2, and without data.split"
+)
 
 
-def create_study(store: Store, spec: StudySpec, idempotency: Idempotency | None = None, most: int | None = None) -> Study:
+def create_study(
+    store: Store, spec: StudySpec, idempotency: Idempotency | None = None, most: int | None = None, *, replace_ended: bool = False
+) -> Study:
     """Create a study; a baseline is queued as its trial 0. Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay.
 
     `most` bounds the studies that there may be; on PostgreSQL, some that come at the same moment may pass together.
+    With `replace_ended` an ended study of the same name is kept under another one.
     """
     with store.writing() as tx:
         keys.take(tx, idempotency)
@@ -33,6 +43,8 @@ def create_study(store: Store, spec: StudySpec, idempotency: Idempotency | None 
             id=secrets.token_hex(8), name=spec.name, state=StudyState.ACTIVE, reason=None, spec=spec, facts=None,
             created=0, seq=0, created_at=time.time(), started_at=None, finished_at=None,
         )  # fmt: skip
+        if replace_ended:
+            _free_name(tx, spec.name)
         registry.insert_study(tx, new)
         with locked(tx, new.id) as ledger:
             ledger.tell(EventKind.STUDY_CREATED, state=new.state, name=new.name)
@@ -43,14 +55,41 @@ def create_study(store: Store, spec: StudySpec, idempotency: Idempotency | None 
         return ledger.study
 
 
+def _free_name(tx: Transaction, name: str) -> None:
+    """Rename the ended study of that name, if there is one, so that nothing of it is lost. Raises NameTaken when it has not ended."""
+    try:
+        with locked(tx, name) as ledger:
+            state = ledger.study.state
+            if not state.terminal:
+                raise NameTaken(f"The study of this name is {state}; stop it first so that it can be replaced, or choose another name.")
+            ledger.study = replace(ledger.study, name=registry.unused_name(tx, name))
+            ledger.tell(EventKind.STUDY_RENAMED, state=state, name=ledger.study.name, was=name)
+    except StudyNotFound:
+        pass
+
+
 def pause_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
     """Start no more trials; running ones go on. Raises StudyNotFound, StudyClosed, IdempotencyConflict, Replay."""
     return _change(store, study, idempotency, partial(_turn, state=StudyState.PAUSED, kind=EventKind.STUDY_PAUSED))
 
 
 def resume_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
-    """Start trials again. Raises StudyNotFound, StudyClosed, IdempotencyConflict, Replay."""
-    return _change(store, study, idempotency, partial(_turn, state=StudyState.ACTIVE, kind=EventKind.STUDY_RESUMED))
+    """Start trials again, also those of a study that failed or was stopped. Nothing changes when it is active.
+
+    The trials of a failed study that were open go on from where they were, after data and weights were checked again; its count of
+    failures in a row begins anew. Trials that stopping cancelled stay cancelled, and count in the budget.
+    Raises StudyNotFound, StudyClosed for a complete study, BudgetSpent when nothing is left to do, IdempotencyConflict, Replay.
+    """
+    return _change(store, study, idempotency, _resume)
+
+
+def extend_study(store: Store, study: str, change: BudgetChange, idempotency: Idempotency | None = None) -> Study:
+    """Change the budget. A complete study with room for more trials is active again; one that failed or was stopped has to be resumed.
+
+    Raises StudyNotFound, InvalidInput for a budget that what exists does not fit into, StudyClosed when more trials are impossible,
+    IdempotencyConflict, Replay.
+    """
+    return _change(store, study, idempotency, partial(_extend, change=change))
 
 
 def stop_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
@@ -77,6 +116,52 @@ def _turn(ledger: Ledger, state: StudyState, kind: EventKind) -> None:
         ledger.tell(kind, state=state)
 
 
+def _resume(ledger: Ledger) -> None:
+    study = ledger.study
+    if study.state is StudyState.COMPLETE:
+        raise StudyClosed("The study is complete. Raise its budget to go on: `thaw study extend`, or PATCH it with a larger budget.")
+    if not study.state.terminal:
+        _turn(ledger, StudyState.ACTIVE, EventKind.STUDY_RESUMED)
+        return
+    reopen(ledger)
+    if study.spec.confirm is None and has_nothing_left(ledger):
+        if ledger.exhausted:
+            raise BudgetSpent(f"{_tried_all(study)} and no trial is open, so nothing is left to do.")
+        raise BudgetSpent(
+            "The budget of the study is spent and no trial is open. Raise the budget, then resume: `thaw study extend`, "
+            "or PATCH the study with a larger budget."
+        )
+    ledger.study = replace(ledger.study, recheck=study.state is StudyState.FAILED)
+    ledger.tell(EventKind.STUDY_RESUMED, state=StudyState.ACTIVE, was=study.state)
+
+
+def _extend(ledger: Ledger, change: BudgetChange) -> None:
+    study = ledger.study
+    if study.confirmation is not None:
+        raise StudyClosed(
+            "The search of this study is over and its best configurations were compared in a confirmation, which more trials would make "
+            "void. Create a study with a larger budget; `replace: true` gives it this one's name and keeps this one under another."
+        )
+    budget = change.applied(study.spec.budget, created=study.created, hours_used=hours_used(study))
+    if budget == study.spec.budget:
+        return
+    if ledger.exhausted and budget.max_trials > study.spec.budget.max_trials:
+        raise StudyClosed(f"{_tried_all(study)}, so a larger budget adds no trial. Widen the search space in a new study.")
+    ledger.study = replace(study, spec=study.spec.model_copy(update={"budget": budget}))
+    if study.state is StudyState.COMPLETE:
+        reopen(ledger)
+        if is_spent(ledger.study):
+            raise InvalidInput([change.too_small(study.created)])
+    ledger.tell(EventKind.STUDY_EXTENDED, state=ledger.study.state, budget=budget.model_dump(mode="json"))
+    complete_if_spent(ledger)
+
+
+def _tried_all(study: Study) -> str:
+    size = study.spec.search_space.distinct
+    every = "Every configuration" if size is None else f"Each of the {size} configurations" if size > 1 else "The one configuration"
+    return f"{every} of the search space was tried"
+
+
 def _stop(ledger: Ledger) -> None:
     if ledger.study.state is not StudyState.STOPPED:
         _refuse_closed(ledger.study)
@@ -84,7 +169,10 @@ def _stop(ledger: Ledger) -> None:
 
 
 def fail_study(store: Store, study: str, reason: str) -> Study:
-    """End a study that cannot run; trials that are open are cancelled. Nothing changes when it has ended already. Raises StudyNotFound."""
+    """End a study that cannot run; trials that are open wait in the queue, for it may be resumed.
+
+    Nothing changes when it has ended already. Raises StudyNotFound.
+    """
     with store.writing() as tx, locked(tx, study) as ledger:
         if not ledger.study.state.terminal:
             close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
@@ -92,27 +180,53 @@ def fail_study(store: Store, study: str, reason: str) -> Study:
 
 
 def delete_study(store: Store, study: str, idempotency: Idempotency | None = None) -> None:
-    """Delete the study with all its trials and events. Raises StudyNotFound, IdempotencyConflict, Replay."""
+    """Delete the study with all its trials and events. Raises StudyNotFound, IdempotencyConflict, Replay.
+
+    A large study is gone for everybody at once, and a server's sweeper removes its rows in many short transactions.
+    """
     with store.writing() as tx:
         keys.take(tx, idempotency)
         registry.delete_study(tx, study)
         keys.keep(tx, idempotency, None)
 
 
-def pass_check(store: Store, study: str, facts: Facts, manifest: str | None = None) -> Study:
-    """Data and weights are sound: trials may start. The first facts and their manifest stay; later ones change nothing.
+def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | None = None) -> Study:
+    """Data and weights are sound: trials may start. Only the first check since the study was created, or resumed after it failed, counts.
 
-    Raises StudyNotFound.
+    A study that was resumed fails again when trials were trained on other data or weights, and one that confirms its best on test examples
+    fails where the data has none. Raises StudyNotFound.
     """
     with store.writing() as tx, locked(tx, study) as ledger:
-        if ledger.study.facts is None and not ledger.study.state.terminal:
-            ledger.study = replace(ledger.study, facts=facts)
-            if manifest is not None:
+        before = ledger.study.facts
+        if ledger.study.sound or ledger.study.state.terminal:
+            return ledger.study
+        if before is not None and (changed := _differences(before, facts)) and ledger.has_progress():
+            reason = (
+                f"{' and '.join(changed)} are not those that the study's trials were trained on. Restore them and resume the study, "
+                "or create it anew with replace: true"
+            )
+            close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, reason)
+        else:
+            ledger.study = replace(ledger.study, facts=facts, checked=True, recheck=False)
+            if manifest is not None or facts != before:
                 registry.keep_manifest(tx, ledger.study.id, manifest)
-            ledger.tell(EventKind.STUDY_CHECKED, state=ledger.study.state, classes=len(facts.classes), images=dict(facts.images))
+            ledger.tell(EventKind.STUDY_CHECKED, state=ledger.study.state, **facts.checked)
+            spec = ledger.study.spec
+            if spec.confirm is not None and spec.data.test == 0 and not facts.sizes.get("test"):
+                close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, NO_TEST_EXAMPLES.format(examples=f"{spec_of(spec.task).example}s"))
     return ledger.study
+
+
+def _differences(before: DatasetInfo, now: DatasetInfo) -> list[str]:
+    examples = f"{spec_of(now.task).example}s"
+    parts = {
+        f"the {examples} or their labels": before.fingerprint != now.fingerprint,
+        f"the parts into which the {examples} are split": before.split != now.split,
+        "the weights": before.weights_sha256 != now.weights_sha256,
+    }
+    return [what for what, differs in parts.items() if differs]
 
 
 def _refuse_closed(study: Study) -> None:
     if study.state.terminal:
-        raise StudyClosed(f"The study is {study.state}; that is its last state.")
+        raise StudyClosed(f"The study is {study.state}, so this does not apply to it.")

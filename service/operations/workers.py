@@ -1,9 +1,14 @@
 """Writes about workers as such."""
 
+from typing import Literal
+
+from service.domain.events import EventKind
 from service.domain.records import Worker
 from service.operations import idempotency as keys
 from service.operations.idempotency import Idempotency
 from service.store import Store, queries, registry
+from service.store.codec import storable
+from service.store.ledger import locked
 
 
 def register_worker(store: Store, worker: Worker) -> None:
@@ -12,10 +17,55 @@ def register_worker(store: Store, worker: Worker) -> None:
         registry.put_worker(tx, worker)
 
 
+def count_set_aside(store: Store, worker: str, count: int) -> None:
+    """Note how many results lie on the worker's disk that the database could not take. Raises StoreUnavailable."""
+    with store.writing() as tx:
+        registry.count_set_aside(tx, worker, count)
+
+
+def report_unavailable(store: Store, worker: str, study: str, what: Literal["data", "weights"], detail: str) -> bool:
+    """Note that the worker cannot read the study's data or weights; False when the study has ended, and then nothing is noted.
+
+    Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
+    """
+    with store.writing() as tx, locked(tx, study) as ledger:
+        if ledger.study.state.terminal:
+            registry.remove_unavailable(tx, ledger.study.id, worker)
+            return False
+        if registry.put_unavailable(tx, ledger.study.id, worker, what, storable(detail)):
+            ledger.tell(EventKind.STUDY_UNAVAILABLE, state=ledger.study.state, worker=worker, what=what, detail=storable(detail))
+    return True
+
+
+def report_available(store: Store, worker: str, study: str) -> bool:
+    """Note that the worker can read the study's data and weights again; False when the study has ended.
+
+    Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
+    """
+    with store.writing() as tx, locked(tx, study) as ledger:
+        if registry.remove_unavailable(tx, ledger.study.id, worker) and not ledger.study.state.terminal:
+            ledger.tell(EventKind.STUDY_AVAILABLE, state=ledger.study.state, worker=worker)
+    return not ledger.study.state.terminal
+
+
 def retire_worker(store: Store, worker: str) -> None:
     """The worker has left. Trials that it still holds are found by a reaper."""
     with store.writing() as tx:
         registry.retire_worker(tx, worker)
+
+
+def bound_keys(store: Store) -> None:
+    """Delete the oldest idempotency keys beyond their bound. Raises StoreUnavailable."""
+    with store.writing() as tx:
+        registry.bound_keys(tx)
+
+
+def forget_workers(store: Store) -> int:
+    """Remove workers that were seen last a month ago or before and hold no trial; how many. Raises StoreUnavailable."""
+    if not store.read(registry.has_old_workers):
+        return 0
+    with store.writing() as tx:
+        return registry.forget_workers(tx)
 
 
 def drain_worker(store: Store, worker: str, idempotency: Idempotency | None = None) -> Worker:

@@ -1,13 +1,16 @@
 """Samplers of Optuna's own, asked for one trial at a time: Gaussian process, quasi-Monte-Carlo, NSGA-II."""
 
 import importlib.util
+import math
 from abc import abstractmethod
+from collections.abc import Container
 from typing import ClassVar
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler
 from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
 
 from service.domain.errors import ThawlineError
 from service.domain.samplers import Gp, Nsga2, Qmc
@@ -21,6 +24,8 @@ from service.search.sampler import Sampler
 from service.search.seeds import seed32
 
 STUDY_NAME = "thawline"
+MOST_LEARNED = 500  # complete trials that a Gaussian process learns from
+MOST_DISTANCES = 4_000_000  # numbers in the differences of each trial to each in every parameter, 32 MB
 
 
 class TorchMissing(ThawlineError):
@@ -42,6 +47,10 @@ class OptunaSearch(Sampler):
     def sampler(self, number: int) -> BaseSampler:
         """The sampler for the trial of that number."""
 
+    def rows(self, number: int) -> Rows:
+        """The trials that the sampler sees when it is asked for the trial of that number."""
+        return Rows(self.history, STUDY_NAME, running_trial(number))
+
     def suggest(self, number: int, count: int) -> list[Suggestion]:
         with self.history.supposing() as suppose:
             suggestions = []
@@ -51,7 +60,7 @@ class OptunaSearch(Sampler):
             return suggestions
 
     def _ask(self, number: int) -> Suggestion:
-        rows = Rows(self.history, STUDY_NAME, running_trial(number))
+        rows = self.rows(number)
         trial = optuna.Trial(optuna.Study(STUDY_NAME, rows, self.sampler(number), optuna.pruners.NopPruner()), number)
         params = self.distributions.walk(lambda name: trial._suggest(name, self.distributions.all[name]))
         notes = rows.trial_notes | {STUDY_NOTE + key: value for key, value in rows.study_notes.items()}
@@ -69,12 +78,35 @@ class GaussianProcess(OptunaSearch):
         """Raises TorchMissing."""
         if importlib.util.find_spec("torch") is None:
             raise TorchMissing
-        return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options)
+        complete = sum(trial.state is OptunaState.COMPLETE for trial in self.history.trials)
+        startup = self._options.n_startup_trials if complete < self._options.n_startup_trials else 0  # it may see fewer than there are
+        return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options, startup)
+
+    def rows(self, number: int) -> Rows:
+        width = max(1, len(self.distributions.unconditional))
+        return _FewRows(self.history, STUDY_NAME, running_trial(number), min(MOST_LEARNED, math.isqrt(MOST_DISTANCES // width)))
+
+
+class _FewRows(Rows):
+    """Of the complete trials at most so many: one half are the newest, the other half the best of the rest.
+
+    A Gaussian process compares each with each in every parameter, which takes memory with the square of their number.
+    """
+
+    def __init__(self, history: History, name: str, asked: FrozenTrial, most: int) -> None:
+        super().__init__(history, name, asked)
+        complete = [trial for trial in history.trials if trial.state is OptunaState.COMPLETE]
+        newest, rest = complete[-(most // 2) :], complete[: -(most // 2)]
+        ranked = sorted(rest, key=lambda trial: math.inf if trial.value is None else history.sign * trial.value)
+        self._left_out = {trial.number for trial in ranked[most - len(newest) :]}
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None) -> list[FrozenTrial]:
+        return [trial for trial in super().get_all_trials(study_id, deepcopy, states) if trial.number not in self._left_out]
 
 
 class _Gp(GPSampler):
-    def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Gp) -> None:
-        super().__init__(seed=seed, n_startup_trials=options.n_startup_trials, warn_independent_sampling=False)
+    def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Gp, startup: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
         self._deterministic = options.deterministic_objective  # the argument of that name warns that it is experimental
         self._space = space
 
@@ -111,7 +143,7 @@ class _Qmc(QMCSampler):
 class Nsga(OptunaSearch):
     """Generations of children of the fittest; infeasible trials are dominated by all others. Ignores pruned trials."""
 
-    kept_notes = "_Nsga:"  # Optuna derives it from the class below
+    kept_notes = "_Nsga:"  # Optuna derives it from the type below
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Nsga2) -> None:
         super().__init__(spec, distributions, history)

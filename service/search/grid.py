@@ -25,9 +25,9 @@ class GridSearch(Sampler):
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
         super().__init__(spec, distributions, history)
-        points = list(_combinations(distributions))
+        points = list(combinations(distributions))
         order = generator(self.seed, 0).permutation(len(points))
-        self._left = {_point(distributions, points[place]): points[place] for place in order}
+        self._left = {point_of(distributions, points[place]): points[place] for place in order}
 
     def learn(self, trial: FrozenTrial) -> None:
         self._left.pop(tuple((name, _place(self.distributions.all[name], value)) for name, value in trial.params.items()), None)
@@ -36,7 +36,7 @@ class GridSearch(Sampler):
         return [Suggestion(params) for params in islice(self._left.values(), count)]
 
 
-def _combinations(distributions: Distributions) -> Iterator[dict[str, Scalar]]:
+def combinations(distributions: Distributions) -> Iterator[dict[str, Scalar]]:
     names = list(distributions.all)
 
     def extend(params: dict[str, Scalar], depth: int) -> Iterator[dict[str, Scalar]]:
@@ -51,7 +51,7 @@ def _combinations(distributions: Distributions) -> Iterator[dict[str, Scalar]]:
     return extend({}, 0)
 
 
-def _point(distributions: Distributions, params: dict[str, Scalar]) -> Point:
+def point_of(distributions: Distributions, params: dict[str, Scalar]) -> Point:
     return tuple((name, _place(distributions.all[name], value)) for name, value in distributions.encode(params).items())
 
 
@@ -61,6 +61,8 @@ def _values(distribution: BaseDistribution) -> Iterator[Number]:
             yield from range(len(choices))
         case IntDistribution(low=low, high=high, step=step):
             yield from range(low, high + 1, step)
+        case FloatDistribution(low=low, high=high, step=None) if low == high:
+            yield low
         case FloatDistribution(low=low, high=high, step=float(step)):
             yield from (low + place * step for place in range(round((high - low) / step) + 1))
         case _:
@@ -71,6 +73,8 @@ def _place(distribution: BaseDistribution, value: Number) -> int:
     match distribution:
         case CategoricalDistribution():
             return int(value)
+        case FloatDistribution(low=low, high=high, step=None) if low == high:
+            return 0
         case IntDistribution(low=low, step=step) | FloatDistribution(low=low, step=float(step)):
             return round((value - low) / step)
         case _:

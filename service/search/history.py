@@ -86,6 +86,19 @@ class History:
                 del self._trials[number]
             self._numbers, self._study_notes = numbers, notes
 
+    @contextmanager
+    def without(self, number: int) -> Iterator[None]:
+        """Within it, the trial of that number is unknown."""
+        trial = self._trials.pop(number, None)
+        if trial is not None:
+            self._numbers.remove(number)
+        try:
+            yield
+        finally:
+            if trial is not None:
+                self._trials[number] = trial
+                insort(self._numbers, number)
+
     def _suppose(self, number: int, params: Params, memory: Mapping[str, Any]) -> None:
         insort(self._numbers, number)
         self._trials[number] = self._optuna_trial(number, OptunaState.RUNNING, params, memory)

@@ -1,6 +1,7 @@
 """Parzen estimators as Optuna builds them, sampled and evaluated for many points at once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ OPTUNAS_DEFAULTS = _ParzenEstimatorParameters(
 )
 TINY = 1e-300  # the prior kernel covers the whole range, so a mass below this decides nothing
 BLOCK = 16_384  # points times kernels in one go: fits a core's cache, and is too little for BLAS to wake its threads
+MOST_ROWS = 1_024  # points in one block, and values of a discrete parameter that have a feature each in every block
+MOST_MASSES = 2_000_000  # discrete values times kernels that are held at a time, 16 MB
+SAMPLED = 4_096  # points that are drawn in one go
 
 
 class Mixture:
@@ -47,7 +51,13 @@ class Mixture:
     def sample(self, random: np.random.Generator, size: int) -> Array:
         """Points, shape (size, parameters)."""
         chosen = np.searchsorted(np.cumsum(self._weights)[:-1], random.random(size), side="right")
-        columns = [_sampled(kernel, chosen, random.random(size)) for kernel in self._kernels]
+        columns = []
+        for kernel in self._kernels:
+            quantiles = random.random(size)
+            pieces = [
+                _sampled(kernel, chosen[start : start + SAMPLED], quantiles[start : start + SAMPLED]) for start in range(0, size, SAMPLED)
+            ]
+            columns.append(np.concatenate(pieces) if pieces else np.empty(0))
         return np.column_stack(columns)
 
     def log_density(self, points: Array) -> Array:
@@ -58,12 +68,17 @@ class Mixture:
         return self._log_density(points)
 
     def _log_density(self, points: Array) -> Array:
-        parts = [_log_linear(kernel, points[:, place]) for place, kernel in enumerate(self._kernels)]
-        features = np.hstack([part[0] for part in parts])  # (points, features)
-        slopes = np.vstack([part[1] for part in parts])  # (features, kernels)
-        offsets = np.log(self._weights) + sum(part[2] for part in parts)  # (kernels,)
-        rows = max(1, BLOCK // len(offsets))
-        return np.concatenate([_log_sum_exp(features[start : start + rows] @ slopes + offsets) for start in range(0, len(points), rows)])
+        """A block of points after the other: only what has a size of points or of kernels is held for all of them."""
+        parts = [_part(kernel, points[:, place]) for place, kernel in enumerate(self._kernels)]
+        offsets = np.log(self._weights) + sum(part.offset for part in parts)  # (kernels,)
+        rows = min(MOST_ROWS, max(1, BLOCK // len(offsets)))
+        densities = []
+        for start in range(0, len(points), rows):
+            linear = [part.linear(slice(start, start + rows)) for part in parts]
+            features = np.hstack([features for features, _ in linear])  # (rows, features)
+            slopes = np.vstack([slopes for _, slopes in linear])  # (features, kernels)
+            densities.append(_log_sum_exp(features @ slopes + offsets))
+        return np.concatenate(densities) if densities else np.empty(0)
 
 
 def _log_sum_exp(terms: Array) -> Array:
@@ -89,23 +104,78 @@ def _sampled(kernel: _BatchedCategoricalDistributions | Normal, chosen: NDArray[
     return inside
 
 
-def _log_linear(kernel: _BatchedCategoricalDistributions | Normal, points: Array) -> tuple[Array, Array, Array]:
-    """The features of the points, and for each kernel their slopes and its offset."""
+@dataclass(frozen=True, slots=True)
+class _Categories:
+    """A kernel over categories, or over the discrete values that occur: a table of log masses, and the row of each point."""
+
+    table: Array  # (values, kernels)
+    rows: NDArray[np.intp]  # (points,)
+    offset: Array  # (kernels,)
+
+    def linear(self, block: slice) -> tuple[Array, Array]:
+        """Features (rows, values) and slopes (values, kernels) of the block's points, for the values that occur in it."""
+        if len(self.table) <= MOST_ROWS:
+            return _one_hot(self.rows[block], len(self.table)), self.table
+        values, places = np.unique(self.rows[block], return_inverse=True)
+        return _one_hot(places, len(values)), self.table[values]
+
+
+@dataclass(frozen=True, slots=True)
+class _ManyValues:
+    """A discrete kernel over so many values that their log masses are computed for the values of each block alone."""
+
+    kernel: Normal
+    points: Array  # (points,)
+    offset: Array
+
+    def linear(self, block: slice) -> tuple[Array, Array]:
+        """As of `_Categories`."""
+        values, places = np.unique(self.points[block], return_inverse=True)
+        return _one_hot(places, len(values)), _log_masses(self.kernel, values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Continuous:
+    """A continuous kernel: the features are x² and x."""
+
+    features: Array  # (points, 2)
+    slopes: Array  # (2, kernels)
+    offset: Array
+
+    def linear(self, block: slice) -> tuple[Array, Array]:
+        """As of `_Categories`."""
+        return self.features[block], self.slopes
+
+
+def _part(kernel: _BatchedCategoricalDistributions | Normal, points: Array) -> _Categories | _ManyValues | _Continuous:
+    """How the log density of the kernel depends on one coordinate of the points."""
     if isinstance(kernel, _BatchedCategoricalDistributions):
         weights = np.log(kernel.weights).T
-        return np.eye(len(weights))[points.astype(np.intp)], weights, np.zeros(weights.shape[1])
+        return _Categories(weights, points.astype(np.intp), np.zeros(weights.shape[1]))
     within = np.log(_mass(kernel.mu, kernel.sigma, kernel.adapted_low, kernel.adapted_high))
     if kernel.step:
         values, inverse = np.unique(points, return_inverse=True)
-        edges = (np.log(edge) if kernel.is_log else edge for edge in (values - kernel.step / 2, values + kernel.step / 2))
-        left, right = (edge[:, np.newaxis] for edge in edges)
-        mass = np.log(np.maximum(_mass(kernel.mu, kernel.sigma, left, right), TINY))
-        return np.eye(len(values))[inverse], mass, -within
+        if len(values) * len(within) > MOST_MASSES:
+            return _ManyValues(kernel, points, -within)
+        return _Categories(_log_masses(kernel, values), inverse, -within)
     centre = (kernel.adapted_low + kernel.adapted_high) / 2  # keeps x² from swallowing small differences
     x = (np.log(points) if kernel.is_log else points) - centre
     mean, precision = kernel.mu - centre, kernel.sigma**-2.0
     offset = -0.5 * mean**2 * precision - 0.5 * np.log(2 * np.pi) - np.log(kernel.sigma) - within
-    return np.column_stack([x**2, x]), np.vstack([-0.5 * precision, mean * precision]), offset
+    return _Continuous(np.column_stack([x**2, x]), np.vstack([-0.5 * precision, mean * precision]), offset)
+
+
+def _one_hot(places: NDArray[np.intp], width: int) -> Array:
+    features = np.zeros((len(places), width))
+    features[np.arange(len(places)), places] = 1.0
+    return features
+
+
+def _log_masses(kernel: Normal, values: Array) -> Array:
+    """The logarithm of the mass of each kernel at each discrete value, shape (values, kernels)."""
+    edges = (np.log(edge) if kernel.is_log else edge for edge in (values - kernel.step / 2, values + kernel.step / 2))
+    left, right = (edge[:, np.newaxis] for edge in edges)
+    return np.log(np.maximum(_mass(kernel.mu, kernel.sigma, left, right), TINY))
 
 
 def _mass(mean: Array, sigma: Array, low: Array | float, high: Array | float) -> Array:

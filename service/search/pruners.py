@@ -18,6 +18,11 @@ def decision_steps(spec: StudySpec, epochs: int) -> tuple[int, ...]:
     return tuple(takewhile(lambda step: step < epochs, _steps(spec.pruner)))
 
 
+def first_decision(pruner: Pruner) -> int | None:
+    """The first step at which the pruner could end a long run; None when it ends none."""
+    return next(_steps(pruner), None)
+
+
 def _steps(pruner: Pruner) -> Iterator[int]:
     """All of them, rising, without end."""
     match pruner:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, insert, select, tuple_, update
 
 from service.domain.states import AttemptEnd, TrialState
-from service.store.codec import clean
+from service.store.codec import cleaned
 from service.store.engine import Transaction
 from service.store.rows import HeldTrial
 from service.store.schema import attempt, log
@@ -46,13 +46,15 @@ class Attempts:
         if before.state is not TrialState.RUNNING and after.state is TrialState.RUNNING:
             self.begin(after)
         if before.state is TrialState.RUNNING and after.state is not TrialState.RUNNING:
-            ended = {"ended_at": self._now, "ending": _ending(before, after), "step": after.step, "detail": why or after.detail}
+            told = why or after.detail
+            ended = {"ended_at": self._now, "ending": _ending(before, after), "step": after.step, "detail": told and cleaned(told)}
             self._ended.append({"its_trial": after.id, "its_attempt": before.attempt, **ended})
 
     def begin(self, trial: HeldTrial) -> None:
         """A trial that was just started, from its newest checkpoint."""
         resumed = trial.checkpoints[0].step if trial.checkpoints else 0
-        row = {"trial": trial.id, "attempt": trial.attempt, "worker": trial.worker, "resumed": resumed, "started_at": self._now}
+        worker = trial.worker and cleaned(trial.worker)
+        row = {"trial": trial.id, "attempt": trial.attempt, "worker": worker, "resumed": resumed, "started_at": self._now}
         self._begun.append(row)
 
     def went_on_from(self, trial: HeldTrial, step: int) -> None:
@@ -81,7 +83,7 @@ class Attempts:
         if position.bytes > LOG_BYTES:
             return None
         known = 0 if start is None else max(0, position.bytes - start)
-        new = clean(text).encode()[known:].decode(errors="ignore")
+        new = cleaned(text).encode()[known:].decode(errors="ignore")
         if not new:
             return None
         room = LOG_BYTES - position.bytes

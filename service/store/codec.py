@@ -8,6 +8,7 @@ from typing import Any
 
 from search_spaces import Scalar
 from service.domain.states import ValueKind
+from service.domain.text import clean
 
 NUMBERS = {ValueKind.NAN: math.nan, ValueKind.POS_INF: math.inf, ValueKind.NEG_INF: -math.inf}
 ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -56,31 +57,43 @@ def without_words(metrics: Mapping[str, float | str]) -> dict[str, float]:
     return {name: NUMBERS[ValueKind(number)] if isinstance(number, str) else float(number) for name, number in metrics.items()}
 
 
-def plain(document: Any) -> Any:
-    """A document of mappings, lists, texts and numbers as every database takes it: null for what is no finite number, texts `storable`."""
+def plain(document: Any, most_text: int | None = MAX_TEXT) -> Any:
+    """A document of mappings, lists, texts and numbers as every database takes it: null for what is no finite number.
+
+    Texts are cut behind `most_text` characters; None: kept whole.
+    """
     match document:
         case float():
             return finite(document)
         case str():
-            return storable(document)
+            return _encodable(document[:most_text])  # it may be a name in the data, which stays as the data has it
         case Mapping():
-            return {str(name): plain(value) for name, value in document.items()}
+            return {str(name): plain(value, most_text) for name, value in document.items()}
         case list() | tuple():
-            return [plain(value) for value in document]
+            return [plain(value, most_text) for value in document]
         case _:
             return document
 
 
 def storable(text: str) -> str:
-    """Text from outside as every database takes it: no NUL, no lone surrogates, of bounded length."""
-    return clean(text[:MAX_TEXT])
+    """Text from outside for a column: `cleaned`, and of bounded length."""
+    return cleaned(text[:MAX_TEXT])
 
 
-def clean(text: str) -> str:
-    """The same, of any length."""
+def cleaned(text: str) -> str:
+    """Text from outside as every database takes it and every terminal may show it: what people said, a log, the name of a machine.
+
+    What comes from a file of another server is cleaned as well as what workers report. Names in the data and of parameters are data and
+    are stored as they are; commands clean what they print.
+    """
+    return _encodable(clean(text))
+
+
+def _encodable(text: str) -> str:
+    """Without NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes the text as it is."""
-    return storable(text) == text
+    """Whether every database takes the text as it is, so that it can be the name of something stored."""
+    return _encodable(text[:MAX_TEXT]) == text

@@ -1,9 +1,13 @@
-"""The two statements that SQLite and PostgreSQL share in words but SQLAlchemy spells apart."""
+"""Statements and functions that SQLite and PostgreSQL both have, and SQLAlchemy or the databases spell apart."""
 
 from functools import cache
+from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import JSON, Column, ColumnElement, Table
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from service.store.engine import Transaction
 
@@ -26,6 +30,33 @@ def _insert_or_replace(dialect: str, table: Table) -> Insert:
 def insert_if_new(tx: Transaction, table: Table) -> Insert:
     """An INSERT that does nothing when the row would meet another in a unique column."""
     return _insert(tx.dialect.name, table).on_conflict_do_nothing()
+
+
+class WithoutKeys(ColumnElement[Any]):
+    """A column of JSON objects without some of their keys, which are plain words."""
+
+    inherit_cache = True
+    type = JSON()
+    _traverse_internals = [("column", InternalTraversal.dp_clauseelement), ("keys", InternalTraversal.dp_plain_obj)]  # noqa: RUF012
+
+    def __init__(self, column: Column[Any], keys: tuple[str, ...]) -> None:
+        self.column = column
+        self.keys = keys
+
+
+@compiles(WithoutKeys, "sqlite")
+def _without_keys_sqlite(element: WithoutKeys, compiler: SQLCompiler, **options: Any) -> str:
+    paths = ", ".join(f"'$.{key}'" for key in element.keys)
+    return f"json_remove({compiler.process(element.column, **options)}, {paths})"
+
+
+@compiles(WithoutKeys, "postgresql")
+def _without_keys_postgresql(element: WithoutKeys, compiler: SQLCompiler, **options: Any) -> str:
+    """By `json_each`, which leaves the values as they were written; jsonb would refuse some of the texts that json takes."""
+    listed = ", ".join(f"'{key}'" for key in element.keys)
+    column = compiler.process(element.column, **options)
+    kept = f"SELECT json_object_agg(each.key, each.value) FROM json_each({column}) AS each WHERE each.key NOT IN ({listed})"  # noqa: S608
+    return f"coalesce(({kept}), '{{}}'::json)"
 
 
 def _insert(dialect: str, table: Table) -> Insert:

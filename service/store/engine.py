@@ -1,9 +1,10 @@
 """The store: one database, SQLite or PostgreSQL, and its two kinds of transaction."""
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -19,6 +20,8 @@ from service.store.silence import AttentiveConnection
 from service.store.turns import begin_in_turn
 
 Transaction = Connection
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,7 +97,9 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 
 def without_password(url: str) -> str:
     """The URL as people may see it. Raises InvalidInput."""
-    return _parsed(url).render_as_string(hide_password=True)
+    parsed = _parsed(url)
+    masked = {name: "***" for name in parsed.query if name.lower().endswith("password")}
+    return parsed.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def journal_mode(version: tuple[int, ...]) -> str:
@@ -146,7 +151,30 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute(f"PRAGMA journal_mode = {journal_mode(sqlite3.sqlite_version_info)}")
+    _set_journal_mode(connection)
+
+
+def _set_journal_mode(connection: sqlite3.Connection) -> None:
+    """Choose the mode of a new file, and keep the one that a file has: another process may use it with another version of SQLite."""
+    wanted = journal_mode(sqlite3.sqlite_version_info)
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+        if wanted != "WAL":
+            _warn_of_wal()
+    elif connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+        connection.execute(f"PRAGMA journal_mode = {wanted}")
+    else:
+        connection.execute("PRAGMA journal_mode = TRUNCATE")  # of this connection alone: the file says no more than that it is no WAL
+
+
+@cache
+def _warn_of_wal() -> None:
+    """Once in a process."""
+    log.warning(
+        "the database is in WAL mode and this SQLite (%s) is older than %s, from which on several writers cannot damage such a file;"
+        " run all processes with the newer one, or stop them and run `PRAGMA journal_mode = TRUNCATE` on the file",
+        sqlite3.sqlite_version,
+        ".".join(map(str, SAFE_WAL[0])),
+    )
 
 
 def _begin_sqlite(connection: Connection) -> None:

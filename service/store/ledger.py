@@ -1,6 +1,7 @@
 """One study under its lock: what a transaction changes in it, and the events that tell of it, written together at the end."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,17 +11,17 @@ from pydantic import BaseModel
 from sqlalchemy import bindparam, func, insert, or_, select, update
 
 from service.domain import checkpoints
-from service.domain.errors import StudyNotFound, TrialNotFound
+from service.domain.errors import ImportGivenUp, StudyNotFound, TrialNotFound
 from service.domain.events import EventKind
 from service.domain.records import CONFIRMATION, Report, Study, Trial
 from service.domain.states import TrialState, ValueKind
 from service.store.attempts import Attempts
-from service.store.codec import is_storable, key_of
+from service.store.codec import cleaned, is_storable, key_of
 from service.store.engine import Transaction
 from service.store.measurements import Measurements
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
-from service.store.schema import CLAIM_ORDER, OPEN, event, study, trial
-from trainer.contract import Checkpoint
+from service.store.schema import CLAIM_ORDER, OPEN, VISIBLE, event, study, trial
+from trainer.protocol import Checkpoint, FailureReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,25 @@ class Ledger:
         now = [one for one in self.ended if one.state is TrialState.FAILED and one.reason in reasons and one.attempt]
         return sorted(stored + now, key=lambda one: one.changed)[-count:]
 
+    def ends(self) -> dict[tuple[TrialState, FailureReason | None], int]:
+        """How many trials of the search ended in each state, the failed ones by their reason."""
+        ended = self._query(trial.c.state.not_in(OPEN) & (trial.c.source != CONFIRMATION) & trial.c.id.not_in(list(self._changed)))
+        columns = ended.with_only_columns(trial.c.state, trial.c.reason, func.count()).group_by(trial.c.state, trial.c.reason)
+        counts = Counter({(TrialState(state), reason): count for state, reason, count in self._tx.execute(columns)})
+        counts.update((one.state, one.reason) for one in self.ended if one.source != CONFIRMATION)
+        return dict(counts)
+
+    def last_ended(self) -> HeldTrial | None:
+        """The trial of the search that ended last."""
+        ended = self._query(trial.c.state.not_in(OPEN) & (trial.c.source != CONFIRMATION)).order_by(trial.c.changed.desc()).limit(1)
+        stored = [held_trial_of(row) for row in self._tx.execute(ended)]
+        now = [one for one in self.ended if one.source != CONFIRMATION]
+        return max(stored + now, key=lambda one: one.changed, default=None)
+
+    def has_progress(self) -> bool:
+        """Whether a trial has reported a step."""
+        return self._tx.scalar(select(trial.c.id).where(trial.c.study_id == self.study.id, trial.c.step > 0).limit(1)) is not None
+
     def best(self, count: int) -> list[HeldTrial]:
         """So many complete trials of the search with the best values, the best first; of equal parameters the first trial."""
         rises = self.study.spec.objective.direction == "minimize"
@@ -145,7 +165,7 @@ class Ledger:
     def tell(self, kind: EventKind, **body: Any) -> int:
         """Add an event; its sequence number comes back."""
         self._seq += 1
-        self._events.append({"study_id": self.study.id, "seq": self._seq, "kind": kind, "body": body, "at": self.now})
+        self._events.append({"study_id": self.study.id, "seq": self._seq, "kind": kind, "body": _cleaned(body), "at": self.now})
         return self._seq
 
     def put(self, step: Step) -> HeldTrial:
@@ -213,15 +233,18 @@ class Ledger:
         if self._events:
             self._tx.execute(insert(event), self._events)
         now = self.study
-        values: dict[str, Any] = {"state": now.state, "reason": now.reason, "created": now.created}
+        values: dict[str, Any] = {"state": now.state, "reason": now.reason and cleaned(now.reason), "created": now.created}
+        values |= {"recheck": now.recheck, "idle_seconds": now.idle_seconds}
         values |= {"exhausted": self.exhausted, "failures": self.failures}
-        values |= {
-            "facts": _text(now.facts),
-            "confirmation": _text(now.confirmation),
-            "seq": now.seq,
-            "started_at": now.started_at,
-            "finished_at": now.finished_at,
-        }
+        values |= {"seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
+        if now.facts is not self._found[0].facts:  # they may have megabytes, and change once
+            values["facts"] = _text(now.facts)
+        if now.confirmation is not self._found[0].confirmation:
+            values["confirmation"] = _text(now.confirmation)
+        if now.name != self._found[0].name:
+            values["name"] = now.name
+        if now.spec is not self._found[0].spec:
+            values["spec"] = now.spec.model_dump_json()
         self._tx.execute(STUDY_UPDATE, values | {"its_id": now.id})
 
     # within
@@ -254,6 +277,9 @@ class Ledger:
         rows = []
         for one in self._changed.values():
             was = self._loaded[one.id]
+            if one.params != was.params:  # before the trial may end, for then its row changes no more
+                completed = {"params": dict(one.params), "params_key": key_of(one.params)}
+                self._tx.execute(update(trial).where(trial.c.id == one.id).values(completed))
             rows.append(columns_of(one) | {"its_id": one.id, "its_attempt": was.attempt, "its_state": was.state})
         if self._tx.execute(GUARDED_UPDATE, rows).rowcount != len(rows):
             raise RuntimeError(f"a trial of study {self.study.id} changed under its lock")
@@ -261,7 +287,9 @@ class Ledger:
 
 # Statements of every report, built once: that takes longer than running them.
 STUDY_UPDATE = update(study).where(study.c.id == bindparam("its_id"))
-LOCKED_STUDIES = select(study).where(study.c.id.in_(bindparam("ids", expanding=True))).order_by(study.c.id).with_for_update(key_share=True)
+LOCKED_STUDIES = (
+    select(study).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE).order_by(study.c.id).with_for_update(key_share=True)
+)
 LOCKED_TRIALS = (
     select(trial)
     .where(trial.c.study_id == bindparam("owner"), trial.c.id.in_(bindparam("ids", expanding=True)))
@@ -284,10 +312,25 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
     """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound, StudyUnreadable."""
     row = None
     if is_storable(ref):
-        mine = select(study).where(or_(study.c.id == ref, study.c.name == ref))
+        mine = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
         row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise StudyNotFound(ref)
+    ledger = Ledger(tx, study_of(row), row.exhausted, row.failures)
+    yield ledger
+    ledger.write()
+
+
+@contextmanager
+def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = False) -> Iterator[Ledger]:
+    """The study of an import under lock, for one more of its transactions; `writes` counts those before. Written as by `locked`.
+
+    `publish`: after this transaction everybody sees the study. Raises ImportGivenUp when the count differs: a sweep has given it up.
+    """
+    mine = (study.c.id == study_id) & (study.c.unpublished == writes)
+    if tx.execute(update(study).where(mine).values(unpublished=None if publish else writes + 1)).rowcount != 1:
+        raise ImportGivenUp
+    row = tx.execute(select(study).where(study.c.id == study_id)).one()
     ledger = Ledger(tx, study_of(row), row.exhausted, row.failures)
     yield ledger
     ledger.write()
@@ -305,3 +348,8 @@ def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledg
 
 def _text(value: BaseModel | None) -> str | None:
     return None if value is None else value.model_dump_json()
+
+
+def _cleaned(body: dict[str, Any]) -> dict[str, Any]:
+    """An event's body, whose sentences and names are text from outside."""
+    return {name: cleaned(value) if isinstance(value, str) else value for name, value in body.items()}

@@ -1,5 +1,6 @@
 """The schema of a database: made, brought up to date, or refused when it is newer than the code."""
 
+import sqlite3
 from importlib.resources import files
 
 from alembic import command
@@ -11,8 +12,9 @@ from sqlalchemy import inspect, text
 import migrations
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.store.engine import Store, Transaction, open_store
-from service.store.schema import VERSION_TABLE
+from service.store.schema import VERSION_TABLE, metadata
 from service.store.silence import SILENCE_SECONDS, expect_silence
+from service.store.viewing import computed_tables
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
 UNREADABLE = (
@@ -57,12 +59,19 @@ def require(store: Store) -> None:
         with store.reading() as tx:
             if not inspect(tx).has_table(VERSION_TABLE):
                 raise NotADatabase
+            _refuse_computed(store, tx)
             if not _is_current(tx):
                 raise SchemaTooOld("The database has an older schema; run `thaw db upgrade` on it first.")
     except StoreUnavailable as error:
         if store.embedded:
             raise StoreUnavailable(UNREADABLE) from error
         raise
+
+
+def _refuse_computed(store: Store, tx: Transaction) -> None:
+    driver = tx.connection.dbapi_connection
+    if store.embedded and isinstance(driver, sqlite3.Connection) and (odd := computed_tables(driver, [*metadata.tables, VERSION_TABLE])):
+        raise NotADatabase(f"This is not a Thawline database: {', '.join(odd)} should be plain tables without computed columns.")
 
 
 def _alone(store: Store, tx: Transaction) -> None:

@@ -1,47 +1,149 @@
 """Writes of what lies outside a study's life: its first row and its end, workers and their heartbeats, idempotency keys."""
 
+import itertools
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, delete, false, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, false, func, insert, literal, or_, select, tuple_, update
 
-from service.domain.errors import IdempotencyConflict, NameTaken, StudyNotFound
+from service.domain.errors import IdempotencyConflict, NameTaken, StudyDeleted, StudyNotFound
 from service.domain.records import Lease, Standstill, Study, Worker
-from service.domain.states import TrialState, WorkerState
-from service.store.codec import is_storable
+from service.domain.states import StudyState, TrialState, WorkerState
+from service.store.codec import cleaned, is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
-from service.store.schema import attempt, event, idempotency, log, manifest, metric, standstill, study, trial, worker
+from service.store.schema import (
+    GIVEN_UP,
+    VISIBLE,
+    event,
+    idempotency,
+    log,
+    manifest,
+    metric,
+    standstill,
+    study,
+    trial,
+    unavailable,
+    worker,
+)
 
 KEYS_KEPT_SECONDS = 48 * 3600
+ANSWER = (idempotency.c.request_sha256, idempotency.c.answer, idempotency.c.study_id)
+MOST_KEYS = 20_000
+MOST_ANSWERS = 64 * 1024 * 1024  # characters of all answers together
+LONG_ANSWER = 64 * 1024  # characters; shorter ones are bounded by the sweep
+WORKERS_KEPT_SECONDS = 30 * 24 * 3600
+REMOVED_ROWS = 20_000  # in one transaction: others wait for it
+REMOVED_TRIALS = 100
+REMOVED_LOGS = 200  # chunks of a trial's log, with kilobytes of text each
+MAX_NAME = 128  # characters of a study's name
 
 
-def insert_study(tx: Transaction, new: Study) -> None:
-    """A study's row, without trials and events. Raises NameTaken."""
+def insert_study(tx: Transaction, new: Study, *, published: bool = True) -> None:
+    """A study's row, without trials and events. One that is not published takes its name and is seen by nobody. Raises NameTaken."""
     row = {
         "id": new.id, "name": new.name, "state": new.state, "spec": new.spec.model_dump_json(),
-        "created": 0, "exhausted": False, "seq": 0, "created_at": new.created_at,
+        "created": 0, "exhausted": False, "seq": 0, "created_at": new.created_at, "unpublished": None if published else 0,
     }  # fmt: skip
     if tx.execute(insert_if_new(tx, study).values(row).returning(study.c.id)).one_or_none() is None:
         raise NameTaken
 
 
+def unused_name(tx: Transaction, name: str) -> str:
+    """The name with a number behind it, such as `pets~1`, that no study has."""
+    for number in itertools.count(1):
+        tail = f"~{number}"
+        candidate = name[: MAX_NAME - len(tail)] + tail
+        if tx.scalar(select(study.c.id).where(study.c.name == candidate)) is None:
+            return candidate
+    raise AssertionError("unreachable")
+
+
 def delete_study(tx: Transaction, ref: str) -> None:
-    """Delete the study of that id or name, readable or not, and all that belongs to it. Raises StudyNotFound."""
-    mine = select(study.c.id).where(or_(study.c.id == ref, study.c.name == ref)).with_for_update()
+    """Delete the study of that id or name, readable or not, and all that belongs to it. Raises StudyNotFound.
+
+    A study with many rows is hidden from everybody, and its name is free; its rows are removed by `remove_given_up`, in transactions that
+    others need not wait for. Its leases are lost: they hold a trial only while that is running.
+    """
+    mine = select(study.c.id).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE).with_for_update()
     study_id = tx.scalar(mine) if is_storable(ref) else None
     if study_id is None:
         raise StudyNotFound(ref)
-    for table in (metric, log, attempt):
-        tx.execute(delete(table).where(table.c.trial.in_(select(trial.c.id).where(trial.c.study_id == study_id))))
-    for table in (event, trial, manifest):
-        tx.execute(delete(table).where(table.c.study_id == study_id))
-    tx.execute(delete(study).where(study.c.id == study_id))
+    hidden = {"unpublished": GIVEN_UP, "name": f"study {study_id} deleted", "state": StudyState.STOPPED}
+    tx.execute(update(study).where(study.c.id == study_id).values(hidden))
+    running = (trial.c.study_id == study_id) & (trial.c.state == TrialState.RUNNING)
+    tx.execute(update(trial).where(running).values(state=TrialState.CANCELLED))
+    tx.execute(delete(unavailable).where(unavailable.c.study_id == study_id))
+    drop_answers(tx, study_id)
+    if _has_few_rows(tx, study_id):
+        while not remove_given_up(tx, study_id):
+            pass
 
 
-def keep_manifest(tx: Transaction, study_id: str, digests: str) -> None:
-    """Keep what tells which images a study was checked with. The first one stays."""
-    tx.execute(insert_if_new(tx, manifest).values(study_id=study_id, digests=digests))
+def _has_few_rows(tx: Transaction, study_id: str) -> bool:
+    """Whether a single transaction may remove the study."""
+    owned = select(trial.c.id).where(trial.c.study_id == study_id)
+    bounded = (
+        (owned, REMOVED_TRIALS),
+        (select(log.c.seq).where(log.c.trial.in_(owned)), REMOVED_LOGS),
+        (select(metric.c.step).where(metric.c.trial.in_(owned)), REMOVED_ROWS),
+        (select(event.c.seq).where(event.c.study_id == study_id), REMOVED_ROWS),
+    )
+    return all(tx.execute(rows.limit(1).offset(most)).one_or_none() is None for rows, most in bounded)
+
+
+def hidden_studies(tx: Transaction) -> dict[str, int]:
+    """Studies that nobody sees, by id: how many transactions their imports have written, or GIVEN_UP."""
+    return {row.id: row.unpublished for row in tx.execute(select(study.c.id, study.c.unpublished).where(~VISIBLE))}
+
+
+def give_up_import(tx: Transaction, study_id: str, writes: int | None = None) -> None:
+    """Free the name of an unpublished study, and mark its rows for removal. With `writes`, only if it has made no progress since then."""
+    mine = (study.c.id == study_id) & (study.c.unpublished >= 0 if writes is None else study.c.unpublished == writes)
+    tx.execute(update(study).where(mine).values(unpublished=GIVEN_UP, name=f"import {study_id} given up"))
+
+
+def remove_given_up(tx: Transaction, study_id: str) -> bool:
+    """Delete a bounded number of rows of a deleted study or of a given-up import; whether the study's own row was the last of them."""
+    given_up = (study.c.id == study_id) & (study.c.unpublished == GIVEN_UP)
+    if tx.scalar(select(study.c.id).where(given_up).with_for_update()) is None:  # another server has removed it
+        return True
+    owned = select(trial.c.id).where(trial.c.study_id == study_id)
+    reported = select(metric.c.trial, metric.c.step, metric.c.name).where(metric.c.trial.in_(owned)).limit(REMOVED_ROWS)
+    if tx.execute(delete(metric).where(tuple_(metric.c.trial, metric.c.step, metric.c.name).in_(reported))).rowcount:
+        return False
+    logged = select(log.c.trial, log.c.attempt, log.c.seq).where(log.c.trial.in_(owned)).limit(REMOVED_LOGS)
+    if tx.execute(delete(log).where(tuple_(log.c.trial, log.c.attempt, log.c.seq).in_(logged))).rowcount:
+        return False
+    told = select(event.c.seq).where(event.c.study_id == study_id).limit(REMOVED_ROWS)
+    if tx.execute(delete(event).where(event.c.study_id == study_id, event.c.seq.in_(told))).rowcount:
+        return False
+    if tx.execute(delete(trial).where(trial.c.id.in_(owned.limit(REMOVED_TRIALS)))).rowcount:
+        return False
+    tx.execute(delete(study).where(given_up))
+    return True
+
+
+def has_old_workers(tx: Transaction) -> bool:
+    """Whether `forget_workers` would delete some."""
+    return tx.scalar(select(worker.c.id).where(_is_old()).limit(1)) is not None
+
+
+def forget_workers(tx: Transaction) -> int:
+    """Delete workers that were seen last 30 days ago or before and hold no trial; how many."""
+    return tx.execute(delete(worker).where(_is_old())).rowcount
+
+
+def _is_old() -> ColumnElement[bool]:
+    holding = select(trial.c.worker).where(trial.c.state == TrialState.RUNNING)
+    return (worker.c.seen_at < time.time() - WORKERS_KEPT_SECONDS) & worker.c.id.not_in(holding)
+
+
+def keep_manifest(tx: Transaction, study_id: str, digests: str | None) -> None:
+    """Replace the manifest of the examples that a study was checked with; None deletes it."""
+    tx.execute(delete(manifest).where(manifest.c.study_id == study_id))
+    if digests is not None:
+        tx.execute(insert(manifest).values(study_id=study_id, digests=digests))
 
 
 def change_nothing(tx: Transaction) -> None:
@@ -51,8 +153,9 @@ def change_nothing(tx: Transaction) -> None:
 
 def put_worker(tx: Transaction, one: Worker) -> None:
     """Insert the worker, or overwrite it."""
-    row = {name: getattr(one, name) for name in ("id", "host", "pid", "slots", "state", "started_at", "seen_at")}
-    tx.execute(insert_or_replace(tx, worker).values(row | {"devices": list(one.devices), "memory": list(one.memory)}))
+    row = {name: getattr(one, name) for name in ("id", "pid", "slots", "state", "started_at", "seen_at")}
+    said = {"host": cleaned(one.host), "devices": [cleaned(device) for device in one.devices], "memory": list(one.memory)}
+    tx.execute(insert_or_replace(tx, worker).values(row | said))
 
 
 def see_worker(tx: Transaction, worker_id: str) -> None:
@@ -60,8 +163,32 @@ def see_worker(tx: Transaction, worker_id: str) -> None:
     tx.execute(SEEN, {"its_id": worker_id, "seen_at": time.time()})
 
 
+def count_set_aside(tx: Transaction, worker_id: str, count: int) -> None:
+    """Note how many results on the worker's disk the database could not take."""
+    tx.execute(SEEN, {"its_id": worker_id, "set_aside": count})
+
+
+def put_unavailable(tx: Transaction, study_id: str, worker_id: str, what: str, detail: str) -> bool:
+    """Note what the worker cannot read of the study; whether that is news."""
+    mine = (unavailable.c.study_id == study_id) & (unavailable.c.worker == worker_id)
+    before = tx.execute(select(unavailable.c.what, unavailable.c.detail).where(mine)).one_or_none()
+    if before is None:
+        row = {"study_id": study_id, "worker": worker_id, "what": what, "detail": detail, "since": time.time()}
+        tx.execute(insert(unavailable).values(row))
+    elif tuple(before) != (what, detail):
+        tx.execute(update(unavailable).where(mine).values(what=what, detail=detail))
+    return before is None or tuple(before) != (what, detail)
+
+
+def remove_unavailable(tx: Transaction, study_id: str, worker_id: str) -> bool:
+    """Note that the worker can read all of the study; whether it could not before."""
+    mine = (unavailable.c.study_id == study_id) & (unavailable.c.worker == worker_id)
+    return tx.execute(delete(unavailable).where(mine)).rowcount > 0
+
+
 def retire_worker(tx: Transaction, worker_id: str) -> None:
     """Note that the worker has left now."""
+    tx.execute(delete(unavailable).where(unavailable.c.worker == worker_id))
     tx.execute(SEEN, {"its_id": worker_id, "state": WorkerState.GONE, "seen_at": time.time()})
 
 
@@ -71,7 +198,9 @@ def drain_worker(tx: Transaction, worker_id: str) -> None:
     tx.execute(update(worker).where(alive).values(state=WorkerState.DRAINING))
 
 
-LEASE = tuple_(trial.c.study_id, trial.c.id, trial.c.attempt)  # the study too: SQLite gives the keys of deleted trials again
+# The study is part of the key because SQLite reuses the keys of deleted trials. AUTOINCREMENT would prevent the reuse, but SQLite can add
+# it only by rewriting the table.
+LEASE = tuple_(trial.c.study_id, trial.c.id, trial.c.attempt)
 HELD = LEASE.in_(bindparam("leases", expanding=True)) & (trial.c.state == TrialState.RUNNING)
 FREE = select(trial.c.id).where(HELD).with_for_update(key_share=True, skip_locked=True)
 RENEWED = update(trial).where(trial.c.id.in_(FREE)).values(heartbeat=trial.c.heartbeat + 1).returning(trial.c.id)
@@ -108,7 +237,7 @@ def lengthen_standstill(tx: Transaction, before: Standstill, seconds: float) -> 
 def reserve_key(tx: Transaction, key: str, request_sha256: str) -> str | None:
     """Take an idempotency key for this transaction, or give the answer that was stored under it.
 
-    A second request with the key waits until the first has committed. Raises IdempotencyConflict when the key stands for another request.
+    A second request with the key waits until the first has committed. Raises IdempotencyConflict, StudyDeleted.
     """
     now = time.time()
     stale = select(idempotency.c.key).where(idempotency.c.at < now - KEYS_KEPT_SECONDS).with_for_update(skip_locked=True)
@@ -116,12 +245,40 @@ def reserve_key(tx: Transaction, key: str, request_sha256: str) -> str | None:
     row = {"key": key, "request_sha256": request_sha256, "at": now}
     if tx.execute(insert_if_new(tx, idempotency).values(row).returning(idempotency.c.key)).one_or_none() is not None:
         return None
-    stored = tx.execute(select(idempotency.c.request_sha256, idempotency.c.answer).where(idempotency.c.key == key)).one()
-    if stored.request_sha256 != request_sha256:
+    stored = tx.execute(select(*ANSWER).where(idempotency.c.key == key)).one()
+    return stored_answer(*stored, request_sha256)
+
+
+def stored_answer(stored_sha256: str, answer: str | None, study_id: str | None, request_sha256: str) -> str:
+    """The answer to the first request with a key, given the row of that key.
+
+    Raises IdempotencyConflict when the key stands for another request, StudyDeleted when the study of the answer was deleted since.
+    """
+    if stored_sha256 != request_sha256:
         raise IdempotencyConflict
-    return str(stored.answer)
+    if answer is None and study_id is not None:
+        raise StudyDeleted(study_id)
+    return str(answer)
 
 
-def answer_key(tx: Transaction, key: str, answer: str) -> None:
-    """Store the answer under a key that this transaction took."""
-    tx.execute(update(idempotency).where(idempotency.c.key == key).values(answer=answer))
+def answer_key(tx: Transaction, key: str, answer: str, study_id: str | None) -> None:
+    """Store the answer under a key that this transaction took, with the study that it is about."""
+    tx.execute(update(idempotency).where(idempotency.c.key == key).values(answer=answer, study_id=study_id))
+    if len(answer) > LONG_ANSWER:
+        bound_keys(tx)
+
+
+def drop_answers(tx: Transaction, study_id: str) -> None:
+    """Drop the answers that are about the study. Their keys stay, so that a repeated request has no second effect."""
+    tx.execute(update(idempotency).where(idempotency.c.study_id == study_id).values(answer=None))
+
+
+def bound_keys(tx: Transaction) -> None:
+    """Delete the oldest keys beyond MOST_KEYS, and beyond MOST_ANSWERS characters of the answers of the newer ones."""
+    newest = idempotency.c.at.desc(), idempotency.c.key
+    rank = func.row_number().over(order_by=newest)
+    before = func.sum(func.length(func.coalesce(idempotency.c.answer, ""))).over(order_by=newest, rows=(None, 0))
+    ranked = select(idempotency.c.key, rank.label("rank"), before.label("characters")).subquery()
+    # the newest one stays, whatever its answer has
+    too_many = (ranked.c.rank > MOST_KEYS) | ((ranked.c.rank > 1) & (ranked.c.characters > MOST_ANSWERS))
+    tx.execute(delete(idempotency).where(idempotency.c.key.in_(select(ranked.c.key).where(too_many))))

@@ -1,22 +1,31 @@
 """Rows into records, and trials back into rows."""
 
+import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from sqlalchemy import Row
 
 from service.domain.errors import StudyUnreadable
 from service.domain.records import Confirmation, Event, Lease, Metric, Study, Trial, Worker
+from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
-from service.store.codec import key_of, number_of, with_words, without_words
-from trainer.contract import Checkpoint, Facts
+from service.store.codec import cleaned, key_of, number_of, with_words, without_words
+from trainer.configuration import DatasetInfo
+from trainer.protocol import Checkpoint
 
 log = logging.getLogger(__name__)
+
+MOST_CHARACTERS = 8 * 1024 * 1024  # of specs, and as many of facts: once parsed they take several times that
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,35 +37,81 @@ class HeldTrial(Trial):
     heartbeat: int
 
 
-@lru_cache(maxsize=512)
-def _spec_of(text: str) -> StudySpec:
-    return StudySpec.model_validate_json(text)
+def _parse_spec(study_id: str, text: str) -> StudySpec:
+    """The spec, with what an earlier version accepted and this one does not at its bound; the log says so."""
+    try:
+        return StudySpec.model_validate_json(text)
+    except ValidationError:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
+        sampler, told = within_bounds(document.get("sampler") if isinstance(document, dict) else None)
+        if told is None:
+            raise
+        log.warning("study %s: %s", study_id, told)
+        return StudySpec.model_validate_json(json.dumps({**document, "sampler": sampler}))
 
 
-@lru_cache(maxsize=512)
-def _facts_of(text: str) -> Facts:
-    return Facts.model_validate_json(text)
+class _Parsed(Generic[T]):
+    """Documents of studies as they were parsed last, by the study's id, up to so many characters of their texts. Safe between threads."""
+
+    def __init__(self, parse: Callable[[str, str], T], most: int = MOST_CHARACTERS) -> None:
+        self._parse = parse
+        self._most = most
+        self._lock = Lock()
+        self._kept: OrderedDict[str, tuple[str, T]] = OrderedDict()
+        self.characters = 0
+
+    def of(self, study_id: str, text: str) -> T:
+        """The document. Raises what `parse` raises."""
+        with self._lock:
+            found = self._kept.get(study_id)
+            if found is not None and found[0] == text:
+                self._kept.move_to_end(study_id)
+                return found[1]
+        document = self._parse(study_id, text)
+        with self._lock:
+            self._drop(study_id)
+            self._kept[study_id] = (text, document)
+            self.characters += len(text)
+            while self.characters > self._most:
+                self._drop(next(iter(self._kept)))
+        return document
+
+    def _drop(self, study_id: str) -> None:
+        if (old := self._kept.pop(study_id, None)) is not None:
+            self.characters -= len(old[0])
+
+
+SPECS = _Parsed[StudySpec](_parse_spec)
+FACTS = _Parsed[DatasetInfo](lambda _, text: DatasetInfo.model_validate_json(text))
 
 
 def study_of(row: Row[Any]) -> Study:
-    """The study of a whole row. Raises StudyUnreadable."""
+    """The study of a whole row, or of one without facts that says whether it is `checked`. Raises StudyUnreadable."""
     try:
-        spec, facts = _spec_of(row.spec), None if row.facts is None else _facts_of(row.facts)
-    except ValidationError as error:
+        spec, facts = SPECS.of(row.id, row.spec), None if row.facts is None else FACTS.of(row.id, row.facts)
+        state = StudyState(row.state)
+        confirmation = None if row.confirmation is None else Confirmation.model_validate_json(row.confirmation)
+    except ValueError as error:  # pydantic's, and that of a state which is none
         raise StudyUnreadable(row.id) from error
     return Study(
         id=row.id,
         name=row.name,
-        state=StudyState(row.state),
+        state=state,
         reason=row.reason,
         spec=spec,
         facts=facts,
-        confirmation=None if row.confirmation is None else Confirmation.model_validate_json(row.confirmation),
+        checked=row.facts is not None or getattr(row, "checked", False),
+        confirmation=confirmation,
         created=row.created,
         seq=row.seq,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        recheck=row.recheck,
+        idle_seconds=row.idle_seconds,
     )
 
 
@@ -126,10 +181,10 @@ def columns_of(trial: HeldTrial) -> dict[str, Any]:
         "lost": trial.lost,
         "crashes": trial.crashes,
         "heartbeat": trial.heartbeat,
-        "worker": trial.worker,
+        "worker": trial.worker and cleaned(trial.worker),
         "checkpoints": [one.model_dump() for one in trial.checkpoints],
         "reason": trial.reason,
-        "detail": trial.detail,
+        "detail": trial.detail and cleaned(trial.detail),
         "duplicate_of": trial.duplicate_of,
         "memory": dict(trial.memory),
         "result": dict(trial.result),
@@ -181,4 +236,5 @@ def worker_of(row: Row[Any]) -> Worker:
         started_at=row.started_at,
         seen_at=row.seen_at,
         memory=tuple(row.memory or ()),
+        set_aside=row.set_aside,
     )

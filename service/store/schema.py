@@ -19,13 +19,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     case,
+    false,
 )
 
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind, WorkerState
-from trainer.contract import FailureReason
+from trainer.protocol import FailureReason
 
 VERSION_TABLE = "thaw_schema"
-TERMINAL = tuple(state for state in TrialState if state.terminal)
 OPEN = tuple(state for state in TrialState if not state.terminal)
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s"})
@@ -38,6 +38,14 @@ def _one_of(column: str, words: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
+database_identity = Table(
+    "database_identity",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),  # there is one row
+    Column("id", String(32), nullable=False),  # random; marks what lies outside the database and belongs to it
+    CheckConstraint("one = 1", name="single"),
+)
+
 study = Table(
     "study",
     metadata,
@@ -47,6 +55,7 @@ study = Table(
     Column("reason", Text),
     Column("spec", Text, nullable=False),
     Column("facts", Text),
+    Column("recheck", Boolean, nullable=False, server_default=false()),  # check data and weights again before a trial starts
     Column("confirmation", Text),  # whom the confirmation compares, once it has begun
     Column("created", Integer, nullable=False),
     Column("exhausted", Boolean, nullable=False),  # the sampler has nothing left to suggest
@@ -55,14 +64,22 @@ study = Table(
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
+    Column("unpublished", BigInteger),  # null: visible; else how many transactions its import has written, or GIVEN_UP
+    Column("idle_seconds", Double, nullable=False, server_default="0"),  # for which it had ended before it went on
     _one_of("state", StudyState),
 )
+
+VISIBLE = study.c.unpublished.is_(None)
+"""Whether anybody may see the study: one that is being imported is hidden until its last transaction, a deleted one at once."""
+
+GIVEN_UP = -1
+"""In `unpublished`: the study was deleted, or its import has failed or broken off, and the rows are to be removed."""
 
 manifest = Table(
     "manifest",
     metadata,
     Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
-    Column("digests", Text, nullable=False),  # see trainer.contract.Checked
+    Column("digests", Text, nullable=False),  # see trainer.protocol.Checked
 )
 
 trial = Table(
@@ -185,33 +202,23 @@ worker = Table(
     Column("slots", Integer, nullable=False),
     Column("devices", JSON, nullable=False),
     Column("memory", JSON(none_as_null=True)),  # bytes of each device, null where it could not be told
+    Column("set_aside", Integer, nullable=False, server_default="0"),  # results on its disk that the database could not take
     Column("state", String(16), nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
     _one_of("state", WorkerState),
 )
 
-artifact = Table(
-    "artifact",
+unavailable = Table(
+    "unavailable",  # what a worker cannot read of a study
     metadata,
-    Column("id", Key, primary_key=True),
-    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), index=True),
-    Column("kind", String(32), nullable=False),
-    Column("path", Text, nullable=False),
-    Column("sha256", String(64), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("created_at", Double, nullable=False),
-)
-
-api_key = Table(
-    "api_key",
-    metadata,
-    Column("id", String(16), primary_key=True),
-    Column("name", String(128), nullable=False, unique=True),
-    Column("sha256", String(64), nullable=False, unique=True),
-    Column("created_at", Double, nullable=False),
-    Column("revoked_at", Double),
+    Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
+    Column("worker", String(128), primary_key=True),
+    Column("what", String(8), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    _one_of("what", ("data", "weights")),
+    sqlite_with_rowid=False,
 )
 
 idempotency = Table(
@@ -221,4 +228,14 @@ idempotency = Table(
     Column("request_sha256", String(64), nullable=False),
     Column("answer", Text),
     Column("at", Double, nullable=False, index=True),
+    Column("study_id", String(16), index=True),  # that the answer is about; deleting it drops the answer
 )
+
+session_key = Table(
+    "session_key",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(64), nullable=False),
+    CheckConstraint("one = 1", name="single"),
+)
+"""One row, written by its migration: signs the session cookies of every server on this database."""

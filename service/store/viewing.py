@@ -2,9 +2,11 @@
 
 import os
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
+LONGEST_VALUE = 64 * 1024 * 1024  # bytes; the longest that we write are a quarter of it
 WRITE_AHEAD = 2  # in bytes 18 and 19 of a file in WAL mode
 
 
@@ -19,6 +21,27 @@ def prepare(connection: sqlite3.Connection, _record: object) -> None:
     """The connection for our transactions; the second lock after the file's."""
     connection.isolation_level = None  # transactions begin where we say so
     connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # the file may be anybody's
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+
+
+def computed_tables(connection: sqlite3.Connection, expected: Collection[str]) -> list[str]:
+    """Those of the expected tables that are views or virtual, or have computed columns: reading them may take for ever."""
+    kinds = {
+        name: (kind, str(sql)) for name, kind, sql in connection.execute("SELECT name, type, sql FROM sqlite_master WHERE type <> 'index'")
+    }
+    hidden = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden <> 0"
+    return [
+        name
+        for name in sorted(expected)
+        if name in kinds
+        and (
+            kinds[name][0] != "table"
+            or kinds[name][1].lower().startswith("create virtual")
+            or connection.execute(hidden, (name,)).fetchone()[0]
+        )
+    ]
 
 
 def _nobody_can_write(file: Path) -> bool:

@@ -1,19 +1,26 @@
 """What the lines of a study's file must say together, so that the study can be kept, shown and judged like one that ran here."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from search_spaces import Fault, Scalar
+from search_spaces import Fault, Faulty, Scalar
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.records import CONFIRMATION
+from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.travel.form import EndLine, Line, ReportsLine, StudyLine, TrialLine
 from service.travel.reading import lines, refuse
-from service.travel.results import test_images
+from service.travel.results import test_report
+from trainer.tasks.base import ExampleScores, PerExample
+from trainer.tasks.registry import spec_of
 
 MAX_PRESET = 64
+MAX_VALUES = 10_000_000  # a gigabyte of database
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,7 @@ def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialL
     Whoever has seen the last one knows that the file is sound. Raises InvalidInput that names the line.
     """
     check: _Check | None = None
+    values = 0
     for number, line in lines(file):
         if isinstance(line, StudyLine):
             header = header_of(line, name)
@@ -48,13 +56,32 @@ def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialL
         elif check is not None:
             if (fault := next(check.faults(line), None)) is not None:
                 refuse(number, fault)
+            if (values := values + _values(line)) > MAX_VALUES:
+                refuse(
+                    number, Fault(("reports",), "too_many_values", f"a file has at most {MAX_VALUES} reported values; drop some metrics")
+                )
             if not isinstance(line, EndLine):
                 yield line
 
 
+def _values(line: Line) -> int:
+    """How many rows of metrics the line may become."""
+    match line:
+        case TrialLine():
+            return len(line.reports.steps) * len(line.reports.metrics)
+        case ReportsLine():
+            return len(line.steps) * len(line.metrics)
+        case StudyLine() | EndLine():
+            return 0
+
+
 def header_of(line: StudyLine, name: str | None = None) -> Header:
     """The study of a first line, its spec checked as one that is posted. Raises InvalidInput that names the line."""
+    sampler, told = within_bounds(line.spec.get("sampler"))
+    if told is not None:
+        log.warning("imported study: %s", told)
     document: dict[str, Any] = {**line.spec, "preset": None, "name": name if name is not None else line.name}
+    document |= {} if told is None else {"sampler": sampler}
     preset = line.spec.get("preset")
     try:
         spec = parse_study(document)
@@ -65,9 +92,15 @@ def header_of(line: StudyLine, name: str | None = None) -> Header:
             fault if name and fault.path == ("name",) else fault.below(("line 1", "spec")) for fault in error.faults
         ) from None
     header = Header(line, spec.model_copy(update={"preset": preset}))
-    if (fault := next(_confirmation_faults(header), None)) is not None:
+    if (fault := next(_header_faults(header), None)) is not None:
         refuse(1, fault)
     return header
+
+
+def _header_faults(header: Header) -> Iterator[Fault]:
+    if header.line.facts is not None and header.line.facts.task != header.spec.task:
+        yield Fault(("facts", "task"), "another_task", f"the study is of the task {header.spec.task}; correct it")
+    yield from _confirmation_faults(header)
 
 
 def _confirmation_faults(header: Header) -> Iterator[Fault]:
@@ -92,7 +125,7 @@ class _Check:
             header.line.confirmation.arms if header.line.confirmation else ()
         )
         self._repeats = set[tuple[int | None, int | None]]()
-        self._images: tuple[int, ...] | None = None
+        self._examples: ExampleScores | None = None
 
     def faults(self, line: Line) -> Iterator[Fault]:
         """What is wrong with the line where it stands."""
@@ -102,7 +135,7 @@ class _Check:
                 self._last, self._next = line, line.number + 1
                 self._step = line.reports.steps[-1] if line.reports.steps else 0
             case ReportsLine():
-                yield from self._report_faults(line)
+                yield from self._chunk_faults(line)
                 self._step = line.steps[-1] if line.steps else self._step
             case EndLine() if self._next != self._header.line.created:
                 yield Fault(("trials",), "trials_missing", f"the study has {self._header.line.created} trials, and the file {self._next}")
@@ -114,10 +147,12 @@ class _Check:
             yield Fault(("number",), "number_gap", f"this is where trial {self._next} belongs: numbers rise by 1; restore the lines")
         elif trial.number >= self._header.line.created:
             yield Fault(("number",), "too_many_trials", f"the first line says created: {self._header.line.created}; correct it")
-        for fault in self._header.spec.search_space.faults_of(trial.params):
+        space = self._header.spec.search_space
+        some = trial.attempt == 0 and trial.source == "user"  # it may have waited for the sampler to give the rest
+        for fault in space.faults_of_some(trial.params) if some else space.faults_of(trial.params):
             yield fault.below(("params",))
         yield from self._repeat_faults(trial)
-        yield from self._image_faults(trial)
+        yield from self._report_faults(trial)
         if trial.number in self._arms:
             self._arms[trial.number] = trial.params
 
@@ -133,14 +168,23 @@ class _Check:
         elif trial.state != "cancelled":
             self._repeats.add(key)
 
-    def _image_faults(self, trial: TrialLine) -> Iterator[Fault]:
-        """All that is compared was scored on the same images."""
-        images = test_images(trial.result)
-        if images is not None and self._images is not None and images != self._images:
-            yield Fault(("result", "test"), "other_images", "earlier trials were scored on other test images; drop this, or correct it")
-        self._images = self._images or images
+    def _report_faults(self, trial: TrialLine) -> Iterator[Fault]:
+        """The reports are the task's, and all that is compared was scored on the same examples."""
+        task = spec_of(self._header.spec.task)
+        try:
+            report = test_report(task, trial.result)
+        except Faulty as error:
+            yield from (fault.below(("result",)) for fault in error.faults)
+            return
+        if report is None or not isinstance(task, PerExample):
+            return
+        examples = task.examples(report)
+        if self._examples is not None and examples is not None and not examples.are_those_of(self._examples):
+            others = f"earlier trials were scored on other test {task.example}s; drop this, or correct it"
+            yield Fault(("result", "test"), "other_examples", others)
+        self._examples = self._examples or examples
 
-    def _report_faults(self, line: ReportsLine) -> Iterator[Fault]:
+    def _chunk_faults(self, line: ReportsLine) -> Iterator[Fault]:
         if self._last is None or line.number != self._last.number:
             yield Fault(("number",), "out_of_order", "reports follow the line of their trial; restore the order")
         elif line.steps and not self._step < line.steps[0] <= line.steps[-1] <= self._last.step:

@@ -1,6 +1,7 @@
 """The lines of a study's file, as `docs/travel.md` describes them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -13,12 +14,15 @@ from service.domain.records import CONFIRMATION, Confirmation
 from service.domain.spec import MAX_NUMBER
 from service.domain.states import StudyState, TrialState
 from service.travel.results import check_result
-from trainer.contract import Facts, FailureReason
+from trainer.configuration import DatasetInfo
+from trainer.protocol import FailureReason
 
 SCHEMA_VERSION: Literal[1] = 1
 CHUNK_STEPS = 500  # of a trial in one line; those after them follow in lines of their own
 MAX_STEP = 100_000
 MAX_TEXT = 4_000
+MAX_FACTS = 4 * 1024 * 1024  # characters
+DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 LAST_YEAR = 2105  # until then a float of seconds tells microseconds apart
 
 Word = Literal["nan", "pos_inf", "neg_inf"]
@@ -78,6 +82,22 @@ class Reports(Frozen):
         return self
 
 
+def _bounded_facts(facts: DatasetInfo) -> DatasetInfo:
+    """The facts, which every look at the study carries. A worker finds no larger ones. Raises Faulty."""
+    raise_if_any(_facts_faults(facts))
+    return facts
+
+
+def _facts_faults(facts: DatasetInfo) -> Iterator[Fault]:
+    yield from (Fault((field,), code, message) for field, code, message in facts.faults())
+    for name in ("fingerprint", "split", "weights_sha256"):
+        digest = getattr(facts, name)
+        if digest is not None and not DIGEST.match(digest):
+            yield Fault((name,), "not_a_digest", "this is a SHA-256 in 64 hexadecimal digits; correct it")
+    if len(facts.model_dump_json()) > MAX_FACTS:
+        yield Fault((), "too_large", f"the facts of a study have at most {MAX_FACTS} characters; shorten the names in them")
+
+
 class StudyLine(Frozen):
     """The first line: the study."""
 
@@ -88,7 +108,7 @@ class StudyLine(Frozen):
     state: StudyState
     reason: Text | None
     spec: dict[str, Any] = Field(description="as GET /api/v1/studies/{study} shows it")
-    facts: Facts | None
+    facts: Annotated[DatasetInfo, AfterValidator(_bounded_facts)] | None
     confirmation: Confirmation | None
     created: Number = Field(description="trials that follow")
     created_at: Moment

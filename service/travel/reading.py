@@ -15,8 +15,12 @@ from search_spaces.faults import Path
 from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
 from service.travel.form import SCHEMA_VERSION, EndLine, Line, ReportsLine, StudyLine, TrialLine
+from trainer.tasks.registry import example_fields
 
 MAX_LINE = 16 * 1024 * 1024
+MAX_TEXT = 4_096  # characters; a path has no more
+MAX_KEY = 256
+MAX_ENTRIES = 65_536  # of a mapping
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 KINDS: dict[str, type[Line]] = {
     "thawline/study": StudyLine, "thawline/trial": TrialLine, "thawline/reports": ReportsLine, "thawline/end": EndLine,
@@ -90,6 +94,8 @@ def _formed(number: int, document: Any) -> Line:
         refuse(number, Fault(("schema_version",), "unknown_version", newer))
     if fault := next(_unstorable({name: part for name, part in document.items() if name not in ("reports", "metrics")}), None):
         refuse(number, fault)
+    if fault := next(_large_integers(document), None):
+        refuse(number, fault)
     try:
         return KINDS[kind].model_validate(document)
     except ValidationError as error:
@@ -102,13 +108,14 @@ def _unstorable(value: Any, path: Path = ()) -> Iterator[Fault]:
     match value:
         case str() if UNSTORABLE.search(value):
             yield Fault(path, "invalid_text", "NUL and surrogate characters are not accepted; remove them")
+        case str() if len(value) > MAX_TEXT and path[-1] not in example_fields():  # bounded by the task's report
+            yield Fault(path, "text_too_long", f"a text has at most {MAX_TEXT} characters; shorten it")
         case float() if not math.isfinite(value):
             yield Fault(path, "not_finite", "NaN and Infinity are not accepted here; write a finite number")
         case int() if abs(value) > MAX_INTEGER:
             yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53")
         case dict():
-            if any(UNSTORABLE.search(key) for key in value):
-                yield Fault(path, "invalid_name", "a key holds NUL or surrogate characters; remove them")
+            yield from _unstorable_keys(value, path)
             for key, item in value.items():
                 yield from _unstorable(item, (*path, key))
         case list():
@@ -116,13 +123,37 @@ def _unstorable(value: Any, path: Path = ()) -> Iterator[Fault]:
                 yield from _unstorable(item, (*path, index))
 
 
-def again(file: BinaryIO) -> Iterator[dict[str, Any]]:
-    """The documents of a file whose `lines` were sound, from its beginning, the last one left out. Nothing is checked twice."""
+def _unstorable_keys(value: dict[str, Any], path: Path) -> Iterator[Fault]:
+    if any(UNSTORABLE.search(key) for key in value):
+        yield Fault(path, "invalid_name", "a key holds NUL or surrogate characters; remove them")
+    if any(len(key) > MAX_KEY for key in value):
+        yield Fault(path, "name_too_long", f"a key has at most {MAX_KEY} characters; shorten it")
+    if len(value) > MAX_ENTRIES:
+        yield Fault(path, "too_many_entries", f"at most {MAX_ENTRIES} entries are read here; drop some")
+
+
+def _large_integers(document: dict[str, Any]) -> Iterator[Fault]:
+    """Reported values that are whole numbers beyond what every reader takes for the same number. Looked at by the million."""
+    line = document.get("reports") if isinstance(document.get("reports"), dict) else document
+    metrics: Any = line.get("metrics") if isinstance(line, dict) else None
+    columns = metrics.items() if isinstance(metrics, dict) else ()
+    last: Any = document.get("metrics")
+    values = [
+        *((("metrics", name), column) for name, column in columns),
+        (("metrics",), list(last.values()) if isinstance(last, dict) else []),
+    ]
+    for path, column in [*values, (("value",), [document.get("value")])]:
+        if isinstance(column, list) and any(type(value) is int and abs(value) > MAX_INTEGER for value in column):
+            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53; write larger ones with an exponent, as 1e25")
+
+
+def again(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The documents of a file whose `lines` were sound, each with its line's bytes, the last one left out. Nothing is checked twice."""
     file.seek(0)
     for raw in file:
         document = json.loads(raw)
         if document["kind"] != "thawline/end":
-            yield document
+            yield len(raw), document
 
 
 def is_whole(file: BinaryIO) -> bool:

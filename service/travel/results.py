@@ -1,21 +1,20 @@
 """What a trial's result may hold, checked so that whatever reads it later finds what it expects."""
 
-import base64
-import binascii
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from search_spaces import Fault, Faulty, raise_if_any
 from service.domain.evidence import Evidence
 from service.domain.parsing import faults_of
-from trainer.contract import Reuse, Scores
+from trainer.protocol import Reuse, Scores
+from trainer.tasks.base import TaskSpec
 
-Amount = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]  # sums of them stay finite
 Whole = Annotated[StrictInt, Field(ge=0, le=2**53)]
-Matrix = Annotated[list[list[Whole]], Field(max_length=65_536)]
+Of = TypeVar("Of", bound=BaseModel)
 
 
 class _Open(BaseModel):
@@ -33,10 +32,10 @@ class _Pace(_Open):
     saved_seconds: Amount | None = None
 
 
-def _strictly(model: type[BaseModel]) -> Callable[[object], BaseModel]:
+def _strictly(model: type[Of]) -> Callable[[object], Of]:
     """Reads a value as the model, but takes no text for a number: others read it without a model."""
 
-    def read(value: object) -> BaseModel:
+    def read(value: object) -> Of:
         try:
             return model.model_validate_json(json.dumps(value), strict=True)
         except ValidationError as error:
@@ -50,19 +49,10 @@ class _Result(_Open):
     trainable: Whole | None = None
     train_seconds: Amount | None = None
     peak_memory: Whole | None = None
-    per_class_recall: dict[StrictStr, Amount | None] = Field(default_factory=dict)
-    confusion_matrix: Matrix = Field(default_factory=list)
     reuse: Annotated[Reuse | None, BeforeValidator(_strictly(Reuse))] = None
     pace: _Pace | None = None
     evidence: Annotated[Evidence | None, BeforeValidator(_strictly(Evidence))] = None
     test: Annotated[Scores | None, BeforeValidator(_strictly(Scores))] = None
-
-    @model_validator(mode="after")
-    def _matrices_are_square(self) -> Self:
-        raise_if_any(_square_faults("confusion_matrix", self.confusion_matrix))
-        if self.test is not None:
-            raise_if_any(fault.below(("test",)) for fault in _score_faults(self.test))
-        return self
 
 
 def check_result(result: dict[str, Any]) -> dict[str, Any]:
@@ -81,37 +71,25 @@ def _faults_in(error: ValidationError) -> Iterator[Fault]:
         yield from faults_of(item)
 
 
-def test_images(result: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """How many test images of each class a checked result was scored on; None when it was not."""
-    return tuple(sum(row) for row in result["test"]["confusion_matrix"]) if "test" in result else None
-
-
-def _square_faults(name: str, matrix: Any) -> Iterator[Fault]:
-    if any(len(row) != len(matrix) for row in matrix):
-        yield Fault((name,), "not_square", "a confusion matrix has as many columns as rows; correct it")
-
-
-def _score_faults(scores: Scores) -> Iterator[Fault]:
-    matrix = scores.confusion_matrix
-    yield from _square_faults("confusion_matrix", matrix)
-    if any(count < 0 for row in matrix for count in row):
-        yield Fault(("confusion_matrix",), "negative", "counts are 0 or more; correct it")
-        return
-    images = sum(map(sum, matrix))
-    for name, text in (("predicted", scores.predicted), ("losses", scores.losses)):
-        if text is not None and _length(text) != 2 * images:
-            yield Fault((name,), "wrong_length", f"this is base64 of two bytes for each of the {images} test images; correct it")
-    if scores.predicted is not None and _length(scores.predicted) == 2 * images and _largest(scores.predicted) >= max(1, len(matrix)):
-        yield Fault(("predicted",), "unknown_class", f"classes go from 0 to {len(matrix) - 1}; correct it")
-
-
-def _length(text: str) -> int | None:
+def _check_fields(model: type[BaseModel], report: Mapping[str, Any]) -> None:
+    """Raises Faulty where one of the fields is not the model's. A file may lack others: nothing but their display needs them."""
     try:
-        return len(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+        _strictly(model)(report)
+    except Faulty as error:
+        raise_if_any(fault for fault in error.faults if fault.code != "missing" or len(fault.path) > 1)
+
+
+def test_report(task: TaskSpec, result: Mapping[str, Any]) -> BaseModel | None:
+    """The task's report of the test examples in a checked result, None without one. Raises Faulty where a report is not the task's.
+
+    The fields of the other report stand beside those that every result has.
+    """
+    report = {name: result[name] for name in task.Report.model_fields if name in result}
+    if report:
+        _check_fields(task.Report, report)
+    if "test" not in result:
         return None
-
-
-def _largest(text: str) -> int:
-    raw = base64.b64decode(text)
-    return max((raw[place] | raw[place + 1] << 8 for place in range(0, len(raw), 2)), default=0)
+    try:
+        return _strictly(task.TestReport)({name: value for name, value in result["test"].items() if name != "metrics"})
+    except Faulty as error:
+        raise Faulty(fault.below(("test",)) for fault in error.faults) from None

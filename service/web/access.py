@@ -8,18 +8,29 @@ import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
 
+from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web import session
-from service.web.problems import CROSS_SITE, HOST_NOT_ALLOWED, KEY_IN_URL, UNAUTHENTICATED, Kind, for_error, problem, request_id
+from service.domain.errors import ThawlineError
+from service.web import SAFE_METHODS, session
+from service.web.problems import (
+    CROSS_SITE,
+    HOST_NOT_ALLOWED,
+    KEY_IN_URL,
+    MALFORMED_REQUEST,
+    UNAUTHENTICATED,
+    Kind,
+    for_error,
+    problem,
+    request_id,
+)
+from service.web.rates import Buckets, client_of, too_fast
 
 log = logging.getLogger("thawline.web")
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 PUBLIC_PATHS = frozenset({"/livez", "/login", "/static/login.js", "/static/login.css", "/static/mark.svg"})
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 KEY_PARAMETERS = frozenset({"token", "access_token", "key", "api_key", "apikey", "auth", "authorization"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?\Z")
@@ -38,7 +49,11 @@ SECURITY_HEADERS = {
 
 
 class Guard:
-    """The outermost layer: an id and the security headers on every answer, and a problem for every crash."""
+    """The outermost layer: an id and the security headers on every answer, and a problem for every crash.
+
+    A request with both Content-Length and Transfer-Encoding is refused and its connection closed: a proxy in front may have used the other
+    one of the two, and part of the body would be read as another request (RFC 9112, section 6.1).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -57,12 +72,20 @@ class Guard:
             await send(message)
 
         try:
-            await self.app(scope, receive, guarded)
+            if _has_two_lengths(Headers(scope=scope)):
+                detail = "A request has either Content-Length or Transfer-Encoding; leave one out."
+                await problem(scope, MALFORMED_REQUEST, detail, headers={"Connection": "close"})(scope, receive, guarded)
+            else:
+                await self.app(scope, receive, guarded)
         except Exception as error:
             _log_crash(scope, error)
             if started:
                 raise
             await for_error(scope, error)(scope, receive, guarded)
+
+
+def _has_two_lengths(headers: Headers) -> bool:
+    return "transfer-encoding" in headers and "content-length" in headers
 
 
 def _complete(headers: MutableHeaders, identity: str) -> None:
@@ -85,8 +108,9 @@ def _log_crash(scope: Scope, error: Exception) -> None:
 class Hosts:
     """Answers only to names that are ours, against DNS rebinding.
 
-    Ours are the loopback names and the address that the connection came in on, with the server's own port, and the
-    configured names: with any port where none is written. An address cannot be rebound.
+    Ours are the loopback names and the address that the connection came in on, with any port, since a tunnel or a container may
+    publish the server under another one, and the configured names: with any port where none is written. A page of another site
+    cannot be reached under any of them: its name would have to be rebound, and the browser sends that name.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
@@ -104,11 +128,21 @@ class Hosts:
         named = Headers(scope=scope).getlist("host")
         if len(named) != 1 or (match := HOST.match(named[0].lower())) is None:
             return False
-        name, port = match["name"], int(match["port"] or DEFAULT_PORTS.get(scope["scheme"], 80))
-        if name in self.allowed or f"{name}:{port}" in self.allowed:
+        name = match["name"]
+        ports = (match["port"],) if match["port"] else DEFAULT_PORTS.values()
+        if not all(1 <= int(port) <= 65_535 for port in ports):
+            return False
+        if name in self.allowed or any(f"{name}:{int(port)}" in self.allowed for port in ports):
             return True
-        address, own_port = scope.get("server") or ("", None)
-        return name in (*LOOPBACK_NAMES, _literal(address)) and port == own_port
+        return _is_loopback(name) or name == _literal((scope.get("server") or ("", None))[0])
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether the name leads to the browser's own machine. Names below `localhost` do not always: some resolvers ask the network."""
+    try:
+        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _literal(address: str) -> str:
@@ -120,11 +154,17 @@ def _literal(address: str) -> str:
 
 
 class Tokens:
-    """Asks every request for the token but those to the few public paths. Idle when no token is set."""
+    """Asks every request for the token but those to the few public paths. Idle when no token is set.
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    Refused requests of one address are limited, safe methods included. The token is compared first, so that a request with the right token
+    is never limited by the refusals of others.
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, sessions: session.Sessions | None, refusals: Buckets) -> None:
         self.app = app
         self.token = token
+        self.sessions = sessions
+        self.refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -133,10 +173,36 @@ class Tokens:
             await _refuse(KEY_IN_URL, "Send the token as `Authorization: Bearer …`; addresses end up in logs.", scope, receive, send)
         elif self.token is None or scope["path"] in PUBLIC_PATHS or self._states_it(scope, self.token):
             await self.app(scope, receive, send)
-        elif (seconds := session.seconds_left(session.cookie_of(Headers(scope=scope)), self.token)) > 0 and not _states_any(scope):
+        elif _states_any(scope):
+            await self._turn_away(scope, receive, send)
+        else:
+            await self._by_session(scope, receive, send)
+
+    async def _by_session(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cookies = session.cookies_of(Headers(scope=scope))
+        try:
+            seconds = await self._seconds_left(cookies) if cookies else 0.0
+        except ThawlineError as error:  # the key is in the database, which does not answer
+            await for_error(scope, error)(scope, receive, send)
+            return
+        if seconds > 0:
             await self._until(seconds, scope, receive, send)
         elif _wants_page(scope):
-            await RedirectResponse(session.login_address(scope["path"]), 303)(scope, receive, send)
+            address = session.login_address(scope["path"], scope["query_string"].decode("latin-1"))
+            await RedirectResponse(address, 303)(scope, receive, send)
+        else:
+            await self._turn_away(scope, receive, send)
+
+    async def _seconds_left(self, cookies: list[str]) -> float:
+        if self.sessions is None:
+            return 0.0
+        await to_thread.run_sync(self.sessions.load)
+        return self.sessions.seconds_left(cookies)
+
+    async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (seconds := self.refusals.wait(client_of(scope))) > 0:
+            detail = "Too many requests without the right token came from this address; send it as `Authorization: Bearer …`."
+            await too_fast(scope, detail, seconds)(scope, receive, send)
         else:
             await _refuse(UNAUTHENTICATED, "Send the token as `Authorization: Bearer …`, or log in at /login.", scope, receive, send)
 
@@ -196,7 +262,7 @@ def _is_own(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return False
     if (origin := headers.get("origin")) is None:  # a program: browsers always send one with these methods
-        return "authorization" in headers or session.cookie_of(headers) is None
+        return "authorization" in headers or not session.cookies_of(headers)
     scheme, _, authority = origin.lower().partition("://")
     return scheme in DEFAULT_PORTS and _authority(authority, scheme) == _authority(headers["host"].lower(), scheme) is not None
 

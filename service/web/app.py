@@ -33,15 +33,16 @@ from service.web import (
     workers,
 )
 from service.web.access import Guard, Hosts, SameSite, Tokens
+from service.web.addressing import HeadMiddleware, PrefixMiddleware
 from service.web.body import BodyLimit
 from service.web.compression import Compression
-from service.web.crowd import Crowd
+from service.web.crowd import Crowd, SlowWork
 from service.web.curves import Curves
 from service.web.description import describe
 from service.web.drawings import Drawings
 from service.web.health import Counting, Figures
 from service.web.listing import Trends
-from service.web.rates import Rates
+from service.web.rates import Buckets, Rates
 from service.web.reading import ReadOnly
 from service.web.shared import shared_answers
 from service.web.streams import Streams
@@ -67,7 +68,10 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.streams = Streams(store)
     app.state.answers, app.state.curves = shared_answers(), Curves(store)
     app.state.drawings, app.state.replays = Drawings(), Drawings(most_bytes=2_000_000)
+    app.state.drawing_work, app.state.replay_work = SlowWork(threads=1, most_waiting=32), SlowWork(threads=1, most_waiting=32)
+    app.state.inspection_work = SlowWork(threads=3, most_waiting=128)
     app.state.trends = Trends()
+    app.state.sessions = None if settings.token is None else session.Sessions(settings.token, store)
     app.state.imports = travelling.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
@@ -75,7 +79,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     problems.install(app)
     _add_routes(app)
     _add_middlewares(app)
-    describe(app, locked=settings.token is not None)
+    describe(app, locked=settings.token is not None, root_path=settings.root_path)
     return app
 
 
@@ -114,11 +118,13 @@ def _add_middlewares(app: FastAPI) -> None:
     if app.state.store.read_only:
         app.add_middleware(ReadOnly)
     app.add_middleware(SameSite)
-    app.add_middleware(Tokens, token=settings.token)
     app.add_middleware(Rates, per_second=settings.writes_per_second)
+    app.add_middleware(Tokens, token=settings.token, sessions=app.state.sessions, refusals=Buckets(settings.writes_per_second))
     app.add_middleware(Hosts, allowed=settings.hosts)
     app.add_middleware(Crowd)
     app.add_middleware(Counting, figures=app.state.figures)
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(PrefixMiddleware, root_path=settings.root_path)
     app.add_middleware(Guard)
 
 

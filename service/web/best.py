@@ -1,6 +1,6 @@
 """What a study hands over, over REST: its configuration as a file, a script, a model card or a list of requirements."""
 
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Query, Response
 
@@ -14,13 +14,14 @@ from service.export.making import Known, export
 from service.export.notes import note_of
 from service.export.requirements import requirements
 from service.export.script import script
+from service.rest_models import ExportFormat
 from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
+from trainer.tasks.registry import spec_of
 
 router = APIRouter(prefix=API, tags=["studies"])
 
-Format = Literal["json", "yaml", "python", "card", "requirements"]
 MEDIA_TYPES = ("application/json", "application/yaml", "text/x-python", "text/markdown", "text/plain")
 
 
@@ -33,7 +34,9 @@ MEDIA_TYPES = ("application/json", "application/yaml", "text/x-python", "text/ma
 def show_best(
     study: FoundStudy,
     store: TheStore,
-    format: Annotated[Format, Query(description="json and yaml are for `thaw train`, python is a script that does without it")] = "json",
+    format: Annotated[
+        ExportFormat, Query(description="json and yaml are for `thaw train`, python is a script that does without it")
+    ] = "json",
 ) -> Response:
     """All that production training needs, of the confirmed recommendation, or until there is one of the best complete trial.
 
@@ -60,8 +63,9 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
     trial, verdict = recommended_trial(tx, study)
     if trial is None:
         raise NoResult
+    tries = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
     known = Known(
-        note=note_of(phase_of(study), verdict, queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]),
+        note=note_of(phase_of(study), verdict, tries, spec_of(study.spec.task).example),
         verdict=verdict,
         repeats=queries.repeats(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),

@@ -1,14 +1,18 @@
-"""What a study can be made of: the models and the search spaces that ship with Thawline."""
+"""What a study can be made of: the installed tasks, and the models and search spaces that ship with Thawline."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces import presets
+from service.rest_models import ModelsView, ModelView, SpacesView, TasksView
 from service.web import API
 from service.web.problems import UNKNOWN_MODEL, ProblemError
-from service.web.views import ModelsView, ModelView, SpacesView, model_view
+from service.web.static_files import module_of
+from service.web.views import model_view, task_view
+from trainer.configuration import FIRST_TASK
+from trainer.tasks.registry import spec_of, specs
 
 router = APIRouter(prefix=API, tags=["catalogues"])
 
@@ -31,3 +35,10 @@ def show_model(name: Annotated[str, Path(examples=["squeezenet1_1"])]) -> ModelV
 def list_search_spaces() -> SpacesView:
     """The presets, each with what it is for, what it costs and what to expect."""
     return SpacesView(presets=[presets.load(name) for name in presets.names()])
+
+
+@router.get("/tasks", summary="List the tasks")
+def list_tasks() -> TasksView:
+    """What a study's `task` can name, each task with its metrics."""
+    names = sorted(specs(), key=lambda name: (name != FIRST_TASK, name))
+    return TasksView(tasks=[task_view(spec_of(name), module_of(name)) for name in names])

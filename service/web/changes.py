@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from service.rest_models import ChangesView
 from service.store import queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.paging import Limit
 from service.web.studies import study_views
-from service.web.views import ChangesView, trial_view
+from service.web.views import trial_view
 
 router = APIRouter(prefix=API, tags=["studies"])
 

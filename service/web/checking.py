@@ -1,61 +1,43 @@
-"""Study documents without creating anything: what one may hold, what is in one, and what would come of it."""
+"""Check a study document, and describe study documents by JSON Schema. Nothing is created."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
-from pydantic import Field
+from fastapi import APIRouter, Depends, Query, Request
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
-from service.domain.parsing import NOT_SEARCHED, parse_study, resolve_paths
+from service.domain.parsing import NOT_SEARCHED, resolve_paths, without_replace
 from service.domain.spec import StudySpec
-from service.inspection import inspect_study
-from service.store import Transaction, queries
+from service.inspection import checked_study
+from service.rest_models import CheckedView, FaultView, SchemaView
+from service.settings import Settings
+from service.store import Store, Transaction, queries
 from service.web import API
 from service.web.body import Raw, read_document
-from service.web.dependencies import TheStore
+from service.web.crowd import SlowWork
+from service.web.dependencies import TheSettings, TheStore
 from service.web.examples import ANY_STUDY_BODY
+from service.web.notices import notices_of
 from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
-from service.web.view import View
-from trainer.contract import METRICS, Direction, Hyperparameters
+from trainer.configuration import FIRST_TASK
+from trainer.tasks.registry import spec_of, specs
 
 router = APIRouter(prefix=API, tags=["studies"])
 
 
-class FaultView(View):
-    """One thing that is wrong with a document."""
-
-    pointer: str = Field(examples=["#/search_space/lr/low"])
-    code: str = Field(examples=["low_above_high"])
-    detail: str = Field(examples=["low is above high; exchange them"])
-
-
-class CheckedView(View):
-    """What came of a check: a study that could be created as it stands, or what is wrong."""
-
-    document: Any = Field(description="what was sent, as plain JSON; null when it cannot be read")
-    study: StudySpec | None = Field(description="as it would be stored: preset expanded, open ranges closed, defaults written out")
-    trials: int | None = Field(description="how many configurations its search space has; null when a range is continuous", examples=[48])
-    faults: list[FaultView] = Field(description="none of a sound study")
-
-
-class SchemaView(View):
-    """What a study document may hold. Each schema has its own `$defs`."""
-
-    study: dict[str, Any] = Field(description="JSON Schema of the document")
-    hyperparameters: dict[str, Any] = Field(description="JSON Schema of what `search_space` and `fixed` may name")
-    not_searched: list[str] = Field(description="hyperparameters that a search space may not name", examples=[["seed"]])
-    metrics: Mapping[str, Direction] = Field(description="what an objective may name, with the direction that is better")
-
-
-SCHEMA = SchemaView(
-    study=StudySpec.model_json_schema(),
-    hyperparameters=Hyperparameters.model_json_schema(),
-    not_searched=sorted(NOT_SEARCHED),
-    metrics=METRICS,
-)
+@cache
+def schema_of(task: str) -> SchemaView:
+    """Of the studies of an installed task."""
+    spec = spec_of(task)
+    return SchemaView(
+        study=StudySpec.of_task(task).model_json_schema(),
+        hyperparameters=spec.Hyperparameters.model_json_schema(),
+        not_searched=sorted(NOT_SEARCHED),
+        metrics={name: metric.direction for name, metric in spec.metrics.items()},
+    )
 
 
 def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
@@ -71,7 +53,9 @@ def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
 
 
 @router.post("/study-check", summary="Check a study", openapi_extra=ANY_STUDY_BODY)
-def check_study(read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possible)], store: TheStore) -> CheckedView:
+async def check_study(
+    request: Request, read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possible)], store: TheStore, settings: TheSettings
+) -> CheckedView:
     """Say what is wrong with a study, from JSON or YAML, as creating it would, or what it resolves to. Nothing is created.
 
     Faults are an answer here and no problem: a form asks while it is being filled in.
@@ -79,33 +63,43 @@ def check_study(read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possibl
     document, faults = read
     if faults:
         return _faulty(None, faults)
+    work: SlowWork = request.app.state.inspection_work
+    return await work.run(lambda: _checked(document, store, settings))
+
+
+def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
     try:
-        spec = parse_study(resolve_paths(document, Path.cwd()))
-        inspect_study(spec)
-        store.read(_refuse_taken, spec.name)
+        description, replaces = without_replace(document)
+        spec = checked_study(resolve_paths(description, Path.cwd()), settings.data_roots)
+        store.read(_refuse_taken, spec.name, replaces)
     except InvalidInput as error:
         return _faulty(document, error.faults)
     except NameTaken as error:
         return _faulty(document, [Fault(("name",), "name_taken", str(error))])
-    return CheckedView(document=document, study=spec, trials=spec.search_space.size, faults=[])
+    return CheckedView(document=document, study=spec, trials=spec.search_space.distinct, faults=[], notices=notices_of(spec))
 
 
 @router.get("/study-schema", summary="Describe a study document")
-def show_schema() -> SchemaView:
-    """What a study document may hold, as JSON Schema: its fields, the trainer's hyperparameters, and the metrics."""
-    return SCHEMA
+def show_schema(task: Annotated[str, Query(max_length=128, description="the name of an installed task")] = FIRST_TASK) -> SchemaView:
+    """What a study document of the task may hold, as JSON Schema: its fields, the trainer's hyperparameters, and the metrics."""
+    if task not in specs():
+        known = ", ".join(sorted(specs()))
+        raise InvalidInput([Fault(("query", "task"), "unknown_task", f"no such task is installed; choose one of {known}")])
+    return schema_of(task)
 
 
 def _faulty(document: object, faults: Iterable[Fault]) -> CheckedView:
     listed = [FaultView(pointer=fault.pointer, code=fault.code, detail=fault.message) for fault in faults]
-    return CheckedView(document=document, study=None, trials=None, faults=listed[:MOST_FAULTS])
+    return CheckedView(document=document, study=None, trials=None, faults=listed[:MOST_FAULTS], notices=[])
 
 
-def _refuse_taken(tx: Transaction, name: str) -> None:
+def _refuse_taken(tx: Transaction, name: str, replaces: bool) -> None:
     try:
-        queries.find_study(tx, name)
+        if queries.find_study(tx, name).state.terminal and replaces:
+            return
     except StudyNotFound:
-        return
+        if not queries.is_being_imported(tx, name):
+            return
     except StudyUnreadable:
         pass
     raise NameTaken

@@ -1,10 +1,17 @@
-"""A bound on the requests under way, so that a crowd is told to wait instead of slowing everyone down."""
+"""Bounds on the requests under way, so that a crowd is told to wait instead of slowing everyone down."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.web.problems import BUSY, problem
+from service.web.problems import BUSY, ProblemError, problem
 
 MAX_REQUESTS = 512
+
+T = TypeVar("T")
 
 
 class Crowd:
@@ -27,3 +34,17 @@ class Crowd:
             await self.app(scope, receive, send)
         finally:
             self.under_way -= 1
+
+
+class SlowWork:
+    """Runs slow work in a separate, small thread pool, so that waiting for it does not occupy the threads of other requests."""
+
+    def __init__(self, threads: int, most_waiting: int) -> None:
+        self._limiter = CapacityLimiter(threads)
+        self._most_waiting = most_waiting
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Returns the result of `work`. Raises its exception, and ProblemError (503 with Retry-After) when too many calls wait."""
+        if self._limiter.statistics().tasks_waiting >= self._most_waiting:
+            raise ProblemError(BUSY, "Too many requests wait for the same kind of slow work; try again.")
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)

@@ -2,24 +2,22 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.records import Study
 from service.domain.thinning import thinned
+from service.rest_models import CurvesView
 from service.store import Store, queries
 from service.store.queries import Curve, Moved
 from service.web import API
 from service.web.compression import Packed, packed
 from service.web.dependencies import FoundStudy, TheAnswers
 from service.web.table import After
-from service.web.view import View
 
 MOST_CURVES = 5_000  # of an answer
 MOST_BYTES = 64 * 1024 * 1024  # of all curves that are kept
@@ -28,18 +26,6 @@ READ_TOGETHER = 128  # trials, so that no transaction is long
 LISTED = 20  # metrics that a fault names
 
 router = APIRouter(prefix=API, tags=["studies"])
-
-
-class CurvesView(View):
-    """The learning curves of those of a study's trials that changed."""
-
-    metric: str = Field(examples=["accuracy"])
-    seq: int = Field(description="give it as ?after= the next time")
-    more: bool = Field(description="whether the answer was full: ask again at once")
-    curves: Sequence[Sequence[int | Sequence[float]]] = Field(
-        description="number, steps and values of each trial: up to 64 points, extremes among them, none that is not finite",
-        examples=[[[7, [1, 2, 3], [0.5, 0.61, 0.7]]]],
-    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -154,4 +140,4 @@ def show_curves(
     """The curve of one metric of each trial that an event after this sequence number touched: up to 5,000 curves in one answer."""
     name = metric or study.spec.objective.metric
     key = ("curves", study.id, study.seq, after, name)
-    return Packed(answers.once(key, lambda: packed(curves.answer(study, name, after))), request.headers)
+    return Packed(answers.get_or_compute(key, lambda: packed(curves.answer(study, name, after))), request.headers)

@@ -50,6 +50,10 @@ class Drawings:
         self._lock = threading.Lock()
         self._easel = threading.Lock()
 
+    def kept(self, subject: Subject, seq: int) -> Drawing | None:
+        """The drawing, if one that will do is at hand."""
+        return self._find(subject, seq)
+
     def get(self, subject: Subject, seq: int, draw: Callable[[], bytes]) -> Drawing:
         """The drawing, made now unless one that will do is at hand. What `draw` raises goes through."""
         if (known := self._find(subject, seq)) is not None:

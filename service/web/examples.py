@@ -4,34 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.domain.parsing import MOST_QUEUED
+from trainer.configuration import FIRST_TASK
+from trainer.tasks.base import ExampleStudy
+from trainer.tasks.registry import spec_of
 
-STUDY: dict[str, Any] = {
-    "name": "sign-digits",
-    "data": {"path": "data/sign-digits", "validation": 0.2, "test": 0.2},
-    "model": {"name": "squeezenet1_1", "weights": "weights/squeezenet1_1.safetensors"},
-    "search_space": {
-        "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},
-        "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
-        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
-        "frozen_layers": {"type": "int", "low": 0, "high": 9},
-        "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
-    },
-    "fixed": {"epochs": 8, "image_size": 64},
-    "objective": {"metric": "accuracy", "direction": "maximize"},
-    "sampler": {"name": "tpe", "seed": 0},
-    "pruner": {"name": "asha", "min_steps": 1, "reduction_factor": 3},
-    "budget": {"trials": 40, "hours": 2},
-}
-
-STUDY_YAML = """\
-name: sign-digits
-data: {path: data/sign-digits, validation: 0.2, test: 0.2}
-model: {name: squeezenet1_1, weights: weights/squeezenet1_1.safetensors}
-preset: image_classification
-fixed: {epochs: 8, image_size: 64}
-objective: {metric: accuracy, direction: maximize}
-budget: {trials: 40}
-"""
+_TASK = spec_of(FIRST_TASK)
+STUDY: Mapping[str, Any] = _TASK.example_study if isinstance(_TASK, ExampleStudy) else {}
+STUDY_YAML = _TASK.example_study_yaml if isinstance(_TASK, ExampleStudy) else ""
 
 STUDY_BODY: dict[str, Any] = {
     "requestBody": {
@@ -66,6 +45,18 @@ TRIAL_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": {"oneOf": [_object_with("params", {"type": "object"}), _object_with("trials", MANY)]},
                 "example": {"params": {"lr": 0.003, "batch_size": 32, "optimizer": "adam", "frozen_layers": 4}},
+            }
+        },
+    }
+}
+
+BUDGET_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"oneOf": [_object_with("budget", {"type": "object"}), _object_with("add", {"type": "object"})]},
+                "examples": {"set": {"value": {"budget": {"trials": 60}}}, "add": {"value": {"add": {"trials": 20}}}},
             }
         },
     }

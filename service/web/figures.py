@@ -12,6 +12,7 @@ from service.search import figures
 from service.store import Store, Transaction, queries
 from service.store.queries.outcomes import curves, outcomes
 from service.web import API
+from service.web.crowd import SlowWork
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.drawings import Drawings, Subject
 
@@ -43,7 +44,7 @@ Params = Annotated[
         304: {"description": "It has not changed"},
     },
 )
-def show_figure(
+async def show_figure(
     name: FigureName,
     study: FoundStudy,
     store: TheStore,
@@ -53,9 +54,11 @@ def show_figure(
 ) -> Response:
     """A figure of the study's trials, drawn anew as they change, though large ones not at each change."""
     asked = figures.checked(name, param or [], list(study.spec.search_space.root))
-    figures.prepare(asked)
     drawings: Drawings = request.app.state.drawings
-    drawing = drawings.get(Subject(study.id, asked.name, asked.params), study.seq, lambda: _drawn(store, study, asked))
+    work: SlowWork = request.app.state.drawing_work
+    subject = Subject(study.id, asked.name, asked.params)
+    if (drawing := drawings.kept(subject, study.seq)) is None:
+        drawing = await work.run(lambda: drawings.get(subject, study.seq, lambda: _drawn(store, study, asked)))
     headers = {**ALWAYS_ASK, "ETag": drawing.etag}
     if if_none_match is not None and drawing.etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers=headers)
@@ -63,6 +66,7 @@ def show_figure(
 
 
 def _drawn(store: Store, study: Study, asked: figures.Request) -> bytes:
+    figures.prepare(asked)
     now, exhibit = store.read(_exhibit, study.id, asked.name == figures.CURVES)
     figure: dict[str, Any] = figures.draw(asked, exhibit, time.time())
     figure["layout"]["meta"]["seq"] = now.seq

@@ -9,32 +9,22 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
-from pydantic import Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
 from service.disk import Disk, free_bytes
+from service.rest_models import Alive, Ready
 from service.store import Store, queries
 from service.web.dependencies import TheStore
 from service.web.problems import NOT_READY, ProblemError
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper
-from service.web.view import View
 
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 router = APIRouter(tags=["service"])
-
-
-class Alive(View):
-    status: str = Field(default="alive")
-
-
-class Ready(View):
-    status: str = Field(default="ready")
-    sweep_age_seconds: float | None = Field(description="since the last look for lost workers; null where only shown is what there is")
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -108,7 +98,7 @@ class _Rows(Collector):
         yield _family("thawline_studies", "Studies by state.", "state", studies)
         yield _family("thawline_trials", "Trials by state.", "state", trials)
         yield _family("thawline_saved_seconds", "Seconds of training that were not needed, by what spared them.", "by", spared)
-        yield GaugeMetricFamily("thawline_samples_per_second", "Training images of all runs; a shared pass counts once.", value=speed)
+        yield GaugeMetricFamily("thawline_samples_per_second", "Training examples of all runs; a shared pass counts once.", value=speed)
         yield GaugeMetricFamily("thawline_lanes_running", "Running trials that share their pass with others.", value=throughput.lanes)
         yield GaugeMetricFamily("thawline_workers_alive", "Workers that are alive.", value=alive)
 

@@ -82,7 +82,8 @@ def keyed_request(
     """The request with its key. Raises InvalidInput when the key is no plain text of at most 200 characters."""
     if key is not None and not KEY.match(key):
         raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "a key has 1 to 200 visible ASCII characters")])
-    asked = b"\0".join((request.method.encode(), request.url.path.encode(), media_type(request).encode(), raw))
+    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    asked = b"\0".join((request.method.encode(), address.encode(), media_type(request).encode(), raw))
     return KeyedRequest(key, hashlib.sha256(asked).hexdigest(), disk)
 
 

@@ -7,25 +7,22 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
-from pydantic import Field
 
 from service.domain.errors import StudyNotFound
-from service.domain.records import Study
+from service.domain.records import Study, Unavailability
 from service.domain.states import StudyState
+from service.rest_models import Trend, TrendsPage
 from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import TheStore
 from service.web.paging import Limit, unknown_cursor
 from service.web.studies import study_views
-from service.web.views import StudiesPage
-from trainer.contract import Direction
+from trainer.configuration import Direction
 
 router = APIRouter(prefix=API, tags=["studies"])
 
 MOST_POINTS = 32
 MOST_REMEMBERED = 2_000  # studies
-
-Trend = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +31,6 @@ class Filters:
 
     name: Annotated[str | None, Query(max_length=128, description="a part of the name, in capitals or not")] = None
     state: Annotated[tuple[StudyState, ...], Query(description="only studies in one of these states")] = ()
-
-
-class TrendsPage(StudiesPage):
-    """Studies, each as it stands, with how its best value rose."""
-
-    trends: Mapping[str, Trend] = Field(
-        description="by study's id: number and value of trials that were the best until then, the newest one last",
-        examples=[{"8c5f0a1b2c3d4e5f": [[0, 0.71], [4, 0.83]]}],
-    )
 
 
 class Trends:
@@ -113,14 +101,17 @@ def list_studies(
         except StudyNotFound:
             raise unknown_cursor() from None
         shown, more = found[:limit], len(found) > limit
-        headers = {"ETag": _tag(shown, more), "Cache-Control": "private, no-cache"}
+        unavailable = queries.unavailabilities(tx, [study.id for study in shown])
+        headers = {"ETag": _tag(shown, more, unavailable, queries.count_live(tx)), "Cache-Control": "private, no-cache"}
         if if_none_match is not None and headers["ETag"] in if_none_match:
             return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
         page = TrendsPage(studies=study_views(tx, shown), trends=trends.of(tx, shown), next=shown[-1].id if more else None)
     return Response(page.model_dump_json(), headers=headers, media_type="application/json")
 
 
-def _tag(studies: Iterable[Study], more: bool) -> str:
-    """Every change of a study and of its trials is an event of it."""
+def _tag(studies: Iterable[Study], more: bool, unavailable: Sequence[Unavailability], live_workers: int) -> str:
+    """Every change of a study and of its trials is an event of it; that a worker has gone is none."""
     told = " ".join(f"{study.id}-{study.seq}" for study in studies)
+    if unavailable:
+        told += " ".join(["", str(live_workers), *(f"{one.study}-{one.worker}" for one in unavailable)])
     return f'W/"{hashlib.sha256(f"{more} {told}".encode()).hexdigest()[:32]}"'

@@ -10,11 +10,12 @@ from starlette.responses import PlainTextResponse
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.records import Attempt, Trial
+from service.rest_models import LogView
 from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import FoundTrial, TheStore
-from service.web.history import LogView, attempt_view, chunk_view
 from service.web.paging import Limit
+from service.web.views import attempt_view, chunk_view
 
 LONGEST_TEXT = 11_000_000  # characters; the store keeps less of an attempt
 PAGE = 100

@@ -1,5 +1,6 @@
 """The pages: HTML shells that fill themselves from the REST interface, and their styles and modules."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -7,29 +8,36 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from service.web.dependencies import TheStore
-from service.web.static_files import ALWAYS_ASK, Static
+from service.web.dependencies import TheSettings, TheStore
+from service.web.static_files import ALWAYS_ASK, STATIC, Static
 
 HERE = Path(__file__).parent
 ROOT = '<html lang="en"'  # of every shell
-READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides what is of class `changes`
+LINK = re.compile(r'\b(?:href|src|action)="(?=/)')
+READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides elements marked `changes`
 
 router = APIRouter(include_in_schema=False)
 
 
 def static_files() -> Static:
     """The app that serves styles, modules and pictures."""
-    return Static(HERE / "static")
+    return Static(STATIC)
 
 
 Shell = Callable[[str], Response]
 
 
-def shell_of(store: TheStore) -> Shell:
+def html_of(name: str, root_path: str) -> str:
+    """The shell of that name, whose links lead below the prefix. Modules find the prefix by their own address."""
+    html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
+    return LINK.sub(rf"\g<0>{root_path}", html) if root_path else html
+
+
+def shell_of(store: TheStore, settings: TheSettings) -> Shell:
     """Gives a page's shell by its name; where nothing can be changed, it says so to styles and modules."""
 
     def shell(name: str) -> Response:
-        html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
+        html = html_of(name, settings.root_path)
         return HTMLResponse(html.replace(ROOT, READ_ONLY_ROOT, 1) if store.read_only else html, headers=ALWAYS_ASK)
 
     return shell

@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from service.search import figures
-from service.web.page import HERE
+from service.web.dependencies import TheSettings
+from service.web.page import html_of
 
 FRAME_HEADERS = {
     "Content-Security-Policy": (
@@ -57,7 +58,7 @@ def plotly_script(
 
 
 @router.get("/figure")
-def figure_page() -> Response:
+def figure_page(settings: TheSettings) -> Response:
     """The frame that draws what its parent sends. Raises PlotlyMissing."""
-    page = (HERE / "pages" / "figure.html").read_text(encoding="utf-8").replace("{version}", figures.script_version())
+    page = html_of("figure", settings.root_path).replace("{version}", figures.script_version())
     return Response(page, headers=FRAME_HEADERS, media_type="text/html; charset=utf-8")

@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import Match
 from starlette.types import Scope
 
 from search_spaces import Fault
 from service.domain import errors
+from service.rest_models import FaultView, ProblemView
+from service.web.addressing import methods_at, without_slash
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:thawline:problem:"
@@ -55,12 +55,16 @@ NOT_READY = Kind(503, "not-ready", "The server is not ready", {"Retry-After": "5
 BUSY = Kind(503, "busy", "The server is busy", {"Retry-After": "1"})
 INTERNAL = Kind(500, "internal", "The server failed")
 
+STORE_UNAVAILABLE = Kind(503, "store-unavailable", "The database does not answer", {"Retry-After": "2"})
+
 KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.StudyNotFound: Kind(404, "study-not-found", "Study not found"),
+    errors.StudyDeleted: Kind(404, "study-not-found", "Study not found"),
     errors.StudyUnreadable: Kind(409, "study-unreadable", "The study cannot be read"),
     errors.TrialNotFound: Kind(404, "trial-not-found", "Trial not found"),
     errors.WorkerNotFound: Kind(404, "worker-not-found", "Worker not found"),
     errors.NoResult: Kind(404, "no-result", "There is no result yet"),
+    errors.NoScript: Kind(404, "no-script", "The task has no training script"),
     errors.UnknownFigure: Kind(404, "figure-not-found", "Figure not found"),
     errors.PlotlyMissing: Kind(503, "plotly-missing", "Plotly is not installed"),
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
@@ -71,7 +75,8 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.LeaseLost: Kind(409, "lease-lost", "Lease lost"),
     errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used before"),
     errors.InvalidInput: VALIDATION,
-    errors.StoreUnavailable: Kind(503, "store-unavailable", "The database does not answer", {"Retry-After": "2"}),
+    errors.StoreUnavailable: STORE_UNAVAILABLE,
+    errors.ImportGivenUp: STORE_UNAVAILABLE,
     errors.DiskFull: Kind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
     errors.SchemaTooOld: Kind(503, "schema-too-old", "The database belongs to an older Thawline", {"Retry-After": "60"}),
     errors.NotADatabase: Kind(503, "not-a-database", "This is not a Thawline database", {"Retry-After": "60"}),
@@ -131,22 +136,22 @@ def request_id(scope: Scope) -> str:
 
 def problem(scope: Scope, kind: Kind, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None) -> Response:
     """The answer for one problem. Nothing of the request's content is repeated in it."""
-    body: dict[str, Any] = {
-        "type": TYPE_PREFIX + kind.slug,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        "instance": quote(scope.get("path", ""), safe="/")[:LONGEST_INSTANCE],
-        "request_id": request_id(scope),
-    }
-    if listed := [_listed(fault) for fault in islice(faults, MOST_FAULTS)]:
-        body["errors"] = listed
-    content = json.dumps(body, ensure_ascii=True, allow_nan=False)
+    # Constructed without validation: a pointer may have a lone surrogate, which pydantic refuses and JSON escapes.
+    body = ProblemView.model_construct(
+        type=TYPE_PREFIX + kind.slug,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=(scope.get("state", {}).get("root_path", "") + quote(scope.get("path", ""), safe="/"))[:LONGEST_INSTANCE],
+        request_id=request_id(scope),
+        errors=tuple(map(_listed, islice(faults, MOST_FAULTS))) or None,
+    )
+    content = json.dumps(body.model_dump(exclude_none=True), ensure_ascii=True, allow_nan=False)
     return Response(content, kind.status, {**kind.headers, **(headers or {})}, MEDIA_TYPE)
 
 
-def _listed(fault: Fault) -> dict[str, str]:
-    return {"pointer": fault.pointer[:LONGEST_POINTER], "code": fault.code, "detail": fault.message}
+def _listed(fault: Fault) -> FaultView:
+    return FaultView.model_construct(pointer=fault.pointer[:LONGEST_POINTER], code=fault.code, detail=fault.message)
 
 
 def for_error(scope: Scope, error: Exception) -> Response:
@@ -174,16 +179,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _handle(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND and (redirect := without_slash(request)) is not None:
+        return redirect
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error.headers = {"Allow": ", ".join(_methods_at(request))}  # of all routes at this path; the framework names the first one's
+        error.headers = {"Allow": ", ".join(methods_at(request))}  # of all routes at this path; the framework names the first one's
     return for_error(request.scope, error)
-
-
-def _methods_at(request: Request) -> list[str]:
-    contexts = iter_route_contexts(request.app.routes)
-    return sorted(
-        {method for one in contexts if one.matches(request.scope)[0] is not Match.NONE for method in one.methods or ("GET", "HEAD")}
-    )
 
 
 def _kind_of(error: errors.ThawlineError) -> Kind | None:

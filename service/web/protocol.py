@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.web.access import SECURITY_HEADERS
 from service.web.problems import BUSY, MALFORMED_REQUEST, Kind, problem, request_id
 
-MAX_CONNECTIONS = 1024
+MAX_CONNECTIONS = 1024  # fewer where the process may open few files: see `bounded`
 HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
 TAKING_SECONDS = 24.0  # for a client to take `LEAST_BYTES` of what waits for it
 LEAST_BYTES = 16 * 1024
@@ -27,6 +27,7 @@ class Protocol(H11Protocol):
     Without the cut, a connection that is to be closed would stay for as long as its client leaves the last bytes untaken.
     """
 
+    most_connections = MAX_CONNECTIONS
     _patience: asyncio.TimerHandle | None = None
     _look: asyncio.TimerHandle | None = None
 
@@ -34,7 +35,7 @@ class Protocol(H11Protocol):
         super().connection_made(transport)
         self._await_head()
         self._begin_to_look(0)
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.most_connections:
             self._answer_and_close(BUSY, "Too many connections are open; try again.")
 
     def on_response_complete(self) -> None:
@@ -93,3 +94,8 @@ class Protocol(H11Protocol):
         if (connection := self.transport.get_extra_info("socket")) is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
+
+
+def bounded(most: int) -> type[Protocol]:
+    """The protocol of a server that keeps at most so many connections open."""
+    return type("BoundedProtocol", (Protocol,), {"most_connections": most})

@@ -1,6 +1,10 @@
 """The server process: the schema brought up to date, one socket, and an end within ten seconds of being told."""
 
+import asyncio
+import contextlib
 import ipaddress
+import logging
+import resource
 import signal
 import socket
 import sys
@@ -8,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -16,13 +21,17 @@ from service.domain.errors import StoreUnavailable, ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import require, upgrade
-from service.web.protocol import Protocol
+from service.web.protocol import MAX_CONNECTIONS, bounded
 from service.web.streams import Streams
+
+log = logging.getLogger("thawline.web")
 
 GRACE_SECONDS = 5  # for requests under way when the server is told to end
 KEEP_ALIVE_SECONDS = 15
 MAX_HEAD_BYTES = 32 * 1024
 BACKLOG = 256
+OTHER_FILES = BACKLOG + 100  # kept free of connections: as many as are accepted at one time, the database, logs, temporary files
+LEAST_CONNECTIONS = 16
 DEAD_PEER_MILLISECONDS = 30_000  # bytes that a peer has not acknowledged for so long: it is gone
 RETRY = (0.5, 10.0)  # seconds between two tries to reach a database that does not answer yet
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -68,7 +77,7 @@ def serve(
         if not _upgraded(settings.database_url, stop):
             return
         bound()
-        _run(store, _answering_to(host, settings), listener, stop, lambda: ready(_address(host, listener)))
+        _run(store, _answering_to(host, settings), listener, stop, lambda: ready(_address(host, listener, settings.root_path)))
 
 
 def show(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, ready: Callable[[str], None] = announce) -> None:
@@ -79,7 +88,7 @@ def show(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, ready
     require_token(host, settings.token)
     with _listening(host, port) as listener, closing(open_store(settings.database_url, read_only=True)) as store:
         require(store)
-        _run(store, _answering_to(host, settings), listener, threading.Event(), lambda: ready(_address(host, listener)))
+        _run(store, _answering_to(host, settings), listener, threading.Event(), lambda: ready(_address(host, listener, settings.root_path)))
 
 
 def _run(store: Store, settings: Settings, listener: socket.socket, stop: threading.Event, ready: Callable[[], None]) -> None:
@@ -87,11 +96,38 @@ def _run(store: Store, settings: Settings, listener: socket.socket, stop: thread
 
     app = create_app(store, settings)
     config = uvicorn.Config(
-        app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        app, http=bounded(most_connections()),
+        ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False, server_header=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES, backlog=BACKLOG,
     )  # fmt: skip
     _Server(config, app.state.streams, stop, ready).run(sockets=[listener])
+
+
+def most_connections() -> int:
+    """How many connections the process can hold, once its limit of open files is raised as far as it may be."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # where the system refuses, the soft limit stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, max(LEAST_CONNECTIONS, soft - OTHER_FILES))
+
+
+def _log_accept_errors_once(loop: asyncio.AbstractEventLoop) -> None:
+    """asyncio reports each connection that it cannot accept, hundreds a second while there are no files left: the first one is logged."""
+    told = False
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        nonlocal told
+        if not str(context.get("message", "")).startswith("socket.accept()"):
+            loop.default_exception_handler(context)
+        elif not told:
+            told = True
+            log.error("connections cannot be accepted (%s); this is logged once", context.get("exception"))
+
+    loop.set_exception_handler(handle)
 
 
 def require_token(host: str, token: str | None) -> None:
@@ -128,6 +164,7 @@ class _Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _log_accept_errors_once(asyncio.get_running_loop())
         await super().startup(sockets)
         if self.started:
             self._ready()
@@ -193,6 +230,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _address(host: str, listener: socket.socket) -> str:
+def _address(host: str, listener: socket.socket, root_path: str) -> str:
     name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listener.getsockname()[1]}"
+    return f"http://{name}:{listener.getsockname()[1]}{root_path}"

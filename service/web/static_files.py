@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from service.web.compression import Packed, packed
 
+STATIC = Path(__file__).parent / "static"
 ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
 Signature = tuple[int, int]
 
@@ -64,6 +65,11 @@ class Static(StaticFiles):
         if kept is None or kept.signature != signature:
             kept = self._kept[path] = _read(file, signature)
         return kept
+
+
+def module_of(task: str) -> str | None:
+    """The path of the page module that draws the task's reports; None where there is none."""
+    return f"/static/tasks/{task}.js" if (STATIC / "tasks" / f"{task}.js").is_file() else None
 
 
 def _read(file: Path, signature: Signature) -> Kept:

@@ -20,10 +20,10 @@ from service.domain.records import Event, Study
 from service.store import Store, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
+from service.web.json_values import finite
 from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError, for_error
 from service.web.rates import client_of, speaks_for_many
 from service.web.streams import BATCH_BYTES, Batch, Streams
-from service.web.view import finite
 
 BATCH = 100  # events that are read at one time
 POLL_SECONDS = 0.5  # between two looks whether the server ends, and two tries at a database that does not answer
@@ -150,10 +150,10 @@ async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> A
 
 async def _shared(store: Store, key: tuple[str, int, int], streams: Streams) -> AsyncGenerator[Batch | None]:
     """One batch, read by the first of the streams that are at this place; None now and then before it, and when the process ends."""
-    if (kept := streams.batches.kept(key)) is not None:
+    if (kept := streams.batches.get(key)) is not None:
         yield kept
         return
-    read = partial(streams.batches.once, key, lambda: _read(store, *key), lambda batch: bool(batch.frames) and not batch.ended)
+    read = partial(streams.batches.get_or_compute, key, lambda: _read(store, *key), lambda batch: bool(batch.frames) and not batch.ended)
     reading = asyncio.create_task(to_thread.run_sync(read, limiter=streams.readers, abandon_on_cancel=True))
     try:
         while not reading.done():

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from anyio import CapacityLimiter
 
+from service.single_flight import SingleFlightCache
 from service.store import Store
 from service.web.following import Following
-from service.web.shared import Shared
 
 MAX_STREAMS = 128
 MAX_STREAMS_OF_ONE = 64  # address on another machine: nobody alone may take them all
@@ -29,7 +29,7 @@ class Batch:
     next_limit: int = 0  # events worth reading next
 
 
-Batches = Shared[tuple[str, int, int], Batch]
+Batches = SingleFlightCache[tuple[str, int, int], Batch]
 """By study, cursor and limit: what streams at the same place read is read once."""
 
 

@@ -1,9 +1,12 @@
-"""The server's thread that looks for workers that were lost."""
+"""The server's background thread: requeues the trials of lost workers and removes obsolete rows."""
 
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 
+from service import operations
+from service.domain.errors import StoreUnavailable
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store
@@ -11,6 +14,8 @@ from service.store import Store
 log = logging.getLogger("thawline.web")
 
 LATE_AFTER_SWEEPS = 12
+TIDY_SECONDS = 60.0  # between two checks of imports and workers; an import without progress between two checks is given up
+REMOVAL_SECONDS = 1.0  # limit in one sweep for removing the rows of deleted studies and failed imports
 
 
 class Sweeper:
@@ -18,6 +23,7 @@ class Sweeper:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._reaper = Reaper(store, settings.lease_seconds)
+        self._cleanup = Cleanup(store)
         self._pause_seconds = settings.look_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -47,4 +53,35 @@ class Sweeper:
                 self._reaper.sweep()
             except Exception:
                 log.exception("the sweep for lost trials failed")
+            try:
+                self._cleanup.sweep()
+            except Exception:
+                log.exception("obsolete rows could not be removed")
             self._stopping.wait(self._pause_seconds)
+
+
+class Cleanup:
+    """Removes the rows of deleted studies, failed imports, workers without a heartbeat for 30 days, and excess idempotency keys."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._imports: Mapping[str, int] = {}
+        self._looked_at: float | None = None
+
+    def sweep(self) -> None:
+        """Once a minute, find imports without progress, old workers and excess keys; on each call, remove some hidden rows.
+
+        Logs StoreUnavailable.
+        """
+        now = self._clock()
+        try:
+            if self._looked_at is None or now - self._looked_at >= TIDY_SECONDS:
+                self._imports = operations.sweep_imports(self._store, self._imports)
+                operations.forget_workers(self._store)
+                operations.bound_keys(self._store)
+                self._looked_at = now
+            while operations.remove_hidden(self._store) and self._clock() - now < REMOVAL_SECONDS:
+                pass
+        except StoreUnavailable as error:
+            log.warning("obsolete rows could not be removed: %s", error)

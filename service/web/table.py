@@ -6,20 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import Field
 
 from service.domain.records import Study
+from service.rest_models import TABLE_COLUMNS, TableView
 from service.store import Store, queries
 from service.store.queries import TableRow
 from service.web import API
 from service.web.compression import Packed, packed
 from service.web.dependencies import FoundStudy, TheAnswers, TheStore
 from service.web.studies import study_views
-from service.web.view import View
-from service.web.views import StudyView
 
 MOST_ROWS = 5_000
-COLUMNS = tuple(name for name in TableRow._fields if name != "changed")
 TIMES = ("queued_at", "started_at", "finished_at")
 HUNDREDTHS = 2  # decimals of a time
 VALUE_DIGITS, METRIC_DIGITS, PARAM_DIGITS = 7, 5, 10  # significant ones: digits are most of what such an answer weighs
@@ -30,28 +27,12 @@ router = APIRouter(prefix=API, tags=["studies"])
 After = Annotated[int, Query(ge=0, le=2**53, description="`seq` of an earlier answer or of a study; 0 for everything")]
 
 
-class TableView(View):
-    """A study and those of its trials that changed, seen at one moment, each trial a list of values."""
-
-    study: StudyView
-    seq: int = Field(description="give it as ?after= the next time")
-    more: bool = Field(description="whether the answer was full: ask again at once")
-    params: Sequence[str] = Field(description="names of the parameters, in the order of each trial's", examples=[["lr", "optimizer"]])
-    metrics: Sequence[str] = Field(description="names of the metrics, in the order of each trial's; the objective's first")
-    columns: Sequence[str] = Field(description="names of each trial's values, in their order", examples=[list(COLUMNS)])
-    trials: Sequence[Sequence[Any]] = Field(
-        description="in the order of their last events: times in seconds since 1970, null for what there is not or JSON cannot say, "
-        "parameters to ten significant digits (the trial itself has all), metrics to five",
-        examples=[[[7, "complete", 0.9, 8, 1, "sampler", None, None, None, "box:1", 1e9, 1e9, 1e9, [0.003, "sgd"], [0.9], 4.5, 1250.0]]],
-    )  # fmt: skip
-
-
 @router.get("/studies/{study}/table", summary="Show a study's trials as a table", response_model=TableView)
 def show_table(study: FoundStudy, request: Request, store: TheStore, answers: TheAnswers, after: After = 0) -> Response:
     """The study, and each trial that an event after this sequence number touched, in short: up to 5,000 trials in one answer."""
     fresh = 0 if study.state.terminal else int(time.monotonic() / FRESH_SECONDS)
     key = ("table", study.id, study.seq, after, fresh)
-    return Packed(answers.once(key, lambda: packed(_table(store, study, after))), request.headers)
+    return Packed(answers.get_or_compute(key, lambda: packed(_table(store, study, after))), request.headers)
 
 
 def _table(store: Store, study: Study, after: int) -> bytes:
@@ -64,7 +45,7 @@ def _table(store: Store, study: Study, after: int) -> bytes:
     params = _names(now.spec.search_space.root, (row.params for row in rows))
     metrics = _names([now.spec.objective.metric], (row.metrics for row in rows))
     rest = {
-        "seq": rows[-1].changed if more else now.seq, "more": more, "params": params, "metrics": metrics, "columns": COLUMNS,
+        "seq": rows[-1].changed if more else now.seq, "more": more, "params": params, "metrics": metrics, "columns": TABLE_COLUMNS,
         "trials": [_values(row, params, metrics) for row in rows],
     }  # fmt: skip
     return f'{{"study":{shown.model_dump_json()},{json.dumps(rest, separators=(",", ":"), allow_nan=False)[1:]}'.encode()

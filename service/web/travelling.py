@@ -14,7 +14,9 @@ from service.domain.errors import InvalidInput
 from service.domain.records import Study
 from service.inspection import inspect_study
 from service.operations.idempotency import Idempotency
-from service.operations.importing import import_study
+from service.operations.importing import Quota, import_study
+from service.rest_models import StudyView
+from service.settings import Settings
 from service.store import Transaction
 from service.travel.checking import Header as StudyHeader
 from service.travel.checking import sound
@@ -24,11 +26,10 @@ from service.web.body import media_type
 from service.web.dependencies import FoundStudy, TheDisk, TheSettings, TheStore
 from service.web.idempotency import KEY, KeyedRequest
 from service.web.problems import BUSY, UNSUPPORTED_MEDIA_TYPE, ProblemError
-from service.web.studies import study_views
-from service.web.views import StudyView
+from service.web.studies import whole_study_view
 
 MEDIA_TYPE = "application/x-ndjson"
-MAX_IMPORT = 128 * 1024 * 1024  # bytes: on SQLite everyone else waits while they are written
+MAX_IMPORT = 128 * 1024 * 1024  # bytes
 IMPORT_SECONDS = 300.0  # for the body to arrive
 LARGER = {f"{API}/studies/import": (MAX_IMPORT, IMPORT_SECONDS)}
 MOST_IMPORTS = 2  # at one time
@@ -125,21 +126,22 @@ def receive_study(
     def checked_and_imported(key: Idempotency) -> Study:
         header = sound(file, name)
         if paused:
-            _refuse_unrunnable(header)
-        return import_study(store, header, file, paused=paused, idempotency=key, most=settings.max_studies)
+            _refuse_unrunnable(header, settings)
+        quota = Quota(settings.max_studies, keyed.disk.require_room)
+        return import_study(store, header, file, paused=paused, idempotency=key, quota=quota)
 
     return keyed.create(store, checked_and_imported, _told, location=f"{API}/studies/{{id}}")
 
 
-def _refuse_unrunnable(header: StudyHeader) -> None:
+def _refuse_unrunnable(header: StudyHeader, settings: Settings) -> None:
     if header.line.confirmation is not None:
         over = "its search is over and its best are being confirmed: it cannot be resumed; import it without paused"
         raise InvalidInput([Fault(("line 1", "confirmation"), "search_is_over", over)])
     try:
-        inspect_study(header.spec)
+        inspect_study(header.spec, settings.data_roots)
     except InvalidInput as error:
         raise InvalidInput(fault.below(("line 1", "spec")) for fault in error.faults) from None
 
 
 def _told(tx: Transaction, study: Study) -> str:
-    return study_views(tx, [study])[0].model_dump_json()
+    return whole_study_view(tx, study).model_dump_json()

@@ -1,7 +1,7 @@
 """Trials over REST: a page of them, one, its metrics, queue some with given parameters, cancel one."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
@@ -11,6 +11,7 @@ from service.domain.errors import InvalidInput, TrialNotFound
 from service.domain.parsing import parse_params, parse_params_list
 from service.domain.records import Study
 from service.domain.states import TrialState
+from service.rest_models import MetricsView, QueuedView, TrialsPage, TrialView, WholeTrialView
 from service.store import Store, queries
 from service.web import API
 from service.web.body import Document
@@ -18,12 +19,7 @@ from service.web.dependencies import FoundStudy, FoundTrial, TheStore
 from service.web.examples import TRIAL_BODY
 from service.web.idempotency import Keyed, KeyedRequest
 from service.web.paging import Limit, unknown_cursor
-from service.web.views import MetricsView, QueuedView, TrialsPage, TrialView, WholeTrialView, metrics_view, trial_view, whole_trial_view
-
-Sort = Literal[
-    "number", "-number", "value", "-value", "step", "-step", "queued_at", "-queued_at",
-    "started_at", "-started_at", "finished_at", "-finished_at",
-]  # fmt: skip
+from service.web.views import metrics_view, trial_view, whole_trial_view
 
 router = APIRouter(prefix=f"{API}/studies/{{study}}/trials", tags=["trials"])
 
@@ -33,7 +29,7 @@ def list_trials(
     study: FoundStudy,
     store: TheStore,
     state: Annotated[list[TrialState] | None, Query(description="only these; may be given more than once")] = None,
-    sort: Annotated[Sort, Query(description="`-` turns the order round; trials without the value come last")] = "number",
+    sort: Annotated[queries.Sort, Query(description="`-` turns the order round; trials without the value come last")] = "number",
     limit: Limit = 100,
     after: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="`next` of the page before")] = None,
 ) -> TrialsPage:

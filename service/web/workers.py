@@ -6,11 +6,12 @@ from fastapi import APIRouter, Path, Response
 
 from service import operations
 from service.domain.records import Worker
+from service.rest_models import WorkersView, WorkerView
 from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import TheStore
 from service.web.idempotency import Keyed
-from service.web.views import WorkersView, WorkerView, worker_view
+from service.web.views import worker_view
 
 router = APIRouter(prefix=API, tags=["workers"])
 
@@ -21,8 +22,8 @@ WorkerId = Annotated[str, Path(description="the worker's id", examples=["box-7-a
 def list_workers(store: TheStore) -> WorkersView:
     """Every worker that was seen, alive, draining or gone, with the trials that it runs now."""
     with store.reading() as tx:
-        loads = queries.loads(tx)
-        return WorkersView(workers=[worker_view(worker, loads.get(worker.id, [])) for worker in queries.workers(tx)])
+        loads, unavailable = queries.loads(tx), queries.unavailabilities(tx)
+        return WorkersView(workers=[worker_view(worker, loads.get(worker.id, []), unavailable) for worker in queries.workers(tx)])
 
 
 @router.post("/workers/{worker}/drain", summary="Drain a worker", response_model=WorkerView)
@@ -32,4 +33,4 @@ def drain_worker(worker: WorkerId, keyed: Keyed, store: TheStore) -> Response:
 
 
 def _told(tx: Transaction, worker: Worker) -> str:
-    return worker_view(worker, queries.loads(tx).get(worker.id, [])).model_dump_json()
+    return worker_view(worker, queries.loads(tx).get(worker.id, []), queries.unavailabilities(tx)).model_dump_json()

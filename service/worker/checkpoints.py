@@ -1,10 +1,9 @@
 """Checkpoint files on this machine: where a trial's lie, and which of them nobody needs any more.
 
-`<home>/checkpoints/<study>/<number>/e<attempt>/`, and in each study's folder the name of the database that it belongs to:
-machines and workers may share a home and not a database. What a trial's row names, stays; the rest goes.
+`<home>/checkpoints/<study>/<number>/e<attempt>/`, and in each study's folder the identity of the database that it belongs to:
+databases may share a home. What a trial's row names, stays; the rest goes.
 """
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -15,19 +14,22 @@ from service.domain.errors import StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.records import Lease, Trial
 from service.domain.states import TrialState
 from service.store import Store, queries
-from trainer.contract import Checkpoint
+from trainer.protocol import Checkpoint
 
 log = logging.getLogger(__name__)
 
 OWNER = "database"
+IDENTITY_DIGITS = 32
+"""Of a database's identity. Version 0.1 marked folders by 16 digits of the URL's SHA-256, which two databases may have in common."""
 
 
 class Shelf:
     """The folder of all checkpoints of one database's studies on this machine."""
 
-    def __init__(self, root: Path, database_url: str) -> None:
+    def __init__(self, root: Path, database: str) -> None:
+        """`database` is its identity."""
         self._root = root
-        self._owner = hashlib.sha256(database_url.encode()).hexdigest()[:16]
+        self._owner = database
 
     def folder(self, lease: Lease) -> Path | None:
         """Where an attempt puts its files; the study's folder is made and marked as ours. None when the disk does not take it."""
@@ -55,20 +57,30 @@ class Shelf:
             self._tidy(store.read(queries.find_trial, study, number))
 
     def sweep(self, store: Store) -> None:
-        """Remove what nobody needs: all of deleted studies, and of the others what no trial names. Raises StoreUnavailable."""
-        for owner in self._root.glob(f"*/{OWNER}"):
-            if owner.read_text() == self._owner:
-                self._sweep_study(store, owner.parent)
+        """Remove what nobody needs: all of deleted studies, and of the others what no trial names. Raises StoreUnavailable.
 
-    def _sweep_study(self, store: Store, folder: Path) -> None:
+        A folder with a mark of version 0.1, or a damaged one, is this database's if the study is; otherwise it is left alone.
+        """
+        for mark in self._root.glob(f"*/{OWNER}"):
+            owner = mark.read_text(errors="replace")
+            if owner == self._owner or len(owner) != IDENTITY_DIGITS:
+                self._sweep_study(store, mark.parent, sure=owner == self._owner)
+
+    def _sweep_study(self, store: Store, folder: Path, *, sure: bool) -> None:
         try:
             study = store.read(queries.find_study, folder.name)
+            if study.id != folder.name:
+                raise StudyNotFound(folder.name)  # another study has that name
         except StudyNotFound:
+            if not sure:
+                return
             log.info("removing the checkpoints of study %s, which was deleted", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
             return
         except StudyUnreadable:
             return  # a version that can read it may want them
+        if not sure:
+            (folder / OWNER).write_text(self._owner)
         for number in _numbers(folder):
             self.tidy(store, study.id, number)
         if study.state.terminal and [path.name for path in folder.iterdir()] == [OWNER]:

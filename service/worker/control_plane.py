@@ -3,19 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from service import operations
 from service.backoff import Backoff
-from service.domain.errors import LeaseLost, StoreUnavailable, TrialNotFound
+from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.records import Claim, Lease, Study
 from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
 from service.worker.checkpoints import Shelf
 from service.worker.spool import Spool
-from trainer.contract import Checked, Checkpoint
+from service.worker.unavailable import UnavailableStudies
+from trainer.protocol import Checked, Checkpoint
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -32,23 +33,33 @@ class ControlPlane:
         self.worker = worker
         self._lane_bytes = lane_bytes
         self._spool = spool
+        self._told_set_aside = 0  # results, as the store has it
         self._searches = Searches()
+        self.unavailable = UnavailableStudies(store, worker)
 
-    def look(self) -> tuple[bool, Study | None]:
-        """Whether this worker shall take no more trials; and a study whose data and weights nobody has looked at yet.
+    def look(self, checking: Collection[str] = ()) -> tuple[bool, Study | None]:
+        """Whether this worker shall take no more trials; and a study whose data and weights are to be checked, other than `checking`.
 
         Raises StoreUnavailable.
         """
         with self.store.reading() as tx:
-            return queries.is_draining(tx, self.worker), queries.unchecked_study(tx)
+            return queries.is_draining(tx, self.worker), queries.unchecked_study(tx, {*checking, *self.unavailable.ids()})
+
+    def wants_check(self, study: Study) -> bool:
+        """Whether the study is still there and has not ended. Raises StoreUnavailable."""
+        try:
+            return not self.store.read(queries.find_study, study.id).state.terminal
+        except (StudyNotFound, StudyUnreadable):
+            return False
 
     def has_work(self) -> bool:
         """Whether a claim would find a trial, as far as a glance tells. Raises StoreUnavailable."""
-        return any(candidate.has_work for candidate in self.store.read(queries.candidates))
+        without = self.unavailable.ids()
+        return any(one.has_work and one.study.id not in without for one in self.store.read(queries.candidates))
 
     def claim(self) -> list[Claim]:
         """Trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
-        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes)
+        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, self.unavailable.ids())
 
     def decide(self, asked: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
         """The pruner's word for each trial, given its objective by step; None where the lease is lost. Raises StoreUnavailable."""
@@ -63,16 +74,23 @@ class ControlPlane:
     def record(self, writes: Sequence[Write]) -> list[Lease]:
         """Write all of it in one transaction; the leases that are lost come back. Raises StoreUnavailable.
 
-        While the store does not answer, last words among it lie in the spool.
+        While the store does not answer, ends of trials among it lie in the spool. An end of which the database does not know the
+        trial is set aside.
         """
+        ends = [write for write in writes if write.outcome is not None]
         try:
             lost = operations.record(self.store, writes)
+            refused = [write.lease for write in ends if write.lease in lost]
+            strangers = self.store.read(queries.strangers, refused) if refused else {}
         except StoreUnavailable:
-            for write in _last_words(writes):
+            for write in ends:
                 self._spool.keep(write)
             raise
-        for write in _last_words(writes):
-            self._spool.forget(write.lease)
+        for write in ends:
+            if (why := strangers.get(write.lease)) is not None:
+                self._spool.set_aside(write, why)
+            else:
+                self._spool.forget(write.lease)
         return lost
 
     def conclude(self, writes: Sequence[Write], leaving: threading.Event) -> list[Lease] | None:
@@ -82,11 +100,17 @@ class ControlPlane:
         """
         return patiently(lambda: self.record(writes), leaving)
 
-    def deliver_spooled(self) -> None:
-        """Write what earlier workers left in the spool; what belongs to a later attempt by now is dropped. Raises StoreUnavailable."""
-        for write in self._spool.kept():
-            lost = self.record([write])
-            log.info("a spooled result of trial %d was %s", write.lease.number, "too late" if lost else "written")
+    def deliver_spooled(self, *, again: bool = False) -> None:
+        """Write what earlier workers left in the spool; with `again` also try what was set aside. Raises StoreUnavailable.
+
+        A result of an attempt that a later one has replaced is dropped; see `record` for one whose trial is unknown.
+        """
+        for write in self._spool.kept(again=again):
+            if not self.record([write]):
+                log.info("a spooled result of trial %d was written", write.lease.number)
+        if (count := self._spool.count_set_aside()) != self._told_set_aside:
+            operations.count_set_aside(self.store, self.worker, count)
+            self._told_set_aside = count
 
     def checkpoints(self, lease: Lease) -> tuple[Checkpoint, ...]:
         """Those that the store names of the trial. Raises StoreUnavailable."""
@@ -113,10 +137,6 @@ class ControlPlane:
     def heartbeat(self, leases: Sequence[Lease]) -> list[Lease]:
         """Renew; the lost ones come back. Raises StoreUnavailable."""
         return operations.heartbeat(self.store, self.worker, leases)
-
-
-def _last_words(writes: Sequence[Write]) -> list[Write]:
-    return [write for write in writes if write.outcome is not None]
 
 
 def patiently(call: Callable[[], T], leaving: threading.Event) -> T | None:

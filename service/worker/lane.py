@@ -10,9 +10,9 @@ from service.search.study import Decision, decision_steps
 from service.worker.checkpoints import Shelf
 from service.worker.leases import Halt, Holding
 from service.worker.unwritten import Unwritten
-from trainer.contract import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped
+from trainer.protocol import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped, Unavailable
 
-Told = Prepared | Measured | Saved | Finished | Failed | Stopped
+Told = Prepared | Measured | Saved | Finished | Failed | Unavailable | Stopped
 """The lines that belong to one trial."""
 
 NO_RESULT = "the trainer ended the run without a result"
@@ -71,9 +71,7 @@ class Lane:
             checkpoint_folder=folder and str(folder),
             checkpoint_seconds=claim.spec.limits.checkpoint_seconds,
             resume=claim.checkpoints,
-            fingerprint=claim.facts and claim.facts.fingerprint,
-            split=claim.facts and claim.facts.split,
-            weights_sha256=claim.facts and claim.facts.weights_sha256,
+            expected=claim.facts,
             score_test=claim.round is not None,
             demand=claim.demand,
             depths=claim.depths,
@@ -92,6 +90,9 @@ class Lane:
                 self._saved(line.checkpoint)
             case Finished() | Failed():
                 self.end(line)
+            case Unavailable():
+                because = f"this worker cannot read the {line.what}: {line.detail}"
+                self.end(Released(because), f"handed back after epoch {self.step}: {because}")
             case Stopped():
                 self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
 

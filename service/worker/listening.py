@@ -30,7 +30,7 @@ class Listener:
         return not self._thread.is_alive()
 
     def catch_up(self) -> None:
-        """Take in what stands in the pipe now. For any thread: what the trainer printed before a line of the contract is there after it."""
+        """Take in what stands in the pipe now. For any thread: what the trainer printed before a line of the protocol is there after it."""
         with self._reading:
             chunks = 0
             while not self._ended and chunks < CHUNKS_AT_ONCE:

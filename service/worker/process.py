@@ -18,18 +18,18 @@ from pydantic import ValidationError
 
 from service.worker.listening import Listener
 from service.worker.transcript import Transcript
-from trainer import contract
-from trainer.contract import LINES, Ready
+from trainer import protocol
+from trainer.protocol import LINES, Ready
 
 Line = (
-    contract.Prepared | contract.Advanced | contract.Measured | contract.Saved | contract.Finished
-    | contract.Failed | contract.Checked | contract.Exported | contract.Stopped | Ready
+    protocol.Prepared | protocol.Advanced | protocol.Measured | protocol.Saved | protocol.Finished
+    | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.Exported | protocol.Stopped | Ready
 )  # fmt: skip
-Order = contract.Check | contract.Run | contract.Lanes | contract.Answer | contract.Cancel
-TASKS = contract.Check | contract.Run | contract.Lanes
+Order = protocol.Check | protocol.Run | protocol.Lanes | protocol.Answer | protocol.Cancel
+TASKS = protocol.Check | protocol.Run | protocol.Lanes
 
 PIPE_BYTES = 2**20  # some epochs of a hundred lanes; by itself a pipe holds one
-LONGEST_LINE = 64 * 2**20  # a confusion matrix of a thousand classes has 4 MB
+LONGEST_LINE = 64 * 2**20  # a report may have some MB
 LOOK_SECONDS = 0.1  # how often a silent process is asked whether it lives
 KILL_SECONDS = 2.0  # until a killed process is given up: one that sleeps in the kernel, in a driver or on a dead disk, ends when it wakes
 TAKE_SECONDS = 60.0  # until a trainer whose pipe is full counts as dead; it reads orders at any time
@@ -73,7 +73,7 @@ class TrainerProcess:
             _widen(pipe)
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no line's end
-        self._transcript = Transcript(environment)  # what it prints beside the contract's lines, since its last task
+        self._transcript = Transcript(environment)  # what it prints beside the protocol's lines, since its last task
         self._ending = threading.RLock()  # held for moments only; a signal handler may come while its own thread holds it
         self._killed = False
         self._heard_at = time.monotonic()
@@ -136,7 +136,7 @@ class TrainerProcess:
     def read(self, timeout: float) -> Line | None:
         """The next line, or None when none came for `timeout` seconds. Raises TrainerDied after the last one.
 
-        What is not a line of the contract (a library that prints) goes into the transcript and counts as silence.
+        What is not a line of the protocol (a library that prints) goes into the transcript and counts as silence.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -165,7 +165,7 @@ class TrainerProcess:
                 chunks -= 1
 
     def printed(self, *, all_of_it: bool = False) -> str:
-        """The lines that it printed beside those of the contract since its last task or the last look. `all_of_it`: unfinished ones too."""
+        """The lines that it printed beside those of the protocol since its last task or the last look. `all_of_it`: unfinished ones too."""
         self._listener.catch_up()
         return self._transcript.take(whole=all_of_it)
 
@@ -217,7 +217,7 @@ class TrainerProcess:
 
     def _without_secrets(self, line: Line) -> Line:
         """The line, whose sentence for the user may quote an address or a variable."""
-        if not isinstance(line, contract.Failed):
+        if not isinstance(line, protocol.Failed | protocol.Unavailable):
             return line
         return line.model_copy(update={"detail": self._transcript.masked(line.detail)})
 

@@ -15,7 +15,22 @@ from service.worker.logbook import Logbook
 from service.worker.place import Workplace
 from service.worker.process import Line, TrainerDied, TrainerProcess
 from service.worker.slots import Slot
-from trainer.contract import Advanced, Answer, Cancel, Checked, Exported, Failed, Finished, Lanes, Ready, Run, Stopped
+from service.worker.unavailable import hung
+from trainer.protocol import (
+    Advanced,
+    Answer,
+    Cancel,
+    Checked,
+    Exported,
+    Failed,
+    Finished,
+    Lanes,
+    Prepared,
+    Ready,
+    Run,
+    Stopped,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +62,7 @@ class TrainerRun:
         self._earlier: dict[int, Mapping[int, float]] = {}  # by lane, the objective at the steps of attempts before
         self._began_at = time.monotonic()
         self._advanced = False
+        self._prepared = False  # the trainer has read data and weights
         self._control_seconds = 0.0
         self._retry_at = 0.0  # monotonic seconds; before that the store, which did not answer, is left alone
         self._rest_until = 0.0  # the same after it did, unless the trainer waits
@@ -99,8 +115,17 @@ class TrainerRun:
             case _:
                 if line.lane < len(self._lanes):
                     lane = self._lanes[line.lane]
-                    lane.training = lane.training and not isinstance(line, Finished | Failed | Stopped)
+                    self._note_availability(lane, line)
+                    lane.training = lane.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
                     lane.hear(line, self._accelerator, self._control_seconds)
+
+    def _note_availability(self, lane: Lane, line: Line) -> None:
+        """Whether this worker can read the study's data and weights; before the trial is handed back, so that it is not claimed again."""
+        if isinstance(line, Unavailable):
+            self._control.unavailable.add(lane.claim.lease.study, line)
+        elif isinstance(line, Prepared):
+            self._prepared = True
+            self._control.unavailable.was_read(lane.claim.lease.study)
 
     def _end_late(self) -> None:
         minutes = self._lanes[0].claim.spec.limits.minutes
@@ -112,11 +137,20 @@ class TrainerRun:
             silent = f"the trainer gave no sign of life for {stall:g} seconds"
             log.warning("%s: %s", self._name, silent)
             self._process.kill()
+            if not self._prepared:
+                self._give_back_unread(silent)
             for lane in self._open:
                 if self._shared:
                     lane.end(Released(), f"killed: {silent}; {ALONE}")
                 else:
                     lane.end(Failed(reason="timeout", detail=silent, step=lane.step), f"killed: {silent}")
+
+    def _give_back_unread(self, silent: str) -> None:
+        """The trainer hung before it had read data and weights, as on a dead mount: that is this machine's fault, not the trials'."""
+        for lane in self._open:
+            why = hung(lane.config, f"{silent} while it read data and weights", lane.step)
+            self._note_availability(lane, why)
+            lane.hear(why, self._accelerator, self._control_seconds)
 
     def _tell_the_store(self) -> None:
         """Ask the pruner, write what is due, and pass the pruner's word on; the trainer waits for it, the rest is tried again later."""
@@ -168,9 +202,6 @@ class TrainerRun:
         if writes := self._unwritten():
             self._note_written(writes, self._control.record([write for _, write in writes]))
         self._backoff.reset()
-        for lane in self._lanes:
-            if lane.to_clear:
-                lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)
         for lane in self._lanes:
             if lane.to_clear:
                 lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)

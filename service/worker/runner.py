@@ -12,13 +12,19 @@ from service.worker.place import Workplace
 from service.worker.process import KILL_SECONDS, Death, TrainerDied, TrainerProcess
 from service.worker.run import READ_SECONDS, TrainerRun
 from service.worker.slots import Slot
-from trainer.contract import Check, Checked, Failed
+from service.worker.unavailable import hung
+from trainer.protocol import Check, Checked, Failed, Unavailable
 
 log = logging.getLogger(__name__)
 
 IDLE = (0.2, 1.0)  # seconds between two looks for work
 MENDING = (1.0, 30.0)  # seconds after something failed that should not fail
-CHECKS_THAT_MAY_CRASH = 2
+CHECKS_THAT_MAY_CRASH = 2  # in one worker
+WANTED_SECONDS = 2.0  # how often a check looks whether its study still goes on
+LATE_CHECK = (
+    "the check of data and weights did not end within {seconds:g} seconds on this worker: reading {study.data.path} or the weights takes "
+    "too long or hangs; see whether that storage answers"
+)
 
 
 class SlotRunner:
@@ -31,7 +37,6 @@ class SlotRunner:
         self._command = tuple(command)
         self._process = process
         self._idle, self._mending = Backoff(*IDLE), Backoff(*MENDING)
-        self._crashed_checks: dict[str, int] = {}
 
     def work(self) -> None:
         """Until the worker leaves or drains: check a study, or run a trial, or wait. Nothing that happens here ends the thread."""
@@ -81,23 +86,30 @@ class SlotRunner:
 
     def _one_task(self) -> bool:
         """Whether there was anything to do. Only the first slot starts its trainer before there is: one may be all that is needed."""
-        if self._process is None and self._slot.index > 0 and not self._place.control.has_work():
+        if self._process is None and self._slot.index > 0 and not self._is_needed():
             return False
         process = self._warm()
         if not process.ready:
             return False
-        draining, study = self._place.control.look()
+        draining, study = self._place.control.look(self._place.checks.under_way())
         if draining:
             self._place.drain()
             return False
         if study is not None:
-            self._check(study, process)
+            with self._place.checks.begun(study.id) as mine:
+                if mine:
+                    self._check(study, process)
             return True
         asked_at = time.monotonic()
         if not (claims := self._place.control.claim()):
             return False
         self._run(claims, process, asked_at)
         return True
+
+    def _is_needed(self) -> bool:
+        """Whether there is work for one more trainer: a trial, or another study to check beside one that is being checked."""
+        control, checking = self._place.control, self._place.checks.under_way()
+        return control.has_work() or (bool(checking) and control.look(checking)[1] is not None)
 
     def _run(self, claims: Sequence[Claim], process: TrainerProcess, claimed_at: float) -> None:
         leases = self._place.leases
@@ -118,37 +130,72 @@ class SlotRunner:
             log.info("%d trials of %s in one pass, on slot %d: %s", len(claims), first.spec.name, self._slot.index, numbers)
 
     def _check(self, study: Study, process: TrainerProcess) -> None:
-        """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts."""
+        """Look at the study's data and weights; a fault stops the study. When several workers look at once, the first verdict counts.
+
+        A worker that cannot read them, or not within the time limit, leaves the study alone, and its check to others.
+        """
         log.info("checking data and weights of %s", study.name)
         try:
-            process.send(Check(config=study.spec.check_config(), threads=self._slot.most_threads))
-            answer = self._answer_to_check(process)
+            config = study.spec.check_config(smallest=study.id in self._place.checks.short_of_memory)
+            order = Check(config=config, batch_sizes=study.spec.check_batch_sizes(), threads=self._slot.most_threads)
+            process.send(order)
+            answer = self._answer_to_check(study, process)
         except TrainerDied as died:
             answer = self._crashed(study, died)
+        if isinstance(answer, Failed) and answer.reason == "out_of_memory" and study.id not in self._place.checks.short_of_memory:
+            # Large examples are perhaps one corner of the search space: its trials run out of memory, the others train.
+            log.warning("the check of %s ran out of memory; it is repeated with the smallest examples", study.name)
+            self._place.checks.short_of_memory.add(study.id)
+            return
         try:
             if isinstance(answer, Checked):
                 self._place.control.pass_check(study, answer)
+            elif isinstance(answer, Unavailable):
+                self._place.control.unavailable.add(study.id, answer)
             elif isinstance(answer, Failed):
+                self._place.checks.forget_crashes(study.id)  # the study may be resumed and checked again
                 self._place.control.fail_study(study, answer.detail)
         except StoreUnavailable:
             raise
         except ThawlineError as error:
             log.info("the check of %s came too late: %s", study.name, error)
 
-    def _answer_to_check(self, process: TrainerProcess) -> Checked | Failed | None:
-        """The verdict; None when the worker leaves before there is one."""
-        verdict: Checked | Failed | None = None
+    def _answer_to_check(self, study: Study, process: TrainerProcess) -> Checked | Failed | Unavailable | None:
+        """The verdict; None when the worker leaves, or the study is stopped or deleted, before there is one.
+
+        A check is not interrupted but killed: it may hang in a read of a dead disk.
+        """
+        verdict: Checked | Failed | Unavailable | None = None
+        limit = self._place.patience.check
+        began_at = asked_at = time.monotonic()
         while not process.ready and not self._place.leaving.is_set():
             line = process.read(READ_SECONDS)
-            if isinstance(line, Checked | Failed):
+            if isinstance(line, Checked | Failed | Unavailable):
                 verdict = line
-            if process.hung(self._place.patience.prepare):
+            now = time.monotonic()
+            if now - began_at > limit:
                 process.kill()
+                detail = LATE_CHECK.format(study=study.spec, seconds=limit)
+                return hung(study.spec.check_config(), detail)
+            if now - asked_at > WANTED_SECONDS:
+                asked_at = now
+                if not self._is_wanted(study):
+                    log.info("the check of %s ends, because the study was stopped or deleted", study.name)
+                    process.kill()
+                    return None
         return verdict
+
+    def _is_wanted(self, study: Study) -> bool:
+        try:
+            return self._place.control.wants_check(study)
+        except StoreUnavailable:
+            return True
 
     def _crashed(self, study: Study, died: TrainerDied) -> Failed | None:
         """A crash may be chance; the second one is the study's."""
-        crashes = self._crashed_checks[study.id] = self._crashed_checks.get(study.id, 0) + 1
+        if died.death.reason == "out_of_memory" and study.id not in self._place.checks.short_of_memory:
+            return Failed(reason="out_of_memory", detail=died.death.detail)
+        crashes = self._place.checks.count_crash(study.id)
         log.warning("the check of %s crashed: %s", study.name, died)
         if crashes < CHECKS_THAT_MAY_CRASH:
             return None

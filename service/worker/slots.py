@@ -12,7 +12,7 @@ from service.settings import Settings
 
 ASK_SECONDS = 30
 MOST_ON_CPU = 4  # by default: each is a process with torch in it
-SECRETS = ("THAW_TOKEN", "THAW_DATABASE_URL")  # a trainer loads what people published; it needs neither
+SECRETS = ("THAW_TOKEN", "THAW_DATABASE_URL", "PGPASSWORD")  # a trainer loads what people published; it needs neither
 GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 
 

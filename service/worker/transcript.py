@@ -4,6 +4,8 @@ import re
 import threading
 from collections.abc import Iterable, Mapping
 
+from service.domain.text import CONTROLS, ESCAPES
+
 MOST_BYTES = 256 * 1024  # between two looks; what is older gives way, for the last words tell most
 LONGEST_LINE = 8_192  # characters; a longer one is continued on the next line
 TAIL_BYTES = 16_384
@@ -11,12 +13,6 @@ SECRET_NAME = re.compile("TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY", re.IGNOR
 SHORTEST_SECRET = 6  # characters; a shorter value is part of too many innocent words
 MASK = "***"
 
-ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC and other strings: titles, links
-    r"|\x1b[ -/]*[0-~]"
-)
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # with those that turn the writing round
 URL_PASSWORD = re.compile(r"(://[^\s:/@]{1,128}:)[^\s/@]{1,256}(?=@)")
 TOLD_ELSEWHERE = re.compile(r"^\S+Z INFO ")  # progress; a death's cause is not among it
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.domain.records import Lease, Report
 from service.operations import Outcome, Write
-from trainer.contract import Checkpoint
+from trainer.protocol import Checkpoint
 
 GATHER_SECONDS = 0.25  # reports of fast epochs share a transaction; a reader sees them at most this much later
 LOG_SECONDS = 1.0  # the same for a log alone: mostly it goes with a report

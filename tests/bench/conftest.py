@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from bench.replay.orders import Order
 from bench.replay.workloads import Workload
-from trainer.contract import DataConfig, ModelConfig
-from trainer.models.build import staged
+from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.image_classification.networks.build import staged
 
 IMAGES = 12  # a class
 
@@ -30,8 +30,8 @@ def tiny(tmp_path: Path) -> Order:
     save_file(staged("small_cnn", 10, 16).network.state_dict(), weights)
     workload = Workload(
         name="digits",
-        data=DataConfig(path=str(tmp_path / "data"), validation=0.25),
-        model=ModelConfig(name="small_cnn", weights=str(weights)),
+        data=ImageData(path=str(tmp_path / "data"), validation=0.25),
+        model=ImageModel(name="small_cnn", weights=str(weights)),
         image_size=16,
     )
     return Order(engine="naive", workload=workload, recorded="A", numbers=(5, 9), epochs=2)

@@ -7,11 +7,15 @@ import pytest
 from bench.replay.orders import Order
 from bench.replay.recorded import LISTS, frozen
 from bench.replay.workloads import Workload
-from trainer.contract import DataConfig, ModelConfig
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 NO_FILES = {
-    "small_cnn": Workload(name="digits", data=DataConfig(path="data"), model=ModelConfig(name="small_cnn"), image_size=16),
-    "squeezenet1_1": Workload(name="signs", data=DataConfig(path="data"), model=ModelConfig(name="squeezenet1_1"), image_size=64),
+    "small_cnn": Workload(
+        name="digits", data=ImageData(path="data"), model=ImageModel(name="small_cnn", weights="cnn.safetensors"), image_size=16
+    ),
+    "squeezenet1_1": Workload(
+        name="signs", data=ImageData(path="data"), model=ImageModel(name="squeezenet1_1", weights="squeezenet.safetensors"), image_size=64
+    ),
 }
 
 

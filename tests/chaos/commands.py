@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from service.operations import Outcome, Pruned, Released
 from tests.operations.driving import finished
-from trainer import catalogue
-from trainer.contract import Failed, Finished
+from trainer.protocol import Failed, Finished
+from trainer.tasks.image_classification import catalogue
 
 BUDGET, PARALLEL, ATTEMPTS, FAILURES = 8, 4, 2, 4
 LEASE = 30.0
@@ -24,7 +24,7 @@ HEADS_ALONE: dict[str, Any] = {
 LANE_BYTES = 16 * (512 + 1) * 2  # of resnet18's head with two classes, its gradient and the optimizer's state
 CHOICES = 6  # of parameters, so that duplicates come
 VALUES = (0.05, 0.5, 0.5, 0.9, math.nan, math.nan, math.inf, -math.inf)
-REASONS = ("crashed", "crashed", "crashed", "out_of_memory", "diverged", "timeout", "script_error", "bad_data")
+REASONS = ("crashed", "crashed", "crashed", "out_of_memory", "diverged", "infeasible", "timeout", "script_error", "bad_data")
 TURNS = ("pause", "resume", "resume", "stop", "fail", "delete")
 values = st.sampled_from(VALUES)
 values_or_none = st.one_of(values, st.none())
@@ -76,7 +76,7 @@ outcomes: st.SearchStrategy[Outcome] = weighted(
 )
 WEIGHTS = {
     "claim": 4, "claim_together": 3, "report": 5, "end": 7, "repeat": 2, "beat": 1, "sweep": 1, "expire": 2, "late": 1,
-    "queue": 1, "cancel": 1, "turn": 1, "learn": 1, "restart": 1,
+    "queue": 1, "cancel": 1, "turn": 1, "extend": 1, "learn": 1, "restart": 1,
 }  # fmt: skip
 commands = weighted(
     WEIGHTS,
@@ -90,7 +90,8 @@ commands = weighted(
     expire=command("expire", which=st.integers(0, 1), beats=st.integers(0, 2)),
     late=command("beat_between_look_and_sweep"),
     queue=command("queue", lr=st.sampled_from([0.0, 0.5, 0.9])),
-    cancel=command("cancel", number=st.integers(0, BUDGET - 1)),
+    cancel=command("cancel", number=st.integers(0, 2 * BUDGET - 1)),
+    extend=command("extend", trials=st.integers(1, 3)),
     turn=command("turn", turn=st.sampled_from(TURNS)),
     learn=command("learn"),
     restart=command("restart"),

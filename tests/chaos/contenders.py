@@ -14,7 +14,7 @@ from service.domain.states import TrialState
 from service.store import Store, open_store, queries
 from tests.chaos.lab import planted
 from tests.chaos.launch import plant
-from tests.operations.driving import finished, searches_of
+from tests.operations.driving import claim_trials, finished, searches_of
 
 OPEN = (TrialState.QUEUED, TrialState.RUNNING)
 
@@ -49,7 +49,7 @@ class Contenders:
         """Claim trials and finish them."""
         searches = searches_of()
         while True:
-            for claim in operations.claim(self.store, searches, f"w-{threading.get_ident()}"):
+            for claim in claim_trials(self.store, searches, f"w-{threading.get_ident()}"):
                 self.told.claimed.append((claim.lease.number, claim.lease.attempt))
                 (self.told.refused if self._lost(claim.lease) else self.told.finished).append(claim.lease.number)
             yield
@@ -123,7 +123,7 @@ def ask_until_spent(url: str, study: str) -> list[int]:
         searches, numbers = searches_of(), list[int]()
         while store.read(queries.find_study, study).created < store.read(queries.find_study, study).spec.budget.max_trials:
             try:
-                numbers += [claim.lease.number for claim in operations.claim(store, searches, "w")]
+                numbers += [claim.lease.number for claim in claim_trials(store, searches)]
             except StoreUnavailable:
                 continue
         return numbers

@@ -31,10 +31,14 @@ class Bad:
 
 TEMPLATES: dict[str, Callable[[], Any]] = {
     "/api/v1/studies": lambda: study_document(MARKER, search_space={"lr": {"type": "float", "low": HOLE, "high": 0.1}}),
+    "/api/v1/studies/{study}": lambda: {"budget": {"trials": HOLE, "hours": MARKER}},
     "/api/v1/studies/{study}/trials": lambda: {"params": {"lr": HOLE, "optimizer": MARKER}},
     "/login": lambda: {"token": HOLE, "note": MARKER},
 }
 """By route, a document with a hole where a value is expected."""
+
+PATCHED = {"/api/v1/studies/{study}"}
+"""The routes of these that take the document by PATCH; the others take it by POST."""
 
 
 def bodies(route: str) -> Iterator[Bad]:
@@ -222,7 +226,7 @@ def absurd_trials() -> Iterator[tuple[str, Any]]:
     """Bodies for the route that queues trials, each refused with 422."""
     good = {"lr": 0.01, "optimizer": "sgd"}
     yield from ((f"body: {body!r:.30}", body) for body in ({}, [], [good], None, 7, "params", {"params": good, "trials": []}))
-    yield from ((f"params: {params!r:.30}", {"params": params}) for params in (None, [], 7, MARKER, {}, {"lr": 0.01}, {**good, MARKER: 1}))
+    yield from ((f"params: {params!r:.30}", {"params": params}) for params in (None, [], 7, MARKER, {}, {**good, MARKER: 1}))
     for value in (None, True, "0.01", [0.01], {"a": 1}, 1, -0.01, 0, 1e300, 5e-324, 2**53, MARKER):
         yield f"lr: {value!r:.30}", {"params": {**good, "lr": value}}
     for value in (None, True, 0, ["sgd"], {}, "SGD", MARKER, "sgd" * 1000):
@@ -256,6 +260,7 @@ QUERIES = {
     "/api/v1/studies/{study}/curves": [
         "after=-1", "after=9007199254740993", f"after={MARKER}", f"metric={'m' * 65}", "metric=accuracy&after=x",
     ],
+    "/api/v1/study-schema": [f"task={MARKER}", "task=", "task=%00", "task=%ed%a0%80", f"task={MARKER * 400}"],
     "/api/v1/studies/{study}/figures/{name}": [f"param={MARKER}", "param=", "param=%00", f"param={MARKER * 400}", "param=lr&param=lr2"],
     "/api/v1/studies/{study}/best": [f"format={MARKER}", "format=", "format=JSON", "format=%00", "format=../x"],
 }  # fmt: skip

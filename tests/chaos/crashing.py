@@ -22,7 +22,7 @@ from tests.chaos.launch import plant
 from tests.forking import forkserver
 
 FAILED = 3  # exit code of a child whose disk failed, and that did not acknowledge
-SECONDS = 60
+SECONDS = 180
 
 
 class Steps:

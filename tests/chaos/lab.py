@@ -65,7 +65,7 @@ class Process:
     def kill(self) -> None:
         """As by `kill -9`, and wait for its end. Its trainers follow by themselves."""
         self.signal(signal.SIGKILL)
-        self._process.join(10)
+        self._process.join(60)
 
     def end(self, seconds: float = 15) -> int | None:
         """Tell it to end, and wait; its exit code, None when it did not heed."""
@@ -136,7 +136,7 @@ class Lab:
         }  # fmt: skip
         return operations.create_study(self.store, parse_study(whole))
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def until(self, holds: Callable[[], bool], what: str, seconds: float = 180) -> None:
         """Wait for it. A store that is down meanwhile counts as not yet."""
         deadline = time.monotonic() + seconds
         while True:
@@ -189,7 +189,7 @@ class Lab:
         for one in self.processes:
             one.signal(signal.SIGCONT)
             one.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while left := {pid for pid in left if alive(pid)}:
             assert time.monotonic() < deadline, f"processes outlived their parents: {left}"
             time.sleep(0.02)

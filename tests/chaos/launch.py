@@ -16,7 +16,7 @@ from service.domain.records import Lease
 from service.operations import Write
 from service.settings import Settings
 from tests.chaos.history import HISTORY, note
-from trainer.contract import Finished
+from trainer.protocol import Finished
 
 __all__ = ["HISTORY", "MUTANT", "SLOTS", "note", "plant", "run"]
 TOY = Path(__file__).with_name("toy.py")

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import func, select
 
 from service import operations
+from service.domain.budgets import BudgetChange, More
 from service.domain.errors import BudgetSpent, LeaseLost, StudyClosed, StudyNotFound, TrialClosed
 from service.domain.records import Claim, Lease, Report
 from service.domain.states import StudyState, TrialState
@@ -33,7 +34,7 @@ from tests.chaos.commands import (
 from tests.chaos.model import Model
 from tests.chaos.promises import Told, numbers_and_budget_are_exact, trials_are_as_expected
 from tests.chaos.snapshot import TABLES, same, taken
-from tests.operations.driving import RandomSearch, checkpoint, ready, searches_of
+from tests.operations.driving import FACTS, RandomSearch, checkpoint, claim_trials, decide_one, ready, searches_of
 
 NAMES = count()
 COUNTS = Counter[str]()  # of what was done, over all examples
@@ -69,7 +70,7 @@ class Machine(RuleBasedStateMachine):
     # what workers do
 
     def claim(self, worker: str, limit: int) -> None:
-        self._claimed(worker, limit, operations.claim(self.store, self.searches, worker, limit))
+        self._claimed(worker, limit, claim_trials(self.store, self.searches, worker, limit))
 
     def claim_together(self, worker: str, lanes: int) -> None:
         claims = operations.claim_together(self.store, self.searches, worker, lanes * LANE_BYTES)
@@ -142,7 +143,7 @@ class Machine(RuleBasedStateMachine):
     def _decide(self, lease: Lease) -> None:
         """The pruner is asked by holders alone."""
         try:
-            decision = operations.decide(self.store, self.searches, lease, {9: 0.5})
+            decision = decide_one(self.store, self.searches, lease, {9: 0.5})
         except LeaseLost:
             assert not self.model.holds(lease), "I8: no decision for the holder"
         else:
@@ -218,7 +219,7 @@ class Machine(RuleBasedStateMachine):
 
     def queue(self, lr: float) -> None:
         params, model = {"lr": lr, "batch_size": 8}, self.model
-        refused = model.state.terminal or len(model.trials) >= BUDGET
+        refused = model.state.terminal or len(model.trials) >= model.budget
         try:
             queued = operations.queue_trial(self.store, self.model.study, params)
         except (BudgetSpent, StudyClosed):
@@ -251,14 +252,35 @@ class Machine(RuleBasedStateMachine):
             self._close(StudyState.FAILED if turn == "fail" else StudyState.STOPPED)
 
     def _turn(self, turn: str) -> None:
-        over = self.model.state.terminal
+        before, done = self.model.state, self.model.state.terminal and self.model.has_nothing_left
         try:
             (operations.resume_study if turn == "resume" else operations.pause_study)(self.store, self.model.study)
         except StudyClosed:
-            assert over, "I17: an open study is closed"
+            assert before.terminal and (turn == "pause" or before is StudyState.COMPLETE), "I17: an open study is closed"
+        except BudgetSpent:
+            assert turn == "resume" and done, "I15: nothing is left although there is"
         else:
-            assert not over, "I17: a closed study is opened"
-            self.model.state = StudyState.ACTIVE if turn == "resume" else StudyState.PAUSED
+            self._resumed(before) if turn == "resume" else self._paused(before)
+
+    def _paused(self, before: StudyState) -> None:
+        assert not before.terminal, "I17: a closed study is paused"
+        self.model.state = StudyState.PAUSED
+
+    def _resumed(self, before: StudyState) -> None:
+        """Of a study that failed no trial starts before its data was checked again."""
+        assert before is not StudyState.COMPLETE, "I17: a complete study is opened without a larger budget"
+        self.model.resumes()
+        if before is StudyState.FAILED:
+            COUNTS["repaired"] += 1
+            assert claim_trials(self.store, self.searches, "v") == [], "I36: a trial started on data that nobody has checked"
+            operations.pass_check(self.store, self.model.study, FACTS)
+
+    def extend(self, trials: int) -> None:
+        """More budget, at most twice what it was."""
+        if self.model.budget < 2 * BUDGET:
+            operations.extend_study(self.store, self.model.study, BudgetChange(add=More(trials=trials)))
+            COUNTS["extended"] += 1
+            self.model.extends(trials)
 
     def _close(self, state: StudyState) -> None:
         before = self.model.state

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from service.domain.records import Lease
 from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.operations import Outcome, Pruned, Released, Write
-from trainer.contract import Failed, Finished
+from trainer.protocol import Failed, Finished
 
 END_OF = {TrialState(end): end for end in AttemptEnd if end in list(TrialState)}
-TELLING = ("out_of_memory", "diverged")
+TELLING = ("infeasible", "out_of_memory", "diverged")
 
 
 @dataclass
@@ -127,21 +127,40 @@ class Model:
         self._ends(self.trials[number], TrialState.CANCELLED)
 
     def closes(self, state: StudyState) -> None:
-        """The study ends before its trials."""
+        """The study ends before its trials, which are cancelled when it was stopped and wait when it failed."""
         self.state = state
         for one in self.trials:
-            if not one.state.terminal:
+            if not one.state.terminal and state is StudyState.STOPPED:
                 self._stops(one, TrialState.CANCELLED)
+            elif one.state is TrialState.RUNNING:
+                self._leaves(one, AttemptEnd.RELEASED)
+
+    @property
+    def has_nothing_left(self) -> bool:
+        """Whether no trial is open and none may be added."""
+        return len(self.trials) >= self.budget and all(one.state.terminal for one in self.trials)
+
+    def resumes(self) -> None:
+        """A study that is paused or has ended goes on."""
+        self.failures = 0 if self.state.terminal else self.failures
+        self.state = StudyState.ACTIVE
+
+    def extends(self, trials: int) -> None:
+        """The budget grows; only a complete study goes on by itself."""
+        self.budget += trials
+        if self.state is StudyState.COMPLETE:
+            self.resumes()
 
     def completes_if_spent(self) -> None:
-        if not self.state.terminal and len(self.trials) >= self.budget and all(one.state.terminal for one in self.trials):
+        if not self.state.terminal and self.has_nothing_left:
             self.state = StudyState.COMPLETE
 
     def _heard_before(self, write: Write) -> bool:
-        """The last word of an attempt may come twice, even after the trial has gone on."""
+        """An attempt's outcome may come twice, even after the trial went on; what the study's failure released is released twice too."""
         if write.lease.study != self.study or write.outcome is None:
             return False
-        return self.trials[write.lease.number].tries[write.lease.attempt - 1].said == write.outcome
+        one = self.trials[write.lease.number].tries[write.lease.attempt - 1]
+        return one.said == write.outcome or (isinstance(write.outcome, Released) and one.ending is AttemptEnd.RELEASED)
 
     def _concludes(self, one: Expected, outcome: Outcome) -> None:
         match outcome:

@@ -20,10 +20,12 @@ from tests.chaos.launch import MUTANT
 ROOT = Path(__file__).resolve().parents[2]
 FAILED = 1  # pytest's exit code when tests failed
 LIMIT_SECONDS = 300
+CHECK = re.compile(r"^E .*(Assert|assert|I\d+)", re.MULTILINE)
+MISFIT = re.compile(r"TypeError: plant\.<locals>\.\S+ (takes|missing|got)")  # the mutant was not adapted when its original was changed
 
 
 def caught(name: str) -> bool:
-    """Whether the scenario fails by an assertion while the mutant is planted."""
+    """Whether the scenario fails by an assertion while the mutant is planted, and not because the mutant cannot be called."""
     scenario = importlib.import_module(f"tests.chaos.mutants.{name}").SCENARIO
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *shlex.split(scenario)]
     started = time.monotonic()
@@ -34,7 +36,7 @@ def caught(name: str) -> bool:
     except subprocess.TimeoutExpired:
         print(f"{name:32} NOT CAUGHT in {LIMIT_SECONDS} s  {scenario}", flush=True)
         return False
-    by_check = run.returncode == FAILED and re.search(r"^E .*(Assert|assert|I\d+)", run.stdout, re.MULTILINE) is not None
+    by_check = run.returncode == FAILED and CHECK.search(run.stdout) is not None and MISFIT.search(run.stdout) is None
     verdict = "caught" if by_check else f"NOT CAUGHT (exit code {run.returncode})"
     print(f"{name:32} {verdict:12} {time.monotonic() - started:5.1f} s  {scenario}", flush=True)
     if not by_check:

@@ -125,10 +125,10 @@ class Scene:
 
     def in_memory(self) -> int:
         """How many results could not be spooled since the disk was filled."""
-        return sum(worker.said().count("waits in memory") for worker in self.workers) - self.waited
+        return sum(worker.said().count("kept in memory only") for worker in self.workers) - self.waited
 
     def spooled(self) -> list[Path]:
-        return list((self.home / "spool").glob("*.json"))
+        return list((self.home / "spool").rglob("*.json"))
 
     def find_again(self, refused: set[int]) -> None:
         """What ended on the full disk is in, from the attempt that it was."""
@@ -142,7 +142,7 @@ class Scene:
         assert all(process.runs for process in (self.server, *self.workers)), self.lab.last_words()
         assert [worker.end() for worker in self.workers] == [0, 0], self.lab.last_words()
         check(self.lab, self.study, interval=8)
-        assert not [*self.home.rglob("*.tmp"), *(self.home / "spool").glob("*")]
+        assert not [*self.home.rglob("*.tmp"), *self.spooled()]
         if (file := self.lab.store.file) is not None:
             with closing(sqlite3.connect(file)) as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -21,8 +21,9 @@ from tests.chaos.checker import check
 from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab
 from trainer.checkpoints import Checkpoints
-from trainer.contract import Checkpoint, DataConfig, Finished, Measured, ModelConfig, Saved, TrainConfig
-from trainer.train import train
+from trainer.loop import train
+from trainer.protocol import Checkpoint, Finished, Measured, Saved
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 PAGE = 4_096
 EPOCHS = 4
@@ -132,9 +133,9 @@ class Runs:
     def __init__(self, images: Path, folder: Path) -> None:
         self.images, self.folder = images, folder
 
-    def config(self, seed: int) -> TrainConfig:
-        data, model = DataConfig(path=str(self.images)), ModelConfig(name="small_cnn")
-        return TrainConfig(data=data, model=model, image_size=16, epochs=EPOCHS, batch_size=8, seed=seed)
+    def config(self, seed: int) -> ImageTrainConfig:
+        data, model = ImageData(path=str(self.images)), ImageModel(name="small_cnn")
+        return ImageTrainConfig(data=data, model=model, image_size=16, epochs=EPOCHS, batch_size=8, seed=seed)
 
     def told(self, seed: int, checkpoints: Checkpoints) -> list[Any]:
         return list(train(self.config(seed), device=torch.device("cpu"), checkpoints=checkpoints))

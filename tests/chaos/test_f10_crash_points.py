@@ -23,9 +23,9 @@ from service.store import Store, open_store, queries
 from service.worker.spool import Spool
 from tests.chaos.crashing import FAILED, attempt, attempt_traced, can_trace
 from tests.chaos.lab import LONG, planted
-from tests.operations.driving import ready, searches_of
+from tests.operations.driving import claim_one, ready, searches_of
 from trainer import files
-from trainer.contract import Checkpoint, Finished
+from trainer.protocol import Checkpoint, Finished
 
 MOST_STEPS = 100
 OLD, NEW = b"old " * 10_000, b"new " * 10_000
@@ -34,7 +34,7 @@ CALLS = {"pwrite64": 1 if LONG else 5, "fdatasync": 1, "ftruncate": 1}  # of SQL
 FLUSHES = {"fdatasync": 1}
 LEASE = Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")
 FINISHED = Finished(
-    step=3, metrics={"accuracy": 0.75, "loss": 0.1}, per_class_recall={"a": 1.0}, confusion_matrix=((1, 0), (0, 1)),
+    step=3, metrics={"accuracy": 0.75, "loss": 0.1}, report={"per_class_recall": {"a": 1.0}, "confusion_matrix": [[1, 0], [0, 1]]},
     train_seconds=1.0, peak_memory=1,
 )  # fmt: skip
 REPORTS = (Report(1, {"accuracy": 0.25}), Report(2, {"accuracy": 0.5}))
@@ -55,7 +55,7 @@ def export(folder: Path) -> None:
 
 def spool(folder: Path) -> bool:
     """As a worker does whose store is away; whether it is on the disk."""
-    if not Spool(folder / "spool").keep(last_word(LEASE)):
+    if not Spool(folder / "spool", "d" * 32).keep(last_word(LEASE)):
         raise OSError
     return True
 
@@ -93,15 +93,15 @@ def test_a_spooled_result_is_whole_or_absent(tmp_path: Path, how: str) -> None:
     outcomes = Counter[str]()
     for step in steps():
         acknowledgement(tmp_path).unlink(missing_ok=True)
-        Spool(tmp_path / "spool").forget(LEASE)
+        Spool(tmp_path / "spool", "d" * 32).forget(LEASE)
         code = attempt(spool, tmp_path, step, how, planted())
-        kept = [replace(write, reports=tuple(write.reports)) for write in Spool(tmp_path / "spool").kept()]
+        kept = [replace(write, reports=tuple(write.reports)) for write in Spool(tmp_path / "spool", "d" * 32).kept()]
         assert kept in ([], [last_word(LEASE)]), f"I5: a torn result after {how} at step {step}"
         assert kept or not acknowledgement(tmp_path).exists(), f"I1: acknowledged, and not there after {how} at step {step}"
         outcomes["new" if kept else "old"] += 1
         if code == 0:
             break
-    assert not list((tmp_path / "spool").glob("*.unreadable"))
+    assert not list((tmp_path / "spool").rglob("set-aside"))
     told(f"{how} at steps of the spool", step - 1, outcomes)
 
 
@@ -154,7 +154,7 @@ def test_sqlite_dies_or_its_disk_fails_at_each_system_call(embedded_store: Store
 
 def claimed(store: Store, study: Study, url: str, folder: Path) -> Lease:
     """A trial that runs, noted for the child."""
-    [claim] = operations.claim(store, searches_of(), "w")
+    claim = claim_one(store, searches_of())
     lease = claim.lease
     (folder / "finish").write_text("\n".join((url, study.id, str(lease.trial), str(lease.attempt), str(lease.number))))
     return lease

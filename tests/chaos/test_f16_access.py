@@ -1,10 +1,15 @@
 """F16: every route, asked without the token, under a foreign name, or by another site. Nothing is told and nothing changes."""
 
+import hmac
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
 
 from service import operations
 from service.store import queries
@@ -12,9 +17,10 @@ from service.web.access import PUBLIC_PATHS
 from service.web.app import create_app
 from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab
-from tests.web.laboratory import HERE, TOKEN, Laboratory
+from tests.web.laboratory import HERE, TOKEN, Laboratory, study_document
 from tests.web.raw import RawAnswer, send_raw
 from tests.web.routes import changing_routes_of, locked_routes_of, routes_of
+from trainer.protocol import Failed
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 STRANGERS = {
@@ -25,7 +31,7 @@ STRANGERS = {
     "a forged session": {"cookie": f"thawline_session=9999999999.{'0' * 64}"},
     "the token as a session": {"cookie": f"thawline_session={TOKEN}"},
 }
-FOREIGN_NAMES = ("evil.example", "127.0.0.1.evil.example:8000", "127.0.0.1:9000", "localhost", "10.0.0.1:8000", "")
+FOREIGN_NAMES = ("evil.example", "127.0.0.1.evil.example:8000", "evil.localhost:8000", "localhost.", "10.0.0.1:8000", "")
 SITES = (
     {"origin": "https://evil.example"},
     {"origin": "null"},
@@ -102,3 +108,61 @@ def test_a_flood_of_changes_and_guesses_is_told_to_wait(lab: Lab, app: FastAPI) 
     assert refusals, "I32: no change was refused"
     assert send_raw(limited, "GET", "/api/v1/studies", BEARER).status == 200
     lab.tell("F16 flood")
+
+
+def test_strangers_do_not_slow_who_has_the_token(lab: Lab, app: FastAPI) -> None:
+    """T16, T19: requests without the token, of each method, and guesses are told to wait; the token's owner at the same address is not."""
+    limited = create_app(lab.store, lab.settings.model_copy(update={"token": TOKEN, "writes_per_second": 2}))
+    for method, path in (("GET", "/api/v1/studies"), ("POST", "/api/v1/studies/digits/stop"), ("DELETE", "/nowhere"), ("HEAD", "/metrics")):
+        answers = [send_raw(limited, method, path, STRANGERS["a wrong token"]) for _ in range(30)]
+        waiting = [answer for answer in answers if answer.status == 429]
+        assert waiting, f"I32: no guess by {method} was refused"
+        assert {answer.status for answer in answers} <= {401, 429}, method
+        for answer in waiting:
+            assert int(answer.headers["retry-after"]) >= 1
+            lab.counts["refused: rate-limited"] += 1
+    stopped = send_raw(limited, "POST", "/api/v1/studies/digits/stop", BEARER)
+    assert stopped.status != 429, "I32: strangers spent the rate of the token"
+    assert send_raw(limited, "GET", "/api/v1/studies", BEARER).status == 200
+    lab.tell("F16 strangers' flood")
+
+
+def test_a_session_that_is_signed_under_the_token_alone_opens_nothing(lab: Lab, app: FastAPI) -> None:
+    """T20: else whoever steals a cookie could try tokens against it, without asking the server."""
+    issued = str(int(time.time()))
+    for key in (TOKEN, "", "0" * 64):
+        signature = hmac.new(key.encode(), f"session {issued}".encode(), "sha256").hexdigest()
+        forged = {"cookie": f"thawline_session={issued}.{signature}"}
+        refused(lab, send_raw(app, "GET", "/api/v1/studies", forged), 401, "unauthenticated", key)
+    lab.tell("F16 forged sessions")
+
+
+def test_no_link_leads_out_of_a_data_root(lab: Lab, tmp_path: Path) -> None:
+    """T10: links are followed before paths are compared."""
+    for label in ("cat", "dog"):
+        (tmp_path / "secret" / label).mkdir(parents=True)
+        for index in range(10):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "secret" / label / f"{index}.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "secret")
+    client = TestClient(create_app(lab.store, lab.settings.model_copy(update={"data_roots": (tmp_path / "data",)})), base_url=HERE)
+    for path in (tmp_path / "data" / "link", tmp_path / "data" / ".." / "secret", tmp_path / "secret"):
+        answer = client.post("/api/v1/studies", json=study_document() | {"data": {"path": str(path)}})
+        assert answer.status_code == 422 and "outside_data_roots" in answer.text, path
+        lab.counts["refused: outside"] += 1
+    lab.tell("F16 data roots")
+
+
+def test_no_escape_sequence_is_stored(lab: Lab) -> None:
+    """T8: what a trainer or another server says reaches the terminals of people."""
+    laboratory = Laboratory(lab.store)
+    study = laboratory.study()
+    claim = laboratory.claim()
+    said = "\x1b]52;c;cHduZWQ=\x07\x1b[2Jthe disk is full"
+    failed = Failed(reason="bad_data", detail=said, step=0)
+    assert operations.record(lab.store, [operations.Write(claim.lease, outcome=failed, log=f"{said}\n")]) == []
+    events = lab.store.read(queries.events_after, study.id, 0, 100)
+    stored = json.dumps([lab.store.read(queries.find_study, study.id).reason, [event.body for event in events]], default=str)
+    assert "the disk is full" in stored and "\\u001b" not in stored and "52;c" not in stored
+    lab.counts["cleaned"] += 1
+    lab.tell("F16 escapes")

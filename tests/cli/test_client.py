@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from service import client as module
-from service.client import Client, Event, Refused, Unreachable
+from service.client import Client, Refused, UnexpectedAnswer, Unreachable
+from service.domain.records import Event
 
 Respond = Callable[[BaseHTTPRequestHandler], None]
 
@@ -47,7 +48,7 @@ def say(handler: BaseHTTPRequestHandler, status: int, kind: str, body: str) -> N
 
 
 def frames(*numbers: int, end: bool = False) -> str:
-    told = [f'id: s-{seq}\nevent: trial_reported\ndata: {{"seq": {seq}, "number": 7}}\n\n' for seq in numbers]
+    told = [f'id: s-{seq}\nevent: trial_reported\ndata: {{"seq": {seq}, "number": 7, "at": 5.0}}\n\n' for seq in numbers]
     return "retry: 2000\n\n: still here\n\n" + "".join(told) + ('id: s-9\nevent: end\ndata: {"seq": 9}\n\n' if end else "")
 
 
@@ -64,7 +65,7 @@ def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(address: Callable[[
     with Client(address(respond)) as client:
         heard = [event for event in client.events("digits") if event is not None]
     assert [event.seq for event in heard] == [1, 2, 3, 4, 5]
-    assert heard[0] == Event(1, "trial_reported", {"seq": 1, "number": 7})
+    assert heard[0] == Event(1, "trial_reported", {"seq": 1, "number": 7, "at": 5.0}, 5.0)
     assert asked == ["after=0", "after=2", "after=2", "after=3"]
 
 
@@ -87,7 +88,7 @@ def test_a_problem_comes_with_its_faults(address: Callable[[Respond], str]) -> N
     server = address(lambda handler: say(handler, 422, "application/problem+json", json.dumps(problem)))
     with Client(server) as client, pytest.raises(Refused) as refused:
         client.create_study({})
-    assert [(found.pointer, found.code, found.message) for found in refused.value.faults] == [tuple(fault.values())]
+    assert [(found.pointer, found.code, found.detail) for found in refused.value.faults] == [tuple(fault.values())]
 
 
 def test_a_stranger_on_the_port_is_told_by_its_status(address: Callable[[Respond], str]) -> None:
@@ -96,11 +97,33 @@ def test_a_stranger_on_the_port_is_told_by_its_status(address: Callable[[Respond
         list(client.studies())
 
 
+WORKER = {
+    "id": "box:1", "host": "box", "pid": 1, "slots": 1, "devices": ["cpu"], "memory": [None], "state": "alive",
+    "started_at": "2026-01-01T00:00:00Z", "seen_at": "2026-01-01T00:00:00Z", "silent_seconds": 0.5,
+    "running": [{"study": "digits", "number": 7}], "unavailable": [], "set_aside": 0,
+}  # fmt: skip
+
+
+def test_fields_of_a_newer_server_are_ignored_at_every_level(address: Callable[[Respond], str]) -> None:
+    newer = {**WORKER, "rank": 3, "running": [{"study": "digits", "number": 7, "rank": 3}]}
+    with Client(address(lambda handler: say(handler, 200, "application/json", json.dumps({"workers": [newer], "rank": 3})))) as client:
+        (worker,) = client.workers()
+    assert (worker.id, worker.running[0].number) == ("box:1", 7)
+
+
+@pytest.mark.parametrize("changes", [{"state": "asleep"}, {"state": None}, {"slots": "many"}])
+def test_an_answer_that_this_version_cannot_read_is_an_error_that_names_the_field(
+    address: Callable[[Respond], str], changes: dict[str, object]
+) -> None:
+    older = {name: value for name, value in {**WORKER, **changes}.items() if value is not None}
+    server = address(lambda handler: say(handler, 200, "application/json", json.dumps({"workers": [older]})))
+    with Client(server) as client, pytest.raises(UnexpectedAnswer, match=rf"api/v1/workers .*workers\.0\.{next(iter(changes))}: "):
+        client.workers()
+
+
 def test_an_address_where_nobody_listens_is_unreachable() -> None:
-    with Client("http://127.0.0.1:9") as client:
-        assert not client.is_ready()
-        with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9"):
-            client.study("digits")
+    with Client("http://127.0.0.1:9") as client, pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9"):
+        client.study("digits")
 
 
 def test_names_with_slashes_and_dots_stay_one_part_of_the_path(address: Callable[[Respond], str]) -> None:

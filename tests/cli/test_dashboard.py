@@ -43,7 +43,7 @@ def test_it_shows_a_database_while_another_process_writes_to_it(tmp_path: Path, 
         else:
             raise AssertionError("the study was stopped")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(120) == 0
     assert not (tmp_path / "none").exists()
 
 

@@ -1,6 +1,7 @@
 """A trial's log on the terminal."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,16 @@ def write(lab: Laboratory, claim: Claim, text: str, **said: Any) -> None:
     assert operations.record(lab.store, [Write(claim.lease, log=text, **said)]) == []
 
 
+def until_shown(capsys: pytest.CaptureFixture[str], text: str) -> str:
+    """All output up to now, once the text is in it."""
+    shown, end = "", time.monotonic() + 120
+    while text not in shown:
+        assert time.monotonic() < end, shown
+        time.sleep(0.01)
+        shown += capsys.readouterr().out
+    return shown
+
+
 def test_a_log_is_shown_attempt_by_attempt(thaw: Thaw, address: str, lab: Laboratory) -> None:
     lab.study("shown")
     write(lab, lab.claim_from("shown"), "first\n", outcome=Released())
@@ -72,13 +83,14 @@ def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     lines = [f"line {number}\n" for number in range(500)]
     for line in lines[:250]:
         write(lab, first, line)
+    told = until_shown(capsys, lines[0])  # a follower that starts after the second attempt begins with that one
     write(lab, first, "handed back\n", outcome=Released())
     second = lab.claim_from("followed")
     for line in lines[250:]:
         write(lab, second, line)
     assert follower.is_alive()
     lab.finish(second, 0.5)
-    follower.join(30)
+    follower.join(120)
     assert not follower.is_alive()
-    told = capsys.readouterr().out
+    told += capsys.readouterr().out
     assert told == "".join([*lines[:250], "handed back\n", "--- attempt 2, on worker-1\n", *lines[250:]])

@@ -17,7 +17,7 @@ from tests.processes import alive, below, children
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
 
 
-def until(holds: Callable[[], bool], seconds: float = 40) -> None:
+def until(holds: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -30,7 +30,7 @@ def test_worker_and_trainer_end_with_the_server(start_server: Callable[..., Any]
     until(lambda: len(below(server.pid)) == 2)
     descendants = below(server.pid)
     server.send_signal(number)
-    assert server.wait(25) == (-9 if number is signal.SIGKILL else 0)
+    assert server.wait(120) == (-9 if number is signal.SIGKILL else 0)
     until(lambda: not any(map(alive, descendants)))
 
 

@@ -1,6 +1,7 @@
 """Commands on studies against a real server."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces.documents import from_yaml
 from service.domain.parsing import resolve_paths
 
@@ -26,8 +27,11 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
     assert "trial 0: complete, accuracy 0." in created.out and "trial 1: complete" in created.out
     assert "The study is complete; best accuracy 0." in created.out
 
-    shown = thaw("--server", served.address, "study", "show", "whole").out
-    assert "complete" in shown.splitlines()[0] and len(shown.splitlines()) == 5
+    shown = thaw("--server", served.address, "study", "show", "whole").out.splitlines()
+    assert "complete" in shown[0] and [line.split()[0] for line in shown[-3:]] == ["trial", "0", "1"]
+    notes = [line for line in shown if line.startswith("note: ")]
+    assert len(shown) == 5 + len(notes)
+    assert any("largest class" in line for line in notes)
     assert any(
         line.split()[:3] == ["whole", "complete", "2/2"] for line in thaw("--server", served.address, "study", "list").out.splitlines()
     )
@@ -103,6 +107,33 @@ def test_a_faulty_file_gets_the_sentences_of_rest(thaw: Thaw, served: Any, study
     assert said.err
 
 
+SWEEP = """\
+name: from-a-sweep
+data: {path: DATA, location: workers}
+model: squeezenet1_1
+method: random
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  learning_rate: {distribution: log_uniform_values, min: 1e-5, max: 1e-1}
+run_cap: 2
+"""
+
+
+def test_a_sweep_of_another_tool_gets_every_line_to_write_and_the_next_try_is_accepted(thaw: Thaw, served: Any, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(SWEEP.replace("DATA", str(tmp_path / "nowhere")))
+    said = thaw("--server", served.address, "study", "create", file)
+    assert said.code == 2
+    lines = re.findall("`([^`]+)`", said.err)
+    assert "search_space: {lr: {type: float, low: 1.0e-05, high: 0.1, log: true}}" in lines and len(lines) == 5
+    kept = [line for line in file.read_text().splitlines() if line.startswith(("name", "data"))]
+    file.write_text("\n".join([*kept, *lines, "pruner: {name: asha, min_steps: 9}"]))
+    created = thaw("--server", served.address, "study", "create", file)
+    assert created.code == 0 and "is created" in created.out
+    assert "notice: #/pruner" in created.out and "the pruner never acts" in " ".join(created.out.split())
+    assert thaw("--server", served.address, "study", "delete", "from-a-sweep").code == 0
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -124,11 +155,11 @@ def test_a_file_that_is_no_study_says_why(thaw: Thaw, served: Any, tmp_path: Pat
 def test_a_file_that_is_too_large_is_not_read_to_its_end(thaw: Thaw, tmp_path: Path, kind: str) -> None:
     file = tmp_path / f"study.{kind}"
     file.write_bytes(b"- 1\n" * 13_000_000)
-    began = time.monotonic()
+    began = time.process_time()  # of this process, in which the command runs
     said = thaw("study", "create", file)
     assert said.code == 2
     assert said.err.startswith(f"{file}: #  at most ") and "shorten it" in said.err
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_a_missing_file_is_named(thaw: Thaw, tmp_path: Path) -> None:
@@ -141,8 +172,16 @@ def test_a_study_is_paused_resumed_stopped_and_deleted(thaw: Thaw, served: Any, 
     assert thaw("--server", served.address, "study", "create", file).code == 0
     for word, state in (("pause", "paused"), ("resume", "active"), ("stop", "stopped")):
         assert thaw("--server", served.address, "study", word, "steered").out == f"steered: {state}\n"
-    closed = thaw("--server", served.address, "study", "resume", "steered")
-    assert closed.code == 1 and "stopped" in closed.err
+    extended = thaw("--server", served.address, "study", "extend", "steered", "--trials", "5")
+    assert extended.code == 0 and "steered: stopped, its budget is" in extended.out and "thaw study resume steered" in extended.out
+    assert thaw("--server", served.address, "study", "extend", "steered").code == 2
+    assert thaw("--server", served.address, "study", "resume", "steered").out == "steered: active\n"
+    taken = thaw("--server", served.address, "study", "create", file, "--replace")
+    assert taken.code == 1 and "stop it first" in taken.err
+    assert thaw("--server", served.address, "study", "stop", "steered").code == 0
+    assert thaw("--server", served.address, "study", "create", file, "--replace").code == 0
+    assert "steered~1" in thaw("--server", served.address, "study", "list").out
+    assert thaw("--server", served.address, "study", "delete", "steered~1").code == 0
     assert thaw("--server", served.address, "study", "delete", "steered").code == 0
     gone = thaw("--server", served.address, "study", "show", "steered")
     assert (gone.code, gone.err) == (1, "There is no such study.\n")

@@ -18,7 +18,8 @@ from service.cli.failures import Failure
 from service.cli.verifying import STUDIES_SEEDS, conclusion, fresh_seed
 from service.domain.export import Exported, read_export
 from service.domain.verdict import Estimate
-from trainer.contract import Finished, Scores
+from trainer.protocol import Finished, Scores
+from trainer.tasks.image_classification.export.results import Summary
 
 Home = Callable[..., Any]
 CLOSE = 0.03  # to the mean, of a run with another seed or on another machine
@@ -94,7 +95,7 @@ def home(thaw: Callable[..., Any], served: Any) -> Home:
 
 def _thaw(*arguments: object) -> None:
     command = [sys.executable, "-P", "-m", "service.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -103,7 +104,7 @@ def run_alone(confirmed: Confirmed, *arguments: object, launcher: tuple[str, ...
     (confirmed.folder / "blocked.py").write_text(BLOCKED)
     environment = {"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
     command = [sys.executable, "-I", *launcher, "blocked.py", "train.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=confirmed.folder, capture_output=True, text=True, timeout=180, env=environment)
+    return subprocess.run(command, cwd=confirmed.folder, capture_output=True, text=True, timeout=600, env=environment)
 
 
 def test_the_file_says_what_its_configuration_is_worth(confirmed: Confirmed) -> None:
@@ -112,9 +113,10 @@ def test_the_file_says_what_its_configuration_is_worth(confirmed: Confirmed) -> 
     assert confirmed.exported.note.startswith("Confirmed: ")
     assert confirmed.file("best.yaml").read_text().startswith("# Confirmed: ")
     assert read_export(confirmed.file("best.json").read_text()) == confirmed.exported
-    assert found.test_images == confirmed.exported.facts.images["test"] > 0 and len(found.run_seeds) == found.seeds == 3
-    assert found.by_class is not None and found.by_class.confusion_matrix is not None
-    assert sum(map(sum, found.by_class.confusion_matrix)) == found.seeds * found.test_images
+    assert found.test_images == confirmed.exported.test_examples > 0 and len(found.run_seeds) == found.seeds == 3
+    assert isinstance(found.summary, Summary) and found.summary.by_class is not None
+    assert found.summary.by_class.confusion_matrix is not None
+    assert sum(map(sum, found.summary.by_class.confusion_matrix)) == found.seeds * found.test_images
     assert {"torch", "torchvision", "numpy", "pillow"} <= confirmed.exported.lock.keys()
     assert f"torch=={confirmed.exported.lock['torch']}" in confirmed.file("locked.txt").read_text().splitlines()
     assert len(confirmed.exported.curve) == 4 and confirmed.exported.curve[-1].metrics["accuracy"] == confirmed.exported.reached.value
@@ -150,8 +152,10 @@ def test_a_claim_that_does_not_hold_is_told_with_the_chance_of_it(confirmed: Con
     found = confirmed.exported.confirmed
     assert found is not None and found.single_run is not None
     for beside, holds in ((0.0, True), (-0.01, False)):
-        scores = Scores(metrics={"accuracy": found.single_run.low + beside}, per_class_recall={}, confusion_matrix=())
-        finished = Finished(step=2, metrics={}, per_class_recall={}, confusion_matrix=(), train_seconds=1, peak_memory=1, test=scores)
+        scores = Scores(metrics={"accuracy": found.single_run.low + beside}, report={"per_class_recall": {}, "confusion_matrix": ()})
+        finished = Finished(
+            step=2, metrics={}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1, peak_memory=1, test=scores
+        )
         if holds:
             assert "it holds what it states" in conclusion(Path("best.yaml"), confirmed.exported, finished)
         else:

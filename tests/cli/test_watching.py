@@ -10,13 +10,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from service import operations
 from service.cli.watching import watch
 from service.client import Client
 from service.store import open_store
 from service.store.migrate import upgrade
-from tests.web.laboratory import Laboratory
+from tests.web.laboratory import FACTS, Laboratory
 from tests.web.server import running
-from trainer.contract import Pace, Reuse
+from trainer.configuration import LeftOut, ListingFacts
+from trainer.protocol import Pace, Reuse
+from trainer.tasks.image_classification.config import Normalisation
 
 Thaw = Callable[..., Any]
 SPENT = {"forward": 6.0, "backward": 3.0}
@@ -61,8 +64,7 @@ def figures(address: str) -> str:
 def test_three_hundred_trials_that_end_at_once_are_each_told_once_in_a_few_requests(
     address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lab.study("flood", budget={"trials": 300})
-    claims = lab.claims_from("flood", 300)
+    claims = lab.shared_pass("flood", 300)
 
     def end_all_when_watched() -> None:
         while "thawline_event_streams 1.0" not in figures(address):
@@ -93,6 +95,32 @@ def test_what_was_spared_is_told_at_the_end(thaw: Thaw, address: str, lab: Labor
     lab.finish_all(claims, 0.75)
     ended = thaw("--server", address, "study", "show", "spared").out
     assert ended.splitlines()[-1] == "saved 1 min 30 s by stored outputs" and " left" not in ended
+
+
+def test_a_study_is_shown_with_notices_notes_about_the_data_and_the_largest_class(thaw: Thaw, address: str, lab: Laboratory) -> None:
+    study = lab.study("noted", checked=False, pruner={"name": "asha", "min_steps": 9})
+    before = thaw("--server", address, "study", "show", "noted").out
+    assert "notice: #/pruner  the pruner never acts" in before and "note: " not in before
+    listing = ListingFacts(
+        notes=("The data's own split is used.",), unused_columns=("age",),
+        left_out=(LeftOut(reason="broken link", count=1200, examples=("cat/1.png",)), LeftOut(reason="no image", count=1)),
+    )  # fmt: skip
+    found = {
+        "listing": listing, "class_counts": {"train": (594, 6), "validation": (198, 2), "test": (198, 2)},
+        "normalisation": Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3, source="assumed"),
+    }  # fmt: skip
+    operations.pass_check(lab.store, study.id, FACTS.model_copy(update=found))
+    lab.finish(lab.claim_from("noted"), 0.95)
+    notes = [line for line in thaw("--server", address, "study", "show", "noted").out.splitlines() if line.startswith("note: ")]
+    assert notes[:4] == [
+        "note: The data's own split is used.",
+        "note: columns that are not used: age",
+        "note: 1,200 files left out: broken link (cat/1.png, …)",
+        "note: 1 file left out: no image",
+    ]
+    assert "ImageNet's are assumed" in notes[4]
+    assert notes[5].startswith("note: The largest class, cat, has 99.0 % of the validation images.")
+    assert notes[6].startswith("note: the best result so far is not better than this. ") and len(notes) == 7
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Busy(Worker):
         self.left = threading.Event()
 
     def leave(self) -> None:
-        if self.lock.acquire(timeout=2):
+        if self.lock.acquire(timeout=60):
             self.left.set()
 
 
@@ -39,7 +39,7 @@ def test_a_signal_that_comes_while_a_lock_is_held_does_not_wait_for_itself() -> 
     heed_signals(worker)
     with worker.lock:
         os.kill(os.getpid(), signal.SIGTERM)
-    assert worker.left.wait(5)
+    assert worker.left.wait(60)
 
 
 def test_a_local_worker_has_the_settings_of_its_server(tmp_path: Path) -> None:

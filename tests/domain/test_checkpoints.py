@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.domain.checkpoints import kept
-from trainer.contract import Checkpoint
+from trainer.protocol import Checkpoint
 
 
 def checkpoints(*steps: int) -> list[Checkpoint]:

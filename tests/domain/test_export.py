@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NoResult
-from service.domain.export import ByClass, Confirmed, Exported, Mistake, Origin, Point, Reached, read_export
+from service.domain.export import Confirmed, Exported, Origin, Point, Reached, read_export
 from service.domain.parsing import parse_study
 from service.domain.records import Metric, Study, Trial
 from service.domain.states import StudyState, TrialState, ValueKind
@@ -18,7 +18,8 @@ from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.export.making import Known
 from service.export.making import export as made
 from service.export.requirements import requirements
-from trainer.contract import Facts, NearDuplicates
+from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
+from trainer.tasks.image_classification.export.results import ByClass, Mistake, Summary
 
 SPEC = parse_study(
     {
@@ -31,7 +32,7 @@ SPEC = parse_study(
         "budget": {"trials": 3},
     }
 )
-FACTS = Facts(
+FACTS = ImageDatasetInfo(
     classes=("no", "yes", "0123", "12e4"),
     images={"train": 9, "validation": 3, "test": 0},
     fingerprint="1e" * 32,
@@ -40,7 +41,7 @@ FACTS = Facts(
 )
 
 
-def study(facts: Facts | None = FACTS) -> Study:
+def study(facts: ImageDatasetInfo | None = FACTS) -> Study:
     return Study(
         id="12e4567890123456", name="1e5", state=StudyState.COMPLETE, reason=None, spec=SPEC, facts=facts, created=3, seq=9,
         created_at=0.0, started_at=0.0, finished_at=1.0,
@@ -105,13 +106,28 @@ def test_another_file_is_told_apart_from_a_damaged_one() -> None:
 
 
 def test_every_field_is_documented() -> None:
-    documented = set(re.findall(r"`([a-z_0-9]+)`", (Path(__file__).parents[2] / "docs" / "export.md").read_text()))
-    models = [Exported, Origin, Reached, ByClass, Mistake, Point, Confirmed, Compared, Optimism, Price, Estimate, Facts, NearDuplicates]
+    documented = {"summary"} | set(re.findall(r"`([a-z_0-9]+)`", (Path(__file__).parents[2] / "docs" / "export.md").read_text()))
+    models = [
+        Exported,
+        Origin,
+        Reached,
+        Summary,
+        ByClass,
+        Mistake,
+        Point,
+        Confirmed,
+        Compared,
+        Optimism,
+        Price,
+        Estimate,
+        ImageDatasetInfo,
+        NearDuplicates,
+    ]
     assert {name for model in models for name in model.model_fields} <= documented
 
 
 def test_a_file_of_the_first_schema_is_read_and_says_that_nothing_is_known_of_a_confirmation() -> None:
-    added = {"note", "confirmed", "lock", "cost", "curve", "by_class", "manifest"}
+    added = {"note", "confirmed", "lock", "cost", "curve", "summary", "manifest"}
     old = export(study(), replace(trial(), result={"environment": {"torch": "2.14.1+cu130", "threads": "2"}}))
     document = {**json.loads(old.model_dump_json(exclude=added)), "schema_version": 1}
     read = read_export(json.dumps(document))
@@ -137,14 +153,14 @@ def test_a_learning_curve_holds_what_is_finite_and_64_epochs_at_most() -> None:
 
 def test_classes_fare_as_the_confusion_matrix_says() -> None:
     matrix = ((5, 1, 0, 0), (3, 1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0))
-    found = export(study(), replace(trial(), result={"confusion_matrix": matrix})).by_class
+    found = export(study(), replace(trial(), result={"confusion_matrix": matrix})).summary.by_class
     assert found is not None and found.confusion_matrix == matrix
     assert found.recall == {"no": 5 / 6, "yes": 0.25, "0123": 1.0, "12e4": 0.0}
     assert [(one.actual, one.predicted, one.images) for one in found.mistakes] == [("yes", "no", 3), ("no", "yes", 1)]
 
 
 def test_a_matrix_of_other_classes_is_left_out() -> None:
-    assert export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).by_class is None
+    assert export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).summary.by_class is None
 
 
 def test_the_lock_is_a_requirements_file_whatever_a_file_says() -> None:

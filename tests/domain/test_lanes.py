@@ -6,8 +6,8 @@ import pytest
 
 from service.domain.lanes import lane_budget, may_share, shared_key
 from service.domain.spec import StudySpec
-from tests.operations.driving import spec_of
-from trainer import catalogue
+from tests.operations.driving import FACTS, spec_of
+from trainer.tasks.image_classification import catalogue
 
 STAGES = len(catalogue.load("resnet18").stages)
 GIGABYTE = 10**9
@@ -20,7 +20,7 @@ def lane_spec(**changes: Any) -> StudySpec:
 
 
 def budget(created: int = 0, memory: int = GIGABYTE, **changes: Any) -> int:
-    return lane_budget(lane_spec(**changes), 2, memory, created)
+    return lane_budget(lane_spec(**changes), FACTS, memory, created)
 
 
 def test_head_only_trials_of_one_batch_size_share_a_key_whatever_else_they_differ_in() -> None:
@@ -61,7 +61,7 @@ def test_memory_bounds_the_lanes_but_one_always_fits() -> None:
     assert budget(memory=0, **random) == 1
     assert budget(memory=GIGABYTE, **random) == 256
     large = spec_of(model={"name": "vgg11", "weights": "DEFAULT"}, fixed={"frozen_layers": len(catalogue.load("vgg11").stages)}, **random)
-    assert lane_budget(large, 2, GIGABYTE, 0) == 1  # 120 million parameters
+    assert lane_budget(large, FACTS, GIGABYTE, 0) == 1  # 120 million parameters
 
 
 def test_a_limit_counts_in_place_of_what_would_be_chosen() -> None:

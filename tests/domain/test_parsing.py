@@ -58,6 +58,14 @@ def test_the_study_of_the_design_is_accepted() -> None:
     assert spec.config_for({"lr": 0.01, "frozen_layers": 3}, 7).frozen_layers == 3
 
 
+@pytest.mark.parametrize("task", ["poetry", 7, None, ["image_classification"]])
+def test_a_task_that_is_not_installed_is_named_with_those_that_are(task: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_study({**STUDY, "task": task})
+    [fault] = caught.value.faults
+    assert (fault.pointer, fault.code) == ("#/task", "unknown_task") and "choose one of image_classification" in fault.message
+
+
 @pytest.mark.parametrize(
     ("document", "pointer", "code"),
     [

@@ -15,7 +15,7 @@ import pytest
 from tests.serving import served
 
 THAW = Path(sys.executable).parent / "thaw"
-SECONDS = 600
+SECONDS = 1_800
 
 
 def study(data: Path, name: str, **changes: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def server(home: Path) -> Iterator[str]:
 def call(url: str, document: object = None) -> Any:
     body = None if document is None else json.dumps(document).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
         return json.load(answer)
 
 

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 THAW = Path(sys.executable).parent / "thaw"
 HOSTILE = "<img src=x onerror=alert(1)>"  # the name of the study, and of a class
 TRIALS = 16
-SLOW = 60_000  # milliseconds; a machine with other work trains slowly
+SLOW = 300_000  # milliseconds; a machine with other work trains slowly
 CUT = "Failed to load resource: net::"  # what a browser says of a connection that somebody cut
 
 
@@ -31,7 +31,9 @@ CUT = "Failed to load resource: net::"  # what a browser says of a connection th
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Handwritten digits in a folder a class, and weights to begin with; one class has a name that no page may believe."""
     folder = tmp_path_factory.mktemp("demo")
-    subprocess.run([sys.executable, "-P", "-m", "trainer.demo", str(folder)], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-P", "-m", "trainer.tasks.image_classification.demo", str(folder)], check=True, capture_output=True, timeout=600
+    )
     (folder / "digits" / "7").rename(folder / "digits" / HOSTILE)
     return folder
 
@@ -52,7 +54,7 @@ def page(cable: Proxy, browser_path: str) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(base_url=f"http://127.0.0.1:{cable.port}")
         page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("pageerror", lambda error: complaints.append(str(error.stack or error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("request", lambda request: None if urlsplit(request.url).port == cable.port else complaints.append(request.url))
         yield page
@@ -64,7 +66,7 @@ def call(proxy: Proxy, method: str, path: str) -> Any:
     """What the server says to somebody else than the page."""
     port = proxy.target
     request = Request(f"http://127.0.0.1:{port}/api/v1{path}", method=method, headers={"Content-Type": "application/json"})
-    with urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urlopen(request, timeout=120) as answer:  # noqa: S310
         return json.load(answer)
 
 
@@ -83,7 +85,7 @@ def fill_in(page: Page, data: Path) -> None:
     page.get_by_label("Trials", exact=True).fill(str(TRIALS))
     page.get_by_label("Sampler", exact=True).select_option("random")
     page.get_by_label("Pruner", exact=True).select_option("none")
-    page.get_by_label("Best configurations", exact=True).fill("1")
+    page.get_by_label("Best configurations", exact=True).fill("2")
     page.get_by_role("textbox", name="Seeds", exact=True).fill("2")
     expect(page.locator("#verdict")).to_contain_text("Ready to create")
 
@@ -134,7 +136,9 @@ def test_a_study_is_made_watched_paused_compared_and_taken_home(page: Page, cabl
     cable.refusing = False
     expect(page.locator("#state")).to_contain_text("complete", timeout=SLOW)
     expect(page.locator("#state")).to_contain_text("confirmed")
-    expect(page.locator(".arms-canvas .run")).to_have_count(4)
+    done = call(cable, "GET", f"{study}/confirmation")["runs"]["done"]
+    assert done in (4, 6), "two seeds of the two best, and of the baseline where it is not one of them"
+    expect(page.locator(".arms-canvas .run")).to_have_count(done)
     expect(page.locator("#trials")).to_have_attribute("aria-rowcount", str(TRIALS + 1))
     assert numbers(page) == set(range(TRIALS))
     assert page.evaluate("window.same") is True

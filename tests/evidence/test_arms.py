@@ -9,6 +9,7 @@ from service.domain.records import CONFIRMATION, Confirmation, Trial
 from service.domain.states import TrialState
 from service.evidence.arms import Arm, arms_of
 from tests.operations.driving import TEST_IMAGES, scored, spec_of
+from trainer.tasks.image_classification.predictions import Predictions
 
 TOLD = {
     "params": {"lr": 0.5},
@@ -34,7 +35,7 @@ def repeat(round: int, test: float | None = 0.8, **changes: Any) -> Trial:
     told = scored(0.7, test or 0.0).test
     result = {"trainable": 1_000, "train_seconds": 10.0 * round, "peak_memory": 5 * round}
     if test is not None and told is not None:
-        result |= {"test": told.model_dump(mode="json")}
+        result |= {"test": told.flat()}
     known = {"value": 0.7, "source": CONFIRMATION, "confirms": 4, "round": round, "result": result}
     return trial(100 + round, **{**known, **changes})
 
@@ -54,9 +55,9 @@ def test_an_arm_has_its_scores_by_round_and_the_median_of_its_costs() -> None:
 
 def test_images_are_those_of_the_confusion_matrix_in_its_order() -> None:
     (one,) = arm(repeat(1, 0.8)).repeats
-    assert one.images is not None
-    assert (one.images.actual == one.images.predicted).mean() == pytest.approx(0.8)
-    assert np.bincount(one.images.actual).tolist() == [TEST_IMAGES // 2] * 2
+    assert isinstance(one.examples, Predictions)
+    assert (one.examples.actual == one.examples.predicted).mean() == pytest.approx(0.8)
+    assert np.bincount(one.examples.actual).tolist() == [TEST_IMAGES // 2] * 2
 
 
 def test_the_step_between_two_scores_is_one_image_and_a_loss_has_none() -> None:

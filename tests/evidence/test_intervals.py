@@ -8,11 +8,11 @@ from service.evidence.crossed import Crossed
 from service.evidence.intervals import (
     Tails,
     chance_of_no_less,
-    difference_on_new_images,
-    mean_on_new_images,
+    difference_on_new_examples,
+    mean_on_new_examples,
     of_one_more,
     over_seeds,
-    share_on_new_images,
+    share_on_new_examples,
     spread,
 )
 
@@ -97,13 +97,13 @@ def test_the_crossed_variance_is_that_of_the_analysis_of_variance() -> None:
 
 def test_images_without_seeds_that_differ_are_a_t_interval_over_images() -> None:
     row = table()[0]
-    found = mean_on_new_images(float(row.mean()), Crossed.of([row] * 400))
+    found = mean_on_new_examples(float(row.mean()), Crossed.of([row] * 400))
     low, high = stats.ttest_1samp(row, 0.0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-2)
 
 
 def test_a_model_that_is_always_right_may_still_be_wrong_on_the_next_image() -> None:
-    found = share_on_new_images(1.0, Crossed.of(np.ones((5, 100))))
+    found = share_on_new_examples(1.0, Crossed.of(np.ones((5, 100))))
     wilson = stats.binomtest(100, 100).proportion_ci(method="wilson")
     assert found.high == found.value == 1
     assert found.low == pytest.approx(wilson.low, abs=2e-3)
@@ -111,7 +111,7 @@ def test_a_model_that_is_always_right_may_still_be_wrong_on_the_next_image() -> 
 
 def test_a_share_has_wilsons_interval_where_all_seeds_agree() -> None:
     row = np.repeat([1.0, 0.0], [90, 10])
-    found = share_on_new_images(0.9, Crossed.of([row] * 3))
+    found = share_on_new_examples(0.9, Crossed.of([row] * 3))
     wilson = stats.binomtest(90, 100).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=2e-3)
 
@@ -119,12 +119,12 @@ def test_a_share_has_wilsons_interval_where_all_seeds_agree() -> None:
 def test_three_images_that_all_fell_to_one_side_are_no_proof_and_ten_are() -> None:
     def low(images: int) -> float:
         row = np.repeat([1.0, 0.0], [images, 200 - images])
-        return difference_on_new_images(images / 200, [row] * 5).low
+        return difference_on_new_examples(images / 200, [row] * 5).low
 
     assert low(3) < 0 < low(10)
 
 
-def test_equal_models_differ_by_nothing_and_by_little_on_new_images() -> None:
-    found = difference_on_new_images(0.0, np.zeros((5, 200)))
+def test_equal_models_differ_by_nothing_and_by_little_on_new_examples() -> None:
+    found = difference_on_new_examples(0.0, np.zeros((5, 200)))
     assert found.low == pytest.approx(-found.high)
     assert 0 < found.high < 0.02

@@ -9,9 +9,10 @@ from scipy.special import ndtr
 
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm, Images
+from service.evidence.arms import Arm
 from service.evidence.verdict import judge
-from tests.evidence.worlds import ACCURACY, LOSS, STUDIES, Floats, arm, cost
+from tests.evidence.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
+from trainer.tasks.image_classification.predictions import Predictions
 
 F1 = Objective(metric="f1", direction="maximize")
 CLASSES, SEEDS = 3, 5
@@ -44,13 +45,13 @@ def margins(population: Population, actual: np.ndarray, ease: Floats, seeds: Flo
     return population.margin - HARDER[actual] + ease + seeds[:, None] + noise
 
 
-def runs(actual: np.ndarray, right: Floats, losses: Floats) -> list[Images]:
+def runs(actual: np.ndarray, right: Floats, losses: Floats) -> list[Predictions]:
     """What is not recognised is taken for the next class."""
     predicted = np.where(right, actual, (actual + 1) % CLASSES)
-    return [Images(actual=actual, predicted=one, losses=loss, classes=CLASSES) for one, loss in zip(predicted, losses, strict=True)]
+    return [Predictions(actual=actual, predicted=one, losses=loss, classes=CLASSES) for one, loss in zip(predicted, losses, strict=True)]
 
 
-def value(images: Images, metric: str) -> float:
+def value(images: Predictions, metric: str) -> float:
     if metric == "loss":
         return float(images.losses.mean())
     if metric == "accuracy":
@@ -97,14 +98,15 @@ def arms(population: Population, objective: Objective, rng: np.random.Generator)
         told = runs(actual, found_by > 0, loss_of(found_by))
         tests = [value(one, objective.metric) for one in told]
         step = 0.0 if objective.metric == "loss" else 1 / len(actual)
-        found.append(arm(number, tests, baseline=number == 1, images=told, cost=cost(trainable=1 + number), resolution=step))
+        found.append(arm(number, tests, baseline=number == 1, examples=told, cost=cost(trainable=1 + number), resolution=step))
     return found
 
 
 def verdicts(population: Population, objective: Objective) -> list[Verdict]:
     rng = np.random.default_rng(4)
     return [
-        judge(arms(population, objective, rng), objective, seeds=SEEDS, test_images=population.images, state="done") for _ in range(STUDIES)
+        judge(arms(population, objective, rng), objective, task=TASK, seeds=SEEDS, test_examples=population.images, state="done")
+        for _ in range(STUDIES)
     ]
 
 

@@ -9,27 +9,28 @@ import pytest
 from scipy import stats
 
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm, Images
+from service.evidence.arms import Arm
 from service.evidence.verdict import State, judge
-from tests.evidence.worlds import ACCURACY, LOSS, arm, cost
+from tests.evidence.worlds import ACCURACY, LOSS, TASK, arm, cost
+from trainer.tasks.image_classification.predictions import Predictions
 
 GOOD, BETTER, POOR = [0.90, 0.92, 0.91, 0.90, 0.92], [0.91, 0.915, 0.92, 0.90, 0.915], [0.80, 0.82, 0.80, 0.79, 0.81]
 
 
 def verdict(*arms: Arm, objective: Any = ACCURACY, state: State = "done", images: int = 400) -> Verdict:
-    return judge(arms, objective, seeds=5, test_images=images, state=state)
+    return judge(arms, objective, task=TASK, seeds=5, test_examples=images, state=state)
 
 
 def words(found: Verdict) -> str:
     return "\n".join(found.words)
 
 
-def pictures(right: Sequence[float], count: int = 400) -> list[Images]:
+def pictures(right: Sequence[float], count: int = 400) -> list[Predictions]:
     """Runs that get so large a share of two equal classes right, always the same images first."""
     actual = np.repeat([0, 1], count // 2)
     place = np.tile(np.arange(count // 2), 2)
     return [
-        Images(
+        Predictions(
             actual=actual,
             predicted=np.where(place < round(share * count / 2), actual, 1 - actual),
             losses=np.full(count, 0.5),
@@ -41,7 +42,7 @@ def pictures(right: Sequence[float], count: int = 400) -> list[Images]:
 
 def shown(trial: int, tests: Sequence[float], **changes: Any) -> Arm:
     """An arm whose runs tell of each image."""
-    return arm(trial, tests, images=pictures(tests), resolution=1 / 400, **changes)
+    return arm(trial, tests, examples=pictures(tests), resolution=1 / 400, **changes)
 
 
 def test_the_cheapest_that_is_as_good_as_the_best_is_recommended() -> None:
@@ -218,14 +219,16 @@ def test_intervals_end_where_a_share_does() -> None:
 
 
 def test_runs_on_other_images_are_not_compared_image_by_image() -> None:
-    odd = arm(0, POOR, baseline=True, images=pictures(POOR, 398))
+    odd = arm(0, POOR, baseline=True, examples=pictures(POOR, 398))
     found = verdict(shown(3, BETTER), odd)
     assert found.uplift is not None and found.uplift_new_images is None
     assert found.helped == "yes"
 
 
 def test_a_loss_that_half_precision_could_not_hold_leaves_new_images_untold() -> None:
-    broken = [Images(actual=one.actual, predicted=one.predicted, losses=one.losses * math.inf, classes=2) for one in pictures([0.9] * 3)]
-    found = verdict(arm(3, [0.3, 0.31, 0.32], images=broken), arm(0, [0.5, 0.5, 0.51], baseline=True), objective=LOSS)
+    broken = [
+        Predictions(actual=one.actual, predicted=one.predicted, losses=one.losses * math.inf, classes=2) for one in pictures([0.9] * 3)
+    ]
+    found = verdict(arm(3, [0.3, 0.31, 0.32], examples=broken), arm(0, [0.5, 0.5, 0.51], baseline=True), objective=LOSS)
     assert found.new_images is None and found.expected is not None
     assert "new images" not in words(found)

@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm, Cost, Images, Repeat
+from service.evidence.arms import Arm, Cost, Repeat
 from service.evidence.race import FIRST_ROUNDS, next_round
 from service.evidence.verdict import judge
+from trainer.tasks.base import Examples
+from trainer.tasks.registry import spec_of
 
 ACCURACY = Objective(metric="accuracy", direction="maximize")
 LOSS = Objective(metric="loss", direction="minimize")
+TASK = spec_of("image_classification")
 STUDIES = 500
 TRIALS = 60
 Floats = NDArray[np.float64]
@@ -82,7 +85,7 @@ def _study(world: World, rng: np.random.Generator) -> Told:
     runs = arms[:, None] + rng.normal(0, world.noise, (len(arms), world.seeds)) + rng.normal(0, world.shared, world.seeds)
     prices = [cost(trainable=1_000 if world.one_price else int(rng.choice([1_000, 5_000]))) for _ in arms]
     raced, spent = race(runs, seen, prices, world)
-    verdict = judge(raced, world.objective, seeds=world.seeds, test_images=0, state="done")
+    verdict = judge(raced, world.objective, task=TASK, seeds=world.seeds, test_examples=0, state="done")
     assert verdict.recommended is not None
     return Told(
         truth=arms,
@@ -123,7 +126,7 @@ def arm(
     failed: str | None = None,
     cost: Cost | None = None,
     rounds: Sequence[int] | None = None,
-    images: Sequence[Images] | None = None,
+    examples: Sequence[Examples] | None = None,
     resolution: float = 0.0,
 ) -> Arm:
     """An arm with those scores in its rounds, 1, 2, ... where nothing else is said; it scores the same on the validation images."""
@@ -133,7 +136,7 @@ def arm(
             round=round,
             test=float(test),
             validation=float(test),
-            images=images[place] if images is not None else None,
+            examples=examples[place] if examples is not None else None,
             resolution=resolution,
         )
         for place, (round, test) in enumerate(zip(rounds or range(1, len(tests) + 1), tests, strict=True))

@@ -9,21 +9,21 @@ import pytest
 import safetensors.torch
 import torch
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
 from service.export.script import script
-from trainer import data
-from trainer.contract import DataConfig, Facts, ModelConfig, TrainConfig
-from trainer.models.build import staged
+from trainer.data.images.dataset import find
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks.build import staged
 
 SIZE = 32  # pixels
-NOTHING = Facts(
+NOTHING = ImageDatasetInfo(
     classes=("a", "b", "c"), images={"train": 9, "validation": 3, "test": 3}, fingerprint="0" * 64, split="0" * 64, weights_sha256=None
 )
 
 
-def exported_of(config: TrainConfig, facts: Facts = NOTHING, **changes: Any) -> Exported:
+def exported_of(config: ImageTrainConfig, facts: ImageDatasetInfo = NOTHING, **changes: Any) -> Exported:
     """The file of a trial with that config."""
     values: dict[str, Any] = {
         "note": "Not confirmed: this is a test.",
@@ -39,11 +39,16 @@ def exported_of(config: TrainConfig, facts: Facts = NOTHING, **changes: Any) -> 
     return Exported(**(values | changes))
 
 
-def facts_of(config: TrainConfig, weights_sha256: str | None = None) -> Facts:
+def facts_of(config: ImageTrainConfig, weights_sha256: str | None = None) -> ImageDatasetInfo:
     """What a worker finds of the config's data."""
-    found = data.find(config.data)
-    return Facts(
-        classes=found.classes, images=found.counts, fingerprint=found.fingerprint, split=found.split, weights_sha256=weights_sha256
+    found = find(config.data)
+    return ImageDatasetInfo(
+        classes=found.classes,
+        images=found.counts,
+        fingerprint=found.fingerprint,
+        split=found.split,
+        weights_sha256=weights_sha256,
+        listing=found.listing,
     )
 
 
@@ -65,17 +70,17 @@ def weights_of(model: str, folder: Path, *, headless: bool) -> Path:
 
 
 @pytest.fixture
-def config() -> Callable[..., TrainConfig]:
+def config() -> Callable[..., ImageTrainConfig]:
     """Makes a config; keywords change it."""
 
-    def config(**changes: Any) -> TrainConfig:
+    def config(**changes: Any) -> ImageTrainConfig:
         values = {
-            "data": DataConfig(path="/nowhere", test=0.2),
-            "model": ModelConfig(name="small_cnn"),
+            "data": ImageData(path="/nowhere", test=0.2),
+            "model": ImageModel(name="small_cnn"),
             "image_size": 16,
             "epochs": 3,
             **changes,
         }
-        return TrainConfig(**values)
+        return ImageTrainConfig(**values)
 
     return config

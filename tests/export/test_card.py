@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from service.domain.export import ByClass, Confirmed, Exported, Mistake, Origin, Point
+from service.domain.export import Confirmed, Exported, Origin, Point
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.export.card import card, is_within
 from service.export.markdown import plain, sparkline
 from tests.export.conftest import NOTHING, exported_of
-from trainer.contract import DataConfig, Facts, Finished, NearDuplicates, Scores, TrainConfig
+from trainer.configuration import LeftOut, ListingFacts
+from trainer.protocol import Finished, Scores
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageExamples, ImageTrainConfig, NearDuplicates
+from trainer.tasks.image_classification.export.results import ByClass, Mistake, Summary
 
-Config = Callable[..., TrainConfig]
+Config = Callable[..., ImageTrainConfig]
 FARED = ByClass(
     recall={"a": 0.9, "b": 0.5, "c": 1.0},
     confusion_matrix=((9, 1, 0), (3, 5, 2), (0, 0, 4)),
     mistakes=(Mistake(actual="b", predicted="a", images=3),),
 )
-CLASSES = ("a", "b", "c")
 
 
 def estimate(value: float, spread: float = 0.02) -> Estimate:
@@ -40,11 +42,11 @@ CONFIRMED = Confirmed(
     seeds=2, run_seeds=(5, 6), test_images=24, expected=estimate(0.81), new_images=estimate(0.81, 0.1), single_run=estimate(0.81, 0.05),
     uplift=estimate(0.03), uplift_new_images=estimate(0.03, 0.08), helped="unclear", best=3, tied=(3,),
     optimism=Optimism(trial=3, searched=0.9, confirmed=0.81, value=0.09, chosen=0.05), words=("Use trial 3.", "Tuning helped a little."),
-    arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), by_class=FARED,
+    arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), summary=Summary(by_class=FARED),
 )  # fmt: skip
 FINISHED = Finished(
-    step=3, metrics={"accuracy": 0.85}, per_class_recall={}, confusion_matrix=(), train_seconds=12.3, peak_memory=3_100_000,
-    test=Scores(metrics={"accuracy": 0.8}, per_class_recall={}, confusion_matrix=()),
+    step=3, metrics={"accuracy": 0.85}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=12.3, peak_memory=3_100_000,
+    test=Scores(metrics={"accuracy": 0.8}, report={"per_class_recall": {}, "confusion_matrix": ()}),
 )  # fmt: skip
 
 
@@ -54,7 +56,8 @@ def full(config: Config) -> Exported:
     near = NearDuplicates(groups=2, images=5, crossing=1, mixed=1)
     return exported_of(
         config(lr=0.0123), NOTHING.model_copy(update={"near_duplicates": near}),
-        note="Confirmed: a test.", confirmed=CONFIRMED, by_class=FARED, environment={"torch": "2.14.1+cu130", "threads": "2"},
+        note="Confirmed: a test.", confirmed=CONFIRMED, summary=Summary(by_class=FARED),
+        environment={"torch": "2.14.1+cu130", "threads": "2"},
         lock={"torch": "2.14.1", "pillow": "13.0.0"}, cost=Price(trainable=1234, train_seconds=10.0, peak_memory=2_000_000),
         origin=Origin(study="0" * 16, study_name="a test", trial=3, params={"lr": 0.0123}),
         curve=tuple(Point(step=step, metrics={"accuracy": step / 10, "loss": 1 / step}) for step in range(1, 31)),
@@ -74,6 +77,39 @@ def test_a_confirmed_configuration_states_its_intervals_and_what_tuning_was_wort
     assert text.index("Confirmed: a test") < text.index("## ")
 
 
+def test_the_card_states_a_given_split_and_what_was_left_out(full: Exported) -> None:
+    assert ", split by content within each class with seed 0." in card(full)
+    listing = ListingFacts(
+        given=("train", "validation", "test"), notes=("The data's own split is used: train/ for train.",),
+        left_out=(LeftOut(reason="broken link", count=7, examples=("[a](b).png",)),), unused_columns=("age",),
+    )  # fmt: skip
+    near = NearDuplicates(groups=2, images=5, crossing=0, mixed=0, across=1)
+    text = card(full.model_copy(update={"facts": full.facts.model_copy(update={"listing": listing, "near_duplicates": near})}))
+    assert "split by content within" not in text
+    for said in (
+        "- The data's own split is used: train/ for train.", "- Columns that are not used: age.",
+        "1 of them in several parts of the data's own",
+        r"- Left out: 7 of the files: broken link (\[a\](b).png, …).",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_the_card_counts_classes_and_names_what_was_scaled_and_left_out(full: Exported) -> None:
+    facts = full.facts.model_copy(
+        update={
+            "classes": ("a", "b", "c"),
+            "class_counts": {"train": (90, 3, 2), "validation": (19, 1, 0), "test": (9, 1, 1)},
+            "unreadable": ImageExamples(count=2, examples=("a/1.png: truncated", "a/2.png: not an image")),
+            "constant": ImageExamples(count=1, examples=("b/3.png",)),
+        }
+    )
+    reached = full.reached.model_copy(update={"value": 0.95})
+    text = card(full.model_copy(update={"facts": facts, "reached": reached, "confirmed": None}))
+    assert "| a | 90 | 19 | 9 |" in text and "The largest class, a, has 95.0 % of the validation images" in text
+    assert "is not better than this" in text and "balanced accuracy" in text
+    assert "2 images are left out" in text and "a/2.png: not an image" in text and "1 image is of one colour" in text
+
+
 def test_one_that_is_not_confirmed_says_so_at_the_top_and_promises_nothing(full: Exported) -> None:
     text = card(full.model_copy(update={"confirmed": None, "note": "Not confirmed yet: the search is under way."}))
     assert text.splitlines()[2] == "**Not confirmed yet: the search is under way.**"
@@ -84,7 +120,7 @@ def test_one_that_is_not_confirmed_says_so_at_the_top_and_promises_nothing(full:
 def test_beside_a_model_it_says_what_the_model_reached(full: Exported) -> None:
     text = card(full, FINISHED)
     assert "| test | 80.00 % |" in text and "lies within the stated interval" in text and "3 MB" in text
-    worse = FINISHED.model_copy(update={"test": Scores(metrics={"accuracy": 0.7}, per_class_recall={}, confusion_matrix=())})
+    worse = FINISHED.model_copy(update={"test": Scores(metrics={"accuracy": 0.7}, report={"per_class_recall": {}, "confusion_matrix": ()})})
     assert "lies **outside** the stated interval" in card(full, worse)
     assert is_within(full, FINISHED) is True and is_within(full, worse) is False
     assert is_within(full, FINISHED.model_copy(update={"test": None})) is None
@@ -96,8 +132,8 @@ def test_with_many_classes_the_worst_pairs_stand_for_the_matrix(full: Exported) 
     fared = ByClass(
         recall=dict.fromkeys(many, 1.0), confusion_matrix=None, mistakes=(Mistake(actual="class 7", predicted="class 9", images=5),)
     )
-    facts = Facts(**{**full.facts.model_dump(), "classes": many})
-    text = card(full.model_copy(update={"facts": facts, "confirmed": None, "by_class": fared}))
+    facts = ImageDatasetInfo(**{**full.facts.model_dump(), "classes": many})
+    text = card(full.model_copy(update={"facts": facts, "confirmed": None, "summary": Summary(by_class=fared)}))
     assert "| class 7 | class 9 | 5 |" in text and "Confusion matrix" not in text and "and 10 more" in text
 
 
@@ -115,10 +151,11 @@ HOSTILE = "a|b\n\n# <script>alert(1)</script> [x](javascript:1) ![](http://e) `c
 def test_what_users_wrote_is_text_in_every_place(full: Exported) -> None:
     facts = full.facts.model_copy(update={"classes": (HOSTILE, "b", "c")})
     fared = ByClass(recall={HOSTILE: 0.5}, confusion_matrix=FARED.confusion_matrix, mistakes=())
-    data = DataConfig(path=f"/data/{HOSTILE}")
+    data = ImageData(path=f"/data/{HOSTILE}")
     hostile = full.model_copy(
         update={
-            "facts": facts, "by_class": fared, "confirmed": CONFIRMED.model_copy(update={"by_class": fared, "words": (HOSTILE,)}),
+            "facts": facts, "summary": Summary(by_class=fared),
+            "confirmed": CONFIRMED.model_copy(update={"summary": Summary(by_class=fared), "words": (HOSTILE,)}),
             "note": HOSTILE,
             "origin": full.origin.model_copy(update={"study_name": HOSTILE}), "environment": {HOSTILE: HOSTILE},
             "config": full.config.model_copy(update={"data": data}),

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 import torch
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from tests.export.conftest import NOTHING, SIZE, exported_of, module_of, weights_of
-from trainer.contract import ModelConfig, TrainConfig
-from trainer.models.build import build
 from trainer.optimization import lr_at
-from trainer.task import Normalise
+from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.task import Normalise
 
-Config = Callable[..., TrainConfig]
+Config = Callable[..., ImageTrainConfig]
 CHEAP = ("small_cnn", "squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0")
 DEAR = ("convnext_tiny",)  # Swin, ViT and VGG take seconds each; they were compared by hand
 
 
-def assert_builds_alike(config: TrainConfig) -> None:
+def assert_builds_alike(config: ImageTrainConfig) -> None:
     """The script's model has the trainer's values, trains the same parameters, and draws the same dropout."""
-    file = config.model.weights
+    file = config.model.weights if config.model.pretrained else None
     sha256 = None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()
     made = module_of(exported_of(config, NOTHING.model_copy(update={"weights_sha256": sha256})))
     ours, theirs = made.build(file, config.seed), build(config, len(NOTHING.classes))
@@ -41,7 +41,7 @@ def assert_builds_alike(config: TrainConfig) -> None:
 @pytest.mark.parametrize("model", CHEAP + DEAR)
 def test_the_model_is_the_trainers_to_the_last_bit(model: str, config: Config, tmp_path: Path) -> None:
     stages = len(catalogue.load(model).stages)
-    named = ModelConfig(name=model, weights=str(weights_of(model, tmp_path, headless=stages % 2 == 0)))
+    named = ImageModel(name=model, weights=str(weights_of(model, tmp_path, headless=stages % 2 == 0)))
     for frozen in (0, stages // 2, stages) if model in CHEAP else (stages // 2,):
         assert_builds_alike(config(model=named, image_size=SIZE, frozen_layers=frozen, dropout=0.3, seed=5))
 
@@ -49,9 +49,9 @@ def test_the_model_is_the_trainers_to_the_last_bit(model: str, config: Config, t
 @pytest.mark.parametrize("model", ["squeezenet1_1", "mobilenet_v3_small", "small_cnn"])
 def test_the_head_is_made_anew_where_no_weights_are_for_it(model: str, config: Config, tmp_path: Path) -> None:
     for headless in (True, False):
-        named = ModelConfig(name=model, weights=str(weights_of(model, tmp_path, headless=headless)))
+        named = ImageModel(name=model, weights=str(weights_of(model, tmp_path, headless=headless)))
         assert_builds_alike(config(model=named, image_size=SIZE, frozen_layers=1))
-    assert_builds_alike(config(model=ModelConfig(name=model), image_size=SIZE, frozen_layers=1, dropout=0.5))
+    assert_builds_alike(config(model=ImageModel(name=model), image_size=SIZE, frozen_layers=1, dropout=0.5))
 
 
 SCHEDULES: tuple[Mapping[str, Any], ...] = (

@@ -17,14 +17,19 @@ import torch
 from PIL import Image
 
 from service.domain.export import Origin
+from service.export.requirements import requirements
 from service.export.script import script
 from tests.export.conftest import NOTHING, SIZE, exported_of, facts_of, module_of, weights_of
-from trainer import data
-from trainer.contract import DataConfig, Finished, ModelConfig, NearDuplicates, TrainConfig
-from trainer.data import augmentation, decoding
-from trainer.train import train
+from tests.trainer.test_deep_images import deep_png, tiff
+from trainer.configuration import ListingFacts
+from trainer.data.images import augmentation, decoding
+from trainer.data.images.dataset import arrange, find, listed
+from trainer.data.manifest import manifest_of
+from trainer.loop import train
+from trainer.protocol import Finished
+from trainer.tasks.image_classification.config import Columns, ImageData, ImageModel, ImageTrainConfig, NearDuplicates, PixelRange
 
-Config = Callable[..., TrainConfig]
+Config = Callable[..., ImageTrainConfig]
 
 
 class Painted:
@@ -75,8 +80,30 @@ def test_images_of_every_kind_are_decoded_as_the_trainer_does(config: Config, tm
     }  # fmt: skip
     for name, (image, options) in saved.items():
         image.save(tmp_path / name, **options)
-        expected = decoding.decode((tmp_path / name).read_bytes(), SIZE).transpose(2, 0, 1)
+        expected = decoding.Decoder().square((tmp_path / name).read_bytes(), SIZE).transpose(2, 0, 1)
         assert np.array_equal(made.decode(tmp_path / name).numpy(), expected), name
+
+
+@pytest.mark.parametrize("kind", ["grey.png", "colour.png", "clear.png", "grey.tif", "float.tif"])
+def test_deep_images_are_scaled_as_the_trainer_does(kind: str, config: Config, tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 4000, (40, 40, {"colour.png": 3, "clear.png": 2}.get(kind, 1))).astype(np.uint16)
+    flat = samples[..., 0].astype(np.float32) if kind == "float.tif" else samples[..., 0]
+    content = deep_png(samples if samples.shape[2] > 1 else samples[..., 0]) if kind.endswith("png") else tiff(flat)
+    (tmp_path / kind).write_bytes(content)
+    facts = NOTHING.model_copy(update={"pixel_range": PixelRange(low=100, high=3000, source="training_images")})
+    made = module_of(exported_of(config(image_size=SIZE), facts))
+    expected = decoding.Decoder(scale=(100, 3000)).square(content, SIZE).transpose(2, 0, 1)
+    assert np.array_equal(made.decode(tmp_path / kind).numpy(), expected) and expected.std() > 30
+
+
+def test_files_that_the_study_left_out_are_left_out(config: Config, photographs: Path) -> None:
+    (photographs / "cat" / "cut.png").write_bytes((photographs / "cat" / "2.png").read_bytes()[:300])
+    (photographs / "dog" / "empty.png").write_bytes(b"")
+    Image.new("1", (8_000, 8_000)).save(photographs / "dog" / "large.png")
+    chosen = config(data=ImageData(path=str(photographs), unreadable="skip", unreadable_limit=0.2))
+    facts = facts_of(chosen)
+    made = module_of(exported_of(chosen, facts))
+    assert list(made.find_images(str(photographs))) == [content.sha256 for content in find(chosen.data).contents]
 
 
 @pytest.fixture
@@ -102,11 +129,11 @@ def as_table(photographs: Path) -> Path:
 
 @pytest.mark.parametrize("source", ["photographs", "as_table"])
 def test_images_are_found_and_split_as_the_trainer_does(source: str, config: Config, request: pytest.FixtureRequest) -> None:
-    chosen = config(data=DataConfig(path=str(request.getfixturevalue(source)), validation=0.2, test=0.3, seed=4))
-    made, dataset = module_of(exported_of(chosen, facts_of(chosen))), data.find(chosen.data)
+    chosen = config(data=ImageData(path=str(request.getfixturevalue(source)), validation=0.2, test=0.3, seed=4))
+    made, dataset = module_of(exported_of(chosen, facts_of(chosen))), find(chosen.data)
     found = made.find_images(chosen.data.path)
     assert list(found) == [content.sha256 for content in dataset.contents]
-    assert [len(files) for _, files in found.values()] == [len(content.files) for content in dataset.contents]
+    assert [len(files) for _, files, _ in found.values()] == [len(content.files) for content in dataset.contents]
     assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
 
 
@@ -116,12 +143,12 @@ def test_near_duplicates_are_on_the_side_where_the_study_had_them(config: Config
         photograph = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((90, 90), Image.Resampling.BICUBIC)
         for quality in (60, 75, 90):
             photograph.save(photographs / "dog" / f"photograph {number} {quality}.jpg", quality=quality)
-    chosen = config(data=DataConfig(path=str(photographs), validation=0.3, test=0.2, seed=1))
-    listing = data.listed(chosen.data)
-    dataset = data.arrange(chosen.data, listing)
+    chosen = config(data=ImageData(path=str(photographs), validation=0.3, test=0.2, seed=1))
+    listing = listed(chosen.data)
+    dataset = arrange(chosen.data, listing)
     assert dataset.near_duplicates.groups == 6 and dataset.near_duplicates.crossing > 0
     facts = facts_of(chosen).model_copy(update={"near_duplicates": dataset.near_duplicates})
-    made = module_of(exported_of(chosen, facts, manifest=data.manifest_of(listing, dataset)))
+    made = module_of(exported_of(chosen, facts, manifest=manifest_of(listing, dataset)))
     found = made.find_images(chosen.data.path)
     assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
 
@@ -130,12 +157,77 @@ def test_near_duplicates_are_on_the_side_where_the_study_had_them(config: Config
         without.split(found)
 
 
+def _given(root: Path, folders: tuple[str, ...]) -> Path:
+    random = np.random.default_rng(4)
+    for top, label, number in itertools.product(folders, ("cat", "dog"), range(8)):
+        file = root / top / label / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(file)
+    shutil.copytree(root / "train" / "cat", root / "linked", dirs_exist_ok=True)
+    shutil.copy(root / "train" / "dog" / "1.png", root / folders[-1] / "dog" / "copy.png")
+    for number, file in enumerate(sorted((root / "linked").iterdir())):
+        file.write_bytes(file.read_bytes() + bytes([number]))  # other contents, the same pixels
+    (root / "train" / "cat" / "a link").symlink_to(root / "linked")
+    shutil.move(root / "linked", root.parent / "linked")
+    (root / "train" / "cat" / "a link").unlink()
+    (root / "train" / "cat" / "a link").symlink_to(root.parent / "linked")
+    (root / "train" / "cat" / "again").symlink_to(root.parent / "linked")
+    return root
+
+
+@pytest.mark.parametrize("folders", [("train", "Valid", "test"), ("train", "test"), ("train", "dev")])
+def test_a_given_split_is_that_of_the_trainer(folders: tuple[str, ...], config: Config, tmp_path: Path) -> None:
+    chosen = config(data=ImageData(path=str(_given(tmp_path / "pets", folders)), validation=0.3, seed=2))
+    listing = listed(chosen.data)
+    dataset = arrange(chosen.data, listing)
+    assert dataset.listing.left_out, "a copy in two parts, and a folder that two links lead to"
+    facts = facts_of(chosen).model_copy(update={"near_duplicates": dataset.near_duplicates})
+    made = module_of(exported_of(chosen, facts, manifest=manifest_of(listing, dataset)))
+    found = made.find_images(chosen.data.path)
+    assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
+    assert [len(files) for _, files, _ in found.values()] == [len(content.files) for content in dataset.contents]
+
+    (tmp_path / "pets" / "train" / "dog" / "2.png").rename(tmp_path / "pets" / folders[-1] / "dog" / "moved.png")
+    with pytest.raises(SystemExit):
+        made.find_images(chosen.data.path)
+
+
+@pytest.mark.parametrize("more", ["split", "group", ""])
+def test_a_table_with_other_columns_is_read_as_the_trainer_does(more: str, config: Config, photographs: Path, tmp_path: Path) -> None:
+    files = sorted(photographs.rglob("[0-9]*.png"))
+    value = {"split": lambda n: ("Train", "dev", "test")[n % 3], "group": lambda n: f"patient {n % 7}", "": lambda n: "x"}[more]
+    rows = [f"{file.parts[len(photographs.parts)]}; {file.relative_to(photographs)};{value(n)}" for n, file in enumerate(files)]
+    table = tmp_path / "pets.tsv"
+    table.write_text("\n".join([f" Class;file name;{more or 'photographer'}", *rows]), encoding="utf-8-sig")
+    chosen = config(
+        data=ImageData(path=str(table), root=str(photographs), columns=Columns(path="file name", label="class"), validation=0.3)
+    )
+    listing = listed(chosen.data)
+    dataset = arrange(chosen.data, listing)
+    facts = facts_of(chosen).model_copy(update={"near_duplicates": dataset.near_duplicates})
+    made = module_of(exported_of(chosen, facts, manifest=manifest_of(listing, dataset)))
+    found = made.find_images(chosen.data.path)
+    assert list(found) == [content.sha256 for content in dataset.contents]
+    assert made.split(found) == {content.sha256: content.part for content in dataset.contents}
+
+
+def test_a_script_for_heic_images_reads_them(config: Config, photographs: Path) -> None:
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(photographs / "cat" / "phone.heic")
+    chosen = config(data=ImageData(path=str(photographs)), image_size=SIZE)
+    exported = exported_of(chosen, facts_of(chosen))
+    made = module_of(exported)
+    assert any(file.suffix == ".heic" for _, files, _ in made.find_images(chosen.data.path).values() for file in files)
+    assert "pillow-heif" in requirements(exported) and "pillow-heif" in script(exported)
+    expected = decoding.Decoder().square((photographs / "cat" / "phone.heic").read_bytes(), SIZE).transpose(2, 0, 1)
+    assert np.array_equal(made.decode(photographs / "cat" / "phone.heic").numpy(), expected)
+
+
 def test_other_images_and_other_weights_are_refused_by_name(
     config: Config, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = config(
-        data=DataConfig(path=str(photographs)),
-        model=ModelConfig(name="small_cnn", weights=str(weights_of("small_cnn", tmp_path, headless=False))),
+        data=ImageData(path=str(photographs)),
+        model=ImageModel(name="small_cnn", weights=str(weights_of("small_cnn", tmp_path, headless=False))),
     )
     made = module_of(exported_of(chosen, facts_of(chosen, "0" * 64)))
 
@@ -153,10 +245,13 @@ def test_other_images_and_other_weights_are_refused_by_name(
     assert str(photographs) in refusal(made.find_images, str(photographs))
 
 
-def test_training_gives_the_trainers_figures_to_the_last_bit(config: Config, photographs: Path) -> None:
+@pytest.mark.parametrize("balanced", [{}, {"class_weights": "balanced"}, {"sampling": "balanced"}])
+def test_training_gives_the_trainers_figures_to_the_last_bit(config: Config, photographs: Path, balanced: Mapping[str, Any]) -> None:
+    for image in sorted((photographs / "dog").glob("[0-9].png"))[5:]:
+        image.unlink()
     chosen = config(
-        data=DataConfig(path=str(photographs), validation=0.3, test=0.2), augmentation="flip", optimizer="sgd", schedule="cosine",
-        frozen_layers=1, dropout=0.2, label_smoothing=0.1, batch_size=4, epochs=2, seed=8, order_seed=9,
+        data=ImageData(path=str(photographs), validation=0.3, test=0.2), augmentation="flip", optimizer="sgd", schedule="cosine",
+        frozen_layers=1, dropout=0.2, label_smoothing=0.1, batch_size=4, epochs=2, seed=8, order_seed=9, **balanced,
     )  # fmt: skip
     [finished] = [line for line in train(chosen, device=torch.device("cpu"), share=False) if isinstance(line, Finished)]
     made = module_of(exported_of(chosen, facts_of(chosen)))
@@ -170,33 +265,47 @@ def test_training_gives_the_trainers_figures_to_the_last_bit(config: Config, pho
     made.train(model, images, training, validation, chosen.seed, chosen.order_seed)
     metrics, confusion = made.score(model, images, validation)
     assert metrics == {name: finished.metrics[name] for name in metrics}
-    assert confusion == [list(row) for row in finished.confusion_matrix]
+    assert confusion == finished.report["confusion_matrix"]
 
 
 EVERY: tuple[Mapping[str, Any], ...] = (
     {},
-    {"model": ModelConfig(name="vit_b_16", weights="IMAGENET1K_V1"), "image_size": 64, "frozen_layers": 13, "precision": "bfloat16"},
-    {"model": ModelConfig(name="vgg11", weights="/w/vgg.pth"), "optimizer": "rmsprop", "frozen_layers": 8, "schedule": "step"},
+    {"model": ImageModel(name="vit_b_16", weights="IMAGENET1K_V1"), "image_size": 64, "frozen_layers": 13, "precision": "bfloat16"},
+    {"model": ImageModel(name="vgg11", weights="/w/vgg.pth"), "optimizer": "rmsprop", "frozen_layers": 8, "schedule": "step"},
     {
-        "model": ModelConfig(name="convnext_tiny", weights="w/a.safetensors"),
+        "model": ImageModel(name="convnext_tiny", weights="w/a.safetensors"),
         "optimizer": "adam",
         "augmentation": "trivial_augment",
         "dropout": 0.1,
     },
-    {"model": ModelConfig(name="efficientnet_b0"), "optimizer": "sgd", "augmentation": "crop", "schedule": "one_cycle", "image_size": 64},
-    {"data": DataConfig(path="/data/pets.csv"), "augmentation": "flip", "schedule": "cosine", "warmup_fraction": 0.1},
+    {"class_weights": "balanced", "sampling": "balanced"},
+    {"model": ImageModel(name="efficientnet_b0"), "optimizer": "sgd", "augmentation": "crop", "schedule": "one_cycle", "image_size": 64},
+    {"data": ImageData(path="/data/pets", unreadable="skip")},
+    {"data": ImageData(path="/data/pets.csv"), "augmentation": "flip", "schedule": "cosine", "warmup_fraction": 0.1},
+)
+LISTINGS = (
+    None,
+    ListingFacts(given=("train", "validation"), folders=(("train", "train"), ("val", "validation")), heic=True),
+    ListingFacts(given=("train", "validation"), columns={"path": "path", "label": "label", "split": "split"}, separator=";"),
 )
 
 
 NEAR = {count: NearDuplicates(groups=count, images=5, crossing=1, mixed=0) for count in (0, 3, 5)}
 
 
+@pytest.mark.parametrize("listing", LISTINGS, ids=["drawn", "folders", "table"])
 @pytest.mark.parametrize("changes", EVERY, ids=range(len(EVERY)))
 def test_every_script_is_well_formed_and_has_nothing_that_it_does_not_use(
-    changes: Mapping[str, Any], config: Config, tmp_path: Path
+    changes: Mapping[str, Any], listing: ListingFacts | None, config: Config, tmp_path: Path
 ) -> None:
     facts = NOTHING.model_copy(
-        update={"weights_sha256": "1" * 64, "classes": tuple(f"class {i}" for i in range(40)), "near_duplicates": NEAR.get(len(changes))}
+        update={
+            "listing": listing,
+            "weights_sha256": "1" * 64,
+            "classes": tuple(f"class {i}" for i in range(40)),
+            "near_duplicates": NEAR.get(len(changes)),
+            "pixel_range": PixelRange(low=0, high=240, source="training_images") if "data" in changes else None,
+        }
     )
     text = script(exported_of(config(**changes), facts, manifest=f"{'AAAA' * 100}.{'BBBB' * 100}"))
     (tmp_path / "train.py").write_text(text)
@@ -232,7 +341,7 @@ HOSTILE = '"""\n\'\'\'\r\\u0022; import os; os.system("x") #\u2028\u202e{}%s'
 def test_what_users_wrote_is_nothing_but_literals(config: Config) -> None:
     harmless, hostile = (
         exported_of(
-            config(data=DataConfig(path=f"/data/{text}"), model=ModelConfig(name="small_cnn", weights=f"/w/{text}.safetensors")),
+            config(data=ImageData(path=f"/data/{text}"), model=ImageModel(name="small_cnn", weights=f"/w/{text}.safetensors")),
             NOTHING.model_copy(update={"classes": (text, "b"), "weights_sha256": "0" * 64}),
             origin=Origin(study=text, study_name=text, trial=3, params={}),
             note=text,

@@ -3,7 +3,10 @@
 import json
 import random
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,14 @@ import torch
 import torchvision
 from PIL import Image
 
+import service.inspection
+from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import images, inspect_study
+from service.inspection import checked_study, data, inspect_study
+from trainer.data.faults import BadData
+from trainer.data.images.dataset import listed
+from trainer.tasks.image_classification import spec
 
 
 @pytest.fixture
@@ -66,7 +74,7 @@ def test_a_file_that_is_no_table_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_end_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(data, "LOOK_SECONDS", -1.0)
     assert codes(study(folder)) == {("#/data/path", "slow_data")}
 
 
@@ -99,8 +107,12 @@ def test_a_table_is_counted_by_label(folder: Path) -> None:
 
 
 def safetensors(path: Path, shapes: dict[str, list[int]]) -> Path:
-    header = json.dumps({name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    entries, end = dict[str, Any](), 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 4 * prod(shape)
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    header = json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(end))
     return path
 
 
@@ -168,3 +180,89 @@ def test_a_safetensors_header_that_is_none_is_a_fault(folder: Path, tmp_path: Pa
 
 def test_a_weights_name_too_long_for_the_disk_is_a_missing_file(folder: Path) -> None:
     assert codes(study(folder, folder / f"{'w' * 400}.pt")) == {("#/model/weights", "missing_weights")}
+
+
+def test_faults_of_the_files_and_of_the_form_come_in_one_answer(folder: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        checked_study(study(folder / "no", folder / "no.pth") | {"budget": {"trials": 0}, "colour": "red"})
+    found = {(fault.pointer, fault.code) for fault in caught.value.faults}
+    assert found == {
+        ("#/data/path", "missing_data"), ("#/model/weights", "missing_weights"),
+        ("#/budget/trials", "greater_than_equal"), ("#/colour", "extra_forbidden"),
+    }  # fmt: skip
+
+
+def test_a_batch_above_the_data_names_the_default_where_none_was_given(folder: Path) -> None:
+    space = {"lr": {"type": "float", "low": 0.1, "high": 1.0}}
+    (fault,) = faults(study(folder) | {"search_space": space})
+    assert fault[:2] == ("#/fixed/batch_size", "batch_above_data")
+    assert "its default of 32 is larger than the 16 training images; write `batch_size: 16` under fixed" in fault[2]
+    inspect_study(parse_study(study(folder) | {"search_space": space, "fixed": {"image_size": 64, "batch_size": 16}}))
+
+
+def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, begun, go_on = list[int](), threading.Event(), threading.Event()
+    plain = spec.scan
+
+    def slow(*asked: Any) -> Any:
+        looks.append(1)
+        begun.set()
+        assert go_on.wait(60)
+        return plain(*asked)
+
+    monkeypatch.setattr(spec, "scan", slow)
+    monkeypatch.setattr(data, "KEPT_SECONDS", 1e6)
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(inspect_study, parse_study(study(folder))) for _ in range(8)]
+        assert begun.wait(60)
+        go_on.set()
+        for answer in answers:
+            answer.result()
+    inspect_study(parse_study({**study(folder), "name": "other", "budget": {"trials": 5}}))
+    assert len(looks) == 1
+
+
+def test_a_changed_folder_is_looked_at_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "KEPT_SECONDS", 1e6)
+    inspect_study(parse_study(study(folder)))
+    for file in sorted((folder / "cat").iterdir())[1:]:
+        file.unlink()
+    assert ("#/data/path", "class_too_small") in codes(study(folder))
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "mark\u200f", "bell\x07", "iso\u2066late"])
+def test_a_class_name_that_no_study_file_can_hold_is_refused_with_the_class_and_the_folder(folder: Path, name: str) -> None:
+    (folder / "dog").rename(folder / name)
+    assert ("#/data/path", "foul_class_names") in codes(study(folder))
+    data = parse_study(study(folder)).data
+    with pytest.raises(BadData, match="rename the folders or labels") as refused:
+        listed(data)
+    assert ascii(name) in str(refused.value) and str(folder) in str(refused.value)
+    for index in range(10):
+        Image.new("RGB", (8, 8), (index, 9, 9)).save(folder / name / f"{index}.png")
+    listed(data, accepted=True)  # a study that was accepted before goes on
+
+
+def test_a_class_name_beyond_the_bound_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\n" + "".join(f"a.png,{label}\n" for label in ("b", "c" * 257)))
+    assert ("#/data/path", "long_class_names") in codes(study(table))
+
+
+@pytest.mark.parametrize(("look", "pointer"), [("data_faults", "#/data/path"), ("weights_faults", "#/model/weights")])
+def test_a_path_that_never_answers_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch, look: str, pointer: str) -> None:
+    """As a mount whose server is gone: the read blocks in the kernel."""
+    answers = threading.Event()
+
+    def never(*_: object) -> list[Fault]:
+        answers.wait()
+        return []
+
+    monkeypatch.setattr(service.inspection, look, never)
+    monkeypatch.setattr(service.inspection, "ANSWER_SECONDS", 5.0)
+    other = "weights_faults" if look == "data_faults" else "data_faults"
+    monkeypatch.setattr(service.inspection, other, lambda *_: [])
+    [(found, _, message)] = faults(study(folder, folder / "w.pt"))
+    assert found == pointer and "mount that does not respond" in message
+    answers.set()

@@ -3,21 +3,25 @@
 import base64
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from search_spaces import Scalar
 from service import operations
+from service.domain.errors import LeaseLost
 from service.domain.records import Claim, Lease, Report, Study, Trial
 from service.domain.spec import StudySpec
 from service.operations import Searches, Write
 from service.search.study import Decision, Suggestion
 from service.store import Store, open_store, queries
-from trainer.contract import Checkpoint, Facts, Failed, Finished, Scores
+from trainer.protocol import Checkpoint, Failed, Finished, Scores
+from trainer.tasks.image_classification.config import ImageDatasetInfo
 
-FACTS = Facts(classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None)
+FACTS = ImageDatasetInfo(
+    classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
+)
 TEST_IMAGES = 200
 CRASH = Failed(reason="crashed", detail="signal 11")  # tried again
 BROKEN = Failed(reason="script_error", detail="no accuracy")  # the end
@@ -46,6 +50,9 @@ class RandomSearch:
         assert len(self.known) == number, "the history must hold every trial before"
         return [Suggestion(self.params(one), {"drawn_for": one}) for one in range(number, number + count) if one < self._size]
 
+    def complete(self, number: int, given: Mapping[str, Scalar]) -> Suggestion:
+        return Suggestion(self.params(number) | dict(given))
+
     def params(self, number: int) -> dict[str, Scalar]:
         drawn = self.draw(number)
         return {"lr": drawn} | ({"batch_size": 8 if drawn < 0.5 else 16} if "batch_size" in self.spec.search_space.root else {})
@@ -61,6 +68,18 @@ class RandomSearch:
 def searches_of(**options: Any) -> Searches:
     """The search memories of a process, whose sampler is a RandomSearch."""
     return Searches(lambda spec: RandomSearch(spec, **options))  # type: ignore[arg-type,return-value]
+
+
+def overtaken_searches(store: Store) -> Searches:
+    """The search memories of a process, during each of whose suggestions another worker claims a trial."""
+    others = searches_of()
+
+    class Overtaken(RandomSearch):
+        def suggest(self, number: int, count: int = 1) -> list[Suggestion]:
+            claim_one(store, others, "another")
+            return super().suggest(number, count)
+
+    return Searches(Overtaken)  # type: ignore[arg-type]
 
 
 def spec_of(**changes: Any) -> StudySpec:
@@ -82,15 +101,31 @@ def ready(store: Store, **changes: Any) -> Study:
 
 
 def claim_one(store: Store, searches: Searches, worker: str = "w") -> Claim:
-    """The trial that a worker gets."""
-    (claim,) = operations.claim(store, searches, worker)
+    """The trial that a worker gets which trains one at a time."""
+    (claim,) = operations.claim_together(store, searches, worker, lane_bytes=0)
     return claim
+
+
+def claim_trials(store: Store, searches: Searches, worker: str = "w", limit: int = 1, without: Collection[str] = ()) -> list[Claim]:
+    """At most so many trials, claimed one after the other; fewer when a claim finds none. See `claim_together` for `without`."""
+    claims: list[Claim] = []
+    while len(claims) < limit and (found := operations.claim_together(store, searches, worker, 0, without)):
+        claims += found
+    return claims
+
+
+def decide_one(store: Store, searches: Searches, lease: Lease, values: Mapping[int, float]) -> Decision:
+    """The pruner's decision about one trial, given its objective by step. Raises LeaseLost."""
+    (answer,) = operations.decide_many(store, searches, [(lease, values)])
+    if isinstance(answer, LeaseLost):
+        raise answer
+    return answer
 
 
 def finished(value: float, step: int = 3) -> Finished:
     """The outcome of a run that reached an accuracy."""
-    found: dict[str, Any] = {"per_class_recall": {"cat": 1.0}, "confusion_matrix": ((1, 0), (1, 0)), "train_seconds": 1.0, "peak_memory": 1}
-    return Finished(step=step, metrics={"accuracy": value}, **found)
+    report = {"per_class_recall": {"cat": 1.0}, "confusion_matrix": ((1, 0), (1, 0))}
+    return Finished(step=step, metrics={"accuracy": value}, report=report, train_seconds=1.0, peak_memory=1)
 
 
 def scored(validation: float, test: float, step: int = 3) -> Finished:
@@ -100,10 +135,12 @@ def scored(validation: float, test: float, step: int = 3) -> Finished:
     predicted = np.array([0] * right + [1] * wrong + [1] * right + [0] * wrong, dtype="<u2")
     scores = Scores(
         metrics={"accuracy": 2 * right / TEST_IMAGES, "loss": 0.5},
-        per_class_recall={"cat": test, "dog": test},
-        confusion_matrix=((right, wrong), (wrong, right)),
-        predicted=base64.b64encode(predicted.tobytes()).decode(),
-        losses=base64.b64encode(np.full(TEST_IMAGES, 0.5, dtype="<f2").tobytes()).decode(),
+        report={
+            "per_class_recall": {"cat": test, "dog": test},
+            "confusion_matrix": ((right, wrong), (wrong, right)),
+            "predicted": base64.b64encode(predicted.tobytes()).decode(),
+            "losses": base64.b64encode(np.full(TEST_IMAGES, 0.5, dtype="<f2").tobytes()).decode(),
+        },
     )
     return finished(validation, step).model_copy(update={"test": scores})
 
@@ -158,7 +195,7 @@ def drain(url: str, worker: str) -> list[tuple[int, int]]:
     """Claim one trial after another until there is none; number and attempt of each."""
     store, searches = open_store(url), searches_of()
     claimed = []
-    while claims := operations.claim(store, searches, worker):
+    while claims := claim_trials(store, searches, worker):
         claimed += [(claim.lease.number, claim.lease.attempt) for claim in claims]
     store.close()
     return claimed

@@ -18,6 +18,7 @@ from tests.operations.driving import (
     CRASH,
     checkpoint,
     claim_one,
+    claim_trials,
     finished,
     kinds_of,
     lose,
@@ -27,6 +28,7 @@ from tests.operations.driving import (
     tell,
     trial_of,
 )
+from tests.operations.test_passes import BYTES, lanes_ready
 
 OUTCOMES = {
     AttemptEnd.COMPLETE: finished(0.5),
@@ -70,15 +72,22 @@ def test_an_attempt_tells_from_where_it_went_on_and_how_it_ended(
     assert lost.started_at <= (lost.ended_at or 0) <= ended.started_at <= (ended.ended_at or 0)
 
 
-@pytest.mark.parametrize("end", [operations.stop_study, lambda *known: operations.fail_study(*known, "no"), operations.cancel_trial])
+def test_a_running_attempt_is_handed_back_when_its_study_fails(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    operations.fail_study(store, study.id, "no")
+    assert endings(store, claim.lease) == [AttemptEnd.RELEASED]
+
+
+@pytest.mark.parametrize("end", [operations.stop_study, operations.cancel_trial])
 def test_a_running_attempt_is_cancelled_with_its_trial_or_its_study(store: Store, study: Study, searches: Searches, end: Any) -> None:
     claim = claim_one(store, searches)
     end(store, study.id, *([0] if end is operations.cancel_trial else []))
     assert endings(store, claim.lease) == [AttemptEnd.CANCELLED]
 
 
-def test_trials_that_begin_and_end_together_each_have_their_attempt(store: Store, study: Study, searches: Searches) -> None:
-    claims = operations.claim(store, searches, "w", limit=5)
+def test_trials_that_begin_and_end_together_each_have_their_attempt(store: Store, searches: Searches) -> None:
+    lanes_ready(store, limits={"lanes": 5})
+    claims = operations.claim_together(store, searches, "w", BYTES)
     assert operations.record(store, [Write(claim.lease, outcome=finished(0.5)) for claim in claims]) == []
     assert [endings(store, claim.lease) for claim in claims] == [[AttemptEnd.COMPLETE]] * 5
 
@@ -86,7 +95,7 @@ def test_trials_that_begin_and_end_together_each_have_their_attempt(store: Store
 def test_a_trial_that_was_answered_had_no_attempt(store: Store) -> None:
     study, searches = ready(store, budget={"trials": 2}), searches_of(choices=1)
     assert tell(store, claim_one(store, searches).lease, outcome=finished(0.5))
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert store.read(queries.attempts, trial_of(store, study, 1).id) == []
 
 
@@ -159,10 +168,11 @@ def test_what_no_database_takes_is_not_in_a_log(store: Store, study: Study, sear
     assert log_of(store, lease) == ["ab ?\n"]
 
 
-def test_a_report_costs_nothing_for_attempts_and_logs_and_a_batch_no_more_than_one(store: Store, study: Study, searches: Searches) -> None:
+def test_a_report_costs_nothing_for_attempts_and_logs_and_a_batch_no_more_than_one(store: Store, searches: Searches) -> None:
+    lanes_ready(store, limits={"lanes": 8})
     with statements(store) as seen:
-        claims = operations.claim(store, searches, "w", limit=8)
-        assert seen == ["INSERT"]
+        claims = operations.claim_together(store, searches, "w", BYTES)
+        assert (len(claims), seen) == (8, ["INSERT"])
         seen.clear()
         assert operations.record(store, [Write(claim.lease, reports=[report(1, 0.5)]) for claim in claims]) == []
         assert seen == []

@@ -9,7 +9,7 @@ from service.domain.records import Claim, Study
 from service.operations import Pruned, Released, Searches
 from service.store import Store, queries
 from tests.operations.driving import checkpoint, claim_one, finished, lose, ready, report, tell, trial_of
-from trainer.contract import Failed
+from trainer.protocol import Failed
 
 RISING = {1: 0.2, 2: 0.9, 3: 0.3, 4: 0.4}
 

@@ -22,10 +22,13 @@ from tests.operations.driving import (
     RandomSearch,
     checkpoint,
     claim_one,
+    claim_trials,
+    decide_one,
     drain,
     finish,
     kinds_of,
     lose,
+    overtaken_searches,
     ready,
     report,
     searches_of,
@@ -57,11 +60,11 @@ def test_sixteen_threads_never_exceed_the_budget(store: Store) -> None:
     def claim_some(worker: int) -> int:
         own = searches_of()  # as in a process of its own: the threads do not take turns at thinking
         at_once.wait()
-        return sum(len(operations.claim(store, own, str(worker))) for _ in range(5))
+        return sum(len(claim_trials(store, own, str(worker))) for _ in range(5))
 
     with ThreadPoolExecutor(16) as pool:
         counts = list(pool.map(claim_some, range(16)))
-    while operations.claim(store, searches_of(), "last"):
+    while claim_trials(store, searches_of(), "last"):
         counts.append(1)
     assert sum(counts) == 20
     assert [trial.number for trial in trials_of(store, study)] == list(range(20))
@@ -71,47 +74,40 @@ def test_sixteen_threads_never_exceed_the_budget(store: Store) -> None:
 def test_threads_of_one_process_waste_no_suggestion(store: Store, searches: Searches) -> None:
     study = ready(store)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda worker: operations.claim(store, searches, str(worker), limit=2), range(8)))
+        list(pool.map(lambda worker: claim_trials(store, searches, str(worker), limit=2), range(8)))
     assert [trial.memory["drawn_for"] for trial in trials_of(store, study)] == list(range(16))
 
 
 def test_a_suggestion_is_for_the_number_that_the_trial_gets(store: Store, study: Study, searches: Searches) -> None:
-    operations.claim(store, searches, "w", limit=3)
+    claim_trials(store, searches, limit=3)
     operations.queue_trial(store, study.id, {"lr": 0.5})
-    operations.claim(store, searches, "w", limit=3)
+    claim_trials(store, searches, limit=3)
     sampled = [trial for trial in trials_of(store, study) if trial.source == "sampler"]
     assert {trial.number: trial.params["lr"] for trial in sampled} == {n: RandomSearch(study.spec).draw(n) for n in (0, 1, 2, 4, 5)}
 
 
-def test_others_that_are_always_faster_do_not_starve_a_worker(store: Store, study: Study) -> None:
-    class Overtaken(RandomSearch):
-        def suggest(self, number: int, count: int = 1) -> list[object]:  # type: ignore[override]
-            operations.queue_trial(store, study.id, {"lr": 0.001 * number})
-            return super().suggest(number, count)  # type: ignore[return-value]
-
-    claim = claim_one(store, Searches(Overtaken))  # type: ignore[arg-type]
-    assert claim.lease.number == 2  # the second thought is taken, although a second trial was queued meanwhile
+def test_a_worker_that_others_overtake_each_time_gets_a_trial(store: Store, study: Study) -> None:
+    claim = claim_one(store, overtaken_searches(store))
+    assert claim.lease.number == 2  # of the second suggestions, although trial 1 was claimed during them
     assert claim.params["lr"] == RandomSearch(study.spec).draw(2)
 
 
-def test_others_that_are_faster_do_not_make_a_worker_exceed_the_budget(store: Store) -> None:
-    study = ready(store, budget={"trials": 6})
-
-    class Overtaken(RandomSearch):
+def test_a_trial_that_is_queued_while_the_sampler_suggests_is_claimed_first(store: Store, study: Study) -> None:
+    class Slow(RandomSearch):
         def suggest(self, number: int, count: int = 1) -> list[object]:  # type: ignore[override]
-            operations.queue_trial(store, study.id, {"lr": 0.001 * number})
+            operations.queue_trial(store, study.id, {"lr": 0.25})
             return super().suggest(number, count)  # type: ignore[return-value]
 
-    claims = operations.claim(store, Searches(Overtaken), "w", limit=5)  # type: ignore[arg-type]
-    assert [claim.lease.number for claim in claims] == [2, 3, 4, 5]
-    assert study_of(store, study).created == 6
+    claim = claim_one(store, Searches(Slow))  # type: ignore[arg-type]
+    assert (claim.lease.number, claim.params) == (0, {"lr": 0.25})
+    assert study_of(store, study).created == 1
 
 
 def test_a_lost_trial_is_claimed_before_a_queued_one_and_that_before_a_new_one(store: Store, study: Study, searches: Searches) -> None:
     first = claim_one(store, searches)
     operations.queue_trial(store, study.id, {"lr": 0.25})
     assert tell(store, first.lease, outcome=Released())
-    order = [claim.lease.number for claim in operations.claim(store, searches, "w", limit=3)]
+    order = [claim.lease.number for claim in claim_trials(store, searches, limit=3)]
     assert order == [0, 1, 2]
     assert trial_of(store, study, 0).attempt == 2
 
@@ -124,21 +120,21 @@ def test_the_study_with_the_fewest_running_trials_comes_first(store: Store, sear
 
 def test_a_study_that_nobody_checked_is_not_claimed_from(store: Store, searches: Searches) -> None:
     study = operations.create_study(store, spec_of(baseline={"lr": 0.5}))
-    assert operations.unchecked_study(store) == study
-    assert operations.claim(store, searches, "w") == []
+    assert store.read(queries.unchecked_study) == study
+    assert claim_trials(store, searches) == []
     operations.pass_check(store, study.id, FACTS)
-    assert operations.unchecked_study(store) is None
+    assert store.read(queries.unchecked_study) is None
     assert claim_one(store, searches).params == {"lr": 0.5}
 
 
 def test_no_more_trials_run_than_may_run_in_parallel(store: Store, searches: Searches) -> None:
     study = ready(store, budget={"trials": 20, "parallel": 3})
-    claims = operations.claim(store, searches, "w", limit=10)
+    claims = claim_trials(store, searches, limit=10)
     operations.queue_trial(store, study.id, {"lr": 0.5})
     assert len(claims) == 3
-    assert operations.claim(store, searches, "w", limit=10) == []
+    assert claim_trials(store, searches, limit=10) == []
     finish(store, claims[0])
-    assert len(operations.claim(store, searches, "w", limit=10)) == 1
+    assert len(claim_trials(store, searches, limit=10)) == 1
 
 
 def test_a_study_whose_hours_are_over_starts_nothing_and_completes(store: Store, searches: Searches) -> None:
@@ -146,7 +142,7 @@ def test_a_study_whose_hours_are_over_starts_nothing_and_completes(store: Store,
     claim = claim_one(store, searches)
     with store.writing() as tx:
         tx.execute(text("UPDATE study SET started_at = started_at - 3600"))
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     finish(store, claim)
     assert study_of(store, study).state is StudyState.COMPLETE
 
@@ -156,13 +152,13 @@ def test_a_study_whose_hours_pass_while_nothing_runs_completes_at_the_next_claim
     finish(store, claim_one(store, searches))
     with store.writing() as tx:
         tx.execute(text("UPDATE study SET started_at = started_at - 3600"))
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert study_of(store, study).state is StudyState.COMPLETE
 
 
 def test_a_space_that_is_exhausted_completes_the_study_when_its_last_trial_ends(store: Store) -> None:
     study, searches = ready(store), searches_of(size=2)
-    claims = operations.claim(store, searches, "w", limit=5)
+    claims = claim_trials(store, searches, limit=5)
     assert len(claims) == 2
     finish(store, claims[0])
     assert study_of(store, study).state is StudyState.ACTIVE
@@ -207,7 +203,7 @@ def test_a_study_that_is_deleted_while_its_sampler_breaks_down_ends_no_claim(sto
             raise ZeroDivisionError
 
     study = ready(store)
-    assert operations.claim(store, Searches(Broken), "w") == []  # type: ignore[arg-type]
+    assert claim_trials(store, Searches(Broken)) == []  # type: ignore[arg-type]
 
 
 def test_a_decision_about_a_study_that_is_deleted_meanwhile_is_refused(store: Store, study: Study, searches: Searches) -> None:
@@ -219,7 +215,7 @@ def test_a_decision_about_a_study_that_is_deleted_meanwhile_is_refused(store: St
             return super().turn(study)
 
     with pytest.raises(LeaseLost):
-        operations.decide(store, Deleting(RandomSearch), claim.lease, {1: 0.5})  # type: ignore[arg-type]
+        decide_one(store, Deleting(RandomSearch), claim.lease, {1: 0.5})  # type: ignore[arg-type]
 
 
 def test_a_resumed_trial_goes_on_from_its_newest_checkpoint_and_later_steps_are_superseded(
@@ -250,11 +246,11 @@ def test_the_database_refuses_a_running_trial_without_a_lease(store: Store, stud
 
 def test_a_decision_is_asked_of_the_history_and_refused_to_a_stale_attempt(store: Store, study: Study, searches: Searches) -> None:
     claim = claim_one(store, searches)
-    assert operations.decide(store, searches, claim.lease, {1: 0.5}).go_on
-    assert not operations.decide(store, searches, claim.lease, {1: 0.05}).go_on
+    assert decide_one(store, searches, claim.lease, {1: 0.5}).go_on
+    assert not decide_one(store, searches, claim.lease, {1: 0.05}).go_on
     operations.cancel_trial(store, study.id, 0)
     with pytest.raises(LeaseLost):
-        operations.decide(store, searches, claim.lease, {1: 0.5})
+        decide_one(store, searches, claim.lease, {1: 0.5})
 
 
 def test_a_study_that_is_deleted_while_the_sampler_thinks_gives_no_trial(store: Store, study: Study) -> None:
@@ -263,7 +259,7 @@ def test_a_study_that_is_deleted_while_the_sampler_thinks_gives_no_trial(store: 
             operations.delete_study(store, study.id)
             return super().suggest(number, count)  # type: ignore[return-value]
 
-    assert operations.claim(store, Searches(Slow), "w") == []  # type: ignore[arg-type]
+    assert claim_trials(store, Searches(Slow)) == []  # type: ignore[arg-type]
     assert store.read(queries.studies) == []
 
 
@@ -273,7 +269,7 @@ def test_contention_brings_no_error_to_anyone(store: Store) -> None:
 
     def work(worker: int) -> None:
         for _ in range(3):
-            claims = operations.claim(store, searches, str(worker), limit=2)
+            claims = claim_trials(store, searches, str(worker), limit=2)
             leases = [claim.lease for claim in claims]
             if worker % 3 == 0 and leases:
                 operations.cancel_trial(store, study.id, leases[0].number)

@@ -1,6 +1,7 @@
 """After the search its best and the baseline are trained again, by the same claims and leases, unseen by sampler and pruner."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,21 @@ from service.domain.records import Claim, Study, Trial
 from service.domain.states import StudyState, TrialState
 from service.operations import Searches
 from service.store import Store, queries
-from tests.operations.driving import claim_one, finished, kinds_of, ready, scored, searches_of, spec_of, study_of, tell, trials_of
-from trainer.contract import Failed
+from tests.operations.driving import (
+    FACTS,
+    claim_one,
+    claim_trials,
+    finished,
+    kinds_of,
+    ready,
+    scored,
+    searches_of,
+    spec_of,
+    study_of,
+    tell,
+    trials_of,
+)
+from trainer.protocol import Failed
 
 TRAINED = 4  # trials of the search
 
@@ -39,7 +53,7 @@ RESULT = {"trainable": 1_000}
 
 def claims(store: Store, searches: Searches) -> list[Claim]:
     """All that can be claimed, by a worker that looks again: what follows on an empty hand comes by the next look."""
-    looks = (operations.claim(store, searches, "w", limit=100) for _ in range(3))
+    looks = (claim_trials(store, searches, limit=100) for _ in range(3))
     return next((found for found in looks if found), [])
 
 
@@ -57,6 +71,15 @@ def confirm(store: Store, searches: Searches, study: Study, tests: Mapping[int, 
             wobble = (claim.lease.number * 7919 % 5 - 2) / 200
             assert tell(store, claim.lease, result=RESULT, outcome=scored(0.5, tests[of_arm(store, study, claim)] + wobble))
     return store.read(queries.repeats, study.id)
+
+
+def test_a_study_that_relies_on_a_given_test_part_fails_at_its_check_where_there_is_none(store: Store) -> None:
+    data = {"data": {"path": "data/pets", "split": "given"}, "confirm": {"top": 2, "seeds": 5}, "baseline": {"lr": 0.5}}
+    for test, state in ((3, StudyState.ACTIVE), (0, StudyState.FAILED)):
+        study = operations.create_study(store, spec_of(name=f"given {test}", **data))
+        facts = FACTS.model_copy(update={"images": {"train": 9, "validation": 3, "test": test}})
+        checked = operations.pass_check(store, study.id, facts)
+        assert checked.state is state and (state is StudyState.ACTIVE or "data's own split has none" in str(checked.reason))
 
 
 def test_the_best_and_the_baseline_are_trained_again_in_rounds_with_seeds_of_their_own(store: Store, searches: Searches) -> None:
@@ -91,6 +114,18 @@ def test_the_study_ends_with_the_last_round_and_the_verdict_names_the_better_arm
     assert (verdict.best, verdict.recommended, trial.number) == (3, 3, 3)
     assert verdict.expected is not None and abs(verdict.expected.value - 0.85) < 0.02
     assert verdict.helped == "yes"
+
+
+@pytest.mark.parametrize(("largest", "judged"), [(60, "is better"), (84, "is not better beyond its uncertainty")])
+def test_a_confirmed_result_is_compared_with_the_largest_class(store: Store, searches: Searches, largest: int, judged: str) -> None:
+    study = confirming(store)
+    search(store, searches, {0: 0.4, 1: 0.7, 2: 0.9, 3: 0.8})
+    confirm(store, searches, study, {2: 0.7, 3: 0.85, 0: 0.5})
+    facts = FACTS.model_copy(update={"class_counts": {"test": (largest, 100 - largest)}})
+    with store.reading() as tx:
+        verdict = verdict_of(tx, replace(study_of(store, study), facts=facts))
+    assert verdict is not None
+    assert f"The largest class, cat, has {largest:.1f} % of the test images" in verdict.words[-1] and judged in verdict.words[-1]
 
 
 def test_a_clearly_worse_arm_is_not_trained_to_the_last_seed_but_the_baseline_is(store: Store, searches: Searches) -> None:
@@ -177,7 +212,7 @@ def test_a_lost_worker_of_a_confirmation_is_another_attempt_at_the_same_round(st
     lost, *_ = claims(store, searches)
     heartbeats = dict(store.read(queries.running_leases))
     assert operations.requeue_lost(store, [(lost.lease, heartbeats[lost.lease])]) == 1
-    (again,) = operations.claim(store, searches, "w2")
+    again = claim_one(store, searches, "w2")
     assert (again.lease.number, again.lease.attempt, again.round) == (lost.lease.number, 2, lost.round)
     assert len(trials_of(store, study)) == TRAINED + 9
 

@@ -13,7 +13,7 @@ from service.domain.states import StudyState
 from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store
-from tests.operations.driving import RandomSearch, claim_one, finish, ready, report, study_of
+from tests.operations.driving import RandomSearch, claim_one, decide_one, finish, ready, report, study_of
 from tests.operations.test_passes import BYTES, HEAD_ONLY, STAGES, lanes_ready
 
 EPOCHS = {"frozen_layers": STAGES, "epochs": 30}
@@ -113,7 +113,7 @@ def test_pruners_that_compare_with_complete_trials_decide_as_if_asked_one_by_one
         operations.record(store, [Write(claim.lease, reports=[report(step, 0.5) for step in (1, 2, 3)])])
         finish(store, claim, 0.5)
     asked = [(claim.lease, {1: value, 2: value, 3: value}) for claim, value in zip(claims[5:], shuffled(22), strict=True)]
-    one_by_one = [operations.decide(store, searches, lease, values) for lease, values in asked]
+    one_by_one = [decide_one(store, searches, lease, values) for lease, values in asked]
     assert operations.decide_many(store, searches, asked) == one_by_one
     assert all(decision.go_on for decision in one_by_one) == (pruner["name"] == "none")
 
@@ -128,8 +128,7 @@ def test_a_trial_that_diverges_ends_and_is_no_rival(store: Store, searches: Sear
 def test_a_lost_lease_is_told_apart_and_the_others_are_decided(store: Store, searches: Searches) -> None:
     study, gone = pruned_study(store, 3, name="asha"), ready(store, **HEAD_ONLY | {"name": "gone"})
     claims = operations.claim_together(store, searches, "w", BYTES)
-    (alone, *_) = operations.claim(store, searches, "w", limit=1) or [None]
-    assert alone is not None
+    alone = claim_one(store, searches)
     assert alone.lease.study == gone.id
     operations.cancel_trial(store, study.id, 1)
     operations.delete_study(store, gone.id)

@@ -12,6 +12,7 @@ from service.store import Store, queries
 from tests.operations.driving import (
     BROKEN,
     claim_one,
+    claim_trials,
     finish,
     finished,
     kinds_of,
@@ -23,7 +24,8 @@ from tests.operations.driving import (
     trial_of,
     trials_of,
 )  # fmt: skip
-from trainer.contract import Failed
+from tests.operations.test_passes import BYTES, lanes_ready
+from trainer.protocol import Failed
 
 OUT_OF_MEMORY = Failed(reason="out_of_memory", detail="CUDA out of memory")
 
@@ -45,7 +47,7 @@ def test_a_duplicate_of_a_trial_that_ended_ends_as_it_did(
     store: Store, study: Study, searches: Searches, original: Claim, end: Any
 ) -> None:
     assert tell(store, original.lease, reports=[report(1, 0.2), report(2, 0.7)], outcome=end)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     first, duplicate = trials_of(store, study)[:2]
     for name in ("state", "value", "value_kind", "metrics", "step", "reason", "detail", "result", "params"):
         assert getattr(duplicate, name) == getattr(first, name), name
@@ -57,7 +59,7 @@ def test_a_duplicate_of_a_trial_that_ended_ends_as_it_did(
 
 def test_duplicates_count_in_the_budget_and_may_complete_the_study(store: Store, study: Study, searches: Searches, original: Claim) -> None:
     finish(store, original)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert [trial.state for trial in trials_of(store, study)] == [TrialState.COMPLETE] * 20
     assert study_of(store, study).state is StudyState.COMPLETE
     assert kinds_of(store, study).count("study_completed") == 1
@@ -66,7 +68,7 @@ def test_duplicates_count_in_the_budget_and_may_complete_the_study(store: Store,
 def test_a_duplicate_of_a_running_trial_waits_and_is_answered_with_it(
     store: Store, study: Study, searches: Searches, original: Claim
 ) -> None:
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert [trial.state for trial in trials_of(store, study)[1:]] == [TrialState.QUEUED] * 19
     assert tell(store, original.lease, reports=[report(1, 0.2)], outcome=finished(0.7, step=1))
     duplicates = trials_of(store, study)[1:]
@@ -79,9 +81,9 @@ def test_a_waiting_duplicate_is_not_claimed_with_others_that_wait(store: Store, 
     study = ready(store, budget={"trials": 4})
     claim_one(store, searches)
     operations.queue_trial(store, study.id, {"lr": 0.25})
-    (other,) = operations.claim(store, searches, "w", limit=3)
+    (other,) = claim_trials(store, searches, limit=3)
     assert tell(store, other.lease, outcome=Released())
-    assert [claim.lease.number for claim in operations.claim(store, searches, "w", limit=3)] == [1]
+    assert [claim.lease.number for claim in claim_trials(store, searches, limit=3)] == [1]
     assert [trial.duplicate_of for trial in trials_of(store, study)] == [None, None, 0, 0]
 
 
@@ -89,7 +91,7 @@ def test_a_waiting_duplicate_is_not_claimed_with_others_that_wait(store: Store, 
 def test_duplicates_are_set_free_when_the_original_gives_no_answer(
     store: Store, study: Study, searches: Searches, original: Claim, cancelled: bool
 ) -> None:
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     if cancelled:
         operations.cancel_trial(store, study.id, 0)
     else:
@@ -112,18 +114,20 @@ def test_a_failure_that_is_not_the_parameters_is_no_answer_and_the_same_paramete
 def test_duplicates_are_passed_over_until_enough_trials_run(store: Store) -> None:
     study = ready(store, budget={"trials": 200})
     searches = searches_of(choices=6)
-    claims = operations.claim(store, searches, "w", limit=6)
+    claims = claim_trials(store, searches, limit=6)
     assert len({claim.params["lr"] for claim in claims}) == 6
     waiting = [trial for trial in trials_of(store, study) if trial.state is TrialState.QUEUED]
-    assert all(trial.duplicate_of is not None for trial in waiting)
+    assert waiting and all(trial.duplicate_of is not None for trial in waiting)
     assert study_of(store, study).created == len(waiting) + 6
 
 
-def test_one_call_answers_a_bounded_number_of_duplicates(store: Store) -> None:
-    study, searches = ready(store, budget={"trials": 1_000}), searches_of(choices=1)
+@pytest.mark.parametrize(("sampler", "lanes", "answered"), [("tpe", 1, 100), ("tpe", 16, 112), ("random", 16, 112)])
+def test_one_claim_answers_a_bounded_number_of_duplicates(store: Store, sampler: str, lanes: int, answered: int) -> None:
+    study = lanes_ready(store, sampler={"name": sampler}, budget={"trials": 1_000}, limits={"lanes": lanes})
+    searches = searches_of(choices=1)
     finish(store, claim_one(store, searches))
-    assert operations.claim(store, searches, "w", limit=16) == []
-    assert 100 <= study_of(store, study).created - 1 < 116
+    assert operations.claim_together(store, searches, "w", BYTES) == []
+    assert study_of(store, study).created - 1 == answered
 
 
 def test_a_trial_that_a_person_queues_is_trained_although_it_was_tried_before(

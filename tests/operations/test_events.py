@@ -7,7 +7,7 @@ from service import operations
 from service.domain.records import Event, Study
 from service.operations import Searches, Write
 from service.store import Store, queries
-from tests.operations.driving import checkpoint, finished, ready, report, searches_of, study_of, tell, trials_of
+from tests.operations.driving import checkpoint, claim_one, claim_trials, finished, ready, report, searches_of, study_of, tell, trials_of
 
 
 def test_events_are_numbered_without_a_gap_and_appear_in_that_order(store: Store) -> None:
@@ -26,7 +26,7 @@ def test_events_are_numbered_without_a_gap_and_appear_in_that_order(store: Store
 
     def work(worker: int) -> None:
         searches = searches_of()
-        while claims := operations.claim(store, searches, str(worker), limit=3):
+        while claims := claim_trials(store, searches, str(worker), limit=3):
             operations.record(store, [Write(claim.lease, reports=[report(1, 0.5)], outcome=finished(0.5)) for claim in claims])
 
     with ThreadPoolExecutor(8) as pool:
@@ -41,7 +41,7 @@ def test_events_are_numbered_without_a_gap_and_appear_in_that_order(store: Store
 
 
 def test_an_event_tells_what_a_page_must_know(store: Store, study: Study, searches: Searches) -> None:
-    (claim,) = operations.claim(store, searches, "w")
+    claim = claim_one(store, searches)
     assert tell(store, claim.lease, reports=[report(1, 0.2), report(2, 0.4)], checkpoint=checkpoint(2), outcome=finished(0.4, step=2))
     started, reported, saved, completed = (event.body for event in store.read(queries.events_after, study.id, 2))
     assert started.items() >= {"number": 0, "state": "running", "attempt": 1, "params": dict(claim.params), "worker": "w"}.items()
@@ -51,14 +51,14 @@ def test_an_event_tells_what_a_page_must_know(store: Store, study: Study, search
 
 
 def test_a_trial_knows_the_last_event_that_changed_it(store: Store, study: Study, searches: Searches) -> None:
-    for claim in operations.claim(store, searches, "w", limit=3):
+    for claim in claim_trials(store, searches, limit=3):
         assert tell(store, claim.lease, reports=[report(1, 0.5)])
     last = {event.body["number"]: event.seq for event in store.read(queries.events_after, study.id, 0) if "number" in event.body}
     assert {trial.number: trial.changed for trial in trials_of(store, study)} == last
 
 
 def test_what_changed_since_an_event_is_what_a_search_has_to_learn(store: Store, study: Study, searches: Searches) -> None:
-    first, second = operations.claim(store, searches, "w", limit=2)
+    first, second = claim_trials(store, searches, limit=2)
     assert tell(store, first.lease, reports=[report(1, 0.5)])
     before = study_of(store, study).seq
     assert tell(store, second.lease, reports=[report(1, 0.6), report(2, 0.7)])

@@ -15,6 +15,7 @@ from tests.operations.driving import (
     CRASH,
     checkpoint,
     claim_one,
+    claim_trials,
     finished,
     kinds_of,
     lose,
@@ -26,7 +27,7 @@ from tests.operations.driving import (
     trial_of,
     trials_of,
 )
-from trainer.contract import Failed, FailureReason
+from trainer.protocol import Failed, FailureReason
 
 FINAL = sorted(reason for reason, policy in POLICIES.items() if not policy.retried and not policy.ends_study)
 DIVERGED = Failed(reason="diverged", detail="the loss is not finite in epoch 2")
@@ -139,11 +140,11 @@ def test_other_failures_end_the_trial_at_once(store: Store, study: Study, search
 def test_duplicates_are_answered_by_what_their_parameters_are_to_blame_for(store: Store, study: Study, reason: FailureReason) -> None:
     searches = searches_of(choices=1)
     original = claim_one(store, searches)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert tell(store, original.lease, outcome=failing(reason))
     answered = {trial.reason for trial in trials_of(store, study)[1:]} == {reason}
-    assert answered == POLICIES[reason].answers == (reason in ("out_of_memory", "diverged"))
-    assert bool(operations.claim(store, searches, "w")) == (not answered)
+    assert answered == POLICIES[reason].answers == (reason in ("infeasible", "out_of_memory", "diverged"))
+    assert bool(claim_trials(store, searches)) == (not answered)
 
 
 def test_duplicates_of_a_crashed_trial_wait_on_until_it_has_ended(store: Store, study: Study) -> None:
@@ -151,21 +152,23 @@ def test_duplicates_of_a_crashed_trial_wait_on_until_it_has_ended(store: Store, 
     assert tell(store, claim_one(store, searches).lease, outcome=CRASH)
     again = claim_one(store, searches)
     assert again.lease.number == 0
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert tell(store, again.lease, outcome=finished(0.5))
     assert {trial.state for trial in trials_of(store, study)} == {TrialState.COMPLETE}
 
 
 def test_data_that_are_not_what_was_checked_end_the_study_at_once(store: Store, study: Study, searches: Searches) -> None:
-    first, second, third = operations.claim(store, searches, "w", limit=3)
+    first, second, third = claim_trials(store, searches, limit=3)
     assert tell(store, second.lease, outcome=finished(0.5))
     assert tell(store, first.lease, outcome=failing("bad_data"))
     ended = study_of(store, study)
     assert (ended.state, ended.reason) == (StudyState.FAILED, "bad_data in trial 0: this was bad_data")
-    assert [trial.state for trial in trials_of(store, study)] == [TrialState.FAILED, TrialState.COMPLETE, TrialState.CANCELLED]
+    assert [trial.state for trial in trials_of(store, study)] == [TrialState.FAILED, TrialState.COMPLETE, TrialState.QUEUED]
     assert operations.heartbeat(store, "w", [third.lease]) == [third.lease]
-    assert kinds_of(store, study)[-3:] == ["trial_failed", "trial_cancelled", "study_failed"]
-    assert operations.claim(store, searches, "w") == []
+    assert kinds_of(store, study)[-3:] == ["trial_failed", "trial_requeued", "study_failed"]
+    assert claim_trials(store, searches) == []
+    assert tell(store, third.lease, reports=[report(1, 0.5)], outcome=Released()), "its worker hands back what is back already"
+    assert trial_of(store, study, 2).step == 0, "nothing else of a lost lease is taken"
 
 
 # trials that fail one after the other
@@ -182,9 +185,8 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reasons(store: Store, sea
         StudyState.FAILED,
         "4 trials failed one after the other: 3 diverged, 1 crashed; the last: not finite in epoch 3",
     )
-    assert trial_of(store, study, running.lease.number).state is TrialState.CANCELLED
-    assert kinds_of(store, study)[-1] == "study_failed"
-    assert kinds_of(store, study).count("trial_cancelled") == 1
+    assert trial_of(store, study, running.lease.number).state is TrialState.QUEUED
+    assert kinds_of(store, study)[-2:] == ["trial_requeued", "study_failed"]
 
 
 @pytest.mark.parametrize("end", [finished(0.5), Pruned("too low")], ids=["complete", "pruned"])
@@ -223,14 +225,14 @@ def test_neither_cancelled_trials_nor_crashes_that_are_tried_again_count(store: 
 def test_duplicates_that_are_answered_do_not_count(store: Store) -> None:
     study, searches = ready(store, limits={"failures": 2}), searches_of(choices=1)
     end_all(store, searches, DIVERGED)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert [trial.reason for trial in trials_of(store, study)] == ["diverged"] * 20
     assert study_of(store, study).state is StudyState.COMPLETE
 
 
 def test_of_trials_that_end_together_the_last_ones_decide(store: Store, searches: Searches) -> None:
     study = ready(store, limits={"failures": 3})
-    claims = operations.claim(store, searches, "w", limit=8)
+    claims = claim_trials(store, searches, limit=8)
     ends: list[Any] = [BROKEN, BROKEN, BROKEN, finished(0.5), BROKEN, BROKEN]
     operations.record(store, [operations.Write(claim.lease, outcome=end) for claim, end in zip(claims, ends, strict=False)])
     assert study_of(store, study).state is StudyState.ACTIVE

@@ -9,7 +9,7 @@ from service import clock, operations
 from service.domain.errors import BudgetSpent
 from service.operations import Searches
 from service.store import Store
-from tests.operations.driving import ready
+from tests.operations.driving import claim_one, claim_trials, ready
 
 HOUR = 3_600.0
 
@@ -26,13 +26,13 @@ def test_a_clock_that_is_corrected_neither_ends_a_study_nor_starts_its_hours_ane
     store: Store, searches: Searches, set_ahead: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     study = ready(store, budget={"hours": 0.5})
-    [first] = operations.claim(store, searches, "w")
+    first = claim_one(store, searches)
     set_ahead(seconds)
-    [second] = operations.claim(store, searches, "w")
+    second = claim_one(store, searches)
     assert (first.lease.number, second.lease.number) == (0, 1)
     passed = clock.steady()
     monkeypatch.setattr(clock, "_elapsed", lambda: passed + HOUR / 2 - clock._STARTED_AT)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     with pytest.raises(BudgetSpent):
         operations.queue_trial(store, study.id, first.params)
 
@@ -40,5 +40,5 @@ def test_a_clock_that_is_corrected_neither_ends_a_study_nor_starts_its_hours_ane
 def test_hours_that_begin_after_a_correction_last_as_long(store: Store, searches: Searches, set_ahead: Callable[[float], None]) -> None:
     set_ahead(-HOUR)
     ready(store, budget={"hours": 0.5})
-    assert operations.claim(store, searches, "w")
-    assert operations.claim(store, searches, "w"), "they are over although they have just begun"
+    assert claim_trials(store, searches)
+    assert claim_trials(store, searches), "they are over although they have just begun"

@@ -2,12 +2,11 @@
 
 import math
 
-from service import operations
 from service.operations import Searches
 from service.store import Store
-from tests.operations.driving import finished, ready, tell, trials_of
+from tests.operations.driving import claim_trials, finished, ready, tell, trials_of
 from tests.search.simulation import EXAMPLE
-from trainer.contract import Failed
+from trainer.protocol import Failed
 
 SPACE = {**EXAMPLE, "batch_size": {"type": "categorical", "choices": [16, 32, 64, 128, 256, 512]}}
 TRIALS, SEEDS, LARGEST_THAT_FITS = 60, 3, 64
@@ -24,7 +23,7 @@ def ran_out_of_memory(store: Store, seed: int) -> list[bool]:
     """Of each trial of a study, whether it did."""
     study = ready(store, name=f"seed {seed}", search_space=SPACE, sampler={"name": "tpe", "seed": seed}, budget={"trials": TRIALS})
     searches = Searches()
-    while claims := operations.claim(store, searches, "w"):
+    while claims := claim_trials(store, searches):
         params = claims[0].params
         if int(params["batch_size"]) > LARGEST_THAT_FITS:
             assert tell(store, claims[0].lease, outcome=Failed(reason="out_of_memory", detail=""))

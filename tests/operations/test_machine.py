@@ -16,8 +16,20 @@ from service.domain.records import Claim, Lease
 from service.domain.states import FOLLOWS, StudyState, TrialState
 from service.operations import Pruned, Released, Write
 from service.store import open_store, queries
-from tests.operations.driving import BROKEN, CRASH, checkpoint, finished, ready, report, searches_of, study_of, trials_of
-from trainer import catalogue
+from tests.operations.driving import (
+    BROKEN,
+    CRASH,
+    FACTS,
+    checkpoint,
+    claim_trials,
+    finished,
+    ready,
+    report,
+    searches_of,
+    study_of,
+    trials_of,
+)
+from trainer.tasks.image_classification import catalogue
 
 BUDGET, PARALLEL, MOST_TRIES, MOST_FAILURES = 8, 4, 2, 3
 STAGES = len(catalogue.load("resnet18").stages)
@@ -73,7 +85,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=leases, limit=st.integers(1, 3))
     def claim(self, limit: int) -> Any:
-        return self._claimed(operations.claim(self.store, self.searches, "w", limit))
+        return self._claimed(claim_trials(self.store, self.searches, "w", limit))
 
     @rule(target=leases, lanes=st.integers(1, 5))
     def claim_together(self, lanes: int) -> Any:
@@ -121,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.failures = 0 if end in ("finish", "prune") else self.failures + (one.state is TrialState.FAILED)
         if self.failures >= MOST_FAILURES:
             for other in self.known.values():
-                other.state = other.state if other.state in ENDED else TrialState.CANCELLED
+                other.state = other.state if other.state in ENDED else TrialState.QUEUED
 
     @rule(lease=leases)
     def beat(self, lease: Lease) -> None:
@@ -151,7 +163,7 @@ class Machine(RuleBasedStateMachine):
     def queue(self, lr: float) -> None:
         created = len(self.before)
         try:
-            assert operations.queue_trial(self.store, self.study.id, {"lr": lr}).number == created
+            assert operations.queue_trial(self.store, self.study.id, {"lr": lr, "batch_size": 8}).number == created
         except (BudgetSpent, StudyClosed):
             assert created == BUDGET or self.closed
 
@@ -161,11 +173,17 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def pause_and_resume(self) -> None:
-        for turn in (operations.pause_study, operations.resume_study):
-            try:
-                turn(self.store, self.study.id)
-            except StudyClosed:
-                assert self.closed
+        try:
+            operations.pause_study(self.store, self.study.id)
+        except StudyClosed:
+            assert self.closed
+        try:
+            operations.resume_study(self.store, self.study.id)
+        except (BudgetSpent, StudyClosed):
+            assert self.closed and all(trial.state.terminal for trial in self.before.values())
+        else:
+            operations.pass_check(self.store, self.study.id, FACTS)
+            self.failures = 0 if self.closed else self.failures
 
     @invariant()
     def every_promise_holds(self) -> None:

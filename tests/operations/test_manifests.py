@@ -8,7 +8,7 @@ from service.store import Store, queries
 from service.worker.control_plane import ControlPlane
 from service.worker.spool import Spool
 from tests.operations.driving import FACTS, spec_of
-from trainer.contract import Checked
+from trainer.protocol import Checked
 
 
 def test_the_first_manifest_stays(store: Store) -> None:
@@ -28,5 +28,5 @@ def test_a_check_that_comes_without_a_manifest_leaves_none_to_come(store: Store,
 
 def test_a_worker_hands_the_manifest_on(store: Store, tmp_path: Path) -> None:
     study = operations.create_study(store, spec_of())
-    ControlPlane(store, "worker", Spool(tmp_path)).pass_check(study, Checked(facts=FACTS, manifest="digests.parts"))
+    ControlPlane(store, "worker", Spool(tmp_path, "d" * 32)).pass_check(study, Checked(facts=FACTS, manifest="digests.parts"))
     assert store.read(queries.manifest, study.id) == "digests.parts"

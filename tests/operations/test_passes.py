@@ -13,9 +13,22 @@ from service.domain.states import StudyState, TrialState
 from service.operations import Released, Searches
 from service.search.study import Suggestion
 from service.store import Store, open_store, queries
-from tests.operations.driving import BROKEN, checkpoint, finish, lose, ready, report, searches_of, study_of, tell, trial_of, trials_of
+from tests.operations.driving import (
+    BROKEN,
+    checkpoint,
+    finish,
+    lose,
+    overtaken_searches,
+    ready,
+    report,
+    searches_of,
+    study_of,
+    tell,
+    trial_of,
+    trials_of,
+)
 from tests.racing import race
-from trainer import catalogue
+from trainer.tasks.image_classification import catalogue
 
 STAGES = len(catalogue.load("resnet18").stages)
 BYTES = 10**9
@@ -99,6 +112,22 @@ def test_no_more_go_together_than_may_run_in_parallel(store: Store, searches: Se
     finish(store, claims[1])
     assert together(store, searches) == [5, 6]
     assert states(store, study) == {"complete": [0, 1], "running": [2, 3, 4, 5, 6]}
+
+
+@pytest.mark.parametrize(("sampler", "left"), [("random", [4, 5]), ("tpe", [2, 3, 4, 5])])
+def test_a_worker_that_others_overtake_each_time_gets_what_the_budget_leaves(store: Store, sampler: str, left: list[int]) -> None:
+    """A sampler that learns is asked once for a pass, another one twice, and each time a trial is claimed meanwhile."""
+    study = lanes_ready(store, sampler={"name": sampler}, budget={"trials": 6})
+    assert together(store, overtaken_searches(store)) == left
+    assert [trial.memory["drawn_for"] for trial in trials_of(store, study)] == list(range(6))
+
+
+def test_threads_of_one_process_that_take_passes_waste_no_suggestion(store: Store, searches: Searches) -> None:
+    study = lanes_ready(store, limits={"lanes": 2})
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda worker: together(store, searches, str(worker)), range(8)))
+    assert sorted(claimed) == [[number, number + 1] for number in range(0, 16, 2)]
+    assert [trial.memory["drawn_for"] for trial in trials_of(store, study)] == list(range(16))
 
 
 def test_what_cannot_join_is_queued_for_whoever_claims_next(store: Store) -> None:

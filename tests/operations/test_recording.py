@@ -18,6 +18,7 @@ from tests.operations.driving import (
     CRASH,
     checkpoint,
     claim_one,
+    claim_trials,
     finish,
     finished,
     kinds_of,
@@ -29,7 +30,7 @@ from tests.operations.driving import (
     trial_of,
     trials_of,
 )
-from trainer.contract import Failed, Finished
+from trainer.protocol import Failed, Finished, Scores
 
 EVERY_WRITE: list[dict[str, Any]] = [
     {"reports": [report(1, 0.9)]},
@@ -120,7 +121,7 @@ def test_what_is_sent_again_is_told_once(store: Store, study: Study, searches: S
 
 def test_a_result_that_comes_after_the_trial_was_cancelled_or_given_up_is_not_acknowledged(store: Store, searches: Searches) -> None:
     study = ready(store, limits={"attempts": 1})
-    cancelled, given_up = operations.claim(store, searches, "w", limit=2)
+    cancelled, given_up = claim_trials(store, searches, limit=2)
     for claim in (cancelled, given_up):
         assert tell(store, claim.lease, reports=[report(3, 0.5)])  # the last epoch's: all that the outcome says, but the end
     operations.cancel_trial(store, study.id, cancelled.lease.number)
@@ -205,7 +206,7 @@ def test_what_a_write_brings_into_the_result_replaces_what_had_its_name_and_the_
 def test_a_pace_that_is_no_finite_number_is_kept_as_unknown_and_harms_no_other_write(
     store: Store, study: Study, searches: Searches
 ) -> None:
-    first, second = operations.claim(store, searches, "w", limit=2)
+    first, second = claim_trials(store, searches, limit=2)
     odd = {"seconds_left": math.inf, "seconds": {"forward": math.nan, "data": 1.0}, "device": "a\0b"}
     writes = [Write(first.lease, result={"pace": odd}), Write(second.lease, reports=[report(1, 0.5)])]
     assert operations.record(store, writes) == []
@@ -232,7 +233,7 @@ def test_a_duplicate_takes_the_result_but_saved_and_reused_nothing_itself(store:
     searches = searches_of(choices=1)
     lease = claim_one(store, searches).lease
     assert tell(store, lease, result={"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE}, outcome=finished(0.5))
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     original, duplicate = trials_of(store, study)[:2]
     assert original.result.keys() - duplicate.result.keys() == {"reuse", "pace"}
     assert duplicate.result["environment"] == {"torch": "2"}
@@ -259,11 +260,31 @@ def test_a_run_whose_objective_is_not_finite_has_diverged(
 
 
 def test_a_run_that_ends_without_its_objective_has_failed(store: Store, study: Study, searches: Searches) -> None:
-    nothing = Finished(step=3, metrics={"loss": 1.0}, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+    nothing = Finished(
+        step=3, metrics={"loss": 1.0}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1
+    )
     assert tell(store, claim_one(store, searches).lease, outcome=nothing)
     trial = trial_of(store, study, 0)
     assert (trial.state, trial.reason, trial.value_kind) == (TrialState.FAILED, "script_error", ValueKind.MISSING)
     assert "accuracy" in (trial.detail or "")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "place"),
+    [
+        (finished(0.9).model_copy(update={"report": {"per_class_recall": {}, "confusion_matrix": ((1, 0),)}}), "#/confusion_matrix"),
+        (finished(0.9).model_copy(update={"report": {"residuals": [0.1]}}), "#/per_class_recall"),
+        (finished(0.9).model_copy(update={"test": Scores(metrics={"accuracy": 0.9})}), "#/test/per_class_recall"),
+    ],
+)
+def test_a_report_that_is_not_of_the_task_fails_the_trial(
+    store: Store, study: Study, searches: Searches, outcome: Finished, place: str
+) -> None:
+    lease = claim_one(store, searches).lease
+    assert tell(store, lease, outcome=outcome) and tell(store, lease, outcome=outcome)  # said again it is a repeat
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.reason, trial.metrics["accuracy"]) == (TrialState.FAILED, "script_error", 0.9)
+    assert (trial.detail or "").startswith(f"the run's report does not fit the task image_classification: {place}: ")
 
 
 def test_a_pruned_trial_keeps_its_last_objective_and_the_reason(store: Store, study: Study, searches: Searches) -> None:
@@ -316,8 +337,8 @@ def test_a_write_to_a_deleted_study_is_lost(store: Store, study: Study, searches
 
 
 def test_the_end_of_the_last_trial_completes_the_study(store: Store, study: Study, searches: Searches) -> None:
-    for claim in operations.claim(store, searches, "w", limit=30):
+    for claim in claim_trials(store, searches, limit=30):
         finish(store, claim)
     kinds = kinds_of(store, study)
     assert kinds[-2:] == ["trial_completed", "study_completed"]
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []

@@ -9,8 +9,8 @@ from service import operations
 from service.domain.records import Claim
 from service.operations import Searches
 from service.store import Store
-from tests.operations.driving import BROKEN, finished, ready, report, tell, trials_of
-from trainer.contract import Failed
+from tests.operations.driving import BROKEN, claim_trials, finished, ready, report, tell, trials_of
+from trainer.protocol import Failed
 
 CONTINUOUS = {
     "lr": {"type": "float", "low": 1e-5, "high": 0.1, "log": True},
@@ -45,7 +45,7 @@ def played(store: Store, name: str, space: dict[str, Any], sampler: dict[str, An
     """What the trials of a study were, each ended before the one after the next begins."""
     study = ready(store, name=name, search_space=space, sampler={**sampler, "seed": 7}, budget={"trials": 25})
     before: Claim | None = None
-    while claims := operations.claim(store, searches(), "w"):
+    while claims := claim_trials(store, searches()):
         if before is not None:
             end(store, before)
         before = claims[0]

@@ -1,6 +1,7 @@
 """The life of a study, and of the trials that people queue and cancel."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +23,22 @@ from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Idempotency, Replay, Searches
 from service.store import Store, queries
-from tests.operations.driving import FACTS, claim_one, finish, finished, kinds_of, lose, ready, spec_of, study_of, tell, trial_of, trials_of
+from tests.operations.driving import (
+    FACTS,
+    claim_one,
+    claim_trials,
+    finish,
+    finished,
+    kinds_of,
+    lose,
+    ready,
+    spec_of,
+    study_of,
+    tell,
+    trial_of,
+    trials_of,
+)
+from trainer.tasks.image_classification.config import ImageModel
 
 
 def keyed(key: str, request: str) -> Idempotency:
@@ -36,6 +52,21 @@ def test_a_new_study_is_found_by_id_and_name(store: Store) -> None:
     assert study.spec == spec
     assert store.read(queries.find_study, study.id) == store.read(queries.find_study, "Größe 1 %") == study
     assert (study.state, study.created, study.facts) == (StudyState.ACTIVE, 0, None)
+
+
+def test_a_study_that_version_0_1_stored_without_weights_keeps_random_values(store: Store) -> None:
+    study = operations.create_study(store, spec_of(model={"name": "resnet18", "weights": "DEFAULT"}))
+    with store.writing() as tx:
+        spec = json.loads(tx.execute(text("SELECT spec FROM study")).scalar_one())
+        spec["model"] = {"name": "resnet18", "weights": None, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+        spec["fixed"]["frozen_layers"] = 3
+        tx.execute(text("UPDATE study SET spec = :spec"), {"spec": json.dumps(spec)})
+    found = store.read(queries.find_study, study.id)
+    assert found.spec.model == ImageModel(name="resnet18", weights="random", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    operations.pass_check(store, study.id, FACTS)
+    claim = claim_one(store, Searches())
+    config = claim.spec.config_for(claim.params, claim.lease.number)
+    assert not config.model.pretrained and config.frozen_layers == 3
 
 
 @pytest.mark.parametrize("ref", ["", "pets2", "0" * 16, "\0", "\ud800", "x" * 100_000])
@@ -111,7 +142,7 @@ def test_a_refused_request_leaves_its_key_free(store: Store, study: Study) -> No
 def test_a_paused_study_starts_nothing_but_what_runs_may_end(store: Store, study: Study, searches: Searches) -> None:
     claim = claim_one(store, searches)
     assert operations.pause_study(store, study.name).state is StudyState.PAUSED
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     finish(store, claim)
     assert operations.resume_study(store, study.id).state is StudyState.ACTIVE
     assert claim_one(store, searches).lease.number == 1
@@ -127,11 +158,11 @@ def test_a_trial_that_is_lost_when_the_budget_is_spent_and_the_study_paused_is_r
     with store.writing() as tx:
         tx.execute(text("UPDATE study SET started_at = started_at - 3600"))
     lose(store, first)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     operations.resume_study(store, study.id)
     second = claim_one(store, searches)
     assert (second.lease.number, second.lease.attempt) == (0, 2)
-    assert operations.claim(store, searches, "w") == []
+    assert claim_trials(store, searches) == []
     assert study_of(store, study).state is StudyState.ACTIVE
     finish(store, second)
     assert study_of(store, study).state is StudyState.COMPLETE
@@ -154,19 +185,20 @@ def test_the_first_facts_stay(store: Store, study: Study) -> None:
     [(operations.stop_study, StudyState.STOPPED), (lambda store, study: operations.fail_study(store, study, "no data"), StudyState.FAILED)],
     ids=["stop", "fail"],
 )
-def test_closing_a_study_cancels_what_is_open(
+def test_closing_a_study_takes_what_is_open_from_its_workers(
     store: Store, study: Study, searches: Searches, close: Callable[[Store, str], Study], state: StudyState
 ) -> None:
-    done, running = operations.claim(store, searches, "w", limit=2)
+    done, running = claim_trials(store, searches, limit=2)
     operations.queue_trial(store, study.id, {"lr": 0.5})
     finish(store, done)
     assert close(store, study.id).state is state
-    assert [trial.state for trial in trials_of(store, study)] == [TrialState.COMPLETE, TrialState.CANCELLED, TrialState.CANCELLED]
+    left = TrialState.CANCELLED if state is StudyState.STOPPED else TrialState.QUEUED
+    assert [trial.state for trial in trials_of(store, study)] == [TrialState.COMPLETE, left, left]
     assert operations.heartbeat(store, "w", [running.lease]) == [running.lease]
     assert not tell(store, running.lease, outcome=finished(0.9))
-    for refused in (operations.pause_study, operations.resume_study):
-        with pytest.raises(StudyClosed):
-            refused(store, study.id)
+    with pytest.raises(StudyClosed):
+        operations.pause_study(store, study.id)
+    assert claim_trials(store, searches) == []
     with pytest.raises(StudyClosed):
         operations.queue_trial(store, study.id, {"lr": 0.5})
     assert operations.fail_study(store, study.id, "too late").state is state

@@ -26,13 +26,13 @@ def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = place / "source"  # building a package leaves files behind, which the next build would take in
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests", "docs"))
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", str(source / "constraints.txt"), str(source)]
-    subprocess.run([python, *install], check=True, timeout=600, cwd=place)
+    subprocess.run([python, *install], check=True, timeout=3000, cwd=place)
     return python
 
 
 def test_torch_is_not_installed(clean_python: Path) -> None:
     code = f"import importlib.util, json; print(json.dumps([name for name in {FORBIDDEN!r} if importlib.util.find_spec(name)]))"
-    assert json.loads(subprocess.check_output([clean_python, "-c", code], cwd=clean_python.parent, timeout=60)) == []
+    assert json.loads(subprocess.check_output([clean_python, "-c", code], cwd=clean_python.parent, timeout=300)) == []
 
 
 @pytest.fixture
@@ -43,13 +43,15 @@ def server(clean_python: Path, tmp_path: Path) -> Iterator[str]:
 
 def test_it_serves_studies_models_and_the_page(server: str) -> None:
     for path in ("/livez", "/readyz", "/api/v1/studies", "/api/v1/models/resnet18", "/api/v1/search-spaces", "/"):
-        with urllib.request.urlopen(server + path, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(server + path, timeout=60) as answer:  # noqa: S310
             assert answer.status == 200, path
 
 
 def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("{}")
     command = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "THAW_HOME": str(tmp_path)}, cwd=tmp_path)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "THAW_HOME": str(tmp_path)}, timeout=300, cwd=tmp_path
+    )
     assert done.returncode != 0
     assert "thawline[trainer]" in done.stdout + done.stderr

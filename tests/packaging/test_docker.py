@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -92,3 +93,36 @@ def test_the_health_check_asks_the_port_that_the_server_listens_on() -> None:
     port = server_command[server_command.index("--port") + 1]
     assert f":{port}/livez" in COMPOSE["services"]["server"]["healthcheck"]["test"][-1]
     assert COMPOSE["services"]["server"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_each_service_is_confined(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["cap_drop"] == ["ALL"] and service["read_only"] is True and "privileged" not in service
+    assert set(service.get("cap_add", ())) <= ({"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"} if name == "database" else set())
+    assert "/tmp" in service["tmpfs"]  # noqa: S108  (in the container)
+    assert re.fullmatch(r"\$\{[A-Z_]+:-\d+g\}", service["mem_limit"]) and service["pids_limit"] > 0
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
+
+
+def test_no_secret_is_put_into_a_url_or_a_command() -> None:
+    """A password may hold any character, and what is written into a URL would have to be escaped."""
+    for service in COMPOSE["services"].values():
+        for name, value in service["environment"].items():
+            if "${" in str(value):
+                assert re.fullmatch(r"\$\{[A-Z_]+:[-?][^}]*\}", value), name
+        assert "PASSWORD" not in str(service.get("command")) + str(service["healthcheck"])
+    for name in ("server", "worker"):
+        environment = COMPOSE["services"][name]["environment"]
+        assert make_url(environment["THAW_DATABASE_URL"]).password is None and "POSTGRES_PASSWORD" in environment["PGPASSWORD"]
+
+
+def test_what_containers_write_lies_on_a_volume() -> None:
+    """Their root is read-only: the home of Thawline, and of the user whose libraries keep caches."""
+    for name in ("server", "worker"):
+        service = COMPOSE["services"][name]
+        assert any(volume.endswith(":/var/lib/thaw") for volume in service["volumes"])
+        assert "./data:/data:ro" in service["volumes"]
+    assert COMPOSE["services"]["worker"]["environment"]["HOME"] == "/var/lib/thaw"
+    assert all("THAW_HOME=/var/lib/thaw" in instructions(file, "ENV") and instructions(file, "USER") == ["thaw"] for file in DOCKERFILES)

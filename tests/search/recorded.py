@@ -80,9 +80,7 @@ class Played:
         return self
 
     def recording(self) -> Recording:
-        return Recording(
-            spec=self.spec, seq=self.clock, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.told
-        )
+        return Recording(spec=self.spec, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.told)
 
     def _recorded(self, number: int) -> Recorded:
         curve, step = self.curves[number], self.last[number]

@@ -9,8 +9,8 @@ from service.domain.records import Trial
 from service.domain.samplers import NoPruner, Tpe
 from service.domain.spec import Budget, Objective, StudySpec
 from service.domain.states import TrialState, ValueKind
-from service.search.study import StudySearch, Suggestion
-from trainer.contract import DataConfig, ModelConfig
+from service.search.study import Decision, StudySearch, Suggestion
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 EXAMPLE: Mapping[str, Any] = {
     "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},
@@ -26,8 +26,8 @@ def study_spec(
 ) -> StudySpec:
     return StudySpec(
         name="a study",
-        data=DataConfig(path="data"),
-        model=ModelConfig(name="squeezenet1_1"),
+        data=ImageData(path="data"),
+        model=ImageModel(name="squeezenet1_1"),
         search_space=SearchSpace.model_validate(space),
         fixed={"epochs": epochs},
         objective=Objective(metric=metric, direction="minimize" if metric == "loss" else "maximize"),
@@ -119,6 +119,11 @@ class Simulation:
         values = [(number, step, value) for number, curve in self.reports.items() for step, value in curve.items()]
         search.absorb(self.seq, reversed(self.trials.values()), reversed(values))
         return search
+
+
+def decide(search: StudySearch, number: int, values: Mapping[int, float]) -> Decision:
+    """The decision on one trial."""
+    return search.decide_all({number: values})[number]
 
 
 def complete(value: float, curve: Mapping[int, float] | None = None) -> Ending:

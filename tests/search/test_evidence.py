@@ -12,7 +12,7 @@ from service.domain.evidence import MOST_PEERS, Evidence, Finding, sentence_of
 from service.domain.samplers import Asha, Hyperband, Median, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision
-from tests.search.simulation import Simulation, study_spec, trial_row
+from tests.search.simulation import Simulation, decide, study_spec, trial_row
 
 EPOCHS = 9
 PARAMS = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
@@ -45,7 +45,7 @@ def simulated(pruner: Pruner, curves: list[dict[int, float]], metric: str = "acc
 
 
 def evidence_on(pruner: Pruner, curves: list[dict[int, float]], values: Mapping[int, float], metric: str = "accuracy") -> Evidence:
-    decision = simulated(pruner, curves, metric).grown.decide(len(curves), values)
+    decision = decide(simulated(pruner, curves, metric).grown, len(curves), values)
     assert decision.evidence is not None
     return decision.evidence
 
@@ -75,7 +75,7 @@ def test_a_bracket_is_named_and_its_trials_alone_are_peers() -> None:
     evidence = next(
         decision.evidence
         for number in range(100, 140)
-        if (decision := simulated(Hyperband(reduction_factor=2), curves).grown.decide(number, {1: 0.0})).evidence is not None
+        if (decision := decide(simulated(Hyperband(reduction_factor=2), curves).grown, number, {1: 0.0})).evidence is not None
     )
     assert evidence.bracket == 0
     assert 0 < evidence.peers_total < 30
@@ -134,7 +134,7 @@ def test_the_sentence_follows_from_the_numbers_and_json_keeps_all_of_it(pruner: 
     if isinstance(pruner, Threshold) or (isinstance(pruner, Patient) and isinstance(pruner.wrapped, Threshold)):
         curves = []
         worse = {step: 0.1 - 0.001 * step if metric == "accuracy" else 0.1 + 0.001 * step for step in range(1, 6)}
-    decisions = [simulated(pruner, curves, metric).grown.decide(number, worse) for number in range(len(curves), len(curves) + 20)]
+    decisions = [decide(simulated(pruner, curves, metric).grown, number, worse) for number in range(len(curves), len(curves) + 20)]
     found = [decision.evidence for decision in decisions if decision.evidence is not None]
     assert found
     for evidence in found:
@@ -151,7 +151,7 @@ def test_trials_asked_together_have_the_evidence_that_they_have_one_by_one(prune
     curves = {20 + number: {step: dice.random() / 5 for step in range(1, 6)} for number in range(12)}
     sim = simulated(pruner, RISING)
     together = sim.grown.decide_all(curves)
-    assert together == {number: sim.grown.decide(number, curve) for number, curve in curves.items()}
+    assert together == {number: decide(sim.grown, number, curve) for number, curve in curves.items()}
     assert any(decision.evidence is not None for decision in together.values())
 
 
@@ -163,4 +163,4 @@ def test_of_trials_in_a_rung_together_each_has_all_others_as_peers() -> None:
     lowest = together[0].evidence
     assert lowest is not None
     assert (lowest.peers_total, lowest.threshold, pairs(lowest)) == (3, 0.25, [(2, 0.25), (1, 0.125), (3, 0.375)])
-    assert sim.grown.decide(0, {1: 0.0}).go_on
+    assert decide(sim.grown, 0, {1: 0.0}).go_on

@@ -43,9 +43,7 @@ def dice(seed: int) -> random.Random:
 def outcome(number: int, params: Mapping[str, Any], value: float | None, state: TrialState = TrialState.COMPLETE) -> Outcome:
     start = NOW - 8000 + 10 * number
     ended = None if state is TrialState.RUNNING else start + 9
-    return Outcome(
-        number=number, state=state, params=params, value=value, step=8, attempt=1, source="sampler", started_at=start, finished_at=ended
-    )
+    return Outcome(number=number, state=state, params=params, value=value, step=8, source="sampler", started_at=start, finished_at=ended)
 
 
 def drawn_params(space: SearchSpace, rng: random.Random) -> dict[str, Any]:
@@ -191,6 +189,17 @@ def test_a_value_far_away_does_not_set_the_scale() -> None:
     assert "range" not in usual
     low, high = draw("slice", STUDIES["a diverged trial"], "lr")["layout"]["yaxis"]["range"]
     assert low < min(NOISE) < max(NOISE) < high < 2
+
+
+@pytest.mark.parametrize("name", ["optimization_history", "slice", "edf"])
+def test_of_few_values_one_far_away_does_not_set_the_scale_and_is_counted(name: str) -> None:
+    params = ("lr",) if name == "slice" else ()
+    axis = "xaxis" if name == "edf" else "yaxis"
+    layout = draw(name, exhibit(EXAMPLE, [0.7, 0.5, 1e12], metric="loss"), *params)["layout"]
+    low, high = layout[axis]["range"]
+    assert 0.4 < low < 0.5 and 0.7 < high < 0.8
+    assert "1 of the values lie beyond the axis, up to 1e+12" in layout["meta"]["summary"]
+    assert "range" not in draw(name, exhibit(EXAMPLE, [0.7, 0.5, 1.9], metric="loss"), *params)["layout"][axis]
 
 
 def objective(params: Mapping[str, Any], rng: random.Random) -> float:

@@ -14,7 +14,7 @@ from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, 
 from service.domain.states import TrialState
 from service.search.pruners import pruner_for
 from service.search.study import Decision, decision_steps
-from tests.search.simulation import Ending, Simulation, complete, study_spec, trial_row
+from tests.search.simulation import Ending, Simulation, complete, decide, study_spec, trial_row
 
 PRUNERS: list[Pruner] = [
     Median(n_startup_trials=3),
@@ -51,8 +51,8 @@ def run_to_the_end(sim: Simulation, curve: Mapping[int, float]) -> tuple[list[De
     sim.put(trial_row(number, PARAMS))
     for step in decision_steps(sim.spec, EPOCHS):
         so_far = {each: curve[each] for each in range(1, step + 1)}
-        decision = sim.grown.decide(number, so_far)
-        assert decision == sim.rebuilt().decide(number, so_far)
+        decision = decide(sim.grown, number, so_far)
+        assert decision == decide(sim.rebuilt(), number, so_far)
         decisions.append(decision)
         memory |= decision.memory
         sim.put(trial_row(number, PARAMS, memory=memory, step=step), so_far)
@@ -95,7 +95,7 @@ def test_trials_end_where_optuna_ends_them_though_it_is_asked_only_at_decision_s
 def test_without_a_pruner_there_is_no_decision_step_and_no_end() -> None:
     sim = Simulation(study_spec(epochs=EPOCHS))
     assert decision_steps(sim.spec, EPOCHS) == ()
-    assert sim.grown.decide(0, {1: math.nan}) == Decision(go_on=True)
+    assert decide(sim.grown, 0, {1: math.nan}) == Decision(go_on=True)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_decision_steps(pruner: Pruner, steps: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("pruner", PRUNERS, ids=named)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_no_number_ends_a_trial_under_every_pruner(pruner: Pruner, value: float) -> None:
-    decision = Simulation(study_spec(pruner=pruner)).grown.decide(0, {1: 0.5, 2: value})
+    decision = decide(Simulation(study_spec(pruner=pruner)).grown, 0, {1: 0.5, 2: value})
     assert not decision.go_on
     assert not decision.memory
     assert decision.why is not None
@@ -136,7 +136,7 @@ def after(
     for curve in curves:
         memory = {"completed_rung_0": curve[1]} if pruner.name in ("asha", "hyperband") else {}
         sim.put(trial_row(len(sim.trials), PARAMS, TrialState.COMPLETE, value=curve[max(curve)], memory=memory, step=max(curve)), curve)
-    return sim.grown.decide(len(curves) if number is None else number, values)
+    return decide(sim.grown, len(curves) if number is None else number, values)
 
 
 @pytest.mark.parametrize(
@@ -206,18 +206,18 @@ def test_a_rung_that_was_passed_before_a_worker_was_lost_is_not_asked_again() ->
     sim = Simulation(study_spec(pruner=Asha(min_steps=1, reduction_factor=2), epochs=EPOCHS))
     sim.put(trial_row(0, PARAMS, TrialState.COMPLETE, value=0.9, memory={"completed_rung_0": 0.9}, step=9), {1: 0.9})
     sim.put(trial_row(1, PARAMS, memory={"completed_rung_0": 0.5}))
-    assert sim.grown.decide(1, {1: 0.5}).go_on
-    assert not sim.grown.decide(2, {1: 0.5}).go_on
+    assert decide(sim.grown, 1, {1: 0.5}).go_on
+    assert not decide(sim.grown, 2, {1: 0.5}).go_on
 
 
 def test_a_trial_that_diverged_is_no_peer() -> None:
     sim = Simulation(study_spec(pruner=Median(n_startup_trials=0), epochs=EPOCHS))
     sim.put(trial_row(0, PARAMS, TrialState.FAILED, reason="diverged", step=2), {1: 0.9, 2: 0.9})
-    assert sim.grown.decide(1, {1: 0.5}).go_on
+    assert decide(sim.grown, 1, {1: 0.5}).go_on
     sim.put(trial_row(1, PARAMS, TrialState.COMPLETE, value=0.9, step=9), {1: 0.9})
-    assert not sim.grown.decide(2, {1: 0.5}).go_on
+    assert not decide(sim.grown, 2, {1: 0.5}).go_on
 
 
 def test_no_pruner_decides_on_what_it_was_not_given() -> None:
     assert study_spec().pruner == NoPruner()
-    assert Simulation(study_spec(pruner=Median())).grown.decide(0, {}) == Decision(go_on=True)
+    assert decide(Simulation(study_spec(pruner=Median())).grown, 0, {}) == Decision(go_on=True)

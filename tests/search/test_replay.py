@@ -107,7 +107,7 @@ def test_a_winner_that_leads_from_the_first_epoch_is_kept_by_all() -> None:
     curves = [{step: 0.3 + number / 100 + step / 100 for step in range(1, 10)} for number in range(10)]
     found = look_back(Played(spec_of(epochs=9), curves).one_after_another().recording())
     assert found.winner == 9
-    assert all(one.kept_winner and one.winner == 9 for one in found.pruners)
+    assert found.pruners and all(one.kept_winner and one.winner == 9 for one in found.pruners)
     assert all(one.epochs[0] == one.epochs[1] for one in found.pruners)
     assert not any("would have been pruned" in sentence for sentence in found.words)
 
@@ -127,7 +127,7 @@ def test_seconds_are_counted_by_each_trials_own_pace_and_scaled_to_those_that_to
     recording = played.recording()
     told, untold = list(played.ends)[:2], list(played.ends)[2:]
     trials = [replace(one, seconds_left=10.0 * (9 - one.step)) if one.number in told else one for one in recording.trials]
-    found = look_back(Recording(spec=recording.spec, seq=1, partial=False, trials=trials, reports=recording.reports))
+    found = look_back(Recording(spec=recording.spec, partial=False, trials=trials, reports=recording.reports))
     assert untold
     assert found.saved.seconds == pytest.approx(10 * found.saved.epochs)
 
@@ -181,7 +181,7 @@ def test_a_duplicate_stands_and_falls_with_the_trial_that_answered_it() -> None:
 
 
 def test_a_study_of_which_little_is_known_says_so() -> None:
-    empty = Recording(spec=spec_of(Median()), seq=0, partial=True, trials=[], reports=Played(spec_of(), []).told)
+    empty = Recording(spec=spec_of(Median()), partial=True, trials=[], reports=Played(spec_of(), []).told)
     found = look_back(empty)
     assert (found.winner, found.chance, found.saved.of) == (None, None, 0)
     assert found.words == (

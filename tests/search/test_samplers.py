@@ -8,11 +8,15 @@ import sys
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Params
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.states import TrialState
+from service.search import asking
 from service.search.asking import TorchMissing
+from service.search.distributions import Distributions
+from service.search.history import History
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, study_spec, trial_row
 
 STEPPED = EXAMPLE | {
@@ -146,3 +150,15 @@ def test_where_torch_is_missing_the_gaussian_process_says_so(monkeypatch: pytest
 def test_torch_is_not_imported_unless_the_gaussian_process_suggests() -> None:
     code = "import sys, service.search.study; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_gaussian_process_learns_from_a_bounded_number_of_trials_the_best_and_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_LEARNED", 6)
+    spec = study_spec({"lr": {"type": "float", "low": 1e-3, "high": 1.0}}, Gp(n_startup_trials=4))
+    distributions = Distributions(spec.search_space)
+    search = asking.GaussianProcess(spec, distributions, History(spec, distributions), Gp(n_startup_trials=4))
+    values = [0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.4, 0.5, 0.6, 0.05]
+    rows = [trial_row(number, {"lr": value}, TrialState.COMPLETE, value=value) for number, value in enumerate(values)]
+    search.history.absorb(rows, [])
+    seen = search.rows(10).get_all_trials(0, states=(OptunaState.COMPLETE,))
+    assert [trial.number for trial in seen] == [0, 2, 4, 7, 8, 9]

@@ -2,6 +2,7 @@
 
 import math
 import random
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +12,9 @@ from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import _split_trials
 
 from search_spaces import Params, SearchSpace
-from service.domain.samplers import Tpe
+from service.domain.samplers import MOST_CANDIDATES, Tpe
 from service.domain.states import TrialState
+from service.search import parzen
 from service.search.columns import Columns
 from service.search.distributions import Distributions
 from service.search.history import History
@@ -150,3 +152,37 @@ def test_a_parameter_with_one_value_and_one_never_seen_are_drawn() -> None:
     suggestions = [suggestion.params for number in range(12, 15) for suggestion in sim.grown.suggest(number, 16)]
     assert not [fault for params in suggestions for fault in sim.spec.search_space.faults_of(params)]
     assert any("momentum" in params for params in suggestions)
+
+
+SPACE = {
+    "lr": optuna.distributions.FloatDistribution(1e-5, 0.1, log=True),
+    "lr_step_epochs": optuna.distributions.IntDistribution(1, 100_000),
+    "batch_size": optuna.distributions.CategoricalDistribution((16, 32, 64)),
+}
+
+
+def mixture_of(observed: int) -> Mixture:
+    """A mixture over so many observations of SPACE."""
+    random = np.random.default_rng(0)
+    columns = [np.exp(random.uniform(-9, -3, observed)), random.integers(1, 100_000, observed), random.integers(0, 3, observed)]
+    return Mixture(np.column_stack(columns).astype(float), SPACE)
+
+
+def test_the_most_candidates_of_a_large_batch_take_little_memory() -> None:
+    mixture = mixture_of(15)
+    tracemalloc.start()
+    points = mixture.sample(np.random.default_rng(0), 32 * MOST_CANDIDATES)
+    mixture.log_density(points)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120e6  # a feature for each different value of each point would have taken 8 GB
+
+
+def test_densities_do_not_depend_on_how_the_points_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = mixture_of(40).sample(np.random.default_rng(0), 3_000)
+    whole = mixture_of(40).log_density(points)
+    monkeypatch.setattr(parzen, "MOST_MASSES", 0)
+    monkeypatch.setattr(parzen, "MOST_ROWS", 7)
+    assert np.allclose(mixture_of(40).log_density(points), whole, rtol=1e-13)
+    monkeypatch.setattr(parzen, "SAMPLED", 11)
+    assert np.array_equal(mixture_of(40).sample(np.random.default_rng(0), 3_000), points)

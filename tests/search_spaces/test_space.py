@@ -1,9 +1,12 @@
 """Search spaces: what is refused, with the place; what is understood; in which order parameters are drawn."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 from pydantic import ValidationError
 
-from search_spaces import Categorical, Faulty, Float, Int, SearchSpace, cardinality, contains, presets
+from search_spaces import Categorical, Faulty, Float, Int, Scalar, SearchSpace, cardinality, contains, presets
 from search_spaces.documents import from_json, from_yaml, impurities
 
 
@@ -171,3 +174,47 @@ def test_each_preset_is_a_space_with_a_header() -> None:
         preset = presets.load(name)
         assert len(SearchSpace.model_validate(preset.search_space).root) >= 3
         assert all((preset.summary, preset.cost, preset.expect))
+
+
+def messages(read: Callable[[str], object], text: str) -> list[str]:
+    with pytest.raises(Faulty) as caught:
+        read(text)
+    return [fault.message for fault in caught.value.faults]
+
+
+def test_each_duplicate_key_is_named_with_its_lines() -> None:
+    assert messages(from_yaml, "a: 1\nb:\n  lr: 1\n  c: 2\n  lr: 3\na: 4\n") == [
+        "the key a stands twice in one mapping, in line 1 and again in line 6; drop one",
+        "the key lr stands twice in one mapping, in line 3 and again in line 5; drop one",
+    ]
+    assert messages(from_json, '{"a": {"lr": 1, "b": 1, "lr": 2}}') == ["the key lr stands twice in one mapping; drop one"]
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a:\n  b: 1\n\tc: 2", "- a\n-\tb: 1\n  c: 1"])
+def test_a_tab_in_yaml_is_named_with_its_line(text: str) -> None:
+    (message,) = messages(from_yaml, text)
+    assert re.search(r"there is a tab near line [23],", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lr", 0.5, "this takes a number (float) from 1e-05 to 0.1; a float was given that is not among them; correct it"),
+        ("lr", "0.01", "this takes a number (float) from 1e-05 to 0.1; a string was given, so change its type"),
+        ("epochs", 2.0, "this takes a whole number (int) from 2 to 8 in steps of 2; a float was given, so change its type"),
+        ("epochs", 3, "this takes a whole number (int) from 2 to 8 in steps of 2; an int was given that is not among them; correct it"),
+        ("o", "lion", 'this takes one of the choices "sgd", "adam"; a string was given that is not among them; correct it'),
+        ("o", True, 'this takes one of the choices "sgd", "adam"; a boolean was given, so change its type'),
+    ],
+)
+def test_a_value_out_of_range_is_answered_with_range_and_type(name: str, value: Scalar, message: str) -> None:
+    space = SearchSpace.model_validate(
+        {"o": SGD_OR_ADAM, "lr": {"type": "float", "low": 1e-5, "high": 0.1}, "epochs": {"type": "int", "low": 2, "high": 8, "step": 2}}
+    )
+    (fault,) = space.faults_of({"o": "sgd", "lr": 0.01, "epochs": 2} | {name: value})
+    assert (fault.pointer, fault.message) == (f"#/{name}", message)
+
+
+def test_words_for_truth_values_are_understood_where_a_truth_value_belongs() -> None:
+    space = SearchSpace.model_validate(from_yaml("{lr: {type: float, low: 1e-5, high: 1e-1, log: yes}}"))
+    assert space.root["lr"].model_dump(include={"low", "log"}) == {"low": 1e-5, "log": True}

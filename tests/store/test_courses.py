@@ -6,7 +6,7 @@ from service import operations
 from service.domain.pace import Course
 from service.operations import Write
 from service.store import Store, queries
-from tests.operations.driving import claim_one, finish, ready, searches_of, spec_of, study_of, trial_of
+from tests.operations.driving import claim_one, claim_trials, finish, ready, searches_of, spec_of, study_of, trial_of
 
 
 def test_a_study_that_nobody_has_begun_has_an_empty_course(store: Store) -> None:
@@ -18,7 +18,7 @@ def test_a_study_that_nobody_has_begun_has_an_empty_course(store: Store) -> None
 
 def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Store) -> None:
     study, searches = ready(store, budget={"trials": 100}), searches_of(choices=6)
-    claims = operations.claim(store, searches, "w", limit=5)
+    claims = claim_trials(store, searches, limit=5)
     other = ready(store, name="other")
     finish(store, claims[0])
     finish(store, claims[1])

@@ -69,26 +69,26 @@ def test_a_reader_sees_one_state_of_the_database(store: Store, monkeypatch: pyte
     def write() -> None:
         try:
             with other.writing() as tx:
-                tx.execute(text("INSERT INTO api_key VALUES ('k', 'name', 'hash', 0, NULL)"))
+                tx.execute(text("INSERT INTO idempotency VALUES ('k', 'hash', NULL, 0, NULL)"))
         except StoreUnavailable:
             assert other.embedded, "only SQLite lets a writer wait for readers"
 
     with store.reading() as tx:
-        assert tx.scalar(text("SELECT count(*) FROM api_key")) == 0
+        assert tx.scalar(text("SELECT count(*) FROM idempotency")) == 0
         thread = threading.Thread(target=write)
         thread.start()
         thread.join()
-        assert tx.scalar(text("SELECT count(*) FROM api_key")) == 0
+        assert tx.scalar(text("SELECT count(*) FROM idempotency")) == 0
     write() if other.embedded else None
-    assert setting(store, "SELECT count(*) FROM api_key") == 1
+    assert setting(store, "SELECT count(*) FROM idempotency") == 1
     other.close()
 
 
 def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.writing() as tx:
-        tx.execute(text("INSERT INTO api_key VALUES ('k', 'name', 'hash', 0, NULL)"))
+        tx.execute(text("INSERT INTO idempotency VALUES ('k', 'hash', NULL, 0, NULL)"))
         raise ZeroDivisionError
-    assert setting(store, "SELECT count(*) FROM api_key") == 0
+    assert setting(store, "SELECT count(*) FROM idempotency") == 0
 
 
 def test_a_locked_database_is_unavailable_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,3 +168,27 @@ def test_a_session_that_the_server_ended_is_replaced_unnoticed(empty_postgresql:
 def test_a_url_of_another_kind_is_refused_with_what_to_write(url: str) -> None:
     with pytest.raises(InvalidInput, match=r"sqlite:///file"):
         open_store(url)
+
+
+@pytest.mark.parametrize(("before", "version"), [("wal", (3, 40, 1)), ("delete", (3, 52, 0))])
+def test_a_file_keeps_its_journal_mode_whatever_this_sqlite_would_choose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, before: str, version: tuple[int, ...]
+) -> None:
+    file = tmp_path / "thawline.db"
+    other = sqlite3.connect(file)
+    other.execute(f"PRAGMA journal_mode = {before}")
+    other.execute("CREATE TABLE t (x)")
+    other.commit()
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    engine._warn_of_wal.cache_clear()
+    store = open_store(f"sqlite:///{file}")
+    with store.writing() as tx:  # while the other process has it open
+        tx.execute(text("INSERT INTO t VALUES (1)"))
+    assert setting(store, "PRAGMA journal_mode") == ("wal" if before == "wal" else "truncate")
+    assert ("is in WAL mode" in caplog.text) is (before == "wal")
+    store.close()
+    assert other.execute("SELECT x FROM t").fetchall() == [(1,)]
+    other.close()
+    again = sqlite3.connect(file)
+    assert again.execute("PRAGMA journal_mode").fetchone()[0] == before
+    again.close()

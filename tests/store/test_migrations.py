@@ -19,7 +19,7 @@ from service.store import open_store
 from service.store.migrate import check, upgrade
 from service.store.schema import VERSION_TABLE, metadata
 from tests.racing import race
-from trainer.contract import FailureReason
+from trainer.protocol import FailureReason
 
 
 def tables_of(url: str) -> set[str]:

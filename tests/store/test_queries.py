@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,8 +13,8 @@ from service.domain.errors import StudyNotFound, TrialNotFound
 from service.domain.records import Worker
 from service.domain.states import StudyState, TrialState
 from service.operations import Write
-from service.store import Store, queries
-from tests.operations.driving import BROKEN, claim_one, finish, finished, ready, searches_of, spec_of, tell
+from service.store import Store, queries, rows
+from tests.operations.driving import BROKEN, claim_one, claim_trials, finish, finished, ready, searches_of, spec_of, tell
 
 VALUES = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 0.5, 0.5]), st.floats(allow_nan=False, width=64))
 
@@ -23,7 +24,7 @@ VALUES = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 0.5, 0.5]), s
 def test_the_best_trial_is_the_first_with_the_best_finite_value(store: Store, values: list[float], better: str) -> None:
     metric = "accuracy" if better == "maximize" else "loss"
     study = ready(store, objective={"metric": metric, "direction": better})
-    claims = operations.claim(store, searches_of(), "w", limit=len(values))
+    claims = claim_trials(store, searches_of(), limit=len(values))
     outcomes = [finished(0.0).model_copy(update={"metrics": {metric: value}}) for value in values]
     operations.record(store, [Write(claim.lease, outcome=outcome) for claim, outcome in zip(claims, outcomes, strict=True)])
     best = store.read(queries.best_trial, study)
@@ -39,7 +40,7 @@ def test_the_best_trial_is_the_first_with_the_best_finite_value(store: Store, va
 
 def test_only_complete_trials_can_be_the_best(store: Store) -> None:
     study = ready(store)
-    pruned, broken, complete = operations.claim(store, searches_of(), "w", limit=3)
+    pruned, broken, complete = claim_trials(store, searches_of(), limit=3)
     assert tell(store, pruned.lease, outcome=operations.Pruned("why"))
     assert tell(store, broken.lease, outcome=BROKEN)
     assert store.read(queries.best_trial, study) is None
@@ -49,7 +50,7 @@ def test_only_complete_trials_can_be_the_best(store: Store) -> None:
     assert best.number == 2
 
 
-@pytest.mark.parametrize("sort", [f"{sign}{name}" for name in queries.SORTS for sign in ("", "-")])
+@pytest.mark.parametrize("sort", get_args(queries.Sort))
 def test_pages_hold_every_trial_once_in_the_order_asked_for(store: Store, sort: str) -> None:
     study, searches = ready(store), searches_of()
     for number, value in enumerate([0.5, 0.2, math.nan, 0.5, 0.9]):
@@ -62,16 +63,17 @@ def test_pages_hold_every_trial_once_in_the_order_asked_for(store: Store, sort: 
         paged += page
         after = page[-1].number
     assert sorted(trial.number for trial in paged) == list(range(7))
-    keys = [getattr(trial, sort.removeprefix("-")) for trial in paged]
+    column = sort.removeprefix("-")
+    keys = [getattr(trial, column) for trial in paged]
     known = [key for key in keys if key is not None]
     assert keys == known + [None] * (len(keys) - len(known))
     assert known == sorted(known, reverse=sort.startswith("-"))
-    assert all(a.number < b.number for a, b in pairwise(paged) if getattr(a, sort[-5:], a) == getattr(b, sort[-5:], b))
+    assert all(a.number < b.number for a, b in pairwise(paged) if getattr(a, column) == getattr(b, column))
 
 
 def test_a_page_may_be_of_some_states_only(store: Store) -> None:
     study = ready(store)
-    for claim in operations.claim(store, searches_of(), "w", limit=4)[:2]:
+    for claim in claim_trials(store, searches_of(), limit=4)[:2]:
         finish(store, claim)
     page = store.read(queries.trials, study.id, states=[TrialState.COMPLETE], sort="-number", limit=10)
     assert [trial.number for trial in page] == [1, 0]
@@ -91,7 +93,7 @@ def test_studies_come_in_pages_newest_first(store: Store) -> None:
 
 def test_trials_are_counted_by_state(store: Store) -> None:
     busy, idle = ready(store, name="busy"), ready(store, name="idle")
-    first, _, _ = operations.claim(store, searches_of(), "w", limit=3)
+    first, _, _ = claim_trials(store, searches_of(), limit=3, without={idle.id})
     finish(store, first)
     counts = store.read(queries.counts, [busy.id, idle.id])
     assert counts[busy.id] == dict.fromkeys(TrialState, 0) | {TrialState.COMPLETE: 1, TrialState.RUNNING: 2}
@@ -115,7 +117,7 @@ def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Sto
         for metric, direction in better.items()
         for offset in (0, 1)
     ]
-    claims = operations.claim(store, searches, "w", limit=9)  # the last study has none
+    claims = claim_trials(store, searches, limit=9, without={studies[3].id})
     for claim in claims:
         outcome = finished(0.0).model_copy(update={"metrics": dict.fromkeys(better, claim.lease.number / 4)})
         assert tell(store, claim.lease, outcome=outcome)
@@ -143,3 +145,43 @@ def test_a_worker_is_known_until_it_leaves_and_after(store: Store) -> None:
     operations.retire_worker(store, "w")
     assert operations.drain_worker(store, "w").state == "gone"
     assert [worker.state for worker in store.read(queries.workers)] == ["gone"]
+
+
+def test_lists_lack_facts_and_what_is_large_in_results_and_single_answers_have_them(store: Store) -> None:
+    study = ready(store)
+    claim = claim_one(store, searches_of())
+    # texts that PostgreSQL's jsonb would refuse, were a result read by way of it
+    result = {"environment": {"odd": "\u2028 \U0001f600 1e400"}, "per_class_recall": {"a": 0.5}, "test": {"confusion_matrix": [[1]]}}
+    operations.record(store, [Write(claim.lease, result=result)])
+    operations.record(store, [Write(claim.lease, outcome=finished(0.5))])
+    with store.reading() as tx:
+        (listed,) = queries.studies(tx)
+        pages = [
+            queries.trials(tx, study.id),
+            queries.trials_changed_after(tx, study.id, 0),
+            list(queries.best_trials(tx, [study]).values()),
+            queries.changed_since(tx, study.id, 0).trials,
+        ]
+        whole, best = queries.find_trial(tx, study.id, 0), queries.best_trial(tx, study)
+    assert listed.facts is None and listed.checked and store.read(queries.find_study, study.id).facts is not None
+    assert best == whole and {"confusion_matrix", "per_class_recall", "environment"} <= whole.result.keys()
+    for page in pages:
+        assert [trial.result for trial in page] == [
+            {name: value for name, value in whole.result.items() if name not in ("confusion_matrix", "per_class_recall", "test")}
+        ]
+
+
+def test_what_was_parsed_is_kept_by_study_and_within_a_bound_of_characters() -> None:
+    parsed = list[str]()
+
+    def parse(study: str, text: str) -> str:
+        parsed.append(study)
+        return text.upper()
+
+    kept = rows._Parsed(parse, most=10)
+    assert [kept.of("a", "x" * 4), kept.of("a", "x" * 4), kept.of("a", "y" * 4)] == ["XXXX", "XXXX", "YYYY"]
+    assert parsed == ["a", "a"] and kept.characters == 4  # a changed text replaces the one before
+    kept.of("b", "z" * 9)
+    assert kept.characters == 9
+    kept.of("c", "w" * 11)
+    assert kept.characters == 0

@@ -5,13 +5,13 @@ import math
 from service import operations
 from service.store import Store
 from service.store.queries.recordings import recording
-from tests.operations.driving import finished, ready, report, searches_of, tell
-from trainer.contract import Pace, Reuse
+from tests.operations.driving import claim_trials, finished, ready, report, searches_of, tell
+from trainer.protocol import Pace, Reuse
 
 
 def test_reports_come_in_columns_with_the_trials_that_made_them(store: Store) -> None:
     study = ready(store)
-    first, second, third = operations.claim(store, searches_of(), "w", limit=3)
+    first, second, third = claim_trials(store, searches_of(), limit=3)
     pace = Pace(samples_per_second=1.0, seconds_left=30.0, memory=1, seconds={})
     shared = {"pace": pace.model_dump(), "reuse": Reuse(pixels="cached", lanes=3).model_dump()}
     assert tell(store, second.lease, reports=[report(1, math.nan)], result=shared)

@@ -7,7 +7,7 @@ from service.domain.records import Claim, Study
 from service.operations import Searches, Write
 from service.store import Store, queries
 from service.store.queries import Saved, Throughput
-from tests.operations.driving import finish, ready, searches_of, study_of
+from tests.operations.driving import claim_trials, finish, ready, searches_of, study_of
 
 
 def tell(store: Store, claim: Claim, lanes: int, saved: float, speed: float = 100.0) -> None:
@@ -18,7 +18,7 @@ def tell(store: Store, claim: Claim, lanes: int, saved: float, speed: float = 10
 def begun(store: Store, name: str, trials: int, searches: Searches | None = None) -> tuple[Study, list[Claim]]:
     """A study with so many running trials."""
     study = ready(store, name=name, budget={"trials": 100})
-    found = operations.claim(store, searches or searches_of(), "w", limit=trials)
+    found = claim_trials(store, searches or searches_of(), limit=trials)
     assert len(found) == trials
     return study, found
 
@@ -43,7 +43,7 @@ def test_an_answered_duplicate_spares_its_originals_share_of_the_training(store:
     study, (original,) = begun(store, "twice", 1, searches)
     tell(store, original, lanes=2, saved=0.0)
     finish(store, original)
-    operations.claim(store, searches, "w")
+    claim_trials(store, searches)
     answered = study_of(store, study).created - 1
     trained = store.read(queries.trials, study.id)[0].result["train_seconds"]
     assert answered > 0

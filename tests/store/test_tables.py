@@ -9,7 +9,7 @@ from service.domain.records import Report
 from service.operations import Write
 from service.store import Store, queries
 from service.store.queries import Curve, Extent
-from tests.operations.driving import claim_one, finish, ready, report, searches_of, study_of, tell
+from tests.operations.driving import claim_one, claim_trials, finish, ready, report, searches_of, study_of, tell
 
 
 def test_rows_of_a_table_come_in_the_order_of_their_last_events(store: Store) -> None:
@@ -34,7 +34,7 @@ def test_a_duplicate_was_spared_its_originals_training(store: Store) -> None:
     original = claim_one(store, searches)
     tell(store, original.lease, result={"reuse": {"lanes": 2}})
     finish(store, original)
-    operations.claim(store, searches, "w")
+    claim_trials(store, searches)
     rows = [row for row in store.read(queries.table_rows, study.id, 0, 100) if row.duplicate_of == 0]
     saved = store.read(queries.saved, [study.id])[study.id]
     assert rows and {row.spared_seconds for row in rows} == {0.5}

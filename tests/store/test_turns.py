@@ -33,7 +33,7 @@ def test_a_writer_waits_for_the_one_before(connect: Connect) -> None:
     time.sleep(0.1)
     assert not second.in_transaction
     first.execute("COMMIT")
-    waiter.join(5)
+    waiter.join(60)
     assert second.in_transaction
     assert second.execute("PRAGMA busy_timeout").fetchone() == (10_000,)
 

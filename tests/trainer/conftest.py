@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.contract import DataConfig, ModelConfig, TrainConfig
-from trainer.data import resident
+from trainer.data.images import resident
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 Paint = Callable[..., Path]
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,12 +65,12 @@ def configure(paint: Paint) -> Configure:
     """Makes the config of a short run of `small_cnn` on painted squares; keywords change it."""
     made: list[Path] = []
 
-    def configure(**changes: Any) -> TrainConfig:
+    def configure(**changes: Any) -> ImageTrainConfig:
         if "data" not in changes and not made:
             made.append(paint())
-        data = changes.pop("data", None) or DataConfig(path=str(made[0]))
+        data = changes.pop("data", None) or ImageData(path=str(made[0]))
         values = {"image_size": 16, "epochs": 2, "batch_size": 8, "lr": 3e-3, "seed": 3, **changes}
-        return TrainConfig(data=data, model=values.pop("model", ModelConfig(name="small_cnn")), **values)
+        return ImageTrainConfig(data=data, model=values.pop("model", ImageModel(name="small_cnn")), **values)
 
     return configure
 

@@ -8,8 +8,8 @@ import torch
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
-from trainer.data import augmentation
-from trainer.data.augmentation import augment
+from trainer.data.images import augmentation
+from trainer.data.images.augmentation import augment
 
 Kind = Literal["none", "flip", "crop", "trivial_augment"]
 CHANGING: tuple[Kind, ...] = ("flip", "crop", "trivial_augment")

@@ -6,27 +6,15 @@ import pytest
 
 from trainer.checkpoints import Checkpoints
 from trainer.chronicle import Chronicle
-from trainer.contract import (
-    Advanced,
-    Checkpoint,
-    DataConfig,
-    Facts,
-    Failed,
-    Finished,
-    Measured,
-    ModelConfig,
-    Pace,
-    Prepared,
-    Reuse,
-    Run,
-    Saved,
-    TrainConfig,
-)
+from trainer.configuration import LeftOut, ListingFacts
+from trainer.learners import Member
+from trainer.protocol import Advanced, Checkpoint, Failed, Finished, Measured, Pace, Prepared, Reuse, Saved
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 
-FACTS = Facts(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
+FACTS = ImageDatasetInfo(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
 WHERE = {"device": "Xeon", "threads": "2", "precision": "float32", "torch": "2"}
 SPEED = Pace(samples_per_second=1_812.3, seconds_left=1, memory=1, seconds={})
-RUN = Run(config=TrainConfig(data=DataConfig(path="images"), model=ModelConfig(name="resnet18"), epochs=8))
+RUN = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="resnet18"), epochs=8)
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +34,13 @@ def measured(step: int, lane: int = 0, accuracy: float = 0.75, loss: float = 0.5
 
 def finished(lane: int = 0) -> Finished:
     return Finished(
-        lane=lane, step=8, metrics={}, per_class_recall={}, confusion_matrix=(), train_seconds=63.14, peak_memory=512_000_000
+        lane=lane, step=8, metrics={}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=63.14, peak_memory=512_000_000
     )  # fmt: skip
 
 
 def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints()
-    chronicle = Chronicle([RUN], [checkpoints])
+    chronicle = Chronicle([Member(config=RUN, checkpoints=checkpoints)])
     chronicle.hear_round([prepared(0, 1)])
     checkpoints.step = 2  # restored
     saved = Saved(checkpoint=Checkpoint(step=3, path="p", sha256="0" * 64, size=44_700_000))
@@ -69,19 +57,32 @@ def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
+def test_what_was_left_out_of_the_data_is_logged_once_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    left_out = (LeftOut(reason="broken link", count=7, examples=("a.png", "b.png")),)
+    listing = ListingFacts(notes=("It is said.",), unused_columns=("x",), groups=3, columns={"group": "patient"}, left_out=left_out)
+    fact = prepared(0, 1)
+    Chronicle([Member(config=RUN)]).hear_round([fact.model_copy(update={"facts": fact.facts.model_copy(update={"listing": listing})})])
+    assert caplog.messages[1:] == [
+        "data: It is said.",
+        "data: 3 groups by the column patient, each in one part of the split.",
+        "data: Columns that are not used: x.",
+        "data: Left out: 7 of the files: broken link (a.png, b.png, …).",
+    ]
+
+
 def advanced(epoch: int) -> Advanced:
     return Advanced(epoch=epoch, batch=1, batches=9, samples_per_second=1.0)
 
 
 def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    Chronicle([RUN], [Checkpoints()]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
-    Chronicle([RUN], [Checkpoints()]).stopped(0)
+    Chronicle([Member(config=RUN)]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
+    Chronicle([Member(config=RUN)]).stopped(0)
     assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped as told, after epoch 0"]
 
 
 def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.LogCaptureFixture) -> None:
     lanes = range(128)
-    chronicle = Chronicle([RUN for _ in lanes], [Checkpoints() for _ in lanes])
+    chronicle = Chronicle([Member(config=RUN) for _ in lanes])
     chronicle.hear_round([prepared(lane, 128) for lane in lanes])
     rounds = [[measured(1, lane, accuracy=lane / 200, loss=float("nan") if lane == 5 else 1 / (lane + 1)) for lane in lanes]]
     for fact in rounds[0]:
@@ -97,7 +98,7 @@ def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.Log
     assert len(caplog.messages) == 4
     assert caplog.messages[0].startswith("prepared 128 runs in one pass, each resnet18, 5,130 of 11,000,000 parameters to train: Xeon")
     assert caplog.messages[1:] == [
-        "epoch 1 of 8: 128 of 128 runs under way, best accuracy 0.6350, lowest loss 0.007812, 1,812 images/s",
+        "epoch 1 of 8: 128 of 128 runs under way, best accuracy 0.635, lowest loss 0.007812, 1,812 images/s",
         "epoch 2 of 8: 123 of 128 runs under way, best accuracy nan, lowest loss nan, 1,812 images/s, 3 diverged, 1 stopped",
         "the pass is over: 3 diverged, 1 stopped, 123 finished",
     ]

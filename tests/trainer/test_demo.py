@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import data, demo
-from trainer.contract import DataConfig, Finished, ModelConfig, TrainConfig
-from trainer.train import train
+from trainer.data.images.dataset import find
+from trainer.loop import train
+from trainer.protocol import Finished
+from trainer.tasks.image_classification import demo
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_pretraining_learns_and_the_digits_are_there(folder: Path) -> None:
     made = demo.make(folder)
     assert made["pretraining_accuracy"] > 0.95 and made["images"] + made["pretraining_images"] == 1_797
-    dataset = data.find(DataConfig(path=made["data"]))
+    dataset = find(ImageData(path=made["data"]))
     assert dataset.classes == ("5", "6", "7", "8", "9") and sum(dataset.counts.values()) == made["images"]
 
 
@@ -38,8 +40,10 @@ def test_what_is_complete_is_not_made_again_and_what_is_not_is(folder: Path) -> 
 
 def test_the_pretrained_network_helps_on_digits_that_it_has_not_seen(folder: Path) -> None:
     def accuracy(weights: str | None) -> float:
-        model = ModelConfig(name="small_cnn", weights=weights, mean=demo.HALF, std=demo.HALF)
-        config = TrainConfig(data=DataConfig(path=str(folder / "digits")), model=model, image_size=16, epochs=2, frozen_layers=4, lr=0.03)
+        model = ImageModel(name="small_cnn", weights=weights, mean=demo.HALF, std=demo.HALF)
+        config = ImageTrainConfig(
+            data=ImageData(path=str(folder / "digits")), model=model, image_size=16, epochs=2, frozen_layers=4, lr=0.03
+        )
         *_, finished = train(config, device=torch.device("cpu"))
         assert isinstance(finished, Finished)
         return finished.metrics["accuracy"]

@@ -1,35 +1,25 @@
 """Runs that share a generator: each ends by itself, rounds are written at once, and what breaks ends all that are open."""
 
 from collections.abc import Collection, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trainer import contract
 from trainer.checkpoints import Checkpoints, State
-from trainer.contract import (
-    Advanced,
-    Answer,
-    Cancel,
-    DataConfig,
-    Exported,
-    Failed,
-    Finished,
-    Measured,
-    ModelConfig,
-    Prepared,
-    Run,
-    Stopped,
-    TrainConfig,
-)
-from trainer.group import Facts, Group, Member
+from trainer.configuration import DatasetInfo
+from trainer.group import Group
+from trainer.learners import Member
+from trainer.loop import Events
 from trainer.pipe import Line
+from trainer.protocol import Advanced, Answer, Cancel, Exported, Failed, Finished, Measured, Prepared, Stopped
 from trainer.stopwatch import Stopwatch
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
-FACTS = contract.Facts(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
-CONFIG = TrainConfig(data=DataConfig(path="images"), model=ModelConfig(name="small_cnn"))
+FACTS = DatasetInfo(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
+CONFIG = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="small_cnn"))
 
 
 class Supervisor:
@@ -67,10 +57,10 @@ class Lanes:
 
     def __init__(self, *epochs: int, breaks_in: int | None = None, diverges: dict[int, int] | None = None) -> None:
         self.ended = set[int]()
-        self.members = [Member(Run(config=CONFIG, decision_steps=(1, 2)), Checkpoints()) for _ in epochs]
+        self.members = [Member(config=CONFIG, decision_steps=(1, 2)) for _ in epochs]
         self._epochs, self._breaks_in, self._diverges = epochs, breaks_in, diverges or {}
 
-    def facts(self) -> Facts:
+    def facts(self) -> Events:
         done = set[int]()
         for epoch in range(1, max(self._epochs) + 1):
             yield Advanced(epoch=epoch, batch=1, batches=1, samples_per_second=1.0)
@@ -87,7 +77,12 @@ class Lanes:
                 if self._epochs[lane] == epoch:
                     done.add(lane)
                     yield Finished(
-                        lane=lane, step=epoch, metrics={}, per_class_recall={}, confusion_matrix=(), train_seconds=0, peak_memory=0
+                        lane=lane,
+                        step=epoch,
+                        metrics={},
+                        report={"per_class_recall": {}, "confusion_matrix": ()},
+                        train_seconds=0,
+                        peak_memory=0,
                     )
 
     def _open(self, done: set[int]) -> list[int]:
@@ -120,7 +115,7 @@ def test_a_cancel_ends_its_lane_alone_and_without_a_number_ends_all() -> None:
 def test_a_cancel_that_comes_while_a_round_is_told_waits_for_its_end() -> None:
     """No lane tells Prepared after it has told Stopped."""
 
-    def facts() -> Facts:
+    def facts() -> Events:
         for lane in range(3):
             yield Prepared(lane=lane, facts=FACTS, parameters=1, trainable=1, environment={})
         yield from lanes.facts()
@@ -154,7 +149,7 @@ def test_what_breaks_the_pass_fails_every_open_lane_and_no_other() -> None:
 
 
 def test_memory_that_runs_out_in_the_pass_is_told_as_such() -> None:
-    def facts() -> Facts:
+    def facts() -> Events:
         yield Advanced(epoch=1, batch=1, batches=1, samples_per_second=1.0)
         raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
 
@@ -167,8 +162,9 @@ def test_memory_that_runs_out_in_the_pass_is_told_as_such() -> None:
 def test_a_lane_that_is_cancelled_with_save_leaves_its_state(tmp_path: Path) -> None:
     supervisor, lanes = Supervisor(cancels=[[], [Cancel(lane=0, save=True)]]), Lanes(2, 2)
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.hold(State(step=1, run="r", model={}, optimizer={}, train_loss=0.0, lr=0.1, seconds=0.0))
-    lanes.members[0] = Member(lanes.members[0].run, checkpoints)
+    state = State(step=1, run="r", model={}, optimizer={}, train_loss=0.0, lr=0.1, seconds=0.0)
+    checkpoints.hold(1, lambda: state)
+    lanes.members[0] = replace(lanes.members[0], checkpoints=checkpoints)
     lanes.follow(supervisor)
     assert supervisor.of(0) == ["measured 1", "saved", "stopped 1"] and len(list(tmp_path.iterdir())) == 1
     assert supervisor.of(1)[-1] == "finished 2"
@@ -176,12 +172,12 @@ def test_a_lane_that_is_cancelled_with_save_leaves_its_state(tmp_path: Path) -> 
 
 def test_a_model_that_is_still_to_be_written_keeps_its_run_open() -> None:
     def facts(error: OSError | None) -> Generator[Any, None, None]:
-        yield Finished(step=1, metrics={}, per_class_recall={}, confusion_matrix=(), train_seconds=0, peak_memory=0)
+        yield Finished(step=1, metrics={}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=0, peak_memory=0)
         if error is not None:
             raise error
         yield Exported(path="model", sha256="0" * 64)
 
-    member = Member(Run(config=CONFIG, model_file="model"), Checkpoints())
+    member = Member(config=CONFIG, model_file=Path("model"))
     for error, last in ((None, "exported"), (OSError("the disk is full"), "failed 0")):
         supervisor = Supervisor()
         Group([member], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts(error))
@@ -191,7 +187,7 @@ def test_a_model_that_is_still_to_be_written_keeps_its_run_open() -> None:
 def test_the_generator_is_closed_when_the_last_run_is_stopped() -> None:
     closed = list[bool]()
 
-    def facts() -> Facts:
+    def facts() -> Events:
         try:
             yield Measured(step=1, metrics={})
             pytest.fail("nobody asks for more")
@@ -199,7 +195,5 @@ def test_the_generator_is_closed_when_the_last_run_is_stopped() -> None:
             closed.append(True)
 
     supervisor = Supervisor({1: [Answer(go_on=False)]})
-    Group([Member(Run(config=CONFIG, decision_steps=(1,)), Checkpoints())], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(
-        facts()
-    )
+    Group([Member(config=CONFIG, decision_steps=(1,))], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts())
     assert closed == [True] and isinstance(supervisor.writes[-1][-1], Stopped)

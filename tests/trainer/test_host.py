@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from trainer.contract import DataConfig, ModelConfig, TrainConfig
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 
@@ -32,7 +32,7 @@ class Host:
         self.process.stdin.write(json.dumps({"order": order, **fields}) + "\n")
         self.process.stdin.flush()
 
-    def run(self, config: TrainConfig, **fields: Any) -> None:
+    def run(self, config: ImageTrainConfig, **fields: Any) -> None:
         self.say("run", config=config.model_dump(mode="json"), **fields)
 
     def until(self, kind: str) -> list[dict[str, Any]]:
@@ -106,10 +106,19 @@ def test_a_check_names_the_images_that_cannot_be_used(
     root = paint(name="unfit")
     (root / "red" / "3.png").write_bytes(b"broken")
     (root / "blue" / "7.png").write_bytes(bomb(30_000, 30_000))
-    host.say("check", config=configure(data=DataConfig(path=str(root))).model_dump(mode="json"))
+    host.say("check", config=configure(data=ImageData(path=str(root))).model_dump(mode="json"))
     failed = host.until("ready")[0]
     assert (failed["kind"], failed["reason"]) == ("failed", "bad_data")
     assert "blue/7.png: too large" in failed["detail"] and "red/3.png: not an image" in failed["detail"]
+
+
+def test_a_check_is_infeasible_only_when_no_batch_size_can_be_trained(host: Host, configure: Configure) -> None:
+    config = configure(model={"name": "mobilenet_v2"}, image_size=32, batch_size=1).model_dump(mode="json")
+    host.say("check", config=config, batch_sizes=[1, 16])
+    assert host.until("ready")[0]["kind"] == "checked"
+    host.say("check", config=config, batch_sizes=[1, 1000])
+    failed = host.until("ready")[0]
+    assert (failed["kind"], failed["reason"]) == ("failed", "infeasible") and "lower batch_size" in failed["detail"]
 
 
 def test_at_a_decision_step_it_waits_and_stops_when_told(host: Host, configure: Configure) -> None:
@@ -190,7 +199,7 @@ def heads(host: Host, weights: Path, configure: Configure, *changes: dict[str, A
     if not weights.exists():
         host.run(configure(epochs=1), model_file=str(weights))
         host.until("ready")
-    model = ModelConfig(name="small_cnn", weights=str(weights))
+    model = ImageModel(name="small_cnn", weights=str(weights))
     configs = [configure(**{"model": model, "frozen_layers": 4, "epochs": 3, **change}) for change in changes]
     return [{"config": config.model_dump(mode="json")} for config in configs]
 
@@ -233,7 +242,7 @@ def test_a_lane_that_is_cancelled_with_save_is_gone_on_with_alone(host: Host, we
     host.say("cancel")
     rest = host.until("ready")
     assert "stopped" in [line["kind"] for line in rest if line.get("lane") == 1]
-    host.run(TrainConfig.model_validate(runs[0]["config"]), resume=[saved], decision_steps=[saved["step"] + 1])
+    host.run(ImageTrainConfig.model_validate(runs[0]["config"]), resume=[saved], decision_steps=[saved["step"] + 1])
     resumed = host.until("measured")[-1]
     host.say("cancel")
     host.until("ready")
@@ -260,13 +269,13 @@ def test_a_pass_has_threads_of_its_own(host: Host, weights: Path, configure: Con
     assert host.until("ready")[0]["environment"]["threads"] == "1"
 
 
-def test_data_that_cannot_be_read_fails_every_lane(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
+def test_data_that_cannot_be_read_ends_every_lane(host: Host, weights: Path, configure: Configure, tmp_path: Path) -> None:
     runs = heads(host, weights, configure, {}, {"seed": 4})
     for run in runs:
         run["config"]["data"]["path"] = str(tmp_path / "nowhere")
     host.say("lanes", runs=runs)
     lines = host.until("ready")
-    assert [(line["lane"], line["reason"]) for line in lines[:-1]] == [(0, "bad_data"), (1, "bad_data")]
+    assert [(line["kind"], line["lane"]) for line in lines[:-1]] == [("unavailable", 0), ("unavailable", 1)]
 
 
 def test_runs_that_cannot_share_a_pass_are_told_so(host: Host, weights: Path, configure: Configure) -> None:
@@ -296,7 +305,7 @@ def test_the_end_of_its_input_ends_the_process_in_the_middle_of_a_run(configure:
         host.until("measured")
         assert host.process.stdin is not None
         host.process.stdin.close()
-        assert host.process.wait(10) == 0
+        assert host.process.wait(120) == 0
 
 
 ORPHAN = """

@@ -12,30 +12,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import data
 from trainer.cache import Cache, Key
-from trainer.contract import DataConfig, TrainConfig
-from trainer.data import resident
+from trainer.data.faults import BadData
+from trainer.data.images import dataset, resident
+from trainer.data.images.dataset import ImageDataset
+from trainer.data.images.resident import Resident
+from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
 
 CPU = torch.device("cpu")
 PLENTY = 10**9
 ROOT = Path(__file__).resolve().parents[2]
 Paint = Callable[..., Path]
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")
 
 
-def find(path: Path, **options: float) -> data.Dataset:
-    return data.find(DataConfig(path=str(path), **options))
+def find(path: Path, **options: float) -> ImageDataset:
+    return dataset.find(ImageData(path=str(path), **options))
 
 
-def load(dataset: data.Dataset, cache: Cache, size: int = 16) -> data.Resident:
+def load(dataset: ImageDataset, cache: Cache, size: int = 16) -> Resident:
     """As a process that has decoded nothing yet."""
     resident._kept.clear()
-    images = data.load(dataset, size, CPU, cache)
-    assert isinstance(images, data.Resident)
+    images = resident.load(dataset, size, CPU, cache)
+    assert isinstance(images, Resident)
     return images
 
 
@@ -62,7 +64,7 @@ def test_what_is_cached_is_not_decoded_again(paint: Paint, tmp_path: Path) -> No
 
 def test_the_second_run_of_a_process_is_told_that_nothing_was_decoded_for_it(paint: Paint) -> None:
     dataset = find(paint(count=4))
-    assert [data.load(dataset, 16, CPU).origin for _ in range(3)] == ["decoded", "cached", "cached"]
+    assert [resident.load(dataset, 16, CPU).origin for _ in range(3)] == ["decoded", "cached", "cached"]
 
 
 def test_rows_are_taken_in_the_order_asked_for(paint: Paint, tmp_path: Path) -> None:
@@ -111,7 +113,7 @@ def test_a_damaged_entry_is_decoded_again(paint: Paint, tmp_path: Path) -> None:
 def test_images_that_cannot_be_decoded_are_named_and_leave_no_entry(paint: Paint, tmp_path: Path) -> None:
     root = paint(count=4)
     (root / "red" / "1.png").write_bytes(b"no image at all")
-    with pytest.raises(data.BadData, match=r"1 images cannot be used: red/1\.png: not an image"):
+    with pytest.raises(BadData, match=r"1 of [0-9]+ images cannot be used: red/1\.png: not an image"):
         load(find(root), Cache(tmp_path / "cache", PLENTY))
     assert entries(tmp_path / "cache") == []
 
@@ -120,7 +122,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(paint: Paint, tmp_path: P
     root = paint(count=4)
     dataset = find(root)
     shutil.copy(root / "red" / "1.png", root / "red" / "0.png")
-    with pytest.raises(data.BadData, match=r"red/0\.png: it changed while it was read"):
+    with pytest.raises(BadData, match=r"red/0\.png: it changed while it was read"):
         load(dataset, Cache(tmp_path / "cache", PLENTY))
 
 

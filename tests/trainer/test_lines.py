@@ -2,7 +2,7 @@
 
 import math
 
-from trainer.contract import LINES, Failed, Measured
+from trainer.protocol import LINES, Failed, Measured
 
 
 def test_nan_and_infinity_travel_in_a_line() -> None:

@@ -14,49 +14,51 @@ from PIL import Image, ImageEnhance
 from safetensors.torch import load_file, save_file
 
 from tests.trainer.test_host import started
-from trainer import data
 from trainer.cache import Cache
-from trainer.contract import Checked, DataConfig, ModelConfig, TrainConfig
-from trainer.data import BadData, manifest
-from trainer.task import Expected, Task, inspect, prepare
-from trainer.train import train
+from trainer.data import manifest
+from trainer.data.faults import BadData
+from trainer.data.images.dataset import find
+from trainer.loop import train
+from trainer.preparation import Expected, PreparedRun, inspect, prepare
+from trainer.protocol import Checked
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 CPU = torch.device("cpu")
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 
 @pytest.fixture
-def config(paint: Paint, configure: Configure) -> TrainConfig:
+def config(paint: Paint, configure: Configure) -> ImageTrainConfig:
     """Of a run on sixty painted squares, twenty a colour."""
-    return configure(data=DataConfig(path=str(paint()), test=0.2))
+    return configure(data=ImageData(path=str(paint()), test=0.2))
 
 
 @pytest.fixture
-def root(config: TrainConfig) -> Path:
+def root(config: ImageTrainConfig) -> Path:
     return Path(config.data.path)
 
 
 @pytest.fixture
-def checked(config: TrainConfig) -> Checked:
+def checked(config: ImageTrainConfig) -> Checked:
     return inspect(config, CPU, Cache.none())
 
 
-def trained_on(config: TrainConfig, checked: Checked) -> Task:
-    return prepare(config, CPU, Expected(checked.facts.fingerprint, checked.facts.weights_sha256, checked.manifest), Cache.none())
+def trained_on(config: ImageTrainConfig, checked: Checked) -> PreparedRun:
+    return prepare(config, CPU, Expected(checked.facts, checked.manifest), Cache.none())
 
 
-def refusal(config: TrainConfig, checked: Checked) -> str:
+def refusal(config: ImageTrainConfig, checked: Checked) -> str:
     with pytest.raises(BadData, match="not those that were expected") as caught:
         trained_on(config, checked)
     return str(caught.value)
 
 
-def test_the_data_that_was_checked_is_taken(config: TrainConfig, checked: Checked) -> None:
-    assert trained_on(config, checked).facts == checked.facts
+def test_the_data_that_was_checked_is_taken(config: ImageTrainConfig, checked: Checked) -> None:
+    assert trained_on(config, checked).info == checked.facts
 
 
-def test_one_byte_of_one_image_names_it(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_one_byte_of_one_image_names_it(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     image = root / "green" / "7.png"
     content = bytearray(image.read_bytes())
     content[len(content) // 2] ^= 1
@@ -64,13 +66,15 @@ def test_one_byte_of_one_image_names_it(config: TrainConfig, checked: Checked, r
     assert ": changed or new: green/7.png; missing: 1 of the 60 that were expected; SHA-256 " in refusal(config, checked)
 
 
-def test_an_image_that_still_shows_the_same_but_was_compressed_again_is_named(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_an_image_that_still_shows_the_same_but_was_compressed_again_is_named(
+    config: ImageTrainConfig, checked: Checked, root: Path
+) -> None:
     image = root / "red" / "3.png"
     Image.open(image).save(image, optimize=True, compress_level=1)
     assert "changed or new: red/3.png; missing: 1 of" in refusal(config, checked)
 
 
-def test_two_images_that_changed_places_are_both_named(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_two_images_that_changed_places_are_both_named(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     one, other, aside = root / "blue" / "1.png", root / "red" / "2.png", root / "aside"
     one.rename(aside)
     other.rename(one)
@@ -78,7 +82,7 @@ def test_two_images_that_changed_places_are_both_named(config: TrainConfig, chec
     assert "changed or new: blue/1.png, red/2.png; missing: 2 of" in refusal(config, checked)
 
 
-def test_an_image_in_another_folder_is_named_by_its_new_place(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_an_image_in_another_folder_is_named_by_its_new_place(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     (root / "red" / "0.png").rename(root / "blue" / "stray.png")
     assert "changed or new: blue/stray.png; missing: 1 of" in refusal(config, checked)
 
@@ -87,32 +91,32 @@ def test_a_label_in_a_table_is_named_by_its_image(configure: Configure, root: Pa
     rows = [f"{file.relative_to(root).as_posix()},{file.parent.name}" for file in sorted(root.rglob("*.png"))]
     table = root / "all.csv"
     table.write_text("\n".join(["path,label", *rows]) + "\n")
-    config = configure(data=DataConfig(path=str(table)))
+    config = configure(data=ImageData(path=str(table)))
     before = inspect(config, CPU, Cache.none())
     table.write_text(table.read_text().replace("green/11.png,green", "green/11.png,red"))
     assert "changed or new: green/11.png; missing: 1 of" in refusal(config, before)
 
 
-def test_deleted_images_are_counted(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_deleted_images_are_counted(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     for number in range(3):
         (root / "red" / f"{number}.png").unlink()
     told = refusal(config, checked)
     assert "missing: 3 of the 60 that were expected" in told and "changed or new" not in told
 
 
-def test_an_added_image_is_named_even_if_it_is_a_copy(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_an_added_image_is_named_even_if_it_is_a_copy(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     Image.new("RGB", (16, 16), (1, 2, 3)).save(root / "red" / "added.png")
     shutil.copy(root / "blue" / "1.png", root / "blue" / "twin.png")
     told = refusal(config, checked)
     assert "changed or new: blue/twin.png, red/added.png; SHA-256" in told and "missing" not in told
 
 
-def test_renamed_images_are_the_same_data(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_renamed_images_are_the_same_data(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     (root / "red" / "0.png").rename(root / "red" / "renamed.png")
-    assert trained_on(config, checked).facts == checked.facts
+    assert trained_on(config, checked).info == checked.facts
 
 
-def test_of_many_changed_images_ten_are_named(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_of_many_changed_images_ten_are_named(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     for number in range(13):
         image = root / "red" / f"{number}.png"
         image.write_bytes(image.read_bytes() + b"more")
@@ -120,14 +124,14 @@ def test_of_many_changed_images_ten_are_named(config: TrainConfig, checked: Chec
     assert "and 3 more; missing: 13 of" in told and len(re.findall(r"red/\d+\.png", told)) == 10
 
 
-def test_a_name_that_is_not_utf8_can_be_told(config: TrainConfig, checked: Checked, root: Path) -> None:
+def test_a_name_that_is_not_utf8_can_be_told(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     Path(f"{root}/red/caf\udce9.png").write_bytes((root / "red" / "1.png").read_bytes() + b"more")
     assert "changed or new: red/caf?.png" in refusal(config, checked)
 
 
 def test_a_weights_file_that_has_changed_is_named(configure: Configure, tmp_path: Path) -> None:
     weights = tmp_path / "start.safetensors"
-    config = configure(model=ModelConfig(name="small_cnn", weights=str(weights)))
+    config = configure(model=ImageModel(name="small_cnn", weights=str(weights)))
     assert list(train(configure(epochs=1), device=CPU, model_file=weights))
     before = inspect(config, CPU, Cache.none())
     tensors = load_file(weights)
@@ -140,7 +144,7 @@ def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configur
     root = paint(count=11)
     Image.open(root / "red" / "0.png").save(root / "red" / "again.png", compress_level=1)
     shutil.copy(root / "red" / "1.png", root / "red" / "1-copy.png")
-    config = configure(data=DataConfig(path=str(root), test=0.3))
+    config = configure(data=ImageData(path=str(root), test=0.3))
     told = inspect(config, CPU, Cache.none())
     assert told.manifest is not None and told.facts.near_duplicates is not None and told.facts.near_duplicates.groups == 1
     files = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.parent.name) for file in root.rglob("*.png")]
@@ -149,10 +153,10 @@ def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configur
     contents = sorted({content for content, _ in files})
     names = ("train", "validation", "test")
     split = {content: names[parts[row // 4] >> 2 * (row % 4) & 3] for row, content in enumerate(contents)}
-    assert split == {content.sha256: content.part for content in data.find(config.data).contents}
+    assert split == {content.sha256: content.part for content in find(config.data).contents}
 
 
-def test_a_split_that_came_out_otherwise_is_refused(config: TrainConfig, checked: Checked) -> None:
+def test_a_split_that_came_out_otherwise_is_refused(config: ImageTrainConfig, checked: Checked) -> None:
     assert checked.manifest is not None
     digests, parts = checked.manifest.split(".")
     packed = bytearray(base64.b64decode(parts))
@@ -163,7 +167,7 @@ def test_a_split_that_came_out_otherwise_is_refused(config: TrainConfig, checked
 
 
 @pytest.mark.parametrize("text", ["", "no manifest", "YWJj", "%%%.%%%", "YWJj.YWJj"])
-def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: TrainConfig, checked: Checked, text: str) -> None:
+def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: ImageTrainConfig, checked: Checked, text: str) -> None:
     with pytest.raises(BadData, match=r"manifest of the expected data cannot be read|split otherwise"):
         trained_on(config, checked.model_copy(update={"manifest": text}))
     changed = checked.facts.model_copy(update={"fingerprint": "0" * 64})
@@ -171,13 +175,13 @@ def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: Tr
         trained_on(config, checked.model_copy(update={"manifest": text, "facts": changed}))
 
 
-def test_more_files_than_are_listed_have_no_manifest(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_files_than_are_listed_have_no_manifest(config: ImageTrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "MOST_LISTED", 59)
     told = inspect(config, CPU, Cache.none())
-    assert told.manifest is None and trained_on(config, told).facts == told.facts
+    assert told.manifest is None and trained_on(config, told).info == told.facts
 
 
-def test_the_warm_process_checks_and_refuses_by_it(config: TrainConfig, root: Path) -> None:
+def test_the_warm_process_checks_and_refuses_by_it(config: ImageTrainConfig, root: Path) -> None:
     ImageEnhance.Brightness(Image.open(root / "red" / "5.png")).enhance(1.02).save(root / "red" / "5-copy.png")
     with started() as host:
         host.until("ready")
@@ -187,6 +191,6 @@ def test_the_warm_process_checks_and_refuses_by_it(config: TrainConfig, root: Pa
         assert [set(names) for names in told.facts.near_duplicates.examples] == [{"red/5-copy.png", "red/5.png"}]
         host.until("ready")
         (root / "blue" / "4.png").write_bytes((root / "blue" / "4.png").read_bytes() + b"more")
-        host.run(config, fingerprint=told.facts.fingerprint, manifest=told.manifest)
+        host.run(config, expected=told.facts.model_dump(mode="json"), manifest=told.manifest)
         failed = host.until("failed")[-1]
     assert failed["reason"] == "bad_data" and "changed or new: blue/4.png" in failed["detail"]

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits
 
-from trainer import data
 from trainer.cache import Cache
-from trainer.contract import DataConfig, Facts, split_sizes
-from trainer.data import groups, likeness
+from trainer.configuration import split_sizes
 from trainer.data.contents import Distinct
 from trainer.data.dataset import digest_of
-from trainer.data.likeness import SIDE, Thumbnails, families
+from trainer.data.images import groups, likeness
+from trainer.data.images.dataset import ImageDataset, find
+from trainer.data.images.likeness import SIDE, Thumbnails, families
 from trainer.data.split import Group, split
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo
 
-Pixels = NDArray[np.uint8]
 LETTERS = ("a", "b", "c")
 
 
@@ -116,7 +116,7 @@ def distinct(labels: Sequence[int]) -> list[Distinct]:
 )
 def test_without_groups_images_go_where_they_always_went(options: dict[str, float], digest: str) -> None:
     contents = distinct([int(number % 3 == 0) for number in range(100)])
-    found = split(DataConfig(path="x", **options), ("a", "b"), contents)
+    found = split(ImageData(path="x", **options), ("a", "b"), contents)
     assert digest_of((content.sha256, part) for content, part in zip(contents, found.parts, strict=True)) == digest
 
 
@@ -140,7 +140,7 @@ def grouped(draw: st.DrawFn) -> tuple[list[Distinct], list[Group]]:
 @given(grouped(), st.integers(0, 5))
 def test_groups_stay_whole_and_the_parts_as_large_as_they_can(made: tuple[list[Distinct], list[Group]], seed: int) -> None:
     contents, found = made
-    wanted = DataConfig(path="x", validation=0.2, test=0.2, seed=seed)
+    wanted = ImageData(path="x", validation=0.2, test=0.2, seed=seed)
     done = split(wanted, LETTERS, contents, found)
     assert all(len({done.parts[row] for row in group}) == 1 for group in done.kept)
     in_groups = {row for group in found for row in group}
@@ -158,7 +158,7 @@ def test_a_class_whose_groups_leave_too_few_pictures_is_split_by_content() -> No
     first = [row for row, content in enumerate(contents) if content.label == 0]
     second = [row for row, content in enumerate(contents) if content.label == 1]
     pair, crowd = tuple(second[:2]), tuple(first[:9])
-    config = DataConfig(path="x", test=0.2)
+    config = ImageData(path="x", test=0.2)
     done, plain = split(config, ("a", "b"), contents, [crowd, pair]), split(config, ("a", "b"), contents)
     assert done.kept == (pair,)
     assert [done.parts[row] for row in first] == [plain.parts[row] for row in first]
@@ -168,7 +168,7 @@ def test_large_groups_do_not_end_in_test_more_often_than_others() -> None:
     contents = distinct([0] * 200)
     group = tuple(range(0, 40, 2))
     sides = Counter(
-        split(DataConfig(path="x", validation=0.3, test=0.3, seed=seed), ("a",), contents, [group]).parts[0] for seed in range(100)
+        split(ImageData(path="x", validation=0.3, test=0.3, seed=seed), ("a",), contents, [group]).parts[0] for seed in range(100)
     )
     assert 15 <= sides["test"] <= 40 and 25 <= sides["train"] <= 60
 
@@ -186,11 +186,11 @@ def pictures() -> dict[str, Image.Image]:
     return {f"{label}/{number}.png": photograph(100 * place + number, 48) for place, label in enumerate("ab") for number in range(20)}
 
 
-def config_of(root: Path, **options: float) -> DataConfig:
-    return DataConfig(path=str(root), test=0.2, **options)
+def config_of(root: Path, **options: float) -> ImageData:
+    return ImageData(path=str(root), test=0.2, **options)
 
 
-def part_of(dataset: data.Dataset, name: str) -> str:
+def part_of(dataset: ImageDataset, name: str) -> str:
     (part,) = {content.part for content in dataset.contents for file in content.files if file.name == name}
     return part
 
@@ -201,7 +201,7 @@ def test_what_is_found_is_told(tmp_path: Path, pictures: dict[str, Image.Image])
     pictures["b/stray.jpg"] = ImageEnhance.Brightness(pictures["a/0.png"]).enhance(1.03)
     root, torn = folder_of(tmp_path / "data", pictures), list[int]()
     for seed in range(4):
-        dataset = data.find(config_of(root, seed=seed))
+        dataset = find(config_of(root, seed=seed))
         told = dataset.near_duplicates
         assert (told.groups, told.images, told.mixed, told.too_large) == (6, 13, 1, 0)
         assert set(told.examples[0]) == {"a/0.png", "a/0-copy.jpg", "b/stray.jpg"}, "mixed labels first"
@@ -213,7 +213,7 @@ def test_what_is_found_is_told(tmp_path: Path, pictures: dict[str, Image.Image])
 
 def test_nothing_to_find_changes_nothing(tmp_path: Path, pictures: dict[str, Image.Image]) -> None:
     root = folder_of(tmp_path / "data", pictures)
-    dataset = data.find(config_of(root))
+    dataset = find(config_of(root))
     assert dataset.near_duplicates.groups == dataset.near_duplicates.images == 0 and dataset.near_duplicates.examples == ()
     plain = split(config_of(root), dataset.classes, dataset.contents)
     assert tuple(content.part for content in dataset.contents) == plain.parts
@@ -227,7 +227,7 @@ def faded(start: Image.Image, end: Image.Image, count: int) -> list[Image.Image]
 def test_a_chain_from_one_picture_to_another_is_broken_up(tmp_path: Path, pictures: dict[str, Image.Image]) -> None:
     frames = faded(photograph(501, 48), photograph(502, 48), 60)
     root = folder_of(tmp_path / "data", pictures | {f"a/frame{number:02}.png": frame for number, frame in enumerate(frames)})
-    dataset = data.find(config_of(root))
+    dataset = find(config_of(root))
     told = dataset.near_duplicates
     assert told.groups >= 3 and told.too_large == 0 and told.images >= 50
     frames_by_part = Counter(part_of(dataset, f"a/frame{number:02}.png") for number in range(60))
@@ -237,7 +237,7 @@ def test_a_chain_from_one_picture_to_another_is_broken_up(tmp_path: Path, pictur
 def test_a_picture_that_is_most_of_its_class_is_told_and_not_kept_together(tmp_path: Path, pictures: dict[str, Image.Image]) -> None:
     shades = {f"a/shade{level}.png": ImageEnhance.Brightness(photograph(7, 48)).enhance(1 + level / 400) for level in range(20)}
     root = folder_of(tmp_path / "data", pictures | shades)
-    dataset = data.find(config_of(root))
+    dataset = find(config_of(root))
     assert (dataset.near_duplicates.groups, dataset.near_duplicates.too_large) == (0, 1)
     assert dataset.counts == {"train": 36, "validation": 12, "test": 12}
 
@@ -246,7 +246,7 @@ def test_a_picture_under_many_labels_says_nothing(tmp_path: Path) -> None:
     pictures = {f"{label}/{number}.png": photograph(1000 * place + number, 32) for place, label in enumerate("abcd") for number in range(5)}
     blank = photograph(9, 32)
     pictures |= {f"{label}/blank.png": ImageEnhance.Brightness(blank).enhance(1 + place / 200) for place, label in enumerate("abcd")}
-    told = data.find(config_of(folder_of(tmp_path / "data", pictures))).near_duplicates
+    told = find(config_of(folder_of(tmp_path / "data", pictures))).near_duplicates
     assert (told.groups, told.too_large) == (0, 1)
 
 
@@ -259,13 +259,13 @@ def test_the_search_is_made_once_for_all_processes(
 ) -> None:
     pictures["a/copy.jpg"] = pictures["a/3.png"]
     root, cache = folder_of(tmp_path / "data", pictures), Cache(tmp_path / "cache", 10**8)
-    alone = data.find(config_of(root))
+    alone = find(config_of(root))
     groups._kept.clear()  # as in another process
-    first = data.find(config_of(root), cache)
+    first = find(config_of(root), cache)
     groups._kept.clear()
     monkeypatch.setattr(groups.reading, "thumbnails", refuse)
-    assert data.find(config_of(root), Cache(tmp_path / "cache", 10**8)) == first == alone
-    assert data.find(config_of(root, seed=1)).near_duplicates.groups == 1, "another split of the same images needs no search either"
+    assert find(config_of(root), Cache(tmp_path / "cache", 10**8)) == first == alone
+    assert find(config_of(root, seed=1)).near_duplicates.groups == 1, "another split of the same images needs no search either"
 
 
 def test_more_images_than_can_be_compared_are_sorted_by_their_gradients_first(
@@ -275,13 +275,13 @@ def test_more_images_than_can_be_compared_are_sorted_by_their_gradients_first(
         pictures[f"b/{number}-copy.png"] = ImageEnhance.Brightness(pictures[f"b/{number}.png"]).enhance(0.97)
     root = folder_of(tmp_path / "data", pictures)
     monkeypatch.setattr(groups, "MOST_COMPARED", 24)
-    told = data.find(config_of(root)).near_duplicates
+    told = find(config_of(root)).near_duplicates
     assert 5 <= told.groups <= 8 and told.images == 2 * told.groups
 
 
 def test_names_that_are_not_utf8_can_be_told(tmp_path: Path, pictures: dict[str, Image.Image]) -> None:
     root = folder_of(tmp_path / "data", pictures)
     pictures["a/0.png"].resize((96, 96)).save(str(root / "a" / "caf") + "\udce9.png")
-    told = data.find(config_of(root)).near_duplicates
-    facts = Facts(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=told)
-    assert Facts.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in told.examples[0]
+    told = find(config_of(root)).near_duplicates
+    facts = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=told)
+    assert ImageDatasetInfo.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in told.examples[0]

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.contract import Hyperparameters
-from trainer.optimization import lr_at, make_optimizer
+from trainer.optimization import ParameterGroup, lr_at, make_optimizer
+from trainer.tasks.image_classification.config import ImageHyperparameters
 
 PER_EPOCH = 10
 
 
 def rates(**values: Any) -> list[float]:
-    config = Hyperparameters(lr=1.0, epochs=4, **values)
+    config = ImageHyperparameters(lr=1.0, epochs=4, **values)
     return [lr_at(step, PER_EPOCH, config) for step in range(config.epochs * PER_EPOCH)]
 
 
@@ -45,14 +45,14 @@ def test_one_cycle_rises_from_a_25th_to_the_peak_and_falls_to_a_250000th(warmup:
     found = rates(schedule="one_cycle", warmup_fraction=warmup)
     assert found[0] == pytest.approx(1 / 25) and found[rise] == 1.0 == max(found)
     assert found[:rise] == sorted(found[:rise]) and found[rise:] == sorted(found[rise:], reverse=True)
-    after = lr_at(40, PER_EPOCH, Hyperparameters(lr=1.0, epochs=4, schedule="one_cycle", warmup_fraction=warmup))
+    after = lr_at(40, PER_EPOCH, ImageHyperparameters(lr=1.0, epochs=4, schedule="one_cycle", warmup_fraction=warmup))
     assert after == pytest.approx(1 / 250_000)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "one_cycle"])
 @pytest.mark.parametrize("warmup", [0.0, 0.01, 0.99])
 def test_every_rate_is_positive_and_at_most_the_peak(schedule: str, warmup: float) -> None:
-    config = Hyperparameters(lr=0.5, epochs=1, schedule=schedule, warmup_fraction=warmup)
+    config = ImageHyperparameters(lr=0.5, epochs=1, schedule=schedule, warmup_fraction=warmup)
     for steps in (1, 2, 3, 50):
         found = [lr_at(step, steps, config) for step in range(steps)]
         assert all(0 < rate <= 0.5 and math.isfinite(rate) for rate in found)
@@ -61,7 +61,7 @@ def test_every_rate_is_positive_and_at_most_the_peak(schedule: str, warmup: floa
 def stepped(gradients: list[float], **values: Any) -> float:
     """Where a parameter at 1 comes to."""
     parameter = nn.Parameter(torch.ones(1))
-    optimizer = make_optimizer([parameter], Hyperparameters(lr=0.1, **values))
+    optimizer = make_optimizer([ParameterGroup([parameter])], ImageHyperparameters(lr=0.1, **values))
     for gradient in gradients:
         parameter.grad = torch.tensor([gradient])
         optimizer.step()

@@ -4,7 +4,7 @@ import base64
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copyfile
@@ -17,20 +17,25 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainer import data, scoring
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.contract import METRICS, DataConfig, Failed, Finished, Measured, ModelConfig, Saved, Scores, TrainConfig
-from trainer.data import resident, streaming
-from trainer.lanes import LaneRun, Pass
-from trainer.models.build import build
+from trainer.data.images import resident, streaming
+from trainer.data.images.dataset import find
+from trainer.data.images.resident import Resident, load
+from trainer.heads import HeadEnsemble
+from trainer.learners import Member
+from trainer.loop import TrainingLoop, train
+from trainer.preparation import Expected, PreparedRun, prepare
+from trainer.protocol import Failed, Finished, Measured, Saved, Scores
 from trainer.stopwatch import Stopwatch
-from trainer.task import Expected, Task, prepare
-from trainer.train import train
+from trainer.tasks.image_classification import task as image_task
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.spec import SPEC
 
 CPU = torch.device("cpu")
 MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")
@@ -40,31 +45,35 @@ pytestmark = pytest.mark.usefixtures("nothing_decoded")
 def tested(paint: Paint, configure: Configure, tmp_path: Path) -> Configure:
     """Makes the config of a run on fixed weights that has three test images of each of three colours, two of them in two files."""
     root = paint(count=12)
-    share = DataConfig(path=str(root), validation=0.25, test=0.25)
-    twice = [content for content in data.find(share).contents if content.part == "test"][::5]
+    share = ImageData(path=str(root), validation=0.25, test=0.25)
+    twice = [content for content in find(share).contents if content.part == "test"][::5]
     for content in twice:
         copyfile(content.files[0].file, content.files[0].file.with_name("twice.png"))
     file = tmp_path / "weights.pt"
     torch.save(build(configure(seed=5, data=share), 3).network.state_dict(), file)
 
-    def make(**changes: Any) -> TrainConfig:
-        return configure(**{"data": share, "model": ModelConfig(name="small_cnn", weights=str(file)), **changes})
+    def make(**changes: Any) -> ImageTrainConfig:
+        return configure(**{"data": share, "model": ImageModel(name="small_cnn", weights=str(file)), **changes})
 
     return make
 
 
-def task_of(config: TrainConfig) -> Task:
+def task_of(config: ImageTrainConfig) -> PreparedRun:
     return prepare(config, CPU, Expected(), Cache.none())
 
 
-def alone(config: TrainConfig, **options: Any) -> Finished:
+def alone(config: ImageTrainConfig, **options: Any) -> Finished:
     facts = train(config, **{"device": CPU, "score_test": True, **options})
     (finished,) = [fact for fact in facts if isinstance(fact, Finished)]
     return finished
 
 
-def in_company(configs: Iterable[TrainConfig], cache: Cache | None = None) -> list[Finished]:
-    facts = Pass([LaneRun(config=config, score_test=True) for config in configs], device=CPU, cache=cache).facts()
+def together(members: Sequence[Member], **options: Any) -> TrainingLoop:
+    return TrainingLoop(members, HeadEnsemble.build, **{"device": CPU, **options})
+
+
+def in_company(configs: Iterable[ImageTrainConfig], cache: Cache | None = None) -> list[Finished]:
+    facts = together([Member(config=config, score_test=True) for config in configs], cache=cache).events()
     return sorted((fact for fact in facts if isinstance(fact, Finished)), key=lambda fact: fact.lane)
 
 
@@ -81,10 +90,10 @@ def outcome(finished: Finished) -> dict[str, Any]:
 def agree(one: Scores | None, other: Scores | None) -> bool:
     """But for rounding."""
     assert one is not None and other is not None
-    losses, others = (told(scores.losses, "<f2") for scores in (one, other))
+    losses, others = (told(scores.report["losses"], "<f2") for scores in (one, other))
     return (
         one.metrics == pytest.approx(dict(other.metrics), rel=1e-4)
-        and (one.predicted, one.confusion_matrix, one.per_class_recall) == (other.predicted, other.confusion_matrix, other.per_class_recall)
+        and {**one.report, "losses": None} == {**other.report, "losses": None}
         and np.allclose(losses, others, rtol=2e-3, atol=1e-4)
     )
 
@@ -108,7 +117,7 @@ def test_scores_are_those_of_the_exported_model_image_by_image(tested: Configure
     config, file = tested(epochs=3), tmp_path / "model.safetensors"
     found = alone(config, model_file=file).test
     assert found is not None
-    task, contents = task_of(config), data.find(config.data).contents
+    task, contents = task_of(config), find(config.data).contents
     task.model.network.load_state_dict(load_file(file))
     task.model.eval()
     rows = sorted(
@@ -117,16 +126,16 @@ def test_scores_are_those_of_the_exported_model_image_by_image(tested: Configure
     labels = torch.tensor([contents[row].label for row in rows])
     assert len(rows) == 11 and len(set(rows)) == 9, "what lies in two files counts twice"
     with torch.no_grad():
-        logits = task.model(task.normalise(task.images.take(torch.tensor(rows))))
+        logits = task.model(task.examples.take(torch.tensor(rows), None))
     losses = F.cross_entropy(logits, labels, reduction="none")
-    assert told(found.predicted, "<u2").tolist() == logits.argmax(1).tolist()
-    assert told(found.losses, "<f2") == pytest.approx(losses.numpy(), rel=2e-3, abs=1e-4)
-    assert found.metrics.keys() == METRICS.keys() and found.metrics["loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
+    assert told(found.report["predicted"], "<u2").tolist() == logits.argmax(1).tolist()
+    assert told(found.report["losses"], "<f2") == pytest.approx(losses.numpy(), rel=2e-3, abs=1e-4)
+    assert found.metrics.keys() == SPEC.metrics.keys() and found.metrics["loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
     assert found.metrics["accuracy"] == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
     matrix = np.zeros((3, 3), int)
     np.add.at(matrix, (labels.numpy(), logits.argmax(1).numpy()), 1)
-    assert found.confusion_matrix == tuple(map(tuple, matrix.tolist()))
-    assert found.per_class_recall == pytest.approx(
+    assert found.report["confusion_matrix"] == matrix.tolist()
+    assert found.report["per_class_recall"] == pytest.approx(
         {name: matrix[at, at] / matrix[at].sum() for at, name in enumerate(("blue", "green", "red"))}
     )
 
@@ -153,9 +162,7 @@ def test_scoring_changes_nothing_of_training_and_validation(tested: Configure, t
 
 def test_scoring_changes_nothing_of_lanes_either(tested: Configure) -> None:
     configs = [tested(frozen_layers=4, seed=seed, dropout=0.2, epochs=2 + seed % 2) for seed in range(3)]
-    silent, scored = (
-        list(Pass([LaneRun(config=config, score_test=asked) for config in configs], device=CPU).facts()) for asked in (False, True)
-    )
+    silent, scored = (list(together([Member(config=config, score_test=asked) for config in configs]).events()) for asked in (False, True))
     for kind in (Measured, Finished):
         one, other = ([fact for fact in facts if isinstance(fact, kind)] for facts in (silent, scored))
         assert [(fact.lane, fact.metrics) for fact in one] == [(fact.lane, fact.metrics) for fact in other]
@@ -166,14 +173,14 @@ def test_no_test_image_is_handed_out_unless_scores_are_asked_for(
     tested: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     config = tested(frozen_layers={"direct": 0, "stored": 2, "streamed": 0, "lanes": 4}[path], augmentation="flip")
-    test = {row for row, content in enumerate(data.find(config.data).contents) if content.part == "test"}
+    test = {row for row, content in enumerate(find(config.data).contents) if content.part == "test"}
     if path == "streamed":
         monkeypatch.setattr(resident, "HEADROOM", 2**60)
     for asked in (False, True):
         cache = Cache(tmp_path / f"{path}-{asked}", 10**9) if path == "stored" else Cache.none()
         with watched(monkeypatch) as seen:
             if path == "lanes":
-                list(Pass([LaneRun(config=config, score_test=asked)], device=CPU).facts())
+                list(together([Member(config=config, score_test=asked)]).events())
             else:
                 list(train(config, device=CPU, cache=cache, demand={2: MUCH}, score_test=asked))
         assert len(seen) > 20 and seen & test == (test if asked else set())
@@ -182,8 +189,8 @@ def test_no_test_image_is_handed_out_unless_scores_are_asked_for(
 def test_what_the_test_images_show_decides_nothing_but_the_scores(tested: Configure) -> None:
     config = tested(epochs=2)
     before = alone(config)
-    kept = data.load(data.find(config.data), config.image_size, CPU)
-    assert isinstance(kept, data.Resident)
+    kept = load(find(config.data), config.image_size, CPU)
+    assert isinstance(kept, Resident)
     rows = task_of(config).test
     kept.pixels[rows] = 255 - kept.pixels[rows]  # the next run finds these decoded
     after = alone(config)
@@ -227,15 +234,15 @@ def test_a_lane_scores_what_it_scores_alone_and_as_a_module(tested: Configure, t
     for config, lane, other in zip(configs, together, stored, strict=True):
         (single,) = in_company([config])
         assert agree(lane.test, single.test) and agree(lane.test, alone(config).test) and agree(lane.test, other.test)
-    assert len({lane.test.losses for lane in together if lane.test}) == 4, "each lane its own"
+    assert len({lane.test.report["losses"] for lane in together if lane.test}) == 4, "each lane its own"
 
 
 def test_only_lanes_that_reach_their_end_and_shall_be_scored_are(tested: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = (True, False, True, True)
-    runs = [LaneRun(config=tested(frozen_layers=4, seed=seed, epochs=2), score_test=score) for seed, score in enumerate(asked)]
-    shared, found = Pass(runs, device=CPU), dict[int, Scores | None]()
+    runs = [Member(config=tested(frozen_layers=4, seed=seed, epochs=2), score_test=score) for seed, score in enumerate(asked)]
+    shared, found = together(runs), dict[int, Scores | None]()
     with watched(monkeypatch):
-        for fact in shared.facts():
+        for fact in shared.events():
             if isinstance(fact, Measured) and (fact.step, fact.lane) in ((1, 2), (2, 3)):
                 shared.end(fact.lane)  # as pruned ones are; the last one after its last epoch
             if isinstance(fact, Finished):
@@ -245,9 +252,9 @@ def test_only_lanes_that_reach_their_end_and_shall_be_scored_are(tested: Configu
 
 def test_where_no_lane_is_left_to_score_no_test_image_is_read(tested: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tested(frozen_layers=4, epochs=1)
-    shared = Pass([LaneRun(config=config, score_test=True)], device=CPU)
+    shared = together([Member(config=config, score_test=True)])
     with watched(monkeypatch) as seen:
-        for fact in shared.facts():
+        for fact in shared.events():
             if isinstance(fact, Measured):
                 shared.end(0)
     assert seen and not seen & set(task_of(config).test.tolist())
@@ -259,7 +266,7 @@ def test_a_run_that_is_resumed_after_its_last_epoch_is_scored_too(tested: Config
 
     def run(kept: Checkpoints) -> Finished:
         if frozen:
-            facts: Iterable[Any] = Pass([LaneRun(config=config, checkpoints=kept, score_test=True)], device=CPU).facts()
+            facts: Iterable[Any] = together([Member(config=config, checkpoints=kept, score_test=True)]).events()
         else:
             facts = train(config, device=CPU, checkpoints=kept, score_test=True)
         told = [fact for fact in facts if not isinstance(fact, Saved)]
@@ -279,7 +286,7 @@ def test_scoring_is_measuring_and_no_part_of_the_training_time(tested: Configure
         for asked in (False, True):
             watch = Stopwatch()
             if frozen:
-                facts: Iterator[Any] = Pass([LaneRun(config=config, score_test=asked)], device=CPU, stopwatch=watch).facts()
+                facts: Iterator[Any] = together([Member(config=config, score_test=asked)], stopwatch=watch).events()
             else:
                 facts = train(config, device=CPU, score_test=asked, stopwatch=watch)
             before: dict[Any, float] = {}
@@ -294,7 +301,7 @@ def test_scoring_is_measuring_and_no_part_of_the_training_time(tested: Configure
 
 def test_long_scoring_gives_signs_of_life_and_can_be_stopped(tested: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tested(epochs=1, batch_size=8)
-    monkeypatch.setattr("trainer.metrics.SMALLEST_BATCH", 4)
+    monkeypatch.setattr("trainer.learners.ModelLearner.smallest_batch", 4)
     facts = [fact.kind for fact in train(config, device=CPU, score_test=True)]
     assert facts[-3:] == ["measured", "advanced", "finished"], "eleven images, eight at a time"
 
@@ -303,10 +310,10 @@ def test_long_scoring_gives_signs_of_life_and_can_be_stopped(tested: Configure, 
 def test_without_test_images_there_is_nothing_to_score_and_nothing_is_trained(configure: Configure, tmp_path: Path, frozen: int) -> None:
     file = tmp_path / "weights.pt"
     torch.save(build(configure(seed=5), 3).network.state_dict(), file)
-    config = configure(frozen_layers=frozen, model=ModelConfig(name="small_cnn", weights=str(file)))
+    config = configure(frozen_layers=frozen, model=ImageModel(name="small_cnn", weights=str(file)))
     if frozen:
-        runs = [LaneRun(config=config), LaneRun(config=config, score_test=True)]
-        facts = [fact for fact in Pass(runs, device=CPU).facts() if fact.kind != "advanced"]
+        runs = [Member(config=config), Member(config=config, score_test=True)]
+        facts = [fact for fact in together(runs).events() if fact.kind != "advanced"]
         assert {fact.kind for fact in facts if getattr(fact, "lane", 0) == 0} == {"prepared", "measured", "finished"}
         facts = [fact for fact in facts if getattr(fact, "lane", 0) == 1]
     else:
@@ -317,20 +324,22 @@ def test_without_test_images_there_is_nothing_to_score_and_nothing_is_trained(co
 
 def test_of_too_many_images_only_the_sums_are_told(tested: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = alone(tested(epochs=1)).test
-    monkeypatch.setattr(scoring, "MOST_SCORED", 10)
+    monkeypatch.setattr(image_task, "MOST_SCORED", 10)
     sums = alone(tested(epochs=1)).test
-    assert whole is not None and sums == whole.model_copy(update={"predicted": None, "losses": None})
+    assert whole is not None and sums.report.keys() == whole.report.keys() - {"predicted", "losses"}
+    assert whole.metrics == sums.metrics
 
 
 def test_a_loss_beyond_what_is_told_exactly_stays_finite(tested: Configure) -> None:
     task = task_of(tested())
     images = len(task.test)
-    losses = torch.full((2, images), 3.0, dtype=torch.float64)
+    losses = torch.full((2, images), 3.0)
     losses[0, 2], losses[1, 0] = 1e9, torch.nan
-    high, undefined = scoring.scores(task, torch.zeros((2, images), dtype=torch.int64), losses)
-    assert np.isfinite(told(high.losses, "<f2")).all() and told(high.losses, "<f2").max() == 65_504
+    tallies = torch.stack((torch.zeros(2, images), losses), -1)
+    high, undefined = task.task.measure(tallies, task.targets[task.test], task.info, examples=True)
+    assert np.isfinite(told(high.report().losses, "<f2")).all() and told(high.report().losses, "<f2").max() == 65_504
     assert high.metrics["loss"] == pytest.approx((1e9 + 3 * (images - 1)) / images)
-    assert np.isnan(told(undefined.losses, "<f2")).sum() == 1 and np.isnan(undefined.metrics["loss"])
+    assert np.isnan(told(undefined.report().losses, "<f2")).sum() == 1 and np.isnan(undefined.metrics["loss"])
 
 
 def test_the_process_scores_the_runs_that_it_is_told_to_score(tested: Configure) -> None:
@@ -356,11 +365,11 @@ def test_the_process_scores_the_runs_that_it_is_told_to_score(tested: Configure)
 @pytest.mark.gpu
 def test_a_gpu_scores_alike_alone_in_lanes_and_from_stored_outputs(tested: Configure, tmp_path: Path) -> None:
     gpu, config = torch.device("cuda:0"), tested(frozen_layers=4)
-    shared = Pass([LaneRun(config=config, score_test=True), LaneRun(config=tested(frozen_layers=4, seed=9))], device=gpu)
-    (lane,) = [fact.test for fact in shared.facts() if isinstance(fact, Finished) and fact.lane == 0]
+    shared = together([Member(config=config, score_test=True), Member(config=tested(frozen_layers=4, seed=9))], device=gpu)
+    (lane,) = [fact.test for fact in shared.events() if isinstance(fact, Finished) and fact.lane == 0]
     stored = alone(config, device=gpu, cache=Cache(tmp_path / "cache", 10**9), depths=(4, 4)).test
     computed = alone(config, device=gpu, depths=(0, 0)).test
     for found in (lane, stored):
         assert found is not None and computed is not None
         assert found.metrics["loss"] == pytest.approx(computed.metrics["loss"], rel=1e-3)
-        assert np.allclose(told(found.losses, "<f2"), told(computed.losses, "<f2"), rtol=1e-2, atol=1e-3)
+        assert np.allclose(told(found.report["losses"], "<f2"), told(computed.report["losses"], "<f2"), rtol=1e-2, atol=1e-3)

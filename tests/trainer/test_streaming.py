@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import data
-from trainer.contract import DataConfig, Measured, TrainConfig
-from trainer.data import resident, streaming
-from trainer.train import train
+from trainer.data.faults import BadData
+from trainer.data.images import dataset, resident, streaming
+from trainer.data.images.dataset import ImageDataset
+from trainer.data.images.resident import load
+from trainer.data.images.streaming import Streamed
+from trainer.loop import train
+from trainer.protocol import Measured
+from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
 
 CPU = torch.device("cpu")
 Paint = Callable[..., Path]
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")
@@ -30,13 +34,13 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return no_memory
 
 
-def find(path: Path) -> data.Dataset:
-    return data.find(DataConfig(path=str(path)))
+def find(path: Path) -> ImageDataset:
+    return dataset.find(ImageData(path=str(path)))
 
 
-def streamed(root: Path) -> data.Streamed:
-    images = data.load(find(root), 16, CPU)
-    assert isinstance(images, data.Streamed)
+def streamed(root: Path) -> Streamed:
+    images = load(find(root), 16, CPU)
+    assert isinstance(images, Streamed)
     return images
 
 
@@ -47,7 +51,7 @@ def batches(count: int, size: int = 5) -> list[torch.Tensor]:
 @pytest.mark.parametrize("told", ["all", "none", "others", "fewer"])
 def test_batches_are_equal_whatever_was_expected(paint: Paint, no_memory: Callable[[], None], told: str) -> None:
     root = paint(count=8)
-    kept = data.load(find(root), 16, CPU)
+    kept = load(find(root), 16, CPU)
     no_memory()
     images, wanted = streamed(root), batches(24)
     assert images.origin == "streamed" and torch.equal(images.keys, kept.keys)
@@ -61,7 +65,7 @@ def test_training_on_streamed_images_gives_the_same_metrics(configure: Configure
     kept = [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)]
     no_memory()
     assert [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)] == kept
-    assert all(isinstance(images, data.Streamed) for images in resident._kept.values())
+    assert all(isinstance(images, Streamed) for images in resident._kept.values())
 
 
 def test_damaged_images_are_named_before_any_is_trained_on(paint: Paint, no_memory: Callable[[], None]) -> None:
@@ -69,7 +73,7 @@ def test_damaged_images_are_named_before_any_is_trained_on(paint: Paint, no_memo
     (root / "red" / "1.png").write_bytes(b"no image at all")
     (root / "blue" / "7.png").write_bytes(b"nor this")
     no_memory()
-    with pytest.raises(data.BadData, match=r"2 images cannot be used: blue/7\.png: not an image.*; red/1\.png: not an image"):
+    with pytest.raises(BadData, match=r"2 of [0-9]+ images cannot be used: blue/7\.png: not an image.*; red/1\.png: not an image"):
         streamed(root)
 
 
@@ -80,7 +84,7 @@ def test_an_image_that_is_lost_later_is_named_when_its_batch_comes(paint: Paint,
     lost = dataset.contents[3].files[0]
     lost.file.unlink()
     assert len(images.take(torch.tensor([0, 1, 2]))) == 3
-    with pytest.raises(data.BadData, match=rf"{lost.name}: No such file"):
+    with pytest.raises(BadData, match=rf"{lost.name}: No such file"):
         images.take(torch.tensor([2, 3]))
 
 
@@ -97,7 +101,7 @@ def test_so_many_batches_are_decoded_ahead_and_no_more(
     for file in root.rglob("*.png"):
         file.unlink()
     assert [len(images.take(rows)) for rows in wanted[:2]] == [5, 5]
-    with pytest.raises(data.BadData, match="5 images cannot be used"):
+    with pytest.raises(BadData, match="an image cannot be read any more"):
         images.take(wanted[2])
 
 
@@ -112,5 +116,5 @@ def test_what_is_no_longer_expected_is_forgotten(paint: Paint, no_memory: Callab
     for file in root.rglob("*.png"):
         file.unlink()
     assert len(images.take(wanted[3])) == 5
-    with pytest.raises(data.BadData, match="5 images cannot be used"):
+    with pytest.raises(BadData, match="an image cannot be read any more"):
         images.take(wanted[1])

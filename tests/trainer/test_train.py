@@ -15,23 +15,22 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-import trainer.catalogue as catalogue
-from trainer import data
+import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.contract import Checkpoint, DataConfig, Exported, Failed, Finished, Measured, ModelConfig, Prepared, Reuse, Saved, TrainConfig
-from trainer.data import BadData
-from trainer.models.errors import UnfitModel
-from trainer.task import Expected, inspect
-from trainer.train import train
+from trainer.loop import train
+from trainer.models.errors import Infeasible
+from trainer.preparation import Expected, inspect
+from trainer.protocol import Checkpoint, Exported, Failed, Finished, Measured, Prepared, Reuse, Saved
+from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, ImageTrainConfig
 
 CPU = torch.device("cpu")
 Kind = TypeVar("Kind")
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 
-def told(config: TrainConfig, **options: Any) -> list[Any]:
+def told(config: ImageTrainConfig, **options: Any) -> list[Any]:
     return [fact for fact in train(config, device=options.pop("device", CPU), **options) if fact.kind != "advanced"]
 
 
@@ -58,7 +57,11 @@ def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None
     }, "so that the environment can be built again"
     assert finished.metrics["accuracy"] > 0.8, "chance is one third"
     assert finished.metrics == metrics(facts)[4] and finished.metrics["train_loss"] < 0.7
-    assert sum(map(sum, finished.confusion_matrix)) == 12 and finished.per_class_recall.keys() == {"blue", "green", "red"}
+    assert sum(map(sum, finished.report["confusion_matrix"])) == 12 and finished.report["per_class_recall"].keys() == {
+        "blue",
+        "green",
+        "red",
+    }
     assert finished.train_seconds > 0 and finished.peak_memory > 0
 
 
@@ -68,7 +71,7 @@ def test_every_batch_is_told(configure: Configure) -> None:
 
 
 def test_a_long_validation_gives_signs_of_life(paint: Paint, configure: Configure) -> None:
-    config = configure(data=DataConfig(path=str(paint()), validation=0.8), epochs=1, batch_size=2)  # 48 images, 32 at a time
+    config = configure(data=ImageData(path=str(paint()), validation=0.8), epochs=1, batch_size=2)  # 48 images, 32 at a time
     advanced = [(fact.batch, fact.batches) for fact in train(config, device=CPU) if fact.kind == "advanced"]
     assert advanced == [*((batch, 6) for batch in range(1, 7)), (6, 6)]
 
@@ -86,7 +89,7 @@ def test_equal_configs_give_equal_results_and_another_seed_gives_others(configur
     torch.manual_seed(77)  # whatever ran before has no say
     again, other = told(config), told(configure(dropout=0.3, augmentation="trivial_augment", seed=4))
     assert metrics(again) == metrics(first) != metrics(other)
-    assert one(Finished, again).confusion_matrix == one(Finished, first).confusion_matrix
+    assert one(Finished, again).report == one(Finished, first).report
 
 
 def test_another_order_of_the_images_gives_other_results(configure: Configure) -> None:
@@ -126,17 +129,37 @@ def test_a_run_on_auto_goes_on_from_the_checkpoint_of_the_precision_that_it_mean
 
 @pytest.mark.parametrize("frozen", [0, 3])
 def test_single_images_that_leave_batch_normalisation_nothing_are_refused_before_training(configure: Configure, frozen: int) -> None:
-    config = configure(model=ModelConfig(name="mobilenet_v3_small"), image_size=32, batch_size=1, frozen_layers=frozen)
+    config = configure(model=ImageModel(name="mobilenet_v3_small"), image_size=32, batch_size=1, frozen_layers=frozen)
     (failed,) = told(config)
     sentence = "batch_size 1 is too small for mobilenet_v3_small at 32 pixels"
-    assert failed.reason == "bad_data" and failed.detail.startswith(sentence)
-    with pytest.raises(UnfitModel, match=sentence):
+    assert failed.reason == "infeasible" and failed.detail.startswith(sentence)
+    with pytest.raises(Infeasible, match=sentence):
         inspect(config, CPU, Cache.none())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"frozen_layers": 5}, "small_cnn has 4 stages to freeze, not 5"),
+        ({"model": ImageModel(name="vit_b_16"), "image_size": 40}, "vit_b_16 needs images of a multiple of 16 pixels, not 40"),
+        ({"model": ImageModel(name="squeezenet1_1"), "image_size": 8}, "squeezenet1_1 needs images of at least"),
+    ],
+)
+def test_hyperparameters_that_the_model_cannot_take_are_infeasible(configure: Configure, changes: dict[str, Any], sentence: str) -> None:
+    (failed,) = told(configure(**changes))
+    assert failed.reason == "infeasible" and failed.detail.startswith(sentence)
+
+
+def test_a_check_passes_when_one_of_the_batch_sizes_can_be_trained(configure: Configure) -> None:
+    config = configure(model=ImageModel(name="mobilenet_v2"), image_size=32)
+    assert inspect(config, CPU, Cache.none(), (1, 16, 4_000)).facts.images["train"] == 48
+    with pytest.raises(Infeasible, match="a batch of 4000 is larger than the 48 training images"):
+        inspect(config, CPU, Cache.none(), (1, 4_000))
 
 
 def test_single_images_are_trained_on_where_nothing_is_normalised_over_them(configure: Configure) -> None:
     stages = len(catalogue.load("mobilenet_v3_small").stages)
-    frozen = configure(model=ModelConfig(name="mobilenet_v3_small"), image_size=32, batch_size=1, epochs=1, frozen_layers=stages)
+    frozen = configure(model=ImageModel(name="mobilenet_v3_small"), image_size=32, batch_size=1, epochs=1, frozen_layers=stages)
     assert one(Finished, told(frozen)).step == 1
 
 
@@ -146,6 +169,7 @@ RESUMED: tuple[dict[str, Any], ...] = (
     {"optimizer": "adamw", "schedule": "step", "lr_step_epochs": 1, "augmentation": "trivial_augment", "augmentation_views": 3},
     {"optimizer": "rmsprop", "momentum": 0.5, "label_smoothing": 0.1, "frozen_layers": 2, "dropout": 0.2},
     {"optimizer": "adamw", "precision": "bfloat16", "dropout": 0.2, "augmentation": "flip"},
+    {"optimizer": "sgd", "class_weights": "balanced", "sampling": "balanced"},
 )  # fmt: skip
 
 
@@ -161,12 +185,12 @@ def test_a_run_that_is_stopped_and_resumed_equals_the_uninterrupted_one_bit_for_
     rest = told(config, checkpoints=Checkpoints(resume=[saved]), model_file=tmp_path / "resumed.safetensors")
     assert metrics(rest) == {step: values for step, values in metrics(whole).items() if step > 2}
     assert one(Finished, rest).metrics == one(Finished, whole).metrics
-    assert one(Finished, rest).confusion_matrix == one(Finished, whole).confusion_matrix
+    assert one(Finished, rest).report == one(Finished, whole).report
     tensors, resumed = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "resumed.safetensors")
     assert tensors.keys() == resumed.keys() and all(torch.equal(tensors[name], resumed[name]) for name in tensors)
 
 
-def stopped_after(step: int, config: TrainConfig, folder: Path) -> Checkpoint:
+def stopped_after(step: int, config: ImageTrainConfig, folder: Path) -> Checkpoint:
     """Train, stop in the middle of the epoch after, and give the checkpoint of the last whole one."""
     checkpoints = Checkpoints(folder / "checkpoints", seconds=3_600)
     with closing(train(config, device=CPU, checkpoints=checkpoints)) as run:
@@ -202,7 +226,7 @@ def test_checkpoints_are_told_when_they_are_due_but_not_after_the_last_epoch(con
 
 def test_frozen_stages_stay_as_they_were_with_their_statistics(configure: Configure, tmp_path: Path) -> None:
     one(Exported, told(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
-    config = configure(frozen_layers=2, epochs=1, model=ModelConfig(name="small_cnn", weights=str(tmp_path / "first.safetensors")))
+    config = configure(frozen_layers=2, epochs=1, model=ImageModel(name="small_cnn", weights=str(tmp_path / "first.safetensors")))
     facts = told(config, model_file=tmp_path / "tuned.safetensors")
     before, after = load_file(tmp_path / "first.safetensors"), load_file(tmp_path / "tuned.safetensors")
     unchanged = {name for name in before if torch.equal(before[name], after[name])}
@@ -219,7 +243,9 @@ def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path
     with safe_open(path, "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
     assert metadata["format"] == "thawline/1" and json.loads(metadata["classes"]) == ["blue", "green", "red"]
-    assert TrainConfig.model_validate_json(metadata["config"]) == config
+    written = ImageTrainConfig.model_validate_json(metadata["config"])
+    assert (written.model.mean, written.model.std) == (IMAGENET_MEAN, IMAGENET_STD), "written out, though the study left them open"
+    assert written == config.model_copy(update={"model": written.model}) and written.model.name == config.model.name
     assert {"classifier.weight", "classifier.bias"} <= names
 
 
@@ -265,44 +291,46 @@ def test_parameters_that_only_the_last_step_broke_are_told_as_diverged(configure
 def test_unfit_data_is_told_as_bad_data(configure: Configure, paint: Paint) -> None:
     root = paint(name="broken")
     (root / "red" / "3.png").write_bytes(b"broken")
-    (failed,) = told(configure(data=DataConfig(path=str(root))))
+    (failed,) = told(configure(data=ImageData(path=str(root))))
     assert failed.reason == "bad_data" and "red/3.png" in failed.detail
 
 
-def test_a_batch_larger_than_the_training_set_is_told_as_bad_data(configure: Configure) -> None:
+def test_a_batch_larger_than_the_training_set_is_infeasible(configure: Configure) -> None:
     failed = one(Failed, told(configure(batch_size=49)))
     sentence = "a batch of 49 is larger than the 48 training images; lower batch_size"
-    assert (failed.reason, failed.detail) == ("bad_data", sentence)
-    with pytest.raises(BadData, match=sentence):
+    assert (failed.reason, failed.detail) == ("infeasible", sentence)
+    with pytest.raises(Infeasible, match=sentence):
         inspect(configure(batch_size=49), CPU, Cache.none())
 
 
 def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path) -> None:
-    model = ModelConfig(name="small_cnn", weights=str(tmp_path / "missing.safetensors"))
+    (tmp_path / "broken.safetensors").write_bytes(b"broken")
+    model = ImageModel(name="small_cnn", weights=str(tmp_path / "broken.safetensors"))
     failed = one(Failed, told(configure(model=model)))
-    assert failed.reason == "bad_data" and "missing.safetensors" in failed.detail
+    assert failed.reason == "bad_data" and "broken.safetensors" in failed.detail
 
 
-@pytest.mark.parametrize("expected", [Expected(fingerprint="0" * 64), Expected(weights_sha256="0" * 64), Expected(split="0" * 64)])
-def test_other_data_or_weights_than_expected_are_refused(configure: Configure, expected: Expected) -> None:
-    failed = one(Failed, told(configure(), expected=expected))
+@pytest.mark.parametrize("other", ["fingerprint", "weights_sha256", "split"])
+def test_other_data_or_weights_than_expected_are_refused(configure: Configure, other: str) -> None:
+    info = inspect(configure(), CPU, Cache.none()).facts.model_copy(update={other: "0" * 64})
+    failed = one(Failed, told(configure(), expected=Expected(info)))
     assert failed.reason == "bad_data" and re.search("not those that were expected|otherwise than expected", failed.detail)
 
 
 def test_the_expected_data_is_trained_on(configure: Configure) -> None:
     config = configure(epochs=1)
-    fingerprint = data.find(config.data).fingerprint
-    assert one(Finished, told(config, expected=Expected(fingerprint=fingerprint))).step == 1
+    expected = Expected(inspect(config, CPU, Cache.none()).facts)
+    assert one(Finished, told(config, expected=expected)).step == 1
 
 
 EXHAUSTED = """
 import re, resource, sys
 from pathlib import Path
 import torch
-from trainer.contract import TrainConfig
-from trainer.train import train
+from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.loop import train
 torch.set_num_threads(1)
-small = TrainConfig.model_validate_json(sys.argv[1])
+small = ImageTrainConfig.model_validate_json(sys.argv[1])
 large = small.model_copy(update={"image_size": 512, "batch_size": 48})
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, resource.RLIM_INFINITY))
@@ -314,7 +342,7 @@ for config in (large, small):
 
 def test_a_run_that_exhausts_the_memory_is_told_so_and_the_next_one_trains(configure: Configure) -> None:
     command = [sys.executable, "-c", EXHAUSTED, configure(epochs=1).model_dump_json()]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=True)
     first, second = map(json.loads, done.stdout.splitlines())
     assert (first["kind"], first["reason"]) == ("failed", "out_of_memory"), first
     assert re.fullmatch(r"[\d.]+ [MG]B could not be allocated on the host", first["detail"])

@@ -16,8 +16,9 @@ from service.operations.importing import import_study
 from service.store import Store, queries
 from service.travel.checking import sound
 from service.travelling import pieces
+from tests.operations.driving import claim_trials
 from tests.web.laboratory import Laboratory
-from trainer.contract import Failed, Finished, Scores
+from trainer.protocol import Failed, Finished, Scores
 
 Documents = list[dict[str, Any]]
 
@@ -57,7 +58,7 @@ def confirmed_study(store: Store, name: str = "digits") -> Study:
     )
     for accuracy in (0.7, 0.8, 0.9):
         lab.finish(lab.claim(), accuracy)
-    operations.claim(store, lab.searches, "worker-1", limit=1)  # nobody finds work, and the confirmation begins
+    claim_trials(store, lab.searches, "worker-1")  # nobody finds work, and the confirmation begins
     for _ in range(2):
         score(store, lab.claim())
     return store.read(queries.find_study, study.id)
@@ -67,16 +68,16 @@ def score(store: Store, claim: Claim) -> None:
     """The end of a run that was scored on 20 test images."""
     scores = Scores(
         metrics={"accuracy": 0.8, "loss": 0.5},
-        per_class_recall={"cat": 1.0, "dog": 0.6},
-        confusion_matrix=((10, 0), (4, 6)),
-        predicted=base64.b64encode(b"\0\0" * 14 + b"\1\0" * 6).decode(),
-        losses=base64.b64encode(b"\0\x38" * 20).decode(),
+        report={
+            "per_class_recall": {"cat": 1.0, "dog": 0.6},
+            "confusion_matrix": ((10, 0), (4, 6)),
+            "predicted": base64.b64encode(b"\0\0" * 14 + b"\1\0" * 6).decode(),
+            "losses": base64.b64encode(b"\0\x38" * 20).decode(),
+        },
     )
     metrics = {"accuracy": 0.85, "loss": 0.4}
-    done = Finished(
-        step=3, metrics=metrics, per_class_recall={"cat": 1.0, "dog": 0.7}, confusion_matrix=((10, 0), (3, 7)), train_seconds=1.0,
-        peak_memory=1, test=scores,
-    )  # fmt: skip
+    report = {"per_class_recall": {"cat": 1.0, "dog": 0.7}, "confusion_matrix": ((10, 0), (3, 7))}
+    done = Finished(step=3, metrics=metrics, report=report, train_seconds=1.0, peak_memory=1, test=scores)
     assert operations.record(store, [Write(claim.lease, reports=[Report(3, metrics)], outcome=done)]) == []
 
 

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from service import operations
 from service.domain.errors import InvalidInput, NameTaken
+from service.domain.text import clean
+from service.search import figures
+from service.settings import Settings
 from service.store import Store, open_store, queries
+from service.travel import checking
 from service.travel.checking import sound
 from service.travel.reading import MAX_LINE
+from service.web.app import create_app
 from tests.travel.luggage import HOSTILE, Documents, confirmed_study, exported, imported, mixed_study, sealed
+from tests.web.laboratory import HERE
 
 Change = Callable[[Documents], Any]
 
@@ -180,7 +187,7 @@ def test_a_confirmation_that_does_not_hold_together_is_refused(confirmed: bytes,
 def test_hostile_texts_come_back_as_texts(honest: bytes, embedded_store: Store) -> None:
     study = imported(embedded_store, honest)
     (pruned,) = [trial for trial in embedded_store.read(queries.trials, study.id) if trial.state == "pruned"]
-    assert pruned.detail == HOSTILE
+    assert pruned.detail == clean(HOSTILE)  # escape sequences are left out, all else is text
     assert pruned.number == 2
 
 
@@ -190,3 +197,79 @@ def test_a_name_that_is_taken_leaves_nothing_behind(honest: bytes, embedded_stor
     with pytest.raises(NameTaken):
         imported(embedded_store, honest)
     assert embedded_store.read(queries.totals) == before
+
+
+def first_complete(lines: Documents) -> dict[str, Any]:
+    """The first trial that is complete."""
+    return next(one for one in lines if one.get("state") == "complete" and one["kind"] == "thawline/trial")
+
+
+def change(raw: bytes, edit: Change) -> bytes:
+    """The file with its documents edited, and a last line that vouches for them."""
+    lines = [json.loads(line) for line in raw.splitlines()]
+    edit(lines)
+    return sealed(lines)
+
+
+@pytest.mark.parametrize(
+    ("edit", "code"),
+    [
+        pytest.param(
+            lambda lines: first_complete(lines)["reports"]["metrics"].update(accuracy=[10**25]), "too_large", id="25 digits reported"
+        ),
+        pytest.param(lambda lines: first_complete(lines)["metrics"].update(accuracy=10**400), "too_large", id="400 digits"),
+        pytest.param(lambda lines: first_complete(lines).update(value=10**25), "too_large", id="25 digits as value"),
+        pytest.param(lambda lines: first_complete(lines)["result"].update(train_seconds=1e300), "less_than_equal", id="endless seconds"),
+        pytest.param(lambda lines: first_complete(lines)["result"].update(environment={"a": "x" * 5_000}), "text_too_long", id="long text"),
+        pytest.param(lambda lines: first_complete(lines)["result"].update({"k" * 300: 1}), "name_too_long", id="long key"),
+        pytest.param(lambda lines: lines[0]["spec"]["data"].update(path="/" + "x" * 5_000), "text_too_long", id="long path"),
+        pytest.param(lambda lines: lines[0]["facts"].update(fingerprint="x" * 4_000), "not_a_digest", id="no digest"),
+        pytest.param(lambda lines: lines[0]["facts"].update(classes=["a", "b" * 257]), "name_too_long", id="long class"),
+        pytest.param(lambda lines: lines[0]["facts"].update(classes=[str(n) for n in range(65_537)]), "class_count", id="many classes"),
+        pytest.param(lambda lines: lines[0]["facts"].update(classes=[f"{n:0256}" for n in range(20_000)]), "too_large", id="large facts"),
+    ],
+)
+def test_what_the_views_cannot_show_or_would_carry_about_is_refused(honest: bytes, edit: Change, code: str) -> None:
+    assert fault_in(change(honest, edit))[1] == code
+
+
+def test_scores_without_a_confusion_matrix_are_refused(confirmed: bytes) -> None:
+    def edit(lines: Documents) -> None:
+        scored = next(one for one in lines if one["kind"] == "thawline/trial" and "test" in one["result"])
+        scored["result"]["test"].update(confusion_matrix=[], predicted="", losses="")
+
+    assert fault_in(change(confirmed, edit))[1] == "empty"
+
+
+def test_more_values_than_the_bound_are_refused(honest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "MAX_VALUES", 2)
+    assert fault_in(honest)[1] == "too_many_values"
+
+
+ADDRESSES = ("", "/trials", "/trials/0", "/trials/0/metrics", "/changes", "/table", "/curves?metric=accuracy", "/confirmation", "/pruning",
+             "/export", *(f"/best?format={form}" for form in ("yaml", "json", "card", "script", "requirements")),
+             *(f"/figures/{name}" for name in figures.FIGURES))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda trial: trial["result"].update(reuse={"pixels": "decoded", "lanes": 2}), id="reuse without place"),
+        pytest.param(lambda trial: trial["reports"]["metrics"].update(accuracy=[1.7e308, -1.7e308, 0.5]), id="a curve of extremes"),
+        pytest.param(lambda trial: trial.update(value=1.7e308, metrics={"accuracy": 1.7e308}), id="an extreme value"),
+        pytest.param(lambda trial: trial["result"].update(pace={"seconds": {"data": 1e15, "forward": 1e15}}), id="endless pace"),
+    ],
+)
+def test_what_an_import_accepts_every_view_shows(store: Store, honest: bytes, tmp_path: Path, edit: Callable[[Any], Any]) -> None:
+    def prepare(lines: Documents) -> None:
+        trial = first_complete(lines)
+        trial["step"] = max(trial["step"], 3)
+        trial["reports"] = {"steps": [1, 2, 3], "metrics": {"accuracy": [0.1, 0.2, 0.3]}}
+        edit(trial)
+
+    study = imported(store, change(honest, prepare), "odd")
+    client = TestClient(create_app(store, Settings(home=tmp_path)), base_url=HERE, raise_server_exceptions=False)
+    for address in ADDRESSES:
+        answer = client.get(f"/api/v1/studies/{study.name}{address}")
+        assert answer.status_code < 500, (address, answer.text)
+    assert client.get("/api/v1/studies").status_code == 200 and client.get("/metrics").status_code == 200

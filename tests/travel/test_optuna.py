@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from service.domain.parsing import parse_study
 from service.domain.records import Study
 from service.operations import Searches
 from service.operations.importing import import_study
+from service.search.exchange import arriving
 from service.search.exchange.arriving import TABLES, documents, facts_in, read_database, spec_in
 from service.search.exchange.departing import write_database
 from service.store import Store, queries
+from service.store.codec import kind_of
 from service.travel.checking import Header, checked, sound
 from service.travel.writing import Lines
 from tests.travel.luggage import confirmed_study, exported, mixed_study
@@ -246,3 +249,51 @@ def test_optunas_dashboard_reads_it(embedded_store: Store, tmp_path: Path) -> No
     request = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/1", "wsgi.input": io.BytesIO(), "QUERY_STRING": "", "SERVER_NAME": "x"}
     body = json.loads(b"".join(app({**request, "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.errors": io.StringIO()}, start)))
     assert told == ["200 OK"] and len(body["trials"]) == study.created and body["name"] == "digits"
+
+
+def optunas(tmp_path: Path) -> Path:
+    """A database of Optuna's with one study of one trial."""
+    file = tmp_path / "theirs.db"
+    study = optuna.create_study(storage=f"sqlite:///{file}", study_name="theirs", direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("lr", 1e-4, 0.1), n_trials=1)
+    return file
+
+
+def test_computed_columns_and_virtual_tables_are_refused(tmp_path: Path) -> None:
+    file = optunas(tmp_path)
+    with sqlite3.connect(file) as database:
+        database.execute("DROP TABLE trial_user_attributes")
+        database.execute(
+            "CREATE TABLE trial_user_attributes (trial_user_attribute_id INTEGER, trial_id INTEGER, key TEXT,"
+            " value_json TEXT GENERATED ALWAYS AS ('\"' || hex(zeroblob(100000000)) || '\"'))"
+        )
+        database.execute("INSERT INTO trial_user_attributes VALUES (1, 1, 'a')")
+    tracemalloc.start()
+    (fault,) = faults_of(lambda: read_database(file))
+    assert fault.code == "computed_values" and tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
+def test_texts_that_are_long_together_or_alone_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = optunas(tmp_path)
+    with sqlite3.connect(file) as database:
+        database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'long', ?)", ('"' + "x" * 50_000 + '"',))
+    assert read_database(file).name == "theirs"
+    monkeypatch.setattr(arriving, "MAX_CHARACTERS", 40_000)
+    assert [fault.code for fault in faults_of(lambda: read_database(file))] == ["too_large"]
+    monkeypatch.setattr(arriving, "MAX_VALUE_BYTES", 30_000)
+    monkeypatch.setattr(arriving, "MAX_CHARACTERS", 10**9)
+    assert [fault.code for fault in faults_of(lambda: read_database(file))] in (["unreadable"], ["not_optunas"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"), [("NaN", "nan"), ("Infinity", "pos_inf"), ("1" + "0" * 400, "pos_inf"), ("-1" + "0" * 400, "neg_inf")]
+)
+def test_an_attribute_that_is_no_finite_number_becomes_its_word(embedded_store: Store, tmp_path: Path, stored: str, told: str) -> None:
+    file = optunas(tmp_path)
+    with sqlite3.connect(file) as database:
+        database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'metric:loss', ?)", (stored,))
+    like = study_document("theirs", search_space={"lr": {"type": "float", "low": 1e-4, "high": 0.1}})
+    study = from_optuna(embedded_store, file, "theirs", like)
+    trial = embedded_store.read(queries.find_trial, study.id, 0)
+    assert str(kind_of(trial.metrics["loss"])) == told

@@ -13,12 +13,12 @@ from service.domain.errors import QuotaExceeded
 from service.domain.records import Report
 from service.domain.states import StudyState, TrialState
 from service.operations import Write
-from service.operations.importing import import_study
+from service.operations.importing import Quota, import_study
 from service.store import Store, queries
 from service.travel.checking import checked, sound
 from service.travel.form import TrialLine
 from service.travel.writing import Lines, study_document, trial_document
-from tests.operations.driving import searches_of
+from tests.operations.driving import claim_one, claim_trials, searches_of
 from tests.travel.luggage import confirmed_study, documents, exported, imported, mixed_study
 from tests.web.laboratory import Laboratory
 
@@ -87,9 +87,9 @@ def test_a_paused_import_goes_on_and_its_sampler_knows_the_trials(store: Store) 
     here = imported(store, exported(store, study), "digits again", paused=True)
     assert (here.state, here.started_at) == (StudyState.PAUSED, None)
     searches = searches_of()
-    assert operations.claim(store, searches, "worker-1") == []
+    assert claim_trials(store, searches, "worker-1") == []
     operations.resume_study(store, here.id)
-    (claim,) = operations.claim(store, searches, "worker-1")
+    claim = claim_one(store, searches, "worker-1")
     assert (claim.lease.study, claim.lease.number) == (here.id, study.created)
     with searches.turn(here) as memory:
         known = memory.search.known  # type: ignore[attr-defined]
@@ -100,7 +100,7 @@ def test_no_more_studies_come_in_than_the_server_may_hold(embedded_store: Store)
     study = mixed_study(embedded_store)
     file = io.BytesIO(exported(embedded_store, study))
     with pytest.raises(QuotaExceeded):
-        import_study(embedded_store, sound(file, "digits again"), file, paused=False, most=1)
+        import_study(embedded_store, sound(file, "digits again"), file, paused=False, quota=Quota(most_studies=1))
 
 
 numbers = some.floats(allow_nan=True, allow_infinity=True)

@@ -8,13 +8,16 @@ from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, Report, Study
 from service.store import Store, queries
-from trainer.contract import Facts, Failed, Finished, Pace, Reuse
+from tests.operations.driving import claim_one, claim_trials
+from trainer.protocol import Failed, Finished, Pace, Reuse
+from trainer.tasks.image_classification.config import ImageDatasetInfo
 
 HERE = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery-staple"
-FACTS = Facts(
+FACTS = ImageDatasetInfo(
     classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None
 )
+LANE_BYTES = 10**9
 ENVIRONMENT = {"environment": {"torch": "2.11"}}
 
 
@@ -60,18 +63,28 @@ class Laboratory:
 
     def claim(self) -> Claim:
         """The next trial that a worker gets."""
-        claims = operations.claim(self.store, self.searches, "worker-1")
-        assert claims
-        return claims[0]
+        return claim_one(self.store, self.searches, "worker-1")
 
     def claim_from(self, name: str) -> Claim:
         """The next trial of this study, in a store where others are open."""
-        return self.claims_from(name, 50)[0]
+        (claim,) = self.claims_from(name, 1)
+        return claim
 
     def claims_from(self, name: str, limit: int) -> list[Claim]:
-        """Trials of this study, of so many claims in a store where others are open."""
-        claims = operations.claim(self.store, self.searches, "worker-1", limit=limit)
-        return [claim for claim in claims if claim.spec.name == name]
+        """At most so many trials of this study, in a store where others are open."""
+        return claim_trials(self.store, self.searches, "worker-1", limit, without=self._others(name))
+
+    def shared_pass(self, name: str, trials: int) -> list[Claim]:
+        """All trials of a new study that trains heads alone, claimed at once to be trained in one pass."""
+        alone = {"epochs": 3, "image_size": 64, "frozen_layers": "all"}
+        self.study(name, fixed=alone, budget={"trials": trials}, limits={"lanes": trials})
+        claims = operations.claim_together(self.store, self.searches, "worker-1", LANE_BYTES, without=self._others(name))
+        assert len(claims) == trials
+        return claims
+
+    def _others(self, name: str) -> set[str]:
+        """The keys of the other studies that trials can be claimed from."""
+        return {one.study.id for one in self.store.read(queries.candidates) if one.study.name != name}
 
     def report(self, claim: Claim, step: int, **metrics: float) -> None:
         assert operations.record(self.store, [operations.Write(claim.lease, reports=[Report(step, metrics)])]) == []
@@ -96,8 +109,7 @@ class Laboratory:
         done = Finished(
             step=3,
             metrics=metrics,
-            per_class_recall={"cat": 1.0, "dog": 0.5},
-            confusion_matrix=((10, 0), (5, 5)),
+            report={"per_class_recall": {"cat": 1.0, "dog": 0.5}, "confusion_matrix": ((10, 0), (5, 5))},
             train_seconds=1.0,
             peak_memory=1,
         )

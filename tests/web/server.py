@@ -25,7 +25,7 @@ class Served:
     process: subprocess.Popen[str]
     address: str
 
-    def end(self, seconds: float = 10) -> int:
+    def end(self, seconds: float = 60) -> int:
         """The exit code after SIGTERM. Raises TimeoutExpired."""
         self.process.terminate()
         return self.process.wait(seconds)

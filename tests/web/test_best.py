@@ -10,9 +10,10 @@ from service import operations
 from service.domain.export import read_export
 from service.domain.records import Claim
 from service.store import queries
+from tests.operations.driving import claim_trials
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.problem import assert_problem
-from trainer.contract import Finished, Scores
+from trainer.protocol import Finished, Scores
 
 BEST = "/api/v1/studies/digits/best"
 CONFIRMING: dict[str, Any] = {
@@ -31,8 +32,8 @@ def confirm(lab: Laboratory, claim: Claim, accuracy: float) -> None:
     recall = {"cat": 1.0, "dog": hits / 10}
     metrics = {"accuracy": (10 + hits) / 20, "loss": 1 - accuracy}
     done = Finished(
-        step=3, metrics=metrics, per_class_recall=recall, confusion_matrix=matrix, train_seconds=1.0, peak_memory=1,
-        test=Scores(metrics=metrics, per_class_recall=recall, confusion_matrix=matrix),
+        step=3, metrics=metrics, report={"per_class_recall": recall, "confusion_matrix": matrix}, train_seconds=1.0, peak_memory=1,
+        test=Scores(metrics=metrics, report={"per_class_recall": recall, "confusion_matrix": matrix}),
     )  # fmt: skip
     assert operations.record(lab.store, [operations.Write(claim.lease, outcome=done, result={"trainable": 5})]) == []
 
@@ -47,7 +48,7 @@ def searched(lab: Laboratory) -> None:
 def confirm_all(lab: Laboratory) -> None:
     """Each of the confirmation's runs; trial 1 is the best there too."""
     while not lab.store.read(queries.find_study, "digits").state.terminal:
-        for claim in operations.claim(lab.store, lab.searches, "worker-1"):
+        for claim in claim_trials(lab.store, lab.searches, "worker-1"):
             confirmed = lab.store.read(queries.find_trial, claim.lease.study, claim.lease.number).confirms
             confirm(lab, claim, {0: 0.3, 1: 0.8, 2: 0.6}[int(confirmed or 0)] + 0.1 * (claim.round or 0))
 
@@ -83,11 +84,12 @@ def test_a_study_that_confirms_nothing_says_what_its_best_is_worth(client: TestC
     found = client.get(BEST).json()
     assert found["confirmed"] is None
     assert found["note"].startswith("Not confirmed: this study confirms nothing") and "the best of 1 try" in found["note"]
+    assert "data.test, or data.split: given if the data has a test part of its own" in found["note"]
 
 
 def test_a_study_that_was_stopped_before_it_confirmed_says_so(client: TestClient, lab: Laboratory) -> None:
     searched(lab)
-    assert operations.claim(lab.store, lab.searches, "worker-1") == [], "whoever looks for work begins the confirmation"
+    assert claim_trials(lab.store, lab.searches, "worker-1") == [], "whoever looks for work begins the confirmation"
     confirm(lab, lab.claim(), 0.8)
     lab.stop_all()
     assert client.get(BEST).json()["note"].startswith("Not confirmed: the study ended before")

@@ -11,7 +11,7 @@ from service.settings import Settings
 from service.web.page import HERE
 from tests.web.laboratory import TOKEN, Laboratory
 from tests.web.server import running
-from trainer.contract import Pace, Reuse
+from trainer.protocol import Pace, Reuse
 
 pytestmark = pytest.mark.browser
 
@@ -58,8 +58,7 @@ def test_a_running_trial_shows_its_speed_and_what_it_was_spared(page: Page, live
 
 
 def test_three_hundred_trials_that_end_at_once_are_one_change(page: Page, live_lab: Laboratory) -> None:
-    live_lab.study("flood", budget={"trials": 300})
-    claims = live_lab.claims_from("flood", 300)
+    claims = live_lab.shared_pass("flood", 300)
     page.goto("/studies/flood")
     expect(page.locator("#live")).to_have_text("live")
     expect(page.locator("#figures")).to_contain_text("300")

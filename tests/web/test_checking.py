@@ -1,11 +1,12 @@
 """A study document is checked as it would be when it is posted, and nothing is created."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.store import Store, queries
+from service.store import Store, queries, registry
 from tests.web.laboratory import Laboratory, study_document
 
 SPACES: list[tuple[dict[str, Any], int | None]] = [
@@ -72,8 +73,28 @@ def test_a_name_that_is_taken_is_told_at_the_name(client: TestClient, lab: Labor
     assert (fault["pointer"], fault["code"]) == ("#/name", "name_taken")
 
 
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_name_that_an_import_under_way_has_taken_is_told_as_when_it_is_created(
+    client: TestClient, lab: Laboratory, replaces: bool
+) -> None:
+    other = lab.store.read(queries.find_study, lab.study("other").id)
+    with lab.store.writing() as tx:
+        registry.insert_study(tx, replace(other, id="0" * 16, name="digits"), published=False)
+    document = study_document("digits") | {"replace": replaces}
+    (fault,) = client.post("/api/v1/study-check", json=document).json()["faults"]
+    created = client.post("/api/v1/studies", json=document)
+    assert (fault["code"], fault["detail"]) == ("name_taken", created.json()["detail"]) and created.status_code == 409
+    with lab.store.writing() as tx:
+        registry.give_up_import(tx, "0" * 16)
+    assert client.post("/api/v1/study-check", json=document).json()["faults"] == []
+    assert client.post("/api/v1/studies", json=document).status_code == 201
+
+
 def test_the_schema_has_what_a_form_needs(client: TestClient) -> None:
     schema = client.get("/api/v1/study-schema").json()
+    assert schema == client.get("/api/v1/study-schema", params={"task": "image_classification"}).json()
+    unknown = client.get("/api/v1/study-schema", params={"task": "nothing"})
+    assert (unknown.status_code, unknown.json()["errors"][0]["code"]) == (422, "unknown_task")
     assert schema["metrics"]["loss"] == "minimize"
     assert schema["hyperparameters"]["properties"]["optimizer"]["enum"] == ["sgd", "adam", "adamw", "rmsprop"]
     assert set(schema["not_searched"]) <= set(schema["hyperparameters"]["properties"])

@@ -13,7 +13,7 @@ from service.domain.records import Claim, Report
 from service.operations import Write
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.server import Served
-from trainer.contract import Finished, Pace
+from trainer.protocol import Finished, Pace
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,9 @@ RIGHT = ((10, 0), (5, 5))
 def finish(lab: Laboratory, claim: Claim, accuracy: float, matrix: tuple[tuple[int, ...], ...] = RIGHT, **metrics: float) -> None:
     told = {"accuracy": accuracy, "loss": 1 - accuracy, **metrics}
     recall: Mapping[str, float] = {name: row[index] / 10 for index, (name, row) in enumerate(zip(FACTS.classes, matrix, strict=True))}
-    done = Finished(step=2, metrics=told, per_class_recall=recall, confusion_matrix=matrix, train_seconds=42.0, peak_memory=3_000_000_000)
+    done = Finished(
+        step=2, metrics=told, report={"per_class_recall": recall, "confusion_matrix": matrix}, train_seconds=42.0, peak_memory=3_000_000_000
+    )
     reports = [Report(1, {"accuracy": 0.1}), Report(2, told)]
     assert operations.record(lab.store, [Write(claim.lease, reports=reports, outcome=done)]) == []
 
@@ -123,7 +125,7 @@ def test_running_trials_of_several_studies_are_read_again(page: Page, live_lab: 
     page.goto(f"/compare?trial=here:0&trial={live_lab.id_of(HOSTILE)}:0")
     expect(row_of(page.locator("#differing"), "image_size").get_by_role("cell")).to_have_text(["64", "128"])
     finish(live_lab, first, 0.75)
-    expect(row_of(page.locator("#results"), "accuracy").get_by_role("cell")).to_have_text(["★ 75.00 %", "50.00 %"], timeout=10_000)
+    expect(row_of(page.locator("#results"), "accuracy").get_by_role("cell")).to_have_text(["★ 75.00 %", "50.00 %"])
     expect(page.locator("#live")).to_have_text("ended")
     expect(page.locator(".contender-study").last).to_have_text(HOSTILE)
     assert page.locator("img[src=x]").count() == 0

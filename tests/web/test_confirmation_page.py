@@ -7,28 +7,29 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service import operations
+from service.domain.budgets import parse_budget_change
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, Report
 from service.store import queries
 from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import Served
-from trainer.contract import Facts, NearDuplicates
+from trainer.configuration import LeftOut, ListingFacts
+from trainer.tasks.image_classification.config import ImageDatasetInfo, ImageExamples, NearDuplicates
 
 pytestmark = pytest.mark.browser
 
 SEARCHED = {0: 0.7, 1: 0.9, 2: 0.8}  # by number; 0 is the baseline
-CLASSES = ("cat", "dog")
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> ImageDatasetInfo:
     return FACTS.model_copy(update={"images": {"train": 600, "validation": 200, "test": TEST_IMAGES}, **changes})
 
 
-def confirming(lab: Laboratory, name: str, seeds: int = 3, found: Facts | None = None, **changes: Any) -> None:
+def confirming(lab: Laboratory, name: str, seeds: int = 3, found: ImageDatasetInfo | None = None, **changes: Any) -> None:
     """A study of three trials whose best two are confirmed, and the baseline with them."""
     told = {"confirm": {"top": 2, "seeds": seeds}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
     document = study_document(name, **(told | changes))
@@ -251,6 +252,71 @@ def test_near_duplicates_and_labels_that_contradict_each_other_stand_among_the_f
     expect(row.locator(".fault")).to_contain_text("1 group has more than one label")
     row.get_by_text("Examples").click()
     expect(row).to_contain_text("cat/<b>1.png = dog/2.png")
+
+
+def test_the_facts_show_the_given_split_and_what_was_left_out(page: Page, live_lab: Laboratory) -> None:
+    listing = ListingFacts(
+        given=("train", "test"), notes=("The data's own split is used: train/ for train, test/ for test.",), unused_columns=("<b>age",),
+        left_out=(LeftOut(reason="broken link", count=1200, examples=("cat/<b>1.png",)),),
+    )  # fmt: skip
+    near = NearDuplicates(groups=2, images=5, crossing=0, mixed=0, across=1)
+    damaged = ImageExamples(count=2, examples=("cat/<b>2.png: truncated", "dog/3.png: empty"))
+    confirming(live_lab, "split-given", found=facts(near_duplicates=near, listing=listing, unreadable=damaged))
+    page.goto("/studies/split-given")
+    row = page.locator("#facts")
+    for said in (
+        "The data's own split is used: train/ for train, test/ for test.",
+        "<b>age",
+        "1,202 files left out",
+        "1,200: broken link (cat/<b>1.png, …)",
+        "2: cannot be read as an image (cat/<b>2.png: truncated, dog/3.png: empty)",
+    ):
+        expect(row).to_contain_text(said)
+    expect(row.locator(".fault")).to_contain_text("1 group has images in several parts of the data's own split and was not moved")
+
+
+def test_the_facts_show_the_largest_class_and_the_notes_about_images(page: Page, live_lab: Laboratory) -> None:
+    counts = {"train": (594, 6), "validation": (198, 2), "test": (198, 2)}
+    skipped = ImageExamples(count=1, examples=("cat/<b>1.png: truncated",))
+    study = live_lab.study("unequal", checked=False)
+    operations.pass_check(live_lab.store, study.id, facts(class_counts=counts, unreadable=skipped))
+    live_lab.finish(live_lab.claim_from("unequal"), 0.95)
+    page.goto("/studies/unequal")
+    row = page.locator("#facts")
+    expect(row).to_contain_text("The largest class, cat, has 99.0 % of the validation images. Always answering it gives accuracy 99.0 %.")
+    expect(row).to_contain_text("1 image is left out as unreadable: cat/<b>1.png: truncated.")
+    expect(row.locator(".fault")).to_contain_text("The best result so far is not better than this. Recall")
+
+
+def test_a_page_drawn_while_the_facts_are_read_shows_them_afterwards(page: Page, live_lab: Laboratory) -> None:
+    errors: list[str] = []
+    held: list[Route] = []
+    page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
+    study = live_lab.study("facts-late", checked=False)
+    page.goto("/studies/facts-late")
+    row = page.locator("#facts")
+    expect(row).to_contain_text("checked by the first worker")
+    page.route("**/api/v1/studies/*", lambda route: held.append(route))  # the reading of the facts waits until the test lets it go on
+    with page.expect_request("**/api/v1/studies/*"):
+        operations.pass_check(live_lab.store, study.id, facts())
+    page.locator("#filter").fill("lr < 0.01")
+    page.wait_for_timeout(500)
+    expect(row).to_contain_text("checked by the first worker")
+    held[0].continue_()
+    expect(row).to_contain_text("600 train, 200 validation")
+    assert errors == []
+
+
+def test_the_facts_show_notices_and_those_of_a_larger_budget(page: Page, live_lab: Laboratory) -> None:
+    study = live_lab.study("noticed", sampler={"name": "tpe", "n_startup_trials": 20}, pruner={"name": "asha", "min_steps": 9})
+    page.goto("/studies/noticed")
+    row = page.locator("#facts > div").filter(has_text="Notices")
+    expect(row.locator("p")).to_have_count(2)
+    expect(row).to_contain_text("sampler / n_startup_trials: all 20 trials are drawn at random")
+    expect(row).to_contain_text("pruner: the pruner never acts")
+    operations.extend_study(live_lab.store, study.id, parse_budget_change({"add": {"trials": 20}}))
+    expect(row.locator("p")).to_have_count(1)
+    expect(row).not_to_contain_text("drawn at random")
 
 
 def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_lab: Laboratory) -> None:

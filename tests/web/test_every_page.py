@@ -12,7 +12,8 @@ from service.store import queries
 from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import Served
-from trainer.contract import Failed, NearDuplicates
+from trainer.protocol import Failed
+from trainer.tasks.image_classification.config import NearDuplicates
 
 pytestmark = pytest.mark.browser
 

@@ -3,17 +3,20 @@
 import gzip
 import re
 import threading
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 from starlette.testclient import TestClient
 
 from service.search import figures
 from service.search.figures import script as installed
-from service.web import plotly
+from service.settings import Settings
+from service.store import Store
+from service.web import page, plotly
 from service.web.access import SECURITY_HEADERS
+from service.web.app import create_app
 from service.web.drawings import Drawings, Subject
-from tests.web.laboratory import Laboratory
+from tests.web.laboratory import HERE, Laboratory, study_document
 
 AT = "/api/v1/studies/digits/figures"
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -74,7 +77,8 @@ def test_the_name_of_a_study_is_in_no_figure(client: TestClient, lab: Laboratory
     for _ in range(5):
         lab.finish(lab.claim(), 0.5)
     for name in figures.FIGURES:
-        assert "<img" not in client.get(f"/api/v1/studies/{study.id}/figures/{name}").text
+        answer = client.get(f"/api/v1/studies/{study.id}/figures/{name}")
+        assert answer.status_code == 200 and "<img" not in answer.text, name
 
 
 def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
@@ -82,7 +86,7 @@ def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
 
     def draw() -> bytes:
         made.append("drawn")
-        first.wait(10)
+        first.wait(60)
         return b"{}"
 
     subject = Subject("study", "edf", ())
@@ -91,7 +95,7 @@ def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
         thread.start()
     first.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert made == ["drawn"]
 
 
@@ -157,7 +161,32 @@ def test_only_the_frame_may_have_styles_of_its_own(client: TestClient) -> None:
 
 
 def test_the_panel_has_a_tab_for_figures_that_there_are() -> None:
-    tabs = (Path(plotly.HERE) / "static" / "figures" / "tabs.js").read_text()
+    tabs = (page.HERE / "static" / "figures" / "tabs.js").read_text()
     named = re.findall(r'name: "(\w+)"', tabs)
     assert len(named) == 6
     assert set(named) <= set(figures.FIGURES)
+
+
+def test_figures_and_checks_that_take_long_leave_threads_for_everyone_else(settings: Settings, store: Store, lab: Laboratory) -> None:
+    """More figures and checks are asked for than there are threads for plain requests, and none of them ends."""
+    filled(lab, 3)
+    go_on, begun = threading.Event(), threading.Event()
+    app = create_app(store, settings)
+
+    def endless(*_: object) -> bytes:
+        begun.set()
+        assert go_on.wait(120)
+        return b'{"data":[],"layout":{}}'
+
+    document = study_document("another")
+    document["data"] = {"path": "/nowhere/at/all"}
+    with pytest.MonkeyPatch.context() as patched, TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(150) as pool:
+        patched.setattr("service.web.figures._drawn", endless)
+        patched.setattr("service.web.checking.checked_study", endless)
+        asked = [pool.submit(client.get, f"{AT}/slice", params={"param": [name] * (1 + number)}) for number, name in enumerate(["lr"] * 60)]
+        asked += [pool.submit(client.post, "/api/v1/study-check", json=document) for _ in range(60)]
+        assert begun.wait(60)
+        assert client.get("/readyz").status_code == 200 and client.get("/api/v1/studies/digits").status_code == 200
+        refused = next(as_completed(asked, timeout=120)).result()  # nothing else can end
+        assert refused.status_code == 503 and refused.headers["retry-after"]
+        go_on.set()

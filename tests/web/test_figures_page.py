@@ -31,7 +31,7 @@ def filled(lab: Laboratory, name: str, count: int = 8) -> list[Claim]:
 def figure(page: Page, name: str) -> None:
     """Wait until that figure is drawn."""
     page.locator("#analysis").scroll_into_view_if_needed()
-    expect(page.locator(f'#analysis iframe[data-drawn="{name}"]')).to_be_visible(timeout=20_000)
+    expect(page.locator(f'#analysis iframe[data-drawn="{name}"]')).to_be_visible(timeout=120_000)
 
 
 def test_figures_are_chosen_by_keys_and_by_the_address(page: Page, live_lab: Laboratory) -> None:
@@ -65,7 +65,7 @@ def test_figures_follow_the_trials_and_are_fetched_when_they_are_near(page: Page
     words = page.locator("#analysis .words")
     expect(words).to_contain_text("Of 3 complete trials")
     live_lab.finish(running[0], 0.9)
-    expect(words).to_contain_text("Of 4 complete trials", timeout=15_000)
+    expect(words).to_contain_text("Of 4 complete trials", timeout=120_000)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert len([url for url in asked if "figures/edf" in url]) <= 3
 

@@ -20,7 +20,7 @@ from service.web.following import Following
 from service.web.streams import Streams
 from tests.web.laboratory import HERE, Laboratory
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 @contextmanager
@@ -67,7 +67,10 @@ async def viewers(streams: Streams, study: str, cursor: int, count: int) -> Asyn
             await stack.enter_async_context(aclosing(one.frames))
         reading = [asyncio.create_task(one.read()) for one in found]
         await until(lambda: streams.following.watches == count)
-        await looks(streams.following, 3)
+        asked = ["FROM event"]
+        while any("FROM event" in one for one in asked):  # a stream reads the events that it missed once more after it began to watch
+            with statements(streams.store) as asked:
+                await looks(streams.following, 3)
         yield found
         for task in reading:
             task.cancel()
@@ -80,8 +83,8 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def looks(one: Following, count: int) -> None:
-    """So many looks go by."""
+async def looks(one: Following, count: int) -> int:
+    """Wait for at least so many looks; how many there were."""
     seen = list[None]()
     look = one.look
 
@@ -92,20 +95,21 @@ async def looks(one: Following, count: int) -> None:
     one.look = counted  # type: ignore[method-assign]
     await until(lambda: len(seen) >= count)
     one.look = look  # type: ignore[method-assign]
+    return len(seen)
 
 
 @pytest.mark.parametrize("count", [1, 50])
 def test_fifty_viewers_of_an_idle_study_cost_what_one_costs(lab: Laboratory, streams: Streams, count: int) -> None:
     study = lab.study()
 
-    async def watch() -> list[str]:
+    async def watch() -> tuple[int, list[str]]:
         async with viewers(streams, study.id, study.seq, count):
             with statements(streams.store) as asked:
-                await looks(streams.following, 5)
-            return asked
+                made = await looks(streams.following, 5)
+            return made, asked
 
-    asked = asyncio.run(watch())
-    assert 5 <= len(asked) <= 7, "one for each look, whoever else counts them"
+    made, asked = asyncio.run(watch())
+    assert made - 1 <= len(asked) <= made + 2, "one statement for each look; a look may begin before the count or end after it"
     assert len(set(asked)) == 1 and "FROM study" in asked[0]
     assert streams.following.watches == 0
 

@@ -96,6 +96,6 @@ def test_text_is_for_those_who_prefer_it(accept: str, text: bool) -> None:
 
 
 def test_a_hostile_accept_header_takes_no_longer_than_its_length(client: TestClient, lab: Laboratory) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()  # other processes do not count
     assert not prefers_text(",".join(200_000 * ["a;q"]))
-    assert time.monotonic() - begun < 1
+    assert time.process_time() - begun < 2

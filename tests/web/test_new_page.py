@@ -36,7 +36,9 @@ def test_a_study_is_made_in_the_form_with_each_fault_at_its_field(page: Page, li
     fill_in(page, "taken")
     page.get_by_label("Path of the data").focus()
     name = page.locator('[data-pointer="#/name"]')
-    expect(name).to_contain_text("Another study has this name")
+    expect(name).to_contain_text(
+        "Another study has this name; choose another, or delete that one. A study created with replace: true takes"
+    )
     expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
     page.get_by_label("Name", exact=True).fill("made-in-the-form")
     expect(page.locator("#verdict")).to_contain_text("Ready to create")
@@ -131,3 +133,33 @@ def test_hostile_names_stay_text_in_the_form(page: Page) -> None:
     expect(page.get_by_role("group", name="__proto__")).to_contain_text("the trainer has no such parameter")
     expect(page.get_by_label("Name", exact=True)).to_have_value(HOSTILE)
     assert page.locator("img[src=x]").count() == 0
+
+
+SWEEP = """\
+name: from-a-sweep
+data: {path: /data/digits, location: workers}
+model: squeezenet1_1
+method: random
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  learning_rate: {distribution: log_uniform_values, min: 1e-5, max: 1e-1}
+  optimizer: {values: [adam, sgd]}
+run_cap: 20
+"""
+
+
+def test_a_sweep_of_another_tool_is_answered_with_the_lines_to_write(page: Page, live_lab: Laboratory) -> None:
+    page.goto("/new")
+    page.get_by_role("tab", name="YAML or JSON").click()
+    page.locator("#text").fill(SWEEP)
+    faults = page.locator("#verdict .fault-list li")
+    expect(faults).to_have_count(5)
+    lines = page.locator("#verdict code").all_text_contents()
+    assert (
+        "search_space: {lr: {type: float, low: 1.0e-05, high: 0.1, log: true}, optimizer: {type: categorical, choices: [adam, sgd]}}"
+        in lines
+    )
+    kept = [line for line in SWEEP.splitlines() if line.startswith(("name", "data"))]
+    page.locator("#text").fill("\n".join([*kept, *lines, "pruner: {name: asha, min_steps: 9}", ""]))
+    expect(page.locator("#verdict")).to_contain_text("Ready to create")
+    expect(page.locator("#verdict .notices")).to_contain_text("pruner: the pruner never acts")

@@ -26,7 +26,7 @@ from tests.web.raw import send_raw
         "/static/../app.py",
         "/docs",
         "/redoc",
-        "/api/v1/studies/",
+        "/api/v1/nothing/",
         "/api/v1/studies/a/pictures/history",
     ],
 )

@@ -19,9 +19,10 @@ from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.store.queries.recordings import recording
 from service.web import drawings
+from tests.operations.driving import decide_one
 from tests.web.laboratory import ENVIRONMENT, Laboratory
 from tests.web.server import Served
-from trainer.contract import Finished, Pace, Reuse
+from trainer.protocol import Finished, Pace, Reuse
 
 AT = "/api/v1/studies/digits/pruning"
 ASHA = {"name": "asha", "reduction_factor": 3}
@@ -34,14 +35,14 @@ def train(lab: Laboratory, claim: Claim, *values: float) -> None:
         so_far[step] = value
         report = Report(step, {"accuracy": value})
         pace = {"pace": Pace(samples_per_second=1.0, seconds_left=10.0 * (3 - step), memory=1, seconds={}).model_dump()}
-        decision = operations.decide(lab.store, lab.searches, claim.lease, so_far) if step < 3 else None
+        decision = decide_one(lab.store, lab.searches, claim.lease, so_far) if step < 3 else None
         outcome = None if decision is None or decision.go_on else Pruned(decision.why or "", decision.evidence)
         write = Write(claim.lease, reports=[report], memory=decision.memory if decision else {}, result=pace, outcome=outcome)
         assert operations.record(lab.store, [write]) == []
         if outcome is not None:
             return
     metrics = {"accuracy": values[-1]}
-    done = Finished(step=3, metrics=metrics, per_class_recall={}, confusion_matrix=(), train_seconds=1.0, peak_memory=1)
+    done = Finished(step=3, metrics=metrics, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1)
     assert operations.record(lab.store, [Write(claim.lease, outcome=done, result=ENVIRONMENT)]) == []
 
 

@@ -29,7 +29,7 @@ from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.problem import assert_problem
 from tests.web.routes import changing_routes_of, routes_of
 
-INSERT = text("INSERT INTO api_key VALUES ('k', 'name', 'hash', 0, NULL)")
+INSERT = text("INSERT INTO idempotency VALUES ('k', 'hash', NULL, 0, NULL)")
 SHOWN = {
     "/": "digits",
     "/workers": "worker-1",
@@ -98,7 +98,6 @@ def test_the_token_is_asked_for_as_by_a_server(settings: Settings, lab: Laborato
 
 def test_what_a_server_writes_meanwhile_is_seen(shown: TestClient, lab: Laboratory) -> None:
     lab.finish(lab.claim(), 0.95)
-    assert shown.get("/api/v1/studies/digits").json()["best"] == shown.get("/api/v1/studies/digits").json()["best"]
     assert shown.get("/api/v1/studies/digits").json()["best"]["value"] == 0.95
 
 
@@ -229,9 +228,9 @@ def write_ahead(file: Path) -> sqlite3.Connection:
 def test_a_write_ahead_log_is_read_with_the_file(tmp_path: Path, migrated_sqlite: str) -> None:
     with closing(write_ahead(tmp_path / "thawline.db")) as writer, closing(open_store(migrated_sqlite, read_only=True)) as store:
         for number in range(2):
-            writer.execute(f"INSERT INTO api_key VALUES ('{number}', '{number}', '{number}', 0, NULL)")  # noqa: S608
+            writer.execute(f"INSERT INTO idempotency VALUES ('{number}', 'hash', NULL, 0, NULL)")  # noqa: S608
             with store.reading() as tx:
-                assert tx.scalar(text("SELECT count(*) FROM api_key")) == number + 1
+                assert tx.scalar(text("SELECT count(*) FROM idempotency")) == number + 1
 
 
 def test_a_file_in_wal_mode_on_a_read_only_medium_is_read_as_it_is(
@@ -243,3 +242,51 @@ def test_a_file_in_wal_mode_on_a_read_only_medium_is_read_as_it_is(
     with closing(open_store(migrated_sqlite, read_only=True)) as store:
         require(store)
         assert [one.name for one in tmp_path.iterdir()] == ["thawline.db"]  # SQLite would have made its index of the log
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE study SET confirmation = '{}'",
+        "UPDATE trial SET result = '{'",
+        "UPDATE trial SET result = '[1]', params = '7'",
+        "UPDATE trial SET checkpoints = '[{}]'",
+        "UPDATE trial SET queued_at = 1e300",
+        'UPDATE trial SET metrics = \'{"accuracy": "odd"}\'',
+        "UPDATE study SET created_at = 'yesterday'",
+        "UPDATE event SET body = 'x'",
+        "UPDATE worker SET devices = '5'",
+    ],
+)
+def test_a_foreign_file_with_odd_values_gives_no_server_error(settings: Settings, lab: Laboratory, damage: str) -> None:
+    lab.study()
+    lab.finish(lab.claim(), 0.9)
+    with lab.store.writing() as tx:
+        for trigger in tx.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).all():
+            tx.execute(text(f"DROP TRIGGER {trigger}"))
+        tx.execute(text(damage.replace(":", "\\:")))
+    with closing(open_store(settings.database_url, read_only=True)) as store:
+        opened = TestClient(create_app(store, settings), base_url=HERE, raise_server_exceptions=False)
+        for method, path in routes_of(opened.app):  # type: ignore[arg-type]
+            if method == "GET" and not path.endswith("/events"):
+                assert opened.get(path).status_code != 500, (path, opened.get(path).text)
+
+
+def test_views_virtual_tables_and_computed_columns_in_place_of_tables_are_refused(migrated_sqlite: str, tmp_path: Path) -> None:
+    file = tmp_path / "thawline.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("DROP TABLE worker")
+        database.execute(
+            "CREATE VIEW worker AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS id, x AS host FROM n"
+        )
+        database.execute("ALTER TABLE idempotency ADD COLUMN odd TEXT GENERATED ALWAYS AS (hex(zeroblob(1000000)))")
+        database.commit()
+    with closing(open_store(migrated_sqlite, read_only=True)) as store, pytest.raises(NotADatabase, match="idempotency, worker"):
+        require(store)
+
+
+def test_a_foreign_files_schema_is_not_trusted(migrated_sqlite: str) -> None:
+    with closing(open_store(migrated_sqlite, read_only=True)) as store, store.reading() as tx:
+        assert tx.scalar(text("PRAGMA trusted_schema")) == 0
+        with pytest.raises(DBAPIError):
+            tx.scalar(text("SELECT length(hex(zeroblob(100000000)))"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-import trainer.catalogue as catalogue
+import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces import presets
 from service import operations
 from service.domain.parsing import parse_study
@@ -69,6 +69,14 @@ def test_the_shipped_search_spaces_say_what_they_are_for(client: TestClient) -> 
     assert all(preset["summary"] and preset["cost"] and preset["expect"] and preset["search_space"] for preset in shown)
 
 
+def test_the_tasks_are_listed_with_what_is_known_of_their_metrics(client: TestClient) -> None:
+    (task,) = client.get("/api/v1/tasks").json()["tasks"]
+    assert (task["name"], task["example"], task["report"]) == ("image_classification", "image", ["per_class_recall", "confusion_matrix"])
+    assert task["metrics"]["f1"] == {"direction": "maximize", "low": 0.0, "high": 1.0, "unit": "share", "additive": False}
+    assert task["metrics"]["loss"] == {"direction": "minimize", "low": 0.0, "high": None, "unit": "nats", "additive": True}
+    assert client.get(task["module"]).headers["Content-Type"].startswith("text/javascript")
+
+
 def test_workers_are_listed(client: TestClient, lab: Laboratory) -> None:
     now = time.time()
     worker = Worker(id="w1", host="box", pid=7, slots=2, devices=("cuda:0", "cuda:1"), state="alive", started_at=now, seen_at=now)
@@ -88,6 +96,33 @@ def test_a_worker_is_shown_with_the_trials_that_it_runs(client: TestClient, lab:
     lab.claim(), lab.claim()
     shown = {worker["id"]: worker["running"] for worker in client.get("/api/v1/workers").json()["workers"]}
     assert shown == {"worker-1": [{"study": "digits", "number": 1}, {"study": "digits", "number": 2}], "worker-2": []}
+
+
+def test_a_worker_that_cannot_read_the_data_says_so_and_the_study_waits_when_no_other_can(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    for name in ("blind", "seeing"):
+        worker = Worker(id=name, host=f"box of {name}", pid=7, slots=1, devices=("cpu",), state="alive", started_at=now, seen_at=now)
+        operations.register_worker(lab.store, worker)
+    study = lab.study(checked=False)
+    tag = client.get("/api/v1/studies").headers["ETag"]
+    operations.report_unavailable(lab.store, "blind", study.id, "data", "there is no folder /data/digits")
+    operations.count_set_aside(lab.store, "seeing", 2)
+    workers = {one["id"]: one for one in client.get("/api/v1/workers").json()["workers"]}
+    (told,) = workers["blind"]["unavailable"]
+    assert (told["study"], told["what"], told["detail"]) == ("digits", "data", "there is no folder /data/digits")
+    assert (workers["seeing"]["unavailable"], workers["seeing"]["set_aside"], workers["blind"]["set_aside"]) == ([], 2, 0)
+    shown = client.get("/api/v1/studies/digits").json()
+    assert (shown["waiting"], shown["unavailable"]) == (None, [told])  # the other worker may be able to read it
+    listed = client.get("/api/v1/studies", headers={"If-None-Match": tag})
+    assert listed.status_code == 200
+    operations.retire_worker(lab.store, "seeing")
+    waiting = "No worker can read its data: on box of blind, there is no folder /data/digits. It continues when one can."
+    assert client.get("/api/v1/studies/digits").json()["waiting"] == waiting
+    again = client.get("/api/v1/studies", headers={"If-None-Match": listed.headers["ETag"]})
+    assert again.status_code == 200 and again.json()["studies"][0]["waiting"] == waiting
+    operations.report_available(lab.store, "blind", study.id)
+    shown = client.get("/api/v1/studies/digits").json()
+    assert (shown["waiting"], shown["unavailable"]) == (None, [])
 
 
 def test_a_worker_is_drained_once_however_often_it_is_told(client: TestClient, lab: Laboratory) -> None:

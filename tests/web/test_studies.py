@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
+from service import operations
 from service.domain.export import read_export
-from service.store import Store, schema
+from service.store import Store, registry, schema
 from tests.web.laboratory import FACTS, Laboratory, study_document
 from tests.web.problem import assert_problem
+from trainer.tasks.image_classification.config import ImageExamples, PixelRange
 
 STUDIES = "/api/v1/studies"
+STUDY = study_document()
 
 
 def test_a_study_is_created_and_shown_as_it_stands(client: TestClient) -> None:
@@ -137,7 +140,73 @@ def test_a_study_is_paused_resumed_and_stopped(client: TestClient, lab: Laborato
     stopped = client.post(f"{STUDIES}/digits/stop").json()
     assert stopped["state"] == "stopped"
     assert stopped["counts"]["cancelled"] == 1 and stopped["finished_at"] is not None
-    assert_problem(client.post(f"{STUDIES}/digits/resume"), 409, "study-closed")
+    resumed = client.post(f"{STUDIES}/digits/resume").json()
+    assert (resumed["state"], resumed["finished_at"]) == ("active", None)
+    assert_problem(client.post(f"{STUDIES}/none/resume"), 404, "study-not-found")
+
+
+def test_a_budget_is_set_and_added_to(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    lab.claim()
+    before = client.get(f"{STUDIES}/digits").json()["budget"]["trials"]
+    changed = client.patch(f"{STUDIES}/digits", json={"budget": {"trials": 60, "parallel": 2}}).json()
+    assert changed["budget"] == changed["spec"]["budget"] == {"trials": 60, "hours": None, "parallel": 2} and before != 60
+    assert client.patch(f"{STUDIES}/digits", json={"add": {"trials": 20}}).json()["budget"]["trials"] == 80
+    key = {"Idempotency-Key": "once"}
+    for _ in range(2):
+        assert client.patch(f"{STUDIES}/digits", json={"add": {"trials": 1}}, headers=key).json()["budget"]["trials"] == 81
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"budget": {"trials": 0}}, "#/budget/trials"),
+        ({"budget": {"trials": None}}, "#/budget"),
+        ({"budget": {"epochs": 3}}, "#/budget/epochs"),
+        ({"budget": {}}, "#/budget"),
+        ({"add": {"trials": -3}}, "#/add/trials"),
+        ({"add": {"hours": 1}}, "#/add/hours"),
+        ({"add": {"trials": 100_000}}, "#/add/trials"),
+        ({"name": "other"}, "#"),
+        ([], "#"),
+        ({"budget": {"trials": 9}, "add": {"trials": 9}}, "#"),
+        ({"budget": {"trials": 9}, "name": "other"}, "#/name"),
+    ],
+)
+def test_a_change_that_cannot_be_names_its_field(client: TestClient, lab: Laboratory, body: object, pointer: str) -> None:
+    lab.study()
+    problem = assert_problem(client.patch(f"{STUDIES}/digits", json=body), 422, "validation")
+    assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("by", ["query", "document"])
+def test_an_ended_study_is_replaced_on_request(client: TestClient, lab: Laboratory, by: str) -> None:
+    old = lab.study()
+    document = STUDY | ({"replace": True} if by == "document" else {})
+    address = STUDIES + ("?replace=true" if by == "query" else "")
+    body = document | {"name": "digits"}
+    problem = assert_problem(client.post(address, json=body), 409, "name-taken")
+    assert "stop it first" in problem["detail"]
+    client.post(f"{STUDIES}/digits/stop")
+    created = client.post(address, json=body)
+    assert created.status_code == 201 and created.json()["id"] != old.id
+    assert client.get(f"{STUDIES}/{old.id}").json()["name"] == "digits~1"
+    assert_problem(client.post(STUDIES, json=STUDY | {"name": "digits", "replace": "yes"}), 422, "validation")
+
+
+def test_a_repeated_request_about_a_deleted_study_is_answered_404_and_creates_nothing(client: TestClient) -> None:
+    key = {"Idempotency-Key": "mine"}
+    first = client.post(STUDIES, json=STUDY, headers=key).json()
+    assert client.post(STUDIES, json=STUDY, headers=key).json() == first
+    client.delete(f"{STUDIES}/{first['id']}", headers={"Idempotency-Key": "gone"})
+    assert client.delete(f"{STUDIES}/{first['id']}", headers={"Idempotency-Key": "gone"}).status_code == 204
+    repeated = client.post(STUDIES, json=STUDY, headers=key)
+    assert_problem(repeated, 404, "study-not-found")
+    assert "send a new key" in repeated.json()["detail"]
+    assert client.get(STUDIES).json()["studies"] == []
+    second = client.post(STUDIES, json=STUDY, headers={"Idempotency-Key": "new"})
+    assert second.status_code == 201 and second.json()["id"] != first["id"]
+    assert client.get(f"{STUDIES}/{second.json()['id']}").status_code == 200
 
 
 def test_a_deleted_study_is_gone(client: TestClient, lab: Laboratory) -> None:
@@ -146,6 +215,21 @@ def test_a_deleted_study_is_gone(client: TestClient, lab: Laboratory) -> None:
     assert deleted.status_code == 204 and deleted.content == b""
     assert_problem(client.get(f"{STUDIES}/digits"), 404, "study-not-found")
     assert_problem(client.delete(f"{STUDIES}/digits"), 404, "study-not-found")
+
+
+def test_a_deleted_study_is_gone_before_its_rows_are(
+    client: TestClient, lab: Laboratory, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large study, whose rows the sweeper removes later."""
+    monkeypatch.setattr(registry, "REMOVED_ROWS", 1)
+    study = lab.study()
+    assert client.delete(f"{STUDIES}/digits").status_code == 204
+    with store.reading() as tx:
+        assert tx.scalar(select(func.count()).select_from(schema.study)) == 1
+    for ref in ("digits", study.id):
+        assert_problem(client.get(f"{STUDIES}/{ref}"), 404, "study-not-found")
+    assert client.get(STUDIES).json()["studies"] == []
+    assert client.post(STUDIES, json=STUDY).status_code == 201, "its name is free"
 
 
 def test_a_study_that_cannot_be_read_says_so_and_leaves_the_others_alone(client: TestClient, lab: Laboratory, store: Store) -> None:
@@ -210,3 +294,23 @@ def test_relative_paths_begin_at_the_servers_folder(client: TestClient, tmp_path
     monkeypatch.chdir(tmp_path)
     created = client.post(STUDIES, json=study_document(data={"path": "digits", "location": "workers"})).json()
     assert created["spec"]["data"]["path"] == str(tmp_path / "digits")
+
+
+def test_the_largest_class_and_the_notes_about_the_data_are_shown(client: TestClient, lab: Laboratory) -> None:
+    study = lab.study(checked=False)
+    facts = FACTS.model_copy(
+        update={
+            "class_counts": {"train": (57, 3), "validation": (19, 1), "test": (19, 1)},
+            "unreadable": ImageExamples(count=1, examples=("cat/cut.png: truncated",)),
+            "pixel_range": PixelRange(low=0, high=240, source="training_images", images=90),
+        }
+    )
+    operations.pass_check(lab.store, study.id, facts)
+    shown = client.get(f"{STUDIES}/{study.id}").json()
+    assert (shown["majority"]["label"], shown["majority"]["share"], shown["majority"]["better"]) == ("cat", 0.95, None)
+    assert "1 image is left out as unreadable: cat/cut.png: truncated." in shown["notes"]
+    assert any("0 becomes black and 240 white" in note and "The other 10 have 8 bits" in note for note in shown["notes"])
+    lab.finish(lab.claim(), 0.95)
+    assert client.get(f"{STUDIES}/{study.id}").json()["majority"]["better"] is False
+    lab.finish(lab.claim(), 0.96)
+    assert client.get(f"{STUDIES}/{study.id}").json()["majority"]["better"] is True

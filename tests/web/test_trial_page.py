@@ -12,7 +12,7 @@ from service import operations
 from service.domain.records import Claim, Report
 from service.operations import Released, Write
 from tests.web.laboratory import Laboratory
-from trainer.contract import Checkpoint, Finished, Pace, Reuse
+from trainer.protocol import Checkpoint, Finished, Pace, Reuse
 
 pytestmark = pytest.mark.browser
 
@@ -29,7 +29,9 @@ def finished(matrix: Sequence[Sequence[int]], names: Sequence[str], **metrics: f
     """A run's end with this confusion matrix of these classes."""
     recall = {name: row[index] / sum(row) for index, (name, row) in enumerate(zip(names, matrix, strict=True))}
     whole = tuple(tuple(row) for row in matrix)
-    return Finished(step=1, metrics=metrics, per_class_recall=recall, confusion_matrix=whole, train_seconds=1.0, peak_memory=1)
+    return Finished(
+        step=1, metrics=metrics, report={"per_class_recall": recall, "confusion_matrix": whole}, train_seconds=1.0, peak_memory=1
+    )
 
 
 def row_of(table: Locator, name: str) -> Locator:
@@ -198,10 +200,12 @@ def test_of_many_classes_the_most_confused_pairs_are_shown(page: Page, live_lab:
 
 def test_axes_have_round_marks_and_shares_stay_between_none_and_all(page: Page) -> None:
     page.goto("/login")
-    axis = """([values, share]) => import("/static/axis.js").then(({ valueAxis }) => {
-      const { place, marks, log } = valueAxis(values, share, 100, 0);
+    axis = """async ([values, share]) => {
+      const [{ measureOf }, { valueAxis }] = await Promise.all([import("/static/measures.js"), import("/static/axis.js")]);
+      const metrics = { it: share ? { unit: "share", low: 0, high: 1 } : {} };
+      const { place, marks, log } = valueAxis(values, measureOf({ metrics }, "it"), 100, 0);
       return { marks, log, places: values.map(place) };
-    })"""
+    }"""
     shares = page.evaluate(axis, [[0.2, 1.0], True])
     assert shares["marks"] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and shares["places"][1] == 0
     constant = page.evaluate(axis, [[0.5, 0.5], False])

@@ -10,7 +10,7 @@ from service import operations
 from service.domain.records import Report
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
-from trainer.contract import Checkpoint
+from trainer.protocol import Checkpoint
 
 STUDY = "/api/v1/studies/digits"
 TRIALS = f"{STUDY}/trials"
@@ -29,15 +29,15 @@ def test_a_trial_has_the_fields_that_were_promised(client: TestClient, lab: Labo
     [attempt] = trial["attempts"]
     assert (attempt["attempt"], attempt["worker"], attempt["resumed"]) == (1, "worker-1", 0)
     assert (attempt["ending"], attempt["step"]) == ("complete", 3) and attempt["ended_at"] == trial["finished_at"]
+    assert trial["result"].pop("confusion_matrix") == [[10, 0], [5, 5]] and trial["result"].pop("per_class_recall")
     [listed] = client.get(TRIALS).json()["trials"]
     assert listed == {name: value for name, value in trial.items() if name not in ("attempts", "checkpoints")}, (
-        "a list has no histories: they are long"
+        "a list has neither histories nor matrices: they are long"
     )
     assert trial["state"] == "complete" and trial["value"] == 0.9 and trial["step"] == 3 and trial["attempt"] == 1
     assert trial["params"] == dict(claim.params)
     assert trial["metrics"] == {"accuracy": 0.9, "loss": pytest.approx(0.1)}
     assert trial["seed"] == study.spec.seed_of(0)
-    assert trial["result"]["confusion_matrix"] == [[10, 0], [5, 5]]
     assert trial["started_at"].endswith("Z") and trial["finished_at"] >= trial["started_at"] >= trial["queued_at"]
 
 
@@ -146,11 +146,21 @@ def test_a_trial_with_given_parameters_is_queued_and_claimed_next(client: TestCl
     assert dict(lab.claim().params) == params
 
 
+def test_a_trial_may_leave_parameters_to_the_sampler(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    answer = client.post(TRIALS, json={"params": {"lr": 0.01}})
+    assert (answer.status_code, answer.json()["params"]) == (201, {"lr": 0.01})
+    claim = lab.claim()
+    assert client.get(answer.headers["location"]).json()["params"] == dict(claim.params)
+    assert claim.params["lr"] == 0.01 and claim.params["optimizer"] in ("sgd", "adam")
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
         ({"params": {"lr": 1.0, "optimizer": "sgd"}}, "#/params/lr"),
-        ({"params": {"lr": 0.01}}, "#/params/optimizer"),
+        ({"params": {"lr": 0.01, "optimizer": "rmsprop"}}, "#/params/optimizer"),
+        ({"params": {}}, "#/params"),
         ({"params": {"lr": 0.01, "optimizer": "sgd", "x": 1}}, "#/params/x"),
         ({"params": []}, "#/params"),
         ({}, "#/params"),
@@ -183,7 +193,7 @@ def test_many_trials_are_queued_in_the_order_of_the_request(client: TestClient, 
 @pytest.mark.parametrize(
     ("body", "pointers"),
     [
-        ({"trials": [GOOD, {"lr": 1.0, "optimizer": "sgd"}, GOOD, {"lr": 0.01}]}, ["#/trials/1/lr", "#/trials/3/optimizer"]),
+        ({"trials": [GOOD, {"lr": 1.0, "optimizer": "sgd"}, GOOD, {}]}, ["#/trials/1/lr", "#/trials/3"]),
         ({"trials": [GOOD, 7]}, ["#/trials/1"]),
         ({"trials": []}, ["#/trials"]),
         ({"trials": [GOOD] * 1001}, ["#/trials"]),

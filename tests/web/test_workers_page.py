@@ -66,3 +66,20 @@ def test_a_silent_worker_is_told_from_an_alive_one_and_gone_ones_are_folded_away
         expect(past).to_contain_text(f"host of {name}")
     page.reload()
     expect(past).to_be_visible()
+
+
+def test_a_worker_says_which_studies_it_leaves_alone_and_what_it_set_aside(page: Page, live_lab: Laboratory) -> None:
+    registered(live_lab, "blind")
+    study = live_lab.study("unseen", checked=False)
+    page.goto("/studies/unseen")
+    expect(page.locator("#notice")).to_be_hidden()
+    operations.report_unavailable(live_lab.store, "blind", study.id, "data", "there is no folder /mnt/digits")
+    operations.count_set_aside(live_lab.store, "blind", 2)
+    expect(page.locator("#facts")).to_contain_text("blind cannot read the data: there is no folder /mnt/digits")
+    page.goto("/workers")
+    card = page.locator("#workers > li").filter(has_text="host of blind")
+    expect(card).to_contain_text("Claims no trials of unseen, because it cannot read the data: there is no folder /mnt/digits")
+    expect(card.get_by_role("link", name="unseen")).to_have_attribute("href", "/studies/unseen")
+    expect(card).to_contain_text("The database did not accept 2 results of earlier trials.")
+    operations.report_available(live_lab.store, "blind", study.id)
+    expect(card).not_to_contain_text("Leaves unseen alone")

@@ -22,7 +22,8 @@ from service.worker.process import TrainerProcess
 from service.worker.slots import lay_out
 from service.worker.supervisor import Worker
 from tests.worker.fragile import Fragile
-from trainer.contract import DataConfig, ModelConfig, Run, TrainConfig
+from trainer.protocol import Run
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 TOY = Path(__file__).parent / "toy_trainer.py"
 
@@ -64,7 +65,7 @@ def start(toy_command: tuple[str, ...]) -> Iterator[Callable[..., TrainerProcess
 @pytest.fixture
 def order(lr_of: Callable[[str], float], tmp_path: Path) -> Callable[..., Run]:
     def one(behaviour: str, epochs: int = 3) -> Run:
-        config = TrainConfig(data=DataConfig(path="/data"), model=ModelConfig(name="toy"), lr=lr_of(behaviour), epochs=epochs)
+        config = ImageTrainConfig(data=ImageData(path="/data"), model=ImageModel(name="toy"), lr=lr_of(behaviour), epochs=epochs)
         return Run(config=config, checkpoint_folder=str(tmp_path / "checkpoints"))
 
     return one
@@ -109,7 +110,7 @@ def make_study(store: Store, lr_of: Callable[[str], float]) -> Callable[..., Stu
     return one
 
 
-SHORT = Patience(start=20, prepare=3, stall=1, grace=3)
+SHORT = Patience(start=60, prepare=20, stall=6, grace=5)  # a busy machine stops a process for seconds
 
 
 class Shop:
@@ -123,7 +124,7 @@ class Shop:
 
     def close(self) -> None:
         self.worker.leave()
-        self._thread.join(15)
+        self._thread.join(120)
         assert not self._thread.is_alive()
 
     def has_ended(self) -> bool:
@@ -147,7 +148,7 @@ def _until() -> Callable[..., None]:
     return until
 
 
-def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+def until(holds: Callable[[], bool], seconds: float = 180) -> None:
     """Wait for it."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -160,7 +161,7 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
     """Opens a worker with toys; it leaves at the end of the test."""
     opened: list[Shop] = []
 
-    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 2.0) -> Shop:
+    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 6.0) -> Shop:
         own = settings.model_copy(update={"lease_seconds": lease_seconds})
         opened.append(Shop(on, own, (*toy_command, *options), patience, slots))
         return opened[-1]

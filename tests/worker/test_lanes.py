@@ -13,6 +13,8 @@ from service.domain.records import Study, Trial
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, queries
+from service.worker import unavailable
+from tests.operations.driving import FACTS
 from tests.worker.fragile import Fragile
 
 MakeLanes = Callable[..., Study]
@@ -145,7 +147,7 @@ def test_trials_that_reach_a_rung_together_are_judged_by_each_other(make_lanes: 
 
 def test_a_short_outage_costs_no_lane_anything(make_lanes: MakeLanes, shop: OpenShop, fragile: Fragile, until: Until) -> None:
     study = make_lanes(*different("train", 3), epochs=30, pruner={"name": "threshold", "lower": 0.0, "interval_steps": 12})
-    opened = shop("--slow-epoch", "0.05", on=fragile, lease_seconds=10)
+    opened = shop("--slow-epoch", "0.05", on=fragile, lease_seconds=20)
     until(lambda: opened.trial(study).step > 2)
     fragile.down = True
     threading.Event().wait(0.7)  # under the trust window, by far: the machine may be busy
@@ -177,9 +179,22 @@ def test_results_that_meet_an_outage_are_spooled_and_delivered_later(
     opened = shop("--slow-epoch", "0.1", on=fragile)
     until(lambda: store.read(queries.find_trial, study.id, 0).step >= 1)
     fragile.down = True
-    until(lambda: len(list((settings.home / "spool").glob("*.json"))) >= 3)
+    until(lambda: len(list((settings.home / "spool").rglob("*.json"))) >= 3)
     opened.close()  # the store is still away
     assert {trial.state for trial in store.read(queries.trials, study.id)} == {TrialState.RUNNING}
     again = shop()
     until(lambda: ends(store.read(queries.trials, study.id)[:3]) == [(TrialState.COMPLETE, 1)] * 3)
     until(lambda: again.trial(study, 3).attempt == 2)
+
+
+def test_missing_data_sends_back_all_trials_of_a_pass_and_none_is_claimed_until_it_is_there(
+    make_lanes: MakeLanes, shop: OpenShop, store: Store, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unavailable, "LOOKS", (0.1, 0.3))
+    study = make_lanes(*different("train", 3), data={"path": str(tmp_path / "mount")})
+    operations.pass_check(store, study.id, FACTS)
+    opened = shop()
+    until(lambda: ends(store.read(queries.trials, study.id)) == [(TrialState.QUEUED, 1)] * 3)
+    until(lambda: len(store.read(queries.unavailabilities)) == 1)
+    (tmp_path / "mount" / "class").mkdir(parents=True)
+    assert ends(opened.trials_at_end(study)) == [(TrialState.COMPLETE, 2)] * 3

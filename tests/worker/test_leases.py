@@ -6,7 +6,7 @@ from collections.abc import Callable
 from service.domain.records import Lease
 from service.worker.leases import Halt, Leases
 from service.worker.process import TrainerProcess
-from trainer.contract import Measured, Run
+from trainer.protocol import Measured, Run
 
 Start = Callable[..., TrainerProcess]
 Order = Callable[..., Run]

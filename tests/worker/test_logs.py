@@ -153,4 +153,5 @@ def test_a_log_costs_a_run_that_reports_no_transaction(
     shop("--slow-epoch", "0.5", patience=Patience(stall=60)).trials_at_end(study)
     assert log_of(store, study).count("of trial\n") == 4
     assert [one.log for one in writes if not (one.reports or one.outcome)] == []
-    assert all(one.log for one in writes if one.reports)
+    reported = [one for one in writes if one.reports]
+    assert reported and all(one.log for one in reported)

@@ -34,16 +34,16 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 def test_a_full_disk_is_told_once_and_leaves_nothing_half_written(
     tmp_path: Path, full: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    spool = Spool(tmp_path / "spool")
+    spool = Spool(tmp_path / "spool", "d" * 32)
     assert not spool.keep(WRITE) and not spool.keep(WRITE)
-    assert list((tmp_path / "spool").iterdir()) == [] and caplog.text.count("waits in memory") == 1
+    assert list((tmp_path / "spool" / ("d" * 32)).iterdir()) == [] and caplog.text.count("kept in memory") == 1
     full()
     assert spool.keep(WRITE) and [write.lease for write in spool.kept()] == [LEASE]
 
 
 def test_a_folder_that_cannot_be_made_is_no_end(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    spool = Spool(tmp_path / "file" / "spool")
+    spool = Spool(tmp_path / "file" / "spool", "d" * 32)
     assert not spool.keep(WRITE) and list(spool.kept()) == []
     spool.forget(LEASE)
 
@@ -62,9 +62,9 @@ def test_a_result_that_meets_an_outage_and_a_full_disk_lands_afterwards(
     shop("--slow-epoch", "0.1", on=fragile)
     until(lambda: store.read(queries.find_trial, study.id, 0).step >= 1)
     fragile.down = True
-    until(lambda: "waits in memory" in caplog.text)
+    until(lambda: "kept in memory" in caplog.text)
     fragile.down = False
     until(lambda: store.read(queries.find_trial, study.id, 0).state.terminal)
     trial = store.read(queries.find_trial, study.id, 0)
     assert (trial.state, trial.attempt, trial.step) == (TrialState.COMPLETE, 1, 6)
-    assert not list((settings.home / "spool").glob("*"))
+    assert not [path for path in (settings.home / "spool").rglob("*") if path.is_file()]

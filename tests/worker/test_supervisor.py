@@ -37,7 +37,7 @@ def test_queued_trials_are_checked_run_and_recorded(make_study: MakeStudy, shop:
         ("killed", "crashed", "SIGKILL"),
         ("quit", "crashed", "exit code 3"),
         ("fork", "crashed", "exit code 4"),
-        ("hang", "timeout", "no sign of life for 1 seconds"),
+        ("hang", "timeout", "no sign of life for 6 seconds"),
         ("rant", "timeout", "no sign of life"),
         ("stubborn", "timeout", "no sign of life"),
     ],
@@ -56,7 +56,7 @@ def test_data_that_changed_since_the_check_end_the_study(make_study: MakeStudy, 
     study = make_study("bad_data", "train")
     opened = shop()
     failed, other = opened.trials_at_end(study)
-    assert (failed.state, failed.reason, other.state) == (TrialState.FAILED, "bad_data", TrialState.CANCELLED)
+    assert (failed.state, failed.reason, other.state) == (TrialState.FAILED, "bad_data", TrialState.QUEUED)
     assert opened.study(study).state is StudyState.FAILED
     assert (opened.study(study).reason or "").startswith("bad_data in trial 0: ")
 
@@ -81,7 +81,7 @@ def test_data_that_are_unfit_stop_the_study_before_any_trial(make_study: MakeStu
     [trial] = opened.trials_at_end(study)
     assert opened.study(study).state is StudyState.FAILED
     assert opened.study(study).reason == "class b has no image"
-    assert trial.state is TrialState.CANCELLED and trial.attempt == 0
+    assert trial.state is TrialState.QUEUED and trial.attempt == 0
 
 
 def test_a_cancelled_trial_ends_in_the_trainer_and_the_next_one_runs(
@@ -140,7 +140,7 @@ def test_another_worker_goes_on_from_the_checkpoint(make_study: MakeStudy, shop:
 def test_old_checkpoints_are_removed_on_the_way_and_one_is_left_at_the_end(make_study: MakeStudy, shop: OpenShop, settings: Any) -> None:
     study = make_study("train", fixed={"epochs": 6}, limits={"checkpoint_seconds": 0})
     [trial] = shop("--slow-epoch", "0.3").trials_at_end(study)
-    until_settled = time.monotonic() + 5
+    until_settled = time.monotonic() + 60
     folder = settings.home / "checkpoints" / study.id / "0"
     while len(files := [path.name for path in folder.rglob("*.safetensors")]) > 1 and time.monotonic() < until_settled:
         time.sleep(0.05)
@@ -191,6 +191,7 @@ def test_a_trainer_that_cannot_start_costs_no_trial(make_study: MakeStudy, shop:
 
 def test_a_trainer_killed_while_idle_is_started_again(make_study: MakeStudy, shop: OpenShop, until: Until) -> None:
     opened = shop()
+    until(lambda: opened.worker._runners)
     [runner] = opened.worker._runners
     until(lambda: runner._process is not None and runner._process.ready)
     os.kill(runner._process.pid, signal.SIGKILL)

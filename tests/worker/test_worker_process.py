@@ -63,7 +63,7 @@ def test_a_trial_of_a_killed_worker_is_run_again_by_another(make_study: MakeStud
 
 def test_a_trial_that_kills_its_workers_ends_as_lost(make_study: MakeStudy, spawn: Spawn, store: Store, until: Until) -> None:
     study = make_study("kill_parent", limits={"attempts": 2})
-    until_ended = time.monotonic() + 30
+    until_ended = time.monotonic() + 240
     worker = spawn()
     while not store.read(queries.find_study, study.id).state.terminal and time.monotonic() < until_ended:
         if worker.poll() is not None:
@@ -82,7 +82,7 @@ def test_a_signal_hands_the_trial_back_with_a_checkpoint_and_the_attempt_is_not_
     until(lambda: store.read(queries.find_trial, study.id, 0).step > 1)
     trainers = children(worker.pid)
     worker.send_signal(number)
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     trial = store.read(queries.find_trial, study.id, 0)
     assert trial.state is TrialState.QUEUED
     assert trial.checkpoints[0].step >= 2
@@ -98,8 +98,8 @@ def test_a_second_signal_ends_it_at_once(make_study: MakeStudy, spawn: Spawn, st
     worker.terminate()
     time.sleep(0.5)
     assert worker.poll() is None, "it waits for its trainer"
-    worker.terminate()
-    assert worker.wait(2) == 128 + signal.SIGTERM
+    until(lambda: worker.poll() is not None or bool(worker.terminate()))  # again and again: two that are pending count as one
+    assert worker.returncode == 128 + signal.SIGTERM
     assert not any(map(alive, trainers))
 
 
@@ -108,7 +108,7 @@ def test_a_trainer_that_does_not_heed_the_end_is_killed_in_time(make_study: Make
     worker = spawn()
     until(lambda: store.read(queries.find_trial, study.id, 0).step == 1)
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert worker.wait(60) == 0
     assert store.read(queries.find_trial, study.id, 0).state is TrialState.QUEUED
 
 

@@ -134,6 +134,9 @@ MISDEEDS = {
 
 def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
     config, how = order["config"], behaviour_of(order["config"])
+    if unmounted(config):
+        return tell("unavailable", **missing(config))
+    hang_on_a_dead_mount(config)
     resumed = order["resume"][0]["step"] if order["resume"] else 0
     epochs = epochs_of(config)
     tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"})
@@ -157,6 +160,33 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
         if order["checkpoint_seconds"] == 0:
             save(order, step)
     tell("finished", step=epochs, metrics=metrics, **MEASURED_AT_THE_END)
+    return None
+
+
+def hang_on_a_dead_mount(config: dict[str, Any]) -> None:
+    path = config["data"]["path"]
+    if os.path.basename(path) == "dead-mount" and not os.path.exists(path):
+        time.sleep(600)
+
+
+def check(config: dict[str, Any]) -> None:
+    hang_on_a_dead_mount(config)
+    if unmounted(config):
+        tell("unavailable", **missing(config))
+    elif "unfit" in config["data"]["path"]:
+        tell("failed", reason="bad_data", detail="class b has no image", step=0)
+    elif "crashing" in config["data"]["path"]:
+        os._exit(5)
+    else:
+        tell("checked", facts=FACTS)
+
+
+def run_pass(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
+    """The lanes, or what is missing, told by each of them."""
+    if not unmounted(order["runs"][0]["config"]):
+        return run_lanes(order, orders, slow_epoch)
+    for lane, one in enumerate(order["runs"]):
+        tell("unavailable", lane=lane, **missing(one["config"]))
     return None
 
 
@@ -185,6 +215,17 @@ def run_lanes(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             save(lanes[lane], step, lane)
         for lane in [lane for lane, run in lanes.items() if step == epochs_of(run["config"])]:
             tell("finished", lane=lane, step=step, metrics=metrics_of(lanes.pop(lane)["config"], step), **MEASURED_AT_THE_END)
+
+
+def unmounted(config: dict[str, Any]) -> bool:
+    """Whether the data's path names a mount and there is nothing."""
+    path = config["data"]["path"]
+    return os.path.basename(path) == "mount" and not os.path.exists(path)
+
+
+def missing(config: dict[str, Any]) -> dict[str, Any]:
+    path = config["data"]["path"]
+    return {"what": "data", "detail": f"there is no folder {path} for swordfish", "paths": [path]}
 
 
 def misbehave_together(lanes: dict[int, dict[str, Any]]) -> None:
@@ -266,16 +307,13 @@ def main() -> None:
         order = orders.next(None)
         assert order is not None
         if order["order"] == "check":
-            if "unfit" in order["config"]["data"]["path"]:
-                tell("failed", reason="bad_data", detail="class b has no image", step=0)
-            else:
-                tell("checked", facts=FACTS)
+            check(order["config"])
         elif order["order"] == "run":
             if given.deaf:
                 time.sleep(600)
             run(order, orders, given.slow_epoch)
         elif order["order"] == "lanes":
-            run_lanes(order, orders, given.slow_epoch)
+            run_pass(order, orders, given.slow_epoch)
         else:
             continue
         tell("ready")

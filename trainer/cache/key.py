@@ -4,17 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Union
+from typing import Union
 
 JSON = Union[None, bool, int, float, str, Sequence["JSON"], Mapping[str, "JSON"]]  # noqa: UP007  # a string has no `|`
-Kind = Literal["pixels", "features", "groups"]
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """Everything that the content of an entry follows from. Equal facts give the same entry, whatever their order."""
 
-    kind: Kind
+    kind: str  # what the entry holds, such as features
     facts: Mapping[str, JSON]
 
     @property

@@ -1,19 +1,23 @@
-"""Distinct images: the files of a data set by the SHA-256 of their content, each read once for as long as it stays as it is."""
+"""Distinct contents: the files of a data set by the SHA-256 of their content, each read once for as long as it stays as it is."""
 
+import errno
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 
+from trainer.configuration import Part
+from trainer.data.examples import Example
 from trainer.data.faults import BadData
-from trainer.data.index import Labelled
+from trainer.files import open_regular
 
-MAX_FILE = 512 * 2**20  # bytes; 50 megapixels of 16-bit RGBA are 400 MB
+LASTING = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENAMETOOLONG})
+"""Errors of files that stay as they are; others, such as EIO and ESTALE, are the machine's and may pass."""
 CHUNK = 64  # files a task of a thread
+MEASURED_FIRST: tuple[Part, ...] = ("test", "validation", "train")
 MIXED = "these files have the same content but different labels"
 
 _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: stat signature and SHA-256 of each file
@@ -21,40 +25,46 @@ _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: stat 
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """A content: its SHA-256, the index of its class, and its files (identical copies)."""
+    """A content: its SHA-256, the index of its label, and the examples that have it (identical copies)."""
 
     sha256: str
     label: int
-    files: tuple[Labelled, ...]
+    files: tuple[Example, ...]
+
+    @property
+    def given(self) -> Part | None:
+        """Its part of the split that the data gives; of several the one that is measured: test before validation before train."""
+        parts = {file.part for file in self.files}
+        return next((part for part in MEASURED_FIRST if part in parts), None)
 
 
-def distinct(classes: Sequence[str], images: Sequence[Labelled], sha256s: Sequence[str]) -> tuple[Distinct, ...]:
-    """The contents in the order of their SHA-256s, given each image's. Raises BadData where one has several labels."""
-    places, files = {name: place for place, name in enumerate(classes)}, defaultdict[str, list[Labelled]](list)
-    for image, sha256 in zip(images, sha256s, strict=True):
-        files[sha256].append(image)
-    if mixed := [" = ".join(image.name for image in same) for same in files.values() if len({image.label for image in same}) > 1]:
+def distinct(labels: Sequence[str], examples: Sequence[Example], sha256s: Sequence[str]) -> tuple[Distinct, ...]:
+    """The contents in the order of their SHA-256s, given each example's. Raises BadData where one has several labels."""
+    places, files = {name: place for place, name in enumerate(labels)}, defaultdict[str, list[Example]](list)
+    for example, sha256 in zip(examples, sha256s, strict=True):
+        files[sha256].append(example)
+    if mixed := [" = ".join(example.name for example in same) for same in files.values() if len({example.label for example in same}) > 1]:
         raise BadData.listing(MIXED, sorted(mixed))
     return tuple(Distinct(sha256, places[same[0].label], tuple(same)) for sha256, same in sorted(files.items()))
 
 
-def digests(images: Sequence[Labelled]) -> tuple[str, ...]:
-    """The SHA-256 of each image's file. Raises BadData with the names of those that cannot be read."""
-    found: dict[Path, str | _Unreadable] = {image.file: sha256 for image in images if (sha256 := _known(image.file)) is not None}
-    unknown = [image.file for image in images if image.file not in found]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in parts: to hand over single files takes longer than to read them
-        for part in pool.map(_read, (unknown[first : first + CHUNK] for first in range(0, len(unknown), CHUNK))):
-            found.update(part)
-    results = [found[image.file] for image in images]
-    faults = [f"{image.name}: {result.reason}" for image, result in zip(images, results, strict=True) if isinstance(result, _Unreadable)]
-    if faults:
-        raise BadData.listing(f"{len(faults)} of {len(images)} files cannot be read", faults)
-    return tuple(result for result in results if isinstance(result, str))
-
-
 @dataclass(frozen=True, slots=True)
-class _Unreadable:
+class Unopened:
+    """Why a file cannot be opened or read."""
+
     reason: str
+    lasting: bool  # whether every try on every machine gives the same
+
+
+def digests(examples: Sequence[Example], most_bytes: int) -> tuple[str | Unopened, ...]:
+    """The SHA-256 of each example's file of at most so many bytes."""
+    found: dict[Path, str | Unopened] = {example.file: sha256 for example in examples if (sha256 := _known(example.file)) is not None}
+    unknown = [example.file for example in examples if example.file not in found]
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in parts: to hand over single files takes longer than to read them
+        parts = [unknown[first : first + CHUNK] for first in range(0, len(unknown), CHUNK)]
+        for part in pool.map(lambda files: {file: _sha256(file, most_bytes) for file in files}, parts):
+            found.update(part)
+    return tuple(found[example.file] for example in examples)
 
 
 def _known(file: Path) -> str | None:
@@ -69,20 +79,12 @@ def _signature(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _read(files: Sequence[Path]) -> Mapping[Path, str | _Unreadable]:
-    return {file: _sha256(file) for file in files}
-
-
-def _sha256(file: Path) -> str | _Unreadable:
+def _sha256(file: Path, most_bytes: int) -> str | Unopened:
     try:
-        status = file.stat()
-        if not S_ISREG(status.st_mode):
-            return _Unreadable("not a file")
-        if status.st_size > MAX_FILE:
-            return _Unreadable(f"larger than {MAX_FILE >> 20} MB")
-        with file.open("rb") as stream:
+        with open_regular(file, most_bytes) as stream:
+            status = os.fstat(stream.fileno())
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        return _Unreadable(error.strerror or type(error).__name__)
+        return Unopened(error.strerror or type(error).__name__, error.errno in LASTING)
     _digests[file] = (_signature(status), digest)
     return digest

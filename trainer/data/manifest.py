@@ -1,4 +1,4 @@
-"""What tells, without the images themselves, which of them have changed and how they were split."""
+"""Manifests: digests that show which examples have changed and how they were split, without the examples themselves."""
 
 import base64
 import hashlib
@@ -6,18 +6,18 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from trainer.contract import MOST_LISTED
+from trainer.configuration import Part
 from trainer.data.dataset import Dataset, Listing
 from trainer.data.faults import BadData
-from trainer.data.split import Part
+from trainer.protocol import MOST_LISTED
 
-BYTES = 4  # of a digest: of 100,000 images, one that was changed has 1 chance in 40,000 to look like another that was there
+BYTES = 4  # of a digest: of 100,000 examples, one that was changed has 1 chance in 40,000 to look like another that was there
 NAMED = 10
 PARTS: tuple[Part, ...] = ("train", "validation", "test")  # by the number that stands for them
 
 
 def manifest_of(listing: Listing, dataset: Dataset) -> str | None:
-    """As trainer.contract.Checked.manifest; None for more than MOST_LISTED files."""
+    """As protocol.Checked.manifest; None for more than MOST_LISTED files."""
     digests = sorted(digest for digest, _ in _digests(listing))
     if len(digests) > MOST_LISTED:
         return None
@@ -30,7 +30,7 @@ def manifest_of(listing: Listing, dataset: Dataset) -> str | None:
 
 
 def differences(manifest: str, listing: Listing) -> str:
-    """Which of the images the manifest does not know, and how many that it knows are not there. Raises BadData."""
+    """Which of the examples the manifest does not know, and how many that it knows are not there. Raises BadData."""
     body = _part(manifest, 0)
     expected = Counter(body[first : first + BYTES] for first in range(0, len(body), BYTES))
     names = defaultdict[bytes, list[str]](list)
@@ -41,11 +41,11 @@ def differences(manifest: str, listing: Listing) -> str:
     more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
     told = [f"changed or new: {', '.join(new[:NAMED])}{more}"] if new else []
     told += [f"missing: {missing} of the {expected.total()} that were expected"] if missing else []
-    return "; ".join(told) or "which images have changed cannot be told"
+    return "; ".join(told) or "which examples have changed is not known"
 
 
 def split_differs(manifest: str, dataset: Dataset) -> bool:
-    """Whether the manifest's images, which are the data set's, were split in another way. Raises BadData."""
+    """Whether the manifest's examples, which are the data set's, were split in another way. Raises BadData."""
     packed = _part(manifest, 1)
     told = [PARTS.index(content.part) for content in dataset.contents]
     return len(packed) != -(-len(told) // 4) or any((packed[row // 4] >> 2 * (row % 4)) & 3 != number for row, number in enumerate(told))
@@ -53,10 +53,8 @@ def split_differs(manifest: str, dataset: Dataset) -> bool:
 
 def _digests(listing: Listing) -> Iterator[tuple[bytes, str]]:
     """Of each file, with its name."""
-    for content in listing.contents:
-        labelled = json.dumps((content.sha256, listing.classes[content.label])).encode()
-        for file in content.files:
-            yield hashlib.sha256(labelled).digest()[:BYTES], file.name.encode("utf-8", "replace").decode()
+    for identity, file in listing.identities():
+        yield hashlib.sha256(json.dumps(identity).encode()).digest()[:BYTES], file.name.encode("utf-8", "replace").decode()
 
 
 def _part(manifest: str, place: int) -> bytes:

@@ -1,18 +1,17 @@
-"""Which image is trained on, which is validated on, and which nobody sees before the end."""
+"""Which example is trained on, which is validated on, and which is held back until the end."""
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from trainer.contract import DataConfig, split_sizes
+from trainer.configuration import DataConfig, Part, split_sizes
 from trainer.data.contents import Distinct
 from trainer.data.faults import BadData
 
-Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("test", "validation", "train")  # in the order in which they are filled
 Group = tuple[int, ...]  # positions of contents, ascending
+ORDERS = 20  # of the units, tried one after the other where declared groups leave a label's part empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,38 +22,92 @@ class Split:
     kept: tuple[Group, ...]
 
 
-def split(data: DataConfig, classes: Sequence[str], contents: Sequence[Distinct], groups: Sequence[Group] = ()) -> Split:
-    """Stratified by content: contents, in the order of their SHA-256s, into parts of the sizes that `split_sizes` says for each class.
+def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], groups: Sequence[Group] = ()) -> Split:
+    """Stratified by content: contents, in the order of their SHA-256s, into parts of the sizes that `split_sizes` says for each label.
 
-    A picture is a group of contents or one that is in none; its rank is SHA-256(seed/content) of its first content. By their ranks the
-    pictures fill test, then validation, as long as they fit; what fits neither is trained on. When a class has only as many pictures left
-    as empty parts, each takes an empty part. Where groups leave a class a part empty nevertheless, those of that class do not count.
-    Raises BadData for classes with too few contents.
+    A unit is a group of contents or one that is in none; its rank is SHA-256(seed/content) of its first content. By their ranks the
+    units fill test, then validation, as long as they fit; what fits neither is trained on. When a label has only as many units left
+    as empty parts, each takes an empty part. Where groups leave a label's part empty nevertheless, those of that label do not count.
+
+    Contents whose part the data gives keep it; only those of its train part fill the parts that it does not give. Groups that the data
+    declares (`Example.group`) always stay whole, joined with `groups` where they share a content; where they leave a label's part empty,
+    other ranks are tried. Raises BadData for labels with too few contents or groups.
     """
-    sizes = _sizes(data, classes, contents)
+    given = {part for content in contents if (part := content.given) is not None}
+    pool = [row for row, content in enumerate(contents) if content.given in (None, "train")]
+    chosen, place = [contents[row] for row in pool], {row: index for index, row in enumerate(pool)}
+    sizes = _sizes(data, labels, chosen, given)
+    _refuse_bare_given_parts(labels, contents, given)
+    declared, order = _declared(chosen), 0
     while True:
-        parts = _Filling(data.seed, contents, sizes).fill(groups)
-        if not (bare := _bare(sizes, contents, parts)):
-            return Split(tuple(parts), tuple(groups))
-        groups = [group for group in groups if not any(contents[row].label in bare for row in group)]
+        near = [tuple(place[row] for row in group if row in place) for group in groups]
+        parts = _Filling(data.seed, chosen, sizes, order).fill(_joined([*declared, *near]))
+        if not (bare := _bare(sizes, chosen, parts)):
+            drawn = dict(zip(pool, parts, strict=True))
+            return Split(tuple(drawn.get(row) or content.given or "train" for row, content in enumerate(contents)), tuple(groups))
+        fewer = [group for group in groups if not any(row in place and contents[row].label in bare for row in group)]
+        if len(fewer) == len(groups):
+            order += 1  # only the declared groups are in the way
+        if order > ORDERS:
+            counts = Counter(label for group in _joined(declared) for label in {chosen[row].label for row in group})
+            short = [f"{labels[label]} has {counts[label]} groups of several examples" for label in sorted(bare)]
+            raise BadData.listing("these labels leave a part of the split empty when their groups stay whole", short)
+        groups = fewer
 
 
-def _sizes(data: DataConfig, classes: Sequence[str], contents: Sequence[Distinct]) -> list[dict[Part, int]]:
-    """By class, how many contents each part shall have."""
+def _declared(contents: Sequence[Distinct]) -> list[Group]:
+    """The groups that the data declares, by positions; they overlap where copies of a content are in several."""
+    groups = defaultdict[str, list[int]](list)
+    for row, content in enumerate(contents):
+        for name in {file.group for file in content.files if file.group is not None}:
+            groups[name].append(row)
+    return [tuple(rows) for rows in groups.values()]
+
+
+def _joined(groups: Sequence[Group]) -> list[Group]:
+    """Groups that share a position become one; each ascending, all by their first position."""
+    leader = dict[int, int]()
+
+    def find(row: int) -> int:
+        while leader.setdefault(row, row) != row:
+            leader[row] = row = leader[leader[row]]  # halves the path
+        return row
+
+    for group in groups:
+        for row in group:
+            first, other = sorted((find(group[0]), find(row)))
+            leader[other] = first
+    members = defaultdict[int, list[int]](list)
+    for row in sorted(leader):
+        members[find(row)].append(row)
+    return [tuple(members[first]) for first in sorted(members)]
+
+
+def _refuse_bare_given_parts(labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> None:
+    """An example that two parts hold counts for one of them alone, which may leave the other without examples of its label."""
+    there = {(content.label, content.given) for content in contents}
+    if bare := [f"{part} lacks {name}" for part in given for label, name in enumerate(labels) if (label, part) not in there]:
+        raise BadData.listing(
+            "each label needs examples of its own in each part of the data's split, besides copies of other parts' examples", sorted(bare)
+        )
+
+
+def _sizes(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> list[dict[Part, int]]:
+    """By label, how many contents each part shall have of those that are drawn from."""
     counts = Counter(content.label for content in contents)
     sizes, short = list[dict[Part, int]](), list[str]()
-    for label, name in enumerate(classes):
-        train, validation, test = split_sizes(counts[label], data)
+    for label, name in enumerate(labels):
+        train, validation, test = split_sizes(counts[label], data, given)
         sizes.append({"test": test, "validation": validation, "train": train})
         if train < 1:
             short.append(f"{name} has {counts[label]}")
     if short:
-        raise BadData.listing("these classes have too few distinct images for the split", short)
+        raise BadData.listing("these labels have too few distinct examples for the split", short)
     return sizes
 
 
 def _bare(sizes: Sequence[Mapping[Part, int]], contents: Sequence[Distinct], parts: Iterable[Part]) -> set[int]:
-    """Classes of which a part that shall have images has none."""
+    """Labels of which a part that shall have examples has none."""
     there = {(content.label, part) for content, part in zip(contents, parts, strict=True)}
     return {label for label, own in enumerate(sizes) for part, size in own.items() if size and (label, part) not in there}
 
@@ -62,29 +115,30 @@ def _bare(sizes: Sequence[Mapping[Part, int]], contents: Sequence[Distinct], par
 class _Filling:
     """Parts that are being filled."""
 
-    def __init__(self, seed: int, contents: Sequence[Distinct], sizes: Sequence[Mapping[Part, int]]) -> None:
-        self._seed, self._contents = seed, contents
+    def __init__(self, seed: int, contents: Sequence[Distinct], sizes: Sequence[Mapping[Part, int]], order: int = 0) -> None:
+        self._salt, self._contents = f"/{order}" if order else "", contents
+        self._seed = seed
         self._room = [dict(own) for own in sizes]
         self._empty = [{part for part, size in own.items() if size} for own in sizes]
-        self._left = defaultdict[int, int](int)  # by class, pictures that have no part yet
+        self._left = defaultdict[int, int](int)  # by label, units that have no part yet
 
     def fill(self, groups: Sequence[Group]) -> list[Part]:
         """A part for each content."""
         grouped = {row for group in groups for row in group}
-        pictures = [*groups, *((row,) for row in range(len(self._contents)) if row not in grouped)]
-        pictures.sort(key=self._rank)
-        counts = [Counter(self._contents[row].label for row in picture) for picture in pictures]
+        units = [*groups, *((row,) for row in range(len(self._contents)) if row not in grouped)]
+        units.sort(key=self._rank)
+        counts = [Counter(self._contents[row].label for row in unit) for unit in units]
         self._left.update(Counter(label for own in counts for label in own))
         parts = dict[int, Part]()
-        for picture, own in zip(pictures, counts, strict=True):
-            parts |= dict.fromkeys(picture, self._placed(own))
+        for unit, own in zip(units, counts, strict=True):
+            parts |= dict.fromkeys(unit, self._placed(own))
         return [parts[row] for row in range(len(self._contents))]
 
-    def _rank(self, picture: Group) -> bytes:
-        return hashlib.sha256(f"{self._seed}/{self._contents[picture[0]].sha256}".encode()).digest()
+    def _rank(self, unit: Group) -> bytes:
+        return hashlib.sha256(f"{self._seed}/{self._contents[unit[0]].sha256}{self._salt}".encode()).digest()
 
     def _placed(self, counts: Mapping[int, int]) -> Part:
-        """The part of a picture with so many contents a class, which has it from now on."""
+        """The part of a unit with so many contents a label, which has it from now on."""
         part = self._urgent(counts) or self._fitting(counts)
         for label, count in counts.items():
             self._room[label][part] -= count
@@ -93,7 +147,7 @@ class _Filling:
         return part
 
     def _urgent(self, counts: Mapping[int, int]) -> Part | None:
-        """The empty part that it fits best, where no later picture could fill all that are empty."""
+        """The empty part that it fits best, where no later unit could fill all that are empty."""
         for label, count in counts.items():
             if self._empty[label] and self._left[label] <= len(self._empty[label]):
                 empty = [part for part in PARTS if part in self._empty[label]]

@@ -1,4 +1,4 @@
-"""The stages of a model, and for lanes the head's beginning, as one row of pure functions of the images."""
+"""The stages of a model, and for heads trained together the head's beginning, as one row of pure functions of the examples."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from trainer import arithmetic
-from trainer.task import Task
+from trainer.preparation import PreparedRun
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What one image's output of a stage looks like."""
+    """What one example's output of a stage looks like."""
 
     shape: tuple[int, ...]  # [C, H, W] of convolutions, [T, D] of tokens, [D] behind a pool
     dtype: torch.dtype
@@ -27,7 +27,7 @@ class Form:
 
     @property
     def size(self) -> int:
-        """Bytes of one image's output."""
+        """Bytes of one example's output."""
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def rows(self, output: Tensor) -> Tensor:
@@ -48,16 +48,16 @@ class Chain:
     `tail` is the head's beginning: layers without parameters that draw no numbers, so that their output is worth storing too.
     """
 
-    def __init__(self, task: Task, tail: nn.Module | None = None) -> None:
-        self._config, self._device, self._model = task.config, task.device, task.model
+    def __init__(self, run: PreparedRun, tail: nn.Module | None = None) -> None:
+        self._config, self._device, self._model = run.config, run.device, run.model
         self.tail = tail
-        self.device_name = arithmetic.environment(task.device, task.config)["device"]
-        self.modules = task.model.stages if tail is None else (*task.model.stages, tail)
-        self.names = task.model.stage_names if tail is None else (*task.model.stage_names, " ".join(f"head {tail}".split()))
+        self.device_name = arithmetic.environment(run.device, run.config)["device"]
+        self.modules = run.model.stages if tail is None else (*run.model.stages, tail)
+        self.names = run.model.stage_names if tail is None else (*run.model.stage_names, " ".join(f"head {tail}".split()))
 
     @property
     def frozen(self) -> int:
-        """How many from the first on are pure functions of the images."""
+        """How many from the first on are pure functions of the examples."""
         return self._model.frozen + (self.tail is not None and self._model.frozen == len(self._model.stages))
 
     def run(self, features: Tensor, start: int, end: int) -> Tensor:

@@ -1,19 +1,18 @@
-"""Images themselves, taken, augmented and normalised batch by batch: what stored outputs take the place of."""
+"""The examples themselves, batch by batch: what stored outputs take the place of."""
 
 from collections.abc import Generator, Iterable
 from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from trainer.contract import Reuse
-from trainer.data.augmentation import augment
-from trainer.task import Task
+from trainer.preparation import PreparedRun
+from trainer.protocol import Reuse
 
 Sign = TypeVar("Sign")
 
 
 class Inputs(Protocol):
-    """What the part of a model that is trained reads. A view None means the validation images, which are never augmented."""
+    """What the part of a model that is trained reads. A view None means the validation examples, which are never augmented."""
 
     @property
     def depth(self) -> int:
@@ -37,33 +36,31 @@ class Inputs(Protocol):
         """What goes into the stage behind the first `depth`: [B, ...] of floating point, on the device, as it lies there best."""
 
     def for_test(self) -> "Inputs":
-        """The same of the same depth, with the view None meaning the test images."""
+        """The same of the same depth, with the view None meaning the test examples."""
 
 
 class Direct:
-    """Nothing is stored, so everything is computed from the pixels."""
+    """Nothing is stored, so all stages are computed."""
 
     depth = 0
     saved_seconds = 0.0
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self.reuse = Reuse(pixels=task.images.origin)
+    def __init__(self, run: PreparedRun) -> None:
+        self._run = run
+        self.reuse = Reuse(pixels=run.examples.origin)
 
     def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
         """Nothing to do."""
         yield from ()
 
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
-        """Images that are streamed are decoded ahead."""
-        self._task.images.expect(batches)
+        """Examples that are streamed are read ahead."""
+        self._run.examples.expect(batches)
 
     def batch(self, rows: Tensor, view: int | None) -> Tensor:
-        """Normalised images, float32 [B, 3, S, S], channels last."""
-        images, config = self._task.images, self._task.config
-        pixels = images.take(rows)
-        return self._task.normalise(pixels if view is None else augment(pixels, images.keys[rows], view, config.augmentation))
+        """The input of the first stage [B, ...]."""
+        return self._run.examples.take(rows, view)
 
     def for_test(self) -> "Direct":
-        """Images are images."""
+        """Every row can be taken."""
         return self

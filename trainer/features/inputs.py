@@ -1,4 +1,4 @@
-"""What a run's trained part reads: images themselves, or the stored output of its frozen stages where the plan says so."""
+"""What a run's trained part reads: the examples themselves, or the stored output of its frozen stages where the plan says so."""
 
 import copy
 import logging
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from trainer import memory
 from trainer.cache import Cache
-from trainer.contract import Reuse
 from trainer.features import rates as measuring
 from trainer.features.chain import Chain
 from trainer.features.direct import Direct, Inputs
@@ -20,8 +19,9 @@ from trainer.features.planner import Plan, Problem, plan
 from trainer.features.rates import Rates
 from trainer.features.source import Part, Source, fits_device
 from trainer.features.store import MemoryStore, Store
+from trainer.preparation import PreparedRun
+from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
-from trainer.task import Task
 
 log = logging.getLogger(__name__)
 Sign = TypeVar("Sign")
@@ -33,30 +33,32 @@ MEMORY = MemoryStore()  # for whoever has no cache folder
 Depths = tuple[int, int]
 
 
-def inputs_for(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, depths: Depths | None = None) -> Inputs:
-    """For the run that trains all behind the frozen stages; `demand` and `depths` are those of `contract.Run`."""
-    if not task.model.frozen or depths == (0, 0):
-        return Direct(task)
+def inputs_for(run: PreparedRun, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, depths: Depths | None = None) -> Inputs:
+    """For the run that trains all behind the frozen stages; `demand` and `depths` are those of `protocol.Run`."""
+    if not run.model.frozen or depths == (0, 0):
+        return Direct(run)
     with stopwatch("features"):
-        chain, shelf = Chain(task), Shelf.of(cache, task)
-        own = max(demand.get(chain.frozen, 0.0), task.config.epochs)
-        found = Stored(task, chain, shelf, {**demand, chain.frozen: own}, stopwatch, depths=depths)
-    return found if found.depth else Direct(task)
+        chain, shelf = Chain(run), Shelf.of(cache, run)
+        own = max(demand.get(chain.frozen, 0.0), run.config.epochs)
+        found = Stored(run, chain, shelf, {**demand, chain.frozen: own}, stopwatch, depths=depths)
+    return found if found.depth else Direct(run)
 
 
-def stored_outputs(task: Task, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, tail: nn.Module, lanes: int = 1) -> Inputs:
+def stored_outputs(
+    run: PreparedRun, cache: Cache, demand: Mapping[int, float], stopwatch: Stopwatch, tail: nn.Module, lanes: int = 1
+) -> Inputs:
     """For lanes: the output of all stages and of `tail`, the head's beginning, which must draw no numbers and have no parameters.
 
     It always gives that output, computed once for all lanes where it is not stored. `demand` counts every lane's epochs, of which
     a pass does `lanes` at once. Raises ValueError when a stage is not frozen.
     """
     with stopwatch("features"):
-        chain, shelf = Chain(task, tail), Shelf.of(cache, task)
+        chain, shelf = Chain(run, tail), Shelf.of(cache, run)
         if chain.frozen != len(chain.modules):
-            raise ValueError(f"lanes need all {len(task.model.stages)} stages frozen, not {task.model.frozen}")
-        below = {frozen: passes for frozen, passes in demand.items() if frozen < task.model.frozen}
-        own = max(demand.get(task.model.frozen, 0.0) / lanes, task.config.epochs)
-        return Stored(task, chain, shelf, {**below, chain.frozen: own}, stopwatch, lanes)
+            raise ValueError(f"lanes need all {len(run.model.stages)} stages frozen, not {run.model.frozen}")
+        below = {frozen: passes for frozen, passes in demand.items() if frozen < run.model.frozen}
+        own = max(demand.get(run.model.frozen, 0.0) / lanes, run.config.epochs)
+        return Stored(run, chain, shelf, {**below, chain.frozen: own}, stopwatch, lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,12 @@ class Shelf:
     device: torch.device
 
     @classmethod
-    def of(cls, cache: Cache, task: Task) -> "Shelf":
+    def of(cls, cache: Cache, run: PreparedRun) -> "Shelf":
         """The cache's folder, or this process's memory where there is none."""
         if cache.folder is None:
-            return cls(MEMORY, None, MEMORY.budget, task.device)
-        pixels = len(task.images.keys) * 3 * task.config.image_size**2  # lie there too, and shall stay
-        return cls(cache, cache.folder, max(0, cache.max_bytes - pixels), task.device)
+            return cls(MEMORY, None, MEMORY.budget, run.device)
+        # The examples lie there too, and shall stay.
+        return cls(cache, cache.folder, max(0, cache.max_bytes - run.examples.stored_bytes), run.device)
 
     def place(self, size: int) -> Place:
         """Where so many bytes lie when they are read."""
@@ -93,11 +95,11 @@ class Shelf:
 
 
 class Stored:
-    """Training and validation images each have a plan of their own; what is not stored is computed up to the same depth."""
+    """Training and validation examples each have a plan of their own; what is not stored is computed up to the same depth."""
 
     def __init__(  # noqa: PLR0913  (the last two have a default)
         self,
-        task: Task,
+        run: PreparedRun,
         chain: Chain,
         shelf: Shelf,
         demand: Mapping[int, float],
@@ -105,14 +107,13 @@ class Stored:
         lanes: int = 1,
         depths: Depths | None = None,
     ) -> None:
-        self._task, self._chain, self._stopwatch, self._direct, self._lanes = task, chain, stopwatch, Direct(task), lanes
+        self._run, self._chain, self._stopwatch, self._direct, self._lanes = run, chain, stopwatch, Direct(run), lanes
         self._shelf, self._firm = shelf, depths is not None
-        config = task.config
-        augmented = config.augmentation != "none"
-        views = min(config.augmentation_views or config.epochs, config.epochs) if augmented else 1
-        validation = Part(task, task.validation, 1, augmented=False)
-        training = Part(task, task.training, views, augmented=augmented)
-        self._rates = measuring.rates(task, chain, lambda rows: self._direct.batch(rows, 0))
+        augmented, epochs = run.examples.augmented, run.config.epochs
+        views = min(run.examples.views or epochs, epochs) if augmented else 1
+        validation = Part(run, run.validation, 1, augmented=False)
+        training = Part(run, run.training, views, augmented=augmented)
+        self._rates = measuring.rates(run, chain, lambda rows: self._direct.batch(rows, 0))
         if depths is None:
             passes = {frozen: times for frozen, times in demand.items() if 0 < frozen <= len(chain.modules)}
             measured = self._planned(validation, "validation", shelf, passes, shelf.budget)
@@ -130,11 +131,11 @@ class Stored:
 
     @property
     def reuse(self) -> Reuse:
-        """The place is that of the training images' output where it is stored, else of the validation images'."""
-        depth, validation_depth = (min(source.depth, len(self._task.model.stages)) if source.reads else 0 for source in self._sources)
+        """The place is that of the training examples' output where it is stored, else of the validation examples'."""
+        depth, validation_depth = (min(source.depth, len(self._run.model.stages)) if source.reads else 0 for source in self._sources)
         places = [self._places[source] for source in self._sources if source.reads]
         return Reuse(
-            pixels=self._task.images.origin,
+            pixels=self._run.examples.origin,
             depth=depth,
             validation_depth=validation_depth,
             place=places[0] if places else "none",
@@ -151,7 +152,7 @@ class Stored:
         yield from self._of(view).ready(view, sign)
 
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
-        """Images are fetched ahead only where they are needed."""
+        """Examples are fetched ahead only where they are needed."""
         if not self._of(view).reads:
             self._direct.expect(batches, view)
 
@@ -168,8 +169,8 @@ class Stored:
             return self._chain.run(features, start, self.depth)
 
     def for_test(self) -> "Stored":
-        """With the test images in place of the validation images: stored as deep as those, where there is room beside all others."""
-        part = Part(self._task, self._task.test, 1, augmented=False)
+        """With the test examples in place of the validation examples: stored as deep as those, where there is room beside all others."""
+        part = Part(self._run, self._run.test, 1, augmented=False)
         depth = self._validation.depth if self._validation.reads else 0
         parts = (*((source.part, source.depth) for source in self._sources), (part, depth))
         fits = sum(self._size(part, depth) for part, depth in parts if depth) <= self._shelf.budget
@@ -187,7 +188,7 @@ class Stored:
         """Which depths of the part the study stores."""
         problem = problem_of(part, self._chain, self._rates, shelf, passes, budget)
         found = plan(problem)
-        log.info("%s images, %d views: %s", name, part.views, found)
+        log.info("%s examples, %d views: %s", name, part.views, found)
         return found
 
     def _size(self, part: Part, depth: int) -> int:
@@ -195,16 +196,16 @@ class Stored:
 
 
 def problem_of(part: Part, chain: Chain, rates: Rates, shelf: Shelf, passes: Mapping[int, float], budget: int) -> Problem:
-    """What the planner needs to know of one part of the images."""
+    """What the planner needs to know of one part of the examples."""
     sizes = [form.size for form in rates.forms]
-    images = part.views * len(part.rows)
+    stored = part.views * len(part.rows)
     return Problem(
         input_seconds=rates.input_seconds,
         stage_seconds=rates.stage_seconds,
-        read_seconds=tuple(size * shelf.read_seconds_a_byte(size * images) for size in sizes),
+        read_seconds=tuple(size * shelf.read_seconds_a_byte(size * stored) for size in sizes),
         write_seconds=tuple(size * measuring.write_seconds_a_byte(shelf.folder) for size in sizes),
         row_bytes=tuple(sizes),
-        images=len(part.rows),
+        examples=len(part.rows),
         views=part.views,
         demand=passes,
         stored={depth: part.stored_share(chain, depth, shelf.store) for depth in range(1, max(passes, default=0) + 1)},

@@ -1,7 +1,7 @@
 """Which outputs of frozen stages are worth storing: the choice that takes a study the least time within a budget of bytes.
 
 The idea is Nautilus' (Nakandala and Kumar, SIGMOD 2022). A run that freezes k stages may read the output of any d <= k of them in
-place of computing it. What that spares an image, computing less reading, depends on d alone; so a stored depth serves all runs from
+place of computing it. What that spares an example, computing less reading, depends on d alone; so a stored depth serves all runs from
 its own k on up to the next stored depth, and the best choice is found depth by depth.
 """
 
@@ -18,40 +18,40 @@ UNITS = 512  # steps in which bytes are weighed where the budget is short, so th
 
 @dataclass(frozen=True)
 class Problem:
-    """One part of the images. Seconds and bytes are those of one image; tuples have an item a stage, from the input on."""
+    """One part of the examples. Seconds and bytes are those of one example; tuples have an item a stage, from the input on."""
 
-    input_seconds: float  # gathering, augmenting and normalising the pixels, which reading spares too
+    input_seconds: float  # of reading an example, which reading the output spares too
     stage_seconds: tuple[float, ...]
     read_seconds: tuple[float, ...]  # of the output of the stages up to this one
     write_seconds: tuple[float, ...]
     row_bytes: tuple[int, ...]
-    images: int
+    examples: int
     views: int  # how often each is stored, differently augmented
-    demand: Mapping[int, float]  # passes over the images still to come in the study, by number of frozen stages
+    demand: Mapping[int, float]  # passes over the examples still to come in the study, by number of frozen stages
     stored: Mapping[int, float]  # share of the bytes that is there already, by depth
     budget: int  # bytes
 
     @cached_property
     def computing(self) -> tuple[float, ...]:
-        """Seconds from the pixels to the output of the first d stages, by depth d from 0."""
+        """Seconds from the examples to the output of the first d stages, by depth d from 0."""
         return tuple(accumulate(self.stage_seconds, initial=self.input_seconds))
 
     def spared(self, depth: int) -> float:
-        """Seconds that reading at the depth spares an image."""
+        """Seconds that reading at the depth spares an example."""
         return self.computing[depth] - self.read_seconds[depth - 1]
 
     def building(self, depth: int) -> float:
         """Seconds until all that is missing at the depth is stored."""
         missing = 1 - self.stored.get(depth, 0.0)
-        return missing * self.images * self.views * (self.computing[depth] + self.write_seconds[depth - 1])
+        return missing * self.examples * self.views * (self.computing[depth] + self.write_seconds[depth - 1])
 
     def size(self, depth: int) -> int:
         """Bytes of everything at the depth."""
-        return self.images * self.views * self.row_bytes[depth - 1]
+        return self.examples * self.views * self.row_bytes[depth - 1]
 
     def read(self, first: int, end: int) -> float:
-        """Images that runs with `first` to `end - 1` frozen stages are still to read."""
-        return self.images * sum(passes for frozen, passes in self.demand.items() if first <= frozen < end)
+        """Examples that runs with `first` to `end - 1` frozen stages are still to read."""
+        return self.examples * sum(passes for frozen, passes in self.demand.items() if first <= frozen < end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Chain:
 
 def plan(problem: Problem) -> Plan:
     """The best choice of depths; none when that spares too little."""
-    bypass = sum(problem.images * passes * problem.computing[frozen] for frozen, passes in problem.demand.items())
+    bypass = sum(problem.examples * passes * problem.computing[frozen] for frozen, passes in problem.demand.items())
     found = _best(problem, None)
     if found.size > problem.budget:
         found = _best(problem, problem.budget)

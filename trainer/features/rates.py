@@ -1,6 +1,7 @@
 """What computing and reading cost on this machine, measured."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from trainer.features.chain import Chain, Form
-from trainer.task import Task
+from trainer.preparation import PreparedRun
 
-BATCH = 32  # images that are computed at a time: no more than a validation pass takes, so that no memory runs out sooner
-MEASURE_SECONDS = 0.5  # that a measurement of all stages may take, about; of a large model fewer images are measured
+BATCH = 32  # examples that are computed at a time: no more than a validation pass takes, so that no memory runs out sooner
+MEASURE_SECONDS = 0.5  # that a measurement of all stages may take, about; of a large model fewer examples are measured
 LEAST_TRIES, MOST_TRIES = 2, 5  # the quickest counts, since other processes only ever make it slower
 SAMPLE_ROWS, SAMPLE_BYTES = 1024, 16 * 2**20
 DISK_BYTES_A_SECOND = 1e9  # of writing, where the page cache takes it and the disk follows
@@ -26,7 +27,7 @@ ToInputs = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds an image, and what a stage's output looks like; an item a stage."""
+    """Seconds an example, and what a stage's output looks like; an item a stage."""
 
     input_seconds: float
     stage_seconds: tuple[float, ...]
@@ -40,43 +41,46 @@ class Rates:
 _measured: dict[tuple[object, ...], Rates] = {}
 
 
-def rates(task: Task, chain: Chain, to_inputs: ToInputs) -> Rates:
-    """Those of the model's kind in this process; measured on the first images when it is asked for the first time.
+def rates(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
+    """Those of the model's kind in this process; measured on the first examples when it is asked for the first time.
 
-    `to_inputs` makes rows of the training images what goes into the first stage. All stages are run in evaluation mode.
+    `to_inputs` makes rows of the training examples what goes into the first stage. All stages are run in evaluation mode.
     """
-    config = task.config
-    model = config.model.name, chain.names, config.image_size, config.precision
-    key = *model, config.augmentation, task.images.origin == "streamed", str(task.device), torch.get_num_threads()
+    config = run.config
+    # How the examples are read decides about the seconds of the input, and about the shapes of all outputs.
+    facts = run.task.cache_key(config, run.info, "", augmented=run.examples.augmented)
+    read = json.dumps({name: fact for name, fact in facts.items() if name != "weights"}, sort_keys=True)
+    model = config.model.name, chain.names, read, config.precision
+    key = *model, run.examples.origin == "streamed", str(run.device), torch.get_num_threads()
     if key not in _measured:
-        training = task.model.training
-        task.model.eval()
+        training = run.model.training
+        run.model.eval()
         try:
-            _measured[key] = _measure(task, chain, to_inputs)
+            _measured[key] = _measure(run, chain, to_inputs)
         finally:
-            task.model.train(training)
+            run.model.train(training)
     return _measured[key]
 
 
-def _measure(task: Task, chain: Chain, to_inputs: ToInputs) -> Rates:
-    few = task.training[:2]
-    _timed(task, chain, to_inputs, few)  # the first call of a kernel prepares it
-    input_seconds, stages, _ = _timed(task, chain, to_inputs, few)
-    affordable = int(MEASURE_SECONDS / (input_seconds + sum(stages) + 1e-9))  # images
-    rows = task.training[: max(2, min(BATCH, affordable // LEAST_TRIES))]
-    tries = [_timed(task, chain, to_inputs, rows) for _ in range(max(LEAST_TRIES, min(MOST_TRIES, affordable // len(rows))))]
+def _measure(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
+    few = run.training[:2]
+    _timed(run, chain, to_inputs, few)  # the first call of a kernel prepares it
+    input_seconds, stages, _ = _timed(run, chain, to_inputs, few)
+    affordable = int(MEASURE_SECONDS / (input_seconds + sum(stages) + 1e-9))  # examples
+    rows = run.training[: max(2, min(BATCH, affordable // LEAST_TRIES))]
+    tries = [_timed(run, chain, to_inputs, rows) for _ in range(max(LEAST_TRIES, min(MOST_TRIES, affordable // len(rows))))]
     inputs, outputs, forms = zip(*tries, strict=True)
     return Rates(min(inputs), tuple(map(min, *outputs)), tuple(forms[0]))
 
 
-def _timed(task: Task, chain: Chain, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[Form]]:
-    """Seconds an image of the input and of each stage, and the stages' forms."""
-    marks, forms = [_now(task.device)], list[Form]()
+def _timed(run: PreparedRun, chain: Chain, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[Form]]:
+    """Seconds an example of the input and of each stage, and the stages' forms."""
+    marks, forms = [_now(run.device)], list[Form]()
     features = to_inputs(rows)
-    marks.append(_now(task.device))
+    marks.append(_now(run.device))
     for output in chain.steps(features, 0, len(chain.modules)):
         forms.append(Form.of(output))
-        marks.append(_now(task.device))
+        marks.append(_now(run.device))
     first, *stages = ((after - before) / len(rows) for before, after in pairwise(marks))
     return first, stages, forms
 

@@ -1,4 +1,4 @@
-"""The stored output of one part of the images: found, built or waited for, then read in place of being computed."""
+"""The stored output of one part of the examples: found, built or waited for, then read in place of being computed."""
 
 import logging
 import time
@@ -17,8 +17,8 @@ from trainer.features.direct import Direct
 from trainer.features.keys import digest_of, key_of
 from trainer.features.rates import Rates
 from trainer.features.store import Draft, Store
+from trainer.preparation import PreparedRun
 from trainer.stopwatch import Stopwatch
-from trainer.task import Task
 
 POLL_SECONDS = 0.05  # while another process builds
 DEVICE_SHARE = 0.25  # of a GPU's memory
@@ -32,13 +32,13 @@ _on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # cop
 
 
 class Part:
-    """Images that are stored together, each once, in the order of their contents; and their views."""
+    """Examples that are stored together, each once, in the order of their contents; and their views."""
 
-    def __init__(self, task: Task, rows: Tensor, views: int, *, augmented: bool) -> None:
-        self.task, self.views, self.augmented = task, views, augmented
+    def __init__(self, run: PreparedRun, rows: Tensor, views: int, *, augmented: bool) -> None:
+        self.run, self.views, self.augmented = run, views, augmented
         self.rows = torch.unique(rows)  # sorted; a content that lies in several files stands there once
-        self._digest = digest_of(task, self.rows)
-        self._places = torch.full((len(task.images.keys),), -1)
+        self._digest = digest_of(run, self.rows)
+        self._places = torch.full((len(run.examples.keys),), -1)
         self._places[self.rows] = torch.arange(len(self.rows))
 
     def places(self, rows: Tensor) -> Tensor:
@@ -46,12 +46,12 @@ class Part:
         return self._places[rows]
 
     def stored_view(self, view: int | None) -> int | None:
-        """None for unchanged images."""
+        """None for unchanged examples."""
         return view if self.augmented else None
 
     def key(self, chain: Chain, depth: int, view: int | None) -> Key:
         """Of the entry that holds the part's output."""
-        return key_of(self.task, chain, depth, self._digest, self.stored_view(view))
+        return key_of(self.run, chain, depth, self._digest, self.stored_view(view))
 
     def stored_share(self, chain: Chain, depth: int, store: Store) -> float:
         """How much is there already; of many views, three tell for all."""
@@ -68,10 +68,10 @@ class Source:
         """With `firm` it reads even where computing turns out quicker."""
         self.part, self.depth, self._firm = part, depth, firm
         self._chain, self._store, self._rates, self._stopwatch = chain, store, rates, stopwatch
-        self._task, self._direct, self._device = part.task, Direct(part.task), part.task.device
+        self._run, self._direct, self._device = part.run, Direct(part.run), part.run.device
         self._entries = dict[int | None, Tensor]()  # by view; what another process evicts stays readable here
-        self._images_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
-        self._probed = 0.0  # seconds an image when it was tried
+        self._examples_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
+        self._probed = 0.0  # seconds an example when it was tried
         self._given_up = False
 
     @property
@@ -86,7 +86,7 @@ class Source:
     @property
     def saved_seconds(self) -> float:
         """Of computing what was read, less reading and building it."""
-        return self._images_read * self._rates.computing(0, self.depth) - self._read_seconds - self._build_seconds
+        return self._examples_read * self._rates.computing(0, self.depth) - self._read_seconds - self._build_seconds
 
     def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
         """Have the view's entry open, or give up on storing for good."""
@@ -101,7 +101,7 @@ class Source:
             self._entries[stored] = self._placed(entry, self.part.key(self._chain, self.depth, view).digest)
             self._probed = self._probe(self._entries[stored])
         if not self._firm and self._probed > (computing := self._rates.computing(0, self.depth)):
-            self._give_up(f"reading takes {self._probed:.3g} s an image, computing {computing:.3g} s")
+            self._give_up(f"reading takes {self._probed:.3g} s an example, computing {computing:.3g} s")
 
     def read(self, rows: Tensor, view: int | None) -> Tensor | None:
         """The stages' output [B, ...] for those rows; None when it is not stored."""
@@ -111,7 +111,7 @@ class Source:
         found = self._form.output(measuring.gathered(entry, self.part.places(rows), self._device))
         # a GPU works behind the host's back, so there the trial's time stands for all
         self._read_seconds += self._probed * len(rows) if self._device.type == "cuda" else time.perf_counter() - started
-        self._images_read += len(rows)
+        self._examples_read += len(rows)
         return found
 
     def _give_up(self, reason: str) -> None:
@@ -139,7 +139,7 @@ class Source:
 
     def _built(self, draft: Draft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         batches = torch.split(self.part.rows, measuring.BATCH)
-        log.info("building the output behind %d stages for %d images, view %s", self.depth, len(self.part.rows), view)
+        log.info("building the output behind %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
         with draft:
             self._direct.expect(batches, view)
             for batch, rows in enumerate(batches):
@@ -155,7 +155,7 @@ class Source:
                 return None
 
     def _probe(self, entry: Tensor) -> float:
-        """Seconds an image of reading it: the quickest of some tries, since other processes only ever make it slower."""
+        """Seconds an example of reading it: the quickest of some tries, since other processes only ever make it slower."""
         some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[: measuring.BATCH]
         return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
 

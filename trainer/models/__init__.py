@@ -1,1 +1,1 @@
-"""Image classifiers as ordered stages that can be frozen from the bottom."""
+"""Models as ordered stages that can be frozen from the input on, and what is wrong with those that cannot be built."""

@@ -2,7 +2,11 @@
 
 
 class UnfitModel(Exception):
-    """The base of all of them; itself for a model or a number of frozen stages that there is not."""
+    """The base of all of them; itself for a model of unknown name."""
+
+
+class Infeasible(UnfitModel):
+    """This combination of hyperparameters cannot be trained; others can, on the same data, model and weights."""
 
 
 class UnfitWeights(UnfitModel):
@@ -13,5 +17,5 @@ class WeightsUnavailable(UnfitModel):
     """The weights could not be had: no such file, no such name, or a download that failed."""
 
 
-class UnfitImageSize(UnfitModel):
-    """The network cannot take images of this size."""
+class MissingWeights(WeightsUnavailable):
+    """The weights cannot be read or downloaded on this machine; another machine, or a later try, may have them."""

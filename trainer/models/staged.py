@@ -1,5 +1,6 @@
 """A network as a row of stages and a head, of which the first stages can be frozen."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Self
 
@@ -30,29 +31,29 @@ class StagedModel(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """From the last stage's output to logits; never frozen."""
+        """From the last stage's output to predictions; never frozen."""
         return self._parts[-1]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [N, 3, S, S] → logits [N, C]."""
-        return self.forward_from(self.forward_prefix(images, self.frozen), self.frozen)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The input of the first stage [N, ...] → predictions [N, ...]."""
+        return self.forward_from(self.forward_prefix(inputs, self.frozen), self.frozen)
 
-    def forward_prefix(self, images: Tensor, k: int) -> Tensor:
-        """The output of the first `k` stages, all of them frozen: a pure function of the images, without gradient.
+    def forward_prefix(self, inputs: Tensor, k: int) -> Tensor:
+        """The output of the first `k` stages, all of them frozen: a pure function of the input, without gradient.
 
         Raises ValueError when fewer than `k` stages are frozen.
         """
         if not 0 <= k <= self.frozen:
             raise ValueError(f"the prefix of {k} stages is not frozen; {self.frozen} are")
         with torch.no_grad():
-            return _run(self.stages[:k], images)
+            return _run(self.stages[:k], inputs)
 
     def forward_from(self, features: Tensor, k: int) -> Tensor:
-        """The output of the first `k` stages → logits [N, C]. Stages above `k` that are frozen run without gradient."""
+        """The output of the first `k` stages → predictions [N, ...]. Stages above `k` that are frozen run without gradient."""
         with torch.no_grad():
             features = _run(self.stages[k : self.frozen], features)
-        logits: Tensor = self.head(_run(self.stages[max(k, self.frozen) :], features))
-        return logits
+        predictions: Tensor = self.head(_run(self.stages[max(k, self.frozen) :], features))
+        return predictions
 
     def freeze(self, k: int) -> Self:
         """Freeze the first `k` stages and thaw all others. Raises ValueError when there are not so many."""
@@ -73,6 +74,23 @@ class StagedModel(nn.Module):
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that are trained, in the network's order."""
         return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
+
+    def fresh_head(self, seed: int) -> dict[str, Tensor]:
+        """First values of the head's layers that no weights were for, on the CPU, by their names in the network: a function of the seed.
+
+        They are what each layer's own `reset_parameters` draws, one after the other. Torch's random state stays as it is.
+        """
+        names = {id(tensor): name for name, tensor in self.network.state_dict(keep_vars=True).items()}
+        values = dict[str, Tensor]()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            for layer in self.head.modules():
+                own = [title for title, tensor in layer.named_parameters(recurse=False) if names[id(tensor)] in self.drawn]
+                if own:
+                    twin = copy.deepcopy(layer).cpu()
+                    twin.reset_parameters()  # type: ignore[operator]
+                    values |= {names[id(getattr(layer, title))]: getattr(twin, title).detach() for title in own}
+        return values
 
     def tensors_of(self, part: nn.Module) -> dict[str, Tensor]:
         """The parameters and buffers of a stage or of the head, by their names in the network's state dict."""

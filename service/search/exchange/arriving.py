@@ -1,7 +1,8 @@
 """A study from an SQLite database of Optuna's, which is only read, into lines of ours."""
 
+import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,8 @@ from service.travel.writing import WORDS, Document, worded
 
 MAX_BYTES = 2 * 1024**3
 MAX_VALUES = 2_000_000
+MAX_CHARACTERS = 100_000_000  # in all columns of all tables
+MAX_VALUE_BYTES = 10_000_000  # of one text or expression
 MOST_NAMED = 10
 TABLES = frozenset({"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_intermediate_values", "version_info"})
 NOT_OPTUNAS = "this is no SQLite database of Optuna's; give the file of an `optuna.storages.RDBStorage`"
@@ -82,13 +85,34 @@ def _refuse_others(file: Path) -> None:
     try:
         found = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if found >= TABLES:
+            _refuse_computed(connection, found)
             _refuse_crowds(connection)
+            _refuse_long_texts(connection, found)
     except sqlite3.Error as error:
         refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
     finally:
         connection.close()
     if not found >= TABLES:
         refuse(("file",), "not_optunas", NOT_OPTUNAS)
+
+
+def _refuse_computed(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """A small file can describe endless values: by columns that are computed, and by virtual tables."""
+    virtual = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND lower(sql) LIKE 'create virtual%'"
+    computed = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden <> 0"
+    if connection.execute(virtual).fetchone()[0] or any(connection.execute(computed, (one,)).fetchone()[0] for one in tables):
+        refuse(("file",), "computed_values", f"the database has computed columns or virtual tables, which Optuna's have not; {NOT_OPTUNAS}")
+
+
+def _refuse_long_texts(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
+    """Lengths are told by the file's structure, without reading the texts: rows may share what is stored once."""
+    total = 0
+    for table in sorted(tables):
+        for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall():
+            quoted = [name.replace('"', '""') for name in (column, table)]
+            total += connection.execute('SELECT coalesce(sum(length("{}")), 0) FROM "{}"'.format(*quoted)).fetchone()[0]  # noqa: S608
+    if total > MAX_CHARACTERS:
+        refuse(("file",), "too_large", f"the database holds more than {MAX_CHARACTERS} characters; copy one study with `optuna.copy_study`")
 
 
 def _refuse_crowds(connection: sqlite3.Connection) -> None:
@@ -106,6 +130,8 @@ def _open(file: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise OSError(0, str(error)) from error
     connection.execute("PRAGMA trusted_schema = OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     return connection
 
 
@@ -199,7 +225,9 @@ def _trial(number: int, trial: FrozenTrial, params: Document, metric: str, shift
     values = [(step + shift, worded(value)) for step, value in sorted(trial.intermediate_values.items())]
     state, value, reason = _end(trial, noted, values[-1][1] if values else None)
     last = value if value is not None else values[-1][1] if values else None
-    others = {name.removeprefix(METRIC): each for name, each in trial.user_attrs.items() if name.startswith(METRIC) and _is_number(each)}
+    others = {
+        name.removeprefix(METRIC): _told(each) for name, each in trial.user_attrs.items() if name.startswith(METRIC) and _is_number(each)
+    }
     told = others | ({} if last is None else {metric: last})
     whole, columns = values[:CHUNK_STEPS], [values[at : at + CHUNK_STEPS] for at in range(CHUNK_STEPS, len(values), CHUNK_STEPS)]
     yield {
@@ -233,6 +261,14 @@ def _detail(state: str) -> str | None:
 
 def _is_number(value: object) -> bool:
     return value in WORDS.values() if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _told(number: float | str) -> float | str:
+    """The number as a line has it: a word for what is not finite, or too large to be a float."""
+    try:
+        return number if isinstance(number, str) else worded(float(number))
+    except OverflowError:
+        return worded(math.inf if isinstance(number, int) and number > 0 else -math.inf)
 
 
 def _reports(metric: str, values: Sequence[tuple[int, float | str]]) -> Document:

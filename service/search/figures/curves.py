@@ -28,7 +28,7 @@ def intermediate_values(exhibit: Exhibit) -> Figure:
     every = [value for trials in drawn.values() for trial in trials for _, value in _curve(exhibit, trial)]
     counted = ", ".join(f"{len(trials)} {state}" for state, trials in reversed(drawn.items()) if trials)
     best = (
-        f" The best complete one is trial {exhibit.best.number} with {value_text(exhibit.metric, exhibit.best.value)}."
+        f" The best complete one is trial {exhibit.best.number} with {value_text(exhibit.measure, exhibit.best.value)}."
         if exhibit.complete
         else ""
     )

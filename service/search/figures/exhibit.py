@@ -13,6 +13,8 @@ from search_spaces.parameters import contains
 from service.domain.outcomes import Outcome
 from service.domain.spec import StudySpec
 from service.search.figures.labels import Choices, escaped, scalar_text, value_text
+from trainer.tasks.base import Metric
+from trainer.tasks.registry import spec_of
 
 Curves = Mapping[int, Sequence[tuple[int, float]]]
 """(step, objective) of trials by their number."""
@@ -33,6 +35,11 @@ class Exhibit:
     def metric(self) -> str:
         """The objective's name."""
         return self.spec.objective.metric
+
+    @property
+    def measure(self) -> Metric:
+        """What is known of the values of the objective."""
+        return spec_of(self.spec.task).metrics[self.metric]
 
     @property
     def maximizes(self) -> bool:
@@ -115,14 +122,14 @@ class Exhibit:
     def hover(self, outcome: Outcome) -> str:
         """The trial in lines that Plotly shows: its number, objective and parameters."""
         of = f" ({outcome.source})" if outcome.source == "baseline" else ""
-        lines = [f"<b>trial {outcome.number}</b>{of}", f"{self.metric} {value_text(self.metric, outcome.value)}"]
+        lines = [f"<b>trial {outcome.number}</b>{of}", f"{self.metric} {value_text(self.measure, outcome.value)}"]
         lines += (f"{name} {escaped(self.text(name, outcome))}" for name in outcome.params)
         return "<br>".join(lines)
 
     def best_in_words(self, *names: str) -> str:
         """A sentence on the best complete trial, and where these parameters stand there."""
         at = ", ".join(f"{name} {self.text(name, self.best)}" for name in names if self.has(self.best, name))
-        value = value_text(self.metric, self.best.value)
+        value = value_text(self.measure, self.best.value)
         return f"The best, {value}, is trial {self.best.number}{' at ' if at else ''}{at}."
 
     def text(self, name: str, outcome: Outcome) -> str:

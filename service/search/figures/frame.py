@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.search.figures.exhibit import UTMOST, Exhibit
-from service.search.figures.labels import escaped, tick_format
+from service.search.figures.labels import escaped, tick_format, value_text
 
 Figure = dict[str, Any]
 """`data` and `layout` as Plotly has them. `layout.meta` is for those who cannot see it: `summary` and `rows` of words, not escaped,
@@ -15,6 +15,8 @@ and `params`, those that are shown."""
 COLORS = {"point": "#2f8bb0", "best": "#d9653b", "line": "#808e96"}
 SCALE = "Viridis"  # its lightness rises all the way, whatever colours one sees
 FAR = 8.0  # spans of the middle nine tenths from which on a value lies too far away to set the scale
+FEW = 10  # values; of fewer, quantiles say nothing
+FAR_OF_FEW = 10
 MARGIN = {"l": 64, "r": 16, "t": 16, "b": 52}
 
 
@@ -36,7 +38,7 @@ def unable(sentence: str) -> Figure:
 
 def metric_axis(exhibit: Exhibit, values: Sequence[float] | None = None, **more: Any) -> dict[str, Any]:
     """An axis of the objective. A few values far away from all others do not set its range; they can be scrolled to."""
-    axis = {"title": {"text": exhibit.metric}, "tickformat": tick_format(exhibit.metric), "automargin": True, **more}
+    axis = {"title": {"text": exhibit.metric}, "tickformat": tick_format(exhibit.measure), "automargin": True, **more}
     if values is not None and (bounds := near(exhibit, values)) is not None:
         axis["range"] = list(bounds)
     return {name: value for name, value in axis.items() if value is not None}
@@ -44,8 +46,8 @@ def metric_axis(exhibit: Exhibit, values: Sequence[float] | None = None, **more:
 
 def near(exhibit: Exhibit, values: Sequence[float]) -> tuple[float, float] | None:
     """The range of the values without those bad ones that lie far from the rest. None when there are none of them."""
-    if len(values) < 10:
-        return None
+    if len(values) < FEW:
+        return _near_of_few(sorted(values, reverse=exhibit.maximizes))
     values = np.clip(values, -UTMOST, UTMOST).tolist()
     low, high = np.quantile(values, [0.05, 0.95])
     reach = FAR * (high - low)
@@ -55,6 +57,27 @@ def near(exhibit: Exhibit, values: Sequence[float]) -> tuple[float, float] | Non
     inside = [value for value in values if (value >= low - reach if exhibit.maximizes else value <= high + reach)]
     margin = 0.04 * (max(inside) - min(inside))
     return min(inside) - margin, max(inside) + margin
+
+
+def _near_of_few(ordered: Sequence[float]) -> tuple[float, float] | None:
+    """The same for few values, the best one first: without the worst one, where that lies far from all others."""
+    if len(ordered) < 3:
+        return None
+    low, high = sorted((ordered[0], ordered[-2]))
+    span = max(high - low, 0.05 * max(abs(low), abs(high)))
+    if abs(ordered[-1] - ordered[-2]) <= FAR_OF_FEW * span:
+        return None
+    return low - 0.04 * span, high + 0.04 * span
+
+
+def beyond_in_words(exhibit: Exhibit) -> str:
+    """A sentence on the objectives that the range of their axis leaves out; empty where it holds all of them."""
+    values = exhibit.values.tolist()
+    if (bounds := near(exhibit, values)) is None:
+        return ""
+    beyond = [value for value in values if not bounds[0] <= value <= bounds[1]]
+    worst = value_text(exhibit.measure, min(beyond) if exhibit.maximizes else max(beyond))
+    return f" {len(beyond)} of the values lie beyond the axis, up to {worst}."
 
 
 def param_axis(exhibit: Exhibit, name: str, **more: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from search_spaces import Categorical, Scalar
+from trainer.tasks.base import Metric
 
 LONGEST = 40  # characters of a choice; it may have 256
-SHARES = frozenset({"accuracy", "precision", "recall", "f1"})
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -22,16 +22,16 @@ def number_text(value: float) -> str:
     return f"{value:.4g}"
 
 
-def value_text(metric: str, value: float | None) -> str:
+def value_text(metric: Metric, value: float | None) -> str:
     """A metric's value as the pages show it."""
     if value is None:
         return "\N{EN DASH}"
-    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if metric in SHARES else number_text(value)
+    return f"{100 * value:.2f}\N{NO-BREAK SPACE}%" if metric.is_share else number_text(value)
 
 
-def tick_format(metric: str) -> str | None:
+def tick_format(metric: Metric) -> str | None:
     """How an axis of the metric is labelled, in d3's words; None leaves it to Plotly."""
-    return ".4~p" if metric in SHARES else None
+    return ".4~p" if metric.is_share else None
 
 
 class Choices:

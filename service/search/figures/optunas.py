@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from service.domain.outcomes import Outcome
 from service.search.distributions import distribution_of
 from service.search.figures.exhibit import Exhibit
-from service.search.figures.frame import COLORS, SCALE, Figure, framed, metric_axis, param_axis, plain
+from service.search.figures.frame import COLORS, SCALE, Figure, beyond_in_words, framed, metric_axis, param_axis, plain
 from service.search.figures.labels import escaped, number_text, value_text
 from service.search.figures.trials import OutcomeRows
 
@@ -25,7 +25,7 @@ def optimization_history(exhibit: Exhibit) -> Figure:
     points, best, _ = _traces("plot_optimization_history", exhibit, optuna_study(exhibit))
     points |= {"marker": {"color": COLORS["point"], "size": 6}, "name": "trial", **_hover(exhibit, points["x"])}
     best |= {"line": {"color": COLORS["best"], "shape": "hv", "width": 2}, "name": "best so far", "hoverinfo": "skip"}
-    summary = f"{exhibit.metric} of {len(exhibit.complete)} complete trials. {exhibit.best_in_words()}"
+    summary = f"{exhibit.metric} of {len(exhibit.complete)} complete trials. {exhibit.best_in_words()}{beyond_in_words(exhibit)}"
     axis = metric_axis(exhibit, exhibit.values.tolist())
     return framed([points, best], summary, xaxis={"title": {"text": "trial"}, "rangemode": "tozero"}, yaxis=axis, showlegend=True)
 
@@ -49,7 +49,7 @@ def slices(exhibit: Exhibit, names: Sequence[str]) -> Figure:
         beside = {"matches": "y", "showticklabels": False, "title": None} if place else {}
         layout[f"yaxis{suffix}"] = metric_axis(exhibit, exhibit.values.tolist(), anchor=f"x{suffix}") | beside
     shown = f"{exhibit.metric} of {len(exhibit.complete)} complete trials by {', '.join(names)}."
-    return framed(traces, f"{shown} {exhibit.best_in_words(*names)}", **layout)
+    return framed(traces, f"{shown} {exhibit.best_in_words(*names)}{beyond_in_words(exhibit)}", **layout)
 
 
 def rank(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
@@ -66,7 +66,7 @@ def _rank_ticks(exhibit: Exhibit) -> list[str]:
     ordered = sorted(exhibit.values.tolist())
     ends = {0: "lowest", 2: "half", 4: "highest"}
     shown = [ordered[round(quarter / 4 * (len(ordered) - 1))] for quarter in range(5)]
-    return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(exhibit.metric, value)}" for quarter, value in enumerate(shown)]
+    return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(exhibit.measure, value)}" for quarter, value in enumerate(shown)]
 
 
 def _rank_summary(exhibit: Exhibit, names: tuple[str, str]) -> str:

@@ -19,7 +19,7 @@ def parallel_coordinate(exhibit: Exhibit, names: Sequence[str]) -> Figure:
         return unable("No complete trial has a parameter that varies.")
     values = exhibit.values
     objective = {"label": exhibit.metric, "values": values.tolist()}
-    if (ticks := tick_format(exhibit.metric)) is not None:
+    if (ticks := tick_format(exhibit.measure)) is not None:
         objective["tickformat"] = ticks
     line = {"color": values.tolist(), "colorscale": SCALE, "reversescale": not exhibit.maximizes, "showscale": True}
     summary = f"{len(values)} complete trials by {', '.join(names)}. {exhibit.best_in_words(*names)}"

@@ -18,5 +18,5 @@ def attempts(tx: Transaction, trial: int) -> list[Attempt]:
 def log_chunks(tx: Transaction, trial: int, of_attempt: int, after: int = 0, limit: int = 100) -> list[LogChunk]:
     """The next chunks of an attempt's log, in order."""
     mine = (log.c.trial == trial) & (log.c.attempt == of_attempt) & (log.c.seq > after)
-    rows = tx.execute(select(log.c.attempt, log.c.seq, log.c.at, log.c.text).where(mine).order_by(log.c.seq).limit(limit))
+    rows = tx.execute(select(log.c.seq, log.c.at, log.c.text).where(mine).order_by(log.c.seq).limit(limit))
     return [LogChunk(*row) for row in rows]

@@ -7,7 +7,7 @@ from sqlalchemy import bindparam, select
 
 from service.domain.states import StudyState
 from service.store.engine import Transaction
-from service.store.schema import study
+from service.store.schema import VISIBLE, study
 
 
 class Extent(NamedTuple):
@@ -18,7 +18,7 @@ class Extent(NamedTuple):
 
 
 # Asked ten times a second while a stream is open, and built once.
-EXTENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)))
+EXTENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
 
 
 def extents(tx: Transaction, ids: Sequence[str]) -> dict[str, Extent]:

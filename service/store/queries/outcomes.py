@@ -12,7 +12,7 @@ from service.store.engine import Transaction
 from service.store.schema import metric, trial
 
 IN_SHORT = select(
-    trial.c.number, trial.c.state, trial.c.params, trial.c.value, trial.c.step, trial.c.attempt, trial.c.source,
+    trial.c.number, trial.c.state, trial.c.params, trial.c.value, trial.c.step, trial.c.source,
     trial.c.started_at, trial.c.finished_at,
 )  # fmt: skip
 
@@ -21,7 +21,7 @@ def outcomes(tx: Transaction, study_id: str) -> list[Outcome]:
     """Every trial of the search, by number."""
     return [
         Outcome(
-            number=row.number, state=TrialState(row.state), params=row.params, value=row.value, step=row.step, attempt=row.attempt,
+            number=row.number, state=TrialState(row.state), params=row.params, value=row.value, step=row.step,
             source=row.source, started_at=row.started_at, finished_at=row.finished_at,
         )
         for row in tx.execute(IN_SHORT.where(trial.c.study_id == study_id, trial.c.source != CONFIRMATION).order_by(trial.c.number))

@@ -15,7 +15,7 @@ from service.store.engine import Transaction
 from service.store.queries.savings import lanes_of, told_number
 from service.store.queries.studies import find_study
 from service.store.schema import metric, trial
-from trainer.contract import TrainConfig
+from trainer.configuration import TrainConfig
 
 MOST_REPORTS = 1_000_000  # a few seconds, and tens of megabytes
 AT_ONCE = 20_000
@@ -34,7 +34,6 @@ def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> Recor
     count = tx.execute(select(func.coalesce(func.sum(trial.c.step), 0)).where(searched)).scalar_one()
     return Recording(
         spec=study.spec,
-        seq=study.seq,
         partial=not study.state.terminal and study.confirmation is None,
         trials=trials,
         reports=_reports(tx, study) if count <= most else None,

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, FromClause, func, select
+from sqlalchemy import ColumnElement, FromClause, Select, func, select
 
 from service.domain.states import TrialState
 from service.store.engine import Transaction
-from service.store.schema import trial
+from service.store.schema import VISIBLE, study, trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def throughput(tx: Transaction) -> Throughput:
 def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     spared = told_number(trial, "pace", "saved_seconds")
     query = select(trial.c.study_id, func.sum(spared / lanes_of(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
-    chosen = query if ids is None else query.where(trial.c.study_id.in_(ids))
+    chosen = query.where(trial.c.study_id.in_(_visible() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
@@ -57,8 +57,12 @@ def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
     query = select(trial.c.study_id, func.sum(spared / lanes_of(original))).join(original, pair)
     answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
-    chosen = answered if ids is None else answered.where(trial.c.study_id.in_(ids))
+    chosen = answered.where(trial.c.study_id.in_(_visible() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
+
+
+def _visible() -> Select[tuple[str]]:
+    return select(study.c.id).where(VISIBLE)
 
 
 def lanes_of(table: FromClause) -> ColumnElement[float]:

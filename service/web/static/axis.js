@@ -1,16 +1,13 @@
-// Axes: round places for their marks, and where a value lies between two pixels.
+// Axes: round places for their marks, and where a value lies between two places of the screen.
 
 import { number } from "./format.js";
+import { robustRange } from "./range.js";
 
-const SHARES = new Set(["accuracy", "precision", "recall", "f1"]);
 const STEPS = [1, 2, 2.5, 5, 10];
-const DECADES_FOR_LOG = 3; // values further apart than this are drawn by their logarithm
-
-export const isShare = (name) => SHARES.has(name);
 
 // A short text for a mark of the axis.
-export function mark(name, value) {
-  if (isShare(name)) return `${Number((100 * value).toFixed(2))}%`;
+export function mark(measure, value) {
+  if (measure.share) return `${Number((100 * value).toFixed(2))}%`;
   const rounded = Number(value.toPrecision(6));
   return number(rounded).includes("e") ? rounded.toExponential() : number(rounded);
 }
@@ -34,7 +31,7 @@ function decades(low, high) {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index).filter((_, index) => index % every === 0).map((power) => 10 ** power);
 }
 
-// A value's place between the pixels `from` and `to`, with `marks` at round values. `low` and `high` are finite and not equal.
+// A value's place between `from` and `to` on the screen, with `marks` at round values. `low` and `high` are finite and not equal.
 function linear(low, high, from, to, count) {
   return { place: (value) => from + ((value - low) / (high - low)) * (to - from), marks: roundMarks(low, high, count), log: false };
 }
@@ -44,15 +41,30 @@ function logarithmic(low, high, from, to) {
   return { place, marks: decades(low, high), log: true };
 }
 
-// The axis of a metric's values. Shares stay between 0 and 1; positive values over many decades are drawn by their logarithm.
-export function valueAxis(values, share, from, to, count = 5) {
-  const low = values.reduce((least, value) => Math.min(least, value), Infinity);
-  const high = values.reduce((most, value) => Math.max(most, value), -Infinity);
-  if (!Number.isFinite(low)) return linear(0, 1, from, to, count);
-  if (low > 0 && high / low > 10 ** DECADES_FOR_LOG) return logarithmic(low / 1.3, high * 1.3, from, to);
+// The axis of a metric's values. It stays within the range of the metric; positive values over many decades are drawn by their logarithm.
+// A few values that lie far out do not set its range: `low` and `high` are the outermost values of the others, and `place` puts a value
+// beyond them where the nearest of them is. Marks lie in the margin too, so they are drawn at `free`, which moves nothing.
+export function valueAxis(values, measure, from, to, count = 5) {
+  const range = robustRange(values, measure.share);
+  if (!range) return atEdge(linear(0, 1, from, to, count), 0, 1);
+  const { low, high, log } = range;
+  if (log) return atEdge(logarithmic(low / 1.3, high * 1.3, from, to), low, high);
   const margin = (high - low || Math.abs(high) || 1) * 0.07;
-  const [bottom, top] = [low - margin, high + margin];
-  return linear(share ? Math.max(0, bottom) : bottom, share ? Math.min(1, top) : top, from, to, count);
+  const [bottom, top] = within(measure, low, high, margin);
+  return atEdge(linear(bottom, top, from, to, count), low, high);
+}
+
+// The bounds with that margin around them, which does not go beyond what the metric can be.
+export function within(measure, low, high, margin) {
+  const bottom = low >= measure.low ? Math.max(measure.low, low - margin) : low - margin;
+  const top = high <= measure.high ? Math.min(measure.high, high + margin) : high + margin;
+  return [bottom, top];
+}
+
+function atEdge(axis, low, high) {
+  const beyond = (value) => (value < low ? -1 : value > high ? 1 : 0);
+  const place = (value) => axis.place(beyond(value) < 0 ? low : beyond(value) > 0 ? high : value);
+  return { ...axis, place, free: axis.place, beyond, low, high };
 }
 
 // The axis of epochs, with marks at whole numbers.

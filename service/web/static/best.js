@@ -1,19 +1,19 @@
 // A study's exported configuration: whether it is confirmed, what it is worth, the commands that train it, and the file in its forms.
 
 import { bestAddress, getConfirmation, getStudy, getTrial } from "./api.js";
-import { isShare } from "./axis.js";
-import { commands, chosenFormat, fileName, FORMATS, NAMES, readText } from "./best/files.js";
+import { commands, chosenFormat, fileName, FORMATS, NAMES, offered, readText } from "./best/files.js";
 import { confirmedBy, standing } from "./best/standing.js";
 import { doubts, uplift } from "./best/worth.js";
 import { worthFigures } from "./confirmation/worth.js";
-import { byId, el } from "./dom.js";
+import { at, byId, el, pathParts } from "./dom.js";
 import { metric, scalar } from "./format.js";
 import { follow } from "./live.js";
+import { examples, measureOf, objectiveOf } from "./measures.js";
 import { phaseMark, showNotice } from "./parts.js";
 import { renew } from "./renew.js";
 import { environmentFacts } from "./trial/record.js";
 
-const key = decodeURIComponent(location.pathname.split("/")[2]);
+const key = decodeURIComponent(pathParts()[1]);
 const AGAIN_MILLISECONDS = 2000;
 const ENDED = ["complete", "stopped", "failed"];
 const BASELINE = 0; // the number of the baseline, where a study has one
@@ -51,7 +51,7 @@ function showHead() {
   document.title = `Best of ${study.name} · Thawline`;
   byId("study").textContent = study.name;
   byId("title").textContent = `Best configuration of ${study.name}`;
-  byId("study").href = `/studies/${encodeURIComponent(key)}`;
+  byId("study").href = at(`/studies/${encodeURIComponent(key)}`);
   byId("empty").hidden = exported !== null;
   byId("content").hidden = exported === null;
   if (exported === null) byId("empty-words").textContent = ENDED.includes(study.state)
@@ -63,29 +63,30 @@ const figure = (name, value, note) => el("div", { class: "figure" }, el("span", 
 
 function from(verdict) {
   const { trial: number } = exported.origin;
-  const trial = el("a", { href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`);
+  const trial = el("a", { href: at(`/studies/${encodeURIComponent(key)}/trials/${number}`) }, `Trial ${number}`);
   if (verdict) return figure("From", trial, number === study.best.number ? "the best of the search too" : `the search's best was trial ${study.best.number}`);
   return figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study goes on");
 }
 
 function searchFigures() {
   const { objective, value, metrics } = exported.reached;
+  const measure = objectiveOf(study);
   const others = Object.entries(metrics).filter(([name]) => name !== objective.metric && name !== "lr");
   return [
-    figure(`Measured ${objective.metric}`, metric(objective.metric, value), isShare(objective.metric) ? "on validation images, one run" : "one run"),
+    figure(`Measured ${objective.metric}`, metric(measure, value), measure.share ? `on validation ${examples(study)}, one run` : "one run"),
     figure("Uplift", ...uplift(study, exported, baseline)),
     from(null),
-    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(name, other)}`))), ""),
+    figure("Other metrics", el("span", { class: "others" }, others.slice(0, 4).map(([name, other]) => el("span", {}, `${name} ${metric(measureOf(study.task, name), other)}`))), ""),
   ];
 }
 
 function showWorth() {
-  const verdict = confirmedBy(confirmation);
+  const verdict = confirmedBy(confirmation, study);
   byId("standing").classList.toggle("unconfirmed", verdict === null);
   renew(byId("standing"), [confirmation, study.counts.complete], () => standing(study, confirmation));
   byId("phase").replaceChildren(...[phaseMark(study.phase)].filter(Boolean));
   byId("figures").replaceChildren(...(verdict ? [...worthFigures(verdict), from(verdict)] : searchFigures()));
-  byId("doubts").replaceChildren(...(verdict ? [] : doubts(exported).map((text) => el("li", {}, text))));
+  byId("doubts").replaceChildren(...(verdict ? [] : doubts(study, exported).map((text) => el("li", {}, text))));
 }
 
 function showParameters() {
@@ -100,18 +101,19 @@ function showParameters() {
 }
 
 async function showFile() {
-  const format = chosenFormat();
+  const format = chosenFormat(study);
   for (const one of NAMES) {
+    for (const node of [byId(`tab-${one}`), byId(`download-${one}`)]) node.hidden = !offered(study).includes(one);
     byId(`tab-${one}`).setAttribute("aria-selected", String(one === format));
     byId(`tab-${one}`).tabIndex = one === format ? 0 : -1;
     byId(`download-${one}`).href = bestAddress(key, one);
     byId(`download-${one}`).download = fileName(study, one);
   }
   byId("file").setAttribute("aria-labelledby", `tab-${format}`);
-  const lines = commands(study, format, confirmedBy(confirmation) !== null);
+  const lines = commands(study, format, confirmedBy(confirmation, study) !== null);
   renew(byId("commands"), lines, () => lines.map(command));
   const text = await textOf(format).catch((error) => error.message);
-  if (format === chosenFormat()) byId("file").textContent = text;
+  if (format === chosenFormat(study)) byId("file").textContent = text;
 }
 
 function command([name, line, words]) {
@@ -178,9 +180,12 @@ function showLive(word) {
 
 function makeTabs() {
   const step = { ArrowLeft: -1, ArrowRight: 1 };
-  const turn = (event, at) => event.key in step && choose(NAMES[(at + step[event.key] + NAMES.length) % NAMES.length]);
-  byId("formats").replaceChildren(...NAMES.map((name, at) => el("button", {
-    id: `tab-${name}`, type: "button", role: "tab", "aria-controls": "file", onclick: () => choose(name), onkeydown: (event) => turn(event, at),
+  const turn = (event, name) => {
+    const names = offered(study);
+    if (event.key in step) choose(names[(names.indexOf(name) + step[event.key] + names.length) % names.length]);
+  };
+  byId("formats").replaceChildren(...NAMES.map((name) => el("button", {
+    id: `tab-${name}`, type: "button", role: "tab", "aria-controls": "file", onclick: () => choose(name), onkeydown: (event) => turn(event, name),
   }, FORMATS[name].label)));
   byId("downloads").replaceChildren(...NAMES.map((name, at) => el("a", { id: `download-${name}`, class: `button${at ? "" : " primary"} needs-result` }, at ? FORMATS[name].label : "Download YAML")));
 }

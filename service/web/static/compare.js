@@ -1,20 +1,20 @@
-// Trials side by side, also of different studies: what differs first, curves on each other, confusion, recall, cost. The address names them.
+// Trials side by side, also of different studies: what differs first, curves on each other, what their runs report, cost. The address names them.
 
 import { listStudies } from "./api.js";
 import { MOST, chosenMetric, chosenTrials, nameOf, setMetric, setTrials } from "./compare/address.js";
 import { keepUp } from "./compare/live.js";
 import { readAgain, readTrials } from "./compare/reading.js";
-import { costTable, parameterTables, recallTable, resultsTable } from "./compare/tables.js";
-import { classNames, confusion } from "./confusion.js";
-import { byId, el, reconcile } from "./dom.js";
+import { costTable, parameterTables, resultsTable } from "./compare/tables.js";
+import { at, byId, el, reconcile } from "./dom.js";
 import { metric } from "./format.js";
 import { lineChart, swatch } from "./lines.js";
+import { commonMeasure, inOrder, objectiveOf } from "./measures.js";
 import { showNotice, statePill } from "./parts.js";
 import { renew } from "./renew.js";
+import { sections } from "./reports.js";
 import { namesOf, pointsOf } from "./trial/course.js";
 
 const LETTERS = "ABCDEFGHIJKL";
-const FEW_PAIRS = 10; // of confused classes of each trial
 const FEW = 2; // tables of so many trials stand beside each other
 
 let columns = []; // the trials that were found, each with its letter
@@ -22,6 +22,7 @@ let missing = [];
 let frame = null;
 let stop = () => {};
 let turn = 0; // counts the choices of trials: what was read for an older one is dropped
+let reports = { print: null, parts: [] }; // the panels of the tasks
 const chart = lineChart();
 
 const lettered = (found) => found.map((one, place) => ({ ...one, place, letter: LETTERS[place] }));
@@ -32,14 +33,15 @@ function remove(text) {
 }
 
 function card({ study, trial, number, letter, place, text, key }) {
-  const { metric: name } = study.spec.objective;
+  const measure = objectiveOf(study);
+  const { name } = measure;
   const print = JSON.stringify([letter, trial.state, trial.value, trial.metrics[name]]);
   return el("li", { class: "panel contender", "data-key": text, "data-print": print },
     el("header", {}, el("span", { class: "contender-name" }, el("b", { class: "contender-letter" }, letter), swatch(place)), statePill(trial.state),
       el("button", { class: "button small plain", type: "button", "aria-label": `Remove ${text}`, onclick: () => remove(text) }, "✕")),
-    el("a", { class: "strong", href: `/studies/${encodeURIComponent(key)}/trials/${number}` }, `Trial ${number}`),
-    el("a", { class: "contender-study", href: `/studies/${encodeURIComponent(key)}` }, study.name),
-    el("p", {}, el("span", { class: "value" }, metric(name, trial.value ?? trial.metrics[name])), el("span", { class: "note" }, ` ${name}`)));
+    el("a", { class: "strong", href: at(`/studies/${encodeURIComponent(key)}/trials/${number}`) }, `Trial ${number}`),
+    el("a", { class: "contender-study", href: at(`/studies/${encodeURIComponent(key)}`) }, study.name),
+    el("p", {}, el("span", { class: "value" }, metric(measure, trial.value ?? trial.metrics[name])), el("span", { class: "note" }, ` ${name}`)));
 }
 
 function showMissing() {
@@ -58,8 +60,8 @@ function showParameters() {
 }
 
 function metricNames() {
-  const objective = columns[0]?.study.spec.objective.metric;
-  return namesOf(columns.flatMap(({ rows }) => rows), objective);
+  const { task, spec } = columns[0].study;
+  return inOrder(task, namesOf(columns.flatMap(({ rows }) => rows)), spec.objective.metric);
 }
 
 function showCurves(names) {
@@ -71,18 +73,29 @@ function showCurves(names) {
   byId("curves-empty").hidden = Boolean(chosen);
   chart.node.hidden = !chosen;
   if (!chosen) return;
+  const measure = commonMeasure(columns.map(({ study }) => study), chosen);
   chart.draw(chosen, columns.map((one) => ({
-    name: `${one.study.name}, trial ${one.number}`, metric: chosen, style: one.place, letter: one.letter, points: pointsOf(one.rows, chosen),
+    name: `${one.study.name}, trial ${one.number}`, measure, style: one.place, letter: one.letter, points: pointsOf(one.rows, chosen),
   })));
 }
 
-// What confusion and recall show: it comes with a trial's end.
-const measured = () => columns.map(({ text, letter, trial }) => [text, letter, trial.state, trial.attempt, Boolean(trial.result.confusion_matrix)]);
+// What the reports show: it comes with a trial's end.
+const measured = (some) => some.map(({ text, letter, trial, study }) => [text, letter, trial.state, trial.attempt, study.task.report.some((name) => name in trial.result)]);
 
-function showConfusion() {
-  renew(byId("confusion"), measured(), () => columns.map(({ study, trial, letter, number }) =>
-    el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` },
-      el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, classNames(trial.result, study.facts), FEW_PAIRS))));
+// Trials of one task are compared with each other.
+function showReports() {
+  const groups = [...Map.groupBy(columns, ({ study }) => study.task.name).values()];
+  const print = JSON.stringify(groups.map((group) => group.map(({ text }) => text)));
+  if (print !== reports.print) {
+    const parts = groups.flatMap((group, index) => sections(group[0].drawing.comparison, index === 0).map((part) => ({ ...part, task: group[0].study.task.name })));
+    reports = { print, parts };
+    byId("report").replaceChildren(...parts.filter(({ panel }) => panel.wide).map(({ section }) => section));
+    byId("report-beside").replaceChildren(...parts.filter(({ panel }) => !panel.wide).map(({ section }) => section));
+  }
+  for (const { panel, node, task } of reports.parts) {
+    const own = columns.filter(({ study }) => study.task.name === task);
+    renew(node, measured(own), () => [panel.draw(own)]);
+  }
 }
 
 function showProgress() {
@@ -103,8 +116,7 @@ function show() {
   byId("content").classList.toggle("wide", columns.length > FEW);
   showProgress();
   showParameters();
-  renew(byId("recall"), measured(), () => recallTable(columns));
-  showConfusion();
+  showReports();
 }
 
 function drawProgress() {

@@ -1,5 +1,17 @@
 // Elements from plain values. Text becomes text nodes and nothing else: no string is ever read as HTML.
 
+// The path below which the server is found: empty, or the prefix of a proxy, as this module's own address holds it.
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+// A path of the server as this browser asks for it.
+export const at = (path) => ROOT + path;
+
+// The parts of this page's path, below the prefix: `["studies", "digits"]`.
+export const pathParts = () => location.pathname.split("/").slice(ROOT.split("/").length);
+
+// This page's path and what stands in its address after that, below the prefix.
+export const here = () => `/${pathParts().join("/")}${location.search}${location.hash}`;
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function build(node, attributes, children) {
@@ -15,6 +27,9 @@ function build(node, attributes, children) {
 export const el = (tag, attributes = {}, ...children) => build(document.createElement(tag), attributes, children);
 
 export const svg = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
+
+// A sentence with what stands between backticks as code.
+export const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 
 export const byId = (id) => document.getElementById(id);
 

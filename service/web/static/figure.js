@@ -2,7 +2,7 @@
 
 const ORIGIN = location.origin;
 const AXIS = /^[xy]axis\d*$/;
-const NARROW = 560; // pixels
+const NARROW = 560; // px
 const PAPER = 660; // of a page, upright, within its margins
 const COLUMN = 250; // the least width of one plot of several
 const HEIGHTS = { row: 230, bar: 34, several: 96, lowest: 220, usual: 420, narrow: 360 };

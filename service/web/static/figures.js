@@ -1,7 +1,7 @@
 // The panel "Analysis" of a study: one figure at a time, drawn by Plotly in a frame of its own, and what it shows in words.
 
 import { getFigure } from "./api.js";
-import { el } from "./dom.js";
+import { at, el } from "./dom.js";
 import { showNotice } from "./parts.js";
 import { readChoice, writeChoice } from "./figures/address.js";
 import { parameterChoices } from "./figures/choices.js";
@@ -22,7 +22,7 @@ export function mountFigures(node, key) {
   const holder = el("div", {});
   const tabs = tabList(chosen.name, choose);
   const body = el("div", { id: "figure-panel", role: "tabpanel", "aria-labelledby": `figure-tab-${chosen.name}` }, choices, notice, holder, words, table);
-  document.head.append(el("link", { rel: "stylesheet", href: "/static/figures.css" }));
+  document.head.append(el("link", { rel: "stylesheet", href: at("/static/figures.css") }));
   node.append(el("section", { class: "panel analysis", "aria-labelledby": "analysis-title" }, el("header", {}, el("h2", { id: "analysis-title" }, "Analysis")), tabs.node, body));
 
   let study = null;

@@ -1,7 +1,6 @@
 // Numbers, times and names as people read them.
 
 const whole = new Intl.NumberFormat("en");
-const SHARES = new Set(["accuracy", "precision", "recall", "f1"]);
 
 export const count = (value) => whole.format(value);
 
@@ -9,23 +8,26 @@ export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
-export function metric(name, value) {
+// The value of a metric: shares in percent. See measures.js for `measure`.
+export function metric(measure, value) {
   if (value == null) return "–";
-  return SHARES.has(name) ? `${(100 * value).toFixed(2)} %` : number(value);
+  return measure.share ? `${(100 * value).toFixed(2)} %` : number(value);
 }
 
-export const isShare = (name) => SHARES.has(name);
+// How far apart two values are: shares in points.
+export function apart(measure, value, other) {
+  const by = Math.abs(value - other);
+  return measure.share ? `${(100 * by).toFixed(2)} points` : number(by);
+}
 
-// How far a value lies from another one: in points for shares, as a number otherwise.
-export function difference(name, value, from) {
-  const by = value - from;
-  const size = SHARES.has(name) ? `${Math.abs(100 * by).toFixed(2)} points` : number(Math.abs(by));
-  return `${by < 0 ? "−" : by > 0 ? "+" : "±"}${size}`;
+// The same with its sign: where a value lies from another one.
+export function difference(measure, value, from) {
+  return `${value < from ? "−" : value > from ? "+" : "±"}${apart(measure, value, from)}`;
 }
 
 export function number(value) {
-  if (value === 0 || Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
+  if (size < 1e6 && Number.isInteger(value)) return String(value);
   return size >= 1e-3 && size < 1e5 ? String(Number(value.toPrecision(4))) : Number(value.toPrecision(3)).toExponential().replace("e+", "e");
 }
 

@@ -1,19 +1,22 @@
 // Curves over epochs: an SVG with axes, a legend, what is under the pointer or the arrow keys, and a sentence for those who do not see it.
 // Curves are told apart by colour and dashes, and by a letter at their end where they have one. A value that is not finite breaks its curve.
 
-import { isShare, mark, stepAxis, valueAxis } from "./axis.js";
+import { mark, stepAxis, valueAxis } from "./axis.js";
 import { el, svg } from "./dom.js";
 import { metric } from "./format.js";
+import { measureOf } from "./measures.js";
+import { beyondWords } from "./range.js";
 
 const HEIGHT = 250;
 const EDGE = { left: 54, top: 12, bottom: 28 };
 const LETTER_ROOM = 12;
 const DOTS = 14; // a curve of no more points shows each
 const STYLES = 12;
+const NOTHING = measureOf({ metrics: {} }, ""); // of a chart without a curve
 
 const finite = (point) => point[1] !== null;
 
-export const styleOf = (index) => `line-${index % STYLES}`;
+const styleOf = (index) => `line-${index % STYLES}`;
 
 // A short piece of the curve, as the legend and tables show it.
 export function swatch(index) {
@@ -33,13 +36,23 @@ function path(points, x, y) {
   return text;
 }
 
-function curve(series, x, y, bottom) {
+// Where the curve leaves the axis: a triangle at the edge, with the value.
+function beyond(series, x, y) {
+  return series.points.filter((point) => finite(point) && y.beyond(point[1])).map(([step, value]) => {
+    const [left, top, up] = [x(step), y.place(value), -4 * y.beyond(value)];
+    return svg("path", { class: "beyond", d: `M${left - 4} ${top - up / 2}h8l-4 ${2 * up}z` }, svg("title", {}, `${series.name} at epoch ${step}: ${metric(series.measure, value)}, beyond the axis`));
+  });
+}
+
+function curve(series, x, axis, bottom) {
+  const y = axis.place;
   const shown = series.points.filter(finite);
   const dots = shown.length <= DOTS ? shown : [];
   const broken = series.points.filter((point) => !finite(point));
   return svg("g", { class: styleOf(series.style) },
     svg("path", { class: "curve", d: path(series.points, x, y) }),
     dots.map(([step, value]) => svg("circle", { class: "dot", cx: x(step), cy: y(value), r: 2.6 })),
+    beyond(series, x, axis),
     broken.map(([step]) => svg("text", { class: "broken", x: x(step), y: bottom - 4, "text-anchor": "middle" }, "×", svg("title", {}, `${series.name}: not finite at epoch ${step}`))),
   );
 }
@@ -58,12 +71,12 @@ function letters(drawn, x, y, [top, bottom]) {
   return ends.map(({ series, at, to }) => svg("text", { class: `letter ${styleOf(series.style)}`, x: at, y: to }, series.letter));
 }
 
-function axes(name, x, y, width) {
+function axes(measure, x, y, width) {
   const bottom = HEIGHT - EDGE.bottom;
   return [
     y.marks.map((value) => [
-      svg("line", { class: "grid", x1: EDGE.left, x2: width - 4, y1: y.place(value), y2: y.place(value) }),
-      svg("text", { class: "tick", x: EDGE.left - 8, y: y.place(value) + 4, "text-anchor": "end" }, mark(name, value)),
+      svg("line", { class: "grid", x1: EDGE.left, x2: width - 4, y1: y.free(value), y2: y.free(value) }),
+      svg("text", { class: "tick", x: EDGE.left - 8, y: y.free(value) + 4, "text-anchor": "end" }, mark(measure, value)),
     ]),
     x.marks.map((step) => svg("text", { class: "tick", x: x.place(step), y: bottom + 18, "text-anchor": "middle" }, String(step))),
   ];
@@ -71,14 +84,14 @@ function axes(name, x, y, width) {
 
 function told(series) {
   const values = series.points.filter(finite);
-  const show = (value) => metric(series.metric, value);
+  const show = (value) => metric(series.measure, value);
   if (!values.length) return `${series.name}: no finite value`;
   const [low, high] = [Math.min, Math.max].map((choose) => values.reduce((found, [, value]) => choose(found, value), values[0][1]));
   return `${series.name}: ${show(values[0][1])} at epoch ${values[0][0]}, ${show(values.at(-1)[1])} at epoch ${values.at(-1)[0]}, between ${show(low)} and ${show(high)}`;
 }
 
 // A chart of curves that is put into the page once: `{node, draw(title, series, range)}`; the axis covers the epochs of the range too.
-// series: [{name, metric, style, letter, points: [[step, value or null], …] by step}]
+// series: [{name, measure, style, letter, points: [[step, value or null], …] by step}]
 export function lineChart() {
   const canvas = el("div", { class: "lines-canvas" });
   const readout = el("div", { class: "lines-readout", role: "status", hidden: true });
@@ -96,14 +109,14 @@ export function lineChart() {
     const [first, last] = [Math.min(...shown.range, shown.steps[0] ?? 1), Math.max(...shown.range, shown.steps.at(-1) ?? 1)];
     const x = stepAxis(first, last, EDGE.left + 4, width - (lettered ? 24 : 12), Math.max(2, Math.floor(width / 70)));
     const values = series.flatMap((one) => one.points.filter(finite).map((point) => point[1]));
-    const name = series[0]?.metric ?? "";
-    const y = valueAxis(values, isShare(name), bottom, EDGE.top);
+    const measure = series[0]?.measure ?? NOTHING;
+    const y = valueAxis(values, measure, bottom, EDGE.top);
     shown.x = x.place;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${title} by epoch. ${series.map(told).join(". ")}.` },
-      axes(name, x, y, width), series.map((one) => curve(one, x.place, y.place, bottom)),
+      axes(measure, x, y, width), series.map((one) => curve(one, x.place, y, bottom)),
       letters(series, x.place, y.place, [EDGE.top + 6, bottom]), svg("line", { class: "cursor", y1: EDGE.top, y2: bottom, hidden: true }));
     canvas.replaceChildren(picture);
-    legend.replaceChildren(...(series.length > 1 ? series.map((one) => el("li", {}, swatch(one.style), one.letter ? el("b", {}, one.letter) : null, el("span", {}, one.name))) : []), ...(y.log ? [el("li", {}, "logarithmic")] : []));
+    legend.replaceChildren(...(series.length > 1 ? series.map((one) => el("li", {}, swatch(one.style), one.letter ? el("b", {}, one.letter) : null, el("span", {}, one.name))) : []), ...[y.log ? "logarithmic" : null, beyondWords(measure, values, y.low, y.high)].filter(Boolean).map((words) => el("li", {}, words)));
     read(at);
   }
 
@@ -125,13 +138,13 @@ export function lineChart() {
     cursor.setAttribute("x1", place);
     cursor.setAttribute("x2", place);
     readout.replaceChildren(el("strong", {}, `epoch ${step}`), ...values(step).map(({ one, point }) =>
-      el("span", { class: "lines-value" }, swatch(one.style), el("span", {}, one.letter ?? one.name), el("b", {}, point[1] === null ? "not finite" : metric(one.metric, point[1])))));
+      el("span", { class: "lines-value" }, swatch(one.style), el("span", {}, one.letter ?? one.name), el("b", {}, point[1] === null ? "not finite" : metric(one.measure, point[1])))));
     const room = canvas.clientWidth - readout.offsetWidth;
     readout.style.left = `${Math.max(0, Math.min(room, place > canvas.clientWidth / 2 ? place - readout.offsetWidth - 12 : place + 12))}px`;
   }
 
-  function nearest(pixels) {
-    return shown.steps.reduce((found, step, index) => (Math.abs(shown.x(step) - pixels) < Math.abs(shown.x(shown.steps[found]) - pixels) ? index : found), 0);
+  function nearest(place) {
+    return shown.steps.reduce((found, step, index) => (Math.abs(shown.x(step) - place) < Math.abs(shown.x(shown.steps[found]) - place) ? index : found), 0);
   }
 
   const keys = {

@@ -1,19 +1,27 @@
 // One EventSource a page. Events that arrive together are handed on together.
 
-import { eventsAddress } from "./api.js";
+import { eventsAddress, getChanges } from "./api.js";
 
-export const KINDS = [
-  "study_created", "study_checked", "study_paused", "study_resumed", "study_stopped", "study_confirming", "study_completed", "study_failed",
+const KINDS = [
+  "study_created", "study_checked", "study_paused", "study_resumed", "study_stopped", "study_extended", "study_renamed", "study_confirming", "study_completed", "study_failed",
+  "study_unavailable", "study_available",
   "trial_queued", "trial_started", "trial_reported", "trial_saved", "trial_logged", "trial_completed", "trial_pruned", "trial_failed",
   "trial_cancelled", "trial_requeued",
 ];
 const SETTLE_MILLISECONDS = 50; // events that arrive together are one change
 const PAUSE_MILLISECONDS = 250; // from one change to the next, however fast events keep coming
+const LOOK_MILLISECONDS = 5000; // between two looks at a study whose stream has ended
+const ENDED = ["complete", "stopped", "failed"];
+const GONE = [404, 422]; // there is no such study, or another one has its name
 
 // Calls `changed(events)` with all events since the last call, never while that call is still at work,
-// and `status(word)` with live, waiting or ended.
+// and `status(word)` with live, waiting or ended. The server ends the stream when the study ends. The study may go on after that
+// (resumed, extended), so a visible page then asks for changes every few seconds and opens a new stream when there are any.
+// `look()` asks at once; `close()` ends it all.
 export function follow(study, after, changed, status) {
-  const source = new EventSource(eventsAddress(study, after));
+  let source = null;
+  let seen = after;
+  let looking = null; // the interval's id while there is no stream
   let events = [];
   let settling = false;
   let flushedAt = -Infinity;
@@ -35,17 +43,46 @@ export function follow(study, after, changed, status) {
     setTimeout(flush, Math.max(SETTLE_MILLISECONDS, flushedAt + PAUSE_MILLISECONDS - performance.now()));
   };
   const note = (event) => {
-    events.push(JSON.parse(event.data));
+    const one = JSON.parse(event.data);
+    seen = Math.max(seen, one.seq);
+    events.push(one);
     settle();
   };
-
-  for (const kind of KINDS) source.addEventListener(kind, note);
-  source.addEventListener("end", () => {
+  const open = () => {
+    stopLooking();
+    source = new EventSource(eventsAddress(study, seen));
+    for (const kind of KINDS) source.addEventListener(kind, note);
+    source.addEventListener("end", ended);
+    source.addEventListener("open", () => status("live"));
+    source.addEventListener("error", () => (source.readyState === EventSource.CLOSED ? ended() : status("waiting")));
+  };
+  const ended = () => {
     source.close();
     status("ended");
-  });
-  source.addEventListener("open", () => status("live"));
-  source.addEventListener("error", () => status(source.readyState === EventSource.CLOSED ? "ended" : "waiting"));
-  addEventListener("pagehide", () => source.close(), { once: true });
-  return source;
+    looking ??= setInterval(() => document.hidden || look(), LOOK_MILLISECONDS);
+  };
+  const look = async () => {
+    if (looking === null) return;
+    try {
+      const answer = await getChanges(study, seen);
+      if (looking !== null && (answer.seq > seen || !ENDED.includes(answer.study.state))) open();
+    } catch (error) {
+      if (GONE.includes(error.status)) stopLooking();
+    }
+  };
+  const lookAgain = () => document.hidden || look();
+  const stopLooking = () => {
+    clearInterval(looking);
+    looking = null;
+  };
+  const close = () => {
+    source.close();
+    stopLooking();
+    document.removeEventListener("visibilitychange", lookAgain);
+  };
+
+  open();
+  document.addEventListener("visibilitychange", lookAgain);
+  addEventListener("pagehide", () => source.readyState === EventSource.CLOSED || ended()); // the browser may show the page again
+  return { look, close };
 }

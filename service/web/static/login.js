@@ -2,15 +2,22 @@
 
 const form = document.getElementById("login");
 const error = document.getElementById("error");
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, ""); // the prefix of a proxy, or empty
 
+// The address of the page in `next`, a path below the prefix; of the first page where it leads elsewhere.
 function destination() {
+  const first = `${location.origin}${ROOT}/`;
   const next = new URLSearchParams(location.search).get("next") ?? "/";
-  const target = new URL(next, location.origin);
-  return target.origin === location.origin ? target.pathname : "/";
+  try {
+    const target = new URL(ROOT + next, first);
+    return target.href.startsWith(first) && !target.pathname.startsWith("//") ? target.href : first;
+  } catch {
+    return first; // no address
+  }
 }
 
 async function logIn(token) {
-  const answer = await fetch("/login", {
+  const answer = await fetch(`${ROOT}/login`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ token }),

@@ -1,7 +1,7 @@
 // A new study: a form and a text, two views of one document, which the server checks while it is written.
 
-import { Problem, checkStudy, createStudy, getModel, getSchema, getStudy, listModels, listSpaces } from "./api.js";
-import { byId } from "./dom.js";
+import { Problem, checkStudy, createStudy, getSchema, getStudy, listSpaces, listTasks } from "./api.js";
+import { at, byId } from "./dom.js";
 import { showNotice } from "./parts.js";
 import { baselineOf } from "./new/baseline.js";
 import { Draft, forget, keep, kept } from "./new/draft.js";
@@ -11,17 +11,18 @@ import { withoutDefaults } from "./new/options.js";
 import { wholeSpace } from "./new/space.js";
 import { showVerdict } from "./new/verdict.js";
 import { toYaml } from "./new/yaml.js";
+import { drawingOf } from "./reports.js";
 
 const CHECK_MILLISECONDS = 300;
 const RETRY_MILLISECONDS = 3000;
 const FIRST = {
-  data: { test: TEST_SHARE }, model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification",
-  objective: { metric: "accuracy", direction: "maximize" }, sampler: { name: "tpe" }, pruner: { name: "asha" }, budget: { trials: 40 }, confirm: CONFIRM,
+  data: { test: TEST_SHARE }, sampler: { name: "tpe" }, pruner: { name: "asha" }, budget: { trials: 40 }, confirm: CONFIRM,
 };
 
 const form = byId("form");
 const text = byId("text");
-const from = new URLSearchParams(location.search).get("from");
+const asked = new URLSearchParams(location.search);
+const from = asked.get("from");
 const touched = new Set(); // pointers of the fields that were left
 let draft = null;
 let view = "form";
@@ -31,6 +32,7 @@ let verdict = null;
 let checks = 0;
 let timer = null;
 let made = "{}"; // the baseline that followed from the search space
+let usualTask = null; // of documents that name none
 const context = { weights: [], stages: 0, redraw, modelChosen, usualBaseline };
 
 // What goes to the server: the text as it stands, or the form's document. JSON that was pasted goes as JSON.
@@ -141,9 +143,9 @@ function controls(place) {
 
 async function modelChosen() {
   const name = draft.get(["model", "name"]);
-  const model = context.models.includes(name) ? await getModel(name).catch(() => null) : null;
+  const model = context.models.includes(name) ? await context.words.model(name).catch(() => null) : null;
   if (draft.get(["model", "name"]) !== name) return;
-  context.weights = model?.weights.length ? [...model.weights, "DEFAULT"] : [];
+  context.weights = model?.weights.length ? [...model.weights, "DEFAULT", "random"] : ["random"];
   context.stages = model?.stages.length ?? 0;
   if (view === "form") redraw();
 }
@@ -174,6 +176,7 @@ async function readText() {
   const readable = document !== null && typeof document === "object" && !Array.isArray(document);
   showNotice(byId("notice"), readable ? null : "The form cannot show this text; what is wrong with it stands beside.");
   if (readable) {
+    await learn(document.task ?? usualTask).catch(() => {}); // of a task that is not installed nothing is known, which the check says
     draft.document = document;
     told = true; // all of it was written on purpose
     modelChosen();
@@ -191,7 +194,7 @@ async function create(event) {
     if (answer?.study) {
       const study = await createStudy(posted());
       forget();
-      location.assign(`/studies/${encodeURIComponent(study.name)}`);
+      location.assign(at(`/studies/${encodeURIComponent(study.name)}`));
       return;
     }
   } catch (error) {
@@ -204,17 +207,31 @@ async function create(event) {
   save();
 }
 
-async function firstDocument(schema) {
-  if (!from) return FIRST;
-  const { spec } = await getStudy(from);
-  return { ...withoutDefaults(spec, schema), name: `${spec.name}-copy` };
+// What the form offers depends on the task.
+async function learn(name) {
+  if (name === context.task?.name) return;
+  const task = (await listTasks()).find((one) => one.name === name) ?? { name, example: "example", module: null };
+  const [schema, { form: words = {} }] = await Promise.all([getSchema(name), drawingOf(task)]);
+  const models = (await words.models?.()) ?? [];
+  Object.assign(context, { task, words, models, schema: schema.study, hyperparameters: schema.hyperparameters.properties, notSearched: schema.not_searched, metrics: schema.metrics });
+}
+
+function firstDocument(spec) {
+  if (spec) return { ...withoutDefaults(spec, context.schema, usualTask), name: `${spec.name}-copy` };
+  const [metric, direction] = Object.entries(context.metrics)[0];
+  const { name } = context.task;
+  return { ...(name === usualTask ? {} : { task: name }), objective: { metric, direction }, ...FIRST, ...context.words.first };
 }
 
 async function start() {
-  const [schema, { models }, { presets }] = await Promise.all([getSchema(), listModels(), listSpaces()]);
-  Object.assign(context, { schema: schema.study, hyperparameters: schema.hyperparameters.properties, notSearched: schema.not_searched, metrics: schema.metrics, models, presets });
   const known = kept();
-  draft = new Draft(known?.document ?? (await firstDocument(schema.study)), changed);
+  const [tasks, { presets }, copied] = await Promise.all([listTasks(), listSpaces(), from && !known ? getStudy(from) : null]);
+  usualTask = tasks[0].name;
+  const wanted = known ? known.document.task : (copied?.spec.task ?? asked.get("task"));
+  await learn(tasks.some(({ name }) => name === wanted) ? wanted : usualTask);
+  const own = (preset) => Object.keys(preset.search_space).every((name) => Object.hasOwn(context.hyperparameters, name));
+  context.presets = presets.filter(own);
+  draft = new Draft(known?.document ?? firstDocument(copied?.spec), changed);
   context.draft = draft;
   if (!known && !from) draft.document.baseline = usualBaseline();
   made = known?.made ?? made;
@@ -249,6 +266,6 @@ for (const name of ["form", "text"]) {
 byId("work").addEventListener("submit", create);
 byId("anew").addEventListener("click", () => {
   forget();
-  location.assign("/new");
+  location.assign(at("/new"));
 });
 start().catch((error) => showNotice(byId("notice"), error.message));

@@ -2,12 +2,12 @@
 
 import { el } from "./dom.js";
 import { bytes, count, duration, percent, plural } from "./format.js";
+import { examples } from "./measures.js";
 
 const ACTIVITIES = {
   data: "data", features: "frozen stages", forward: "forward", backward: "backward", measure: "measuring", waiting: "waiting for the pruner",
   control: "control plane",
 };
-const PIXELS = { decoded: "decoded by this run", cached: "read from the cache", streamed: "streamed, too many to keep" };
 const PLACES = { device: "on the device", memory: "in memory", disk: "on disk" };
 
 const seconds = (value) => duration(1000 * value);
@@ -25,10 +25,10 @@ export function inUse({ result, pace }) {
   return `${percent(pace.utilization)} of ${result.environment?.accelerator === "cuda" ? "the GPU" : "its cores"} in use`;
 }
 
-function facts(trial) {
+function facts(trial, study) {
   const { samples_per_second: speed, seconds_left: left, memory } = trial.pace;
   return [
-    speed == null ? null : `${count(Math.round(speed))} images/s`,
+    speed == null ? null : `${count(Math.round(speed))} ${examples(study)}/s`,
     left == null ? null : `${seconds(left)} left`,
     memory == null ? null : bytes(memory),
     inUse(trial),
@@ -43,7 +43,6 @@ function spared({ saved_seconds: saved, lanes }) {
 function reused(reuse) {
   const { lanes, depth, place } = reuse;
   return [
-    ["Pixels", PIXELS[reuse.pixels] ?? reuse.pixels],
     ["Frozen stages", depth ? `output of ${plural(depth, "stage", "stages")} read, kept ${PLACES[place] ?? place}` : "computed by this run"],
     ["Pass", lanes > 1 ? `shared with ${plural(lanes - 1, "other trial", "other trials")}` : "not shared"],
     ...(depth ? [["Saved", spared(reuse)]] : []),
@@ -63,9 +62,9 @@ function shareBar(shares) {
 }
 
 // All that is known of a trial's speed and reuse, as a list and a bar of where its time goes.
-export function paceDetail(trial) {
+export function paceDetail(trial, study, drawing) {
   const { reuse, pace } = trial;
-  const known = [...(reuse ? reused(reuse) : []), ...(pace ? [["Pace", facts(trial).join(" · ")]] : [])];
+  const known = [...(reuse ? [...(drawing.reuse?.(reuse) ?? []), ...reused(reuse)] : []), ...(pace ? [["Pace", facts(trial, study).join(" · ")]] : [])];
   if (!known.length) return el("p", { class: "quiet" }, "This trial has told nothing of its speed.");
   return [
     el("dl", { class: "facts" }, known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),

@@ -1,7 +1,7 @@
 // The list of studies: read again every few seconds while someone looks. Search and states stand in the address.
 
 import { changeStudy, deleteStudy, listStudies, listWorkers } from "./api.js";
-import { byId, el, reconcile } from "./dom.js";
+import { at, byId, el, reconcile } from "./dom.js";
 import { plural } from "./format.js";
 import { confirmed, showNotice, toggleButton } from "./parts.js";
 import { studyCard } from "./studies/card.js";
@@ -11,7 +11,7 @@ const REFRESH_MILLISECONDS = 3000;
 const TYPING_MILLISECONDS = 200;
 const STATES = ["active", "paused", "complete", "stopped", "failed"];
 const QUESTIONS = {
-  stop: (name) => ({ title: `Stop ${name}?`, text: "Its queued and running trials are cancelled, for good. What was measured stays.", action: "Stop the study", danger: true }),
+  stop: (name) => ({ title: `Stop ${name}?`, text: "Its queued and running trials are cancelled. What was measured stays, and the study can be resumed.", action: "Stop the study", danger: true }),
   delete: (name) => ({ title: `Delete ${name}?`, text: "The study goes with all its trials, metrics and logs. This cannot be undone.", action: "Delete the study", danger: true }),
 };
 
@@ -92,7 +92,7 @@ function nothing() {
   return el("li", { "data-key": "empty", "data-print": "empty" }, el("div", { class: "empty" },
     el("h2", {}, "No study yet"),
     el("p", {}, "Describe what may vary, on which data and model. In a form:"),
-    el("a", { class: "button primary changes", href: "/new" }, "New study"),
+    el("a", { class: "button primary changes", href: at("/new") }, "New study"),
     el("p", {}, "or in a file, from a terminal:"),
     el("code", {}, "thaw study create study.yaml --watch")));
 }

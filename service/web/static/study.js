@@ -3,12 +3,14 @@
 import { byId } from "./dom.js";
 import { follow } from "./live.js";
 import { showNotice } from "./parts.js";
+import { drawingOf } from "./reports.js";
 import { readAddress, writeAddress } from "./study/address.js";
 import { Charts } from "./study/charts.js";
 import { ConfirmationPanel } from "./study/confirmation.js";
 import { Controls } from "./study/controls.js";
 import { Curves } from "./study/curves.js";
 import { key, take } from "./study/early.js";
+import { ExtendDialog } from "./study/extend.js";
 import { showFigures, showHead } from "./study/head.js";
 import { History, legend } from "./study/history.js";
 import { Measurements } from "./study/measurements.js";
@@ -26,6 +28,7 @@ const model = new Model(key);
 const measurements = new Measurements(key);
 let parts = null;
 let analysis = null; // the panel of figures by Plotly, once it is there
+let stream = null; // of events
 let frame = null;
 let later = null; // a reading that is due
 let reading = Promise.resolve();
@@ -38,6 +41,8 @@ function makeParts() {
     controls.setFilter(text);
   };
   const queue = new QueueDialog(byId("queue-dialog"), model, refresh);
+  const extend = new ExtendDialog(byId("extend-dialog"), model, commanded);
+  byId("extend").addEventListener("click", () => extend.open());
   byId("queue").addEventListener("click", () => queue.open([...controls.picked][0] ?? null));
   byId("unpick").addEventListener("click", () => controls.unpick());
   const history = new History(byId("history"), model);
@@ -67,7 +72,7 @@ function confirmedBy(verdict) {
 }
 
 function show() {
-  showHead(model, refresh);
+  showHead(model, commanded);
   parts.confirmation.update(model.study);
   parts.pruning.update(model.study);
   const chosen = parts.controls.choose();
@@ -131,6 +136,12 @@ function refresh() {
   return reading;
 }
 
+// After a change that this page asked for: an ended study may go on, and then its stream does.
+async function commanded() {
+  await refresh();
+  await stream.look();
+}
+
 function refreshLater() {
   later ??= setTimeout(() => {
     later = null;
@@ -162,6 +173,11 @@ function openQueue() {
   parts.queue.open(wanted === "" ? null : Number(wanted));
 }
 
+async function drawReports() {
+  model.drawing = await drawingOf(model.study.task);
+  showFacts(model);
+}
+
 async function mountAnalysis() {
   const { mountFigures } = await import("./figures.js");
   analysis = mountFigures(byId("analysis"), key);
@@ -172,7 +188,8 @@ async function start() {
   await model.read(take("table"));
   parts = makeParts();
   show();
-  follow(key, model.seen, update, showLive);
+  drawReports();
+  stream = follow(key, model.seen, update, showLive);
   setInterval(() => model.study.finished_at || document.hidden || showFigures(model), TICK_MILLISECONDS);
   openQueue();
   await parts.charts.whole();

@@ -1,23 +1,24 @@
 // One trial, live: its state, metrics, log and record. Only its own events cause readings, and a study's best that changes.
 
 import { cancelTrial, getMetrics, getStudy, getTrial } from "./api.js";
-import { classNames, confusion } from "./confusion.js";
-import { byId, el } from "./dom.js";
+import { at, byId, el, pathParts } from "./dom.js";
 import { follow } from "./live.js";
+import { examples } from "./measures.js";
 import { paceDetail } from "./pace.js";
 import { confirmed, showNotice, statePill } from "./parts.js";
 import { renew } from "./renew.js";
+import { drawingOf, sections } from "./reports.js";
 import { metricCharts } from "./trial/charts.js";
 import { afterReport, withReports } from "./trial/course.js";
 import { evidencePanel } from "./trial/evidence.js";
 import { trialFigures } from "./trial/figures.js";
 import { trialLog } from "./trial/log.js";
 import { parametersTable } from "./trial/parameters.js";
-import { attemptsTable, checkpointsTable, environmentFacts, facts, instant, recallTable } from "./trial/record.js";
+import { attemptsTable, checkpointsTable, environmentFacts, facts, instant } from "./trial/record.js";
 import { confirms, testScores } from "./trial/scores.js";
 import { hasEnded, origin, standing } from "./trial/story.js";
 
-const [, , studyPart, , numberPart] = location.pathname.split("/");
+const [, studyPart, , numberPart] = pathParts();
 const key = decodeURIComponent(studyPart);
 const number = Number(numberPart);
 const AGAIN_MILLISECONDS = 2000; // after a reading that failed
@@ -28,6 +29,8 @@ const CLOSED = ["complete", "stopped", "failed"]; // a study that takes no more 
 let study = null;
 let trial = null;
 let rows = [];
+let drawing = null; // the module that draws what the task reports
+let reports = []; // its panels
 let baseline = null; // the study's baseline trial, when it is another one
 let seen = 0; // the last event that is in all of these
 let frame = null;
@@ -35,7 +38,7 @@ let reading = Promise.resolve();
 const charts = metricCharts(byId("metrics"));
 const log = trialLog(byId("log"), key, number);
 
-const studyAddress = (rest = "") => `/studies/${encodeURIComponent(key)}${rest}`;
+const studyAddress = (rest = "") => at(`/studies/${encodeURIComponent(key)}${rest}`);
 const trialAddress = (other) => studyAddress(`/trials/${other}`);
 
 async function readBaseline() {
@@ -46,7 +49,7 @@ async function readBaseline() {
 
 async function readAll() {
   study = await getStudy(key); // first: what happens meanwhile is told by later events
-  [trial, { rows }] = await Promise.all([getTrial(key, number), getMetrics(key, number), baseline && hasEnded(baseline) ? null : readBaseline()]);
+  [trial, { rows }, drawing] = await Promise.all([getTrial(key, number), getMetrics(key, number), drawingOf(study.task), baseline && hasEnded(baseline) ? null : readBaseline()]);
   seen = Math.max(seen, study.seq);
 }
 
@@ -58,7 +61,7 @@ function showActions() {
   const one = (other) => `trial=${encodeURIComponent(`${study.name}:${other}`)}`;
   byId("compare").hidden = rival === null;
   if (rival !== null) {
-    byId("compare").href = `/compare?${one(number)}&${one(rival)}`;
+    byId("compare").href = at(`/compare?${one(number)}&${one(rival)}`);
     byId("compare").textContent = best === null ? "Compare with the baseline" : "Compare with the best";
   }
   byId("again").hidden = CLOSED.includes(study.state) || study.phase === "running"; // the search is over then
@@ -93,18 +96,25 @@ function showParameters() {
 function showEvidence() {
   const evidence = trial.state === "pruned" ? trial.result.evidence ?? null : null;
   byId("pruned").hidden = evidence === null;
-  renew(byId("evidence"), evidence, () => (evidence === null ? [] : evidencePanel(key, evidence)));
+  renew(byId("evidence"), evidence, () => (evidence === null ? [] : evidencePanel(study, key, evidence)));
 }
 
-const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => paceDetail(trial));
+const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => paceDetail(trial, study, drawing));
+
+// What comes with the trial's end.
+function showReports() {
+  if (reports.drawing !== drawing) {
+    reports = Object.assign(sections(drawing.panels), { drawing });
+    byId("report").replaceChildren(...reports.map(({ section }) => section));
+  }
+  for (const { panel, node } of reports) renew(node, [trial.state, trial.attempt, study.checked], () => [panel.draw(trial.result, study)]);
+}
 
 function showRecord() {
-  const names = classNames(trial.result, study.facts);
-  const measured = [trial.state, trial.attempt, names.length]; // both come with the trial's end
-  renew(byId("confusion"), measured, () => confusion(trial.result, names));
+  showReports();
   byId("scores-panel").hidden = !trial.result.test;
-  renew(byId("scores"), [trial.result.test, trial.metrics], () => testScores(trial, study.facts));
-  renew(byId("recall"), measured, () => recallTable(trial.result, names));
+  byId("scores-title").textContent = `Test ${examples(study)}`;
+  renew(byId("scores"), [trial.result.test, trial.metrics], () => testScores(trial, study, drawing));
   renew(byId("attempts"), [trial.attempts, trial.state], () => attemptsTable(trial));
   renew(byId("checkpoints"), trial.checkpoints, () => checkpointsTable(trial.checkpoints));
   showPace();
@@ -120,7 +130,7 @@ function show() {
   showFigures();
   showEvidence();
   showParameters();
-  charts.draw(rows, study.spec.objective.metric);
+  charts.draw(study, rows);
   showRecord();
   log.show(trial.attempts);
 }
@@ -130,7 +140,7 @@ function drawReport() {
   frame ??= requestAnimationFrame(() => {
     frame = null;
     showFigures();
-    charts.draw(rows, study.spec.objective.metric);
+    charts.draw(study, rows);
     showPace();
   });
 }
@@ -144,7 +154,7 @@ function asksForReading(event) {
     study.created = Math.max(study.created, event.number + 1);
     return event.kind === "trial_completed" && (better(event.value) || event.number === baseline?.number);
   }
-  if (event.kind === "trial_logged") return log.grown(event);
+  if (event.kind === "trial_logged") return false;
   const after = afterReport(trial, event);
   if (after === null) return true;
   trial = after;
@@ -154,6 +164,8 @@ function asksForReading(event) {
 
 async function update(events) {
   const fresh = events.filter((event) => event.seq > seen);
+  // A reading of the trial has no log, so that an event of it counts also where the reading came later.
+  for (const event of events) if (event.number === number && event.kind === "trial_logged") log.grown(event);
   const due = fresh.map(asksForReading).some(Boolean);
   seen = Math.max(seen, ...fresh.map((event) => event.seq));
   if (due) await refresh();

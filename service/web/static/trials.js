@@ -1,8 +1,10 @@
 // What is said of a trial in words, and where its page is.
 
+import { at } from "./dom.js";
+
 const REASONS = {
   out_of_memory: "ran out of memory", diverged: "diverged", crashed: "crashed", timeout: "took too long", bad_data: "bad data",
-  script_error: "script error", lost: "its worker was lost",
+  script_error: "script error", lost: "its worker was lost", infeasible: "cannot be trained with these parameters",
 };
 
 // Why it ended as it did; else where it came from.
@@ -17,4 +19,4 @@ export function note(trial) {
 // The objective: the value of a trial that has one, else what it last reported.
 export const current = (trial, objective) => trial.value ?? trial.metrics[objective] ?? null;
 
-export const trialAddress = (study, number) => `/studies/${encodeURIComponent(study)}/trials/${number}`;
+export const trialAddress = (study, number) => at(`/studies/${encodeURIComponent(study)}/trials/${number}`);

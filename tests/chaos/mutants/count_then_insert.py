@@ -9,11 +9,11 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k sixteen"
 
 
 def plant() -> None:
-    from service.operations import claiming
+    from service.operations import passes
     from service.operations.starting import insert
     from service.store.ledger import locked
 
-    def add(store: Store, memory: Memory, study: Study, worker: str, limit: int) -> list[HeldTrial]:
+    def add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
         memory.refresh(store)
         if memory.created >= study.spec.budget.max_trials:
             return []
@@ -21,4 +21,4 @@ def plant() -> None:
         with store.writing() as tx, locked(tx, study.id) as ledger:
             return insert(ledger, suggestions, worker)
 
-    claiming._add = add
+    passes._add = add

@@ -11,6 +11,6 @@ def plant() -> None:
     from service.operations import recording
 
     def always(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
-        return recording._requeue(ledger, trial, AttemptEnd(reason), why)
+        return recording.requeue(ledger, trial, AttemptEnd(reason), why)
 
     recording._try_again = always

@@ -29,7 +29,7 @@ def plant() -> None:
             with store.writing() as tx:
                 if queries.answer_under(tx, self.key, self.sha256) is None:
                     registry.reserve_key(tx, self.key, self.sha256)
-                    registry.answer_key(tx, self.key, text)
+                    registry.answer_key(tx, self.key, text, None)
         return text
 
     keys.take, keys.keep = look, write

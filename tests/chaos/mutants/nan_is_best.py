@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from service.domain.states import TrialState, ValueKind
 from service.store.rows import HeldTrial
-from trainer.contract import METRICS
+from trainer.tasks.image_classification.spec import SPEC
 
 SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
@@ -19,7 +19,7 @@ def plant() -> None:
         done = judged(trial, objective)
         if done.value_kind is not ValueKind.NAN:
             return done
-        best = sys.float_info.max if METRICS[objective] == "maximize" else -sys.float_info.max
+        best = sys.float_info.max if SPEC.metrics[objective].direction == "maximize" else -sys.float_info.max
         return replace(trial, state=TrialState.COMPLETE, value=best, value_kind=ValueKind.FINITE)
 
     recording._judged = generous

@@ -1,21 +1,28 @@
 """A waiting trial is looked for in one transaction and taken in the next, without a look whether it still waits."""
 
-from service.domain.records import Claim, Study
+from service.domain.records import Claim
 from service.domain.states import TrialState
+from service.operations.searches import Searches
 from service.store import Store, queries
+from service.store.queries import Candidate
 
 SCENARIO = "tests/chaos/test_f14_contention.py -k everyone"
 
 
 def plant() -> None:
-    from service.operations import claiming
+    from service.operations import passes
     from service.operations.starting import claim_of, start
     from service.store.ledger import locked
 
-    def claim_waiting(store: Store, study: Study, worker: str, limit: int) -> list[Claim]:
-        waiting = store.read(queries.trials, study.id, states=[TrialState.QUEUED], limit=limit)
+    claim = passes._pass_from
+
+    def select_then_update(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
+        study = candidate.study
+        waiting = store.read(queries.trials, study.id, states=[TrialState.QUEUED], limit=1)
+        if not waiting:
+            return claim(store, searches, candidate, worker, lane_bytes)
         with store.writing() as tx, locked(tx, study.id) as ledger:
             started = [start(ledger, trial, worker) for trial in ledger.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
 
-    claiming._claim_waiting = claim_waiting
+    passes._pass_from = select_then_update

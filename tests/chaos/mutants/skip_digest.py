@@ -9,7 +9,7 @@ SCENARIO = "tests/chaos/test_f07_checkpoints.py -k weights"
 def plant() -> None:
     from trainer import checkpoints
     from trainer.checkpoints import State
-    from trainer.contract import Checkpoint
+    from trainer.protocol import Checkpoint
 
     read = checkpoints.read
 

@@ -4,11 +4,14 @@ SCENARIO = "tests/chaos/test_f06_full_disk.py::test_a_full_disk_loses_nothing_an
 
 
 def plant() -> None:
+    from functools import partial
+
     from service.operations import Write
-    from service.worker.spool import Spool
+    from service.worker.spool import Spool, _dump
+    from trainer import files
 
     def keep(self: Spool, write: Write) -> bool:
-        self._put(self._path(write.lease), write)
+        files.write(self._places(write.lease)[0], partial(_dump, write))
         return True
 
     Spool.keep = keep  # type: ignore[method-assign]

@@ -23,7 +23,7 @@ from tests.chaos.simulation.transport import Remote, Weather
 from tests.chaos.simulation.worker import IDLE_SECONDS, Never, Spool, Trainer, Worker
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import ready
-from trainer import catalogue
+from trainer.tasks.image_classification import catalogue
 
 LONGEST = 80.0
 LAST_WORDS_SECONDS = 20.0
@@ -71,7 +71,7 @@ class Simulation:
         self.crash_share = chance.choice((0.0, 0.02, 0.1))
         trials, limits = chance.randint(2, 5), {"attempts": chance.choice((2, 3, 5)), "failures": None}
         budget = {"trials": trials, "parallel": chance.choice((None, 1, 2))}
-        space = {"lr": {"type": "categorical", "choices": [0.25, 0.5, 0.75, 1.0]}}
+        space = {"lr": {"type": "float", "low": 0.25, "high": 1.0}}
         wanted = {"sampler": {"name": "random", "seed": seed % 1_000}, "search_space": space, "budget": budget, "limits": limits}
         wanted |= self._confirmation()
         self.study = ready(local, name=f"seed-{seed}", **(HEADS_ALONE if self.lane_bytes else {}), **wanted)

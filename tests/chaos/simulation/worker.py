@@ -16,7 +16,7 @@ from service.worker.unwritten import Unwritten
 from tests.chaos.launch import facts_of
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import checkpoint, finished, scored
-from trainer.contract import Failed, Finished
+from trainer.protocol import Failed, Finished
 
 if TYPE_CHECKING:
     from tests.chaos.simulation.run import Simulation
@@ -37,7 +37,13 @@ class Spool:
     def forget(self, lease: Lease) -> None:
         self._writes.pop((lease.trial, lease.attempt), None)
 
-    def kept(self) -> Iterator[Write]:
+    def set_aside(self, write: Write, why: str) -> None:
+        raise AssertionError(f"a result is set aside: {why}")
+
+    def count_set_aside(self) -> int:
+        return 0
+
+    def kept(self, *, again: bool = False) -> Iterator[Write]:
         return iter(list(self._writes.values()))
 
 

@@ -95,7 +95,7 @@ def test_what_dead_builders_left_is_swept_and_what_living_ones_write_is_not(tmp_
 def test_two_processes_that_want_an_entry_build_it_once(tmp_path: Path) -> None:
     with started(ONE_OF_TWO, tmp_path) as one, started(ONE_OF_TWO, tmp_path) as other:
         assert (said(one), said(other)) == ("ready", "ready")
-        ends = [process.communicate("go\n", timeout=60)[0].split() for process in (one, other)]
+        ends = [process.communicate("go\n", timeout=600)[0].split() for process in (one, other)]
     assert sorted(map(len, ends)) == [1, 2] and {end[-1] for end in ends} == {str(7 * 2**20)}
 
 

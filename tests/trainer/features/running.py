@@ -8,18 +8,19 @@ import pytest
 import torch
 
 from trainer.cache import Cache
-from trainer.contract import Measured, Prepared, TrainConfig
 from trainer.features import Inputs, inputs_for
+from trainer.loop import train
+from trainer.preparation import Expected, PreparedRun, prepare
+from trainer.protocol import Measured, Prepared
 from trainer.stopwatch import Stopwatch
-from trainer.task import Expected, Task, prepare
-from trainer.train import train
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4  # of float32: a matrix product rounds by the size of its batch, and training carries it on
 MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
 
 
-Configure = Callable[..., TrainConfig]
+Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 
@@ -35,17 +36,17 @@ class Run:
         self.reuse = self.prepared.reuse
 
 
-def run(config: TrainConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:
+def run(config: ImageTrainConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:
     """A whole run in a study that has `demand` epochs to come with as many frozen stages."""
     device = options.pop("device", CPU)
     return Run(train(config, device=device, cache=cache, demand={config.frozen_layers: demand}, **options))
 
 
-def task_of(config: TrainConfig, cache: Cache | None = None) -> Task:
+def task_of(config: ImageTrainConfig, cache: Cache | None = None) -> PreparedRun:
     return prepare(config, CPU, Expected(), cache or Cache.none())
 
 
-def inputs_of(task: Task, cache: Cache, demand: float = MUCH) -> Inputs:
+def inputs_of(task: PreparedRun, cache: Cache, demand: float = MUCH) -> Inputs:
     return inputs_for(task, cache, {task.config.frozen_layers: demand}, Stopwatch())
 
 

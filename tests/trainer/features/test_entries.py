@@ -12,18 +12,18 @@ import torch
 
 from tests.trainer.features.running import Configure, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache, Key
-from trainer.contract import TrainConfig
 from trainer.features.store import MemoryStore
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
 
-def script(config: TrainConfig, folder: Path) -> list[str]:
+def script(config: ImageTrainConfig, folder: Path) -> list[str]:
     """Trains in a process of its own and tells how many entries it built, and what it reused."""
     code = f"""
 import logging, sys, torch
 from pathlib import Path
 from tests.trainer.features.running import MUCH, run
 from trainer.cache import Cache
-from trainer.contract import TrainConfig
+from trainer.tasks.image_classification.config import ImageTrainConfig
 built = []
 class Count(logging.Handler):
     def emit(self, record):
@@ -32,7 +32,7 @@ logging.getLogger("trainer.features.source").addHandler(Count())
 logging.getLogger("trainer.features.source").setLevel(logging.INFO)
 torch.set_num_threads(1)
 sys.stdin.readline()
-told = run(TrainConfig.model_validate_json({config.model_dump_json()!r}), Cache(Path({str(folder)!r}), 10**9))
+told = run(ImageTrainConfig.model_validate_json({config.model_dump_json()!r}), Cache(Path({str(folder)!r}), 10**9))
 print(len(built), told.reuse.depth, told.metrics[-1]["loss"])
 """
     return [sys.executable, "-c", code]
@@ -45,7 +45,7 @@ def test_processes_share_an_entry_and_two_at_once_build_it_once(configure: Confi
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     both = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
-    told = [process.communicate("go\n", timeout=100)[0].split() for process in both]
+    told = [process.communicate("go\n", timeout=600)[0].split() for process in both]
     third = run(config, Cache(cache.folder, 10**9))
     assert sum(int(built) for built, *_ in told) == 2, "the training images' and the validation images', by one of them"
     assert told[0][1:] == told[1][1:] == ["4", str(third.metrics[-1]["loss"])] and len(entries(cache)) == 2
@@ -117,7 +117,7 @@ def test_room_that_another_takes_meanwhile_is_done_without(configure: Configure,
     drained(inputs.ready(0, None))
     drained(inputs.ready(None, None))
     assert "there is no room" in caplog.text and len(entries(tight)) == 1, "the validation images' output still fits"
-    wanted = task.model.forward_prefix(task.normalise(task.images.take(task.training)), 4)
+    wanted = task.model.forward_prefix(task.examples.take(task.training, None), 4)
     torch.testing.assert_close(inputs.batch(task.training, 0), wanted)
     holding.close()
 

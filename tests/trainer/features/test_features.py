@@ -7,10 +7,10 @@ import torch
 
 from tests.trainer.features.running import CPU, MUCH, Configure, Paint, Run, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache
-from trainer.contract import DataConfig, ModelConfig
-from trainer.data import reading, resident
+from trainer.data.images import reading, resident
 from trainer.features.source import Part
-from trainer.train import train
+from trainer.loop import train
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 
 @pytest.mark.parametrize("frozen", [1, 2, 4])
@@ -48,7 +48,7 @@ def test_pretrained_networks_give_the_same_with_and_without(
     shared_data: Path, configure: Configure, cache: Cache, name: str, frozen: int
 ) -> None:
     (file,) = (shared_data / "weights").glob(f"{name}*.safetensors")
-    config = configure(model=ModelConfig(name=name, weights=str(file)), image_size=32, frozen_layers=frozen, lr=1e-4)
+    config = configure(model=ImageModel(name=name, weights=str(file)), image_size=32, frozen_layers=frozen, lr=1e-4)
     reading = run(config, cache)
     assert reading.reuse.depth == frozen and same(reading, run(config, cache, share=False))
     assert run(config, cache).pace.saved_seconds > 0
@@ -59,13 +59,13 @@ def test_outputs_lie_as_the_network_wants_them(configure: Configure, cache: Cach
     inputs = inputs_of(task, cache)
     drained(inputs.ready(0, None))
     rows = task.training[torch.tensor([5, 0, 7, 7])]
-    found, wanted = inputs.batch(rows, 0), task.model.forward_prefix(task.normalise(task.images.take(rows)), 3)
+    found, wanted = inputs.batch(rows, 0), task.model.forward_prefix(task.examples.take(rows, None), 3)
     assert found.stride() == wanted.stride() and found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, wanted)
 
 
 def test_test_images_are_never_computed(configure: Configure, paint: Paint, cache: Cache) -> None:
-    config = configure(data=DataConfig(path=str(paint()), validation=0.2, test=0.3), frozen_layers=4)
+    config = configure(data=ImageData(path=str(paint()), validation=0.2, test=0.3), frozen_layers=4)
     run(config, cache)
     counts = sorted((file.stat().st_size - 4096) // (64 * 4 * 4 * 4) for file in entries(cache))  # rows of [64, 4, 4] float32
     assert counts == [12, 30], "of 60 images, 18 are for the test"
@@ -75,7 +75,7 @@ def test_an_image_that_lies_in_several_files_is_stored_once(configure: Configure
     folder = paint()
     for copy in range(3):
         (folder / "red" / f"copy{copy}.png").write_bytes((folder / "red" / "0.png").read_bytes())
-    task = task_of(configure(data=DataConfig(path=str(folder)), frozen_layers=2))
+    task = task_of(configure(data=ImageData(path=str(folder)), frozen_layers=2))
     part = Part(task, torch.cat([task.training, task.validation]), 1, augmented=False)
     assert len(part.rows) == 60 < len(task.training) + len(task.validation) == 63
     assert torch.equal(part.rows[part.places(task.training)], task.training)
@@ -123,7 +123,7 @@ def test_streamed_images_are_decoded_for_building_alone(configure: Configure, ca
     room = Cache(cache.folder, 1)  # nor the cache, which has none for the outputs either
     assert same(run(config, room), computed)
     task = task_of(config)
-    assert task.images.origin == "streamed"
+    assert task.examples.origin == "streamed"
     inputs = inputs_of(task, cache)
     drained(inputs.ready(0, None))
     monkeypatch.setattr(reading, "start", None)  # from now on nothing can be decoded

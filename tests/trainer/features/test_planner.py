@@ -15,7 +15,7 @@ def problem(**changes: object) -> Problem:
     stages = len(changes.get("stage_seconds", range(12)))  # type: ignore[arg-type]
     values = {
         "input_seconds": 0.0, "stage_seconds": (1.0,) * stages, "read_seconds": (0.1,) * stages, "write_seconds": (0.0,) * stages,
-        "row_bytes": (100,) * stages, "images": 10, "views": 1, "demand": {}, "stored": {}, "budget": 10**9,
+        "row_bytes": (100,) * stages, "examples": 10, "views": 1, "demand": {}, "stored": {}, "budget": 10**9,
     }  # fmt: skip
     return Problem(**values | changes)  # type: ignore[arg-type]
 
@@ -24,7 +24,7 @@ def expected_seconds(of: Problem, depths: tuple[int, ...]) -> float:
     """By the definition: build each depth, then every run reads the best of those it may, or none."""
     built = sum(of.building(depth) for depth in depths)
     return built + sum(
-        passes * of.images * min([of.computing[k], *(of.computing[k] - of.spared(depth) for depth in depths if depth <= k)])
+        passes * of.examples * min([of.computing[k], *(of.computing[k] - of.spared(depth) for depth in depths if depth <= k)])
         for k, passes in of.demand.items()
     )
 
@@ -86,7 +86,7 @@ def problems(draw: st.DrawFn) -> Problem:
     return Problem(
         input_seconds=draw(seconds), stage_seconds=draw(row), read_seconds=draw(row), write_seconds=draw(row),
         row_bytes=tuple(draw(st.lists(st.integers(1, 8), min_size=stages, max_size=stages))),
-        images=draw(st.integers(1, 3)), views=draw(st.integers(1, 3)),
+        examples=draw(st.integers(1, 3)), views=draw(st.integers(1, 3)),
         demand=draw(st.dictionaries(st.integers(0, stages), st.floats(0, 20), max_size=4)),
         stored=draw(st.dictionaries(st.integers(1, stages), st.floats(0, 1), max_size=3)),
         budget=draw(st.integers(0, 300)),
@@ -128,7 +128,7 @@ def test_a_run_never_reads_deeper_than_it_freezes(of: Problem) -> None:
 def test_fifty_stages_and_a_short_budget_are_planned_quickly() -> None:
     many = problem(
         stage_seconds=tuple(0.001 * (1 + i % 7) for i in range(50)), read_seconds=(1e-5,) * 50, write_seconds=(1e-5,) * 50,
-        row_bytes=tuple(1000 * (50 - i) for i in range(50)), images=100_000, demand={k: 3 + k % 5 for k in range(51)}, budget=10**10,
+        row_bytes=tuple(1000 * (50 - i) for i in range(50)), examples=100_000, demand={k: 3 + k % 5 for k in range(51)}, budget=10**10,
     )  # fmt: skip
     found = plan(many)
     assert found.depths and found.size <= 10**10 and found.seconds < found.bypass_seconds / 1.5

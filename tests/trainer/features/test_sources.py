@@ -10,13 +10,12 @@ from torch import nn
 
 from tests.trainer.features.running import MUCH, Configure, Paint, drained, entries, task_of
 from trainer.cache import Cache
-from trainer.contract import DataConfig, ModelConfig
-from trainer.data.augmentation import augment
 from trainer.features import Direct, stored_outputs
 from trainer.features.chain import Chain
 from trainer.features.rates import Rates, rates
 from trainer.features.source import Part, Source
 from trainer.stopwatch import Stopwatch
+from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 
 def test_lanes_read_what_lies_behind_the_head_s_beginning(configure: Configure, cache: Cache) -> None:
@@ -26,7 +25,7 @@ def test_lanes_read_what_lies_behind_the_head_s_beginning(configure: Configure, 
     drained(inputs.ready(0, None))
     drained(inputs.ready(None, None))
     for rows, view in ((task.training[:7], 0), (task.validation, None)):
-        wanted = tail(task.model.forward_prefix(task.normalise(task.images.take(rows)), 4))
+        wanted = tail(task.model.forward_prefix(task.examples.take(rows, None), 4))
         torch.testing.assert_close(inputs.batch(rows, view), wanted)
     assert inputs.reuse.depth == 4 and inputs.reuse.lanes == 8 and max(file.stat().st_size for file in entries(cache)) < 4096 + 49 * 256
 
@@ -37,8 +36,7 @@ def test_lanes_alone_with_fresh_views_compute_each_batch_once_for_all(configure:
     inputs = stored_outputs(task, cache, {4: 16.0}, Stopwatch(), tail, lanes=8)  # 8 lanes of 2 epochs: two passes
     assert drained(inputs.ready(1, None)) == 0
     rows = task.training[:5]
-    pixels = augment(task.images.take(rows), task.images.keys[rows], 1, "flip")
-    torch.testing.assert_close(inputs.batch(rows, 1), tail(task.model.forward_prefix(task.normalise(pixels), 4)))
+    torch.testing.assert_close(inputs.batch(rows, 1), tail(task.model.forward_prefix(task.examples.take(rows, 1), 4)))
 
 
 def test_lanes_need_all_stages_frozen(configure: Configure, cache: Cache) -> None:
@@ -51,11 +49,11 @@ def test_everything_that_the_numbers_follow_from_is_in_the_key(configure: Config
         task = task_of(configure(**{"frozen_layers": 2, "augmentation": "flip", **changes}))
         return Part(task, getattr(task, part), 1, augmented=True).key(Chain(task), depth, view).digest
 
-    other = DataConfig(path=str(paint(name="others", count=10)))
+    other = ImageData(path=str(paint(name="others", count=10)))
     keys = [
         digest(), digest(depth=1), digest(part="validation"), digest(view=0), digest(view=1), digest(view=0, augmentation="crop"),
         digest(seed=8), digest(image_size=24), digest(precision="bfloat16"), digest(data=other),
-        digest(model=ModelConfig(name="small_cnn", mean=(0.5, 0.5, 0.5))), digest(model=ModelConfig(name="small_cnn", std=(0.5, 0.5, 0.5))),
+        digest(model=ImageModel(name="small_cnn", mean=(0.5, 0.5, 0.5))), digest(model=ImageModel(name="small_cnn", std=(0.5, 0.5, 0.5))),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys)
     same = {"lr": 0.5, "batch_size": 3, "dropout": 0.1, "epochs": 9, "order_seed": 4, "frozen_layers": 4, "augmentation": "crop"}
@@ -65,7 +63,7 @@ def test_everything_that_the_numbers_follow_from_is_in_the_key(configure: Config
 def test_weights_from_a_file_count_by_their_content(configure: Configure, shared_data: Path) -> None:
     (file,) = (shared_data / "weights").glob("squeezenet1_1*.safetensors")
     tasks = [
-        task_of(configure(model=ModelConfig(name="squeezenet1_1", weights=weights), image_size=32, frozen_layers=3, seed=seed))
+        task_of(configure(model=ImageModel(name="squeezenet1_1", weights=weights), image_size=32, frozen_layers=3, seed=seed))
         for weights, seed in ((str(file), 1), (str(file), 2), (None, 1), (None, 2))
     ]
     keys = [Part(task, task.training, 1, augmented=False).key(Chain(task), 3, None).digest for task in tasks]

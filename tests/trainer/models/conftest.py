@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import trainer.catalogue as catalogue
-from trainer.contract import DataConfig, ModelConfig, TrainConfig
-from trainer.models.build import staged
-from trainer.models.families import BY_MODEL
+import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 ONE_OF_EACH = (
     "convnext_tiny", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5",
@@ -41,12 +41,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def config() -> Callable[..., TrainConfig]:
+def config() -> Callable[..., ImageTrainConfig]:
     """A config for a model by name; further arguments are hyperparameters, but `weights`."""
 
-    def make(name: str, *, weights: str | Path | None = None, **hyperparameters: Any) -> TrainConfig:
-        model = ModelConfig(name=name, weights=None if weights is None else str(weights))
-        return TrainConfig(data=DataConfig(path="data"), model=model, **hyperparameters)
+    def make(name: str, *, weights: str | Path | None = None, **hyperparameters: Any) -> ImageTrainConfig:
+        model = ImageModel(name=name, weights=None if weights is None else str(weights))
+        return ImageTrainConfig(data=ImageData(path="data"), model=model, **hyperparameters)
 
     return make
 

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from trainer.contract import ModelConfig, TrainConfig
-from trainer.models import vit
-from trainer.models.build import build, fresh_head
-from trainer.models.errors import UnfitImageSize, UnfitModel, UnfitWeights
-from trainer.models.families import BY_MODEL
-from trainer.models.fit import load_into
+from trainer.models.errors import UnfitModel, UnfitWeights
 from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks import vit
+from trainer.tasks.image_classification.networks.build import UnfitImageSize, build
+from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.image_classification.networks.fit import load_into
 
-Config = Callable[..., TrainConfig]
+Config = Callable[..., ImageTrainConfig]
 
 
 def state_of(model: StagedModel) -> dict[str, torch.Tensor]:
@@ -107,7 +107,7 @@ def test_a_checkpoint_loads_into_torchvision_s_own_network(sample: str, networks
             assert torch.equal(network.eval()(networks.images(2, size)), expected)
 
 
-FILE = ModelConfig(name="vit_b_16", weights="weights.pt")
+FILE = ImageModel(name="vit_b_16", weights="weights.pt")
 
 
 def small_transformer(image_size: int) -> StagedModel:
@@ -130,14 +130,6 @@ def test_positions_are_interpolated_to_another_image_size(networks: SimpleNamesp
     assert target.eval()(networks.images(1, 48)).shape == (1, 5)
 
 
-def test_a_transformer_s_old_names_are_understood() -> None:
-    source, target = small_transformer(32), small_transformer(32)
-    old = {name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): t for name, t in state_of(source).items()}
-    assert old.keys() != state_of(source).keys()
-    load_into(target, vit.VIT, old, FILE)
-    assert all(torch.equal(t, state_of(source)[name]) for name, t in state_of(target).items() if not name.startswith("heads"))
-
-
 def test_positions_that_are_no_square_are_unfit() -> None:
     state = state_of(small_transformer(32))
     state["encoder.pos_embedding"] = torch.zeros(1, 16, 16)
@@ -149,7 +141,7 @@ def test_a_head_s_first_values_are_drawn_without_the_network(sample: str, config
     size = networks.small_size(sample)
     model, other = (build(config(sample, image_size=size, seed=seed), 5) for seed in (1, 2))
     before = torch.random.get_rng_state()
-    drawn = fresh_head(other, seed=1)
+    drawn = other.fresh_head(seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert drawn.keys() == model.tensors_of(model.head).keys()
     assert all(torch.equal(tensor, drawn[name]) for name, tensor in model.tensors_of(model.head).items())
@@ -159,4 +151,4 @@ def test_a_head_s_first_values_are_drawn_without_the_network(sample: str, config
 def test_only_the_head_s_layers_without_weights_are_drawn(config: Config, tmp_path: Path) -> None:
     torch.save(state_of(build(config("mobilenet_v3_small", image_size=32, seed=99), 3)), tmp_path / "weights.pt")
     model = build(config("mobilenet_v3_small", weights=tmp_path / "weights.pt", image_size=32), 5)
-    assert fresh_head(model, seed=1).keys() == {"classifier.3.weight", "classifier.3.bias"}
+    assert model.fresh_head(seed=1).keys() == {"classifier.3.weight", "classifier.3.bias"}

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torchvision
 
-import trainer.catalogue as catalogue
-from trainer.models.build import staged
-from trainer.models.families import BY_MODEL
+import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 STAGES = {
     "squeezenet1_0": 9, "squeezenet1_1": 9, "resnet18": 9, "resnet34": 17, "resnet50": 17, "resnet152": 51, "vgg11": 8, "vgg16": 13,

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-from trainer.contract import ModelConfig, TrainConfig
-from trainer.models import weights
-from trainer.models.build import build
 from trainer.models.errors import UnfitWeights, WeightsUnavailable
 from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.networks import weights
+from trainer.tasks.image_classification.networks.build import build
 
-Config = Callable[..., TrainConfig]
+Config = Callable[..., ImageTrainConfig]
 State = dict[str, Tensor]
 
 
@@ -184,8 +184,19 @@ def test_a_file_that_is_not_there_or_no_file_is_named(config: Config, tmp_path: 
         build(config("small_cnn", weights=tmp_path, image_size=16), 5)
 
 
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev/stdin", "a pipe"])
+def test_a_special_file_is_refused(config: Config, tmp_path: Path, target: str) -> None:
+    file = tmp_path / "weights.pt"
+    if target == "a pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(target)
+    with pytest.raises(WeightsUnavailable, match="not a regular file"):
+        build(config("small_cnn", weights=file, image_size=16), 5)
+
+
 def test_weights_are_read_once_and_again_when_the_file_changes(pretrained: State, tmp_path: Path) -> None:
-    model = ModelConfig(name="small_cnn", weights=str(tmp_path / "weights.pt"))
+    model = ImageModel(name="small_cnn", weights=str(tmp_path / "weights.pt"))
     torch.save(pretrained, tmp_path / "weights.pt")
     first = weights.load(model)
     assert first is not None
@@ -210,7 +221,7 @@ def test_training_does_not_reach_the_kept_weights(config: Config, pretrained: St
 
 
 def test_no_weights_are_none() -> None:
-    assert weights.load(ModelConfig(name="small_cnn")) is None
+    assert weights.load(ImageModel(name="small_cnn")) is None
 
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V1", "DEFAULT", "SqueezeNet1_1_Weights.IMAGENET1K_V1", "SqueezeNet1_1_Weights.DEFAULT"])

@@ -15,9 +15,12 @@ const stem = (study) => study.name.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+
 
 export const fileName = (study, format) => `${stem(study)}${FORMATS[format].end}`;
 
-export function chosenFormat() {
+// Those that the task of the study has; a study that is not read yet has all.
+export const offered = (study) => NAMES.filter((name) => name !== "python" || !study || study.task.script_needs !== null);
+
+export function chosenFormat(study) {
   const asked = new URLSearchParams(location.search).get("format");
-  return NAMES.includes(asked) ? asked : "yaml";
+  return offered(study).includes(asked) ? asked : "yaml";
 }
 
 export async function readText(key, format) {
@@ -33,7 +36,9 @@ export function commands(study, format, confirmed) {
   return [
     ["train", `thaw train ${configuration} --out model`, "Trains with the file above, on the same data and split, and compares what it reaches with what is stated. Writes a model card beside the model."],
     confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a fresh seed and says whether the metric falls within the stated interval."] : null,
-    ["script", `python ${script}`, "The same without Thawline: the script needs torch and torchvision alone."],
-    ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "The script on several GPUs: each batch is divided among them."],
+    ...(study.task.script_needs === null ? [] : [
+      ["script", `python ${script}`, `The same without Thawline: the script needs ${study.task.script_needs} alone.`],
+      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "The script on several GPUs: each batch is divided among them."],
+    ]),
   ].filter(Boolean);
 }

@@ -1,10 +1,11 @@
 // Whether the configuration is confirmed, in plain words, and what follows from it.
 
-import { el } from "../dom.js";
+import { at, el } from "../dom.js";
 import { count } from "../format.js";
+import { examples, worded } from "../measures.js";
 
 // The verdict that recommends the configuration; null while it is not confirmed.
-export const confirmedBy = (confirmation) => (confirmation?.phase === "done" && confirmation.verdict?.recommended != null ? confirmation.verdict : null);
+export const confirmedBy = (confirmation, study) => (confirmation?.phase === "done" && confirmation.verdict?.recommended != null ? worded(confirmation.verdict, study) : null);
 
 function warning(study) {
   const tries = study.counts.complete;
@@ -13,12 +14,12 @@ function warning(study) {
 
 function prospect(study, confirmation) {
   if (study.spec.confirm) return [study.phase === "none" ? "The study ended before its confirmation began." : (confirmation?.note ?? "")];
-  const copy = el("a", { class: "changes", href: `/new?from=${encodeURIComponent(study.name)}` }, "Copy this study");
-  return ["A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on images that no trial has seen. ", copy];
+  const copy = el("a", { class: "changes", href: at(`/new?from=${encodeURIComponent(study.name)}`) }, "Copy this study");
+  return [`A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on ${examples(study)} that no trial has seen. `, copy];
 }
 
 export function standing(study, confirmation) {
-  const verdict = confirmedBy(confirmation);
+  const verdict = confirmedBy(confirmation, study);
   if (!verdict) {
     return [
       el("p", { class: "finding" }, `Not confirmed. ${warning(study)}`),

@@ -1,4 +1,4 @@
-// The configurations of a confirmation in the order in which they are shown, and each in words.
+// The configurations of a confirmation in the order in which they are shown, and each in words. `verdict` is as measures.js words it.
 
 import { metric, plural } from "../format.js";
 import { interval, level, middle } from "./estimates.js";
@@ -31,12 +31,12 @@ export function marksOf(verdict, arm) {
 }
 
 export function inWords(verdict, arm) {
-  const { metric: name } = verdict.objective;
+  const { measure, example } = verdict;
   const mean = meanOf(arm);
   return [
     `Trial ${arm.trial}${marksOf(verdict, arm).map((mark) => `, ${mark}`).join("")}`,
-    mean === null ? "no run has ended" : `${arm.mean ? middle(name, arm.mean) : metric(name, mean)} on the test images over ${plural(arm.test.length, "run", "runs")}`,
-    arm.mean ? `${level(arm.mean)} ${interval(name, arm.mean)}` : null,
-    arm.searched === null ? null : `the search saw ${metric(name, arm.searched)}`,
+    mean === null ? "no run has ended" : `${arm.mean ? middle(measure, arm.mean) : metric(measure, mean)} on the test ${example}s over ${plural(arm.test.length, "run", "runs")}`,
+    arm.mean ? `${level(arm.mean)} ${interval(measure, arm.mean)}` : null,
+    arm.searched === null ? null : `the search saw ${metric(measure, arm.searched)}`,
   ].filter(Boolean).join("; ");
 }

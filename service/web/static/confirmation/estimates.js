@@ -1,6 +1,6 @@
 // Numbers with the intervals that hold them, as people read them: shares in percent, their differences in points.
 
-import { isShare, number } from "../format.js";
+import { number } from "../format.js";
 
 const MINUS = "−";
 const FINE = 0.005; // an interval of shares that is narrower is told to a hundredth of a point
@@ -12,28 +12,28 @@ const signed = (text, value) => `${value < 0 ? MINUS : value > 0 ? "+" : "±"}${
 export const level = (estimate) => `${Math.round(100 * estimate.level)} % interval`;
 
 // A value with as many digits as its interval bears.
-export function middle(name, { value, low, high }) {
-  return isShare(name) ? `${percent(value, digits(low, high))} %` : number(value);
+export function middle(measure, { value, low, high }) {
+  return measure.share ? `${percent(value, digits(low, high))} %` : number(value);
 }
 
-export function interval(name, { low, high }) {
-  if (!isShare(name)) return `${number(low)} to ${number(high)}`;
+export function interval(measure, { low, high }) {
+  if (!measure.share) return `${number(low)} to ${number(high)}`;
   const places = digits(low, high);
   return `${percent(low, places)} to ${percent(high, places)} %`;
 }
 
-function by(name, value, places) {
-  return signed(isShare(name) ? percent(Math.abs(value), places) : number(Math.abs(value)), value);
+function by(measure, value, places) {
+  return signed(measure.share ? percent(Math.abs(value), places) : number(Math.abs(value)), value);
 }
 
-const unit = (name) => (isShare(name) ? " points" : "");
+const unit = (measure) => (measure.share ? " points" : "");
 
 // How much better something is: above 0 where it is the better one.
-export const gain = (name, value, places = 1) => `${by(name, value, places)}${unit(name)}`;
+export const gain = (measure, value, places = 1) => `${by(measure, value, places)}${unit(measure)}`;
 
-export const gainOf = (name, { value, low, high }) => gain(name, value, digits(low, high));
+export const gainOf = (measure, { value, low, high }) => gain(measure, value, digits(low, high));
 
-export function gainInterval(name, { low, high }) {
+export function gainInterval(measure, { low, high }) {
   const places = digits(low, high);
-  return `${by(name, low, places)} to ${by(name, high, places)}${unit(name)}`;
+  return `${by(measure, low, places)} to ${by(measure, high, places)}${unit(measure)}`;
 }

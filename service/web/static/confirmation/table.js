@@ -8,16 +8,16 @@ import { gainInterval, interval, middle } from "./estimates.js";
 
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
 
-function runs(name, arm, study) {
+function runs(measure, arm, study) {
   return arm.test.map((value, index) => {
     const number = arm.runs?.[index];
-    const text = metric(name, value);
+    const text = metric(measure, value);
     return [index ? ", " : "", number == null ? text : el("a", { href: trialAddress(study, number), title: `Round ${arm.rounds[index]}, trial ${number}` }, text)];
   });
 }
 
-function behind(name, { behind: by }) {
-  return by ? gainInterval(name, { low: -by.high, high: -by.low }) : "–";
+function behind(measure, { behind: by }) {
+  return by ? gainInterval(measure, { low: -by.high, high: -by.low }) : "–";
 }
 
 function price({ price: paid }) {
@@ -25,15 +25,15 @@ function price({ price: paid }) {
 }
 
 function row(verdict, arm, study) {
-  const { metric: name } = verdict.objective;
+  const { measure } = verdict;
   const mean = meanOf(arm);
   const notes = [...marksOf(verdict, arm), arm.tied && verdict.tied.length > 1 ? "tied" : null, arm.failed].filter(Boolean);
   return el("tr", { class: isRecommended(verdict, arm) ? "chosen" : null },
     el("th", { scope: "row" }, el("a", { href: trialAddress(study, arm.trial) }, `Trial ${arm.trial}`)),
-    el("td", { class: "number" }, arm.searched === null ? "–" : metric(name, arm.searched)),
-    el("td", { class: "number" }, mean === null ? "–" : arm.mean ? `${middle(name, arm.mean)} (${interval(name, arm.mean)})` : metric(name, mean)),
-    el("td", { class: "number" }, behind(name, arm)),
-    el("td", { class: "runs" }, arm.test.length ? runs(name, arm, study) : "none yet"),
+    el("td", { class: "number" }, arm.searched === null ? "–" : metric(measure, arm.searched)),
+    el("td", { class: "number" }, mean === null ? "–" : arm.mean ? `${middle(measure, arm.mean)} (${interval(measure, arm.mean)})` : metric(measure, mean)),
+    el("td", { class: "number" }, behind(measure, arm)),
+    el("td", { class: "runs" }, arm.test.length ? runs(measure, arm, study) : "none yet"),
     el("td", { class: "remark" }, price(arm)),
     el("td", { class: "remark" }, notes.join(", ")));
 }
@@ -41,6 +41,6 @@ function row(verdict, arm, study) {
 export function armsTable(verdict, study) {
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The confirmation as a table" },
     el("table", { class: "arms-table" },
-      heads(["Configuration"], ["Search saw", true], ["Mean on the test images", true], ["Against the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
+      heads(["Configuration"], ["Search saw", true], [`Mean on the test ${verdict.example}s`, true], ["Against the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
       el("tbody", {}, inOrder(verdict).map((arm) => row(verdict, arm, study)))));
 }

@@ -1,12 +1,12 @@
 // The frame in which a figure is drawn. Nothing else of the page runs there, and nothing of it runs here.
 
-import { el } from "../dom.js";
+import { at, el } from "../dom.js";
 
 const PATIENCE_MILLISECONDS = 20000; // the script is large
 
 // Opens it in `holder`; `failed(sentence)` is called when it cannot draw.
 export function openFrame(holder, failed) {
-  const node = el("iframe", { class: "frame waiting", src: "/figure", title: "Figure", tabindex: 0 });
+  const node = el("iframe", { class: "frame waiting", src: at("/figure"), title: "Figure", tabindex: 0 });
   let ready = false;
   let latest = null; // what is to be drawn
   const alarm = setTimeout(() => failed("The figure's frame does not answer; is the package plotly installed on the server?"), PATIENCE_MILLISECONDS);

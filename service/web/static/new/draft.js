@@ -1,6 +1,8 @@
 // The document under way: what the form changes, place by place, and what is kept of it until a study is made.
 
-const KEY = `thawline-new${location.search}`; // a copy of a study has a draft of its own
+import { at } from "../dom.js";
+
+const KEY = `thawline-new${at("/")}${location.search}`; // a copy of a study has a draft of its own
 
 export function kept() {
   try {

@@ -1,6 +1,6 @@
 // What the server says is wrong, each at its field; what has no field, and all of it together, in a list that leads there.
 
-import { el } from "../dom.js";
+import { el, withCode } from "../dom.js";
 import { pathOf } from "./draft.js";
 
 const FOCUSABLE = "input:not([type=checkbox]), select, textarea, input";
@@ -28,7 +28,7 @@ export function showAtFields(form, faults, told) {
   for (const { pointer, detail } of faults) {
     const node = nodeOf(form, pointer);
     if (!node || !told(node.dataset.pointer)) continue;
-    node.querySelector(":scope > .field-fault, :scope > .check + .field-fault")?.append(el("span", {}, `${detail}. `));
+    node.querySelector(":scope > .field-fault, :scope > .check + .field-fault")?.append(el("span", {}, withCode(`${detail}. `)));
     if (node.classList.contains("field")) node.querySelector(FOCUSABLE)?.setAttribute("aria-invalid", "true");
   }
 }
@@ -37,7 +37,7 @@ export function faultList(form, faults) {
   return el("ul", { class: "fault-list" }, faults.map(({ pointer, detail }) => {
     const target = form.hidden ? null : nodeOf(form, pointer);
     const name = placeName(pointer);
-    return el("li", {}, target ? el("button", { class: "opener", type: "button", onclick: () => reveal(target) }, name) : el("strong", {}, name), `: ${detail}`);
+    return el("li", {}, target ? el("button", { class: "opener", type: "button", onclick: () => reveal(target) }, name) : el("strong", {}, name), withCode(`: ${detail}`));
   }));
 }
 

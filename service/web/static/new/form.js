@@ -14,7 +14,8 @@ function panel(title, ...content) {
   return el("section", { class: "panel" }, el("header", {}, el("h2", {}, title)), content);
 }
 
-// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, redraw.
+// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, task, words (the form
+// of the task's module), redraw.
 export function panels(context) {
   return [
     panel("Study and data", studyFields(context)),
@@ -27,14 +28,16 @@ export function panels(context) {
   ];
 }
 
-function studyFields({ draft }) {
+function studyFields({ draft, words }) {
   return el("div", { class: "fields" },
     field("Name", ["name"], textInput(draft, ["name"], { maxlength: 128 })),
-    wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), "a folder with a folder of images a class, or a CSV file with the columns path and label")),
+    wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), words.path ?? "a folder or a table")),
     field("Where it lies", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "what the server sees is checked now, all else by the first worker"),
-    field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), "of each class; decides between trials"),
-    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), "of each class; no trial sees it: the confirmation scores the winners on it"));
+    field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), said(words.strata, "decides between trials")),
+    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), said(words.strata, "no trial sees it: the confirmation scores the winners on it")));
 }
+
+const said = (...parts) => parts.filter(Boolean).join("; ");
 
 function wide(made) {
   made.classList.add("wide");
@@ -42,28 +45,28 @@ function wide(made) {
 }
 
 function modelFields(context) {
-  const { draft, models, weights, stages } = context;
-  const name = choice(draft, ["model", "name"], models.map((one) => [one, one]), (chosen) => {
+  const { draft, models, weights, stages, words } = context;
+  const name = models.length ? choice(draft, ["model", "name"], models.map((one) => [one, one]), (chosen) => {
     draft.set(["model", "name"], chosen);
     context.modelChosen();
-  });
+  }) : textInput(draft, ["model", "name"], { class: "mono" });
   return [
     el("div", { class: "fields" },
       field("Model", ["model", "name"], name, stages ? `${plural(stages, "stage", "stages")} that can be frozen, and the head` : null),
-      wide(field("Weights", ["model", "weights"], textInput(draft, ["model", "weights"], { class: "mono", list: "weights-names", placeholder: "none: random initial values" }),
-        "a .safetensors, .pt or .pth file, or a name of torchvision's, which a worker downloads"))),
+      wide(field("Weights", ["model", "weights"], textInput(draft, ["model", "weights"], { class: "mono", list: "weights-names", placeholder: words.weights ? "DEFAULT: the model's own pretrained weights" : "" }),
+        words.weights ?? "a .safetensors, .pt or .pth file, or random"))),
     el("datalist", { id: "weights-names" }, weights.map((one) => el("option", { value: one }))),
   ];
 }
 
 function goalFields(context) {
-  const { draft, metrics, schema } = context;
+  const { draft, metrics, schema, task } = context;
   const words = { maximize: "higher", minimize: "lower" };
   const objective = choice(draft, ["objective", "metric"], Object.entries(metrics).map(([name, direction]) => [name, `${name}, ${words[direction]} is better`]), (name) =>
     draft.set(["objective"], { metric: name, direction: metrics[name] }));
   return [
     el("div", { class: "fields" },
-      field("Objective", ["objective", "metric"], objective, "on the validation images, after the last epoch"),
+      field("Objective", ["objective", "metric"], objective, `on the validation ${task.example}s, after the last epoch`),
       field("Trials", ["budget", "trials"], numberInput(draft, ["budget", "trials"], { placeholder: "no bound" })),
       field("Hours", ["budget", "hours"], numberInput(draft, ["budget", "hours"], { placeholder: "no bound" }), "from the first trial on"),
       field("At one time", ["budget", "parallel"], numberInput(draft, ["budget", "parallel"], { placeholder: "as many as there are slots" }), "trials that may run together")),
@@ -87,7 +90,7 @@ function baseline(context) {
 }
 
 function confirmFields(context) {
-  const { draft } = context;
+  const { draft, task } = context;
   const wanted = draft.get(["confirm"]) != null;
   const input = el("input", { id: "confirm", type: "checkbox", checked: wanted, onchange: () => {
     draft.set(["confirm"], input.checked ? CONFIRM : undefined);
@@ -96,7 +99,7 @@ function confirmFields(context) {
   } });
   const number = (name, label, hint) => field(label, ["confirm", name], numberInput(draft, ["confirm", name], { placeholder: String(CONFIRM[name]), keepEmpty: true }), hint);
   return el("div", { class: "named", "data-pointer": "#/confirm" },
-    el("div", { class: "check" }, input, el("label", { for: "confirm" }, "After the search, train the best and the baseline again with fresh seeds, and score them on the test images")),
+    el("div", { class: "check" }, input, el("label", { for: "confirm" }, `After the search, train the best and the baseline again with fresh seeds, and score them on the test ${task.example}s`)),
     el("p", { class: "field-fault" }),
     wanted
       ? el("div", { class: "fields" }, number("top", "Best configurations", "of the search, by their one value"), number("seeds", "Seeds", "most runs of each; a race stops the clearly worse ones early"))

@@ -30,8 +30,8 @@ function optionField(draft, name, property, path) {
   return field(label, path, numberInput(draft, path, { placeholder: standard, keepEmpty: true }), property.description);
 }
 
-// A resolved study without what the server writes out by itself.
-export function withoutDefaults(spec, schema) {
+// A resolved study without what the server writes out by itself. `usual` is the task of documents that name none.
+export function withoutDefaults(spec, schema, usual) {
   const lean = Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null));
   for (const [name, property] of Object.entries(schema.properties)) {
     if (lean[name] === undefined) continue;
@@ -40,7 +40,8 @@ export function withoutDefaults(spec, schema) {
     if (isEmpty(lean[name]) && name !== "baseline") delete lean[name];
   }
   lean.search_space = Object.fromEntries(Object.entries(spec.search_space).map(([name, parameter]) => [name, plain(parameter)]));
-  if (lean.task === schema.properties.task?.default) delete lean.task;
+  if (spec.task === usual) delete lean.task;
+  else lean.task = spec.task;
   return lean;
 }
 

@@ -24,7 +24,7 @@ export function spacePanel(context) {
   ];
 }
 
-export const presetOf = ({ draft, presets }) => presets.find((one) => one.name === draft.get(["preset"])) ?? null;
+const presetOf = ({ draft, presets }) => presets.find((one) => one.name === draft.get(["preset"])) ?? null;
 
 function mapOf(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value) ? value : {};

@@ -7,7 +7,7 @@ const WORD = /^[A-Za-z_/~][A-Za-z0-9_./+@~-]*( [A-Za-z0-9_./+@~-]+)*$/;
 const TAKEN = /^(~|null|true|false)$/i;
 const LONGEST_LINE = 110;
 
-export function scalarText(value) {
+function scalarText(value) {
   if (typeof value === "number") return numberText(value);
   if (typeof value !== "string") return JSON.stringify(value);
   return WORD.test(value) && !TAKEN.test(value) ? value : quoted(value);

@@ -1,12 +1,13 @@
 // A study in the list: where it stands, and a menu of what can be done with it.
 
-import { el } from "../dom.js";
+import { at, el } from "../dom.js";
 import { ago, count, duration, metric, plural } from "../format.js";
+import { objectiveOf } from "../measures.js";
 import { finishedTrials, phaseMark, progressBar, statePill } from "../parts.js";
 import { sparkline } from "./sparkline.js";
 
-const address = (study) => `/studies/${encodeURIComponent(study.name)}`;
-const CHANGES = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused"]], stop: ["Stop", ["active", "paused"]] };
+const address = (study) => at(`/studies/${encodeURIComponent(study.name)}`);
+const CHANGES = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused", "failed", "stopped"]], stop: ["Stop", ["active", "paused"]] };
 
 // `act(study, change)` is called with pause, resume, stop or delete.
 export function studyCard(study, trend, workers, act) {
@@ -31,12 +32,12 @@ export function studyCard(study, trend, workers, act) {
 }
 
 function best(study, trend) {
-  const { metric: name } = study.spec.objective;
+  const measure = objectiveOf(study);
   return el(
     "div",
     { class: "best" },
-    el("div", {}, el("div", { class: "label" }, `Best ${name}`), el("div", { class: "value" }, study.best ? metric(name, study.best.value) : "–")),
-    sparkline(trend, study.created, name),
+    el("div", {}, el("div", { class: "label" }, `Best ${measure.name}`), el("div", { class: "value" }, study.best ? metric(measure, study.best.value) : "–")),
+    sparkline(trend, study.created, measure),
   );
 }
 
@@ -66,7 +67,7 @@ function menu(study, act) {
     el("summary", { class: "button small plain", "aria-label": `Actions for ${study.name}` }),
     el("div", { class: "sheet" },
       allowed.map(([change, [label]]) => item(change, label)),
-      el("a", { class: "button small plain", href: `/new?from=${encodeURIComponent(study.id)}` }, "Copy to a new study"),
+      el("a", { class: "button small plain", href: at(`/new?from=${encodeURIComponent(study.id)}`) }, "Copy to a new study"),
       item("delete", "Delete")),
   );
 }

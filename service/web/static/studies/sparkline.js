@@ -2,6 +2,7 @@
 
 import { svg } from "../dom.js";
 import { metric, plural } from "../format.js";
+import { robustRange } from "../range.js";
 
 const WIDTH = 132;
 const HEIGHT = 40;
@@ -12,14 +13,16 @@ function scale(low, high, from, to) {
 }
 
 // `trend` holds number and value of each trial that was the best until then; `created` trials there are.
-export function sparkline(trend, created, name) {
+export function sparkline(trend, created, measure) {
   if (!trend?.length) return null;
   const values = trend.map(([, value]) => value);
   const x = scale(0, Math.max(created - 1, 1), EDGE, WIDTH - EDGE);
-  const y = scale(Math.min(...values), Math.max(...values), HEIGHT - EDGE, EDGE);
+  const { low, high } = robustRange(values); // the first trial may have exploded
+  const free = scale(low, high, HEIGHT - EDGE, EDGE);
+  const y = (value) => free(Math.min(high, Math.max(low, value)));
   const path = trend.map(([number, value], index) => (index ? `H${x(number).toFixed(1)}V${y(value).toFixed(1)}` : `M${x(number).toFixed(1)} ${y(value).toFixed(1)}`));
   const [number, best] = trend.at(-1);
-  const label = `Best ${name} by trial: ${metric(name, values[0])} first, ${metric(name, best)} since trial ${number}, after ${plural(trend.length - 1, "improvement", "improvements")}`;
+  const label = `Best ${measure.name} by trial: ${metric(measure, values[0])} first, ${metric(measure, best)} since trial ${number}, after ${plural(trend.length - 1, "improvement", "improvements")}`;
   return svg(
     "svg",
     { class: "sparkline", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, role: "img", "aria-label": label },

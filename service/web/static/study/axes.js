@@ -1,9 +1,11 @@
 // The axes of the parallel coordinates: where each value stands, and what a range on an axis is called in the filter.
 
 import { number, scalar } from "../format.js";
+import { beyondWords, robustRange } from "../range.js";
 import { quoted } from "./filter.js";
 import { linear, logarithmic, logTicks, tickLabels, ticks } from "./scales.js";
 
+const OUTSIDE = 9; // px from the end of the axis to values beyond it
 const MOST_PLACES = 14; // of a categorical axis that are named
 
 function spread(values, low, high) {
@@ -26,10 +28,9 @@ function extent(values) {
   return spread(values, low, high);
 }
 
-function ofNumbers(name, label, values, log, top, bottom) {
-  const [low, high] = extent(values);
+function ofNumbers(name, { label, share = false }, values, log, top, bottom, [low, high] = extent(values)) {
   const marks = log && low > 0 ? logTicks(low, high) : ticks(low, high, 5);
-  const labels = log && low > 0 ? marks.map(number) : tickLabels(label, marks);
+  const labels = log && low > 0 ? marks.map(number) : tickLabels(share, marks);
   const place = (log && low > 0 ? logarithmic : linear)(low, high, bottom, top);
   const back = (y) => (log && low > 0 ? low * (high / low) ** ((bottom - y) / (bottom - top)) : low + ((bottom - y) / (bottom - top)) * (high - low));
   return {
@@ -57,14 +58,19 @@ function ofParameter(name, definition, trials, top, bottom) {
     return ofChoices(name, definition?.choices ?? [...new Set(values)], top, bottom);
   }
   const bounds = definition ? [definition.low, definition.high ?? Math.max(...values)] : [];
-  return ofNumbers(name, name, [...values, ...bounds], definition?.log, top, bottom);
+  return ofNumbers(name, { label: name }, [...values, ...bounds], definition?.log, top, bottom);
 }
 
-// An axis for each parameter, and the last one for the objective. `place(value)` is a height in pixels, undefined where there is none.
+// An axis for each parameter, and the last one for the objective. `place(value)` is a height, undefined where there is none.
 export function axesOf(model, trials, top, bottom) {
   const space = model.study.spec.search_space;
   const used = model.parameters.map((name) => ofParameter(name, space[name], trials, top, bottom));
-  const { metric } = model.objective;
-  const value = ofNumbers("value", metric, trials.map((trial) => trial.value), false, top, bottom);
+  const { measure } = model;
+  const values = trials.map((trial) => trial.value);
+  const range = robustRange(values, measure.share) ?? { low: 0, high: 1, log: false };
+  const value = ofNumbers("value", { label: measure.name, share: measure.share }, values, range.log, top, bottom, spread(values, range.low, range.high));
+  const { place } = value;
+  value.place = (each) => (each > range.high ? top - OUTSIDE : each < range.low ? bottom + OUTSIDE : place(each));
+  value.beyond = beyondWords(measure, values, range.low, range.high);
   return [...used.map((axis) => ({ ...axis, of: (trial) => trial.params[axis.name] })), { ...value, of: (trial) => trial.value }];
 }

@@ -2,6 +2,7 @@
 
 import { el } from "../dom.js";
 import { between, count, duration, metric, scalar } from "../format.js";
+import { capital, examples } from "../measures.js";
 import { statePill } from "../parts.js";
 import { current, note, trialAddress } from "../trials.js";
 
@@ -20,7 +21,7 @@ function epochs(model, trial) {
 function value(model, trial) {
   const { metric: name } = model.objective;
   const star = model.study.best?.number === trial.number ? el("span", { class: "star", title: "best so far" }, "★ ") : null;
-  return el("span", { class: trial.state === "complete" ? "strong" : "quiet" }, star, metric(name, current(trial, name)));
+  return el("span", { class: trial.state === "complete" ? "strong" : "quiet" }, star, metric(model.measure, current(trial, name)));
 }
 
 function own(model) {
@@ -33,28 +34,29 @@ function own(model) {
   };
 }
 
-const MORE = {
+const more = (model) => ({
   time: number("Time", time, (trial) => between(trial.started_at, trial.finished_at ?? (trial.state === "running" ? null : trial.started_at))),
   worker: { label: "Worker", sort: (trial) => trial.worker, show: (trial) => trial.worker ?? "" },
-  speed: number("Images/s", (trial) => trial.samples_per_second, (trial) => (trial.samples_per_second == null ? "" : count(Math.round(trial.samples_per_second)))),
+  speed: number(`${capital(examples(model.study))}/s`, (trial) => trial.samples_per_second, (trial) => (trial.samples_per_second == null ? "" : count(Math.round(trial.samples_per_second)))),
   spared: number("Spared", (trial) => trial.spared_seconds, (trial) => (trial.spared_seconds > 0 ? duration(1000 * trial.spared_seconds) : "")),
   attempt: number("Attempt", (trial) => trial.attempt, (trial) => String(trial.attempt)),
   source: { label: "Source", sort: (trial) => trial.source, show: (trial) => trial.source },
   note: { label: "Note", sort: (trial) => note(trial) || null, show: (trial) => note(trial), wide: true },
-};
+});
 
 // All columns by key, in their order. A parameter's key is its name, a metric's begins with `metric.`.
 export function columnsOf(model) {
   const columns = own(model);
+  const others = more(model);
   for (const name of model.parameters) {
     const numeric = model.study.spec.search_space[name]?.type !== "categorical";
-    const key = Object.hasOwn(columns, name) || Object.hasOwn(MORE, name) ? `param.${name}` : name;
+    const key = Object.hasOwn(columns, name) || Object.hasOwn(others, name) ? `param.${name}` : name;
     columns[key] = { label: name, numeric, parameter: true, sort: (trial) => trial.params[name], show: (trial) => (name in trial.params ? scalar(trial.params[name]) : "") };
   }
   for (const name of model.metricNames) {
-    columns[`metric.${name}`] = number(name, (trial) => trial.metrics[name], (trial) => metric(name, trial.metrics[name]));
+    columns[`metric.${name}`] = number(name, (trial) => trial.metrics[name], (trial) => metric(model.measureOf(name), trial.metrics[name]));
   }
-  return { ...columns, ...MORE };
+  return { ...columns, ...others };
 }
 
 // What is shown when nobody chose: on a narrow screen only what tells trials apart at a glance.

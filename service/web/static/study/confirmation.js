@@ -4,8 +4,9 @@ import { getConfirmation } from "../api.js";
 import { armsChart } from "../confirmation/plot.js";
 import { armsTable } from "../confirmation/table.js";
 import { worthFigures } from "../confirmation/worth.js";
-import { byId, el } from "../dom.js";
+import { at, byId, el } from "../dom.js";
 import { plural } from "../format.js";
+import { examples, worded } from "../measures.js";
 import { showNotice } from "../parts.js";
 import { renew } from "../renew.js";
 
@@ -13,11 +14,12 @@ const PAUSE_MILLISECONDS = 1000; // from one reading to the next, however fast r
 const TROUBLE_MILLISECONDS = 4000; // more, after one that failed
 const BUSY = ["trial_queued", "trial_started", "trial_completed", "trial_failed", "trial_cancelled", "trial_requeued"]; // what moves a run on
 
-const address = (key, rest = "") => `/studies/${encodeURIComponent(key)}${rest}`;
+const address = (key, rest = "") => at(`/studies/${encodeURIComponent(key)}${rest}`);
 
-function prospect({ spec: { confirm }, facts }) {
-  const images = facts?.images.test ? `${plural(facts.images.test, "test image", "test images")}` : "the test images";
-  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "fresh seed", "fresh seeds")} each, and scored on ${images}, which nothing has touched until then.`;
+function prospect(study) {
+  const { spec: { confirm }, sizes } = study;
+  const tested = sizes?.test ? plural(sizes.test, `test ${study.task.example}`, `test ${examples(study)}`) : `the test ${examples(study)}`;
+  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "fresh seed", "fresh seeds")} each, and scored on ${tested}, which nothing has touched until then.`;
 }
 
 export class ConfirmationPanel {
@@ -69,10 +71,10 @@ export class ConfirmationPanel {
 
   show() {
     const { study, answer } = this;
-    const verdict = answer?.verdict ?? null;
+    const verdict = worded(answer?.verdict ?? null, study);
     byId("confirmation-best").hidden = study.phase !== "done" || !verdict;
     byId("confirmation-best").href = address(this.key, "/best");
-    renew(byId("confirmation-finding"), [study.phase, study.best, study.spec.confirm, study.facts?.images, answer], () => this.finding(verdict));
+    renew(byId("confirmation-finding"), [study.phase, study.best, study.spec.confirm, study.sizes, answer], () => this.finding(verdict));
     renew(byId("confirmation-progress"), [study.phase, answer?.runs], () => (study.phase === "running" && answer ? this.progress() : []));
     const worth = worthFigures(verdict);
     byId("confirmation-worth").hidden = !worth.length;

@@ -1,6 +1,6 @@
 // What stands above the table: states, filter, columns, and the way to the comparison. Its choices live in the address.
 
-import { byId, el } from "../dom.js";
+import { at, byId, el } from "../dom.js";
 import { count, plural } from "../format.js";
 import { toggleButton } from "../parts.js";
 import { readAddress, writeAddress } from "./address.js";
@@ -125,7 +125,7 @@ export class Controls {
     const chosen = [...this.picked].filter((number) => this.model.trials[number]).sort((left, right) => left - right);
     const query = new URLSearchParams(chosen.slice(0, MOST_COMPARED).map((number) => ["trial", `${this.model.key}:${number}`]));
     byId("compare").hidden = byId("unpick").hidden = !chosen.length;
-    byId("compare").href = `/compare?${query}`;
+    byId("compare").href = at(`/compare?${query}`);
     byId("compare").textContent = chosen.length > MOST_COMPARED ? `Compare the first ${MOST_COMPARED} of ${chosen.length}` : `Compare ${plural(chosen.length, "trial", "trials")}`;
   }
 

@@ -1,15 +1,17 @@
 // The learning curves of all trials: those that ended lie on the lower canvas, those that run, the best and the chosen one on the upper.
 
+import { el } from "../dom.js";
 import { metric, plural } from "../format.js";
+import { beyondWords } from "../range.js";
 import { trialAddress } from "../trials.js";
 import { ring } from "./history.js";
 import { valueAt } from "./measurements.js";
 import { colours, gridLines, marksBelow, Plot } from "./plot.js";
-import { linear, nearlyAll, tickLabels, ticks } from "./scales.js";
+import { linear, nearlyAll, ticks, valueScale } from "./scales.js";
 import { hideTip, say, showTip } from "./tip.js";
 
 const EDGE = { left: 60, right: 14, top: 12, bottom: 26 };
-const REACH = 26; // pixels from the pointer to a curve
+const REACH = 26; // px from the pointer to a curve
 const AT_A_TIME = 25; // curves in a stroke
 const REFIT_MILLISECONDS = 1000;
 
@@ -19,7 +21,9 @@ export class Curves {
     this.measurements = measurements;
     this.chosen = null; // a trial's number
     this.drawn = new Set(); // numbers on the lower canvas
-    this.fitted = { low: 0, high: 1, last: 1 };
+    this.fitted = { low: 0, high: 1, log: false, last: 1 };
+    this.caption = el("p", { class: "quiet beyond" });
+    host.after(this.caption);
     this.fittedAt = 0;
     this.plot = new Plot(host, (context, size) => this.paint(context, size), (context, size) => this.paintOver(context, size));
     host.addEventListener("pointermove", (event) => this.choose(this.nearest(this.plot.at(event)), event));
@@ -54,16 +58,21 @@ export class Curves {
   }
 
   fit() {
-    const { byNumber, metric: name } = this.measurements;
+    const { byNumber } = this.measurements;
     const values = [];
     let last = this.epochs();
     for (const { steps, values: own } of byNumber.values()) {
       for (const value of own) values.push(value);
       last = Math.max(last, steps.at(-1) ?? 0);
     }
-    const [low, high] = nearlyAll(name, values);
-    this.fitted = { low, high, last };
+    this.fitted = { ...nearlyAll(this.measure, values), last };
+    const { low, high, log } = this.fitted;
+    this.caption.textContent = [log ? "Logarithmic scale." : null, beyondWords(this.measure, values, low, high)].filter(Boolean).join(" · ");
     this.fittedAt = Date.now();
+  }
+
+  get measure() {
+    return this.model.measureOf(this.measurements.metric);
   }
 
   epochs() {
@@ -81,18 +90,18 @@ export class Curves {
   }
 
   scales({ width, height }) {
-    const { low, high, last } = this.fitted;
+    const { last } = this.fitted;
     this.x = linear(Math.min(1, last), Math.max(last, 2), EDGE.left + 4, width - EDGE.right - 6);
-    this.y = linear(low, high, height - EDGE.bottom - 4, EDGE.top);
+    this.scale = valueScale(this.measure, this.fitted, height - EDGE.bottom - 4, EDGE.top, Math.max(3, height / 55));
+    this.y = this.scale.place;
   }
 
   *paint(context, size) {
     this.drawn.clear();
     if (!this.measurements.byNumber.size) return;
     this.scales(size);
-    const { low, high, last } = this.fitted;
-    const values = ticks(low, high, Math.max(3, size.height / 55));
-    gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, values, tickLabels(this.measurements.metric, values), this.y);
+    const { last } = this.fitted;
+    gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, this.scale.marks, this.scale.labels, this.y);
     const steps = ticks(1, Math.max(last, 2), Math.max(2, size.width / 110)).filter((step) => Number.isInteger(step) && step >= 1);
     const marks = [...new Set([1, ...steps])].filter((step) => step === 1 || this.x(step) - this.x(1) > 60);
     marksBelow(context, marks, marks.map((step) => (step === 1 ? "epoch 1" : String(step))), this.x, size.height - EDGE.bottom);
@@ -125,6 +134,7 @@ export class Curves {
       context.setLineDash([]);
       if (dim) this.paintStops(context, some);
       context.globalAlpha = 1;
+      this.paintBeyond(context, some);
     }
     for (const number of numbers) this.drawn.add(number);
   }
@@ -143,6 +153,25 @@ export class Curves {
   trace(context, { steps, values }) {
     if (steps.length === 1) context.arc(this.x(steps[0]), this.y(values[0]), 1.5, 0, 2 * Math.PI);
     steps.forEach((step, index) => (index ? context.lineTo(this.x(step), this.y(values[index])) : context.moveTo(this.x(step), this.y(values[index]))));
+  }
+
+  // Where a curve leaves the axis: a triangle at the edge.
+  paintBeyond(context, numbers) {
+    const { low, high } = this.fitted;
+    context.beginPath();
+    for (const number of numbers) {
+      const { steps, values } = this.measurements.byNumber.get(number);
+      values.forEach((value, index) => {
+        if (value >= low && value <= high) return;
+        const [x, y, up] = [this.x(steps[index]), this.y(value), value > high ? 1 : -1];
+        context.moveTo(x - 5, y + 4 * up);
+        context.lineTo(x + 5, y + 4 * up);
+        context.lineTo(x, y - 5 * up);
+        context.closePath();
+      });
+    }
+    context.fillStyle = colours().warm;
+    context.fill();
   }
 
   // Where a trial was stopped before its end: a short stroke across, so that it is told not by its colour alone.
@@ -209,7 +238,7 @@ export class Curves {
     const box = this.plot.host.getBoundingClientRect();
     const { steps, values } = this.measurements.byNumber.get(number);
     const at = event ? { x: event.clientX, y: event.clientY } : { x: box.left + this.x(steps.at(-1)), y: box.top + this.y(values.at(-1)) };
-    showTip(this.model.trials[number], this.measurements.metric, values.at(-1), at);
+    showTip(this.model.trials[number], this.measure, values.at(-1), at);
   }
 
   // The arrows go from curve to curve in the order of their last values, from the best one on.
@@ -220,10 +249,10 @@ export class Curves {
     if (step === undefined || !this.measurements.byNumber.size) return;
     event.preventDefault();
     const last = (number) => this.measurements.byNumber.get(number).values.at(-1);
-    const order = [...this.measurements.byNumber.keys()].filter((number) => this.model.trials[number] && last(number) !== undefined).sort((left, right) => last(right) - last(left));
+    const order = [...this.measurements.byNumber.keys()].filter((number) => this.model.trials[number] && last(number) !== undefined).sort((left, right) => (this.measure.direction === "minimize" ? last(left) - last(right) : last(right) - last(left)));
     const at = this.chosen === null ? -1 : order.indexOf(this.chosen);
     this.choose(order[Math.max(0, Math.min(order.length - 1, at + step))]);
-    say(this.model.trials[this.chosen], this.measurements.metric, last(this.chosen));
+    say(this.model.trials[this.chosen], this.measure, last(this.chosen));
   }
 
   open() {
@@ -234,7 +263,7 @@ export class Curves {
     const { byNumber, metric: name } = this.measurements;
     const { best } = this.model.study;
     const top = best && byNumber.get(best.number)?.values.at(-1);
-    const words = `${name} by epoch of ${plural(byNumber.size, "trial", "trials")}${top == null ? "" : `; the best one, trial ${best.number}, ended at ${metric(name, top)}`}`;
+    const words = `${name} by epoch of ${plural(byNumber.size, "trial", "trials")}${top == null ? "" : `; the best one, trial ${best.number}, ended at ${metric(this.measure, top)}`}`;
     this.plot.host.setAttribute("aria-label", words);
   }
 }

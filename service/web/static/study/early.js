@@ -1,8 +1,9 @@
 // What the page shows first is asked for while the rest of its modules are still on their way.
 
+import { pathParts } from "../dom.js";
 import { getCurves, getTable } from "../api.js";
 
-export const key = decodeURIComponent(location.pathname.split("/")[2]);
+export const key = decodeURIComponent(pathParts()[1]);
 
 const table = getTable(key, 0);
 const curves = table.then(() => getCurves(key, new URLSearchParams(location.search).get("metric"), 0));

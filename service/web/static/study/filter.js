@@ -22,7 +22,7 @@ const OWN = {
 };
 
 // How to read a name: a parameter before the trial's own before a metric; `metric.lr` for a metric that is called as a parameter is.
-export function reader(name, names) {
+function reader(name, names) {
   if (names.parameters.includes(name)) return (trial) => trial.params[name];
   if (Object.hasOwn(OWN, name)) return OWN[name];
   const metric = name.startsWith("metric.") ? name.slice(7) : name;

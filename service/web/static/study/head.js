@@ -1,13 +1,14 @@
 // The top of the page: the study's name and state, what may be done with it, and its figures at a glance.
 
 import { changeStudy, deleteStudy } from "../api.js";
-import { byId, el, reconcile } from "../dom.js";
+import { at, byId, el, reconcile } from "../dom.js";
 import { ago, count, difference, duration, elapsed, metric, plural } from "../format.js";
+import { examples } from "../measures.js";
 import { confirmed, finishedTrials, phaseMark, progressBar, showNotice, statePill } from "../parts.js";
 import { renew } from "../renew.js";
 
 const ENDED = ["complete", "stopped", "failed"];
-const ACTIONS = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused"]], stop: ["Stop", ["active", "paused"]] };
+const ACTIONS = { pause: ["Pause", ["active"]], resume: ["Resume", ["paused", "failed", "stopped"]], stop: ["Stop", ["active", "paused"]] };
 
 const note = (text, title = null) => el("span", { class: "note", title }, text);
 
@@ -15,13 +16,13 @@ function figure(name, value, below) {
   return el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), below);
 }
 
-function bestFigure({ study, baseline }) {
+function bestFigure({ study, baseline, measure }) {
   const { best, spec } = study;
-  const { metric: name } = spec.objective;
+  const { name } = measure;
   if (!best) return figure(`Best ${name}`, "–", note("no trial is complete yet"));
-  const over = baseline?.number === best.number ? "the baseline" : baseline && `${difference(name, best.value, baseline.value)} over the baseline`;
+  const over = baseline?.number === best.number ? "the baseline" : baseline && `${difference(measure, best.value, baseline.value)} over the baseline`;
   const label = spec.confirm ? `Best ${name} of the search` : `Best ${name}`;
-  return figure(label, metric(name, best.value), note([`trial ${best.number}`, over].filter(Boolean).join(" · "), "one run, on the validation images"));
+  return figure(label, metric(measure, best.value), note([`trial ${best.number}`, over].filter(Boolean).join(" · "), `one run, on the validation ${examples(study)}`));
 }
 
 function doneFigure({ study }) {
@@ -73,7 +74,7 @@ function button(kind, label, press) {
 
 async function act(model, change, refresh) {
   const { name } = model.study;
-  if (change === "stop" && !(await confirmed({ title: `Stop “${name}”?`, text: "It ends for good, and its running trials are cancelled. What they have reported stays.", action: "Stop the study", danger: true }))) return;
+  if (change === "stop" && !(await confirmed({ title: `Stop “${name}”?`, text: "Its open trials are cancelled. What they have reported stays, and the study can be resumed.", action: "Stop the study", danger: true }))) return;
   await attempt(async () => {
     await changeStudy(model.key, change);
     await refresh();
@@ -86,7 +87,7 @@ async function remove(model) {
   if (!(await confirmed({ title: `Delete “${name}”?`, text, action: "Delete the study", danger: true }))) return;
   await attempt(async () => {
     await deleteStudy(model.key);
-    location.assign("/");
+    location.assign(at("/"));
   });
 }
 
@@ -105,9 +106,10 @@ export function showHead(model, refresh) {
   byId("name").textContent = study.name;
   renew(byId("state"), [study.state, study.phase], () => [statePill(study.state), " ", phaseMark(study.phase)]);
   byId("subtitle").textContent = `${spec.model.name} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
-  byId("copy").href = `/new?from=${encodeURIComponent(study.name)}`;
+  byId("copy").href = at(`/new?from=${encodeURIComponent(study.name)}`);
+  byId("extend").hidden = study.state === "failed" || ["running", "done"].includes(study.phase); // resumed first; its confirmation would be void
   byId("queue").hidden = ENDED.includes(study.state) || study.phase === "running"; // the search is over then
-  showNotice(byId("notice"), study.reason);
+  showNotice(byId("notice"), study.reason ?? study.waiting);
   showActions(model, refresh);
   showFigures(model);
 }

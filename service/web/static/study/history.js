@@ -2,13 +2,14 @@
 
 import { el } from "../dom.js";
 import { count, metric, plural } from "../format.js";
+import { beyondWords } from "../range.js";
 import { current, trialAddress } from "../trials.js";
 import { colours, gridLines, marksBelow, Plot } from "./plot.js";
-import { bounds, linear, tickLabels, ticks } from "./scales.js";
+import { bounds, linear, ticks, valueScale } from "./scales.js";
 import { hideTip, say, showTip } from "./tip.js";
 
 const EDGE = { left: 60, right: 12, top: 12, bottom: 26 };
-const REACH = 22; // pixels around the pointer
+const REACH = 22; // px around the pointer
 const MARKS = { complete: "●", running: "○", pruned: "▽", failed: "✕" };
 
 export class History {
@@ -16,6 +17,8 @@ export class History {
     this.model = model;
     this.points = [];
     this.chosen = null; // index into the points
+    this.caption = el("p", { class: "quiet beyond" });
+    host.after(this.caption);
     this.plot = new Plot(host, (context, size) => this.paint(context, size), (context) => this.paintChosen(context));
     host.addEventListener("pointermove", (event) => this.choose(this.nearest(this.plot.at(event)), event));
     host.addEventListener("pointerleave", () => this.choose(null));
@@ -31,7 +34,7 @@ export class History {
     this.values = this.points.map((trial) => current(trial, name));
     this.chosen = null;
     const complete = this.points.filter((trial) => trial.state === "complete");
-    const best = model.study.best ? `; the best is ${metric(name, model.study.best.value)}, trial ${model.study.best.number}` : "";
+    const best = model.study.best ? `; the best is ${metric(model.measure, model.study.best.value)}, trial ${model.study.best.number}` : "";
     this.plot.host.setAttribute("aria-label", `${name} of ${plural(complete.length, "complete trial", "complete trials")}${best}`);
     this.plot.repaint();
   }
@@ -39,22 +42,24 @@ export class History {
   place({ width, height }) {
     const { model } = this;
     const counted = this.values.filter((value, index) => value != null && this.points[index].state === "complete");
-    const [low, high] = bounds(model.objective.metric, counted.length ? counted : this.values.filter((value) => value != null));
+    const { measure } = model;
+    const shown = this.values.filter((value) => value != null);
+    this.bounds = bounds(measure, counted.length ? counted : shown);
+    const { low, high } = this.bounds;
     const last = Math.max((model.list().at(-1)?.number ?? 0), 1);
-    this.low = low;
     this.x = linear(0, last, EDGE.left + 8, width - EDGE.right - 8);
-    this.y = linear(low, high, height - EDGE.bottom - 6, EDGE.top);
-    this.clamp = (value) => Math.min(height - EDGE.bottom - 6, Math.max(EDGE.top, this.y(value)));
-    this.spots = this.points.map((trial, index) => [this.x(trial.number), this.values[index] == null ? height - EDGE.bottom - 6 : this.clamp(this.values[index])]);
-    return { low, high, last };
+    this.scale = valueScale(measure, this.bounds, height - EDGE.bottom - 6, EDGE.top, Math.max(3, height / 42));
+    this.y = this.scale.place;
+    this.beyond = this.values.map((value) => (value == null ? 0 : value > high ? 1 : value < low ? -1 : 0));
+    this.caption.textContent = [this.bounds.log ? "Logarithmic scale." : null, beyondWords(measure, shown, low, high)].filter(Boolean).join(" · ");
+    this.spots = this.points.map((trial, index) => [this.x(trial.number), this.values[index] == null ? height - EDGE.bottom - 6 : this.y(this.values[index])]);
+    return last;
   }
 
   paint(context, size) {
     if (!this.values?.length) return;
-    const { low, high, last } = this.place(size);
-    const { metric: name } = this.model.objective;
-    const values = ticks(low, high, Math.max(3, size.height / 42));
-    gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, values, tickLabels(name, values), this.y);
+    const last = this.place(size);
+    gridLines(context, { left: EDGE.left, right: size.width - EDGE.right }, this.scale.marks, this.scale.labels, this.y);
     const numbers = ticks(0, last, Math.max(2, size.width / 110)).filter(Number.isInteger);
     marksBelow(context, numbers, numbers.map((number) => (number ? count(number) : "trial 0")), this.x, size.height - EDGE.bottom);
     for (const state of ["failed", "pruned", "running", "complete"]) this.paintState(context, state);
@@ -66,7 +71,7 @@ export class History {
     const { ice, violet, bad, good } = colours();
     const size = this.points.length > 600 ? 2.6 : 3.5;
     context.beginPath();
-    this.points.forEach((trial, index) => trial.state === state && mark(context, state, this.spots[index], size));
+    this.points.forEach((trial, index) => trial.state === state && mark(context, this.beyond[index] ? (this.beyond[index] > 0 ? "above" : "pruned") : state, this.spots[index], this.beyond[index] ? 5 : size));
     context.lineWidth = 1.4;
     context.globalAlpha = state === "pruned" ? 0.55 : 0.8;
     context.fillStyle = ice;
@@ -79,7 +84,7 @@ export class History {
   paintBaseline(context, { width }) {
     const { baseline } = this.model;
     if (!baseline) return;
-    const at = this.clamp(baseline.value);
+    const at = this.y(baseline.value);
     context.strokeStyle = context.fillStyle = colours().quiet;
     context.setLineDash([5, 4]);
     context.beginPath();
@@ -133,7 +138,7 @@ export class History {
     if (index === null) return hideTip();
     const box = this.plot.host.getBoundingClientRect();
     const at = event ? { x: event.clientX, y: event.clientY } : { x: box.left + this.spots[index][0], y: box.top + this.spots[index][1] };
-    showTip(this.points[index], this.model.objective.metric, this.values[index], at);
+    showTip(this.points[index], this.model.measure, this.values[index], at);
   }
 
   key(event) {
@@ -144,7 +149,7 @@ export class History {
     event.preventDefault();
     const last = this.points.length - 1;
     this.choose(Math.max(0, Math.min(last, (this.chosen ?? (step > 0 ? -1 : last + 1)) + step)));
-    say(this.points[this.chosen], this.model.objective.metric, this.values[this.chosen]);
+    say(this.points[this.chosen], this.model.measure, this.values[this.chosen]);
   }
 
   open() {
@@ -158,6 +163,11 @@ function mark(context, state, [x, y], size) {
     context.lineTo(x + size, y + size);
     context.moveTo(x + size, y - size);
     context.lineTo(x - size, y + size);
+  } else if (state === "above") {
+    context.moveTo(x - size, y + size * 0.8);
+    context.lineTo(x + size, y + size * 0.8);
+    context.lineTo(x, y - size);
+    context.closePath();
   } else if (state === "pruned") {
     context.moveTo(x - size, y - size * 0.8);
     context.lineTo(x + size, y - size * 0.8);

@@ -1,21 +1,27 @@
 // What the page knows of a study and its trials: read as a whole once, then brought up to date by events and by reading what changed.
 
-import { getTable } from "../api.js";
+import { getStudy, getTable } from "../api.js";
+import { measureOf } from "../measures.js";
 import { decode } from "../table.js";
 
 const SILENT = ["trial_saved", "trial_logged"]; // nothing of them is on this page
 
 const finite = (metrics) => Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
 
+// What the section on data and model shows, as far as it changes: notices change with the budget.
+const foundOf = ({ checked, notices, unavailable }) => JSON.stringify([checked, notices, unavailable]);
+
 export class Model {
   constructor(key) {
     this.key = key;
     this.study = null;
+    this.found = { facts: null, majority: null, notes: [], sizes: null }; // about the data
     this.trials = []; // by number
     this.seen = 0; // the last event that is in what was read
     this.readAt = 0; // milliseconds
-    this.version = 0; // grows with each reading that changed a trial, and with each trial that an event brought
+    this.version = 0; // grows with each reading that changed a trial or what was found about the data, and with each trial that an event brought
     this.metrics = [];
+    this.drawing = null; // the module that draws what the task reports, once it is there
     this.verdict = null; // of the confirmation, as it was last read
     this.sorted = null;
     this.repeats = new Set(); // numbers of trials that confirm; they are no part of the search, nor of this model
@@ -27,9 +33,17 @@ export class Model {
       const answer = await (first ?? getTable(this.key, this.seen));
       const changed = decode(answer);
       for (const trial of changed) this.trials[trial.number] = trial;
-      if (changed.length || !this.study) this.touch();
+      const before = this.study;
       for (const name of answer.metrics) if (!this.metrics.includes(name)) this.metrics.push(name);
-      ({ study: this.study, seq: this.seen, more } = answer);
+      this.study = { ...answer.study, ...this.found };
+      ({ seq: this.seen, more } = answer);
+      if (changed.length || !before || foundOf(before) !== foundOf(this.study)) this.touch();
+    }
+    if (this.study.checked && !this.found.facts) { // what the table lacks, and what never changes
+      const { facts, majority, notes, sizes } = await getStudy(this.key);
+      this.found = { facts, majority, notes, sizes };
+      Object.assign(this.study, this.found);
+      this.touch(); // something else may have drawn the page while this was read
     }
     this.readAt = Date.now();
   }
@@ -47,6 +61,14 @@ export class Model {
 
   get objective() {
     return this.study.spec.objective;
+  }
+
+  measureOf(name) {
+    return measureOf(this.study.task, name);
+  }
+
+  get measure() {
+    return this.measureOf(this.objective.metric);
   }
 
   // Those of the space first, in its order; then those that only trials have.

@@ -1,7 +1,9 @@
 // Parallel coordinates: a line a complete trial across an axis for each parameter to the objective, coloured by its value.
 // A stretch drawn along an axis becomes a term of the table's filter; what the filter leaves out is dimmed.
 
+import { el } from "../dom.js";
 import { metric, plural } from "../format.js";
+import { robustRange } from "../range.js";
 import { trialAddress } from "../trials.js";
 import { axesOf } from "./axes.js";
 import { withTerm } from "./filter.js";
@@ -10,7 +12,7 @@ import { colours, Plot } from "./plot.js";
 import { hideTip, showTip } from "./tip.js";
 
 const EDGE = { left: 54, right: 66, top: 34, bottom: 36 };
-const NEAR_AN_AXIS = 16; // pixels
+const NEAR_AN_AXIS = 16; // px
 const SNAP = 6;
 const REACH = 12;
 const AT_A_TIME = 60;
@@ -20,7 +22,7 @@ const SHADES = 24;
 const CIVIDIS = [[0, 32, 76], [0, 42, 102], [43, 68, 110], [77, 86, 111], [104, 104, 112], [124, 123, 120], [149, 143, 120], [177, 165, 112], [205, 188, 96], [230, 211, 76], [255, 233, 69]];
 
 // From the worst (0) to the best (1): the best stands out against the page.
-export function shade(share, dark) {
+function shade(share, dark) {
   const along = dark ? 0.2 + 0.8 * share : 0.86 * (1 - share);
   const at = along * (CIVIDIS.length - 1);
   const [low, high] = [CIVIDIS[Math.floor(at)], CIVIDIS[Math.ceil(at)]];
@@ -37,6 +39,8 @@ export class Parallel {
     this.matches = () => true;
     this.chosen = null;
     this.brush = null;
+    this.caption = el("p", { class: "quiet beyond" });
+    host.after(this.caption);
     this.plot = new Plot(host, (context, size) => this.paint(context, size), (context) => this.paintOver(context));
     host.addEventListener("pointerdown", (event) => this.press(event));
     host.addEventListener("pointermove", (event) => this.move(event));
@@ -63,6 +67,7 @@ export class Parallel {
   *paint(context, { width, height }) {
     if (!this.trials.length) return;
     this.axes = axesOf(this.model, this.trials, EDGE.top, height - EDGE.bottom);
+    this.caption.textContent = this.axes.at(-1).beyond ?? "";
     const gap = (width - EDGE.left - EDGE.right) / Math.max(1, this.axes.length - 1);
     this.axes.forEach((axis, index) => Object.assign(axis, { x: EDGE.left + index * gap }));
     this.missing = height - EDGE.bottom + 12;
@@ -75,7 +80,8 @@ export class Parallel {
 
   // Where each value lies between the worst that counts and the best, in steps: the low tenth is one shade.
   shares() {
-    const values = this.trials.map((trial) => trial.value);
+    const { low, high } = robustRange(this.trials.map((trial) => trial.value)) ?? {};
+    const values = this.trials.map((trial) => Math.min(high, Math.max(low, trial.value)));
     const [worst, best] = [values[Math.floor(values.length / 10)], values.at(-1)];
     const span = best - worst || 1;
     return new Map(this.trials.map((trial) => [trial, Math.round(Math.min(1, Math.max(0, (trial.value - worst) / span)) * SHADES) / SHADES]));
@@ -208,12 +214,13 @@ export class Parallel {
     this.plot.host.classList.toggle("pointing", trial !== null);
     this.plot.repaintOver();
     if (trial === null) hideTip();
-    else showTip(trial, this.model.objective.metric, trial.value, { x: event.clientX, y: event.clientY });
+    else showTip(trial, this.model.measure, trial.value, { x: event.clientX, y: event.clientY });
   }
 
   scaleWords() {
-    const values = this.trials.map((trial) => trial.value);
-    const name = this.model.objective.metric;
-    return values.length ? [metric(name, values[Math.floor(values.length / 10)]), metric(name, values.at(-1))] : null;
+    const { low, high } = robustRange(this.trials.map((trial) => trial.value)) ?? {};
+    const values = this.trials.map((trial) => Math.min(high, Math.max(low, trial.value)));
+    const { measure } = this.model;
+    return values.length ? [metric(measure, values[Math.floor(values.length / 10)]), metric(measure, values.at(-1))] : null;
   }
 }

@@ -1,4 +1,4 @@
-// The dialog that queues a trial: a field a parameter, filled from a trial, checked by the server.
+// The dialog that queues a trial: a field a parameter, filled from a trial, checked by the server. The sampler gives what is left empty.
 
 import { getTrial, queueTrial } from "../api.js";
 import { byId, el } from "../dom.js";
@@ -6,6 +6,7 @@ import { number, scalar } from "../format.js";
 import { showNotice } from "../parts.js";
 
 const DIGITS = 10; // of the parameters in the table
+const LEFT = "left to the sampler";
 
 const same = (left, right) => left === right;
 
@@ -19,13 +20,6 @@ function inOrder(space) {
   };
   Object.keys(space).forEach(place);
   return [...ordered];
-}
-
-// In the middle of its range, on the scale on which it is drawn.
-function middle({ type, low, high, log, choices }) {
-  if (type === "categorical") return choices[0];
-  const between = log ? Math.sqrt(low * (high ?? low)) : (low + (high ?? low)) / 2;
-  return type === "int" ? Math.round(between) : Number(between.toPrecision(3));
 }
 
 function range({ type, low, high, log, step }) {
@@ -43,7 +37,7 @@ export class QueueDialog {
     byId("queue-from").addEventListener("change", (event) => this.prefill(event.target.value));
   }
 
-  // `from`: the number of the trial to start from; without it the best one, else the middle of the space.
+  // `from`: the number of the trial to start from; without it the best one; where there is none, all is left to the sampler.
   open(from = null) {
     const { space } = this;
     const trial = from ?? this.model.study.best?.number ?? null;
@@ -62,8 +56,8 @@ export class QueueDialog {
     const id = `queue-${name}`;
     const { type, choices } = definition;
     const input = type === "categorical"
-      ? el("select", { id, name, "aria-describedby": `${id}-said` }, choices.map((choice, index) => el("option", { value: index }, scalar(choice))))
-      : el("input", { id, name, inputmode: type === "int" ? "numeric" : "decimal", autocomplete: "off", required: true, "aria-describedby": `${id}-said` });
+      ? el("select", { id, name, "aria-describedby": `${id}-said` }, el("option", { value: "" }, LEFT), choices.map((choice, index) => el("option", { value: index }, scalar(choice))))
+      : el("input", { id, name, inputmode: type === "int" ? "numeric" : "decimal", autocomplete: "off", placeholder: LEFT, "aria-describedby": `${id}-said` });
     return el("div", { class: "field", "data-name": name }, el("label", { for: id }, name), input, el("p", { id: `${id}-said`, class: "hint" }, range(definition)));
   }
 
@@ -71,9 +65,10 @@ export class QueueDialog {
     const trial = from === "" || from === null ? null : this.model.trials[Number(from)];
     this.whole = trial ? getTrial(this.model.key, trial.number).catch(() => null) : Promise.resolve(null);
     for (const [name, definition] of Object.entries(this.space)) {
-      const value = trial && name in trial.params ? trial.params[name] : middle(definition);
+      const given = Boolean(trial) && name in trial.params;
+      const value = given ? trial.params[name] : "";
       const input = this.form.elements[`queue-${name}`];
-      input.value = definition.type === "categorical" ? Math.max(0, definition.choices.findIndex((choice) => same(choice, value))) : String(value);
+      input.value = given && definition.type === "categorical" ? definition.choices.findIndex((choice) => same(choice, value)) : String(value);
     }
     this.clearFaults();
     this.showActive();
@@ -87,7 +82,7 @@ export class QueueDialog {
   valueOf(name) {
     const definition = this.space[name];
     const { value } = this.form.elements[`queue-${name}`];
-    return definition.type === "categorical" ? definition.choices[Number(value)] : value.trim() === "" || Number.isNaN(Number(value)) ? value : Number(value);
+    return definition.type === "categorical" ? definition.choices[Number(value)] : Number.isNaN(Number(value)) ? value : Number(value);
   }
 
   // As the trial itself has it, where the field still shows what the table has of it: else it would be another configuration.
@@ -97,20 +92,23 @@ export class QueueDialog {
     return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, unchanged(name, value) ? known[name] : value]));
   }
 
-  // The values of those parameters whose condition holds.
-  get params() {
-    const params = {};
+  // The names of the parameters whose condition holds, and the values of those that are not left to the sampler. Where the parameter
+  // that a condition names is left to the sampler, the one with the condition is too.
+  get assignment() {
+    const [active, params] = [new Set(), {}];
     for (const name of inOrder(this.space)) {
       const when = Object.entries(this.space[name].when ?? {});
-      if (when.every(([parent, values]) => parent in params && values.some((value) => same(value, params[parent])))) params[name] = this.valueOf(name);
+      if (!when.every(([parent, values]) => parent in params && values.some((value) => same(value, params[parent])))) continue;
+      active.add(name);
+      if (this.form.elements[`queue-${name}`].value.trim() !== "") params[name] = this.valueOf(name);
     }
-    return params;
+    return { active, params };
   }
 
   showActive() {
-    const { params } = this;
+    const { active } = this.assignment;
     for (const field of this.form.querySelectorAll("[data-name]")) {
-      field.hidden = !(field.dataset.name in params);
+      field.hidden = !active.has(field.dataset.name);
       field.querySelector("input, select").disabled = field.hidden;
     }
   }
@@ -120,7 +118,7 @@ export class QueueDialog {
     this.clearFaults();
     byId("queue-send").disabled = true;
     try {
-      const trial = await queueTrial(this.model.key, QueueDialog.exact(this.params, await this.whole));
+      const trial = await queueTrial(this.model.key, QueueDialog.exact(this.assignment.params, await this.whole));
       this.node.close();
       this.queued(trial);
     } catch (error) {

@@ -1,6 +1,8 @@
 // Scales, their bounds and ticks: what a chart needs to place numbers.
 
-import { isShare, number } from "../format.js";
+import { within } from "../axis.js";
+import { number } from "../format.js";
+import { robustRange } from "../range.js";
 
 export function linear(low, high, from, to) {
   const span = high - low || 1;
@@ -9,7 +11,7 @@ export function linear(low, high, from, to) {
 
 export function logarithmic(low, high, from, to) {
   const place = linear(Math.log(low), Math.log(high), from, to);
-  return (value) => place(Math.log(value));
+  return (value) => place(Math.log(Math.max(value, Number.MIN_VALUE)));
 }
 
 function niceStep(span, most) {
@@ -36,39 +38,58 @@ export function logTicks(low, high, most = 6) {
 }
 
 // The ticks in words, with as many digits as tell them apart.
-export function tickLabels(name, values) {
+export function tickLabels(share, values) {
   const step = values.length > 1 ? Math.abs(values[1] - values[0]) : Math.abs(values[0]) || 1;
-  const unit = isShare(name) ? 100 * step : step;
+  const unit = share ? 100 * step : step;
   let digits = 0;
   while (digits < 6 && Math.abs(unit * 10 ** digits - Math.round(unit * 10 ** digits)) > 1e-6) digits += 1;
-  if (isShare(name)) return values.map((value) => `${(100 * value).toFixed(digits)} %`);
+  if (share) return values.map((value) => `${(100 * value).toFixed(digits)} %`);
   return values.map((value) => (Math.abs(value) >= 1e5 || unit < 1e-5 ? number(value) : value.toFixed(digits)));
 }
 
-function quantile(sorted, share) {
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+function quantile(sorted, part) {
+  return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
 }
 
 // Room around two bounds; never beyond what the metric can be.
-function around(name, low, high) {
+function around(measure, low, high, log) {
+  if (log) return { low: low / 1.3, high: high * 1.3, log };
   const room = (high - low || Math.abs(high) * 0.1 || 0.1) * 0.06;
-  return isShare(name) ? [Math.max(0, low - room), Math.min(1, high + room)] : [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+  const [bottom, top] = within(measure, low, high, room);
+  return { low: low >= 0 ? Math.max(0, bottom) : bottom, high: top, log };
+}
+
+// The robust range of values, narrowed by `narrow(sorted)`, with room around it: {low, high, log}.
+function fitted(measure, values, narrow) {
+  const range = robustRange(values, measure.share);
+  if (!range) return { low: 0, high: 1, log: false };
+  if (range.log) return around(measure, range.low, range.high, true);
+  const sorted = Float64Array.from(values).filter((value) => value >= range.low && value <= range.high).sort();
+  const [low, high] = narrow(sorted);
+  return around(measure, low, high, false);
 }
 
 // Bounds of values that belong together but for stray ones, which may lie far out: as those of trials.
-export function bounds(name, values) {
-  const sorted = Float64Array.from(values).sort();
-  if (!sorted.length) return [0, 1];
-  const [quarter, half] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
-  const reach = 4 * (half - quarter) || Infinity;
-  return around(name, Math.max(sorted[0], quarter - reach), Math.min(sorted.at(-1), half + reach));
+export function bounds(measure, values) {
+  return fitted(measure, values, (sorted) => {
+    const [quarter, half] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
+    const reach = 4 * (half - quarter) || Infinity;
+    return [Math.max(sorted[0], quarter - reach), Math.min(sorted.at(-1), half + reach)];
+  });
 }
 
 // Bounds of all values but the few outermost, where those lie far out: as those of curves.
-export function nearlyAll(name, values) {
-  const sorted = Float64Array.from(values).sort();
-  if (!sorted.length) return [0, 1];
-  const [low, high] = [quantile(sorted, 0.002), quantile(sorted, 0.998)];
-  const span = high - low || Infinity;
-  return around(name, sorted[0] < low - span ? low : sorted[0], sorted.at(-1) > high + span ? high : sorted.at(-1));
+export function nearlyAll(measure, values) {
+  return fitted(measure, values, (sorted) => {
+    const [low, high] = [quantile(sorted, 0.002), quantile(sorted, 0.998)];
+    const span = high - low || Infinity;
+    return [sorted[0] < low - span ? low : sorted[0], sorted.at(-1) > high + span ? high : sorted.at(-1)];
+  });
+}
+
+// Where the values of these bounds stand between `from` and `to`, and the ticks with their words. What lies beyond stands at the edge.
+export function valueScale(measure, { low, high, log }, from, to, most) {
+  const marks = log ? logTicks(low, high, most) : ticks(low, high, most);
+  const free = (log ? logarithmic : linear)(low, high, from, to);
+  return { place: (value) => free(Math.min(high, Math.max(low, value))), marks, labels: log ? marks.map(number) : tickLabels(measure.share, marks) };
 }

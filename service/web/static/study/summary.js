@@ -1,12 +1,12 @@
 // What the study found and on what: its best configuration, its data and its model.
 
 import { bestAddress } from "../api.js";
-import { byId, el } from "../dom.js";
+import { at, byId, el, withCode } from "../dom.js";
 import { count, plural, scalar } from "../format.js";
+import { capital, examples } from "../measures.js";
 import { trialAddress } from "../trials.js";
 
-const MOST_CLASSES = 24;
-const MOST_EXAMPLES = 3;
+const ROUNDING = 1e-9;
 
 const list = (pairs) => pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
 
@@ -25,7 +25,7 @@ export function showBest(model) {
   const { study, key } = model;
   const shown = chosen(model);
   const links = [
-    el("a", { href: `/studies/${encodeURIComponent(key)}/best` }, "Use it"),
+    el("a", { href: at(`/studies/${encodeURIComponent(key)}/best`) }, "Use it"),
     ...["yaml", "json"].map((format) => el("a", { href: bestAddress(key, format), download: `${study.id}-best.${format}` }, format.toUpperCase())),
   ];
   byId("best-links").replaceChildren(...(shown ? links : []));
@@ -34,29 +34,71 @@ export function showBest(model) {
     : [el("p", { class: "quiet" }, "It appears here with the first complete trial.")]));
 }
 
-function classes({ classes: names }) {
-  return `${count(names.length)}: ${names.slice(0, MOST_CLASSES).join(", ")}${names.length > MOST_CLASSES ? ", …" : ""}`;
-}
-
-// Images that differ in their files and hardly in what they show.
-function nearDuplicates({ groups, images, crossing, mixed, examples }) {
-  if (!groups) return "none found";
-  const apart = crossing ? ` ${count(crossing)} would have been torn apart.` : "";
-  const named = examples.slice(0, MOST_EXAMPLES).map((names) => names.join(" = "));
+// Files that are not used: how many for which reason, with some of their names.
+function leftOut(reasons) {
   return [
-    el("p", {}, `${plural(images, "image", "images")} in ${plural(groups, "group", "groups")}, each kept on one side of the split.${apart}`),
-    mixed ? el("p", { class: "fault" }, `${plural(mixed, "group has", "groups have")} more than one label: one of the images is perhaps labelled wrongly.`) : null,
-    named.length ? el("details", { class: "disclosure" }, el("summary", {}, "Examples"), el("ul", { class: "examples" }, named.map((names) => el("li", { class: "mono" }, names)))) : null,
+    el("p", {}, `${plural(reasons.reduce((sum, { count: files }) => sum + files, 0), "file", "files")} left out`),
+    el("ul", {}, reasons.map(({ reason, count: files, examples }) => el("li", {},
+      `${count(files)}: ${reason} `, examples.length ? el("span", { class: "mono" }, `(${examples.join(", ")}${files > examples.length ? ", …" : ""})`) : null))),
   ];
 }
 
-export function showFacts({ study: { spec, facts } }) {
+// How the data was read: assumptions, columns that nothing is read from, files that were left out.
+function listing({ notes, groups, columns, unused_columns: unused, left_out: listed }, others) {
+  const reasons = [...listed, ...others];
+  const grouped = groups === null ? [] : [`${plural(groups, "group", "groups")} by the column ${columns.group}, each in one part of the split.`];
+  const said = [...notes, ...grouped];
+  return [
+    ...(said.length ? [["Split", said.map((sentence) => el("p", {}, sentence))]] : []),
+    ...(unused.length ? [["Unused columns", unused.join(", ")]] : []),
+    ["Left out", reasons.length ? leftOut(reasons) : "nothing"],
+  ];
+}
+
+// The study's weights, and which part of their file was loaded.
+function weights(named, loaded) {
+  if (named === "random") return "none, random initial values";
+  if (!loaded) return named;
+  const { name, container, prefix, wrappers, unused, left_out: missed, examples } = loaded;
+  const taken = [
+    name,
+    container.length ? `taken from the key ${container.join(".")}` : null,
+    [prefix, ...wrappers].some(Boolean) ? `${[prefix, ...wrappers].filter(Boolean).join(", ")} removed from the names` : null,
+    unused.length ? `also in the file, not used: ${unused.join(", ")}` : null,
+    missed ? `${plural(missed, "tensor", "tensors")} of the file left out: ${examples.join(", ")}${missed > examples.length ? ", …" : ""}` : null,
+  ].filter(Boolean);
+  return taken.length ? [el("p", {}, named), el("p", { class: "muted" }, taken.join("; "))] : named;
+}
+
+// What a constant prediction scores, and whether the best value so far is better than this.
+function constant({ value, sentence, advice }, best, { direction }) {
+  const better = !best || (direction === "maximize" ? best.value > value + ROUNDING : best.value < value - ROUNDING);
+  return [el("p", {}, sentence), better ? null : el("p", { class: "fault" }, `The best result so far is not better than this. ${advice}`)];
+}
+
+// Workers that leave the study alone; the others train it.
+function unreadable(workers) {
+  return workers.map(({ worker, what, detail }) => el("p", {}, el("span", { class: "mono" }, worker), ` cannot read the ${what}: ${detail}`));
+}
+
+// Parts of the study that have no effect, each with its place in the document.
+function noticed(notices) {
+  return notices.map(({ pointer, message }) => el("p", {}, el("strong", {}, pointer.split("/").slice(1).join(" / ")), withCode(`: ${message}`)));
+}
+
+// `drawing` is the module of the task, once it is there.
+export function showFacts({ study, drawing }) {
+  const { spec, best, facts, sizes, majority, notes, notices, unavailable } = study;
   byId("facts").replaceChildren(...list([
     ["Data", spec.data.path],
-    ["Weights", spec.model.weights ?? "none, random initial values"],
-    ["Images", facts ? Object.entries(facts.images).map(([part, size]) => `${count(size)} ${part}`).join(", ") : "checked by the first worker"],
-    ["Classes", facts ? classes(facts) : "–"],
-    ...(facts?.near_duplicates ? [["Near-duplicates", nearDuplicates(facts.near_duplicates)]] : []),
+    ...(notices.length ? [["Notices", noticed(notices)]] : []),
+    ...(unavailable.length ? [["Not everywhere", unreadable(unavailable)]] : []),
+    ["Weights", weights(spec.model.weights, facts?.weights)],
+    [capital(examples(study)), sizes ? Object.entries(sizes).map(([part, size]) => `${count(size)} ${part}`).join(", ") : "checked by the first worker"],
+    ...((facts && drawing?.facts?.(study)) ?? []),
+    ...(facts?.listing ? listing(facts.listing, drawing?.leftOut?.(facts) ?? []) : []),
+    ...(majority ? [["Constant prediction", constant(majority, best, spec.objective)]] : []),
+    ...(notes.length ? [["Notes", notes.map((note) => el("p", {}, note))]] : []),
     ["Fixed", Object.entries(spec.fixed).map(([name, value]) => `${name} ${scalar(value)}`).join(", ") || "nothing"],
   ]));
 }

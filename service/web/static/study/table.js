@@ -3,7 +3,7 @@
 import { el } from "../dom.js";
 import { trialAddress } from "../trials.js";
 
-const ROW = 37; // pixels; study.css says the same
+const ROW = 37; // px; study.css says the same
 const AROUND = 12; // rows above and below the view
 const IN_PRINT = 100;
 const STILL_MILLISECONDS = 150; // without a change, until what is shown counts

@@ -14,11 +14,11 @@ function pairs(trial) {
   return el("dl", {}, shown, entries.length > MOST_PARAMETERS ? el("dt", {}, `and ${entries.length - MOST_PARAMETERS} more`) : null);
 }
 
-export function showTip(trial, name, value, { x, y }) {
+export function showTip(trial, measure, value, { x, y }) {
   const words = note(trial);
   tip.replaceChildren(
     el("p", { class: "tip-head" }, el("strong", {}, `Trial ${trial.number}`), ` · ${trial.state}`),
-    el("p", {}, `${name} ${metric(name, value)}`, trial.step ? el("span", { class: "quiet" }, ` after epoch ${trial.step}`) : null),
+    el("p", {}, `${measure.name} ${metric(measure, value)}`, trial.step ? el("span", { class: "quiet" }, ` after epoch ${trial.step}`) : null),
     pairs(trial),
     ...(words ? [el("p", { class: "quiet" }, words)] : []),
   );
@@ -34,7 +34,7 @@ export function hideTip() {
 }
 
 // For those who hear the page: said when the keyboard chooses.
-export function say(trial, name, value) {
+export function say(trial, measure, value) {
   const params = Object.entries(trial.params).map(([key, item]) => `${key} ${typeof item === "number" ? number(item) : item}`);
-  byId("said").textContent = `Trial ${trial.number}, ${trial.state}, ${name} ${metric(name, value)}. ${params.join(", ")}`;
+  byId("said").textContent = `Trial ${trial.number}, ${trial.state}, ${measure.name} ${metric(measure, value)}. ${params.join(", ")}`;
 }

@@ -1,20 +1,23 @@
 // All metrics of a trial by epoch: a chart for those that share a scale, and a table behind a disclosure.
 
-import { isShare } from "../axis.js";
 import { el } from "../dom.js";
 import { metric } from "../format.js";
 import { lineChart } from "../lines.js";
+import { examples, inOrder, measureOf } from "../measures.js";
 import { toggleButton } from "../parts.js";
 import { namesOf, pointsOf } from "./course.js";
 
 const CHOSEN = "metric";
 
-function groupOf(name) {
-  if (isShare(name)) return "Shares of the validation images";
-  return name.includes("loss") ? "Loss" : name;
+// The title of the chart that shows the metric. Shares have a scale in common, and losses.
+function groupOf(study, name) {
+  const { share, unit } = measureOf(study.task, name);
+  if (share) return `Shares of the validation ${examples(study)}`;
+  if (name.includes("loss")) return "Loss";
+  return unit ? `${name} (${unit})` : name;
 }
 
-// Mounts into `node` and comes back with `draw(rows, objective)`. The choice of metrics is in the page's address.
+// Mounts into `node` and comes back with `draw(study, rows)`. The choice of metrics is in the page's address.
 export function metricCharts(node) {
   const toggles = el("div", { class: "toolbar", role: "group", "aria-label": "Metrics" });
   const charts = el("div", { class: "charts" });
@@ -22,6 +25,7 @@ export function metricCharts(node) {
   const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"), region);
   const waiting = el("p", { class: "quiet" }, "A point for each metric and epoch, as soon as one is measured.");
   const drawn = new Map(); // title → chart
+  let study = null;
   let rows = [];
   let names = [];
 
@@ -42,7 +46,7 @@ export function metricCharts(node) {
   }
 
   function showCharts(shown) {
-    const groups = Map.groupBy(shown, groupOf);
+    const groups = Map.groupBy(shown, (name) => groupOf(study, name));
     const sections = [...groups].map(([title, members]) => {
       if (!drawn.has(title)) {
         const chart = lineChart();
@@ -53,7 +57,7 @@ export function metricCharts(node) {
     const wanted = sections.map(({ section }) => section);
     if (wanted.length !== charts.children.length || wanted.some((section, index) => charts.children[index] !== section)) charts.replaceChildren(...wanted);
     for (const { chart, title, members } of sections) {
-      chart.draw(title, members.map((name) => ({ name, metric: name, style: names.indexOf(name), points: pointsOf(rows, name) })), [rows[0].step, rows.at(-1).step]);
+      chart.draw(title, members.map((name) => ({ name, measure: measureOf(study.task, name), style: names.indexOf(name), points: pointsOf(rows, name) })), [rows[0].step, rows.at(-1).step]);
     }
   }
 
@@ -61,7 +65,7 @@ export function metricCharts(node) {
     if (!details.open) return;
     const table = el("table", { class: "steps" },
       el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "number" }, "epoch"), shown.map((name) => el("th", { scope: "col", class: "number" }, name)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "number" }, String(row.step)), shown.map((name) => el("td", { class: "number" }, value(row, name)))))));
+      el("tbody", {}, rows.map((row) => el("tr", {}, el("th", { scope: "row", class: "number" }, String(row.step)), shown.map((name) => el("td", { class: "number" }, value(study, row, name)))))));
     region.replaceChildren(table);
   }
 
@@ -78,9 +82,9 @@ export function metricCharts(node) {
   details.addEventListener("toggle", () => showTable(chosen()));
   node.append(toggles, waiting, charts, details);
   return {
-    draw(newRows, objective) {
-      rows = newRows;
-      names = namesOf(rows, objective);
+    draw(newStudy, newRows) {
+      [study, rows] = [newStudy, newRows];
+      names = inOrder(study.task, namesOf(rows), study.spec.objective.metric);
       const focused = [...toggles.children].indexOf(document.activeElement);
       show();
       if (focused >= 0) toggles.children[focused]?.focus();
@@ -88,7 +92,7 @@ export function metricCharts(node) {
   };
 }
 
-function value(row, name) {
+function value(study, row, name) {
   if (!Object.hasOwn(row.metrics, name)) return "–";
-  return row.metrics[name] === null ? "not finite" : metric(name, row.metrics[name]);
+  return row.metrics[name] === null ? "not finite" : metric(measureOf(study.task, name), row.metrics[name]);
 }

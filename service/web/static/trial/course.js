@@ -29,11 +29,5 @@ export function afterReport(trial, event) {
 // [step, value or null] of each step that has the metric.
 export const pointsOf = (rows, name) => rows.filter((row) => Object.hasOwn(row.metrics, name)).map((row) => [row.step, row.metrics[name]]);
 
-// Names of all metrics that some row has: the objective first, then as they came.
-export function namesOf(rows, objective) {
-  const names = new Set(rows.flatMap((row) => Object.keys(row.metrics)));
-  return [...names].sort((one, other) => (other === objective) - (one === objective) || rank(one) - rank(other) || one.localeCompare(other));
-}
-
-const ORDER = ["accuracy", "f1", "precision", "recall", "loss", "train_loss", "lr"];
-const rank = (name) => (ORDER.indexOf(name) + ORDER.length + 1) % (ORDER.length + 1); // unknown ones at the end
+// Names of all metrics that some row has.
+export const namesOf = (rows) => [...new Set(rows.flatMap((row) => Object.keys(row.metrics)))];

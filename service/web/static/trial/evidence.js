@@ -2,12 +2,13 @@
 
 import { mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
-import { isShare, metric, plural } from "../format.js";
+import { metric, plural } from "../format.js";
+import { measureOf } from "../measures.js";
 import { trialAddress } from "../trials.js";
 import { facts } from "./record.js";
 
-const HEIGHT = 46; // pixels
-const LEVELS = [0, -7, 7, -13, 13]; // pixels from the middle by which dots lie apart that would lie on each other
+const HEIGHT = 46; // px
+const LEVELS = [0, -7, 7, -13, 13]; // px from the middle by which dots lie apart that would lie on each other
 const NEAR = 1.4; // per cent of the width within which they would
 const BY_BEST = ["median", "percentile"];
 
@@ -18,9 +19,9 @@ function inWords({ name, wrapped, ...options }) {
   return `${name}${told.length ? ` (${told.join(", ")})` : ""}${wrapped && wrapped.name !== "none" ? ` around ${inWords(wrapped)}` : ""}`;
 }
 
-function needed({ metric: name, threshold, value }) {
+function needed(measure, { threshold, value }) {
   if (threshold === null) return null;
-  return `${value < threshold ? "at least" : "at most"} ${metric(name, threshold)}`;
+  return `${value < threshold ? "at least" : "at most"} ${metric(measure, threshold)}`;
 }
 
 function company(evidence) {
@@ -40,38 +41,39 @@ function levelled(places) {
   });
 }
 
-function strip(evidence) {
-  const { metric: name, value, threshold, peers } = evidence;
+function strip(measure, evidence) {
+  const { value, threshold, peers } = evidence;
   const values = [...peers.map((peer) => peer.value), value, threshold].filter((one) => one !== null);
-  const { place } = valueAxis(values, isShare(name), 0, 1);
+  const { place } = valueAxis(values, measure, 0, 1);
   const ends = [Math.min, Math.max].map((choose) => values.reduce((found, one) => choose(found, one)));
   const [from, to] = ends.map(place);
   const at = (number) => (to > from ? 1 + (98 * (place(number) - from)) / (to - from) : 50);
   const dots = levelled(peers.map((peer) => ({ ...peer, at: at(peer.value) })));
-  const told = [`this trial ${metric(name, value)}`, threshold === null ? null : `needed ${metric(name, threshold)}`, `others from ${metric(name, ends[0])} to ${metric(name, ends[1])}`];
+  const told = [`this trial ${metric(measure, value)}`, threshold === null ? null : `needed ${metric(measure, threshold)}`, `others from ${metric(measure, ends[0])} to ${metric(measure, ends[1])}`];
   return el("figure", { class: "strip" },
     svg("svg", { width: "100%", height: HEIGHT, role: "img", "aria-label": told.filter(Boolean).join(", ") },
       svg("line", { class: "ground", x1: "0%", x2: "100%", y1: HEIGHT / 2, y2: HEIGHT / 2 }),
-      dots.map((dot) => svg("circle", { class: "peer", cx: `${dot.at}%`, cy: dot.y, r: 4 }, svg("title", {}, `Trial ${dot.number}: ${metric(name, dot.value)}`))),
+      dots.map((dot) => svg("circle", { class: "peer", cx: `${dot.at}%`, cy: dot.y, r: 4 }, svg("title", {}, `Trial ${dot.number}: ${metric(measure, dot.value)}`))),
       threshold === null ? null : svg("line", { class: "needed", x1: `${at(threshold)}%`, x2: `${at(threshold)}%`, y1: 2, y2: HEIGHT - 2 }),
-      svg("circle", { class: "own", cx: `${at(value)}%`, cy: HEIGHT / 2, r: 7 }, svg("title", {}, `This trial: ${metric(name, value)}`))),
-    el("figcaption", {}, el("span", {}, mark(name, ends[0])), el("span", { class: "legend" }, el("span", { class: "own" }, "● this trial"), threshold === null ? null : el("span", { class: "needed" }, "┃ needed"), el("span", { class: "peer" }, "● others")), el("span", {}, mark(name, ends[1]))));
+      svg("circle", { class: "own", cx: `${at(value)}%`, cy: HEIGHT / 2, r: 7 }, svg("title", {}, `This trial: ${metric(measure, value)}`))),
+    el("figcaption", {}, el("span", {}, mark(measure, ends[0])), el("span", { class: "legend" }, el("span", { class: "own" }, "● this trial"), threshold === null ? null : el("span", { class: "needed" }, "┃ needed"), el("span", { class: "peer" }, "● others")), el("span", {}, mark(measure, ends[1]))));
 }
 
-function peerTable(study, { metric: name, peers, peers_total: total }) {
-  const rows = peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, el("a", { href: trialAddress(study, peer.number) }, `Trial ${peer.number}`)), el("td", { class: "number" }, metric(name, peer.value))));
+function peerTable(study, measure, { peers, peers_total: total }) {
+  const rows = peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, el("a", { href: trialAddress(study, peer.number) }, `Trial ${peer.number}`)), el("td", { class: "number" }, metric(measure, peer.value))));
   return el("details", { class: "disclosure" },
     el("summary", {}, total > peers.length ? `The ${peers.length} nearest of ${total}` : plural(total, "trial as a table", "trials as a table")),
     el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Trials it was compared with" },
-      el("table", { class: "steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Trial"), el("th", { scope: "col", class: "number" }, name))), el("tbody", {}, rows))));
+      el("table", { class: "steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Trial"), el("th", { scope: "col", class: "number" }, measure.name))), el("tbody", {}, rows))));
 }
 
-// What the panel shows; `study` is its key.
-export function evidencePanel(study, evidence) {
+// What the panel shows; `key` is the study's in addresses.
+export function evidencePanel(study, key, evidence) {
   const { metric: name, value, step, peers } = evidence;
+  const measure = measureOf(study.task, name);
   const judged = BY_BEST.includes(ruleOf(evidence).name) ? `Best ${name} up to epoch ${step}` : `${name} after epoch ${step}`;
   return [
-    facts([[judged, value === null ? evidence.sentence : metric(name, value)], ["Needed", needed(evidence)], ["Compared with", company(evidence)], ["Rule", inWords(evidence.rule)]]),
-    value !== null && peers.length ? [strip(evidence), peerTable(study, evidence)] : null,
+    facts([[judged, value === null ? evidence.sentence : metric(measure, value)], ["Needed", needed(measure, evidence)], ["Compared with", company(evidence)], ["Rule", inWords(evidence.rule)]]),
+    value !== null && peers.length ? [strip(measure, evidence), peerTable(key, measure, evidence)] : null,
   ];
 }

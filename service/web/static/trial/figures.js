@@ -2,28 +2,29 @@
 
 import { el } from "../dom.js";
 import { bytes, count, duration, elapsed, metric } from "../format.js";
+import { capital, examples, objectiveOf } from "../measures.js";
 import { inUse } from "../pace.js";
 import { difference } from "./difference.js";
 import { epochsOf, hasEnded } from "./story.js";
 
 const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
 
-function valueNote({ objective }, best, trial, baseline, value) {
-  const beside = best?.number === trial.number ? "★ the best so far" : difference(objective, value, best?.value, "the best");
-  const notes = [beside, baseline?.state === "complete" ? difference(objective, value, baseline.value, "the baseline") : null].filter(Boolean);
+function valueNote(measure, best, trial, baseline, value) {
+  const beside = best?.number === trial.number ? "★ the best so far" : difference(measure, value, best?.value, "the best");
+  const notes = [beside, baseline?.state === "complete" ? difference(measure, value, baseline.value, "the baseline") : null].filter(Boolean);
   return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
 }
 
-// A run of the confirmation counts by the test images.
-function scoreFigure(name, trial, value) {
-  const test = trial.result.test?.metrics[name];
-  return figure(`${name} on the test images`, metric(name, test), `${metric(name, value)} on the validation images`);
+// A run of the confirmation counts by the test examples.
+function scoreFigure(study, measure, trial, value) {
+  const test = trial.result.test?.metrics[measure.name];
+  return figure(`${measure.name} on the test ${examples(study)}`, metric(measure, test), `${metric(measure, value)} on the validation ${examples(study)}`);
 }
 
-function speedFigure(trial) {
+function speedFigure(study, trial) {
   const { samples_per_second: speed, seconds_left: left } = trial.pace ?? {};
   const notes = [left == null ? "over the last epoch" : `${duration(1000 * left)} left`, inUse(trial)];
-  return figure("Images a second", speed == null ? "–" : count(Math.round(speed)), notes.filter(Boolean).join(", "));
+  return figure(`${capital(examples(study))} a second`, speed == null ? "–" : count(Math.round(speed)), notes.filter(Boolean).join(", "));
 }
 
 function memoryFigure(trial) {
@@ -38,13 +39,14 @@ const attempts = ({ attempt }) => (attempt > 1 ? `${attempt} attempts` : attempt
 
 // `baseline` is the study's baseline trial when it is another one, else null.
 export function trialFigures(study, trial, baseline) {
-  const name = study.spec.objective.metric;
+  const measure = objectiveOf(study);
+  const { name } = measure;
   const value = trial.value ?? trial.metrics[name] ?? null;
   const whole = epochsOf(study, trial);
   return [
-    trial.confirms == null ? figure(name, metric(name, value), value === null ? "no value" : valueNote(study.spec, study.best, trial, baseline, value)) : scoreFigure(name, trial, value),
+    trial.confirms == null ? figure(name, metric(measure, value), value === null ? "no value" : valueNote(measure, study.best, trial, baseline, value)) : scoreFigure(study, measure, trial, value),
     figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), attempts(trial)),
     figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
-    speedFigure(trial), memoryFigure(trial),
+    speedFigure(study, trial), memoryFigure(trial),
   ];
 }

@@ -5,7 +5,7 @@ import { el } from "../dom.js";
 import { ENDINGS } from "./story.js";
 
 const PAGE = 500; // chunks
-const NEAR = 24; // pixels from the end that count as the end
+const NEAR = 24; // px from the end that count as the end
 
 // The last chunk's number of a log that has chunks after `known`, by doubling the step and then halving it: no log is read whole for its end.
 async function lastOf(read, known) {

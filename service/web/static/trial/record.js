@@ -1,11 +1,9 @@
-// What is on record of a trial besides its metrics: attempts, checkpoints, environment, each class's recall.
+// What is on record of a trial besides its metrics: attempts, checkpoints, environment.
 
-import { byClass, shareBar } from "../confusion.js";
 import { el } from "../dom.js";
-import { bytes, count, elapsed } from "../format.js";
+import { bytes, elapsed } from "../format.js";
 import { ENDINGS, hasEnded } from "./story.js";
 
-const FEW_CLASSES = 25;
 const WORDS = {
   python: "Python", torch: "PyTorch", torchvision: "torchvision", device: "Device", threads: "Threads", precision: "Precision", tf32: "TF32",
   accelerator: "Accelerator", cuda: "CUDA", cudnn: "cuDNN", driver: "Driver", platform: "Platform",
@@ -49,27 +47,4 @@ export function environmentFacts(environment) {
   const known = Object.entries(environment ?? {});
   if (!known.length) return el("p", { class: "quiet" }, "The run tells it when data and model are ready.");
   return facts(known.map(([name, value]) => [WORDS[name] ?? name, value]));
-}
-
-function classRow(row) {
-  return el("tr", {},
-    el("th", { scope: "row" }, row.name),
-    el("td", { class: "number" }, row.images === null ? "–" : count(row.images)),
-    el("td", { class: "number" }, shareBar(row.recall)),
-    el("td", { class: "remark" }, row.taken ? `${row.taken[0]} (${count(row.taken[1])})` : "–"));
-}
-
-// A row a class; of many the lowest recall first, and no more than a page of them until all are asked for.
-export function recallTable(result, names) {
-  const rows = byClass(result, names);
-  if (!rows.length) return el("p", { class: "quiet" }, "A trial that runs to its end leaves it.");
-  const many = rows.length > FEW_CLASSES;
-  if (many) rows.sort((one, other) => (one.recall ?? 2) - (other.recall ?? 2));
-  const body = el("tbody", {}, rows.slice(0, FEW_CLASSES).map(classRow));
-  const more = el("button", { class: "button small", type: "button", onclick: () => { body.replaceChildren(...rows.map(classRow)); more.remove(); } }, `Show all ${count(rows.length)} classes`);
-  return [
-    many ? el("p", { class: "quiet" }, "The lowest first.") : null,
-    scrolled("Recall by class", el("table", { class: "recall" }, heads(["Class"], ["Images", true], ["Recall", true], ["Most often taken for"]), body)),
-    many ? more : null,
-  ];
 }

@@ -6,10 +6,10 @@ const ORIGINS = {
   sampler: "proposed by the sampler", baseline: "the baseline: the study's starting point", user: "queued by hand",
   duplicate: "proposed again by the sampler", confirmation: "trained again with a fresh seed",
 };
-export const REASONS = {
+const REASONS = {
   out_of_memory: "It ran out of memory", diverged: "It diverged: its loss was no longer finite", crashed: "Its process crashed",
   timeout: "It took longer than the study allows", bad_data: "The data could not be used", script_error: "The training code failed",
-  lost: "Its worker was lost",
+  lost: "Its worker was lost", infeasible: "It cannot be trained with these parameters",
 };
 export const ENDINGS = {
   complete: "ran to its end", pruned: "stopped by the pruner", failed: "failed", cancelled: "cancelled", released: "handed back by its worker",

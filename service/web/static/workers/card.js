@@ -1,6 +1,6 @@
 // A worker: where it is, what it has, what it runs, and when it was heard of last.
 
-import { el } from "../dom.js";
+import { at, el } from "../dom.js";
 import { ago, bytes, count, duration, elapsed, plural } from "../format.js";
 import { stateOf } from "./state.js";
 
@@ -24,6 +24,8 @@ export function workerCard(worker, drain) {
         fact("Heartbeat", el("span", { class: "heartbeat", "data-worker": worker.id }, heartbeat(worker.silent_seconds))),
         fact("Up for", elapsed(worker.started_at).replace(/ \d+ s$/, ""))),
       remark(worker, state),
+      unavailableStudies(worker),
+      setAside(worker),
       state === "alive" ? el("div", { class: "changes" }, el("button", { class: "button small", type: "button", onclick: () => drain(worker) }, "Drain")) : null,
     ),
   );
@@ -67,7 +69,7 @@ function slots(worker) {
 function runs(worker) {
   if (!worker.running.length) return "nothing";
   const studies = grouped(worker.running);
-  return [...studies].map(([study, trials]) => el("div", { class: "runs" }, el("a", { href: `/studies/${encodeURIComponent(study)}` }, study), el("span", { class: "numbers" }, links(study, trials))));
+  return [...studies].map(([study, trials]) => el("div", { class: "runs" }, el("a", { href: at(`/studies/${encodeURIComponent(study)}`) }, study), el("span", { class: "numbers" }, links(study, trials))));
 }
 
 function grouped(running) {
@@ -78,9 +80,20 @@ function grouped(running) {
 
 function links(study, trials) {
   const shown = trials.slice(0, MOST_LINKS).map(({ number }) =>
-    el("a", { class: "trial-link", href: `/studies/${encodeURIComponent(study)}/trials/${number}`, "aria-label": `trial ${number} of ${study}` }, `#${number}`));
+    el("a", { class: "trial-link", href: at(`/studies/${encodeURIComponent(study)}/trials/${number}`), "aria-label": `trial ${number} of ${study}` }, `#${number}`));
   const rest = trials.length - shown.length;
   return rest ? [...shown, el("span", { class: "quiet" }, `and ${count(rest)} more`)] : shown;
+}
+
+function unavailableStudies({ unavailable }) {
+  if (!unavailable.length) return null;
+  return el("ul", { class: "left-alone" }, unavailable.map(({ study, what, detail }) =>
+    el("li", { class: "fault" }, "Claims no trials of ", el("a", { href: at(`/studies/${encodeURIComponent(study)}`) }, study), `, because it cannot read the ${what}: ${detail}`)));
+}
+
+function setAside({ set_aside: results }) {
+  if (!results) return null;
+  return el("p", { class: "fault" }, `The database did not accept ${plural(results, "result", "results")} of earlier trials. They are in THAW_HOME/spool on that machine; the worker's log has the reasons.`);
 }
 
 function remark(worker, state) {

@@ -1,0 +1,13 @@
+"""A study that is being imported is written in several transactions, and visible only after the last of them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("study", sa.Column("unpublished", sa.BigInteger(), nullable=True))

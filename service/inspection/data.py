@@ -1,0 +1,133 @@
+"""Checks the data of a study by file names and counts: refuses data that cannot be split, or has fewer examples than a batch."""
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from search_spaces import Fault
+from service.domain.spec import StudySpec
+from service.inspection.roots import is_outside, outside
+from service.single_flight import SingleFlightCache
+from trainer.configuration import Part, split_sizes
+from trainer.data.examples import Look, UnfitData, shown
+from trainer.tasks.base import Counted
+from trainer.tasks.registry import spec_of
+
+PLACE = ("data", "path")
+LISTED = 5
+KEPT_SECONDS = 5.0  # a listing is reused for so long, unless the modification time of the path or of a folder in it changes
+MOST_STRATA = 100_000  # in all cached listings together
+MOST_CHANGES = 1_000  # folders whose modification times are compared
+LOOK_SECONDS = 20.0  # limit for one listing: a request waits for it, and the path may be `/`
+WORKERS = "or write data.location: workers if only the workers can see it"
+ELSEWHERE = ("missing_data", "unreadable_data", "missing_files")  # faults that another machine may not have
+
+
+def data_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
+    """The faults of the data. With `roots`, all of it must lie in one of them.
+
+    Without roots a study can name any path of this machine, so messages contain no names of folders and labels unless the files in it
+    show that the folder is a data set.
+    """
+    try:
+        permit = _permit(roots)
+        permit(Path(spec.data.path))
+        count = partial(spec_of(spec.task).count, spec.data, Look(tick=_clock(), permit=permit))
+        found = COUNTS.get_or_compute(_key_of(spec, roots), count)
+    except UnfitData as error:
+        message = str(error) if roots else _without_paths(error.unnamed, spec)
+        yield Fault(error.place, error.code, f"{message}, {WORKERS}" if error.code in ELSEWHERE else message)
+        return
+    if spec.confirm is not None and spec.data.test == 0 and "test" not in found.given:
+        yield Fault(("data", "test"), "nothing_to_confirm_on", "the data has no test part; add one, or set data.test, for example to 0.2")
+        return
+    faults = list(_count_faults(spec, found))
+    yield from faults or _batch_faults(spec, found)
+
+
+COUNTS: SingleFlightCache[tuple[str, tuple[int, ...], int], Counted] = SingleFlightCache(
+    MOST_STRATA, lambda counted: len(counted.counts) + 1
+)
+"""Counts by task, data config and roots, the modification times of the path and its folders, and a time slot of KEPT_SECONDS."""
+
+
+def _key_of(spec: StudySpec, roots: Sequence[Path]) -> tuple[str, tuple[int, ...], int]:
+    asked = f"{spec.task} {spec.data.model_dump_json()} {[*map(str, roots)]}"
+    return asked, tuple(_changes(Path(spec.data.path))), int(time.monotonic() / KEPT_SECONDS)
+
+
+def _changes(path: Path) -> Iterator[int]:
+    """The modification times of the path and of the folders in it, in nanoseconds."""
+    try:
+        yield path.stat().st_mtime_ns
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                for entry in islice(entries, MOST_CHANGES):
+                    yield entry.stat().st_mtime_ns if entry.is_dir() else 0
+    except OSError:
+        return
+
+
+def _permit(roots: Sequence[Path]) -> Callable[[Path], None]:
+    """Raises UnfitData for a path outside the roots: the folder itself, a link in it, or a file that a table names."""
+
+    def permit(path: Path) -> None:
+        if is_outside(path, roots):
+            raise UnfitData("outside_data_roots", outside(roots))
+
+    return permit
+
+
+def _without_paths(text: str, spec: StudySpec) -> str:
+    """The text without the paths of the study. The fault's pointer shows which path is meant."""
+    for path in spec.data.paths:
+        if len(path) > 1:
+            text = text.replace(shown(path), "the path")
+    return text
+
+
+def _clock() -> Callable[[], None]:
+    """A function that raises UnfitData once LOOK_SECONDS have passed."""
+    deadline = time.monotonic() + LOOK_SECONDS
+
+    def tick() -> None:
+        if time.monotonic() > deadline:
+            raise UnfitData("slow_data", f"listing this folder takes more than {LOOK_SECONDS:g} seconds; correct the path, {WORKERS}")
+
+    return tick
+
+
+def _sizes(spec: StudySpec, found: Counted, counts: Counter[Part | None]) -> tuple[int, int, int]:
+    """How many of a stratum's files are for training, and how many are drawn from these for validation and test."""
+    return split_sizes(counts["train"] if found.given else counts[None], spec.data, found.given)
+
+
+def _count_faults(spec: StudySpec, found: Counted) -> Iterator[Fault]:
+    counts = found.counts
+    short = sorted(name for name, own in counts.items() if _sizes(spec, found, own)[0] < 1)
+    named = [name for name in short if counts[name].total()]
+    if short:
+        empty = len(short) - len(named)
+        names = [*named[:LISTED], *(["more"] if len(named) > LISTED else []), *([f"{empty} folders without any"] if empty else [])]
+        examples = f"{spec_of(spec.task).example}s"
+        few = f"too few {examples} for the split in: {', '.join(names)}; add {examples}, or drop the {found.stratum}"
+        yield Fault(PLACE, f"{found.stratum}_too_small", few)
+
+
+def _batch_faults(spec: StudySpec, found: Counted) -> Iterator[Fault]:
+    examples = f"{spec_of(spec.task).example}s"
+    training = sum(_sizes(spec, found, own)[0] for own in found.counts.values())
+    for place, size in spec.extremes("batch_size"):
+        if size > training:
+            largest = 2 ** int(math.log2(max(training, 1)))
+            if place == ("fixed", "batch_size") and "batch_size" not in spec.fixed:
+                why = f"batch_size is not given, and its default of {size} is larger than the {training} training {examples}"
+                yield Fault(place, "batch_above_data", f"{why}; write `batch_size: {largest}` under fixed, or less")
+            else:
+                why = f"a batch is larger than the {training} training {examples}"
+                yield Fault(place, "batch_above_data", f"{why}; lower it to {largest} or less")

@@ -1,0 +1,16 @@
+"""A link inside a data root leads anywhere: paths are compared as they are written."""
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_no_link_leads_out_of_a_data_root[sqlite]"
+
+
+def plant() -> None:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from service.inspection import data, roots, weights
+
+    def is_outside(path: Path, allowed: Sequence[Path]) -> bool:
+        return bool(allowed) and not any(path.is_relative_to(root) for root in allowed)
+
+    for module in (roots, data, weights):
+        module.is_outside = is_outside  # type: ignore[attr-defined]

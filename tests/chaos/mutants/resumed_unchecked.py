@@ -1,0 +1,19 @@
+"""A study that failed goes on without another look at its data."""
+
+from dataclasses import replace
+
+from service.store.ledger import Ledger
+
+SCENARIO = "tests/chaos/test_f20_reopening.py -k sqlite"
+
+
+def plant() -> None:
+    from service.operations import studies
+
+    resume = studies._resume
+
+    def carelessly(ledger: Ledger) -> None:
+        resume(ledger)
+        ledger.study = replace(ledger.study, recheck=False)
+
+    studies._resume = carelessly

@@ -1,0 +1,17 @@
+"""Requests without the token spend the rate of those that have it."""
+
+SCENARIO = "tests/chaos/test_f16_access.py::test_strangers_do_not_slow_who_has_the_token[sqlite]"
+
+
+def plant() -> None:
+    from service.web import app, rates
+
+    shared = dict[float, rates.Buckets]()
+
+    class Shared(rates.Buckets):
+        """One bucket for all that is asked of a process."""
+
+        def wait(self, client: str) -> float:
+            return super(Shared, shared.setdefault(self.per_second, self)).wait(client)
+
+    app.Buckets = rates.Buckets = Shared  # type: ignore[misc]

@@ -1,0 +1,50 @@
+"""Notices: a study that can run as it is written, and a part of it has no effect."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.web.laboratory import study_document
+
+MEDIAN = {"name": "median"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        ({"pruner": {"name": "asha", "min_steps": 3}}, "#/pruner", "after epoch 3 at the earliest, and trials have 3 epochs"),
+        ({"pruner": {"name": "asha", "min_early_stopping_rate": 1}}, "#/pruner", "after epoch 4 at the earliest"),
+        ({"pruner": {"name": "hyperband", "min_steps": 9}}, "#/pruner", "raise epochs above 9, or lower min_steps"),
+        ({"pruner": {**MEDIAN, "n_warmup_steps": 5}}, "#/pruner", "lower n_warmup_steps"),
+        ({"pruner": {**MEDIAN, "n_startup_trials": 20}}, "#/pruner/n_startup_trials", "20 complete trials, and the budget has 20"),
+        ({"pruner": {"name": "patient", "patience": 5}}, "#/pruner", "lower patience"),
+        (
+            {"pruner": {"name": "patient", "patience": 0, "wrapped": {**MEDIAN, "n_startup_trials": 30}}},
+            "#/pruner/wrapped/n_startup_trials",
+            "30 complete trials",
+        ),
+        ({"sampler": {"name": "tpe", "n_startup_trials": 20}}, "#/sampler/n_startup_trials", "all 20 trials are drawn at random"),
+    ],
+)
+def test_what_cannot_act_is_noticed_and_not_refused(client: TestClient, changes: dict[str, Any], pointer: str, words: str) -> None:
+    document = study_document(**changes)
+    checked = client.post("/api/v1/study-check", json=document).json()
+    created = client.post("/api/v1/studies", json=document)
+    assert created.status_code == 201
+    assert checked["notices"] == created.json()["notices"]
+    assert [one["pointer"] for one in checked["notices"]] == [pointer] and words in checked["notices"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pruner": {"name": "asha", "min_steps": 2}},
+        {"pruner": {**MEDIAN, "n_warmup_steps": 1}},
+        {"sampler": {"name": "tpe"}},
+        {"pruner": {**MEDIAN, "n_startup_trials": 50}, "sampler": {"name": "tpe", "n_startup_trials": 50}, "budget": {"hours": 1}},
+    ],
+)
+def test_what_can_act_gets_no_notice(client: TestClient, changes: dict[str, Any]) -> None:
+    assert client.post("/api/v1/study-check", json=study_document(**changes)).json()["notices"] == []

@@ -1,0 +1,1 @@
+"""Images as examples: found, read, compared, decoded and augmented."""

@@ -1,0 +1,174 @@
+"""A data set of images by content: found, split, and prepared to be decoded."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from trainer.cache import Cache
+from trainer.configuration import LeftOut, ListingFacts, Part
+from trainer.data.contents import Distinct, digests, distinct
+from trainer.data.dataset import PARTS, Content, Dataset, Listing, split_contents, split_digest
+from trainer.data.examples import Example, UnfitData
+from trainer.data.faults import BadData, MissingData
+from trainer.data.images import reading
+from trainer.data.images.decoding import Decoder, Scale
+from trainer.data.images.groups import Groups, near_duplicates
+from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
+from trainer.data.images.unreadable import left_out
+from trainer.data.split import Split, split
+from trainer.tasks.image_classification.config import ImageData, ImageExamples, NearDuplicates, PixelRange
+
+COPY = "copy of an image in another part of the data's own split, and used there alone"
+MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one is that of a mount point without its mount
+EXAMPLES, NAMES = 5, 5  # groups that the facts list, and images of each
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDataset(Dataset):
+    """Labelled images in the order of their content's SHA-256."""
+
+    near_duplicates: NearDuplicates = field(repr=False)
+    decoder: Decoder
+    pixel_range: PixelRange | None  # None where no image has more than 8 bits a sample, or the decoder takes their upper 8
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the model's outputs."""
+        return self.labels
+
+    @property
+    def class_counts(self) -> Mapping[str, tuple[int, ...]]:
+        """How many files of each class are in each part, in the order of `classes`."""
+        counted = Counter[tuple[Part, int]]()
+        for content in self.contents:
+            counted[content.part, content.label] += len(content.files)
+        return {part: tuple(counted[part, label] for label in range(len(self.classes))) for part in PARTS}
+
+    def examples(self, rows: Sequence[int]) -> ImageExamples:
+        """How many files the contents of those rows are, with the names of some."""
+        files = [_printable(self.contents[row].files[0].name) for row in rows]
+        return ImageExamples(count=sum(len(self.contents[row].files) for row in rows), examples=tuple(files[:EXAMPLES]))
+
+
+def find(data: ImageData, cache: Cache | None = None) -> ImageDataset:
+    """The data set at the path, split. Reads every file that has changed since this process last did. Raises BadData.
+
+    Near-duplicates are on one side; they are looked for in the pixels where neither this process nor the cache knows them.
+    """
+    return arrange(data, listed(data, cache), cache)
+
+
+def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = False) -> Listing:
+    """The images at the path, without those that `data.unreadable: skip` leaves out.
+
+    Raises BadData; class names that are nearly equal, or that no study file can hold, are no fault of data that a check accepted before.
+    """
+    try:
+        found = scan(data)
+        if not accepted:
+            refuse_unwritable_names(data, found)
+            refuse_similar_labels(data, found)
+    except UnfitData as error:
+        missing = error.code in MISSING or (accepted and error.code == "missing_files")
+        raise (MissingData if missing else BadData)(str(error)) from error
+    sha256s = digests(found.examples, Decoder.of(data).max_file_bytes)
+    unreadable = left_out(data, found.examples, sha256s, cache or Cache.none())
+    kept = [(image, sha256) for image, sha256 in zip(found.examples, sha256s, strict=True) if image not in unreadable]
+    reasons = tuple(sorted(_printable(f"{image.name}: {reason}") for image, reason in unreadable.items()))
+    images, contents = tuple(image for image, _ in kept), tuple(str(sha256) for _, sha256 in kept)
+    return _listing(found.classes, images, contents, found.facts.model_dump_json(), reasons)
+
+
+@lru_cache(maxsize=4)  # a search asks for the same data set before each trial
+def _listing(
+    classes: tuple[str, ...], images: tuple[Example, ...], sha256s: tuple[str, ...], facts: str, unreadable: tuple[str, ...]
+) -> Listing:
+    contents = distinct(classes, images, sha256s)
+    return Listing.of(classes, contents, ListingFacts.model_validate_json(facts), unreadable)
+
+
+def arrange(
+    data: ImageData, listing: Listing, cache: Cache | None = None, pixel_range: PixelRange | Literal["find"] | None = "find"
+) -> ImageDataset:
+    """The images, split. `pixel_range` is that of a study's facts, None included, or is to be found in the training images.
+
+    Near-duplicates, and with them the split, come before the range of the training images. So while images are compared, each image of
+    more than 8 bits is scaled by its own range.
+    Raises BadData where a class has too few images, and with the names of those that cannot be decoded.
+    """
+    _by_content(data, listing)  # data that cannot be split is refused before anything is decoded
+    deep = any(_sample_ranges(data, listing)) if pixel_range == "find" else pixel_range is not None
+    groups = near_duplicates(listing.contents, Decoder.of(data, own_range=deep), cache or Cache.none())
+    return _arranged(data, listing, groups, pixel_range if deep else None)
+
+
+@lru_cache(maxsize=4)
+def _sample_ranges(data: ImageData, listing: Listing) -> list[Scale | None]:
+    return reading.sample_ranges(listing.contents, Decoder.of(data))
+
+
+@lru_cache(maxsize=4)
+def _by_content(data: ImageData, listing: Listing) -> Split:
+    return split(data, listing.labels, listing.contents)
+
+
+@lru_cache(maxsize=4)
+def _arranged(data: ImageData, listing: Listing, groups: Groups, given: PixelRange | Literal["find"] | None) -> ImageDataset:
+    by_content = _by_content(data, listing)
+    found = split(data, listing.labels, listing.contents, groups.sound) if groups.sound else by_content
+    contents = split_contents(listing.contents, found.parts)
+    copies = [_printable(file.name) for one in listing.contents for file in one.files if file.part != one.given]
+    unused = [LeftOut(reason=COPY, count=len(copies), examples=tuple(copies[:EXAMPLES]))] if copies else []
+    pixel_range = _pixel_range(data, contents, _sample_ranges(data, listing)) if given == "find" else given
+    return ImageDataset(
+        labels=listing.labels,
+        contents=contents,
+        fingerprint=listing.fingerprint,
+        split=split_digest(contents),
+        near_duplicates=_told(listing.contents, found, by_content.parts, len(groups.sound + groups.too_large) - len(found.kept)),
+        listing=listing.facts.model_copy(update={"left_out": (*listing.facts.left_out, *unused)}),
+        decoder=Decoder.of(data, None if pixel_range is None else (pixel_range.low, pixel_range.high)),
+        pixel_range=pixel_range,
+    )
+
+
+def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[Scale | None]) -> PixelRange:
+    """The range declared by data.bit_depth, or that of the training images; of all images where no training image has more than 8 bits."""
+    deep = [(content, own) for content, own in zip(contents, found, strict=True) if own is not None]
+    own = [samples for content, samples in deep if content.part == "train"] or [samples for _, samples in deep]
+    low, high = min(low for low, _ in own), max(high for _, high in own)
+    if data.bit_depth is not None:
+        low, high = 0.0, float(2**data.bit_depth - 1)
+    beyond = [content for content, (lowest, highest) in deep if lowest < low or highest > high]
+    return PixelRange(
+        low=low,
+        high=high,
+        source="training_images" if data.bit_depth is None else "bit_depth",
+        images=sum(len(content.files) for content, _ in deep),
+        clipped=ImageExamples(
+            count=sum(len(content.files) for content in beyond),
+            examples=tuple(_printable(content.files[0].name) for content in beyond[:EXAMPLES]),
+        ),
+    )
+
+
+def _told(contents: Sequence[Distinct], split: Split, by_content: Sequence[Part], too_large: int) -> NearDuplicates:
+    kept = split.kept
+    across = {group for group in kept if len({split.parts[row] for row in group}) > 1}  # only a given split has them
+    mixed = {group for group in kept if len({contents[row].label for row in group}) > 1}
+    examples = sorted(kept, key=lambda group: (group not in across, group not in mixed))
+    return NearDuplicates(
+        groups=len(kept),
+        images=sum(len(group) for group in kept),
+        crossing=sum(len({by_content[row] for row in group}) > 1 for group in kept if group not in across),
+        mixed=len(mixed),
+        too_large=too_large,
+        examples=tuple(tuple(_printable(contents[row].files[0].name) for row in group[:NAMES]) for group in examples[:EXAMPLES]),
+        across=len(across),
+    )
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "replace").decode()

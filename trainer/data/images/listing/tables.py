@@ -1,0 +1,213 @@
+"""Images in a table: a CSV file with a header, a path and a label in each row, perhaps a part of the split and a group."""
+
+import csv
+import io
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from trainer.configuration import ListingFacts, Part
+from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
+from trainer.data.images.listing.examples import NO_HEIC_READER, Scan, reads_heic
+from trainer.files import UnfitFile, bounded_lines, open_regular
+from trainer.tasks.image_classification.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
+
+MOST_BYTES = 512 * 2**20
+LONGEST_LINE = 2**20  # characters
+SEPARATORS = (",", ";", "\t")
+COLUMNS = ("path", "label", "split", "group")
+USUAL = {
+    "path": ("filename", "file", "filepath", "file_name", "file_path", "image", "image_path", "img", "name", "id"),
+    "label": ("class", "target", "category", "labels", "class_name", "y"),
+}  # what such a column is often called, for the line that a user is told to write
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ -]*\Z")
+SUFFIXES = IMAGE_SUFFIXES | HEIC_SUFFIXES
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+VALUES = "train, val, validation, valid, dev or test"
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    separator: str
+    names: tuple[str, ...]  # as they stand in the file
+    places: Mapping[str, int]  # of COLUMNS, where there is one
+
+
+def read(data: ImageData, look: Look) -> Scan:
+    """The images of a table. Raises UnfitData, OSError, and what `look` raises."""
+    table = Path(data.path)
+    look.permit(table)
+    root = _root(data, table, look)
+    if not table.exists():
+        raise UnfitData("missing_data", f"there is no table {shown(data.path)} here; correct the path")
+    examples, faults, missing = list[Example](), list[str](), list[str]()
+    try:
+        with open_regular(table, MOST_BYTES) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            lines = bounded_lines(text, LONGEST_LINE)
+            header, rows = _opened(data, table.name, lines)
+            for line, row in rows:
+                look.tick()
+                found = _example(header, row, root, data)
+                if isinstance(found, str):
+                    faults.append(f"line {line}: {found}")
+                elif found.file.suffix.lower() in HEIC_SUFFIXES and not reads_heic():
+                    look.leave_out(NO_HEIC_READER, found.name)
+                elif data.unreadable == "refuse" and (fault := _file_fault(found.file, look)) is not None:
+                    missing.append(f"line {line}: {shown(found.name)}: {fault}")
+                else:
+                    examples.append(found)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UnfitData("unreadable_table", f"{table.name} cannot be read as a table in UTF-8: {error}; save it as CSV in UTF-8") from None
+    except UnfitFile as error:
+        raise UnfitData("unreadable_table", f"{table.name} cannot be used as a table: {error.strerror}") from None
+    if faults:
+        raise UnfitData("unfit_rows", f"{table.name} has {len(faults)} unfit rows: {enumerated(faults)}; correct them")
+    if missing:
+        raise _missing(table, data, missing, len(examples))
+    return Scan(tuple(sorted({example.label for example in examples})), tuple(examples), _facts(header, examples))
+
+
+def _root(data: ImageData, table: Path, look: Look) -> Path:
+    if data.root is None:
+        return table.parent
+    look.permit(Path(data.root))
+    if not Path(data.root).is_dir():
+        raise UnfitData("missing_data", f"there is no folder {shown(data.root)} here; correct data.root", place=("data", "root"))
+    return Path(data.root)
+
+
+Row = tuple[int, list[str]]
+
+
+def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, Iterator[Row]]:
+    first = next(lines, "")
+    wanted = {column for column in (data.columns.path, data.columns.label) if column}
+    separator = max(SEPARATORS, key=lambda sign: _fitness(first, sign, wanted))  # of equal ones the first
+    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+    header = _header(data, name, separator, tuple(next(reader, [])))
+
+    def rows() -> Iterator[Row]:
+        end = reader.line_num
+        for row in reader:
+            start, end = end + 1, reader.line_num
+            if row:  # an empty line is no row
+                yield start, row
+
+    return header, rows()
+
+
+def _fitness(line: str, separator: str, wanted: set[str]) -> tuple[int, int]:
+    """How well a separator fits the header: by the wanted columns that it finds, then by the number of columns."""
+    try:
+        names = next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return 0, 0
+    return len({_folded(name) for name in names} & {_folded(name) for name in wanted}), len(names)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> _Header:
+    places, absent = dict[str, int](), list[str]()
+    for column in COLUMNS:
+        wanted: str | None = getattr(data.columns, column)
+        if wanted is None or (column == "split" and data.split == "drawn"):
+            continue
+        exact = [place for place, name in enumerate(names) if name.strip() == wanted.strip()]
+        found = exact or [place for place, name in enumerate(names) if _folded(name) == _folded(wanted)]
+        if len(found) > 1:
+            raise UnfitData("column_twice", f"{table} has {len(found)} columns {wanted}; leave one of them, or rename the others")
+        if found:
+            places[column] = found[0]
+        elif wanted != column or column in ("path", "label"):
+            absent.append(column)
+    if absent:
+        raise _absent(data, table, names, absent, places)
+    return _Header(separator, names, places)
+
+
+def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[str], places: Mapping[str, int]) -> UnfitData:
+    wanted = " and ".join(f"no column {getattr(data.columns, column)}" for column in absent)
+    if any(Path(name.strip()).suffix.lower() in IMAGE_SUFFIXES for name in names):
+        return UnfitData(
+            "missing_column", f"{table} has {wanted}: its first line is no header but an image; add a first line such as path,label"
+        )
+    left = [name.strip() for place, name in enumerate(names) if place not in places.values() and name.strip()]
+    written = {column: names[place].strip() for column, place in places.items() if column in ("path", "label")}
+    for column in absent:
+        usual = [name for often in USUAL.get(column, ()) for name in left if name.casefold() == often]
+        if choice := (usual or left)[:1]:
+            written[column] = choice[0]
+            left.remove(choice[0])
+    columns = enumerated([name.strip() or "(no name)" for name in names]) or "none"
+    line = ", ".join(f"{column}: {_yaml(name)}" for column, name in written.items() if name != column)
+    remedy = f"write, say, data.columns: {{{line}}}" if line else "its first line must name path and label"
+    place = ("data", "path") if {"path", "label"} & set(absent) else ("data", "columns")
+    return UnfitData("missing_column", f"{table} has {wanted}; its columns are: {columns}; {remedy}", place=place)
+
+
+def _yaml(name: str) -> str:
+    return name if PLAIN.match(name) else json.dumps(name)
+
+
+def _example(header: _Header, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
+    """The row as an example, or what is wrong with it."""
+    if len(row) > len(header.names):
+        return "it has more fields than the first line"
+    values = {column: row[place].strip() if place < len(row) else "" for column, place in header.places.items()}
+    if blank := [column for column, value in values.items() if not value]:
+        return f"{' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} missing"
+    name = values["path"]
+    if "\0" in name:
+        return "the path holds a zero byte"
+    if DRIVE.match(name) and os.sep == "/":
+        return "the path begins with a drive letter of Windows"
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in SUFFIXES:
+        return f"the path is no image by its suffix ({shown(suffix[:20]) or 'it has none'})"
+    part: Part | None = None
+    if "split" in values and (part := PART_NAMES.get(values["split"].casefold())) is None:
+        return f"the split is none of {VALUES}"
+    return Example(root / name, name, values["label"], part, values.get("group"))
+
+
+def _file_fault(file: Path, look: Look) -> str | None:
+    look.permit(file)
+    try:
+        mode = os.stat(file).st_mode
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or type(error).__name__
+    return None if stat.S_ISREG(mode) else "it is not a regular file"
+
+
+def _missing(table: Path, data: ImageData, missing: list[str], there: int) -> UnfitData:
+    start = "the table's folder" if data.root is None else shown(data.root)
+    slashes = "; write / in place of \\" if any("\\" in one for one in missing) and os.sep == "/" else ""
+    return UnfitData(
+        "missing_files",
+        f"{len(missing)} of {len(missing) + there} files that {table.name} names cannot be read: {enumerated(missing)}; relative paths "
+        f"start from {start}: correct them, or name another folder as data.root{slashes}",
+    )
+
+
+def _facts(header: _Header, examples: Sequence[Example]) -> ListingFacts:
+    given = tuple(part for part in ("train", "validation", "test") if any(example.part == part for example in examples))
+    used = set(header.places.values())
+    notes = []
+    if given:
+        notes.append(f"The data's own split is used: the column {header.names[header.places['split']].strip()}, with {', '.join(given)}.")
+    return ListingFacts(
+        given=given,
+        columns={column: header.names[place] for column, place in header.places.items()},
+        separator=header.separator,
+        unused_columns=tuple(shown(name.strip() or "(no name)") for place, name in enumerate(header.names) if place not in used)[:100],
+        groups=len({example.group for example in examples}) if "group" in header.places else None,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,162 @@
+"""The images' files into pixels, by several threads, with every fault named by its file."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.data.contents import Distinct
+from trainer.data.faults import BadData, MissingData
+from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_deep
+from trainer.files import UnfitFile, open_regular, read_regular
+
+CHUNK = 32  # images a task of a thread; single ones spend more on handing over than on decoding
+
+TRIED = 32  # pixels a side of the square that an image is decoded to where only success matters
+
+Faults = list[str]
+
+
+def pool() -> ThreadPoolExecutor:
+    """As many threads as PyTorch may use."""
+    return ThreadPoolExecutor(max_workers=torch.get_num_threads(), thread_name_prefix="decoding")
+
+
+def start(
+    threads: ThreadPoolExecutor, contents: Sequence[Distinct], decoder: Decoder, size: int, into: NDArray[np.uint8]
+) -> list[Future[Faults]]:
+    """Begin to decode the contents into uint8 [N, 3, S, S]; `finish` waits for it."""
+
+    def fill(span: slice) -> Faults:
+        def keep(row: int, square: NDArray[np.uint8]) -> None:
+            into[span][row] = square.transpose(2, 0, 1)  # [S, S, 3] → [3, S, S]
+
+        return _each(contents[span], decoder, lambda content: decoder.square(content, size), keep)
+
+    return [threads.submit(fill, span) for span in _spans(contents)]
+
+
+def check(
+    threads: ThreadPoolExecutor, contents: Sequence[Distinct], decoder: Decoder, size: int, constant: NDArray[np.bool_]
+) -> list[Future[Faults]]:
+    """Begin to decode the contents and keep nothing of them but which are `constant`, bool [N]: all pixels equal."""
+
+    def note(span: slice) -> Faults:
+        def keep(row: int, square: NDArray[np.uint8]) -> None:
+            constant[span][row] = bool((square == square[0, 0]).all())
+
+        return _each(contents[span], decoder, lambda content: decoder.square(content, size), keep)
+
+    return [threads.submit(note, span) for span in _spans(contents)]
+
+
+def thumbnails(contents: Sequence[Distinct], decoder: Decoder, size: int) -> Tensor:
+    """Small pictures of the contents, uint8 [N, S, S, 3], several times as fast as their pixels. Raises BadData as `finish` does."""
+    into = torch.empty((len(contents), size, size, 3), dtype=torch.uint8)
+
+    def shrink(span: slice) -> Faults:
+        return _each(contents[span], decoder, lambda content: decoder.square(content, size, roughly=True), into[span].numpy().__setitem__)
+
+    with pool() as threads:
+        finish([threads.submit(shrink, span) for span in _spans(contents)], contents)
+    return into
+
+
+def sample_ranges(contents: Sequence[Distinct], decoder: Decoder) -> list[Scale | None]:
+    """Of each content the lowest and the highest sample; None for images of 8 bits a sample, of which only the header is read.
+
+    None as well for files that cannot be used: whoever decodes the contents next names all of them at once.
+    """
+    found: list[Scale | None] = [None] * len(contents)
+
+    def look(span: slice) -> None:
+        rows = [row for row in range(*span.indices(len(contents))) if _may_be_deep(contents[row])]
+
+        def keep(place: int, samples: Scale | None) -> None:
+            found[rows[place]] = samples
+
+        _each([contents[row] for row in rows], decoder, decoder.sample_range, keep)
+
+    with pool() as threads:
+        for future in [threads.submit(look, span) for span in _spans(contents)]:
+            future.result()
+    return found
+
+
+def undecodable(contents: Sequence[Distinct], decoder: Decoder) -> list[str | None]:
+    """Of each content, why it is no image that can be decoded; None for images. Raises BadData when a file cannot be read."""
+    found: list[str | None] = [None] * len(contents)
+
+    def look(span: slice) -> Faults:
+        def tried(content: bytes) -> str | None:
+            try:
+                decoder.square(content, TRIED, roughly=True)
+            except Undecodable as fault:
+                return str(fault)
+            return None
+
+        def keep(place: int, reason: str | None) -> None:
+            found[span.start + place] = reason
+
+        return _each(contents[span], decoder, tried, keep)
+
+    with pool() as threads:
+        finish([threads.submit(look, span) for span in _spans(contents)], contents)
+    return found
+
+
+def finish(started: Iterable[Future[Faults]], contents: Sequence[Distinct]) -> None:
+    """Wait. Raises BadData with the names of those of the contents that cannot be used."""
+    if faults := [fault for future in started for fault in future.result()]:
+        raise unusable(faults, sum(len(content.files) for content in contents))
+
+
+def _spans(contents: Sequence[Distinct]) -> list[slice]:
+    return [slice(first, first + CHUNK) for first in range(0, len(contents), CHUNK)]
+
+
+Made = TypeVar("Made")
+
+
+def _each(contents: Sequence[Distinct], decoder: Decoder, make: Callable[[bytes], Made], use: Callable[[int, Made], None]) -> Faults:
+    faults = Faults()
+    for row, content in enumerate(contents):
+        try:
+            use(row, make(_bytes(content, decoder)))
+        except Undecodable as fault:
+            faults += [f"{image.name}: {fault}" for image in content.files]
+        except UnfitFile as error:
+            faults += [f"{image.name}: {error.strerror or type(error).__name__}" for image in content.files]
+        except OSError as error:
+            name, reason = content.files[0].name, error.strerror or type(error).__name__
+            raise MissingData.listing("an image cannot be read any more", [f"{name}: {reason}"]) from None
+    return faults
+
+
+def _bytes(content: Distinct, decoder: Decoder) -> bytes:
+    found = read_regular(content.files[0].file, decoder.max_file_bytes)
+    if hashlib.sha256(found).hexdigest() != content.sha256:
+        raise Undecodable("it changed while it was read")
+    return found
+
+
+def _may_be_deep(content: Distinct) -> bool:
+    """By the first bytes of the file. A file that cannot be read counts: reading it whole then gives the error."""
+    try:
+        with open_regular(content.files[0].file, sys.maxsize) as file:
+            return may_be_deep(file.read(32))
+    except OSError:
+        return True
+
+
+def unusable(faults: Sequence[str], total: int) -> BadData:
+    """Files of so many that hold no image that can be decoded, as `name: reason`."""
+    listed = BadData.listing(f"{len(faults):,} of {total:,} images cannot be used", sorted(faults))
+    them = "it" if len(faults) == 1 else "them"
+    return BadData(f"{listed}. Repair or remove {them}; or write unreadable: skip under data to train without {them}")

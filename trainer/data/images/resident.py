@@ -1,0 +1,146 @@
+"""Images decoded once and kept by content and size: for all processes in the cache, else for the later runs of this one."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from trainer import memory
+from trainer.cache import Cache, Key
+from trainer.data.images import reading
+from trainer.data.images.dataset import ImageDataset
+from trainer.data.images.streaming import Streamed, to_device
+from trainer.data.stored import stored
+
+KEPT = 4  # data sets or sizes
+DEVICE_SHARE = 0.25  # of a GPU's memory; what does not fit stays on the host and travels batch by batch
+HEADROOM = 256 * 2**20  # bytes of host memory that decoding leaves alone
+
+
+class Images(Protocol):
+    """The pixels of a data set's contents, by row, in their order."""
+
+    @property
+    def keys(self) -> Tensor:
+        """int64 [N] on the host: of the content alone, so that augmentation does not depend on the order."""
+
+    @property
+    def origin(self) -> Literal["decoded", "cached", "streamed"]:
+        """Decoded for this run, found decoded, or too many to keep."""
+
+    def constant_rows(self) -> list[int]:
+        """The rows of images whose pixels are all equal, ascending."""
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] of the rows (int64 [B] on the host), on the device."""
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Tell the rows of the batches to come, in the order in which they will be taken."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resident:
+    """Images that lie ready as one tensor."""
+
+    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, when too large for it, on the host; not to be written to
+    keys: Tensor
+    origin: Literal["decoded", "cached"]
+    device: torch.device
+
+    def constant_rows(self) -> list[int]:
+        """The rows of images whose pixels are all equal, ascending. Looks at every pixel."""
+        parts = torch.split(self.pixels.flatten(2), 1024)  # [B, 3, S * S]
+        equal = torch.cat([(part.amin(2) == part.amax(2)).all(1) for part in parts])
+        return equal.nonzero()[:, 0].tolist()
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] on the device."""
+        found = self.pixels.index_select(0, rows.to(self.pixels.device, non_blocking=True))  # indexing takes several times as long
+        return found if found.device.type == self.device.type else to_device(found, self.device)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Nothing to do."""
+
+
+_kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()
+
+
+def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed:
+    """The data set's images at that size: found in the cache, decoded into it, decoded into memory, or else streamed.
+
+    Every image has been decoded once when this returns. Raises BadData with the names of those that cannot be used.
+    """
+    cache = cache or Cache.none()
+    key = key_of(dataset, size)
+    place = (f"{cache.folder}/{key.digest}", device)
+    if place in _kept:
+        _kept.move_to_end(place)
+        cache.find(key)  # used now
+        return _kept[place]
+    while len(_kept) >= KEPT:
+        _kept.popitem(last=False)
+    keys = torch.tensor([int(content.sha256[:15], 16) for content in dataset.contents])  # 60 bits
+    found = _stored(dataset, size, key, cache) or _in_memory(dataset, size)
+    if found is None:
+        streamed = Streamed(dataset, size, keys, device)
+        streamed.check()
+        _kept[place] = streamed
+        return streamed
+    pixels, origin = found
+    resident = Resident(_placed(pixels, device), keys, origin, device)
+    _kept[place] = replace(resident, origin="cached")  # to the next run
+    return resident
+
+
+def key_of(dataset: ImageDataset, size: int) -> Key:
+    """What the pixels follow from; labels and split do not matter to them."""
+    contents = hashlib.sha256("\n".join(content.sha256 for content in dataset.contents).encode()).hexdigest()
+    return Key("pixels", {"contents": contents, "size": size, **dataset.decoder.key})
+
+
+def _stored(dataset: ImageDataset, size: int, key: Key, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
+    """The pixels in the cache, built there if need be; None when they find no room."""
+
+    def fill(pixels: Tensor) -> None:
+        with reading.pool() as threads:
+            reading.finish(reading.start(threads, dataset.contents, dataset.decoder, size, pixels.numpy()), dataset.contents)
+
+    found = stored(cache, key, (len(dataset.contents), 3, size, size), torch.uint8, fill)
+    return found and (found[0], "cached" if found[1] else "decoded")
+
+
+def _in_memory(dataset: ImageDataset, size: int) -> tuple[Tensor, Literal["decoded"]] | None:
+    """The pixels, decoded into memory; None when they do not fit."""
+    needed = len(dataset.contents) * 3 * size * size
+    while _kept and _lacks(needed):
+        _kept.popitem(last=False)
+    if _lacks(needed):
+        return None
+    pixels = torch.empty((len(dataset.contents), 3, size, size), dtype=torch.uint8)
+    with reading.pool() as threads:
+        reading.finish(reading.start(threads, dataset.contents, dataset.decoder, size, pixels.numpy()), dataset.contents)
+    return pixels, "decoded"
+
+
+def _lacks(needed: int) -> bool:
+    left = memory.available()
+    return left is not None and needed + HEADROOM > left
+
+
+def _placed(pixels: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return pixels
+    room = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
+    if pixels.nbytes > room:
+        return pixels  # not pinned: batches are gathered from it, and pinning would copy it whole
+    while pixels.nbytes + _on_device() > room:
+        _kept.popitem(last=False)
+    return pixels.to(device)
+
+
+def _on_device() -> int:
+    return sum(kept.pixels.nbytes for kept in _kept.values() if isinstance(kept, Resident) and kept.pixels.is_cuda)

@@ -1,0 +1,145 @@
+"""The learner of head-only runs: all heads in one pass over the stored outputs of the frozen stages."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.cache import Cache
+from trainer.checkpoints import State
+from trainer.configuration import TrainConfig
+from trainer.features import Inputs, stored_outputs
+from trainer.heads.batched import BatchedHeads, Traits
+from trainer.heads.noise import Noise
+from trainer.heads.optimizers import Optimizers, sort_of
+from trainer.heads.split import Stack, split_head
+from trainer.learners import Member, MemberState
+from trainer.order import seed_for
+from trainer.preparation import PreparedRun
+from trainer.stopwatch import Stopwatch
+from trainer.tasks.base import ClosedFormHeads, HeadsLoss, HeadsTogether, Task
+from trainer.tasks.registry import spec_of
+
+
+def fits(config: TrainConfig) -> bool:
+    """Whether the run trains nothing but a head with hand-written gradients, on pretrained weights."""
+    spec = spec_of(config.task)
+    if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name):
+        return False
+    return config.frozen_layers == spec.describe(config.model.name).stages
+
+
+class HeadEnsemble:
+    """Trains the heads of all members at once, by hand-written gradients. `members[i]` is at place i of every tensor.
+
+    A member's head is the one it would have alone, but for rounding: a matrix product of another shape adds up in another order. The
+    order of examples and the draws of dropout follow from the order seed, so members may have them in common.
+    """
+
+    smallest_batch = 256  # examples are few numbers each
+
+    def __init__(
+        self,
+        members: Sequence[int],
+        configs: Sequence[TrainConfig],
+        run: PreparedRun,
+        heads: BatchedHeads,
+        optimizers: Optimizers,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self.members = tuple(members)
+        self._configs, self._run, self._task, self._model = tuple(configs), run, together(run.task), run.model
+        self._heads, self._optimizers, self._stopwatch = heads, optimizers, stopwatch
+        self._rates, self._noise = torch.empty(0), Noise(0, run.device)
+
+    @classmethod
+    def build(cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch) -> tuple["HeadEnsemble", Inputs]:
+        """With its inputs, the output of the frozen stages and of the head's beginning. Raises ValueError for runs that train more."""
+        if not all(fits(member.config) for member in members):
+            raise ValueError("these runs train more than heads on pretrained stages")
+        prefix, stack = split_head(run.model)
+        longest = max(members, key=lambda member: member.config.epochs)
+        inputs = stored_outputs(run, cache, longest.demand, stopwatch, prefix, len(members))
+        return cls.of(run, stack, [member.config for member in members], stopwatch), inputs
+
+    @classmethod
+    def of(cls, run: PreparedRun, stack: Stack, configs: Sequence[TrainConfig], stopwatch: Stopwatch) -> "HeadEnsemble":
+        """Each head as the task's `model` makes it with the member's seed."""
+        members = sorted(range(len(configs)), key=lambda member: (sort_of(configs[member]), configs[member].dropout, member))
+        ordered, model = [configs[member] for member in members], run.model
+        drawn = {config.seed: model.fresh_head(config.seed) for config in ordered}
+        values = {
+            name: torch.stack([drawn[config.seed].get(name, tensor.detach()).to(tensor.device) for config in ordered])
+            for name, tensor in model.tensors_of(model.head).items()
+        }
+        heads = BatchedHeads(stack, values, _traits(ordered, run), half=ordered[0].precision == "bfloat16")
+        return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters), stopwatch)
+
+    def begin(self, number: int, rates: Tensor) -> None:
+        self._rates = rates.to(self._run.device, torch.float32)
+        self._noise = Noise(seed_for(self._configs[0].order_seed, "numbers", number), self._run.device)
+
+    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+        losses = self._heads.learn(features.float(), targets, self._noise, self._stopwatch)
+        with self._stopwatch("backward"):
+            self._optimizers.step(self._rates[batch])
+        return losses, len(features)
+
+    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        for members, outputs in self._heads.outputs(features.float()):  # [m, O, B]
+            yield members, self._task.heads_tally(outputs, targets)
+
+    def finite(self) -> list[bool]:
+        parameters = self._heads.parameters.values()
+        return torch.stack([parameter.value.flatten(1).isfinite().all(1) for parameter in parameters]).all(0).tolist()
+
+    def keep(self, members: Sequence[int]) -> "HeadEnsemble":
+        places = [place for place, member in enumerate(self.members) if member in members]
+        if len(places) == len(self.members):
+            return self
+        configs = [self._configs[place] for place in places]
+        heads = self._heads.kept(places, _traits(configs, self._run))
+        optimizers = self._optimizers.kept(places, heads.parameters)
+        kept = [self.members[place] for place in places]
+        return HeadEnsemble(kept, configs, self._run, heads, optimizers, self._stopwatch)
+
+    def snapshot(self) -> Callable[[int], MemberState]:
+        """All members are copied at once, and separated when one is asked for."""
+        members, moments = self.members, self._optimizers.moments.copied()
+        values = {name: parameter.value.clone() for name, parameter in self._heads.parameters.items()}
+
+        def state_of(member: int) -> MemberState:
+            place = members.index(member)
+            head = {name: tensor[place].to("cpu", copy=True) for name, tensor in values.items()}
+            buffers = {name: tensor.cpu() for name, tensor in self._model.network.named_buffers()}  # no round changes them
+            return MemberState(buffers | head, moments.exported(place, self._trained))
+
+        return state_of
+
+    def restore(self, state: State, steps: int) -> None:
+        for name, parameter in self._heads.parameters.items():
+            parameter.value[0].copy_(state.model[name])
+        self._optimizers.load(0, state.optimizer, self._trained, steps)
+
+    def network_of(self, member: int) -> nn.Module:
+        place = self.members.index(member)
+        head = {name: parameter.value[place] for name, parameter in self._heads.parameters.items()}
+        self._model.network.load_state_dict(head, strict=False)
+        return self._model.network
+
+    @property
+    def _trained(self) -> list[str]:
+        """Names of the head's parameters in the order in which torch's optimizer numbers them."""
+        return [name for name, parameter in self._model.network.named_parameters() if parameter.requires_grad]
+
+
+def _traits(configs: Sequence[TrainConfig], run: PreparedRun) -> Traits:
+    loss: HeadsLoss = together(run.task).heads_loss(configs, run.training_targets, run.info)
+    return Traits(dropout=tuple(config.dropout for config in configs), loss=loss)
+
+
+def together(task: Task) -> ClosedFormHeads:
+    """The task's capability. Raises ValueError where it has none."""
+    if not isinstance(task, ClosedFormHeads):
+        raise ValueError(f"heads of the task {task.spec.name} do not train together")
+    return task

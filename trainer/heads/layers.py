@@ -1,0 +1,271 @@
+"""The layers of a head for all members at once, forward and backward by hand.
+
+Activations are [M, D, P, B]: members, channels, places, examples. A member's values are contiguous, and the examples, which all
+operations treat alike, are innermost. A layer keeps what its backward pass needs until that was called.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.heads.noise import Noise, bounds, threshold
+
+OWN_BYTES = 4 * 2**20  # of inputs that members with different dropout do not share; more would leave the processor's cache
+
+
+class Buffer:
+    """Memory for one tensor, allocated again only when too small: page faults of fresh memory cost several times the arithmetic."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(0)
+
+    def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor of that shape and the type of `like`, uninitialised. It shares memory with the one returned before."""
+        count = torch.Size(shape).numel()
+        if self._room.numel() < count or self._room.dtype != like.dtype or self._room.device != like.device:
+            self._room = like.new_empty(count)
+        return self._room[:count].view(*shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameter:
+    """One tensor of every member [M, ...] and its gradient."""
+
+    value: Tensor
+    gradient: Tensor
+
+    def of(self, first: int, last: int) -> "Parameter":
+        """That of members `first` to `last`, the latter excluded; a view."""
+        return Parameter(self.value[first:last], self.gradient[first:last])
+
+
+class MemberLayer(Protocol):
+    """A layer behind the first one: every member has activations of its own."""
+
+    def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
+        """[M, D, P, B] → [M, E, Q, B]; without noise in evaluation mode."""
+        ...
+
+    def backward(self, slope: Tensor) -> Tensor:
+        """Gradient of the loss by the output → by the input. Writes the gradients of the parameters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive members that share one input, or (`rates` of several values) are multiplied in one product, each with its own input."""
+
+    first: int
+    last: int
+    rates: tuple[float, ...]
+
+
+def pieces(rates: Sequence[float], bytes_per_member: int) -> list[Piece]:
+    """Consecutive members of equal dropout in one piece; neighbours of different dropout in pieces that fit in OWN_BYTES."""
+    runs = list[Piece]()
+    for member, rate in enumerate(rates):
+        if runs and runs[-1].rates == (rate,):
+            runs[-1] = Piece(runs[-1].first, member + 1, (rate,))
+        else:
+            runs.append(Piece(member, member + 1, (rate,)))
+    joined, room = list[Piece](), max(1, OWN_BYTES // bytes_per_member)
+    for run in runs:
+        single = run.last - run.first == 1 and run.rates != (0.0,)
+        before = joined[-1] if joined else None
+        if single and before and len(before.rates) == before.last - before.first < room and before.rates != (0.0,):
+            joined[-1] = Piece(before.first, run.last, before.rates + run.rates)
+        else:
+            joined.append(run)
+    return joined
+
+
+class SharedLinear:
+    """A first layer, whose input all members share: one matrix product for all members of equal dropout."""
+
+    def __init__(self, weight: Parameter, bias: Parameter, rates: Sequence[float], *, half: bool) -> None:
+        self._weight, self._bias, self._rates, self._half = weight, bias, tuple(rates), half
+        self._pieces, self._pieces_for = list[Piece](), 0
+        self._read = list[tuple[Piece, Tensor, Tensor | float]]()
+        self._found, self._masked = Buffer(), defaultdict[object, Buffer](Buffer)
+
+    def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
+        """Rows [P * B, D], shared → [M, E, P, B]."""
+        weight, bias = self._weight.value.flatten(2), self._bias.value
+        found = self._found.of((len(bias), bias.shape[1], len(rows)), rows)
+        self._read = self._inputs(rows, noise)
+        for piece, given, scale in self._read:
+            some = slice(piece.first, piece.last)
+            if isinstance(scale, float):
+                _affine(bias[some].flatten(), weight[some].flatten(0, 1), given, scale, found[some].flatten(0, 1), half=self._half)
+            else:
+                _batched(weight[some] * scale, given.mT, found[some], half=self._half).add_(bias[some, :, None])
+        return found.view(*found.shape[:2], places, -1)
+
+    def backward(self, slope: Tensor) -> None:
+        """[M, E, P, B]; the input needs no gradient, since it comes from frozen stages."""
+        slope = slope.flatten(2)
+        torch.sum(slope, 2, out=self._bias.gradient)
+        gradient = self._weight.gradient.flatten(2)
+        for piece, given, scale in self._read:
+            some = slice(piece.first, piece.last)
+            if isinstance(scale, float):
+                _scaled(slope[some].flatten(0, 1), given, scale, gradient[some].flatten(0, 1), half=self._half)
+            else:
+                _batched(slope[some], given, gradient[some], half=self._half).mul_(scale)
+        self._read = []
+
+    def _inputs(self, rows: Tensor, noise: Noise | None) -> list[tuple[Piece, Tensor, Tensor | float]]:
+        """The input of each piece and the factor of its products: [R, D] and a number, or [m, R, D] and [m, 1, 1]."""
+        if noise is None or not any(self._rates):
+            return [(Piece(0, len(self._rates), (0.0,)), rows, 1.0)]
+        if self._pieces_for != rows.nbytes:
+            self._pieces, self._pieces_for = pieces(self._rates, rows.nbytes), rows.nbytes
+        field, masked = noise.field(rows.shape), {0.0: rows}
+        read = list[tuple[Piece, Tensor, Tensor | float]]()
+        for piece in self._pieces:
+            if len(piece.rates) > 1:
+                lowest, scales = bounds(piece.rates, 2, rows)
+                into = self._masked[piece].of((len(piece.rates), *rows.shape), rows)
+                read.append((piece, torch.mul(rows, field >= lowest, out=into), scales))
+                continue
+            (rate,) = piece.rates
+            if rate not in masked:
+                masked[rate] = torch.mul(rows, field >= threshold(rate), out=self._masked[rate].of(rows.shape, rows))
+            read.append((piece, masked[rate], 1 / (1 - rate)))
+        return read
+
+
+class Scale:
+    """A first layer that is the scale and shift of a LayerNorm."""
+
+    def __init__(self, weight: Parameter, bias: Parameter) -> None:
+        self._weight, self._bias = weight, bias
+        self._given = torch.empty(0)
+
+    def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
+        """Rows [P * B, D], shared → [M, D, P, B]."""
+        self._given = rows.T.contiguous()
+        scaled = torch.addcmul(self._bias.value[:, :, None], self._weight.value[:, :, None], self._given)
+        return scaled.view(*scaled.shape[:2], places, -1)
+
+    def backward(self, slope: Tensor) -> None:
+        """[M, D, P, B]."""
+        slope = slope.flatten(2)
+        torch.sum(slope, 2, out=self._bias.gradient)
+        torch.sum(slope * self._given, 2, out=self._weight.gradient)
+
+
+class MemberLinear:
+    """A linear layer on each member's own activations."""
+
+    def __init__(self, weight: Parameter, bias: Parameter, *, half: bool) -> None:
+        self._weight, self._bias, self._half = weight, bias, half
+        self._given = torch.empty(0)
+
+    def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
+        places, weight, bias = given.shape[2:], self._weight.value.flatten(2), self._bias.value
+        self._given = given.flatten(2)
+        found = given.new_empty((*bias.shape, self._given.shape[2]))
+        return _batched(weight, self._given, found, half=self._half).add_(bias[:, :, None]).view(*found.shape[:2], *places)
+
+    def backward(self, slope: Tensor) -> Tensor:
+        places, slope, weight = slope.shape[2:], slope.flatten(2), self._weight.value.flatten(2)
+        torch.sum(slope, 2, out=self._bias.gradient)
+        _batched(slope, self._given.mT, self._weight.gradient.flatten(2), half=self._half)
+        found = torch.empty_like(self._given)
+        return _batched(weight.mT, slope, found, half=self._half).view(*found.shape[:2], *places)
+
+
+class MemberDropout:
+    """Dropout of each member's own activations; draws are common to all members, thresholds are not."""
+
+    def __init__(self, rates: Sequence[float]) -> None:
+        self._rates = tuple(rates)
+        self._mask: Tensor | None = None
+
+    def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
+        self._mask = None
+        if noise is None or not any(self._rates):
+            return given
+        lowest, scales = bounds(self._rates, 3, given)
+        self._mask = (noise.field(given.shape[1:]) >= lowest) * scales
+        return given * self._mask
+
+    def backward(self, slope: Tensor) -> Tensor:
+        return slope if self._mask is None else slope * self._mask
+
+
+class MemberMean:
+    """The mean over the places."""
+
+    def __init__(self) -> None:
+        self._places = 1
+
+    def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
+        self._places = given.shape[2]
+        return given.mean(2, keepdim=True)
+
+    def backward(self, slope: Tensor) -> Tensor:
+        return (slope / self._places).expand(-1, -1, self._places, -1)
+
+
+class MemberActivation:
+    """An elementwise function."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._function, self._derivative = _derivatives(module)
+        self._given = self._found = torch.empty(0)
+
+    def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
+        self._given, self._found = given, self._function(given)
+        return self._found
+
+    def backward(self, slope: Tensor) -> Tensor:
+        return self._derivative(slope, self._given, self._found)
+
+
+def _derivatives(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
+    """The function, and its derivative: (gradient by the output, input, output) → gradient by the input."""
+    ops = torch.ops.aten
+    match module:
+        case nn.ReLU():
+            return torch.relu_, lambda slope, given, found: ops.threshold_backward.grad_input(slope, found, 0, grad_input=found)  # in place
+        case nn.Hardswish():
+            return F.hardswish, lambda slope, given, found: ops.hardswish_backward(slope, given)
+        case nn.GELU():
+            how = module.approximate
+            return (lambda given: F.gelu(given, approximate=how)), (
+                lambda slope, given, found: ops.gelu_backward(slope, given, approximate=how)
+            )
+        case nn.Tanh():
+            return torch.tanh, lambda slope, given, found: ops.tanh_backward(slope, found)
+        case _:
+            raise TypeError(f"{type(module).__name__} has no hand-written gradient")
+
+
+def _affine(bias: Tensor, weight: Tensor, rows: Tensor, scale: float, out: Tensor, *, half: bool) -> None:
+    """out = bias + scale * weight @ rows.T"""
+    if half:
+        out.copy_(torch.mm(weight.bfloat16(), rows.bfloat16().T)).mul_(scale).add_(bias[:, None])
+    else:
+        torch.addmm(bias[:, None], weight, rows.T, alpha=scale, out=out)
+
+
+def _scaled(slope: Tensor, rows: Tensor, scale: float, out: Tensor, *, half: bool) -> None:
+    """out = scale * slope @ rows"""
+    if half:
+        out.copy_(torch.mm(slope.bfloat16(), rows.bfloat16())).mul_(scale)
+    else:
+        torch.addmm(out, slope, rows, beta=0, alpha=scale, out=out)  # beta 0: `out` is not read, so NaN in it does no harm
+
+
+def _batched(first: Tensor, second: Tensor, out: Tensor, *, half: bool) -> Tensor:
+    """out = first @ second, member by member."""
+    if half:
+        return out.copy_(torch.bmm(first.bfloat16(), second.bfloat16()))
+    return torch.bmm(first, second, out=out)

@@ -1,0 +1,144 @@
+"""Splits a model's head into a part without parameters, common to all members of an ensemble, and the layers that each member trains."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops.misc import Permute
+
+from trainer.models.layers import ClassToken, GlobalMean
+from trainer.models.staged import StagedModel
+
+
+class UnsupportedHead(Exception):
+    """The head has a layer without a hand-written gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear layer or a 1x1 convolution, with the names of its tensors in the network."""
+
+    weight: str
+    bias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Scale and shift of each channel: what is left of a LayerNorm when `Standardise` is taken out."""
+
+    weight: str
+    bias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Zeroes at random; each member has its own rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesMean:
+    """The mean over height and width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An elementwise function."""
+
+    module: nn.Module
+
+
+Layer = Linear | Affine | Dropout | PlacesMean | Activation
+Stack = tuple[Layer, ...]
+"""Begins with an Affine, or a Linear with or without a Dropout before it."""
+
+
+class Standardise(nn.Module):
+    """A LayerNorm over the channels, without its scale and shift: it has no parameters, so all members share it."""
+
+    def __init__(self, axis: int, eps: float) -> None:
+        super().__init__()
+        self.axis, self.eps = axis, eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        last = features.movedim(self.axis, -1)
+        return F.layer_norm(last, last.shape[-1:], eps=self.eps).movedim(-1, self.axis)
+
+
+def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
+    """The head's deterministic beginning without parameters, and the layers behind it.
+
+    The first maps the last stage's output to features [N, D], or [N, D, H, W] when the stack begins with a convolution. A scale
+    and shift commutes with a mean over places, so a LayerNorm's mean and spread, and the pool behind it, belong to the beginning.
+    Raises UnsupportedHead.
+    """
+    names = {id(tensor): name for name, tensor in model.network.state_dict(keep_vars=True).items()}
+    prefix, stack, flat = list[nn.Module](), list[Layer](), False
+    for layer in _leaves(model.head):
+        begun = any(not isinstance(done, Affine) for done in stack)
+        flat = flat or isinstance(layer, ClassToken | GlobalMean) or _pools_all(layer)
+        match layer:
+            case nn.Identity():
+                continue
+            case nn.LayerNorm() if not stack:
+                prefix.append(Standardise(1 if isinstance(layer, _channels_first()) else -1, layer.eps))
+                stack.append(Affine(*_tensors(layer, names)))
+            case nn.Dropout():
+                stack.append(Dropout())
+            case nn.Linear() | nn.Conv2d():
+                stack.append(Linear(*_tensors(_pointwise(layer), names)))
+            case nn.AdaptiveAvgPool2d() if begun and _pools_all(layer):
+                stack.append(PlacesMean())
+            case nn.Flatten() if begun and flat:
+                continue
+            case nn.ReLU() | nn.Hardswish() | nn.GELU() | nn.Tanh() if begun:
+                stack.append(Activation(layer))
+            case _ if not stack or (not begun and (flat or isinstance(layer, Permute))):
+                prefix.append(_without_parameters(layer))
+            case _:
+                raise UnsupportedHead(f"{type(layer).__name__} has no hand-written gradient where it stands")
+    return nn.Sequential(*prefix), _checked(tuple(stack))
+
+
+def _leaves(module: nn.Module) -> list[nn.Module]:
+    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+        return [module]
+    return [leaf for child in module for leaf in _leaves(child)]
+
+
+def _pools_all(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size in (1, (1, 1))
+
+
+def _channels_first() -> type[nn.Module]:
+    from torchvision.models.convnext import LayerNorm2d
+
+    return cast(type[nn.Module], LayerNorm2d)
+
+
+def _pointwise(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    if isinstance(layer, nn.Conv2d) and (
+        layer.weight.shape[2:] != (1, 1) or layer.stride != (1, 1) or layer.groups != 1 or layer.padding != (0, 0)
+    ):
+        raise UnsupportedHead("a convolution of more than one place has no hand-written gradient")
+    return layer
+
+
+def _tensors(layer: nn.Module, names: dict[int, str]) -> tuple[str, str]:
+    found = dict(layer.named_parameters(recurse=False))
+    if found.keys() != {"weight", "bias"}:
+        raise UnsupportedHead(f"{type(layer).__name__} has {sorted(found)}, not weight and bias")
+    return names[id(found["weight"])], names[id(found["bias"])]
+
+
+def _without_parameters(layer: nn.Module) -> nn.Module:
+    if any(True for _ in layer.state_dict()):
+        raise UnsupportedHead(f"{type(layer).__name__} has no hand-written gradient")
+    return layer
+
+
+def _checked(stack: Stack) -> Stack:
+    first = stack[1:2] if stack[:1] == (Dropout(),) else stack[:1]
+    if not first or not isinstance(first[0], Linear | Affine) or (isinstance(first[0], Affine) and stack[0] != first[0]):
+        raise UnsupportedHead("the head does not begin with a linear layer")
+    return stack

@@ -1,0 +1,169 @@
+"""Learners: models under training, as the training loop sees them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trainer.cache import Cache
+from trainer.checkpoints import Checkpoints, State
+from trainer.configuration import TrainConfig
+from trainer.features import Direct, Inputs, inputs_for
+from trainer.optimization import make_optimizer, parameter_groups
+from trainer.order import seed_for
+from trainer.preparation import Expected, PreparedRun
+from trainer.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Member:
+    """A run that a learner trains, alone or with others. Its number is its place among them."""
+
+    config: TrainConfig
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    expected: Expected = field(default_factory=Expected)
+    decision_steps: tuple[int, ...] = ()  # rounds after which the pruner decides
+    model_file: Path | None = None  # the trained model is written there
+    score_test: bool = False
+    demand: Mapping[int, float] = field(default_factory=dict)  # of protocol.Run, as `depths`
+    depths: tuple[int, int] | None = None
+
+    @property
+    def rounds(self) -> int:
+        """Evaluation rounds until its end; a round is an epoch."""
+        return self.config.epochs
+
+
+class MemberState(NamedTuple):
+    """All that a member's next round follows from, on the host."""
+
+    model: Mapping[str, Tensor]  # trainable parameters and all buffers, by their names in the network
+    optimizer: Mapping[str, Any]  # torch's state dict
+
+
+class Learner(Protocol):
+    """Trains one model for each of M members. Row i of a tensor [M, ...] belongs to `members[i]`."""
+
+    @property
+    def members(self) -> Sequence[int]:
+        """Their numbers, in the learner's order."""
+
+    @property
+    def smallest_batch(self) -> int:
+        """Evaluation takes no smaller batches of examples, the last one aside."""
+
+    def begin(self, number: int, rates: Tensor) -> None:
+        """Start the round of that number; `rates` are the learning rates of its steps, float64 [steps, M] on the host."""
+
+    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Train on batch number `batch` of the round → mean loss of each member [M], and the weight of the batch in the round's mean."""
+
+    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Of some members at a time: the task's tallies [m, B, K], in evaluation mode."""
+
+    def finite(self) -> list[bool]:
+        """For each member, whether all of its trainable parameters are finite."""
+
+    def keep(self, members: Sequence[int]) -> "Learner":
+        """A learner of those members alone, at least one, in this learner's order; this one itself when they are all of its members."""
+
+    def snapshot(self) -> Callable[[int], MemberState]:
+        """Copies the state of all members; the function gives a member's."""
+
+    def restore(self, state: State, steps: int) -> None:
+        """Continue, with a single member, from the state after so many steps."""
+
+    def network_of(self, member: int) -> nn.Module:
+        """The member's whole network; valid until the next call."""
+
+
+class ModelLearner:
+    """Trains the model of a single run by autograd."""
+
+    members = (0,)
+    smallest_batch = 32
+
+    def __init__(self, run: PreparedRun, depth: int, stopwatch: Stopwatch) -> None:
+        self._run, self._task, self._model, self._config = run, run.task, run.model, run.config
+        self._depth, self._stopwatch = depth, stopwatch
+        self._groups = parameter_groups(run.model)
+        self._optimizer = make_optimizer(self._groups, run.config)
+        self._loss_settings = run.task.loss_settings(run.config, run.training_targets, run.info)
+        self._rates = list[float]()
+
+    @classmethod
+    def build(
+        cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, share: bool = True
+    ) -> tuple["ModelLearner", Inputs]:
+        """With the inputs of its trained part. Without `share` every round computes the whole network, and no output is stored."""
+        (member,) = members
+        inputs = inputs_for(run, cache, member.demand, stopwatch, member.depths) if share else Direct(run)
+        return cls(run, inputs.depth, stopwatch), inputs
+
+    def begin(self, number: int, rates: Tensor) -> None:
+        self._rates = rates[:, 0].tolist()
+        torch.manual_seed(seed_for(self._config.seed, "numbers", number))  # dropout and stochastic depth, on every device
+        self._model.train()
+
+    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        for group, own in zip(self._optimizer.param_groups, self._groups, strict=True):
+            group["lr"] = self._rates[batch] * own.lr_factor
+        with self._stopwatch("forward"):
+            with self._run.autocast:
+                losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)
+            weight = weights.sum()
+            loss = losses.sum() / weight
+        with self._stopwatch("backward"):
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+        return loss.detach()[None], weight
+
+    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        if self._model.training:
+            self._model.eval()
+        with torch.no_grad():
+            with self._run.autocast:
+                predictions = self._task.predict(self._model, features, self._depth)
+            found = self._task.tally(predictions, targets)[None]
+        yield slice(0, 1), found
+
+    def finite(self) -> list[bool]:
+        return [bool(torch.stack([parameter.isfinite().all() for parameter in self._model.trainable_parameters()]).all())]
+
+    def keep(self, members: Sequence[int]) -> "ModelLearner":
+        return self
+
+    def snapshot(self) -> Callable[[int], MemberState]:
+        state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()))
+        return lambda member: state
+
+    def restore(self, state: State, steps: int) -> None:
+        changing = self._changing()
+        rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
+        self._model.network.load_state_dict({**rest, **state.model})
+        self._optimizer.load_state_dict(dict[str, Any](state.optimizer))
+
+    def network_of(self, member: int) -> nn.Module:
+        return self._model.network
+
+    def _changing(self) -> dict[str, Tensor]:
+        """What training may change; frozen parameters follow from weights and seed."""
+        tensors = self._model.network.state_dict(keep_vars=True)
+        return {name: tensor.detach() for name, tensor in tensors.items() if not isinstance(tensor, nn.Parameter) or tensor.requires_grad}
+
+
+def _copied(value: Any) -> Any:
+    """A copy on the host."""
+    match value:
+        case Tensor():
+            return value.detach().to("cpu", copy=True)
+        case dict():
+            return {key: _copied(item) for key, item in value.items()}
+        case list() | tuple():
+            return type(value)(_copied(item) for item in value)
+        case _:
+            return value

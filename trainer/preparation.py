@@ -1,0 +1,183 @@
+"""From a TrainConfig to a run that can be trained: examples on their device, targets, split and model."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer import arithmetic
+from trainer.cache import Cache
+from trainer.configuration import DatasetInfo, TrainConfig
+from trainer.data.dataset import Dataset, Listing
+from trainer.data.examples import UnfitData
+from trainer.data.faults import BadData, ChangedData, MissingData, NoTestExamples
+from trainer.data.manifest import differences, manifest_of, split_differs
+from trainer.models.errors import Infeasible, MissingWeights, UnfitModel
+from trainer.models.staged import StagedModel
+from trainer.order import batches, shuffled
+from trainer.protocol import Checked, Failed, Unavailable
+from trainer.tasks.base import Examples, Task
+from trainer.tasks.registry import task_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What data and weights must turn out to be; None for whatever they are."""
+
+    info: DatasetInfo | None = None  # of an earlier run or check
+    manifest: str | None = None  # Checked.manifest, so that examples that have changed can be named
+
+    def __hash__(self) -> int:
+        return hash((self.info and self.info.fingerprint, self.manifest))
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PreparedRun:
+    """One run's data and model, ready on the device."""
+
+    task: Task
+    config: TrainConfig  # with its precision resolved for the device
+    info: DatasetInfo
+    examples: Examples
+    targets: Tensor  # [N, ...], on the device
+    training: Tensor  # int64, rows of the above, on the host
+    validation: Tensor  # likewise
+    test: Tensor  # likewise; no score of them decides about the run
+    training_targets: Tensor  # those of the training rows, on the device
+    model: StagedModel
+    autocast: torch.autocast
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model and the targets lie."""
+        return self.targets.device
+
+    def view_of(self, epoch: int) -> int:
+        """The number of the view of the examples on which the epoch, counted from 1, trains."""
+        views = self.examples.views
+        return (epoch - 1) % views if views else epoch - 1
+
+    def batches_of(self, epoch: int) -> list[Tensor]:
+        """The rows of the epoch's batches, int64 on the host, in their order; epochs count from 1."""
+        rows = self.task.order(self.training, self.training_targets, self.config, epoch)
+        if rows is None:
+            rows = shuffled(self.training, self.config.order_seed, epoch)
+        return batches(rows, self.config.batch_size)
+
+
+def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache: Cache) -> PreparedRun:
+    """Read what the config names. Raises BadData, UnfitModel (Infeasible among it), and MemoryError or torch's errors out of memory."""
+    task = task_of(config.task)
+    config = arithmetic.resolved(config, device)
+    listing, dataset = _found(task, config, expected, cache)
+    config, info = task.resolve(config, listing, dataset)
+    wanted = expected.info.weights_sha256 if expected.info is not None else None
+    if wanted not in (None, info.weights_sha256):
+        raise ChangedData(_surprise(f"the weights {config.model.weights}", info.weights_sha256, wanted))
+    _refuse_large_batch(task, config, dataset)
+    model = task.model(config, info)
+    task.refuse_batch_size(config, model)
+    targets, training = task.targets(dataset).to(device), torch.tensor(dataset.rows("train"))
+    return PreparedRun(
+        task=task,
+        config=config,
+        info=info,
+        examples=task.examples(dataset, config, device, cache),
+        targets=targets,
+        training=training,
+        training_targets=taken(targets, training),
+        validation=torch.tensor(dataset.rows("validation")),
+        test=torch.tensor(dataset.rows("test"), dtype=torch.int64),
+        model=model.to(device),
+        autocast=arithmetic.autocast(config, device),
+    )
+
+
+def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes: Sequence[int] = ()) -> Checked:
+    """Read the config's data, every example of it, and weights. Raises what `prepare` raises.
+
+    `batch_sizes` are those that a study may try: Infeasible is raised only where none of them can be trained.
+    """
+    task = task_of(config.task)
+    listing, dataset = _found(task, config, Expected(), cache)
+    examples = task.examples(dataset, config, device, cache)
+    resolved, info = task.resolve(config, listing, dataset)
+    info = task.inspect(examples, dataset, info)
+    _refuse_if_none_trains(task, resolved, batch_sizes or (config.batch_size,), dataset, info)
+    for note in info.notes:
+        log.warning("%s", note)
+    return Checked(facts=info, manifest=manifest_of(listing, dataset))
+
+
+def unfit(error: BadData | UnfitModel, config: TrainConfig, expected: Expected, *, lane: int = 0, step: int = 0) -> Failed | Unavailable:
+    """How a run or a check ends that raised the error.
+
+    Data that was checked before, and now cannot be read, is a fault of this machine; only a digest that differs proves a change.
+    """
+    if isinstance(error, MissingWeights):
+        file = config.model.weights_file
+        return Unavailable(lane=lane, what="weights", detail=str(error), paths=() if file is None else (file,), step=step)
+    proven = isinstance(error, UnfitModel | ChangedData | NoTestExamples)
+    if not proven and (expected.info is not None or isinstance(error, MissingData)):
+        return Unavailable(lane=lane, what="data", detail=str(error), paths=(config.data.path,), step=step)
+    return Failed(lane=lane, reason="bad_data", detail=str(error), step=step)
+
+
+def taken(tensor: Tensor, rows: Tensor) -> Tensor:
+    """The tensor's rows of those indices, wherever it lies."""
+    return tensor[rows.to(tensor.device, non_blocking=True)]
+
+
+def _found(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:
+    """The config's data, which is what was expected. Raises BadData, with the names of examples that have changed."""
+    wanted = expected.info
+    try:
+        listing = task.list_examples(config.data, cache, accepted=wanted is not None)
+    except UnfitData as error:
+        raise (MissingData if error.code == "missing_data" else BadData)(str(error)) from error
+    where = f"the data at {config.data.path}"
+    if wanted is not None and wanted.fingerprint != listing.fingerprint:
+        found, before = sum(file.part == one.given for one in listing.contents for file in one.files), sum(wanted.sizes.values())
+        if found < before and expected.manifest is None:  # with a manifest, what is missing is counted as a change
+            noun = f"{task.spec.example}s"
+            raise MissingData(f"{where} has {found} {noun}, {before - found} fewer than when it was checked")
+        changed = f"{differences(expected.manifest, listing)}; " if expected.manifest is not None else ""
+        changed += f"left out as unreadable: {len(listing.unreadable)}; " if listing.unreadable else ""
+        raise ChangedData(_surprise(where, listing.fingerprint, wanted.fingerprint, changed))
+    dataset = task.split(config.data, listing, cache, wanted)
+    if wanted is not None and (
+        wanted.split != dataset.split or (expected.manifest is not None and split_differs(expected.manifest, dataset))
+    ):
+        raise ChangedData(
+            f"{where} is split otherwise than expected: the groups that it declares have changed, or this machine reads examples otherwise "
+            "and so finds other near-duplicates; restore the groups, or install the versions that the result was reached with"
+        )
+    return listing, dataset
+
+
+def _surprise(what: str, found: str | None, wanted: str | None, changed: str = "") -> str:
+    return f"{what} are not those that were expected: {changed}SHA-256 {found}, not {wanted}"
+
+
+def _refuse_if_none_trains(task: Task, config: TrainConfig, batch_sizes: Sequence[int], dataset: Dataset, info: DatasetInfo) -> None:
+    """Raises the last size's Infeasible. One size that trains is enough: what else the space holds is each trial's own outcome."""
+    model = task.model(config, info)
+    for place, size in enumerate(batch_sizes, start=1):
+        tried = config.model_copy(update={"batch_size": size})
+        try:
+            _refuse_large_batch(task, tried, dataset)
+            task.refuse_batch_size(tried, model)
+            return
+        except Infeasible:
+            if place == len(batch_sizes):
+                raise
+
+
+def _refuse_large_batch(task: Task, config: TrainConfig, dataset: Dataset) -> None:
+    if config.batch_size > (training := dataset.counts["train"]):
+        noun = f"{task.spec.example}s"
+        raise Infeasible(f"a batch of {config.batch_size} is larger than the {training} training {noun}; lower batch_size")

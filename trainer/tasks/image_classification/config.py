@@ -1,0 +1,358 @@
+"""What a study of images may say, what is found about its images, and what a run reports. Imports no torch."""
+
+import base64
+import binascii
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from trainer.configuration import DataConfig, DatasetInfo, Frozen, Hyperparameters, ModelConfig, TrainConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
+        ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff", ".webp",
+    }
+)  # fmt: skip
+"""Suffixes, in lower case, of the image files that Pillow reads for us; `trainer.data.images.decoding.FORMATS` names the formats."""
+HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
+"""Read only where the package pillow-heif is installed (the extra `heic`)."""
+DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS = 50, 1_000  # of an image, by its header; a megapixel takes 3 MB of memory or more to decode
+MAX_CLASS_NAME = 256  # characters
+MOST_CLASSES = 65_536
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Columns(Frozen):
+    """Names of a table's columns. Upper and lower case count only where two columns differ in nothing else."""
+
+    path: ColumnName = "path"
+    label: ColumnName = "label"
+    split: ColumnName | None = Field(
+        default="split",
+        description="train, val, validation, valid, dev or test in each row; used if there is one of this name; null: not used",
+    )
+    group: ColumnName | None = Field(
+        default="group", description="rows of one group stay in one part of the split; used if there is one of this name; null: not used"
+    )
+
+
+# Fields that 0.1 did not have are left out of JSON while they have their default: stored texts and digests of configs stay as they were.
+
+
+class ImageData(DataConfig):
+    """Labelled images: a folder with one folder per class, that in train/, val/ and test/, or a table (.csv, .tsv) of paths and labels."""
+
+    root: str | None = Field(
+        default=None, min_length=1, max_length=4096, exclude_if=lambda root: root is None,
+        description="folder that a table's relative paths start from; null: the table's own folder",
+    )  # fmt: skip
+    columns: Columns = Field(default=Columns(), exclude_if=lambda columns: columns == Columns(), description="of a table")
+    similar_labels: Literal["refuse", "keep"] = Field(
+        default="refuse", exclude_if=lambda similar: similar == "refuse",
+        description="class names that differ only in case, spaces, Unicode form or the form of a number; keep: they are different classes",
+    )  # fmt: skip
+    bit_depth: int | None = Field(
+        default=None, ge=1, le=32, exclude_if=lambda depth: depth is None,
+        description="of images with more than 8 bits a sample: 0 becomes black and 2^bit_depth - 1 white; "
+        "null: the lowest and the highest sample of the training images do. Images of 8 bits are not changed",
+    )  # fmt: skip
+    unreadable: Literal["refuse", "skip"] = Field(
+        default="refuse",
+        exclude_if=lambda unreadable: unreadable == "refuse",
+        description="what happens to files that hold no image that can be decoded: `skip` leaves them out, counted and named",
+    )
+    unreadable_limit: FiniteFloat = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        exclude_if=lambda limit: limit == 0.01,
+        description="with `skip`: the share of files that may be left out, one file always; with more the data is refused",
+    )
+    max_megapixels: FiniteFloat = Field(
+        default=DEFAULT_MEGAPIXELS, gt=0, le=HIGHEST_MEGAPIXELS, exclude_if=lambda limit: limit == DEFAULT_MEGAPIXELS,
+        description="larger images are refused by their header; "
+        "each decoding thread needs 3 to 12 MB of memory for a megapixel",
+    )  # fmt: skip
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path, and the root of a table's paths."""
+        return (self.path,) if self.root is None else (self.path, self.root)
+
+    @model_validator(mode="after")
+    def _root_and_columns_belong_to_a_table(self) -> Self:
+        if not self.is_table and (self.root is not None or self.columns != Columns()):
+            raise ValueError("root and columns are for a table (.csv, .tsv), and the path is a folder; leave them out")
+        return self
+
+
+Channel = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+class ImageModel(ModelConfig):
+    """A model of the catalogue, where its weights come from, and how its input is normalised."""
+
+    mean: Channel | None = Field(
+        default=None, description="of the RGB channels, on the scale 0 to 1; null: what belongs to the weights, else ImageNet's"
+    )
+    std: Channel | None = Field(default=None, description="likewise")
+
+    @field_validator("std")
+    @classmethod
+    def _spread_is_positive(cls, std: Channel | None) -> Channel | None:
+        if std is not None and min(std) <= 0:
+            raise ValueError("each standard deviation must be above 0")
+        return std
+
+
+class ImageHyperparameters(Hyperparameters):
+    """What a study of images may vary or fix."""
+
+    label_smoothing: FiniteFloat = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        exclude_if=lambda weights: weights == "none",
+        description="balanced: the training loss of an image counts n / (k * n_c): n training images, k classes, n_c images of its class",
+    )
+    sampling: Literal["none", "balanced"] = Field(
+        default="none",
+        exclude_if=lambda sampling: sampling == "none",
+        description="balanced: an epoch draws as many images as there are training images, of each class equally many, with replacement",
+    )
+    augmentation: Literal["none", "flip", "crop", "trivial_augment"] = "none"
+    augmentation_views: int = Field(
+        default=0, ge=0, le=10_000, description="stored views an image (view = epoch mod views); 0 draws a fresh one each epoch"
+    )
+    image_size: int = Field(default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cut")
+
+
+class ImageTrainConfig(ImageHyperparameters, TrainConfig):
+    """One run on images."""
+
+    task: Literal["image_classification"] = "image_classification"
+    data: ImageData
+    model: ImageModel
+
+
+class NearDuplicates(Frozen):
+    """Images that differ in their files and hardly in what they show: each group is kept on one side of the split."""
+
+    groups: int = Field(ge=0, description="of two or more different files each")
+    images: int = Field(ge=0, description="in all groups together")
+    crossing: int = Field(ge=0, description="groups that a split by content alone would have torn apart")
+    mixed: int = Field(ge=0, description="groups with more than one label: one of their images is perhaps labelled wrongly")
+    too_large: int = Field(default=0, ge=0, description="groups besides, not kept on one side: a class could not be split by them")
+    examples: tuple[tuple[str, ...], ...] = Field(default=(), description="names of the images of some groups, those of mixed labels first")
+    across: int = Field(
+        default=0,
+        ge=0,
+        exclude_if=lambda across: across == 0,
+        description="groups with images in several parts of a given split; not moved",
+    )
+
+
+class ImageExamples(Frozen):
+    """Images that have something in common: how many, and some of their names."""
+
+    count: int = Field(ge=0)
+    examples: tuple[str, ...] = Field(default=(), description="names relative to the data's path, some with the reason after a colon")
+
+
+class PixelRange(Frozen):
+    """How images of more than 8 bits a sample become 8 bits: `low` is black, `high` is white, and what lies beyond is clipped."""
+
+    low: FiniteFloat
+    high: FiniteFloat
+    source: Literal["training_images", "bit_depth"] = Field(description="found in the training images, or declared as data.bit_depth")
+    images: int = Field(default=0, ge=0, description="of more than 8 bits a sample; the other images are not changed")
+    clipped: ImageExamples | None = Field(default=None, description="images with samples beyond the range; None where nobody has looked")
+
+
+class Normalisation(Frozen):
+    """By which mean and standard deviation a run normalises its images, and why."""
+
+    mean: Channel
+    std: Channel
+    source: Literal["study", "weights", "metadata", "assumed", "default"] = Field(
+        description="study: the study states them; weights: they belong to these published weights; metadata: the file's metadata state "
+        "them; assumed: nothing is known of the file, so ImageNet's are taken; default: ImageNet's, for random initial values"
+    )
+
+
+STATE_FOLLOWS_FROM = {"classes", "images", "fingerprint", "split", "weights_sha256", "near_duplicates"}
+
+
+class ImageDatasetInfo(DatasetInfo):
+    """What was found about images and weights."""
+
+    task: Literal["image_classification"] = Field(default="image_classification", exclude_if=lambda task: True)  # as 0.1 wrote it
+    classes: tuple[str, ...] = Field(description="label names, in the order of the model's outputs")
+    images: Mapping[str, int] = Field(description="how many images in train, validation and test")
+    class_counts: Mapping[str, tuple[int, ...]] | None = Field(
+        default=None,
+        exclude_if=lambda counts: counts is None,
+        description="images of each class, in the order of `classes`, in train, validation and test; None in facts of version 0.1",
+    )
+    near_duplicates: NearDuplicates | None = Field(default=None, description="None where nobody has looked for them")
+    normalisation: Normalisation | None = Field(
+        default=None,
+        exclude_if=lambda normalisation: normalisation is None,
+        description="None in results of version 0.1, whose study states it",
+    )
+    pixel_range: PixelRange | None = Field(
+        default=None,
+        exclude_if=lambda found: found is None,
+        description="None where all images have 8 bits a sample, and for studies of version 0.1, which took the upper 8 of 16 bits",
+    )
+    constant: ImageExamples | None = Field(
+        default=None,
+        exclude_if=lambda found: found is None,
+        description="images whose pixels are all equal as the model sees them; None where the check found none",
+    )
+    unreadable: ImageExamples | None = Field(
+        default=None,
+        exclude_if=lambda found: found is None,
+        description="files that data.unreadable: skip left out, with the reasons; they are not part of the fingerprint",
+    )
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many images are in train, validation and test."""
+        return self.images
+
+    @property
+    def in_words(self) -> str:
+        """How many images and classes there are."""
+        counts = self.images
+        return f"{counts.get('train', 0):,} images to train on, {counts.get('validation', 0):,} to validate, {len(self.classes)} classes"
+
+    @property
+    def identity(self) -> Sequence[Mapping[str, Any]]:
+        """Classes, counts, digests and near-duplicates; and the scale of pixels where there is one, newer than version 0.1."""
+        found = [self.model_dump(mode="json", include=STATE_FOLLOWS_FROM)]
+        return [*found, {"pixel_range": [self.pixel_range.low, self.pixel_range.high]}] if self.pixel_range is not None else found
+
+    @property
+    def checked(self) -> Mapping[str, Any]:
+        """The numbers of classes and of images by part."""
+        return {"classes": len(self.classes), "images": dict(self.images)}
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Too few or too many classes, and names of classes that are too long."""
+        if not 2 <= len(self.classes) <= MOST_CLASSES:
+            yield "classes", "class_count", f"a study has 2 to {MOST_CLASSES} classes; correct the list"
+        if any(len(name) > MAX_CLASS_NAME for name in self.classes):
+            yield "classes", "name_too_long", f"a class name has at most {MAX_CLASS_NAME} characters; shorten it"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about images and weights, a sentence or two each: for pages, logs and model cards."""
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        if (left_out := self.unreadable) is not None:
+            yield f"{_images(left_out.count)} left out as unreadable{_named(left_out)}."
+        if (pixels := self.pixel_range) is not None:
+            origin = "the range of the training images" if pixels.source == "training_images" else "as data.bit_depth declares"
+            rest = sum(self.images.values()) - pixels.images
+            mixed = f" The other {rest:,} have 8 bits and are not changed." if pixels.images and rest > 0 else ""
+            count = f"{pixels.images:,} images have" if pixels.images != 1 else "1 image has"
+            yield f"{count} more than 8 bits a sample: {pixels.low:g} becomes black and {pixels.high:g} white, {origin}.{mixed}"
+            if pixels.clipped is not None and pixels.clipped.count:
+                yield f"{_images(pixels.clipped.count)} clipped, having samples beyond that range{_named(pixels.clipped)}."
+        if (weights := self.weights) is not None and weights.unused:
+            yield f"The weights are {'.'.join(weights.container)} of their file; also in it and not used: {', '.join(weights.unused)}."
+        if self.normalisation is not None and self.normalisation.source == "assumed":
+            yield (
+                "The weights file does not state by which mean and standard deviation images are normalised, so ImageNet's are assumed; "
+                "write model.mean and model.std if it was trained with others."
+            )
+        if self.constant is not None:
+            yield f"{_images(self.constant.count)} of one colour throughout, with nothing to learn from{_named(self.constant)}."
+
+
+def _images(count: int) -> str:
+    return f"{count:,} images are" if count != 1 else "1 image is"
+
+
+def _named(found: ImageExamples) -> str:
+    more = f" and {found.count - len(found.examples):,} more" if found.count > len(found.examples) else ""
+    return f": {'; '.join(found.examples)}{more}" if found.examples else ""
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Report(Frozen):
+    """What a run finds beside its metrics on the validation images."""
+
+    per_class_recall: Mapping[str, Annotated[float, Field(ge=0, le=1)]]
+    confusion_matrix: tuple[tuple[Count, ...], ...] = Field(
+        max_length=MOST_CLASSES, description="rows are true classes, columns predicted ones"
+    )
+
+    @field_validator("confusion_matrix")
+    @classmethod
+    def _matrix_is_square(cls, matrix: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if any(len(row) != len(matrix) for row in matrix):
+            raise PydanticCustomError("not_square", "a confusion matrix has as many columns as rows; correct it")
+        return matrix
+
+
+class TestReport(Report):
+    """The same on the test images, with what was predicted for each of them."""
+
+    __test__ = False  # for pytest, which takes the name for a test's
+
+    predicted: str | None = Field(
+        default=None,
+        description="base64 of a little-endian uint16 an image, the predicted class: images by their true class, within it by content; "
+        "None for more than MOST_SCORED images",
+    )
+    losses: str | None = Field(default=None, description="base64 of a little-endian float16 an image, its cross entropy, in the same order")
+
+    @field_validator("confusion_matrix")
+    @classmethod
+    def _has_rows(cls, matrix: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if not matrix:
+            raise PydanticCustomError("empty", "scores on test images have a row and a column for each class; add them, or drop test")
+        return matrix
+
+    @field_validator("predicted", "losses")
+    @classmethod
+    def _has_two_bytes_an_image(cls, text: str | None, known: ValidationInfo) -> str | None:
+        matrix = known.data.get("confusion_matrix")
+        if text is None or not matrix:
+            return text
+        images, raw = sum(map(sum, matrix)), _decoded(text)
+        if raw is None or len(raw) != 2 * images:
+            raise PydanticCustomError("wrong_length", f"this is base64 of two bytes for each of the {images} test images; correct it")
+        if known.field_name == "predicted" and max(_words(raw), default=0) >= len(matrix):
+            raise PydanticCustomError("unknown_class", f"classes go from 0 to {len(matrix) - 1}; correct it")
+        return text
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _words(raw: bytes) -> "array[int]":
+    """Of little-endian uint16."""
+    words = array("H", raw)
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words
+
+
+MOST_SCORED = 100_000  # images whose predictions are reported one by one

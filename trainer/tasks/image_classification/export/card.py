@@ -1,0 +1,79 @@
+"""What a model card says of images, classes and normalisation."""
+
+from collections.abc import Iterator, Sequence
+
+from trainer.tasks.base import CardData, CardSection, CardTable
+from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageModel, NearDuplicates
+from trainer.tasks.image_classification.export.results import ByClass
+
+MOST_IN_A_MATRIX = 20  # classes
+LONGEST_NAME = 200  # characters
+
+
+def data_of(info: ImageDatasetInfo, model: ImageModel) -> CardData:
+    """The classes with their sizes, near-duplicates, and the normalisation."""
+    names = ", ".join(map(_short, info.classes[:MOST_IN_A_MATRIX]))
+    more = f" and {len(info.classes) - MOST_IN_A_MATRIX} more" if len(info.classes) > MOST_IN_A_MATRIX else ""
+    return CardData(
+        opening=f"Image classification, {len(info.classes)} classes: {names}{more}.",
+        counts=tuple(_counts(info)),
+        split="content within each class",
+        notes=tuple(_near_duplicates(info.near_duplicates)),
+        model=(("normalisation", _normalisation(info, model)),),
+    )
+
+
+def _short(name: str) -> str:
+    return (name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…").strip()
+
+
+def _counts(info: ImageDatasetInfo) -> Iterator[str | CardTable]:
+    """Images of each class by part; above MOST_IN_A_MATRIX classes the largest and the smallest."""
+    if info.class_counts is None:
+        return
+    parts = [part for part in ("train", "validation", "test") if sum(info.class_counts.get(part, ()))]
+    counted = [(name, [info.class_counts[part][label] for part in parts]) for label, name in enumerate(info.classes)]
+    if len(counted) > MOST_IN_A_MATRIX:
+        half = MOST_IN_A_MATRIX // 2
+        counted.sort(key=lambda one: -sum(one[1]))
+        counted = counted[:half] + counted[-half:]
+        yield f"The {half} largest and the {half} smallest classes:"
+    yield CardTable(("class", *parts), [(name, *counts) for name, counts in counted])
+
+
+def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
+    if near is None:
+        yield "Near-duplicates were not looked for."
+    elif near.groups == 0:
+        yield "No near-duplicates were found."
+    else:
+        torn = f"a split by content alone would have torn {near.crossing} of them apart"
+        mixed = f" {near.mixed} of them have more than one label: look at those images." if near.mixed else ""
+        across = f", {near.across} of them in several parts of the data's own split and not moved, the others" if near.across else ", each"
+        yield f"Near-duplicates: {near.images} images in {near.groups} groups{across} kept on one side of the split; {torn}.{mixed}"
+
+
+def _normalisation(info: ImageDatasetInfo, model: ImageModel) -> str:
+    """Mean and deviation of the input, and where they come from; studies of version 0.1 stated them themselves."""
+    found = info.normalisation
+    assumed = "; assumed, since the weights file does not state its own" if found is not None and found.source == "assumed" else ""
+    return f"mean {_numbers(model.mean or IMAGENET_MEAN)}, standard deviation {_numbers(model.std or IMAGENET_STD)}{assumed}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def results_of(classes: Sequence[str], fared: ByClass, where: str) -> CardSection:
+    """The recall of each class, and the confusion matrix or the most frequent mistakes."""
+    recall = CardTable(("class", "recall"), [(name, f"{100 * share:.1f} %") for name, share in fared.recall.items()])
+    return CardSection("Class by class", (f"Recall {where}.", recall, *_confusion(classes, fared)))
+
+
+def _confusion(classes: Sequence[str], fared: ByClass) -> Iterator[str | CardTable]:
+    if fared.confusion_matrix is not None and len(classes) <= MOST_IN_A_MATRIX:
+        yield "Confusion matrix of the same: a row a true class, a column a predicted one."
+        yield CardTable(("", *classes), [(name, *row) for name, row in zip(classes, fared.confusion_matrix, strict=True)])
+    elif fared.mistakes:
+        yield "The most frequent mistakes of the same."
+        yield CardTable(("true class", "taken for", "images"), [(one.actual, one.predicted, one.images) for one in fared.mistakes])

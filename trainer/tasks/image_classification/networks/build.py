@@ -1,0 +1,58 @@
+"""From a ImageTrainConfig to the model that is trained."""
+
+import torch
+from torch import nn
+
+import trainer.tasks.image_classification.catalogue as catalogue
+from trainer.models.errors import Infeasible, UnfitModel
+from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.networks import weights
+from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.image_classification.networks.fit import load_into
+
+
+class UnfitImageSize(Infeasible):
+    """The network cannot take images of this size."""
+
+
+def build(config: ImageTrainConfig, classes: int) -> StagedModel:
+    """The model on the CPU, with its weights loaded, a new last layer for the classes, and its first stages frozen.
+
+    Equal configs give equal models, bit for bit, with a head that follows from seed and weights alone; torch's own random state
+    stays as it is. Raises UnfitModel: WeightsUnavailable or UnfitWeights, Infeasible for more frozen stages than the model has,
+    UnfitImageSize, and itself for an unknown model.
+    """
+    _check(config)
+    found = weights.load(config.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # of the CPU alone, where the model is made
+        model = staged(config.model.name, classes, config.image_size)
+    if found is not None:
+        model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
+    model.network.load_state_dict(model.fresh_head(config.seed), strict=False)
+    for layer in model.head.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = config.dropout
+    return model.freeze(config.frozen_layers)
+
+
+def staged(name: str, classes: int, image_size: int) -> StagedModel:
+    """The model with random initial values from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
+    family = BY_MODEL[name]
+    network = family.make(name, classes, image_size)
+    stages, head = family.split(network)
+    return StagedModel(network, stages, head)
+
+
+def _check(config: ImageTrainConfig) -> None:
+    name, size = config.model.name, config.image_size
+    if name not in catalogue.names():
+        raise UnfitModel(f"the catalogue has no model named {name}; it has {', '.join(catalogue.names())}")
+    model = catalogue.load(name)
+    if config.frozen_layers > len(model.stages):
+        raise Infeasible(f"{name} has {len(model.stages)} stages to freeze, not {config.frozen_layers}; lower frozen_layers")
+    if size < model.smallest_image:
+        raise UnfitImageSize(f"{name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
+    if size % model.image_step:
+        raise UnfitImageSize(f"{name} needs images of a multiple of {model.image_step} pixels, not {size}; change image_size")

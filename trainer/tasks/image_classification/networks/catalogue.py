@@ -1,0 +1,85 @@
+"""Writes what the server must know of models without torch: `python -m trainer.tasks.image_classification.networks.catalogue`."""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainer.heads.split import UnsupportedHead, split_head
+from trainer.models.staged import StagedModel
+from trainer.tasks.image_classification.catalogue import Model, Stage
+from trainer.tasks.image_classification.networks import weights
+from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.families import BY_MODEL
+
+FOLDER = Path(__file__).parent.parent / "catalogue" / "models"
+ORIGINAL_SIZE = 224  # pixels, of torchvision's position embeddings
+LEAST_SIZE = 8  # pixels, that a config may name
+
+
+def describe(name: str) -> Model:
+    """The model as the catalogue has it, made without memory for its tensors. Raises KeyError for an unknown name."""
+    family = BY_MODEL[name]
+    with torch.device("meta"):
+        model = staged(name, family.original_classes, ORIGINAL_SIZE)
+        step = int(getattr(model.network, "patch_size", 1))  # of a ViT, which takes whole patches only
+        smallest = _smallest_image(model, name, step)
+    return Model(
+        name=name,
+        family=family.name,
+        stages=tuple(_stage(model, title, part) for title, part in zip(model.stage_names, model.stages, strict=True)),
+        head=_stage(model, "head", model.head),
+        classifier=family.classifier_tensors,
+        weights=weights.names(name),
+        smallest_image=smallest,
+        image_step=step,
+        lanes=_is_for_lanes(model),
+        resizable=family.resizable,
+    )
+
+
+def _stage(model: StagedModel, name: str, part: nn.Module) -> Stage:
+    return Stage(name=name, tensors={title: tuple(tensor.shape) for title, tensor in model.tensors_of(part).items()})
+
+
+def _is_for_lanes(model: StagedModel) -> bool:
+    try:
+        split_head(model)
+    except UnsupportedHead:
+        return False
+    return True
+
+
+def _smallest_image(model: StagedModel, name: str, step: int) -> int:
+    """The least image size at which a forward pass succeeds; above it, all multiples of the step do."""
+    least, *larger = range(-(-LEAST_SIZE // step) * step, ORIGINAL_SIZE + 1, step)
+    if _accepts(model, name, least):
+        return least
+    return larger[bisect_left(larger, True, key=lambda size: _accepts(model, name, size))]
+
+
+def _accepts(model: StagedModel, name: str, size: int) -> bool:
+    family = BY_MODEL[name]
+    network = family.make(name, family.original_classes, size) if family.resizable else model.network
+    try:
+        network.eval()(torch.empty(1, 3, size, size))
+    except RuntimeError:  # a pool or a convolution that is left with nothing
+        return False
+    return True
+
+
+def write(folder: Path = FOLDER, names: Iterable[str] = tuple(BY_MODEL)) -> None:
+    """Write the models' descriptions, and drop the files of models that are gone."""
+    folder.mkdir(exist_ok=True)
+    documents = {folder / f"{name}.json": describe(name).model_dump(mode="json") for name in names}
+    for stale in set(folder.glob("*.json")) - documents.keys():
+        stale.unlink()
+    for path, document in documents.items():
+        path.write_text(json.dumps(document, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    write()

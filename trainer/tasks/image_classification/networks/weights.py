@@ -1,0 +1,216 @@
+"""Pretrained weights, from a file or from torchvision, as a plain state dict with the hash of the file it came from."""
+
+import hashlib
+import io
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import cast
+from urllib.parse import unquote, urlparse
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torchvision.models import WeightsEnum, get_model_weights
+
+import trainer.tasks.image_classification.catalogue as catalogue
+from trainer.configuration import LoadedWeights
+from trainer.files import UnfitFile, read_regular
+from trainer.models.errors import MissingWeights, UnfitWeights, WeightsUnavailable
+from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, Normalisation
+from trainer.tasks.image_classification.networks.fit import unfit
+from trainer.tasks.image_classification.selection import Selection, select
+from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, UnfitTensors, UnreadableWeights, conversion, read_outline
+
+LISTED, LONGEST = 5, 120  # names in the facts, and their characters
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # torch.hub's: resnet18-f37072fd.pth
+SILENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The model's tensors of a weights file, by the network's names. Shared between trials: read, never changed."""
+
+    sha256: str
+    tensors: Mapping[str, Tensor]
+    loaded: LoadedWeights
+    normalisation: Normalisation  # that belongs to them, or is assumed
+
+
+def load(model: ImageModel) -> Weights | None:
+    """The weights that the config names, None when it names none. The last ones read are kept, so that trials do not read them again.
+
+    Raises WeightsUnavailable when they cannot be had, as MissingWeights where this machine is the reason, and UnfitWeights when the file
+    cannot be read or holds another model's tensors.
+    """
+    if not model.pretrained:
+        return None
+    if model.weights_file is not None:
+        return _load(Path(model.weights_file), model.name, "")
+    published = named(model.name, model.weights)
+    return _load(_downloaded(published), model.name, _hash_prefix(published.url))
+
+
+def _load(path: Path, model: str, hash_prefix: str) -> Weights:
+    try:
+        facts = path.stat()
+        return _read(path, facts.st_mtime_ns, facts.st_size, model, hash_prefix)
+    except FileNotFoundError:
+        raise MissingWeights(f"there is no weights file {path}; correct the path") from None
+    except UnfitFile as error:
+        raise WeightsUnavailable(f"the weights file {path} cannot be read: {error.strerror}; give a regular file") from None
+    except OSError as error:
+        raise MissingWeights(f"the weights file {path} cannot be read ({error.strerror}); mend path or permissions") from None
+
+
+def names(model: str) -> tuple[str, ...]:
+    """Torchvision's weights of a model, without the enum's own name; none for a model that is not torchvision's."""
+    try:
+        return tuple(weights.name for weights in get_model_weights(model))
+    except ValueError:
+        return ()
+
+
+def named(model: str, weights: str) -> WeightsEnum:
+    """Torchvision's weights of that name: `IMAGENET1K_V1`, `DEFAULT` or `ResNet18_Weights.IMAGENET1K_V1`."""
+    if known := names(model):
+        enum = get_model_weights(model)
+        owner, _, name = weights.rpartition(".")
+        if owner in ("", enum.__name__) and name in (*known, "DEFAULT"):
+            return enum[name]
+    listed = f"it has {', '.join(known)}" if known else "it has none"
+    raise WeightsUnavailable(f"{model} has no weights named {weights}; {listed}; or give a .safetensors, .pt or .pth file, or write random")
+
+
+def _downloaded(weights: WeightsEnum) -> Path:
+    """The file in torch.hub's cache, downloaded if it is not there yet."""
+    name = unquote(PurePosixPath(urlparse(weights.url).path).name)
+    path = Path(torch.hub.get_dir(), "checkpoints", name)
+    if not path.is_file():
+        try:
+            with _bounded_silence():
+                weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
+        except Exception as error:  # whatever sockets, servers, proxies and disks come up with
+            reason = getattr(error, "reason", None) or error
+            raise MissingWeights(
+                f"the weights {weights} could not be downloaded from {weights.url} ({reason}); "
+                f"connect this machine to the internet, or lay the file into {path.parent}, or give a local file as model.weights; "
+                "write model.weights: random only if random initial values are meant"
+            ) from None
+    return path
+
+
+@contextmanager
+def _bounded_silence() -> Iterator[None]:
+    """A server that falls silent ends the download; torch.hub itself would wait without end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _hash_prefix(url: str) -> str:
+    found = HASH_IN_NAME.search(url)
+    return found.group(1) if found else ""
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, mtime_ns: int, size: int, model: str, hash_prefix: str) -> Weights:
+    content = read_regular(path, MOST_WEIGHTS_BYTES)  # once, so that the hash is of what is loaded
+    sha256 = hashlib.sha256(content).hexdigest()
+    if not sha256.startswith(hash_prefix):
+        raise MissingWeights(f"{path} is not the file that was published, perhaps cut short; delete it to download it again")
+    try:
+        outline = read_outline(io.BytesIO(content), path.name)
+        selection = select(outline, catalogue.load(model), path.name)
+    except UnreadableWeights as error:
+        raise UnfitWeights(f"the weights file {path} cannot be used: {error}") from None
+    except UnfitTensors as error:
+        raise UnfitWeights(unfit(str(path), model, str(error))) from None
+    state = _from_safetensors(content, path) if outline.format == "safetensors" else _from_torch(content, path, selection.container)
+    try:
+        tensors = {name: state[original] for name, original in selection.names.items()}
+    except KeyError as error:  # a checkpoint whose entries stand in it twice, say
+        raise UnfitWeights(f"the weights file {path} cannot be used: it is damaged, the tensor {error} is missing") from None
+    known = _known(model, sha256)
+    return Weights(sha256, tensors, _loaded(outline, selection, known), _normalisation(outline, known))
+
+
+def normalisation_of(model: ImageModel, found: Weights | None) -> Normalisation:
+    """Mean and deviation for the model's input: the study's, else those of the weights, else ImageNet's."""
+    own = found.normalisation if found is not None else Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD, source="default")
+    if model.mean is None and model.std is None:
+        return own
+    return Normalisation(mean=model.mean or own.mean, std=model.std or own.std, source="study")
+
+
+def _known(model: str, sha256: str) -> WeightsEnum | None:
+    """The published weights that the file is, by the beginning of its SHA-256, which torchvision has in the names of its files."""
+    enums = get_model_weights(model) if names(model) else ()
+    return next((one for one in enums if (prefix := _hash_prefix(one.url)) and sha256.startswith(prefix)), None)
+
+
+def _normalisation(outline: Outline, known: WeightsEnum | None) -> Normalisation:
+    if known is not None:
+        preset = known.transforms()
+        return Normalisation(mean=tuple(preset.mean), std=tuple(preset.std), source="weights")
+    if (stated := _stated(outline.metadata)) is not None:
+        return stated
+    return Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD, source="assumed")
+
+
+def _stated(metadata: Mapping[str, str]) -> Normalisation | None:
+    """From the metadata of a safetensors file: the config that our exports have, or `mean` and `std` as JSON."""
+    try:
+        config = json.loads(metadata.get("config", "{}"))
+        model = config.get("model", {}) if isinstance(config, dict) else {}
+        if isinstance(model, dict) and model.get("mean") and model.get("std"):
+            return Normalisation(mean=model["mean"], std=model["std"], source="metadata")
+        if "mean" in metadata and "std" in metadata:
+            return Normalisation(mean=json.loads(metadata["mean"]), std=json.loads(metadata["std"]), source="metadata")
+    except (ValueError, RecursionError):  # the metadata of another program
+        return None
+    return None
+
+
+def _loaded(outline: Outline, selection: Selection, known: WeightsEnum | None) -> LoadedWeights:
+    return LoadedWeights(
+        format=outline.format,
+        name=None if known is None else str(known),
+        container=selection.container,
+        prefix=selection.prefix,
+        wrappers=selection.wrappers,
+        unused=tuple(key[:LONGEST] for key in selection.unused[:LISTED]),
+        left_out=len(selection.left_out),
+        examples=tuple(name[:LONGEST] for name in selection.left_out[:LISTED]),
+    )
+
+
+def _from_safetensors(content: bytes, path: Path) -> Mapping[str, Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except SafetensorError as error:
+        raise UnfitWeights(f"{path} is not a sound safetensors file ({error}); write it again") from None
+
+
+def _from_torch(content: bytes, path: Path, keys: Sequence[str]) -> Mapping[str, Tensor]:
+    try:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        for key in keys:
+            found = found[key]
+    except MemoryError:
+        raise
+    except Exception:  # the unpickler answers a damaged or foreign file with nearly anything
+        raise UnfitWeights(
+            f"the weights file {path} cannot be used: torch's safe loader refuses it, because it is damaged or holds more than tensors; "
+            f"{conversion(path.name, keys)}"
+        ) from None
+    return cast(Mapping[str, Tensor], found)

@@ -1,0 +1,330 @@
+"""Image classification with torch: examples, model, loss and metrics."""
+
+import base64
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import PIL
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from trainer.cache import JSON, Cache
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.data.dataset import Dataset, Listing
+from trainer.data.images import dataset as images
+from trainer.data.images import decoding
+from trainer.data.images.augmentation import augment
+from trainer.data.images.resident import Images, load
+from trainer.models.errors import Infeasible
+from trainer.models.staged import StagedModel
+from trainer.order import drawn_evenly
+from trainer.tasks.base import Examples, Measurement, Task
+from trainer.tasks.image_classification.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MOST_SCORED,
+    ImageData,
+    ImageDatasetInfo,
+    ImageExamples,
+    ImageTrainConfig,
+    TestReport,
+)
+from trainer.tasks.image_classification.metrics import measure, report_of
+from trainer.tasks.image_classification.networks import weights
+from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.spec import SPEC
+
+MOST_EXAMPLES = 5  # names of images that the facts list
+HIGHEST_LOSS = torch.finfo(torch.float16).max  # of an image's reported loss: a higher one would become infinite
+
+
+class ImageClassificationTask:
+    """Images with one label each."""
+
+    spec = SPEC
+
+    def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
+        """The images, without those that `data.unreadable: skip` leaves out. Raises BadData."""
+        return images.listed(_data(data), cache, accepted=accepted)
+
+    def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> images.ImageDataset:
+        """Stratified by class, near-duplicates on one side. Raises BadData, with the names of images that cannot be decoded."""
+        return images.arrange(_data(data), listing, cache, "find" if expected is None else _info(expected).pixel_range)
+
+    def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[ImageTrainConfig, ImageDatasetInfo]:
+        """The config with mean and deviation of the input written out, and what was found. Raises UnfitModel."""
+        asked, found = _config(config), _images(dataset)
+        loaded = weights.load(asked.model)
+        normalisation = weights.normalisation_of(asked.model, loaded)
+        left_out = ImageExamples(count=len(listing.unreadable), examples=listing.unreadable[:MOST_EXAMPLES])
+        info = ImageDatasetInfo(
+            classes=found.classes,
+            images=found.counts,
+            class_counts=found.class_counts,
+            fingerprint=found.fingerprint,
+            split=found.split,
+            weights_sha256=loaded.sha256 if loaded else None,
+            near_duplicates=found.near_duplicates,
+            listing=found.listing,
+            pixel_range=found.pixel_range,
+            unreadable=left_out if listing.unreadable else None,
+            weights=loaded.loaded if loaded else None,
+            normalisation=normalisation,
+        )
+        model = asked.model.model_copy(update={"mean": normalisation.mean, "std": normalisation.std})
+        return asked.model_copy(update={"model": model}), info
+
+    def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
+        """The network with an output for each class. Raises UnfitModel."""
+        return build(_config(config), len(_info(info).classes))
+
+    def refuse_batch_size(self, config: TrainConfig, model: StagedModel) -> None:
+        """Batch normalisation has nothing to take a spread over where a single image gives it a single value a channel."""
+        size = _config(config).image_size
+        normalising = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
+        if config.batch_size > 1 or not normalising:
+            return
+        outline = copy.deepcopy(model).to("meta")  # shapes without values
+        try:
+            outline(torch.empty((1, 3, size, size), device="meta"))
+        except ValueError as error:
+            raise Infeasible(
+                f"batch_size 1 is too small for {config.model.name} at {size} pixels: its batch normalisation needs more than "
+                "one value a channel; raise batch_size, image_size or frozen_layers"
+            ) from error
+
+    def inspect(self, examples: Examples, dataset: Dataset, info: DatasetInfo) -> ImageDatasetInfo:
+        """With the images of one colour."""
+        if not isinstance(examples, ImageInputs):
+            raise TypeError(f"{type(examples).__name__} holds no images")
+        constant = _images(dataset).examples(examples.images.constant_rows())
+        return _info(info).model_copy(update={"constant": constant if constant.count else None})
+
+    def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> "ImageInputs":
+        """Decoded images. Raises BadData with the names of those that cannot be decoded."""
+        found, asked = _images(dataset), _config(config)
+        return ImageInputs(load(found, asked.image_size, device, cache), Normalise(asked, device), asked)
+
+    def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
+        """Weights, size, decoding, normalisation and augmentation."""
+        asked, found = _config(config), _info(info)
+        drawn = {"seed": asked.seed, "classes": len(found.classes)}  # from which all random values follow, in the network's order
+        # Nothing without images of more than 8 bits a sample, so that the keys of other data sets are those of version 0.1.
+        pixels = found.pixel_range
+        scale = {} if pixels is None else decoding.Decoder(scale=(pixels.low, pixels.high)).scale_key
+        return {
+            "weights": found.weights_sha256 or drawn,
+            "images": contents,
+            "image_size": asked.image_size,
+            "mean": asked.model.mean,
+            "std": asked.model.std,
+            "decoding": [decoding.VERSION, PIL.__version__],
+            "augmentation": asked.augmentation if augmented else "none",
+            "torchvision": torchvision.__version__,
+            **scale,
+        }
+
+    def targets(self, dataset: Dataset) -> Tensor:
+        """Classes, int64 [N]."""
+        return torch.tensor([content.label for content in dataset.contents])
+
+    def order(self, rows: Tensor, targets: Tensor, config: TrainConfig, epoch: int) -> Tensor | None:
+        """Drawn from each class equally often where sampling is balanced."""
+        return drawn_evenly(rows, targets.cpu(), config.order_seed, epoch) if _config(config).sampling == "balanced" else None
+
+    def loss_settings(self, config: TrainConfig, targets: Tensor, info: DatasetInfo) -> "CrossEntropy":
+        """Label smoothing and class weights."""
+        asked = _config(config)
+        balanced = balanced_weights(targets, len(_info(info).classes)) if asked.class_weights == "balanced" else None
+        return CrossEntropy(asked.label_smoothing, balanced)
+
+    def loss(self, model: StagedModel, features: Tensor, depth: int, targets: Tensor, settings: "CrossEntropy") -> tuple[Tensor, Tensor]:
+        """Cross entropy in nats, with a weight of 1 for every image: class weights multiply the loss itself."""
+        logits: Tensor = model.forward_from(features, depth)  # [B, C]
+        losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=settings.smoothing)
+        if settings.class_weights is not None:  # smoothed targets are not weighted one by one
+            losses = losses * settings.class_weights[targets]
+        return losses, torch.ones_like(losses)
+
+    def predict(self, model: StagedModel, features: Tensor, depth: int) -> Tensor:
+        """Logits, float32 [B, C]."""
+        return model.forward_from(features, depth).float()
+
+    def tally(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The predicted class and the cross entropy of each image, [B, 2]."""
+        return torch.stack((predictions.argmax(1).float(), F.cross_entropy(predictions, targets, reduction="none")), -1)
+
+    def measure(self, tallies: Tensor, targets: Tensor, info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
+        """Tallies [M, N, 2] and classes [N] → accuracy, macro precision, recall and F1, and the mean cross entropy in nats."""
+        classes = _info(info).classes
+        predicted, losses = tallies[..., 0].long(), tallies[..., 1]
+        measured = measure(predicted, targets, losses, len(classes))
+        if not examples:
+            return [Measurement(metrics, partial(report_of, confusion, classes)) for metrics, confusion in measured]
+        order = targets.argsort(stable=True)  # the rows are in the order of their contents already
+        each = zip(measured, predicted[:, order].cpu(), losses[:, order].double().cpu(), strict=True)
+        return [Measurement(metrics, partial(_test_report, confusion, classes, *own)) for (metrics, confusion), *own in each]
+
+    def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
+        """The names of the outputs."""
+        return {"classes": json.dumps(list(_info(info).classes))}
+
+    def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> "HeadsCrossEntropy":
+        """Cross entropy with each member's smoothing and class weights."""
+        members = [_config(config) for config in configs]
+        return HeadsCrossEntropy(
+            smoothing=torch.tensor([member.label_smoothing for member in members], device=targets.device),
+            weighted=tuple(member.class_weights == "balanced" for member in members),
+            class_weights=balanced_weights(targets, len(_info(info).classes)),
+        )
+
+    def heads_tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Logits [M, C, B] and classes [B] → predicted classes and cross entropies [M, B, 2]."""
+        losses = F.cross_entropy(outputs, targets.expand(len(outputs), -1), reduction="none")
+        return torch.stack((outputs.argmax(1).float(), losses), -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossEntropy:
+    """What the loss follows from besides logits and classes."""
+
+    smoothing: float
+    class_weights: Tensor | None  # [C]
+
+
+def balanced_weights(targets: Tensor, classes: int) -> Tensor:
+    """What an image of each class counts in the loss where `class_weights` is `balanced`: float32 [C], given the training images' classes.
+
+    n / (k * n_c), as scikit-learn computes them: their mean over the training images is 1, so the learning rate keeps its meaning.
+    """
+    counts = targets.bincount(minlength=classes).float()
+    return len(targets) / (len(counts) * counts.clamp(min=1))
+
+
+class HeadsCrossEntropy:
+    """Cross entropy of M heads, with its gradient by hand."""
+
+    def __init__(self, *, smoothing: Tensor, weighted: Sequence[bool] = (), class_weights: Tensor | None = None) -> None:
+        """Label smoothing [M]; the members whose loss weights images by class (empty for none), and the weights [C] of these."""
+        self.class_weights, self._smoothing, self._weighted = class_weights, smoothing, tuple(weighted)
+        # Looked at here and not in each step, where it would make the host wait for the device.
+        self._smooth = smoothing if bool(smoothing.any()) else None
+        self._weights: Tensor | None = None  # [M, C]
+        if class_weights is not None and any(self._weighted):
+            self._weights = torch.stack([class_weights if own else torch.ones_like(class_weights) for own in self._weighted])
+
+    def of(self, first: int, last: int) -> "HeadsCrossEntropy":
+        """That of members `first` to `last`, the latter excluded."""
+        smoothing, weighted = self._smoothing[first:last], self._weighted[first:last]
+        return HeadsCrossEntropy(smoothing=smoothing, weighted=weighted, class_weights=self.class_weights)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [M, C, B] and classes [B] → mean losses [M], and their gradient by the logits.
+
+        A weight multiplies an image's loss, and so its column of the gradient; the mean is over images, not over weights.
+        """
+        members, classes, count = outputs.shape
+        smoothing = self._smooth
+        logs = outputs.log_softmax(1)
+        true = targets.expand(members, 1, count)
+        each = None if self._weights is None else self._weights[:, None, targets]  # [M, 1, B]
+        of_true, of_all = logs.gather(1, true), logs if each is None else logs * each
+        losses, slope = (of_true if each is None else of_true * each).mean((1, 2)).neg_(), logs.exp()
+        if smoothing is None:
+            slope.scatter_add_(1, true, slope.new_full((1, 1, 1), -1).expand(members, 1, count))
+        else:
+            losses = losses * (1 - smoothing) - of_all.mean((1, 2)) * smoothing
+            slope.sub_((smoothing / classes)[:, None, None])
+            slope.scatter_add_(1, true, (smoothing - 1)[:, None, None].expand(members, 1, count))
+        return losses, (slope if each is None else slope.mul_(each)).div_(count)
+
+
+class ImageInputs:
+    """Images as `trainer.tasks.base.Examples`: taken, augmented and normalised batch by batch."""
+
+    def __init__(self, images: Images, normalise: "Normalise", config: ImageTrainConfig) -> None:
+        self.images, self._normalise, self._config = images, normalise, config
+        self.augmented, self.views = config.augmentation != "none", config.augmentation_views
+
+    @property
+    def keys(self) -> Tensor:
+        """Those of the images' contents."""
+        return self.images.keys
+
+    @property
+    def origin(self) -> Literal["decoded", "cached", "streamed"]:
+        """That of the pixels."""
+        return self.images.origin
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of the pixels."""
+        return len(self.images.keys) * 3 * self._config.image_size**2
+
+    def take(self, rows: Tensor, view: int | None) -> Tensor:
+        """Normalised images, float32 [B, 3, S, S], channels last."""
+        pixels = self.images.take(rows)
+        return self._normalise(pixels if view is None else augment(pixels, self.images.keys[rows], view, self._config.augmentation))
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Images that are streamed are decoded ahead."""
+        self.images.expect(batches)
+
+
+class Normalise:
+    """Pixels uint8 [B, 3, S, S] → float32 on the device, with the config's mean and spread taken out.
+
+    Channels lie last in memory, which convolutions pass on: 1.5 times as fast for SqueezeNet on a CPU.
+    """
+
+    def __init__(self, config: ImageTrainConfig, device: torch.device) -> None:
+        mean = torch.tensor(config.model.mean or IMAGENET_MEAN)
+        std = torch.tensor(config.model.std or IMAGENET_STD)
+        self.scale = (1 / (255 * std)).view(1, 3, 1, 1).to(device)
+        self.shift = (-mean / std).view(1, 3, 1, 1).to(device)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        spread = pixels.to(self.scale.device, torch.float32, non_blocking=True, memory_format=torch.channels_last)
+        return spread.mul_(self.scale).add_(self.shift)
+
+
+def _test_report(confusion: Tensor, classes: Sequence[str], predicted: Tensor, losses: Tensor) -> TestReport:
+    listed = len(predicted) <= MOST_SCORED
+    return TestReport(
+        **dict(report_of(confusion, classes)),
+        predicted=base64.b64encode(predicted.numpy().astype("<u2").tobytes()).decode() if listed else None,
+        losses=base64.b64encode(losses.clamp(max=HIGHEST_LOSS).numpy().astype("<f2").tobytes()).decode() if listed else None,
+    )
+
+
+def _data(data: DataConfig) -> ImageData:
+    if not isinstance(data, ImageData):
+        raise TypeError(f"{type(data).__name__} is not the data of image classification")
+    return data
+
+
+def _config(config: TrainConfig) -> ImageTrainConfig:
+    if not isinstance(config, ImageTrainConfig):
+        raise TypeError(f"{type(config).__name__} is not a run of image classification")
+    return config
+
+
+def _info(info: DatasetInfo) -> ImageDatasetInfo:
+    if not isinstance(info, ImageDatasetInfo):
+        raise TypeError(f"{type(info).__name__} is not about the data of image classification")
+    return info
+
+
+def _images(dataset: Dataset) -> images.ImageDataset:
+    if not isinstance(dataset, images.ImageDataset):
+        raise TypeError(f"{type(dataset).__name__} holds no images")
+    return dataset
+
+
+TASK: Task = ImageClassificationTask()
