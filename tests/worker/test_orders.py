@@ -21,6 +21,7 @@ def test_every_trial_and_thaw_train_get_the_range_of_pixels_that_the_check_found
     operations.pass_check(embedded_store, study.id, FACTS.model_copy(update={"pixel_range": RANGE}))
     claim = claim_one(embedded_store, searches_of(), "w")
     order = Lane(0, claim, cast(Holding, None), shared=False).order(Shelf(tmp_path, "w"))
-    assert order.pixel_range == RANGE and order.fingerprint == FACTS.fingerprint
+    assert order.expected == FACTS.model_copy(update={"pixel_range": RANGE})
     config = ImageTrainConfig(data=ImageData(path="data"), model=ImageModel(name="small_cnn"))
-    assert order_of(exported_of(config, NOTHING.model_copy(update={"pixel_range": RANGE})), None, None).pixel_range == RANGE
+    exported = exported_of(config, NOTHING.model_copy(update={"pixel_range": RANGE}))
+    assert order_of(exported, None, None).expected == NOTHING.model_copy(update={"pixel_range": RANGE})
