@@ -42,6 +42,7 @@ class Cluster:
         self._user = None if os.geteuid() else ROOTS_STAND_IN
         if self._user:
             entry = utils.ensure_user_exists(self._user)
+            assert entry is not None
             utils.ensure_prefix_permissions(BINARIES)
             utils.ensure_folder_permissions(BINARIES.parent, 0o055)
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)

@@ -226,12 +226,15 @@ def absurd_trials() -> Iterator[tuple[str, Any]]:
     """Bodies for the route that queues trials, each refused with 422."""
     good = {"lr": 0.01, "optimizer": "sgd"}
     yield from ((f"body: {body!r:.30}", body) for body in ({}, [], [good], None, 7, "params", {"params": good, "trials": []}))
-    yield from ((f"params: {params!r:.30}", {"params": params}) for params in (None, [], 7, MARKER, {}, {**good, MARKER: 1}))
-    for value in (None, True, "0.01", [0.01], {"a": 1}, 1, -0.01, 0, 1e300, 5e-324, 2**53, MARKER):
-        yield f"lr: {value!r:.30}", {"params": {**good, "lr": value}}
-    for value in (None, True, 0, ["sgd"], {}, "SGD", MARKER, "sgd" * 1000):
-        yield f"optimizer: {value!r:.30}", {"params": {**good, "optimizer": value}}
-    yield from ((f"trials: {trials!r:.30}", {"trials": trials}) for trials in (None, {}, [], [None], [good, {}], [good] * 1_001))
+    wrong: dict[str, tuple[Any, ...]] = {
+        "params": (None, [], 7, MARKER, {}, {**good, MARKER: 1}),
+        "lr": (None, True, "0.01", [0.01], {"a": 1}, 1, -0.01, 0, 1e300, 5e-324, 2**53, MARKER),
+        "optimizer": (None, True, 0, ["sgd"], {}, "SGD", MARKER, "sgd" * 1000),
+        "trials": (None, {}, [], [None], [good, {}], [good] * 1_001),
+    }
+    yield from ((f"params: {params!r:.30}", {"params": params}) for params in wrong["params"])
+    yield from ((f"{name}: {value!r:.30}", {"params": {**good, name: value}}) for name in good for value in wrong[name])
+    yield from ((f"trials: {trials!r:.30}", {"trials": trials}) for trials in wrong["trials"])
     for name in ("__proto__", "--lr", "../x", "constructor", ""):
         yield f"a stranger: {name!r}", {"params": {**good, name: 1}}
         yield f"a field: {name!r}", {"params": good, name: 1}
@@ -291,5 +294,5 @@ NUMBERS = (
 )
 """Numbers of trials that are not there: 404 or 422 each."""
 
-KEYS = ("", " ", "a b", "x" * 201, "é".encode(), b"\x01", b"\xff", "a\tb")
+KEYS = (b"", b" ", b"a b", b"x" * 201, "é".encode(), b"\x01", b"\xff", b"a\tb")
 """Idempotency keys that are none: 422 each."""

@@ -108,9 +108,9 @@ class Lab:
         self.processes.append(Process(process, output))
         return self.processes[-1]
 
-    def work(self, *toy_options: str, slots: int = 1, **variables: str) -> Process:
-        """A worker process with toy trainers."""
-        return self.start("work", *toy_options, **{SLOTS: str(slots)}, **variables)
+    def work(self, *toy_options: str, **variables: str) -> Process:
+        """A worker process with toy trainers, one unless THAW_CHAOS_SLOTS says how many."""
+        return self.start("work", *toy_options, **{SLOTS: "1", **variables})
 
     def serve(self, **variables: str) -> Process:
         """A server process that answers; its `address` is known."""
@@ -159,6 +159,10 @@ class Lab:
     def trials(self, study: Study) -> list[Trial]:
         """All of them, by number."""
         return self.store.read(queries.trials, study.id, limit=100_000)
+
+    def queued_rates(self, study: Study) -> list[float]:
+        """The learning rates of the trials that people queued, ascending."""
+        return sorted(lr for one in self.trials(study) if one.source == "user" and isinstance(lr := one.params["lr"], float))
 
     def heartbeats(self) -> dict[int, int]:
         """How often each running trial's lease was renewed, by the trial's key."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 
 from service import operations
 from service.domain.budgets import BudgetChange, More
@@ -16,7 +16,7 @@ from service.domain.records import Claim, Lease, Report
 from service.domain.states import StudyState, TrialState
 from service.operations import Outcome, Write
 from service.reaper import Reaper
-from service.store import Store, queries
+from service.store import Store, Transaction, queries
 from tests.chaos.commands import (
     ATTEMPTS,
     BUDGET,
@@ -317,7 +317,9 @@ class Machine(RuleBasedStateMachine):
             operations.delete_study(self.store, self.model.study)
             with pytest.raises(StudyNotFound):
                 self.store.read(queries.find_study, self.model.study)
-            left = {
-                table.name: self.store.read(lambda tx, table=table: tx.scalar(select(func.count()).select_from(table))) for table in TABLES
-            }
+            left = {table.name: self.store.read(rows_in, table) for table in TABLES}
             assert not any(left.values()), f"a deleted study leaves {left}"
+
+
+def rows_in(tx: Transaction, table: Table) -> int:
+    return tx.scalar(select(func.count()).select_from(table)) or 0

@@ -9,7 +9,7 @@ from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.operations import Outcome, Pruned, Released, Write
 from trainer.protocol import Failed, Finished
 
-END_OF = {TrialState(end): end for end in AttemptEnd if end in list(TrialState)}
+END_OF = {TrialState(end): end for end in AttemptEnd if end.value in list(TrialState)}
 TELLING = ("infeasible", "out_of_memory", "diverged")
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 
 from service.domain.errors import StoreUnavailable
@@ -65,16 +66,16 @@ def test_a_killed_workers_trial_is_taken_up_within_a_lease_and_a_sweep(make_lab:
     """I10: six heartbeats and a sweep after the kill it waits for another worker, which takes it up as soon as it asks."""
     lab = make_lab(lease_seconds=3.0, heartbeat_seconds=0.5)
     study = lab.study(trials=1, epochs=FOR_EVER)
-    workers, requeued, claimed = [lab.work(*SLOW) for _ in range(2)], [], []
+    workers, requeued, claimed = [lab.work(*SLOW) for _ in range(2)], list[float](), list[float]()
     for kill in range(1, KILLS + 1):
-        lab.until(lambda kill=kill: is_under_way(lab, study, kill), "the trial is under way")
+        lab.until(partial(is_under_way, lab, study, kill), "the trial is under way")
         holder = next(one for one in workers if f"-{one.pid}-" in str(only(lab, study).worker))
         holder.kill()
         killed = time.monotonic()
         workers[workers.index(holder)] = lab.work(*SLOW)
-        lab.until(lambda kill=kill: only(lab, study).worker is None or only(lab, study).attempt > kill, "it waits for another worker")
+        lab.until(partial(is_handed_back, lab, study, kill), "it waits for another worker")
         requeued.append(round(time.monotonic() - killed, 2))
-        lab.until(lambda kill=kill: only(lab, study).attempt > kill, "another worker has it")
+        lab.until(partial(is_tried_again, lab, study, kill), "another worker has it")
         claimed.append(round(time.monotonic() - killed, 2))
     allowed = lab.settings.lease_seconds + lab.settings.heartbeat_seconds
     lab.counts["workers killed"] = KILLS
@@ -106,6 +107,15 @@ def test_a_trial_whose_trainer_is_killed_goes_on_from_its_checkpoint(make_lab: M
 def only(lab: Lab, study: Study) -> Trial:
     """The study's one trial."""
     return lab.store.read(queries.find_trial, study.id, 0)
+
+
+def is_handed_back(lab: Lab, study: Study, attempt: int) -> bool:
+    """Whether this attempt at the one trial has ended, and perhaps the next has begun."""
+    return only(lab, study).worker is None or is_tried_again(lab, study, attempt)
+
+
+def is_tried_again(lab: Lab, study: Study, attempt: int) -> bool:
+    return only(lab, study).attempt > attempt
 
 
 def attempts_of(lab: Lab, trial: Trial) -> list[Attempt]:

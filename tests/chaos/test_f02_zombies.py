@@ -79,7 +79,7 @@ def test_a_zombie_changes_nothing(make_lab: MakeLab, wake: str, trainer_too: boo
     )
     leaver.worker.signal(signal.SIGTERM)
     lab.until(lambda: all(zombie.frozen and stopped(zombie.worker.pid) for zombie in zombies), "all are frozen")
-    successors = [lab.work("--step", "0.1", slots=2, THAW_CHAOS_TOY_FAULTS="tests.chaos.faults.toy_steps") for _ in range(2)]
+    successors = [lab.work("--step", "0.1", THAW_CHAOS_SLOTS="2", THAW_CHAOS_TOY_FAULTS="tests.chaos.faults.toy_steps") for _ in range(2)]
     left = set(zombies)
     while left:
         lab.until(lambda: any(may_wake(lab, study, zombie, wake) for zombie in left), "a zombie's trial is another's")

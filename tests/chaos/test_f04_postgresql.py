@@ -167,7 +167,7 @@ def lived_through(url: str, folder: Path, fault: Callable[[Scene], None], name: 
         study = lab.study(trials=10_000)
         server = lab.serve()
         for _ in range(2):
-            lab.work(slots=2)
+            lab.work(THAW_CHAOS_SLOTS="2")
 
         def complete() -> int:
             return sum(trial.state is TrialState.COMPLETE for trial in lab.trials(study))
@@ -185,7 +185,8 @@ def lived_through(url: str, folder: Path, fault: Callable[[Scene], None], name: 
         assert all(one.runs for one in lab.processes), lab.last_words()
         operations.stop_study(lab.store, study.id)
         visitors.check()
-        queued = sorted(trial.params["lr"] for trial in lab.trials(study) if trial.source == "user")
-        assert queued == visitors.acknowledged, "I1, I27: of trials that were queued through the outage, each is there once"
+        assert lab.queued_rates(study) == visitors.acknowledged, (
+            "I1, I27: of trials that were queued through the outage, each is there once"
+        )
         check(lab, study)
         lab.tell(f"F4 {name}")

@@ -33,7 +33,7 @@ def test_followers_receive_every_event_once_and_in_order(make_lab: MakeLab) -> N
     for follower in followers:
         follower.start()
     for _ in range(WORKERS):
-        lab.work(slots=SLOTS)
+        lab.work(THAW_CHAOS_SLOTS=str(SLOTS))
     for share in (4, 2):  # at a quarter of all and at half
         lab.until(lambda share=share: sum(trial.state.terminal for trial in lab.trials(study)) >= TRIALS // share, "trials end", 300)  # type: ignore[misc]
         first.kill()

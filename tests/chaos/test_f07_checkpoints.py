@@ -199,7 +199,7 @@ def test_attempts_after_a_kill_go_on_from_sound_checkpoints_alone(make_lab: Make
     """I6, I10 through worker, store and reaper: workers are killed, what their trials saved last is damaged, others take over."""
     lab = make_lab(lease_seconds=8.0, heartbeat_seconds=0.5)  # a busy machine starves nobody for so long
     study = lab.study(trials=len(EVERYWHERE), epochs=100)
-    worker = lab.work("--step", "0.3", slots=len(EVERYWHERE))
+    worker = lab.work("--step", "0.3", THAW_CHAOS_SLOTS=str(len(EVERYWHERE)))
     lab.until(lambda: sum(len(trial.checkpoints) >= 2 for trial in lab.trials(study)) == len(EVERYWHERE), "all have two checkpoints")
     worker.kill()
     before = {trial.number: trial for trial in lab.trials(study)}
@@ -209,7 +209,7 @@ def test_attempts_after_a_kill_go_on_from_sound_checkpoints_alone(make_lab: Make
         stranger = before[(trial.number + 1) % len(before)].checkpoints[-1].path
         damage(newest, Folder(older, Path(stranger), lab.home / "pwned"))
         lab.counts[name] += 1
-    lab.work("--step", "0.005", slots=2)
+    lab.work("--step", "0.005", THAW_CHAOS_SLOTS="2")
     lab.until(lambda: lab.now(study).state.terminal, "the study is complete", seconds=120)
     for trial in lab.trials(study):
         went_on_from_the_one_before(lab, before[trial.number], trial)

@@ -162,14 +162,14 @@ def test_hostile_addresses_and_headers_are_refused(lab: Lab, study: str, client:
             refused(lab, client.get(f"{address}?{query}"), 422, (path, query))
     for name in corpus.NAMES:
         for method, path in (("GET", ""), ("GET", "/best"), ("GET", "/events"), ("POST", "/stop"), ("DELETE", ""), ("POST", "/trials")):
-            answer = client.request(method, f"{STUDIES}/{name}{path}", **({"json": {}} if path == "/trials" else {}))
+            answer = client.request(method, f"{STUDIES}/{name}{path}", json={} if path == "/trials" else None)
             refused(lab, answer, answer.status_code if answer.status_code in (404, 405) else 404, (method, name, path))
     for number in corpus.NUMBERS:
         for method, path in (("GET", ""), ("GET", "/metrics"), ("POST", "/cancel")):
             answer = client.request(method, f"{STUDIES}/{study}/trials/{number}{path}")
             refused(lab, answer, answer.status_code if answer.status_code in (404, 405, 422) else 404, (method, number, path))
     for key in corpus.KEYS:
-        refused(lab, client.post(STUDIES, json=study_document(MARKER), headers={"idempotency-key": key}), 422, key)
+        refused(lab, client.post(STUDIES, json=study_document(MARKER), headers={b"idempotency-key": key}), 422, key)
     assert lab.store.read(queries.count_studies) == 1
     lab.tell("F16 addresses")
 

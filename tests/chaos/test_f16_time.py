@@ -120,7 +120,7 @@ def read(reader: Callable[[str], object]) -> Callable[[str], object]:
 @pytest.mark.parametrize("reader", [from_json, from_yaml, prefers_text])
 def test_each_reader_of_documents_takes_time_in_proportion(reader: Callable[[str], object]) -> None:
     """T13, T15: JSON as long as a body may be; YAML, which is slow at its best, less."""
-    full = {from_json: MAX_BYTES // RATIO // 2, from_yaml: 1_500}.get(reader, SHORT)
-    for short in (1_000, full):  # what is out of proportion shows itself before it takes an hour
+    longest: dict[Callable[[str], object], int] = {from_json: MAX_BYTES // RATIO // 2, from_yaml: 1_500}
+    for short in (1_000, longest.get(reader, SHORT)):  # what is out of proportion shows itself before it takes an hour
         for kind, text in (HOSTILE | DOCUMENTS).items():
             assert_in_proportion(f"{reader.__name__} of {kind}", read(reader), text, short)

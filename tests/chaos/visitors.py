@@ -65,13 +65,16 @@ class Visitors:
         self._repeat(look)
 
     def _read(self) -> None:
-        self._repeat(lambda client: self._note(READ, lambda: client.get(self._study)))
+        def read(client: httpx2.Client) -> None:
+            self._note(READ, lambda: client.get(self._study))
+
+        self._repeat(read)
 
     def _write(self) -> None:
         def write(client: httpx2.Client) -> None:
             lr = 0.1 + len(self.acknowledged) * 1e-6
-            request = {"json": {"params": {"lr": lr}}, "headers": {"idempotency-key": f"visitor-{lr!r}"}}
-            if self._note(WRITE, lambda: client.post(f"{self._study}/trials", **request)) == httpx2.codes.CREATED:
+            body, key = {"params": {"lr": lr}}, {"idempotency-key": f"visitor-{lr!r}"}
+            if self._note(WRITE, lambda: client.post(f"{self._study}/trials", json=body, headers=key)) == httpx2.codes.CREATED:
                 self.acknowledged.append(lr)
 
         self._repeat(write)

@@ -62,7 +62,7 @@ class Freezer:
 def install() -> None:
     freezer = Freezer(os.environ[POINT], TRAINER_TOO in os.environ)
     signal.signal(signal.SIGUSR1, lambda *_: freezer.stop())  # its trainer asks for it
-    Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign]
+    Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign, assignment]
     claim, record, heartbeat = ControlPlane.claim, ControlPlane.record, ControlPlane.heartbeat
 
     def claiming(self: ControlPlane) -> list[Claim]:

@@ -5,19 +5,22 @@ What the control plane could not write for want of room is noted.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
 
 from service import operations
 from service.domain.errors import DiskFull
 from service.domain.records import Claim, Lease
-from service.operations import Write
+from service.operations import Searches, Write
 from service.store import Store
 from tests.chaos.faults import toy_full_disk
 from tests.chaos.history import note
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 NO_BOUND = 2**30
 
@@ -27,10 +30,11 @@ def install() -> None:
     event.listen(Engine, "begin", _bound, insert=True)
     fsync, record, claim = os.fsync, operations.record, operations.claim_together
 
-    def flushing(descriptor: int) -> None:
+    def flushing(fd: "FileDescriptorLike") -> None:
         if toy_full_disk.state() == "full":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-        fsync(descriptor)
+            number = fd if isinstance(fd, int) else fd.fileno()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(Path(f"/proc/self/fd/{number}").readlink()))
+        fsync(fd)
 
     def recording(store: Store, writes: Sequence[Write]) -> list[Lease]:
         try:
@@ -40,9 +44,9 @@ def install() -> None:
                 note("no room", number=write.lease.number, outcome=write.outcome and type(write.outcome).__name__.lower())
             raise
 
-    def claiming(*args: Any) -> list[Claim]:
+    def claiming(store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = ()) -> list[Claim]:
         try:
-            return claim(*args)
+            return claim(store, searches, worker, lane_bytes, without)
         except DiskFull:
             note("no room", number=None, outcome="claim")
             raise

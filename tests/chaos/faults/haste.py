@@ -7,6 +7,7 @@ from pathlib import Path
 from service.store import Store
 from service.web import body, protocol, stream
 from service.web.following import Following
+from service.web.streams import Batch
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
 FLAG = "THAW_CHAOS_READS_HANG"  # the file
@@ -16,7 +17,7 @@ def install() -> None:
     stream.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
     protocol.HEAD_SECONDS, protocol.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
     max_bytes, _, larger = body.BodyLimit.__init__.__defaults__ or ()
-    body.BodyLimit.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)  # type: ignore[attr-defined]
+    body.BodyLimit.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
     if flag := os.environ.get(FLAG):
         _hang_while(Path(flag))
 
@@ -28,7 +29,7 @@ def _hang_while(flag: Path) -> None:
         while flag.exists():
             time.sleep(0.05)
 
-    def hanging(store: Store, study: str, cursor: int, limit: int) -> stream.Batch:
+    def hanging(store: Store, study: str, cursor: int, limit: int) -> Batch:
         hang()
         return read(store, study, cursor, limit)
 

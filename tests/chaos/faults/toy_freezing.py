@@ -36,6 +36,6 @@ def install() -> None:
         return sha256
 
     if point == "before the checkpoint's rename":
-        Path.replace = freeze_before  # type: ignore[assignment]
+        Path.replace = freeze_before  # type: ignore[method-assign]
     if point == "between rename and pointer":
         files.write = freeze_after

@@ -20,13 +20,15 @@ def install() -> None:
 
     def run_if_mounted(order: dict[str, Any], *rest: Any) -> None:
         if is_mounted():
-            return run(order, *rest)
-        return cannot_read("run")
+            run(order, *rest)
+        else:
+            cannot_read("run")
 
     def tell_if_mounted(kind: str, **fields: Any) -> None:
         if kind == "checked" and not is_mounted():
-            return cannot_read("check")
-        return tell(kind, **fields)
+            cannot_read("check")
+        else:
+            tell(kind, **fields)
 
     def cannot_read(order: str) -> None:
         note("unreadable", order=order)

@@ -9,8 +9,9 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
 def plant() -> None:
     from service.operations import recording
+    from service.operations.endings import requeue
 
     def for_ever(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
-        return recording.requeue(ledger, trial, AttemptEnd(reason), why)
+        return requeue(ledger, trial, AttemptEnd(reason), why)
 
     recording._try_again = for_ever

@@ -1,9 +1,8 @@
 """A trial that runs is not cancelled, although the person who asked for it is told so."""
 
-from typing import Any
-
 from service.domain.records import Trial
 from service.domain.states import TrialState
+from service.operations import Idempotency
 from service.store import Store, queries
 
 SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
@@ -14,8 +13,8 @@ def plant() -> None:
 
     cancel_trial = operations.cancel_trial
 
-    def ignored(store: Store, study: str, number: int, *more: Any) -> Trial:
+    def ignored(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
         trial = store.read(queries.find_trial, study, number)
-        return trial if trial.state is TrialState.RUNNING else cancel_trial(store, study, number, *more)
+        return trial if trial.state is TrialState.RUNNING else cancel_trial(store, study, number, idempotency)
 
     operations.cancel_trial = ignored

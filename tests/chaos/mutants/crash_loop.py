@@ -9,8 +9,9 @@ SCENARIO = "tests/chaos/test_failures.py -k 'takes_down and sqlite'"
 
 def plant() -> None:
     from service.operations import recording
+    from service.operations.endings import requeue
 
     def always(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
-        return recording.requeue(ledger, trial, AttemptEnd(reason), why)
+        return requeue(ledger, trial, AttemptEnd(reason), why)
 
     recording._try_again = always

@@ -15,4 +15,4 @@ def plant() -> None:
         metadata.create_all(engine)
         engine.dispose()
 
-    serve.upgrade = create
+    serve.upgrade = create  # type: ignore[attr-defined]

@@ -1,7 +1,10 @@
 """A lost worker does not count against its trial, so a trial that kills its worker circulates for ever."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Literal
+
+from service.store.ledger import Ledger
+from service.store.rows import HeldTrial
 
 SCENARIO = "tests/chaos/test_f11_outcomes.py::test_a_trial_that_kills_its_worker_ends_after_its_attempts[sqlite]"
 
@@ -11,7 +14,7 @@ def plant() -> None:
 
     try_again = recording._try_again
 
-    def uncounted(ledger: Any, trial: Any, *rest: Any) -> Any:
-        return try_again(ledger, replace(trial, lost=0), *rest)
+    def uncounted(ledger: Ledger, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+        return try_again(ledger, replace(trial, lost=0), reason, why)
 
     recording._try_again = uncounted

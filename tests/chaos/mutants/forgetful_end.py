@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f12_lost_messages.py::test_workers_that_do_not_hear
 def plant() -> None:
     from service.operations import recording
 
-    recording._is_repeat = lambda *_: False  # type: ignore[assignment]
+    recording._is_repeat = lambda *_: False

@@ -1,6 +1,6 @@
 """A stream begins with what happens from now on, as one that is fed from memory does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 SCENARIO = "tests/chaos/test_f05_sse.py -k 'follower and sqlite'"
 
@@ -12,7 +12,7 @@ def plant() -> None:
 
     frames = stream._frames
 
-    def from_now(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+    def from_now(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
         return frames(store, study, store.read(queries.find_study, study).seq, streams)
 
     stream._frames = from_now

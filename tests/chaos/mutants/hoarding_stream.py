@@ -1,7 +1,7 @@
 """Each client of a stream has a queue of its own, which takes a copy of all that there is to tell."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 SCENARIO = "tests/chaos/test_f13_slow.py -k 'slow_clients and sqlite'"
 
@@ -13,7 +13,7 @@ def plant() -> None:
 
     frames = stream._frames
 
-    async def hoarding(store: Store, study: str, cursor: int, streams: Streams) -> AsyncIterator[bytes]:
+    async def hoarding(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
         queue = asyncio.Queue[bytes]()
 
         async def fill() -> None:

@@ -14,7 +14,7 @@ def plant() -> None:
 
     def write(path: Path, fill: Callable[[BinaryIO], object]) -> str:
         with path.open("wb") as file:
-            fill(file)  # type: ignore[arg-type]
+            fill(file)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     files.write = write

@@ -1,7 +1,11 @@
 """An Idempotency-Key is stored after the effect, in a transaction of its own."""
 
 import time
-from typing import Any
+from typing import Any, TypeVar
+
+from service.web.idempotency import Answer, Effect
+
+T = TypeVar("T")
 
 SCENARIO = "tests/chaos/test_f12_lost_messages.py -k sqlite-at_once"
 
@@ -22,8 +26,8 @@ def plant() -> None:
         if idempotency is not None:
             idempotency.text = idempotency.answer(tx, result)
 
-    def late(self: KeyedRequest, store: Store, *rest: Any) -> str:
-        text = ask(self, store, *rest)
+    def late(self: KeyedRequest, store: Store, effect: Effect[T], answer: Answer[T]) -> str:
+        text = ask(self, store, effect, answer)
         time.sleep(0.05)
         if self.key is not None:
             with store.writing() as tx:

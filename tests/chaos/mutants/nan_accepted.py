@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from search_spaces import Fault
+from search_spaces.faults import Path
 
 SCENARIO = "tests/chaos/test_f16_api.py::test_hostile_bodies_change_nothing_wherever_they_are_posted[sqlite]"
 
@@ -15,8 +16,8 @@ def plant() -> None:
     def unchecked(value: Any) -> Any:
         return value
 
-    def nothing(_value: Any, _path: object = ()) -> Iterator[Fault]:
+    def nothing(value: Any, path: Path = ()) -> Iterator[Fault]:
         return iter(())
 
-    body.plain = unchecked
-    parsing.impurities = nothing
+    body.plain = unchecked  # type: ignore[attr-defined]
+    parsing.impurities = nothing  # type: ignore[attr-defined]

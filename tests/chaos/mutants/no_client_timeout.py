@@ -8,4 +8,4 @@ def plant() -> None:
 
     from service.store.silence import AttentiveConnection
 
-    AttentiveConnection.wait = psycopg.Connection.wait  # type: ignore[method-assign, assignment]
+    AttentiveConnection.wait = psycopg.Connection.wait  # type: ignore[method-assign]

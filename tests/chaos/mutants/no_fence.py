@@ -10,7 +10,7 @@ SCENARIO = "tests/chaos/test_f02_zombies.py -k sqlite"
 def plant() -> None:
     from service.operations import recording
 
-    def holds(trial: HeldTrial, _lease: Lease) -> bool:
+    def holds(trial: HeldTrial, lease: Lease) -> bool:
         return trial.state is TrialState.RUNNING
 
     recording._holds = holds

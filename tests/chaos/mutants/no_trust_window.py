@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f09_network.py::test_a_trainer_is_killed_before_any
 def plant() -> None:
     from service.worker.leases import Leases
 
-    Leases.end_untrusted = lambda _self: None  # type: ignore[method-assign]
+    Leases.end_untrusted = lambda self: None  # type: ignore[method-assign]

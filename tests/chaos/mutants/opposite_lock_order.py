@@ -4,6 +4,7 @@ from sqlalchemy import select
 
 from service.domain.records import Trial
 from service.domain.states import TrialState
+from service.operations import Idempotency
 from service.store import Store
 from service.store.schema import trial
 
@@ -16,7 +17,7 @@ def plant() -> None:
     from service.operations.endings import end, settle
     from service.store.ledger import locked
 
-    def cancel(store: Store, study: str, number: int) -> Trial:
+    def cancel(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
         mine = select(trial.c.id).where(trial.c.study_id == study, trial.c.number == number).with_for_update()
         with store.writing() as tx:
             tx.execute(mine)

@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_changes_anything_for_a
 def plant() -> None:
     from service.web import access
 
-    access.SAFE_METHODS = frozenset({*access.SAFE_METHODS, "DELETE"})
+    access.SAFE_METHODS = frozenset({*access.SAFE_METHODS, "DELETE"})  # type: ignore[attr-defined]

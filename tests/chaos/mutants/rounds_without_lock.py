@@ -11,4 +11,4 @@ def plant() -> None:
         study = ledger.study
         return not study.state.terminal and (ledger.exhausted or endings.is_spent(study))
 
-    confirming.has_nothing_left = nothing_left
+    confirming.has_nothing_left = nothing_left  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_a_flood_of_changes_and_guesses_
 def plant() -> None:
     from service.web.rates import Buckets
 
-    def never(_self: Buckets, _client: str) -> float:
+    def never(self: Buckets, client: str) -> float:
         return 0.0
 
     Buckets.wait = never  # type: ignore[method-assign]

@@ -41,7 +41,7 @@ class People:
     def queue(self) -> None:
         """One trial, however often it takes to be heard."""
         self._asked += 1
-        key = Idempotency(f"{self._study}-{self._asked}", "a" * 64, lambda _, trial: str(trial.number))  # type: ignore[union-attr]
+        key = Idempotency(f"{self._study}-{self._asked}", "a" * 64, lambda _, trial: str(trial.number))
         try:
             number = str(self._until_answered(lambda: operations.queue_trial(self._store, self._study, {"lr": 0.25}, key)).number)
         except Replay as replay:

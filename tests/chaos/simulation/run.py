@@ -69,14 +69,14 @@ class Simulation:
         self.fates = {number: chance.choice(fates) for number in range(8) if chance.random() < 0.3}
         self.workers_reap = chance.random() < 0.5
         self.crash_share = chance.choice((0.0, 0.02, 0.1))
-        trials, limits = chance.randint(2, 5), {"attempts": chance.choice((2, 3, 5)), "failures": None}
+        trials, attempts = chance.randint(2, 5), chance.choice((2, 3, 5))
         budget = {"trials": trials, "parallel": chance.choice((None, 1, 2))}
         space = {"lr": {"type": "float", "low": 0.25, "high": 1.0}}
-        wanted = {"sampler": {"name": "random", "seed": seed % 1_000}, "search_space": space, "budget": budget, "limits": limits}
-        wanted |= self._confirmation()
+        wanted = {"sampler": {"name": "random", "seed": seed % 1_000}, "search_space": space, "budget": budget}
+        wanted |= {"limits": {"attempts": attempts, "failures": None}, **self._confirmation()}
         self.study = ready(local, name=f"seed-{seed}", **(HEADS_ALONE if self.lane_bytes else {}), **wanted)
         repeats = 0 if self.study.spec.confirm is None else (self.study.spec.confirm.top + 1) * self.study.spec.confirm.seeds
-        longest = (trials + repeats) * limits["attempts"] * (self.epochs * 1.5 * self.step_seconds + IDLE_SECONDS)
+        longest = (trials + repeats) * attempts * (self.epochs * 1.5 * self.step_seconds + IDLE_SECONDS)
         self.calm_seconds = 10 * self.settings.lease_seconds + longest
         self.oracle = Oracle(self, str(local.engine.url.database))
 

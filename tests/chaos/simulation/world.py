@@ -32,7 +32,7 @@ class Process:
         return self.world.now <= self.frozen_until
 
 
-class Thread(greenlet):
+class Thread(greenlet):  # type: ignore[misc]  # greenlet has no types
     """One of a process's threads."""
 
     def __init__(self, process: Process, live: Callable[[], None], world: "World") -> None:
