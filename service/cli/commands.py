@@ -118,6 +118,17 @@ def show(context: typer.Context, name: StudyName) -> None:
 
 
 @study.command()
+def schema(task: Annotated[str | None, typer.Option(help="Name of an installed task; by default image_classification.")] = None) -> None:
+    """Print the JSON Schema of study files, for editors. Needs no server."""
+    import json
+
+    from service.domain.study_schema import document_schema
+    from trainer.configuration import FIRST_TASK
+
+    typer.echo(json.dumps(document_schema(task or FIRST_TASK), indent=2))
+
+
+@study.command()
 def pruning(context: typer.Context, name: StudyName) -> None:
     """Look back on the pruning: what it saved, and whether another pruner would have changed the winner."""
     from service.cli.pruning import show_pruning

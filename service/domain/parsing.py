@@ -113,7 +113,7 @@ class _Draft:
         name = self.document.get("task", FIRST_TASK)
         if isinstance(name, str) and name in specs():
             return spec_of(name)
-        self.faults.append(Fault(("task",), "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}"))
+        self.faults.append(unknown_task(("task",)))
         self.document = {key: value for key, value in self.document.items() if key != "task"}
         return spec_of(FIRST_TASK)
 
@@ -230,6 +230,11 @@ class _Draft:
         spec, faults = _with_baseline_completed(spec)
         self.add(faults)
         return spec
+
+
+def unknown_task(place: Path) -> Fault:
+    """For the name of a task that is not installed."""
+    return Fault(place, "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}")
 
 
 def parse_params(spec: StudySpec, params: object) -> Params:

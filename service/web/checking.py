@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
-from service.domain.parsing import NOT_SEARCHED, resolve_paths, without_replace
+from service.domain.parsing import NOT_SEARCHED, resolve_paths, unknown_task, without_replace
 from service.domain.spec import StudySpec
 from service.inspection import checked_study
 from service.rest_models import CheckedView, FaultView, SchemaView
@@ -83,8 +83,7 @@ def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
 def show_schema(task: Annotated[str, Query(max_length=128, description="the name of an installed task")] = FIRST_TASK) -> SchemaView:
     """What a study document of the task may hold, as JSON Schema: its fields, the trainer's hyperparameters, and the metrics."""
     if task not in specs():
-        known = ", ".join(sorted(specs()))
-        raise InvalidInput([Fault(("query", "task"), "unknown_task", f"no such task is installed; choose one of {known}")])
+        raise InvalidInput([unknown_task(("query", "task"))])
     return schema_of(task)
 
 

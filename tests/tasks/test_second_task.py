@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import torch
 from starlette.testclient import TestClient
@@ -20,6 +21,7 @@ from service.domain.parsing import parse_study
 from service.domain.records import Claim, Report, Study
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
+from service.domain.study_schema import document_schema
 from service.inspection import checked_study
 from service.operations import Write
 from service.settings import Settings
@@ -180,6 +182,9 @@ def test_documents_are_checked_by_the_task(tmp_path: Path, client: TestClient) -
     schema = client.get("/api/v1/study-schema?task=regression").json()
     assert schema["metrics"] == {"r2": "maximize", "rmse": "minimize"} and "l2" in schema["hyperparameters"]["properties"]
     assert client.get("/api/v1/study-schema?task=poetry").status_code == 422
+    editing = document_schema("regression")
+    jsonschema_rs.validate(editing, DOCUMENT)
+    assert "l2" in editing["properties"]["search_space"]["properties"] and "image_size" not in editing["properties"]["fixed"]["properties"]
     described = client.get("/openapi.json").json()["components"]["schemas"]["DatasetInfo"]
     members = {one.get("title", one.get("$ref", "").rpartition("/")[2]) for one in described["oneOf"]}
     assert members == {"ImageDatasetInfo", "NumberInfo"}
