@@ -25,10 +25,10 @@ from service.domain.spec import Budget, Objective, StudySpec
 from service.domain.states import TrialState
 from service.store import Transaction, open_store
 from service.store.codec import finite, kind_of
-from service.store.ledger import Ledger, Step, locked
 from service.store.migrate import upgrade
 from service.store.rows import HeldTrial
 from service.store.schema import attempt
+from service.store.unit_of_work import Ledger, Step, locked
 from trainer.protocol import FailureReason
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
 

@@ -10,7 +10,7 @@ from service.operations.searches import Searches, SearchFailed
 from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction
-from service.store.queries.claims import held, studies_of
+from service.store.queries.workers import held, studies_of
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from service.domain.events import EventKind
 from service.domain.records import Study, Trial
 from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.store.codec import storable
-from service.store.ledger import Ledger, Step
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger, Step
 
 KIND_OF_END = {
     TrialState.COMPLETE: EventKind.TRIAL_COMPLETED,

@@ -16,10 +16,10 @@ from service.operations import idempotency as keys
 from service.operations.endings import ending
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
-from service.store.carrying import Row, insert_metrics, metric_rows
+from service.store.bulk_insert import Row, insert_metrics, metric_rows
 from service.store.codec import kind_of, without_words
-from service.store.ledger import Ledger, Step, unpublished
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger, Step, unpublished
 from service.travel.checking import Header
 from service.travel.form import seconds_of
 from service.travel.reading import again

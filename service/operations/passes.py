@@ -18,10 +18,10 @@ from service.operations.studies import fail_study
 from service.search.study import Suggestion
 from service.store import Store, queries
 from service.store.codec import key_of
-from service.store.ledger import Ledger, locked
 from service.store.queries import Candidate
-from service.store.queries.claims import Waiting, waiting
+from service.store.queries.workers import Waiting, waiting
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger, locked
 
 MOST_DUPLICATES = 100  # after which one claim adds no more of them
 MOST_THOUGHTS = 6  # of one claim, while others take the numbers each time

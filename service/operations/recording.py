@@ -18,8 +18,8 @@ from service.domain.states import AttemptEnd, TrialState, ValueKind
 from service.operations.endings import ending, requeue, settle
 from service.store import Store, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
-from service.store.ledger import Ledger, Step, all_locked
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger, Step, all_locked
 from trainer.protocol import Checkpoint, Failed, Finished
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import spec_of

@@ -14,9 +14,9 @@ from service.operations.searches import Searches
 from service.search.study import Suggestion
 from service.store import Store
 from service.store.codec import key_of
-from service.store.ledger import Ledger, Step
-from service.store.queries.claims import waiting
+from service.store.queries.workers import waiting
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger, Step
 
 
 def room(ledger: Ledger, limit: int) -> int:

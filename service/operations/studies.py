@@ -17,7 +17,7 @@ from service.operations.endings import close, complete_if_spent, has_nothing_lef
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.codec import storable
-from service.store.ledger import Ledger, Step, locked
+from service.store.unit_of_work import Ledger, Step, locked
 from trainer.configuration import DatasetInfo
 from trainer.tasks.registry import spec_of
 

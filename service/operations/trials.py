@@ -11,7 +11,7 @@ from service.operations import idempotency as keys
 from service.operations.endings import end, is_spent, settle
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction
-from service.store.ledger import Step, locked
+from service.store.unit_of_work import Step, locked
 
 
 def queue_trial(store: Store, study: str, params: Params, idempotency: Idempotency | None = None) -> Trial:

@@ -8,7 +8,7 @@ from service.operations import idempotency as keys
 from service.operations.idempotency import Idempotency
 from service.store import Store, queries, registry
 from service.store.codec import storable
-from service.store.ledger import locked
+from service.store.unit_of_work import locked
 
 
 def register_worker(store: Store, worker: Worker) -> None:

@@ -12,9 +12,9 @@ from sqlalchemy import inspect, text
 import migrations
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.store.engine import Store, Transaction, open_store
+from service.store.postgres import SILENCE_SECONDS, expect_silence
 from service.store.schema import VERSION_TABLE, metadata
-from service.store.silence import SILENCE_SECONDS, expect_silence
-from service.store.viewing import computed_tables
+from service.store.sqlite import computed_tables
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
 UNREADABLE = (

@@ -10,7 +10,7 @@ from search_spaces.parameters import MAX_PARAMETERS
 from service.domain.records import Study
 from service.search import figures
 from service.store import Store, Transaction, queries
-from service.store.queries.outcomes import curves, outcomes
+from service.store.queries.trials import objective_curves, outcomes
 from service.web import API
 from service.web.crowd import SlowWork
 from service.web.dependencies import FoundStudy, TheStore
@@ -75,5 +75,5 @@ def _drawn(store: Store, study: Study, asked: figures.Request) -> bytes:
 
 def _exhibit(tx: Transaction, study_id: str, with_curves: bool) -> tuple[Study, figures.Exhibit]:
     study = queries.find_study(tx, study_id)
-    told = curves(tx, study, MOST_POINTS) if with_curves else {}
+    told = objective_curves(tx, study, MOST_POINTS) if with_curves else {}
     return study, figures.Exhibit(study.spec, outcomes(tx, study.id), told)

@@ -6,7 +6,7 @@ from service.domain.hindsight import Hindsight
 from service.domain.records import Study
 from service.search.replaying import look_back
 from service.store import Store
-from service.store.queries.recordings import recording
+from service.store.queries.trials import recording
 from service.web import API
 from service.web.crowd import SlowWork
 from service.web.dependencies import FoundStudy, TheStore

@@ -13,7 +13,7 @@ import httpx2
 
 from service.domain.events import EventKind
 from service.domain.records import Study
-from service.store.ledger import locked
+from service.store.unit_of_work import locked
 from service.web.streams import MAX_STREAMS
 from tests.chaos.conftest import MakeLab
 from tests.chaos.faults import haste

@@ -15,7 +15,7 @@ from service.domain.records import Event, Study
 from service.domain.states import TrialState
 from service.store import open_store
 from service.store.engine import POSTGRESQL_LIMITS
-from service.store.ledger import locked
+from service.store.unit_of_work import locked
 from tests.chaos.checker import check, events_of
 from tests.chaos.contenders import Told, ask_until_spent, contend
 from tests.chaos.lab import LONG, Lab

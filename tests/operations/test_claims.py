@@ -16,7 +16,7 @@ from service.domain.states import StudyState, TrialState
 from service.operations import Released, Searches, Write
 from service.operations.searches import Memory
 from service.store import Store, queries
-from service.store.ledger import Step, locked
+from service.store.unit_of_work import Step, locked
 from tests.operations.driving import (
     FACTS,
     RandomSearch,

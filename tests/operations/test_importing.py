@@ -17,8 +17,8 @@ from service.domain.records import Study, Worker
 from service.domain.states import StudyState
 from service.operations import Idempotency, Replay, importing
 from service.operations.importing import Quota, import_study
-from service.store import Store, Transaction, carrying, open_store, queries, registry
-from service.store.carrying import Row
+from service.store import Store, Transaction, bulk_insert, open_store, queries, registry
+from service.store.bulk_insert import Row
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
 from service.travel.checking import sound
@@ -78,7 +78,7 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
 
     def insert_metrics(tx: Transaction, rows: Sequence[Row]) -> None:
         found.rows[-1] += len(rows)
-        carrying.insert_metrics(tx, rows)
+        bulk_insert.insert_metrics(tx, rows)
 
     @contextmanager
     def writing() -> Iterator[object]:
@@ -93,7 +93,7 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
         yield found
     finally:
         del store.writing  # type: ignore[method-assign]
-        importing.insert_metrics = carrying.insert_metrics
+        importing.insert_metrics = bulk_insert.insert_metrics
         event.remove(store.engine, "before_cursor_execute", insert)
 
 

@@ -4,7 +4,7 @@ import math
 
 from service import operations
 from service.store import Store
-from service.store.queries.recordings import recording
+from service.store.queries.trials import recording
 from tests.operations.driving import claim_trials, finished, ready, report, searches_of, tell
 from trainer.protocol import Pace, Reuse
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.turns import begin_in_turn, between_looks
+from service.store.sqlite import begin_in_turn, between_looks
 
 Connect = Callable[[], sqlite3.Connection]
 

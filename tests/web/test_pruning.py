@@ -17,7 +17,7 @@ from service.operations.confirming import carry_on
 from service.search.replaying import look_back
 from service.settings import Settings
 from service.store import Store, Transaction, queries
-from service.store.queries.recordings import recording
+from service.store.queries.trials import recording
 from service.web import drawings
 from tests.operations.driving import decide_one
 from tests.web.laboratory import ENVIRONMENT, Laboratory

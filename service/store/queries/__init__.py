@@ -1,35 +1,55 @@
 """Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
-from service.store.queries.answers import answer_under, session_key
-from service.store.queries.attempts import attempts, log_chunks
-from service.store.queries.changes import trials_changed_after
-from service.store.queries.claims import strangers
-from service.store.queries.confirmations import count_repeats, numbered, repeats
-from service.store.queries.courses import courses
-from service.store.queries.curves import Curve, Moved, curves, metric_names, trials_moved
-from service.store.queries.events import events_after
-from service.store.queries.extents import Extent, extents
-from service.store.queries.history import History, changed_since
-from service.store.queries.identity import identity
-from service.store.queries.manifests import manifest
-from service.store.queries.savings import Saved, Throughput, saved, throughput
-from service.store.queries.standstills import standstills
+from service.store.queries.events import Extent, events_after, extents
 from service.store.queries.studies import (
     Candidate,
+    Saved,
+    Throughput,
+    answer_under,
     candidates,
+    completed_since,
     count_studies,
     counts,
+    courses,
     find_study,
+    identity,
     is_being_imported,
+    manifest,
+    records,
+    saved,
+    session_key,
     studies,
+    throughput,
     totals,
     unchecked_study,
 )
-from service.store.queries.tables import TableRow, table_rows
-from service.store.queries.travelling import reports_between, trials_between
-from service.store.queries.trends import completed_since, records
-from service.store.queries.trials import Sort, best_trial, best_trials, find_trial, metrics, running_leases, trials
-from service.store.queries.workers import count_live, find_worker, is_draining, loads, unavailabilities, workers
+from service.store.queries.trials import (
+    Curve,
+    History,
+    Moved,
+    Sort,
+    TableRow,
+    attempts,
+    best_trial,
+    best_trials,
+    changed_since,
+    count_repeats,
+    curves,
+    find_trial,
+    log_chunks,
+    metric_names,
+    metrics,
+    numbered,
+    repeats,
+    reports_between,
+    running_leases,
+    table_rows,
+    trials,
+    trials_between,
+    trials_changed_after,
+    trials_moved,
+)
+from service.store.queries.workers import count_live, find_worker, is_draining, loads, standstills, strangers, unavailabilities, workers
 
 __all__ = [
     "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "Sort", "TableRow", "Throughput", "answer_under", "attempts",

@@ -1,14 +1,34 @@
 """Reads of events."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, select
 
 from service.domain.records import Event
+from service.domain.states import StudyState
 from service.store.engine import Transaction
 from service.store.rows import event_of
-from service.store.schema import event
+from service.store.schema import VISIBLE, event, study
 
 
 def events_after(tx: Transaction, study_id: str, seq: int, limit: int = 500) -> list[Event]:
     """The study's events with a higher sequence number, in order, at most so many."""
     query = select(event).where(event.c.study_id == study_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
     return [event_of(row) for row in tx.execute(query)]
+
+
+class Extent(NamedTuple):
+    """The last event of a study, and whether none will ever follow."""
+
+    seq: int
+    ended: bool
+
+
+# Asked ten times a second while a stream is open, and built once.
+EXTENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
+
+
+def extents(tx: Transaction, ids: Sequence[str]) -> dict[str, Extent]:
+    """The extent of each of the studies that there are, by its key."""
+    return {key: Extent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(EXTENTS, {"ids": ids})}

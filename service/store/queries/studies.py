@@ -1,18 +1,24 @@
-"""Reads of studies."""
+"""Reads of studies, and of sums over their trials."""
 
+import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, case, false, func, null, or_, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, case, false, func, null, or_, select
 
 from service.domain.errors import StudyNotFound
+from service.domain.pace import Course
 from service.domain.records import CONFIRMATION, Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
+from service.store.registry import ANSWER, KEYS_KEPT_SECONDS, stored_answer
 from service.store.rows import readable, study_of
-from service.store.schema import VISIBLE, study, trial
+from service.store.schema import VISIBLE, database_identity, idempotency, study, trial
+from service.store.schema import manifest as kept
+from service.store.schema import session_key as stored_session_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +155,180 @@ CANDIDATES = _candidates()
 def candidates(tx: Transaction) -> list[Candidate]:
     """Checked, active studies: the one with the fewest running trials first, then the oldest."""
     return [Candidate(one, row.running, row.claimable, row.exhausted) for row, one in readable(tx.execute(CANDIDATES))]
+
+
+def identity(tx: Transaction) -> str:
+    """Random, 32 hexadecimal digits, made with the database; a copy of a database has the identity of the original."""
+    return str(tx.execute(select(database_identity.c.id)).scalar_one())
+
+
+def answer_under(tx: Transaction, key: str, request_sha256: str) -> str | None:
+    """What the request was answered when it came with this key before. Raises IdempotencyConflict, StudyDeleted."""
+    kept = (idempotency.c.key == key) & (idempotency.c.at >= time.time() - KEYS_KEPT_SECONDS)
+    stored = tx.execute(select(*ANSWER).where(kept)).one_or_none()
+    return None if stored is None else stored_answer(*stored, request_sha256)
+
+
+def session_key(tx: Transaction) -> str:
+    """The random key of this database under which session cookies are signed."""
+    return str(tx.execute(select(stored_session_key.c.key)).scalar_one())
+
+
+def manifest(tx: Transaction, study_id: str) -> str | None:
+    """As trainer.protocol.Checked has it; None where nobody has said it."""
+    digests: str | None = tx.scalar(select(kept.c.digests).where(kept.c.study_id == study_id))
+    return digests
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Seconds of training that were not needed, by what spared them."""
+
+    features_seconds: float = 0.0  # stored outputs of frozen stages; may be below 0 until they have paid
+    duplicates_seconds: float = 0.0  # parameters that were answered from the trial that had them first
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """What all running trials do together, at their last reports."""
+
+    samples_per_second: float
+    lanes: int  # trials that share their pass with others
+
+
+def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, Saved]:
+    """What each of the studies was spared, or of all studies; those that were spared nothing are missing.
+
+    Trials that share a pass are each told the whole pass's figures, so each counts for its share of them.
+    """
+    known = None if ids is None else list(ids)
+    features, duplicates = _features(tx, known), _duplicates(tx, known)
+    return {key: Saved(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
+
+
+def throughput(tx: Transaction) -> Throughput:
+    """The speed of all passes that run, and how many trials share theirs."""
+    speed = func.sum(told_number(trial, "pace", "samples_per_second") / lanes_of(trial))
+    sharing = func.count().filter(lanes_of(trial) > 1)
+    row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
+    return Throughput(float(row[0]), int(row[1]))
+
+
+def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+    spared = told_number(trial, "pace", "saved_seconds")
+    query = select(trial.c.study_id, func.sum(spared / lanes_of(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
+    chosen = query.where(trial.c.study_id.in_(_visible() if ids is None else ids))
+    return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
+
+
+def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+    original = trial.alias("original")
+    spared = told_number(original, "train_seconds")
+    pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
+    query = select(trial.c.study_id, func.sum(spared / lanes_of(original))).join(original, pair)
+    answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
+    chosen = answered.where(trial.c.study_id.in_(_visible() if ids is None else ids))
+    return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
+
+
+def _visible() -> Select[tuple[str]]:
+    return select(study.c.id).where(VISIBLE)
+
+
+def lanes_of(table: FromClause) -> ColumnElement[float]:
+    """How many trials share the pass of a row of trials; 1 when it told nothing of it."""
+    return func.coalesce(told_number(table, "reuse", "lanes"), 1.0)
+
+
+def told_number(table: FromClause, *path: str) -> ColumnElement[float]:
+    """A number that the run of a row of trials told, by its place there; null when it told none."""
+    value: ColumnElement[float] = table.c.result[path].as_float()
+    return value
+
+
+def records(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tuple[int, float]]]:
+    """By study's id, the complete trials of the search that were better than all before them: number and value, the first one first.
+
+    Of what many studies measured, only these leave the database.
+    """
+    known = list(studies)
+    minimizing = [study.id for study in known if study.spec.objective.direction == "minimize"]
+    worth = case((trial.c.study_id.in_(minimizing), -trial.c.value), else_=trial.c.value)
+    before = func.max(worth).over(partition_by=trial.c.study_id, order_by=trial.c.number, rows=(None, -1))
+    judged = (
+        select(trial.c.study_id, trial.c.number, trial.c.value, worth.label("worth"), before.label("before"))
+        .where(
+            trial.c.study_id.in_([study.id for study in known]),
+            trial.c.state == TrialState.COMPLETE,
+            trial.c.value.is_not(None),
+            trial.c.source != CONFIRMATION,
+        )
+        .subquery()
+    )
+    better = or_(judged.c.before.is_(None), judged.c.worth > judged.c.before)
+    found = defaultdict[str, list[tuple[int, float]]](list)
+    for owner, number, value in tx.execute(
+        select(judged.c.study_id, judged.c.number, judged.c.value).where(better).order_by(judged.c.study_id, judged.c.number)
+    ):
+        found[owner].append((number, value))
+    return found
+
+
+def completed_since(tx: Transaction, seen: Mapping[str, int]) -> dict[str, list[tuple[int, float]]]:
+    """By study's id, number and value of the trials that were completed after the event of that sequence number, in no order."""
+    newer = or_(*((trial.c.study_id == owner) & (trial.c.changed > seq) for owner, seq in seen.items()))
+    complete = (trial.c.state == TrialState.COMPLETE) & trial.c.value.is_not(None) & (trial.c.source != CONFIRMATION)
+    found = defaultdict[str, list[tuple[int, float]]](list)
+    for owner, number, value in tx.execute(select(trial.c.study_id, trial.c.number, trial.c.value).where(newer, complete)):
+        found[owner].append((number, value))
+    return found
+
+
+RECENT = 256  # trials that ended last, for the rate
+COUNTS = ("waiting", "running", "ended")
+
+
+def courses(tx: Transaction, ids: Collection[str]) -> dict[str, Course]:
+    """The course of each of the studies that is active, by its key."""
+    active = select(study.c.id).where(study.c.id.in_(ids), study.c.state == StudyState.ACTIVE)
+    now, lately = _open_trials(active).subquery(), _ended_trials(active).subquery()
+    names = [field.name for field in fields(Course)]
+    columns = [(now if name in now.c else lately).c[name] for name in names]
+    query = select(study.c.id, *columns).outerjoin(now, now.c.study_id == study.c.id).outerjoin(lately, lately.c.study_id == study.c.id)
+    found = {row.id: dict(zip(names, row[1:], strict=True)) for row in tx.execute(query.where(study.c.id.in_(active)))}
+    return {key: Course(**known | {name: known[name] or 0 for name in COUNTS}) for key, known in found.items()}
+
+
+def _open_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
+    running = trial.c.state == TrialState.RUNNING
+    waiting = and_(trial.c.state == TrialState.QUEUED, trial.c.duplicate_of.is_(None))
+    left = trial.c.result["pace", "seconds_left"].as_float()
+    return (
+        select(
+            trial.c.study_id,
+            func.count(case((waiting, 1))).label("waiting"),
+            func.count(case((running, 1))).label("running"),
+            func.min(case((running, trial.c.started_at))).label("running_since"),
+            func.max(case((running, left))).label("running_seconds_left"),
+        )
+        .where(trial.c.study_id.in_(active), trial.c.state.in_((TrialState.RUNNING, TrialState.QUEUED)))
+        .group_by(trial.c.study_id)
+    )
+
+
+def _ended_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
+    """Duplicates never had a worker, and say nothing of the rate; neither do trials that were over when the study came here."""
+    place = func.row_number().over(partition_by=trial.c.study_id, order_by=trial.c.finished_at.desc()).label("place")
+    had_a_worker = trial.c.study_id.in_(active) & trial.c.finished_at.is_not(None) & trial.c.started_at.is_not(None)
+    here = trial.c.finished_at >= study.c.started_at
+    ranked = select(trial.c.study_id, trial.c.started_at, trial.c.finished_at, place).join(study).where(had_a_worker, here).subquery()
+    return (
+        select(
+            ranked.c.study_id,
+            func.count().label("ended"),
+            func.min(ranked.c.started_at).label("first_start"),
+            func.max(ranked.c.finished_at).label("last_end"),
+        )
+        .where(ranked.c.place <= RECENT)
+        .group_by(ranked.c.study_id)
+    )

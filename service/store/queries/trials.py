@@ -1,18 +1,28 @@
-"""Reads of trials and their metrics."""
+"""Reads of trials, their metrics, attempts and logs."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 
-from service.domain.errors import TrialNotFound
-from service.domain.records import CONFIRMATION, Lease, Metric, Study, Trial
-from service.domain.spec import MAX_NUMBER
-from service.domain.states import TrialState, ValueKind
+from service.domain.errors import StudyNotFound, TrialNotFound
+from service.domain.outcomes import Outcome
+from service.domain.recordings import Recorded, Recording, Reports
+from service.domain.records import CONFIRMATION, Attempt, Lease, LogChunk, Metric, Report, Study, Trial
+from service.domain.spec import MAX_NUMBER, StudySpec
+from service.domain.states import AttemptEnd, TrialState, ValueKind
+from service.store.codec import number_of
 from service.store.dialect import WithoutKeys
 from service.store.engine import Transaction
-from service.store.rows import lease_of, metric_of, trial_of
-from service.store.schema import metric, trial
+from service.store.queries.studies import find_study, lanes_of, told_number
+from service.store.rows import lease_of, metric_of, study_of, trial_of
+from service.store.schema import VISIBLE, attempt, log, metric, study, trial
+from trainer.configuration import TrainConfig
 from trainer.tasks.registry import report_fields
 
 Sort = Literal[
@@ -107,3 +117,283 @@ RUNNING_LEASES = select(trial.c.id, trial.c.study_id, trial.c.number, trial.c.at
 def running_leases(tx: Transaction) -> list[tuple[Lease, int]]:
     """Every lease of every study, with the heartbeats counted on it."""
     return [(lease_of(row), row.heartbeat) for row in tx.execute(RUNNING_LEASES)]
+
+
+def trials_changed_after(tx: Transaction, study_id: str, seq: int, limit: int = 100) -> list[Trial]:
+    """Trials that an event with a higher sequence number touched, as they stand now, in the order of their last events.
+
+    Their results lack the reports.
+    """
+    query = select(*in_a_list()).where(trial.c.study_id == study_id, trial.c.changed > seq).order_by(trial.c.changed)
+    return [trial_of(row) for row in tx.execute(query.limit(limit))]
+
+
+def numbered(tx: Transaction, study_id: str, numbers: Collection[int]) -> list[Trial]:
+    """The study's trials of those numbers, by number."""
+    query = select(trial).where(trial.c.study_id == study_id, trial.c.number.in_(numbers)).order_by(trial.c.number)
+    return [trial_of(row) for row in tx.execute(query)]
+
+
+def repeats(tx: Transaction, study_id: str) -> list[Trial]:
+    """The trials of the study's confirmation, by number."""
+    query = select(trial).where(trial.c.study_id == study_id, trial.c.source == CONFIRMATION).order_by(trial.c.number)
+    return [trial_of(row) for row in tx.execute(query)]
+
+
+def count_repeats(tx: Transaction, study_id: str) -> dict[TrialState, int]:
+    """How many trials of the study's confirmation there are in each state; every state is named."""
+    mine = (trial.c.study_id == study_id) & (trial.c.source == CONFIRMATION)
+    counted = {state: count for state, count in tx.execute(select(trial.c.state, func.count()).where(mine).group_by(trial.c.state))}
+    return {state: counted.get(state, 0) for state in TrialState}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The study's changes up to event `seq`."""
+
+    seq: int
+    created: int  # trials created by then
+    trials: list[Trial]  # those of the search that changed, as they stand, by number; their results lack the reports
+    values: list[tuple[int, int, float]]  # number, step and objective of every report of those trials
+
+
+def changed_since(tx: Transaction, study_id: str, seq: int) -> History:
+    """The changes after event `seq`. Call it in a reading transaction. Raises StudyNotFound."""
+    row = tx.execute(select(study).where(study.c.id == study_id, VISIBLE)).one_or_none()
+    if row is None:
+        raise StudyNotFound(study_id)
+    owner = study_of(row)
+    if owner.seq == seq:
+        return History(seq, owner.created, [], [])
+    changed = (trial.c.study_id == study_id) & (trial.c.changed > seq) & (trial.c.source != CONFIRMATION)
+    trials = [trial_of(row) for row in tx.execute(select(*in_a_list()).where(changed).order_by(trial.c.number))]
+    reported = (
+        select(trial.c.number, metric.c.step, metric.c.value, metric.c.kind)
+        .join(metric, metric.c.trial == trial.c.id)
+        .where(changed, metric.c.name == owner.spec.objective.metric)
+        .order_by(trial.c.number, metric.c.step)
+    )
+    values = [(number, step, number_of(value, kind)) for number, step, value, kind in tx.execute(reported)]
+    return History(owner.seq, owner.created, trials, values)
+
+
+class TableRow(NamedTuple):
+    """A trial in short, as the database holds it. Times are seconds since 1970."""
+
+    number: int
+    state: str
+    value: float | None
+    step: int
+    attempt: int
+    source: str
+    duplicate_of: int | None
+    reason: str | None
+    detail: str | None
+    worker: str | None
+    queued_at: float
+    started_at: float | None
+    finished_at: float | None
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float | str]  # words for what JSON cannot say
+    spared_seconds: float | None  # what reuse spared this trial: its share of a pass
+    samples_per_second: float | None  # of the whole pass
+    changed: int  # sequence of the last event that touched it
+
+
+ORIGINAL = trial.alias("original")
+SPARED = case(
+    (trial.c.duplicate_of.is_(None), told_number(trial, "pace", "saved_seconds") / lanes_of(trial)),
+    (trial.c.finished_at.is_not(None), told_number(ORIGINAL, "train_seconds") / lanes_of(ORIGINAL)),
+)
+SPEED = case((trial.c.duplicate_of.is_(None), told_number(trial, "pace", "samples_per_second")))
+TOLD = {"spared_seconds": SPARED, "samples_per_second": SPEED}
+ROWS = (
+    select(*(TOLD[name].label(name) if name in TOLD else trial.c[name] for name in TableRow._fields))
+    .outerjoin(ORIGINAL, (ORIGINAL.c.study_id == trial.c.study_id) & (ORIGINAL.c.number == trial.c.duplicate_of))
+    .order_by(trial.c.changed)
+)
+
+
+def table_rows(tx: Transaction, study_id: str, seq: int, limit: int) -> list[TableRow]:
+    """Trials of the search that an event with a higher sequence number touched, as they stand, in the order of these, at most so many."""
+    query = ROWS.where(trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION).limit(limit)
+    return [TableRow._make(row) for row in tx.execute(query)]
+
+
+class Moved(NamedTuple):
+    """A trial that changed."""
+
+    changed: int  # sequence of the last event that touched it
+    number: int
+    id: int
+
+
+class Curve(NamedTuple):
+    """The finite values of a trial's metric, by rising step."""
+
+    trial: int  # the row's key
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+POINTS = (
+    select(metric.c.trial, metric.c.step, metric.c.value)
+    .where(
+        metric.c.trial.in_(bindparam("ids", expanding=True)),
+        metric.c.trial.between(bindparam("first"), bindparam("last")),  # by which PostgreSQL takes the key before it has statistics, too
+        metric.c.name == bindparam("its_name"),
+        metric.c.value.is_not(None),
+    )
+    .order_by(metric.c.trial, metric.c.step)
+)
+
+
+def trials_moved(tx: Transaction, study_id: str, seq: int) -> list[Moved]:
+    """All trials of the search that an event with a higher sequence number touched, in the order of their last events."""
+    query = select(trial.c.changed, trial.c.number, trial.c.id).where(
+        trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION
+    )
+    return [Moved._make(row) for row in tx.execute(query.order_by(trial.c.changed))]
+
+
+def curves(tx: Transaction, ids: Sequence[int], name: str) -> Iterator[Curve]:
+    """The curves of the trials of those keys, one or more; those without a finite value of this metric are missing."""
+    bound = {"ids": ids, "first": min(ids), "last": max(ids), "its_name": name}
+    points: Any = tx.execute(POINTS, bound).cursor  # plain tuples: a third of the time
+    for key, group in groupby(points, itemgetter(0)):
+        _, steps, values = zip(*group, strict=True)
+        yield Curve(key, steps, values)
+
+
+def metric_names(tx: Transaction, study_id: str) -> set[str]:
+    """The metrics that the study's trials reported."""
+    query = select(trial.c.metrics).where(trial.c.study_id == study_id, trial.c.step > 0)
+    return {name for metrics in tx.scalars(query) for name in metrics}
+
+
+def attempts(tx: Transaction, trial: int) -> list[Attempt]:
+    """All attempts at the trial of that key, the first one first."""
+    columns = [attempt.c[name] for name in ("attempt", "worker", "resumed", "started_at", "ended_at", "ending", "step", "detail")]
+    rows = tx.execute(select(*columns).where(attempt.c.trial == trial).order_by(attempt.c.attempt)).mappings()
+    return [Attempt(**{**row, "ending": row["ending"] and AttemptEnd(row["ending"])}) for row in rows]
+
+
+def log_chunks(tx: Transaction, trial: int, of_attempt: int, after: int = 0, limit: int = 100) -> list[LogChunk]:
+    """The next chunks of an attempt's log, in order."""
+    mine = (log.c.trial == trial) & (log.c.attempt == of_attempt) & (log.c.seq > after)
+    rows = tx.execute(select(log.c.seq, log.c.at, log.c.text).where(mine).order_by(log.c.seq).limit(limit))
+    return [LogChunk(*row) for row in rows]
+
+
+def trials_between(tx: Transaction, study_id: str, first: int, until: int) -> list[Trial]:
+    """Trials of every source, by number, from `first` on and below `until`."""
+    mine = (trial.c.study_id == study_id) & (trial.c.number >= first) & (trial.c.number < until)
+    return [trial_of(row) for row in tx.execute(select(trial).where(mine).order_by(trial.c.number))]
+
+
+def reports_between(tx: Transaction, trials: Collection[Trial], after: int, until: int) -> Mapping[int, list[Report]]:
+    """By `Trial.id` what these trials reported for steps above `after` and up to `until`, by step; none above the trial's own step."""
+    steps = {one.id: one.step for one in trials}
+    mine = metric.c.trial.in_(list(steps)) & (metric.c.step > after) & (metric.c.step <= until)
+    columns = (metric.c.trial, metric.c.step, metric.c.name, metric.c.value, metric.c.kind)
+    rows = tx.execute(select(*columns).where(mine).order_by(metric.c.trial, metric.c.step, metric.c.name))
+    found = defaultdict[int, list[Report]](list)
+    for (key, step), group in groupby(rows, lambda row: (row[0], row[1])):
+        if step <= steps[key]:
+            found[key].append(Report(step, {name: number_of(value, kind) for _, _, name, value, kind in group}))
+    return found
+
+
+SUMMARY_COLUMNS = select(
+    trial.c.number, trial.c.state, trial.c.params, trial.c.value, trial.c.step, trial.c.source,
+    trial.c.started_at, trial.c.finished_at,
+)  # fmt: skip
+
+
+def outcomes(tx: Transaction, study_id: str) -> list[Outcome]:
+    """Every trial of the search, by number."""
+    return [
+        Outcome(
+            number=row.number, state=TrialState(row.state), params=row.params, value=row.value, step=row.step,
+            source=row.source, started_at=row.started_at, finished_at=row.finished_at,
+        )
+        for row in tx.execute(SUMMARY_COLUMNS.where(trial.c.study_id == study_id, trial.c.source != CONFIRMATION).order_by(trial.c.number))
+    ]  # fmt: skip
+
+
+def objective_curves(tx: Transaction, study: Study, most: int) -> Mapping[int, list[tuple[int, float]]]:
+    """(step, objective) of each trial by its number, at most about `most` points in all: every n-th step from the first on.
+
+    Values that are not finite are left out, and so are trials without any.
+    """
+    own = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
+    reported, longest = tx.execute(select(func.sum(trial.c.step), func.max(trial.c.step)).where(own)).one()
+    stride = -(-(reported or 0) // most) or 1
+    chosen = (metric.c.name == study.spec.objective.metric) & (metric.c.kind == ValueKind.FINITE)
+    if stride > 1:  # steps that are named are looked up, and the rows between them never read
+        chosen &= metric.c.step.in_(range(1, longest + 1, stride))
+    query = select(trial.c.number, metric.c.step, metric.c.value).join(metric, metric.c.trial == trial.c.id).where(own, chosen)
+    found = defaultdict[int, list[tuple[int, float]]](list)
+    for number, step, value in tx.execute(query.order_by(trial.c.number, metric.c.step)):
+        found[number].append((step, value))
+    return found
+
+
+MOST_REPORTS = 1_000_000  # a few seconds, and tens of megabytes
+AT_ONCE = 20_000
+
+REPLAY_COLUMNS = select(
+    trial.c.id, trial.c.number, trial.c.state, trial.c.value, trial.c.step, trial.c.params, trial.c.changed, trial.c.duplicate_of,
+    trial.c.worker, trial.c.started_at, lanes_of(trial).label("lanes"), told_number(trial, "pace", "seconds_left").label("seconds_left"),
+)  # fmt: skip
+
+
+def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> Recording:
+    """The study's search as it stands; without its reports when there are more than `most`. Raises StudyNotFound, StudyUnreadable."""
+    study = find_study(tx, study_id)
+    searched = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
+    trials = [_recorded(row, study.spec) for row in tx.execute(REPLAY_COLUMNS.where(searched).order_by(trial.c.number))]
+    count = tx.execute(select(func.coalesce(func.sum(trial.c.step), 0)).where(searched)).scalar_one()
+    return Recording(
+        spec=study.spec,
+        partial=not study.state.terminal and study.confirmation is None,
+        trials=trials,
+        reports=_reports(tx, study) if count <= most else None,
+    )
+
+
+def _recorded(row: Row[*tuple[Any, ...]], spec: StudySpec) -> Recorded:
+    state, shared = TrialState(row.state), row.lanes > 1
+    return Recorded(
+        id=row.id,
+        number=row.number,
+        state=state,
+        value=row.value,
+        step=row.step,
+        epochs=max(row.step, epochs_of(spec, row.params)),
+        ended=row.changed if state.terminal else None,
+        duplicate_of=row.duplicate_of,
+        shared=f"{row.worker} {row.started_at}" if shared else None,
+        seconds_left=None if row.seconds_left is None else float(row.seconds_left) / row.lanes,
+    )
+
+
+def epochs_of(spec: StudySpec, params: Mapping[str, Any]) -> int:
+    """The epochs that a trial with these parameters is to have."""
+    return int({**spec.fixed, **params}.get("epochs", TrainConfig.model_fields["epochs"].default))
+
+
+def _reports(tx: Transaction, study: Study) -> Reports:
+    query = (
+        select(metric.c.trial, metric.c.step, metric.c.value, metric.c.kind, metric.c.seq)
+        .join(trial, metric.c.trial == trial.c.id)
+        .where(trial.c.study_id == study.id, trial.c.source != CONFIRMATION, metric.c.name == study.spec.objective.metric)
+    )
+    told = Reports(array("q"), array("q"), array("d"), array("q"))
+    points: Any = tx.execute(query).cursor  # plain tuples: a third of the time
+    while chunk := points.fetchmany(AT_ONCE):
+        trials, steps, values, kinds, seqs = zip(*chunk, strict=True)
+        numbers = values if None not in values else map(number_of, values, kinds)
+        for column, new in zip(told, (trials, steps, numbers, seqs), strict=True):
+            column.extend(new)  # type: ignore[attr-defined]  # arrays, all of them
+    return told

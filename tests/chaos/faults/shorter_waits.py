@@ -1,9 +1,9 @@
 """How long our processes wait for a database, to the scale of the short leases here; the proportions are those of the product."""
 
-from service.store import engine, silence
+from service.store import engine, postgres
 
 
 def install() -> None:
     engine.BUSY_MILLISECONDS = 1_000
     engine.POSTGRESQL_LIMITS = {"lock_timeout": 1_000, "statement_timeout": 2_000, "idle_in_transaction_session_timeout": 1_500}
-    silence.SILENCE_SECONDS = 2.5
+    postgres.SILENCE_SECONDS = 2.5

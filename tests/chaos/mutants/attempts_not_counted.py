@@ -1,8 +1,8 @@
 """A trial that crashes or loses its worker is always tried again."""
 
 from service.domain.states import AttemptEnd
-from service.store.ledger import Ledger
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 

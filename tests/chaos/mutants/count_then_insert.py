@@ -11,7 +11,7 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k sixteen"
 def plant() -> None:
     from service.operations import passes
     from service.operations.starting import insert
-    from service.store.ledger import locked
+    from service.store.unit_of_work import locked
 
     def add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
         memory.refresh(store)

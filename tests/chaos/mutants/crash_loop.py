@@ -1,8 +1,8 @@
 """A trial that has lost its process or its worker goes back to the queue, however often it has happened."""
 
 from service.domain.states import AttemptEnd
-from service.store.ledger import Ledger
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_failures.py -k 'takes_down and sqlite'"
 

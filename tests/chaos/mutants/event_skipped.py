@@ -8,7 +8,7 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
 
 def plant() -> None:
-    from service.store.ledger import Ledger
+    from service.store.unit_of_work import Ledger
 
     tell = Ledger.tell
 

@@ -14,8 +14,8 @@ def plant() -> None:
     if (url := os.environ.get("THAW_DATABASE_URL")) is None:  # the test's own process writes soundly
         return
     from service.store import open_store
-    from service.store.ledger import Ledger
     from service.store.schema import event
+    from service.store.unit_of_work import Ledger
 
     store, write = open_store(url), Ledger.write
 

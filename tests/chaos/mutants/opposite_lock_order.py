@@ -15,7 +15,7 @@ def plant() -> None:
     from service import operations
     from service.domain.errors import TrialClosed
     from service.operations.endings import end, settle
-    from service.store.ledger import locked
+    from service.store.unit_of_work import locked
 
     def cancel(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
         mine = select(trial.c.id).where(trial.c.study_id == study, trial.c.number == number).with_for_update()

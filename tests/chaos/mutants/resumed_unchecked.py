@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from service.store.ledger import Ledger
+from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_f20_reopening.py -k sqlite"
 

@@ -1,7 +1,7 @@
 """A round of the confirmation is queued by whoever looks, whether one is open or not."""
 
 from service.operations import confirming, endings
-from service.store.ledger import Ledger
+from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
 

@@ -12,7 +12,7 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k everyone"
 def plant() -> None:
     from service.operations import passes
     from service.operations.starting import claim_of, start
-    from service.store.ledger import locked
+    from service.store.unit_of_work import locked
 
     claim = passes._pass_from
 
