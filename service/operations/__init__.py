@@ -1,13 +1,9 @@
 """Every write: one function, one transaction, and the event that tells of it inside that transaction."""
 
-from service.operations.deciding import decide_many
+from service.operations.claiming import Searches, claim_together
 from service.operations.idempotency import Idempotency, Replay
 from service.operations.importing import import_study, remove_hidden, sweep_imports
-from service.operations.passes import claim_together
-from service.operations.probing import try_to_write
-from service.operations.recording import Outcome, Pruned, Released, Write, heartbeat, record, requeue_lost
-from service.operations.searches import Searches
-from service.operations.standstills import lengthen_standstills
+from service.operations.recording import Outcome, Pruned, Released, Write, decide_many, heartbeat, record, requeue_lost
 from service.operations.studies import (
     create_study,
     delete_study,
@@ -24,10 +20,12 @@ from service.operations.workers import (
     count_set_aside,
     drain_worker,
     forget_workers,
+    lengthen_standstills,
     register_worker,
     report_available,
     report_unavailable,
     retire_worker,
+    try_to_write,
 )
 
 __all__ = [

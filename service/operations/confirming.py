@@ -7,7 +7,7 @@ from service.domain.events import EventKind
 from service.domain.records import Confirmation, Study
 from service.evidence.arms import arms_of
 from service.evidence.race import FIRST_ROUNDS, next_round
-from service.operations.endings import complete, complete_if_spent, has_nothing_left
+from service.operations.completion import complete, complete_if_spent, has_nothing_left
 from service.store import Store
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step, locked

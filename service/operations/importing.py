@@ -13,7 +13,7 @@ from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState, ValueKind
 from service.operations import idempotency as keys
-from service.operations.endings import ending
+from service.operations.completion import ending
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.bulk_insert import Row, insert_metrics, metric_rows

@@ -1,5 +1,6 @@
-"""What workers tell of their trials, each word of it fenced by the attempt that it comes from."""
+"""Records what trials report, and the decisions of their pruners."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,15 +10,20 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.faults import Path
 from service.domain.checkpoints import WHILE_RUNNING
+from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
 from service.domain.events import EventKind
 from service.domain.evidence import Evidence
 from service.domain.failures import POLICIES
 from service.domain.parsing import faults_of
-from service.domain.records import Lease, Report
+from service.domain.records import Lease, Report, Study
 from service.domain.states import AttemptEnd, TrialState, ValueKind
-from service.operations.endings import ending, requeue, settle
-from service.store import Store, registry
+from service.operations.claiming import Searches, SearchFailed
+from service.operations.completion import ending, requeue, settle
+from service.operations.studies import fail_study
+from service.search.study import Decision
+from service.store import Store, Transaction, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
+from service.store.queries.workers import held, studies_of
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step, all_locked
 from trainer.protocol import Checkpoint, Failed, Finished
@@ -270,3 +276,47 @@ def _ended_so(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
             return trial.state is TrialState.PRUNED
         case _:
             assert_never(outcome)
+
+
+log = logging.getLogger(__name__)
+
+Curve = Mapping[int, float]
+"""A trial's objective by step, the newest that of the step to decide at."""
+
+
+def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
+    """Whether running trials go on, in their order: trials of one study are judged as if each knew the values of all the others.
+
+    What a decision leaves to remember must be recorded before a later one is asked for. Where the pruner breaks down, the study
+    ends as failed and its leases are lost. Raises StoreUnavailable.
+    """
+    holding, studies = store.read(_standing, [lease for lease, _ in asked])
+    curves = defaultdict[str, dict[int, Curve]](dict)
+    for lease, values in asked:
+        if lease in holding:
+            curves[lease.study][lease.number] = values
+    decisions = {key: _decisions(store, searches, studies[key], those) for key, those in curves.items() if key in studies}
+    return [
+        decisions.get(lease.study, {}).get(lease.number, LeaseLost(lease.number, lease.attempt))
+        if lease in holding
+        else LeaseLost(lease.number, lease.attempt)
+        for lease, _ in asked
+    ]
+
+
+def _standing(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dict[str, Study]]:
+    return held(tx, leases), studies_of(tx, {lease.study for lease in leases})
+
+
+def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:
+    """By the trial's number; none when the study was deleted meanwhile, or ends because its pruner broke down."""
+    try:
+        try:
+            with searches.for_study(store, study) as memory:
+                return memory.decide_all(curves)
+        except SearchFailed as error:
+            log.exception("study %s ends", study.id)
+            fail_study(store, study.id, str(error))
+    except (StudyNotFound, StudyUnreadable):
+        pass
+    return {}

@@ -13,7 +13,7 @@ from service.domain.records import Study
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState
 from service.operations import idempotency as keys
-from service.operations.endings import close, complete_if_spent, has_nothing_left, hours_used, is_spent, reopen
+from service.operations.completion import close, complete_if_spent, has_nothing_left, hours_used, is_spent, reopen
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.codec import storable

@@ -8,7 +8,7 @@ from service.domain.events import EventKind
 from service.domain.records import Trial
 from service.domain.states import TrialState
 from service.operations import idempotency as keys
-from service.operations.endings import end, is_spent, settle
+from service.operations.completion import end, is_spent, settle
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction
 from service.store.unit_of_work import Step, locked

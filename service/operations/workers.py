@@ -1,9 +1,10 @@
-"""Writes about workers as such."""
+"""Registers, drains and removes workers, and counts stale leases."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from service.domain.events import EventKind
-from service.domain.records import Worker
+from service.domain.records import Standstill, Worker
 from service.operations import idempotency as keys
 from service.operations.idempotency import Idempotency
 from service.store import Store, queries, registry
@@ -79,3 +80,20 @@ def drain_worker(store: Store, worker: str, idempotency: Idempotency | None = No
         drained = queries.find_worker(tx, worker)
         keys.keep(tx, idempotency, drained)
     return drained
+
+
+def lengthen_standstills(store: Store, counted: Mapping[Standstill, float]) -> list[Standstill]:
+    """Add the seconds that this reaper saw since it read each; those that no other reaper has added to meanwhile come back, longer.
+
+    Raises StoreUnavailable.
+    """
+    with store.writing() as tx:
+        in_order = sorted(counted, key=lambda one: one.trial)
+        longer = [one for one in in_order if registry.lengthen_standstill(tx, one, counted[one])]
+    return [Standstill(one.trial, one.heartbeats, one.seconds + counted[one]) for one in longer]
+
+
+def try_to_write(store: Store) -> None:
+    """A writing transaction that changes nothing. Raises StoreUnavailable when the database is read-only, locked or away."""
+    with store.writing() as tx:
+        registry.change_nothing(tx)

@@ -14,7 +14,7 @@ from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Released, Searches, Write
-from service.operations.searches import Memory
+from service.operations.claiming import Memory
 from service.store import Store, queries
 from service.store.unit_of_work import Step, locked
 from tests.operations.driving import (

@@ -186,7 +186,7 @@ def test_hours_bound_the_search_and_not_the_confirmation(store: Store, searches:
     study = confirming(store, budget={"hours": 0.5})
     search(store, searches, {0: 0.4, 1: 0.7})
     waiting = operations.queue_trial(store, study.id, {"lr": 0.125})
-    monkeypatch.setattr("service.operations.endings.steady", lambda: 10.0**9 * 3)
+    monkeypatch.setattr("service.operations.completion.steady", lambda: 10.0**9 * 3)
     found = claims(store, searches)
     assert store.read(queries.find_trial, study.id, waiting.number).state is TrialState.CANCELLED
     assert {one.round for one in found} == {1, 2, 3}

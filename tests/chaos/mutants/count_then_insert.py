@@ -1,7 +1,7 @@
 """Trials are counted while the sampler thinks, and not again when the new one is inserted."""
 
 from service.domain.records import Study
-from service.operations.searches import Memory
+from service.operations.claiming import Memory
 from service.store import Store
 from service.store.rows import HeldTrial
 
@@ -9,8 +9,8 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k sixteen"
 
 
 def plant() -> None:
-    from service.operations import passes
-    from service.operations.starting import insert
+    from service.operations import claiming
+    from service.operations.claiming import insert
     from service.store.unit_of_work import locked
 
     def add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
@@ -21,4 +21,4 @@ def plant() -> None:
         with store.writing() as tx, locked(tx, study.id) as ledger:
             return insert(ledger, suggestions, worker)
 
-    passes._add = add
+    claiming._add = add

@@ -6,7 +6,7 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
 
 def plant() -> None:
-    from service.store.measurements import Measurements
+    from service.store.unit_of_work import Measurements
 
     def kept(*_: Any) -> None:
         pass

@@ -1,6 +1,6 @@
 """A round of the confirmation is queued by whoever looks, whether one is open or not."""
 
-from service.operations import confirming, endings
+from service.operations import completion, confirming
 from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
@@ -9,6 +9,6 @@ SCENARIO = "tests/chaos/test_f17_simulation.py"
 def plant() -> None:
     def nothing_left(ledger: Ledger) -> bool:
         study = ledger.study
-        return not study.state.terminal and (ledger.exhausted or endings.is_spent(study))
+        return not study.state.terminal and (ledger.exhausted or completion.is_spent(study))
 
     confirming.has_nothing_left = nothing_left  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from service.domain.records import Claim
 from service.domain.states import TrialState
-from service.operations.searches import Searches
+from service.operations.claiming import Searches
 from service.store import Store, queries
 from service.store.queries import Candidate
 
@@ -10,11 +10,11 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k everyone"
 
 
 def plant() -> None:
-    from service.operations import passes
-    from service.operations.starting import claim_of, start
+    from service.operations import claiming
+    from service.operations.claiming import claim_of, start
     from service.store.unit_of_work import locked
 
-    claim = passes._pass_from
+    claim = claiming._pass_from
 
     def select_then_update(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
         study = candidate.study
@@ -25,4 +25,4 @@ def plant() -> None:
             started = [start(ledger, trial, worker) for trial in ledger.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
 
-    passes._pass_from = select_then_update
+    claiming._pass_from = select_then_update
