@@ -23,8 +23,8 @@ from pathlib import Path
 from bench.replay.workloads import Workload, digits, signs
 from bench.tables import machine, record, spread, table
 from service.settings import Settings
+from service.worker.devices import Slot
 from service.worker.process import TrainerProcess
-from service.worker.slots import Slot
 from trainer.protocol import Failed, Finished, Prepared, Run
 from trainer.tasks.image_classification.config import ImageTrainConfig
 

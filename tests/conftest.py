@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from service.store import Store, open_store
 from service.store.migrate import upgrade
-from service.worker.slots import gpus
+from service.worker.devices import gpus
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # tests run side by side, and threads that spin would take each other's cores
 DATABASES = count()

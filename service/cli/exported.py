@@ -13,8 +13,8 @@ from service.cli.working import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Exported, read_export
 from service.settings import Settings
+from service.worker.devices import Slot, cores, gpus
 from service.worker.process import TrainerDied, TrainerProcess
-from service.worker.slots import Slot, cores, gpus
 from trainer import protocol
 from trainer.tasks.registry import spec_of
 

@@ -15,7 +15,7 @@ from service.cli.failures import Failure
 from service.cli.working import NO_TORCH, has_torch, is_child_of, keep_to_ourselves
 from service.settings import Settings
 from service.store import migrate
-from service.worker.slots import cores, gpus
+from service.worker.devices import cores, gpus
 
 END_SECONDS = 11.0  # a worker hands its trials back within ten
 STEADY_SECONDS = 60.0  # a worker that lived so long is started again without delay

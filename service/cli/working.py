@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from service import journal
 from service.cli.failures import Failure
 from service.settings import Settings
+from service.worker.devices import cores, gpus, lay_out
 from service.worker.process import TrainerProcess
-from service.worker.slots import cores, gpus, lay_out
 
 if TYPE_CHECKING:
     from service.worker.supervisor import Worker

@@ -16,8 +16,7 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
-from service.worker.listening import Listener
-from service.worker.transcript import Transcript
+from service.worker.logs import Listener, Transcript
 from trainer import protocol
 from trainer.protocol import LINES, Ready
 

@@ -8,13 +8,12 @@ from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Pruned, Released, Write
-from service.worker.control_plane import FIRST_RETRY, LAST_RETRY
-from service.worker.lane import ALONE, NO_RESULT, Lane
+from service.worker.context import Workplace
+from service.worker.devices import Slot
 from service.worker.leases import Halt, Holding
-from service.worker.logbook import Logbook
-from service.worker.place import Workplace
 from service.worker.process import Line, TrainerDied, TrainerProcess
-from service.worker.slots import Slot
+from service.worker.store_client import FIRST_RETRY, LAST_RETRY
+from service.worker.trial_run import ALONE, NO_RESULT, Lane, Logbook
 from service.worker.unavailable import hung
 from trainer.protocol import (
     Advanced,

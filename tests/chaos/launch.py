@@ -33,7 +33,7 @@ def plant(name: str | None) -> None:
 
 def keep_account() -> None:
     """Note each write that the control plane has acknowledged or refused, at the moment when it says so."""
-    from service.worker.control_plane import ControlPlane
+    from service.worker.store_client import ControlPlane
 
     record = ControlPlane.record
 
@@ -66,8 +66,8 @@ def work(toy_options: Sequence[str]) -> None:
     """A worker until it is told to leave."""
     from service.cli.working import heed_signals
     from service.store import open_store
-    from service.worker.place import Patience
-    from service.worker.slots import lay_out
+    from service.worker.context import Patience
+    from service.worker.devices import lay_out
     from service.worker.supervisor import Worker
 
     settings = Settings.from_environment()

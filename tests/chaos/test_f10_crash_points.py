@@ -20,7 +20,7 @@ from service.domain.records import Lease, Report, Study
 from service.domain.states import TrialState
 from service.operations import Write
 from service.store import Store, open_store, queries
-from service.worker.spool import Spool
+from service.worker.store_client import Spool
 from tests.chaos.crashing import FAILED, attempt, attempt_traced, can_trace
 from tests.chaos.lab import LONG, planted
 from tests.operations.driving import claim_one, ready, searches_of

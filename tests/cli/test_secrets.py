@@ -18,7 +18,7 @@ from service.cli import exported
 from service.cli.files import write_whole
 from service.settings import Settings
 from service.store import open_store, without_password
-from service.worker.slots import Slot, cores
+from service.worker.devices import Slot, cores
 
 PASSWORDS = {
     "postgresql://thaw:p%40ss-word@db/thaw": "p@ss-word",

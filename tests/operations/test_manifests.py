@@ -5,8 +5,7 @@ from pathlib import Path
 from service import operations
 from service.domain.records import Study
 from service.store import Store, queries
-from service.worker.control_plane import ControlPlane
-from service.worker.spool import Spool
+from service.worker.store_client import ControlPlane, Spool
 from tests.operations.driving import FACTS, spec_of
 from trainer.protocol import Checked
 

@@ -17,9 +17,9 @@ from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
-from service.worker.place import Patience
+from service.worker.context import Patience
+from service.worker.devices import lay_out
 from service.worker.process import TrainerProcess
-from service.worker.slots import lay_out
 from service.worker.supervisor import Worker
 from tests.worker.fragile import Fragile
 from trainer.protocol import Run

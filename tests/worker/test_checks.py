@@ -9,7 +9,7 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState
 from service.store import Store
-from service.worker.place import Checks, Patience
+from service.worker.context import Checks, Patience
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]

@@ -21,8 +21,7 @@ from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from service.store.schema import study as study_table
 from service.worker.checkpoints import Shelf
-from service.worker.control_plane import ControlPlane
-from service.worker.spool import WRITES, Spool
+from service.worker.store_client import WRITES, ControlPlane, Spool
 from tests.operations.driving import checkpoint, claim_one, finished, ready, searches_of
 from tests.worker.conftest import Shop
 from trainer.protocol import Finished

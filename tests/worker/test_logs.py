@@ -15,8 +15,8 @@ from service.domain.states import AttemptEnd, TrialState
 from service.operations import Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.control_plane import ControlPlane
-from service.worker.place import Patience
+from service.worker.context import Patience
+from service.worker.store_client import ControlPlane
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]

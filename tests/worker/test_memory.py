@@ -1,6 +1,6 @@
 """How much memory devices have, as the machine's tools say it."""
 
-from service.worker.memory import listed_memory, memory_of
+from service.worker.devices import listed_memory, memory_of
 
 ANSWER = """\
 0, GPU-11111111-2222-3333-4444-555555555555, 81559

@@ -7,8 +7,8 @@ from service import operations
 from service.cli.exported import order_of
 from service.store import Store
 from service.worker.checkpoints import Shelf
-from service.worker.lane import Lane
 from service.worker.leases import Holding
+from service.worker.trial_run import Lane
 from tests.export.conftest import NOTHING, exported_of
 from tests.operations.driving import FACTS, claim_one, searches_of, spec_of
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig, PixelRange

@@ -13,8 +13,7 @@ from service.domain.states import TrialState
 from service.operations import Pruned, Released, Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.control_plane import ControlPlane
-from service.worker.spool import Spool
+from service.worker.store_client import ControlPlane, Spool
 from tests.worker.fragile import Fragile
 from trainer.protocol import Checkpoint, Failed, Finished
 

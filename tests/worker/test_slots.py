@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.settings import Settings
-from service.worker.slots import Slot, gpus, lay_out, listed_gpus
+from service.worker.devices import Slot, gpus, lay_out, listed_gpus
 
 SETTINGS = Settings(home=Path("/home/u/.thaw"))
 TWO_GPUS = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-2222-3333-4444-555555555555)

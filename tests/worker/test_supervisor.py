@@ -12,7 +12,7 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
-from service.worker.place import Patience
+from service.worker.context import Patience
 from tests.processes import children
 
 MakeStudy = Callable[..., Study]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.worker.transcript import LONGEST_LINE, MOST_BYTES, Transcript
+from service.worker.logs import LONGEST_LINE, MOST_BYTES, Transcript
 
 SECRETS = {
     "THAW_TOKEN": "correct-horse-battery",

@@ -6,7 +6,7 @@ from pathlib import Path
 from service.cli.working import heed_signals
 from service.settings import Settings
 from service.store import open_store
-from service.worker.slots import lay_out
+from service.worker.devices import lay_out
 from service.worker.supervisor import Worker
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Released, Write
 from service.store import Store, Transaction
-from service.worker.control_plane import ControlPlane
+from service.worker.store_client import ControlPlane
 from tests.chaos.history import note
 from tests.processes import below
 

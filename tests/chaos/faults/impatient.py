@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from service.worker import place
+from service.worker import context
 
 SILENCE_SECONDS = 3.0
 
 
 def install() -> None:
-    patience = place.Patience
+    patience = context.Patience
 
-    def shorter(**given: Any) -> place.Patience:
+    def shorter(**given: Any) -> context.Patience:
         return patience(**given | {"prepare": SILENCE_SECONDS, "stall": SILENCE_SECONDS})
 
-    place.Patience = shorter  # type: ignore[assignment,misc]
+    context.Patience = shorter  # type: ignore[assignment,misc]

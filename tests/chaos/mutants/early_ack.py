@@ -10,7 +10,7 @@ SCENARIO = "tests/chaos/test_f01_kills.py -k sqlite"
 
 
 def plant() -> None:
-    from service.worker.control_plane import ControlPlane
+    from service.worker.store_client import ControlPlane
 
     record = ControlPlane.record
 

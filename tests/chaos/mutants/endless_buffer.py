@@ -4,6 +4,6 @@ SCENARIO = "tests/chaos/test_f11_outcomes.py -k whatever"
 
 
 def plant() -> None:
-    from service.worker import transcript
+    from service.worker import logs
 
-    transcript.MOST_BYTES *= 1_000
+    logs.MOST_BYTES *= 1_000

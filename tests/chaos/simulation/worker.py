@@ -10,9 +10,8 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease, Report
 from service.operations import Pruned, Released, Write
 from service.reaper import Reaper
-from service.worker.control_plane import ControlPlane
 from service.worker.leases import Halt, Holding, Leases
-from service.worker.unwritten import Unwritten
+from service.worker.store_client import ControlPlane, Unwritten
 from tests.chaos.launch import facts_of
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import checkpoint, finished, scored

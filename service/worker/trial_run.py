@@ -1,6 +1,7 @@
-"""One trial of a run: what it has told, what of that the store has not taken yet, and how it ended."""
+"""One trial on a trainer: its reports, checkpoints, decisions and log, from claim to outcome."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
@@ -9,7 +10,8 @@ from service.operations import Outcome, Pruned, Released, Write
 from service.search.study import Decision, decision_steps
 from service.worker.checkpoints import Shelf
 from service.worker.leases import Halt, Holding
-from service.worker.unwritten import Unwritten
+from service.worker.process import TrainerProcess
+from service.worker.store_client import Unwritten
 from trainer.protocol import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped, Unavailable
 
 Told = Prepared | Measured | Saved | Finished | Failed | Unavailable | Stopped
@@ -206,3 +208,46 @@ def _in_words(outcome: Outcome, step: int) -> str:
 def _with_control(pace: Pace, seconds: float) -> dict[str, object]:
     """The pace as plain values, with the worker's own seconds in it."""
     return {**pace.model_dump(mode="json"), "seconds": {**pace.seconds, "control": round(seconds, 3)}}
+
+
+SHARED_CHARACTERS = 4_096  # of what a pass printed, for each of the trials that shared it
+
+
+class Logbook:
+    """A trial alone has all that its trainer prints. Of several that share one, each has the last of it when the trial ends.
+
+    The worker's own word on a trial's end comes last.
+    """
+
+    def __init__(self, process: TrainerProcess, lanes: Sequence[Lane]) -> None:
+        self._process, self._lanes = process, lanes
+        self._closed = set[int]()
+        self._last = ""  # of a shared pass
+
+    def gather(self) -> None:
+        """Give the trials what was printed since the last time, and to those that have ended their last lines."""
+        if len(self._lanes) > 1:
+            self._last = _end_of(self._last + self._process.printed())
+        elif (alone := self._lanes[0]).takes_log:
+            alone.logged(self._process.printed(all_of_it=not alone.open))
+        for lane in self._lanes:
+            if lane.outcome is not None and lane.index not in self._closed:
+                self._closed.add(lane.index)
+                lane.logged(self._shared() + (_line(lane.why) if lane.why else ""))
+
+    def _shared(self) -> str:
+        if len(self._lanes) == 1:
+            return ""
+        return _line(f"{len(self._lanes)} trials shared this pass over the data; the end of what it printed:") + self._last
+
+
+def _line(words: str) -> str:
+    """A line of the worker's own, as the trainer's look."""
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} INFO worker: {words}\n"
+
+
+def _end_of(printed: str) -> str:
+    """The last lines of it."""
+    if len(printed) <= SHARED_CHARACTERS:
+        return printed
+    return printed[-SHARED_CHARACTERS:].partition("\n")[2]

@@ -1,16 +1,17 @@
-"""Slots: how many trials a machine runs at one time, and on which device with how many threads each."""
+"""The devices of this machine: slots, and the memory of a process."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from service.settings import Settings
 
-ASK_SECONDS = 30
+QUERY_TIMEOUT_SECONDS = 30
 MOST_ON_CPU = 4  # by default: each is a process with torch in it
 SECRETS = ("THAW_TOKEN", "THAW_DATABASE_URL", "PGPASSWORD")  # a trainer loads what people published; it needs neither
 GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
@@ -56,7 +57,7 @@ def gpus(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     if (tool := shutil.which("nvidia-smi")) is None:
         return ()
     try:
-        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=ASK_SECONDS, check=True)  # noqa: S603  (a fixed list)
+        answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=QUERY_TIMEOUT_SECONDS, check=True)  # noqa: S603  (a fixed list)
     except (OSError, subprocess.SubprocessError):
         return ()
     return listed_gpus(answer.stdout)
@@ -79,3 +80,45 @@ def lay_out(found: Sequence[str], available_cores: int, count: int | None = None
     count = count or len(found) or max(1, min(available_cores, MOST_ON_CPU))
     threads = max(1, available_cores // count)
     return tuple(Slot(index, found[index % len(found)] if found else None, threads, available_cores) for index in range(count))
+
+
+ASK_SECONDS = 30
+MIB = 2**20
+GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+LINE = re.compile(r"^[ \t]*(\d+),[ \t]*(GPU-[0-9a-f-]+),[ \t]*(\d+)[ \t]*$", re.MULTILINE)
+
+
+def memory_of(gpus: Iterable[str | None]) -> tuple[int | None, ...]:
+    """Bytes of each device: of a GPU by its index or UUID, of the machine for None; None where it could not be told."""
+    wanted = tuple(gpus)
+    on_gpus = _gpu_memory() if any(gpu is not None for gpu in wanted) else {}
+    return tuple(_machine_memory() if gpu is None else on_gpus.get(gpu) for gpu in wanted)
+
+
+def listed_memory(answer: str) -> Mapping[str, int]:
+    """Bytes by index and by UUID, from the answer of nvidia-smi."""
+    found = LINE.findall(answer)
+    return {key: int(mebibytes) * MIB for index, uuid, mebibytes in found for key in (index, uuid)}
+
+
+def _gpu_memory() -> Mapping[str, int]:
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return {}
+    command = [tool, "--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=True)  # noqa: S603  (a fixed list)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return listed_memory(answer.stdout)
+
+
+def _machine_memory() -> int | None:
+    """Bytes that processes here may have: the machine's, or what its container is allowed."""
+    try:
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+    try:
+        return min(whole, int(GROUP_LIMIT.read_text()))
+    except (ValueError, OSError):  # "max", or no such group
+        return whole

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.worker.checkpoints import Shelf
-from service.worker.control_plane import ControlPlane
 from service.worker.leases import Leases
+from service.worker.store_client import ControlPlane
 
 
 @dataclass(frozen=True, slots=True)
