@@ -1,6 +1,5 @@
 """The command `thaw`. Heavy things are imported by the commands that need them, so that `thaw --help` is quick."""
 
-from service.cli import travel_commands as travel_commands
 from service.cli.commands import app, main
 
 __all__ = ["app", "main"]

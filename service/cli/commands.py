@@ -1,4 +1,4 @@
-"""The commands and their flags; what they do is in the modules beside this one."""
+"""The commands and their options; what they do is in the modules beside this one."""
 
 import sys
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8001,
 ) -> None:
     """Show the pages on a database, and change nothing in it."""
-    from service.cli.showing import run_dashboard
+    from service.cli.serving import run_dashboard
 
     run_dashboard(_settings(context, database), host, port)
 
@@ -83,7 +83,7 @@ def worker(
     parent: Parent = None,
 ) -> None:
     """Run a worker against THAW_DATABASE_URL."""
-    from service.cli.working import run_worker
+    from service.cli.worker import run_worker
 
     run_worker(_settings(context), slots, cores, parent)
 
@@ -131,7 +131,7 @@ def schema(task: Annotated[str | None, typer.Option(help="Name of an installed t
 @study.command()
 def pruning(context: typer.Context, name: StudyName) -> None:
     """Look back on the pruning: what it saved, and whether another pruner would have changed the winner."""
-    from service.cli.pruning import show_pruning
+    from service.cli.studies import show_pruning
 
     show_pruning(_settings(context), name)
 
@@ -145,7 +145,7 @@ def log(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the trial has ended.")] = False,
 ) -> None:
     """Show what a trial's trainer printed."""
-    from service.cli.logs import show_log
+    from service.cli.watching import show_log
 
     show_log(_settings(context), name, number, attempt, follow)
 
@@ -206,7 +206,7 @@ def delete(context: typer.Context, name: StudyName) -> None:
 @workers.command("list")
 def list_workers_(context: typer.Context) -> None:
     """Show all workers and what each runs."""
-    from service.cli.workers import list_workers
+    from service.cli.studies import list_workers
 
     list_workers(_settings(context))
 
@@ -216,7 +216,7 @@ def drain(
     context: typer.Context, name: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker.", show_default=False)]
 ) -> None:
     """Let a worker take no more trials, end those it has, and go."""
-    from service.cli.workers import drain_worker
+    from service.cli.studies import drain_worker
 
     drain_worker(_settings(context), name)
 
@@ -256,7 +256,7 @@ def verify(
     seed: Annotated[int | None, typer.Option(min=0, max=2**53, help="By default one that the study never had.")] = None,
 ) -> None:
     """Train again with a fresh seed; exit code 1 when the test metric lies outside the interval that the file states."""
-    from service.cli.verifying import verify_exported
+    from service.cli.training import verify_exported
 
     verify_exported(_settings(context), file, seed)
 
@@ -301,3 +301,33 @@ def _settings(context: typer.Context, database_url: str | None = None) -> "Setti
 
     flags = context.obj if database_url is None else {**context.obj, "database_url": database_url}
     return Settings.from_environment(**flags)
+
+
+@study.command()
+def export(
+    context: typer.Context,
+    name: StudyName,
+    form: Annotated[Literal["jsonl", "csv", "optuna"], typer.Option("--format", help="All of it, a table, or a database.")] = "jsonl",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
+) -> None:
+    """Write a study to a file: JSON lines, CSV, or an SQLite database for Optuna."""
+    from service.cli.study_io import export_study
+
+    export_study(_settings(context), name, form, output)
+
+
+@study.command("import")
+def import_(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="JSON lines from `thaw study export`, or an SQLite database of Optuna's.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Study file that says what an Optuna study's trials are of.")] = None,
+    theirs: Annotated[str | None, typer.Option("--study", help="Name of the Optuna study, where there are several.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="So that it can be resumed; a study from Optuna always is.")] = False,
+) -> None:
+    """Bring in a study from a file."""
+    from service.cli.study_io import import_study
+
+    import_study(_settings(context), file, name, like, theirs, paused)

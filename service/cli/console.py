@@ -1,4 +1,4 @@
-"""The terminal: one console, and tables that stay whole when nobody looks at them."""
+"""The terminal: console, tables, and figures in words."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.domain.states import TrialState
 from service.domain.text import clean
+from service.rest_models import ListedStudyView, TrialView
 
 WIDE = 10_000  # columns, where the output goes to a file or a pipe: nothing is cut there
 
@@ -58,3 +60,24 @@ def duration(seconds: float) -> str:
 def assignments(params: Mapping[str, Any]) -> str:
     """Parameters in one line, such as `lr=0.0013 optimizer=sgd`."""
     return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
+
+
+def time_left(study: ListedStudyView) -> str:
+    """Such as `about 3 min 20 s left`; empty when unknown."""
+    return "" if study.seconds_left is None else f"about {duration(study.seconds_left)} left"
+
+
+def saved(study: ListedStudyView) -> str:
+    """Such as `saved 40 s by stored outputs and 12 s by duplicates`; empty when it is less than a second."""
+    parts = ((study.saved.features_seconds, "stored outputs"), (study.saved.duplicates_seconds, "duplicates"))
+    told = [f"{duration(seconds)} by {what}" for seconds, what in parts if seconds >= 1]
+    return f"saved {' and '.join(told)}" if told else ""
+
+
+def speed(trial: TrialView, example: str) -> str:
+    """Such as `1240 examples/s, 12 s left`, in the noun for one; empty unless it runs and has said so."""
+    if trial.state is not TrialState.RUNNING or trial.pace is None:
+        return ""
+    samples, left = trial.pace.samples_per_second, trial.pace.seconds_left
+    told = ["" if samples is None else f"{samples:.0f} {example}s/s", "" if left is None else f"{duration(left)} left"]
+    return ", ".join(filter(None, told))

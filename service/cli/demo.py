@@ -18,7 +18,7 @@ from service.cli.failures import Failure
 from service.cli.files import write_whole
 from service.cli.serving import environment_of
 from service.cli.watching import watch
-from service.cli.working import require_torch
+from service.cli.worker import require_torch
 from service.client import Client, Refused
 from service.rest_models import ListedStudyView, StudyView
 from service.settings import Settings

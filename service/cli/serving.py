@@ -1,4 +1,4 @@
-"""`thaw serve`: the server in this process, and local workers as children that end with it."""
+"""`thaw serve` and `thaw dashboard`: the server in this process, with local workers as children that end with it."""
 
 import os
 import subprocess
@@ -12,9 +12,10 @@ from typing import Self
 from service import journal
 from service.backoff import Backoff
 from service.cli.failures import Failure
-from service.cli.working import NO_TORCH, has_torch, is_child_of, keep_to_ourselves
+from service.cli.worker import NO_TORCH, has_torch, is_child_of, keep_to_ourselves
+from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
-from service.store import migrate
+from service.store import migrate, without_password
 from service.worker.devices import cores, gpus
 
 END_SECONDS = 11.0  # a worker hands its trials back within ten
@@ -168,3 +169,20 @@ def share_gpus(found: Sequence[str], workers: int) -> list[Sequence[str] | None]
     if not found:
         return [None] * workers
     return [found[number::workers] or (found[number % len(found)],) for number in range(workers)]
+
+
+def run_dashboard(settings: Settings, host: str, port: int) -> None:
+    """Show the pages until SIGTERM or SIGINT. Raises Failure that names the database, TokenRequired, AddressUnavailable, InvalidInput."""
+    from service.web.serve import show
+
+    journal.keep(settings, "dashboard")
+    database = without_password(settings.database_url)
+
+    def ready(address: str) -> None:
+        sys.stdout.write(f"Thawline shows {database} at {address} (Ctrl-C ends it)\n")
+        sys.stdout.flush()
+
+    try:
+        show(settings, host, port, ready=ready)
+    except (NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable) as error:
+        raise Failure(f"{database}: {error}") from error

@@ -1,16 +1,16 @@
-"""Commands on studies: each one call to the server, with its answer as a table."""
+"""Creates, lists and steers studies and workers through the REST interface."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from service.cli.console import assignments, console, number, table
+from service.cli.console import assignments, console, duration, number, saved, speed, table, time_left
 from service.cli.files import faults_of, read_document, read_list, write_whole
-from service.cli.progress import saved, speed, time_left
 from service.cli.watching import watch
 from service.client import Client
+from service.domain.hindsight import Replayed
 from service.domain.states import StudyState, TrialState
-from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView
+from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
 from service.settings import Settings
 from trainer.tasks.registry import spec_of
 
@@ -130,3 +130,60 @@ def _counted(study: ListedStudyView) -> tuple[str, str]:
 
 def _best(study: ListedStudyView) -> str:
     return "-" if study.best is None else f"{study.metric} {number(study.best.value)} (trial {study.best.number})"
+
+
+def show_pruning(settings: Settings, name: str) -> None:
+    """The sentences, then a line for each pruner."""
+    with Client(settings.server, settings.token) as client:
+        found = client.pruning(name)
+    out = console()
+    for sentence in found.words:
+        out.print(sentence, markup=False)
+    if found.pruners:
+        out.print(table(("pruner", "the winner", "its best", "pruned", "epochs"), map(_pruner_row, found.pruners)))
+
+
+def _pruner_row(one: Replayed) -> tuple[str, ...]:
+    best = "-" if one.winner is None else f"trial {one.winner}"
+    return one.label + (" (the study's)" if one.own else ""), _fate(one), best, str(one.trials_pruned), _span(*one.epochs)
+
+
+def _fate(one: Replayed) -> str:
+    if one.likely is None:
+        return "-"
+    word = "kept" if one.likely else "pruned"
+    return word if one.kept_winner is not None else f"perhaps {word}"
+
+
+def _span(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def list_workers(settings: Settings) -> None:
+    """A line for each worker."""
+    with Client(settings.server, settings.token) as client:
+        workers = client.workers()
+    console().print(table(("worker", "state", "slots", "devices", "runs", "heartbeat"), [_worker_row(worker) for worker in workers]))
+    for worker in workers:
+        for remark in _remarks(worker):
+            console().print(f"{worker.id}: {remark}")
+
+
+def drain_worker(settings: Settings, worker: str) -> None:
+    """Tell the worker to end its trials and go, and say what its state is now."""
+    with Client(settings.server, settings.token) as client:
+        drained = client.drain_worker(worker)
+    console().print(f"{drained.id}: {drained.state}, {len(drained.running)} under way")
+
+
+def _remarks(worker: WorkerView) -> Iterator[str]:
+    for one in worker.unavailable:
+        yield f"claims no trials of {one.study}, because it cannot read the {one.what}: {one.detail}"
+    if worker.set_aside:
+        yield f"the database did not accept {worker.set_aside} of its results; they are in THAW_HOME/spool, and its log has the reasons"
+
+
+def _worker_row(worker: WorkerView) -> tuple[str, ...]:
+    runs = " ".join(f"{one.study}:{one.number}" for one in worker.running)
+    devices = " ".join(dict.fromkeys(worker.devices))
+    return worker.id, worker.state, str(worker.slots), devices, runs or "-", f"{duration(worker.silent_seconds)} ago"

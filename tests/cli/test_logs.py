@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service import operations
-from service.cli.logs import show_log
+from service.cli.watching import show_log
 from service.domain.records import Claim
 from service.operations import Released, Write
 from service.settings import Settings
@@ -75,7 +75,7 @@ def test_a_log_is_shown_attempt_by_attempt(thaw: Thaw, address: str, lab: Labora
 def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.cli.logs.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("service.cli.watching.LOOK_SECONDS", 0.05)
     lab.study("followed")
     first = lab.claim_from("followed")
     follower = threading.Thread(target=show_log, args=(Settings(server=address), "followed", 0, None, True))

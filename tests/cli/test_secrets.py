@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from service import journal
-from service.cli import exported
+from service.cli import training
 from service.cli.files import write_whole
 from service.settings import Settings
 from service.store import open_store, without_password
@@ -80,7 +80,7 @@ def test_a_home_is_shared_with_its_group_on_purpose_alone(tmp_path: Path, before
 
 PROBE = """\
 import os, sys
-from service.cli.working import keep_to_ourselves
+from service.cli.worker import keep_to_ourselves
 from service.settings import Settings
 keep_to_ourselves(Settings.from_environment())
 open(os.path.join(os.environ["THAW_HOME"], "file"), "w").close()
@@ -104,8 +104,8 @@ def test_a_trainer_s_environment_has_no_password() -> None:
 
 @pytest.mark.parametrize("recorded", ["1000000000", "9" * 5_000, "0", "²", "-1", ""])
 def test_a_foreign_file_asks_for_no_more_threads_than_there_are_cores(recorded: str) -> None:
-    assert exported._slot_like(SimpleNamespace(environment={"threads": recorded})).threads == cores()  # type: ignore[arg-type]
-    assert exported._slot_like(SimpleNamespace(environment={"threads": "1"})).threads == 1  # type: ignore[arg-type]
+    assert training._slot_like(SimpleNamespace(environment={"threads": recorded})).threads == cores()  # type: ignore[arg-type]
+    assert training._slot_like(SimpleNamespace(environment={"threads": "1"})).threads == 1  # type: ignore[arg-type]
 
 
 def test_a_link_beside_an_output_is_not_followed(tmp_path: Path) -> None:

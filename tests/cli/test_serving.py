@@ -75,7 +75,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_a_worker_does_not_import_torch() -> None:
-    code = "import sys, service.cli.working, service.cli.training, service.cli.demo; print('torch' in sys.modules)"
+    code = "import sys, service.cli.worker, service.cli.training, service.cli.demo; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-P", "-c", code], text=True).strip() == "False"
 
 

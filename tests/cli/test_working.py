@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.serving import environment_of
-from service.cli.working import heed_signals
+from service.cli.worker import heed_signals
 from service.settings import Settings
 from service.worker.supervisor import Worker
 

@@ -13,8 +13,7 @@ from starlette.testclient import TestClient
 
 from service import operations
 from service.cli import studies as commands
-from service.cli.console import plain_text
-from service.cli.progress import speed
+from service.cli.console import plain_text, speed
 from service.domain.errors import InvalidInput
 from service.domain.export import read_export
 from service.domain.parsing import parse_study

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
 from service import operations
-from service.cli.pruning import show_pruning
+from service.cli.studies import show_pruning
 from service.domain.evidence import Evidence
 from service.domain.hindsight import Hindsight
 from service.domain.records import Claim, Report

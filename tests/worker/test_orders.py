@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import cast
 
 from service import operations
-from service.cli.exported import order_of
+from service.cli.training import order_of
 from service.store import Store
 from service.worker.checkpoints import Shelf
 from service.worker.leases import Holding

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from service.cli.working import heed_signals
+from service.cli.worker import heed_signals
 from service.settings import Settings
 from service.store import open_store
 from service.worker.devices import lay_out
