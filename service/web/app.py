@@ -1,52 +1,80 @@
-"""The app: the middlewares in their order, the routers, and the thread that looks for lost workers."""
+"""The ASGI application: routes, middleware, and the description of its interface."""
 
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import metadata
+from typing import Any
 
 from fastapi import FastAPI
 
 from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
-from service.web import (
-    best,
-    catalogues,
-    changes,
-    checking,
-    confirmations,
-    curves,
-    figures,
-    health,
-    listing,
-    logs,
-    page,
-    plotly,
-    problems,
-    pruning,
-    session,
-    stream,
-    studies,
-    table,
-    travelling,
-    trials,
-    workers,
-)
-from service.web.access import Guard, Hosts, SameSite, Tokens
+from service.web import auth, catalogue, events, figures, health, pages, problems, results, studies, study_io, tables, trials, workers
 from service.web.addressing import HeadMiddleware, PrefixMiddleware
+from service.web.auth import COOKIE, Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
-from service.web.compression import Compression
-from service.web.crowd import Crowd, SlowWork
-from service.web.curves import Curves
-from service.web.description import describe
-from service.web.drawings import Drawings
+from service.web.dependencies import shared_answers
+from service.web.figures import Drawings
 from service.web.health import Counting, Figures
-from service.web.listing import Trends
-from service.web.rates import Buckets, Rates
-from service.web.reading import ReadOnly
-from service.web.shared import shared_answers
+from service.web.middleware import Buckets, Compression, Crowd, Rates, ReadOnly, SlowWork
 from service.web.streams import Streams
+from service.web.studies import Trends
 from service.web.sweeper import Sweeper
+from service.web.tables import Curves
+
+WAYS_IN: dict[str, Any] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "THAW_TOKEN of the server"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "what a browser gets at /login"},
+}
+REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
+PUBLIC = frozenset({"/livez"})
+
+
+def describe(app: FastAPI, *, locked: bool, root_path: str = "") -> None:
+    """Let the app's document say below which prefix it is, and that all but the public paths ask for the token, if they do."""
+    framework = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = framework()
+            _drop_schemas_of_streams(document)
+            _drop_unused_schemas(document)
+            if root_path:
+                document["servers"] = [{"url": root_path}]
+            if locked:
+                _ask_for_token(document)
+        assert app.openapi_schema is not None  # noqa: S101  (the framework keeps it; tells mypy)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _drop_schemas_of_streams(document: dict[str, Any]) -> None:
+    """The framework's `string` would be the schema of each event, and an event is none."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for answer in operation["responses"].values():
+                answer.get("content", {}).get("text/event-stream", {}).pop("schema", None)
+
+
+def _drop_unused_schemas(document: dict[str, Any]) -> None:
+    """The framework lists the base models too whose fields a task's own model replaces."""
+    schemas = document["components"]["schemas"]
+    while unused := schemas.keys() - set(REFERENCE.findall(json.dumps(document))):
+        for name in unused:
+            del schemas[name]
+
+
+def _ask_for_token(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = WAYS_IN
+    document["security"] = [{name: []} for name in WAYS_IN]
+    for path in PUBLIC & document["paths"].keys():
+        for operation in document["paths"][path].values():
+            operation["security"] = []
+
 
 VERSION = metadata.version("thawline")
 DESCRIPTION = (
@@ -71,8 +99,8 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.drawing_work, app.state.replay_work = SlowWork(threads=1, most_waiting=32), SlowWork(threads=1, most_waiting=32)
     app.state.inspection_work = SlowWork(threads=3, most_waiting=128)
     app.state.trends = Trends()
-    app.state.sessions = None if settings.token is None else session.Sessions(settings.token, store)
-    app.state.imports = travelling.Imports()
+    app.state.sessions = None if settings.token is None else auth.Sessions(settings.token, store)
+    app.state.imports = study_io.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
     app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
@@ -84,37 +112,16 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for room in (
-        checking,
-        listing,
-        studies,
-        best,
-        travelling,
-        confirmations,
-        trials,
-        logs,
-        changes,
-        table,
-        curves,
-        figures,
-        pruning,
-        stream,
-        catalogues,
-        workers,
-        health,
-        session,
-        plotly,
-        page,
-    ):
-        app.include_router(room.router)
-    app.mount("/static", page.static_files(), name="static")
+    for module in (studies, results, study_io, trials, tables, figures, events, catalogue, workers, health, auth, pages):
+        app.include_router(module.router)
+    app.mount("/static", pages.static_files(), name="static")
 
 
 def _add_middlewares(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings: Settings = app.state.settings
     app.add_middleware(Compression)
-    app.add_middleware(BodyLimit, larger=travelling.LARGER)
+    app.add_middleware(BodyLimit, larger=study_io.LARGER)
     if app.state.store.read_only:
         app.add_middleware(ReadOnly)
     app.add_middleware(SameSite)

@@ -1,15 +1,27 @@
-"""What an endpoint is given: the app's parts, and the study that its path names."""
+"""What endpoints depend on: the parts of the application, and the study or trial that a path names."""
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 
+from search_spaces import Fault
 from service.disk import Disk
+from service.domain.errors import InvalidInput
 from service.domain.records import Study, Trial
 from service.settings import Settings
+from service.single_flight import SingleFlightCache
 from service.store import Store, queries
-from service.web.shared import Answers
 from service.web.streams import Streams
+
+MOST_ANSWER_BYTES = 16 * 1024 * 1024
+
+Answers = SingleFlightCache[tuple[str | int, ...], bytes]
+"""Bodies by all they follow from: what is asked, of which study, at which of its events."""
+
+
+def shared_answers() -> Answers:
+    """A place for some answers."""
+    return Answers(MOST_ANSWER_BYTES, len)
 
 
 def store_of(request: Request) -> Store:
@@ -65,3 +77,13 @@ def answers_of(request: Request) -> Answers:
 
 
 TheAnswers = Annotated[Answers, Depends(answers_of)]
+
+
+LARGEST_PAGE = 500
+
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="the most entries of the page")]
+
+
+def unknown_cursor() -> InvalidInput:
+    """The error for an `after` that names nothing in the list (any more)."""
+    return InvalidInput([Fault(("query", "after"), "unknown_cursor", "this is `next` of an earlier page; begin again without it")])

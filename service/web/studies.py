@@ -1,31 +1,119 @@
-"""Studies over REST: create, look at, pause, resume, stop and delete."""
+"""Checks, creates, lists and steers studies."""
 
+import hashlib
+import operator
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 
+from search_spaces import Fault
 from service import operations
 from service.domain.budgets import parse_budget_change
+from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
 from service.domain.pace import Course, study_seconds_left
-from service.domain.parsing import resolve_paths, without_replace
-from service.domain.records import Study
-from service.domain.states import TrialState
+from service.domain.parsing import NOT_SEARCHED, resolve_paths, unknown_task, without_replace
+from service.domain.records import Study, Unavailability
+from service.domain.spec import StudySpec
+from service.domain.states import StudyState, TrialState
 from service.inspection import checked_study
-from service.rest_models import ListedStudyView, StudyView
-from service.store import Transaction, queries
+from service.rest_models import CheckedView, FaultView, ListedStudyView, SchemaView, StudyView, Trend, TrendsPage
+from service.settings import Settings
+from service.store import Store, Transaction, queries
 from service.web import API
-from service.web.body import Document
-from service.web.crowd import SlowWork
-from service.web.dependencies import FoundStudy, StudyRef, TheSettings, TheStore
-from service.web.examples import BUDGET_BODY, STUDY_BODY
+from service.web.body import ANY_STUDY_BODY, BUDGET_BODY, STUDY_BODY, Document, Raw, read_document
+from service.web.dependencies import FoundStudy, Limit, StudyRef, TheSettings, TheStore, unknown_cursor
 from service.web.idempotency import Keyed
-from service.web.views import Standing, listed_study_view, study_view
+from service.web.middleware import SlowWork
+from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
+from service.web.views import Standing, listed_study_view, notices_of, study_view
+from trainer.configuration import FIRST_TASK, Direction
+from trainer.tasks.registry import spec_of, specs
 
 router = APIRouter(prefix=API, tags=["studies"])
+
+
+@cache
+def schema_of(task: str) -> SchemaView:
+    """Of the studies of an installed task."""
+    spec = spec_of(task)
+    return SchemaView(
+        study=StudySpec.of_task(task).model_json_schema(),
+        hyperparameters=spec.Hyperparameters.model_json_schema(),
+        not_searched=sorted(NOT_SEARCHED),
+        metrics={name: metric.direction for name, metric in spec.metrics.items()},
+    )
+
+
+def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
+    """The document, or why it is none. Raises ProblemError for a body that is too large or of another type."""
+    try:
+        return read_document(request, raw), []
+    except InvalidInput as error:
+        return None, list(error.faults)
+    except ProblemError as error:
+        if error.kind is not MALFORMED:
+            raise
+        return None, list(error.faults) or [Fault((), "malformed", error.detail)]
+
+
+@router.post("/study-check", summary="Check a study", openapi_extra=ANY_STUDY_BODY)
+async def check_study(
+    request: Request, read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possible)], store: TheStore, settings: TheSettings
+) -> CheckedView:
+    """Say what is wrong with a study, from JSON or YAML, as creating it would, or what it resolves to. Nothing is created.
+
+    Faults are an answer here and no problem: a form asks while it is being filled in.
+    """
+    document, faults = read
+    if faults:
+        return _faulty(None, faults)
+    work: SlowWork = request.app.state.inspection_work
+    return await work.run(lambda: _checked(document, store, settings))
+
+
+def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
+    try:
+        description, replaces = without_replace(document)
+        spec = checked_study(resolve_paths(description, Path.cwd()), settings.data_roots)
+        store.read(_refuse_taken, spec.name, replaces)
+    except InvalidInput as error:
+        return _faulty(document, error.faults)
+    except NameTaken as error:
+        return _faulty(document, [Fault(("name",), "name_taken", str(error))])
+    return CheckedView(document=document, study=spec, trials=spec.search_space.distinct, faults=[], notices=notices_of(spec))
+
+
+@router.get("/study-schema", summary="Describe a study document")
+def show_schema(task: Annotated[str, Query(max_length=128, description="the name of an installed task")] = FIRST_TASK) -> SchemaView:
+    """What a study document of the task may hold, as JSON Schema: its fields, the trainer's hyperparameters, and the metrics."""
+    if task not in specs():
+        raise InvalidInput([unknown_task(("query", "task"))])
+    return schema_of(task)
+
+
+def _faulty(document: object, faults: Iterable[Fault]) -> CheckedView:
+    listed = [FaultView(pointer=fault.pointer, code=fault.code, detail=fault.message) for fault in faults]
+    return CheckedView(document=document, study=None, trials=None, faults=listed[:MOST_FAULTS], notices=[])
+
+
+def _refuse_taken(tx: Transaction, name: str, replaces: bool) -> None:
+    try:
+        if queries.find_study(tx, name).state.terminal and replaces:
+            return
+    except StudyNotFound:
+        if not queries.is_being_imported(tx, name):
+            return
+    except StudyUnreadable:
+        pass
+    raise NameTaken
+
+
 REPLACE = "keep an ended study of the same name under another one, and give this one its name"
 
 
@@ -145,3 +233,99 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
 
 def _seconds_left(study: Study, courses: Mapping[str, Course]) -> float | None:
     return study_seconds_left(study, courses[study.id], time.time()) if study.id in courses else None
+
+
+MOST_POINTS = 32
+MOST_REMEMBERED = 2_000  # studies
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which studies are listed."""
+
+    name: Annotated[str | None, Query(max_length=128, description="a part of the name, in capitals or not")] = None
+    state: Annotated[tuple[StudyState, ...], Query(description="only studies in one of these states")] = ()
+
+
+class Trends:
+    """The records of studies, remembered with the event up to which they go: what ended since then is all that is read anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, Trend]] = {}
+
+    def of(self, tx: Transaction, studies: Sequence[Study]) -> dict[str, Trend]:
+        """By study's id, for all of them, thinned. The studies and their trials are read in one transaction."""
+        known = {study.id: self._known[study.id] for study in studies if study.id in self._known}
+        first = [study for study in studies if study.id not in known]
+        stale = {study.id: known[study.id][0] for study in studies if study.id in known and known[study.id][0] < study.seq}
+        whole = queries.records(tx, first) if first else {}
+        newer = queries.completed_since(tx, stale) if stale else {}
+        trends = {}
+        for study in studies:
+            before = known[study.id][1] if study.id in known else tuple(whole.get(study.id, ()))
+            trends[study.id] = merged(before, newer.get(study.id, ()), study.spec.objective.direction)
+        self._remember({study.id: (study.seq, trends[study.id]) for study in studies})
+        return {key: thinned(trend) for key, trend in trends.items()}
+
+    def _remember(self, known: Mapping[str, tuple[int, Trend]]) -> None:
+        kept = self._known if len(self._known) < MOST_REMEMBERED else {}
+        self._known = {**kept, **known}
+
+
+def merged(records: Trend, ended: Iterable[tuple[int, float]], direction: Direction) -> Trend:
+    """The records when these trials have ended as well, whatever their numbers. One that was none before becomes none."""
+    better = operator.gt if direction == "maximize" else operator.lt
+    kept = list[tuple[int, float]]()
+    for number, value in sorted([*records, *ended]):
+        if not kept or better(value, kept[-1][1]):
+            kept.append((number, value))
+    return tuple(kept)
+
+
+def trends_of(request: Request) -> Trends:
+    """The app's memory of trends."""
+    return cast(Trends, request.app.state.trends)
+
+
+TheTrends = Annotated[Trends, Depends(trends_of)]
+
+
+def thinned(points: Iterable[tuple[int, float]]) -> Trend:
+    """At most `MOST_POINTS` of them, evenly chosen; the first and the last stay."""
+    every = tuple(points)
+    if len(every) <= MOST_POINTS:
+        return every
+    step = (len(every) - 1) / (MOST_POINTS - 1)
+    return tuple(every[round(place * step)] for place in range(MOST_POINTS))
+
+
+@router.get("/studies", summary="List studies", response_model=TrendsPage, responses={304: {"description": "Nothing changed"}})
+def list_studies(
+    store: TheStore,
+    trends: TheTrends,
+    filters: Annotated[Filters, Depends()],
+    limit: Limit = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
+) -> Response:
+    """The newest first, a page at a time."""
+    with store.reading() as tx:
+        try:
+            found = queries.studies(tx, limit + 1, after, filters.name, filters.state)
+        except StudyNotFound:
+            raise unknown_cursor() from None
+        shown, more = found[:limit], len(found) > limit
+        unavailable = queries.unavailabilities(tx, [study.id for study in shown])
+        headers = {"ETag": _tag(shown, more, unavailable, queries.count_live(tx)), "Cache-Control": "private, no-cache"}
+        if if_none_match is not None and headers["ETag"] in if_none_match:
+            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+        page = TrendsPage(studies=study_views(tx, shown), trends=trends.of(tx, shown), next=shown[-1].id if more else None)
+    return Response(page.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def _tag(studies: Iterable[Study], more: bool, unavailable: Sequence[Unavailability], live_workers: int) -> str:
+    """Every change of a study and of its trials is an event of it; that a worker has gone is none."""
+    told = " ".join(f"{study.id}-{study.seq}" for study in studies)
+    if unavailable:
+        told += " ".join(["", str(live_workers), *(f"{one.study}-{one.worker}" for one in unavailable)])
+    return f'W/"{hashlib.sha256(f"{more} {told}".encode()).hexdigest()[:32]}"'

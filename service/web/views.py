@@ -1,13 +1,17 @@
-"""What the interface answers with: records as JSON, with every number finite or null and every time in UTC."""
+"""REST models of studies and trials, built from records."""
 
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
+from search_spaces import Fault
 from service.confirmed import phase_of
 from service.domain.constant import constant_of
 from service.domain.records import Attempt, LogChunk, Metric, Study, Trial, Unavailability, Worker
+from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
 from service.rest_models import (
@@ -21,7 +25,11 @@ from service.rest_models import (
     MetricsView,
     MetricView,
     ModelView,
+    NoticeView,
+    PaceView,
+    ReuseView,
     RunningView,
+    SavedView,
     StageView,
     StudyView,
     TaskView,
@@ -31,14 +39,132 @@ from service.rest_models import (
     WholeTrialView,
     WorkerView,
 )
+from service.search.pruners import first_decision
 from service.store.queries import Saved
-from service.web.json_values import finite, instant, instant_or_none
-from service.web.notices import notices_of
-from service.web.progress import pace_view, reuse_view, saved_view
+from trainer.protocol import Reuse
 from trainer.tasks.base import Metric as TaskMetric
 from trainer.tasks.base import TaskSpec, TrainingScript
 from trainer.tasks.image_classification.catalogue import Model
 from trainer.tasks.registry import example_fields
+
+
+def finite(value: Any) -> Any:
+    """The value with null for each number that JSON cannot say."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case _:
+            return value
+
+
+def instant(seconds: float) -> datetime:
+    """Seconds since 1970 as a time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def instant_or_none(seconds: float | None) -> datetime | None:
+    """The same, of a time that may not have come."""
+    return None if seconds is None else instant(seconds)
+
+
+def notices_of(spec: StudySpec) -> list[NoticeView]:
+    """All notices about the study, in the order of its sections."""
+    found = [*_idle_sampler(spec), *_idle_pruner(spec), *_small_space(spec)]
+    return [NoticeView(pointer=one.pointer, code=one.code, message=one.message) for one in found]
+
+
+def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
+    match spec.sampler:
+        case Tpe() | Gp() | CmaEs() as sampler if spec.budget.trials is not None and sampler.n_startup_trials >= spec.budget.trials:
+            yield Fault(
+                ("sampler", "n_startup_trials"),
+                "sampler_never_acts",
+                f"all {spec.budget.trials} trials are drawn at random, since the first {sampler.n_startup_trials} are; "
+                "lower n_startup_trials, or raise budget.trials",
+            )
+
+
+def _idle_pruner(spec: StudySpec) -> Iterator[Fault]:
+    if isinstance(spec.pruner, NoPruner):
+        return
+    if (first := first_decision(spec.pruner)) is not None and first >= spec.epochs:
+        yield Fault(
+            ("pruner",),
+            "pruner_never_acts",
+            f"the pruner never acts: it could end a trial after epoch {first} at the earliest, and trials have {spec.epochs} epochs; "
+            f"raise epochs above {first}, or lower {_delaying(spec)}",
+        )
+    options = spec.pruner.wrapped if isinstance(spec.pruner, Patient) else spec.pruner
+    if isinstance(options, Median | Percentile) and spec.budget.trials is not None and options.n_startup_trials >= spec.budget.trials:
+        place = ("pruner", "n_startup_trials") if options is spec.pruner else ("pruner", "wrapped", "n_startup_trials")
+        yield Fault(
+            place,
+            "pruner_never_acts",
+            f"the pruner never acts: it waits for {options.n_startup_trials} complete trials, and the budget has {spec.budget.trials}; "
+            "lower n_startup_trials, or raise budget.trials",
+        )
+
+
+def _small_space(spec: StudySpec) -> Iterator[Fault]:
+    count, trials = spec.covered_configurations, spec.budget.trials
+    if count is not None and trials is not None and count < trials:
+        configurations = f"{count} configurations" if count > 1 else "1 configuration"
+        yield Fault(
+            ("budget", "trials"),
+            "budget_above_space",
+            f"the search space has {configurations}, and none is tried twice, so the study ends after {count} of {trials} trials; "
+            f"widen search_space, or lower budget.trials to {count}",
+        )
+
+
+def _delaying(spec: StudySpec) -> str:
+    """The option that delays the pruner's first decision."""
+    names = ("patience", "min_steps", "n_warmup_steps", "n_startup_steps")
+    return next((name for name in names if name in type(spec.pruner).model_fields), "its delay")
+
+
+def reuse_view(trial: Trial) -> ReuseView | None:
+    """What the trial's run reused. None when it has not said so, and for a duplicate, which did not run."""
+    if trial.duplicate_of is not None or not trial.result.get("reuse"):
+        return None
+    reuse = Reuse.model_validate(trial.result["reuse"])  # which knows what is left out for the usual
+    return ReuseView(
+        pixels=reuse.pixels, depth=reuse.depth, place=reuse.place, lanes=reuse.lanes, saved_seconds=_pace_of(trial).get("saved_seconds")
+    )
+
+
+def pace_view(trial: Trial) -> PaceView | None:
+    """How fast the trial's run is or was. None when it has not said so, and for a duplicate, which did not run."""
+    if trial.duplicate_of is not None or not (pace := _pace_of(trial)):
+        return None
+    return PaceView(
+        samples_per_second=pace.get("samples_per_second"),
+        seconds_left=pace.get("seconds_left") if trial.state is TrialState.RUNNING else None,
+        memory=pace.get("memory"),
+        utilization=pace.get("utilization"),
+        shares=_shares(pace.get("seconds") or {}),
+    )
+
+
+def saved_view(saved: Saved) -> SavedView:
+    """The study's savings in the interface's words."""
+    return SavedView(features_seconds=finite(saved.features_seconds) or 0.0, duplicates_seconds=finite(saved.duplicates_seconds) or 0.0)
+
+
+def _pace_of(trial: Trial) -> Mapping[str, Any]:
+    pace: Mapping[str, Any] = finite(trial.result.get("pace")) or {}
+    return pace
+
+
+def _shares(seconds: Mapping[str, float | None]) -> dict[str, float]:
+    """Each activity's part of the sum. Empty when no time was counted."""
+    spent = {activity: value for activity, value in seconds.items() if value is not None and value > 0}
+    whole = sum(spent.values())
+    return {activity: value / whole for activity, value in spent.items()}
 
 
 @dataclass(frozen=True, slots=True)

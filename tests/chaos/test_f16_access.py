@@ -13,8 +13,8 @@ from starlette.testclient import TestClient
 
 from service import operations
 from service.store import queries
-from service.web.access import PUBLIC_PATHS
 from service.web.app import create_app
+from service.web.auth import PUBLIC_PATHS
 from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab
 from tests.web.laboratory import HERE, TOKEN, Laboratory, study_document

@@ -14,8 +14,8 @@ import service
 import trainer
 from search_spaces import Faulty
 from search_spaces.documents import MAX_BYTES, from_json, from_yaml
-from service.web.access import HOST
-from service.web.logs import prefers_text
+from service.web.auth import HOST
+from service.web.trials import prefers_text
 
 TEXT = 100_000  # characters given to each pattern
 SHORT = 10_000

@@ -7,7 +7,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 
 from service.web import SAFE_METHODS
-from service.web.access import PUBLIC_PATHS
+from service.web.auth import PUBLIC_PATHS
 
 VALUES = {"{study}": "digits", "{number}": "0", "{worker}": "box", "{name}": "resnet18"}
 

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import upgrade
-from service.web.access import PUBLIC_PATHS
 from service.web.app import create_app
+from service.web.auth import PUBLIC_PATHS
 from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.problem import assert_problem
 from tests.web.raw import send_raw

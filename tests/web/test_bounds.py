@@ -20,10 +20,10 @@ from service.domain.parsing import MOST_QUEUED
 from service.domain.spec import MAX_TRIALS
 from service.settings import Settings
 from service.store import Store
-from service.web import crowd, rates, session
-from service.web.access import Tokens
+from service.web import auth, middleware
 from service.web.app import create_app
-from service.web.paging import LARGEST_PAGE
+from service.web.auth import Tokens
+from service.web.dependencies import LARGEST_PAGE
 from service.web.problems import LONGEST_POINTER, MOST_FAULTS, for_error
 from service.web.serve import MAX_HEAD_BYTES
 from service.web.streams import MAX_STREAMS, MAX_STREAMS_OF_ONE
@@ -150,9 +150,9 @@ async def fine(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_changes_of_one_address_in_a_second(settings: Settings) -> None:
-    assert (settings.writes_per_second, rates.BURST_SECONDS) == (60, 2.0)
+    assert (settings.writes_per_second, middleware.BURST_SECONDS) == (60, 2.0)
     clock = Clock()
-    limited = rates.Rates(fine, 60, clock)
+    limited = middleware.Rates(fine, 60, clock)
     one, other = (TestClient(limited, client=(host, 50_000)) for host in ("10.0.0.1", "10.0.0.2"))
     assert [one.post("/").status_code for _ in range(121)] == [200] * 120 + [429]
     refusal = one.delete("/")
@@ -179,20 +179,20 @@ def assert_problem_without_guard(answer: Any, status: int, slug: str) -> None:
     ],
 )
 def test_an_address_stands_for_who_has_it(host: str, client: str) -> None:
-    assert rates.client_of({"type": "http", "client": (host, 1)}) == client
-    assert not rates.speaks_for_many(client)
+    assert middleware.client_of({"type": "http", "client": (host, 1)}) == client
+    assert not middleware.speaks_for_many(client)
 
 
 @pytest.mark.parametrize("client", [("127.0.0.1", 1), ("::1", 1), ("::ffff:127.0.0.1", 1), None])
 def test_a_proxy_on_this_machine_may_hold_streams_for_many(client: tuple[str, int] | None) -> None:
-    assert rates.speaks_for_many(rates.client_of({"type": "http", "client": client}))
+    assert middleware.speaks_for_many(middleware.client_of({"type": "http", "client": client}))
 
 
 def test_addresses_that_are_remembered() -> None:
-    limited = rates.Buckets(60)
-    for number in range(rates.MOST_ADDRESSES + 1):
+    limited = middleware.Buckets(60)
+    for number in range(middleware.MOST_ADDRESSES + 1):
         limited.wait(str(number))
-    assert len(limited.buckets) == rates.MOST_ADDRESSES and "0" not in limited.buckets
+    assert len(limited.buckets) == middleware.MOST_ADDRESSES and "0" not in limited.buckets
 
 
 def test_a_guess_at_the_token_counts_as_a_change(client_of: Callable[[Settings], TestClient], settings: Settings) -> None:
@@ -223,11 +223,11 @@ def test_streams_of_a_process_and_of_one_address(store: Store, settings: Setting
 
 
 def test_requests_under_way() -> None:
-    crowded = crowd.Crowd(fine)
+    crowded = middleware.Crowd(fine)
     client = TestClient(crowded)
-    crowded.under_way = crowd.MAX_REQUESTS - 1
+    crowded.under_way = middleware.MAX_REQUESTS - 1
     assert client.get("/").status_code == 200
-    crowded.under_way = crowd.MAX_REQUESTS
+    crowded.under_way = middleware.MAX_REQUESTS
     assert_problem_without_guard(client.get("/"), 503, "busy")
     assert client.get("/livez").status_code == 200
 
@@ -250,14 +250,14 @@ def test_faults_that_are_listed_and_characters_of_a_place() -> None:
 
 
 def test_days_of_a_session(store: Store) -> None:
-    sessions = session.Sessions(TOKEN, store)
+    sessions = auth.Sessions(TOKEN, store)
     cookie = sessions.issue(1_000.0)
-    ends = 1_000.0 + session.MAX_AGE_SECONDS
+    ends = 1_000.0 + auth.MAX_AGE_SECONDS
     assert sessions.seconds_left([cookie], ends - 1) == 1
     assert sessions.seconds_left(["of another server", cookie], ends - 1) == 1
     assert sessions.seconds_left([cookie], ends) == 0
     assert sessions.seconds_left([], 1_000.0) == 0
-    assert session.Sessions(TOKEN + "x", store).seconds_left([cookie], 1_000.0) == 0
+    assert auth.Sessions(TOKEN + "x", store).seconds_left([cookie], 1_000.0) == 0
 
 
 def test_a_stream_ends_with_its_session(store: Store) -> None:
@@ -269,9 +269,9 @@ def test_a_stream_ends_with_its_session(store: Store) -> None:
             await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
             await asyncio.sleep(0.01)
 
-    sessions = session.Sessions(TOKEN, store)
-    cookie = sessions.issue(time.time() - session.MAX_AGE_SECONDS + 5)
-    client = TestClient(Tokens(endless, TOKEN, sessions, rates.Buckets(60)), cookies={session.COOKIE: cookie})
+    sessions = auth.Sessions(TOKEN, store)
+    cookie = sessions.issue(time.time() - auth.MAX_AGE_SECONDS + 5)
+    client = TestClient(Tokens(endless, TOKEN, sessions, middleware.Buckets(60)), cookies={auth.COOKIE: cookie})
     started = time.monotonic()
     assert client.get("/api/v1/studies/digits/events").status_code == 200
     assert 0.5 < time.monotonic() - started < 120

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from service.domain.events import EventKind
 from service.settings import Settings
-from service.web.page import HERE
+from service.web.pages import HERE
 from tests.web.laboratory import TOKEN, Laboratory
 from tests.web.server import running
 from trainer.protocol import Pace, Reuse

@@ -12,10 +12,10 @@ from service.search import figures
 from service.search.figures import script as installed
 from service.settings import Settings
 from service.store import Store
-from service.web import page, plotly
-from service.web.access import SECURITY_HEADERS
+from service.web import pages
 from service.web.app import create_app
-from service.web.drawings import Drawings, Subject
+from service.web.auth import SECURITY_HEADERS
+from service.web.figures import Drawings, Subject
 from tests.web.laboratory import HERE, Laboratory, study_document
 
 AT = "/api/v1/studies/digits/figures"
@@ -130,8 +130,8 @@ def test_the_script_is_the_installed_one_and_kept_for_good(client: TestClient) -
     assert "Content-Encoding" not in plain.headers
     assert plain.content == answer.content
     assert client.get("/plotly.js", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
-    assert len(plotly.script().zipped) < 1_600_000
-    assert gzip.decompress(plotly.script().zipped) == answer.content
+    assert len(pages.script().zipped) < 1_600_000
+    assert gzip.decompress(pages.script().zipped) == answer.content
 
 
 def test_the_script_needs_the_token(locked: TestClient) -> None:
@@ -140,7 +140,7 @@ def test_the_script_needs_the_token(locked: TestClient) -> None:
 
 
 def test_without_the_package_a_sentence_says_what_to_install(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    plotly.script.cache_clear()
+    pages.script.cache_clear()
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
     answer = client.get("/plotly.js")
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:thawline:problem:plotly-missing")
@@ -161,7 +161,7 @@ def test_only_the_frame_may_have_styles_of_its_own(client: TestClient) -> None:
 
 
 def test_the_panel_has_a_tab_for_figures_that_there_are() -> None:
-    tabs = (page.HERE / "static" / "figures" / "tabs.js").read_text()
+    tabs = (pages.HERE / "static" / "figures" / "tabs.js").read_text()
     named = re.findall(r'name: "(\w+)"', tabs)
     assert len(named) == 6
     assert set(named) <= set(figures.FIGURES)
@@ -182,7 +182,7 @@ def test_figures_and_checks_that_take_long_leave_threads_for_everyone_else(setti
     document["data"] = {"path": "/nowhere/at/all"}
     with pytest.MonkeyPatch.context() as patched, TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(150) as pool:
         patched.setattr("service.web.figures._drawn", endless)
-        patched.setattr("service.web.checking.checked_study", endless)
+        patched.setattr("service.web.studies.checked_study", endless)
         asked = [pool.submit(client.get, f"{AT}/slice", params={"param": [name] * (1 + number)}) for number, name in enumerate(["lr"] * 60)]
         asked += [pool.submit(client.post, "/api/v1/study-check", json=document) for _ in range(60)]
         assert begun.wait(60)

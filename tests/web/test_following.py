@@ -14,10 +14,9 @@ from service import operations
 from service.domain.errors import StoreUnavailable
 from service.settings import Settings
 from service.store import Store, queries
-from service.web import following, stream
+from service.web import events
 from service.web.app import create_app
-from service.web.following import Following
-from service.web.streams import Streams
+from service.web.streams import LOOK_SECONDS, Following, Streams
 from tests.web.laboratory import HERE, Laboratory
 
 PATIENCE_SECONDS = 120
@@ -51,7 +50,7 @@ class Viewer:
 
     def __init__(self, streams: Streams, study: str, cursor: int) -> None:
         self.told = b""
-        self.frames = stream._frames(streams.store, study, cursor, streams)
+        self.frames = events._frames(streams.store, study, cursor, streams)
 
     async def read(self) -> None:
         async for frame in self.frames:
@@ -144,7 +143,7 @@ def test_nothing_is_asked_while_no_stream_is_open(lab: Laboratory, streams: Stre
             time.sleep(0.01)
         assert streams.following.watches == 0 and not streams.following.extents
         with statements(streams.store) as asked:
-            time.sleep(3 * following.LOOK_SECONDS)
+            time.sleep(3 * LOOK_SECONDS)
         assert asked == []
 
 
@@ -191,7 +190,7 @@ def test_streams_outlive_an_outage_and_miss_nothing(lab: Laboratory, streams: St
         async with viewers(streams, study.id, study.seq, 1) as (viewer,):
             down.set()
             operations.pause_study(lab.store, study.id)
-            await asyncio.sleep(3 * following.LOOK_SECONDS)
+            await asyncio.sleep(3 * LOOK_SECONDS)
             down.clear()
             operations.stop_study(lab.store, study.id)
             await until(lambda: b"event: end" in viewer.told)
@@ -227,20 +226,20 @@ def test_a_look_that_fails_is_told_and_tried_again(
 
 
 def test_a_read_that_hangs_keeps_no_stream_silent(lab: Laboratory, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
-    study, read, goes_on = lab.study(), stream._read, threading.Event()
+    study, read, goes_on = lab.study(), events._read, threading.Event()
 
     def hanging(*args: object) -> object:
         goes_on.wait(PATIENCE_SECONDS)
         return read(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 2.2 * stream.POLL_SECONDS)
+    monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 2.2 * events.POLL_SECONDS)
 
     async def watch() -> bytes:
         async with viewers(streams, study.id, study.seq, 1) as (viewer,):
-            monkeypatch.setattr(stream, "_read", hanging)
+            monkeypatch.setattr(events, "_read", hanging)
             viewer.told = b""
             operations.pause_study(lab.store, study.id)
-            await until(lambda: viewer.told.count(stream.KEEP_ALIVE) >= 3)
+            await until(lambda: viewer.told.count(events.KEEP_ALIVE) >= 3)
             goes_on.set()
             await until(lambda: b"study_paused" in viewer.told)
             return viewer.told

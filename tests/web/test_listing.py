@@ -4,7 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import operations
-from service.web.listing import MOST_POINTS, thinned
+from service.web.studies import MOST_POINTS, thinned
 from tests.web.laboratory import Laboratory
 
 

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.records import Claim
 from service.operations import Released, Write
-from service.web.logs import prefers_text
+from service.web.trials import prefers_text
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
 

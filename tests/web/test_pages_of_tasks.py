@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.web.static_files import STATIC
+from service.web.pages import STATIC
 from tests.web.server import Served, running
 
 TASK = "forecasting"

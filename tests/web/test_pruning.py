@@ -18,7 +18,7 @@ from service.search.replaying import look_back
 from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recording
-from service.web import drawings
+from service.web import figures
 from tests.operations.driving import decide_one
 from tests.web.laboratory import ENVIRONMENT, Laboratory
 from tests.web.server import Served
@@ -89,7 +89,7 @@ def test_while_a_study_goes_on_what_is_known_is_told_as_partial(client: TestClie
 
 
 def test_the_last_word_on_a_study_is_never_an_older_one(client: TestClient, lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawings, "LEISURE", 1e9)  # what was drawn while the study went on would do for LONGEST_LEISURE
+    monkeypatch.setattr(figures, "LEISURE", 1e9)  # what was drawn while the study went on would do for LONGEST_LEISURE
     lab.study(pruner=ASHA, budget={"trials": 1})
     claim = lab.claim()
     assert client.get(AT).json()["partial"]

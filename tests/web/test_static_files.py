@@ -8,7 +8,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from service.web.static_files import Static
+from service.web.pages import Static
 
 MODULE = "export const answer = 42; // π\n" * 100
 

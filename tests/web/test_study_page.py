@@ -10,7 +10,7 @@ from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.records import Claim
 from service.store import queries
-from service.web.page import HERE
+from service.web.pages import HERE
 from tests.web.laboratory import Laboratory
 from tests.web.server import Served
 

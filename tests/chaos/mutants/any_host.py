@@ -6,7 +6,7 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_answers_to_a_foreign_n
 
 
 def plant() -> None:
-    from service.web.access import Hosts
+    from service.web.auth import Hosts
 
     def anything(self: Hosts, scope: Scope) -> bool:
         return True

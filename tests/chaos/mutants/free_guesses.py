@@ -4,9 +4,9 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_strangers_do_not_slow_who_has_t
 
 
 def plant() -> None:
-    from service.web import app, rates
+    from service.web import app, middleware
 
-    class Endless(rates.Buckets):
+    class Endless(middleware.Buckets):
         """A bucket that is never empty; the one of refused requests, which the app makes itself."""
 
         def wait(self, client: str) -> float:

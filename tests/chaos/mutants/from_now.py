@@ -7,12 +7,12 @@ SCENARIO = "tests/chaos/test_f05_sse.py -k 'follower and sqlite'"
 
 def plant() -> None:
     from service.store import Store, queries
-    from service.web import stream
+    from service.web import events
     from service.web.streams import Streams
 
-    frames = stream._frames
+    frames = events._frames
 
     def from_now(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
         return frames(store, study, store.read(queries.find_study, study).seq, streams)
 
-    stream._frames = from_now
+    events._frames = from_now

@@ -8,10 +8,10 @@ SCENARIO = "tests/chaos/test_f13_slow.py -k 'slow_clients and sqlite'"
 
 def plant() -> None:
     from service.store import Store
-    from service.web import stream
+    from service.web import events
     from service.web.streams import Streams
 
-    frames = stream._frames
+    frames = events._frames
 
     async def hoarding(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
         queue = asyncio.Queue[bytes]()
@@ -27,4 +27,4 @@ def plant() -> None:
         finally:
             filling.cancel()
 
-    stream._frames = hoarding
+    events._frames = hoarding

@@ -6,7 +6,7 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_knows_a_stranger[sqlit
 
 
 def plant() -> None:
-    from service.web.access import Tokens
+    from service.web.auth import Tokens
 
     guarded = Tokens.__call__
 

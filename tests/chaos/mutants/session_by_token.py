@@ -4,7 +4,7 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_a_session_that_is_signed_under_
 
 
 def plant() -> None:
-    from service.web.session import Sessions
+    from service.web.auth import Sessions
 
     def load(self: Sessions) -> None:
         self._key = self._token.encode()

@@ -4,7 +4,7 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_a_flood_of_changes_and_guesses_
 
 
 def plant() -> None:
-    from service.web.rates import Buckets
+    from service.web.middleware import Buckets
 
     def never(self: Buckets, client: str) -> float:
         return 0.0

@@ -8,8 +8,8 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces import presets
 from service.rest_models import ModelsView, ModelView, SpacesView, TasksView
 from service.web import API
+from service.web.pages import module_of
 from service.web.problems import UNKNOWN_MODEL, ProblemError
-from service.web.static_files import module_of
 from service.web.views import model_view, task_view
 from trainer.configuration import FIRST_TASK
 from trainer.tasks.registry import spec_of, specs

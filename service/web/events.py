@@ -20,10 +20,10 @@ from service.domain.records import Event, Study
 from service.store import Store, queries
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore, TheStreams
-from service.web.json_values import finite
+from service.web.middleware import client_of, speaks_for_many
 from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, ProblemError, for_error
-from service.web.rates import client_of, speaks_for_many
 from service.web.streams import BATCH_BYTES, Batch, Streams
+from service.web.views import finite
 
 BATCH = 100  # events that are read at one time
 POLL_SECONDS = 0.5  # between two looks whether the server ends, and two tries at a database that does not answer

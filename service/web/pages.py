@@ -1,0 +1,219 @@
+"""HTML pages, and the static files that they load."""
+
+import gzip
+import hashlib
+import mimetypes
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from service.search import figures
+from service.web.dependencies import TheSettings, TheStore
+from service.web.middleware import Packed, packed
+
+STATIC = Path(__file__).parent / "static"
+ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
+Signature = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A file as it was when it was last changed."""
+
+    signature: Signature
+    zipped: bytes
+    etag: str
+    media_type: str
+
+
+class Static(StaticFiles):
+    """The files of a folder, asked for anew each time and sent only when they changed; those that were there at the start from memory."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(directory=folder)
+        self._files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+        self._kept: dict[str, Kept] = {}
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """From memory where the file is one of them, else as Starlette has it."""
+        if scope["method"] != "GET" or path not in self._files:
+            return await super().get_response(path, scope)
+        if (kept := self._current(path)) is None:
+            return await super().get_response(path, scope)
+        headers = Headers(scope=scope)
+        told = {"ETag": kept.etag, **ALWAYS_ASK}
+        if headers.get("if-none-match") == kept.etag:
+            return Response(status_code=304, headers=told)
+        answer = Packed(kept.zipped, headers, media_type=kept.media_type)
+        answer.headers.update(told)
+        return answer
+
+    def file_response(self, *args: object, **kwargs: object) -> FileResponse:
+        answer = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        answer.headers.update(ALWAYS_ASK)
+        return answer  # type: ignore[return-value]
+
+    def _current(self, path: str) -> Kept | None:
+        """The file as it is now; read again only when it was changed, as whoever works on the pages does. None once it is gone."""
+        file, kept = self._files[path], self._kept.get(path)
+        try:
+            status = file.stat()
+        except OSError:
+            return None
+        signature = status.st_mtime_ns, status.st_size
+        if kept is None or kept.signature != signature:
+            kept = self._kept[path] = _read(file, signature)
+        return kept
+
+
+def module_of(task: str) -> str | None:
+    """The path of the page module that draws the task's reports; None where there is none."""
+    return f"/static/tasks/{task}.js" if (STATIC / "tasks" / f"{task}.js").is_file() else None
+
+
+def _read(file: Path, signature: Signature) -> Kept:
+    body = file.read_bytes()
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return Kept(signature, packed(body), f'"{hashlib.sha256(body).hexdigest()[:32]}"', kind)
+
+
+HERE = Path(__file__).parent
+ROOT = '<html lang="en"'  # of every shell
+LINK = re.compile(r'\b(?:href|src|action)="(?=/)')
+READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides elements marked `changes`
+
+router = APIRouter(include_in_schema=False)
+
+
+def static_files() -> Static:
+    """The app that serves styles, modules and pictures."""
+    return Static(STATIC)
+
+
+Shell = Callable[[str], Response]
+
+
+def html_of(name: str, root_path: str) -> str:
+    """The shell of that name, whose links lead below the prefix. Modules find the prefix by their own address."""
+    html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
+    return LINK.sub(rf"\g<0>{root_path}", html) if root_path else html
+
+
+def shell_of(store: TheStore, settings: TheSettings) -> Shell:
+    """Gives a page's shell by its name; where nothing can be changed, it says so to styles and modules."""
+
+    def shell(name: str) -> Response:
+        html = html_of(name, settings.root_path)
+        return HTMLResponse(html.replace(ROOT, READ_ONLY_ROOT, 1) if store.read_only else html, headers=ALWAYS_ASK)
+
+    return shell
+
+
+AShell = Annotated[Shell, Depends(shell_of)]
+
+
+@router.get("/")
+def studies_page(shell: AShell) -> Response:
+    """All studies."""
+    return shell("studies")
+
+
+@router.get("/new")
+def new_page(shell: AShell, store: TheStore) -> Response:
+    """A form that makes a study; where none can be made, all studies."""
+    return RedirectResponse("/", 303) if store.read_only else shell("new")
+
+
+@router.get("/workers")
+def workers_page(shell: AShell) -> Response:
+    """All workers."""
+    return shell("workers")
+
+
+@router.get("/compare")
+def compare_page(shell: AShell) -> Response:
+    """Trials side by side: `?trial=STUDY:NUMBER` for each."""
+    return shell("compare")
+
+
+@router.get("/studies/{study}")
+def study_page(study: str, shell: AShell) -> Response:
+    """One study. The shell is the same for each, known or not; its module asks for the study and says when there is none."""
+    return shell("study")
+
+
+@router.get("/studies/{study}/best")
+def best_page(study: str, shell: AShell) -> Response:
+    """A study's exported configuration."""
+    return shell("best")
+
+
+@router.get("/studies/{study}/trials/{number}")
+def trial_page(study: str, number: str, shell: AShell) -> Response:
+    """One trial."""
+    return shell("trial")
+
+
+@router.get("/login")
+def login_page(shell: AShell) -> Response:
+    """Where a browser shows the token."""
+    return shell("login")
+
+
+FRAME_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        "connect-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
+    "Cache-Control": "no-cache",
+}
+FOR_GOOD = "private, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The script, compressed once."""
+
+    version: str
+    zipped: bytes
+    etag: str
+
+
+@lru_cache(maxsize=1)
+def script() -> Script:
+    """The installed script, kept from the first time on. Raises PlotlyMissing."""
+    zipped = gzip.compress(figures.script_file().read_bytes(), 6, mtime=0)
+    return Script(figures.script_version(), zipped, f'"{hashlib.sha256(zipped).hexdigest()[:32]}"')
+
+
+@router.get("/plotly.js")
+def plotly_script(
+    v: str = "",
+    if_none_match: Annotated[str | None, Header()] = None,
+    accept_encoding: Annotated[str, Header()] = "",
+) -> Response:
+    """The script; with its version in the address it may be kept for good."""
+    kept = script()
+    headers = {"ETag": kept.etag, "Vary": "Accept-Encoding", "Cache-Control": FOR_GOOD if v == kept.version else "no-cache"}
+    if if_none_match == kept.etag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in accept_encoding:
+        return Response(kept.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type="text/javascript")
+    return Response(gzip.decompress(kept.zipped), headers=headers, media_type="text/javascript")
+
+
+@router.get("/figure")
+def figure_page(settings: TheSettings) -> Response:
+    """The frame that draws what its parent sends. Raises PlotlyMissing."""
+    page = html_of("figure", settings.root_path).replace("{version}", figures.script_version())
+    return Response(page, headers=FRAME_HEADERS, media_type="text/html; charset=utf-8")

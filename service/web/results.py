@@ -1,0 +1,138 @@
+"""What a study's result is worth: the best trial, its confirmation, and what pruning saved."""
+
+from collections.abc import Mapping
+from typing import Annotated, assert_never
+
+from fastapi import APIRouter, Query, Request, Response
+
+from service.confirmed import phase_of, recommended_trial, verdict_of
+from service.domain.errors import NoResult
+from service.domain.export import Exported
+from service.domain.hindsight import Hindsight
+from service.domain.records import Study, Trial
+from service.domain.states import Phase, TrialState
+from service.export.card import card
+from service.export.making import Known, export
+from service.export.notes import note_of
+from service.export.requirements import requirements
+from service.export.script import script
+from service.rest_models import ConfirmationView, ExportFormat, RunsView
+from service.search.replaying import look_back
+from service.store import Store, Transaction, queries
+from service.store.queries.trials import recording
+from service.web import API
+from service.web.dependencies import FoundStudy, TheStore
+from service.web.figures import Drawings, Subject
+from service.web.middleware import SlowWork
+from trainer.tasks.registry import spec_of
+
+router = APIRouter(prefix=API, tags=["studies"])
+
+MEDIA_TYPES = ("application/json", "application/yaml", "text/x-python", "text/markdown", "text/plain")
+
+
+@router.get(
+    "/studies/{study}/best",
+    summary="Export the best configuration",
+    response_class=Response,
+    responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES}, "description": "A file for `thaw train`, or about it"}},
+)
+def show_best(
+    study: FoundStudy,
+    store: TheStore,
+    format: Annotated[
+        ExportFormat, Query(description="json and yaml are for `thaw train`, python is a script that does without it")
+    ] = "json",
+) -> Response:
+    """All that production training needs, of the confirmed recommendation, or until there is one of the best complete trial.
+
+    `confirmed` and `note` say which of the two it is. 404 `no-result` until there is a complete trial.
+    """
+    exported = store.read(exported_of, study)
+    match format:
+        case "json":
+            return Response(exported.to_json(), media_type="application/json")
+        case "yaml":
+            return Response(exported.to_yaml(), media_type="application/yaml")
+        case "python":
+            return Response(script(exported), media_type="text/x-python")
+        case "card":
+            return Response(card(exported), media_type="text/markdown")
+        case "requirements":
+            return Response(requirements(exported), media_type="text/plain")
+        case _:
+            assert_never(format)
+
+
+def exported_of(tx: Transaction, study: Study) -> Exported:
+    """The study's file as things stand. Raises NoResult."""
+    trial, verdict = recommended_trial(tx, study)
+    if trial is None:
+        raise NoResult
+    tries = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
+    known = Known(
+        note=note_of(phase_of(study), verdict, tries, spec_of(study.spec.task).example),
+        verdict=verdict,
+        repeats=queries.repeats(tx, study.id) if verdict is not None else (),
+        metrics=queries.metrics(tx, _trained(tx, trial).id),
+        manifest=queries.manifest(tx, study.id),
+    )
+    return export(study, trial, known)
+
+
+def _trained(tx: Transaction, trial: Trial) -> Trial:
+    """The trial whose training a duplicate's result is of."""
+    return trial if trial.duplicate_of is None else queries.find_trial(tx, trial.study, trial.duplicate_of)
+
+
+NOTES: Mapping[Phase, str] = {
+    "none": "Nothing is confirmed: the best of many tries looks better than it is. A study with `confirm` trains its best again.",
+    "search": "Not confirmed yet: the search is under way. Its best and the baseline are then trained again, with fresh seeds.",
+    "running": "Not confirmed yet: the best and the baseline are being trained again with fresh seeds and scored on the test {examples}.",
+    "done": "Confirmed on test {examples} that no trial of the search has seen.",
+    "stopped": "The study ended before its confirmation did; what is known of it is below.",
+}
+
+
+@router.get("/studies/{study}/confirmation", summary="What the winner is worth")
+def show_confirmation(study: FoundStudy, store: TheStore) -> ConfirmationView:
+    """The best configurations and the baseline over fresh seeds, on examples that no trial of the search has seen."""
+    return store.read(_view, study)
+
+
+def _view(tx: Transaction, study: Study) -> ConfirmationView:
+    counts, phase = queries.count_repeats(tx, study.id), phase_of(study)
+    return ConfirmationView(
+        phase=phase,
+        note=NOTES[phase].format(examples=f"{spec_of(study.spec.task).example}s"),
+        runs=RunsView(
+            done=sum(count for state, count in counts.items() if state.terminal),
+            running=counts[TrialState.RUNNING],
+            queued=counts[TrialState.QUEUED],
+        ),
+        verdict=verdict_of(tx, study),
+    )
+
+
+@router.get(
+    "/studies/{study}/pruning",
+    summary="Look back on the pruning",
+    response_class=Response,
+    responses={200: {"model": Hindsight, "description": "What it saved, and whether another pruner would have changed the winner"}},
+)
+async def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> Response:
+    """What pruning saved, and what other pruners would have done with the curves that the trials of the search reported.
+
+    Played again as the study goes on, though long ones not at each change.
+    """
+    kept: Drawings = request.app.state.replays
+    standing = (study.state, str(study.confirmation is None))  # the last word on a study is never an older one
+    work: SlowWork = request.app.state.replay_work
+    subject = Subject(study.id, "pruning", standing)
+    if (replay := kept.kept(subject, study.seq)) is None:
+        replay = await work.run(lambda: kept.get(subject, study.seq, lambda: _replayed(store, study)))
+    return Response(replay.body, media_type="application/json")
+
+
+def _replayed(store: Store, study: Study) -> bytes:
+    return look_back(store.read(recording, study.id)).model_dump_json().encode()
