@@ -5,17 +5,16 @@ import time
 from pathlib import Path
 
 from service.store import Store
-from service.web import body, protocol, stream
-from service.web.following import Following
-from service.web.streams import Batch
+from service.web import body, events, serve
+from service.web.streams import Batch, Following
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
 FLAG = "THAW_CHAOS_READS_HANG"  # the file
 
 
 def install() -> None:
-    stream.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
-    protocol.HEAD_SECONDS, protocol.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
+    events.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
+    serve.HEAD_SECONDS, serve.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
     max_bytes, _, larger = body.BodyLimit.__init__.__defaults__ or ()
     body.BodyLimit.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
     if flag := os.environ.get(FLAG):
@@ -23,7 +22,7 @@ def install() -> None:
 
 
 def _hang_while(flag: Path) -> None:
-    read, look = stream._read, Following.look
+    read, look = events._read, Following.look
 
     def hang() -> None:
         while flag.exists():
@@ -37,5 +36,5 @@ def _hang_while(flag: Path) -> None:
         hang()
         look(self)
 
-    stream._read = hanging
+    events._read = hanging
     Following.look = looking  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
 def plant() -> None:
     from service.operations import recording
-    from service.operations.endings import requeue
+    from service.operations.completion import requeue
 
     def for_ever(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
         return requeue(ledger, trial, AttemptEnd(reason), why)

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Literal
 
-from service.store.ledger import Ledger
 from service.store.rows import HeldTrial
+from service.store.unit_of_work import Ledger
 
 SCENARIO = "tests/chaos/test_f11_outcomes.py::test_a_trial_that_kills_its_worker_ends_after_its_attempts[sqlite]"
 

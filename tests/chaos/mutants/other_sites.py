@@ -4,6 +4,6 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_changes_anything_for_a
 
 
 def plant() -> None:
-    from service.web import access
+    from service.web import auth
 
-    access.SAFE_METHODS = frozenset({*access.SAFE_METHODS, "DELETE"})  # type: ignore[attr-defined]
+    auth.SAFE_METHODS = frozenset({*auth.SAFE_METHODS, "DELETE"})  # type: ignore[attr-defined]
