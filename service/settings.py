@@ -19,7 +19,7 @@ TOKEN = re.compile(r"[!-~]{16,}\Z")
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%@:+,=-]+)+\Z")
 OWN_PATHS = frozenset(
-    ("api", "compare", "figure", "livez", "login", "logout", "metrics", "new",
+    ("api", "compare", "docs", "figure", "livez", "login", "logout", "metrics", "new",
      "openapi.json", "plotly.js", "readyz", "static", "studies", "workers")
 )  # fmt: skip
 """The first parts of the server's own paths. A prefix that begins with one of them would be ambiguous."""

@@ -2,15 +2,16 @@
 
 import gzip
 import hashlib
+import importlib.util
 import mimetypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends, Header, Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -19,6 +20,7 @@ from starlette.types import Scope
 from service.search import figures
 from service.web.dependencies import TheSettings, TheStore
 from service.web.middleware import Packed, packed
+from service.web.problems import Kind, ProblemError
 
 STATIC = Path(__file__).parent / "static"
 ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
@@ -49,13 +51,7 @@ class Static(StaticFiles):
             return await super().get_response(path, scope)
         if (kept := self._current(path)) is None:
             return await super().get_response(path, scope)
-        headers = Headers(scope=scope)
-        told = {"ETag": kept.etag, **ALWAYS_ASK}
-        if headers.get("if-none-match") == kept.etag:
-            return Response(status_code=304, headers=told)
-        answer = Packed(kept.zipped, headers, media_type=kept.media_type)
-        answer.headers.update(told)
-        return answer
+        return _static_answer(kept, Headers(scope=scope))
 
     def file_response(self, *args: object, **kwargs: object) -> FileResponse:
         answer = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
@@ -80,10 +76,20 @@ def module_of(task: str) -> str | None:
     return f"/static/tasks/{task}.js" if (STATIC / "tasks" / f"{task}.js").is_file() else None
 
 
-def _read(file: Path, signature: Signature) -> Kept:
+def _read(file: Path, signature: Signature = (0, 0)) -> Kept:
     body = file.read_bytes()
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return Kept(signature, packed(body), f'"{hashlib.sha256(body).hexdigest()[:32]}"', kind)
+
+
+def _static_answer(kept: Kept, headers: Headers) -> Response:
+    """The file, or 304 where the client has it."""
+    told = {"ETag": kept.etag, **ALWAYS_ASK}
+    if headers.get("if-none-match") == kept.etag:
+        return Response(status_code=304, headers=told)
+    answer = Packed(kept.zipped, headers, media_type=kept.media_type)
+    answer.headers.update(told)
+    return answer
 
 
 HERE = Path(__file__).parent
@@ -217,3 +223,40 @@ def figure_page(settings: TheSettings) -> Response:
     """The frame that draws what its parent sends. Raises PlotlyMissing."""
     page = html_of("figure", settings.root_path).replace("{version}", figures.script_version())
     return Response(page, headers=FRAME_HEADERS, media_type="text/html; charset=utf-8")
+
+
+SWAGGER_PACKAGE = "fastapi_offline"
+SWAGGER_MISSING = Kind(503, "swagger-ui-missing", "Swagger UI is not installed")
+DOCS_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""Looser than that of other pages by what Swagger UI needs: images in its styles, and markup that it makes from strings."""
+
+
+@cache
+def swagger_file(name: str) -> Kept:
+    """A file of Swagger UI from the installed package, which is not imported for it. Raises ProblemError where it is not there."""
+    found = importlib.util.find_spec(SWAGGER_PACKAGE)
+    for folder in (found and found.submodule_search_locations) or ():
+        if (file := Path(folder) / "static" / name).is_file():
+            return _read(file)
+    detail = "The package fastapi-offline is not installed, or lacks Swagger UI; `pip install --force-reinstall fastapi-offline` brings it."
+    raise ProblemError(SWAGGER_MISSING, detail)
+
+
+@router.get("/docs")
+def docs_page(shell: AShell) -> Response:
+    """Swagger UI on `/openapi.json`."""
+    page = shell("docs")
+    page.headers["Content-Security-Policy"] = DOCS_POLICY
+    return page
+
+
+@router.get("/docs/swagger-ui.js")
+def swagger_script(request: Request) -> Response:
+    """Swagger UI's script."""
+    return _static_answer(swagger_file("swagger-ui-bundle.js"), request.headers)
+
+
+@router.get("/docs/swagger-ui.css")
+def swagger_styles(request: Request) -> Response:
+    """Swagger UI's styles."""
+    return _static_answer(swagger_file("swagger-ui.css"), request.headers)

@@ -19,7 +19,7 @@ FIGURES = (
     "edf",
 )  # fmt: skip
 FORMATS = {"yaml": "best.yaml", "card": "card.md", "requirements": "requirements.txt", "python": "train.py.txt"}
-PAGES = ("/", "/new", "/workers", "/compare", "/login", "/figure", "/plotly.js")
+PAGES = ("/", "/new", "/workers", "/compare", "/login", "/figure", "/plotly.js", "/docs", "/docs/swagger-ui.js", "/docs/swagger-ui.css")
 RECORDED = ("changes", "figures", "files", "lists", "refusals", "service", "study-curves", "token")  # files with a call of each route
 UNKNOWN = {"GET /nowhere", f"PUT {API}/studies"}  # routes that there are not
 COUNTERS = (

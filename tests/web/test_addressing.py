@@ -19,6 +19,7 @@ from service.settings import OWN_PATHS, Settings
 from service.store import Store, open_store
 from service.web import SAFE_METHODS
 from service.web.app import create_app
+from tests.web.api_documentation import execute
 from tests.web.laboratory import HERE, TOKEN, Laboratory, study_document
 from tests.web.problem import assert_problem
 from tests.web.raw import send_raw
@@ -51,6 +52,8 @@ def test_what_a_prefix_is_part_of(below: TestClient, lab: Laboratory, passed_on:
     assert not re.findall(rf'(?:href|src|action)="/(?!{PREFIX[1:]}/)[^"]*', page)
     figure = below.get(f"{passed_on}/figure", headers=BEARER).text
     assert f'src="{PREFIX}/static/figure.js"' in figure and f'src="{PREFIX}/plotly.js' in figure
+    docs = below.get(f"{passed_on}/docs", headers=BEARER).text
+    assert f'src="{PREFIX}/docs/swagger-ui.js"' in docs and f'href="{PREFIX}/docs/swagger-ui.css"' in docs
     login = below.get(f"{passed_on}/studies/two?figure=slice", headers={"accept": "text/html"})
     assert login.headers["location"] == f"{PREFIX}/login?next=/studies/two%3Ffigure%3Dslice"
     cookie = below.post(f"{passed_on}/login", json={"token": TOKEN}, headers={"origin": HERE}).headers["set-cookie"]
@@ -234,6 +237,8 @@ def test_every_page_works_below_a_prefix(browser: Browser, proxied: str, setting
     page.locator("#analysis").scroll_into_view_if_needed()
     expect(page.frame_locator("iframe").locator("#figure svg").first).to_be_visible(timeout=30_000)
     walk(page, proxied)
+    page.goto(f"{proxied}/docs")
+    expect(execute(page, "get", "/api/v1/studies").locator(".response-col_status")).to_contain_text("200")
     assert page.context.cookies()[0]["path"] == urlsplit(proxied).path
     page.close()
     lab.stop_all()
@@ -250,7 +255,7 @@ def walk(page: Page, address: str) -> None:
     page.wait_for_url(f"{address}/studies/digits")
     for path, text in {
         "/studies/digits/trials/0": "Trial 0", "/studies/digits/best": "Train it", "/compare?trial=digits:0&trial=digits:1": "Trial 1",
-        "/new": "New study", "/workers": "Workers", "/studies/none": "none",
+        "/new": "New study", "/workers": "Workers", "/docs": "/api/v1/study-check", "/studies/none": "none",
     }.items():  # fmt: skip
         if path != "/studies/none":  # whose missing answer the browser reports by itself
             page.goto(address + path)

@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import check, require, upgrade
 from service.web.app import create_app
+from tests.web.api_documentation import operation
 from tests.web.laboratory import HERE, TOKEN, Laboratory
 from tests.web.problem import assert_problem
 from tests.web.routes import changing_routes_of, routes_of
@@ -133,6 +134,12 @@ def test_no_page_offers_a_change_and_all_are_live(browser: Browser, dashboard: s
             assert [one for offer in offers for one in offer.all() if one.is_visible()] == [], path
         lab.finish(running, 0.95)
         expect(page.locator("#figures")).to_contain_text("95.00 %")
+        page.goto("/docs")
+        for method, path, tries in (("get", "/api/v1/studies", 1), ("post", "/api/v1/study-check", 0)):
+            shown = operation(page, method, path)
+            shown.locator(".opblock-summary-control").click()
+            expect(shown.get_by_text("Responses")).to_be_visible()
+            expect(shown.get_by_role("button", name="Try it out")).to_have_count(tries)
     assert said == []
 
 
