@@ -158,10 +158,17 @@ def test_an_end_whose_study_is_deleted_meanwhile_is_set_aside(store: Store, sett
 def test_the_spools_folder_is_flushed_after_the_rename(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     done = list[str]()
     rename, fsync = Path.replace, os.fsync
-    monkeypatch.setattr(Path, "replace", lambda path, place: [done.append("rename"), rename(path, place)][1])
-    monkeypatch.setattr(
-        os, "fsync", lambda number: [done.append("folder" if Path(f"/proc/self/fd/{number}").resolve().is_dir() else "file"), fsync(number)]
-    )
+
+    def renaming(path: Path, place: Path) -> Path:
+        done.append("rename")
+        return rename(path, place)
+
+    def flushing(number: int) -> None:
+        done.append("folder" if Path(f"/proc/self/fd/{number}").resolve().is_dir() else "file")
+        fsync(number)
+
+    monkeypatch.setattr(Path, "replace", renaming)
+    monkeypatch.setattr(os, "fsync", flushing)
     spool_of(store, settings).keep(running(store))
     assert done == ["file", "rename", "folder"]
 

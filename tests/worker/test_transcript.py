@@ -100,7 +100,11 @@ def test_hostile_text_takes_time_in_proportion_to_its_length() -> None:
 
 
 def test_many_threads_may_add(transcript: Transcript) -> None:
-    threads = [threading.Thread(target=lambda: [transcript.add_line(b"a line\n") for _ in range(1_000)]) for _ in range(4)]
+    def add() -> None:
+        for _ in range(1_000):
+            transcript.add_line(b"a line\n")
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

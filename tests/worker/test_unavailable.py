@@ -15,6 +15,7 @@ from service.store import Store, queries
 from service.worker import unavailable
 from tests.operations.driving import FACTS
 from tests.worker.conftest import SHORT, Shop
+from trainer.files import is_readable
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Shop]
@@ -88,8 +89,12 @@ def test_an_empty_folder_is_not_taken_for_the_data(
 ) -> None:
     """A mount point without its mount."""
     looks = list[str]()
-    is_readable = unavailable.is_readable
-    monkeypatch.setattr(unavailable, "is_readable", lambda path: [looks.append(str(path)), is_readable(path)][1])
+
+    def look(path: Path) -> bool:
+        looks.append(str(path))
+        return is_readable(path)
+
+    monkeypatch.setattr(unavailable, "is_readable", look)
     study = make_study("train", data={"path": str(mount)})
     operations.pass_check(store, study.id, FACTS)
     opened = shop()

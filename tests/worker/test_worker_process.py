@@ -93,12 +93,18 @@ def test_a_signal_hands_the_trial_back_with_a_checkpoint_and_the_attempt_is_not_
 def test_a_second_signal_ends_it_at_once(make_study: MakeStudy, spawn: Spawn, store: Store, until: Until) -> None:
     study = make_study("hang")
     worker = spawn()
+
+    def has_ended() -> bool:
+        if worker.poll() is None:
+            worker.terminate()  # again and again: two that are pending count as one
+        return worker.poll() is not None
+
     until(lambda: store.read(queries.find_trial, study.id, 0).step == 1)
     trainers = children(worker.pid)
     worker.terminate()
     time.sleep(0.5)
     assert worker.poll() is None, "it waits for its trainer"
-    until(lambda: worker.poll() is not None or bool(worker.terminate()))  # again and again: two that are pending count as one
+    until(has_ended)
     assert worker.returncode == 128 + signal.SIGTERM
     assert not any(map(alive, trainers))
 
