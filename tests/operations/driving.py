@@ -55,7 +55,10 @@ class RandomSearch:
 
     def params(self, number: int) -> dict[str, Scalar]:
         drawn = self.draw(number)
-        return {"lr": drawn} | ({"batch_size": 8 if drawn < 0.5 else 16} if "batch_size" in self.spec.search_space.root else {})
+        params: dict[str, Scalar] = {"lr": drawn}
+        if "batch_size" in self.spec.search_space.root:
+            params["batch_size"] = 8 if drawn < 0.5 else 16
+        return params
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
         return {number: Decision(go_on=max(values.values()) > 0.1) for number, values in curves.items()}

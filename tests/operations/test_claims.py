@@ -1,8 +1,9 @@
 """Who gets which trial, under any concurrency."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -210,9 +211,11 @@ def test_a_decision_about_a_study_that_is_deleted_meanwhile_is_refused(store: St
     claim = claim_one(store, searches)
 
     class Deleting(Searches):
-        def turn(self, study: Study) -> AbstractContextManager[Memory]:
+        @contextmanager
+        def turn(self, study: Study) -> Iterator[Memory]:
             operations.delete_study(store, study.id)
-            return super().turn(study)
+            with super().turn(study) as memory:
+                yield memory
 
     with pytest.raises(LeaseLost):
         decide_one(store, Deleting(RandomSearch), claim.lease, {1: 0.5})  # type: ignore[arg-type]

@@ -87,13 +87,13 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
             yield tx
 
     event.listen(store.engine, "before_cursor_execute", insert)
-    importing.insert_metrics = insert_metrics
+    importing.insert_metrics = insert_metrics  # type: ignore[attr-defined]
     store.writing = writing  # type: ignore[method-assign, assignment]
     try:
         yield found
     finally:
-        del store.writing  # type: ignore[method-assign]
-        importing.insert_metrics = bulk_insert.insert_metrics
+        del store.writing
+        importing.insert_metrics = bulk_insert.insert_metrics  # type: ignore[attr-defined]
         event.remove(store.engine, "before_cursor_execute", insert)
 
 

@@ -24,9 +24,10 @@ def ran_out_of_memory(store: Store, seed: int) -> list[bool]:
     study = ready(store, name=f"seed {seed}", search_space=SPACE, sampler={"name": "tpe", "seed": seed}, budget={"trials": TRIALS})
     searches = Searches()
     while claims := claim_trials(store, searches):
-        params = claims[0].params
-        if int(params["batch_size"]) > LARGEST_THAT_FITS:
+        batch_size, lr = claims[0].params["batch_size"], claims[0].params["lr"]
+        assert isinstance(batch_size, int) and isinstance(lr, float)
+        if batch_size > LARGEST_THAT_FITS:
             assert tell(store, claims[0].lease, outcome=Failed(reason="out_of_memory", detail=""))
         else:
-            assert tell(store, claims[0].lease, outcome=finished(0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5))
+            assert tell(store, claims[0].lease, outcome=finished(0.9 - abs(math.log10(lr) + 2.5) / 5))
     return [trial.reason == "out_of_memory" for trial in trials_of(store, study)]

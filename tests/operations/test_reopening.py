@@ -1,5 +1,6 @@
 """Studies that ended and go on: resumed after a repair, or with more budget; and studies that end without a result."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from service import operations
 from service.domain.budgets import BudgetChange, BudgetFields, More
 from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, StudyClosed, StudyNotFound
+from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.operations import Pruned, Searches
 from service.store import Store, queries
+from service.store.unit_of_work import locked
 from tests.operations.driving import (
     BROKEN,
     FACTS,
@@ -212,11 +215,11 @@ def test_the_time_since_its_end_is_no_part_of_a_studys_hours(store: Store, searc
     finish(store, claim_one(store, searches))
     operations.stop_study(store, study.id)
     day = 24 * 3600
-    with store.writing() as tx, operations.studies.locked(tx, study.id) as ledger:
+    with store.writing() as tx, locked(tx, study.id) as ledger:
         now = ledger.study
         assert now.started_at is not None and now.finished_at is not None
         ledger.study = replace(now, started_at=now.started_at - day, finished_at=now.finished_at - day)
-        ledger.tell(operations.studies.EventKind.STUDY_STOPPED)
+        ledger.tell(EventKind.STUDY_STOPPED)
     assert operations.resume_study(store, study.id).state is StudyState.ACTIVE
     assert run_all(store, searches) == [1, 2, 3, 4]
 
@@ -318,6 +321,10 @@ def test_a_study_that_has_not_ended_keeps_its_name(store: Store, study: Study, t
 def test_a_deleted_study_is_not_resumed(store: Store, study: Study) -> None:
     operations.fail_study(store, study.id, "no data")
     operations.delete_study(store, study.id)
-    for write in (operations.resume_study, lambda *known: operations.extend_study(*known, more(1))):
+    writes: tuple[Callable[[Store, str], Study], ...] = (
+        operations.resume_study,
+        lambda store, study: operations.extend_study(store, study, more(1)),
+    )
+    for write in writes:
         with pytest.raises(StudyNotFound):
             write(store, study.id)

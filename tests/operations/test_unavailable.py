@@ -37,7 +37,7 @@ def test_it_is_told_once_until_it_changes_and_is_over_at_once(store: Store, stud
 
 def test_of_workers_that_have_gone_or_are_silent_nothing_is_shown(store: Store, study: Study) -> None:
     for name, options in (("alive", {}), ("silent", {"seconds_ago": 300.0}), ("draining", {"state": "draining"}), ("left", {})):
-        register(store, name, **options)  # type: ignore[arg-type]
+        register(store, name, **options)
         operations.report_unavailable(store, name, study.id, "weights", "no such file")
     operations.retire_worker(store, "left")
     assert [one.worker for one in store.read(queries.unavailabilities, [study.id])] == ["alive"]
