@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -181,13 +182,14 @@ def test_who_has_the_token_is_not_slowed_by_strangers_of_the_same_address(store:
     cookies = dict(client.cookies)
     client.cookies.clear()
     wrong = {"authorization": "Bearer wrong-wrong-wrong-wrong"}
-    for ask in (
+    asks: tuple[Callable[[], httpx2.Response], ...] = (
         lambda: client.post("/x"),
         lambda: client.get("/api/v1/studies", headers=wrong),
         lambda: client.head("/", headers={**wrong, "accept": "text/html"}),
         lambda: client.get("/api/v1/studies", headers={"cookie": "thawline_session=1.2"}),
         lambda: client.post("/login", json={"token": "wrong-wrong-wrong"}),
-    ):
+    )
+    for ask in asks:
         answers = [ask() for _ in range(30)]
         refusals = [answer for answer in answers if answer.status_code == 429]
         assert {answer.status_code for answer in answers} <= {401, 429} and refusals

@@ -55,7 +55,7 @@ def grid(trials: int) -> dict[str, Any]:
     return {"search_space": space, "fixed": {"image_size": 64}, "sampler": {"name": "grid"}, "budget": {"trials": trials}}
 
 
-DOCUMENTS = {
+DOCUMENTS: dict[str, tuple[dict[str, Any], ...]] = {
     "name, 128 characters": ({"name": "x" * 128}, {"name": "x" * 129}),
     "data path, 4096 characters": tuple({"data": {"path": "/" + "x" * count, "location": "workers"}} for count in (4_095, 4_096)),
     "trials, 100,000": ({"budget": {"trials": MAX_TRIALS}}, {"budget": {"trials": MAX_TRIALS + 1}}),

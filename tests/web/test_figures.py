@@ -1,15 +1,17 @@
 """Figures over REST: drawn when asked for, kept while they will do; and the script and frame they are drawn with."""
 
 import gzip
+import importlib.util
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 
 import pytest
 from starlette.testclient import TestClient
 
 from service.search import figures
-from service.search.figures import script as installed
 from service.settings import Settings
 from service.store import Store
 from service.web import pages
@@ -101,7 +103,12 @@ def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
 
 def test_a_drawing_that_took_long_is_kept_for_longer_while_its_study_goes_on() -> None:
     drawings, subject = Drawings(), Subject("study", "edf", ())
-    slow = drawings.get(subject, 5, lambda: threading.Event().wait(0.2) or b"slow")
+
+    def draw_slowly() -> bytes:
+        time.sleep(0.2)
+        return b"slow"
+
+    slow = drawings.get(subject, 5, draw_slowly)
     assert slow.body == b"slow"
     assert 2 <= slow.leisure <= 5
     assert drawings.get(subject, 6, lambda: b"new").body == b"slow"
@@ -112,10 +119,15 @@ def test_drawings_take_bounded_memory() -> None:
     drawings = Drawings(most_bytes=100)
     for number in range(50):
         drawings.get(Subject(str(number), "edf", ()), 1, lambda: b"x" * 40)
-    drawn = list[str]()
+    drawn = list[int]()
+
+    def draw(number: int) -> bytes:
+        drawn.append(number)
+        return b"x" * 40
+
     for number in (48, 49, 0):
-        drawings.get(Subject(str(number), "edf", ()), 1, lambda number=number: drawn.append(str(number)) or b"x" * 40)  # type: ignore[misc]
-    assert drawn == ["0"]
+        drawings.get(Subject(str(number), "edf", ()), 1, partial(draw, number))
+    assert drawn == [0]
 
 
 def test_the_script_is_the_installed_one_and_kept_for_good(client: TestClient) -> None:
@@ -141,7 +153,7 @@ def test_the_script_needs_the_token(locked: TestClient) -> None:
 
 def test_without_the_package_a_sentence_says_what_to_install(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     pages.script.cache_clear()
-    monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     answer = client.get("/plotly.js")
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:thawline:problem:plotly-missing")
     assert "pip install" in answer.json()["detail"]

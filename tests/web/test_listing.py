@@ -8,7 +8,7 @@ from service.web.studies import MOST_POINTS, thinned
 from tests.web.laboratory import Laboratory
 
 
-def names(client: TestClient, **asked: object) -> list[str]:
+def names(client: TestClient, **asked: str | int | list[str]) -> list[str]:
     return [study["name"] for study in client.get("/api/v1/studies", params=asked).json()["studies"]]
 
 
@@ -19,7 +19,7 @@ def test_studies_are_found_by_a_part_of_their_name_and_by_state(client: TestClie
     assert names(client, name="signs") == ["Signs_deep", "signs-head"]
     assert names(client, name="s_d") == ["Signs_deep"]  # no wildcard
     assert names(client, name="%") == ["birds 50%"]
-    assert names(client, name="\ud800".encode("utf-8", "surrogatepass")) == []
+    assert client.get("/api/v1/studies?name=%ED%A0%80").json()["studies"] == []  # half of a surrogate pair
     assert names(client, state="paused") == ["signs-head"]
     assert names(client, state=["paused", "active"], name="h") == ["signs-head"]
     assert names(client, limit=1, name="signs", after=lab.id_of("Signs_deep")) == ["signs-head"]

@@ -18,7 +18,7 @@ RANGE = """([values, share]) => import("/static/range.js").then(({ robustRange }
 MEASURE = """const { measureOf } = await import("/static/measures.js");
   const it = (record) => measureOf({ metrics: { it: record } }, "it");
 """
-LOSSES = {"objective": {"metric": "loss", "direction": "minimize"}}
+LOSSES: dict[str, Any] = {"objective": {"metric": "loss", "direction": "minimize"}}
 
 
 @pytest.mark.parametrize(
