@@ -47,7 +47,10 @@ def test_a_worker_that_was_drained_goes_and_is_not_started_again(start_server: C
     server = served.process
     until(lambda: len(below(server.pid)) == 2)
     [worker] = children(server.pid)
-    listed = lambda: thaw("--server", served.address, "workers", "list").out  # noqa: E731
+
+    def listed() -> str:
+        return str(thaw("--server", served.address, "workers", "list").out)
+
     until(lambda: " alive " in listed())
     name = listed().split("\n")[1].split()[0]
     assert f"-{worker}-" in name
