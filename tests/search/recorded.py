@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from search_spaces import Params
 from service.domain.recordings import Recorded, Recording, Reports
 from service.domain.samplers import NoPruner, Pruner, Random
 from service.domain.spec import StudySpec
@@ -13,7 +14,7 @@ from service.domain.states import TrialState
 from service.search.study import Decision, decision_steps
 from tests.search.simulation import Simulation, study_spec, trial_row
 
-PARAMS = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
+PARAMS: Params = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
 Curve = Mapping[int, float]
 
 

@@ -10,9 +10,10 @@ from service.domain.samplers import NoPruner, Tpe
 from service.domain.spec import Budget, Objective, StudySpec
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision, StudySearch, Suggestion
+from trainer.protocol import FailureReason
 from trainer.tasks.image_classification.config import ImageData, ImageModel
 
-EXAMPLE: Mapping[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},
     "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
     "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
@@ -26,6 +27,7 @@ def study_spec(
 ) -> StudySpec:
     return StudySpec(
         name="a study",
+        task="image_classification",
         data=ImageData(path="data"),
         model=ImageModel(name="squeezenet1_1"),
         search_space=SearchSpace.model_validate(space),
@@ -68,7 +70,7 @@ class Ending:
 
     state: TrialState
     value: float | None = None
-    reason: str | None = None
+    reason: FailureReason | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -126,9 +128,16 @@ def decide(search: StudySearch, number: int, values: Mapping[int, float]) -> Dec
     return search.decide_all({number: values})[number]
 
 
+def numeric(params: Params, name: str) -> float:
+    """The value of a parameter that is a number."""
+    value = params[name]
+    assert isinstance(value, int | float)
+    return float(value)
+
+
 def complete(value: float, curve: Mapping[int, float] | None = None) -> Ending:
     return Ending(TrialState.COMPLETE, value, curve=curve or {1: value})
 
 
-def failed(reason: str) -> Ending:
+def failed(reason: FailureReason) -> Ending:
     return Ending(TrialState.FAILED, reason=reason)

@@ -5,6 +5,7 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 
 from search_spaces import SearchSpace
 from service.search.distributions import Distributions
@@ -25,13 +26,17 @@ def test_a_range_that_its_step_does_not_divide_ends_at_the_last_step_silently(lo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         words = distributions(x={"type": "float", "low": low, "high": high, "step": step})
-    assert words.all["x"].high == last
+    found = words.all["x"]
+    assert isinstance(found, FloatDistribution)
+    assert found.high == last
 
 
 @given(st.floats(1e-6, 1e-2), st.floats(0, 1))
 def test_rounding_does_not_lead_out_of_a_range(low: float, share: float) -> None:
     words = distributions(x={"type": "float", "low": low, "high": low * 3, "log": True})
-    assert low <= words.decode("x", low * 3 * (1 + 1e-15 * share)) <= low * 3
+    value = words.decode("x", low * 3 * (1 + 1e-15 * share))
+    assert isinstance(value, float)
+    assert low <= value <= low * 3
 
 
 def test_inactive_parameters_are_not_drawn() -> None:

@@ -257,7 +257,7 @@ def test_a_choice_tells_nothing_of_its_neighbours() -> None:
         trial.value for trial in of.complete if (trial.params["optimizer"], trial.params["batch_size"]) == ("adam", 32)
     ]  # fmt: skip
     assert surface["type"] == "heatmap"
-    assert surface["z"][1][1] == pytest.approx(np.mean(cell), abs=1e-3)
+    assert surface["z"][1][1] == pytest.approx(np.mean(np.array(cell, dtype=float)), abs=1e-3)
 
 
 def test_the_distribution_has_a_step_for_each_trial() -> None:

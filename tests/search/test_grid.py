@@ -1,5 +1,6 @@
 """Grid search."""
 
+from search_spaces import Params
 from service.domain.samplers import Grid
 from service.domain.states import TrialState
 from tests.search.simulation import Ending, Simulation, complete, failed, study_spec, trial_row
@@ -12,7 +13,7 @@ SPACE = {
 POINTS = 3 * (4 + 1)
 
 
-def key(params: object) -> tuple[object, ...]:
+def key(params: Params) -> tuple[object, ...]:
     return tuple(sorted(params.items()))
 
 

@@ -5,12 +5,13 @@ import math
 import pytest
 from optuna.trial import TrialState as OptunaState
 
+from search_spaces import Params
 from service.domain.states import TrialState, ValueKind
 from service.search.distributions import Distributions
 from service.search.history import CONSTRAINT, History
 from tests.search.simulation import study_spec, trial_row
 
-PARAMS = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
+PARAMS: Params = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
 
 
 def history(metric: str = "accuracy") -> History:

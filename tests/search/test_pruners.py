@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from search_spaces import Params
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Random, Threshold, Wilcoxon
 from service.domain.states import TrialState
 from service.search.pruners import pruner_for
@@ -29,7 +30,7 @@ PRUNERS: list[Pruner] = [
     Patient(patience=2, min_delta=0.01),
     Patient(patience=0, wrapped=Asha(min_steps=1, reduction_factor=2)),
 ]
-PARAMS = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
+PARAMS: Params = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
 EPOCHS = 9
 
 

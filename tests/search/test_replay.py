@@ -35,7 +35,11 @@ PRUNERS: list[Pruner] = [
 
 def ids(pruner: Any) -> str:
     wrapped = f"-{pruner.wrapped.name}" if isinstance(pruner, Patient) else ""
-    return pruner.name + wrapped + "".join(f"-{value}" for value in pruner.model_dump(exclude_defaults=True, exclude={"wrapped"}).values())
+    return (
+        str(pruner.name)
+        + wrapped
+        + "".join(f"-{value}" for value in pruner.model_dump(exclude_defaults=True, exclude={"wrapped"}).values())
+    )
 
 
 def replayed_ends(recording: Recording) -> dict[int, int]:

@@ -17,7 +17,7 @@ from service.search import asking
 from service.search.asking import TorchMissing
 from service.search.distributions import Distributions
 from service.search.history import History
-from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, study_spec, trial_row
+from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
 
 STEPPED = EXAMPLE | {
     "lr": {"type": "categorical", "choices": [1.0e-3, 1.0e-2, 1.0e-1]},
@@ -45,7 +45,7 @@ def named(sampler: Any) -> str:
 
 def accuracy(params: Params) -> float:
     """Best at lr 10^-2.5 with four frozen layers and adam."""
-    distance = abs(math.log10(float(params["lr"])) + 2.5) / 4 + abs(params["frozen_layers"] - 4) / 40
+    distance = abs(math.log10(numeric(params, "lr")) + 2.5) / 4 + abs(numeric(params, "frozen_layers") - 4) / 40
     return 0.95 - distance + 0.02 * (params["optimizer"] == "adam")
 
 

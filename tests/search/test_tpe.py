@@ -19,7 +19,8 @@ from service.search.columns import Columns
 from service.search.distributions import Distributions
 from service.search.history import History
 from service.search.parzen import OPTUNAS_DEFAULTS, Mixture
-from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, study_spec, trial_row
+from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
+from trainer.protocol import FailureReason
 
 EVERY_KIND = {
     "log": {"type": "float", "low": 1e-5, "high": 0.1, "log": True},
@@ -49,8 +50,8 @@ def test_samples_are_distributed_as_optunas_are() -> None:
     ours = Mixture(observations, space).sample(np.random.default_rng(4), 20_000)
     for place, name in enumerate(space):
         edges = np.unique(np.quantile(theirs[name], np.linspace(0.05, 0.95, 10)))
-        shares = [np.searchsorted(np.sort(sample), edges, side="right") / 20_000 for sample in (ours[:, place], theirs[name])]
-        np.testing.assert_allclose(*shares, atol=0.02, err_msg=name)
+        mine, optunas = (np.searchsorted(np.sort(sample), edges, side="right") / 20_000 for sample in (ours[:, place], theirs[name]))
+        np.testing.assert_allclose(mine, optunas, atol=0.02, err_msg=name)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
@@ -67,7 +68,7 @@ def test_good_and_bad_trials_are_parted_as_optuna_parts_them(metric: str) -> Non
     ]
     for number in range(60):
         ending = dice.choice(endings)()
-        params = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
+        params: Params = {"lr": 0.01, "batch_size": 32, "optimizer": "adam", "frozen_layers": 3}
         row = trial_row(number, params, ending.state, value=ending.value, reason=ending.reason, step=max(ending.curve, default=0))
         for changed in history.absorb([row], [(number, step, value) for step, value in ending.curve.items()]):
             columns.put(changed)
@@ -80,14 +81,14 @@ def test_good_and_bad_trials_are_parted_as_optuna_parts_them(metric: str) -> Non
         assert split.above.tolist() == [trial.number for trial in above]
 
 
-def share_out_of_memory(reason: str) -> tuple[float, float]:
+def share_out_of_memory(reason: FailureReason) -> tuple[float, float]:
     """The share of trials that ran out of memory among the first and the last 30 of 60, when that is what they are told as."""
     space = EXAMPLE | {"batch_size": {"type": "categorical", "choices": [16, 32, 64, 128, 256, 512]}}
 
     def objective(params: Params) -> Ending:
-        if int(params["batch_size"]) > 64:
+        if numeric(params, "batch_size") > 64:
             return failed(reason)
-        return complete(0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5)
+        return complete(0.9 - abs(math.log10(numeric(params, "lr")) + 2.5) / 5)
 
     shares = []
     for seed in range(5):
@@ -106,11 +107,11 @@ def test_trials_that_run_out_of_memory_teach_the_sampler_to_avoid_them_and_silen
 
 def test_a_running_trial_is_not_suggested_again_next_door() -> None:
     sim = Simulation(study_spec({"lr": {"type": "float", "low": 0.0, "high": 1.0}}, metric="loss"))
-    sim.run(60, lambda params: complete(abs(float(params["lr"]) - 0.5)))
-    alone = float(sim.grown.suggest(len(sim.trials))[0].params["lr"])
+    sim.run(60, lambda params: complete(abs(numeric(params, "lr") - 0.5)))
+    alone = numeric(sim.grown.suggest(len(sim.trials))[0].params, "lr")
     for _ in range(30):
         sim.put(trial_row(len(sim.trials), {"lr": alone}))
-    crowded = [float(sim.grown.suggest(number)[0].params["lr"]) for number in range(len(sim.trials), len(sim.trials) + 10)]
+    crowded = [numeric(sim.grown.suggest(number)[0].params, "lr") for number in range(len(sim.trials), len(sim.trials) + 10)]
     assert min(abs(lr - alone) for lr in crowded) > 1e-3
 
 
@@ -118,13 +119,13 @@ def test_a_batch_is_spread_and_learns() -> None:
     sim = Simulation(study_spec({"lr": EXAMPLE["lr"], "frozen_layers": EXAMPLE["frozen_layers"]}))
 
     def accuracy(params: Params) -> float:
-        return 0.9 - abs(math.log10(float(params["lr"])) + 2.5) / 5
+        return 0.9 - abs(math.log10(numeric(params, "lr")) + 2.5) / 5
 
     for _ in range(5):
         sim.start(16)
         for number in range(len(sim.trials) - 16, len(sim.trials)):
             sim.end(number, complete(accuracy(sim.trials[number].params)))
-    exponents = [math.log10(float(suggestion.params["lr"])) for suggestion in sim.grown.suggest(80, 16)]
+    exponents = [math.log10(numeric(suggestion.params, "lr")) for suggestion in sim.grown.suggest(80, 16)]
     assert np.std(exponents) > 0.1
     assert np.mean([abs(exponent + 2.5) for exponent in exponents]) < 0.8
 
@@ -135,7 +136,7 @@ def test_in_a_small_space_a_batch_repeats_itself_only_when_it_must() -> None:
         "frozen_layers": {"type": "int", "low": 0, "high": 4},
     }
     sim = Simulation(study_spec(space, Tpe(n_startup_trials=5)))
-    sim.run(10, lambda params: complete(float(params["frozen_layers"])))
+    sim.run(10, lambda params: complete(numeric(params, "frozen_layers")))
     batch = [tuple(suggestion.params.values()) for suggestion in sim.grown.suggest(10, 8)]
     assert len(set(batch)) == 8
 

@@ -48,10 +48,10 @@ def test_a_configuration_whose_trial_was_cancelled_is_tried_again(embedded_store
     searches = Searches()
     claim = claim_one(embedded_store, searches)
     operations.cancel_trial(embedded_store, study.id, claim.lease.number)
-    tried = []
+    tried = list[str]()
     for _ in range(2):
         claim = claim_one(embedded_store, searches)
-        tried.append(claim.params["optimizer"])
+        tried.append(str(claim.params["optimizer"]))
         finish(embedded_store, claim)
     assert sorted(tried) == ["adam", "sgd"]
     assert claim_trials(embedded_store, searches) == []

@@ -211,7 +211,8 @@ def test_a_value_out_of_range_is_answered_with_range_and_type(name: str, value: 
     space = SearchSpace.model_validate(
         {"o": SGD_OR_ADAM, "lr": {"type": "float", "low": 1e-5, "high": 0.1}, "epochs": {"type": "int", "low": 2, "high": 8, "step": 2}}
     )
-    (fault,) = space.faults_of({"o": "sgd", "lr": 0.01, "epochs": 2} | {name: value})
+    params: dict[str, Scalar] = {"o": "sgd", "lr": 0.01, "epochs": 2, name: value}
+    (fault,) = space.faults_of(params)
     assert (fault.pointer, fault.message) == (f"#/{name}", message)
 
 
