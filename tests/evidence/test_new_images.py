@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from service.domain.spec import Objective
@@ -14,6 +15,7 @@ from service.evidence.verdict import judge
 from tests.evidence.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
 from trainer.tasks.image_classification.predictions import Predictions
 
+Classes = NDArray[np.int64]
 F1 = Objective(metric="f1", direction="maximize")
 CLASSES, SEEDS = 3, 5
 SHARES = np.array([0.5, 0.3, 0.2])  # of the classes
@@ -34,18 +36,18 @@ SOME = Population(1.5, 250)  # some four in five are right
 NEARLY_ALL = Population(4.0, 250)  # and here all but one in a hundred
 
 
-def actual_of(images: int) -> np.ndarray:
+def actual_of(images: int) -> Classes:
     """As a stratified split has them."""
     return np.repeat(np.arange(CLASSES), np.round(SHARES * images).astype(int))
 
 
-def margins(population: Population, actual: np.ndarray, ease: Floats, seeds: Floats, rng: np.random.Generator) -> Floats:
+def margins(population: Population, actual: Classes, ease: Floats, seeds: Floats, rng: np.random.Generator) -> Floats:
     """Of seeds and images, [seeds, N]."""
     noise = rng.normal(0, OF_BOTH, (len(seeds), len(actual)))
     return population.margin - HARDER[actual] + ease + seeds[:, None] + noise
 
 
-def runs(actual: np.ndarray, right: Floats, losses: Floats) -> list[Predictions]:
+def runs(actual: Classes, right: NDArray[np.bool_], losses: Floats) -> list[Predictions]:
     """What is not recognised is taken for the next class."""
     predicted = np.where(right, actual, (actual + 1) % CLASSES)
     return [Predictions(actual=actual, predicted=one, losses=loss, classes=CLASSES) for one, loss in zip(predicted, losses, strict=True)]

@@ -12,7 +12,7 @@ from service.domain.verdict import Verdict
 from service.evidence.arms import Arm, Cost, Repeat
 from service.evidence.race import FIRST_ROUNDS, next_round
 from service.evidence.verdict import judge
-from trainer.tasks.base import Examples
+from trainer.tasks.base import ExampleScores
 from trainer.tasks.registry import spec_of
 
 ACCURACY = Objective(metric="accuracy", direction="maximize")
@@ -126,7 +126,7 @@ def arm(
     failed: str | None = None,
     cost: Cost | None = None,
     rounds: Sequence[int] | None = None,
-    examples: Sequence[Examples] | None = None,
+    examples: Sequence[ExampleScores] | None = None,
     resolution: float = 0.0,
 ) -> Arm:
     """An arm with those scores in its rounds, 1, 2, ... where nothing else is said; it scores the same on the validation images."""
