@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, NoResult
@@ -107,7 +108,7 @@ def test_another_file_is_told_apart_from_a_damaged_one() -> None:
 
 def test_every_field_is_documented() -> None:
     documented = {"summary"} | set(re.findall(r"`([a-z_0-9]+)`", (Path(__file__).parents[2] / "docs" / "export.md").read_text()))
-    models = [
+    models: list[type[BaseModel]] = [
         Exported,
         Origin,
         Reached,
@@ -153,14 +154,18 @@ def test_a_learning_curve_holds_what_is_finite_and_64_epochs_at_most() -> None:
 
 def test_classes_fare_as_the_confusion_matrix_says() -> None:
     matrix = ((5, 1, 0, 0), (3, 1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0))
-    found = export(study(), replace(trial(), result={"confusion_matrix": matrix})).summary.by_class
+    summary = export(study(), replace(trial(), result={"confusion_matrix": matrix})).summary
+    assert isinstance(summary, Summary)
+    found = summary.by_class
     assert found is not None and found.confusion_matrix == matrix
     assert found.recall == {"no": 5 / 6, "yes": 0.25, "0123": 1.0, "12e4": 0.0}
     assert [(one.actual, one.predicted, one.images) for one in found.mistakes] == [("yes", "no", 3), ("no", "yes", 1)]
 
 
 def test_a_matrix_of_other_classes_is_left_out() -> None:
-    assert export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).summary.by_class is None
+    summary = export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).summary
+    assert isinstance(summary, Summary)
+    assert summary.by_class is None
 
 
 def test_the_lock_is_a_requirements_file_whatever_a_file_says() -> None:

@@ -56,7 +56,7 @@ def test_the_depth_that_a_trial_draws_decides_for_it() -> None:
 
 
 def test_memory_bounds_the_lanes_but_one_always_fits() -> None:
-    random = {"sampler": {"name": "random"}}
+    random: dict[str, Any] = {"sampler": {"name": "random"}}
     assert budget(memory=HEAD * 16 * 5, **random) == 5
     assert budget(memory=0, **random) == 1
     assert budget(memory=GIGABYTE, **random) == 256
@@ -71,7 +71,7 @@ def test_a_limit_counts_in_place_of_what_would_be_chosen() -> None:
 
 
 def test_a_sampler_that_learns_suggests_an_eighth_of_the_budget_without_results_and_its_startup_at_once() -> None:
-    tpe = {"sampler": {"name": "tpe", "n_startup_trials": 30}, "budget": {"trials": 160}}
+    tpe: dict[str, Any] = {"sampler": {"name": "tpe", "n_startup_trials": 30}, "budget": {"trials": 160}}
     assert [budget(created=created, **tpe) for created in (0, 5, 15, 100)] == [30, 25, 20, 20]
     assert budget(created=50, budget={"trials": 10}) == 4
     assert budget(created=50, budget={"hours": 3.0}) == 4

@@ -34,7 +34,7 @@ def test_many_trials_of_one_pass_count_as_many() -> None:
 
 
 def test_running_trials_count_by_what_is_left_of_them_and_are_waited_for() -> None:
-    running = {"running": 4, "running_since": NOW - 30, "running_seconds_left": 10.0}
+    running: dict[str, Any] = {"running": 4, "running_since": NOW - 30, "running_seconds_left": 10.0}
     assert study_seconds_left(study(20), Course(**running, **ended(16, 160)), NOW) == pytest.approx(10)
     assert study_seconds_left(study(20), Course(**running | {"running_seconds_left": 500.0}, **ended(16, 16)), NOW) == pytest.approx(500)
 
