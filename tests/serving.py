@@ -15,7 +15,7 @@ END_SECONDS = 120
 def served(thaw: Path, home: Path, workers: int) -> Iterator[str]:
     """The address of a server on a free port with so many workers; it must end well when told to."""
     environment = {**os.environ, "THAW_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    command = [thaw, "serve", "--port", "0", "--workers", str(workers)]
+    command: list[str | Path] = [thaw, "serve", "--port", "0", "--workers", str(workers)]
     with subprocess.Popen(command, env=environment, cwd=home.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         assert server.stdout is not None
         seen: list[str] = []

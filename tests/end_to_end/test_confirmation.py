@@ -96,7 +96,7 @@ def test_a_confirmed_winner_is_worth_what_is_stated_and_its_script_shows_it(
 
     (tmp_path / "train.py").write_bytes(urllib.request.urlopen(f"{server}/api/v1/studies/trusted/best?format=python").read())  # noqa: S310
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    script = [sys.executable, "-I", tmp_path / "train.py"]
+    script: list[str | Path] = [sys.executable, "-I", tmp_path / "train.py"]
     trained = subprocess.run(script, capture_output=True, text=True, timeout=SECONDS, env=clean, cwd=tmp_path)
     assert trained.returncode == 0, trained.stdout + trained.stderr
     result = json.loads((tmp_path / "trained" / "result.json").read_text())

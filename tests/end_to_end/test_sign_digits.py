@@ -87,7 +87,7 @@ def test_a_study_on_sign_digits_ends_with_95_per_cent_and_its_export_trains_to_t
     exported = call(f"{studies}/sign-digits/best?format=json")
     assert exported["reached"]["value"] == done["best"]["value"]
     (tmp_path / "best.json").write_text(json.dumps(exported))
-    train = [THAW, "train", tmp_path / "best.json", "--out", tmp_path / "model"]
+    train: list[str | Path] = [THAW, "train", tmp_path / "best.json", "--out", tmp_path / "model"]
     trained = subprocess.run(train, capture_output=True, text=True, timeout=60 * MINUTES, env={**os.environ, "THAW_HOME": str(home)})
     assert trained.returncode == 0, trained.stdout + trained.stderr
     result = json.loads((tmp_path / "model" / "result.json").read_text())

@@ -195,8 +195,12 @@ def test_a_given_split_is_that_of_the_trainer(folders: tuple[str, ...], config: 
 @pytest.mark.parametrize("more", ["split", "group", ""])
 def test_a_table_with_other_columns_is_read_as_the_trainer_does(more: str, config: Config, photographs: Path, tmp_path: Path) -> None:
     files = sorted(photographs.rglob("[0-9]*.png"))
-    value = {"split": lambda n: ("Train", "dev", "test")[n % 3], "group": lambda n: f"patient {n % 7}", "": lambda n: "x"}[more]
-    rows = [f"{file.parts[len(photographs.parts)]}; {file.relative_to(photographs)};{value(n)}" for n, file in enumerate(files)]
+    values: dict[str, Callable[[int], str]] = {
+        "split": lambda n: ("Train", "dev", "test")[n % 3],
+        "group": lambda n: f"patient {n % 7}",
+        "": lambda n: "x",
+    }
+    rows = [f"{file.parts[len(photographs.parts)]}; {file.relative_to(photographs)};{values[more](n)}" for n, file in enumerate(files)]
     table = tmp_path / "pets.tsv"
     table.write_text("\n".join([f" Class;file name;{more or 'photographer'}", *rows]), encoding="utf-8-sig")
     chosen = config(

@@ -75,7 +75,10 @@ def packed(pickle: bytes, compression: int = zipfile.ZIP_STORED) -> Callable[[Pa
 
 
 def before_1_6(pickle: bytes) -> Callable[[Path], None]:
-    return lambda file: file.write_bytes(LEGACY_START + pickle + b"\x80\x02]q\x00.") and None
+    def write(file: Path) -> None:
+        file.write_bytes(LEGACY_START + pickle + b"\x80\x02]q\x00.")
+
+    return write
 
 
 def sparse_header(file: Path) -> None:

@@ -22,7 +22,9 @@ from service.domain.parsing import parse_study
 from service.inspection import checked_study, data, inspect_study
 from trainer.data.faults import BadData
 from trainer.data.images.dataset import listed
+from trainer.data.images.listing import scan
 from trainer.tasks.image_classification import spec
+from trainer.tasks.image_classification.config import ImageData
 
 
 @pytest.fixture
@@ -202,13 +204,12 @@ def test_a_batch_above_the_data_names_the_default_where_none_was_given(folder: P
 
 def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks, begun, go_on = list[int](), threading.Event(), threading.Event()
-    plain = spec.scan
 
     def slow(*asked: Any) -> Any:
         looks.append(1)
         begun.set()
         assert go_on.wait(60)
-        return plain(*asked)
+        return scan(*asked)
 
     monkeypatch.setattr(spec, "scan", slow)
     monkeypatch.setattr(data, "KEPT_SECONDS", 1e6)
@@ -235,6 +236,7 @@ def test_a_class_name_that_no_study_file_can_hold_is_refused_with_the_class_and_
     (folder / "dog").rename(folder / name)
     assert ("#/data/path", "foul_class_names") in codes(study(folder))
     data = parse_study(study(folder)).data
+    assert isinstance(data, ImageData)
     with pytest.raises(BadData, match="rename the folders or labels") as refused:
         listed(data)
     assert ascii(name) in str(refused.value) and str(folder) in str(refused.value)

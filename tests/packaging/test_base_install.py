@@ -49,7 +49,7 @@ def test_it_serves_studies_models_and_the_page(server: str) -> None:
 
 def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("{}")
-    command = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]
+    command: list[str | Path] = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "THAW_HOME": str(tmp_path)}, timeout=300, cwd=tmp_path
     )

@@ -7,7 +7,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pytest
@@ -102,7 +102,7 @@ def theirs(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copyfile(made, tmp_path / "theirs.db"))
 
 
-def foreign(file: Path, trials: int, name: str = "theirs", direction: str = "maximize") -> None:
+def foreign(file: Path, trials: int, name: str = "theirs", direction: Literal["minimize", "maximize"] = "maximize") -> None:
     """Add a study with trials of each kind; their steps begin at 0."""
     study = optuna.create_study(storage=f"sqlite:///{file}", study_name=name, direction=direction, sampler=optuna.samplers.RandomSampler(0))
     for number in range(trials):

@@ -125,7 +125,7 @@ def test_whatever_a_trial_reported_is_what_its_line_says(embedded_store: Store, 
     again = [
         {name: column[place] for name, column in read.reports.metrics.items() if column[place] is not None} for place in range(len(reports))
     ]
-    words = {"nan": math.nan, "pos_inf": math.inf, "neg_inf": -math.inf}
+    words: dict[object, float] = {"nan": math.nan, "pos_inf": math.inf, "neg_inf": -math.inf}
     assert json.dumps([{name: words.get(value, value) for name, value in sorted(row.items())} for row in again]) == json.dumps(
         [dict(sorted(report.metrics.items())) for report in reports]
     )
