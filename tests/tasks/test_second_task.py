@@ -203,14 +203,14 @@ def test_the_command_line_shows_it(study: Study, client: TestClient) -> None:
 def _pace() -> Any:
     from service.rest_models import PaceView
 
-    return PaceView.model_construct(samples_per_second=1240.0, seconds_left=None)
+    return PaceView(samples_per_second=1240.0, seconds_left=None, memory=None, utilization=None, shares={})
 
 
 def test_the_stored_output_of_frozen_stages_gives_the_same_result(tmp_path: Path) -> None:
     table = tmp_path / "rents.csv"
     table.write_text("size,age,rent\n" + "".join(f"{row % 7},{row % 5},{row % 7 - row % 5}\n" for row in range(140)))
     data, model = {"path": str(table), "target": "rent", "test": 0.2}, {"name": "perceptron"}
-    config = NumberTrainConfig(data=data, model=model, frozen_layers=1, l2=0.01, epochs=2, batch_size=8)  # type: ignore[arg-type]
+    config = NumberTrainConfig(data=data, model=model, frozen_layers=1, l2=0.01, epochs=2, batch_size=8)
     stored = list(train(config, device=torch.device("cpu"), depths=(1, 1), score_test=True))
     computed = list(train(config, device=torch.device("cpu"), share=False, score_test=True))
     assert [event.reuse.depth for events in (stored, computed) for event in events if isinstance(event, Prepared) and event.reuse] == [1, 0]

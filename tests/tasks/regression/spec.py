@@ -54,7 +54,7 @@ class TestReport(Report):
     targets: tuple[FiniteFloat, ...] = ()
 
 
-class Summary(Frozen):
+class Residuals(Frozen):
     median_residual: FiniteFloat | None = None
 
 
@@ -82,12 +82,14 @@ class Rows:
         """The jackknife's pseudo-values."""
         each = np.stack([self.residuals**2, self.targets, self.targets**2])
         total, count = each.sum(axis=1, keepdims=True), len(self)
-        found: NDArray[np.float64] = count * _metric(metric, *total, count) - (count - 1) * _metric(metric, *(total - each), count - 1)
-        return found
+        return count * _metric(metric, total, count) - (count - 1) * _metric(metric, total - each, count - 1)
 
 
-def _metric(name: str, squares: Any, total: Any, total_squares: Any, count: int) -> Any:
-    return np.sqrt(squares / count) if name == "rmse" else 1 - squares / (total_squares - total**2 / count)
+def _metric(name: str, sums: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """From sums over rows, (3, ...): squared residuals, targets, squared targets."""
+    squares, total, total_squares = sums
+    found: NDArray[np.float64] = np.sqrt(squares / count) if name == "rmse" else 1 - squares / (total_squares - total**2 / count)
+    return found
 
 
 def read(data: DataConfig) -> list[tuple[str, list[float], float]]:
@@ -107,7 +109,7 @@ class Regression:
     name = "regression"
     example = "row"
     metrics: Mapping[str, Metric] = {"r2": Metric("maximize", high=1.0), "rmse": Metric("minimize", low=0.0, unit="EUR")}
-    Report, TestReport, Summary, Hyperparameters = Report, TestReport, Summary, NumberHyperparameters
+    Report, TestReport, Summary, Hyperparameters = Report, TestReport, Residuals, NumberHyperparameters
     size = None
     shared = ("batch_size", "precision", "order_seed", "frozen_layers")
     stand_ins: Mapping[str, Any] = {
@@ -146,16 +148,16 @@ class Regression:
         sentence = f"The mean of the {part} rows is {mean:g}. Always answering it gives {metric} {self.metrics[metric].shown(value)}."
         return ConstantScore(label=f"{mean:g}", share=0.0, value=value, sentence=sentence, advice="")
 
-    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> Summary:
+    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> Residuals:
         middle = sorted(one["residuals"][1] for one in reports)
-        return Summary(median_residual=middle[len(middle) // 2] if middle else None)
+        return Residuals(median_residual=middle[len(middle) // 2] if middle else None)
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         assert isinstance(config, NumberTrainConfig)
         return CardData(opening=f"Regression of the column {config.data.target}.")
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
-        assert isinstance(summary, Summary)
+        assert isinstance(summary, Residuals)
         return CardSection("Residuals", (f"Median {where}.", CardTable(("", "EUR"), [("median", summary.median_residual)])))
 
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tests.tasks.regression.spec import SPEC, NumberData, NumberInfo, NumberTrainConfig, Report, TestReport, read
+from tests.tasks.regression.spec import SPEC, NumberInfo, NumberTrainConfig, Report, TestReport, read
 from trainer.cache import Cache
-from trainer.configuration import ListingFacts, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, ListingFacts, TrainConfig
 from trainer.data.contents import distinct
 from trainer.data.dataset import PARTS, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import Example
@@ -30,7 +30,8 @@ class Table(Dataset):
 
 
 class Inputs:
-    origin, stored_bytes, augmented, views = "decoded", 0, False, 0
+    origin: Literal["decoded", "cached", "streamed"] = "decoded"
+    stored_bytes, augmented, views = 0, False, 0
 
     def __init__(self, table: Table, device: torch.device) -> None:
         self._values = table.values.to(device)
@@ -58,30 +59,31 @@ class SquaredErrors:
 class RegressionTask(Task):
     spec = SPEC
 
-    def list_examples(self, data: NumberData, cache: Cache, *, accepted: bool) -> Listing:
+    def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
         digests = [digest for digest, *_ in read(data)]
         examples = [Example(Path(data.path), f"line {number}", "rows") for number, _ in enumerate(digests, start=2)]
         return Listing.of(["rows"], distinct(["rows"], examples, digests), ListingFacts())
 
-    def split(self, data: NumberData, listing: Listing, cache: Cache, expected: NumberInfo | None) -> Table:
+    def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> Table:
         contents = split_contents(listing.contents, split(data, listing.labels, listing.contents).parts)
         rows = {digest: row for digest, *row in read(data)}
         values, targets = zip(*(rows[content.sha256] for content in contents), strict=True)
         found = listing.labels, contents, listing.fingerprint, split_digest(contents), listing.facts
         return Table(*found, torch.tensor(values), torch.tensor(targets))
 
-    def resolve(self, config: TrainConfig, listing: Listing, dataset: Table) -> tuple[TrainConfig, NumberInfo]:
-        parts = {part: dataset.numbers[rows].double() for part in PARTS if (rows := dataset.rows(part))}
+    def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[TrainConfig, NumberInfo]:
+        table = _table(dataset)
+        parts = {part: table.numbers[rows].double() for part in PARTS if (rows := table.rows(part))}
         means = {part: float(numbers.mean()) for part, numbers in parts.items()}
         variances = {part: float(numbers.var(correction=0)) for part, numbers in parts.items()}
         weights = hashlib.sha256(Path(file).read_bytes()).hexdigest() if (file := config.model.weights_file) else None
-        found = {"fingerprint": dataset.fingerprint, "split": dataset.split, "weights_sha256": weights, "columns": dataset.values.shape[1]}
-        return config, NumberInfo(rows=dataset.counts, means=means, variances=variances, **found)
+        found = {"fingerprint": table.fingerprint, "split": table.split, "weights_sha256": weights, "columns": table.values.shape[1]}
+        return config, NumberInfo(rows=table.counts, means=means, variances=variances, **found)
 
-    def model(self, config: TrainConfig, info: NumberInfo) -> StagedModel:
+    def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            first, second = (nn.Sequential(nn.Linear(width, 8), nn.Tanh()) for width in (info.columns, 8))
+            first, second = (nn.Sequential(nn.Linear(width, 8), nn.Tanh()) for width in (_info(info).columns, 8))
             network = nn.Sequential(first, second, nn.Linear(8, 1))
         if config.model.weights_file is not None:
             weights = torch.load(config.model.weights_file, weights_only=True)
@@ -90,17 +92,17 @@ class RegressionTask(Task):
         network.load_state_dict(model.fresh_head(config.seed), strict=False)
         return model.freeze(config.frozen_layers)
 
-    def examples(self, dataset: Table, config: TrainConfig, device: torch.device, cache: Cache) -> Inputs:
-        return Inputs(dataset, device)
+    def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> Inputs:
+        return Inputs(_table(dataset), device)
 
-    def cache_key(self, config: TrainConfig, info: NumberInfo, contents: str, *, augmented: bool) -> Mapping[str, Any]:
+    def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, Any]:
         return {"weights": info.weights_sha256 or config.seed, "rows": contents}
 
-    def targets(self, dataset: Table) -> Tensor:
-        return dataset.numbers
+    def targets(self, dataset: Dataset) -> Tensor:
+        return _table(dataset).numbers
 
-    def loss_settings(self, config: NumberTrainConfig, targets: Tensor, info: NumberInfo) -> float:
-        return config.l2
+    def loss_settings(self, config: TrainConfig, targets: Tensor, info: DatasetInfo) -> float:
+        return _config(config).l2
 
     def loss(self, model: StagedModel, features: Tensor, depth: int, targets: Tensor, settings: float) -> tuple[Tensor, Tensor]:
         predicted = self.predict(model, features, depth)
@@ -113,14 +115,29 @@ class RegressionTask(Task):
     def tally(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return (predictions - targets)[:, None]
 
-    def measure(self, tallies: Tensor, targets: Tensor, info: NumberInfo, *, examples: bool = False) -> Sequence[Measurement]:
+    def measure(self, tallies: Tensor, targets: Tensor, info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
         return [_measured(errors, targets.double(), examples=examples) for errors in tallies[..., 0].double()]
 
-    def heads_loss(self, configs: Sequence[NumberTrainConfig], targets: Tensor, info: NumberInfo) -> SquaredErrors:
-        return SquaredErrors(torch.tensor([config.l2 for config in configs], device=targets.device)[:, None, None])
+    def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> SquaredErrors:
+        return SquaredErrors(torch.tensor([_config(config).l2 for config in configs], device=targets.device)[:, None, None])
 
     def heads_tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.squeeze(1) - targets)[..., None]
+
+
+def _config(config: TrainConfig) -> NumberTrainConfig:
+    assert isinstance(config, NumberTrainConfig)
+    return config
+
+
+def _info(info: DatasetInfo) -> NumberInfo:
+    assert isinstance(info, NumberInfo)
+    return info
+
+
+def _table(dataset: Dataset) -> Table:
+    assert isinstance(dataset, Table)
+    return dataset
 
 
 def _measured(errors: Tensor, targets: Tensor, *, examples: bool) -> Measurement:
