@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.trainer.narrowed import image_info, image_inputs
 from trainer.cache import Cache
 from trainer.checkpoints import digest
 from trainer.data.faults import BadData
@@ -112,8 +113,8 @@ def test_every_kind_of_16_bit_png_is_scaled(channels: int) -> None:
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
-def test_every_kind_of_deep_tiff_is_scaled(kind: type, compression: str) -> None:
-    samples = noise(high=200).astype(kind) + (0 if kind is np.uint16 else -100)
+def test_every_kind_of_deep_tiff_is_scaled(kind: type[np.generic], compression: str) -> None:
+    samples: np.ndarray[Any, Any] = noise(high=200).astype(kind) + (0 if kind is np.uint16 else -100)
     content = tiff(samples, compression=compression)
     low, high = float(samples.min()), float(samples.max())
     assert Decoder().sample_range(content) == (low, high)
@@ -149,7 +150,7 @@ def test_a_tiff_of_several_pages_is_refused_by_its_name(tmp_path: Path, paint: A
 def test_a_smaller_copy_of_the_first_page_is_no_second_image() -> None:
     stream = io.BytesIO()
     large, small = Image.fromarray(noise(channels=3).astype(np.uint8)), Image.new("RGB", (8, 8))
-    small.encoderinfo = {"tiffinfo": {254: 1}}  # type: ignore[attr-defined]
+    small.encoderinfo = {"tiffinfo": {254: 1}}
     large.save(stream, "TIFF", save_all=True, append_images=[small])
     content = stream.getvalue()
     with Image.open(io.BytesIO(content)) as image:
@@ -163,7 +164,7 @@ def test_8_bit_images_beside_deep_ones_keep_their_pixels(tmp_path: Path) -> None
     root = dim(tmp_path)
     plain = np.asarray(Image.fromarray(noise(channels=3).astype(np.uint8)))
     Image.fromarray(plain).save(root / "a" / "plain.png")
-    told = inspect(config_of(root), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     assert told.pixel_range is not None and told.pixel_range.images == 20
     assert any("The other 1 have 8 bits and are not changed" in note for note in told.notes)
     found = find(ImageData(path=str(root)))
@@ -188,12 +189,13 @@ def test_the_cache_key_has_the_scale(tmp_path: Path) -> None:
 
 def test_a_run_takes_the_range_of_the_facts_and_does_not_look_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(dim(tmp_path))
-    facts = inspect(config, CPU, Cache.none()).facts
+    facts = image_info(inspect(config, CPU, Cache.none()).facts)
     monkeypatch.setattr(Decoder, "sample_range", lambda self, content: pytest.fail("the range is known"))
     dataset._sample_ranges.cache_clear()
     given = PixelRange(low=0, high=1000, source="training_images")
     task = prepare(config, CPU, Expected(facts.model_copy(update={"pixel_range": given})), Cache.none())
-    assert task.info.pixel_range == given and 50 < task.examples.images.take(task.training).max() <= 62
+    assert image_info(task.info).pixel_range == given
+    assert 50 < image_inputs(task.examples).images.take(task.training).max() <= 62
 
 
 def test_studies_of_version_0_1_keep_their_pixels(tmp_path: Path) -> None:
@@ -202,14 +204,15 @@ def test_studies_of_version_0_1_keep_their_pixels(tmp_path: Path) -> None:
     facts = inspect(config, CPU, Cache.none()).facts.model_copy(update={"pixel_range": None})
     task = prepare(config, CPU, Expected(facts), Cache.none())
     content = find(config.data).contents[0]
-    assert task.info.pixel_range is None
-    assert np.array_equal(task.examples.images.take(torch.tensor([0]))[0, 0], np.asarray(Image.open(content.files[0].file)) >> 8)
+    assert image_info(task.info).pixel_range is None
+    pixels = image_inputs(task.examples).images.take(torch.tensor([0]))[0, 0]
+    assert np.array_equal(pixels, np.asarray(Image.open(content.files[0].file)) >> 8)
 
 
 def test_images_of_one_colour_are_named(tmp_path: Path, paint: Any) -> None:
     root = paint()
     Image.new("RGB", (16, 16), (7, 8, 9)).save(root / "red" / "blank.png")
-    told = inspect(config_of(root), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     assert told.constant is not None and told.constant.count == 1 and told.constant.examples == ("red/blank.png",)
     assert any("1 image is of one colour throughout" in note and "red/blank.png" in note for note in told.notes)
 
@@ -217,7 +220,7 @@ def test_images_of_one_colour_are_named(tmp_path: Path, paint: Any) -> None:
 def test_a_deep_image_that_turns_black_is_named(tmp_path: Path) -> None:
     root = dim(tmp_path, low=0, high=60_000)
     folder_of(root, {"a/dark.png": deep_png(noise(high=50))})
-    told = inspect(config_of(root), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     assert told.constant is not None and told.constant.examples == ("a/dark.png",)
 
 
@@ -226,7 +229,7 @@ def test_streamed_images_find_those_of_one_colour_too(tmp_path: Path, paint: Any
     Image.new("RGB", (16, 16), (7, 8, 9)).save(root / "red" / "blank.png")
     resident._kept.clear()
     monkeypatch.setattr(resident, "_lacks", lambda needed: True)
-    told = inspect(config_of(root), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     resident._kept.clear()
     assert told.constant is not None and told.constant.examples == ("red/blank.png",)
 

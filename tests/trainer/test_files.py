@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from trainer import files
 from trainer.files import UnfitFile, bounded_lines, open_regular, read_regular
 
 
@@ -56,7 +55,7 @@ def test_a_file_that_becomes_special_before_it_is_opened_is_refused(
         make(path)
         return status
 
-    monkeypatch.setattr(files.os, "stat", swap)
+    monkeypatch.setattr(os, "stat", swap)
     with pytest.raises(UnfitFile, match=kind):
         open_regular(path, 100)
 
@@ -81,7 +80,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypat
             path.write_bytes(b"1234")
         return status
 
-    monkeypatch.setattr(files.os, "fstat", grow)
+    monkeypatch.setattr(os, "fstat", grow)
     with pytest.raises(UnfitFile, match="grew"):
         read_regular(path, 3)
 

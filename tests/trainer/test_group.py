@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from trainer.checkpoints import Checkpoints, State
-from trainer.configuration import DatasetInfo
 from trainer.group import Group
 from trainer.learners import Member
 from trainer.loop import Events
 from trainer.pipe import Line
 from trainer.protocol import Advanced, Answer, Cancel, Exported, Failed, Finished, Measured, Prepared, Stopped
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 
-FACTS = DatasetInfo(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
+FACTS = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
 CONFIG = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="small_cnn"))
 
 

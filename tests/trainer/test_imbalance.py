@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.loop import train
 from trainer.models.staged import StagedModel
@@ -35,7 +36,7 @@ def prepared(config: ImageTrainConfig) -> PreparedRun:
 
 
 def test_facts_count_the_images_of_each_class_in_each_part(configure: Configure, unequal: Path) -> None:
-    facts = prepared(configure(data=ImageData(path=str(unequal), test=0.2))).info
+    facts = image_info(prepared(configure(data=ImageData(path=str(unequal), test=0.2))).info)
     assert facts.class_counts == {"train": (12, 12, 3), "validation": (4, 4, 1), "test": (4, 4, 1)}
 
 
@@ -88,7 +89,7 @@ def test_the_weight_of_a_class_multiplies_the_losses_of_its_images() -> None:
 def test_rare_classes_are_found_more_often(configure: Configure, unequal: Path, change: dict[str, str]) -> None:
     def recall(**changes: str) -> float:
         facts = train(configure(data=ImageData(path=str(unequal)), epochs=3, lr=2e-3, **changes), device=CPU)
-        return next(fact for fact in facts if isinstance(fact, Finished)).report["per_class_recall"]["red"]
+        return float(next(fact for fact in facts if isinstance(fact, Finished)).report["per_class_recall"]["red"])
 
     assert recall(**change) >= recall()
 

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageEnhance
 from safetensors.torch import load_file, save_file
 
+from tests.trainer.narrowed import image_info
 from tests.trainer.test_host import started
 from trainer.cache import Cache
 from trainer.data import manifest
@@ -146,7 +147,8 @@ def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configur
     shutil.copy(root / "red" / "1.png", root / "red" / "1-copy.png")
     config = configure(data=ImageData(path=str(root), test=0.3))
     told = inspect(config, CPU, Cache.none())
-    assert told.manifest is not None and told.facts.near_duplicates is not None and told.facts.near_duplicates.groups == 1
+    near_duplicates = image_info(told.facts).near_duplicates
+    assert told.manifest is not None and near_duplicates is not None and near_duplicates.groups == 1
     files = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.parent.name) for file in root.rglob("*.png")]
     digests, parts = (base64.b64decode(part) for part in told.manifest.split("."))
     assert digests == b"".join(sorted(hashlib.sha256(json.dumps(pair).encode()).digest()[:4] for pair in files))
@@ -187,8 +189,9 @@ def test_the_warm_process_checks_and_refuses_by_it(config: ImageTrainConfig, roo
         host.until("ready")
         host.say("check", config=config.model_dump(mode="json"))
         told = Checked.model_validate(host.until("checked")[-1])
-        assert told.facts.near_duplicates is not None and told.facts.near_duplicates.examples
-        assert [set(names) for names in told.facts.near_duplicates.examples] == [{"red/5-copy.png", "red/5.png"}]
+        near_duplicates = image_info(told.facts).near_duplicates
+        assert near_duplicates is not None and near_duplicates.examples
+        assert [set(names) for names in near_duplicates.examples] == [{"red/5-copy.png", "red/5.png"}]
         host.until("ready")
         (root / "blue" / "4.png").write_bytes((root / "blue" / "4.png").read_bytes() + b"more")
         host.run(config, expected=told.facts.model_dump(mode="json"), manifest=told.manifest)

@@ -19,7 +19,7 @@ from trainer.cache import Cache
 from trainer.configuration import split_sizes
 from trainer.data.contents import Distinct
 from trainer.data.dataset import digest_of
-from trainer.data.images import groups, likeness
+from trainer.data.images import groups, likeness, reading
 from trainer.data.images.dataset import ImageDataset, find
 from trainer.data.images.likeness import SIDE, Thumbnails, families
 from trainer.data.split import Group, split
@@ -263,7 +263,7 @@ def test_the_search_is_made_once_for_all_processes(
     groups._kept.clear()  # as in another process
     first = find(config_of(root), cache)
     groups._kept.clear()
-    monkeypatch.setattr(groups.reading, "thumbnails", refuse)
+    monkeypatch.setattr(reading, "thumbnails", refuse)
     assert find(config_of(root), Cache(tmp_path / "cache", 10**8)) == first == alone
     assert find(config_of(root, seed=1)).near_duplicates.groups == 1, "another split of the same images needs no search either"
 

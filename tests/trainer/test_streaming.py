@@ -45,7 +45,7 @@ def streamed(root: Path) -> Streamed:
 
 
 def batches(count: int, size: int = 5) -> list[torch.Tensor]:
-    return list(torch.randperm(count, generator=torch.Generator().manual_seed(1)).split(size))
+    return list(torch.randperm(count, generator=torch.Generator().manual_seed(1)).split(size))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("told", ["all", "none", "others", "fewer"])

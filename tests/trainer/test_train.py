@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import trainer.tasks.image_classification.catalogue as catalogue
+from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.loop import train
@@ -47,7 +48,8 @@ def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None
     facts = told(configure(epochs=4))
     assert [fact.kind for fact in facts] == ["prepared", "measured", "measured", "measured", "measured", "finished"]
     prepared, finished = one(Prepared, facts), one(Finished, facts)
-    assert prepared.facts.classes == ("blue", "green", "red") and prepared.facts.images == {"train": 48, "validation": 12, "test": 0}
+    info = image_info(prepared.facts)
+    assert info.classes == ("blue", "green", "red") and info.images == {"train": 48, "validation": 12, "test": 0}
     assert prepared.trainable == prepared.parameters > 10_000
     assert prepared.environment.keys() >= {"torch", "torchvision", "python", "device", "threads"}
     packages = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
@@ -100,7 +102,7 @@ def test_another_order_of_the_images_gives_other_results(configure: Configure) -
 
 def test_each_epoch_tells_its_pace(configure: Configure) -> None:
     facts = told(configure(epochs=3))
-    paces = [fact.pace for fact in facts if isinstance(fact, Measured)]
+    paces = [fact.pace for fact in facts if isinstance(fact, Measured) and fact.pace is not None]
     reuse = one(Prepared, facts).reuse
     assert len(paces) == 3 and reuse is not None and reuse.model_copy(update={"pixels": "decoded"}) == Reuse(pixels="decoded")
     for pace in paces:
@@ -152,7 +154,7 @@ def test_hyperparameters_that_the_model_cannot_take_are_infeasible(configure: Co
 
 def test_a_check_passes_when_one_of_the_batch_sizes_can_be_trained(configure: Configure) -> None:
     config = configure(model=ImageModel(name="mobilenet_v2"), image_size=32)
-    assert inspect(config, CPU, Cache.none(), (1, 16, 4_000)).facts.images["train"] == 48
+    assert image_info(inspect(config, CPU, Cache.none(), (1, 16, 4_000)).facts).images["train"] == 48
     with pytest.raises(Infeasible, match="a batch of 4000 is larger than the 48 training images"):
         inspect(config, CPU, Cache.none(), (1, 4_000))
 
@@ -364,7 +366,7 @@ def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(confi
     suits = "bfloat16" if torch.cuda.get_device_capability(gpu) >= (8, 0) else "float32"
     assert one(Prepared, chosen).environment["precision"] == suits
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
-    paces = [fact.pace for fact in chosen if isinstance(fact, Measured)]
+    paces = [fact.pace for fact in chosen if isinstance(fact, Measured) and fact.pace is not None]
     steps = [paces[2].seconds[activity] - paces[0].seconds[activity] for activity in ("data", "forward", "backward", "measure")]
     assert min(steps) > 0 and sum(steps) <= one(Finished, chosen).train_seconds
 

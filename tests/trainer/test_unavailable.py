@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.data.images import decoding
 from trainer.data.images.decoding import Undecodable
@@ -37,7 +38,7 @@ def config(configure: Configure, root: Path) -> ImageTrainConfig:
 @pytest.fixture
 def facts(config: ImageTrainConfig) -> ImageDatasetInfo:
     """As the data was checked."""
-    return inspect(config, CPU, Cache.none()).facts
+    return image_info(inspect(config, CPU, Cache.none()).facts)
 
 
 def end_of(config: ImageTrainConfig, facts: ImageDatasetInfo) -> Progress:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.data.faults import BadData, MissingData
-from trainer.data.images import unreadable
+from trainer.data.images import reading, unreadable
 from trainer.data.images.dataset import listed
 from trainer.data.images.decoding import Decoder, Undecodable
 from trainer.preparation import Expected, inspect, prepare
@@ -65,7 +66,7 @@ def test_a_refusal_lists_a_bounded_number_of_names(paint: Any) -> None:
 
 
 def test_skipped_files_are_counted_and_named(paint: Any) -> None:
-    told = inspect(config_of(damage(paint(), 1), unreadable="skip"), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(damage(paint(), 1), unreadable="skip"), CPU, Cache.none()).facts)
     assert told.unreadable is not None and told.unreadable.count == 1 and sum(told.images.values()) == 60
     assert told.unreadable.examples[0].startswith("red/bad-0.jpg: truncated")
     assert any("1 image is left out" in note and "red/bad-0.jpg: truncated" in note for note in told.notes)
@@ -85,7 +86,7 @@ def test_more_than_the_limit_are_refused(paint: Any) -> None:
         BadData, match=r"3 of 63 images cannot be used, and data\.unreadable_limit, 1 %, lets 1 be skipped; .*raise unreadable_limit"
     ):
         inspect(config_of(root, unreadable="skip"), CPU, Cache.none())
-    told = inspect(config_of(root, unreadable="skip", unreadable_limit=0.05), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.05), CPU, Cache.none()).facts)
     assert told.unreadable is not None and told.unreadable.count == 3
 
 
@@ -93,7 +94,7 @@ def test_equal_unreadable_files_of_two_classes_are_skipped_not_called_contradict
     root = paint()
     for colour in ("red", "blue"):
         (root / colour / "empty.png").write_bytes(b"")
-    told = inspect(config_of(root, unreadable="skip", unreadable_limit=0.1), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.1), CPU, Cache.none()).facts)
     assert told.unreadable is not None and told.unreadable.count == 2
     with pytest.raises(BadData, match=r"2 of 62 images cannot be used.*the file is empty"):
         inspect(config_of(root), CPU, Cache.none())
@@ -101,25 +102,26 @@ def test_equal_unreadable_files_of_two_classes_are_skipped_not_called_contradict
 
 def test_every_process_and_machine_skips_the_same_files(paint: Any, tmp_path: Path, nothing_decoded: None) -> None:
     config, cache = config_of(damage(paint()), unreadable="skip"), Cache(tmp_path / "cache", 10**9)
-    told = inspect(config, CPU, cache).facts
+    told = image_info(inspect(config, CPU, cache).facts)
     expected = Expected(told)
     for place in (cache, Cache(tmp_path / "other", 10**9), Cache.none()):
         unreadable._known.clear()  # as a new process
         task = prepare(config, CPU, expected, place)
-        assert task.info.unreadable == told.unreadable and task.info.images == told.images
+        info = image_info(task.info)
+        assert info.unreadable == told.unreadable and info.images == told.images
 
 
 def test_what_is_unreadable_is_found_in_the_cache(paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, cache = config_of(damage(paint()), unreadable="skip"), Cache(tmp_path / "cache", 10**9)
     listed(config.data, cache)
     unreadable._known.clear()
-    tried, before = list[int](), unreadable.reading.undecodable
+    tried, before = list[int](), reading.undecodable
 
     def counting(contents: Any, decoder: Decoder) -> Any:
         tried.append(len(contents))
         return before(contents, decoder)
 
-    monkeypatch.setattr(unreadable.reading, "undecodable", counting)
+    monkeypatch.setattr(reading, "undecodable", counting)
     assert listed(config.data, cache).unreadable and tried == [1], "only the one that was flagged, for its reason"
 
 
@@ -138,7 +140,7 @@ def test_a_row_of_a_table_without_its_file_can_be_skipped(paint: Any) -> None:
     (root / "table.csv").write_text("\n".join(["path,label", *rows, "red/gone.png,red", ""]))
     with pytest.raises(BadData, match=r"red/gone\.png: No such file"):
         inspect(config_of(root / "table.csv"), CPU, Cache.none())
-    told = inspect(config_of(root / "table.csv", unreadable="skip"), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root / "table.csv", unreadable="skip"), CPU, Cache.none()).facts)
     assert told.unreadable is not None and told.unreadable.examples == ("red/gone.png: No such file or directory",)
 
 
@@ -192,5 +194,5 @@ def test_one_bad_file_of_a_real_upload_is_skipped(shared_data: Path, tmp_path: P
     shutil.copytree(shared_data / "sign-digits", root)
     image = sorted(root.rglob("*.*"))[5]
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    told = inspect(config_of(root, unreadable="skip"), CPU, Cache.none()).facts
+    told = image_info(inspect(config_of(root, unreadable="skip"), CPU, Cache.none()).facts)
     assert told.unreadable is not None and told.unreadable.count == 1 and "truncated" in told.unreadable.examples[0]

@@ -54,7 +54,7 @@ def test_the_data_begins_on_a_page(tmp_path: Path) -> None:
 
 
 def test_keys_are_told_apart_by_every_fact_and_by_kind_but_not_by_order() -> None:
-    turned = Key(KEY.kind, dict(reversed(KEY.facts.items())))
+    turned = Key(KEY.kind, dict(reversed(list(KEY.facts.items()))))
     assert turned.digest == KEY.digest
     assert len({KEY.digest, OTHER.digest, Key("pixels", KEY.facts).digest}) == 3
 

@@ -32,8 +32,9 @@ class Run:
         (self.prepared,) = (fact for fact in told if isinstance(fact, Prepared))
         measured = [fact for fact in told if isinstance(fact, Measured)]
         self.metrics = [dict(fact.metrics) for fact in measured]
-        self.pace = measured[-1].pace
-        self.reuse = self.prepared.reuse
+        pace, reuse = measured[-1].pace, self.prepared.reuse
+        assert pace is not None and reuse is not None
+        self.pace, self.reuse = pace, reuse
 
 
 def run(config: ImageTrainConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:

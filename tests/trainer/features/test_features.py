@@ -127,7 +127,7 @@ def test_streamed_images_are_decoded_for_building_alone(configure: Configure, ca
     inputs = inputs_of(task, cache)
     drained(inputs.ready(0, None))
     monkeypatch.setattr(reading, "start", None)  # from now on nothing can be decoded
-    inputs.expect(task.training.split(8), 0)
+    inputs.expect(task.training.split(8), 0)  # type: ignore[no-untyped-call]
     assert len(inputs.batch(task.training, 0)) == 48
     resident._kept.clear()
 

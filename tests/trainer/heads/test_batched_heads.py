@@ -88,14 +88,16 @@ def test_after_several_steps_each_lane_is_where_torch_s_optimizer_and_autograd_b
     for lane, config in enumerate(configs):
         load(own.model, first, lane)
         theirs = make_optimizer(parameter_groups(own.model), config)
+        weighting = traits([config]).loss
+        assert isinstance(weighting, HeadsCrossEntropy) and weighting.class_weights is not None
         for step in range(steps):
             outputs, labels = batch(shape, seed=step)
             loss = F.cross_entropy(own.model.head(outputs), labels, label_smoothing=config.label_smoothing, reduction="none")
-            loss = (loss * traits([config]).loss.class_weights[labels]).mean() if config.class_weights == "balanced" else loss.mean()
+            loss = (loss * weighting.class_weights[labels]).mean() if config.class_weights == "balanced" else loss.mean()
             assert float(losses[step][lane]) == pytest.approx(float(loss.detach()), rel=1e-10)
             theirs.param_groups[0]["lr"] = config.lr / (step + 1)
             theirs.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             for title, parameter in own.model.network.named_parameters():
                 if parameter.requires_grad:
                     assert torch.allclose(gradients[step][title][lane].view_as(parameter), parameter.grad, rtol=1e-9, atol=1e-10), title
@@ -229,7 +231,7 @@ def test_half_precision_answers_as_autocast_does_within_its_rounding(subject: An
         assert not torch.equal(found, exact) and (found - exact).abs().max() < 3 * (logits - exact).abs().max()
         heads.learn(own.prefix(outputs), labels, Noise(0, torch.device("cpu")), Stopwatch())
         own.model.zero_grad()
-        F.cross_entropy(exact, labels).backward()
+        F.cross_entropy(exact, labels).backward()  # type: ignore[no-untyped-call]
         gradient = own.model.network.get_parameter(BY_MODEL[name].classifier_tensors[0]).grad
         assert gradient is not None
         mine = heads.parameters[BY_MODEL[name].classifier_tensors[0]].gradient[0]

@@ -16,7 +16,7 @@ from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, prepare
-from trainer.protocol import Exported, Failed, Finished, Measured, Prepared, Progress, Saved
+from trainer.protocol import Exported, Failed, Finished, Measured, Prepared, Saved
 from trainer.scoring import evaluate
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
@@ -58,7 +58,7 @@ def told(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoo
     return found
 
 
-def measured(facts: Iterable[Progress]) -> list[dict[str, float]]:
+def measured(facts: Iterable[object]) -> list[dict[str, float]]:
     return [dict(fact.metrics) for fact in facts if isinstance(fact, Measured)]
 
 
@@ -212,14 +212,14 @@ def test_a_run_that_had_only_to_say_so_is_finished_from_its_last_checkpoint(head
 def test_a_checkpoint_does_not_tell_by_which_engine_it_was_written(head: Head, tmp_path: Path) -> None:
     config, lane, module = head(seed=1, epochs=4), Checkpoints(tmp_path / "lane"), Checkpoints(tmp_path / "module")
     whole = measured(told([config])[0])
-    for facts, kept in (
+    for events, kept in (
         (together([Member(config=config, checkpoints=lane)]).events(), lane),
         (train(config, device=CPU, checkpoints=module), module),
     ):
-        for fact in facts:
+        for fact in events:
             if isinstance(fact, Measured) and fact.step == 2:
                 break
-        facts.close()
+        events.close()
         assert kept.step == 2
     from_lane, from_module = lane.write(), module.write()
     assert from_lane is not None and from_module is not None

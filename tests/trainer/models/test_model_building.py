@@ -56,6 +56,7 @@ def test_dropout_stands_before_the_last_layer_and_nowhere_else_in_the_head(sampl
     assert isinstance(layers[-2], nn.Dropout)
     assert layers[-1] is last
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.25}
+    assert isinstance(last, nn.Linear | nn.Conv2d) and last.bias is not None
     assert last.weight.shape[0] == last.bias.shape[0] == 5
 
 
@@ -117,16 +118,18 @@ def small_transformer(image_size: int) -> StagedModel:
 
 def test_positions_are_interpolated_to_another_image_size(networks: SimpleNamespace) -> None:
     source, target = small_transformer(32), small_transformer(48)
+    before = source.network.get_parameter("encoder.pos_embedding")
     with torch.no_grad():
-        source.network.encoder.pos_embedding[0, 1:] = torch.arange(4.0).repeat(4).unsqueeze(1)  # grows from left to right
+        before[0, 1:] = torch.arange(4.0).repeat(4).unsqueeze(1)  # grows from left to right
     load_into(target, vit.VIT, state_of(source), FILE)
-    positions = target.network.encoder.pos_embedding
-    assert torch.equal(positions[:, 0], source.network.encoder.pos_embedding[:, 0])
+    positions = target.network.get_parameter("encoder.pos_embedding")
+    assert torch.equal(positions[:, 0], before[:, 0])
     grid = positions[0, 1:, 0].reshape(6, 6)
     assert torch.allclose(grid, grid[0].expand(6, 6))
     assert (grid[0].diff() > 0).all()
     assert grid[0, [0, 5]].tolist() == [0, 3]
-    assert torch.equal(target.network.encoder.layers[1].mlp[0].weight, source.network.encoder.layers[1].mlp[0].weight)
+    weight = "encoder.layers.encoder_layer_1.mlp.0.weight"
+    assert torch.equal(target.network.get_parameter(weight), source.network.get_parameter(weight))
     assert target.eval()(networks.images(1, 48)).shape == (1, 5)
 
 

@@ -110,7 +110,7 @@ def test_the_default_weights_are_downloaded_from_the_cache_of_torch_hub(
     monkeypatch.setattr(MobileNet_V2_Weights.DEFAULT.value, "url", MobileNet_V2_Weights.IMAGENET1K_V1.url)
     model = build(config("mobilenet_v2", weights="DEFAULT", image_size=32), 5)
     published = torch.load(shared_data / "weights" / PUBLISHED, weights_only=True)
-    assert torch.equal(model.network.features[0][0].weight, published["features.0.0.weight"])
+    assert torch.equal(model.network.get_parameter("features.0.0.weight"), published["features.0.0.weight"])
 
 
 def test_a_download_that_is_impossible_says_what_to_do(config: Config, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_weights_with_a_head_for_other_classes_load(config: Config, shared_data:
     tensors = safetensors.torch.load_file(file)
     assert tensors["classifier.1.weight"].shape[0] == 1000
     assert stages_hold(model, tensors)
-    assert model.network.classifier[1].out_features == 10
+    assert model.network.get_parameter("classifier.1.weight").shape[0] == 10
 
 
 def wrapped(state: State) -> dict[str, object]:
@@ -104,8 +104,8 @@ def test_the_head_s_other_layers_are_loaded(config: Config, tmp_path: Path) -> N
     state = build(config("mobilenet_v3_small", image_size=32, seed=99), 3).network.state_dict()
     torch.save(state, tmp_path / "weights.pt")
     model = build(config("mobilenet_v3_small", weights=tmp_path / "weights.pt", image_size=32), 3)
-    assert torch.equal(model.network.classifier[0].weight, state["classifier.0.weight"])
-    assert not torch.equal(model.network.classifier[3].weight, state["classifier.3.weight"])
+    assert torch.equal(model.network.get_parameter("classifier.0.weight"), state["classifier.0.weight"])
+    assert not torch.equal(model.network.get_parameter("classifier.3.weight"), state["classifier.3.weight"])
 
 
 @pytest.mark.parametrize(

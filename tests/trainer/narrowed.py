@@ -1,0 +1,16 @@
+"""What a run of image classification has, by its own types: the training loop knows those of any task."""
+
+from trainer.configuration import DatasetInfo
+from trainer.tasks.base import Examples
+from trainer.tasks.image_classification.config import ImageDatasetInfo
+from trainer.tasks.image_classification.task import ImageInputs
+
+
+def image_info(info: DatasetInfo) -> ImageDatasetInfo:
+    assert isinstance(info, ImageDatasetInfo)
+    return info
+
+
+def image_inputs(examples: Examples) -> ImageInputs:
+    assert isinstance(examples, ImageInputs)
+    return examples
