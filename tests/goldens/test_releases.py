@@ -103,7 +103,7 @@ def test_an_exported_file_is_trained_to_its_value(tmp_path: Path) -> None:
     prepared(tmp_path)
     text = (RELEASES / FIRST / "best.yaml").read_text().replace(MADE_IN, str(tmp_path))
     (tmp_path / "best.yaml").write_text(text)
-    command = [sys.executable, "-P", "-m", "service.cli", "--home", tmp_path / "home", "train", "best.yaml"]
+    command: list[str | Path] = [sys.executable, "-P", "-m", "service.cli", "--home", tmp_path / "home", "train", "best.yaml"]
     trained = subprocess.run(command, cwd=tmp_path, env={**os.environ, **PINNED}, capture_output=True, text=True, timeout=300)
     assert trained.returncode == 0, trained.stdout + trained.stderr
     result = json.loads((tmp_path / "trained" / "result.json").read_text())

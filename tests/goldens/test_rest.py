@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -112,7 +113,7 @@ def test_changes(recorder: Recorder, goldens: Goldens) -> None:
     del document["notes"]
     recorder.ask("POST", f"{API}/study-check", json=document)
     recorder.ask("POST", f"{API}/studies", json=document)
-    own = {"study": "new"}
+    own: dict[str, Any] = {"study": "new"}
     params = {"lr": 0.01, "optimizer": "adam"}
     recorder.ask("POST", f"{STUDY}/trials", **own, json={"params": params})
     recorder.ask("POST", f"{STUDY}/trials", **own, json={"trials": [params, {"lr": 0.02}]})
@@ -134,7 +135,8 @@ def test_changes(recorder: Recorder, goldens: Goldens) -> None:
 
 
 def test_refusals(recorder: Recorder, goldens: Goldens) -> None:
-    ask, own, plain = recorder.ask, {"study": "heads"}, {"Content-Type": "text/plain"}
+    own: dict[str, Any] = {"study": "heads"}
+    ask, plain = recorder.ask, {"Content-Type": "text/plain"}
     ask("GET", "/nowhere")
     ask("PUT", f"{API}/studies")
     ask("GET", STUDY, study="nobody")
