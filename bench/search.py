@@ -27,7 +27,7 @@ import torch
 
 from bench.asking import asked
 from bench.replay import loop
-from bench.replay.orders import THREADS
+from bench.replay.orders import THREADS, image_config
 from bench.replay.served import finished, server
 from bench.replay.workloads import Workload, digits
 from bench.tables import machine, record, spread, table
@@ -96,7 +96,7 @@ def naive(study: dict[str, Any], began: float) -> list[Ended]:
 
     def objective(trial: optuna.Trial) -> float:
         params, accuracy = asked(trial, spec.search_space), 0.0
-        for epoch, metrics in enumerate(loop.fine_tune(spec.config_for(params, trial.number), loader_workers=0), start=1):
+        for epoch, metrics in enumerate(loop.fine_tune(image_config(spec, params, trial.number), loader_workers=0), start=1):
             accuracy = metrics["accuracy"]
             trial.report(accuracy, epoch)
             if epoch < EPOCHS and trial.should_prune():
@@ -134,7 +134,7 @@ def _ended(trial: dict[str, Any], began: float) -> Ended:
 def tested(workload: Workload, params: Params) -> float:
     """The accuracy of the configuration on the test images, after the usual loop has trained it with a seed of its own."""
     spec = parse_study(document(workload, seed=1_000, trials=1))
-    return loop.last(loop.fine_tune(spec.config_for(params, 0), loader_workers=0, measured_on="test"))["accuracy"]
+    return loop.last(loop.fine_tune(image_config(spec, params, 0), loader_workers=0, measured_on="test"))["accuracy"]
 
 
 def cells(engine: str, searches: Sequence[Search], target: float, tests: Sequence[float]) -> list[object]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from shutil import which
 from typing import Any, TypeVar
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 T = TypeVar("T")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info")
-SIZE = {"width": 1280, "height": 900}
+SIZE: ViewportSize = {"width": 1280, "height": 900}
 KEPT = {"Script", "Stylesheet", "Font", "Image"}  # what a browser keeps between two visits
 
 WATCH = """(conditions) => {

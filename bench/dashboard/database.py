@@ -49,9 +49,9 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
     store = open_store(url)
     try:
         spec = StudySpec(
-            name=name, data=ImageData(path="/data/images", location="workers"), model=ImageModel(name="squeezenet1_1"),
-            search_space=SPACE, fixed={"epochs": steps, "image_size": 64}, objective=Objective(metric=NAMES[0], direction="maximize"),
-            budget=Budget(trials=trials + 1_000),
+            name=name, task="image_classification", data=ImageData(path="/data/images", location="workers"),
+            model=ImageModel(name="squeezenet1_1"), search_space=SPACE, fixed={"epochs": steps, "image_size": 64},
+            objective=Objective(metric=NAMES[0], direction="maximize"), budget=Budget(trials=trials + 1_000),
         )  # fmt: skip
         study = operations.pass_check(store, operations.create_study(store, spec).id, FACTS)
         found = list(made(trials, steps, metrics, _began_at(trials, steps)))

@@ -12,22 +12,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.request import Request, urlopen
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from bench.dashboard.browsing import chromium, patiently
 from service.cli.demo import NAME, Prepared, study_document
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MOST_BYTES = 250_000
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESK: ViewportSize = {"width": 1280, "height": 900}
 AGAIN = "digits-again"
 CONFIRMED = "digits-confirmed"
 CONFIRMED_SECONDS = 550
@@ -41,7 +41,7 @@ class Picture:
     file: str
     address: str
     colours: Literal["light", "dark"] = "light"
-    size: Mapping[str, int] | None = None
+    size: ViewportSize | None = None
     height: int | None = None  # pixels that are kept; by default the window's
     prepare: Callable[[Page], None] = lambda page: None
 
@@ -145,11 +145,11 @@ def _call(address: str, document: object = None) -> Any:
 
 
 def _take(browser: Browser, address: str, best: str, picture: Picture) -> None:
-    size = dict(picture.size or DESK)
+    size = picture.size or DESK
     page = browser.new_page(
         base_url=address,
         color_scheme=picture.colours,
-        viewport={**size, "height": picture.height or size["height"]},  # type: ignore[typeddict-item]
+        viewport={"width": size["width"], "height": picture.height or size["height"]},
         reduced_motion="reduce",
     )
     said: list[str] = []

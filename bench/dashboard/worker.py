@@ -74,7 +74,12 @@ def obey(bench: Bench) -> None:
 def work(bench: Bench, lanes: int, step_seconds: float, steps: int) -> None:
     """So many trials at once, a report each so often, until standard input ends."""
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     under_way: dict[int, int] = {}
     while not ended.wait(step_seconds / lanes):
         if len(under_way) < lanes:

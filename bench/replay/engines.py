@@ -9,7 +9,7 @@ import torch
 
 from bench.asking import asked
 from bench.replay import loop
-from bench.replay.orders import THREADS, Order, Outcome, Trained
+from bench.replay.orders import THREADS, Order, Outcome, Trained, image_config
 from trainer.protocol import Failed, Finished
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
@@ -36,7 +36,7 @@ def through_optuna(order: Order, training: Training) -> Outcome:
 
     def objective(trial: optuna.Trial) -> float:
         started, number = time.perf_counter(), trial.user_attrs["number"]
-        metrics = training(spec.config_for(asked(trial, spec.search_space), number))
+        metrics = training(image_config(spec, asked(trial, spec.search_space), number))
         trained.append(Trained(number=number, seconds=time.perf_counter() - started, metrics=metrics))
         return metrics.get("accuracy", float("nan"))
 

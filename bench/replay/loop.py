@@ -88,7 +88,7 @@ def measure(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> Metrics
     return {"accuracy": right / count, "loss": loss / count}
 
 
-def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Module, list[nn.Module]]:
+def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Sequential, list[nn.Module]]:
     """The network with the file's weights and a new last layer, and its frozen stages, which belong into evaluation mode."""
     family = BY_MODEL[config.model.name]
     network = family.make(config.model.name, classes, config.image_size)

@@ -52,7 +52,14 @@ class Order(Frozen):
     def configs(self) -> Mapping[int, ImageTrainConfig]:
         """The points as whole configurations, by number."""
         spec = self.spec
-        return {number: spec.config_for(params, number) for number, params in self.params.items()}
+        return {number: image_config(spec, params, number) for number, params in self.params.items()}
+
+
+def image_config(spec: StudySpec, params: Params, number: int) -> ImageTrainConfig:
+    """The configuration of a trial of a study of images."""
+    config = spec.config_for(params, number)
+    assert isinstance(config, ImageTrainConfig)
+    return config
 
 
 class Trained(Frozen):

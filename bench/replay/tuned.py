@@ -16,7 +16,7 @@ from trainer.tasks.image_classification.config import ImageTrainConfig
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 
 
-class FineTuning(tune.Trainable):
+class FineTuning(tune.Trainable):  # type: ignore[misc]  # Ray is Any to mypy
     """The usual loop, an epoch a step."""
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import optuna
 
 from bench.dashboard import database, optunas
 from service import operations
-from service.domain.states import TrialState
+from service.domain.states import AttemptEnd, TrialState
 from service.store import Store, queries
 from tests.web.laboratory import Laboratory
 
@@ -26,7 +26,7 @@ def test_rows_are_those_of_a_search_that_goes_on(store: Store) -> None:
         last = {row.name: row.value for row in rows if row.step == one.step}
         assert all(math.isnan(value) == math.isnan(last[name]) for name, value in one.metrics.items())
         assert one.value is None or one.value == last["accuracy"]
-        assert [attempt.ending for attempt in store.read(queries.attempts, one.id)] == [one.state]
+        assert [attempt.ending for attempt in store.read(queries.attempts, one.id)] == [AttemptEnd(one.state)]
     lab = Laboratory(store)
     claim = lab.claim()
     assert claim.lease.number == TRIALS

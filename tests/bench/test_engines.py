@@ -8,6 +8,7 @@ import torch
 from bench.replay import engines, loop
 from bench.replay.orders import Order
 from bench.replay.watching import pss, tree
+from trainer.tasks.image_classification.config import ImageTrainConfig
 
 
 def small_batches(order: Order) -> dict[str, object]:
@@ -45,8 +46,15 @@ def test_the_usual_loop_measures_as_our_step_does_when_nothing_is_learnt(tiny: O
 
 def test_the_usual_loop_and_our_step_run_every_point_through_optuna(tiny: Order) -> None:
     batches = {"batch_size": 6}
-    for training in (lambda config: loop.last(loop.fine_tune(config, 0)), engines.with_our_step):
-        outcome = engines.through_optuna(tiny, lambda config, training=training: training(config.model_copy(update=batches)))
+
+    def usual(config: ImageTrainConfig) -> loop.Metrics:
+        return loop.last(loop.fine_tune(config.model_copy(update=batches), 0))
+
+    def our_step(config: ImageTrainConfig) -> loop.Metrics:
+        return engines.with_our_step(config.model_copy(update=batches))
+
+    for training in (usual, our_step):
+        outcome = engines.through_optuna(tiny, training)
         assert [trial.number for trial in outcome.trials] == [5, 9]
         assert outcome.busy_seconds >= sum(trial.seconds for trial in outcome.trials)
         assert all({"accuracy", "loss"} == trial.metrics.keys() for trial in outcome.trials)
