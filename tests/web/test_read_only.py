@@ -136,10 +136,10 @@ def test_no_page_offers_a_change_and_all_are_live(browser: Browser, dashboard: s
         expect(page.locator("#figures")).to_contain_text("95.00 %")
         page.goto("/docs")
         for method, path, tries in (("get", "/api/v1/studies", 1), ("post", "/api/v1/study-check", 0)):
-            shown = operation(page, method, path)
-            shown.locator(".opblock-summary-control").click()
-            expect(shown.get_by_text("Responses")).to_be_visible()
-            expect(shown.get_by_role("button", name="Try it out")).to_have_count(tries)
+            documented = operation(page, method, path)
+            documented.locator(".opblock-summary-control").click()
+            expect(documented.get_by_text("Responses")).to_be_visible()
+            expect(documented.get_by_role("button", name="Try it out")).to_have_count(tries)
     assert said == []
 
 
