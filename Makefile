@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types imports tests goldens chaos mutants fix bench catalogue clean
+.PHONY: help run test check lint types imports js tests goldens chaos mutants fix bench catalogue clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ run: $(INSTALLED)  ## server, worker and the demo study on this machine; Ctrl-C 
 
 test: check  ## everything that CI runs
 
-check: lint types imports tests
+check: lint types imports js tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -32,6 +32,9 @@ types: $(INSTALLED)
 
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
+
+js:  ## types and eslint of the pages' JavaScript, where Node is there
+	@bash .ci/js/check
 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -62,4 +65,4 @@ catalogue: $(INSTALLED)  ## write trainer/tasks/image_classification/catalogue/m
 	$(BIN)/python -m trainer.tasks.image_classification.networks.catalogue
 
 clean:  ## remove the environment and caches
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .ci/js/node_modules

@@ -1,10 +1,15 @@
 """The workflow parses and runs what is there; the licence is the one that the metadata names."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.conftest import BROWSERS, SKIP_NOTHING, WITHOUT_DATA
@@ -53,3 +58,21 @@ def test_the_links_of_contributing_and_security_lead_to_files() -> None:
     for name in ("CONTRIBUTING.md", "SECURITY.md"):
         links = re.findall(r"\]\(([^)]+)\)", (ROOT / name).read_text())
         assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.parametrize(("variables", "code"), [({}, 0), ({SKIP_NOTHING: "1"}, 1)], ids=["by hand", "in CI"])
+def test_a_missing_node_is_stated_and_fails_where_nothing_may_be_skipped(tmp_path: Path, variables: dict[str, str], code: int) -> None:
+    for name in ("bash", "dirname"):
+        os.symlink(str(shutil.which(name)), tmp_path / name)
+    done = subprocess.run(
+        ["bash", str(ROOT / ".ci/js/check")], env={"PATH": str(tmp_path), **variables}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "Node is not here; JavaScript is not checked\n", "")
+
+
+def test_the_packages_that_check_javascript_are_pinned() -> None:
+    wanted = json.loads((ROOT / ".ci/js/package.json").read_text())["devDependencies"]
+    locked = json.loads((ROOT / ".ci/js/package-lock.json").read_text())["packages"]
+    assert {"typescript", "eslint"} <= set(wanted)
+    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert all(one.keys() >= {"version", "integrity"} and "resolved" not in one for name, one in locked.items() if name)

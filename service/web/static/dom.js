@@ -31,6 +31,8 @@ export const svg = (tag, attributes = {}, ...children) => build(document.createE
 // A sentence with what stands between backticks as code.
 export const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 
+// The element of that id, whose kind the page's HTML decides.
+/** @type {(id: string) => any} */
 export const byId = (id) => document.getElementById(id);
 
 // Replaces the children of `parent` by elements with stable `data-key`s, moving and keeping those whose `data-print` is unchanged,
@@ -42,7 +44,7 @@ export function reconcile(parent, elements) {
     return old && old.dataset.print === element.dataset.print ? old : element;
   });
   const kept = new Set(wanted);
-  const focused = parent.contains(document.activeElement) ? document.activeElement.closest("[data-key]")?.dataset.key : null;
+  const focused = parent.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement.closest("[data-key]"))?.dataset.key : null;
   for (const child of [...parent.children]) if (!kept.has(child)) child.remove();
   wanted.forEach((element, index) => {
     if (parent.children[index] !== element) parent.insertBefore(element, parent.children[index] ?? null);

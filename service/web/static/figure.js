@@ -1,5 +1,7 @@
 // The frame in which Plotly runs: it draws what the page around it sends, in the page's colours, as wide as it is given.
 
+/* global Plotly */
+
 const ORIGIN = location.origin;
 const AXIS = /^[xy]axis\d*$/;
 const NARROW = 560; // px

@@ -35,6 +35,7 @@ export function scalar(value) {
   return typeof value === "number" ? number(value) : String(value);
 }
 
+/** @type {[number, string][]} */
 const SIZES = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
 
 export function bytes(value) {

@@ -1,6 +1,6 @@
 // Trades the token for a session cookie, then goes on to the page that was asked for.
 
-const form = document.getElementById("login");
+const form = /** @type {any} */ (document.getElementById("login"));
 const error = document.getElementById("error");
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, ""); // the prefix of a proxy, or empty
 

@@ -121,13 +121,14 @@ function redraw(pointer = null) {
 
 // Where somebody is, and what is being typed there: "0." is on its way to 0.1, though the document says 0.
 function focused() {
-  const place = form.contains(document.activeElement) ? document.activeElement.closest("[data-pointer]") : null;
+  const place = form.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement.closest("[data-pointer]")) : null;
   if (!place) return null;
-  const { type, value, selectionStart, selectionEnd } = document.activeElement;
+  const { type, value, selectionStart, selectionEnd } = /** @type {any} */ (document.activeElement);
   const typed = type === "text" ? { value, selection: [selectionStart, selectionEnd] } : null;
   return { pointer: place.dataset.pointer, index: controls(place).indexOf(document.activeElement), typed };
 }
 
+/** @param {{ pointer: string, index: number, typed?: { value: string, selection: number[] } | null }} where */
 function refocus({ pointer, index, typed }) {
   const place = [...form.querySelectorAll("[data-pointer]")].find((node) => node.dataset.pointer === pointer);
   const control = place && controls(place)[index];
@@ -166,7 +167,7 @@ async function show(wanted) {
 
 function inOrder(document) {
   const order = Object.keys(context.schema.properties);
-  const place = ([name]) => (order.includes(name) ? order.indexOf(name) : order.length);
+  const place = (/** @type {[string, any]} */ [name]) => (order.includes(name) ? order.indexOf(name) : order.length);
   return Object.fromEntries(Object.entries(document).sort((left, right) => place(left) - place(right)));
 }
 

@@ -77,7 +77,7 @@ function show(studies, trends, next, workers) {
 
 // A card that is drawn anew gives the focus back to what had it.
 function focused() {
-  const held = document.activeElement;
+  const held = /** @type {any} */ (document.activeElement);
   const key = list.contains(held) ? held.closest("[data-key]")?.dataset.key : null;
   if (key == null) return null;
   const selector = held.matches("summary") ? "summary" : "a";
@@ -163,7 +163,7 @@ byId("more").addEventListener("click", () => {
   pages += 1;
   refresh();
 });
-document.addEventListener("click", (event) => closeMenus(event.target.closest("details")));
+document.addEventListener("click", (event) => closeMenus(/** @type {Element} */ (event.target).closest("details")));
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   const open = list.querySelector("details[open]");

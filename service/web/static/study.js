@@ -119,7 +119,7 @@ function draw() {
 }
 
 async function update(all) {
-  const { false: events = [], true: repeats = [] } = Object.groupBy(all, (event) => model.ofConfirmation(event));
+  const { false: events = [], true: repeats = [] } = Object.groupBy(all, (event) => String(model.ofConfirmation(event)));
   parts.confirmation.apply(repeats);
   if (!events.length) return;
   for (const event of events) measurements.apply(event);

@@ -30,7 +30,7 @@ let study = null;
 let trial = null;
 let rows = [];
 let drawing = null; // the module that draws what the task reports
-let reports = []; // its panels
+let reports = /** @type {any[] & { drawing?: object }} */ ([]); // its panels
 let baseline = null; // the study's baseline trial, when it is another one
 let seen = 0; // the last event that is in all of these
 let frame = null;
@@ -70,7 +70,7 @@ function showActions() {
 }
 
 function showNeighbours() {
-  for (const [id, other] of [["previous", number - 1], ["next", number + 1]]) {
+  for (const [id, other] of /** @type {[string, number][]} */ ([["previous", number - 1], ["next", number + 1]])) {
     const there = other >= 0 && other < study.created;
     byId(id).hidden = !there;
     if (there) byId(id).href = trialAddress(other);

@@ -74,7 +74,7 @@ async function drain(worker) {
 function tick() {
   const since = (performance.now() - readAt) / 1000;
   const seconds = new Map(workers.map((worker) => [worker.id, worker.silent_seconds + since]));
-  for (const node of document.querySelectorAll(".heartbeat")) node.textContent = heartbeat(seconds.get(node.dataset.worker) ?? 0);
+  for (const node of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".heartbeat"))) node.textContent = heartbeat(seconds.get(node.dataset.worker) ?? 0);
 }
 
 function showLive(word) {

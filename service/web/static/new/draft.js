@@ -41,7 +41,7 @@ export class Draft {
   }
 }
 
-function placed(holder, [key, ...rest], value, keepEmpty) {
+function placed(holder, /** @type {any[]} */ [key, ...rest], value, keepEmpty) {
   const before = holder !== null && typeof holder === "object" ? holder : {};
   const inner = rest.length ? placed(own(before, key), rest, value, keepEmpty) : value;
   if (Array.isArray(before)) return before.map((item, place) => (String(place) === String(key) ? inner : item));

@@ -21,8 +21,10 @@ export function field(label, path, input, hint) {
   );
 }
 
+/** @typedef {{ read?: (text: string) => any, write?: (value: any) => string, keepEmpty?: boolean, [attribute: string]: any }} TextOptions */
+
 // A text of any kind: `read` makes the value of it, `write` the text of a value. An empty text is no value.
-export function textInput(draft, path, { read = (text) => text, write = String, keepEmpty = false, ...attributes } = {}) {
+export function textInput(draft, path, /** @type {TextOptions} */ { read = (text) => text, write = String, keepEmpty = false, ...attributes } = {}) {
   const value = draft.get(path);
   const input = el("input", {
     type: "text", autocomplete: "off", spellcheck: "false", value: value == null ? "" : write(value), ...attributes,

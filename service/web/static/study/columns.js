@@ -75,7 +75,7 @@ function rank(left, right) {
 export function sorted(trials, column, descending) {
   const keyed = trials.map((trial) => [column.sort(trial) ?? null, trial]);
   keyed.sort(([left, one], [right, other]) => {
-    if (left === null || right === null) return (left === null) - (right === null) || one.number - other.number;
+    if (left === null || right === null) return Number(left === null) - Number(right === null) || one.number - other.number;
     return (descending ? -1 : 1) * rank(left, right) || one.number - other.number;
   });
   return keyed.map(([, trial]) => trial);

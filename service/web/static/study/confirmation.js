@@ -25,7 +25,16 @@ function prospect(study) {
 export class ConfirmationPanel {
   // `changed(verdict)` is called with each verdict that was read.
   constructor(key, changed) {
-    Object.assign(this, { key, changed, study: null, answer: null, readAt: -Infinity, timer: null, reading: false, again: false, drawn: null, settled: false });
+    this.key = key;
+    this.changed = changed;
+    this.study = null;
+    this.answer = null;
+    this.readAt = -Infinity;
+    this.timer = null;
+    this.reading = false;
+    this.again = false;
+    this.drawn = null;
+    this.settled = false;
     this.chart = armsChart();
     byId("confirmation-chart").append(this.chart.node);
     byId("confirmation-table").addEventListener("toggle", () => this.show());

@@ -15,7 +15,8 @@ const PAUSE_MILLISECONDS = 150; // while someone types
 export class Controls {
   // `changed()` is called when something else is to be shown.
   constructor(model, changed) {
-    Object.assign(this, { model, changed });
+    this.model = model;
+    this.changed = changed;
     const { state, filter, sort, columns, pick } = readAddress();
     this.states = new Set(state.filter((one) => STATES.includes(one)));
     this.filter = filter;
@@ -106,7 +107,7 @@ export class Controls {
     if (print === this.columnsPrint) return;
     this.columnsPrint = print;
     const sheet = byId("columns").querySelector(".sheet");
-    const focused = document.activeElement.closest?.(".sheet label")?.dataset.key;
+    const focused = /** @type {HTMLElement} */ (document.activeElement.closest?.(".sheet label"))?.dataset.key;
     sheet.replaceChildren(...Object.entries(this.columns).map(([key, { label }]) => {
       const box = el("input", { type: "checkbox", checked: shown.includes(key), disabled: key === "number", onchange: () => this.toggleColumn(key, shown) });
       return el("label", { class: "check", "data-key": key }, box, key.startsWith("metric.") ? `${label} (metric)` : label);

@@ -18,7 +18,9 @@ const STATES = {
 export class ExtendDialog {
   // `extended()` is called after each change.
   constructor(node, model, extended) {
-    Object.assign(this, { node, model, extended });
+    this.node = node;
+    this.model = model;
+    this.extended = extended;
     this.form = node.querySelector("form");
     this.form.addEventListener("submit", (event) => this.submit(event));
     byId("extend-cancel").addEventListener("click", () => node.close());

@@ -52,7 +52,7 @@ export class History {
     this.y = this.scale.place;
     this.beyond = this.values.map((value) => (value == null ? 0 : value > high ? 1 : value < low ? -1 : 0));
     this.caption.textContent = [this.bounds.log ? "Logarithmic scale." : null, beyondWords(measure, shown, low, high)].filter(Boolean).join(" · ");
-    this.spots = this.points.map((trial, index) => [this.x(trial.number), this.values[index] == null ? height - EDGE.bottom - 6 : this.y(this.values[index])]);
+    this.spots = this.points.map((trial, index) => /** @type {[number, number]} */ ([this.x(trial.number), this.values[index] == null ? height - EDGE.bottom - 6 : this.y(this.values[index])]));
     return last;
   }
 
@@ -98,7 +98,7 @@ export class History {
 
   paintStairs(context, last) {
     const { warm, surface } = colours();
-    let best = null;
+    let best = /** @type {any} */ (null);
     context.beginPath();
     this.points.forEach((trial, index) => {
       if (trial.state !== "complete" || (best !== null && this.model.compare(this.values[index], this.values[best]) >= 0)) return;

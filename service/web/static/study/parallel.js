@@ -34,9 +34,11 @@ const clipped = (text, most = WIDEST_LABEL) => (text.length > most ? `${text.sli
 export class Parallel {
   // `filter()` is the text in force, `setFilter(text)` puts another one there.
   constructor(host, model, { filter, setFilter }) {
-    Object.assign(this, { model, filter, setFilter });
+    this.model = model;
+    this.filter = filter;
+    this.setFilter = setFilter;
     this.trials = [];
-    this.matches = () => true;
+    this.matches = /** @type {(trial: object) => boolean} */ (() => true);
     this.chosen = null;
     this.brush = null;
     this.caption = el("p", { class: "quiet beyond" });

@@ -7,6 +7,7 @@ const NAMES = ["text", "quiet", "line", "surface", "ice", "warm", "good", "bad",
 const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
 const plots = new Set();
 
+/** @type {any} */
 let palette = null;
 let printing = false; // a browser prints what is drawn on a canvas meanwhile, and no copy of another canvas
 
@@ -42,6 +43,7 @@ addEventListener("afterprint", () => toPaper(false));
 
 export class Plot {
   // `paint(context, size)` draws the lower canvas; it may be a generator that rests between parts. `paintOver` draws the upper one.
+  /** @param {(context: CanvasRenderingContext2D, size: any) => any} paintOver */
   constructor(host, paint, paintOver = () => {}) {
     this.host = host;
     this.paint = paint;

@@ -54,7 +54,9 @@ function report(key, answer) {
 
 export class PruningPanel {
   constructor(key) {
-    Object.assign(this, { key, seen: null, study: null });
+    this.key = key;
+    this.seen = null;
+    this.study = null;
     byId("pruning").addEventListener("toggle", () => this.read());
   }
 

@@ -29,7 +29,9 @@ function range({ type, low, high, log, step }) {
 
 export class QueueDialog {
   constructor(node, model, queued) {
-    Object.assign(this, { node, model, queued });
+    this.node = node;
+    this.model = model;
+    this.queued = queued;
     this.form = node.querySelector("form");
     this.form.addEventListener("submit", (event) => this.submit(event));
     this.form.addEventListener("input", (event) => this.changed(event));

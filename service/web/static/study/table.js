@@ -12,7 +12,10 @@ const LONG = 14; // characters that a cell may not have room for
 export class Table {
   // `picked` is a set of numbers; `sort(key)` and `pick(number)` are called when someone asks for it.
   constructor(node, model, { picked, sort, pick }) {
-    Object.assign(this, { model, picked, sort, pick });
+    this.model = model;
+    this.picked = picked;
+    this.sort = sort;
+    this.pick = pick;
     this.table = node;
     this.view = node.parentElement;
     this.rows = []; // trials in their order
