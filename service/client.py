@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.backoff import Backoff
 from service.domain.errors import ThawlineError
-from service.domain.hindsight import Hindsight
+from service.domain.pruning import Hindsight
 from service.domain.records import Event
 from service.rest_models import (
     ChangesView,

@@ -20,9 +20,8 @@ from sqlalchemy import insert
 from bench.dashboard import optunas
 from bench.dashboard.trials import CLASSES, NAMES, SPACE, Made, made
 from service import operations
-from service.domain.events import EventKind
 from service.domain.spec import Budget, Objective, StudySpec
-from service.domain.states import TrialState
+from service.domain.states import EventKind, TrialState
 from service.store import Transaction, open_store
 from service.store.codec import finite, kind_of
 from service.store.migrate import upgrade

@@ -8,7 +8,7 @@ from service.cli.console import assignments, console, duration, number, saved, s
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.watching import watch
 from service.client import Client
-from service.domain.hindsight import Replayed
+from service.domain.pruning import Replayed
 from service.domain.states import StudyState, TrialState
 from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
 from service.settings import Settings

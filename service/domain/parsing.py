@@ -17,7 +17,7 @@ from service.domain.errors import InvalidInput
 from service.domain.samplers import Grid, Pruner, Sampler
 from service.domain.spec import MAX_TRIALS, StudySpec
 from service.domain.synonyms import translate
-from service.domain.synonyms.parameters import OUR_FIELDS
+from service.domain.synonyms.sections import OUR_FIELDS
 from trainer.configuration import FIRST_TASK, Hyperparameters, is_weights_file
 from trainer.tasks.base import ModelInfo, TaskSpec
 from trainer.tasks.registry import spec_of, specs

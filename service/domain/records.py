@@ -1,8 +1,10 @@
-"""What readers get: studies, trials, metrics and events as frozen values, made from rows."""
+"""Records: studies, trials and workers as the store returns them."""
 
-from collections.abc import Mapping
+import math
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -10,7 +12,7 @@ from search_spaces import Scalar
 from search_spaces.parameters import Frozen
 from service.domain.spec import StudySpec
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
-from trainer.configuration import DatasetInfo
+from trainer.configuration import DatasetInfo, Direction
 from trainer.protocol import Checkpoint, FailureReason, Reuse
 
 CONFIRMATION = "confirmation"
@@ -194,3 +196,85 @@ def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     reuse = Reuse.model_validate(result["reuse"])
     return reuse.depth, reuse.validation_depth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A trial of the search. Places in time are sequence numbers of the study's events."""
+
+    id: int  # the row's key
+    number: int
+    state: TrialState
+    value: float | None  # the objective when it is finite, else None
+    step: int  # epochs that it reported
+    epochs: int  # that it was to have
+    ended: int | None  # when; None while it is open
+    duplicate_of: int | None = None  # number of the trial whose result answered it; it was not trained itself
+    shared: str | None = None  # equal for trials that were trained in one pass over the data; None for one trained alone
+    seconds_left: float | None = None  # of its own training, by its pace at its last report
+
+    @property
+    def complete(self) -> bool:
+        """Whether it ran to its end and has a result."""
+        return self.state is TrialState.COMPLETE and self.value is not None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it was trained itself, rather than answered."""
+        return self.duplicate_of is None
+
+
+class Reports(NamedTuple):
+    """The objective as it was reported, a place in each column a report; in no order. Values may be NaN or infinite."""
+
+    trials: Sequence[int]  # row keys
+    steps: Sequence[int]
+    values: Sequence[float]
+    seqs: Sequence[int]  # of the events that told of them
+
+
+NO_REPORTS = Reports(array("q"), array("q"), array("d"), array("q"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A study's search at one moment."""
+
+    spec: StudySpec
+    partial: bool  # the search goes on
+    trials: Sequence[Recorded]  # by number
+    reports: Reports | None  # None: more than anybody wants to read at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A trial in short. Times are seconds since 1970, UTC."""
+
+    number: int
+    state: TrialState
+    params: Mapping[str, Scalar]
+    value: float | None  # the objective when it is finite, else None
+    step: int
+    source: str  # sampler, baseline, user or duplicate
+    started_at: float | None
+    finished_at: float | None
+
+    @property
+    def scored(self) -> float | None:
+        """The objective of a complete trial. None where there is none, or it is not finite."""
+        return self.value if self.state is TrialState.COMPLETE else None
+
+
+WHILE_RUNNING = 2  # one may turn out to be damaged
+AT_THE_END = 1
+
+
+def kept(checkpoints: Sequence[Checkpoint], newest: int, objective: Mapping[int, float], direction: Direction) -> tuple[Checkpoint, ...]:
+    """The `newest` ones and the best one, newest first as they are given.
+
+    `objective` is by step; a step without a finite value is no best one, and of equal ones the newest is.
+    """
+    sign = 1 if direction == "maximize" else -1
+    valued = [one for one in checkpoints if math.isfinite(objective.get(one.step, math.nan))]
+    best = max(valued, key=lambda one: sign * objective[one.step], default=None)
+    return tuple(one for place, one in enumerate(checkpoints) if place < newest or one is best)

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, FiniteFloat, StrictInt, create_model, mo
 
 from search_spaces import Categorical, Fault, Float, Int, Params, Path, Scalar, SearchSpace, raise_if_any
 from search_spaces.parameters import Frozen
-from service.domain.demand import TRIALS_WITHOUT_BOUND, epochs_by_depth
+from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.configuration import ByTask, DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
-from service.domain.constant import constant_of
 from service.domain.export import Exported
 from service.domain.thinning import thinned
+from service.domain.verdict import constant_of
 from service.export import figures
 from service.export.markdown import LONGEST_SENTENCE, bullets, plain, sparkline, table
 from trainer.configuration import DataConfig, DatasetInfo

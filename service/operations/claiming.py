@@ -12,12 +12,11 @@ from typing import Any
 
 from search_spaces import Params
 from service.clock import steady
+from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.errors import StudyNotFound, StudyUnreadable
-from service.domain.events import EventKind
-from service.domain.lanes import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.spec import Budget, StudySpec
-from service.domain.states import StudyState, TrialState
+from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import OF_ONE_ATTEMPT, answered, answers, complete_if_spent, ending, is_spent, without
 from service.operations.confirming import carry_on
 from service.operations.studies import fail_study

@@ -6,9 +6,8 @@ from typing import Any
 
 from service.clock import steady
 from service.domain import failures
-from service.domain.events import EventKind
 from service.domain.records import Study, Trial
-from service.domain.states import AttemptEnd, StudyState, TrialState
+from service.domain.states import AttemptEnd, EventKind, StudyState, TrialState
 from service.store.codec import storable
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from service.domain.events import EventKind
 from service.domain.records import Confirmation, Study
+from service.domain.states import EventKind
 from service.evidence.arms import arms_of
 from service.evidence.race import FIRST_ROUNDS, next_round
 from service.operations.completion import complete, complete_if_spent, has_nothing_left

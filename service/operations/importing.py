@@ -9,9 +9,8 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from service.domain.errors import NameTaken, QuotaExceeded, StoreUnavailable
-from service.domain.events import EventKind
 from service.domain.records import Study
-from service.domain.states import StudyState, TrialState, ValueKind
+from service.domain.states import EventKind, StudyState, TrialState, ValueKind
 from service.operations import idempotency as keys
 from service.operations.completion import ending
 from service.operations.idempotency import Idempotency

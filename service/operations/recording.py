@@ -9,14 +9,12 @@ from typing import Any, Literal, assert_never
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.faults import Path
-from service.domain.checkpoints import WHILE_RUNNING
 from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
-from service.domain.events import EventKind
-from service.domain.evidence import Evidence
 from service.domain.failures import POLICIES
 from service.domain.parsing import faults_of
-from service.domain.records import Lease, Report, Study
-from service.domain.states import AttemptEnd, TrialState, ValueKind
+from service.domain.pruning import Evidence
+from service.domain.records import WHILE_RUNNING, Lease, Report, Study
+from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind
 from service.operations.claiming import Searches, SearchFailed
 from service.operations.completion import ending, requeue, settle
 from service.operations.studies import fail_study

@@ -8,10 +8,9 @@ from functools import partial
 
 from service.domain.budgets import BudgetChange
 from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound
-from service.domain.events import EventKind
 from service.domain.records import Study
 from service.domain.spec import StudySpec
-from service.domain.states import StudyState
+from service.domain.states import EventKind, StudyState
 from service.operations import idempotency as keys
 from service.operations.completion import close, complete_if_spent, has_nothing_left, hours_used, is_spent, reopen
 from service.operations.idempotency import Idempotency

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from search_spaces import Params
 from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
-from service.domain.events import EventKind
 from service.domain.records import Trial
-from service.domain.states import TrialState
+from service.domain.states import EventKind, TrialState
 from service.operations import idempotency as keys
 from service.operations.completion import end, is_spent, settle
 from service.operations.idempotency import Idempotency

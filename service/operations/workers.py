@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from service.domain.events import EventKind
 from service.domain.records import Standstill, Worker
+from service.domain.states import EventKind
 from service.operations import idempotency as keys
 from service.operations.idempotency import Idempotency
 from service.store import Store, queries, registry

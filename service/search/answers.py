@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import Scalar
-from service.domain.evidence import Evidence
+from service.domain.pruning import Evidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from optuna.pruners._successive_halving import _get_current_rung as next_rung
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from service.domain.evidence import MOST_PEERS, Evidence, Finding, Peer, places, with_sentence
+from service.domain.pruning import MOST_PEERS, Evidence, Finding, Peer, places, with_sentence
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
 from service.domain.states import ValueKind

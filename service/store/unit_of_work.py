@@ -10,11 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, insert, literal, or_, select, update
 
-from service.domain import checkpoints
+from service.domain import records
 from service.domain.errors import ImportGivenUp, StudyNotFound, TrialNotFound
-from service.domain.events import EventKind
 from service.domain.records import CONFIRMATION, Report, Study, Trial
-from service.domain.states import TrialState, ValueKind
+from service.domain.states import EventKind, TrialState, ValueKind
 from service.store.attempts import Attempts
 from service.store.codec import cleaned, finite, is_storable, key_of, kind_of, number_of
 from service.store.dialect import insert_or_replace
@@ -158,7 +157,7 @@ class Ledger:
         if len(one.checkpoints) <= newest:
             return one.checkpoints
         objective, steps = self.study.spec.objective, [checkpoint.step for checkpoint in one.checkpoints]
-        return checkpoints.kept(one.checkpoints, newest, self.metrics.by_step(one, objective.metric, steps), objective.direction)
+        return records.kept(one.checkpoints, newest, self.metrics.by_step(one, objective.metric, steps), objective.direction)
 
     # changing
 
@@ -172,7 +171,7 @@ class Ledger:
         """Change a loaded trial, and tell. One that ends keeps the last of its checkpoints, and the best."""
         changed = replace(step.trial, changed=self._tell_of(step))
         if changed.state.terminal:
-            changed = replace(changed, checkpoints=self.kept(changed, checkpoints.AT_THE_END))
+            changed = replace(changed, checkpoints=self.kept(changed, records.AT_THE_END))
         self.attempts.follow(self._changed.get(changed.id, self._loaded[changed.id]), changed, step.why)
         self._changed[changed.id] = changed
         return changed

@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from search_spaces import Fault, Faulty, raise_if_any
-from service.domain.evidence import Evidence
 from service.domain.parsing import faults_of
+from service.domain.pruning import Evidence
 from trainer.protocol import Reuse, Scores
 from trainer.tasks.base import TaskSpec
 

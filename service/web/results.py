@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from service.confirmed import phase_of, recommended_trial, verdict_of
 from service.domain.errors import NoResult
 from service.domain.export import Exported
-from service.domain.hindsight import Hindsight
+from service.domain.pruning import Hindsight
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, TrialState
 from service.export.card import card

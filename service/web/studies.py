@@ -16,8 +16,8 @@ from search_spaces import Fault
 from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
-from service.domain.pace import Course, study_seconds_left
 from service.domain.parsing import NOT_SEARCHED, resolve_paths, unknown_task, without_replace
+from service.domain.progress import Course, study_seconds_left
 from service.domain.records import Study, Unavailability
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState

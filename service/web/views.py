@@ -9,11 +9,11 @@ from typing import Any
 
 from search_spaces import Fault
 from service.confirmed import phase_of
-from service.domain.constant import constant_of
 from service.domain.records import Attempt, LogChunk, Metric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
+from service.domain.verdict import constant_of
 from service.rest_models import (
     AttemptView,
     BestView,

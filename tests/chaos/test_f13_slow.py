@@ -11,8 +11,8 @@ from statistics import median
 
 import httpx2
 
-from service.domain.events import EventKind
 from service.domain.records import Study
+from service.domain.states import EventKind
 from service.store.unit_of_work import locked
 from service.web.streams import MAX_STREAMS
 from tests.chaos.conftest import MakeLab

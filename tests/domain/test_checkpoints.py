@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.checkpoints import kept
+from service.domain.records import kept
 from trainer.protocol import Checkpoint
 
 

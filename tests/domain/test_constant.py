@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 
-from service.domain.constant import constant_of
 from service.domain.spec import Objective
-from service.domain.verdict import Estimate, Verdict
+from service.domain.verdict import Estimate, Verdict, constant_of
 from trainer.tasks.image_classification.config import ImageDatasetInfo
 from trainer.tasks.image_classification.metrics import measure
 from trainer.tasks.image_classification.spec import SPEC

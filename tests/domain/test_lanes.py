@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.lanes import lane_budget, may_share, shared_key
+from service.domain.batched_runs import lane_budget, may_share, shared_key
 from service.domain.spec import StudySpec
 from tests.operations.driving import FACTS, spec_of
 from trainer.tasks.image_classification import catalogue

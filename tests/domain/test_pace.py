@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.pace import Course, study_seconds_left
+from service.domain.progress import Course, study_seconds_left
 from service.domain.records import Study
 from service.domain.states import StudyState
 from tests.operations.driving import spec_of

@@ -11,9 +11,8 @@ from sqlalchemy.exc import IntegrityError
 
 from service import operations
 from service.domain.errors import LeaseLost
-from service.domain.events import EventKind
 from service.domain.records import Study
-from service.domain.states import StudyState, TrialState
+from service.domain.states import EventKind, StudyState, TrialState
 from service.operations import Released, Searches, Write
 from service.operations.claiming import Memory
 from service.store import Store, queries

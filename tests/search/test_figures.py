@@ -14,7 +14,7 @@ import pytest
 
 from search_spaces import SearchSpace
 from service.domain.errors import InvalidInput, UnknownFigure
-from service.domain.outcomes import Outcome
+from service.domain.records import Outcome
 from service.domain.states import TrialState
 from service.search import figures
 from service.search.figures.contour import smooth

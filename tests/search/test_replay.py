@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.hindsight import Agreement, Hindsight, Replayed
-from service.domain.recordings import Recording
+from service.domain.pruning import Agreement, Hindsight, Replayed
+from service.domain.records import Recording
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState
 from service.search.replaying import look_back

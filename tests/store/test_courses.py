@@ -3,7 +3,7 @@
 from sqlalchemy import event
 
 from service import operations
-from service.domain.pace import Course
+from service.domain.progress import Course
 from service.operations import Write
 from service.store import Store, queries
 from tests.operations.driving import claim_one, claim_trials, finish, ready, searches_of, spec_of, study_of, trial_of

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from service import operations
-from service.domain.evidence import Finding, Peer, with_sentence
+from service.domain.pruning import Finding, Peer, with_sentence
 from service.domain.records import Claim, Report, Study
 from service.domain.samplers import Median
 from service.operations import Write

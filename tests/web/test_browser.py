@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.domain.events import EventKind
+from service.domain.states import EventKind
 from service.settings import Settings
 from service.web.pages import HERE
 from tests.web.laboratory import TOKEN, Laboratory

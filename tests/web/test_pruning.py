@@ -9,8 +9,7 @@ from starlette.testclient import TestClient
 
 from service import operations
 from service.cli.studies import show_pruning
-from service.domain.evidence import Evidence
-from service.domain.hindsight import Hindsight
+from service.domain.pruning import Evidence, Hindsight
 from service.domain.records import Claim, Report
 from service.operations import Pruned, Write
 from service.operations.confirming import carry_on

@@ -12,7 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import operations
-from service.domain.events import EventKind
+from service.domain.states import EventKind
 from service.settings import Settings
 from service.store import Store, queries
 from service.web.app import create_app

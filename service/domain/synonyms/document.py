@@ -8,10 +8,7 @@ from typing import Any
 
 from search_spaces import Fault, Path
 from service.domain.spec import StudySpec
-from service.domain.synonyms.lines import line
-from service.domain.synonyms.parameters import MOST_ENTRIES, OUR_TYPES, hyperparameter, named, number, parameter
-from service.domain.synonyms.sections import algorithm, budget, data, listed, model, objective
-from service.domain.synonyms.tables import (
+from service.domain.synonyms.names import (  # fmt: skip
     BUDGET,
     DATA_PARTS,
     FIXED,
@@ -30,8 +27,23 @@ from service.domain.synonyms.tables import (
     WORDS,
     WRAPPERS,
     key,
+    line,
     names_of,
-)  # fmt: skip
+)
+from service.domain.synonyms.sections import (
+    MOST_ENTRIES,
+    OUR_TYPES,
+    algorithm,
+    budget,
+    data,
+    hyperparameter,
+    listed,
+    model,
+    named,
+    number,
+    objective,
+    parameter,
+)
 from trainer.configuration import FIRST_TASK
 from trainer.tasks.registry import specs
 

@@ -1,22 +1,228 @@
-"""The sections of a study from any of the forms that other tools have. What is not understood stays as it is."""
+"""Translates the sections of another tool's document."""
 
+import ast
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from service.domain.synonyms.lines import options
-from service.domain.synonyms.parameters import MOST_ENTRIES, number, whole
-from service.domain.synonyms.tables import (
+from service.domain.synonyms.names import (
     BUDGET,
+    CALLS,
     DIRECTIONS,
+    EXCLUSIVE,
+    EXPONENTS,
+    KINDS,
+    LONGEST_LINE,
     MODEL,
+    NUMBER,
     OBJECTIVE,
+    PARAMETER,
     PRUNER,
     SECONDS,
     Names,
     key,
+    options,
     spelled,
-)  # fmt: skip
+)
+
+MOST_ENTRIES = 200  # of a mapping; a longer one is not translated, since no study has so many fields
+OUR_TYPES = ("float", "int", "categorical")
+OUR_FIELDS = frozenset({"type", "low", "high", "log", "step", "choices", "when"})
+
+
+def named(ours: Names, name: str, value: Any) -> tuple[str, Any]:
+    """The trainer's name for a hyperparameter, and its word for the value."""
+    new = hyperparameter(ours, name)
+    if new == "precision" and isinstance(value, bool):  # such as `bf16: true`
+        return new, "bfloat16" if value else "float32"
+    if isinstance(value, str) and new in ours.words:
+        return new, spelled(ours.words[new], value)
+    return new, value
+
+
+def hyperparameter(ours: Names, name: str) -> str:
+    """The trainer's name for it; the name itself when no hyperparameter is known by it."""
+    return name if name in ours.parameters else spelled(ours.hyperparameter_names, name)
+
+
+def parameter(ours: Names, name: str, value: Any, space: Mapping[str, Any]) -> tuple[str, Any]:
+    """The trainer's name for a parameter, and the parameter as the search space writes it, or the one value that it has."""
+    new = hyperparameter(ours, name)
+    if isinstance(value, str) and (called := _called(value)) is not None:
+        value = called
+    if isinstance(value, list):
+        value = {"choices": value}
+    if not isinstance(value, dict):
+        return new, named(ours, new, number(value))[1] if new in ours.parameters else value
+    if len(value) > MOST_ENTRIES:
+        return new, value
+    return new, _varied(ours, new, value, space)
+
+
+def number(value: Any) -> Any:
+    """A text that is a number as that number; anything else as it is."""
+    if not isinstance(value, str) or len(value) > 40 or not NUMBER.match(value.strip()):
+        return value
+    found = float(value)
+    if not math.isfinite(found):
+        return value
+    return whole(found) if re.fullmatch(r"\s*[-+]?[0-9]+\s*", value) else found
+
+
+def whole(value: Any) -> Any:
+    """A float without a fraction as an int."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def likely_type(ours: Names, name: str, parts: Mapping[str, Any]) -> str | None:
+    """The type that a parameter without one is meant to have; None when neither choices nor both bounds are given."""
+    if "choices" in parts:
+        return "categorical"
+    low, high = number(parts.get("low")), number(parts.get("high"))
+    if not _are_numbers(low, high):
+        return None
+    return _numeric(ours, name) or ("int" if isinstance(low, int) and isinstance(high, int) else "float")
+
+
+def _called(text: str) -> dict[str, Any] | None:
+    """A parameter that was written as Optuna's or Ray Tune's call, such as `tune.loguniform(1e-4, 1e-1)`; None for another text."""
+    if len(text) > LONGEST_LINE or "(" not in text:
+        return None
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name | ast.Attribute):
+            return None
+        written = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
+        values = [ast.literal_eval(one) for one in call.args]
+        options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
+        return None
+    kind = key(written.removeprefix("suggest_"))
+    if kind not in CALLS:
+        return None
+    if written.startswith("suggest_"):
+        values = values[1:]  # the first one is the parameter's name
+    found: dict[str, Any] = dict(zip(CALLS[kind], values, strict=False)) | options
+    found.pop("name", None)
+    return {"choices": list(found.get("choices", ()))} if "choices" in CALLS[kind] else {"type": kind, **found}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A parameter's entries by our fields, and those that nothing is known of."""
+
+    known: dict[str, Any]
+    unknown: dict[str, Any]
+
+    @property
+    def written(self) -> str:
+        """The type as it was written, without case and punctuation."""
+        return key(self.known["type"]) if isinstance(self.known.get("type"), str) else ""
+
+    @property
+    def ours(self) -> bool:
+        return self.known.get("type") in OUR_TYPES
+
+
+def _parts(value: Mapping[str, Any]) -> _Parts:
+    known: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    for name, item in value.items():
+        place = PARAMETER.get(key(name))
+        if place == "inside" and isinstance(item, dict):
+            inner = {spelled(PARAMETER, one): each for one, each in item.items()}
+            known["log"] = KINDS.get(key(inner.pop("type", "")), ("", False))[1]  # Katib: the distribution stands inside
+            known |= inner
+        elif place == "bounds" and isinstance(item, list) and len(item) == 2:
+            known |= {"low": item[0], "high": item[1]}
+        elif place is None or place in ("inside", "bounds"):
+            unknown[name] = item
+        elif place != "nothing":
+            known[place] = item
+    return _Parts(known, unknown)
+
+
+def _varied(ours: Names, name: str, value: Mapping[str, Any], space: Mapping[str, Any]) -> Any:
+    """A parameter in our fields. Keeps what it does not understand, so that the validator names it."""
+    parts = _parts(value)
+    known = parts.known
+    if "value" in known and known.keys() <= {"value", "type"}:
+        return named(ours, name, number(known["value"]) if _numeric(ours, name) else known["value"])[1]
+    kind, log = _kind(ours, name, parts, value)
+    if not kind:
+        return {**value}
+    found: dict[str, Any] = {"type": kind}
+    if kind != "categorical":
+        found |= {part: item for part, item in _range(kind, log, parts).items() if item is not None}
+    if known.get("log") is False and "log" in value:
+        found["log"] = False
+    if "choices" in known and (kind == "categorical" or "low" in known):
+        found["choices"] = _choices(ours, name, known["choices"])
+    if "when" in known:
+        found["when"] = _when(ours, known["when"], space)
+    if parts.ours:  # a null and the like stay, so that the validator names them
+        found |= {part: value[part] for part in ("low", "high", "step", "choices", "log") if part in value and part not in found}
+    return found | parts.unknown
+
+
+def _kind(ours: Names, name: str, parts: _Parts, value: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Our type, and whether the scale is logarithmic."""
+    if parts.ours and value.keys() <= OUR_FIELDS:
+        return parts.known["type"], parts.known.get("log", False)
+    kind, log = KINDS.get(parts.written) or (likely_type(ours, name, parts.known), False)
+    if kind in ("float", "int"):
+        kind = "categorical" if "choices" in parts.known and "low" not in parts.known else _numeric(ours, name) or kind
+    return kind, log or _means_log(parts.known.get("log", False))
+
+
+def _range(kind: str, log: bool, parts: _Parts) -> dict[str, Any]:
+    low, high, step = (number(parts.known.get(part)) for part in ("low", "high", "step"))
+    if parts.written in EXPONENTS and _are_numbers(low, high) and low <= 0:
+        low, high = (float(f"{math.exp(max(-700.0, min(700.0, bound))):.4g}") for bound in (low, high))
+    if parts.written in EXCLUSIVE and isinstance(high, int):
+        high -= 1
+    if kind == "int":
+        low, high, step = whole(low), whole(high), whole(step)
+    if log and not parts.ours:
+        step = None  # a log range takes none
+    return {"low": low, "high": high, "log": log or None, "step": step}
+
+
+def _choices(ours: Names, name: str, choices: Any) -> Any:
+    if not isinstance(choices, list):
+        return choices
+    return [named(ours, name, number(choice) if _numeric(ours, name) else choice)[1] for choice in choices]
+
+
+def _when(ours: Names, when: Any, space: Mapping[str, Any]) -> Any:
+    """A condition with each of its values in a list, and spelled as the other parameter's choices are."""
+    if not isinstance(when, dict) or len(when) > MOST_ENTRIES:
+        return when
+    found: dict[str, Any] = {}
+    for name, values in when.items():
+        new = name if name in space and hyperparameter(ours, name) not in space else hyperparameter(ours, name)
+        if isinstance(values, list) and len(values) > MOST_ENTRIES:
+            return when
+        found[new] = [named(ours, new, value)[1] for value in (values if isinstance(values, list) else [values])]
+    return found
+
+
+def _numeric(ours: Names, name: str) -> str | None:
+    """The type that the trainer takes for this hyperparameter, int or float; None where it takes a word or has no such name."""
+    known = ours.parameters.get(name)
+    if known is None or name in ours.words:
+        return None
+    return "int" if known.annotation is int else "float"
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _means_log(value: Any) -> bool:
+    return value is True or (isinstance(value, str) and key(value) in ("log", "logarithmic", "loguniform", "true", "yes", "on"))
 
 
 def listed(value: Any) -> dict[str, Any]:

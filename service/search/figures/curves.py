@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.domain.outcomes import Outcome
+from service.domain.records import Outcome
 from service.domain.states import TrialState
 from service.search.figures.exhibit import Exhibit
 from service.search.figures.frame import Figure, framed, metric_axis, unable

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Categorical, Float, Int
 from search_spaces.parameters import contains
-from service.domain.outcomes import Outcome
+from service.domain.records import Outcome
 from service.domain.spec import StudySpec
 from service.search.figures.labels import Choices, escaped, scalar_text, value_text
 from trainer.tasks.base import Metric

@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from service.domain.outcomes import Outcome
+from service.domain.records import Outcome
 from service.search.distributions import distribution_of
 from service.search.figures.exhibit import Exhibit
 from service.search.figures.frame import COLORS, SCALE, Figure, beyond_in_words, framed, metric_axis, param_axis, plain

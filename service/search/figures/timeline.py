@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from service.domain.outcomes import Outcome
+from service.domain.records import Outcome
 from service.domain.states import TrialState
 from service.search.figures.exhibit import Exhibit
 from service.search.figures.frame import Figure, framed, unable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.recordings import Recorded, Reports
+from service.domain.records import Recorded, Reports
 from service.domain.states import TrialState
 
 Integers = NDArray[np.int64]

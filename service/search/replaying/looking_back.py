@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from service.domain.hindsight import Agreement, Hindsight, Replayed, Spared
-from service.domain.recordings import NO_REPORTS, Recorded, Recording
+from service.domain.pruning import Agreement, Hindsight, Replayed, Spared
+from service.domain.records import NO_REPORTS, Recorded, Recording
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner
 from service.search.replaying.board import Board, board_of, pruned_in_truth
 from service.search.replaying.fates import Fates, fates

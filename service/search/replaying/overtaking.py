@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.domain.hindsight import Overtaker
-from service.domain.recordings import Recorded
+from service.domain.pruning import Overtaker
+from service.domain.records import Recorded
 from service.search.replaying.board import Board, Floats, pruned_in_truth
 
 

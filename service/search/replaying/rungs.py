@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from service.domain.evidence import places
+from service.domain.pruning import places
 from service.search.replaying.board import Board, Integers
 
 Rung = tuple[int, int]  # bracket, rung

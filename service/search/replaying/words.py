@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from service.domain.hindsight import Hindsight, Overtaker, Replayed
-from service.domain.recordings import Recorded
+from service.domain.pruning import Hindsight, Overtaker, Replayed
+from service.domain.records import Recorded
 from service.domain.samplers import NoPruner
 from service.domain.spec import StudySpec
 

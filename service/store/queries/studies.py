@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, case, false, func, null, or_, select
 
 from service.domain.errors import StudyNotFound
-from service.domain.pace import Course
+from service.domain.progress import Course
 from service.domain.records import CONFIRMATION, Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable

@@ -11,9 +11,20 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 
 from service.domain.errors import StudyNotFound, TrialNotFound
-from service.domain.outcomes import Outcome
-from service.domain.recordings import Recorded, Recording, Reports
-from service.domain.records import CONFIRMATION, Attempt, Lease, LogChunk, Metric, Report, Study, Trial
+from service.domain.records import (
+    CONFIRMATION,
+    Attempt,
+    Lease,
+    LogChunk,
+    Metric,
+    Outcome,
+    Recorded,
+    Recording,
+    Report,
+    Reports,
+    Study,
+    Trial,
+)
 from service.domain.spec import MAX_NUMBER, StudySpec
 from service.domain.states import AttemptEnd, TrialState, ValueKind
 from service.store.codec import number_of

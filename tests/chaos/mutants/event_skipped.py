@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.domain.events import EventKind
+from service.domain.states import EventKind
 
 SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 

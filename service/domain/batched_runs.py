@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from functools import lru_cache
 
 from search_spaces import Params
-from service.domain.demand import TRIALS_WITHOUT_BOUND
+from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
 from service.domain.spec import StudySpec
 from trainer.configuration import DatasetInfo
