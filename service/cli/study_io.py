@@ -79,7 +79,7 @@ def _write(output: Path | None, pieces: Iterable[bytes]) -> None:
 
 def _to_optuna(file: BinaryIO, output: Path) -> None:
     """The name is taken first, so that nothing is written over, and filled in one step."""
-    from service.search.exchange.departing import write_database
+    from service.search.optuna_export import write_database
     from service.travel.checking import Header, checked
 
     file.seek(0)
@@ -131,19 +131,19 @@ def _is_database(file: Path) -> bool:
 
 def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | None, theirs: str | None) -> StudyView:
     from service.domain.parsing import parse_study
-    from service.search.exchange import arriving
+    from service.search import optuna_import
 
     described = file if like is None else like
     with _faults(file):
-        arrived = arriving.read_database(file, theirs)
+        arrived = optuna_import.read_database(file, theirs)
     if like is None and not arrived.is_ours:
         raise Failure(f"{file} was not exported by Thawline: say with --like STUDY_FILE which data, model and space its trials are of.")
     with _faults_of_spec(described):
-        spec = arriving.spec_in(arrived) if like is None else parse_study(read_document(like))
+        spec = optuna_import.spec_in(arrived) if like is None else parse_study(read_document(like))
         if (most := spec.budget.max_trials) <= len(arrived.trials) and like is not None:
             spent = f"the imported trials count: there are {len(arrived.trials)}, and no room for more; raise this above {most}"
             raise FaultyFile(described, (("#/budget/trials", spent),))
-        lines = arriving.documents(arrived, spec, arriving.facts_in(arrived) if like is None else None, time.time())
+        lines = optuna_import.documents(arrived, spec, optuna_import.facts_in(arrived) if like is None else None, time.time())
         with _sent(lines) as sent, Client(settings.server, settings.token) as client:
             return client.import_study(sent, name, paused=True)
 

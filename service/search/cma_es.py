@@ -11,11 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from service.domain.samplers import CmaEs
 from service.domain.spec import StudySpec
-from service.search.answers import Suggestion
+from service.search.base import RandomSearch, Sampler, Suggestion, Uniform, seed32
 from service.search.distributions import Distributions, Number
 from service.search.history import CONSTRAINT, INFEASIBLE, History
-from service.search.sampler import RandomSearch, Sampler
-from service.search.seeds import Uniform, seed32
 
 if TYPE_CHECKING:
     import cmaes

@@ -1,16 +1,67 @@
-"""From a pruner's name and options in the spec to Optuna's pruner, and the steps at which it may decide."""
+"""Pruners: Optuna's pruners for a study, their decisions, and the reasons for these."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import assert_never
+from typing import Any, assert_never
 
+import numpy as np
+import optuna
 import optuna.pruners
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, HyperbandPruner
+from optuna.pruners._percentile import _get_percentile_intermediate_result_over_trials as percentile_at
+from optuna.pruners._successive_halving import _completed_rung_key as rung_key
+from optuna.pruners._successive_halving import _get_current_rung as next_rung
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
+from service.domain.pruning import MOST_PEERS, Evidence, Finding, Peer, places, with_sentence
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
-from service.search.brackets import BracketPruner
-from service.search.experimental import quietly
+from service.domain.states import ValueKind
+from service.search.base import Decision, quietly
+from service.search.history import History, RowsForPruners, running_trial
+
+
+class BracketPruner(HyperbandPruner):
+    """Hyperband for many decisions on one study."""
+
+    def __init__(self, min_steps: int, max_steps: int, reduction_factor: int) -> None:
+        super().__init__(min_steps, max_steps, reduction_factor)
+        self._bracket_of: dict[tuple[str, int], int] = {}
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether the trial ends, compared with those of its bracket."""
+        bracket = self.bracket(study, trial)
+        return bool(self._pruners[bracket.id].prune(bracket, trial))  # type: ignore[arg-type]  # all that it asks of a study
+
+    def bracket(self, study: optuna.Study, trial: FrozenTrial) -> "Bracket":
+        """The trials that this one competes with."""
+        return Bracket(self, study, self.id_of(study, trial))
+
+    def id_of(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """The trial's bracket: it follows from the study's name and the trial's number."""
+        if not self._pruners:
+            self._try_initialization(study)
+        if (key := (study.study_name, trial.number)) not in self._bracket_of:
+            self._bracket_of[key] = self._get_bracket_id(study, trial)
+        return self._bracket_of[key]
+
+
+class Bracket:
+    """What successive halving asks of a study, with the trials of one bracket."""
+
+    def __init__(self, pruner: BracketPruner, study: optuna.Study, bracket_id: int) -> None:
+        self.id = bracket_id
+        self._pruner, self._study = pruner, study
+        self._storage: Any = study._storage
+        self.direction = study.direction
+
+    def get_trials(self, deepcopy: bool = False, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """Those of the study's trials that are in the bracket."""
+        trials = self._study.get_trials(deepcopy=deepcopy, states=states)
+        return [trial for trial in trials if self._pruner.id_of(self._study, trial) == self.id]
 
 
 def decision_steps(spec: StudySpec, epochs: int) -> tuple[int, ...]:
@@ -90,3 +141,187 @@ def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:
     return optuna.pruners.PercentilePruner(
         percentile, options.n_startup_trials, _first_after_warmup(options), options.interval_steps, n_min_trials=options.n_min_trials
     )
+
+
+def evidence(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> Evidence:
+    """What the study's pruner has just ended the trial on, at its newest step. The trial's values are finite."""
+    return with_sentence(_finding(spec, study, trial, **_judged(spec.pruner, study, trial)))
+
+
+def evidence_of_no_number(spec: StudySpec, trial: FrozenTrial) -> Evidence:
+    """The same for a trial whose newest value is not finite."""
+    newest = trial.intermediate_values[max(trial.intermediate_values)]
+    signed = ValueKind.POS_INF if newest > 0 else ValueKind.NEG_INF
+    return with_sentence(_finding(spec, None, trial, value=None, kind=ValueKind.NAN if math.isnan(newest) else signed))
+
+
+def _finding(
+    spec: StudySpec,
+    study: optuna.Study | None,
+    trial: FrozenTrial,
+    *,
+    value: float | None,
+    threshold: float | None = None,
+    peers: Iterable[tuple[int, float]] = (),
+    **more: Any,
+) -> Finding:
+    known = list(peers)
+    near = threshold if threshold is not None else value or 0.0
+    named = sorted(known, key=lambda peer: (abs(peer[1] - near), peer[0]))[:MOST_PEERS]
+    return Finding(
+        rule=spec.pruner,
+        metric=spec.objective.metric,
+        direction=spec.objective.direction,
+        step=max(trial.intermediate_values),
+        value=value,
+        threshold=threshold,
+        peers=tuple(Peer(number=number, value=value) for number, value in named),
+        peers_total=len(known),
+        **more,
+    )
+
+
+def _judged(pruner: Pruner, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+    """Of the finding, what depends on the rule."""
+    newest = trial.intermediate_values[max(trial.intermediate_values)]
+    match pruner:
+        case Median():
+            return _beside_complete_ones(study, trial, 50.0, pruner.n_min_trials)
+        case Percentile():
+            return _beside_complete_ones(study, trial, pruner.percentile, pruner.n_min_trials)
+        case Asha(reduction_factor=factor):
+            return _in_its_rung(study, trial, factor)
+        case Hyperband(reduction_factor=factor):
+            bracket = _bracket(study, trial)
+            return {**_in_its_rung(bracket, trial, factor), "bracket": bracket.id}
+        case Threshold(lower=lower, upper=upper):
+            return {"value": newest, "threshold": lower if lower is not None and newest < lower else upper}
+        case Wilcoxon():
+            return {"value": newest, "peers": _the_best_one(study, trial)}
+        case Patient(wrapped=NoPruner(), patience=patience, min_delta=delta):
+            return {"value": newest, "threshold": _before_patience(study, trial, patience, delta)}
+        case Patient(wrapped=wrapped):
+            return _judged(wrapped, study, trial)
+        case NoPruner():
+            return {"value": newest}
+        case _:
+            assert_never(pruner)
+
+
+def _maximizes(study: optuna.Study | Bracket) -> bool:
+    return study.direction is StudyDirection.MAXIMIZE
+
+
+def _beside_complete_ones(study: optuna.Study, trial: FrozenTrial, share: float, n_min_trials: int) -> dict[str, Any]:
+    step, values = max(trial.intermediate_values), trial.intermediate_values.values()
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    peers = [peer for peer in complete if step in peer.intermediate_values]
+    return {
+        "value": max(values) if _maximizes(study) else min(values),
+        "threshold": percentile_at(peers, study.direction, step, share, n_min_trials),
+        "peers": [(peer.number, peer.intermediate_values[step]) for peer in peers],
+    }
+
+
+def _in_its_rung(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int) -> dict[str, Any]:
+    rung = next_rung(trial) - 1
+    key = rung_key(rung)
+    others = (peer for peer in study.get_trials(deepcopy=False) if peer.number != trial.number)
+    peers = [(peer.number, float(peer.system_attrs[key])) for peer in others if key in peer.system_attrs]
+    own = float(trial.system_attrs[key])
+    ranked = np.sort([own, *(value for _, value in peers)])
+    last = places(len(ranked), factor)
+    needed = ranked[-last] if _maximizes(study) else ranked[last - 1]
+    return {"value": own, "rung": rung, "threshold": float(needed), "peers": peers}
+
+
+def _bracket(study: optuna.Study, trial: FrozenTrial) -> Bracket:
+    """The trial's bracket of Hyperband, also where patience is wrapped around it."""
+    pruner = getattr(study.pruner, "_wrapped_pruner", study.pruner)
+    if not isinstance(pruner, BracketPruner):
+        raise TypeError(f"{type(pruner).__name__} has no brackets")
+    return pruner.bracket(study, trial)
+
+
+def _the_best_one(study: optuna.Study, trial: FrozenTrial) -> list[tuple[int, float]]:
+    """The best trial, by its value at the newest step that both have."""
+    best = study.best_trial
+    common = best.intermediate_values.keys() & trial.intermediate_values.keys()
+    return [(best.number, best.intermediate_values[max(common)])] if common else []
+
+
+def _before_patience(study: optuna.Study, trial: FrozenTrial, patience: int, min_delta: float) -> float:
+    """What one of the last `patience + 1` values had to reach: the best before them, less what counts as no change."""
+    before = [value for _, value in sorted(trial.intermediate_values.items())][: -patience - 1]
+    return max(before) - min_delta if _maximizes(study) else min(before) + min_delta
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the pruner ends a trial, the trial as it was looked at, and what the pruner noted on it."""
+
+    pruned: bool
+    asked: FrozenTrial
+    notes: Mapping[str, Any]
+
+
+class Pruning:
+    """A study's pruner. A decision follows from the history and the trial's own values, nothing else."""
+
+    def __init__(self, spec: StudySpec, history: History) -> None:
+        self._spec = spec
+        self._history = history
+        self._pruner = pruner_for(spec.pruner, spec.epochs)
+        self._name = str(spec.sampler.seed)  # Optuna's Hyperband finds a trial's bracket from the study's name and the number
+
+    def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
+        """By number, whether each trial goes on after its newest step. A value that is not finite ends it under every pruner but `none`.
+
+        Rungs are judged one after another: a trial is compared with all of these trials that reach its rung, so that of many
+        which report at once the best share survives, not whoever is asked first.
+        """
+        peers: dict[int, FrozenTrial] = {}  # the trials as they stand once what is noted on them is known
+        while True:
+            rows = RowsForPruners(self._history, self._name, peers)
+            study = optuna.Study(self._name, rows, pruner=self._pruner)
+            verdicts = {number: self._judge(study, rows, number, values) for number, values in curves.items()}
+            new = {number: note for number, verdict in verdicts.items() if (note := self._first_new_note(number, verdict, peers))}
+            if len(curves) == 1 or not new:
+                return {number: self._decision(study, rows, verdict) for number, verdict in verdicts.items()}
+            peers |= {number: self._noting(number, curves[number], peers, note) for number, note in new.items()}
+
+    def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> Verdict:
+        asked = running_trial(number, dict(sorted(values.items())), self._notes(number))
+        if isinstance(self._spec.pruner, NoPruner) or not values:
+            return Verdict(False, asked, {})
+        if not math.isfinite(values[max(values)]):
+            return Verdict(True, asked, {})
+        asked.intermediate_values = _finite(values)
+        rows.ask(asked)
+        return Verdict(self._pruner.prune(study, asked), asked, rows.trial_notes)
+
+    def _decision(self, study: optuna.Study, rows: RowsForPruners, verdict: Verdict) -> Decision:
+        if not verdict.pruned:
+            return Decision(True, verdict.notes)
+        values = verdict.asked.intermediate_values
+        if not math.isfinite(values[max(values)]):
+            return Decision(False, evidence=evidence_of_no_number(self._spec, verdict.asked))
+        rows.ask(verdict.asked)
+        return Decision(False, verdict.notes, evidence(self._spec, study, verdict.asked))
+
+    def _notes(self, number: int) -> dict[str, Any]:
+        known = self._history.trial(number)
+        return {} if known is None else dict(known.system_attrs)
+
+    def _first_new_note(self, number: int, verdict: Verdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
+        """Of what the pruner notes, the first thing that the others do not see yet: the lowest rung."""
+        seen = peers[number].system_attrs if number in peers else self._notes(number)
+        return dict([(key, note) for key, note in verdict.notes.items() if key not in seen][:1])
+
+    def _noting(self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial], note: Mapping[str, Any]) -> FrozenTrial:
+        notes = peers[number].system_attrs if number in peers else self._notes(number)
+        return running_trial(number, _finite(values), {**notes, **note})
+
+
+def _finite(values: Mapping[int, float]) -> dict[int, float]:
+    return {step: value for step, value in sorted(values.items()) if math.isfinite(value)}

@@ -1,16 +1,240 @@
-"""From a sampler's name and options in the spec to the sampler."""
+"""Samplers by name: random, grid, Optuna's own, and those in modules beside this one."""
 
-from typing import assert_never
+import importlib.util
+import math
+from abc import abstractmethod
+from collections.abc import Container, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import ClassVar, assert_never
 
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from search_spaces import Scalar
+from service.domain.errors import ThawlineError
+from service.domain.records import Trial
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.spec import StudySpec
-from service.search.asking import GaussianProcess, Nsga, QuasiMonteCarlo
-from service.search.cma_es import CmaSearch
-from service.search.distributions import Distributions
-from service.search.grid import GridSearch
-from service.search.history import History
-from service.search.sampler import RandomSearch, Sampler
+from service.domain.states import TrialState
+from service.search.base import RandomSearch, Sampler, Suggestion, generator, quietly, seed32
+from service.search.cma_es import POINT, CmaSearch
+from service.search.distributions import Distributions, Number
+from service.search.history import STUDY_NOTE, History, Rows, running_trial
 from service.search.tpe import TpeSearch
+
+Point = tuple[tuple[str, int], ...]  # the place of each active parameter's value among its values
+
+
+class GridSearch(Sampler):
+    """Combinations that differ only in inactive parameters are one.
+
+    A point that any trial has, however it came and ended, is not suggested again.
+    """
+
+    def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
+        super().__init__(spec, distributions, history)
+        points = list(combinations(distributions))
+        order = generator(self.seed, 0).permutation(len(points))
+        self._left = {point_of(distributions, points[place]): points[place] for place in order}
+
+    def learn(self, trial: FrozenTrial) -> None:
+        self._left.pop(tuple((name, _place(self.distributions.all[name], value)) for name, value in trial.params.items()), None)
+
+    def suggest(self, number: int, count: int) -> list[Suggestion]:
+        return [Suggestion(params) for params in islice(self._left.values(), count)]
+
+
+def combinations(distributions: Distributions) -> Iterator[dict[str, Scalar]]:
+    names = list(distributions.all)
+
+    def extend(params: dict[str, Scalar], depth: int) -> Iterator[dict[str, Scalar]]:
+        if depth == len(names):
+            yield params
+        elif distributions.active(name := names[depth], params):
+            for value in _values(distributions.all[name]):
+                yield from extend({**params, name: distributions.decode(name, value)}, depth + 1)
+        else:
+            yield from extend(params, depth + 1)
+
+    return extend({}, 0)
+
+
+def point_of(distributions: Distributions, params: dict[str, Scalar]) -> Point:
+    return tuple((name, _place(distributions.all[name], value)) for name, value in distributions.encode(params).items())
+
+
+def _values(distribution: BaseDistribution) -> Iterator[Number]:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            yield from range(len(choices))
+        case IntDistribution(low=low, high=high, step=step):
+            yield from range(low, high + 1, step)
+        case FloatDistribution(low=low, high=high, step=None) if low == high:
+            yield low
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            yield from (low + place * step for place in range(round((high - low) / step) + 1))
+        case _:
+            raise ValueError("a grid needs a space without continuous ranges")
+
+
+def _place(distribution: BaseDistribution, value: Number) -> int:
+    match distribution:
+        case CategoricalDistribution():
+            return int(value)
+        case FloatDistribution(low=low, high=high, step=None) if low == high:
+            return 0
+        case IntDistribution(low=low, step=step) | FloatDistribution(low=low, step=float(step)):
+            return round((value - low) / step)
+        case _:
+            raise ValueError("a grid needs a space without continuous ranges")
+
+
+STUDY_NAME = "thawline"
+MOST_LEARNED = 500  # complete trials that a Gaussian process learns from
+MOST_DISTANCES = 4_000_000  # numbers in the differences of each trial to each in every parameter, 32 MB
+
+
+class TorchMissing(ThawlineError):
+    """The Gaussian process needs torch where it suggests."""
+
+    def __init__(self) -> None:
+        super().__init__("The sampler gp needs torch where it suggests: install thawline[trainer] there, or choose another sampler.")
+
+
+class OptunaSearch(Sampler):
+    """A fresh sampler of Optuna's for each suggestion, so that nothing but the history can speak in it.
+
+    Trials of one batch see those before them as running.
+    """
+
+    kept_notes: ClassVar[str] = "-"  # what the notes that must come back begin with
+
+    @abstractmethod
+    def sampler(self, number: int) -> BaseSampler:
+        """The sampler for the trial of that number."""
+
+    def rows(self, number: int) -> Rows:
+        """The trials that the sampler sees when it is asked for the trial of that number."""
+        return Rows(self.history, STUDY_NAME, running_trial(number))
+
+    def suggest(self, number: int, count: int) -> list[Suggestion]:
+        with self.history.supposing() as suppose:
+            suggestions = []
+            for each in range(number, number + count):
+                suggestions.append(suggestion := self._ask(each))
+                suppose(each, suggestion.params, suggestion.memory)
+            return suggestions
+
+    def _ask(self, number: int) -> Suggestion:
+        rows = self.rows(number)
+        trial = optuna.Trial(optuna.Study(STUDY_NAME, rows, self.sampler(number), optuna.pruners.NopPruner()), number)
+        params = self.distributions.walk(lambda name: trial._suggest(name, self.distributions.all[name]))
+        notes = rows.trial_notes | {STUDY_NOTE + key: value for key, value in rows.study_notes.items()}
+        return Suggestion(params, {key: note for key, note in notes.items() if key.removeprefix(STUDY_NOTE).startswith(self.kept_notes)})
+
+
+class GaussianProcess(OptunaSearch):
+    """Expected improvement under a Gaussian process; a second one for the constraint learns from infeasible trials. Ignores pruned ones."""
+
+    def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Gp) -> None:
+        super().__init__(spec, distributions, history)
+        self._options = options
+
+    def sampler(self, number: int) -> BaseSampler:
+        """Raises TorchMissing."""
+        if importlib.util.find_spec("torch") is None:
+            raise TorchMissing
+        complete = sum(trial.state is OptunaState.COMPLETE for trial in self.history.trials)
+        startup = self._options.n_startup_trials if complete < self._options.n_startup_trials else 0  # it may see fewer than there are
+        return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options, startup)
+
+    def rows(self, number: int) -> Rows:
+        width = max(1, len(self.distributions.unconditional))
+        return _FewRows(self.history, STUDY_NAME, running_trial(number), min(MOST_LEARNED, math.isqrt(MOST_DISTANCES // width)))
+
+
+class _FewRows(Rows):
+    """Of the complete trials at most so many: one half are the newest, the other half the best of the rest.
+
+    A Gaussian process compares each with each in every parameter, which takes memory with the square of their number.
+    """
+
+    def __init__(self, history: History, name: str, asked: FrozenTrial, most: int) -> None:
+        super().__init__(history, name, asked)
+        complete = [trial for trial in history.trials if trial.state is OptunaState.COMPLETE]
+        newest, rest = complete[-(most // 2) :], complete[: -(most // 2)]
+        ranked = sorted(rest, key=lambda trial: math.inf if trial.value is None else history.sign * trial.value)
+        self._left_out = {trial.number for trial in ranked[most - len(newest) :]}
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None) -> list[FrozenTrial]:
+        return [trial for trial in super().get_all_trials(study_id, deepcopy, states) if trial.number not in self._left_out]
+
+
+class _Gp(GPSampler):
+    def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Gp, startup: int) -> None:
+        super().__init__(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+        self._deterministic = options.deterministic_objective  # the argument of that name warns that it is experimental
+        self._space = space
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
+
+
+class QuasiMonteCarlo(OptunaSearch):
+    """A low-discrepancy sequence over all parameters, conditional ones too. Learns nothing from results."""
+
+    kept_notes = "qmc:"
+
+    def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Qmc) -> None:
+        super().__init__(spec, distributions, history)
+        self._options = options
+        self._space = {name: each for name, each in distributions.all.items() if not each.single()}
+
+    def sampler(self, number: int) -> BaseSampler:
+        seed = seed32(self.seed, 0)
+        sampler = quietly(
+            _Qmc, qmc_type=self._options.qmc_type, scramble=self._options.scramble, seed=seed, warn_independent_sampling=False
+        )
+        sampler.space = self._space
+        return sampler
+
+
+class _Qmc(QMCSampler):
+    space: dict[str, BaseDistribution]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.space
+
+
+class Nsga(OptunaSearch):
+    """Generations of children of the fittest; infeasible trials are dominated by all others. Ignores pruned trials."""
+
+    kept_notes = "_Nsga:"  # Optuna derives it from the type below
+
+    def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Nsga2) -> None:
+        super().__init__(spec, distributions, history)
+        self._options = options
+
+    def sampler(self, number: int) -> BaseSampler:
+        return _Nsga(self.distributions.unconditional, seed32(self.seed, number), self._options)
+
+
+class _Nsga(NSGAIISampler):
+    def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Nsga2) -> None:
+        super().__init__(
+            population_size=options.population_size,
+            mutation_prob=options.mutation_prob,
+            crossover_prob=options.crossover_prob,
+            swapping_prob=options.swapping_prob,
+            seed=seed,
+        )
+        self._space = space
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._space
 
 
 def sampler_for(spec: StudySpec, distributions: Distributions, history: History) -> Sampler:
@@ -32,3 +256,40 @@ def sampler_for(spec: StudySpec, distributions: Distributions, history: History)
             return Nsga(spec, distributions, history, options)
         case _:
             assert_never(spec.sampler)
+
+
+class Untried:
+    """The configurations of a finite space, and which of them the trials have. A function of the rows, as the samplers are."""
+
+    def __init__(self, spec: StudySpec, distributions: Distributions) -> None:
+        self._space, self._seed = spec.search_space, spec.sampler.seed
+        self._distributions = distributions
+        self._points: Mapping[Point, Mapping[str, Scalar]] = {point_of(distributions, one): one for one in combinations(distributions)}
+        self._tried: dict[int, Point] = {}  # by the trial's number
+
+    def learn(self, trial: Trial) -> None:
+        """Take note of a trial that is new or has changed. A cancelled one tried nothing, nor does one that lacks parameters yet."""
+        if trial.state is TrialState.CANCELLED or self._space.missing(trial.params):
+            self._tried.pop(trial.number, None)
+        else:
+            self._tried[trial.number] = point_of(self._distributions, dict(trial.params))
+
+    def without_copies(self, number: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
+        """The suggestions for the trials from `number` on, copies replaced; fewer, or none, when all configurations were tried."""
+        tried, found = set(self._tried.values()), list[Suggestion]()
+        for each, suggestion in enumerate(suggestions, start=number):
+            if (point := point_of(self._distributions, dict(suggestion.params))) in tried:
+                if not (left := [one for one in self._points if one not in tried]):
+                    break
+                point = left[int(generator(self._seed, each).integers(len(left)))]
+                memory = {key: note for key, note in suggestion.memory.items() if key != POINT}  # it belongs to the parameters
+                suggestion = Suggestion(self._points[point], memory)
+            tried.add(point)
+            found.append(suggestion)
+        return found
+
+
+def untried_of(spec: StudySpec, distributions: Distributions) -> Untried | None:
+    """None for a space that the budget does not cover, and for a grid, which repeats nothing by itself."""
+    covered = spec.covered_configurations
+    return None if covered is None or isinstance(spec.sampler, Grid) else Untried(spec, distributions)

@@ -17,7 +17,7 @@ from service.export.notes import note_of
 from service.export.requirements import requirements
 from service.export.script import script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
-from service.search.replaying import look_back
+from service.search.pruning_report import look_back
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recording
 from service.web import API

@@ -17,11 +17,9 @@ from service.domain.errors import InvalidInput, UnknownFigure
 from service.domain.records import Outcome
 from service.domain.states import TrialState
 from service.search import figures
-from service.search.figures.contour import smooth
+from service.search.figures.charts import smooth, spans_of
 from service.search.figures.gallery import BY_ITSELF, BY_PAIR, BY_PARAMETERS
-from service.search.figures.importances import importances
-from service.search.figures.optunas import optuna_study
-from service.search.figures.timeline import spans_of
+from service.search.figures.optuna_plots import importances, optuna_study
 from tests.search.simulation import EXAMPLE, study_spec
 
 NOW = 1_800_009_000.0
@@ -223,7 +221,7 @@ def test_importances_are_those_of_optuna(count: int, metric: str, monkeypatch: p
     monkeypatch.setitem(sys.modules, "sklearn", None)  # PED-ANOVA does without it, and its import takes seconds
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from service.search.experimental import quietly
+    from service.search.base import quietly
 
     space = {
         **EXAMPLE,

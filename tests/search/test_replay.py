@@ -11,10 +11,8 @@ from service.domain.pruning import Agreement, Hindsight, Replayed
 from service.domain.records import Recording
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState
-from service.search.replaying import look_back
-from service.search.replaying.board import board_of
-from service.search.replaying.fates import fates
-from service.search.replaying.peers import quantiles_of
+from service.search.pruner_simulation import board_of, fates, quantiles_of
+from service.search.pruning_report import look_back
 from tests.search.recorded import Played, noisy_curves, spec_of
 
 EPOCHS = 27

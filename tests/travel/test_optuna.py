@@ -19,9 +19,9 @@ from service.domain.parsing import parse_study
 from service.domain.records import Study
 from service.operations import Searches
 from service.operations.importing import import_study
-from service.search.exchange import arriving
-from service.search.exchange.arriving import TABLES, documents, facts_in, read_database, spec_in
-from service.search.exchange.departing import write_database
+from service.search import optuna_import
+from service.search.optuna_export import write_database
+from service.search.optuna_import import TABLES, documents, facts_in, read_database, spec_in
 from service.store import Store, queries
 from service.store.codec import kind_of
 from service.travel.checking import Header, checked, sound
@@ -279,10 +279,10 @@ def test_texts_that_are_long_together_or_alone_are_refused_before_they_are_read(
     with sqlite3.connect(file) as database:
         database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'long', ?)", ('"' + "x" * 50_000 + '"',))
     assert read_database(file).name == "theirs"
-    monkeypatch.setattr(arriving, "MAX_CHARACTERS", 40_000)
+    monkeypatch.setattr(optuna_import, "MAX_CHARACTERS", 40_000)
     assert [fault.code for fault in faults_of(lambda: read_database(file))] == ["too_large"]
-    monkeypatch.setattr(arriving, "MAX_VALUE_BYTES", 30_000)
-    monkeypatch.setattr(arriving, "MAX_CHARACTERS", 10**9)
+    monkeypatch.setattr(optuna_import, "MAX_VALUE_BYTES", 30_000)
+    monkeypatch.setattr(optuna_import, "MAX_CHARACTERS", 10**9)
     assert [fault.code for fault in faults_of(lambda: read_database(file))] in (["unreadable"], ["not_optunas"])
 
 

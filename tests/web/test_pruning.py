@@ -13,7 +13,7 @@ from service.domain.pruning import Evidence, Hindsight
 from service.domain.records import Claim, Report
 from service.operations import Pruned, Write
 from service.operations.confirming import carry_on
-from service.search.replaying import look_back
+from service.search.pruning_report import look_back
 from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recording

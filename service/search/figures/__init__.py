@@ -6,10 +6,8 @@ parallel coordinates are an object and a drawn line each; its timeline is a diag
 cancelled trial; its distribution has a hundred points, however far away the worst trial is.
 """
 
-from service.search.figures.exhibit import Exhibit
-from service.search.figures.frame import Figure
-from service.search.figures.gallery import CURVES, FIGURES, Request, checked, draw, prepare
-from service.search.figures.script import script_file, script_version
+from service.search.figures.gallery import CURVES, FIGURES, Request, checked, draw, prepare, script_file, script_version
+from service.search.figures.layout import Exhibit, Figure
 
 __all__ = [
     "CURVES", "FIGURES", "Exhibit", "Figure", "Request", "checked", "draw", "prepare", "script_file", "script_version",

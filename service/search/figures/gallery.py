@@ -1,20 +1,35 @@
-"""The figures by name, and what each of them takes."""
+"""Figures by name, and Plotly's script."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput, UnknownFigure
-from service.search.figures.contour import contour
-from service.search.figures.curves import intermediate_values
-from service.search.figures.distribution import edf
-from service.search.figures.exhibit import Exhibit
-from service.search.figures.frame import Figure, plain, unable
-from service.search.figures.importances import most_important, param_importances
-from service.search.figures.optunas import optimization_history, rank, slices
-from service.search.figures.parallel import parallel_coordinate
-from service.search.figures.timeline import timeline
+from service.domain.errors import InvalidInput, PlotlyMissing, UnknownFigure
+from service.search.figures.charts import contour, edf, intermediate_values, parallel_coordinate, timeline
+from service.search.figures.layout import Exhibit, Figure, plain, unable
+from service.search.figures.optuna_plots import most_important, optimization_history, param_importances, rank, slices
+
+
+def script_version() -> str:
+    """The version of the installed package. Raises PlotlyMissing."""
+    try:
+        return metadata.version("plotly")
+    except metadata.PackageNotFoundError:
+        raise PlotlyMissing from None
+
+
+def script_file() -> Path:
+    """Where the script lies; the package is not imported for it. Raises PlotlyMissing."""
+    found = importlib.util.find_spec("plotly")
+    for folder in (found and found.submodule_search_locations) or ():
+        if (file := Path(folder) / "package_data" / "plotly.min.js").is_file():
+            return file
+    raise PlotlyMissing
+
 
 SLICES = 4  # parameters where none are named
 PAIR = 2

@@ -21,7 +21,7 @@ from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.spec import MAX_TRIALS, StudySpec
 from service.domain.states import TrialState
-from service.search.exchange.words import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
+from service.search.optuna_export import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
 from service.travel.fitting import fit
 from service.travel.form import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.travel.writing import WORDS, Document, worded

@@ -1,4 +1,4 @@
-"""A study into an SQLite database of Optuna's, for `optuna.load_study` and optuna-dashboard."""
+"""Exports a study as an Optuna database."""
 
 import json
 import sqlite3
@@ -17,10 +17,31 @@ from optuna.trial import TrialState as OptunaState
 
 from search_spaces import Categorical, SearchSpace
 from service.domain.records import CONFIRMATION
+from service.domain.states import TrialState
 from service.search.distributions import distribution_of
-from service.search.exchange.words import FACTS, LEFT_OUT, METRIC, METRIC_NAMES, NOTED, PARAMS, PREFIX, SPEC, STATES
 from service.travel.checking import Header
 from service.travel.form import Reports, ReportsLine, TrialLine
+
+PREFIX = "thawline:"
+SPEC = f"{PREFIX}spec"
+FACTS = f"{PREFIX}facts"
+LEFT_OUT = f"{PREFIX}confirmation_trials"
+PARAMS = f"{PREFIX}params"
+METRIC = "metric:"  # before the name of a metric, of which the last value is noted
+METRIC_NAMES = "study:metric_names"  # Optuna's own
+NOTED = ("number", "state", "source", "reason", "detail", "attempt", "worker", "duplicate_of")
+"""Fields of a trial that are attributes of Optuna's, each under `thawline:<field>`."""
+
+STATES: Mapping[TrialState, OptunaState] = {
+    TrialState.QUEUED: OptunaState.WAITING,
+    TrialState.RUNNING: OptunaState.RUNNING,
+    TrialState.PAUSED: OptunaState.RUNNING,
+    TrialState.COMPLETE: OptunaState.COMPLETE,
+    TrialState.PRUNED: OptunaState.PRUNED,
+    TrialState.FAILED: OptunaState.FAIL,
+    TrialState.CANCELLED: OptunaState.FAIL,
+}
+
 
 Distributions = Mapping[str, BaseDistribution]
 

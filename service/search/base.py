@@ -1,0 +1,99 @@
+"""What samplers and pruners have in common: suggestions, decisions, seeds, the sampler's interface."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+
+from search_spaces import Scalar
+from service.domain.pruning import Evidence
+from service.domain.spec import StudySpec
+from service.search.distributions import Distributions, Number
+from service.search.history import History
+
+Made = TypeVar("Made")
+
+
+def quietly(kind: type[Made], *args: Any, **options: Any) -> Made:
+    """An instance of a type whose initialiser Optuna has wrapped in a warning. Filters of `warnings` would not be thread-safe."""
+    made = kind.__new__(kind)
+    inspect.unwrap(kind.__init__)(made, *args, **options)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Parameters for a new trial, and what the sampler must remember with it (plain JSON values)."""
+
+    params: Mapping[str, Scalar]
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the trial goes on; what the pruner must remember with it; if it does not, on what evidence."""
+
+    go_on: bool
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+
+    @property
+    def why(self) -> str | None:
+        """The evidence in a sentence."""
+        return None if self.evidence is None else self.evidence.sentence
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """A fresh generator for the trial of that number."""
+    return np.random.default_rng((seed, number))
+
+
+def seed32(seed: int, number: int) -> int:
+    """The same as a number below 2^32, for libraries that want one."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+class Uniform:
+    """Optuna's random sampler for one trial: uniform in each parameter's own scale."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        self._sampler = RandomSampler(seed=seed32(seed, number))
+
+    def draw(self, name: str, distribution: BaseDistribution) -> Number:
+        """A value inside the distribution."""
+        value: Number = self._sampler.sample_independent(None, None, name, distribution)  # type: ignore[arg-type]  # it looks at neither
+        return value
+
+
+class Sampler(ABC):
+    """One study's sampler. What it keeps between calls is only what it could work out again from the history."""
+
+    def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
+        self.seed = spec.sampler.seed
+        self.distributions = distributions
+        self.history = history
+
+    def learn(self, trial: FrozenTrial) -> None:  # noqa: B027  (not every sampler keeps something)
+        """Take note of a trial that is new or has changed."""
+
+    @abstractmethod
+    def suggest(self, number: int, count: int) -> list[Suggestion]:
+        """Parameters for the trials `number` … `number + count - 1`; fewer when the sampler has come to its end."""
+
+
+class RandomSearch(Sampler):
+    """Uniform draws, each parameter on its own scale (Bergstra and Bengio 2012)."""
+
+    def suggest(self, number: int, count: int) -> list[Suggestion]:
+        return [self.draw(each) for each in range(number, number + count)]
+
+    def draw(self, number: int) -> Suggestion:
+        """One random suggestion."""
+        uniform = Uniform(self.seed, number)
+        return Suggestion(self.distributions.walk(lambda name: uniform.draw(name, self.distributions.all[name])))

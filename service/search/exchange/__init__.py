@@ -1,1 +1,0 @@
-"""Studies to and from a database of Optuna's."""

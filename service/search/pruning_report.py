@@ -1,0 +1,298 @@
+"""What a study's pruning saved, and what other pruners would have done."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from service.domain.pruning import Agreement, Hindsight, Overtaker, Replayed, Spared
+from service.domain.records import NO_REPORTS, Recorded, Recording
+from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner
+from service.domain.spec import StudySpec
+from service.search.pruner_simulation import Board, Fates, board_of, chance_of_any, fates, overtakers, pruned_in_truth
+
+
+def label_of(pruner: Pruner) -> str:
+    """The name for people, such as `asha (reduction factor 3)`. It has no comma, so that several make a list."""
+    match pruner:
+        case NoPruner():
+            return "no pruner"
+        case Patient(wrapped=wrapped, patience=patience):
+            rule = "" if isinstance(wrapped, NoPruner) else f"{label_of(wrapped)} with "
+            return f"{rule}patience of {patience} {'epoch' if patience == 1 else 'epochs'}{_remark(_options(pruner, 'patience'))}"
+        case Percentile(percentile=percentile):
+            return f"percentile {percentile:g}{_remark(_options(pruner, 'percentile'))}"
+        case Asha(reduction_factor=factor) | Hyperband(reduction_factor=factor):
+            return f"{pruner.name}{_remark({'reduction_factor': factor, **_options(pruner, 'reduction_factor')})}"
+        case _:
+            return f"{pruner.name}{_remark(_options(pruner))}"
+
+
+def _options(pruner: Pruner, *told: str) -> dict[str, Any]:
+    """Those that are not as they are by default, nor told already."""
+    return pruner.model_dump(exclude_defaults=True, exclude={"name", "wrapped", *told})
+
+
+def _remark(options: dict[str, Any]) -> str:
+    words = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in options.items() if value is not None)
+    return f" ({words})" if words else ""
+
+
+SAME_TRIALS = "All of it takes the same configurations in the same order; a sampler that had seen other results might have proposed others."
+UNKNOWN = "Whether a pruned trial would have overtaken it cannot be known."
+MOST_NAMED = 3  # overtakers
+
+
+def words(found: Hindsight, spec: StudySpec, trials: Sequence[Recorded], *, with_reports: bool) -> tuple[str, ...]:
+    """The sentences, the most important first."""
+    return tuple(_sentences(found, spec, trials, with_reports))
+
+
+def _sentences(found: Hindsight, spec: StudySpec, trials: Sequence[Recorded], with_reports: bool) -> Iterator[str]:
+    so_far = "So far, " if found.partial else ""
+    yield _begun(so_far, _saving(found, spec))
+    if found.winner is None:
+        yield f"No trial is complete{' yet' if found.partial else ''}, so there is no winner that another pruner might have ended."
+        return
+    if not with_reports:
+        yield "The study has more reports than are replayed at once, so other pruners were not asked about them."
+        return
+    value = next(one.value for one in trials if one.number == found.winner)
+    yield _begun(so_far, f"trial {found.winner} is the best, with {spec.objective.metric} {value:.6g}.")
+    yield from _others(found, trials, spec.objective.metric)
+    yield from _overtaking(found)
+    yield from _repeated(found)
+    yield SAME_TRIALS
+
+
+def _begun(how: str, sentence: str) -> str:
+    return how + sentence if how else sentence[0].upper() + sentence[1:]
+
+
+def _saving(found: Hindsight, spec: StudySpec) -> str:
+    epochs, of = found.saved.epochs, found.saved.of
+    if not epochs:
+        return "the study has no pruner, and nothing was spared." if isinstance(spec.pruner, NoPruner) else "nothing was pruned."
+    time = "" if found.saved.seconds is None or found.saved.seconds < 1 else f", {_duration(found.saved.seconds)} of training"
+    return f"pruning spared {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
+
+
+def _others(found: Hindsight, trials: Sequence[Recorded], metric: str) -> Iterator[str]:
+    """Of the pruners that prune, which would have ended the winner."""
+    others = [one for one in found.pruners if not one.own and one.name != "none"]
+    fatal = [one for one in others if one.kept_winner is False]
+    safe = [one for one in others if one.kept_winner]
+    open_ones = [one for one in others if one.kept_winner is None]
+    if fatal:
+        yield f"It would have been pruned by {_listed([one.label for one in fatal])}{_loss(fatal, trials, metric)}."
+    if safe:
+        cheapest = min(safe, key=lambda one: one.epochs)
+        yield f"It would have been kept by {_listed([one.label for one in safe])}{_thrift(cheapest, len(safe))}."
+    if open_ones:
+        yield from _undecided(open_ones)
+
+
+def _loss(fatal: Sequence[Replayed], trials: Sequence[Recorded], metric: str) -> str:
+    """What those would have ended with."""
+    values = {one.number: one.value for one in trials}
+    left = sorted(value for one in fatal if one.winner is not None and (value := values[one.winner]) is not None)
+    if not left:
+        return ""
+    return f"; the best that they let run to its end has {metric} {left[0]:.6g}" + ("" if left[0] == left[-1] else f" to {left[-1]:.6g}")
+
+
+def _thrift(cheapest: Replayed, among: int) -> str:
+    return f"; {'of these, ' + cheapest.label if among > 1 else 'it'} trains {_span(cheapest)}"
+
+
+def _undecided(those: Sequence[Replayed]) -> Iterator[str]:
+    kept = [one.label for one in those if one.likely]
+    lost = [one.label for one in those if not one.likely]
+    told = [f"kept by {_listed(kept)}"] if kept else []
+    told += [f"pruned by {_listed(lost)}"] if lost else []
+    yield (
+        f"As far as the curves go, it would have been {' and '.join(told)}; that is not certain, "
+        "for under those some trials that were pruned would have gone on, and nobody knows how."
+    )
+
+
+def _overtaking(found: Hindsight) -> Iterator[str]:
+    if found.chance is None:
+        return
+    if not found.overtaking:
+        yield f"{UNKNOWN} Had they gained as any of the complete ones did from the same epoch on, none of them would have."
+        return
+    likeliest = _listed([_rival(one) for one in found.overtaking[:MOST_NAMED]])
+    yield (
+        f"{UNKNOWN} Had they gained as the complete ones did from the same epoch on, "
+        f"each by itself, the chance that at least one had is {_chance(found.chance)}; likeliest: {likeliest}. "
+        "Those that were let go on are the better ones, so the others' gains may have been of another kind."
+    )
+
+
+def _rival(one: Overtaker) -> str:
+    return f"trial {one.trial} ({_chance(one.chance)}, by {_counted(one.n, 'complete trial')})"
+
+
+def _repeated(found: Hindsight) -> Iterator[str]:
+    known = found.agreement
+    if known is not None and known.same < known.of:
+        yield (
+            f"Asked again in the order of the reports, the study's own pruner ends {known.same} of {known.of} trials as it did: "
+            "trials that ran at one time did not know all of each other. Take the other pruners' answers as no more exact."
+        )
+
+
+def _chance(share: float) -> str:
+    return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else ("below 1 %" if share < 0.01 else "above 99 %")
+
+
+def _span(one: Replayed) -> str:
+    least, most = one.epochs
+    return _counted(most, "epoch") if least == most else f"{least} to {_counted(most, 'epoch')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that gives two figures or so."""
+    if seconds >= 7200:
+        return f"about {seconds / 3600:.1f} hours"
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 120 else f"about {seconds:.0f} seconds"
+
+
+OTHERS: Mapping[str, Pruner] = {
+    "none": NoPruner(),
+    "median": Median(),
+    "percentile-25": Percentile(),
+    "asha-2": Asha(reduction_factor=2),
+    "asha-3": Asha(reduction_factor=3),
+    "asha-4": Asha(reduction_factor=4),
+    "hyperband": Hyperband(),
+    "patient-median": Patient(patience=2, wrapped=Median()),
+}
+MOST_OVERTAKERS = 10  # that are named
+
+
+def look_back(recording: Recording) -> Hindsight:
+    """All that the recorded curves say of the study's pruning. They may be missing; then no pruner is asked again."""
+    spec, trials = recording.spec, recording.trials
+    board = board_of(trials, recording.reports or NO_REPORTS, maximize=spec.objective.direction == "maximize")
+    winner = best_of(trials, maximize=board.maximize)
+    saved, rivals = _saved(trials), overtakers(board, winner) if winner is not None else []
+    known = recording.reports is not None
+    found = Hindsight(
+        partial=recording.partial,
+        saved=saved,
+        winner=None if winner is None else winner.number,
+        words=(),
+        pruners=_pruners(recording, board, winner) if known else (),
+        overtaking=tuple(one for one in rivals[:MOST_OVERTAKERS] if one.chance > 0),
+        chance=chance_of_any(rivals),
+        agreement=_agreement(recording, board) if known else None,
+    )
+    return found.model_copy(update={"words": words(found, spec, trials, with_reports=known)})
+
+
+def best_of(trials: Sequence[Recorded], *, maximize: bool) -> Recorded | None:
+    """The best complete trial; of equal ones the first."""
+    sign = -1.0 if maximize else 1.0
+    ranked = [(sign * one.value, one.number, one) for one in trials if one.complete and one.trained and one.value is not None]
+    return min(ranked)[2] if ranked else None
+
+
+def _saved(trials: Sequence[Recorded]) -> Spared:
+    trained = [one for one in trials if one.trained]
+    spared = [one for one in trained if pruned_in_truth(one)]
+    seconds = [one.seconds_left for one in spared if one.seconds_left is not None]
+    epochs = sum(one.epochs - one.step for one in spared)
+    told = sum(one.epochs - one.step for one in spared if one.seconds_left is not None)
+    return Spared(
+        epochs=epochs,
+        of=sum(one.epochs if pruned_in_truth(one) else one.step for one in trained),
+        seconds=sum(seconds) * epochs / told if told else None,
+    )
+
+
+def _pruners(recording: Recording, board: Board, winner: Recorded | None) -> tuple[Replayed, ...]:
+    """The study's own as it was, then each other one."""
+    own = recording.spec.pruner
+    name = next((name for name, pruner in OTHERS.items() if pruner == own), "own")
+    rest = [(name, pruner) for name, pruner in OTHERS.items() if pruner != own]
+    replayed = [(name, pruner, fates(recording.spec, board, pruner)) for name, pruner in rest]
+    others = [_replayed(board, winner, name, pruner, fate) for name, pruner, fate in replayed if fate is not None]
+    return (_as_it_was(recording, winner, name), *others)
+
+
+def _as_it_was(recording: Recording, winner: Recorded | None, name: str) -> Replayed:
+    epochs = sum(one.step for one in recording.trials if one.trained)
+    kept = None if winner is None else True
+    return Replayed(
+        name=name,
+        label=label_of(recording.spec.pruner),
+        own=True,
+        kept_winner=kept,
+        likely=kept,
+        winner=None if winner is None else winner.number,
+        trials_pruned=sum(pruned_in_truth(one) for one in recording.trials),
+        continued=0,
+        epochs=(epochs, epochs),
+    )
+
+
+def _replayed(board: Board, winner: Recorded | None, name: str, pruner: Pruner, fate: Fates) -> Replayed:
+    ended = fate.ended(board)
+    surviving = [one for index, one in enumerate(board.trials) if not ended[index]]
+    best = best_of(surviving, maximize=board.maximize)
+    likely = None if winner is None else not ended[board.trials.index(winner)]
+    spent = [_epochs(board, index, fate) for index, one in enumerate(board.trials) if one.trained]
+    return Replayed(
+        name=name,
+        label=label_of(pruner),
+        own=False,
+        kept_winner=likely if winner is not None and _is_known(board, winner, fate) else None,
+        likely=likely,
+        winner=None if best is None else best.number,
+        trials_pruned=int(ended.sum()),
+        continued=sum(pruned_in_truth(one) and one.trained for one in surviving),
+        epochs=(sum(least for least, _ in spent), sum(most for _, most in spent)),
+    )
+
+
+def _epochs(board: Board, index: int, fate: Fates) -> tuple[int, int]:
+    """That the trial would have trained, at least and at most."""
+    one, end = board.trials[index], int(fate.ends[index])
+    if end >= 0:
+        return int(board.step[end]), int(board.step[end])
+    if not pruned_in_truth(one):
+        return one.step, one.step
+    return next((step for step in fate.steps if one.step < step < one.epochs), one.epochs), one.epochs
+
+
+def _is_known(board: Board, winner: Recorded, fate: Fates) -> bool:
+    """Whether, before the winner was judged for the last time, no trial was pruned in truth that would have gone on and had a say."""
+    if not fate.steps:
+        return True
+    index = board.trials.index(winner)
+    judged = fate.asked[board.trial[fate.asked] == index]
+    judged = judged[judged <= fate.ends[index]] if fate.ends[index] >= 0 else judged
+    gone_on = [one.ended for place, one in enumerate(board.trials) if pruned_in_truth(one) and fate.ends[board.origin[place]] < 0]
+    return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in gone_on)
+
+
+def _agreement(recording: Recording, board: Board) -> Agreement | None:
+    """Of the trials that were trained and have ended."""
+    if isinstance(recording.spec.pruner, NoPruner) or (fate := fates(recording.spec, board, recording.spec.pruner)) is None:
+        return None
+    ended = [index for index, one in enumerate(board.trials) if one.trained and one.ended is not None]
+    return Agreement(same=sum(_ends_alike(board, index, fate) for index in ended), of=len(ended))
+
+
+def _ends_alike(board: Board, index: int, fate: Fates) -> bool:
+    one, end = board.trials[index], int(fate.ends[index])
+    return bool(board.step[end] == one.step and pruned_in_truth(one)) if end >= 0 else not pruned_in_truth(one)
