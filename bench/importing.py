@@ -21,7 +21,7 @@ from service.domain.parsing import parse_study
 from service.operations.importing import import_study
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
-from service.travel.checking import sound
+from service.study_io.import_ import sound
 
 STEPS, METRICS = 500, 100
 MEGABYTE = 1_000_000

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from service.domain.errors import StudyNotFound
 from service.domain.records import Study
 from service.store import Store, queries
-from service.travel.form import CHUNK_STEPS
-from service.travel.writing import Lines, reports_document, study_document, trial_document
+from service.study_io.export import Lines, reports_document, study_document, trial_document
+from service.study_io.format import CHUNK_STEPS
 
 PAGE_TRIALS = 16  # in one transaction, with the reports of their first steps
 PART_STEPS = 8 * CHUNK_STEPS  # of a long trial in one transaction

@@ -38,7 +38,7 @@ def export_study(settings: Settings, name: str, form: Form, output: Path | None)
 @contextlib.contextmanager
 def _fetched(settings: Settings, name: str) -> Iterator[BinaryIO]:
     """The study's lines, all of them, in a file that is gone afterwards."""
-    from service.travel.reading import is_whole
+    from service.study_io.format import is_whole
 
     with tempfile.TemporaryFile() as file, Client(settings.server, settings.token) as client:
         for piece in client.export(name):
@@ -54,7 +54,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _table(file: BinaryIO) -> Iterator[bytes]:
-    from service.travel.table import rows
+    from service.study_io.export import rows
 
     return (row.encode() for row in rows(file))
 
@@ -80,7 +80,7 @@ def _write(output: Path | None, pieces: Iterable[bytes]) -> None:
 def _to_optuna(file: BinaryIO, output: Path) -> None:
     """The name is taken first, so that nothing is written over, and filled in one step."""
     from service.search.optuna_export import write_database
-    from service.travel.checking import Header, checked
+    from service.study_io.import_ import Header, checked
 
     file.seek(0)
     found = checked(file)
@@ -151,7 +151,7 @@ def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | 
 @contextlib.contextmanager
 def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
     """The documents as a study's file."""
-    from service.travel.writing import Lines
+    from service.study_io.export import Lines
 
     lines = Lines()
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:

@@ -18,7 +18,7 @@ from service.cli.worker import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Confirmed, Exported, read_export
 from service.domain.verdict import Estimate
-from service.export.card import card, is_within
+from service.exports.card import card, is_within
 from service.settings import Settings
 from service.worker.devices import Slot, cores, gpus
 from service.worker.process import Line, TrainerDied, TrainerProcess

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from service.confirmation.race import FIRST_ROUNDS, arms_of, next_round
 from service.domain.records import Confirmation, Study
 from service.domain.states import EventKind
-from service.evidence.arms import arms_of
-from service.evidence.race import FIRST_ROUNDS, next_round
 from service.operations.completion import complete, complete_if_spent, has_nothing_left
 from service.store import Store
 from service.store.rows import HeldTrial

@@ -19,9 +19,8 @@ from service.store.bulk_insert import Row, insert_metrics, metric_rows
 from service.store.codec import kind_of, without_words
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step, unpublished
-from service.travel.checking import Header
-from service.travel.form import seconds_of
-from service.travel.reading import again
+from service.study_io.format import again, seconds_of
+from service.study_io.import_ import Header
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from search_spaces import Categorical, SearchSpace
 from service.domain.records import CONFIRMATION
 from service.domain.states import TrialState
 from service.search.distributions import distribution_of
-from service.travel.checking import Header
-from service.travel.form import Reports, ReportsLine, TrialLine
+from service.study_io.format import Reports, ReportsLine, TrialLine
+from service.study_io.import_ import Header
 
 PREFIX = "thawline:"
 SPEC = f"{PREFIX}spec"

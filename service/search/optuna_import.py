@@ -22,9 +22,9 @@ from service.domain.parsing import parse_study
 from service.domain.spec import MAX_TRIALS, StudySpec
 from service.domain.states import TrialState
 from service.search.optuna_export import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
-from service.travel.fitting import fit
-from service.travel.form import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
-from service.travel.writing import WORDS, Document, worded
+from service.study_io.export import WORDS, Document, worded
+from service.study_io.format import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
+from service.study_io.import_ import fit
 
 MAX_BYTES = 2 * 1024**3
 MAX_VALUES = 2_000_000

@@ -5,17 +5,14 @@ from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.confirmed import phase_of, recommended_trial, verdict_of
+from service.confirmation.status import phase_of, recommended_trial, verdict_of
 from service.domain.errors import NoResult
 from service.domain.export import Exported
 from service.domain.pruning import Hindsight
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, TrialState
-from service.export.card import card
-from service.export.making import Known, export
-from service.export.notes import note_of
-from service.export.requirements import requirements
-from service.export.script import script
+from service.exports.card import card
+from service.exports.configuration import Known, export, note_of, requirements, script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
 from service.search.pruning_report import look_back
 from service.store import Store, Transaction, queries

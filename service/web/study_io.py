@@ -18,8 +18,8 @@ from service.operations.importing import Quota, import_study
 from service.rest_models import StudyView
 from service.settings import Settings
 from service.store import Transaction
-from service.travel.checking import Header as StudyHeader
-from service.travel.checking import sound
+from service.study_io.import_ import Header as StudyHeader
+from service.study_io.import_ import sound
 from service.travelling import pieces
 from service.web import API
 from service.web.body import media_type

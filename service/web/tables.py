@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.records import Study
-from service.domain.thinning import thinned
+from service.exports.configuration import thinned
 from service.rest_models import TABLE_COLUMNS, ChangesView, CurvesView, TableView
 from service.store import Store, queries
 from service.store.queries import Curve, Moved, TableRow

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from search_spaces import Fault
-from service.confirmed import phase_of
+from service.confirmation.status import phase_of
 from service.domain.records import Attempt, LogChunk, Metric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Tpe
 from service.domain.spec import StudySpec

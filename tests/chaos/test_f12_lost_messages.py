@@ -21,7 +21,7 @@ from service.domain.records import Study, Worker
 from service.domain.states import StudyState, TrialState
 from service.store import queries
 from service.store.unit_of_work import locked
-from service.travel.writing import Lines, study_document
+from service.study_io.export import Lines, study_document
 from service.web.app import create_app
 from tests.chaos.checker import check
 from tests.chaos.conftest import MakeLab

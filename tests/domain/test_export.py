@@ -16,9 +16,8 @@ from service.domain.parsing import parse_study
 from service.domain.records import Metric, Study, Trial
 from service.domain.states import StudyState, TrialState, ValueKind
 from service.domain.verdict import Compared, Estimate, Optimism, Price
-from service.export.making import Known
-from service.export.making import export as made
-from service.export.requirements import requirements
+from service.exports.configuration import Known, requirements
+from service.exports.configuration import export as made
 from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
 from trainer.tasks.image_classification.export.results import ByClass, Mistake, Summary
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.thinning import thinned
+from service.exports.configuration import thinned
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=300), st.integers(4, 80))

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.confirmation.race import Arm, arms_of
 from service.domain.records import CONFIRMATION, Confirmation, Trial
 from service.domain.states import TrialState
-from service.evidence.arms import Arm, arms_of
 from tests.operations.driving import TEST_IMAGES, scored, spec_of
 from trainer.tasks.image_classification.predictions import Predictions
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from service.evidence.crossed import Crossed
-from service.evidence.intervals import (
+from service.confirmation.statistics import (
+    Crossed,
     Tails,
     chance_of_no_less,
     difference_on_new_examples,

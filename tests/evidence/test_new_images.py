@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from service.confirmation.race import Arm
+from service.confirmation.verdict import judge
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm
-from service.evidence.verdict import judge
 from tests.evidence.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
 from trainer.tasks.image_classification.predictions import Predictions
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from service.evidence.arms import Arm
-from service.evidence.race import FIRST_ROUNDS, MISTAKEN, Round, dropped, next_round
+from service.confirmation.race import FIRST_ROUNDS, MISTAKEN, Arm, Round, dropped, next_round
 from tests.evidence.worlds import arm
 
 NEAR, FAR = [0.9, 0.91, 0.92], [0.5, 0.52, 0.51]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from service.confirmation.race import Arm
+from service.confirmation.verdict import State, judge
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm
-from service.evidence.verdict import State, judge
 from tests.evidence.worlds import ACCURACY, LOSS, TASK, arm, cost
 from trainer.tasks.image_classification.predictions import Predictions
 

@@ -9,8 +9,7 @@ from markdown_it import MarkdownIt
 
 from service.domain.export import Confirmed, Exported, Origin, Point
 from service.domain.verdict import Compared, Estimate, Optimism, Price
-from service.export.card import card, is_within
-from service.export.markdown import plain, sparkline
+from service.exports.card import card, is_within, plain, sparkline
 from tests.export.conftest import NOTHING, exported_of
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Finished, Scores

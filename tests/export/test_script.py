@@ -17,8 +17,7 @@ import torch
 from PIL import Image
 
 from service.domain.export import Origin
-from service.export.requirements import requirements
-from service.export.script import script
+from service.exports.configuration import requirements, script
 from tests.export.conftest import NOTHING, SIZE, exported_of, facts_of, module_of, weights_of
 from tests.trainer.test_deep_images import deep_png, tiff
 from trainer.configuration import ListingFacts

@@ -21,7 +21,7 @@ from service.store import Store, Transaction, bulk_insert, open_store, queries, 
 from service.store.bulk_insert import Row
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
-from service.travel.checking import sound
+from service.study_io.import_ import sound
 from service.travelling import pieces
 from service.web.sweeper import TIDY_SECONDS, Cleanup
 from tests.operations.driving import claim_trials, searches_of

@@ -25,7 +25,7 @@ from service.inspection import checked_study
 from service.operations import Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.travel.checking import sound
+from service.study_io.import_ import sound
 from service.web.app import create_app
 from tests.operations.driving import claim_one
 from tests.tasks.regression.spec import NumberInfo, NumberTrainConfig

@@ -14,7 +14,7 @@ from service.domain.samplers import Median
 from service.operations import Write
 from service.operations.importing import import_study
 from service.store import Store, queries
-from service.travel.checking import sound
+from service.study_io.import_ import sound
 from service.travelling import pieces
 from tests.operations.driving import claim_trials
 from tests.web.laboratory import Laboratory

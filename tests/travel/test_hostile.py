@@ -20,9 +20,9 @@ from service.domain.text import clean
 from service.search import figures
 from service.settings import Settings
 from service.store import Store, open_store, queries
-from service.travel import checking
-from service.travel.checking import sound
-from service.travel.reading import MAX_LINE
+from service.study_io import import_
+from service.study_io.format import MAX_LINE
+from service.study_io.import_ import sound
 from service.web.app import create_app
 from tests.travel.luggage import HOSTILE, Documents, confirmed_study, exported, imported, mixed_study, sealed
 from tests.web.laboratory import HERE
@@ -242,7 +242,7 @@ def test_scores_without_a_confusion_matrix_are_refused(confirmed: bytes) -> None
 
 
 def test_more_values_than_the_bound_are_refused(honest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "MAX_VALUES", 2)
+    monkeypatch.setattr(import_, "MAX_VALUES", 2)
     assert fault_in(honest)[1] == "too_many_values"
 
 

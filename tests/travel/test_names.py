@@ -10,10 +10,10 @@ from hypothesis import strategies as some
 from search_spaces.documents import impurities
 from service import operations
 from service.domain.export import Exported, read_export
-from service.export.card import card
-from service.export.script import script
+from service.exports.card import card
+from service.exports.configuration import script
 from service.store import Store
-from service.travel.checking import Header, sound
+from service.study_io.import_ import Header, sound
 from tests.export.conftest import exported_of
 from tests.travel.luggage import documents, exported, imported, mixed_study, sealed
 from trainer.data.images.listing import is_foul

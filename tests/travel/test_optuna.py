@@ -24,8 +24,8 @@ from service.search.optuna_export import write_database
 from service.search.optuna_import import TABLES, documents, facts_in, read_database, spec_in
 from service.store import Store, queries
 from service.store.codec import kind_of
-from service.travel.checking import Header, checked, sound
-from service.travel.writing import Lines
+from service.study_io.export import Lines
+from service.study_io.import_ import Header, checked, sound
 from tests.travel.luggage import confirmed_study, exported, mixed_study
 from tests.web.laboratory import FACTS, Laboratory, study_document
 

@@ -15,9 +15,9 @@ from service.domain.states import StudyState, TrialState
 from service.operations import Write
 from service.operations.importing import Quota, import_study
 from service.store import Store, queries
-from service.travel.checking import checked, sound
-from service.travel.form import TrialLine
-from service.travel.writing import Lines, study_document, trial_document
+from service.study_io.export import Lines, study_document, trial_document
+from service.study_io.format import TrialLine
+from service.study_io.import_ import checked, sound
 from tests.operations.driving import claim_one, claim_trials, searches_of
 from tests.travel.luggage import confirmed_study, documents, exported, imported, mixed_study
 from tests.web.laboratory import Laboratory
@@ -45,7 +45,7 @@ def test_a_study_that_was_under_way_comes_stopped_and_its_open_trials_cancelled(
 
 
 def test_a_confirmation_comes_along_and_is_judged_alike(store: Store) -> None:
-    from service.confirmed import verdict_of
+    from service.confirmation.status import verdict_of
 
     study = confirmed_study(store)
     operations.stop_study(store, study.id)

@@ -7,7 +7,7 @@ import pytest
 
 from service import operations
 from service.store import Store
-from service.travel.table import _harmless, rows
+from service.study_io.export import _harmless, rows
 from tests.travel.luggage import confirmed_study, exported, mixed_study
 
 

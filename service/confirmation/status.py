@@ -1,10 +1,10 @@
 """What a study's confirmation has found so far, read from its trials."""
 
+from service.confirmation.race import arms_of
+from service.confirmation.verdict import judge
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, StudyState
 from service.domain.verdict import Verdict, constant_of
-from service.evidence.arms import arms_of
-from service.evidence.verdict import judge
 from service.store import Transaction, queries
 from trainer.tasks.registry import spec_of
 

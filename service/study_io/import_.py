@@ -1,19 +1,18 @@
-"""What the lines of a study's file must say together, so that the study can be kept, shown and judged like one that ran here."""
+"""Checks a study file as a whole, and fits parameters from elsewhere into a search space."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from search_spaces import Fault, Faulty, Scalar
+from search_spaces import Categorical, Fault, Faulty, Float, Int, Scalar, contains
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.records import CONFIRMATION
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
-from service.travel.form import EndLine, Line, ReportsLine, StudyLine, TrialLine
-from service.travel.reading import lines, refuse
-from service.travel.results import test_report
+from service.study_io.format import EndLine, Line, ReportsLine, StudyLine, TrialLine, lines, refuse, test_report
 from trainer.tasks.base import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
@@ -189,3 +188,68 @@ class _Check:
             yield Fault(("number",), "out_of_order", "reports follow the line of their trial; restore the order")
         elif line.steps and not self._step < line.steps[0] <= line.steps[-1] <= self._last.step:
             yield Fault(("steps",), "steps_out_of_order", "steps go on from the line before, up to the trial's step; restore the lines")
+
+
+REMEDIES: Mapping[str, str] = {
+    "unknown_parameter": "{count} of {all} trials have this parameter and the study does not; vary it in search_space, or fix it in fixed "
+    "where all have one value",
+    "missing_parameter": "{count} of {all} trials lack this parameter, which the search space varies; move it to fixed",
+    "inactive_parameter": "{count} of {all} trials have this parameter where its condition does not hold; drop its `when`",
+    "out_of_range": "in {count} of {all} trials this lies outside the range or choices{found}; widen them",
+}
+
+
+class _Found(NamedTuple):
+    name: str
+    code: str
+
+
+def fit(spec: StudySpec, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Scalar]]:
+    """Each trial's parameters as the space has them; what `fixed` says already is dropped.
+
+    Raises InvalidInput with one fault for each parameter that does not fit: in how many trials, and the remedy. None is fitted then.
+    """
+    fitted, misfits = list[dict[str, Scalar]](), defaultdict[_Found, list[Any]](list)
+    for params in trials:
+        own = {name: _as_ours(spec, name, value) for name, value in params.items() if not _is_fixed(spec, name, value)}
+        fitted.append(own)
+        for fault in spec.search_space.faults_of(own):
+            name = str(fault.path[0])
+            misfits[_Found(name, fault.code)].append(own.get(name))
+    if misfits:
+        raise InvalidInput(_fault(found, values, len(trials)) for found, values in sorted(misfits.items()))
+    return fitted
+
+
+def _fault(found: _Found, values: Sequence[Any], trials: int) -> Fault:
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    spread = f": they go from {min(numbers):g} to {max(numbers):g}" if numbers else ""
+    message = REMEDIES[found.code].format_map({"count": len(values), "all": trials, "found": spread})
+    return Fault(("search_space", found.name), found.code, message)
+
+
+def _is_fixed(spec: StudySpec, name: str, value: Any) -> bool:
+    return name in spec.fixed and name not in spec.search_space.root and spec.fixed[name] == value
+
+
+def _as_ours(spec: StudySpec, name: str, value: Any) -> Any:
+    """The value itself, or the one of another type that is the same number."""
+    parameter = spec.search_space.root.get(name)
+    if parameter is None or isinstance(value, bool) or not isinstance(value, int | float) or contains(parameter, value):
+        return value
+    match parameter:
+        case Int() if isinstance(value, float) and value.is_integer():
+            return int(value)
+        case Float():
+            return _within(parameter, float(value))
+        case Categorical(choices=choices):
+            same = [choice for choice in choices if not isinstance(choice, bool) and choice == value]
+            return same[0] if same else value
+        case _:
+            return value
+
+
+def _within(parameter: Float, value: float) -> float:
+    """The bound that the value exceeds by no more than a rounding, else the value."""
+    near = min(max(value, parameter.low), parameter.high)
+    return near if abs(near - value) <= 1e-9 * max(abs(near), abs(value)) else value

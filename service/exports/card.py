@@ -1,17 +1,86 @@
-"""The model card (Mitchell et al. 2019): what a model is for, what it was made of, what it is worth, and how to make it again."""
+"""The model card of an exported configuration."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePath
 
 from service.domain.export import Exported
-from service.domain.thinning import thinned
-from service.domain.verdict import constant_of
-from service.export import figures
-from service.export.markdown import LONGEST_SENTENCE, bullets, plain, sparkline, table
+from service.domain.verdict import Estimate, constant_of
+from service.exports.configuration import thinned
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.base import CardData, CardTable, Metric, ModelCard, TaskSpec, TrainingScript
 from trainer.tasks.registry import spec_of
+
+
+def score(metric: Metric | None, value: float) -> str:
+    """A value of a metric, None for a number that is none of the task's: shares in percent."""
+    return f"{100 * value:.2f} %" if metric is not None and metric.is_share else f"{value:.4g}"
+
+
+def interval(metric: Metric | None, estimate: Estimate | None) -> str:
+    """A value with its interval."""
+    if estimate is None:
+        return "not known"
+    return f"{score(metric, estimate.value)} ({score(metric, estimate.low)} to {score(metric, estimate.high)})"
+
+
+def difference(metric: Metric | None, estimate: Estimate | None) -> str:
+    """A difference with its interval: of shares in points."""
+    return (
+        "not known"
+        if estimate is None
+        else f"{gain(metric, estimate.value)} ({gain(metric, estimate.low)} to {gain(metric, estimate.high)})"
+    )
+
+
+def gain(metric: Metric | None, value: float) -> str:
+    """A difference of two values, with its sign: of shares in points."""
+    return f"{100 * value:+.2f} points" if metric is not None and metric.is_share else f"{value:+.4g}"
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$]|(?<=:)/)")
+LONGEST = 200  # characters of a text in a heading or a table
+LONGEST_SENTENCE = 2_000
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """What was given, in one line of at most so many characters, without a meaning in Markdown or HTML."""
+    flat = "".join(character if character.isprintable() else " " for character in str(text))
+    short = flat if len(flat) <= longest else flat[: longest - 1] + "…"
+    return SPECIAL.sub(r"\\\1", short).replace("www.", r"www\.").strip()
+
+
+def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table of plain texts; columns after the first are to the right."""
+    rule = "|".join([":---", *["---:"] * (len(heads) - 1)])
+    return "\n".join([_row(heads), f"|{rule}|", *map(_row, rows)])
+
+
+def _row(cells: Sequence[object]) -> str:
+    return "| " + " | ".join(map(plain, cells)) + " |"
+
+
+def bullets(items: Iterable[object]) -> str:
+    """A list of plain texts."""
+    return "\n".join(f"- {plain(item, LONGEST_SENTENCE)}" for item in items)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """A bar of eight heights a value, the lowest for the least of them."""
+    low, high = min(values) / 2, max(values) / 2  # halves, whose difference is finite
+    return "".join(BARS[round((value / 2 - low) / (high - low) * 7) if high > low else 0] for value in values)
+
 
 LONGEST_OPENING = 10_000  # characters; it may list names
 MOST_POINTS = 12  # epochs in the table of the learning curve
@@ -42,7 +111,7 @@ def _worth(exported: Exported) -> Iterator[str]:
     metric, reached, confirmed = exported.reached.objective.metric, exported.reached, exported.confirmed
     measure, examples = _measure(exported), f"{_task(exported).example}s"
     if confirmed is None:
-        found = figures.score(measure, reached.value)
+        found = score(measure, reached.value)
         yield (
             f"Trial {exported.origin.trial} reached {metric} {found} on the validation {examples} that chose it. "
             f"Expect less on new {examples}."
@@ -50,16 +119,16 @@ def _worth(exported: Exported) -> Iterator[str]:
         yield from _constant(exported)
         return
     yield bullets(confirmed.words)
-    optimism = "not known" if confirmed.optimism is None else figures.gain(measure, confirmed.optimism.value)
+    optimism = "not known" if confirmed.optimism is None else gain(measure, confirmed.optimism.value)
     rows = [
         (
             f"{metric}, mean over {confirmed.seeds} seeds, on {confirmed.test_images} test {examples}",
-            figures.interval(measure, confirmed.expected),
+            interval(measure, confirmed.expected),
         ),
-        (f"the same for new {examples} of the same kind", figures.interval(measure, confirmed.new_images)),
-        ("where one more run with a fresh seed falls", figures.interval(measure, confirmed.single_run)),
-        (f"uplift over the baseline, on these test {examples}", figures.difference(measure, confirmed.uplift)),
-        (f"uplift over the baseline, on new {examples}", figures.difference(measure, confirmed.uplift_new_images)),
+        (f"the same for new {examples} of the same kind", interval(measure, confirmed.new_images)),
+        ("where one more run with a fresh seed falls", interval(measure, confirmed.single_run)),
+        (f"uplift over the baseline, on these test {examples}", difference(measure, confirmed.uplift)),
+        (f"uplift over the baseline, on new {examples}", difference(measure, confirmed.uplift_new_images)),
         ("how much better the best of the search looked (optimism)", optimism),
         ("did tuning help", {None: "not known", "yes": "yes", "no": "no", "unclear": "unclear"}[confirmed.helped]),
     ]
@@ -89,8 +158,8 @@ def _arms(exported: Exported) -> Iterator[tuple[object, ...]]:
             ("recommended", arm.trial == exported.origin.trial),
             ("failed", arm.failed is not None),
         ]
-        behind = "" if arm.behind is None else figures.difference(measure, arm.behind)
-        mean = "-" if arm.mean is None else figures.interval(measure, arm.mean)
+        behind = "" if arm.behind is None else difference(measure, arm.behind)
+        mean = "-" if arm.mean is None else interval(measure, arm.mean)
         yield arm.trial, len(arm.test), mean, behind, ", ".join(word for word, holds in marks if holds)
 
 
@@ -99,10 +168,10 @@ def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
         return
     metric, measure = exported.reached.objective.metric, _measure(exported)
     yield "## This model"
-    rows = [("validation", figures.score(measure, trained.metrics[metric]))] if metric in trained.metrics else []
+    rows = [("validation", score(measure, trained.metrics[metric]))] if metric in trained.metrics else []
     if trained.test is not None:
-        rows.append(("test", figures.score(measure, trained.test.metrics[metric])))
-    rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", figures.size(trained.peak_memory))]
+        rows.append(("test", score(measure, trained.test.metrics[metric])))
+    rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", size(trained.peak_memory))]
     yield table((f"{_task(exported).example}s", metric), rows)
     if (within := is_within(exported, trained)) is not None:
         yield f"The test score lies {'within' if within else '**outside**'} the stated interval of one run."
@@ -189,7 +258,7 @@ def _curve(exported: Exported) -> Iterator[str]:
     values = [point.metrics[metric] for point in exported.curve]
     yield "## Learning curve"
     yield f"Of trial {exported.origin.trial}, on the validation {_task(exported).example}s."
-    yield f"```text\n{metric} {sparkline(values)} {figures.score(_measure(exported), values[-1])}\n```"
+    yield f"```text\n{metric} {sparkline(values)} {score(_measure(exported), values[-1])}\n```"
     shown = [exported.curve[place] for place in thinned(values, MOST_POINTS)]
     metrics = _task(exported).metrics
     names = [name for name in dict.fromkeys((metric, "loss", "train_loss", "lr")) if any(name in point.metrics for point in shown)]
@@ -198,7 +267,7 @@ def _curve(exported: Exported) -> Iterator[str]:
 
 
 def _cell(metric: Metric | None, value: float | None) -> str:
-    return "" if value is None else figures.score(metric, value)
+    return "" if value is None else score(metric, value)
 
 
 def _results(exported: Exported) -> Iterator[str]:
@@ -223,7 +292,7 @@ def _environment(exported: Exported) -> Iterator[str]:
     versions = {name: version for name, version in exported.lock.items() if name not in exported.environment}
     yield table(("", "version or value"), sorted({**exported.environment, **versions}.items()))
     if (cost := exported.cost) is not None:
-        spent = f"in {cost.train_seconds:.1f} seconds, with {figures.size(cost.peak_memory)} of memory"
+        spent = f"in {cost.train_seconds:.1f} seconds, with {size(cost.peak_memory)} of memory"
         yield f"{cost.trainable:,} parameters were trained, {spent}."
 
 

@@ -1,0 +1,379 @@
+"""The verdict of a confirmation, and the sentences that state it."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.confirmation import statistics
+from service.confirmation.race import Arm, Pair, dropped, have_scores, mean_of, paired, resolution_of, rounds_of, scores_of, tests_of
+from service.confirmation.statistics import USUAL, Crossed, Tails
+from service.domain.spec import Objective
+from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict
+from trainer.tasks.base import Metric, TaskSpec
+
+LONGEST_CAUSE = 200  # characters of why a run failed
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How numbers of the objective are written: shares in percent, others as they are; with the digits that its interval warrants."""
+
+    percent: bool
+    decimals: int
+
+    @classmethod
+    def fitting(cls, verdict: Verdict, metric: Metric) -> "Unit":
+        """One digit of the expected value's uncertainty in percent, two in another unit."""
+        percent = metric.is_share
+        expected = verdict.expected
+        half = (expected.high - expected.low) / 2 if expected is not None else 0.0
+        if half <= 0:
+            return cls(percent, 1 if percent else 3)
+        if percent:
+            return cls(percent, min(max(-math.floor(math.log10(half * 100)), 1), 3))
+        return cls(percent, min(max(1 - math.floor(math.log10(half)), 0), 6))
+
+    def plain(self, number: float) -> str:
+        """Without a unit."""
+        scaled = number * 100 if self.percent else number
+        if abs(scaled) >= 1e6:
+            return f"{scaled:.3g}"
+        return f"{scaled:z.{self.decimals}f}"
+
+    def value(self, number: float) -> str:
+        return f"{self.plain(number)} %" if self.percent else self.plain(number)
+
+    def difference(self, number: float) -> str:
+        return f"{self.plain(number)} points" if self.percent else self.plain(number)
+
+    def interval(self, estimate: Estimate) -> str:
+        return f"{self.plain(estimate.low)} to {self.plain(estimate.high)}"
+
+
+def words_of(verdict: Verdict, metric: Metric, example: str) -> tuple[str, ...]:
+    """What a verdict says, the most important first; `example` is the noun for what it was scored on.
+
+    The text of a failure is quoted as it is and has to be escaped where it is shown.
+    """
+    unit, examples = Unit.fitting(verdict, metric), f"{example}s"
+    return (
+        *_state(verdict),
+        *_recommended(verdict),
+        *_expected(verdict, unit, examples),
+        *_helped_sentence(verdict, unit, examples),
+        *_optimism_sentence(verdict, unit, examples),
+        *_out(verdict),
+    )
+
+
+def _state(verdict: Verdict) -> Iterator[str]:
+    runs, most = sum(len(arm.rounds) for arm in verdict.arms), verdict.seeds * len(verdict.arms)
+    if verdict.state == "running":
+        yield f"The confirmation is under way: {runs} of at most {most} runs have ended, and what they say so far may change."
+    if verdict.state == "stopped":
+        yield f"The study ended before its confirmation did, after {_many(runs, 'run')} of at most {most}: more is not known."
+
+
+def _recommended(verdict: Verdict) -> Iterator[str]:
+    chosen = _arm(verdict, verdict.recommended)
+    if chosen is None:
+        yield (
+            "Nothing can be recommended yet: no configuration has two runs with a result."
+            if verdict.state == "running"
+            else ("Nothing can be recommended: no configuration has two runs with a result.")
+        )
+        return
+    name, runs = _capital(_name(chosen)), _many(len(chosen.rounds), "run")
+    if len(verdict.arms) == 1:
+        yield f"{name} is recommended: it is the only configuration that was confirmed, in {runs} with fresh seeds."
+    elif len(verdict.tied) == 1:
+        yield f"{name} is recommended: over {runs} with fresh seeds it is better than every other configuration that was confirmed."
+    else:
+        tied = _listed([_name(arm) for number in verdict.tied if (arm := _arm(verdict, number)) is not None])
+        yield f"{name} is recommended: {tied} cannot be told apart over {runs} with fresh seeds, {_why(verdict, chosen)}."
+
+
+def _why(verdict: Verdict, chosen: Compared) -> str:
+    best = "the best" if chosen.trial == verdict.best else f"the best, trial {verdict.best}"
+    return f"and it is the cheapest of those within one standard error of {best}{_price(chosen)}"
+
+
+def _expected(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+    if (expected := verdict.expected) is None:
+        return
+    metric = verdict.objective.metric
+    these = f"these {verdict.test_images} test {examples}" if verdict.test_images else f"these test {examples}"
+    new = f", and {unit.interval(verdict.new_images)} on new {examples} of the same kind" if verdict.new_images is not None else ""
+    yield (
+        f"Expected {metric}: {unit.value(expected.value)}; its 95 % interval is {unit.interval(expected)} on {these}{new}. "
+        + (
+            f"A single run with a fresh seed falls between {_between(unit, verdict.single_run)}, 19 times in 20."
+            if verdict.single_run
+            else ""
+        )
+    ).rstrip()
+
+
+def _helped_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+    chosen, baseline = _arm(verdict, verdict.recommended), next((arm for arm in verdict.arms if arm.baseline), None)
+    if chosen is None:
+        return
+    if verdict.helped is None or baseline is None:
+        yield "Whether tuning helped is not known: the baseline has fewer than two runs with a result to compare with."
+    elif chosen.baseline:
+        yield f"Tuning did not help: the baseline itself, {_numbered(chosen)}, is what to use."
+    elif verdict.uplift is not None:
+        yield _uplift_sentence(verdict, chosen, baseline, verdict.uplift, unit, examples)
+
+
+def _uplift_sentence(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit, examples: str) -> str:
+    new = verdict.uplift_new_images
+    ours, theirs = _numbered(chosen), f"the baseline, {_numbered(baseline)}"
+    by = f"{unit.difference(abs(uplift.value))} {'worse' if uplift.value < 0 else 'better'} than {theirs} ({unit.interval(uplift)}"
+    if verdict.helped == "no":
+        return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain."
+    if verdict.helped == "unclear" and new is not None:
+        few = f"but they are too few to tell for new ones ({unit.interval(new)})"
+        return f"Unclear whether tuning helped: on these test {examples} {ours} is {by}), {few}."
+    return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new {examples}' if new is not None else ''})."
+
+
+def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
+    if (found := verdict.optimism) is None:
+        return
+    arm = _arm(verdict, found.trial)
+    its = _name(arm) if arm is not None else f"trial {found.trial}"
+    seen, confirmed = unit.value(found.searched), unit.value(found.confirmed)
+    compared = f"{seen} on the validation {examples} then, {confirmed} on the test {examples} with fresh seeds now"
+    if found.value <= 0:
+        yield f"The search did not flatter its best, {its}: {compared}."
+        return
+    luck = (
+        f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation {examples}."
+        if found.chosen > 0
+        else ""
+    )
+    yield f"The search flattered its best, {its}, by {unit.difference(found.value)}: {compared}.{luck}"
+
+
+def _out(verdict: Verdict) -> Iterator[str]:
+    for arm in verdict.arms:
+        if arm.failed is not None:
+            yield f"{_capital(_name(arm))} is out: {_cut(arm.failed)}."
+        elif arm.stopped_after is not None:
+            yield f"{_capital(_name(arm))} was given up after round {arm.stopped_after}: it was clearly worse already."
+
+
+def _arm(verdict: Verdict, number: int | None) -> Compared | None:
+    return next((arm for arm in verdict.arms if arm.trial == number), None)
+
+
+def _numbered(arm: Compared) -> str:
+    return f"trial {arm.trial}"
+
+
+def _name(arm: Compared) -> str:
+    return f"the baseline (trial {arm.trial})" if arm.baseline else _numbered(arm)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _between(unit: Unit, estimate: Estimate) -> str:
+    return f"{unit.plain(estimate.low)} and {unit.plain(estimate.high)}"
+
+
+def _price(arm: Compared) -> str:
+    if arm.price is None:
+        return ""
+    return f" ({arm.price.trainable:,} trained parameters, {arm.price.train_seconds:.3g} s a run, {arm.price.peak_memory / 2**20:,.0f} MiB)"
+
+
+def _cut(cause: str) -> str:
+    line = " ".join(cause.split()).rstrip(".")
+    return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]} ..."
+
+
+FEWEST_RUNS = 2  # of which a spread can be told
+State = Literal["running", "done", "stopped"]
+
+
+def judge(arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: int, test_examples: int, state: State) -> Verdict:
+    """What the runs so far say.
+
+    Best is the arm with the best mean; tied with it are those whose paired difference to it could be 0, at a level shared out among them
+    (Bonferroni). Of the tied ones within one standard error of the best the cheapest is recommended: the one-standard-error rule of
+    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. An arm that failed, that the race gave up, or that has fewer
+    than two runs is never recommended.
+    """
+    metric = task.metrics[objective.metric]
+    lost = dropped(arms, objective.direction, seeds)
+    left = [arm for arm in arms if arm.failed is None and arm.trial not in lost and len(arm.repeats) >= FEWEST_RUNS]
+    best = _best(left, objective)
+    pairs = {} if best is None else {arm.trial: paired(best, arm, objective.direction) for arm in arms if arm is not best}
+    tied = [] if best is None else [best, *_tied(left, pairs, len(arms))]
+    known = Verdict(
+        state=state,
+        objective=objective,
+        seeds=seeds,
+        test_images=test_examples,
+        arms=tuple(_compared(arm, metric, pairs.get(arm.trial), lost, {one.trial for one in tied}, len(arms)) for arm in arms),
+        best=best.trial if best is not None else None,
+        tied=tuple(arm.trial for arm in tied),
+    )
+    if best is not None:
+        chosen = _cheapest([best, *(arm for arm in tied[1:] if _is_within_one_error(pairs[arm.trial]))], pairs)
+        known = known.model_copy(update={"optimism": _optimism(arms, objective)})
+        known = known.model_copy(update=_worth(chosen, next((arm for arm in arms if arm.baseline), None), known, metric))
+    return known.model_copy(update={"words": words_of(known, metric, task.example)})
+
+
+def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:
+    """By the mean over the rounds that all of them have; over its own ones where they have none in common."""
+    if not left:
+        return None
+    common = set.intersection(*map(rounds_of, left))
+    return (max if objective.direction == "maximize" else min)(left, key=lambda arm: mean_of(arm, common or rounds_of(arm)))
+
+
+def _behind(pair: Pair | None, arms: int) -> Estimate | None:
+    if pair is None or len(pair.behind) < FEWEST_RUNS:
+        return None
+    tails = Tails.of(1 - (1 - LEVEL) / max(arms - 1, 1))
+    return statistics.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
+
+
+def _tied(left: Sequence[Arm], pairs: Mapping[int, Pair], arms: int) -> list[Arm]:
+    """Those that cannot be told apart from the best, without it, by how far they are behind."""
+    near = {arm.trial: behind for arm in left if (behind := _behind(pairs.get(arm.trial), arms)) is not None and behind.low <= 0}
+    return sorted((arm for arm in left if arm.trial in near), key=lambda arm: near[arm.trial].value)
+
+
+def _is_within_one_error(pair: Pair) -> bool:
+    return float(pair.behind.mean()) <= pair.error
+
+
+def _cheapest(near: Sequence[Arm], pairs: Mapping[int, Pair]) -> Arm:
+    """By parameters, then time, then memory; of equally cheap ones the best. Times are noisy: two digits of them count."""
+
+    def price(arm: Arm) -> tuple[float, ...]:
+        behind = float(pairs[arm.trial].behind.mean()) if arm.trial in pairs else 0.0
+        if arm.cost is None:
+            return math.inf, math.inf, math.inf, behind
+        return arm.cost.trainable, float(f"{arm.cost.train_seconds:.1e}"), arm.cost.peak_memory, behind
+
+    return min(near, key=price)
+
+
+def _compared(arm: Arm, metric: Metric, pair: Pair | None, lost: Mapping[int, int], tied: Collection[int], arms: int) -> Compared:
+    return Compared(
+        trial=arm.trial,
+        baseline=arm.baseline,
+        params=arm.params,
+        searched=arm.searched,
+        rounds=tuple(repeat.round for repeat in arm.repeats),
+        runs=tuple(repeat.trial for repeat in arm.repeats),
+        test=tuple(repeat.test for repeat in arm.repeats),
+        validation=tuple(repeat.validation for repeat in arm.repeats),
+        mean=_mean(arm, metric) if len(arm.repeats) >= FEWEST_RUNS else None,
+        behind=_behind(pair, arms),
+        tied=arm.trial in tied,
+        stopped_after=lost.get(arm.trial),
+        failed=arm.failed,
+        price=Price(trainable=arm.cost.trainable, train_seconds=arm.cost.train_seconds, peak_memory=arm.cost.peak_memory)
+        if arm.cost is not None
+        else None,
+    )
+
+
+def _mean(arm: Arm, metric: Metric, tails: Tails = USUAL) -> Estimate:
+    return statistics.within(statistics.over_seeds(tests_of(arm), tails=tails, resolution=resolution_of(arm)), metric.low, metric.high)
+
+
+def _worth(chosen: Arm, baseline: Arm | None, known: Verdict, metric: Metric) -> dict[str, object]:
+    """The fields of the verdict that are about the recommendation."""
+    objective = known.objective
+    tails = Tails.of_chosen(len(known.tied), objective.direction == "maximize")
+    one_more = statistics.of_one_more(tests_of(chosen), resolution=resolution_of(chosen))
+    expected, new = _mean(chosen, metric, tails), _on_new_examples(chosen, objective.metric, metric, tails)
+    worth: dict[str, object] = {
+        "recommended": chosen.trial,
+        "expected": expected,
+        # Both are estimates: by chance that for more than these examples could come out as the narrower one.
+        "new_images": statistics.no_narrower(new, expected) if new is not None else None,
+        "single_run": statistics.within(one_more, metric.low, metric.high),
+    }
+    if baseline is None or baseline.failed is not None:
+        return worth
+    return worth | ({"helped": "no"} if baseline is chosen else _uplift(chosen, baseline, known, metric))
+
+
+def _on_new_examples(arm: Arm, name: str, metric: Metric, tails: Tails) -> Estimate | None:
+    rounds = rounds_of(arm)
+    if not have_scores([arm], rounds, name):
+        return None
+    mean, scores = float(tests_of(arm).mean()), Crossed.of(scores_of(arm, rounds, name))
+    if metric.is_share:
+        return statistics.share_on_new_examples(mean, scores, tails=tails)
+    return statistics.within(statistics.mean_on_new_examples(mean, scores, tails=tails), metric.low, metric.high)
+
+
+def _uplift(chosen: Arm, baseline: Arm, known: Verdict, metric: Metric) -> dict[str, object]:
+    """Nothing where they have not two rounds in common."""
+    pair = paired(chosen, baseline, known.objective.direction)
+    if len(pair.behind) < FEWEST_RUNS:
+        return {}
+    rivals = sum(number != baseline.trial for number in known.tied)  # had the baseline been chosen, there would be no uplift
+    tails = Tails.of_chosen(rivals, higher_is_better=True)
+    uplift = statistics.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
+    new = _uplift_on_new_examples(chosen, baseline, pair, known.objective.metric, metric, tails)
+    new = statistics.no_narrower(new, uplift) if new is not None else None
+    return {"uplift": uplift, "uplift_new_images": new, "helped": _helped(uplift, new)}
+
+
+def _uplift_on_new_examples(chosen: Arm, baseline: Arm, pair: Pair, name: str, metric: Metric, tails: Tails) -> Estimate | None:
+    """Paired by round and example."""
+    if not have_scores([chosen, baseline], pair.rounds, name):
+        return None
+    sign = 1.0 if metric.direction == "maximize" else -1.0
+    both = zip(scores_of(chosen, pair.rounds, name), scores_of(baseline, pair.rounds, name), strict=True)
+    rows, mean = (sign * (ours - theirs) for ours, theirs in both), float(pair.behind.mean())
+    if metric.is_share:
+        return statistics.difference_on_new_examples(mean, rows, tails=tails)
+    return statistics.mean_on_new_examples(mean, Crossed.of(rows), tails=tails)
+
+
+def _helped(uplift: Estimate, on_new: Estimate | None) -> Helped:
+    """Where there are so many examples that their scores were not kept, new ones would hardly differ from them."""
+    if uplift.low <= 0:
+        return "no"
+    return "unclear" if on_new is not None and on_new.low <= 0 else "yes"
+
+
+def _optimism(arms: Sequence[Arm], objective: Objective) -> Optimism | None:
+    """Of the arm that the search ranked first: it was chosen for its one value."""
+    arm = arms[0]
+    if arm.searched is None or not arm.repeats:
+        return None
+    sign = 1.0 if objective.direction == "maximize" else -1.0
+    confirmed = float(tests_of(arm).mean())
+    again = float(np.mean([repeat.validation for repeat in arm.repeats]))
+    return Optimism(
+        trial=arm.trial,
+        searched=arm.searched,
+        confirmed=confirmed,
+        value=sign * (arm.searched - confirmed),
+        chosen=sign * (arm.searched - again),
+    )

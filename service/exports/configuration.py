@@ -1,0 +1,196 @@
+"""The exported configuration of a trial: its file, notes, requirements and script."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from operator import attrgetter
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.domain.errors import NoResult, NoScript
+from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
+from service.domain.records import Metric, Study, Trial, depths_in
+from service.domain.states import Phase, TrialState
+from service.domain.verdict import Price, Verdict
+from trainer.configuration import DatasetInfo, TrainConfig
+from trainer.tasks.base import ExportedRun, ReportSummary, ResolvesConfig, TrainingScript
+from trainer.tasks.registry import spec_of
+
+MOST_POINTS = 64
+
+
+def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
+    """The places of at most so many of the values: the first, the last, and of each of equal parts between them the least and the greatest.
+
+    So the greatest and the least of all are among them. All places where there are no more than `most`; rising. `most` is 4 or more.
+    """
+    count = len(values)
+    if count <= most:
+        return list(range(count))
+    parts = (most - 2) // 2
+    borders = [1 + part * (count - 2) // parts for part in range(parts + 1)]
+    places = [0]
+    for first, end in pairwise(borders):
+        part = values[first:end]
+        low, high = first + part.index(min(part)), first + part.index(max(part))
+        places += (low,) if low == high else (low, high) if low < high else (high, low)
+    places.append(count - 1)
+    return places
+
+
+def note_of(phase: Phase, verdict: Verdict | None, tries: int, example: str) -> str:
+    """The sentence at the top of a file. `verdict` is the one that recommends its configuration, `tries` the search's complete trials."""
+    if verdict is not None and verdict.expected is not None:
+        examples = f"{verdict.test_images} test {example}s that no trial of the search has seen"
+        return f"Confirmed: trained again with fresh seeds, and scored on {examples}."
+    return f"{_why_not(phase, example)} The value is the best of {tries} {'try' if tries == 1 else 'tries'} and looks better than it is."
+
+
+def _why_not(phase: Phase, example: str) -> str:
+    match phase:
+        case "none":
+            return (
+                "Not confirmed: this study confirms nothing; set confirm, say to {top: 3, seeds: 5}, and data.test, or data.split: given "
+                "if the data has a test part of its own."
+            )
+        case "search":
+            return "Not confirmed yet: the search is under way; its best and the baseline are then trained again with fresh seeds."
+        case "running":
+            again = "the best and the baseline are being trained again with fresh seeds and scored on the test"
+            return f"Not confirmed yet: {again} {example}s."
+        case "stopped":
+            return "Not confirmed: the study ended before its confirmation did."
+        case "done":
+            return "Not confirmed: none of the configurations came through its confirmation."
+
+
+NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors")
+
+
+def requirements(exported: Exported) -> str:
+    """What `pip install -r` takes: the packages that the metric was reached with, pinned. Thawline itself stands there as a comment."""
+    python, thawline = exported.environment.get("python"), exported.lock.get("thawline")
+    said = f"{exported.config.model.name} as trial {exported.origin.trial} of its study trained it" + (
+        f", with Python {_word(python)}" if python else ""
+    )
+    lines = [f"# {said}."] + [f"{name}=={_word(exported.lock[name])}" for name in NEEDED if name in exported.lock]
+    if exported.facts.listing is not None and exported.facts.listing.heic:
+        lines.append("pillow-heif")
+    if thawline:
+        lines.append(f"# thawline=={_word(thawline)}: for `thaw train` and `thaw verify`; the script does without")
+    return "\n".join(lines) + "\n"
+
+
+def _word(text: str) -> str:
+    """A version as it stands in a requirement, whatever a file says."""
+    return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ".-_!"))
+
+
+def script(exported: Exported) -> str:
+    """A Python file that trains this configuration without Thawline. Raises NoScript for a task that makes none."""
+    task = spec_of(exported.config.task)
+    if not isinstance(task, TrainingScript):
+        raise NoScript(task.name)
+    confirmed = exported.confirmed
+    single_run = confirmed.single_run if confirmed is not None else None
+    return task.script(
+        ExportedRun(
+            config=exported.config,
+            info=exported.facts,
+            study=exported.origin.study_name,
+            trial=exported.origin.trial,
+            metric=exported.reached.objective.metric,
+            reached=exported.reached.value,
+            expected=confirmed.expected.value if confirmed is not None else None,
+            single_run=(single_run.low, single_run.high) if single_run is not None else None,
+            environment=exported.environment,
+            lock=exported.lock,
+            manifest=exported.manifest,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of an exported trial besides its record."""
+
+    note: str
+    verdict: Verdict | None = None  # the one that recommends it
+    repeats: Sequence[Trial] = ()  # the trials of the study's confirmation
+    metrics: Sequence[Metric] = ()  # all that the trial reported, by step
+    manifest: str | None = None
+
+
+def export(study: Study, trial: Trial, known: Known) -> Exported:
+    """The configuration of a complete trial. A duplicate's is that of the trial that was trained.
+
+    Raises NoResult when the trial has no finite value or the data was never checked.
+    """
+    if trial.value is None or study.facts is None:
+        raise NoResult
+    number = trial.number if trial.duplicate_of is None else trial.duplicate_of
+    environment = dict(trial.result.get("environment", {}))
+    return Exported(
+        note=known.note,
+        confirmed=_confirmed(study, trial, known),
+        origin=Origin(study=study.id, study_name=study.name, trial=number, params=dict(trial.params)),
+        reached=Reached(objective=study.spec.objective, value=trial.value, metrics=_finite(trial.metrics), steps=trial.step),
+        config=_resolved(study.spec.config_for(trial.params, number), study.facts),
+        facts=study.facts,
+        environment=environment,
+        lock=lock_of(environment),
+        depths=depths_in(trial.result),
+        cost=_cost(trial.result),
+        curve=_curve(known.metrics, study.spec.objective.metric),
+        summary=_summary(study, [trial.result]),
+        manifest=known.manifest,
+    )
+
+
+def _resolved(config: TrainConfig, facts: DatasetInfo) -> TrainConfig:
+    """The config with that which a run found of data and weights."""
+    task = spec_of(config.task)
+    return task.resolved(config, facts) if isinstance(task, ResolvesConfig) else config
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _confirmed(study: Study, trial: Trial, known: Known) -> Confirmed | None:
+    """None unless a verdict recommends the trial."""
+    verdict = known.verdict
+    if verdict is None or verdict.expected is None or verdict.recommended != trial.number:
+        return None
+    own = [one for one in known.repeats if one.confirms == trial.number and one.state is TrialState.COMPLETE and "test" in one.result]
+    return Confirmed(
+        seeds=len(own),
+        run_seeds=tuple(study.spec.seeds_of(one.round)["seed"] for one in own if one.round is not None),
+        summary=_summary(study, [one.result["test"] for one in own]),
+        **{name: getattr(verdict, name) for name in Confirmed.model_fields.keys() & Verdict.model_fields.keys() - {"seeds"}},
+    )
+
+
+def _cost(result: Mapping[str, Any]) -> Price | None:
+    if not {"trainable", "train_seconds", "peak_memory"} <= result.keys():
+        return None
+    return Price(trainable=result["trainable"], train_seconds=result["train_seconds"], peak_memory=result["peak_memory"])
+
+
+def _curve(metrics: Sequence[Metric], objective: str) -> tuple[Point, ...]:
+    """The epochs in which the objective was finite, thinned."""
+    points = [
+        Point(step=step, metrics=_finite({one.name: one.value for one in group})) for step, group in groupby(metrics, attrgetter("step"))
+    ]
+    told = [point for point in points if objective in point.metrics]
+    return tuple(told[place] for place in thinned([point.metrics[objective] for point in told]))
+
+
+def _summary(study: Study, reports: Sequence[Mapping[str, Any]]) -> BaseModel:
+    """The task's summary of reports of runs."""
+    task = spec_of(study.spec.task)
+    if not isinstance(task, ReportSummary) or study.facts is None:
+        return NoSummary()
+    return task.summary(study.facts, reports)

@@ -1,0 +1,443 @@
+"""The lines of a study file: their models, and reading them with every fault named."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Annotated, Any, BinaryIO, Literal, NoReturn, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from search_spaces import Fault, Faulty, Scalar, raise_if_any
+from search_spaces.documents import MAX_INTEGER, from_json
+from search_spaces.faults import Path
+from search_spaces.parameters import Frozen
+from service.domain.errors import InvalidInput
+from service.domain.parsing import faults_of
+from service.domain.pruning import Evidence
+from service.domain.records import CONFIRMATION, Confirmation
+from service.domain.spec import MAX_NUMBER
+from service.domain.states import StudyState, TrialState
+from trainer.configuration import DatasetInfo
+from trainer.protocol import FailureReason, Reuse, Scores
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.registry import example_fields
+
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]  # sums of them stay finite
+Whole = Annotated[StrictInt, Field(ge=0, le=2**53)]
+Of = TypeVar("Of", bound=BaseModel)
+
+
+class _Open(BaseModel):
+    """Fields that are not named here are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class _Pace(_Open):
+    samples_per_second: Amount | None = None
+    seconds_left: Amount | None = None
+    memory: Whole | None = None
+    utilization: Amount | None = None
+    seconds: dict[StrictStr, Amount | None] = Field(default_factory=dict)
+    saved_seconds: Amount | None = None
+
+
+def _strictly(model: type[Of]) -> Callable[[object], Of]:
+    """Reads a value as the model, but takes no text for a number: others read it without a model."""
+
+    def read(value: object) -> Of:
+        try:
+            return model.model_validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            raise Faulty(_faults_in(error)) from None
+
+    return read
+
+
+class _Result(_Open):
+    environment: dict[StrictStr, StrictStr] = Field(default_factory=dict)
+    trainable: Whole | None = None
+    train_seconds: Amount | None = None
+    peak_memory: Whole | None = None
+    reuse: Annotated[Reuse | None, BeforeValidator(_strictly(Reuse))] = None
+    pace: _Pace | None = None
+    evidence: Annotated[Evidence | None, BeforeValidator(_strictly(Evidence))] = None
+    test: Annotated[Scores | None, BeforeValidator(_strictly(Scores))] = None
+
+
+def check_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The result itself, as it came. Raises Faulty with what is wrong in it."""
+    if nulls := [name for name in _Result.model_fields if name in result and result[name] is None]:
+        raise_if_any(Fault((name,), "null", "leave this out, or give it a value") for name in nulls)
+    try:
+        _Result.model_validate(result)
+    except ValidationError as error:
+        raise Faulty(_faults_in(error)) from None
+    return result
+
+
+def _faults_in(error: ValidationError) -> Iterator[Fault]:
+    for item in error.errors(include_url=False, include_input=False):
+        yield from faults_of(item)
+
+
+def _check_fields(model: type[BaseModel], report: Mapping[str, Any]) -> None:
+    """Raises Faulty where one of the fields is not the model's. A file may lack others: nothing but their display needs them."""
+    try:
+        _strictly(model)(report)
+    except Faulty as error:
+        raise_if_any(fault for fault in error.faults if fault.code != "missing" or len(fault.path) > 1)
+
+
+def test_report(task: TaskSpec, result: Mapping[str, Any]) -> BaseModel | None:
+    """The task's report of the test examples in a checked result, None without one. Raises Faulty where a report is not the task's.
+
+    The fields of the other report stand beside those that every result has.
+    """
+    report = {name: result[name] for name in task.Report.model_fields if name in result}
+    if report:
+        _check_fields(task.Report, report)
+    if "test" not in result:
+        return None
+    try:
+        return _strictly(task.TestReport)({name: value for name, value in result["test"].items() if name != "metrics"})
+    except Faulty as error:
+        raise Faulty(fault.below(("test",)) for fault in error.faults) from None
+
+
+SCHEMA_VERSION: Literal[1] = 1
+CHUNK_STEPS = 500  # of a trial in one line; those after them follow in lines of their own
+MAX_STEP = 100_000
+MAX_TEXT = 4_000
+MAX_FACTS = 4 * 1024 * 1024  # characters
+DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+LAST_YEAR = 2105  # until then a float of seconds tells microseconds apart
+
+Word = Literal["nan", "pos_inf", "neg_inf"]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Told = Finite | Word
+"""A reported number: JSON has no other way to say that it is none."""
+
+
+def _moment(text: object) -> float:
+    """Seconds since 1970 of a time as ISO 8601 writes it, with its zone."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) and len(text) <= 40 else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= LAST_YEAR:
+        raise ValueError(f"write a time between 1970 and {LAST_YEAR} such as 2026-11-22T09:30:00.000000Z")
+    return max(0.0, moment.timestamp())
+
+
+def seconds_of(moment: str | None) -> float | None:
+    """Seconds since 1970 of a sound line's time."""
+    return None if moment is None else _moment(moment)
+
+
+def moment_text(seconds: float) -> str:
+    """The time as a line has it: UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[float, BeforeValidator(_moment)]
+Text = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
+Name = Annotated[StrictStr, Field(max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+Number = Annotated[StrictInt, Field(ge=0, lt=MAX_NUMBER)]
+Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+Step = Annotated[StrictInt, Field(ge=1, le=MAX_STEP)]
+
+
+def _rising(steps: list[int]) -> list[int]:
+    if any(later <= earlier for earlier, later in pairwise(steps)):
+        raise ValueError("steps rise from each to the next; sort them")
+    return steps
+
+
+class Reports(Frozen):
+    """What a trial reported, by metric in columns: `metrics[name][i]` is the value at `steps[i]`, null where it reported none."""
+
+    steps: Annotated[list[Step], Field(max_length=CHUNK_STEPS), AfterValidator(_rising)] = Field(default_factory=list)
+    metrics: Annotated[dict[Name, list[Told | None]], Field(max_length=100)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _columns_are_equally_long(self) -> Self:
+        raise_if_any(
+            Fault(("metrics", name), "wrong_length", f"this has {len(column)} values for {len(self.steps)} steps; make them equal")
+            for name, column in self.metrics.items()
+            if len(column) != len(self.steps)
+        )
+        return self
+
+
+def _bounded_facts(facts: DatasetInfo) -> DatasetInfo:
+    """The facts, which every look at the study carries. A worker finds no larger ones. Raises Faulty."""
+    raise_if_any(_facts_faults(facts))
+    return facts
+
+
+def _facts_faults(facts: DatasetInfo) -> Iterator[Fault]:
+    yield from (Fault((field,), code, message) for field, code, message in facts.faults())
+    for name in ("fingerprint", "split", "weights_sha256"):
+        digest = getattr(facts, name)
+        if digest is not None and not DIGEST.match(digest):
+            yield Fault((name,), "not_a_digest", "this is a SHA-256 in 64 hexadecimal digits; correct it")
+    if len(facts.model_dump_json()) > MAX_FACTS:
+        yield Fault((), "too_large", f"the facts of a study have at most {MAX_FACTS} characters; shorten the names in them")
+
+
+class StudyLine(Frozen):
+    """The first line: the study."""
+
+    kind: Literal["thawline/study"] = "thawline/study"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    id: Annotated[StrictStr, Field(max_length=16)] | None = Field(description="where it was exported; an import gives it a new one")
+    name: Annotated[StrictStr, Field(min_length=1, max_length=128)]
+    state: StudyState
+    reason: Text | None
+    spec: dict[str, Any] = Field(description="as GET /api/v1/studies/{study} shows it")
+    facts: Annotated[DatasetInfo, AfterValidator(_bounded_facts)] | None
+    confirmation: Confirmation | None
+    created: Number = Field(description="trials that follow")
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+
+    @field_validator("reason")
+    @classmethod
+    def _failure_has_a_reason(cls, reason: str | None, known: ValidationInfo) -> str | None:
+        if reason is None and known.data.get("state") is StudyState.FAILED:
+            raise ValueError("a study that failed has a reason; give it")
+        return reason
+
+
+class TrialLine(Frozen):
+    """A trial, with what it reported at its first steps."""
+
+    kind: Literal["thawline/trial"] = "thawline/trial"
+    number: Number
+    state: TrialState
+    params: Mapping[str, Scalar]
+    value: Told | None
+    metrics: Annotated[dict[Name, Told], Field(max_length=100)]
+    step: Annotated[StrictInt, Field(ge=0, le=MAX_STEP)]
+    attempt: Count
+    reason: FailureReason | None
+    detail: Text | None
+    worker: Annotated[StrictStr, Field(max_length=128)] | None
+    duplicate_of: Number | None
+    source: Literal["sampler", "baseline", "user", "duplicate", "confirmation", "imported"]
+    confirms: Number | None
+    round: Annotated[StrictInt, Field(ge=1, le=100)] | None
+    result: Annotated[dict[str, Any], AfterValidator(check_result)]
+    queued_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    reports: Reports
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        raise_if_any(self._faults())
+        return self
+
+    def _faults(self) -> list[Fault]:
+        found = []
+        if self.state is TrialState.COMPLETE and not isinstance(self.value, float):
+            found.append(Fault(("value",), "no_value", "a complete trial has a number here; give it, or change the state"))
+        if (self.state is TrialState.FAILED) is not (self.reason is not None):
+            found.append(Fault(("reason",), "reason_without_failure", "a trial has a reason if and only if it failed; make them agree"))
+        if (self.source == CONFIRMATION) is not (self.confirms is not None) or (self.confirms is None) is not (self.round is None):
+            agree = "confirms and round go with the source confirmation, and with no other; make them agree"
+            found.append(Fault(("confirms",), "confirmation_without_round", agree))
+        if self.duplicate_of is not None and self.duplicate_of >= self.number:
+            found.append(Fault(("duplicate_of",), "not_an_earlier_trial", "a trial can only repeat an earlier one; correct the number"))
+        if self.reports.steps and self.reports.steps[-1] > self.step:
+            found.append(Fault(("reports", "steps"), "step_above_last", "reports go further than the trial's step; raise that"))
+        return found
+
+
+class ReportsLine(Reports):
+    """More of what the trial before it reported, in the order of the steps."""
+
+    kind: Literal["thawline/reports"] = "thawline/reports"
+    number: Number
+
+
+class EndLine(Frozen):
+    """The last line, by which a file that was cut or changed is told."""
+
+    kind: Literal["thawline/end"] = "thawline/end"
+    trials: Number
+    lines: Count = Field(description="before this one")
+    sha256: StrictStr = Field(pattern=r"^[0-9a-f]{64}$", description="over all bytes before this line")
+
+
+Line = StudyLine | TrialLine | ReportsLine | EndLine
+
+
+MAX_LINE = 16 * 1024 * 1024
+MAX_VALUE_TEXT = 4_096  # characters; a path has no more
+MAX_KEY = 256
+MAX_ENTRIES = 65_536  # of a mapping
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+KINDS: dict[str, type[Line]] = {
+    "thawline/study": StudyLine, "thawline/trial": TrialLine, "thawline/reports": ReportsLine, "thawline/end": EndLine,
+}  # fmt: skip
+
+
+def refuse(line: int, fault: Fault) -> NoReturn:
+    """The file is faulty at that line, counted from 1. Raises InvalidInput."""
+    raise InvalidInput([fault.below((f"line {line}",))])
+
+
+def lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
+    """Each line with its number, from 1. The last one is an EndLine that fits all before it, and nothing follows.
+
+    Raises InvalidInput that names the line.
+    """
+    digest, trials, number = hashlib.sha256(), 0, 0
+    while raw := file.readline(MAX_LINE + 1):
+        number += 1
+        line = _line(number, raw)
+        if (number == 1) is not isinstance(line, StudyLine):
+            first = "the first line, and no other, is the study (kind thawline/study); restore the order"
+            refuse(number, Fault(("kind",), "out_of_order", first))
+        if isinstance(line, EndLine):
+            _check_end(number, line, trials, digest.hexdigest())
+            if file.readline(2):
+                refuse(number + 1, Fault((), "after_the_end", "nothing follows the line thawline/end; cut the rest off"))
+            yield number, line
+            return
+        digest.update(raw)
+        trials += isinstance(line, TrialLine)
+        yield number, line
+    refuse(number + 1, Fault((), "cut_off", "the file ends before its last line (kind thawline/end): it was cut; export or copy it again"))
+
+
+def _check_end(number: int, end: EndLine, trials: int, sha256: str) -> None:
+    if (end.trials, end.lines) != (trials, number - 1):
+        counted = f"this counts {end.trials} trials in {end.lines} lines, and there are {trials} in {number - 1}"
+        refuse(number, Fault(("lines",), "lines_missing", f"{counted}; export or copy the file again"))
+    if end.sha256 != sha256:
+        changed = "the lines before are not those that were exported: the file was changed or damaged; export or copy it again"
+        refuse(number, Fault(("sha256",), "changed", changed))
+
+
+def _line(number: int, raw: bytes) -> Line:
+    if len(raw) > MAX_LINE:
+        refuse(number, Fault((), "line_too_long", f"a line has at most {MAX_LINE} bytes"))
+    if not raw.endswith(b"\n"):
+        refuse(number, Fault((), "cut_off", "the line has no end: the file was cut; export or copy it again"))
+    try:
+        document = from_json(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        refuse(number, Fault((), "not_utf8", "the line is not UTF-8 text; export or copy the file again"))
+    except Faulty as error:
+        raise InvalidInput(_without_lines(fault).below((f"line {number}",)) for fault in error.faults) from None
+    return _formed(number, document)
+
+
+def _without_lines(fault: Fault) -> Fault:
+    """The parser counts lines within what it was given, which is one."""
+    return Fault(fault.path, fault.code, fault.message.replace(" near line 1", ""))
+
+
+def _formed(number: int, document: Any) -> Line:
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = f"a line of a study's file has a kind, one of {', '.join(KINDS)}; is this the file that `thaw study export` wrote?"
+        refuse(number, Fault(("kind",), "unknown_kind", known))
+    if number == 1 and document.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+        newer = f"this version reads schema_version {SCHEMA_VERSION}; import the file with the Thawline that wrote it, or a later one"
+        refuse(number, Fault(("schema_version",), "unknown_version", newer))
+    if fault := next(_unstorable({name: part for name, part in document.items() if name not in ("reports", "metrics")}), None):
+        refuse(number, fault)
+    if fault := next(_large_integers(document), None):
+        refuse(number, fault)
+    try:
+        return KINDS[kind].model_validate(document)
+    except ValidationError as error:
+        found = (fault for item in error.errors(include_url=False, include_input=False) for fault in faults_of(item))
+        raise InvalidInput(fault.below((f"line {number}",)) for fault in found) from None
+
+
+def _unstorable(value: Any, path: Path = ()) -> Iterator[Fault]:
+    """What no database takes, or none like another: texts with NUL or half a surrogate, numbers that are none or too large."""
+    match value:
+        case str() if UNSTORABLE.search(value):
+            yield Fault(path, "invalid_text", "NUL and surrogate characters are not accepted; remove them")
+        case str() if len(value) > MAX_VALUE_TEXT and path[-1] not in example_fields():  # bounded by the task's report
+            yield Fault(path, "text_too_long", f"a text has at most {MAX_VALUE_TEXT} characters; shorten it")
+        case float() if not math.isfinite(value):
+            yield Fault(path, "not_finite", "NaN and Infinity are not accepted here; write a finite number")
+        case int() if abs(value) > MAX_INTEGER:
+            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53")
+        case dict():
+            yield from _unstorable_keys(value, path)
+            for key, item in value.items():
+                yield from _unstorable(item, (*path, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from _unstorable(item, (*path, index))
+
+
+def _unstorable_keys(value: dict[str, Any], path: Path) -> Iterator[Fault]:
+    if any(UNSTORABLE.search(key) for key in value):
+        yield Fault(path, "invalid_name", "a key holds NUL or surrogate characters; remove them")
+    if any(len(key) > MAX_KEY for key in value):
+        yield Fault(path, "name_too_long", f"a key has at most {MAX_KEY} characters; shorten it")
+    if len(value) > MAX_ENTRIES:
+        yield Fault(path, "too_many_entries", f"at most {MAX_ENTRIES} entries are read here; drop some")
+
+
+def _large_integers(document: dict[str, Any]) -> Iterator[Fault]:
+    """Reported values that are whole numbers beyond what every reader takes for the same number. Looked at by the million."""
+    line = document.get("reports") if isinstance(document.get("reports"), dict) else document
+    metrics: Any = line.get("metrics") if isinstance(line, dict) else None
+    columns = metrics.items() if isinstance(metrics, dict) else ()
+    last: Any = document.get("metrics")
+    values = [
+        *((("metrics", name), column) for name, column in columns),
+        (("metrics",), list(last.values()) if isinstance(last, dict) else []),
+    ]
+    for path, column in [*values, (("value",), [document.get("value")])]:
+        if isinstance(column, list) and any(type(value) is int and abs(value) > MAX_INTEGER for value in column):
+            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53; write larger ones with an exponent, as 1e25")
+
+
+def again(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The documents of a file whose `lines` were sound, each with its line's bytes, the last one left out. Nothing is checked twice."""
+    file.seek(0)
+    for raw in file:
+        document = json.loads(raw)
+        if document["kind"] != "thawline/end":
+            yield len(raw), document
+
+
+def is_whole(file: BinaryIO) -> bool:
+    """Whether the last line vouches for all before it; what they say is not looked at."""
+    file.seek(0)
+    digest, last = hashlib.sha256(), b""
+    while raw := file.readline(MAX_LINE + 1):
+        digest.update(last)
+        last = raw
+    try:
+        return bool(json.loads(last)["sha256"] == digest.hexdigest())
+    except (ValueError, KeyError, TypeError):
+        return False
