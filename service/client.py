@@ -13,7 +13,6 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from service.backoff import Backoff
 from service.domain.errors import ThawlineError
 from service.domain.pruning import Hindsight
 from service.domain.records import Event
@@ -33,6 +32,7 @@ from service.rest_models import (
     WorkersView,
     WorkerView,
 )
+from service.timing import Backoff
 
 SECONDS = 30.0  # for an ordinary call
 SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead

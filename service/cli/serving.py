@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from service import journal
-from service.backoff import Backoff
+from service.cli import logging_config
 from service.cli.failures import Failure
 from service.cli.worker import NO_TORCH, has_torch, is_child_of, keep_to_ourselves
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.store import migrate, without_password
+from service.timing import Backoff
 from service.worker.devices import cores, gpus
 
 END_SECONDS = 11.0  # a worker hands its trials back within ten
@@ -27,7 +27,7 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, sl
     """Serve until SIGTERM, SIGINT, or the end of the parent process; the workers end with it. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
-    journal.keep(settings, "server")
+    logging_config.keep(settings, "server")
     keep_to_ourselves(settings)
     with LocalWorkers(settings, _count(workers), slots) as local:
 
@@ -175,7 +175,7 @@ def run_dashboard(settings: Settings, host: str, port: int) -> None:
     """Show the pages until SIGTERM or SIGINT. Raises Failure that names the database, TokenRequired, AddressUnavailable, InvalidInput."""
     from service.web.serve import show
 
-    journal.keep(settings, "dashboard")
+    logging_config.keep(settings, "dashboard")
     database = without_password(settings.database_url)
 
     def ready(address: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from service import journal
+from service.cli import logging_config
 from service.cli.failures import Failure
 from service.settings import Settings
 from service.worker.devices import cores, gpus, lay_out
@@ -27,7 +27,7 @@ NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawl
 def run_worker(settings: Settings, slots: int | None, available_cores: int | None, parent: int | None) -> None:
     """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
     require_torch()
-    journal.keep(settings, "worker")
+    logging_config.keep(settings, "worker")
     keep_to_ourselves(settings)
     layout = lay_out(gpus(), available_cores or cores(), slots)
     # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as it is wanted.

@@ -9,8 +9,7 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.parsing import examine
 from service.domain.spec import StudySpec
-from service.inspection.data import data_faults
-from service.inspection.weights import weights_faults
+from service.inspection.files import data_faults, weights_faults
 
 __all__ = ["checked_study", "inspect_study"]
 

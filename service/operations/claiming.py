@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from search_spaces import Params
-from service.clock import steady
 from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Lease, Study, depths_in
@@ -27,6 +26,7 @@ from service.store.queries import Candidate
 from service.store.queries.workers import Waiting, waiting
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step, locked
+from service.timing import steady
 
 MOST_STUDIES = 64
 

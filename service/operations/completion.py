@@ -4,13 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from service.clock import steady
 from service.domain import failures
 from service.domain.records import Study, Trial
 from service.domain.states import AttemptEnd, EventKind, StudyState, TrialState
 from service.store.codec import storable
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Ledger, Step
+from service.timing import steady
 
 KIND_OF_END = {
     TrialState.COMPLETE: EventKind.TRIAL_COMPLETED,

@@ -9,14 +9,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.disk import Disk
 from service.settings import Settings
 from service.store import Store
 from service.web import auth, catalogue, events, figures, health, pages, problems, results, studies, study_io, tables, trials, workers
 from service.web.addressing import HeadMiddleware, PrefixMiddleware
 from service.web.auth import COOKIE, Guard, Hosts, SameSite, Tokens
 from service.web.body import BodyLimit
-from service.web.dependencies import shared_answers
+from service.web.dependencies import Disk, shared_answers
 from service.web.figures import Drawings
 from service.web.health import Counting, Figures
 from service.web.middleware import Buckets, Compression, Crowd, Rates, ReadOnly, SlowWork

@@ -1,17 +1,53 @@
 """What endpoints depend on: the parts of the application, and the study or trial that a path names."""
 
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Query, Request
 
 from search_spaces import Fault
-from service.disk import Disk
-from service.domain.errors import InvalidInput
+from service.domain.errors import DiskFull, InvalidInput
 from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.single_flight import SingleFlightCache
 from service.store import Store, queries
 from service.web.streams import Streams
+
+
+def free_bytes(path: Path) -> int | None:
+    """Of the file system that the path lies on, or will lie on; None where that cannot be told."""
+    for place in (path, *path.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Where a path lies, and how many bytes are to stay free there; 0 for none."""
+
+    path: Path
+    floor_bytes: int
+
+    @property
+    def is_low(self) -> bool:
+        """Whether less is free. A disk that does not say counts as one with room."""
+        free = free_bytes(self.path) if self.floor_bytes else None
+        return free is not None and free < self.floor_bytes
+
+    def require_room(self) -> None:
+        """Raises DiskFull below the floor."""
+        if self.is_low:
+            raise DiskFull(
+                "The server's disk is nearly full, and what is left is for the results of trials; free some space, and try again."
+            )
+
 
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 
@@ -49,7 +85,7 @@ TheDisk = Annotated[Disk, Depends(disk_of)]
 TheSettings = Annotated[Settings, Depends(settings_of)]
 
 
-StudyRef = Annotated[str, Path(description="the study's id or its name", examples=["sign-digits"])]
+StudyRef = Annotated[str, PathParameter(description="the study's id or its name", examples=["sign-digits"])]
 
 
 def find_study(study: StudyRef, store: TheStore) -> Study:
@@ -61,7 +97,7 @@ FoundStudy = Annotated[Study, Depends(find_study)]
 
 
 def find_trial(
-    number: Annotated[int, Path(description="the trial's number in its study", examples=[7])], study: FoundStudy, store: TheStore
+    number: Annotated[int, PathParameter(description="the trial's number in its study", examples=[7])], study: FoundStudy, store: TheStore
 ) -> Trial:
     """The trial that the path names. Raises TrialNotFound."""
     return store.read(queries.find_trial, study.id, number)

@@ -13,10 +13,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
-from service.disk import Disk, free_bytes
 from service.rest_models import Alive, Ready
 from service.store import Store, queries
-from service.web.dependencies import TheStore
+from service.web.dependencies import Disk, TheStore, free_bytes
 from service.web.problems import NOT_READY, ProblemError
 from service.web.streams import Streams
 from service.web.sweeper import Sweeper

@@ -10,12 +10,11 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Header, Request, Response, status
 
 from search_spaces import Fault
-from service.disk import Disk
 from service.domain.errors import InvalidInput
 from service.operations import Idempotency, Replay
 from service.store import Store, Transaction, queries
 from service.web.body import Raw, media_type
-from service.web.dependencies import TheDisk
+from service.web.dependencies import Disk, TheDisk
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 

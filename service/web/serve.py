@@ -22,11 +22,11 @@ import uvicorn
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import require, upgrade
+from service.timing import Backoff
 from service.web.auth import SECURITY_HEADERS
 from service.web.problems import BUSY, MALFORMED_REQUEST, Kind, problem, request_id
 from service.web.streams import Streams

@@ -1,8 +1,8 @@
-"""Studies that travel, over REST: all of one as lines of JSON, and back."""
+"""Exports and imports studies over HTTP."""
 
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response, status
@@ -10,23 +10,47 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput
+from service.domain.errors import InvalidInput, StudyNotFound
 from service.domain.records import Study
 from service.inspection import inspect_study
 from service.operations.idempotency import Idempotency
 from service.operations.importing import Quota, import_study
 from service.rest_models import StudyView
 from service.settings import Settings
-from service.store import Transaction
+from service.store import Store, Transaction, queries
+from service.study_io.export import Lines, reports_document, study_document, trial_document
+from service.study_io.format import CHUNK_STEPS
 from service.study_io.import_ import Header as StudyHeader
 from service.study_io.import_ import sound
-from service.travelling import pieces
 from service.web import API
 from service.web.body import media_type
 from service.web.dependencies import FoundStudy, TheDisk, TheSettings, TheStore
 from service.web.idempotency import KEY, KeyedRequest
 from service.web.problems import BUSY, UNSUPPORTED_MEDIA_TYPE, ProblemError
 from service.web.studies import whole_study_view
+
+PAGE_TRIALS = 16  # in one transaction, with the reports of their first steps
+PART_STEPS = 8 * CHUNK_STEPS  # of a long trial in one transaction
+
+
+def pieces(store: Store, study: Study) -> Iterator[bytes]:
+    """The study's file, a line at a time; no transaction is open between two. Raises StudyNotFound when it is deleted meanwhile."""
+    lines = Lines()
+    yield lines.line(study_document(study))
+    for first in range(0, study.created, PAGE_TRIALS):
+        with store.reading() as tx:
+            trials = queries.trials_between(tx, study.id, first, min(first + PAGE_TRIALS, study.created))
+            reports = queries.reports_between(tx, trials, 0, CHUNK_STEPS)
+        if not trials:
+            raise StudyNotFound(study.id)
+        for trial in trials:
+            yield lines.line(trial_document(trial, reports.get(trial.id, ())))
+            for after in range(CHUNK_STEPS, trial.step, PART_STEPS):
+                later = store.read(queries.reports_between, [trial], after, after + PART_STEPS).get(trial.id, [])
+                for start in range(0, len(later), CHUNK_STEPS):
+                    yield lines.line(reports_document(trial, later[start : start + CHUNK_STEPS]))
+    yield lines.end()
+
 
 MEDIA_TYPE = "application/x-ndjson"
 MAX_IMPORT = 128 * 1024 * 1024  # bytes

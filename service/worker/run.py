@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Pruned, Released, Write
+from service.timing import Backoff
 from service.worker.context import Workplace
 from service.worker.devices import Slot
 from service.worker.leases import Halt, Holding

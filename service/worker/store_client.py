@@ -14,12 +14,12 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from service import operations
-from service.backoff import Backoff
 from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.records import Claim, Lease, Report, Study
 from service.operations import Outcome, Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
+from service.timing import Backoff
 from service.worker.checkpoints import Shelf
 from service.worker.unavailable import UnavailableStudies
 from trainer import files

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from service import operations
-from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.domain.records import Claim, Study
 from service.domain.records import Worker as WorkerRecord
@@ -18,6 +17,7 @@ from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store, queries
 from service.store.migrate import upgrade
+from service.timing import Backoff
 from service.worker.checkpoints import Shelf
 from service.worker.context import USUAL, Patience, Workplace
 from service.worker.devices import Slot, memory_of

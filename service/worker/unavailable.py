@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service import operations
-from service.backoff import Backoff
 from service.domain.errors import StoreUnavailable, ThawlineError
 from service.store import Store
+from service.timing import Backoff
 from trainer.configuration import TrainConfig
 from trainer.files import is_readable
 from trainer.protocol import Unavailable

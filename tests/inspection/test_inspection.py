@@ -19,7 +19,7 @@ import service.inspection
 from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import checked_study, data, inspect_study
+from service.inspection import checked_study, files, inspect_study
 from trainer.data.faults import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def study(path: Path, weights: Path | None = None, **data: Any) -> dict[str, Any]:
     return {
         "name": "pets",
-        "data": {"path": str(path), "validation": 0.2, **data},
+        "data": {"path": str(path), "validation": 0.2, **files},
         "model": {"name": "squeezenet1_1", "weights": str(weights) if weights else None},
         "search_space": {"lr": {"type": "float", "low": 0.1, "high": 1.0}, "batch_size": {"type": "categorical", "choices": [4, 16]}},
         "fixed": {"image_size": 64},
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_table_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_end_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(files, "LOOK_SECONDS", -1.0)
     assert codes(study(folder)) == {("#/data/path", "slow_data")}
 
 
@@ -212,7 +212,7 @@ def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest
         return scan(*asked)
 
     monkeypatch.setattr(spec, "scan", slow)
-    monkeypatch.setattr(data, "KEPT_SECONDS", 1e6)
+    monkeypatch.setattr(files, "KEPT_SECONDS", 1e6)
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(inspect_study, parse_study(study(folder))) for _ in range(8)]
         assert begun.wait(60)
@@ -224,7 +224,7 @@ def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest
 
 
 def test_a_changed_folder_is_looked_at_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "KEPT_SECONDS", 1e6)
+    monkeypatch.setattr(files, "KEPT_SECONDS", 1e6)
     inspect_study(parse_study(study(folder)))
     for file in sorted((folder / "cat").iterdir())[1:]:
         file.unlink()
@@ -238,11 +238,11 @@ def test_a_class_name_that_no_study_file_can_hold_is_refused_with_the_class_and_
     data = parse_study(study(folder)).data
     assert isinstance(data, ImageData)
     with pytest.raises(BadData, match="rename the folders or labels") as refused:
-        listed(data)
+        listed(files)
     assert ascii(name) in str(refused.value) and str(folder) in str(refused.value)
     for index in range(10):
         Image.new("RGB", (8, 8), (index, 9, 9)).save(folder / name / f"{index}.png")
-    listed(data, accepted=True)  # a study that was accepted before goes on
+    listed(files, accepted=True)  # a study that was accepted before goes on
 
 
 def test_a_class_name_beyond_the_bound_is_refused(tmp_path: Path) -> None:

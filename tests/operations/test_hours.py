@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service import clock, operations
+from service import operations, timing
 from service.domain.errors import BudgetSpent
 from service.operations import Searches
 from service.store import Store
@@ -30,8 +30,8 @@ def test_a_clock_that_is_corrected_neither_ends_a_study_nor_starts_its_hours_ane
     set_ahead(seconds)
     second = claim_one(store, searches)
     assert (first.lease.number, second.lease.number) == (0, 1)
-    passed = clock.steady()
-    monkeypatch.setattr(clock, "_elapsed", lambda: passed + HOUR / 2 - clock._STARTED_AT)
+    passed = timing.steady()
+    monkeypatch.setattr(timing, "_elapsed", lambda: passed + HOUR / 2 - timing._STARTED_AT)
     assert claim_trials(store, searches) == []
     with pytest.raises(BudgetSpent):
         operations.queue_trial(store, study.id, first.params)

@@ -22,7 +22,7 @@ from service.store.bulk_insert import Row
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
 from service.study_io.import_ import sound
-from service.travelling import pieces
+from service.web.study_io import pieces
 from service.web.sweeper import TIDY_SECONDS, Cleanup
 from tests.operations.driving import claim_trials, searches_of
 from tests.travel.luggage import documents, sealed

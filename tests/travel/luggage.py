@@ -15,7 +15,7 @@ from service.operations import Write
 from service.operations.importing import import_study
 from service.store import Store, queries
 from service.study_io.import_ import sound
-from service.travelling import pieces
+from service.web.study_io import pieces
 from tests.operations.driving import claim_trials
 from tests.web.laboratory import Laboratory
 from trainer.protocol import Failed, Finished, Scores

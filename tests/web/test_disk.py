@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.disk import Disk, free_bytes
 from service.domain.errors import DiskFull
 from service.settings import Settings
+from service.web.dependencies import Disk, free_bytes
 from tests.web.laboratory import Laboratory, study_document
 from tests.web.problem import assert_problem
 

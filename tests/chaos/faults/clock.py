@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, event
 
-from service import clock
+from service import timing
 from tests.chaos.history import note
 
 FILE = "THAW_CHAOS_CLOCK"  # of JSON: {"offset": seconds, "rate": seconds a second}; it may be written anew at any time
@@ -31,7 +31,7 @@ def install() -> None:
         return float(began + (now - began) * shift["rate"] + shift["offset"])
 
     time.time = wrong
-    clock._STARTED_AT = wrong() - clock._elapsed()  # as if the process had started under this clock
+    timing._STARTED_AT = wrong() - timing._elapsed()  # as if the process had started under this clock
     looked_at = False
 
     def look(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -7,10 +7,9 @@ def plant() -> None:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from service.inspection import data, roots, weights
+    from service.inspection import files
 
     def is_outside(path: Path, allowed: Sequence[Path]) -> bool:
         return bool(allowed) and not any(path.is_relative_to(root) for root in allowed)
 
-    for module in (roots, data, weights):
-        module.is_outside = is_outside  # type: ignore[attr-defined]
+    files.is_outside = is_outside

@@ -1,6 +1,21 @@
-"""How long to wait before the next try: longer each time, with jitter, so that many waiters do not come back at once."""
+"""A wall clock that never goes back, and the delays between retries."""
 
 import random
+import time
+
+_SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # where there is one that counts while the machine is suspended
+
+
+def _elapsed() -> float:
+    return time.clock_gettime(_SLEEPLESS)
+
+
+_STARTED_AT = time.time() - _elapsed()
+
+
+def steady() -> float:
+    """Seconds since 1970: the wall clock as it stood when the process started, and what has passed since then."""
+    return _STARTED_AT + _elapsed()
 
 
 class Backoff:

@@ -1,5 +1,6 @@
-"""Checks the data of a study by file names and counts: refuses data that cannot be split, or has fewer examples than a batch."""
+"""Checks data and weights files without torch."""
 
+import errno
 import math
 import os
 import time
@@ -11,12 +12,67 @@ from pathlib import Path
 
 from search_spaces import Fault
 from service.domain.spec import StudySpec
-from service.inspection.roots import is_outside, outside
 from service.single_flight import SingleFlightCache
 from trainer.configuration import Part, split_sizes
 from trainer.data.examples import Look, UnfitData, shown
+from trainer.files import UnfitFile, open_regular
 from trainer.tasks.base import Counted
 from trainer.tasks.registry import spec_of
+from trainer.weight_files import MOST_WEIGHTS_BYTES, UnfitTensors, UnreadableWeights, read_outline
+
+
+def is_outside(path: Path, roots: Sequence[Path]) -> bool:
+    """Whether the path, with symbolic links resolved, lies in none of the roots. False if there are no roots."""
+    if not roots:
+        return False
+    try:
+        found = path.resolve()
+        return not any(found.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError):  # a cycle of symbolic links
+        return True
+
+
+def outside(roots: Sequence[Path]) -> str:
+    """The error message for such a path. It is the same for paths that exist and paths that do not."""
+    listed = ", ".join(map(str, roots))
+    return f"this lies outside the folders that THAW_DATA_ROOTS allows ({listed}); move it, or add its folder to THAW_DATA_ROOTS"
+
+
+WEIGHTS_PLACE = ("model", "weights")
+MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def weights_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
+    """What is wrong with the weights file: missing, no regular file, unreadable, or made for another network."""
+    if (text := spec.model.weights_file) is None:
+        return
+    path = Path(text)
+    if is_outside(path, roots):
+        yield Fault(WEIGHTS_PLACE, "outside_data_roots", outside(roots))
+        return
+    try:
+        with open_regular(path, MOST_WEIGHTS_BYTES) as file:
+            spec_of(spec.task).describe(spec.model.name).refuse_weights(read_outline(file, path.name), path.name)
+    except UnfitFile as error:
+        yield Fault(WEIGHTS_PLACE, "unreadable_weights", f"this cannot be used: {error.strerror}; give a regular file")
+    except OSError as error:
+        yield _unopened(error)
+    except UnreadableWeights as error:
+        yield Fault(WEIGHTS_PLACE, "unreadable_weights", f"this cannot be used: {error}")
+    except UnfitTensors as error:
+        message = f"the file's tensors do not fit {spec.model.name}: {error}; give weights of this model, or correct model.name"
+        yield Fault(WEIGHTS_PLACE, "unfit_weights", message)
+
+
+def _unopened(error: OSError) -> Fault:
+    if error.errno in MISSING:
+        return Fault(
+            WEIGHTS_PLACE,
+            "missing_weights",
+            "there is no such file here; correct the path, or write data.location: workers if only the workers see it",
+        )
+    return Fault(WEIGHTS_PLACE, "unreadable_weights", f"this cannot be read ({error.strerror}); repair the disk or change the permissions")
+
 
 PLACE = ("data", "path")
 LISTED = 5
