@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
+from fastapi import Path as PathParameter
 
 from search_spaces import Fault
 from service.domain.errors import DiskFull, InvalidInput

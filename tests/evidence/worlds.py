@@ -7,11 +7,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from service.confirmation.race import FIRST_ROUNDS, Arm, Cost, Repeat, next_round
+from service.confirmation.verdict import judge
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from service.evidence.arms import Arm, Cost, Repeat
-from service.evidence.race import FIRST_ROUNDS, next_round
-from service.evidence.verdict import judge
 from trainer.tasks.base import ExampleScores
 from trainer.tasks.registry import spec_of
 

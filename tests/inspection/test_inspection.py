@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def study(path: Path, weights: Path | None = None, **data: Any) -> dict[str, Any]:
     return {
         "name": "pets",
-        "data": {"path": str(path), "validation": 0.2, **files},
+        "data": {"path": str(path), "validation": 0.2, **data},
         "model": {"name": "squeezenet1_1", "weights": str(weights) if weights else None},
         "search_space": {"lr": {"type": "float", "low": 0.1, "high": 1.0}, "batch_size": {"type": "categorical", "choices": [4, 16]}},
         "fixed": {"image_size": 64},
@@ -238,11 +238,11 @@ def test_a_class_name_that_no_study_file_can_hold_is_refused_with_the_class_and_
     data = parse_study(study(folder)).data
     assert isinstance(data, ImageData)
     with pytest.raises(BadData, match="rename the folders or labels") as refused:
-        listed(files)
+        listed(data)
     assert ascii(name) in str(refused.value) and str(folder) in str(refused.value)
     for index in range(10):
         Image.new("RGB", (8, 8), (index, 9, 9)).save(folder / name / f"{index}.png")
-    listed(files, accepted=True)  # a study that was accepted before goes on
+    listed(data, accepted=True)  # a study that was accepted before goes on
 
 
 def test_a_class_name_beyond_the_bound_is_refused(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 from service import operations
 from service.domain.budgets import BudgetChange, BudgetFields, More
 from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, StudyClosed, StudyNotFound
-from service.domain.events import EventKind
 from service.domain.records import Study
-from service.domain.states import StudyState, TrialState
+from service.domain.states import EventKind, StudyState, TrialState
 from service.operations import Pruned, Searches
 from service.store import Store, queries
 from service.store.unit_of_work import locked

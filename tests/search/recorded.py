@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import Params
-from service.domain.recordings import Recorded, Recording, Reports
+from service.domain.records import Recorded, Recording, Reports
 from service.domain.samplers import NoPruner, Pruner, Random
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search_spaces import Params
-from service.domain.evidence import MOST_PEERS, Evidence, Finding, sentence_of
+from service.domain.pruning import MOST_PEERS, Evidence, Finding, sentence_of
 from service.domain.samplers import Asha, Hyperband, Median, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision

@@ -13,10 +13,10 @@ from optuna.trial import TrialState as OptunaState
 from search_spaces import Params
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.states import TrialState
-from service.search import asking
-from service.search.asking import TorchMissing
+from service.search import samplers
 from service.search.distributions import Distributions
 from service.search.history import History
+from service.search.samplers import TorchMissing
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
 
 STEPPED = EXAMPLE | {
@@ -153,10 +153,10 @@ def test_torch_is_not_imported_unless_the_gaussian_process_suggests() -> None:
 
 
 def test_a_gaussian_process_learns_from_a_bounded_number_of_trials_the_best_and_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "MOST_LEARNED", 6)
+    monkeypatch.setattr(samplers, "MOST_LEARNED", 6)
     spec = study_spec({"lr": {"type": "float", "low": 1e-3, "high": 1.0}}, Gp(n_startup_trials=4))
     distributions = Distributions(spec.search_space)
-    search = asking.GaussianProcess(spec, distributions, History(spec, distributions), Gp(n_startup_trials=4))
+    search = samplers.GaussianProcess(spec, distributions, History(spec, distributions), Gp(n_startup_trials=4))
     values = [0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.4, 0.5, 0.6, 0.05]
     rows = [trial_row(number, {"lr": value}, TrialState.COMPLETE, value=value) for number, value in enumerate(values)]
     search.history.absorb(rows, [])

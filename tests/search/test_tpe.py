@@ -14,11 +14,10 @@ from optuna.samplers._tpe.sampler import _split_trials
 from search_spaces import Params, SearchSpace
 from service.domain.samplers import MOST_CANDIDATES, Tpe
 from service.domain.states import TrialState
-from service.search import parzen
-from service.search.columns import Columns
+from service.search import tpe
 from service.search.distributions import Distributions
 from service.search.history import History
-from service.search.parzen import OPTUNAS_DEFAULTS, Mixture
+from service.search.tpe import OPTUNAS_DEFAULTS, Columns, Mixture
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
 from trainer.protocol import FailureReason
 
@@ -182,8 +181,8 @@ def test_the_most_candidates_of_a_large_batch_take_little_memory() -> None:
 def test_densities_do_not_depend_on_how_the_points_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     points = mixture_of(40).sample(np.random.default_rng(0), 3_000)
     whole = mixture_of(40).log_density(points)
-    monkeypatch.setattr(parzen, "MOST_MASSES", 0)
-    monkeypatch.setattr(parzen, "MOST_ROWS", 7)
+    monkeypatch.setattr(tpe, "MOST_MASSES", 0)
+    monkeypatch.setattr(tpe, "MOST_ROWS", 7)
     assert np.allclose(mixture_of(40).log_density(points), whole, rtol=1e-13)
-    monkeypatch.setattr(parzen, "SAMPLED", 11)
+    monkeypatch.setattr(tpe, "SAMPLED", 11)
     assert np.array_equal(mixture_of(40).sample(np.random.default_rng(0), 3_000), points)

@@ -12,4 +12,4 @@ def plant() -> None:
     def is_outside(path: Path, allowed: Sequence[Path]) -> bool:
         return bool(allowed) and not any(path.is_relative_to(root) for root in allowed)
 
-    files.is_outside = is_outside
+    files.is_outside = is_outside  # type: ignore[assignment]
