@@ -76,3 +76,9 @@ def test_the_packages_that_check_javascript_are_pinned() -> None:
     assert {"typescript", "eslint"} <= set(wanted)
     assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
     assert all(one.keys() >= {"version", "integrity"} and "resolved" not in one for name, one in locked.items() if name)
+
+
+def test_the_directories_of_the_fast_tests_exist() -> None:
+    [listed] = re.findall(r"^UNIT := \$\(addprefix (\S+),(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    folders = [ROOT / listed[0] / name for name in listed[1].split()]
+    assert len(folders) >= 5 and all(any(folder.glob("test_*.py")) for folder in folders)
