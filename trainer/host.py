@@ -16,7 +16,7 @@ from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.chronicle import log_listing
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 from trainer.group import Group, failed
 from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner

@@ -21,7 +21,7 @@ from trainer import arithmetic, memory
 from trainer.cache import Cache
 from trainer.checkpoints import State, digest
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 from trainer.export import export
 from trainer.features import Inputs
 from trainer.learners import Learner, Member, ModelLearner

@@ -11,8 +11,7 @@ from trainer import arithmetic
 from trainer.cache import Cache
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import Dataset, Listing
-from trainer.data.examples import UnfitData
-from trainer.data.faults import BadData, ChangedData, MissingData, NoTestExamples
+from trainer.data.examples import BadData, ChangedData, MissingData, NoTestExamples, UnfitData
 from trainer.data.manifest import differences, manifest_of, split_differs
 from trainer.models.errors import Infeasible, MissingWeights, UnfitModel
 from trainer.models.staged import StagedModel

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from trainer.data.faults import NoTestExamples
+from trainer.data.examples import NoTestExamples
 from trainer.features import Inputs
 from trainer.learners import Learner
 from trainer.preparation import PreparedRun, taken

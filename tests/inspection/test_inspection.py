@@ -20,7 +20,7 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.inspection import checked_study, files, inspect_study
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
 from trainer.tasks.image_classification import spec

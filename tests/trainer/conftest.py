@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data.images import resident
+from trainer.data.images import examples
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
@@ -78,6 +78,6 @@ def configure(paint: Paint) -> Configure:
 @pytest.fixture
 def nothing_decoded() -> Iterator[None]:
     """Forget what other tests have decoded, as a new process would, and be forgotten."""
-    resident._kept.clear()
+    examples._kept.clear()
     yield
-    resident._kept.clear()
+    examples._kept.clear()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data.faults import BadData
-from trainer.data.images import dataset, resident
+from trainer.data.examples import BadData
+from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.images.resident import Resident, load
+from trainer.data.images.examples import Resident, load
 from trainer.tasks.image_classification.config import ImageData
 
 CPU = torch.device("cpu")
@@ -215,11 +215,11 @@ def test_rows_of_pixels_belong_to_their_files(paint: Paint) -> None:
 @pytest.mark.gpu
 def test_images_too_large_for_the_gpu_stay_on_the_host_and_drive_out_none(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, dataset = torch.device("cuda:0"), find(paint(count=4))
-    small = resident.load(dataset, 16, gpu)
-    monkeypatch.setattr(resident, "DEVICE_SHARE", 50_000 / torch.cuda.get_device_properties(gpu).total_memory)
-    large = resident.load(dataset, 64, gpu)  # 12 images, 147 kB
+    small = examples.load(dataset, 16, gpu)
+    monkeypatch.setattr(examples, "DEVICE_SHARE", 50_000 / torch.cuda.get_device_properties(gpu).total_memory)
+    large = examples.load(dataset, 64, gpu)  # 12 images, 147 kB
     assert isinstance(small, Resident) and isinstance(large, Resident)
     assert small.pixels.is_cuda and not large.pixels.is_cuda and not large.pixels.is_pinned()
-    again, rows = resident.load(dataset, 16, gpu), torch.tensor([7, 0, 7])
+    again, rows = examples.load(dataset, 16, gpu), torch.tensor([7, 0, 7])
     assert isinstance(again, Resident) and again.pixels is small.pixels
     assert large.take(rows).is_cuda and torch.equal(large.take(rows).cpu(), large.pixels[rows])

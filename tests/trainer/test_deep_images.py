@@ -15,11 +15,11 @@ from PIL import Image
 from tests.trainer.narrowed import image_info, image_inputs
 from trainer.cache import Cache
 from trainer.checkpoints import digest
-from trainer.data.faults import BadData
-from trainer.data.images import dataset, resident
+from trainer.data.examples import BadData
+from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import find
 from trainer.data.images.decoding import Decoder, Undecodable
-from trainer.data.images.resident import load
+from trainer.data.images.examples import load
 from trainer.preparation import Expected, inspect, prepare
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig, PixelRange
 
@@ -176,14 +176,14 @@ def test_8_bit_images_beside_deep_ones_keep_their_pixels(tmp_path: Path) -> None
 def test_data_sets_of_8_bits_keep_keys_and_facts_of_version_0_1(paint: Any) -> None:
     found = find(ImageData(path=str(paint())))
     assert found.pixel_range is None and set(found.decoder.key) == {"decoding", "pillow", "codecs"} and found.decoder.key["decoding"] == 1
-    assert set(resident.key_of(found, 16).facts) == {"contents", "size", "decoding", "pillow", "codecs"}
+    assert set(examples.key_of(found, 16).facts) == {"contents", "size", "decoding", "pillow", "codecs"}
 
 
 def test_the_cache_key_has_the_scale(tmp_path: Path) -> None:
     root, cache = dim(tmp_path / "data"), Cache(tmp_path / "cache", 10**9)
     found = find(ImageData(path=str(root)), cache)
     declared = find(ImageData(path=str(root), bit_depth=16), cache)
-    assert resident.key_of(found, 16).digest != resident.key_of(declared, 16).digest
+    assert examples.key_of(found, 16).digest != examples.key_of(declared, 16).digest
     assert not torch.equal(load(found, 16, CPU, cache).take(torch.arange(4)), load(declared, 16, CPU, cache).take(torch.arange(4)))
 
 
@@ -227,10 +227,10 @@ def test_a_deep_image_that_turns_black_is_named(tmp_path: Path) -> None:
 def test_streamed_images_find_those_of_one_colour_too(tmp_path: Path, paint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     root = paint()
     Image.new("RGB", (16, 16), (7, 8, 9)).save(root / "red" / "blank.png")
-    resident._kept.clear()
-    monkeypatch.setattr(resident, "_lacks", lambda needed: True)
+    examples._kept.clear()
+    monkeypatch.setattr(examples, "_lacks", lambda needed: True)
     told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
-    resident._kept.clear()
+    examples._kept.clear()
     assert told.constant is not None and told.constant.examples == ("red/blank.png",)
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from trainer.cache import Cache, Key
-from trainer.data.faults import BadData
-from trainer.data.images import dataset, resident
+from trainer.data.examples import BadData
+from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.images.resident import Resident
+from trainer.data.images.examples import Resident
 from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
 
 CPU = torch.device("cpu")
@@ -35,8 +35,8 @@ def find(path: Path, **options: float) -> ImageDataset:
 
 def load(dataset: ImageDataset, cache: Cache, size: int = 16) -> Resident:
     """As a process that has decoded nothing yet."""
-    resident._kept.clear()
-    images = resident.load(dataset, size, CPU, cache)
+    examples._kept.clear()
+    images = examples.load(dataset, size, CPU, cache)
     assert isinstance(images, Resident)
     return images
 
@@ -64,7 +64,7 @@ def test_what_is_cached_is_not_decoded_again(paint: Paint, tmp_path: Path) -> No
 
 def test_the_second_run_of_a_process_is_told_that_nothing_was_decoded_for_it(paint: Paint) -> None:
     dataset = find(paint(count=4))
-    assert [resident.load(dataset, 16, CPU).origin for _ in range(3)] == ["decoded", "cached", "cached"]
+    assert [examples.load(dataset, 16, CPU).origin for _ in range(3)] == ["decoded", "cached", "cached"]
 
 
 def test_rows_are_taken_in_the_order_asked_for(paint: Paint, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_cache_without_room_leaves_the_pixels_in_memory(paint: Paint, tmp_path
 def test_what_another_process_is_building_is_waited_for(paint: Paint, tmp_path: Path, completed: bool) -> None:
     dataset = find(paint(count=4))
     theirs, expected = Cache(tmp_path / "cache", PLENTY), load(dataset, Cache.none()).pixels
-    draft = theirs.begin(resident.key_of(dataset, 16), expected.shape, expected.dtype)
+    draft = theirs.begin(examples.key_of(dataset, 16), expected.shape, expected.dtype)
     assert draft is not None
 
     def build() -> None:
@@ -154,7 +154,7 @@ def test_what_another_process_is_building_is_waited_for(paint: Paint, tmp_path: 
 
 
 def test_the_key_names_the_versions_that_decode(paint: Paint) -> None:
-    key = resident.key_of(find(paint(count=4)), 16)
+    key = examples.key_of(find(paint(count=4)), 16)
     assert {"contents", "size", "decoding", "pillow", "codecs"} == key.facts.keys()
     assert Key(key.kind, {**key.facts, "pillow": "0"}).digest != key.digest
 

@@ -21,11 +21,10 @@ from service.inspection import inspect_study
 from tests.trainer.narrowed import image_info
 from trainer.checkpoints import digest
 from trainer.configuration import ListingFacts
-from trainer.data.examples import EXAMPLES, Look
-from trainer.data.faults import BadData, MissingData
+from trainer.data.examples import EXAMPLES, BadData, Look, MissingData
 from trainer.data.images.dataset import ImageDataset, find, listed
 from trainer.data.images.decoding import FORMATS, Decoder
-from trainer.data.images.listing import examples, folders, scan
+from trainer.data.images.listing import folders, scan
 from trainer.loop import train
 from trainer.protocol import Finished, Prepared
 from trainer.tasks.image_classification.config import (
@@ -217,7 +216,7 @@ def test_an_image_of_each_common_format_is_read(suffix: str, tree: Tree) -> None
 
 def test_heic_files_without_their_reader_are_counted_with_the_way_to_install_it(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree(*numbered("cat", 3), *numbered("dog", 3), "cat/phone.heic", "cat/phone.HEIF")
-    monkeypatch.setattr(examples, "reads_heic", lambda: False)
+    monkeypatch.setattr(folders, "reads_heic", lambda: False)
     [(reason, (count, _))] = left_out(root).items()
     assert count == 2 and 'pip install "thawline[heic]"' in reason
 

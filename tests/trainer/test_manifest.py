@@ -17,7 +17,7 @@ from tests.trainer.narrowed import image_info
 from tests.trainer.test_host import started
 from trainer.cache import Cache
 from trainer.data import manifest
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 from trainer.data.images.dataset import find
 from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, inspect, prepare

@@ -19,9 +19,9 @@ from trainer.cache import Cache
 from trainer.configuration import split_sizes
 from trainer.data.contents import Distinct
 from trainer.data.dataset import digest_of
-from trainer.data.images import groups, likeness, reading
+from trainer.data.images import near_duplicates, reading
 from trainer.data.images.dataset import ImageDataset, find
-from trainer.data.images.likeness import SIDE, Thumbnails, families
+from trainer.data.images.near_duplicates import SIDE, Thumbnails, families
 from trainer.data.split import Group, split
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo
 
@@ -95,8 +95,8 @@ def test_blocks_of_many_likely_pairs_give_what_pairs_one_by_one_give(monkeypatch
     noise = random.uniform(0, 8, 60)[:, None, None, None] * random.normal(size=(60, SIDE, SIDE, 3))  # some are near, some are not
     crowd = Thumbnails.of(torch.from_numpy(np.clip(scene + noise, 0, 255).astype(np.uint8)))
     one_by_one = families(crowd)
-    monkeypatch.setattr(likeness, "DENSE", 1)
-    monkeypatch.setattr(likeness, "BLOCK", 16)
+    monkeypatch.setattr(near_duplicates, "DENSE", 1)
+    monkeypatch.setattr(near_duplicates, "BLOCK", 16)
     assert together(families(crowd)) == together(one_by_one)
     assert 1 < len(set(one_by_one.tolist())) < 60, "neither all together nor each alone"
 
@@ -260,9 +260,9 @@ def test_the_search_is_made_once_for_all_processes(
     pictures["a/copy.jpg"] = pictures["a/3.png"]
     root, cache = folder_of(tmp_path / "data", pictures), Cache(tmp_path / "cache", 10**8)
     alone = find(config_of(root))
-    groups._kept.clear()  # as in another process
+    near_duplicates._kept.clear()  # as in another process
     first = find(config_of(root), cache)
-    groups._kept.clear()
+    near_duplicates._kept.clear()
     monkeypatch.setattr(reading, "thumbnails", refuse)
     assert find(config_of(root), Cache(tmp_path / "cache", 10**8)) == first == alone
     assert find(config_of(root, seed=1)).near_duplicates.groups == 1, "another split of the same images needs no search either"
@@ -274,7 +274,7 @@ def test_more_images_than_can_be_compared_are_sorted_by_their_gradients_first(
     for number in range(8):
         pictures[f"b/{number}-copy.png"] = ImageEnhance.Brightness(pictures[f"b/{number}.png"]).enhance(0.97)
     root = folder_of(tmp_path / "data", pictures)
-    monkeypatch.setattr(groups, "MOST_COMPARED", 24)
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 24)
     told = find(config_of(root)).near_duplicates
     assert 5 <= told.groups <= 8 and told.images == 2 * told.groups
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.data.images import resident, streaming
+from trainer.data.images import examples
 from trainer.data.images.dataset import find
-from trainer.data.images.resident import Resident, load
+from trainer.data.images.examples import Resident, load
 from trainer.heads import HeadEnsemble
 from trainer.learners import Member
 from trainer.loop import TrainingLoop, train
@@ -110,7 +110,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
     """The rows of all images that are handed out meanwhile."""
     seen = set[int]()
     with monkeypatch.context() as patch:
-        for images in (resident.Resident, streaming.Streamed):
+        for images in (examples.Resident, examples.Streamed):
 
             def take(self: Any, rows: Tensor, taken: Callable[[Any, Tensor], Tensor] = images.take) -> Tensor:
                 seen.update(rows.tolist())
@@ -182,7 +182,7 @@ def test_no_test_image_is_handed_out_unless_scores_are_asked_for(
     config = tested(frozen_layers={"direct": 0, "stored": 2, "streamed": 0, "lanes": 4}[path], augmentation="flip")
     test = {row for row, content in enumerate(find(config.data).contents) if content.part == "test"}
     if path == "streamed":
-        monkeypatch.setattr(resident, "HEADROOM", 2**60)
+        monkeypatch.setattr(examples, "HEADROOM", 2**60)
     for asked in (False, True):
         cache = Cache(tmp_path / f"{path}-{asked}", 10**9) if path == "stored" else Cache.none()
         with watched(monkeypatch) as seen:
@@ -212,8 +212,8 @@ def test_stored_streamed_and_computed_images_are_scored_alike(tested: Configure,
     with watched(monkeypatch) as seen:
         alone(config, cache=cache, depths=(3, 3))
     assert not seen, "the output of the frozen stages is stored, for the test images too"
-    resident._kept.clear()
-    monkeypatch.setattr(resident, "HEADROOM", 2**60)
+    examples._kept.clear()
+    monkeypatch.setattr(examples, "HEADROOM", 2**60)
     assert alone(config, depths=(0, 0)).test == computed.test
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.data.faults import BadData
-from trainer.data.images import dataset, resident, streaming
+from trainer.data.examples import BadData
+from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.images.resident import load
-from trainer.data.images.streaming import Streamed
+from trainer.data.images.examples import Streamed, load
 from trainer.loop import train
 from trainer.protocol import Measured
 from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
@@ -28,8 +27,8 @@ def no_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, no image fits the memory."""
 
     def no_memory() -> None:
-        resident._kept.clear()
-        monkeypatch.setattr(resident, "HEADROOM", 2**60)
+        examples._kept.clear()
+        monkeypatch.setattr(examples, "HEADROOM", 2**60)
 
     return no_memory
 
@@ -65,7 +64,7 @@ def test_training_on_streamed_images_gives_the_same_metrics(configure: Configure
     kept = [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)]
     no_memory()
     assert [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)] == kept
-    assert all(isinstance(images, Streamed) for images in resident._kept.values())
+    assert all(isinstance(images, Streamed) for images in examples._kept.values())
 
 
 def test_damaged_images_are_named_before_any_is_trained_on(paint: Paint, no_memory: Callable[[], None]) -> None:
@@ -94,7 +93,7 @@ def test_so_many_batches_are_decoded_ahead_and_no_more(
 ) -> None:
     root = paint(count=8)
     no_memory()
-    monkeypatch.setattr(streaming, name, bound)
+    monkeypatch.setattr(examples, name, bound)
     images, wanted = streamed(root), batches(24)
     images.expect(wanted)
     images.take(torch.tensor([0]))  # comes after the expected ones, in the one thread that decodes here

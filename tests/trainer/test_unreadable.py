@@ -13,8 +13,8 @@ from PIL import Image, PngImagePlugin
 
 from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
-from trainer.data.faults import BadData, MissingData
-from trainer.data.images import reading, unreadable
+from trainer.data.examples import BadData, MissingData
+from trainer.data.images import reading
 from trainer.data.images.dataset import listed
 from trainer.data.images.decoding import Decoder, Undecodable
 from trainer.preparation import Expected, inspect, prepare
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> None:
-    unreadable._known.clear()
+    reading._known.clear()
 
 
 def config_of(root: Path, **changes: Any) -> ImageTrainConfig:
@@ -105,7 +105,7 @@ def test_every_process_and_machine_skips_the_same_files(paint: Any, tmp_path: Pa
     told = image_info(inspect(config, CPU, cache).facts)
     expected = Expected(told)
     for place in (cache, Cache(tmp_path / "other", 10**9), Cache.none()):
-        unreadable._known.clear()  # as a new process
+        reading._known.clear()  # as a new process
         task = prepare(config, CPU, expected, place)
         info = image_info(task.info)
         assert info.unreadable == told.unreadable and info.images == told.images
@@ -114,7 +114,7 @@ def test_every_process_and_machine_skips_the_same_files(paint: Any, tmp_path: Pa
 def test_what_is_unreadable_is_found_in_the_cache(paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, cache = config_of(damage(paint()), unreadable="skip"), Cache(tmp_path / "cache", 10**9)
     listed(config.data, cache)
-    unreadable._known.clear()
+    reading._known.clear()
     tried, before = list[int](), reading.undecodable
 
     def counting(contents: Any, decoder: Decoder) -> Any:

@@ -1,22 +1,58 @@
-"""The cache: find an entry, or begin to build it."""
+"""The cache of tensors on disk."""
 
 import logging
 import math
+import mmap
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
-from trainer.cache import entry, locks, room
-from trainer.cache.draft import Draft
-from trainer.cache.key import Key
+from trainer.cache import entry, locks
+from trainer.cache.entry import Key, Layout
+
+
+class Draft:
+    """Leaving the context without `commit` abandons it; so does the process's death."""
+
+    tensor: Tensor
+    """To be filled; zeros at first. It is the file itself: not to be written to after `commit`."""
+
+    def __init__(self, path: Path, descriptor: int, layout: Layout, committed: Callable[[int], Tensor]) -> None:
+        self._path, self._descriptor, self._layout, self._committed = path, descriptor, layout, committed
+        self._mapping = mmap.mmap(descriptor, layout.size)
+        self._open = True
+        self.tensor = layout.tensor(self._mapping)
+
+    def commit(self) -> Tensor:
+        """Make it an entry, flushed to the disk; the entry's tensor, mapped as `find` does. OSError when the disk fails."""
+        self._layout.seal(self._mapping)
+        self._mapping.flush()
+        os.fsync(self._descriptor)
+        self._path.replace(self._path.with_suffix(locks.ENTRY))
+        self._open = False
+        found = self._committed(self._descriptor)
+        locks.free(self._descriptor)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._open:
+            self._open = False
+            self._path.unlink(missing_ok=True)
+            locks.free(self._descriptor)
+
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +72,7 @@ class Cache:
         self._checked = dict[str, tuple[int, int]]()  # device and inode of files whose content this process has checked
         self._lock = threading.Lock()
         if folder is not None and folder.is_dir():
-            room.sweep(folder)
+            locks.sweep(folder)
 
     @classmethod
     def none(cls) -> "Cache":
@@ -48,7 +84,7 @@ class Cache:
         if self.folder is None:
             return None
         digest = key.digest
-        path = _place(self.folder, key, digest, room.ENTRY)
+        path = _place(self.folder, key, digest, locks.ENTRY)
         with self._lock:  # the others wait for one check in place of reading the file too
             if (live := self._live.get(digest)) is not None:
                 with suppress(OSError):
@@ -80,13 +116,13 @@ class Cache:
 
     def holds(self, key: Key) -> bool:
         """Whether an entry of that name is there; only `find` tells whether it is sound, and counts as a use."""
-        return self.folder is not None and _place(self.folder, key, key.digest, room.ENTRY).exists()
+        return self.folder is not None and _place(self.folder, key, key.digest, locks.ENTRY).exists()
 
     def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
         """A new entry to be filled. None when it is empty, finds no room, is being built (`busy`), or was built meanwhile (`find`)."""
         if self.folder is None or math.prod(shape) == 0:
             return None
-        path = _place(self.folder, key, key.digest, room.DRAFT)
+        path = _place(self.folder, key, key.digest, locks.DRAFT)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if (descriptor := locks.take(path, create=True)) is None:
@@ -95,7 +131,7 @@ class Cache:
                 undo.callback(locks.free, descriptor)
                 undo.callback(path.unlink, missing_ok=True)
                 layout = entry.Layout.of(key, shape, dtype)
-                if path.with_suffix(room.ENTRY).exists() or not self._reserved(self.folder, descriptor, layout.size):
+                if path.with_suffix(locks.ENTRY).exists() or not self._reserved(self.folder, descriptor, layout.size):
                     return None
                 draft = Draft(path, descriptor, layout, partial(self._adopted, key))
                 undo.pop_all()  # the draft's to do from now on
@@ -106,17 +142,17 @@ class Cache:
 
     def busy(self, key: Key) -> bool:
         """Whether another process, or thread, is building the entry at present."""
-        return self.folder is not None and locks.is_held(_place(self.folder, key, key.digest, room.DRAFT))
+        return self.folder is not None and locks.is_held(_place(self.folder, key, key.digest, locks.DRAFT))
 
     def _reserved(self, folder: Path, descriptor: int, size: int) -> bool:
         """Give the draft its size with all blocks: a full disk is told here, not by a fatal signal while the mapping is written."""
         with locks.alone(folder / "room.lock"):  # until the draft has its size, which others count
             for digest in list(self._live):  # what is in use here counts as used now
-                for path in folder.glob(f"*/{digest}{room.ENTRY}"):
+                for path in folder.glob(f"*/{digest}{locks.ENTRY}"):
                     with suppress(OSError):
                         os.utime(path)
             os.ftruncate(descriptor, 0)  # what a dead builder left
-            if not room.make(folder, size, self.max_bytes, self.floor_bytes):
+            if not locks.make(folder, size, self.max_bytes, self.floor_bytes):
                 return False
             if sys.platform == "linux":
                 os.posix_fallocate(descriptor, 0, size)

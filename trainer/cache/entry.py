@@ -1,4 +1,4 @@
-"""The file of an entry: a prefix, a header in JSON, and from a page's beginning on the tensor's bytes as they lie in memory."""
+"""An entry of the cache: its key and its file."""
 
 import hashlib
 import json
@@ -7,14 +7,34 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Union
 
 import torch
 from torch import Tensor
 
-from trainer.cache.key import Key
+JSON = Union[None, bool, int, float, str, Sequence["JSON"], Mapping[str, "JSON"]]  # noqa: UP007  # a string has no `|`
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Everything that the content of an entry follows from. Equal facts give the same entry, whatever their order."""
+
+    kind: str  # what the entry holds, such as features
+    facts: Mapping[str, JSON]
+
+    @property
+    def text(self) -> str:
+        """The one way to write it; ValueError for facts that are not finite."""
+        return json.dumps({"kind": self.kind, "facts": self.facts}, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `text`, which names the file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
 
 MAGIC = b"THAWTENS"
 VERSION = 1

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.configuration import Part
-from trainer.data.examples import Example
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData, Example
 from trainer.files import open_regular
 
 LASTING = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENAMETOOLONG})

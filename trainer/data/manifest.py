@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from trainer.configuration import Part
 from trainer.data.dataset import Dataset, Listing
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 from trainer.protocol import MOST_LISTED
 
 BYTES = 4  # of a digest: of 100,000 examples, one that was changed has 1 chance in 40,000 to look like another that was there

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainer.configuration import DataConfig, Part, split_sizes
 from trainer.data.contents import Distinct
-from trainer.data.faults import BadData
+from trainer.data.examples import BadData
 
 PARTS: tuple[Part, ...] = ("test", "validation", "train")  # in the order in which they are filled
 Group = tuple[int, ...]  # positions of contents, ascending

@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from trainer import memory
 from trainer.cache import Cache
-from trainer.features import rates as measuring
-from trainer.features.chain import Chain
-from trainer.features.direct import Direct, Inputs
-from trainer.features.planner import Plan, Problem, plan
-from trainer.features.rates import Rates
-from trainer.features.source import Part, Source, fits_device
-from trainer.features.store import MemoryStore, Store
+from trainer.features import planner as measuring
+from trainer.features.frozen_prefix import Chain
+from trainer.features.planner import Plan, Problem, Rates, plan
+from trainer.features.source import Direct, Inputs, MemoryStore, Part, Source, Store, fits_device
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch

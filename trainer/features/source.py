@@ -1,24 +1,166 @@
-"""The stored output of one part of the examples: found, built or waited for, then read in place of being computed."""
+"""Where the inputs of the trained stages come from: computed for each batch, stored in memory, or read from the cache."""
 
 import logging
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from trainer import memory
 from trainer.cache import Key
-from trainer.features import rates as measuring
-from trainer.features.chain import Chain, Form
-from trainer.features.direct import Direct
-from trainer.features.keys import digest_of, key_of
-from trainer.features.rates import Rates
-from trainer.features.store import Draft, Store
+from trainer.features import planner as measuring
+from trainer.features.frozen_prefix import Chain, Form, digest_of, key_of
+from trainer.features.planner import Rates
 from trainer.preparation import PreparedRun
+from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
+
+Sign = TypeVar("Sign")
+
+
+class Inputs(Protocol):
+    """What the part of a model that is trained reads. A view None means the validation examples, which are never augmented."""
+
+    @property
+    def depth(self) -> int:
+        """How many stages' output it gives; `StagedModel.forward_from` goes on from there."""
+
+    @property
+    def reuse(self) -> Reuse:
+        """What is read in place of being computed."""
+
+    @property
+    def saved_seconds(self) -> float:
+        """What reading spared so far, less reading and building; negative as long as building has not paid."""
+
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
+        """Have what the view needs stored. Yields `sign` between batches, so that whoever waits sees that it lives."""
+
+    def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
+        """Tell the rows of the batches to come, in their order, so that they can be fetched ahead."""
+
+    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+        """What goes into the stage behind the first `depth`: [B, ...] of floating point, on the device, as it lies there best."""
+
+    def for_test(self) -> "Inputs":
+        """The same of the same depth, with the view None meaning the test examples."""
+
+
+class Direct:
+    """Nothing is stored, so all stages are computed."""
+
+    depth = 0
+    saved_seconds = 0.0
+
+    def __init__(self, run: PreparedRun) -> None:
+        self._run = run
+        self.reuse = Reuse(pixels=run.examples.origin)
+
+    def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
+        """Nothing to do."""
+        yield from ()
+
+    def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
+        """Examples that are streamed are read ahead."""
+        self._run.examples.expect(batches)
+
+    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+        """The input of the first stage [B, ...]."""
+        return self._run.examples.take(rows, view)
+
+    def for_test(self) -> "Direct":
+        """Every row can be taken."""
+        return self
+
+
+SHARE = 1 / 8  # of the memory that is free, or kept here already
+UNKNOWN_BYTES = 2**30  # where the system does not tell what is free
+
+
+class Draft(AbstractContextManager["Draft"], Protocol):
+    """An entry that is being built; leaving the context without `commit` abandons it."""
+
+    tensor: Tensor
+
+    def commit(self) -> Tensor:
+        """Make it an entry."""
+
+
+class Store(Protocol):
+    """Where entries are found and built: `trainer.cache.Cache`, or this module's."""
+
+    def find(self, key: Key) -> Tensor | None:
+        """The entry, not to be written to; None when absent."""
+
+    def holds(self, key: Key) -> bool:
+        """Whether an entry of that name is there."""
+
+    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
+        """A new entry to be filled; None when it finds no room or is being built already."""
+
+    def busy(self, key: Key) -> bool:
+        """Whether somebody else is building it."""
+
+
+class MemoryStore:
+    """Least recently used entries go when there is no more room; who holds a tensor keeps it."""
+
+    def __init__(self) -> None:
+        self._entries = OrderedDict[str, Tensor]()
+
+    @property
+    def budget(self) -> int:
+        """Bytes that all entries may take."""
+        free = memory.available()
+        return UNKNOWN_BYTES if free is None else int((free + self._held) * SHARE)
+
+    @property
+    def _held(self) -> int:
+        return sum(entry.nbytes for entry in self._entries.values())
+
+    def find(self, key: Key) -> Tensor | None:
+        """The entry, if it is still here."""
+        if key.digest not in self._entries:
+            return None
+        self._entries.move_to_end(key.digest)
+        return self._entries[key.digest]
+
+    def holds(self, key: Key) -> bool:
+        """Whether the entry is still here."""
+        return key.digest in self._entries
+
+    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "MemoryDraft | None":
+        """None when it is larger than all that may be kept."""
+        budget, size = self.budget, math.prod(shape) * dtype.itemsize
+        if size > budget:
+            return None
+        while self._held + size > budget:
+            self._entries.popitem(last=False)
+        return MemoryDraft(self._entries, key.digest, torch.empty(tuple(shape), dtype=dtype))
+
+    def busy(self, key: Key) -> bool:
+        """Never: a process trains one run at a time."""
+        return False
+
+
+class MemoryDraft(nullcontext["MemoryDraft"]):
+    """Becomes an entry only by `commit`."""
+
+    def __init__(self, entries: OrderedDict[str, Tensor], digest: str, tensor: Tensor) -> None:
+        super().__init__(self)
+        self.tensor = tensor
+        self._entries, self._digest = entries, digest
+
+    def commit(self) -> Tensor:
+        """Keep it."""
+        self._entries[self._digest] = self.tensor
+        return self.tensor
+
 
 POLL_SECONDS = 0.05  # while another process builds
 DEVICE_SHARE = 0.25  # of a GPU's memory
@@ -26,7 +168,6 @@ PROBES = 5
 TRIES = 3  # to build what another process began and left
 
 log = logging.getLogger(__name__)
-Sign = TypeVar("Sign")
 
 _on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies on GPUs, for the later runs of this process
 

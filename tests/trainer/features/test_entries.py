@@ -12,7 +12,7 @@ import torch
 
 from tests.trainer.features.running import Configure, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache, Key
-from trainer.features.store import MemoryStore
+from trainer.features.source import MemoryStore
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
 

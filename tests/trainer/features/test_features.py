@@ -7,7 +7,7 @@ import torch
 
 from tests.trainer.features.running import CPU, MUCH, Configure, Paint, Run, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache
-from trainer.data.images import reading, resident
+from trainer.data.images import examples, reading
 from trainer.features.source import Part
 from trainer.loop import train
 from trainer.tasks.image_classification.config import ImageData, ImageModel
@@ -118,8 +118,8 @@ def test_training_images_may_be_computed_while_validation_images_are_read(config
 def test_streamed_images_are_decoded_for_building_alone(configure: Configure, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configure(frozen_layers=4)
     computed = run(config, cache, share=False)
-    monkeypatch.setattr(resident, "HEADROOM", 2**60)  # no image fits the memory
-    resident._kept.clear()
+    monkeypatch.setattr(examples, "HEADROOM", 2**60)  # no image fits the memory
+    examples._kept.clear()
     room = Cache(cache.folder, 1)  # nor the cache, which has none for the outputs either
     assert same(run(config, room), computed)
     task = task_of(config)
@@ -129,7 +129,7 @@ def test_streamed_images_are_decoded_for_building_alone(configure: Configure, ca
     monkeypatch.setattr(reading, "start", None)  # from now on nothing can be decoded
     inputs.expect(task.training.split(8), 0)  # type: ignore[no-untyped-call]
     assert len(inputs.batch(task.training, 0)) == 48
-    resident._kept.clear()
+    examples._kept.clear()
 
 
 @pytest.mark.gpu

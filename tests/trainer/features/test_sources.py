@@ -11,8 +11,8 @@ from torch import nn
 from tests.trainer.features.running import MUCH, Configure, Paint, drained, entries, task_of
 from trainer.cache import Cache
 from trainer.features import Direct, stored_outputs
-from trainer.features.chain import Chain
-from trainer.features.rates import Rates, rates
+from trainer.features.frozen_prefix import Chain
+from trainer.features.planner import Rates, rates
 from trainer.features.source import Part, Source
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageModel

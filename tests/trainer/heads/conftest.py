@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.heads.batched import BatchedHeads, Traits
+from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.split import Stack, split_head
 from trainer.models.staged import StagedModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.trainer.heads.conftest import traits
-from trainer.heads.batched import BatchedHeads, Traits, _rows
-from trainer.heads.noise import Noise
+from trainer.heads.ensemble import BatchedHeads, Traits, _rows
+from trainer.heads.layers import Noise
 from trainer.heads.optimizers import Optimizers
 from trainer.heads.split import UnsupportedHead, split_head
 from trainer.models.staged import StagedModel
@@ -208,7 +208,7 @@ def test_lanes_gone_through_group_by_group_see_the_same(
     features, labels = batch((512, 3, 3))
     whole, parts = own.heads(configs), own.heads(configs)
     losses = whole.learn(features, labels, Noise(3, torch.device("cpu")), Stopwatch())
-    monkeypatch.setattr("trainer.heads.batched.ACTIVATION_BYTES", 1)
+    monkeypatch.setattr("trainer.heads.ensemble.ACTIVATION_BYTES", 1)
     assert torch.allclose(parts.learn(features, labels, Noise(3, torch.device("cpu")), Stopwatch()), losses, rtol=1e-12)
     assert len(parts._parts_of(features.flatten(1))) == 5
     for title, parameter in whole.parameters.items():

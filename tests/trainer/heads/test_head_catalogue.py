@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
-from trainer.heads.batched import BatchedHeads, Traits
+from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.split import split_head
 from trainer.tasks.image_classification.networks.build import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL

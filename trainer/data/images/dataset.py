@@ -10,13 +10,12 @@ from trainer.cache import Cache
 from trainer.configuration import LeftOut, ListingFacts, Part
 from trainer.data.contents import Distinct, digests, distinct
 from trainer.data.dataset import PARTS, Content, Dataset, Listing, split_contents, split_digest
-from trainer.data.examples import Example, UnfitData
-from trainer.data.faults import BadData, MissingData
+from trainer.data.examples import BadData, Example, MissingData, UnfitData
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder, Scale
-from trainer.data.images.groups import Groups, near_duplicates
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
-from trainer.data.images.unreadable import left_out
+from trainer.data.images.near_duplicates import Groups, near_duplicates
+from trainer.data.images.reading import left_out
 from trainer.data.split import Split, split
 from trainer.tasks.image_classification.config import ImageData, ImageExamples, NearDuplicates, PixelRange
 

@@ -20,7 +20,7 @@ from trainer.data.dataset import Dataset, Listing
 from trainer.data.images import dataset as images
 from trainer.data.images import decoding
 from trainer.data.images.augmentation import augment
-from trainer.data.images.resident import Images, load
+from trainer.data.images.examples import Images, load
 from trainer.models.errors import Infeasible
 from trainer.models.staged import StagedModel
 from trainer.order import drawn_evenly

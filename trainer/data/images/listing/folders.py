@@ -1,5 +1,6 @@
-"""Images in a folder with one folder per class, or in train/, val/ and test/ with the class folders in each."""
+"""Lists images by the folders that name their classes."""
 
+import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -8,8 +9,33 @@ from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, shown
-from trainer.data.images.listing.examples import Scan, is_image
-from trainer.tasks.image_classification.config import ImageData
+from trainer.tasks.image_classification.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
+
+NO_HEIC_READER = 'HEIC, which needs the package pillow-heif: pip install "thawline[heic]"'
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """The images of a folder or table. `classes` is sorted; a class folder without images is a class too."""
+
+    classes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    facts: ListingFacts
+
+
+def is_image(look: Look, name: str) -> bool:
+    """Whether a file of that name is read; if not, it is counted."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in IMAGE_SUFFIXES or (suffix in HEIC_SUFFIXES and reads_heic()):
+        return True
+    look.leave_out(NO_HEIC_READER if suffix in HEIC_SUFFIXES else "not an image by its suffix", name)
+    return False
+
+
+def reads_heic() -> bool:
+    """Whether HEIC files can be read here. A server without Pillow takes it that the workers can."""
+    return importlib.util.find_spec("pillow_heif") is not None or importlib.util.find_spec("PIL") is None
+
 
 Identity = tuple[int, int]  # device and inode: equal for all links to one real folder
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from trainer.configuration import Part
 from trainer.data.examples import Look, UnfitData, enumerated, shown
 from trainer.data.images.listing import folders, tables
-from trainer.data.images.listing.examples import Scan
+from trainer.data.images.listing.folders import Scan
 from trainer.tasks.image_classification.config import HEIC_SUFFIXES, MAX_CLASS_NAME, ImageData
 
 DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

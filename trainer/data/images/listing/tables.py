@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
-from trainer.data.images.listing.examples import NO_HEIC_READER, Scan, reads_heic
+from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.image_classification.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 

@@ -1,11 +1,13 @@
-"""Images decoded once and kept by content and size: for all processes in the cache, else for the later runs of this one."""
+"""Images as tensors: all of them in memory, or read for each batch."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +15,73 @@ from trainer import memory
 from trainer.cache import Cache, Key
 from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.images.streaming import Streamed, to_device
 from trainer.data.stored import stored
+
+AHEAD_BATCHES = 8
+AHEAD_BYTES = 256 * 2**20  # of decoded batches; at least one batch is always decoded ahead
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    rows: Tensor
+    pixels: Tensor
+    started: list[Future[reading.Faults]]
+
+
+class Streamed:
+    """The same pixels as `Resident` has, bit for bit, in bounded memory."""
+
+    origin: Literal["streamed"] = "streamed"
+
+    def __init__(self, dataset: ImageDataset, size: int, keys: Tensor, device: torch.device) -> None:
+        self.keys = keys  # as those of Resident
+        self._contents, self._decoder, self._size, self._device = dataset.contents, dataset.decoder, size, device
+        self._constant = np.zeros(len(dataset.contents), dtype=np.bool_)
+        self._threads = reading.pool()
+        self._coming: Iterator[Tensor] = iter(())
+        self._ahead = deque[_Batch]()
+
+    def check(self) -> None:
+        """Decode every image once. Raises BadData with the names of those that cannot be used."""
+        reading.finish(reading.check(self._threads, self._contents, self._decoder, self._size, self._constant), self._contents)
+
+    def constant_rows(self) -> list[int]:
+        """As those of Resident; known after `check`."""
+        return [int(row) for row in np.flatnonzero(self._constant)]
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Tell the rows of the batches to come, in their order; what was expected before is forgotten."""
+        for batch in self._ahead:
+            for future in batch.started:
+                future.cancel()
+        self._ahead.clear()
+        self._coming = iter(batches)
+        self._look_ahead()
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] on the device; at once when they were expected next. Raises BadData, naming the files."""
+        expected = bool(self._ahead) and torch.equal(self._ahead[0].rows, rows)
+        batch = self._ahead.popleft() if expected else self._begun(rows)
+        self._look_ahead()
+        reading.finish(batch.started, [self._contents[row] for row in rows.tolist()])
+        return to_device(batch.pixels, self._device)
+
+    def _begun(self, rows: Tensor) -> _Batch:
+        contents = [self._contents[row] for row in rows.tolist()]
+        pixels = torch.empty((len(rows), 3, self._size, self._size), dtype=torch.uint8)
+        return _Batch(rows, pixels, reading.start(self._threads, contents, self._decoder, self._size, pixels.numpy()))
+
+    def _look_ahead(self) -> None:
+        while not self._ahead or (len(self._ahead) < AHEAD_BATCHES and sum(batch.pixels.nbytes for batch in self._ahead) < AHEAD_BYTES):
+            if (rows := next(self._coming, None)) is None:
+                return
+            self._ahead.append(self._begun(rows))
+
+
+def to_device(pixels: Tensor, device: torch.device) -> Tensor:
+    """A batch from the host, without waiting for the device."""
+    return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
+
 
 KEPT = 4  # data sets or sizes
 DEVICE_SHARE = 0.25  # of a GPU's memory; what does not fit stays on the host and travels batch by batch
