@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bench.tables import machine, record, spread, table
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.image_classification.networks.build import staged
 
 CLASSES, SIZE, BATCH = 10, 64, 32

@@ -284,7 +284,7 @@ class ChunkView(View):
 
     seq: int = Field(description="from 1 in each attempt, without a gap", examples=[1])
     at: datetime
-    text: str = Field(examples=["2026-11-22T09:30:00Z INFO trainer.chronicle: epoch 1 of 8: loss 0.8213, accuracy 0.7125\n"])
+    text: str = Field(examples=["2026-11-22T09:30:00Z INFO trainer.run_logger: epoch 1 of 8: loss 0.8213, accuracy 0.7125\n"])
 
 
 class LogView(View):

@@ -1,4 +1,4 @@
-"""Checkpoints: the state after a whole epoch, written atomically, and read back only when it is provably the same."""
+"""Checkpoints, and the file of an exported model."""
 
 import errno
 import hashlib
@@ -13,12 +13,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer import files
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.protocol import Checkpoint
+from trainer.protocol import Checkpoint, Exported
 
 log = logging.getLogger(__name__)
 
@@ -147,3 +148,14 @@ def read(checkpoint: Checkpoint, run: str) -> State:
     if state.run != run or state.step != checkpoint.step:
         raise Unsound("it belongs to another run")
     return state
+
+
+FORMAT = "thawline/1"
+
+
+def export(network: nn.Module, config: TrainConfig, described: Mapping[str, str], path: Path) -> Exported:
+    """Write the network's state dict, atomically; the metadata holds `format`, what the task adds, and `config` as JSON."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {"format": FORMAT, **described, "config": config.model_dump_json()}
+    content = safetensors.torch.save(tensors, metadata)
+    return Exported(path=str(path), sha256=files.write(path, lambda file: file.write(content)))

@@ -1,31 +1,268 @@
-"""The warm trainer process: orders in, lines of progress out, one task after the other."""
+"""The trainer process: reads orders, drives the runs of one generator, writes messages."""
 
 import ctypes
 import gc
+import logging
+import os
+import queue
 import signal
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import torch
+from pydantic import ValidationError
 
-from trainer import memory
+from trainer import devices
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.chronicle import log_listing
 from trainer.data.examples import BadData
-from trainer.group import Group, failed
 from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
-from trainer.loop import Build, TrainingLoop
-from trainer.models.errors import Infeasible, UnfitModel
-from trainer.pipe import Lines, Orders, Unreadable, private_output
+from trainer.loop import Build, Event, Events, TrainingLoop
+from trainer.models import Infeasible, UnfitModel
 from trainer.preparation import Expected, inspect, unfit
-from trainer.protocol import Check, Checked, Failed, Lanes, Ready, Run, Unavailable
+from trainer.protocol import (
+    LINES,
+    ORDERS,
+    Advanced,
+    Answer,
+    Cancel,
+    Check,
+    Checked,
+    Exported,
+    Failed,
+    Finished,
+    Lanes,
+    Measured,
+    Prepared,
+    Progress,
+    Ready,
+    Run,
+    Saved,
+    Stopped,
+    Unavailable,
+)
+from trainer.run_logger import Chronicle, log_listing
 from trainer.stopwatch import Stopwatch
+
+ADVANCED_SECONDS = 0.25  # at most one Advanced line in so many
+log = logging.getLogger(__name__)
+
+Line = Progress | Checked | Exported | Stopped | Ready
+
+
+class Lines:
+    """What this process tells."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._held = list[bytes]()
+        self._advanced_at = 0.0
+
+    def hold(self, line: Line) -> None:
+        """Tell the line together with the next one that is told: lanes speak in chorus, and one write wakes the supervisor once."""
+        self._held.append(LINES.dump_json(line) + b"\n")
+
+    def tell(self, *lines: Line) -> None:
+        """Write what is held, and the lines, whole; some of the many Advanced are left out."""
+        for line in lines:
+            if not isinstance(line, Advanced) or self._is_time():
+                self.hold(line)
+        rest = memoryview(b"".join(self._held))
+        self._held.clear()
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        if now - self._advanced_at < ADVANCED_SECONDS:
+            return False
+        self._advanced_at = now
+        return True
+
+
+def private_output() -> int:
+    """Keep standard output for our lines alone: whatever else prints, prints to standard error."""
+    sys.stdout.flush()
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return private
+
+
+class Unreadable(Exception):
+    """What came in is no order."""
+
+
+Task = Check | Run | Lanes | Unreadable
+
+
+class Orders:
+    """What the supervisor says, in the order in which it said it, read by a thread of its own."""
+
+    def __init__(self) -> None:
+        self._queue = queue.SimpleQueue[Task | Answer | Cancel]()
+        threading.Thread(target=self._read, name="orders", daemon=True).start()
+
+    def _read(self) -> None:
+        with open(0, "rb", closefd=False) as stream:
+            for line in stream:
+                try:
+                    self._queue.put(ORDERS.validate_json(line))
+                except ValidationError as error:
+                    self._queue.put(Unreadable(f"{error.error_count()} faults in an order: {error.errors(include_url=False)[0]['msg']}"))
+        os._exit(0)  # the supervisor is gone, or wants this process gone
+
+    def next_task(self) -> Task:
+        """Wait for something to do. An answer or cancel that came too late for its run is passed over."""
+        while True:
+            match order := self._queue.get():
+                case Check() | Run() | Lanes() | Unreadable():
+                    return order
+                case Answer() | Cancel():
+                    continue
+                case _:
+                    assert_never(order)
+
+    def cancels(self) -> list[Cancel]:
+        """The cancels that have come for the present runs. Does not wait."""
+        found = list[Cancel]()
+        while not self._queue.empty():
+            if isinstance(order := self._queue.get(), Cancel):
+                found.append(order)
+            elif isinstance(order, Answer):
+                log.info("an answer to lane %d came after its end", order.lane)
+            else:
+                log.warning("an order that does not belong here was passed over: %s", type(order).__name__)
+        return found
+
+    def words(self, due: Collection[int]) -> list[Answer | Cancel]:
+        """Wait until each of the lanes has its answer or is cancelled; what came, in that order, cancels of other lanes too."""
+        waiting, found = set(due), list[Answer | Cancel]()
+        while waiting:
+            if isinstance(order := self._queue.get(), Answer | Cancel):
+                found.append(order)
+                waiting -= waiting if order.lane is None else {order.lane}
+        return found
+
+
+class Listener(Protocol):
+    """Whom it is told; `trainer.host.Lines`."""
+
+    def hold(self, line: Line) -> None: ...
+    def tell(self, *lines: Line) -> None: ...
+
+
+class Speaker(Protocol):
+    """Who may end runs; `trainer.host.Orders`."""
+
+    def cancels(self) -> list[Cancel]: ...
+    def words(self, due: Collection[int]) -> list[Answer | Cancel]: ...
+
+
+class Group:
+    """Member `i` is lane `i` in the lines; a run alone is a group of one.
+
+    The lanes tell Prepared and Measured in rounds, all that are open one after the other in any order. With its last Measured a round
+    is complete: it is written at once, and only then the answers to it are waited for.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], end: Callable[[int], None], listener: Listener, speaker: Speaker, stopwatch: Stopwatch
+    ) -> None:
+        self._members, self._end = members, end
+        self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
+        self._open = set(range(len(members)))  # lanes that have not come to an end
+        self._round = dict[int, Prepared | Measured]()  # by lane, what was told of the present round
+        self._chronicle = Chronicle(members)
+
+    def follow(self, facts: Events) -> None:
+        """Until all runs have come to an end. Whatever breaks the generator ends those still open as Failed."""
+        try:
+            with closing(facts):
+                for fact in facts:
+                    self._pass_on(fact)
+                    if self._is_stopped(fact):
+                        break
+        except Exception as error:  # a run that breaks is an outcome; the process stays usable
+            traceback.print_exc(limit=-12)
+            for lane in sorted(self._open):
+                self._listener.hold(failed(error, lane, self._members[lane].checkpoints.step))
+        self._chronicle.close()
+        self._listener.tell()
+
+    def _pass_on(self, fact: Event) -> None:
+        """Tell it, in the log first: who hears of an epoch finds its line there."""
+        match fact:
+            case Prepared() | Measured():
+                self._round[fact.lane] = fact
+            case Failed() | Unavailable() | Exported():
+                self._open.discard(fact.lane)
+            case Finished() if self._members[fact.lane].model_file is None:
+                self._open.discard(fact.lane)
+        self._chronicle.hear(fact)
+        if self._complete:
+            self._chronicle.hear_round(self._round.values())
+        if len(self._members) == 1 or isinstance(fact, Advanced | Saved):
+            self._listener.tell(fact)
+        else:
+            self._listener.hold(fact)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether all that are open have told of the present round."""
+        return bool(self._round) and self._round.keys() >= self._open
+
+    def _is_stopped(self, fact: Event) -> bool:
+        """Obey what was said meanwhile; whether that ended the last of the runs."""
+        words = list[Answer | Cancel]()
+        if complete := self._complete:
+            words += self._answers()
+        if isinstance(fact, Advanced) or (complete and isinstance(fact, Prepared)):  # in the middle of a round nobody leaves
+            words += self._speaker.cancels()
+        for word in words:
+            if isinstance(word, Cancel) or not word.go_on:
+                for lane in sorted(self._open if word.lane is None else self._open & {word.lane}):
+                    self._stop(lane, save=isinstance(word, Cancel) and word.save)
+        if words:
+            self._listener.tell()
+        return bool(words) and not self._open
+
+    def _answers(self) -> list[Answer | Cancel]:
+        """What is said to the round, which is complete."""
+        due = {
+            lane
+            for lane, fact in self._round.items()
+            if lane in self._open and isinstance(fact, Measured) and fact.step in self._members[lane].decision_steps
+        }
+        self._round.clear()
+        self._listener.tell()
+        if not due:
+            return []
+        with self._stopwatch("waiting"):
+            return self._speaker.words(due)
+
+    def _stop(self, lane: int, *, save: bool) -> None:
+        checkpoints = self._members[lane].checkpoints
+        self._end(lane)
+        self._open.discard(lane)
+        self._chronicle.stopped(lane)
+        if save and (written := checkpoints.write()):
+            self._listener.hold(Saved(lane=lane, checkpoint=written))
+        self._listener.hold(Stopped(lane=lane, step=checkpoints.step))
+
+
+def failed(error: Exception, lane: int, step: int = 0) -> Failed:
+    """How a run ended that broke with the error."""
+    if (lack := devices.lack(error)) is not None:
+        return Failed(lane=lane, reason="out_of_memory", detail=lack, step=step)
+    return Failed(lane=lane, reason="crashed", detail=f"{type(error).__name__}: {error}", step=step)
+
 
 PR_SET_PDEATHSIG = 1
 
@@ -42,7 +279,7 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     while True:
         lines.tell(Ready())
         host.perform(orders.next_task())
-        memory.release(device)
+        devices.release(device)
 
 
 class Host:

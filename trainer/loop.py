@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer import arithmetic, memory
+from trainer import devices
 from trainer.cache import Cache
-from trainer.checkpoints import State, digest
+from trainer.checkpoints import State, digest, export
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.examples import BadData
-from trainer.export import export
+from trainer.devices import utilization_of
 from trainer.features import Inputs
 from trainer.learners import Learner, Member, ModelLearner
-from trainer.models.errors import Infeasible, UnfitModel
+from trainer.models import Infeasible, UnfitModel
 from trainer.optimization import learning_rates
 from trainer.order import batches
 from trainer.preparation import PreparedRun, prepare, taken, unfit
@@ -34,7 +34,6 @@ from trainer.scoring import evaluate, require_test_examples, score
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import HeadsTogether, Measurement
 from trainer.tasks.registry import spec_of
-from trainer.utilization import utilization_of
 
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # on these the batches of all members depend
 STEPS_PER_CHECK = 16  # of the losses; each check waits for the device
@@ -95,10 +94,10 @@ class TrainingLoop:
         trained, and unfit data or weights end every member as Failed, data or weights that cannot be read as Unavailable; a member that
         diverges ends alone. Any other error is raised.
         """
-        memory.start_peak(self._device)
+        devices.start_peak(self._device)
         failures: list[Failed | Unavailable]
         try:
-            arithmetic.settle(self._device)
+            devices.settle(self._device)
             yield from self._train()
             return
         except Infeasible as error:
@@ -106,10 +105,10 @@ class TrainingLoop:
         except (BadData, UnfitModel) as error:
             failures = self._all(partial(unfit, error, self._longest.config, self._longest.expected))
         except (MemoryError, RuntimeError) as error:
-            if (lack := memory.lack(error)) is None:
+            if (lack := devices.lack(error)) is None:
                 raise
             failures = self._all(partial(Failed, reason="out_of_memory", detail=lack))
-        memory.release(self._device)  # here, where the error no longer keeps the tensors of its frames alive
+        devices.release(self._device)  # here, where the error no longer keeps the tensors of its frames alive
         yield from failures
 
     def _train(self) -> Events:  # noqa: C901, PLR0915  (the loop reads from top to bottom)
@@ -127,7 +126,7 @@ class TrainingLoop:
                 facts=run.info,
                 parameters=sum(parameter.numel() for parameter in run.model.parameters()),
                 trainable=sum(parameter.numel() for parameter in run.model.trainable_parameters()),
-                environment=arithmetic.environment(device, self._members[number].config),
+                environment=devices.environment(device, self._members[number].config),
                 reuse=inputs.reuse,
             )
 
@@ -199,7 +198,7 @@ class TrainingLoop:
             pace = Pace(
                 samples_per_second=speed,
                 seconds_left=0.0,
-                memory=memory.present(device),
+                memory=devices.present(device),
                 utilization=use.share(),
                 seconds=stopwatch.seconds,
                 saved_seconds=inputs.saved_seconds,
@@ -214,7 +213,7 @@ class TrainingLoop:
     def _finish_or_save(self, done: int, run: PreparedRun, learner: Learner, inputs: Inputs, result: Result, sign: Advanced) -> Events:
         """End the members whose last round this is, scored and exported; write the checkpoints of the others that are due."""
         last = [number for number in self._open(learner.members) if self._members[number].rounds == done]
-        peak, scores = memory.peak(self._device) if last else 0, dict[int, Scores]()  # the peak of training, whether scored or not
+        peak, scores = devices.peak(self._device) if last else 0, dict[int, Scores]()  # the peak of training, whether scored or not
         if scored := [number for number in last if self._members[number].score_test]:
             with self._stopwatch("measure"):
                 scores = yield from score(run, learner.keep(scored), inputs, sign)
@@ -269,7 +268,7 @@ class TrainingLoop:
 
     def _resolved(self, config: TrainConfig, run: PreparedRun) -> TrainConfig:
         """With the device's precision, and what belongs to the weights, written out."""
-        return arithmetic.resolved(config, self._device).model_copy(update={"model": run.config.model})
+        return devices.resolved(config, self._device).model_copy(update={"model": run.config.model})
 
     def _all(self, failure: Callable[..., Any]) -> list[Any]:
         """The failure of every open member."""

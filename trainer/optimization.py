@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.configuration import Hyperparameters
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 
 ONE_CYCLE_RISE = 0.3  # share of the steps in which one_cycle rises when no warm-up is asked for (Smith and Topin 2018; torch's default)
 ONE_CYCLE_START = 1 / 25  # of the peak

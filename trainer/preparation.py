@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer import arithmetic
+from trainer import devices
 from trainer.cache import Cache
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.data.dataset import Dataset, Listing
+from trainer.data.dataset import Dataset, Listing, differences, manifest_of, split_differs
 from trainer.data.examples import BadData, ChangedData, MissingData, NoTestExamples, UnfitData
-from trainer.data.manifest import differences, manifest_of, split_differs
-from trainer.models.errors import Infeasible, MissingWeights, UnfitModel
-from trainer.models.staged import StagedModel
+from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
 from trainer.order import batches, shuffled
 from trainer.protocol import Checked, Failed, Unavailable
 from trainer.tasks.base import Examples, Task
@@ -71,7 +69,7 @@ class PreparedRun:
 def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache: Cache) -> PreparedRun:
     """Read what the config names. Raises BadData, UnfitModel (Infeasible among it), and MemoryError or torch's errors out of memory."""
     task = task_of(config.task)
-    config = arithmetic.resolved(config, device)
+    config = devices.resolved(config, device)
     listing, dataset = _found(task, config, expected, cache)
     config, info = task.resolve(config, listing, dataset)
     wanted = expected.info.weights_sha256 if expected.info is not None else None
@@ -92,7 +90,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         validation=torch.tensor(dataset.rows("validation")),
         test=torch.tensor(dataset.rows("test"), dtype=torch.int64),
         model=model.to(device),
-        autocast=arithmetic.autocast(config, device),
+        autocast=devices.autocast(config, device),
     )
 
 

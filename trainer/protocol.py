@@ -46,7 +46,7 @@ class Pace(Frozen):
     seconds_left: float = Field(description="of the run, at the pace so far")
     memory: int = Field(description="bytes at present: allocated on a GPU, resident in the process otherwise")
     utilization: float | None = Field(
-        default=None, description="share of the last epoch in which the device was at work; see `trainer.utilization`"
+        default=None, description="share of the last epoch in which the device was at work; see `trainer.devices`"
     )
     seconds: Mapping[Activity, float] = Field(description="spent since the run began")
     saved_seconds: float = Field(default=0.0, description="what the stored output spared so far: computing it less reading and building it")

@@ -8,8 +8,8 @@ import torch
 from service.domain.spec import Objective
 from service.domain.verdict import Estimate, Verdict, constant_of
 from trainer.tasks.image_classification.config import ImageDatasetInfo
-from trainer.tasks.image_classification.metrics import measure
 from trainer.tasks.image_classification.spec import SPEC
+from trainer.tasks.image_classification.task import measure
 
 FACTS = ImageDatasetInfo(
     classes=("noise", "cat", "dog"), images={"train": 8, "validation": 100, "test": 100}, fingerprint="", split="", weights_sha256=None,

@@ -21,9 +21,9 @@ from service.exports.configuration import requirements, script
 from tests.export.conftest import NOTHING, SIZE, exported_of, facts_of, module_of, weights_of
 from tests.trainer.test_deep_images import deep_png, tiff
 from trainer.configuration import ListingFacts
+from trainer.data.dataset import manifest_of
 from trainer.data.images import augmentation, decoding
 from trainer.data.images.dataset import arrange, find, listed
-from trainer.data.manifest import manifest_of
 from trainer.loop import train
 from trainer.protocol import Finished
 from trainer.tasks.image_classification.config import Columns, ImageData, ImageModel, ImageTrainConfig, NearDuplicates, PixelRange

@@ -20,7 +20,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from service.domain.parsing import parse_study
 from service.inspection.files import weights_faults
 from trainer.configuration import LoadedWeights
-from trainer.models.errors import UnfitModel
+from trainer.models import UnfitModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks import weights
 from trainer.tasks.image_classification.networks.build import build, staged

@@ -5,10 +5,10 @@ import logging
 import pytest
 
 from trainer.checkpoints import Checkpoints
-from trainer.chronicle import Chronicle
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.learners import Member
 from trainer.protocol import Advanced, Checkpoint, Failed, Finished, Measured, Pace, Prepared, Reuse, Saved
+from trainer.run_logger import Chronicle
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 
 FACTS = ImageDatasetInfo(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
@@ -19,7 +19,7 @@ RUN = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="res
 
 @pytest.fixture(autouse=True)
 def _info(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "trainer.chronicle")
+    caplog.set_level(logging.INFO, "trainer.run_logger")
 
 
 def prepared(lane: int, lanes: int) -> Prepared:

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from trainer.checkpoints import Checkpoints, State
-from trainer.group import Group
+from trainer.host import Group, Line
 from trainer.learners import Member
 from trainer.loop import Events
-from trainer.pipe import Line
 from trainer.protocol import Advanced, Answer, Cancel, Exported, Failed, Finished, Measured, Prepared, Stopped
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig

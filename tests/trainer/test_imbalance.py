@@ -11,7 +11,7 @@ from torch import nn
 from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.loop import train
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.order import drawn_evenly
 from trainer.preparation import Expected, PreparedRun, prepare
 from trainer.protocol import Finished

@@ -15,7 +15,7 @@ from service.store import Store, queries
 from tests.operations.driving import claim_trials
 from trainer.cache import Cache
 from trainer.loop import train
-from trainer.models.errors import Infeasible
+from trainer.models import Infeasible
 from trainer.preparation import inspect
 from trainer.protocol import Failed, Finished
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tests.trainer.narrowed import image_info
 from tests.trainer.test_host import started
 from trainer.cache import Cache
-from trainer.data import manifest
+from trainer.data import dataset
 from trainer.data.examples import BadData
 from trainer.data.images.dataset import find
 from trainer.loop import train
@@ -178,7 +178,7 @@ def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: Im
 
 
 def test_more_files_than_are_listed_have_no_manifest(config: ImageTrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "MOST_LISTED", 59)
+    monkeypatch.setattr(dataset, "MOST_LISTED", 59)
     told = inspect(config, CPU, Cache.none())
     assert told.manifest is None and trained_on(config, told).info == told.facts
 

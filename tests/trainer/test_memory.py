@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import memory
+from trainer import devices
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,12 @@ from trainer import memory
     ],
 )
 def test_memory_that_ran_out_is_recognised(error: BaseException) -> None:
-    assert memory.lack(error)
+    assert devices.lack(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("CUDA error: device-side assert triggered"), ValueError("a shape"), OSError("disk full")])
 def test_other_errors_are_none_of_that(error: BaseException) -> None:
-    assert memory.lack(error) is None
+    assert devices.lack(error) is None
 
 
 def test_the_peak_of_a_gpu_can_be_started_before_anything_ran_on_it() -> None:

@@ -9,8 +9,8 @@ import torch
 from torchmetrics.functional import classification as tm
 
 from trainer.tasks.image_classification.config import Report
-from trainer.tasks.image_classification.metrics import measure, report_of
 from trainer.tasks.image_classification.spec import SPEC
+from trainer.tasks.image_classification.task import measure, report_of
 
 ACTUAL = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2, 0])
@@ -68,5 +68,5 @@ def test_many_models_at_once_have_the_metrics_that_torchmetrics_gives_each(seed:
 
 
 def test_the_trainer_does_not_wait_for_torchmetrics_to_be_imported() -> None:
-    code = "import sys, trainer.tasks.image_classification.metrics; sys.exit('torchmetrics' in sys.modules)"
+    code = "import sys, trainer.tasks.image_classification.task; sys.exit('torchmetrics' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,7 +20,7 @@ from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.loop import train
-from trainer.models.errors import Infeasible
+from trainer.models import Infeasible
 from trainer.preparation import Expected, inspect
 from trainer.protocol import Checkpoint, Exported, Failed, Finished, Measured, Prepared, Reuse, Saved
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, ImageTrainConfig

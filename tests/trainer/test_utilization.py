@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from trainer.utilization import OfGpu, OfProcessor, utilization_of
+from trainer.devices import OfGpu, OfProcessor, utilization_of
 
 
 class Clock:

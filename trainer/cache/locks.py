@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.memory import readable
+from trainer.devices import readable
 
 PATIENCE_SECONDS = 0.02  # a look by `is_held` holds the lock for microseconds
 

@@ -1,14 +1,19 @@
-"""Distinct contents: the files of a data set by the SHA-256 of their content, each read once for as long as it stays as it is."""
+"""Contents by digest, and tensors made of them that the cache stores."""
 
 import errno
 import hashlib
 import os
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from trainer.cache import Cache, Key
 from trainer.configuration import Part
 from trainer.data.examples import BadData, Example
 from trainer.files import open_regular
@@ -87,3 +92,20 @@ def _sha256(file: Path, most_bytes: int) -> str | Unopened:
         return Unopened(error.strerror or type(error).__name__, error.errno in LASTING)
     _digests[file] = (_signature(status), digest)
     return digest
+
+
+POLL_SECONDS = 0.05
+
+
+def stored(cache: Cache, key: Key, shape: Sequence[int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> tuple[Tensor, bool] | None:
+    """The entry, filled here if need be, and whether it was found; None when it finds no room. Raises what `fill` does, and OSError."""
+    while True:
+        if (found := cache.find(key)) is not None:
+            return found, True
+        if (draft := cache.begin(key, shape, dtype)) is not None:
+            with draft:
+                fill(draft.tensor)
+                return draft.commit(), False
+        if not cache.busy(key):  # another process may have ended just now
+            return (found, True) if (found := cache.find(key)) is not None else None
+        time.sleep(POLL_SECONDS)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainer import arithmetic
+from trainer import devices
 from trainer.cache import Key
 from trainer.preparation import PreparedRun
 
@@ -53,7 +53,7 @@ class Chain:
     def __init__(self, run: PreparedRun, tail: nn.Module | None = None) -> None:
         self._config, self._device, self._model = run.config, run.device, run.model
         self.tail = tail
-        self.device_name = arithmetic.environment(run.device, run.config)["device"]
+        self.device_name = devices.environment(run.device, run.config)["device"]
         self.modules = run.model.stages if tail is None else (*run.model.stages, tail)
         self.names = run.model.stage_names if tail is None else (*run.model.stage_names, " ".join(f"head {tail}".split()))
 
@@ -76,7 +76,7 @@ class Chain:
     def steps(self, features: Tensor, start: int, end: int) -> Generator[Tensor, None, None]:
         """As `run`, one stage at a time, and also with stages that are trained: these must be in evaluation mode."""
         for module in self.modules[start:end]:
-            with torch.no_grad(), arithmetic.autocast(self._config, self._device):
+            with torch.no_grad(), devices.autocast(self._config, self._device):
                 features = module(features)
             yield features
 

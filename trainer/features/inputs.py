@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer import memory
+from trainer import devices
 from trainer.cache import Cache
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import Chain
@@ -85,7 +85,7 @@ class Shelf:
         """Of reading from entries of so many bytes, at random and time and again."""
         lies = self.device if fits_device(self.device, size) else torch.device("cpu")
         seconds = measuring.gather_seconds_a_byte(lies, self.device)
-        free = memory.available()
+        free = devices.available()
         if self.folder is not None and lies.type == "cpu" and free is not None and size > free:  # the page cache cannot hold it
             seconds += measuring.disk_seconds_a_byte(self.folder)
         return seconds

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.devices import readable
 from trainer.features.frozen_prefix import Chain, Form
-from trainer.memory import readable
 from trainer.preparation import PreparedRun
 
 BATCH = 32  # examples that are computed at a time: no more than a validation pass takes, so that no memory runs out sooner

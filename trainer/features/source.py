@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trainer import memory
+from trainer import devices
 from trainer.cache import Key
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import Chain, Form, digest_of, key_of
@@ -116,7 +116,7 @@ class MemoryStore:
     @property
     def budget(self) -> int:
         """Bytes that all entries may take."""
-        free = memory.available()
+        free = devices.available()
         return UNKNOWN_BYTES if free is None else int((free + self._held) * SHARE)
 
     @property

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops.misc import Permute
 
-from trainer.models.layers import ClassToken, GlobalMean
-from trainer.models.staged import StagedModel
+from trainer.models import ClassToken, GlobalMean, StagedModel
 
 
 class UnsupportedHead(Exception):

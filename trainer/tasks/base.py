@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # torch and numpy take long to import, and the server does wi
     from trainer.cache import JSON, Cache
     from trainer.data.dataset import Dataset, Listing
     from trainer.data.examples import Look
-    from trainer.models.staged import StagedModel
+    from trainer.models import StagedModel
     from trainer.weight_files import Outline
 
 Config = TypeVar("Config", bound=TrainConfig)

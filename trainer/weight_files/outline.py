@@ -8,8 +8,16 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import IO, Any, BinaryIO, Literal
 
-from trainer.weight_files.pickles import MOST_DIMENSIONS, Pickled, Storage, TensorOutline, read_pickle
-from trainer.weight_files.reasons import DamagedPickle, UnreadableWeights, conversion
+from trainer.weight_files.pickles import (
+    MOST_DIMENSIONS,
+    DamagedPickle,
+    Pickled,
+    Storage,
+    TensorOutline,
+    UnreadableWeights,
+    conversion,
+    read_pickle,
+)
 
 MOST_WEIGHTS_BYTES = 32 * 2**30  # of a file; a ViT-H with its optimiser's state has 8 GB
 MOST_HEADER_BYTES = 2 * 2**20  # of a safetensors header, which takes 25 times as much when parsed; 1,500 tensors have 200 KB

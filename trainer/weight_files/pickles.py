@@ -1,18 +1,39 @@
-"""The structure of a pickle by torch.save, from its opcodes. Nothing is imported, called or hashed but text.
-
-`torch.load(weights_only=True)` takes a subset of opcodes and names; what lies outside of that subset is reported as foreign, so that the
-server's answer is the trainer's. Three bounds keep the cost of a hostile file small: bytes, opcodes, and the size of what calls are given,
-because a call may copy its arguments and a pickle may repeat a call. No value is compared or hashed but text, because nested tuples that
-share their halves take 2^depth steps to hash.
-"""
+"""Reads the outline of pickled weights without executing them."""
 
 import pickletools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
-from trainer.weight_files.reasons import DamagedPickle, UnreadableWeights
+
+class UnreadableWeights(Exception):
+    """The file is no weights file that can be read. The text is a sentence about the file that begins with "it" or "the file"."""
+
+
+class DamagedPickle(UnreadableWeights):
+    """A pickle in the file breaks off or makes no sense."""
+
+
+class UnfitTensors(Exception):
+    """The file is sound, but its tensors are not those of the model. The text names them."""
+
+
+def conversion(name: str, keys: Sequence[str] = (), *, is_model: bool = False) -> str:
+    """How to turn a file that only a full unpickler reads into safetensors: two lines of Python in backquotes.
+
+    `keys` lead to the state dict inside the checkpoint; `is_model` is for a pickled module, whose state dict has to be taken.
+    """
+    target = PurePath(name).with_suffix(".safetensors").name
+    path = "".join(f"[{key!r}]" for key in keys) + (".state_dict()" if is_model else "")
+    first = f'import torch; state = torch.load({name!r}, map_location="cpu", weights_only=False){path}'
+    second = (
+        "from safetensors.torch import save_file; "
+        f"save_file({{k: v.clone().contiguous() for k, v in state.items() if torch.is_tensor(v)}}, {target!r})"
+    )
+    return f"if you trust its source, since loading runs the code that the file names, convert it with two lines: `{first}` and `{second}`"
+
 
 MOST_OPCODES = 1_000_000  # the largest model of the catalogue with its optimiser's state takes about 150,000
 MOST_GIVEN = 1_000_000  # entries of the arguments of all calls together; 16 characters of a text count as one

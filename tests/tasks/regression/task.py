@@ -17,7 +17,7 @@ from trainer.data.contents import distinct
 from trainer.data.dataset import PARTS, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import Example
 from trainer.data.split import split
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.base import Measurement, Task
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.split import Stack, split_head
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks.build import staged
 from trainer.tasks.image_classification.task import HeadsCrossEntropy

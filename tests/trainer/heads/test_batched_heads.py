@@ -14,7 +14,7 @@ from trainer.heads.ensemble import BatchedHeads, Traits, _rows
 from trainer.heads.layers import Noise
 from trainer.heads.optimizers import Optimizers
 from trainer.heads.split import UnsupportedHead, split_head
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageTrainConfig

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks.build import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from trainer.models.errors import UnfitModel, UnfitWeights
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel, UnfitModel, UnfitWeights
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import vit
+from trainer.tasks.image_classification.networks import families
 from trainer.tasks.image_classification.networks.build import UnfitImageSize, build
 from trainer.tasks.image_classification.networks.families import BY_MODEL
-from trainer.tasks.image_classification.networks.fit import load_into
+from trainer.tasks.image_classification.networks.weights import load_into
 
 Config = Callable[..., ImageTrainConfig]
 
@@ -113,7 +112,7 @@ FILE = ImageModel(name="vit_b_16", weights="weights.pt")
 
 def small_transformer(image_size: int) -> StagedModel:
     network = VisionTransformer(image_size, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=5)
-    return StagedModel(network, *vit.split(network))
+    return StagedModel(network, *families.split_vit(network))
 
 
 def test_positions_are_interpolated_to_another_image_size(networks: SimpleNamespace) -> None:
@@ -121,7 +120,7 @@ def test_positions_are_interpolated_to_another_image_size(networks: SimpleNamesp
     before = source.network.get_parameter("encoder.pos_embedding")
     with torch.no_grad():
         before[0, 1:] = torch.arange(4.0).repeat(4).unsqueeze(1)  # grows from left to right
-    load_into(target, vit.VIT, state_of(source), FILE)
+    load_into(target, families.VIT, state_of(source), FILE)
     positions = target.network.get_parameter("encoder.pos_embedding")
     assert torch.equal(positions[:, 0], before[:, 0])
     grid = positions[0, 1:, 0].reshape(6, 6)
@@ -137,7 +136,7 @@ def test_positions_that_are_no_square_are_unfit() -> None:
     state = state_of(small_transformer(32))
     state["encoder.pos_embedding"] = torch.zeros(1, 16, 16)
     with pytest.raises(UnfitWeights, match=r"1 of another shape \(encoder.pos_embedding\)"):
-        load_into(small_transformer(32), vit.VIT, state, FILE)
+        load_into(small_transformer(32), families.VIT, state, FILE)
 
 
 def test_a_head_s_first_values_are_drawn_without_the_network(sample: str, config: Config, networks: SimpleNamespace) -> None:

@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 import trainer.tasks.image_classification.catalogue as catalogue
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.image_classification.networks.build import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 

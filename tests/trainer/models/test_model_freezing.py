@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 
 
 def train_a_little(model: StagedModel, batch: Tensor) -> None:

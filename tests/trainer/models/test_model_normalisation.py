@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.models import EfficientNet_V2_L_Weights, MobileNet_V2_Weights
 
-from trainer.export import export
-from trainer.models.errors import WeightsUnavailable
+from trainer.checkpoints import export
+from trainer.models import WeightsUnavailable
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
 from trainer.tasks.image_classification.networks import weights
 from trainer.tasks.image_classification.networks.build import build, staged

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
-from trainer.models.errors import UnfitWeights, WeightsUnavailable
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel, UnfitWeights, WeightsUnavailable
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks import weights
 from trainer.tasks.image_classification.networks.build import build

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer import memory
+from trainer import devices
 from trainer.cache import Cache, Key
+from trainer.data.contents import stored
 from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.stored import stored
 
 AHEAD_BATCHES = 8
 AHEAD_BYTES = 256 * 2**20  # of decoded batches; at least one batch is always decoded ahead
@@ -194,7 +194,7 @@ def _in_memory(dataset: ImageDataset, size: int) -> tuple[Tensor, Literal["decod
 
 
 def _lacks(needed: int) -> bool:
-    left = memory.available()
+    left = devices.available()
     return left is not None and needed + HEADROOM > left
 
 

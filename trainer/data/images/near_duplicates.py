@@ -14,11 +14,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from trainer.cache import Cache, Key
-from trainer.data.contents import Distinct
+from trainer.data.contents import Distinct, stored
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder
 from trainer.data.split import Group
-from trainer.data.stored import stored
 
 SIDE, COARSE = 32, 8  # pixels: of a thumbnail, and of the grey squares by which pairs are ruled out
 MOST_DIFFERENT = 7  # levels of 255, root mean square over a thumbnail, each channel's mean taken out

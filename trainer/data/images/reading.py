@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.cache import Cache, Key
-from trainer.data.contents import Distinct, Unopened
+from trainer.data.contents import Distinct, Unopened, stored
 from trainer.data.examples import BadData, Example, MissingData
 from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_deep
-from trainer.data.stored import stored
 from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.tasks.image_classification.config import ImageData
 

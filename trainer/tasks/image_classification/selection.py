@@ -9,8 +9,7 @@ from typing import Any
 
 from trainer.tasks.image_classification.catalogue import Model
 from trainer.weight_files.outline import Outline
-from trainer.weight_files.pickles import TensorOutline
-from trainer.weight_files.reasons import UnfitTensors, UnreadableWeights, conversion
+from trainer.weight_files.pickles import TensorOutline, UnfitTensors, UnreadableWeights, conversion
 
 CONTAINERS = (
     "state_dict", "model", "model_state_dict", "model_state", "module", "net", "network", "weights", "params", "backbone",

@@ -1,5 +1,6 @@
-"""Image classification without torch: what server, parser, pages and statistics need."""
+"""The half of image classification that needs no torch."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
@@ -12,8 +13,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
-from trainer.tasks.base import CardData, CardSection, ConstantScore, Counted, ExampleScores, ExportedRun, Metric
-from trainer.tasks.image_classification import examples
+from trainer.tasks.base import CardData, CardSection, ConstantScore, Counted, ExampleScores, ExportedRun, Metric, Spellings
 from trainer.tasks.image_classification.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -24,12 +24,118 @@ from trainer.tasks.image_classification.config import (
     Report,
     TestReport,
 )
-from trainer.tasks.image_classification.export import card, results
+from trainer.tasks.image_classification.export import card
 from trainer.tasks.image_classification.export.script import script
-from trainer.tasks.image_classification.majority import majority
 from trainer.tasks.image_classification.selection import select
-from trainer.tasks.image_classification.spellings import SPELLINGS
 from trainer.weight_files import Outline
+
+SPELLINGS = Spellings(
+    hyperparameters={
+        "label_smoothing": "label_smoothing_factor smoothing",
+        "augmentation": "augment data_augmentation aug",
+        "image_size": "img_size input_size im_size imgsz resolution",
+    },
+    metrics={
+        "accuracy": "acc val_acc val_accuracy eval_accuracy valid_accuracy validation_accuracy test_accuracy mean_accuracy top1 "
+        "top1_accuracy",
+        "loss": "val_loss eval_loss valid_loss validation_loss cross_entropy",
+        "f1": "f1_score val_f1 eval_f1 f1_macro macro_f1",
+        "precision": "val_precision eval_precision precision_macro",
+        "recall": "val_recall eval_recall recall_macro",
+    },
+    data={"path": "image_folder"},
+    words={"augmentation": {"none": "", "flip": "horizontal_flip", "crop": "random_crop", "trivial_augment": "TrivialAugmentWide"}},
+    dropped="num_classes",
+)
+
+
+STUDY: Mapping[str, Any] = {
+    "name": "sign-digits",
+    "data": {"path": "data/sign-digits", "validation": 0.2, "test": 0.2},
+    "model": {"name": "squeezenet1_1", "weights": "weights/squeezenet1_1.safetensors"},
+    "search_space": {
+        "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},
+        "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
+        "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
+        "frozen_layers": {"type": "int", "low": 0, "high": 9},
+        "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
+    },
+    "fixed": {"epochs": 8, "image_size": 64},
+    "objective": {"metric": "accuracy", "direction": "maximize"},
+    "sampler": {"name": "tpe", "seed": 0},
+    "pruner": {"name": "asha", "min_steps": 1, "reduction_factor": 3},
+    "budget": {"trials": 40, "hours": 2},
+}
+STUDY_YAML = """\
+name: sign-digits
+data: {path: data/sign-digits, validation: 0.2, test: 0.2}
+model: {name: squeezenet1_1, weights: weights/squeezenet1_1.safetensors}
+preset: image_classification
+fixed: {epochs: 8, image_size: 64}
+objective: {metric: accuracy, direction: maximize}
+budget: {trials: 40}
+"""
+
+PREPARING = "Writing the digits as images, and pretraining a small network on half of them ..."
+HALF = (0.5, 0.5, 0.5)  # as in the pretraining
+
+
+def demo(data: str, weights: str, model: str) -> Mapping[str, Any]:
+    """A study of the digits, without its name and budget. Trial 0 is the default recipe, which the search has to beat."""
+    return {
+        "data": {"path": data, "validation": 0.5},
+        "model": {"name": model, "weights": weights, "mean": HALF, "std": HALF},
+        "search_space": {
+            "lr": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
+            "batch_size": {"type": "categorical", "choices": [16, 32, 64]},
+            "optimizer": {"type": "categorical", "choices": ["sgd", "adam", "adamw", "rmsprop"]},
+            "momentum": {"type": "float", "low": 0.0, "high": 0.99, "when": {"optimizer": ["sgd", "rmsprop"]}},
+            "frozen_layers": {"type": "int", "low": 0},
+        },
+        "fixed": {"epochs": 8, "image_size": 16},
+        "baseline": {"lr": 1e-3, "batch_size": 32, "optimizer": "adamw", "frozen_layers": 0},
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+    }
+
+
+MEANS_OVER_CLASSES = "recall (its mean over the classes is balanced accuracy) and f1 count every class alike"
+REMEDIES = "class_weights: balanced and sampling: balanced train with every class counting alike"
+
+
+def majority(info: ImageDatasetInfo, part: Part, name: str, metrics: Mapping[str, Metric]) -> ConstantScore | None:
+    """None where the counts by class are not known, the part has no images, or the task has no such metric."""
+    counts = info.class_counts.get(part, ()) if info.class_counts is not None else ()
+    if not sum(counts) or name not in metrics:
+        return None
+    largest = max(range(len(counts)), key=lambda label: counts[label])  # of equal ones the first
+    label, share = info.classes[largest], counts[largest] / sum(counts)
+    value = _score(name, counts, share)
+    answering = "Answering the shares of the classes" if name == "loss" else "Always answering it"
+    advice = f"{MEANS_OVER_CLASSES}; {REMEDIES}" if name in ("accuracy", "loss") else REMEDIES
+    return ConstantScore(
+        label=label,
+        share=share,
+        value=value,
+        sentence=f"The largest class, {label}, has {100 * share:.1f} % of the {part} images. "
+        f"{answering} gives {name} {metrics[name].shown(value)}.",
+        advice=f"{advice[:1].upper()}{advice[1:]}.",
+    )
+
+
+def _score(metric: str, counts: Sequence[int], share: float) -> float:
+    """As `trainer.metrics` measures: macro means are over the classes that have images."""
+    present = sum(count > 0 for count in counts)
+    match metric:
+        case "recall":
+            return 1 / present
+        case "precision":
+            return share / present
+        case "f1":
+            return 2 * share / (1 + share) / present
+        case "loss":
+            return -sum(count / sum(counts) * math.log(count / sum(counts)) for count in counts if count)
+        case _:
+            return share
 
 
 class CatalogueModel:
@@ -84,14 +190,14 @@ class ImageClassification:
     """Precision, recall and F1 are means over the classes; the loss is the cross entropy."""
     Report = Report
     TestReport = TestReport
-    Summary = results.Summary
+    Summary = card.Summary
     Hyperparameters = ImageHyperparameters
     size = "image_size"
     script_needs = "torch and torchvision"
     spellings = SPELLINGS
-    example_study = examples.STUDY
-    example_study_yaml = examples.STUDY_YAML
-    demo_preparing = examples.PREPARING
+    example_study = STUDY
+    example_study_yaml = STUDY_YAML
+    demo_preparing = PREPARING
     shared = (
         "batch_size", "image_size", "precision", "augmentation", "augmentation_views", "order_seed", "frozen_layers", "sampling",
     )  # fmt: skip
@@ -151,7 +257,7 @@ class ImageClassification:
 
     def demo(self, data: str, weights: str, model: str) -> Mapping[str, Any]:
         """A study of the digits that ship with scikit-learn."""
-        return examples.demo(data, weights, model)
+        return demo(data, weights, model)
 
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
         """With the mean and deviation by which the images were normalised. Studies of version 0.1 state them themselves."""
@@ -164,9 +270,9 @@ class ImageClassification:
         """A file that needs torch and torchvision alone."""
         return script(run)
 
-    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> results.Summary:
+    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> card.Summary:
         """How single classes fared."""
-        return results.Summary(by_class=results.by_class(_facts(info).classes, [one.get("confusion_matrix") for one in reports]))
+        return card.Summary(by_class=card.by_class(_facts(info).classes, [one.get("confusion_matrix") for one in reports]))
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         """Classes, near-duplicates and normalisation."""
@@ -174,7 +280,7 @@ class ImageClassification:
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
         """Class by class."""
-        fared = summary.by_class if isinstance(summary, results.Summary) else None
+        fared = summary.by_class if isinstance(summary, card.Summary) else None
         return None if fared is None else card.results_of(_facts(info).classes, fared, where)
 
 

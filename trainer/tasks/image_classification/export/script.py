@@ -1,13 +1,335 @@
-"""The stand-alone training script: one readable file that needs torch and torchvision alone, made for one configuration."""
+"""The Python file that trains an exported configuration without Thawline."""
 
 import re
 from collections.abc import Iterator
+from typing import Any, Literal, assert_never
 
-from trainer.configuration import LoadedWeights
-from trainer.tasks.image_classification.config import ImageTrainConfig
-from trainer.tasks.image_classification.export import constants, network
-from trainer.tasks.image_classification.export.constants import Run
+import trainer.tasks.image_classification.catalogue as catalogue
+from trainer.configuration import ListingFacts, LoadedWeights
+from trainer.data.examples import PART_NAMES
+from trainer.tasks.base import ExportedRun
+from trainer.tasks.image_classification.config import (
+    HEIC_SUFFIXES,
+    IMAGE_SUFFIXES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageDatasetInfo,
+    ImageTrainConfig,
+)
 from trainer.tasks.image_classification.export.parts import part
+
+WITHOUT_DROPOUT = frozenset({"resnet", "convnext", "shufflenet_v2", "small", "swin", "vit"})
+"""Families whose networks have none in the head; the trainer puts one before the last layer."""
+
+
+def frozen_prefixes(config: ImageTrainConfig) -> tuple[str, ...]:
+    """How the names of all tensors begin that are frozen; those of modules with a dot at the end."""
+    prefixes = dict[str, None]()
+    for stage in catalogue.load(config.model.name).stages[: config.frozen_layers]:
+        for tensor in stage.tensors:
+            prefixes[_prefix(tensor, stage.name)] = None
+    return tuple(prefixes)
+
+
+def _prefix(tensor: str, stage: str) -> str:
+    """The stage where it is a module that holds the tensor; else the layer with the tensor; else the tensor, which is a module's own."""
+    if tensor.startswith(f"{stage}."):
+        return f"{stage}."
+    owner, _, name = tensor.rpartition(".")
+    return f"{owner}." if name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked") else tensor
+
+
+def head_layers(config: ImageTrainConfig) -> tuple[str, ...]:
+    """The layers of the head that have parameters, in their order; the last one is made anew for the task's classes."""
+    return tuple(dict.fromkeys(tensor.rpartition(".")[0] for tensor in catalogue.load(config.model.name).head.tensors))
+
+
+def last_layer(config: ImageTrainConfig) -> str:
+    """The layer that is made anew for the task's classes."""
+    return catalogue.load(config.model.name).classifier[0].rpartition(".")[0]
+
+
+def build(config: ImageTrainConfig, loaded: LoadedWeights | None = None) -> str:
+    """The function that makes the model; `loaded` says which part of the weights file is the model's."""
+    lines = ["def build(weights, seed):", f'    """{_described(config)}"""', "    torch.manual_seed(seed)", f"    model = {_made(config)}"]
+    if config.model.pretrained:
+        lines += [part("loading" if loaded is None else "selecting"), *_adapted(config), _fresh(config), part("fitting")]
+    lines += ["    torch.manual_seed(seed)"]
+    layers = "HEAD" if not config.model.pretrained else "fresh"
+    lines += [f"    for name in {layers}:", "        model.get_submodule(name).reset_parameters()", *_dropout(config)]
+    if _normalises(config):
+        lines.append(part("synchronised"))
+    if config.frozen_layers:
+        lines.append(part("freezing"))
+    return "\n".join([*lines, "    return model.to(DEVICE)"])
+
+
+def _described(config: ImageTrainConfig) -> str:
+    weights = "its weights loaded" if config.model.pretrained else "random weights"
+    stages = f", its first {config.frozen_layers} stages frozen" if config.frozen_layers else ""
+    return f"The model with {weights}, a new last layer for these classes{stages}."
+
+
+def _made(config: ImageTrainConfig) -> str:
+    match catalogue.load(config.model.name).family:
+        case "small":
+            return "SmallCnn(len(CLASSES))"
+        case "vit":
+            return "models.get_model(MODEL, weights=None, num_classes=len(CLASSES), image_size=IMAGE_SIZE)"
+        case _:
+            return "models.get_model(MODEL, weights=None, num_classes=len(CLASSES))"
+
+
+def _adapted(config: ImageTrainConfig) -> list[str]:
+    """A ViT's old names become new ones, and its positions are interpolated to the image size."""
+    if catalogue.load(config.model.name).family != "vit":
+        return []
+    return [part("vit_names")]
+
+
+def _fresh(config: ImageTrainConfig) -> str:
+    return part("fresh") if len(head_layers(config)) > 1 else "    fresh = HEAD  # the layer that no weights are for"
+
+
+def _dropout(config: ImageTrainConfig) -> list[str]:
+    if catalogue.load(config.model.name).family not in WITHOUT_DROPOUT:
+        return [
+            "    for layer in model.classifier.modules():",
+            "        if isinstance(layer, nn.Dropout):",
+            "            layer.p = DROPOUT",
+        ]
+    if config.dropout == 0:
+        return []
+    return ["    model.get_submodule(LAST).register_forward_pre_hook(lambda layer, inputs: F.dropout(inputs[0], DROPOUT, layer.training))"]
+
+
+def _normalises(config: ImageTrainConfig) -> bool:
+    """Whether BatchNorm is among what is trained."""
+    model = catalogue.load(config.model.name)
+    trained = (*model.stages[config.frozen_layers :], model.head)
+    return any(tensor.endswith("running_mean") for stage in trained for tensor in stage.tensors)
+
+
+def set_training(config: ImageTrainConfig) -> str:
+    """The function that puts the model into training mode."""
+    return part("frozen_training") if config.frozen_layers else part("plain_training")
+
+
+Run = ExportedRun[ImageTrainConfig, ImageDatasetInfo]
+
+HEAD = '''#!/usr/bin/env python3
+"""Trains one image classifier from beginning to end, as a trial of a Thawline study did.
+
+    python train.py                                  # --data, --weights and --out say where things are, --seed takes another one
+    torchrun --nproc-per-node 4 train.py             # the same on four GPUs: each batch is divided among them
+
+Needs torch and torchvision{heic}, nothing else{versions}.
+It refuses images or weights that are not those of the study, splits the images as the study did, trains, scores, and writes model.pt
+and result.json. Exit code 0: as the study states; 1: the test score lies outside the stated interval; 2: refused.
+"""'''
+USUAL_KEYS = ("state_dict", "model", "model_state_dict")  # where version 0.1 looked for a state dict
+LISTED = 100  # characters of a collection that stands in one line
+
+
+def head(run: Run) -> str:
+    """What the file is and how it is run."""
+    told = [f"{name} {run.lock[name]}" for name in ("torch", "torchvision") if _is_version(run.lock.get(name, ""))]
+    heic = " (and pillow-heif for HEIC images)" if run.info.listing is not None and run.info.listing.heic else ""
+    return HEAD.format(heic=heic, versions=f" (the study had {', '.join(told)})" if told else "")
+
+
+def _is_version(text: str) -> bool:
+    return bool(text) and all(character.isascii() and (character.isalnum() or character in ".+-") for character in text)
+
+
+def precision_of(run: Run) -> Literal["float32", "bfloat16"]:
+    """What `auto` was where the trial ran."""
+    recorded = run.environment.get("precision") if run.config.precision == "auto" else run.config.precision
+    return "bfloat16" if recorded == "bfloat16" else "float32"
+
+
+def block(run: Run, body: str) -> str:
+    """Where things are, what they must be, and all that was chosen, as far as the body uses it. Whatever a user wrote is a literal."""
+    groups = (_reached(run), _data_constants(run), _model_constants(run), _hyperparameters(run.config))
+    used = [[_assigned(*one) for one in group if re.search(rf"\b{one[0]}\b", body)] for group in groups]
+    return "\n\n".join("\n".join(lines) for lines in used)
+
+
+def packed_parts(run: Run) -> str | None:
+    """Each image's part of the split, from the manifest; None where it follows from the contents alone, or without a manifest."""
+    near, listing = run.info.near_duplicates, run.info.listing
+    grouped = listing is not None and (bool(listing.given) or listing.groups is not None)
+    if (near is None or near.groups == 0) and not grouped:
+        return None
+    return run.manifest.partition(".")[2] or None if run.manifest is not None else None
+
+
+def is_given(run: Run) -> bool:
+    """Whether the data gives every part of the split itself."""
+    listing = run.info.listing
+    wanted = {"train", "validation"} | ({"test"} if run.config.data.test > 0 else set())
+    return listing is not None and wanted <= set(listing.given)
+
+
+Constant = tuple[str, Any, str]
+
+
+def _reached(run: Run) -> Iterator[Constant]:
+    yield "STUDY", run.study, ""
+    yield "TRIAL", run.trial, ""
+    yield "METRIC", run.metric, ""
+    if run.single_run is not None:
+        yield "EXPECTED", run.expected, "mean over seeds, on the test images"
+        yield "SINGLE_RUN", run.single_run, "where one run with a fresh seed falls, 95 times of 100"
+    else:
+        yield "REACHED", run.reached, "by the trial, on the validation images; not confirmed"
+
+
+def _data_constants(run: Run) -> Iterator[Constant]:
+    data, facts = run.config.data, run.info
+    yield "DATA", data.path, ""
+    yield "FINGERPRINT", facts.fingerprint, "SHA-256 over content and label of every image"
+    yield "SPLIT", facts.split, "SHA-256 over which image went where"
+    yield from _reading(run)
+    yield "PACKED_PARTS", packed_parts(run), "of the contents by SHA-256, two bits each, lowest first: the place in PARTS"
+    yield "VALIDATION", data.validation, "share of each class"
+    yield "TEST", data.test, "share that no trial of the search has seen"
+    yield "SPLIT_SEED", data.seed, ""
+    yield "PARTS", ("train", "validation", "test"), ""
+    yield "CLASSES", facts.classes, "in the order of the model's outputs"
+    if facts.pixel_range is not None:
+        yield "PIXEL_RANGE", (facts.pixel_range.low, facts.pixel_range.high), "black and white, in images of more than 8 bits a sample"
+    yield "MAX_PIXELS", round(data.max_megapixels * 1_000_000), "larger images were left out"
+    yield "IMAGE_SIZE", run.config.image_size, "pixels"
+
+
+def _reading(run: Run) -> Iterator[Constant]:
+    listing = run.info.listing or ListingFacts()
+    yield "SUFFIXES", tuple(sorted(IMAGE_SUFFIXES | (HEIC_SUFFIXES if listing.heic else frozenset()))), "of image files"
+    yield "FOLDERS", listing.folders or (("", None),), "with the class folders, and the part of the split that each is"
+    yield "ROOT", run.config.data.root, ""
+    yield "SEPARATOR", listing.separator or ",", ""
+    yield "PATH", listing.columns.get("path", "path"), "column"
+    yield "LABEL", listing.columns.get("label", "label"), "column"
+    yield "SPLIT_COLUMN", listing.columns.get("split"), ""
+    yield "PART_NAMES", tuple(PART_NAMES.items()), "in the column, in lower case"
+
+
+def _model_constants(run: Run) -> Iterator[Constant]:
+    config = run.config
+    yield "MODEL", config.model.name, ""
+    yield "WEIGHTS", config.model.weights if config.model.pretrained else None, ""
+    if config.model.pretrained:
+        loaded = run.info.weights
+        yield "WEIGHTS_SHA256", run.info.weights_sha256, ""
+        yield "WEIGHTS_KEYS", USUAL_KEYS if loaded is None else loaded.container, "of the checkpoint, that lead to the state dict"
+        yield "WEIGHTS_PREFIX", "" if loaded is None else loaded.prefix, "of the model's tensors in the file"
+    yield "MEAN", config.model.mean or IMAGENET_MEAN, "of the RGB channels, on the scale 0 to 1"
+    yield "STD", config.model.std or IMAGENET_STD, ""
+    yield "HEAD", head_layers(config), "layers of the head"
+    yield "LAST", last_layer(config), "the one that is made anew for these classes"
+    if config.frozen_layers:
+        yield "FROZEN", frozen_prefixes(config), f"the first {config.frozen_layers} stages"
+
+
+def _hyperparameters(config: ImageTrainConfig) -> Iterator[Constant]:
+    yield "SEED", config.seed, "of the initial values and of what the layers draw"
+    yield "ORDER_SEED", config.order_seed, "of the images' order"
+    yield "EPOCHS", config.epochs, ""
+    yield "BATCH_SIZE", config.batch_size, "of all processes together"
+    yield "LR", config.lr, "peak learning rate"
+    yield "WEIGHT_DECAY", config.weight_decay, ""
+    yield "DROPOUT", config.dropout, "before the last layer"
+    yield "LABEL_SMOOTHING", config.label_smoothing, ""
+    if config.augmentation != "none":
+        yield "VIEWS", config.augmentation_views, "of each image; 0: a fresh one each epoch"
+
+
+def _assigned(name: str, value: Any, why: str) -> str:
+    """`NAME = value  # why`, long collections with an item a line."""
+    written, comment = literal(value), f"  # {why}" if why else ""
+    if not isinstance(value, tuple | str) or len(written) <= LISTED:
+        return f"{name} = {written}{comment}"
+    lines = _pieces(value) if isinstance(value, str) else _items(value)
+    return "\n".join([f"{name} = ({comment}", *(f"    {line}" for line in lines), ")  # fmt: skip"])
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for first in range(0, len(text), LISTED):
+        yield literal(text[first : first + LISTED])
+
+
+def _items(values: tuple[Any, ...]) -> Iterator[str]:
+    line = ""
+    for value in values:
+        line = f"{line} {literal(value)}," if line else f"{literal(value)},"
+        if len(line) > LISTED:
+            yield line
+            line = ""
+    if line:
+        yield line
+
+
+def literal(value: Any) -> str:
+    """The value as Python, in ASCII, with double quotes around text."""
+    match value:
+        case tuple():
+            items = [literal(item) for item in value]
+            return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        case str() if '"' not in value and "'" not in value:
+            return f'"{ascii(value)[1:-1]}"'
+        case _:
+            return ascii(value)
+
+
+def optimizer(config: ImageTrainConfig) -> str:
+    """The function that makes the optimizer."""
+    match config.optimizer:
+        case "sgd":
+            made = f"torch.optim.SGD(parameters, LR, momentum={config.momentum!r}, weight_decay=WEIGHT_DECAY)"
+        case "rmsprop":
+            made = f"torch.optim.RMSprop(parameters, LR, momentum={config.momentum!r}, weight_decay=WEIGHT_DECAY)"
+        case "adam" | "adamw":
+            kind = "Adam" if config.optimizer == "adam" else "AdamW"
+            made = f"torch.optim.{kind}(parameters, LR, betas={(config.beta1, config.beta2)!r}, weight_decay=WEIGHT_DECAY, fused=True)"
+        case _:
+            assert_never(config.optimizer)
+    return f"def make_optimizer(parameters):\n    return {made}"
+
+
+def schedule(config: ImageTrainConfig) -> str:
+    """The function that tells the learning rate of a batch, as `trainer.optimization.lr_at` does."""
+    lines = ["def lr_at(step, steps_per_epoch):", '    """The learning rate of the batch `step`, counted from 0 over all epochs."""']
+    return "\n".join(lines + (_one_cycle(config) if config.schedule == "one_cycle" else _other(config)))
+
+
+def _one_cycle(config: ImageTrainConfig) -> list[str]:
+    return [
+        "    steps = EPOCHS * steps_per_epoch",
+        f"    rise = round({config.warmup_fraction or 0.3!r} * steps)",
+        "    if step < rise:",
+        "        return LR * (1 / 25 + (1 - 1 / 25) * step / rise)",
+        "    fallen = 0.5 * (1 + math.cos(math.pi * ((step - rise) / (steps - rise))))  # from 1 to 0",
+        "    return LR * (1 / 25 / 10_000 + (1 - 1 / 25 / 10_000) * fallen)",
+    ]
+
+
+def _other(config: ImageTrainConfig) -> list[str]:
+    warm = config.warmup_fraction > 0
+    lines = [f"    warmup = round({config.warmup_fraction!r} * EPOCHS * steps_per_epoch)"] if warm else []
+    lines += ["    if step < warmup:", "        return LR * (step + 1) / warmup"] if warm else []
+    match config.schedule:
+        case "constant":
+            last = ["    return LR"]
+        case "step":
+            last = [f"    return LR * {config.lr_gamma!r} ** (step // steps_per_epoch // {config.lr_step_epochs!r})"]
+        case "cosine":
+            done = "(step - warmup) / (EPOCHS * steps_per_epoch - warmup)" if warm else "step / (EPOCHS * steps_per_epoch)"
+            last = [f"    return LR * (0.5 * (1 + math.cos(math.pi * ({done}))))"]
+        case _:
+            raise ValueError(config.schedule)
+    return lines + last
+
 
 IMPORTS = (
     "import argparse", "import base64", "import csv",
@@ -25,8 +347,8 @@ def script(run: Run) -> str:
     """A Python file that trains this configuration, on one device or under torchrun. What a user wrote is in it as literals only."""
     config = run.config
     functions = "\n\n\n".join([part("start"), *_data(run), *_model(run), *_training(config), *_ending(run)])
-    body = f"{constants.block(run, functions)}\n\n{functions}"
-    return f"{constants.head(run)}\n\n{_imports(body)}\n\n{body}\n"
+    body = f"{block(run, functions)}\n\n{functions}"
+    return f"{head(run)}\n\n{_imports(body)}\n\n{body}\n"
 
 
 def _data(run: Run) -> Iterator[str]:
@@ -39,10 +361,10 @@ def _data(run: Run) -> Iterator[str]:
     else:
         yield part("folder")
     yield from _found(run)
-    if constants.is_given(run):
+    if is_given(run):
         yield part("given_split")
     else:
-        yield part("split" if constants.packed_parts(run) is None else "packed_split")
+        yield part("split" if packed_parts(run) is None else "packed_split")
     yield part("upper_bits" if run.info.pixel_range is None else "scaled_bits")
     yield part("decode")
     if config.augmentation != "none":
@@ -68,9 +390,9 @@ def _model(run: Run) -> Iterator[str]:
     if config.model.pretrained:
         yield part("checked")
         yield part(_reader(config.model.weights_file, run.info.weights))
-    yield network.build(config, run.info.weights)
-    yield network.set_training(config)
-    yield part(constants.precision_of(run))
+    yield build(config, run.info.weights)
+    yield set_training(config)
+    yield part(precision_of(run))
 
 
 def _reader(weights_file: str | None, loaded: LoadedWeights | None) -> str:
@@ -81,8 +403,8 @@ def _reader(weights_file: str | None, loaded: LoadedWeights | None) -> str:
 
 
 def _training(config: ImageTrainConfig) -> Iterator[str]:
-    yield constants.optimizer(config)
-    yield constants.schedule(config)
+    yield optimizer(config)
+    yield schedule(config)
     yield part("score")
     yield part("drawn_evenly" if config.sampling == "balanced" else "shuffled")
     yield part("weighted_loss" if config.class_weights == "balanced" else "plain_loss")

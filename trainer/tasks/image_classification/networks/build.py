@@ -4,12 +4,11 @@ import torch
 from torch import nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
-from trainer.models.errors import Infeasible, UnfitModel
-from trainer.models.staged import StagedModel
+from trainer.models import Infeasible, StagedModel, UnfitModel
 from trainer.tasks.image_classification.config import ImageTrainConfig
 from trainer.tasks.image_classification.networks import weights
 from trainer.tasks.image_classification.networks.families import BY_MODEL
-from trainer.tasks.image_classification.networks.fit import load_into
+from trainer.tasks.image_classification.networks.weights import load_into
 
 
 class UnfitImageSize(Infeasible):

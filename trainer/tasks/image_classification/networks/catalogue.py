@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainer.heads.split import UnsupportedHead, split_head
-from trainer.models.staged import StagedModel
+from trainer.models import StagedModel
 from trainer.tasks.image_classification.catalogue import Model, Stage
 from trainer.tasks.image_classification.networks import weights
 from trainer.tasks.image_classification.networks.build import staged

@@ -1,15 +1,292 @@
-"""The families that the trainer knows, and which of them a model belongs to."""
+"""Families of torchvision's networks as ordered stages and a head."""
 
-from trainer.tasks.image_classification.networks.convnext import CONVNEXT
-from trainer.tasks.image_classification.networks.efficientnet import EFFICIENTNET
-from trainer.tasks.image_classification.networks.mobilenet import MOBILENET_V2, MOBILENET_V3
-from trainer.tasks.image_classification.networks.resnet import RESNET
-from trainer.tasks.image_classification.networks.shufflenet import SHUFFLENET
-from trainer.tasks.image_classification.networks.small import SMALL
-from trainer.tasks.image_classification.networks.squeezenet import SQUEEZENET
-from trainer.tasks.image_classification.networks.swin import SWIN
-from trainer.tasks.image_classification.networks.vgg import VGG
-from trainer.tasks.image_classification.networks.vit import VIT
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+from torchvision.models.convnext import ConvNeXt
+from torchvision.models.efficientnet import EfficientNet
+from torchvision.models.mobilenetv2 import MobileNetV2
+from torchvision.models.mobilenetv3 import MobileNetV3
+from torchvision.models.resnet import ResNet
+from torchvision.models.shufflenetv2 import ShuffleNetV2
+from torchvision.models.squeezenet import Fire, SqueezeNet
+from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.vgg import VGG as Network
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+
+from trainer.models import ClassToken, GlobalMean
+
+State = dict[str, Tensor]
+Split = tuple[dict[str, nn.Module], nn.Module]
+"""Stages by name in the order of the forward pass, and the head. Run one after the other they are the network's forward."""
+
+
+def from_torchvision(name: str, classes: int, image_size: int) -> nn.Module:
+    """The network with random initial values. Most take images of any size, so `image_size` plays no part."""
+    return cast(nn.Module, get_model(name, weights=None, num_classes=classes))
+
+
+def as_it_is(state: State, network: nn.Module) -> State:
+    """Most families need no change to a state dict before it is loaded."""
+    return state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Networks that are split in the same way."""
+
+    name: str
+    members: tuple[str, ...]
+    classifier: str
+    """The last layer, by its path in the network; it is made anew for the task's classes."""
+    split: Callable[[Any], Split]
+    make: Callable[[str, int, int], nn.Module] = from_torchvision
+    """Name, number of classes, image size in pixels → network."""
+    adapt: Callable[[State, Any], State] = as_it_is
+    """A state dict as files hold it, and the network → the state dict as the network wants it."""
+    resizable: tuple[str, ...] = ()
+    """Tensors that depend on the image size; `adapt` interpolates them."""
+    original_classes: int = 1000
+
+    @property
+    def classifier_tensors(self) -> tuple[str, ...]:
+        return f"{self.classifier}.weight", f"{self.classifier}.bias"
+
+
+def attach(layers: nn.Sequential, starts: Callable[[nn.Module], bool], path: str) -> dict[str, nn.Module]:
+    """Cut a sequence into stages: each layer for which `starts` holds begins one, the layers that follow it belong to it."""
+    groups: dict[str, list[nn.Module]] = {}
+    for name, layer in layers.named_children():
+        if not groups or starts(layer):
+            groups[f"{path}.{name}"] = []
+        groups[next(reversed(groups))].append(layer)
+    return {name: group[0] if len(group) == 1 else nn.Sequential(*group) for name, group in groups.items()}
+
+
+def pyramid(features: nn.Sequential) -> dict[str, nn.Module]:
+    """The stages of a stem and groups of blocks with a downsampling layer between each two groups, which goes with the block behind it."""
+    (stem_name, stem), *rest = features.named_children()
+    stages: dict[str, nn.Module] = {f"features.{stem_name}": stem}
+    between: tuple[nn.Module, ...] = ()
+    for index, (group, layers) in enumerate(rest):
+        if index % 2:
+            between = (layers,)
+            continue
+        for name, block in layers.named_children():
+            stages[f"features.{group}.{name}"] = nn.Sequential(*between, block) if between else block
+            between = ()
+    return stages
+
+
+def split_convnext(network: ConvNeXt) -> Split:
+    norm, flatten, last = network.classifier
+    return pyramid(network.features), nn.Sequential(network.avgpool, norm, flatten, nn.Dropout(0.0), last)
+
+
+CONVNEXT = Family(
+    name="convnext",
+    members=("convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
+    classifier="classifier.2",
+    split=split_convnext,
+)
+
+
+def split_efficientnet(network: EfficientNet) -> Split:
+    stem, *groups, last = network.features.named_children()
+    stages: dict[str, nn.Module] = {f"features.{stem[0]}": stem[1]}
+    for group, blocks in groups:
+        stages |= {f"features.{group}.{name}": block for name, block in blocks.named_children()}
+    stages[f"features.{last[0]}"] = last[1]
+    return stages, nn.Sequential(network.avgpool, nn.Flatten(1), network.classifier)
+
+
+EFFICIENTNET = Family(
+    name="efficientnet",
+    members=(*(f"efficientnet_b{size}" for size in range(8)), *(f"efficientnet_v2_{size}" for size in "sml")),
+    classifier="classifier.1",
+    split=split_efficientnet,
+)
+
+
+def split_mobilenet(network: MobileNetV2 | MobileNetV3) -> Split:
+    stages = attach(network.features, lambda layer: True, "features")
+    return stages, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), network.classifier)
+
+
+MOBILENET_V2 = Family(name="mobilenet_v2", members=("mobilenet_v2",), classifier="classifier.1", split=split_mobilenet)
+MOBILENET_V3 = Family(
+    name="mobilenet_v3", members=("mobilenet_v3_small", "mobilenet_v3_large"), classifier="classifier.3", split=split_mobilenet
+)
+
+
+def split_resnet(network: ResNet) -> Split:
+    stages: dict[str, nn.Module] = {"stem": nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)}
+    for layer in ("layer1", "layer2", "layer3", "layer4"):
+        stages |= {f"{layer}.{name}": block for name, block in getattr(network, layer).named_children()}
+    return stages, nn.Sequential(network.avgpool, nn.Flatten(1), nn.Dropout(0.0), network.fc)
+
+
+RESNET = Family(
+    name="resnet",
+    members=(
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+        "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
+    ),
+    classifier="fc",
+    split=split_resnet,
+)  # fmt: skip
+
+
+def split_shufflenet(network: ShuffleNetV2) -> Split:
+    stages: dict[str, nn.Module] = {"stem": nn.Sequential(network.conv1, network.maxpool)}
+    for group in ("stage2", "stage3", "stage4"):
+        stages |= {f"{group}.{name}": unit for name, unit in getattr(network, group).named_children()}
+    stages["conv5"] = network.conv5
+    return stages, nn.Sequential(GlobalMean(), nn.Dropout(0.0), network.fc)
+
+
+SHUFFLENET = Family(
+    name="shufflenet_v2",
+    members=("shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
+    classifier="fc",
+    split=split_shufflenet,
+)
+
+
+WIDTHS = (16, 32, 48, 64)  # channels behind the stem and behind each block
+
+
+def _block(inputs: int, outputs: int, *pools: nn.Module) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), *pools)
+
+
+class SmallCnn(nn.Module):
+    """A stem, three blocks of convolution, BatchNorm and ReLU, a global mean and a linear layer: about 47,000 parameters."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        stem, first, second, third = WIDTHS
+        self.stem = _block(3, stem)
+        self.blocks = nn.Sequential(_block(stem, first, nn.MaxPool2d(2)), _block(first, second, nn.MaxPool2d(2)), _block(second, third))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(third, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.blocks(self.stem(images))  # [N, 64, S/4, S/4]
+        logits: Tensor = self.classifier(self.pool(features).flatten(1))  # [N, C]
+        return logits
+
+
+def make_small(name: str, classes: int, image_size: int) -> nn.Module:
+    return SmallCnn(classes)
+
+
+def split_small(network: SmallCnn) -> Split:
+    stages: dict[str, nn.Module] = {"stem": network.stem}
+    stages |= {f"blocks.{name}": block for name, block in network.blocks.named_children()}
+    return stages, nn.Sequential(network.pool, nn.Flatten(1), nn.Dropout(0.0), network.classifier)
+
+
+SMALL = Family(name="small", members=("small_cnn",), classifier="classifier", split=split_small, make=make_small, original_classes=10)
+
+
+def split_squeezenet(network: SqueezeNet) -> Split:
+    stages = attach(network.features, lambda layer: isinstance(layer, Fire), "features")
+    head = nn.Sequential(network.classifier, nn.Flatten(1))  # dropout, 1x1 convolution, ReLU, pool: [N, 512, H, W] → [N, C]
+    return stages, head
+
+
+SQUEEZENET = Family(name="squeezenet", members=("squeezenet1_0", "squeezenet1_1"), classifier="classifier.1", split=split_squeezenet)
+
+
+def split_swin(network: SwinTransformer) -> Split:
+    head = nn.Sequential(network.norm, network.permute, network.avgpool, network.flatten, nn.Dropout(0.0), network.head)
+    return pyramid(network.features), head  # features [N, H, W, D]
+
+
+SWIN = Family(
+    name="swin",
+    members=("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"),
+    classifier="head",
+    split=split_swin,
+)
+
+
+def split_vgg(network: Network) -> Split:
+    stages = attach(network.features, lambda layer: isinstance(layer, nn.Conv2d), "features")
+    return stages, nn.Sequential(network.avgpool, nn.Flatten(1), network.classifier)  # [N, 512, H, W] → [N, 25088] → [N, C]
+
+
+VGG = Family(
+    name="vgg",
+    members=("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    classifier="classifier.6",
+    split=split_vgg,
+)
+
+
+POSITIONS = "encoder.pos_embedding"  # [1, 1 + patches, D]
+
+
+class PatchEmbedding(nn.Module):
+    """Images [N, 3, S, S] → tokens [N, 1 + patches, D], the class token first, positions added."""
+
+    def __init__(self, network: VisionTransformer) -> None:
+        super().__init__()
+        self.projection = network.conv_proj
+        self.class_token = network.class_token
+        self.positions = network.encoder.pos_embedding
+        self.dropout = network.encoder.dropout
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = self.projection(images).flatten(2).transpose(1, 2)  # [N, patches, D]
+        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches], dim=1)
+        embedded: Tensor = self.dropout(tokens + self.positions)
+        return embedded
+
+
+def make_vit(name: str, classes: int, image_size: int) -> nn.Module:
+    """Raises AssertionError when the image size is no multiple of the patch."""
+    return cast(nn.Module, get_model(name, weights=None, num_classes=classes, image_size=image_size))
+
+
+def split_vit(network: VisionTransformer) -> Split:
+    stages: dict[str, nn.Module] = {"embedding": PatchEmbedding(network)}
+    stages |= {f"encoder.layers.{name}": layer for name, layer in network.encoder.layers.named_children()}
+    return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)  # LayerNorm is of each token
+
+
+def adapt(state: State, network: VisionTransformer) -> State:
+    """Positions of another image size are interpolated to the network's."""
+    positions = state.get(POSITIONS)
+    if positions is not None and _is_square_grid(positions):
+        state = dict(interpolate_embeddings(network.image_size, network.patch_size, {**state, POSITIONS: positions.float()}))
+    return state
+
+
+def _is_square_grid(positions: Tensor) -> bool:
+    if positions.ndim != 3 or positions.shape[0] != 1:
+        return False
+    patches = positions.shape[1] - 1
+    return patches > 0 and math.isqrt(patches) ** 2 == patches
+
+
+VIT = Family(
+    name="vit",
+    members=("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"),
+    classifier="heads.head",
+    split=split_vit,
+    make=make_vit,
+    adapt=adapt,
+    resizable=(POSITIONS,),
+)
+
 
 FAMILIES = (CONVNEXT, EFFICIENTNET, MOBILENET_V2, MOBILENET_V3, RESNET, SHUFFLENET, SMALL, SQUEEZENET, SWIN, VGG, VIT)
 

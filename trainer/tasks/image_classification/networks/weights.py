@@ -1,11 +1,11 @@
-"""Pretrained weights, from a file or from torchvision, as a plain state dict with the hash of the file it came from."""
+"""Pretrained weights: found, read, checked, and fitted to a model."""
 
 import hashlib
 import io
 import json
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,11 +22,64 @@ from torchvision.models import WeightsEnum, get_model_weights
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import LoadedWeights
 from trainer.files import UnfitFile, read_regular
-from trainer.models.errors import MissingWeights, UnfitWeights, WeightsUnavailable
+from trainer.models import MissingWeights, StagedModel, UnfitWeights, WeightsUnavailable
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, Normalisation
-from trainer.tasks.image_classification.networks.fit import unfit
+from trainer.tasks.image_classification.networks.families import Family
 from trainer.tasks.image_classification.selection import Selection, select
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, UnfitTensors, UnreadableWeights, conversion, read_outline
+
+MOST_NAMED = 5
+
+
+def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], config: ImageModel) -> frozenset[str]:
+    """Put the tensors into the network, all but those of the classifier, which stays as it was made. Gives the names of those left.
+
+    The rest of the head may be absent as a whole, or without finite values (torchvision's feature-only weights), and then
+    stays as it was made too. Raises UnfitWeights, which names the tensors that do not fit.
+    """
+    state = family.adapt(dict(tensors), model.network)
+    wanted = model.network.state_dict()
+    left = set(family.classifier_tensors)
+    head = [name for name in model.tensors_of(model.head) if name not in left]
+    if not _is_usable(state, head):
+        left.update(head)
+    state = {name: tensor for name, tensor in state.items() if name not in left}
+    wanted = {name: tensor for name, tensor in wanted.items() if name not in left}
+    if misfits := _misfits(state, wanted):
+        raise UnfitWeights(unfit(str(config.weights), config.name, misfits))
+    model.network.load_state_dict(state, strict=False)
+    return frozenset(left)
+
+
+def unfit(weights: str, model: str, misfits: str) -> str:
+    """The sentence for weights whose tensors do not fit."""
+    return f"the tensors in {weights} do not fit {model}: {misfits}; give weights of this model, or name the model they are for"
+
+
+def _is_usable(state: Mapping[str, Tensor], names: Collection[str]) -> bool:
+    found = [state[name] for name in names if name in state]
+    return bool(found) and all(map(_is_finite, found))
+
+
+def _misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    shared = [name for name in wanted if name in state]
+    kinds = {
+        "missing": [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")],
+        "unexpected": [name for name in sorted(state) if name not in wanted],
+        "of another shape": [name for name in shared if state[name].shape != wanted[name].shape],
+        "not of floating point": [n for n in shared if wanted[n].is_floating_point() and not state[n].is_floating_point()],
+        "not finite": [name for name in shared if not _is_finite(state[name])],
+    }
+    return "; ".join(f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(name[:80] for name in names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+
 
 LISTED, LONGEST = 5, 120  # names in the facts, and their characters
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # torch.hub's: resnet18-f37072fd.pth

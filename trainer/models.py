@@ -1,4 +1,4 @@
-"""A network as a row of stages and a head, of which the first stages can be frozen."""
+"""Models as ordered stages and a head, and the errors of building one."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,40 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+
+
+class UnfitModel(Exception):
+    """The base of all of them; itself for a model of unknown name."""
+
+
+class Infeasible(UnfitModel):
+    """This combination of hyperparameters cannot be trained; others can, on the same data, model and weights."""
+
+
+class UnfitWeights(UnfitModel):
+    """The weights were read, and are not this model's; the text names the tensors."""
+
+
+class WeightsUnavailable(UnfitModel):
+    """The weights could not be had: no such file, no such name, or a download that failed."""
+
+
+class MissingWeights(WeightsUnavailable):
+    """The weights cannot be read or downloaded on this machine; another machine, or a later try, may have them."""
+
+
+class GlobalMean(nn.Module):
+    """[N, D, H, W] → [N, D]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean([2, 3])
+
+
+class ClassToken(nn.Module):
+    """Tokens [N, T, D] → the features of the first one [N, D]."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens[:, 0]
 
 
 class StagedModel(nn.Module):
