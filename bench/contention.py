@@ -28,7 +28,7 @@ from bench.control_plane import FACTS, LANE_BYTES, OPTUNA, REPORTS, SPACE, accur
 from bench.tables import machine, record, table
 from service import operations
 from service.domain.errors import StoreUnavailable
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from service.domain.samplers import Random
 from service.domain.spec import Budget, Objective, StudySpec
 from service.operations import Searches, Write
@@ -89,7 +89,7 @@ def ours(url: str, until: float, account: Account) -> None:
                 _pause(until)
                 metrics = {"accuracy": accuracy(claim.params, step)}
                 with account.timed("report"):
-                    operations.record(store, [Write(claim.lease, [Report(step, metrics)])])
+                    operations.record(store, [Write(claim.lease, [MetricReport(step, metrics)])])
                 with account.timed("heartbeat"):
                     operations.heartbeat(store, name, [claim.lease])
             result = Finished(

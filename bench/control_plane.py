@@ -39,7 +39,7 @@ from bench.asking import asked
 from bench.tables import machine, record, spread, table
 from search_spaces import Categorical, SearchSpace
 from service import operations
-from service.domain.records import Claim, Report, Study
+from service.domain.records import Claim, MetricReport, Study
 from service.domain.samplers import Tpe
 from service.domain.spec import Budget, Limits, Objective, StudySpec
 from service.operations import Searches, Write
@@ -122,7 +122,7 @@ def our_trials(store: Store, searches: Searches, gathered: bool) -> int:
 
 
 def _write(claim: Claim, steps: range) -> Write:
-    reports = [Report(step, {"accuracy": accuracy(claim.params, step)}) for step in steps]
+    reports = [MetricReport(step, {"accuracy": accuracy(claim.params, step)}) for step in steps]
     return Write(claim.lease, reports, outcome=_finished(claim.params) if REPORTS in steps else None)
 
 

@@ -25,7 +25,7 @@ from bench.tables import machine, record, spread, table
 from service.settings import Settings
 from service.worker.devices import Slot
 from service.worker.process import TrainerProcess
-from trainer.protocol import Failed, Finished, Prepared, Run
+from trainer.protocol import Failed, Finished, Run, RunPrepared
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
 WAYS = ("warm", "a process a trial", "a process a trial, nothing kept")
@@ -64,7 +64,7 @@ def _train(process: TrainerProcess, config: ImageTrainConfig) -> str:
     origin, finished = "", False
     while not process.ready:
         match process.read(0.2):
-            case Prepared(reuse=reuse) if reuse is not None:
+            case RunPrepared(reuse=reuse) if reuse is not None:
                 origin = reuse.pixels
             case Finished():
                 finished = True

@@ -1,10 +1,10 @@
 """What may vary in a study: parameters, conditions, and the spaces that ship with Thawline."""
 
 from search_spaces.faults import Fault, Faulty, Path, raise_if_any
-from search_spaces.parameters import Categorical, Float, Frozen, Int, Parameter, Scalar, cardinality, contains, nearest
+from search_spaces.parameters import Categorical, Float, FrozenModel, Int, Parameter, Scalar, cardinality, contains, nearest
 from search_spaces.space import Params, SearchSpace
 
 __all__ = [
-    "Categorical", "Fault", "Faulty", "Float", "Frozen", "Int", "Parameter", "Params", "Path", "Scalar",
+    "Categorical", "Fault", "Faulty", "Float", "FrozenModel", "Int", "Parameter", "Params", "Path", "Scalar",
     "SearchSpace", "cardinality", "contains", "nearest", "raise_if_any",
 ]  # fmt: skip

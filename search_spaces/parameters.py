@@ -21,13 +21,13 @@ MAX_STEPS = 1_000_000  # of a range of floats
 Condition = Annotated[Mapping[str, Annotated[tuple[Scalar, ...], Field(max_length=MAX_CHOICES)]], Field(max_length=MAX_PARAMETERS)]
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A value that is checked once, when it is made, and never changes afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Float(Frozen):
+class Float(FrozenModel):
     """A real number between `low` and `high`, both included; drawn on a log scale or in steps if asked."""
 
     type: Literal["float"] = "float"
@@ -43,7 +43,7 @@ class Float(Frozen):
         return self
 
 
-class Int(Frozen):
+class Int(FrozenModel):
     """A whole number between `low` and `high`, both included. Only `frozen_layers` may leave `high` out."""
 
     type: Literal["int"] = "int"
@@ -67,7 +67,7 @@ class Int(Frozen):
         return self.high
 
 
-class Categorical(Frozen):
+class Categorical(FrozenModel):
     """One of a list of values that have no order."""
 
     type: Literal["categorical"] = "categorical"

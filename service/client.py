@@ -14,7 +14,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from service.domain.errors import ThawlineError
-from service.domain.pruning import Hindsight
+from service.domain.pruning import PruningReport
 from service.domain.records import Event
 from service.rest_models import (
     ChangesView,
@@ -118,9 +118,9 @@ class Client:
         """The study, and the trials that an event after this sequence number touched: a page of them."""
         return self._call(ChangesView, "GET", f"{_study(study)}/changes", params={"after": after})
 
-    def pruning(self, study: str) -> Hindsight:
+    def pruning(self, study: str) -> PruningReport:
         """What the study's pruning saved, and what other pruners would have done."""
-        return self._call(Hindsight, "GET", f"{_study(study)}/pruning")
+        return self._call(PruningReport, "GET", f"{_study(study)}/pruning")
 
     def queue_trials(self, study: str, trials: list[Any]) -> list[TrialView]:
         """Queue a trial for each of the parameters: all of them or none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from service import operations
 from service.domain.errors import StoreUnavailable
-from service.domain.records import Lease, Standstill
+from service.domain.records import Lease, StaleLease
 from service.store import Store, Transaction, queries
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Observation:
     attempt: int
     heartbeats: int
     still_seconds: float
-    counted: Standstill  # by all reapers, as the store had it at the last look
+    counted: StaleLease  # by all reapers, as the store had it at the last look
     uncounted_seconds: float  # seen since then, and not in the store yet
 
 
@@ -66,7 +66,7 @@ class Reaper:
         self._count({lease.trial for lease, _ in suspects})
         return requeued
 
-    def _observed(self, lease: Lease, counted: Standstill, passed: float) -> Observation:
+    def _observed(self, lease: Lease, counted: StaleLease, passed: float) -> Observation:
         before = self._seen.get(lease.trial)
         if before is None or (before.attempt, before.heartbeats) != (lease.attempt, counted.heartbeats):
             return Observation(lease.attempt, counted.heartbeats, 0.0, counted, 0.0)
@@ -88,17 +88,17 @@ class Reaper:
         if not still:
             return
         seconds = {seen.counted: seen.uncounted_seconds for seen in still.values() if seen.uncounted_seconds > 0}
-        for longer in operations.lengthen_standstills(self._store, seconds):
+        for longer in operations.record_stale_leases(self._store, seconds):
             self._seen[longer.trial] = replace(self._seen[longer.trial], counted=longer, uncounted_seconds=0.0)
 
 
-def _standing(tx: Transaction) -> list[tuple[Lease, Standstill]]:
+def _standing(tx: Transaction) -> list[tuple[Lease, StaleLease]]:
     """Every lease, and how long it is known to stand still at its present heartbeat."""
     leases = queries.running_leases(tx)
-    known = queries.standstills(tx, [lease.trial for lease, _ in leases])
-    unknown = [(lease, Standstill(lease.trial, heartbeats, 0.0)) for lease, heartbeats in leases]
+    known = queries.stale_leases(tx, [lease.trial for lease, _ in leases])
+    unknown = [(lease, StaleLease(lease.trial, heartbeats, 0.0)) for lease, heartbeats in leases]
     return [(lease, known[one.trial] if _same(known.get(one.trial), one) else one) for lease, one in unknown]
 
 
-def _same(known: Standstill | None, one: Standstill) -> bool:
+def _same(known: StaleLease | None, one: StaleLease) -> bool:
     return known is not None and known.heartbeats == one.heartbeats

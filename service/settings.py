@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator
 
 from search_spaces import Fault
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
 
 SQLITE = re.compile(r"(sqlite(?:\+pysqlite)?:///)([^?]+)(.*)", re.DOTALL)
@@ -25,7 +25,7 @@ OWN_PATHS = frozenset(
 """The first parts of the server's own paths. A prefix that begins with one of them would be ambiguous."""
 
 
-class Settings(Frozen):
+class Settings(FrozenModel):
     """Values that are handed down. Each is `THAW_<NAME>` in the environment; a flag wins over it."""
 
     home: Path = Path("~/.thaw")

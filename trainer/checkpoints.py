@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer import files
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.protocol import Checkpoint, Exported
+from trainer.protocol import Checkpoint, ModelExported
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Checkpoints:
         for checkpoint in sorted(self._resume, key=lambda checkpoint: -checkpoint.step):
             try:
                 state = read(checkpoint, run)
-            except Unsound as fault:
+            except DamagedCheckpoint as fault:
                 log.warning("checkpoint %s is passed over: %s", checkpoint.path, fault)
             else:
                 self.step = state.step
@@ -129,33 +129,33 @@ def digest(config: TrainConfig, info: DatasetInfo) -> str:
     return hashlib.sha256(json.dumps([resolved, *info.identity], sort_keys=True).encode()).hexdigest()
 
 
-class Unsound(Exception):
+class DamagedCheckpoint(Exception):
     """The file is not the checkpoint that was written, or not this run's."""
 
 
 def read(checkpoint: Checkpoint, run: str) -> State:
-    """The state in the file. Raises Unsound; executes nothing of the file, and looks into it only when its SHA-256 is right."""
+    """The state in the file. Raises DamagedCheckpoint; executes nothing of the file, and looks into it only when its SHA-256 is right."""
     try:
         content = Path(checkpoint.path).read_bytes()
     except OSError as error:
-        raise Unsound(error.strerror or type(error).__name__) from None
+        raise DamagedCheckpoint(error.strerror or type(error).__name__) from None
     if hashlib.sha256(content).hexdigest() != checkpoint.sha256:
-        raise Unsound(f"its SHA-256 differs ({len(content)} bytes, {checkpoint.size} were written)")
+        raise DamagedCheckpoint(f"its SHA-256 differs ({len(content)} bytes, {checkpoint.size} were written)")
     try:
         state = State(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError, KeyError) as error:
-        raise Unsound(f"it does not hold a state ({type(error).__name__})") from None
+        raise DamagedCheckpoint(f"it does not hold a state ({type(error).__name__})") from None
     if state.run != run or state.step != checkpoint.step:
-        raise Unsound("it belongs to another run")
+        raise DamagedCheckpoint("it belongs to another run")
     return state
 
 
 FORMAT = "thawline/1"
 
 
-def export(network: nn.Module, config: TrainConfig, described: Mapping[str, str], path: Path) -> Exported:
+def export(network: nn.Module, config: TrainConfig, described: Mapping[str, str], path: Path) -> ModelExported:
     """Write the network's state dict, atomically; the metadata holds `format`, what the task adds, and `config` as JSON."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"format": FORMAT, **described, "config": config.model_dump_json()}
     content = safetensors.torch.save(tensors, metadata)
-    return Exported(path=str(path), sha256=files.write(path, lambda file: file.write(content)))
+    return ModelExported(path=str(path), sha256=files.write(path, lambda file: file.write(content)))

@@ -30,31 +30,31 @@ from trainer.preparation import Expected, inspect, unfit
 from trainer.protocol import (
     LINES,
     ORDERS,
-    Advanced,
-    Answer,
+    BatchedRuns,
+    BatchProgress,
     Cancel,
     Check,
     Checked,
-    Exported,
+    CheckpointSaved,
+    EpochMetrics,
     Failed,
     Finished,
-    Lanes,
-    Measured,
-    Prepared,
+    ModelExported,
     Progress,
-    Ready,
+    PruningDecision,
     Run,
-    Saved,
+    RunPrepared,
     Stopped,
+    TrainerReady,
     Unavailable,
 )
-from trainer.run_logger import Chronicle, log_listing
+from trainer.run_logger import RunLogger, log_listing
 from trainer.stopwatch import Stopwatch
 
-ADVANCED_SECONDS = 0.25  # at most one Advanced line in so many
+ADVANCED_SECONDS = 0.25  # at most one BatchProgress line in so many
 log = logging.getLogger(__name__)
 
-Line = Progress | Checked | Exported | Stopped | Ready
+Line = Progress | Checked | ModelExported | Stopped | TrainerReady
 
 
 class Lines:
@@ -70,9 +70,9 @@ class Lines:
         self._held.append(LINES.dump_json(line) + b"\n")
 
     def tell(self, *lines: Line) -> None:
-        """Write what is held, and the lines, whole; some of the many Advanced are left out."""
+        """Write what is held, and the lines, whole; some of the many BatchProgress are left out."""
         for line in lines:
-            if not isinstance(line, Advanced) or self._is_time():
+            if not isinstance(line, BatchProgress) or self._is_time():
                 self.hold(line)
         rest = memoryview(b"".join(self._held))
         self._held.clear()
@@ -99,14 +99,14 @@ class Unreadable(Exception):
     """What came in is no order."""
 
 
-Task = Check | Run | Lanes | Unreadable
+Task = Check | Run | BatchedRuns | Unreadable
 
 
 class Orders:
     """What the supervisor says, in the order in which it said it, read by a thread of its own."""
 
     def __init__(self) -> None:
-        self._queue = queue.SimpleQueue[Task | Answer | Cancel]()
+        self._queue = queue.SimpleQueue[Task | PruningDecision | Cancel]()
         threading.Thread(target=self._read, name="orders", daemon=True).start()
 
     def _read(self) -> None:
@@ -122,9 +122,9 @@ class Orders:
         """Wait for something to do. An answer or cancel that came too late for its run is passed over."""
         while True:
             match order := self._queue.get():
-                case Check() | Run() | Lanes() | Unreadable():
+                case Check() | Run() | BatchedRuns() | Unreadable():
                     return order
-                case Answer() | Cancel():
+                case PruningDecision() | Cancel():
                     continue
                 case _:
                     assert_never(order)
@@ -135,23 +135,23 @@ class Orders:
         while not self._queue.empty():
             if isinstance(order := self._queue.get(), Cancel):
                 found.append(order)
-            elif isinstance(order, Answer):
+            elif isinstance(order, PruningDecision):
                 log.info("an answer to lane %d came after its end", order.lane)
             else:
                 log.warning("an order that does not belong here was passed over: %s", type(order).__name__)
         return found
 
-    def words(self, due: Collection[int]) -> list[Answer | Cancel]:
+    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
         """Wait until each of the lanes has its answer or is cancelled; what came, in that order, cancels of other lanes too."""
-        waiting, found = set(due), list[Answer | Cancel]()
+        waiting, found = set(due), list[PruningDecision | Cancel]()
         while waiting:
-            if isinstance(order := self._queue.get(), Answer | Cancel):
+            if isinstance(order := self._queue.get(), PruningDecision | Cancel):
                 found.append(order)
                 waiting -= waiting if order.lane is None else {order.lane}
         return found
 
 
-class Listener(Protocol):
+class OrderReader(Protocol):
     """Whom it is told; `trainer.host.Lines`."""
 
     def hold(self, line: Line) -> None: ...
@@ -162,24 +162,24 @@ class Speaker(Protocol):
     """Who may end runs; `trainer.host.Orders`."""
 
     def cancels(self) -> list[Cancel]: ...
-    def words(self, due: Collection[int]) -> list[Answer | Cancel]: ...
+    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]: ...
 
 
 class Group:
-    """Member `i` is lane `i` in the lines; a run alone is a group of one.
+    """The runs of one training generator. Run `i` has lane `i` in the messages; a run alone is a group of one.
 
-    The lanes tell Prepared and Measured in rounds, all that are open one after the other in any order. With its last Measured a round
-    is complete: it is written at once, and only then the answers to it are waited for.
+    The runs send RunPrepared and EpochMetrics in rounds: each open run once, in any order. When the last EpochMetrics of a round has come,
+    the round is written in one piece, and only then the group waits for the pruning decisions.
     """
 
     def __init__(
-        self, members: Sequence[Member], end: Callable[[int], None], listener: Listener, speaker: Speaker, stopwatch: Stopwatch
+        self, members: Sequence[Member], end: Callable[[int], None], listener: OrderReader, speaker: Speaker, stopwatch: Stopwatch
     ) -> None:
         self._members, self._end = members, end
         self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
         self._open = set(range(len(members)))  # lanes that have not come to an end
-        self._round = dict[int, Prepared | Measured]()  # by lane, what was told of the present round
-        self._chronicle = Chronicle(members)
+        self._round = dict[int, RunPrepared | EpochMetrics]()  # by lane, what was told of the present round
+        self._chronicle = RunLogger(members)
 
     def follow(self, facts: Events) -> None:
         """Until all runs have come to an end. Whatever breaks the generator ends those still open as Failed."""
@@ -199,16 +199,16 @@ class Group:
     def _pass_on(self, fact: Event) -> None:
         """Tell it, in the log first: who hears of an epoch finds its line there."""
         match fact:
-            case Prepared() | Measured():
+            case RunPrepared() | EpochMetrics():
                 self._round[fact.lane] = fact
-            case Failed() | Unavailable() | Exported():
+            case Failed() | Unavailable() | ModelExported():
                 self._open.discard(fact.lane)
             case Finished() if self._members[fact.lane].model_file is None:
                 self._open.discard(fact.lane)
         self._chronicle.hear(fact)
         if self._complete:
             self._chronicle.hear_round(self._round.values())
-        if len(self._members) == 1 or isinstance(fact, Advanced | Saved):
+        if len(self._members) == 1 or isinstance(fact, BatchProgress | CheckpointSaved):
             self._listener.tell(fact)
         else:
             self._listener.hold(fact)
@@ -220,10 +220,10 @@ class Group:
 
     def _is_stopped(self, fact: Event) -> bool:
         """Obey what was said meanwhile; whether that ended the last of the runs."""
-        words = list[Answer | Cancel]()
+        words = list[PruningDecision | Cancel]()
         if complete := self._complete:
             words += self._answers()
-        if isinstance(fact, Advanced) or (complete and isinstance(fact, Prepared)):  # in the middle of a round nobody leaves
+        if isinstance(fact, BatchProgress) or (complete and isinstance(fact, RunPrepared)):  # in the middle of a round nobody leaves
             words += self._speaker.cancels()
         for word in words:
             if isinstance(word, Cancel) or not word.go_on:
@@ -233,12 +233,12 @@ class Group:
             self._listener.tell()
         return bool(words) and not self._open
 
-    def _answers(self) -> list[Answer | Cancel]:
+    def _answers(self) -> list[PruningDecision | Cancel]:
         """What is said to the round, which is complete."""
         due = {
             lane
             for lane, fact in self._round.items()
-            if lane in self._open and isinstance(fact, Measured) and fact.step in self._members[lane].decision_steps
+            if lane in self._open and isinstance(fact, EpochMetrics) and fact.step in self._members[lane].decision_steps
         }
         self._round.clear()
         self._listener.tell()
@@ -253,7 +253,7 @@ class Group:
         self._open.discard(lane)
         self._chronicle.stopped(lane)
         if save and (written := checkpoints.write()):
-            self._listener.hold(Saved(lane=lane, checkpoint=written))
+            self._listener.hold(CheckpointSaved(lane=lane, checkpoint=written))
         self._listener.hold(Stopped(lane=lane, step=checkpoints.step))
 
 
@@ -268,7 +268,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0) -> None:
-    """Answer orders until standard input ends; then the process is gone at once. Never returns."""
+    """PruningDecision orders until standard input ends; then the process is gone at once. Never returns."""
     lines = Lines(private_output())
     _live_and_die_with_the_supervisor()
     if device.type == "cuda":
@@ -277,7 +277,7 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
     gc.freeze()  # what was imported stays; without this each collection between tasks takes 0.2 s
     while True:
-        lines.tell(Ready())
+        lines.tell(TrainerReady())
         host.perform(orders.next_task())
         devices.release(device)
 
@@ -289,7 +289,7 @@ class Host:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
         self._disk_floor_bytes = disk_floor_bytes
 
-    def perform(self, task: Check | Run | Lanes | Unreadable) -> None:
+    def perform(self, task: Check | Run | BatchedRuns | Unreadable) -> None:
         """Do it, and tell how it went; whatever goes wrong is told as the outcome."""
         try:
             match task:
@@ -298,7 +298,7 @@ class Host:
                         self._lines.tell(self._checked(task))
                 case Run():
                     self._train([task])
-                case Lanes():
+                case BatchedRuns():
                     with threads(task.threads):
                         self._train(task.runs)
                 case Unreadable():
@@ -307,7 +307,7 @@ class Host:
                     assert_never(task)
         except Exception as error:  # a task that breaks is an outcome; the process stays usable
             traceback.print_exc(limit=-12)
-            count = len(task.runs) if isinstance(task, Lanes) else 1
+            count = len(task.runs) if isinstance(task, BatchedRuns) else 1
             self._lines.tell(*(failed(error, lane) for lane in range(count)))
 
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:

@@ -29,7 +29,19 @@ from trainer.models import Infeasible, UnfitModel
 from trainer.optimization import learning_rates
 from trainer.order import batches
 from trainer.preparation import PreparedRun, prepare, taken, unfit
-from trainer.protocol import Advanced, Exported, Failed, Finished, Measured, Pace, Prepared, Progress, Saved, Scores, Unavailable
+from trainer.protocol import (
+    BatchProgress,
+    CheckpointSaved,
+    EpochMetrics,
+    Failed,
+    Finished,
+    ModelExported,
+    Pace,
+    Progress,
+    RunPrepared,
+    Scores,
+    Unavailable,
+)
 from trainer.scoring import evaluate, require_test_examples, score
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import HeadsTogether, Measurement
@@ -38,7 +50,7 @@ from trainer.tasks.registry import spec_of
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # on these the batches of all members depend
 STEPS_PER_CHECK = 16  # of the losses; each check waits for the device
 
-Event = Progress | Exported
+Event = Progress | ModelExported
 Events = Generator[Event, None, None]
 Build = Callable[[PreparedRun, Sequence[Member], Cache, Stopwatch], tuple[Learner, Inputs]]
 
@@ -90,7 +102,7 @@ class TrainingLoop:
     def events(self) -> Events:
         """Train. Closing the generator stops it (`contextlib.closing`).
 
-        Prepared and Measured come in rounds, all members' one after the other. Running out of memory, hyperparameters that cannot be
+        RunPrepared and EpochMetrics come in rounds, all members' one after the other. Running out of memory, hyperparameters that cannot be
         trained, and unfit data or weights end every member as Failed, data or weights that cannot be read as Unavailable; a member that
         diverges ends alone. Any other error is raised.
         """
@@ -121,7 +133,7 @@ class TrainingLoop:
         self._members = [replace(member, config=self._resolved(member.config, run)) for member in self._members]
         learner, inputs = self._build(run, self._members, self._cache, stopwatch)
         for number in self._open(range(len(self._members))):
-            yield Prepared(
+            yield RunPrepared(
                 lane=number,
                 facts=run.info,
                 parameters=sum(parameter.numel() for parameter in run.model.parameters()),
@@ -137,7 +149,7 @@ class TrainingLoop:
             learner.restore(state, state.step * steps_per_epoch)
             done, seconds, trained = state.step, state.seconds, {0: {"train_loss": state.train_loss, "lr": state.lr}}
         if done == longest.rounds:  # resumed after the last round
-            advanced = Advanced(epoch=run.config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
+            advanced = BatchProgress(epoch=run.config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(None, advanced)
             measurements = yield from evaluate(run, learner, inputs, run.validation, advanced)
             yield from self._finish_or_save(done, run, learner, inputs, Result(measurements, trained, seconds), advanced)
@@ -147,7 +159,7 @@ class TrainingLoop:
                 return
             learner = learner.keep(list(self._open(learner.members)))
             started, view = time.perf_counter(), run.view_of(round.epoch)
-            advanced = Advanced(epoch=round.epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
+            advanced = BatchProgress(epoch=round.epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(view, advanced)
             order = run.batches_of(round.epoch)[round.batches]
             inputs.expect(order, view)
@@ -168,7 +180,7 @@ class TrainingLoop:
                         if not bool(losses[: batch + 1].isfinite().all(0).any()):  # no member is left
                             break
                 speed = examples / (time.perf_counter() - steps_started)
-                advanced = Advanced(
+                advanced = BatchProgress(
                     epoch=round.epoch, batch=round.batches.start + batch + 1, batches=steps_per_epoch, samples_per_second=speed
                 )
                 use.look()
@@ -207,10 +219,10 @@ class TrainingLoop:
             for number in self._open(learner.members):
                 left = usual * (self._members[number].rounds - round.number)
                 metrics = dict(measurements[number].metrics, **trained[number])
-                yield Measured(lane=number, step=round.number, metrics=metrics, pace=pace.model_copy(update={"seconds_left": left}))
+                yield EpochMetrics(lane=number, step=round.number, metrics=metrics, pace=pace.model_copy(update={"seconds_left": left}))
             yield from self._finish_or_save(round.number, run, learner, inputs, Result(measurements, trained, seconds), advanced)
 
-    def _finish_or_save(self, done: int, run: PreparedRun, learner: Learner, inputs: Inputs, result: Result, sign: Advanced) -> Events:
+    def _finish_or_save(self, done: int, run: PreparedRun, learner: Learner, inputs: Inputs, result: Result, sign: BatchProgress) -> Events:
         """End the members whose last round this is, scored and exported; write the checkpoints of the others that are due."""
         last = [number for number in self._open(learner.members) if self._members[number].rounds == done]
         peak, scores = devices.peak(self._device) if last else 0, dict[int, Scores]()  # the peak of training, whether scored or not
@@ -221,7 +233,7 @@ class TrainingLoop:
             member, found = self._members[number], result.measurements[number]
             if number not in last:
                 if member.checkpoints.due and (written := member.checkpoints.write()):
-                    yield Saved(lane=number, checkpoint=written)
+                    yield CheckpointSaved(lane=number, checkpoint=written)
                 continue
             yield Finished(
                 lane=number,

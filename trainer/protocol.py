@@ -19,8 +19,8 @@ class Checkpoint(Frozen):
     size: int = Field(ge=0, description="bytes")
 
 
-# What a run tells, in order: Prepared, then for each epoch some Advanced, one Measured and perhaps one Saved, then Finished.
-# Failed may come at any time and is the last. `lane` tells runs apart that share one pass over the data; alone, a run is lane 0.
+# A run sends, in order: RunPrepared; in each epoch some BatchProgress, one EpochMetrics and at most one CheckpointSaved; then Finished.
+# Failed may come at any time and is the last message. `lane` is the place of the run among those trained together; a run alone has lane 0.
 
 
 class Reuse(Frozen):
@@ -52,7 +52,7 @@ class Pace(Frozen):
     saved_seconds: float = Field(default=0.0, description="what the stored output spared so far: computing it less reading and building it")
 
 
-class Prepared(Frozen):
+class RunPrepared(Frozen):
     """Data and model are ready."""
 
     kind: Literal["prepared"] = "prepared"
@@ -64,7 +64,7 @@ class Prepared(Frozen):
     reuse: Reuse | None = None
 
 
-class Advanced(Frozen):
+class BatchProgress(Frozen):
     """A batch is done, of all lanes. Cheap; told at most a few times a second by the host."""
 
     kind: Literal["advanced"] = "advanced"
@@ -74,7 +74,7 @@ class Advanced(Frozen):
     samples_per_second: float
 
 
-class Measured(Frozen):
+class EpochMetrics(Frozen):
     """The epoch `step` is done and was measured on the validation examples."""
 
     kind: Literal["measured"] = "measured"
@@ -84,7 +84,7 @@ class Measured(Frozen):
     pace: Pace | None = None
 
 
-class Saved(Frozen):
+class CheckpointSaved(Frozen):
     """A checkpoint lies on the disk, whole and flushed."""
 
     kind: Literal["saved"] = "saved"
@@ -152,15 +152,18 @@ class Unavailable(Frozen):
     step: int = Field(default=0, description="epochs that were complete")
 
 
-Progress = Annotated[Prepared | Advanced | Measured | Saved | Finished | Failed | Unavailable, Field(discriminator="kind")]
+Progress = Annotated[
+    RunPrepared | BatchProgress | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable, Field(discriminator="kind")
+]
 
 
-# The language between a supervisor and its warm trainer process (`python -m trainer`): JSON lines.
-# Supervisor to trainer: Check, Run, Lanes, Answer, Cancel. Trainer to supervisor: Checked or Progress lines, and Ready after each task.
+# Messages between a worker and its trainer process (`python -m trainer`), one JSON object a line.
+# Worker to trainer: Check, Run, BatchedRuns, PruningDecision, Cancel.
+# Trainer to worker: Checked or Progress, and TrainerReady after each order.
 
 
 class Check(Frozen):
-    """Look at data and weights, read every example, train nothing; answered by Checked, Failed or Unavailable, then Ready."""
+    """Look at data and weights, read every example, train nothing; answered by Checked, Failed or Unavailable, then TrainerReady."""
 
     order: Literal["check"] = "check"
     config: TrainConfig
@@ -171,11 +174,11 @@ class Check(Frozen):
 
 
 class Run(Frozen):
-    """Train; answered by Progress lines, then Ready."""
+    """Train; answered by Progress lines, then TrainerReady."""
 
     order: Literal["run"] = "run"
     config: TrainConfig
-    decision_steps: tuple[int, ...] = Field(default=(), description="after these steps the trainer waits for an Answer")
+    decision_steps: tuple[int, ...] = Field(default=(), description="after these steps the trainer waits for a PruningDecision")
     checkpoint_folder: str | None = None
     checkpoint_seconds: float = Field(default=60.0, ge=0, description="at most one checkpoint in so many seconds, at the end of an epoch")
     resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first sound one is used")
@@ -189,7 +192,8 @@ class Run(Frozen):
         default=False, description="measure on the test examples too, once, after the last epoch; the scores are in Finished"
     )
     model_file: str | None = Field(
-        default=None, description="where to write the trained model as safetensors, with its label names; told by Exported after Finished"
+        default=None,
+        description="where to write the trained model as safetensors, with its label names; told by ModelExported after Finished",
     )
     demand: Mapping[int, float] = Field(
         default_factory=dict,
@@ -199,16 +203,16 @@ class Run(Frozen):
     depths: tuple[int, int] | None = Field(
         default=None,
         description="Reuse.depth and validation_depth of the run that this one shall equal to the last bit, since rounding follows from "
-        "them; None: planned. Lanes plan in any case",
+        "them; None: planned. BatchedRuns plan in any case",
     )
 
 
-class Lanes(Frozen):
-    """Train runs of the head alone, all in one pass over the data; run `i` is lane `i`. Answered by each lane's Progress lines, then Ready.
+class BatchedRuns(Frozen):
+    """Train several runs of the head alone in one pass over the data; run `i` has lane `i`.
 
-    All runs freeze every stage, agree in task, data, model and the hyperparameters that the task names, and begin at their first epoch.
-    After an epoch all lanes are measured before any Answer is waited for; then one is due for each lane for which the epoch is a decision
-    step.
+    Answered by the Progress messages of each run, then TrainerReady. All runs freeze every stage, agree in task, data, model and the
+    hyperparameters that the task names, and begin at their first epoch. After an epoch the trainer measures all runs, and then waits for a
+    PruningDecision for each run for which the epoch is a decision step.
     """
 
     order: Literal["lanes"] = "lanes"
@@ -216,7 +220,7 @@ class Lanes(Frozen):
     threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
 
 
-class Answer(Frozen):
+class PruningDecision(Frozen):
     """The pruner's word after a decision step. False ends the run without Finished or Failed; Stopped follows."""
 
     order: Literal["answer"] = "answer"
@@ -250,7 +254,7 @@ class Checked(Frozen):
 MOST_LISTED = 100_000  # files in a manifest
 
 
-class Exported(Frozen):
+class ModelExported(Frozen):
     """The trained model lies on the disk as safetensors; its metadata holds label names and the config, as JSON."""
 
     kind: Literal["exported"] = "exported"
@@ -267,18 +271,38 @@ class Stopped(Frozen):
     step: int
 
 
-class Ready(Frozen):
+class TrainerReady(Frozen):
     """The process waits for its next task. Also the first line of its life."""
 
     kind: Literal["ready"] = "ready"
 
 
-Order = Annotated[Check | Run | Lanes | Answer | Cancel, Field(discriminator="order")]
+Order = Annotated[Check | Run | BatchedRuns | PruningDecision | Cancel, Field(discriminator="order")]
 Line = Annotated[
-    Prepared | Advanced | Measured | Saved | Finished | Failed | Unavailable | Checked | Exported | Stopped | Ready,
+    RunPrepared
+    | BatchProgress
+    | EpochMetrics
+    | CheckpointSaved
+    | Finished
+    | Failed
+    | Unavailable
+    | Checked
+    | ModelExported
+    | Stopped
+    | TrainerReady,
     Field(discriminator="kind"),
 ]
-ORDERS: TypeAdapter[Check | Run | Lanes | Answer | Cancel] = TypeAdapter(Order)
-LINES: TypeAdapter[Prepared | Advanced | Measured | Saved | Finished | Failed | Unavailable | Checked | Exported | Stopped | Ready] = (
-    TypeAdapter(Line, config=ConfigDict(ser_json_inf_nan="constants"))
-)
+ORDERS: TypeAdapter[Check | Run | BatchedRuns | PruningDecision | Cancel] = TypeAdapter(Order)
+LINES: TypeAdapter[
+    RunPrepared
+    | BatchProgress
+    | EpochMetrics
+    | CheckpointSaved
+    | Finished
+    | Failed
+    | Unavailable
+    | Checked
+    | ModelExported
+    | Stopped
+    | TrainerReady
+] = TypeAdapter(Line, config=ConfigDict(ser_json_inf_nan="constants"))

@@ -7,13 +7,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from trainer.configuration import DatasetInfo
 from trainer.learners import Member
-from trainer.protocol import Advanced, Exported, Failed, Finished, Measured, Prepared, Progress, Reuse, Saved, Unavailable
+from trainer.protocol import (
+    BatchProgress,
+    CheckpointSaved,
+    EpochMetrics,
+    Failed,
+    Finished,
+    ModelExported,
+    Progress,
+    Reuse,
+    RunPrepared,
+    Unavailable,
+)
 from trainer.tasks.registry import spec_of
 
 log = logging.getLogger(__name__)
 
 
-class Chronicle:
+class RunLogger:
     """Of a run alone each thing is told, of runs that share a pass what they have in common."""
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -21,21 +32,21 @@ class Chronicle:
         self._ends = Counter[str]()
         self._begun = False
 
-    def hear(self, fact: Progress | Exported) -> None:
+    def hear(self, fact: Progress | ModelExported) -> None:
         """A fact that was told."""
         if isinstance(fact, Failed | Finished | Unavailable):
             self._ends[fact.reason if isinstance(fact, Failed) else fact.kind] += 1
         if len(self._members) == 1:
             self._tell(fact)
 
-    def hear_round(self, facts: Collection[Prepared | Measured]) -> None:
+    def hear_round(self, facts: Collection[RunPrepared | EpochMetrics]) -> None:
         """What all runs that are under way have told of the same moment."""
         first = next(iter(facts))
-        if isinstance(first, Prepared):
+        if isinstance(first, RunPrepared):
             log.info("prepared %s: %s", self._what(first), _setting(first, self._noun))
             log_listing(first.facts)
         elif len(self._members) > 1:
-            self._tell_together([fact for fact in facts if isinstance(fact, Measured)])
+            self._tell_together([fact for fact in facts if isinstance(fact, EpochMetrics)])
 
     def stopped(self, lane: int) -> None:
         """The run was told to end."""
@@ -48,17 +59,17 @@ class Chronicle:
         if len(self._members) > 1:
             log.info("the pass is over: %s", ", ".join(f"{count} {how}" for how, count in self._ends.items()) or "no run has ended")
 
-    def _tell(self, fact: Progress | Exported) -> None:
+    def _tell(self, fact: Progress | ModelExported) -> None:
         epochs = self._members[0].config.epochs
         match fact:
-            case Advanced():
+            case BatchProgress():
                 if not self._begun and (done := self._members[0].checkpoints.step):
                     log.info("goes on from the checkpoint after epoch %d of %d", done, epochs)
                 self._begun = True
-            case Measured():
+            case EpochMetrics():
                 speed = f", {fact.pace.samples_per_second:,.0f} {self._noun}/s" if fact.pace else ""
                 log.info("epoch %d of %d: %s%s", fact.step, epochs, self._numbers(fact.metrics), speed)
-            case Saved():
+            case CheckpointSaved():
                 log.info("checkpoint after epoch %d: %s", fact.checkpoint.step, _megabytes(fact.checkpoint.size))
             case Finished():
                 memory = _megabytes(fact.peak_memory)
@@ -67,10 +78,10 @@ class Chronicle:
                 log.error("failed after epoch %d: %s: %s", fact.step, fact.reason, fact.detail)
             case Unavailable():
                 log.error("ended after epoch %d: the %s cannot be read here: %s", fact.step, fact.what, fact.detail)
-            case Prepared() | Exported():
+            case RunPrepared() | ModelExported():
                 pass
 
-    def _tell_together(self, facts: Sequence[Measured]) -> None:
+    def _tell_together(self, facts: Sequence[EpochMetrics]) -> None:
         epochs = max(member.config.epochs for member in self._members)
         best = ", ".join(self._best(facts, name) for name in self._shown)
         speed = f", {pace.samples_per_second:,.0f} {self._noun}/s" if (pace := facts[0].pace) else ""
@@ -91,13 +102,13 @@ class Chronicle:
     def _numbers(self, metrics: Mapping[str, float]) -> str:
         return ", ".join(f"{name} {metrics[name]:.4g}" for name in (*reversed(self._shown), "train_loss", "lr") if name in metrics)
 
-    def _best(self, facts: Sequence[Measured], name: str) -> str:
+    def _best(self, facts: Sequence[EpochMetrics], name: str) -> str:
         """Of all runs under way."""
         falls = spec_of(self._members[0].config.task).metrics[name].direction == "minimize"
         value = (min if falls else max)(_finite(facts, name), default=math.nan)
         return f"{'lowest' if falls else 'best'} {name} {value:.4g}"
 
-    def _what(self, fact: Prepared) -> str:
+    def _what(self, fact: RunPrepared) -> str:
         name, alone = self._members[0].config.model.name, len(self._members) == 1
         trained = f"{name}, {fact.trainable:,} of {fact.parameters:,} parameters to train"
         return trained if alone else f"{len(self._members)} runs in one pass, each {trained}"
@@ -109,7 +120,7 @@ def log_listing(facts: DatasetInfo) -> None:
         log.info("data: %s", sentence)
 
 
-def _setting(fact: Prepared, noun: str) -> str:
+def _setting(fact: RunPrepared, noun: str) -> str:
     where = fact.environment
     device = ", ".join(
         f"{where[name]}{unit}" for name, unit in (("device", ""), ("threads", " threads"), ("precision", "")) if name in where
@@ -124,7 +135,7 @@ def _reused(reuse: Reuse, noun: str) -> str:
     return f"{noun} {reuse.pixels}, the output of {reuse.depth} frozen stages read from {reuse.place}"
 
 
-def _finite(facts: Iterable[Measured], name: str) -> list[float]:
+def _finite(facts: Iterable[EpochMetrics], name: str) -> list[float]:
     return [value for fact in facts if math.isfinite(value := fact.metrics.get(name, math.nan))]
 
 

@@ -27,7 +27,7 @@ from service.store.codec import finite, kind_of
 from service.store.migrate import upgrade
 from service.store.rows import HeldTrial
 from service.store.schema import attempt
-from service.store.unit_of_work import Ledger, Step, locked
+from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from trainer.protocol import FailureReason
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
 
@@ -71,7 +71,7 @@ def _began_at(trials: int, steps: int) -> float:
     return time.time() - trials * steps * 0.2 - 60
 
 
-def _step(ledger: Ledger, one: Made) -> Step:
+def _step(ledger: StudyUnitOfWork, one: Made) -> Step:
     """The trial as it ended, with the events of its way there."""
     new, metrics = ledger.new_trial(one.params, source="sampler"), one.metrics()
     told: dict[str, Any] = {"number": one.number, "state": TrialState.RUNNING, "attempt": 1}

@@ -22,7 +22,7 @@ from urllib.request import Request, urlopen
 from playwright.sync_api import Browser, Page, ViewportSize
 
 from bench.dashboard.browsing import chromium, patiently
-from service.cli.demo import NAME, Prepared, study_document
+from service.cli.demo import NAME, DemoFiles, study_document
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 MOST_BYTES = 250_000
@@ -120,7 +120,7 @@ def _begin(address: str, home: Path, name: str, trials: int, **changes: object) 
     """A study on the demo's digits, unless there is one of that name."""
     known = [study["name"] for study in _call(f"{address}/api/v1/studies")["studies"]]
     if name not in known:
-        prepared = Prepared(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
+        prepared = DemoFiles(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
         _call(f"{address}/api/v1/studies", {**study_document(prepared, name, trials), **changes})
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from service import operations
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.operations import Searches, Write
 from service.store import Store, open_store
 from trainer.protocol import Finished
@@ -40,16 +40,16 @@ class Bench:
 
     def report(self, number: int, step: int) -> None:
         """An epoch of it."""
-        self._write(number, [Report(step, metrics(step))])
+        self._write(number, [MetricReport(step, metrics(step))])
 
     def finish(self, number: int, step: int = STEPS) -> None:
         """Its end."""
         last = metrics(step)
         done = Finished(step=step, metrics=last, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1)
-        self._write(number, [Report(step, last)], done)
+        self._write(number, [MetricReport(step, last)], done)
         del self.running[number]
 
-    def _write(self, number: int, reports: Sequence[Report], outcome: Finished | None = None) -> None:
+    def _write(self, number: int, reports: Sequence[MetricReport], outcome: Finished | None = None) -> None:
         write = Write(self.running[number].lease, reports=list(reports), outcome=outcome)
         assert operations.record(self.store, [write]) == []
 

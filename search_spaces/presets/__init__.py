@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import Field
 
 from search_spaces.documents import from_yaml
-from search_spaces.parameters import Frozen, Scalar
+from search_spaces.parameters import FrozenModel, Scalar
 
 
-class Preset(Frozen):
+class Preset(FrozenModel):
     """A search space with values for what it leaves fixed. `search_space` is as written: a study may still change it."""
 
     name: str

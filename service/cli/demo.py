@@ -32,7 +32,7 @@ END_SECONDS = 20
 ADDRESS = "http://"
 
 
-class Prepared(BaseModel):
+class DemoFiles(BaseModel):
     """What the task's module `demo` made: data, and weights of a network that was trained on other data of the kind."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -66,7 +66,7 @@ def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
                 server.wait()
 
 
-def study_document(prepared: Prepared, name: str, trials: int) -> Mapping[str, Any]:
+def study_document(prepared: DemoFiles, name: str, trials: int) -> Mapping[str, Any]:
     """The demo's study. Trial 0 is the default recipe, so that the search must beat what one would have done without it."""
     return {
         "name": name,
@@ -125,7 +125,7 @@ def _free(port: int) -> int:
     return port
 
 
-def _prepare(folder: Path) -> Prepared:
+def _prepare(folder: Path) -> DemoFiles:
     """Data and weights, made once. Raises Failure."""
     command = [sys.executable, "-P", "-m", f"{packages()[FIRST_TASK]}.demo", str(folder)]
     try:
@@ -134,10 +134,10 @@ def _prepare(folder: Path) -> Prepared:
         raise Failure(f"The demo's data could not be made:\n{error.stderr[-2_000:]}") from None
     except subprocess.TimeoutExpired:
         raise Failure(f"The demo's data were not made within {PREPARE_SECONDS} seconds.") from None
-    return Prepared.model_validate(json.loads(made.stdout.splitlines()[-1]))
+    return DemoFiles.model_validate(json.loads(made.stdout.splitlines()[-1]))
 
 
-def _create(client: Client, prepared: Prepared, trials: int) -> StudyView:
+def _create(client: Client, prepared: DemoFiles, trials: int) -> StudyView:
     """The study under a free name. Demos that were left unfinished are stopped: they would share the worker."""
     for study in client.studies():
         if study.name.startswith(NAME) and not study.state.terminal:

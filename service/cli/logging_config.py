@@ -16,11 +16,11 @@ PASSWORD = re.compile(r"\A[\w+]*://[^:/]*:([^@]*)@")  # as SQLAlchemy reads a UR
 QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&]*)", re.IGNORECASE)
 
 
-def keep(settings: Settings, name: str, stream: TextIO | None = None) -> None:
+def configure_logging(settings: Settings, name: str, stream: TextIO | None = None) -> None:
     """Write the records of this process, a JSON object a line; on a terminal as a sentence."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(Lines(name, secrets_of(settings), sentences=stream.isatty()))
+    handler.setFormatter(JsonFormatter(name, secrets_of(settings), sentences=stream.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("alembic", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -34,7 +34,7 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     return tuple(sorted(filter(None, known), key=len, reverse=True))
 
 
-class Lines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """Records as lines. A traceback is a field of its record; control characters are written as escapes."""
 
     def __init__(self, name: str, secrets: tuple[str, ...], sentences: bool = False) -> None:

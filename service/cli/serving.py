@@ -27,7 +27,7 @@ def run_server(settings: Settings, host: str, port: int, workers: int | None, sl
     """Serve until SIGTERM, SIGINT, or the end of the parent process; the workers end with it. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
-    logging_config.keep(settings, "server")
+    logging_config.configure_logging(settings, "server")
     keep_to_ourselves(settings)
     with LocalWorkers(settings, _count(workers), slots) as local:
 
@@ -175,7 +175,7 @@ def run_dashboard(settings: Settings, host: str, port: int) -> None:
     """Show the pages until SIGTERM or SIGINT. Raises Failure that names the database, TokenRequired, AddressUnavailable, InvalidInput."""
     from service.web.serve import show
 
-    logging_config.keep(settings, "dashboard")
+    logging_config.configure_logging(settings, "dashboard")
     database = without_password(settings.database_url)
 
     def ready(address: str) -> None:

@@ -8,7 +8,7 @@ from service.cli.console import assignments, console, duration, number, saved, s
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.watching import watch
 from service.client import Client
-from service.domain.pruning import Replayed
+from service.domain.pruning import SimulatedPruner
 from service.domain.states import StudyState, TrialState
 from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
 from service.settings import Settings
@@ -143,12 +143,12 @@ def show_pruning(settings: Settings, name: str) -> None:
         out.print(table(("pruner", "the winner", "its best", "pruned", "epochs"), map(_pruner_row, found.pruners)))
 
 
-def _pruner_row(one: Replayed) -> tuple[str, ...]:
+def _pruner_row(one: SimulatedPruner) -> tuple[str, ...]:
     best = "-" if one.winner is None else f"trial {one.winner}"
     return one.label + (" (the study's)" if one.own else ""), _fate(one), best, str(one.trials_pruned), _span(*one.epochs)
 
 
-def _fate(one: Replayed) -> str:
+def _fate(one: SimulatedPruner) -> str:
     if one.likely is None:
         return "-"
     word = "kept" if one.likely else "pruned"

@@ -151,9 +151,9 @@ def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | 
 @contextlib.contextmanager
 def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
     """The documents as a study's file."""
-    from service.study_io.export import Lines
+    from service.study_io.export import StudyLines
 
-    lines = Lines()
+    lines = StudyLines()
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
         for number, document in enumerate(documents, 1):
             try:

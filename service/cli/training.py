@@ -31,7 +31,7 @@ READ_SECONDS = 0.5
 THREADS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 START_SECONDS = 300.0
 
-Outcome = tuple[protocol.Finished, protocol.Exported | None]
+Outcome = tuple[protocol.Finished, protocol.ModelExported | None]
 
 
 def read(file: Path) -> Exported:
@@ -95,11 +95,11 @@ def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) ->
                     raise Failure(f"The {missing.what} cannot be read: {missing.detail}")
                 case protocol.Finished() as finished:
                     pass
-                case protocol.Exported() as model if finished is not None:
+                case protocol.ModelExported() as model if finished is not None:
                     return finished, model
-                case protocol.Ready() if finished is not None and order.model_file is None:
+                case protocol.TrainerReady() if finished is not None and order.model_file is None:
                     return finished, None
-                case protocol.Ready() | protocol.Stopped():
+                case protocol.TrainerReady() | protocol.Stopped():
                     raise Failure("The trainer ended without a result.")
                 case line:
                     bars.show(line)
@@ -136,14 +136,14 @@ class Bars:
     def show(self, line: Line | None) -> None:
         """Take in what the trainer told."""
         match line:
-            case protocol.Prepared():
+            case protocol.RunPrepared():
                 self._progress.update(self._batch_bar, note="")
                 examples = f"{line.facts.sizes['train']:,} {self._example}s"
                 self._console.print(f"{line.trainable:,} of {line.parameters:,} parameters are trained on {examples}")
-            case protocol.Advanced():
+            case protocol.BatchProgress():
                 note = f"{line.samples_per_second:.0f} {self._example}s/s"
                 self._progress.update(self._batch_bar, total=line.batches, completed=line.batch, note=note)
-            case protocol.Measured():
+            case protocol.EpochMetrics():
                 value = line.metrics.get(self._metric)
                 note = "" if value is None else f"{self._metric} {value:.4f}"
                 self._progress.update(self._epoch_bar, completed=line.step, note=note)
@@ -173,7 +173,7 @@ def train_exported(settings: Settings, file: Path, out: Path) -> None:
     _report(exported, finished, out)
 
 
-def _result(exported: Exported, finished: protocol.Finished, model: protocol.Exported) -> dict[str, Any]:
+def _result(exported: Exported, finished: protocol.Finished, model: protocol.ModelExported) -> dict[str, Any]:
     reached = finished.metrics.get(exported.reached.objective.metric)
     return {
         "metric": exported.reached.objective.metric,

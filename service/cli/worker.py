@@ -18,7 +18,7 @@ from service.worker.devices import cores, gpus, lay_out
 from service.worker.process import TrainerProcess
 
 if TYPE_CHECKING:
-    from service.worker.supervisor import Worker
+    from service.worker.supervisor import Supervisor
 
 PR_SET_DUMPABLE = 4  # of Linux's <sys/prctl.h>
 NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawline[trainer]'"
@@ -27,16 +27,16 @@ NO_TORCH = "A worker trains, and torch is not installed here: pip install 'thawl
 def run_worker(settings: Settings, slots: int | None, available_cores: int | None, parent: int | None) -> None:
     """Work until SIGTERM, SIGINT, or the end of the parent process. A second signal ends it at once. Raises Failure without torch."""
     require_torch()
-    logging_config.keep(settings, "worker")
+    logging_config.configure_logging(settings, "worker")
     keep_to_ourselves(settings)
     layout = lay_out(gpus(), available_cores or cores(), slots)
     # Before all else, for a trainer imports for seconds, and by this thread, which lives as long as it is wanted.
     first = TrainerProcess(layout[0].command(settings), layout[0].environment(os.environ))
     from service.store import open_store
-    from service.worker.supervisor import Worker
+    from service.worker.supervisor import Supervisor
 
     store = open_store(settings.database_url)
-    worker = Worker(store, settings, layout, trainer=first)
+    worker = Supervisor(store, settings, layout, trainer=first)
     heed_signals(worker)
     worker.run(is_child_of(parent))
     store.close()
@@ -67,7 +67,7 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def heed_signals(worker: "Worker") -> None:
+def heed_signals(worker: "Supervisor") -> None:
     """The first SIGTERM or SIGINT hands the trials back, the second one ends the process with its trainers."""
     already = False
 

@@ -197,14 +197,14 @@ MISTAKEN = 0.05  # how often, at most, a race gives up the best
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
+class ConfirmationRound:
     """A round of the confirmation: who takes part, by their trials of the search."""
 
     round: int
     arms: tuple[int, ...]
 
 
-def next_round(arms: Sequence[Arm], direction: Direction, seeds: int) -> Round | None:
+def next_round(arms: Sequence[Arm], direction: Direction, seeds: int) -> ConfirmationRound | None:
     """The round that follows when all that were queued have ended; None when there is nothing more to learn, or to spend.
 
     An arm with a failed run is out, and so is one that the race gave up or that lacks a round. The baseline stays: the uplift needs it.
@@ -214,7 +214,7 @@ def next_round(arms: Sequence[Arm], direction: Direction, seeds: int) -> Round |
         return None
     lost = dropped(arms, direction, seeds)
     left = [arm for arm in arms if arm.failed is None and arm.trial not in lost and (arm.baseline or _has_all(arm, done))]
-    return Round(done + 1, tuple(arm.trial for arm in left)) if left else None
+    return ConfirmationRound(done + 1, tuple(arm.trial for arm in left)) if left else None
 
 
 def dropped(arms: Sequence[Arm], direction: Direction, seeds: int) -> Mapping[int, int]:

@@ -6,13 +6,13 @@ from typing import Any
 from pydantic import Field, FiniteFloat, StrictInt, ValidationError
 
 from search_spaces import Fault
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
 from service.domain.spec import MAX_TRIALS, Budget
 
 
-class BudgetFields(Frozen):
+class BudgetFields(FrozenModel):
     """The fields of a budget that change; null lifts a bound, what is left out stays."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
@@ -20,14 +20,14 @@ class BudgetFields(Frozen):
     parallel: StrictInt | None = Field(default=None, ge=1, le=10_000)
 
 
-class More(Frozen):
+class More(FrozenModel):
     """What is added to the budget as it stands, so that two such requests add both."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
     hours: FiniteFloat | None = Field(default=None, gt=0, le=100_000)
 
 
-class BudgetChange(Frozen):
+class BudgetChange(FrozenModel):
     """The body of a change: either the new values of fields, or what is added to them."""
 
     budget: BudgetFields | None = None

@@ -18,7 +18,7 @@ from pydantic import (
 from search_spaces import Fault, Scalar
 from search_spaces.documents import from_json, from_yaml, plain
 from search_spaces.faults import Faulty, Path
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
 from service.domain.spec import Objective
@@ -35,7 +35,7 @@ LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
 LONGEST_PLAIN = 100  # characters of a text whose quotes are decided by reading it
 
 
-class Origin(Frozen):
+class Origin(FrozenModel):
     """The study and trial that the configuration was taken from."""
 
     study: str
@@ -44,7 +44,7 @@ class Origin(Frozen):
     params: Mapping[str, Scalar]
 
 
-class Reached(Frozen):
+class Reached(FrozenModel):
     """What the trial measured on the validation examples after its last epoch."""
 
     objective: Objective
@@ -53,18 +53,18 @@ class Reached(Frozen):
     steps: int
 
 
-class Point(Frozen):
+class Point(FrozenModel):
     """The validation metrics and the training loss after an epoch of the trial."""
 
     step: int
     metrics: Mapping[str, FiniteFloat]
 
 
-class NoSummary(Frozen):
+class NoSummary(FrozenModel):
     """Of a task that does not summarise the reports of runs."""
 
 
-class Confirmed(Frozen):
+class Confirmed(FrozenModel):
     """What the confirmation found of the configuration: fresh seeds, on test examples that no trial of the search has seen.
 
     `test_images`, `new_images` and `uplift_new_images` are the names of version 0.1; they are of any examples.
@@ -94,7 +94,7 @@ class Confirmed(Frozen):
         return {**fields, **summary}
 
 
-class Exported(Frozen):
+class Exported(FrozenModel):
     """A file that starts production training: `thaw train FILE`."""
 
     kind: Literal["thawline/training-config"] = "thawline/training-config"

@@ -8,7 +8,7 @@ from service.domain.states import StudyState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class StudyProgress:
     """How a study's trials have gone of late. Times are seconds since 1970."""
 
     waiting: int = 0  # queued trials that need a worker
@@ -20,7 +20,7 @@ class Course:
     last_end: float | None = None
 
 
-def study_seconds_left(study: Study, course: Course, now: float) -> float | None:
+def study_seconds_left(study: Study, course: StudyProgress, now: float) -> float | None:
     """Seconds until the study is complete, from the rate at which its trials end and from its hours; None when unknown or not under way.
 
     The rate is that of the trials that ended last, over the time from the first one's start to the last one's end: so it holds for
@@ -31,7 +31,7 @@ def study_seconds_left(study: Study, course: Course, now: float) -> float | None
     return min((left for left in (_by_rate(study, course, now), _by_hours(study, course, now)) if left is not None), default=None)
 
 
-def _by_rate(study: Study, course: Course, now: float) -> float | None:
+def _by_rate(study: Study, course: StudyProgress, now: float) -> float | None:
     if study.spec.budget.trials is None:
         return None
     left = course.running_seconds_left
@@ -49,7 +49,7 @@ def _by_rate(study: Study, course: Course, now: float) -> float | None:
     return max(seconds_a_trial * (unstarted + share * course.running), left or 0.0)
 
 
-def _by_hours(study: Study, course: Course, now: float) -> float | None:
+def _by_hours(study: Study, course: StudyProgress, now: float) -> float | None:
     """What was started within the hours may end after them."""
     hours = study.spec.budget.hours
     if hours is None or study.started_at is None:

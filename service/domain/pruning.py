@@ -4,7 +4,7 @@ from typing import Self, assert_never
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import ValueKind
 from trainer.configuration import Direction
@@ -13,14 +13,14 @@ MOST_PEERS = 50  # that are named
 WORDS = {ValueKind.NAN: "nan", ValueKind.POS_INF: "inf", ValueKind.NEG_INF: "-inf"}
 
 
-class Peer(Frozen):
+class Peer(FrozenModel):
     """A trial that the pruned one was compared with."""
 
     number: int
     value: FiniteFloat = Field(description="the one it was compared by: at the same step, or in the same rung")
 
 
-class Finding(Frozen):
+class Finding(FrozenModel):
     """What a pruner ended a trial on, as numbers."""
 
     rule: Pruner = Field(description="the pruner with its options")
@@ -38,15 +38,15 @@ class Finding(Frozen):
     peers_total: int = Field(default=0, ge=0, description="how many there were")
 
 
-class Evidence(Finding):
+class PruningReason(Finding):
     """The same, and in a sentence."""
 
     sentence: str = Field(description="names the value, the epoch, and what it fell short of; all of it follows from the numbers")
 
 
-def with_sentence(finding: Finding) -> Evidence:
+def with_sentence(finding: Finding) -> PruningReason:
     """The finding and its sentence."""
-    return Evidence(**{name: getattr(finding, name) for name in Finding.model_fields}, sentence=sentence_of(finding))
+    return PruningReason(**{name: getattr(finding, name) for name in Finding.model_fields}, sentence=sentence_of(finding))
 
 
 def sentence_of(finding: Finding) -> str:
@@ -100,7 +100,7 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.6g}"
 
 
-class Spared(Frozen):
+class Savings(FrozenModel):
     """Training that did not happen because trials were pruned."""
 
     epochs: int = Field(description="that the pruned trials had still before them")
@@ -110,7 +110,7 @@ class Spared(Frozen):
     )
 
 
-class Replayed(Frozen):
+class SimulatedPruner(FrozenModel):
     """A pruner, asked again about the recorded curves, in the order of the reports, on what it would have seen."""
 
     name: str
@@ -130,7 +130,7 @@ class Replayed(Frozen):
         return self
 
 
-class Overtaker(Frozen):
+class PotentialWinner(FrozenModel):
     """A pruned trial that might have become the best."""
 
     trial: int
@@ -140,22 +140,22 @@ class Overtaker(Frozen):
     n: int = Field(description="complete trials that have a value at that epoch")
 
 
-class Agreement(Frozen):
+class Agreement(FrozenModel):
     """How well the replay of the study's own pruner repeats what happened: where trials ran at one time, order is not all."""
 
     same: int = Field(description="trials that end at the same epoch")
     of: int
 
 
-class Hindsight(Frozen):
+class PruningReport(FrozenModel):
     """The pruning of a study, looked back on."""
 
     partial: bool = Field(description="the search goes on: all of it up to now")
-    saved: Spared
+    saved: Savings
     winner: int | None = Field(description="the best complete trial; null before there is one")
     words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
-    pruners: tuple[Replayed, ...] = Field(description="the study's own first; empty where there are too many reports")
-    overtaking: tuple[Overtaker, ...] = Field(description="the most likely ones first; only those with any chance")
+    pruners: tuple[SimulatedPruner, ...] = Field(description="the study's own first; empty where there are too many reports")
+    overtaking: tuple[PotentialWinner, ...] = Field(description="the most likely ones first; only those with any chance")
     chance: FiniteFloat | None = Field(
         description="that at least one pruned trial would have overtaken the winner, were they independent; null when none was pruned, "
         "or no complete trial tells"

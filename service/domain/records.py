@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from search_spaces import Scalar
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.spec import StudySpec
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind
 from trainer.configuration import DatasetInfo, Direction
@@ -19,7 +19,7 @@ CONFIRMATION = "confirmation"
 """The source of trials that train a configuration again. Search, pruner and the study's best take no notice of them."""
 
 
-class Confirmation(Frozen):
+class Confirmation(FrozenModel):
     """Whom the confirmation compares: numbers of trials of the search."""
 
     arms: tuple[int, ...] = Field(description="the best of the search, the best first; with the baseline, at its place or at the end")
@@ -64,7 +64,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Standstill:
+class StaleLease:
     """A lease without a new heartbeat, for as long as reapers have seen it so together."""
 
     trial: int  # the row's key
@@ -140,7 +140,7 @@ class LogChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class ReportedMetric:
     step: int
     name: str
     value: float  # may be NaN or infinite
@@ -148,7 +148,7 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MetricReport:
     """The metrics of one step."""
 
     step: int
@@ -199,7 +199,7 @@ def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedTrial:
     """A trial of the search. Places in time are sequence numbers of the study's events."""
 
     id: int  # the row's key
@@ -224,7 +224,7 @@ class Recorded:
         return self.duplicate_of is None
 
 
-class Reports(NamedTuple):
+class RecordedReports(NamedTuple):
     """The objective as it was reported, a place in each column a report; in no order. Values may be NaN or infinite."""
 
     trials: Sequence[int]  # row keys
@@ -233,17 +233,17 @@ class Reports(NamedTuple):
     seqs: Sequence[int]  # of the events that told of them
 
 
-NO_REPORTS = Reports(array("q"), array("q"), array("d"), array("q"))
+NO_REPORTS = RecordedReports(array("q"), array("q"), array("d"), array("q"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class RecordedStudy:
     """A study's search at one moment."""
 
     spec: StudySpec
     partial: bool  # the search goes on
-    trials: Sequence[Recorded]  # by number
-    reports: Reports | None  # None: more than anybody wants to read at once
+    trials: Sequence[RecordedTrial]  # by number
+    reports: RecordedReports | None  # None: more than anybody wants to read at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

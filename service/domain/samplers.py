@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, FiniteFloat, StrictInt, model_validator
 
 from search_spaces import Fault, raise_if_any
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 
 Count = Annotated[StrictInt, Field(ge=0, le=100_000)]
 Positive = Annotated[StrictInt, Field(ge=1, le=100_000)]
@@ -13,7 +13,7 @@ MOST_CANDIDATES = 1_000  # for each suggestion; more cost memory and time, and c
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class _Sampler(Frozen):
+class _Sampler(FrozenModel):
     seed: StrictInt = Field(default=0, ge=0, le=2**53)
 
 
@@ -103,11 +103,11 @@ def within_bounds(sampler: object) -> tuple[object, str | None]:
     return sampler, None
 
 
-class NoPruner(Frozen):
+class NoPruner(FrozenModel):
     name: Literal["none"] = "none"
 
 
-class Median(Frozen):
+class Median(FrozenModel):
     name: Literal["median"] = "median"
     n_startup_trials: Count = 5
     n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
@@ -115,7 +115,7 @@ class Median(Frozen):
     n_min_trials: Positive = 1
 
 
-class Percentile(Frozen):
+class Percentile(FrozenModel):
     """Prunes what is worse than the best `percentile` per cent of its peers at the same step."""
 
     name: Literal["percentile"] = "percentile"
@@ -126,7 +126,7 @@ class Percentile(Frozen):
     n_min_trials: Positive = 1
 
 
-class Asha(Frozen):
+class Asha(FrozenModel):
     """Asynchronous successive halving (Li et al. 2020)."""
 
     name: Literal["asha"] = "asha"
@@ -135,7 +135,7 @@ class Asha(Frozen):
     min_early_stopping_rate: Count = 0
 
 
-class Hyperband(Frozen):
+class Hyperband(FrozenModel):
     """Several brackets of successive halving (Li et al. 2018)."""
 
     name: Literal["hyperband"] = "hyperband"
@@ -143,7 +143,7 @@ class Hyperband(Frozen):
     reduction_factor: Annotated[StrictInt, Field(ge=2, le=100)] = 3
 
 
-class Threshold(Frozen):
+class Threshold(FrozenModel):
     """Prunes a trial whose metric leaves [lower, upper]."""
 
     name: Literal["threshold"] = "threshold"
@@ -161,7 +161,7 @@ class Threshold(Frozen):
         return self
 
 
-class Wilcoxon(Frozen):
+class Wilcoxon(FrozenModel):
     """Compares with the best trial step by step by a signed-rank test."""
 
     name: Literal["wilcoxon"] = "wilcoxon"
@@ -169,7 +169,7 @@ class Wilcoxon(Frozen):
     n_startup_steps: Count = 2
 
 
-class Patient(Frozen):
+class Patient(FrozenModel):
     """Lets another pruner decide only after `patience` steps without improvement; without another, the trial ends there."""
 
     name: Literal["patient"] = "patient"

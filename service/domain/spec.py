@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, FiniteFloat, StrictInt, create_model, model_validator
 
 from search_spaces import Categorical, Fault, Float, Int, Params, Path, Scalar, SearchSpace, raise_if_any
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
@@ -19,14 +19,14 @@ MOST_COVERED = 5_000  # configurations of a space that are listed, so that none 
 MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: those that confirm come after those of the search
 
 
-class Objective(Frozen):
+class Objective(FrozenModel):
     """The validation metric that decides, taken after the last epoch."""
 
     metric: str = Field(max_length=64)
     direction: Direction
 
 
-class Budget(Frozen):
+class Budget(FrozenModel):
     """When the search ends: after so many trials, or when so many hours have passed since the first claim."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
@@ -45,7 +45,7 @@ class Budget(Frozen):
         return MAX_TRIALS if self.trials is None else self.trials
 
 
-class Limits(Frozen):
+class Limits(FrozenModel):
     """What a trial may take before it is ended."""
 
     attempts: StrictInt = Field(
@@ -64,7 +64,7 @@ class Limits(Frozen):
     )
 
 
-class Confirm(Frozen):
+class Confirm(FrozenModel):
     """What follows the search: the best and the baseline are trained again with fresh seeds, and scored on the test examples."""
 
     top: StrictInt = Field(default=3, ge=1, le=20, description="configurations, the best of the search by their one value")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, FiniteFloat
 
 from search_spaces import Scalar
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.spec import Objective
 from trainer.configuration import DatasetInfo, Part
 from trainer.tasks.base import ConstantPrediction, ConstantScore
@@ -16,7 +16,7 @@ from trainer.tasks.registry import spec_of
 LEVEL = 0.95
 
 
-class Estimate(Frozen):
+class Estimate(FrozenModel):
     """A number with the interval that holds it."""
 
     value: FiniteFloat
@@ -25,7 +25,7 @@ class Estimate(Frozen):
     level: FiniteFloat = LEVEL
 
 
-class Price(Frozen):
+class Price(FrozenModel):
     """What a configuration costs: medians over its runs."""
 
     trainable: int = Field(description="parameters that are trained")
@@ -33,7 +33,7 @@ class Price(Frozen):
     peak_memory: int = Field(description="bytes")
 
 
-class Compared(Frozen):
+class Compared(FrozenModel):
     """A configuration under comparison."""
 
     trial: int = Field(description="number of the trial of the search that had it")
@@ -54,7 +54,7 @@ class Compared(Frozen):
     price: Price | None
 
 
-class Optimism(Frozen):
+class Optimism(FrozenModel):
     """How much better the best of the search looked than it is. Above 0: it looked better."""
 
     trial: int = Field(description="with the best value of the search; what is recommended may be another one")
@@ -67,7 +67,7 @@ class Optimism(Frozen):
 Helped = Literal["yes", "unclear", "no"]
 
 
-class Verdict(Frozen):
+class Verdict(FrozenModel):
     """The answer of a study that confirmed its best, or what is known of it so far."""
 
     state: Literal["running", "done", "stopped"] = Field(description="stopped: the study ended before its confirmation did")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from service.domain.errors import NoResult, NoScript
 from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
-from service.domain.records import Metric, Study, Trial, depths_in
+from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
 from trainer.configuration import DatasetInfo, TrainConfig
@@ -119,7 +119,7 @@ class Known:
     note: str
     verdict: Verdict | None = None  # the one that recommends it
     repeats: Sequence[Trial] = ()  # the trials of the study's confirmation
-    metrics: Sequence[Metric] = ()  # all that the trial reported, by step
+    metrics: Sequence[ReportedMetric] = ()  # all that the trial reported, by step
     manifest: str | None = None
 
 
@@ -179,7 +179,7 @@ def _cost(result: Mapping[str, Any]) -> Price | None:
     return Price(trainable=result["trainable"], train_seconds=result["train_seconds"], peak_memory=result["peak_memory"])
 
 
-def _curve(metrics: Sequence[Metric], objective: str) -> tuple[Point, ...]:
+def _curve(metrics: Sequence[ReportedMetric], objective: str) -> tuple[Point, ...]:
     """The epochs in which the objective was finite, thinned."""
     points = [
         Point(step=step, metrics=_finite({one.name: one.value for one in group})) for step, group in groupby(metrics, attrgetter("step"))

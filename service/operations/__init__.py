@@ -20,7 +20,7 @@ from service.operations.workers import (
     count_set_aside,
     drain_worker,
     forget_workers,
-    lengthen_standstills,
+    record_stale_leases,
     register_worker,
     report_available,
     report_unavailable,
@@ -31,7 +31,7 @@ from service.operations.workers import (
 __all__ = [
     "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
     "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker", "enqueue_trials",
-    "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "lengthen_standstills", "pass_check",
+    "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
     "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
     "requeue_lost", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
 ]  # fmt: skip

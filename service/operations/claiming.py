@@ -23,9 +23,9 @@ from service.search.study import Decision, StudySearch, Suggestion
 from service.store import Store, queries
 from service.store.codec import key_of
 from service.store.queries import Candidate
-from service.store.queries.workers import Waiting, waiting
+from service.store.queries.workers import QueuedTrial, waiting
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger, Step, locked
+from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from service.timing import steady
 
 MOST_STUDIES = 64
@@ -110,7 +110,7 @@ class Searches:
             return self._memories[study.id]
 
 
-def room(ledger: Ledger, limit: int) -> int:
+def available_slots(ledger: StudyUnitOfWork, limit: int) -> int:
     """How many of `limit` trials may start now."""
     study = ledger.study
     if study.state is not StudyState.ACTIVE or not study.sound:
@@ -119,7 +119,7 @@ def room(ledger: Ledger, limit: int) -> int:
     return limit if parallel is None else max(0, min(limit, parallel - ledger.running()))
 
 
-def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
+def start(ledger: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     """The next attempt. It goes on from the newest checkpoint: what was reported after that is superseded."""
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
     if trial.step > resumed:
@@ -129,7 +129,7 @@ def start(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
     return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, superseded)), worker)))
 
 
-def start_completed(ledger: Ledger, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
+def start_completed(ledger: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
     """Start a trial that was queued with some of its parameters. One whose parameters were tried before is answered, or waits for that."""
     whole = replace(trial, params=dict(suggestion.params), memory={**trial.memory, **suggestion.memory})
     original = originals_of(ledger, [whole.params]).get(key_of(whole.params))
@@ -156,7 +156,9 @@ def completions(store: Store, searches: Searches, study: Study, limit: int) -> d
         return {one.number: memory.complete(one.number, one.params) for one in lacking}
 
 
-def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None) -> list[HeldTrial]:
+def insert(
+    ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None
+) -> list[HeldTrial]:
     """Add trials for suggestions that are for the study's next numbers.
 
     Those of parameters that were tried before are answered or wait for the answer. Of the others the ones at the places
@@ -178,7 +180,7 @@ def insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, start
     return added
 
 
-def originals_of(ledger: Ledger, params: Iterable[Params]) -> dict[str, HeldTrial]:
+def originals_of(ledger: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
     """By key, the first earlier trial with such parameters whose end answers them; else the first whose end may do so."""
     found = ledger.originals(params)
     useful = [one for one in found if answers(one) or not one.state.terminal]
@@ -201,7 +203,7 @@ def claim_of(study: Study, trial: HeldTrial) -> Claim:
     )
 
 
-def _first_step(ledger: Ledger, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
+def _first_step(ledger: StudyUnitOfWork, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
     if original is None:
         return _starting(_running(ledger, new, worker)) if worker is not None else _waiting(new)
     if original.state.terminal:
@@ -209,7 +211,7 @@ def _first_step(ledger: Ledger, new: HeldTrial, original: HeldTrial | None, work
     return _waiting(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
 
 
-def _running(ledger: Ledger, trial: HeldTrial, worker: str) -> HeldTrial:
+def _running(ledger: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     if ledger.study.started_at is None:
         ledger.study = replace(ledger.study, started_at=steady())
     return replace(
@@ -312,20 +314,20 @@ def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
     return len(keys) == 1 and None not in keys
 
 
-def _key_of(spec: StudySpec, trial: Waiting | HeldTrial) -> SharedKey | None:
+def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None:
     """Its shared key if it was never started and has all its parameters: the others train alone."""
     return None if trial.attempt or spec.search_space.missing(trial.params) else shared_key(spec, trial.params, trial.round)
 
 
 def _start_waiting(
-    ledger: Ledger, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
+    ledger: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
     """The first of the queue, with all that may share its pass; and the key that they share.
 
     `whole` completes, by number, trials that lack parameters; those that it does not name are passed over.
     """
     complete_if_spent(ledger)
-    most = room(ledger, lanes)
+    most = available_slots(ledger, lanes)
     found = ledger.claimable(MOST_WAITING if most > 1 else most)
     queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # the hours may just have ended the others
     spec = ledger.study.spec
@@ -341,7 +343,7 @@ def _start_waiting(
 
 
 def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int) -> list[Claim]:
-    """Waiting trials, if there are some, with new ones. Duplicates that need no worker are added until one is found that does."""
+    """QueuedTrial trials, if there are some, with new ones. Duplicates that need no worker are added until one is found that does."""
     duplicates = 0
     with searches.turn(study) as memory:
         while duplicates < MOST_DUPLICATES and (touched := _add(store, memory, study, worker, lanes)):
@@ -388,9 +390,9 @@ def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int)
     return suggestions
 
 
-def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
+def _insert(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
     """Add new trials, of which at most so many run: those with the key, or with that of the first one that needs a worker."""
-    most = room(ledger, lanes)
+    most = available_slots(ledger, lanes)
     if not suggestions or most <= 0 or is_spent(ledger.study):
         complete_if_spent(ledger)
         return []
@@ -400,7 +402,7 @@ def _insert(ledger: Ledger, suggestions: Sequence[Suggestion], worker: str, lane
     return insert(ledger, ahead[:count], worker, frozenset(joining))
 
 
-def _joining(ledger: Ledger, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
+def _joining(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
     """The places of the suggestions that run together, and how many suggestions become trials. See `claim_together`."""
     spec = ledger.study.spec
     fresh = _fresh(ledger, suggestions)
@@ -415,7 +417,7 @@ def _joining(ledger: Ledger, suggestions: Sequence[Suggestion], key: SharedKey |
     return joining, joining[-1] + 1 if joining else 0
 
 
-def _fresh(ledger: Ledger, suggestions: Sequence[Suggestion]) -> list[int]:
+def _fresh(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
     """The places of suggestions that no earlier trial and no earlier suggestion answers."""
     known = set(originals_of(ledger, (suggestion.params for suggestion in suggestions)))
     fresh = []

@@ -9,7 +9,7 @@ from service.domain.records import Study, Trial
 from service.domain.states import AttemptEnd, EventKind, StudyState, TrialState
 from service.store.codec import storable
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger, Step
+from service.store.unit_of_work import Step, StudyUnitOfWork
 from service.timing import steady
 
 KIND_OF_END = {
@@ -28,7 +28,7 @@ def answers(trial: Trial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
 
 
-def end(ledger: Ledger, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
+def end(ledger: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
     """End a trial of the ledger and tell. `settle` sees to what follows from it."""
     return ledger.put(ending(replace(trial, state=state, finished_at=ledger.now, **changes)))
 
@@ -63,7 +63,7 @@ def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
     )
 
 
-def settle(ledger: Ledger) -> None:
+def settle(ledger: StudyUnitOfWork) -> None:
     """After trials ended: answer their duplicates or set them free, and end the study if that was the last of it, or too much."""
     ended = {trial.number: trial for trial in ledger.ended}
     if not ended:
@@ -79,7 +79,7 @@ def settle(ledger: Ledger) -> None:
     complete_if_spent(ledger)
 
 
-def _judge(ledger: Ledger, ended: Sequence[HeldTrial]) -> None:
+def _judge(ledger: StudyUnitOfWork, ended: Sequence[HeldTrial]) -> None:
     """Fail the study when its data is not what was checked, or when too many trials failed one after the other."""
     ledger.failures = failures.in_a_row(ledger.failures, [one for one in ended if one.round is None])
     spoilt = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
@@ -93,7 +93,7 @@ def _judge(ledger: Ledger, ended: Sequence[HeldTrial]) -> None:
         close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
 
 
-def close(ledger: Ledger, state: StudyState, kind: EventKind, reason: str | None) -> None:
+def close(ledger: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: str | None) -> None:
     """End the study now. Open trials of a stopped study are cancelled; those of a failed one wait in the queue, for it may be resumed."""
     for trial in ledger.open_trials():
         if state is not StudyState.FAILED:
@@ -104,13 +104,13 @@ def close(ledger: Ledger, state: StudyState, kind: EventKind, reason: str | None
     ledger.tell(kind, state=state, reason=reason)
 
 
-def requeue(ledger: Ledger, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
+def requeue(ledger: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
     """End the trial's attempt and put the trial back into the queue."""
     told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
     return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
 
 
-def reopen(ledger: Ledger) -> None:
+def reopen(ledger: StudyUnitOfWork) -> None:
     """Let an ended study go on: it is active, and the time since its end does not count as hours of its budget. The caller tells."""
     study = ledger.study
     idle = 0.0 if study.finished_at is None else max(0.0, ledger.now - study.finished_at)
@@ -118,12 +118,12 @@ def reopen(ledger: Ledger) -> None:
     ledger.study = replace(study, state=StudyState.ACTIVE, reason=None, finished_at=None, idle_seconds=study.idle_seconds + idle)
 
 
-def _answer(ledger: Ledger, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
+def _answer(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
     for duplicate in duplicates:
         ledger.metrics.copy_to(ledger.put(ending(answered(duplicate, original, ledger.now))))
 
 
-def _set_free(ledger: Ledger, duplicates: Sequence[HeldTrial]) -> None:
+def _set_free(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:
     """The first one is trained in the original's stead; the others wait for it."""
     for index, duplicate in enumerate(duplicates):
         original = None if index == 0 else duplicates[0].number
@@ -135,7 +135,7 @@ def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, An
     return {name: value for name, value in document.items() if name not in names}
 
 
-def complete_if_spent(ledger: Ledger) -> None:
+def complete_if_spent(ledger: StudyUnitOfWork) -> None:
     """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started.
 
     A study that confirms its best is not complete then: see `confirming`.
@@ -147,20 +147,20 @@ def complete_if_spent(ledger: Ledger) -> None:
         complete(ledger)
 
 
-def has_nothing_left(ledger: Ledger) -> bool:
+def has_nothing_left(ledger: StudyUnitOfWork) -> bool:
     """Whether the study goes on, but no trial is open and the search adds none."""
     study = ledger.study
     return not study.state.terminal and (ledger.exhausted or is_spent(study)) and not ledger.has_open()
 
 
-def complete(ledger: Ledger) -> None:
+def complete(ledger: StudyUnitOfWork) -> None:
     """All is done. A study without a result says why there is none."""
     reason = _why_no_result(ledger)
     ledger.study = replace(ledger.study, state=StudyState.COMPLETE, reason=reason, finished_at=ledger.now)
     ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE, reason=reason)
 
 
-def _why_no_result(ledger: Ledger) -> str | None:
+def _why_no_result(ledger: StudyUnitOfWork) -> str | None:
     ends = ledger.ends()
     if any(state is TrialState.COMPLETE for state, _ in ends):
         return None
@@ -168,7 +168,7 @@ def _why_no_result(ledger: Ledger) -> str | None:
     return storable(failures.no_result(ends, last.detail or last.reason if last is not None else None))
 
 
-def _cancel_unstarted(ledger: Ledger) -> None:
+def _cancel_unstarted(ledger: StudyUnitOfWork) -> None:
     """Whoever queued them: hours are what a study may cost. Duplicates of a trial that goes on still wait for its result."""
     detail = f"it was not started within the study's {ledger.study.spec.budget.hours:g} hours"
     cancelled = set[int]()

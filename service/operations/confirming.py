@@ -9,7 +9,7 @@ from service.domain.states import EventKind
 from service.operations.completion import complete, complete_if_spent, has_nothing_left
 from service.store import Store
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger, Step, locked
+from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 
 
 def carry_on(store: Store, study: Study) -> None:
@@ -24,7 +24,7 @@ def carry_on(store: Store, study: Study) -> None:
             _begin(ledger) if ledger.study.confirmation is None else _go_on(ledger)
 
 
-def _begin(ledger: Ledger) -> None:
+def _begin(ledger: StudyUnitOfWork) -> None:
     """Choose whom to compare, and queue the first rounds, all at once: a race decides nothing on fewer."""
     confirm = ledger.study.spec.confirm
     best = ledger.best(confirm.top) if confirm is not None else []
@@ -39,7 +39,7 @@ def _begin(ledger: Ledger) -> None:
         _queue(ledger, arms, round)
 
 
-def _go_on(ledger: Ledger) -> None:
+def _go_on(ledger: StudyUnitOfWork) -> None:
     """Queue the next round for those that the race has left in it, or complete the study when all seeds have had theirs."""
     study = ledger.study
     if study.spec.confirm is None or study.confirmation is None:
@@ -53,7 +53,7 @@ def _go_on(ledger: Ledger) -> None:
         _queue(ledger, [searched[number] for number in coming.arms], coming.round)
 
 
-def _queue(ledger: Ledger, arms: Iterable[HeldTrial], round: int) -> None:
+def _queue(ledger: StudyUnitOfWork, arms: Iterable[HeldTrial], round: int) -> None:
     for one in arms:
         new = ledger.new_repeat(one, round)
         told = {"params": dict(new.params), "source": new.source, "confirms": new.confirms, "round": new.round}

@@ -18,7 +18,7 @@ from service.store import Store, Transaction, queries, registry
 from service.store.bulk_insert import Row, insert_metrics, metric_rows
 from service.store.codec import kind_of, without_words
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger, Step, unpublished
+from service.store.unit_of_work import Step, StudyUnitOfWork, unpublished
 from service.study_io.format import again, seconds_of
 from service.study_io.import_ import Header
 
@@ -190,7 +190,7 @@ class _Writing:
         self._rows = []
 
 
-def _end(ledger: Ledger, header: Header) -> None:
+def _end(ledger: StudyUnitOfWork, header: Header) -> None:
     was = header.line
     state, reason, finished_at = (
         (was.state, was.reason, was.finished_at or ledger.now) if was.state.terminal else (StudyState.STOPPED, NOT_ENDED, ledger.now)
@@ -199,7 +199,7 @@ def _end(ledger: Ledger, header: Header) -> None:
     ledger.tell(KINDS[state], state=state, reason=reason)
 
 
-def _go_on(ledger: Ledger) -> None:
+def _go_on(ledger: StudyUnitOfWork) -> None:
     spec = ledger.study.spec
     if spec.baseline is not None and ledger.baseline() is None and ledger.study.created < spec.budget.max_trials:
         baseline = ledger.new_trial(spec.baseline, source="baseline")
@@ -208,7 +208,7 @@ def _go_on(ledger: Ledger) -> None:
     ledger.tell(EventKind.STUDY_PAUSED, state=StudyState.PAUSED)
 
 
-def _trial(ledger: Ledger, document: Mapping[str, Any]) -> HeldTrial:
+def _trial(ledger: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
     """The next trial of the study as the line says that it was."""
     new = ledger.new_trial(document["params"], source=document["source"])
     state, told = TrialState(document["state"]), document["value"]

@@ -12,8 +12,8 @@ from search_spaces.faults import Path
 from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
 from service.domain.failures import POLICIES
 from service.domain.parsing import faults_of
-from service.domain.pruning import Evidence
-from service.domain.records import WHILE_RUNNING, Lease, Report, Study
+from service.domain.pruning import PruningReason
+from service.domain.records import WHILE_RUNNING, Lease, MetricReport, Study
 from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind
 from service.operations.claiming import Searches, SearchFailed
 from service.operations.completion import ending, requeue, settle
@@ -23,7 +23,7 @@ from service.store import Store, Transaction, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
 from service.store.queries.workers import held, studies_of
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger, Step, all_locked
+from service.store.unit_of_work import Step, StudyUnitOfWork, all_locked
 from trainer.protocol import Checkpoint, Failed, Finished
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import spec_of
@@ -34,7 +34,7 @@ class Pruned:
     """The pruner ended the trial; `why` is its reason in a sentence, `evidence` what that says in numbers."""
 
     why: str
-    evidence: Evidence | None = None
+    evidence: PruningReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Write:
     """All that a worker has to say about one trial at one time. Fenced by its lease."""
 
     lease: Lease
-    reports: Sequence[Report] = ()
+    reports: Sequence[MetricReport] = ()
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces what its name held
@@ -111,7 +111,7 @@ def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
     return requeued
 
 
-def _trials(ledgers: Mapping[str, Ledger], leases: Sequence[Lease]) -> dict[int, HeldTrial]:
+def _trials(ledgers: Mapping[str, StudyUnitOfWork], leases: Sequence[Lease]) -> dict[int, HeldTrial]:
     """The leases' trials by key, each study's in one query; those of a deleted study are missing."""
     keys = defaultdict[str, set[int]](set)
     for lease in leases:
@@ -127,7 +127,7 @@ def _holds(trial: HeldTrial, lease: Lease) -> bool:
     return trial.state is TrialState.RUNNING and trial.attempt == lease.attempt
 
 
-def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
+def _land(ledger: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTrial:
     """Everything of a write that holds its lease: its log and reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
     if write.log:
@@ -145,17 +145,17 @@ def _land(ledger: Ledger, trial: HeldTrial, write: Write) -> HeldTrial:
     return trial if write.outcome is None else _conclude(ledger, trial, write.outcome)
 
 
-def _news(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report]) -> list[Report]:
+def _news(ledger: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
     """Without what this attempt has told: a worker that has heard no answer sends the same again."""
     return [one for one in reports if one.step > trial.step or not _known(one, ledger.metrics.told(trial, one.step))]
 
 
-def _known(report: Report, held: Mapping[str, float]) -> bool:
+def _known(report: MetricReport, held: Mapping[str, float]) -> bool:
     known = with_words(held)
     return known == {**known, **with_words(report.metrics)}
 
 
-def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report], told: Collection[str]) -> HeldTrial:
+def _report(ledger: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], told: Collection[str]) -> HeldTrial:
     """Take the reports in, and tell them with those parts of the result that the write brought."""
     ledger.report(trial, reports)
     steps = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
@@ -167,14 +167,14 @@ def _report(ledger: Ledger, trial: HeldTrial, reports: Sequence[Report], told: C
     return ledger.put(Step(trial, EventKind.TRIAL_REPORTED, body))
 
 
-def _save(ledger: Ledger, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
+def _save(ledger: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
     older = [one for one in trial.checkpoints if one.step < checkpoint.step]
     changed = replace(trial, checkpoints=(checkpoint, *older))
     changed = replace(changed, checkpoints=ledger.kept(changed, WHILE_RUNNING))
     return ledger.put(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
-def _conclude(ledger: Ledger, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
+def _conclude(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     if isinstance(outcome, Released):
         return requeue(ledger, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
@@ -182,7 +182,7 @@ def _conclude(ledger: Ledger, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     return ledger.put(ending(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
 
 
-def _ended(ledger: Ledger, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
+def _ended(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
     """The trial as the outcome leaves it. The objective decides whether a run that finished is complete."""
     objective = ledger.study.spec.objective.metric
     match outcome:
@@ -232,7 +232,7 @@ def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
     )
 
 
-def _try_again(ledger: Ledger, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+def _try_again(ledger: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
     """A trial that has counted one more lost worker or crash goes back to the queue, unless there were too many."""
     if trial.lost + trial.crashes < ledger.study.spec.limits.attempts:
         return requeue(ledger, trial, AttemptEnd(reason), why)
@@ -245,7 +245,7 @@ def _toll(trial: HeldTrial) -> str:
     return " and ".join(f"{what} {'once' if count == 1 else f'{count} times'}" for what, count in counts if count)
 
 
-def _is_repeat(ledger: Ledger, trial: HeldTrial, write: Write) -> bool:
+def _is_repeat(ledger: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
     """Whether the same attempt recorded this very outcome before. The trial may have gone on since."""
     match write.outcome:
         case None:

@@ -16,7 +16,7 @@ from service.operations.completion import close, complete_if_spent, has_nothing_
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.codec import storable
-from service.store.unit_of_work import Ledger, Step, locked
+from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from trainer.configuration import DatasetInfo
 from trainer.tasks.registry import spec_of
 
@@ -99,7 +99,7 @@ def stop_study(store: Store, study: str, idempotency: Idempotency | None = None)
     return _change(store, study, idempotency, _stop)
 
 
-def _change(store: Store, study: str, idempotency: Idempotency | None, change: Callable[[Ledger], None]) -> Study:
+def _change(store: Store, study: str, idempotency: Idempotency | None, change: Callable[[StudyUnitOfWork], None]) -> Study:
     with store.writing() as tx:
         keys.take(tx, idempotency)
         with locked(tx, study) as ledger:
@@ -108,14 +108,14 @@ def _change(store: Store, study: str, idempotency: Idempotency | None, change: C
     return ledger.study
 
 
-def _turn(ledger: Ledger, state: StudyState, kind: EventKind) -> None:
+def _turn(ledger: StudyUnitOfWork, state: StudyState, kind: EventKind) -> None:
     _refuse_closed(ledger.study)
     if ledger.study.state is not state:
         ledger.study = replace(ledger.study, state=state)
         ledger.tell(kind, state=state)
 
 
-def _resume(ledger: Ledger) -> None:
+def _resume(ledger: StudyUnitOfWork) -> None:
     study = ledger.study
     if study.state is StudyState.COMPLETE:
         raise StudyClosed("The study is complete. Raise its budget to go on: `thaw study extend`, or PATCH it with a larger budget.")
@@ -134,7 +134,7 @@ def _resume(ledger: Ledger) -> None:
     ledger.tell(EventKind.STUDY_RESUMED, state=StudyState.ACTIVE, was=study.state)
 
 
-def _extend(ledger: Ledger, change: BudgetChange) -> None:
+def _extend(ledger: StudyUnitOfWork, change: BudgetChange) -> None:
     study = ledger.study
     if study.confirmation is not None:
         raise StudyClosed(
@@ -161,7 +161,7 @@ def _tried_all(study: Study) -> str:
     return f"{every} of the search space was tried"
 
 
-def _stop(ledger: Ledger) -> None:
+def _stop(ledger: StudyUnitOfWork) -> None:
     if ledger.study.state is not StudyState.STOPPED:
         _refuse_closed(ledger.study)
         close(ledger, StudyState.STOPPED, EventKind.STUDY_STOPPED, None)

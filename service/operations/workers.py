@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from service.domain.records import Standstill, Worker
+from service.domain.records import StaleLease, Worker
 from service.domain.states import EventKind
 from service.operations import idempotency as keys
 from service.operations.idempotency import Idempotency
@@ -82,15 +82,15 @@ def drain_worker(store: Store, worker: str, idempotency: Idempotency | None = No
     return drained
 
 
-def lengthen_standstills(store: Store, counted: Mapping[Standstill, float]) -> list[Standstill]:
+def record_stale_leases(store: Store, counted: Mapping[StaleLease, float]) -> list[StaleLease]:
     """Add the seconds that this reaper saw since it read each; those that no other reaper has added to meanwhile come back, longer.
 
     Raises StoreUnavailable.
     """
     with store.writing() as tx:
         in_order = sorted(counted, key=lambda one: one.trial)
-        longer = [one for one in in_order if registry.lengthen_standstill(tx, one, counted[one])]
-    return [Standstill(one.trial, one.heartbeats, one.seconds + counted[one]) for one in longer]
+        longer = [one for one in in_order if registry.record_stale_lease(tx, one, counted[one])]
+    return [StaleLease(one.trial, one.heartbeats, one.seconds + counted[one]) for one in longer]
 
 
 def try_to_write(store: Store) -> None:

@@ -12,7 +12,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from search_spaces import Scalar
-from service.domain.pruning import Evidence
+from service.domain.pruning import PruningReason
 from service.domain.spec import StudySpec
 from service.search.distributions import Distributions, Number
 from service.search.history import History
@@ -41,7 +41,7 @@ class Decision:
 
     go_on: bool
     memory: Mapping[str, Any] = field(default_factory=dict)
-    evidence: Evidence | None = None
+    evidence: PruningReason | None = None
 
     @property
     def why(self) -> str | None:

@@ -174,11 +174,11 @@ def is_infeasible(trial: Trial) -> bool:
 STUDY_ID = 0
 
 
-class ReadOnly(RuntimeError):
+class ReadOnlyStorage(RuntimeError):
     """Optuna tried to write to our record."""
 
 
-class Rows(BaseStorage):
+class StudyRows(BaseStorage):
     """The history, and one trial under consideration whose parameters and notes Optuna may write; nothing is copied."""
 
     def __init__(self, history: History, name: str, asked: FrozenTrial) -> None:
@@ -222,13 +222,13 @@ class Rows(BaseStorage):
         return {}
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise ReadOnly("Our rows are the record; Optuna does not write to them.")
+        raise ReadOnlyStorage("Our rows are the record; Optuna does not write to them.")
 
     create_new_study = delete_study = set_study_user_attr = get_all_studies = create_new_trial = _refuse
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
 
 
-class RowsForPruners(Rows):
+class RowsForPruners(StudyRows):
     """The same for one trial after another, each of which sees those in `peers` as they stand there, by number.
 
     A trial that stands as infeasible for the samplers' sake is no complete one to be compared with.

@@ -19,7 +19,7 @@ from search_spaces import Categorical, SearchSpace
 from service.domain.records import CONFIRMATION
 from service.domain.states import TrialState
 from service.search.distributions import distribution_of
-from service.study_io.format import Reports, ReportsLine, TrialLine
+from service.study_io.format import ReportColumns, ReportsLine, TrialLine
 from service.study_io.import_ import Header
 
 PREFIX = "thawline:"
@@ -143,7 +143,7 @@ def _notes(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
     return noted | {f"{METRIC}{name}": value for name, value in line.metrics.items()}
 
 
-def _rows(key: int, reports: Reports, objective: str) -> Iterator[tuple[int, int, float | None, str]]:
+def _rows(key: int, reports: ReportColumns, objective: str) -> Iterator[tuple[int, int, float | None, str]]:
     for step, value in zip(reports.steps, reports.metrics.get(objective, ()), strict=False):
         if value is not None:
             word = KINDS[value] if isinstance(value, str) else "FINITE"

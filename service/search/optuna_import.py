@@ -43,7 +43,7 @@ STATES: Mapping[OptunaState, TrialState] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class OptunaStudy:
     """A study of Optuna's as it was found."""
 
     name: str
@@ -57,7 +57,7 @@ class Arrived:
         return SPEC in self.notes
 
 
-def read_database(file: Path, name: str | None = None) -> Arrived:
+def read_database(file: Path, name: str | None = None) -> OptunaStudy:
     """The database's study of that name, or its only one. Raises InvalidInput."""
     _refuse_others(file)
     with _storage(file) as storage:
@@ -157,7 +157,7 @@ def _storage(file: Path) -> Iterator[RDBStorage]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _read(storage: RDBStorage, name: str | None) -> Arrived:
+def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
     known = {study.study_name: study for study in storage.get_all_studies()}
     if name is None and len(known) != 1:
         some = ", ".join(ascii(one)[:80] for one in list(known)[:MOST_NAMED])
@@ -170,7 +170,7 @@ def _read(storage: RDBStorage, name: str | None) -> Arrived:
     if len(directions := storage.get_study_directions(chosen._study_id)) != 1:
         several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, and a study here has one"
         refuse(("study",), "several_objectives", f"{several}; import one that was made with `direction`")
-    return Arrived(
+    return OptunaStudy(
         name=chosen.study_name,
         direction="maximize" if directions[0] is StudyDirection.MAXIMIZE else "minimize",
         notes=dict(chosen.user_attrs),
@@ -178,14 +178,14 @@ def _read(storage: RDBStorage, name: str | None) -> Arrived:
     )
 
 
-def spec_in(arrived: Arrived) -> StudySpec:
+def spec_in(arrived: OptunaStudy) -> StudySpec:
     """The spec of a study that we exported. Raises InvalidInput."""
     if not isinstance(spec := arrived.notes[SPEC], dict):
         refuse((SPEC,), "not_a_mapping", "the study's attribute is not the spec that an export wrote; give a study file with --like")
     return parse_study(spec)
 
 
-def documents(arrived: Arrived, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
+def documents(arrived: OptunaStudy, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
     """The lines of the study, paused. Raises InvalidInput, before the first of them, when direction or parameters do not fit the spec."""
     if arrived.direction != spec.objective.direction:
         turned = f"the Optuna study is to {arrived.direction} its value; choose a metric for which that is better"
@@ -202,7 +202,7 @@ def documents(arrived: Arrived, spec: StudySpec, facts: Mapping[str, Any] | None
         yield from _trial(number, trial, params[number], spec.objective.metric, shift, now)
 
 
-def facts_in(arrived: Arrived) -> Mapping[str, Any] | None:
+def facts_in(arrived: OptunaStudy) -> Mapping[str, Any] | None:
     """What was found about the data of a study that we exported."""
     facts = arrived.notes.get(FACTS)
     return facts if isinstance(facts, dict) else None
@@ -213,7 +213,7 @@ def _params(trial: FrozenTrial) -> Mapping[str, Any]:
     return exact if isinstance(exact, dict) else trial.params
 
 
-def _refuse_steps(arrived: Arrived, shift: int) -> None:
+def _refuse_steps(arrived: OptunaStudy, shift: int) -> None:
     steps = [step + shift for trial in arrived.trials for step in trial.intermediate_values]
     if steps and not 1 <= min(steps) <= max(steps) <= MAX_STEP:
         refuse(("study",), "steps_out_of_range", f"values were reported at steps from 0 to {MAX_STEP - 1} at most; renumber them")

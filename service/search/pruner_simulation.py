@@ -12,8 +12,8 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from service.domain.pruning import Overtaker, places
-from service.domain.records import Recorded, Reports
+from service.domain.pruning import PotentialWinner, places
+from service.domain.records import RecordedReports, RecordedTrial
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
@@ -34,7 +34,7 @@ class Board:
     """
 
     maximize: bool
-    trials: Sequence[Recorded]
+    trials: Sequence[RecordedTrial]
     epochs: Integers  # of each trial
     origin: Integers  # the place of each trial, or of the one that answered it
     trial: Integers  # of each report, the trial's place
@@ -50,7 +50,7 @@ class Board:
         return len(self.trials)
 
 
-def board_of(trials: Sequence[Recorded], reports: Reports, *, maximize: bool) -> Board:
+def board_of(trials: Sequence[RecordedTrial], reports: RecordedReports, *, maximize: bool) -> Board:
     """The columns, from trials by number and reports in any order."""
     place = {one.id: index for index, one in enumerate(trials)}
     by_number = {one.number: index for index, one in enumerate(trials)}
@@ -71,7 +71,7 @@ def board_of(trials: Sequence[Recorded], reports: Reports, *, maximize: bool) ->
     )  # fmt: skip
 
 
-def _origin(one: Recorded, by_number: dict[int, int], own: int) -> int:
+def _origin(one: RecordedTrial, by_number: dict[int, int], own: int) -> int:
     return own if one.duplicate_of is None else by_number.get(one.duplicate_of, own)
 
 
@@ -106,7 +106,7 @@ def places_by_trial(trial: Integers) -> list[Integers]:
     return np.split(order, np.flatnonzero(np.diff(trial[order])) + 1)
 
 
-def pruned_in_truth(one: Recorded) -> bool:
+def pruned_in_truth(one: RecordedTrial) -> bool:
     """Whether the study's pruner ended it."""
     return one.state is TrialState.PRUNED and one.ended is not None
 
@@ -259,7 +259,7 @@ class _Climbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Fates:
+class SimulationResult:
     """What a pruner would have done."""
 
     ends: Integers  # of each trial the place of the report at which it is ended, or -1
@@ -272,12 +272,12 @@ class Fates:
         return flags
 
 
-def fates(spec: StudySpec, board: Board, pruner: Pruner) -> Fates | None:
+def simulate(spec: StudySpec, board: Board, pruner: Pruner) -> SimulationResult | None:
     """The trials' ends by this pruner; None for one whose decisions cost too much to be asked for all again (wilcoxon)."""
     steps = decision_steps(spec.model_copy(update={"pruner": pruner}), int(board.epochs.max(initial=1)))
     asked = np.flatnonzero(_at_decision_steps(board, steps))
     ends = _ends(spec, board, pruner, asked)
-    return None if ends is None else Fates(ends, asked, steps)
+    return None if ends is None else SimulationResult(ends, asked, steps)
 
 
 def _at_decision_steps(board: Board, steps: tuple[int, ...]) -> Flags:
@@ -351,23 +351,23 @@ def _without_improvement(board: Board, patient: Patient) -> Flags:
     return flags
 
 
-def overtakers(board: Board, winner: Recorded) -> list[Overtaker]:
+def overtakers(board: Board, winner: RecordedTrial) -> list[PotentialWinner]:
     """Of each pruned trial with a value, the share of complete trials whose gain would have lifted it above the winner."""
     last = {int(trial): place for place, trial in enumerate(board.trial.tolist())}
     pruned = [index for index, one in enumerate(board.trials) if pruned_in_truth(one) and one.trained and index in last]
     finite = [index for index in pruned if np.isfinite(board.value[last[index]])]
     gains = {step: _gains_from(board, step) for step in {int(board.step[last[index]]) for index in finite}}
-    found = list[Overtaker]()
+    found = list[PotentialWinner]()
     for index in finite:
         place = last[index]
         if len(known := gains[int(board.step[place])]):
             lifted = board.value[place] + known
             above = lifted > winner.value if board.maximize else lifted < winner.value
-            found.append(Overtaker(trial=board.trials[index].number, chance=float(above.mean()), n=len(known)))
+            found.append(PotentialWinner(trial=board.trials[index].number, chance=float(above.mean()), n=len(known)))
     return sorted(found, key=lambda one: (-one.chance, one.trial))
 
 
-def chance_of_any(found: Sequence[Overtaker]) -> float | None:
+def chance_of_any(found: Sequence[PotentialWinner]) -> float | None:
     """That at least one of them would have, were they independent of each other; None when there are none."""
     return 1 - math.prod(1 - one.chance for one in found) if found else None
 

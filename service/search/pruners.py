@@ -16,7 +16,7 @@ from optuna.pruners._successive_halving import _get_current_rung as next_rung
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from service.domain.pruning import MOST_PEERS, Evidence, Finding, Peer, places, with_sentence
+from service.domain.pruning import MOST_PEERS, Finding, Peer, PruningReason, places, with_sentence
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
 from service.domain.states import ValueKind
@@ -143,12 +143,12 @@ def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:
     )
 
 
-def evidence(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> Evidence:
+def evidence(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> PruningReason:
     """What the study's pruner has just ended the trial on, at its newest step. The trial's values are finite."""
     return with_sentence(_finding(spec, study, trial, **_judged(spec.pruner, study, trial)))
 
 
-def evidence_of_no_number(spec: StudySpec, trial: FrozenTrial) -> Evidence:
+def evidence_of_no_number(spec: StudySpec, trial: FrozenTrial) -> PruningReason:
     """The same for a trial whose newest value is not finite."""
     newest = trial.intermediate_values[max(trial.intermediate_values)]
     signed = ValueKind.POS_INF if newest > 0 else ValueKind.NEG_INF
@@ -257,7 +257,7 @@ def _before_patience(study: optuna.Study, trial: FrozenTrial, patience: int, min
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PrunerVerdict:
     """Whether the pruner ends a trial, the trial as it was looked at, and what the pruner noted on it."""
 
     pruned: bool
@@ -290,17 +290,17 @@ class Pruning:
                 return {number: self._decision(study, rows, verdict) for number, verdict in verdicts.items()}
             peers |= {number: self._noting(number, curves[number], peers, note) for number, note in new.items()}
 
-    def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> Verdict:
+    def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> PrunerVerdict:
         asked = running_trial(number, dict(sorted(values.items())), self._notes(number))
         if isinstance(self._spec.pruner, NoPruner) or not values:
-            return Verdict(False, asked, {})
+            return PrunerVerdict(False, asked, {})
         if not math.isfinite(values[max(values)]):
-            return Verdict(True, asked, {})
+            return PrunerVerdict(True, asked, {})
         asked.intermediate_values = _finite(values)
         rows.ask(asked)
-        return Verdict(self._pruner.prune(study, asked), asked, rows.trial_notes)
+        return PrunerVerdict(self._pruner.prune(study, asked), asked, rows.trial_notes)
 
-    def _decision(self, study: optuna.Study, rows: RowsForPruners, verdict: Verdict) -> Decision:
+    def _decision(self, study: optuna.Study, rows: RowsForPruners, verdict: PrunerVerdict) -> Decision:
         if not verdict.pruned:
             return Decision(True, verdict.notes)
         values = verdict.asked.intermediate_values
@@ -313,7 +313,7 @@ class Pruning:
         known = self._history.trial(number)
         return {} if known is None else dict(known.system_attrs)
 
-    def _first_new_note(self, number: int, verdict: Verdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
+    def _first_new_note(self, number: int, verdict: PrunerVerdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
         """Of what the pruner notes, the first thing that the others do not see yet: the lowest rung."""
         seen = peers[number].system_attrs if number in peers else self._notes(number)
         return dict([(key, note) for key, note in verdict.notes.items() if key not in seen][:1])

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.domain.pruning import Agreement, Hindsight, Overtaker, Replayed, Spared
-from service.domain.records import NO_REPORTS, Recorded, Recording
+from service.domain.pruning import Agreement, PotentialWinner, PruningReport, Savings, SimulatedPruner
+from service.domain.records import NO_REPORTS, RecordedStudy, RecordedTrial
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner
 from service.domain.spec import StudySpec
-from service.search.pruner_simulation import Board, Fates, board_of, chance_of_any, fates, overtakers, pruned_in_truth
+from service.search.pruner_simulation import Board, SimulationResult, board_of, chance_of_any, overtakers, pruned_in_truth, simulate
 
 
 def label_of(pruner: Pruner) -> str:
@@ -41,12 +41,12 @@ UNKNOWN = "Whether a pruned trial would have overtaken it cannot be known."
 MOST_NAMED = 3  # overtakers
 
 
-def words(found: Hindsight, spec: StudySpec, trials: Sequence[Recorded], *, with_reports: bool) -> tuple[str, ...]:
+def words(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedTrial], *, with_reports: bool) -> tuple[str, ...]:
     """The sentences, the most important first."""
     return tuple(_sentences(found, spec, trials, with_reports))
 
 
-def _sentences(found: Hindsight, spec: StudySpec, trials: Sequence[Recorded], with_reports: bool) -> Iterator[str]:
+def _sentences(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedTrial], with_reports: bool) -> Iterator[str]:
     so_far = "So far, " if found.partial else ""
     yield _begun(so_far, _saving(found, spec))
     if found.winner is None:
@@ -67,7 +67,7 @@ def _begun(how: str, sentence: str) -> str:
     return how + sentence if how else sentence[0].upper() + sentence[1:]
 
 
-def _saving(found: Hindsight, spec: StudySpec) -> str:
+def _saving(found: PruningReport, spec: StudySpec) -> str:
     epochs, of = found.saved.epochs, found.saved.of
     if not epochs:
         return "the study has no pruner, and nothing was spared." if isinstance(spec.pruner, NoPruner) else "nothing was pruned."
@@ -75,7 +75,7 @@ def _saving(found: Hindsight, spec: StudySpec) -> str:
     return f"pruning spared {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
 
 
-def _others(found: Hindsight, trials: Sequence[Recorded], metric: str) -> Iterator[str]:
+def _others(found: PruningReport, trials: Sequence[RecordedTrial], metric: str) -> Iterator[str]:
     """Of the pruners that prune, which would have ended the winner."""
     others = [one for one in found.pruners if not one.own and one.name != "none"]
     fatal = [one for one in others if one.kept_winner is False]
@@ -90,7 +90,7 @@ def _others(found: Hindsight, trials: Sequence[Recorded], metric: str) -> Iterat
         yield from _undecided(open_ones)
 
 
-def _loss(fatal: Sequence[Replayed], trials: Sequence[Recorded], metric: str) -> str:
+def _loss(fatal: Sequence[SimulatedPruner], trials: Sequence[RecordedTrial], metric: str) -> str:
     """What those would have ended with."""
     values = {one.number: one.value for one in trials}
     left = sorted(value for one in fatal if one.winner is not None and (value := values[one.winner]) is not None)
@@ -99,11 +99,11 @@ def _loss(fatal: Sequence[Replayed], trials: Sequence[Recorded], metric: str) ->
     return f"; the best that they let run to its end has {metric} {left[0]:.6g}" + ("" if left[0] == left[-1] else f" to {left[-1]:.6g}")
 
 
-def _thrift(cheapest: Replayed, among: int) -> str:
+def _thrift(cheapest: SimulatedPruner, among: int) -> str:
     return f"; {'of these, ' + cheapest.label if among > 1 else 'it'} trains {_span(cheapest)}"
 
 
-def _undecided(those: Sequence[Replayed]) -> Iterator[str]:
+def _undecided(those: Sequence[SimulatedPruner]) -> Iterator[str]:
     kept = [one.label for one in those if one.likely]
     lost = [one.label for one in those if not one.likely]
     told = [f"kept by {_listed(kept)}"] if kept else []
@@ -114,7 +114,7 @@ def _undecided(those: Sequence[Replayed]) -> Iterator[str]:
     )
 
 
-def _overtaking(found: Hindsight) -> Iterator[str]:
+def _overtaking(found: PruningReport) -> Iterator[str]:
     if found.chance is None:
         return
     if not found.overtaking:
@@ -128,11 +128,11 @@ def _overtaking(found: Hindsight) -> Iterator[str]:
     )
 
 
-def _rival(one: Overtaker) -> str:
+def _rival(one: PotentialWinner) -> str:
     return f"trial {one.trial} ({_chance(one.chance)}, by {_counted(one.n, 'complete trial')})"
 
 
-def _repeated(found: Hindsight) -> Iterator[str]:
+def _repeated(found: PruningReport) -> Iterator[str]:
     known = found.agreement
     if known is not None and known.same < known.of:
         yield (
@@ -145,7 +145,7 @@ def _chance(share: float) -> str:
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else ("below 1 %" if share < 0.01 else "above 99 %")
 
 
-def _span(one: Replayed) -> str:
+def _span(one: SimulatedPruner) -> str:
     least, most = one.epochs
     return _counted(most, "epoch") if least == most else f"{least} to {_counted(most, 'epoch')}"
 
@@ -179,14 +179,14 @@ OTHERS: Mapping[str, Pruner] = {
 MOST_OVERTAKERS = 10  # that are named
 
 
-def look_back(recording: Recording) -> Hindsight:
+def pruning_report(recording: RecordedStudy) -> PruningReport:
     """All that the recorded curves say of the study's pruning. They may be missing; then no pruner is asked again."""
     spec, trials = recording.spec, recording.trials
     board = board_of(trials, recording.reports or NO_REPORTS, maximize=spec.objective.direction == "maximize")
     winner = best_of(trials, maximize=board.maximize)
     saved, rivals = _saved(trials), overtakers(board, winner) if winner is not None else []
     known = recording.reports is not None
-    found = Hindsight(
+    found = PruningReport(
         partial=recording.partial,
         saved=saved,
         winner=None if winner is None else winner.number,
@@ -199,40 +199,40 @@ def look_back(recording: Recording) -> Hindsight:
     return found.model_copy(update={"words": words(found, spec, trials, with_reports=known)})
 
 
-def best_of(trials: Sequence[Recorded], *, maximize: bool) -> Recorded | None:
+def best_of(trials: Sequence[RecordedTrial], *, maximize: bool) -> RecordedTrial | None:
     """The best complete trial; of equal ones the first."""
     sign = -1.0 if maximize else 1.0
     ranked = [(sign * one.value, one.number, one) for one in trials if one.complete and one.trained and one.value is not None]
     return min(ranked)[2] if ranked else None
 
 
-def _saved(trials: Sequence[Recorded]) -> Spared:
+def _saved(trials: Sequence[RecordedTrial]) -> Savings:
     trained = [one for one in trials if one.trained]
     spared = [one for one in trained if pruned_in_truth(one)]
     seconds = [one.seconds_left for one in spared if one.seconds_left is not None]
     epochs = sum(one.epochs - one.step for one in spared)
     told = sum(one.epochs - one.step for one in spared if one.seconds_left is not None)
-    return Spared(
+    return Savings(
         epochs=epochs,
         of=sum(one.epochs if pruned_in_truth(one) else one.step for one in trained),
         seconds=sum(seconds) * epochs / told if told else None,
     )
 
 
-def _pruners(recording: Recording, board: Board, winner: Recorded | None) -> tuple[Replayed, ...]:
+def _pruners(recording: RecordedStudy, board: Board, winner: RecordedTrial | None) -> tuple[SimulatedPruner, ...]:
     """The study's own as it was, then each other one."""
     own = recording.spec.pruner
     name = next((name for name, pruner in OTHERS.items() if pruner == own), "own")
     rest = [(name, pruner) for name, pruner in OTHERS.items() if pruner != own]
-    replayed = [(name, pruner, fates(recording.spec, board, pruner)) for name, pruner in rest]
+    replayed = [(name, pruner, simulate(recording.spec, board, pruner)) for name, pruner in rest]
     others = [_replayed(board, winner, name, pruner, fate) for name, pruner, fate in replayed if fate is not None]
     return (_as_it_was(recording, winner, name), *others)
 
 
-def _as_it_was(recording: Recording, winner: Recorded | None, name: str) -> Replayed:
+def _as_it_was(recording: RecordedStudy, winner: RecordedTrial | None, name: str) -> SimulatedPruner:
     epochs = sum(one.step for one in recording.trials if one.trained)
     kept = None if winner is None else True
-    return Replayed(
+    return SimulatedPruner(
         name=name,
         label=label_of(recording.spec.pruner),
         own=True,
@@ -245,13 +245,13 @@ def _as_it_was(recording: Recording, winner: Recorded | None, name: str) -> Repl
     )
 
 
-def _replayed(board: Board, winner: Recorded | None, name: str, pruner: Pruner, fate: Fates) -> Replayed:
+def _replayed(board: Board, winner: RecordedTrial | None, name: str, pruner: Pruner, fate: SimulationResult) -> SimulatedPruner:
     ended = fate.ended(board)
     surviving = [one for index, one in enumerate(board.trials) if not ended[index]]
     best = best_of(surviving, maximize=board.maximize)
     likely = None if winner is None else not ended[board.trials.index(winner)]
     spent = [_epochs(board, index, fate) for index, one in enumerate(board.trials) if one.trained]
-    return Replayed(
+    return SimulatedPruner(
         name=name,
         label=label_of(pruner),
         own=False,
@@ -264,7 +264,7 @@ def _replayed(board: Board, winner: Recorded | None, name: str, pruner: Pruner, 
     )
 
 
-def _epochs(board: Board, index: int, fate: Fates) -> tuple[int, int]:
+def _epochs(board: Board, index: int, fate: SimulationResult) -> tuple[int, int]:
     """That the trial would have trained, at least and at most."""
     one, end = board.trials[index], int(fate.ends[index])
     if end >= 0:
@@ -274,7 +274,7 @@ def _epochs(board: Board, index: int, fate: Fates) -> tuple[int, int]:
     return next((step for step in fate.steps if one.step < step < one.epochs), one.epochs), one.epochs
 
 
-def _is_known(board: Board, winner: Recorded, fate: Fates) -> bool:
+def _is_known(board: Board, winner: RecordedTrial, fate: SimulationResult) -> bool:
     """Whether, before the winner was judged for the last time, no trial was pruned in truth that would have gone on and had a say."""
     if not fate.steps:
         return True
@@ -285,14 +285,14 @@ def _is_known(board: Board, winner: Recorded, fate: Fates) -> bool:
     return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in gone_on)
 
 
-def _agreement(recording: Recording, board: Board) -> Agreement | None:
+def _agreement(recording: RecordedStudy, board: Board) -> Agreement | None:
     """Of the trials that were trained and have ended."""
-    if isinstance(recording.spec.pruner, NoPruner) or (fate := fates(recording.spec, board, recording.spec.pruner)) is None:
+    if isinstance(recording.spec.pruner, NoPruner) or (fate := simulate(recording.spec, board, recording.spec.pruner)) is None:
         return None
     ended = [index for index, one in enumerate(board.trials) if one.trained and one.ended is not None]
     return Agreement(same=sum(_ends_alike(board, index, fate) for index in ended), of=len(ended))
 
 
-def _ends_alike(board: Board, index: int, fate: Fates) -> bool:
+def _ends_alike(board: Board, index: int, fate: SimulationResult) -> bool:
     one, end = board.trials[index], int(fate.ends[index])
     return bool(board.step[end] == one.step and pruned_in_truth(one)) if end >= 0 else not pruned_in_truth(one)

@@ -22,7 +22,7 @@ from service.domain.states import TrialState
 from service.search.base import RandomSearch, Sampler, Suggestion, generator, quietly, seed32
 from service.search.cma_es import POINT, CmaSearch
 from service.search.distributions import Distributions, Number
-from service.search.history import STUDY_NOTE, History, Rows, running_trial
+from service.search.history import STUDY_NOTE, History, StudyRows, running_trial
 from service.search.tpe import TpeSearch
 
 Point = tuple[tuple[str, int], ...]  # the place of each active parameter's value among its values
@@ -116,9 +116,9 @@ class OptunaSearch(Sampler):
     def sampler(self, number: int) -> BaseSampler:
         """The sampler for the trial of that number."""
 
-    def rows(self, number: int) -> Rows:
+    def rows(self, number: int) -> StudyRows:
         """The trials that the sampler sees when it is asked for the trial of that number."""
-        return Rows(self.history, STUDY_NAME, running_trial(number))
+        return StudyRows(self.history, STUDY_NAME, running_trial(number))
 
     def suggest(self, number: int, count: int) -> list[Suggestion]:
         with self.history.supposing() as suppose:
@@ -151,12 +151,12 @@ class GaussianProcess(OptunaSearch):
         startup = self._options.n_startup_trials if complete < self._options.n_startup_trials else 0  # it may see fewer than there are
         return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options, startup)
 
-    def rows(self, number: int) -> Rows:
+    def rows(self, number: int) -> StudyRows:
         width = max(1, len(self.distributions.unconditional))
         return _FewRows(self.history, STUDY_NAME, running_trial(number), min(MOST_LEARNED, math.isqrt(MOST_DISTANCES // width)))
 
 
-class _FewRows(Rows):
+class _FewRows(StudyRows):
     """Of the complete trials at most so many: one half are the newest, the other half the best of the rest.
 
     A Gaussian process compares each with each in every parameter, which takes memory with the square of their number.

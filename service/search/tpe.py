@@ -192,21 +192,21 @@ def _mass(mean: Array, sigma: Array, low: Array | float, high: Array | float) ->
     return mass
 
 
-Rows = NDArray[np.intp]
+TrialRows = NDArray[np.intp]
 
 ABSENT, COMPLETE, PRUNED, HOPELESS, RUNNING = range(5)
 STATES = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.RUNNING: RUNNING}
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class GoodAndBad:
     """The rows of good trials and of all others, each by number."""
 
-    below: Rows
-    above: Rows
+    below: TrialRows
+    above: TrialRows
 
 
-class Columns:
+class TrialColumns:
     """A row a trial, found by its number; NaN where a parameter was inactive. `sign` turns values into losses."""
 
     def __init__(self, names: tuple[str, ...], sign: float) -> None:
@@ -238,19 +238,19 @@ class Columns:
         if state in (COMPLETE, PRUNED, HOPELESS):
             self.shapes.add(tuple(sorted(trial.params)))
 
-    def split(self, good: int, with_running: bool) -> Split:
+    def split(self, good: int, with_running: bool) -> GoodAndBad:
         """The `good` best: complete ones by loss, then pruned ones by how far they got, then infeasible ones by number."""
         complete, pruned, hopeless = (self._rows(state) for state in (COMPLETE, PRUNED, HOPELESS))
         complete = complete[np.argsort(self._losses[complete], kind="stable")]
         pruned = pruned[np.lexsort((self._losses[pruned], -self._steps[pruned]))]
         ranked = np.concatenate([complete, pruned, hopeless])
         running = self._rows(RUNNING) if with_running else ranked[:0]
-        return Split(np.sort(ranked[:good]), np.sort(np.concatenate([ranked[good:], running])))
+        return GoodAndBad(np.sort(ranked[:good]), np.sort(np.concatenate([ranked[good:], running])))
 
-    def _rows(self, state: int) -> Rows:
+    def _rows(self, state: int) -> TrialRows:
         return np.flatnonzero(self._states == state)
 
-    def observations(self, rows: Rows, names: Iterable[str]) -> Array:
+    def observations(self, rows: TrialRows, names: Iterable[str]) -> Array:
         """The values of these parameters in the rows that have them all, shape (rows, parameters)."""
         found = self._values[rows][:, [self._places[name] for name in names]]
         complete: Array = found[~np.isnan(found).any(axis=1)]
@@ -278,7 +278,7 @@ class TpeSearch(Sampler):
         super().__init__(spec, distributions, history)
         self._options = options
         self._random = RandomSearch(spec, distributions, history)
-        self._columns = Columns(tuple(distributions.all), history.sign)
+        self._columns = TrialColumns(tuple(distributions.all), history.sign)
 
     def learn(self, trial: FrozenTrial) -> None:
         self._columns.put(trial)
@@ -299,7 +299,7 @@ class TpeSearch(Sampler):
                 drawn[row][name] = self.distributions.decode(name, value)
         return [Suggestion(params) for params in drawn]
 
-    def _column(self, name: str, distribution: BaseDistribution, split: Split, random: np.random.Generator, count: int) -> Array:
+    def _column(self, name: str, distribution: BaseDistribution, split: GoodAndBad, random: np.random.Generator, count: int) -> Array:
         if distribution.single():
             return np.full(count, single_value(distribution))
         return self._best({name: distribution}, split, random, count)[name] if count else np.empty(0)
@@ -317,7 +317,7 @@ class TpeSearch(Sampler):
         spaces = ({name: self.distributions.all[name] for name in names if not self.distributions.all[name].single()} for names in together)
         return [space for space in spaces if space]
 
-    def _best(self, space: Mapping[str, BaseDistribution], split: Split, random: np.random.Generator, count: int) -> dict[str, Array]:
+    def _best(self, space: Mapping[str, BaseDistribution], split: GoodAndBad, random: np.random.Generator, count: int) -> dict[str, Array]:
         """A column of `count` values for each parameter of the space."""
         good, bad = (Mixture(self._columns.observations(rows, space), space) for rows in (split.below, split.above))
         candidates = good.sample(random, count * self._options.n_ei_candidates)

@@ -16,8 +16,8 @@ from search_spaces import Fault
 from service.domain.errors import DiskFull, InvalidInput, NotADatabase, ReadOnly, StoreUnavailable
 from service.store import sqlite
 from service.store.codec import to_json
-from service.store.postgres import AttentiveConnection
-from service.store.sqlite import begin_in_turn
+from service.store.postgres import ReadTimeoutConnection
+from service.store.sqlite import begin_immediate
 
 Transaction = Connection
 
@@ -183,7 +183,7 @@ def _begin_sqlite(connection: Connection) -> None:
     else:
         driver: Any = connection.connection.dbapi_connection
         try:
-            begin_in_turn(driver, BUSY_MILLISECONDS)
+            begin_immediate(driver, BUSY_MILLISECONDS)
         except sqlite3.OperationalError as error:
             raise OperationalError("BEGIN IMMEDIATE", None, error) from error
 
@@ -207,8 +207,8 @@ def _postgresql(url: URL, read_only: bool) -> Engine:
     return engine
 
 
-def _connect_postgresql(_dialect: object, _record: object, arguments: Any, options: Any) -> AttentiveConnection:
-    return AttentiveConnection.connect(*arguments, **options)
+def _connect_postgresql(_dialect: object, _record: object, arguments: Any, options: Any) -> ReadTimeoutConnection:
+    return ReadTimeoutConnection.connect(*arguments, **options)
 
 
 def _begin_postgresql(connection: Connection) -> None:

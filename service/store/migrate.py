@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 import migrations
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.store.engine import Store, Transaction, open_store
-from service.store.postgres import SILENCE_SECONDS, expect_silence
+from service.store.postgres import READ_TIMEOUT_SECONDS, set_read_timeout
 from service.store.schema import VERSION_TABLE, metadata
 from service.store.sqlite import computed_tables
 
@@ -79,7 +79,7 @@ def _alone(store: Store, tx: Transaction) -> None:
     if not store.embedded:
         for limit in ("lock_timeout", "statement_timeout"):
             tx.execute(text(f"SET LOCAL {limit} = '{PATIENCE_SECONDS}s'"))
-        expect_silence(tx.connection.dbapi_connection, PATIENCE_SECONDS + SILENCE_SECONDS)
+        set_read_timeout(tx.connection.dbapi_connection, PATIENCE_SECONDS + READ_TIMEOUT_SECONDS)
         tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 import psycopg
 
-SILENCE_SECONDS = 35.0  # longer than the server lets a statement take
+READ_TIMEOUT_SECONDS = 35.0  # longer than the server lets a statement take
 
 T = TypeVar("T")
 
 
-class AttentiveConnection(psycopg.Connection[Any]):
+class ReadTimeoutConnection(psycopg.Connection[Any]):
     """Closes itself and raises OperationalError when nothing comes for `silence_seconds` in the middle of a statement."""
 
-    silence_seconds: float | None = None  # None: SILENCE_SECONDS
+    silence_seconds: float | None = None  # None: READ_TIMEOUT_SECONDS
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
         """As psycopg does, with an end."""
@@ -26,7 +26,7 @@ class AttentiveConnection(psycopg.Connection[Any]):
 
     def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
         """The generator, which yields what it waits for and is sent what came; that is false when nothing did for a moment."""
-        most = SILENCE_SECONDS if self.silence_seconds is None else self.silence_seconds
+        most = READ_TIMEOUT_SECONDS if self.silence_seconds is None else self.silence_seconds
         heard_at = time.monotonic()
         try:
             wanted = next(gen)
@@ -43,7 +43,7 @@ class AttentiveConnection(psycopg.Connection[Any]):
             return value
 
 
-def expect_silence(driver: object, seconds: float) -> None:
+def set_read_timeout(driver: object, seconds: float) -> None:
     """Let statements on this connection take so long, if it is one of ours."""
-    if isinstance(driver, AttentiveConnection):
+    if isinstance(driver, ReadTimeoutConnection):
         driver.silence_seconds = seconds

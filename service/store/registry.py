@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, bindparam, delete, false, func, insert, literal, or_, select, tuple_, update
 
 from service.domain.errors import IdempotencyConflict, NameTaken, StudyDeleted, StudyNotFound
-from service.domain.records import Lease, Standstill, Study, Worker
+from service.domain.records import Lease, StaleLease, Study, Worker
 from service.domain.states import StudyState, TrialState, WorkerState
 from service.store.codec import cleaned, is_storable
 from service.store.dialect import insert_if_new, insert_or_replace
@@ -219,7 +219,7 @@ def count_heartbeats(tx: Transaction, leases: Sequence[Lease]) -> list[Lease]:
     return [one for one in leases if one.trial not in renewed]
 
 
-def lengthen_standstill(tx: Transaction, before: Standstill, seconds: float) -> bool:
+def record_stale_lease(tx: Transaction, before: StaleLease, seconds: float) -> bool:
     """Add seconds to what is counted, unless another reaper did so since `before` was read, or the lease moved."""
     of_it, now = standstill.c.trial == before.trial, {"heartbeats": before.heartbeats, "seconds": before.seconds + seconds}
     if before.seconds:

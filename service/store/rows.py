@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import Row
 
 from service.domain.errors import StudyUnreadable
-from service.domain.records import Confirmation, Event, Lease, Metric, Study, Trial, Worker
+from service.domain.records import Confirmation, Event, Lease, ReportedMetric, Study, Trial, Worker
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
@@ -213,9 +213,9 @@ def lease_of(row: Row[*tuple[Any, ...]]) -> Lease:
     return Lease(study=row.study_id, trial=row.id, number=row.number, attempt=row.attempt, worker=row.worker)
 
 
-def metric_of(row: Row[Any]) -> Metric:
+def metric_of(row: Row[Any]) -> ReportedMetric:
     """The metric of a row."""
-    return Metric(step=row.step, name=row.name, value=number_of(row.value, row.kind), attempt=row.attempt)
+    return ReportedMetric(step=row.step, name=row.name, value=number_of(row.value, row.kind), attempt=row.attempt)
 
 
 def event_of(row: Row[Any]) -> Event:

@@ -13,18 +13,18 @@ LEAST_SECONDS = 0.001
 HALVED_AFTER_SECONDS = 0.05
 
 
-def begin_in_turn(connection: sqlite3.Connection, patience_milliseconds: int) -> None:
+def begin_immediate(connection: sqlite3.Connection, patience_milliseconds: int) -> None:
     """Begin a writing transaction once no other is open. Raises sqlite3.OperationalError (SQLITE_BUSY) after so long."""
     began = time.monotonic()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         while not _begins(connection, last_try=(waited := time.monotonic() - began) > patience_milliseconds / 1000):
-            time.sleep(random.uniform(0.5, 1.5) * between_looks(waited))  # noqa: S311 - so that writers do not look in step
+            time.sleep(random.uniform(0.5, 1.5) * retry_interval(waited))  # noqa: S311 - so that writers do not look in step
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience_milliseconds}")
 
 
-def between_looks(waited: float) -> float:
+def retry_interval(waited: float) -> float:
     """Seconds until one who has waited so many seconds looks again, on average."""
     return max(LEAST_SECONDS, FIRST_LOOK_SECONDS / (1 + waited / HALVED_AFTER_SECONDS))
 

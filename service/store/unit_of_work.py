@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Integer, bindparam, delete, func, insert, 
 
 from service.domain import records
 from service.domain.errors import ImportGivenUp, StudyNotFound, TrialNotFound
-from service.domain.records import CONFIRMATION, Report, Study, Trial
+from service.domain.records import CONFIRMATION, MetricReport, Study, Trial
 from service.domain.states import EventKind, TrialState, ValueKind
 from service.store.attempts import Attempts
 from service.store.codec import cleaned, finite, is_storable, key_of, kind_of, number_of
@@ -33,7 +33,7 @@ class Step:
     why: str | None = None  # its attempt ended, where the trial's detail does not say it
 
 
-class Ledger:
+class StudyUnitOfWork:
     """A study whose row is locked until the transaction ends. Nothing of it reaches the database before `write`.
 
     Trials are loaded by the methods that return `HeldTrial`s, and changed by `put`, which takes a changed copy.
@@ -205,7 +205,7 @@ class Ledger:
             checkpoints=(), memory=memory or {}, queued_at=self.now, started_at=None, finished_at=None, lost=0, crashes=0, heartbeat=0,
         )  # fmt: skip
 
-    def report(self, one: HeldTrial, reports: Iterable[Report]) -> None:
+    def report(self, one: HeldTrial, reports: Iterable[MetricReport]) -> None:
         """Keep the metrics of steps. The event comes by `put`, right after."""
         self.metrics.report(one, reports, self._seq + 1)
 
@@ -307,7 +307,7 @@ GUARDED_UPDATE = (
 
 
 @contextmanager
-def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
+def locked(tx: Transaction, ref: str) -> Iterator[StudyUnitOfWork]:
     """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound, StudyUnreadable."""
     row = None
     if is_storable(ref):
@@ -315,13 +315,13 @@ def locked(tx: Transaction, ref: str) -> Iterator[Ledger]:
         row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise StudyNotFound(ref)
-    ledger = Ledger(tx, study_of(row), row.exhausted, row.failures)
+    ledger = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
     yield ledger
     ledger.write()
 
 
 @contextmanager
-def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = False) -> Iterator[Ledger]:
+def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = False) -> Iterator[StudyUnitOfWork]:
     """The study of an import under lock, for one more of its transactions; `writes` counts those before. Written as by `locked`.
 
     `publish`: after this transaction everybody sees the study. Raises ImportGivenUp when the count differs: a sweep has given it up.
@@ -330,16 +330,16 @@ def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = 
     if tx.execute(update(study).where(mine).values(unpublished=None if publish else writes + 1)).rowcount != 1:
         raise ImportGivenUp
     row = tx.execute(select(study).where(study.c.id == study_id)).one()
-    ledger = Ledger(tx, study_of(row), row.exhausted, row.failures)
+    ledger = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
     yield ledger
     ledger.write()
 
 
 @contextmanager
-def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Ledger]]:
+def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, StudyUnitOfWork]]:
     """Those of the studies that exist and can be read, locked in the order of their ids, which is everyone's order."""
     rows = tx.execute(LOCKED_STUDIES, {"ids": list(ids)})
-    ledgers = {owner.id: Ledger(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
+    ledgers = {owner.id: StudyUnitOfWork(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
     yield ledgers
     for ledger in ledgers.values():
         ledger.write()
@@ -382,7 +382,7 @@ class Measurements:
         reported = {step: self._reported[one.id, step, name] for step in steps if (one.id, step, name) in self._reported}
         return found | {step: number_of(row["value"], row["kind"]) for step, row in reported.items()}
 
-    def report(self, one: HeldTrial, reports: Iterable[Report], seq: int) -> None:
+    def report(self, one: HeldTrial, reports: Iterable[MetricReport], seq: int) -> None:
         """Keep the metrics of steps; a later report of a step supersedes the earlier one. `seq` is the event's that tells of them."""
         for report in reports:
             for name, number in report.metrics.items():

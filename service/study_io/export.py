@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
-from service.domain.records import Report, Study, Trial
+from service.domain.records import MetricReport, Study, Trial
 from service.domain.states import ValueKind
 from service.study_io.format import SCHEMA_VERSION, StudyLine, TrialLine, Word, lines, moment_text
 
@@ -17,7 +17,7 @@ ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", 
 Document = dict[str, Any]
 
 
-class Lines:
+class StudyLines:
     """Documents into lines. Each passes through it once, so that the last line can vouch for all of them."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ def study_document(study: Study) -> Document:
     }
 
 
-def trial_document(trial: Trial, reports: Iterable[Report]) -> Document:
+def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
     """A trial's line with what it reported in its first `CHUNK_STEPS` steps."""
     return {
         "kind": "thawline/trial",
@@ -84,12 +84,12 @@ def trial_document(trial: Trial, reports: Iterable[Report]) -> Document:
     }
 
 
-def reports_document(trial: Trial, reports: Iterable[Report]) -> Document:
+def reports_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
     """A line with what the trial reported in as many later steps."""
     return {"kind": "thawline/reports", "number": trial.number, **_columns(reports)}
 
 
-def _columns(reports: Iterable[Report]) -> Document:
+def _columns(reports: Iterable[MetricReport]) -> Document:
     """Reports by metric: a value for each step, null where the step has none."""
     listed = list(reports)
     names = sorted({name for report in listed for name in report.metrics})

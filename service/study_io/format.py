@@ -26,10 +26,10 @@ from pydantic import (
 from search_spaces import Fault, Faulty, Scalar, raise_if_any
 from search_spaces.documents import MAX_INTEGER, from_json
 from search_spaces.faults import Path
-from search_spaces.parameters import Frozen
+from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
 from service.domain.parsing import faults_of
-from service.domain.pruning import Evidence
+from service.domain.pruning import PruningReason
 from service.domain.records import CONFIRMATION, Confirmation
 from service.domain.spec import MAX_NUMBER
 from service.domain.states import StudyState, TrialState
@@ -77,7 +77,7 @@ class _Result(_Open):
     peak_memory: Whole | None = None
     reuse: Annotated[Reuse | None, BeforeValidator(_strictly(Reuse))] = None
     pace: _Pace | None = None
-    evidence: Annotated[Evidence | None, BeforeValidator(_strictly(Evidence))] = None
+    evidence: Annotated[PruningReason | None, BeforeValidator(_strictly(PruningReason))] = None
     test: Annotated[Scores | None, BeforeValidator(_strictly(Scores))] = None
 
 
@@ -170,7 +170,7 @@ def _rising(steps: list[int]) -> list[int]:
     return steps
 
 
-class Reports(Frozen):
+class ReportColumns(FrozenModel):
     """What a trial reported, by metric in columns: `metrics[name][i]` is the value at `steps[i]`, null where it reported none."""
 
     steps: Annotated[list[Step], Field(max_length=CHUNK_STEPS), AfterValidator(_rising)] = Field(default_factory=list)
@@ -202,7 +202,7 @@ def _facts_faults(facts: DatasetInfo) -> Iterator[Fault]:
         yield Fault((), "too_large", f"the facts of a study have at most {MAX_FACTS} characters; shorten the names in them")
 
 
-class StudyLine(Frozen):
+class StudyLine(FrozenModel):
     """The first line: the study."""
 
     kind: Literal["thawline/study"] = "thawline/study"
@@ -227,7 +227,7 @@ class StudyLine(Frozen):
         return reason
 
 
-class TrialLine(Frozen):
+class TrialLine(FrozenModel):
     """A trial, with what it reported at its first steps."""
 
     kind: Literal["thawline/trial"] = "thawline/trial"
@@ -249,7 +249,7 @@ class TrialLine(Frozen):
     queued_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
-    reports: Reports
+    reports: ReportColumns
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -272,14 +272,14 @@ class TrialLine(Frozen):
         return found
 
 
-class ReportsLine(Reports):
+class ReportsLine(ReportColumns):
     """More of what the trial before it reported, in the order of the steps."""
 
     kind: Literal["thawline/reports"] = "thawline/reports"
     number: Number
 
 
-class EndLine(Frozen):
+class EndLine(FrozenModel):
     """The last line, by which a file that was cut or changed is told."""
 
     kind: Literal["thawline/end"] = "thawline/end"

@@ -13,12 +13,19 @@ from service.settings import Settings
 from service.store import Store
 from service.web import auth, catalogue, events, figures, health, pages, problems, results, studies, study_io, tables, trials, workers
 from service.web.addressing import HeadMiddleware, PrefixMiddleware
-from service.web.auth import COOKIE, Guard, Hosts, SameSite, Tokens
-from service.web.body import BodyLimit
+from service.web.auth import COOKIE, HostMiddleware, SameSiteMiddleware, SecurityHeadersMiddleware, TokenMiddleware
+from service.web.body import BodyLimitMiddleware
 from service.web.dependencies import Disk, shared_answers
-from service.web.figures import Drawings
-from service.web.health import Counting, Figures
-from service.web.middleware import Buckets, Compression, Crowd, Rates, ReadOnly, SlowWork
+from service.web.figures import FigureCache
+from service.web.health import MetricsMiddleware, PrometheusMetrics
+from service.web.middleware import (
+    Buckets,
+    CompressionMiddleware,
+    ConcurrencyLimitMiddleware,
+    RateLimitMiddleware,
+    ReadOnlyMiddleware,
+    SlowWork,
+)
 from service.web.streams import Streams
 from service.web.studies import Trends
 from service.web.sweeper import Sweeper
@@ -94,7 +101,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.streams = Streams(store)
     app.state.answers, app.state.curves = shared_answers(), Curves(store)
-    app.state.drawings, app.state.replays = Drawings(), Drawings(most_bytes=2_000_000)
+    app.state.drawings, app.state.replays = FigureCache(), FigureCache(most_bytes=2_000_000)
     app.state.drawing_work, app.state.replay_work = SlowWork(threads=1, most_waiting=32), SlowWork(threads=1, most_waiting=32)
     app.state.inspection_work = SlowWork(threads=3, most_waiting=128)
     app.state.trends = Trends()
@@ -102,7 +109,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     app.state.imports = study_io.Imports()
     app.state.sweeper = None if store.read_only else Sweeper(store, settings)
     app.state.disk = Disk(store.file or settings.home, settings.disk_floor_bytes if store.embedded else 0)
-    app.state.figures = Figures(store, app.state.streams, app.state.sweeper, app.state.disk)
+    app.state.figures = PrometheusMetrics(store, app.state.streams, app.state.sweeper, app.state.disk)
     problems.install(app)
     _add_routes(app)
     _add_middlewares(app)
@@ -119,19 +126,19 @@ def _add_routes(app: FastAPI) -> None:
 def _add_middlewares(app: FastAPI) -> None:
     """From the innermost to the outermost."""
     settings: Settings = app.state.settings
-    app.add_middleware(Compression)
-    app.add_middleware(BodyLimit, larger=study_io.LARGER)
+    app.add_middleware(CompressionMiddleware)
+    app.add_middleware(BodyLimitMiddleware, larger=study_io.LARGER)
     if app.state.store.read_only:
-        app.add_middleware(ReadOnly)
-    app.add_middleware(SameSite)
-    app.add_middleware(Rates, per_second=settings.writes_per_second)
-    app.add_middleware(Tokens, token=settings.token, sessions=app.state.sessions, refusals=Buckets(settings.writes_per_second))
-    app.add_middleware(Hosts, allowed=settings.hosts)
-    app.add_middleware(Crowd)
-    app.add_middleware(Counting, figures=app.state.figures)
+        app.add_middleware(ReadOnlyMiddleware)
+    app.add_middleware(SameSiteMiddleware)
+    app.add_middleware(RateLimitMiddleware, per_second=settings.writes_per_second)
+    app.add_middleware(TokenMiddleware, token=settings.token, sessions=app.state.sessions, refusals=Buckets(settings.writes_per_second))
+    app.add_middleware(HostMiddleware, allowed=settings.hosts)
+    app.add_middleware(ConcurrencyLimitMiddleware)
+    app.add_middleware(MetricsMiddleware, figures=app.state.figures)
     app.add_middleware(HeadMiddleware)
     app.add_middleware(PrefixMiddleware, root_path=settings.root_path)
-    app.add_middleware(Guard)
+    app.add_middleware(SecurityHeadersMiddleware)
 
 
 @asynccontextmanager

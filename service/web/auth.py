@@ -154,7 +154,7 @@ SECURITY_HEADERS = {
 }
 
 
-class Guard:
+class SecurityHeadersMiddleware:
     """The outermost layer: an id and the security headers on every answer, and a problem for every crash.
 
     A request with both Content-Length and Transfer-Encoding is refused and its connection closed: a proxy in front may have used the other
@@ -211,7 +211,7 @@ def _log_crash(scope: Scope, error: Exception) -> None:
     log.error(json.dumps({"event": "crash", "request_id": request_id(scope), "error": type(error).__name__, "frames": frames[-8:]}))
 
 
-class Hosts:
+class HostMiddleware:
     """Answers only to names that are ours, against DNS rebinding.
 
     Ours are the loopback names and the address that the connection came in on, with any port, since a tunnel or a container may
@@ -259,7 +259,7 @@ def _literal(address: str) -> str:
         return ""
 
 
-class Tokens:
+class TokenMiddleware:
     """Asks every request for the token but those to the few public paths. Idle when no token is set.
 
     Refused requests of one address are limited, safe methods included. The token is compared first, so that a request with the right token
@@ -350,7 +350,7 @@ def _wants_page(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", "")
 
 
-class SameSite:
+class SameSiteMiddleware:
     """Refuses requests that may change something and that another site made a browser send."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -23,7 +23,7 @@ READERS = {"application/json": from_json, "application/yaml": from_yaml}
 UNREADABLE = frozenset({"malformed_json", "malformed_yaml"})
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """Ends a request whose body has too many bytes, declared or counted, or takes too long to arrive.
 
     `larger`: the bytes and seconds of paths that take more than others.

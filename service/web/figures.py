@@ -53,7 +53,7 @@ class Drawing:
         return self.seq >= seq or time.monotonic() < self.drawn_at + self.leisure
 
 
-class Drawings:
+class FigureCache:
     """The drawings of one process. One is made at a time; who asks for the same one meanwhile waits for it."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -137,7 +137,7 @@ async def show_figure(
 ) -> Response:
     """A figure of the study's trials, drawn anew as they change, though large ones not at each change."""
     asked = figures.checked(name, param or [], list(study.spec.search_space.root))
-    drawings: Drawings = request.app.state.drawings
+    drawings: FigureCache = request.app.state.drawings
     work: SlowWork = request.app.state.drawing_work
     subject = Subject(study.id, asked.name, asked.params)
     if (drawing := drawings.kept(subject, study.seq)) is None:
@@ -156,7 +156,7 @@ def _drawn(store: Store, study: Study, asked: figures.Request) -> bytes:
     return json.dumps(figure, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _exhibit(tx: Transaction, study_id: str, with_curves: bool) -> tuple[Study, figures.Exhibit]:
+def _exhibit(tx: Transaction, study_id: str, with_curves: bool) -> tuple[Study, figures.FigureData]:
     study = queries.find_study(tx, study_id)
     told = objective_curves(tx, study, MOST_POINTS) if with_curves else {}
-    return study, figures.Exhibit(study.spec, outcomes(tx, study.id), told)
+    return study, figures.FigureData(study.spec, outcomes(tx, study.id), told)

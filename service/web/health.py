@@ -50,14 +50,16 @@ def readyz(store: TheStore, sweeper: Annotated[Sweeper | None, Depends(sweeper_o
     return Ready(sweep_age_seconds=round(sweeper.age_seconds(), 3))
 
 
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics", summary="PrometheusMetrics for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}}
+)
 def show_metrics(request: Request) -> Response:
     """Studies and trials by state, speed, savings, workers, requests, open streams."""
-    figures: Figures = request.app.state.figures
+    figures: PrometheusMetrics = request.app.state.figures
     return Response(generate_latest(figures.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class Figures:
+class PrometheusMetrics:
     """The figures of one app, in a registry of its own."""
 
     def __init__(self, store: Store, streams: Streams, sweeper: Sweeper | None, disk: Disk) -> None:
@@ -109,10 +111,10 @@ def _family(name: str, help_text: str, label: str, values: Mapping[Any, float]) 
     return family
 
 
-class Counting:
+class MetricsMiddleware:
     """Counts every answer by method, route and status. Routes are templates, so that their number is bounded."""
 
-    def __init__(self, app: ASGIApp, figures: Figures) -> None:
+    def __init__(self, app: ASGIApp, figures: PrometheusMetrics) -> None:
         self.app = app
         self.figures = figures
 

@@ -20,7 +20,7 @@ KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 T = TypeVar("T")
 Effect = Callable[[Idempotency], T]
-Answer = Callable[[Transaction, T], str]
+KeptAnswer = Callable[[Transaction, T], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class KeyedRequest:
     sha256: str
     disk: Disk
 
-    def create(self, store: Store, effect: Effect[T], answer: Answer[T], location: str) -> Response:
+    def create(self, store: Store, effect: Effect[T], answer: KeptAnswer[T], location: str) -> Response:
         """201 with what `effect` made. `location` is a template over the answer's fields. Raises DiskFull."""
 
         def made(once: Idempotency) -> T:
@@ -45,7 +45,7 @@ class KeyedRequest:
         text = self._once(store, made, answer)
         return Response(text, status.HTTP_201_CREATED, {"Location": location.format_map(json.loads(text))}, "application/json")
 
-    def change(self, store: Store, effect: Effect[T], answer: Answer[T]) -> Response:
+    def change(self, store: Store, effect: Effect[T], answer: KeptAnswer[T]) -> Response:
         """200 with what `effect` changed, as it is then."""
         return Response(self._once(store, effect, answer), media_type="application/json")
 
@@ -54,7 +54,7 @@ class KeyedRequest:
         self._once(store, effect, lambda _tx, _nothing: "")
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
-    def _once(self, store: Store, effect: Effect[T], answer: Answer[T]) -> str:
+    def _once(self, store: Store, effect: Effect[T], answer: KeptAnswer[T]) -> str:
         if self.key is not None and (known := store.read(queries.answer_under, self.key, self.sha256)) is not None:
             return known
         once = Idempotency(self.key, self.sha256, answer)

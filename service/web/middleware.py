@@ -17,8 +17,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.domain.errors import NotADatabase
-from service.domain.errors import ReadOnly as NothingChanges
+from service.domain.errors import NotADatabase, ReadOnly
 from service.web import SAFE_METHODS
 from service.web.problems import BUSY, RATE_LIMITED, ProblemError, for_error, problem
 
@@ -28,7 +27,7 @@ LEVEL_ONCE = 6  # for what is kept
 ENCODING = "gzip"
 
 
-class Compression(GZipMiddleware):
+class CompressionMiddleware(GZipMiddleware):
     """Compresses what is large enough. Streams of events go out as they are, and so does what is compressed already."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -58,7 +57,7 @@ MAX_REQUESTS = 512
 T = TypeVar("T")
 
 
-class Crowd:
+class ConcurrencyLimitMiddleware:
     """Refuses what exceeds the bound with 503 and Retry-After. Asking whether the process lives is always answered."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_REQUESTS) -> None:
@@ -146,7 +145,7 @@ class Buckets:
         return 0.0
 
 
-class Rates:
+class RateLimitMiddleware:
     """Refuses changes above the rate with 429 and Retry-After. Safe methods are not limited.
 
     It runs behind `access.Tokens`, so that only authenticated requests count. Logins, which need no authentication, have a separate
@@ -181,7 +180,7 @@ log = logging.getLogger("thawline.web")
 SESSION_PATHS = frozenset({"/login", "/logout"})  # they change a cookie
 
 
-class ReadOnly:
+class ReadOnlyMiddleware:
     """Refuses every request that would change something, whatever its path."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -191,7 +190,7 @@ class ReadOnly:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS or scope["path"] in SESSION_PATHS:
             await self._show(scope, receive, send)
         else:
-            await for_error(scope, NothingChanges())(scope, receive, send)
+            await for_error(scope, ReadOnly())(scope, receive, send)
 
     async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The file may be anybody's: what fails over a value in it, which we would not have written, is the file's fault and not ours."""

@@ -8,18 +8,18 @@ from fastapi import APIRouter, Query, Request, Response
 from service.confirmation.status import phase_of, recommended_trial, verdict_of
 from service.domain.errors import NoResult
 from service.domain.export import Exported
-from service.domain.pruning import Hindsight
+from service.domain.pruning import PruningReport
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, TrialState
 from service.exports.card import card
 from service.exports.configuration import Known, export, note_of, requirements, script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
-from service.search.pruning_report import look_back
+from service.search.pruning_report import pruning_report
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recording
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
-from service.web.figures import Drawings, Subject
+from service.web.figures import FigureCache, Subject
 from service.web.middleware import SlowWork
 from trainer.tasks.registry import spec_of
 
@@ -115,14 +115,14 @@ def _view(tx: Transaction, study: Study) -> ConfirmationView:
     "/studies/{study}/pruning",
     summary="Look back on the pruning",
     response_class=Response,
-    responses={200: {"model": Hindsight, "description": "What it saved, and whether another pruner would have changed the winner"}},
+    responses={200: {"model": PruningReport, "description": "What it saved, and whether another pruner would have changed the winner"}},
 )
 async def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> Response:
     """What pruning saved, and what other pruners would have done with the curves that the trials of the search reported.
 
     Played again as the study goes on, though long ones not at each change.
     """
-    kept: Drawings = request.app.state.replays
+    kept: FigureCache = request.app.state.replays
     standing = (study.state, str(study.confirmation is None))  # the last word on a study is never an older one
     work: SlowWork = request.app.state.replay_work
     subject = Subject(study.id, "pruning", standing)
@@ -132,4 +132,4 @@ async def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> 
 
 
 def _replayed(store: Store, study: Study) -> bytes:
-    return look_back(store.read(recording, study.id)).model_dump_json().encode()
+    return pruning_report(store.read(recording, study.id)).model_dump_json().encode()

@@ -13,19 +13,19 @@ from anyio import CapacityLimiter
 from service.domain.errors import StoreUnavailable
 from service.single_flight import SingleFlightCache
 from service.store import Store, queries
-from service.store.queries import Extent
+from service.store.queries import LastEvent
 
 log = logging.getLogger("thawline.web")
 
 LOOK_SECONDS = 0.1
 OUTAGE_SECONDS = 0.5  # until the next look at a database that did not answer
-DELETED = Extent(0, ended=True)
+DELETED = LastEvent(0, ended=True)
 
 
-class Watch:
+class Subscription:
     """A stream that waits for news of its study, in the event loop that it was made in."""
 
-    def __init__(self, following: "Following", study: str) -> None:
+    def __init__(self, following: "EventNotifier", study: str) -> None:
         self._following = following
         self._study = study
         self._loop = asyncio.get_running_loop()
@@ -53,15 +53,15 @@ class Watch:
             return
 
 
-class Following:
+class EventNotifier:
     """Looks while there are watches, in a thread of its own, which begins with the first of them and ends with the last one."""
 
     def __init__(self, store: Store, stopping: threading.Event) -> None:
-        self.extents: dict[str, Extent] = {}  # of the watched studies; none until the first look at one
+        self.extents: dict[str, LastEvent] = {}  # of the watched studies; none until the first look at one
         self._store = store
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._watches: defaultdict[str, set[Watch]] = defaultdict(set)
+        self._watches: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._thread: threading.Thread | None = None
 
     @property
@@ -71,9 +71,9 @@ class Following:
             return sum(map(len, self._watches.values()))
 
     @contextmanager
-    def watching(self, study: str) -> Iterator[Watch]:
+    def watching(self, study: str) -> Iterator[Subscription]:
         """A watch on the study of that key. Call it where an event loop runs."""
-        watch = Watch(self, study)
+        watch = Subscription(self, study)
         with self._lock:
             self._watches[study].add(watch)
             if self._thread is None:
@@ -92,7 +92,7 @@ class Following:
         """Ask once for all watched studies, and wake the watches on those that have changed. Raises StoreUnavailable."""
         with self._lock:
             studies = list(self._watches)
-        found = self._store.read(queries.extents, studies)
+        found = self._store.read(queries.last_events, studies)
         with self._lock:
             for study in self._watches.keys() & studies:
                 extent = found.get(study, DELETED)
@@ -164,10 +164,10 @@ class Streams:
     stopping: threading.Event = field(default_factory=threading.Event)
     readers: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
     batches: Batches = field(default_factory=shared_batches)
-    following: Following = field(init=False)
+    following: EventNotifier = field(init=False)
 
     def __post_init__(self) -> None:
-        self.following = Following(self.store, self.stopping)
+        self.following = EventNotifier(self.store, self.stopping)
 
     @contextmanager
     def one_of(self, client: str) -> Iterator[None]:

@@ -17,7 +17,7 @@ from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
 from service.domain.parsing import NOT_SEARCHED, resolve_paths, unknown_task, without_replace
-from service.domain.progress import Course, study_seconds_left
+from service.domain.progress import StudyProgress, study_seconds_left
 from service.domain.records import Study, Unavailability
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState
@@ -217,7 +217,7 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
     courses, saved = queries.courses(tx, keys), queries.saved(tx, keys)
     unavailable, live = queries.unavailabilities(tx, keys), queries.count_live(tx)
-    nothing = queries.Saved()
+    nothing = queries.SavedSeconds()
     return [
         Standing(
             counts[study.id],
@@ -231,7 +231,7 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     ]
 
 
-def _seconds_left(study: Study, courses: Mapping[str, Course]) -> float | None:
+def _seconds_left(study: Study, courses: Mapping[str, StudyProgress]) -> float | None:
     return study_seconds_left(study, courses[study.id], time.time()) if study.id in courses else None
 
 

@@ -18,7 +18,7 @@ from service.operations.importing import Quota, import_study
 from service.rest_models import StudyView
 from service.settings import Settings
 from service.store import Store, Transaction, queries
-from service.study_io.export import Lines, reports_document, study_document, trial_document
+from service.study_io.export import StudyLines, reports_document, study_document, trial_document
 from service.study_io.format import CHUNK_STEPS
 from service.study_io.import_ import Header as StudyHeader
 from service.study_io.import_ import sound
@@ -35,7 +35,7 @@ PART_STEPS = 8 * CHUNK_STEPS  # of a long trial in one transaction
 
 def pieces(store: Store, study: Study) -> Iterator[bytes]:
     """The study's file, a line at a time; no transaction is open between two. Raises StudyNotFound when it is deleted meanwhile."""
-    lines = Lines()
+    lines = StudyLines()
     yield lines.line(study_document(study))
     for first in range(0, study.created, PAGE_TRIALS):
         with store.reading() as tx:

@@ -16,7 +16,7 @@ from service.domain.records import Study
 from service.exports.configuration import thinned
 from service.rest_models import TABLE_COLUMNS, ChangesView, CurvesView, TableView
 from service.store import Store, queries
-from service.store.queries import Curve, Moved, TableRow
+from service.store.queries import ChangedTrial, Curve, TableRow
 from service.web import API
 from service.web.dependencies import FoundStudy, Limit, TheAnswers, TheStore
 from service.web.middleware import Packed, packed
@@ -100,7 +100,7 @@ class _Kept:
     size: int = 0  # bytes
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def put(self, moved: Moved, text: bytes) -> None:
+    def put(self, moved: ChangedTrial, text: bytes) -> None:
         """The trial's curve; its place is the last, so that all stand in the order of their last events."""
         if (before := self.texts.pop(moved.number, None)) is not None:
             self.size -= len(before[1]) + OVERHEAD_BYTES
@@ -158,7 +158,7 @@ class Curves:
         """Read the curves of the trials that changed since. Their last events are read first: what comes later is read again."""
         with self._store.reading() as tx:
             seq = queries.find_study(tx, study.id).seq
-            moved = queries.trials_moved(tx, study.id, kept.seq) if seq > kept.seq else []
+            moved = queries.changed_trials(tx, study.id, kept.seq) if seq > kept.seq else []
         number, texts = {one.id: one.number for one in moved}, dict[int, bytes]()
         ids = sorted(number)
         for some in (ids[first : first + READ_TOGETHER] for first in range(0, len(ids), READ_TOGETHER)):

@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces import Fault
 from service.confirmation.status import phase_of
-from service.domain.records import Attempt, LogChunk, Metric, Study, Trial, Unavailability, Worker
+from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
@@ -40,10 +40,9 @@ from service.rest_models import (
     WorkerView,
 )
 from service.search.pruners import first_decision
-from service.store.queries import Saved
+from service.store.queries import SavedSeconds
 from trainer.protocol import Reuse
-from trainer.tasks.base import Metric as TaskMetric
-from trainer.tasks.base import TaskSpec, TrainingScript
+from trainer.tasks.base import Metric, TaskSpec, TrainingScript
 from trainer.tasks.image_classification.catalogue import Model
 from trainer.tasks.registry import example_fields
 
@@ -150,7 +149,7 @@ def pace_view(trial: Trial) -> PaceView | None:
     )
 
 
-def saved_view(saved: Saved) -> SavedView:
+def saved_view(saved: SavedSeconds) -> SavedView:
     """The study's savings in the interface's words."""
     return SavedView(features_seconds=finite(saved.features_seconds) or 0.0, duplicates_seconds=finite(saved.duplicates_seconds) or 0.0)
 
@@ -176,7 +175,7 @@ class Standing:
     unavailable: Sequence[Unavailability] = ()  # of workers that are alive
     live_workers: int = 0
     seconds_left: float | None = None
-    saved: Saved = field(default_factory=Saved)
+    saved: SavedSeconds = field(default_factory=SavedSeconds)
 
 
 def study_view(study: Study, standing: Standing) -> StudyView:
@@ -267,7 +266,7 @@ def _short(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**result, "test": {name: value for name, value in result["test"].items() if name not in left_out}}
 
 
-def metrics_view(number: int, metrics: list[Metric]) -> MetricsView:
+def metrics_view(number: int, metrics: list[ReportedMetric]) -> MetricsView:
     """The trial's metrics, a row a step."""
     rows: dict[int, dict[str, float | None]] = {}
     for metric in metrics:
@@ -297,7 +296,7 @@ def task_view(spec: TaskSpec, module: str | None) -> TaskView:
     )
 
 
-def _metric_view(metric: TaskMetric) -> MetricView:
+def _metric_view(metric: Metric) -> MetricView:
     return MetricView(
         direction=metric.direction, low=finite(metric.low), high=finite(metric.high), unit=metric.unit, additive=metric.additive
     )

@@ -23,7 +23,7 @@ IDENTITY_DIGITS = 32
 """Of a database's identity. Version 0.1 marked folders by 16 digits of the URL's SHA-256, which two databases may have in common."""
 
 
-class Shelf:
+class CheckpointFolder:
     """The folder of all checkpoints of one database's studies on this machine."""
 
     def __init__(self, root: Path, database: str) -> None:

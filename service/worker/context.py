@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from service.worker.checkpoints import Shelf
+from service.worker.checkpoints import CheckpointFolder
 from service.worker.leases import Leases
-from service.worker.store_client import ControlPlane
+from service.worker.store_client import StoreClient
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a silent trainer is given, in seconds."""
 
     start: float = 300.0  # until its first line: importing torch on a busy machine
@@ -22,7 +22,7 @@ class Patience:
     grace: float = 5.0  # to end a run when told; then it is killed
 
 
-USUAL = Patience()
+DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Checks:
@@ -68,13 +68,13 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class WorkerContext:
     """The store, the leases, the checkpoints and the clocks of one worker."""
 
-    control: ControlPlane
+    control: StoreClient
     leases: Leases
-    shelf: Shelf
-    patience: Patience
+    shelf: CheckpointFolder
+    patience: Timeouts
     leaving: threading.Event
     draining: threading.Event  # set when slots shall end once their trials have
     stir: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains

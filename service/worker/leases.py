@@ -9,7 +9,7 @@ from service.domain.records import Lease
 from service.worker.process import TrainerProcess
 
 
-class Halt(Enum):
+class StopReason(Enum):
     """Why a run must end that has not ended by itself."""
 
     LEAVING = auto()  # the worker goes; the trial is handed back with a checkpoint
@@ -17,25 +17,25 @@ class Halt(Enum):
     LOST = auto()  # another attempt has the trial, or it was cancelled; nothing may be written any more
 
 
-ENDING = (Halt.UNTRUSTED, Halt.LOST)
+ENDING = (StopReason.UNTRUSTED, StopReason.LOST)
 
 
-class Holding:
+class HeldLease:
     """A lease with the process that works on it, perhaps on others too. Its `halt` is set by other threads and only ever becomes graver."""
 
     def __init__(self, lease: Lease, process: TrainerProcess, renewed_at: float) -> None:
         self.lease = lease
         self.process = process
         self.renewed_at = renewed_at
-        self._halt: Halt | None = None
+        self._halt: StopReason | None = None
         self._lock = threading.Lock()
 
     @property
-    def halt(self) -> Halt | None:
+    def halt(self) -> StopReason | None:
         """Why the run must end; None while it may go on."""
         return self._halt
 
-    def stop(self, why: Halt) -> None:
+    def stop(self, why: StopReason) -> None:
         """Ask the run to end."""
         with self._lock:
             if self._halt is None or why.value > self._halt.value:
@@ -47,20 +47,20 @@ class Leases:
 
     def __init__(self, trust_seconds: float) -> None:
         self._trust_seconds = trust_seconds
-        self._held: dict[tuple[int, int], Holding] = {}
+        self._held: dict[tuple[int, int], HeldLease] = {}
         self._leaving = False
         self._lock = threading.Lock()
 
-    def take(self, lease: Lease, process: TrainerProcess, claimed_at: float) -> Holding:
+    def take(self, lease: Lease, process: TrainerProcess, claimed_at: float) -> HeldLease:
         """Hold a lease that was claimed at `claimed_at` (monotonic seconds, taken before the claim was sent)."""
-        holding = Holding(lease, process, claimed_at)
+        holding = HeldLease(lease, process, claimed_at)
         with self._lock:
             self._held[lease.trial, lease.attempt] = holding
             if self._leaving:
-                holding.stop(Halt.LEAVING)
+                holding.stop(StopReason.LEAVING)
         return holding
 
-    def drop(self, holding: Holding) -> None:
+    def drop(self, holding: HeldLease) -> None:
         """Hold it no more: its last word is written, or it is lost."""
         with self._lock:
             self._held.pop((holding.lease.trial, holding.lease.attempt), None)
@@ -82,7 +82,7 @@ class Leases:
             for key in [(lease.trial, lease.attempt) for lease in asked]:
                 if (holding := self._held.get(key)) is not None:
                     if key in gone:
-                        holding.stop(Halt.LOST)
+                        holding.stop(StopReason.LOST)
                     else:
                         holding.renewed_at = at
 
@@ -91,7 +91,7 @@ class Leases:
         with self._lock:
             self._leaving = True
             for holding in self._held.values():
-                holding.stop(Halt.LEAVING)
+                holding.stop(StopReason.LEAVING)
 
     def end_untrusted(self) -> None:
         """Kill the trainers whose leases may have run out: the store has not renewed them for too long. Asks nobody, waits for nothing.
@@ -106,6 +106,6 @@ class Leases:
             doomed = {one.process for one in overdue if not one.process.ready}  # ready: the training is over, it waits for the store
             for holding in held:
                 if holding.process in doomed:
-                    holding.stop(Halt.UNTRUSTED)
+                    holding.stop(StopReason.UNTRUSTED)
             for process in doomed:
                 process.kill(wait_seconds=0)

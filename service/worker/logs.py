@@ -45,7 +45,7 @@ class Cleaner:
         return URL_PASSWORD.sub(rf"\1{MASK}", text)
 
 
-class Transcript:
+class LogSanitizer:
     """Gathers what is printed until somebody looks. For any thread."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -132,10 +132,10 @@ CHUNKS_AT_ONCE = 16
 FLOOD_SECONDS = 0.02  # between two looks at one that nobody will read the whole of
 
 
-class Listener:
+class LogReader:
     """From the pipe into the transcript, until the last process that can write to the pipe has closed it."""
 
-    def __init__(self, pipe: IO[bytes], transcript: Transcript) -> None:
+    def __init__(self, pipe: IO[bytes], transcript: LogSanitizer) -> None:
         self._pipe, self._transcript = pipe, transcript
         self._ended = False
         self._reading = threading.Lock()

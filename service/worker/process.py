@@ -16,16 +16,16 @@ from typing import IO, Literal
 
 from pydantic import ValidationError
 
-from service.worker.logs import Listener, Transcript
+from service.worker.logs import LogReader, LogSanitizer
 from trainer import protocol
-from trainer.protocol import LINES, Ready
+from trainer.protocol import LINES, TrainerReady
 
 Line = (
-    protocol.Prepared | protocol.Advanced | protocol.Measured | protocol.Saved | protocol.Finished
-    | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.Exported | protocol.Stopped | Ready
+    protocol.RunPrepared | protocol.BatchProgress | protocol.EpochMetrics | protocol.CheckpointSaved | protocol.Finished
+    | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.ModelExported | protocol.Stopped | TrainerReady
 )  # fmt: skip
-Order = protocol.Check | protocol.Run | protocol.Lanes | protocol.Answer | protocol.Cancel
-TASKS = protocol.Check | protocol.Run | protocol.Lanes
+Order = protocol.Check | protocol.Run | protocol.BatchedRuns | protocol.PruningDecision | protocol.Cancel
+TASKS = protocol.Check | protocol.Run | protocol.BatchedRuns
 
 PIPE_BYTES = 2**20  # some epochs of a hundred lanes; by itself a pipe holds one
 LONGEST_LINE = 64 * 2**20  # a report may have some MB
@@ -72,12 +72,12 @@ class TrainerProcess:
             _widen(pipe)
         self._buffer = bytearray()
         self._searched = 0  # bytes of the buffer that hold no line's end
-        self._transcript = Transcript(environment)  # what it prints beside the protocol's lines, since its last task
+        self._transcript = LogSanitizer(environment)  # what it prints beside the protocol's lines, since its last task
         self._ending = threading.RLock()  # held for moments only; a signal handler may come while its own thread holds it
         self._killed = False
         self._heard_at = time.monotonic()
         self._ready = False
-        self._listener = Listener(self._child.stderr, self._transcript)
+        self._listener = LogReader(self._child.stderr, self._transcript)
 
     @property
     def pid(self) -> int:
@@ -86,7 +86,7 @@ class TrainerProcess:
 
     @property
     def ready(self) -> bool:
-        """Whether the last line was Ready and no order went out since."""
+        """Whether the last line was TrainerReady and no order went out since."""
         return self._ready
 
     @property
@@ -141,7 +141,7 @@ class TrainerProcess:
         while True:
             if (line := self._parsed()) is not None:
                 self._heard_at = time.monotonic()
-                self._ready = isinstance(line, Ready)
+                self._ready = isinstance(line, TrainerReady)
                 return line
             if (left := deadline - time.monotonic()) <= 0:
                 return None
@@ -157,7 +157,7 @@ class TrainerProcess:
         while True:
             if (line := self._parsed()) is not None:
                 lines.append(line)
-                self._ready = isinstance(line, Ready)
+                self._ready = isinstance(line, TrainerReady)
             elif chunks == 0 or not self._fill(0):
                 return lines
             else:

@@ -8,26 +8,26 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Pruned, Released, Write
 from service.timing import Backoff
-from service.worker.context import Workplace
+from service.worker.context import WorkerContext
 from service.worker.devices import Slot
-from service.worker.leases import Halt, Holding
+from service.worker.leases import HeldLease, StopReason
 from service.worker.process import Line, TrainerDied, TrainerProcess
 from service.worker.store_client import FIRST_RETRY, LAST_RETRY
-from service.worker.trial_run import ALONE, NO_RESULT, Lane, Logbook
+from service.worker.trial_run import ALONE, NO_RESULT, TrialLogs, TrialRun
 from service.worker.unavailable import hung
 from trainer.protocol import (
-    Advanced,
-    Answer,
+    BatchedRuns,
+    BatchProgress,
     Cancel,
     Checked,
-    Exported,
     Failed,
     Finished,
-    Lanes,
-    Prepared,
-    Ready,
+    ModelExported,
+    PruningDecision,
     Run,
+    RunPrepared,
     Stopped,
+    TrainerReady,
     Unavailable,
 )
 
@@ -47,7 +47,9 @@ class TrainerRun:
     ends alone, and where the process itself fails with several trials on it, none is blamed: each is handed back, to be run alone.
     """
 
-    def __init__(self, place: Workplace, slot: Slot, process: TrainerProcess, claims: Sequence[Claim], holdings: Sequence[Holding]) -> None:
+    def __init__(
+        self, place: WorkerContext, slot: Slot, process: TrainerProcess, claims: Sequence[Claim], holdings: Sequence[HeldLease]
+    ) -> None:
         """The claims are of one study; each has its holding at the same place."""
         self._place, self._control, self._shelf = place, place.control, place.shelf
         self._process = process
@@ -55,8 +57,8 @@ class TrainerRun:
         self._most_threads = slot.most_threads
         pairs = zip(claims, holdings, strict=True)
         self._shared = len(claims) > 1
-        self._lanes = tuple(Lane(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
-        self._logbook = Logbook(process, self._lanes)
+        self._lanes = tuple(TrialRun(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
+        self._logbook = TrialLogs(process, self._lanes)
         self._name = ", ".join(lane.name for lane in self._lanes[:3]) + (" and others" if len(self._lanes) > 3 else "")
         self._earlier: dict[int, Mapping[int, float]] = {}  # by lane, the objective at the steps of attempts before
         self._began_at = time.monotonic()
@@ -77,7 +79,7 @@ class TrainerRun:
         self._settle()
 
     @property
-    def _open(self) -> list[Lane]:
+    def _open(self) -> list[TrialRun]:
         return [lane for lane in self._lanes if lane.open]
 
     def _train(self) -> None:
@@ -95,21 +97,21 @@ class TrainerRun:
             self._heed_halts()
             self._end_in_the_trainer()
 
-    def _order(self) -> Run | Lanes:
+    def _order(self) -> Run | BatchedRuns:
         runs = tuple(lane.order(self._shelf) for lane in self._lanes)
         if not self._shared:
             return runs[0]
         free = self._place.leases.only_on(self._process)  # more threads than cores would wait for each other
-        return Lanes(runs=runs, threads=self._most_threads if free else None)
+        return BatchedRuns(runs=runs, threads=self._most_threads if free else None)
 
     def _hear(self, line: Line) -> None:
         match line:
-            case Advanced():
+            case BatchProgress():
                 self._advanced = True
-            case Ready():
+            case TrainerReady():
                 for lane in self._open:
                     lane.end(Failed(reason="crashed", detail=NO_RESULT, step=lane.step))
-            case Checked() | Exported():  # they answer other orders
+            case Checked() | ModelExported():  # they answer other orders
                 pass
             case _:
                 if line.lane < len(self._lanes):
@@ -118,11 +120,11 @@ class TrainerRun:
                     lane.training = lane.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
                     lane.hear(line, self._accelerator, self._control_seconds)
 
-    def _note_availability(self, lane: Lane, line: Line) -> None:
+    def _note_availability(self, lane: TrialRun, line: Line) -> None:
         """Whether this worker can read the study's data and weights; before the trial is handed back, so that it is not claimed again."""
         if isinstance(line, Unavailable):
             self._control.unavailable.add(lane.claim.lease.study, line)
-        elif isinstance(line, Prepared):
+        elif isinstance(line, RunPrepared):
             self._prepared = True
             self._control.unavailable.was_read(lane.claim.lease.study)
 
@@ -181,7 +183,7 @@ class TrainerRun:
         for lane, decision in zip(asked, self._control.decide(asks), strict=True):
             lane.decided(decision)
 
-    def _undecided(self) -> list[Lane]:
+    def _undecided(self) -> list[TrialRun]:
         """The trials that wait for the pruner; none while others are still being measured at that step."""
         waiting = [lane for lane in self._open if lane.undecided]
         return [] if waiting and any(lane.is_yet_to_decide_at(waiting[0].step) for lane in self._open) else waiting
@@ -190,7 +192,7 @@ class TrainerRun:
         """Whether the trainer is silent because it waits for us."""
         return bool(self._undecided()) or any(lane.decided_to_go_on for lane in self._open)
 
-    def _objective_before(self, lane: Lane) -> Mapping[int, float]:
+    def _objective_before(self, lane: TrialRun) -> Mapping[int, float]:
         """At the steps of attempts before this one; they are in the store."""
         if lane.index not in self._earlier:
             self._earlier[lane.index] = self._control.objective_so_far(lane.claim) if lane.claim.checkpoints else {}
@@ -208,14 +210,14 @@ class TrainerRun:
     def _answer(self) -> None:
         for lane in self._open:
             if lane.decided_to_go_on:
-                self._process.send(Answer(lane=lane.index, go_on=True))
+                self._process.send(PruningDecision(lane=lane.index, go_on=True))
                 lane.unanswered = False
 
-    def _unwritten(self) -> list[tuple[Lane, Write]]:
+    def _unwritten(self) -> list[tuple[TrialRun, Write]]:
         self._logbook.gather()
         return [(lane, write) for lane in self._lanes if (write := lane.to_write()) is not None]
 
-    def _note_written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
+    def _note_written(self, writes: Sequence[tuple[TrialRun, Write]], lost: Sequence[Lease]) -> None:
         gone = {(lease.trial, lease.attempt) for lease in lost}
         for lane, write in writes:
             lane.written(write, held=(write.lease.trial, write.lease.attempt) not in gone)
@@ -225,10 +227,10 @@ class TrainerRun:
     def _heed_halts(self) -> None:
         """End the trials on other threads' word."""
         halts = {lane.holding.halt for lane in self._open}
-        if Halt.UNTRUSTED in halts:  # the process has been killed
+        if StopReason.UNTRUSTED in halts:  # the process has been killed
             for lane in self._open:
                 lane.end(Released(), UNTRUSTED)
-        elif Halt.LEAVING in halts:
+        elif StopReason.LEAVING in halts:
             self._leave()
 
     def _leave(self) -> None:
@@ -238,7 +240,7 @@ class TrainerRun:
             for lane in self._lanes:
                 lane.training = False
         for line in self._last_lines():
-            if not isinstance(line, Stopped | Ready):
+            if not isinstance(line, Stopped | TrainerReady):
                 self._hear(line)
         for lane in self._open:
             lane.end(Released(), LEAVING)
@@ -250,7 +252,7 @@ class TrainerRun:
                 lane.training = False
                 pruned = isinstance(lane.outcome, Pruned) and not lane.lost
                 index = lane.index if self._shared else None
-                self._process.send(Answer(lane=lane.index, go_on=False) if pruned else Cancel(lane=index))
+                self._process.send(PruningDecision(lane=lane.index, go_on=False) if pruned else Cancel(lane=index))
                 if lane.lost:
                     self._place.leases.drop(lane.holding)
 
@@ -261,7 +263,7 @@ class TrainerRun:
                 log.warning("%s: %s", lane.name, died)
                 lane.end(Failed(reason=died.death.reason, detail=died.death.detail, step=lane.step))
             else:
-                lane.end(Released(), LEAVING if lane.holding.halt is Halt.LEAVING else UNTRUSTED)
+                lane.end(Released(), LEAVING if lane.holding.halt is StopReason.LEAVING else UNTRUSTED)
 
     def _conclude(self) -> None:
         """Write the ends that are not written yet, all in one transaction, however long it takes."""

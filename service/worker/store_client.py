@@ -15,12 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from service import operations
 from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, TrialNotFound
-from service.domain.records import Claim, Lease, Report, Study
+from service.domain.records import Claim, Lease, MetricReport, Study
 from service.operations import Outcome, Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
 from service.timing import Backoff
-from service.worker.checkpoints import Shelf
+from service.worker.checkpoints import CheckpointFolder
 from service.worker.unavailable import UnavailableStudies
 from trainer import files
 from trainer.protocol import Checked, Checkpoint
@@ -153,10 +153,10 @@ MOST_LOG = 512 * 1024  # characters; the rest waits in the transcript, which has
 
 
 @dataclass(slots=True)
-class Unwritten:
+class WriteBuffer:
     """Gathers until it is due; then it becomes one write, and a new one begins."""
 
-    reports: list[Report] = field(default_factory=list)
+    reports: list[MetricReport] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
@@ -165,7 +165,7 @@ class Unwritten:
     outcome: Outcome | None = None
     _due_at: float | None = None  # monotonic seconds
 
-    def measured(self, report: Report) -> None:
+    def measured(self, report: MetricReport) -> None:
         """Add the metrics of a step."""
         self.reports.append(report)
         self._set_due(GATHER_SECONDS)
@@ -205,9 +205,9 @@ class Unwritten:
         reports = tuple(self.reports)
         return Write(lease, reports, self.checkpoint, self.memory, self.result, self.log, self.log_start, self.outcome)
 
-    def after(self) -> "Unwritten":
+    def after(self) -> "WriteBuffer":
         """What follows once all of it was taken: nothing yet."""
-        return Unwritten(log_start=self.log_start + len(self.log.encode()))
+        return WriteBuffer(log_start=self.log_start + len(self.log.encode()))
 
     def _set_due(self, seconds: float) -> None:
         at = time.monotonic() + seconds
@@ -219,7 +219,7 @@ T = TypeVar("T")
 FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # seconds
 
 
-class ControlPlane:
+class StoreClient:
     """Claims, decisions and writes of one worker, for all its slots. Safe to share between threads."""
 
     def __init__(self, store: Store, worker: str, spool: Spool, lane_bytes: int = 0) -> None:
@@ -276,7 +276,7 @@ class ControlPlane:
         try:
             lost = operations.record(self.store, writes)
             refused = [write.lease for write in ends if write.lease in lost]
-            strangers = self.store.read(queries.strangers, refused) if refused else {}
+            strangers = self.store.read(queries.unknown_leases, refused) if refused else {}
         except StoreUnavailable:
             for write in ends:
                 self._spool.keep(write)
@@ -293,7 +293,7 @@ class ControlPlane:
 
         None when the worker leaves meanwhile: then it stays in the spool for the next start.
         """
-        return patiently(lambda: self.record(writes), leaving)
+        return retry_while_unavailable(lambda: self.record(writes), leaving)
 
     def deliver_spooled(self, *, again: bool = False) -> None:
         """Write what earlier workers left in the spool; with `again` also try what was set aside. Raises StoreUnavailable.
@@ -314,7 +314,7 @@ class ControlPlane:
         except TrialNotFound:  # the study was deleted
             return ()
 
-    def tidy(self, shelf: Shelf, lease: Lease) -> None:
+    def tidy(self, shelf: CheckpointFolder, lease: Lease) -> None:
         """Remove the files that the store does not name now that the run is over; the sweep does it when the store does not answer."""
         try:
             shelf.tidy(self.store, lease.study, lease.number)
@@ -334,7 +334,7 @@ class ControlPlane:
         return operations.heartbeat(self.store, self.worker, leases)
 
 
-def patiently(call: Callable[[], T], leaving: threading.Event) -> T | None:
+def retry_while_unavailable(call: Callable[[], T], leaving: threading.Event) -> T | None:
     """The call's answer, tried again with jitter while the store is unavailable; None when the worker leaves before it answers."""
     backoff = Backoff(FIRST_RETRY, LAST_RETRY)
     complained_at: float | None = None

@@ -10,21 +10,20 @@ from collections.abc import Callable, Sequence
 
 from service import operations
 from service.domain.errors import StoreUnavailable, ThawlineError
-from service.domain.records import Claim, Study
-from service.domain.records import Worker as WorkerRecord
+from service.domain.records import Claim, Study, Worker
 from service.domain.states import WorkerState
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store, queries
 from service.store.migrate import upgrade
 from service.timing import Backoff
-from service.worker.checkpoints import Shelf
-from service.worker.context import USUAL, Patience, Workplace
+from service.worker.checkpoints import CheckpointFolder
+from service.worker.context import DEFAULT_TIMEOUTS, Timeouts, WorkerContext
 from service.worker.devices import Slot, memory_of
 from service.worker.leases import Leases
 from service.worker.process import KILL_SECONDS, Death, TrainerDied, TrainerProcess
 from service.worker.run import READ_SECONDS, TrainerRun
-from service.worker.store_client import ControlPlane, Spool, patiently
+from service.worker.store_client import Spool, StoreClient, retry_while_unavailable
 from service.worker.unavailable import hung
 from trainer.protocol import Check, Checked, Failed, Unavailable
 
@@ -43,7 +42,7 @@ LATE_CHECK = (
 class SlotRunner:
     """Takes work until the worker leaves. `work` is the slot's thread and owns the trainer process."""
 
-    def __init__(self, place: Workplace, slot: Slot, command: Sequence[str], process: TrainerProcess | None = None) -> None:
+    def __init__(self, place: WorkerContext, slot: Slot, command: Sequence[str], process: TrainerProcess | None = None) -> None:
         """`command` starts the slot's trainer; `process` is the first one, if it was started already."""
         self._place = place
         self._slot = slot
@@ -227,7 +226,7 @@ def worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-class Worker:
+class Supervisor:
     """Claims trials and has them trained, until told to leave."""
 
     def __init__(
@@ -236,7 +235,7 @@ class Worker:
         settings: Settings,
         slots: Sequence[Slot],
         command: Sequence[str] | None = None,
-        patience: Patience = USUAL,
+        patience: Timeouts = DEFAULT_TIMEOUTS,
         trainer: TrainerProcess | None = None,
     ) -> None:
         """`command` starts a trainer in place of the slot's own; tests give a toy. `trainer` was started already for the first one."""
@@ -268,9 +267,9 @@ class Worker:
 
     def _open(self, database: str) -> None:
         """Open this database's spool and checkpoints below the home, and create the slots."""
-        self._control = ControlPlane(self._store, self.id, Spool(self._settings.home / "spool", database), self._settings.lane_bytes)
-        self._shelf = Shelf(self._settings.home / "checkpoints", database)
-        place = Workplace(self._control, self._leases, self._shelf, self._patience, self._leaving, threading.Event(), self._stir)
+        self._control = StoreClient(self._store, self.id, Spool(self._settings.home / "spool", database), self._settings.lane_bytes)
+        self._shelf = CheckpointFolder(self._settings.home / "checkpoints", database)
+        place = WorkerContext(self._control, self._leases, self._shelf, self._patience, self._leaving, threading.Event(), self._stir)
         first_trainers = (self._first_trainer, *[None] * len(self._slots))
         self._runners = tuple(
             SlotRunner(place, slot, self._command or slot.command(self._settings), started)
@@ -294,7 +293,7 @@ class Worker:
     def _register(self) -> str | None:
         """Register the worker, however long the store takes to answer; the database's identity, None when told to leave before."""
         now = time.time()
-        record = WorkerRecord(
+        record = Worker(
             id=self.id, host=socket.gethostname(), pid=os.getpid(), slots=len(self._slots),
             devices=tuple(slot.device for slot in self._slots), memory=memory_of(slot.gpu for slot in self._slots),
             state=WorkerState.ALIVE, started_at=now, seen_at=now,
@@ -305,7 +304,7 @@ class Worker:
             operations.register_worker(self._store, record)
             return self._store.read(queries.identity)
 
-        return patiently(register, self._leaving)
+        return retry_while_unavailable(register, self._leaving)
 
     def _watch(self, still_wanted: Callable[[], bool], busy: Sequence[threading.Thread]) -> None:
         """Look at clocks only: a database that hangs cannot stop this."""

@@ -5,16 +5,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import assert_never
 
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.operations import Outcome, Pruned, Released, Write
 from service.search.study import Decision, decision_steps
-from service.worker.checkpoints import Shelf
-from service.worker.leases import Halt, Holding
+from service.worker.checkpoints import CheckpointFolder
+from service.worker.leases import HeldLease, StopReason
 from service.worker.process import TrainerProcess
-from service.worker.store_client import Unwritten
-from trainer.protocol import Checkpoint, Failed, Finished, Measured, Pace, Prepared, Run, Saved, Stopped, Unavailable
+from service.worker.store_client import WriteBuffer
+from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Run, RunPrepared, Stopped, Unavailable
 
-Told = Prepared | Measured | Saved | Finished | Failed | Unavailable | Stopped
+Told = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Stopped
 """The lines that belong to one trial."""
 
 NO_RESULT = "the trainer ended the run without a result"
@@ -24,10 +24,10 @@ BLAMELESS = ("crashed", "out_of_memory")
 """Failures of a whole process. Where several trials share it, none is known to be the cause."""
 
 
-class Lane:
+class TrialRun:
     """The life of one attempt, alone or beside others. Other threads end it through the holding's `halt`."""
 
-    def __init__(self, index: int, claim: Claim, holding: Holding, *, shared: bool) -> None:
+    def __init__(self, index: int, claim: Claim, holding: HeldLease, *, shared: bool) -> None:
         """`shared`: other trials run in the same process, so that its failures tell nothing about this one."""
         self.index = index
         self.claim = claim
@@ -44,7 +44,7 @@ class Lane:
         self._values: dict[int, float] = {}  # the objective at the steps of this attempt
         self._told = [saved.path for saved in claim.checkpoints]  # files that may be there
         self._superseding = False  # a checkpoint was written since the files were last looked through
-        self._unwritten = Unwritten()
+        self._unwritten = WriteBuffer()
         self._written = False  # the outcome; nothing follows
 
     @property
@@ -55,14 +55,14 @@ class Lane:
     @property
     def lost(self) -> bool:
         """Whether the trial is no longer ours to tell of."""
-        return self.holding.halt is Halt.LOST
+        return self.holding.halt is StopReason.LOST
 
     @property
     def open(self) -> bool:
         """Whether it goes on."""
         return self.outcome is None and not self.lost
 
-    def order(self, shelf: Shelf) -> Run:
+    def order(self, shelf: CheckpointFolder) -> Run:
         """What the trainer is told."""
         claim = self.claim
         shelf.clear(claim.lease, claim.checkpoints)
@@ -84,11 +84,11 @@ class Lane:
         if not self.open:
             return
         match line:
-            case Prepared():
+            case RunPrepared():
                 self._prepared(line, accelerator)
-            case Measured():
+            case EpochMetrics():
                 self._measured(line, control_seconds)
-            case Saved():
+            case CheckpointSaved():
                 self._saved(line.checkpoint)
             case Finished() | Failed():
                 self.end(line)
@@ -128,7 +128,7 @@ class Lane:
         """Take in the pruner's word; None when the lease is lost."""
         self.undecided = False
         if decision is None:
-            self.holding.stop(Halt.LOST)
+            self.holding.stop(StopReason.LOST)
             return
         self._unwritten.memory = decision.memory
         if not decision.go_on:
@@ -154,7 +154,7 @@ class Lane:
         self._unwritten = self._unwritten.after()
         self._written = write.outcome is not None
         if not held:
-            self.holding.stop(Halt.LOST)
+            self.holding.stop(StopReason.LOST)
         elif write.checkpoint is not None:
             self._superseding = True
 
@@ -163,23 +163,23 @@ class Lane:
         """Whether there may be files that the store names no more, while the trial goes on."""
         return self._superseding and self.open
 
-    def clear(self, named: Sequence[Checkpoint], shelf: Shelf) -> None:
+    def clear(self, named: Sequence[Checkpoint], shelf: CheckpointFolder) -> None:
         """Remove the files that the store does not name and will not: one that it has not heard of yet stays."""
         self._superseding = False
         kept = [*named, *filter(None, [self._unwritten.checkpoint])]
         shelf.clear(self.claim.lease, kept, self._told)
         self._told = [checkpoint.path for checkpoint in kept]
 
-    def _prepared(self, line: Prepared, accelerator: str) -> None:
+    def _prepared(self, line: RunPrepared, accelerator: str) -> None:
         self._unwritten.result["environment"] = {**line.environment, "accelerator": accelerator}
         self._unwritten.result["trainable"] = line.trainable
         if line.reuse is not None:
             self._unwritten.result["reuse"] = line.reuse.model_dump(mode="json")
 
-    def _measured(self, line: Measured, control_seconds: float) -> None:
+    def _measured(self, line: EpochMetrics, control_seconds: float) -> None:
         self.step = line.step
         self._values[line.step] = line.metrics.get(self.claim.spec.objective.metric, math.nan)
-        self._unwritten.measured(Report(line.step, line.metrics))
+        self._unwritten.measured(MetricReport(line.step, line.metrics))
         if line.pace is not None:
             self._unwritten.result["pace"] = _with_control(line.pace, control_seconds)
         self.undecided = self.unanswered = line.step in self.decision_steps
@@ -213,13 +213,13 @@ def _with_control(pace: Pace, seconds: float) -> dict[str, object]:
 SHARED_CHARACTERS = 4_096  # of what a pass printed, for each of the trials that shared it
 
 
-class Logbook:
+class TrialLogs:
     """A trial alone has all that its trainer prints. Of several that share one, each has the last of it when the trial ends.
 
     The worker's own word on a trial's end comes last.
     """
 
-    def __init__(self, process: TrainerProcess, lanes: Sequence[Lane]) -> None:
+    def __init__(self, process: TrainerProcess, lanes: Sequence[TrialRun]) -> None:
         self._process, self._lanes = process, lanes
         self._closed = set[int]()
         self._last = ""  # of a shared pass

@@ -33,11 +33,11 @@ def plant(name: str | None) -> None:
 
 def keep_account() -> None:
     """Note each write that the control plane has acknowledged or refused, at the moment when it says so."""
-    from service.worker.store_client import ControlPlane
+    from service.worker.store_client import StoreClient
 
-    record = ControlPlane.record
+    record = StoreClient.record
 
-    def noted(self: ControlPlane, writes: Sequence[Write]) -> list[Lease]:
+    def noted(self: StoreClient, writes: Sequence[Write]) -> list[Lease]:
         lost = record(self, writes)
         gone = {(lease.trial, lease.attempt) for lease in lost}
         for write in writes:
@@ -45,7 +45,7 @@ def keep_account() -> None:
             note("refused" if refused else "acknowledged", **facts_of(write))
         return lost
 
-    ControlPlane.record = noted  # type: ignore[method-assign]
+    StoreClient.record = noted  # type: ignore[method-assign]
 
 
 def facts_of(write: Write) -> dict[str, Any]:
@@ -66,14 +66,14 @@ def work(toy_options: Sequence[str]) -> None:
     """A worker until it is told to leave."""
     from service.cli.worker import heed_signals
     from service.store import open_store
-    from service.worker.context import Patience
+    from service.worker.context import Timeouts
     from service.worker.devices import lay_out
-    from service.worker.supervisor import Worker
+    from service.worker.supervisor import Supervisor
 
     settings = Settings.from_environment()
     toy = (sys.executable, "-P", str(TOY), *toy_options)
-    patience = Patience(start=60, prepare=60, stall=60, grace=2)
-    worker = Worker(open_store(settings.database_url), settings, lay_out((), 1, int(os.environ.get(SLOTS, "1"))), toy, patience)
+    patience = Timeouts(start=60, prepare=60, stall=60, grace=2)
+    worker = Supervisor(open_store(settings.database_url), settings, lay_out((), 1, int(os.environ.get(SLOTS, "1"))), toy, patience)
     heed_signals(worker)
     note("born")
     worker.run()

@@ -12,7 +12,7 @@ from sqlalchemy import Table, func, select
 from service import operations
 from service.domain.budgets import BudgetChange, More
 from service.domain.errors import BudgetSpent, LeaseLost, StudyClosed, StudyNotFound, TrialClosed
-from service.domain.records import Claim, Lease, Report
+from service.domain.records import Claim, Lease, MetricReport
 from service.domain.states import StudyState, TrialState
 from service.operations import Outcome, Write
 from service.reaper import Reaper
@@ -100,13 +100,13 @@ class Machine(RuleBasedStateMachine):
         for lease in self._one(which):
             if lease.study == self.model.study:
                 step += self.model.trials[lease.number].step
-            reports = [Report(step, told(value))]
+            reports = [MetricReport(step, told(value))]
             self._tells(Write(lease, reports=reports, checkpoint=checkpoint(step) if saves else None))
 
     def end(self, which: int, outcome: Outcome, value: float | None) -> None:
         """An attempt has one last word, whether it is heard or not."""
         for lease in self._one(which):
-            reports = [] if value is None else [Report(4, told(value))]
+            reports = [] if value is None else [MetricReport(4, told(value))]
             self._tells(Write(lease, reports=reports, outcome=self.words.setdefault(lease, outcome)))
 
     def repeat(self, which: int) -> None:

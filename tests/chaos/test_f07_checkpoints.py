@@ -22,7 +22,7 @@ from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab
 from trainer.checkpoints import Checkpoints
 from trainer.loop import train
-from trainer.protocol import Checkpoint, Finished, Measured, Saved
+from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Finished
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
 PAGE = 4_096
@@ -143,12 +143,12 @@ class Runs:
     def saved(self, seed: int) -> tuple[list[Checkpoint], Finished]:
         """The checkpoints of a whole run, the newest first, and its end."""
         facts = self.told(seed, Checkpoints(self.folder / f"seed-{seed}", seconds=0))
-        return [fact.checkpoint for fact in facts if isinstance(fact, Saved)][::-1], facts[-1]
+        return [fact.checkpoint for fact in facts if isinstance(fact, CheckpointSaved)][::-1], facts[-1]
 
     def resumed(self, seed: int, resume: Sequence[Checkpoint]) -> tuple[list[int], Finished]:
         """The epochs that are trained when the run goes on from these, and its end."""
         facts = self.told(seed, Checkpoints(resume=resume))
-        return [fact.step for fact in facts if isinstance(fact, Measured)], facts[-1]
+        return [fact.step for fact in facts if isinstance(fact, EpochMetrics)], facts[-1]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from service import operations
 from service.cli.failures import Failure
 from service.cli.files import write_whole
-from service.domain.records import Lease, Report, Study
+from service.domain.records import Lease, MetricReport, Study
 from service.domain.states import TrialState
 from service.operations import Write
 from service.store import Store, open_store, queries
@@ -37,7 +37,7 @@ FINISHED = Finished(
     step=3, metrics={"accuracy": 0.75, "loss": 0.1}, report={"per_class_recall": {"a": 1.0}, "confusion_matrix": [[1, 0], [0, 1]]},
     train_seconds=1.0, peak_memory=1,
 )  # fmt: skip
-REPORTS = (Report(1, {"accuracy": 0.25}), Report(2, {"accuracy": 0.5}))
+REPORTS = (MetricReport(1, {"accuracy": 0.25}), MetricReport(2, {"accuracy": 0.5}))
 
 
 def save_checkpoint(folder: Path) -> str:

@@ -21,7 +21,7 @@ from service.domain.records import Study, Worker
 from service.domain.states import StudyState, TrialState
 from service.store import queries
 from service.store.unit_of_work import locked
-from service.study_io.export import Lines, study_document
+from service.study_io.export import StudyLines, study_document
 from service.web.app import create_app
 from tests.chaos.checker import check
 from tests.chaos.conftest import MakeLab
@@ -69,7 +69,7 @@ def luggage() -> str:
         id="0" * 16, name="luggage", state=StudyState.STOPPED, reason=None, spec=parse_study(document("luggage")), facts=None,
         created=0, seq=0, created_at=1.0, started_at=None, finished_at=2.0,
     )  # fmt: skip
-    lines = Lines()
+    lines = StudyLines()
     return (lines.line(study_document(study)) + lines.end()).decode()
 
 

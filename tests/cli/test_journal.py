@@ -28,7 +28,7 @@ def record(message: str, *, broken: bool = False) -> logging.LogRecord:
 @pytest.mark.parametrize("sentences", [False, True])
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_record_is_one_line_without_secrets_or_controls(sentences: bool, broken: bool) -> None:
-    line = logging_config.Lines("worker", logging_config.secrets_of(SETTINGS), sentences).format(record(HOSTILE, broken=broken))
+    line = logging_config.JsonFormatter("worker", logging_config.secrets_of(SETTINGS), sentences).format(record(HOSTILE, broken=broken))
     assert line.isprintable() and len(line.splitlines()) == 1
     for secret in logging_config.secrets_of(SETTINGS):
         assert secret not in line
@@ -36,7 +36,7 @@ def test_a_record_is_one_line_without_secrets_or_controls(sentences: bool, broke
 
 
 def test_a_line_is_a_json_object_that_says_who_and_when() -> None:
-    told = json.loads(logging_config.Lines("worker", ()).format(record("slot 0 is idle", broken=True)))
+    told = json.loads(logging_config.JsonFormatter("worker", ()).format(record("slot 0 is idle", broken=True)))
     assert told["message"] == "slot 0 is idle" and told["process"] == "worker" and told["level"] == "warning"
     assert "ValueError" in told["error"] and told["at"].endswith("+00:00")
 
@@ -44,7 +44,7 @@ def test_a_line_is_a_json_object_that_says_who_and_when() -> None:
 def test_a_process_keeps_its_journal_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     written = io.StringIO()
-    logging_config.keep(SETTINGS, "server", written)
+    logging_config.configure_logging(SETTINGS, "server", written)
     logging.getLogger("thawline.web").error("a token: %s", SETTINGS.token)
     assert json.loads(written.getvalue())["message"] == f"a token: {logging_config.MASK}"
 

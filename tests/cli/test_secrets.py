@@ -37,7 +37,7 @@ def test_a_password_is_accepted_as_sqlalchemy_accepts_it_and_masked_wherever_it_
     open_store(url).close()
     assert password not in without_password(url) and "thaw" in without_password(url)
     settings = Settings(database_url=url)
-    lines = logging_config.Lines("server", logging_config.secrets_of(settings))
+    lines = logging_config.JsonFormatter("server", logging_config.secrets_of(settings))
     record = logging.LogRecord("thawline", logging.ERROR, __file__, 1, "cannot reach %s with %s", (url, password), None)
     written = lines.format(record)
     assert password not in written and logging_config.MASK in written
@@ -46,7 +46,7 @@ def test_a_password_is_accepted_as_sqlalchemy_accepts_it_and_masked_wherever_it_
 
 def test_a_process_starts_its_journal_with_any_password() -> None:
     settings = Settings(database_url="postgresql://thaw:x[y]z@db/thaw")
-    logging_config.keep(settings, "server", io.StringIO())
+    logging_config.configure_logging(settings, "server", io.StringIO())
     assert logging_config.secrets_of(settings) == ("x[y]z",)
 
 

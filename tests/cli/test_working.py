@@ -11,10 +11,10 @@ import pytest
 from service.cli.serving import environment_of
 from service.cli.worker import heed_signals
 from service.settings import Settings
-from service.worker.supervisor import Worker
+from service.worker.supervisor import Supervisor
 
 
-class Busy(Worker):
+class Busy(Supervisor):
     """Takes a lock to leave, as an event does."""
 
     def __init__(self) -> None:

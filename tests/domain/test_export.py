@@ -13,7 +13,7 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput, NoResult
 from service.domain.export import Confirmed, Exported, Origin, Point, Reached, read_export
 from service.domain.parsing import parse_study
-from service.domain.records import Metric, Study, Trial
+from service.domain.records import ReportedMetric, Study, Trial
 from service.domain.states import StudyState, TrialState, ValueKind
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.configuration import Known, requirements
@@ -144,8 +144,11 @@ def test_what_is_not_known_yet_stands_at_the_top() -> None:
 
 
 def test_a_learning_curve_holds_what_is_finite_and_64_epochs_at_most() -> None:
-    metrics = [Metric(step=step, name=name, value=step / 500, attempt=1) for step in range(1, 501) for name in ("accuracy", "loss")]
-    metrics += [Metric(step=501, name="accuracy", value=float("nan"), attempt=1), Metric(step=501, name="loss", value=0.5, attempt=1)]
+    metrics = [ReportedMetric(step=step, name=name, value=step / 500, attempt=1) for step in range(1, 501) for name in ("accuracy", "loss")]
+    metrics += [
+        ReportedMetric(step=501, name="accuracy", value=float("nan"), attempt=1),
+        ReportedMetric(step=501, name="loss", value=0.5, attempt=1),
+    ]
     curve = export(study(), trial(), metrics=metrics).curve
     assert len(curve) <= 64 and (curve[0].step, curve[-1].step) == (1, 500)
     assert curve[0].metrics == {"accuracy": 0.002, "loss": 0.002}

@@ -11,7 +11,7 @@ import numpy as np
 from search_spaces import Scalar
 from service import operations
 from service.domain.errors import LeaseLost
-from service.domain.records import Claim, Lease, Report, Study, Trial
+from service.domain.records import Claim, Lease, MetricReport, Study, Trial
 from service.domain.spec import StudySpec
 from service.operations import Searches, Write
 from service.search.study import Decision, Suggestion
@@ -148,9 +148,9 @@ def scored(validation: float, test: float, step: int = 3) -> Finished:
     return finished(validation, step).model_copy(update={"test": scores})
 
 
-def report(step: int, value: float) -> Report:
+def report(step: int, value: float) -> MetricReport:
     """The accuracy after a step."""
-    return Report(step, {"accuracy": value})
+    return MetricReport(step, {"accuracy": value})
 
 
 def checkpoint(step: int) -> Checkpoint:

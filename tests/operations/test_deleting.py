@@ -92,7 +92,7 @@ def test_nobody_sees_a_deleted_study_whose_rows_are_still_there(store: Store) ->
         with pytest.raises(StudyNotFound):
             operations.delete_study(store, ref)
     assert store.read(queries.studies) == [] and store.read(queries.count_studies) == 0
-    assert store.read(queries.extents, [one.id]) == {}, "its event streams end"
+    assert store.read(queries.last_events, [one.id]) == {}, "its event streams end"
     assert not any(any(counted.values()) for counted in store.read(queries.totals))
     assert store.read(queries.unavailabilities) == [] and store.read(queries.running_leases) == []
     assert store.read(queries.unchecked_study) is None and claim_trials(store, searches_of()) == []
@@ -106,7 +106,7 @@ def test_the_leases_of_a_deleted_study_are_lost_and_its_results_are_unknown(stor
     operations.delete_study(store, one.id)
     assert operations.heartbeat(store, "w", [lease]) == [lease]
     assert not tell(store, lease, outcome=finished(0.9))
-    assert "was deleted" in store.read(queries.strangers, [lease])[lease], "so that the worker sets the result aside"
+    assert "was deleted" in store.read(queries.unknown_leases, [lease])[lease], "so that the worker sets the result aside"
 
 
 def test_trials_of_another_study_that_get_the_same_keys_are_left_alone(store: Store) -> None:

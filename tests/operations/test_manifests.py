@@ -5,7 +5,7 @@ from pathlib import Path
 from service import operations
 from service.domain.records import Study
 from service.store import Store, queries
-from service.worker.store_client import ControlPlane, Spool
+from service.worker.store_client import Spool, StoreClient
 from tests.operations.driving import FACTS, spec_of
 from trainer.protocol import Checked
 
@@ -27,5 +27,5 @@ def test_a_check_that_comes_without_a_manifest_leaves_none_to_come(store: Store,
 
 def test_a_worker_hands_the_manifest_on(store: Store, tmp_path: Path) -> None:
     study = operations.create_study(store, spec_of())
-    ControlPlane(store, "worker", Spool(tmp_path, "d" * 32)).pass_check(study, Checked(facts=FACTS, manifest="digests.parts"))
+    StoreClient(store, "worker", Spool(tmp_path, "d" * 32)).pass_check(study, Checked(facts=FACTS, manifest="digests.parts"))
     assert store.read(queries.manifest, study.id) == "digests.parts"

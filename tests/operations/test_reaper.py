@@ -1,7 +1,7 @@
 """The reaper takes trials from workers that are gone, and from no other."""
 
 from service import operations
-from service.domain.records import Standstill, Study
+from service.domain.records import StaleLease, Study
 from service.domain.states import TrialState
 from service.operations import Searches
 from service.reaper import Reaper
@@ -117,7 +117,7 @@ def test_what_two_reapers_see_at_the_same_time_counts_once(store: Store, study: 
         for reaper in pair:
             assert reaper.sweep() == 0
         clock.now += 5
-    counted = store.read(queries.standstills, [claim.lease.trial])[claim.lease.trial]
+    counted = store.read(queries.stale_leases, [claim.lease.trial])[claim.lease.trial]
     assert counted.seconds == 25
 
 
@@ -125,7 +125,7 @@ def test_a_reaper_takes_nothing_at_its_first_looks_whatever_was_counted_before(s
     clock = Clock()
     claim = claim_one(store, searches)
     heartbeats = dict(store.read(queries.running_leases))[claim.lease]
-    assert operations.lengthen_standstills(store, {Standstill(claim.lease.trial, heartbeats, 0.0): 1_000.0})
+    assert operations.record_stale_leases(store, {StaleLease(claim.lease.trial, heartbeats, 0.0): 1_000.0})
     reaper = Reaper(store, lease_seconds=30, clock=clock)
     assert sweeps(reaper, clock, 2) == 0
     assert operations.heartbeat(store, "w", [claim.lease]) == []
@@ -135,19 +135,19 @@ def test_a_reaper_takes_nothing_at_its_first_looks_whatever_was_counted_before(s
 def test_a_count_that_another_reaper_was_quicker_with_is_not_added(store: Store, study: Study, searches: Searches) -> None:
     claim = claim_one(store, searches)
     heartbeats = dict(store.read(queries.running_leases))[claim.lease]
-    before = Standstill(claim.lease.trial, heartbeats, 0.0)
-    (longer,) = operations.lengthen_standstills(store, {before: 10.0})
-    assert operations.lengthen_standstills(store, {before: 10.0}) == []
-    assert operations.lengthen_standstills(store, {longer: 5.0}) == [Standstill(claim.lease.trial, heartbeats, 15.0)]
-    assert operations.lengthen_standstills(store, {longer: 5.0}) == []
-    beyond = Standstill(claim.lease.trial, heartbeats + 1, 0.0)
-    assert operations.lengthen_standstills(store, {beyond: 5.0}) == [Standstill(claim.lease.trial, heartbeats + 1, 5.0)]
+    before = StaleLease(claim.lease.trial, heartbeats, 0.0)
+    (longer,) = operations.record_stale_leases(store, {before: 10.0})
+    assert operations.record_stale_leases(store, {before: 10.0}) == []
+    assert operations.record_stale_leases(store, {longer: 5.0}) == [StaleLease(claim.lease.trial, heartbeats, 15.0)]
+    assert operations.record_stale_leases(store, {longer: 5.0}) == []
+    beyond = StaleLease(claim.lease.trial, heartbeats + 1, 0.0)
+    assert operations.record_stale_leases(store, {beyond: 5.0}) == [StaleLease(claim.lease.trial, heartbeats + 1, 5.0)]
 
 
 def test_what_was_counted_goes_with_its_study(store: Store, study: Study, searches: Searches) -> None:
     claim = claim_one(store, searches)
-    still = Standstill(claim.lease.trial, dict(store.read(queries.running_leases))[claim.lease], 0.0)
-    assert operations.lengthen_standstills(store, {still: 10.0})
+    still = StaleLease(claim.lease.trial, dict(store.read(queries.running_leases))[claim.lease], 0.0)
+    assert operations.record_stale_leases(store, {still: 10.0})
     operations.delete_study(store, study.id)
-    assert store.read(queries.standstills, [claim.lease.trial]) == {}
-    assert operations.lengthen_standstills(store, {still: 10.0}) == []
+    assert store.read(queries.stale_leases, [claim.lease.trial]) == {}
+    assert operations.record_stale_leases(store, {still: 10.0}) == []

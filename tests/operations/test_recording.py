@@ -9,7 +9,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from service import operations
-from service.domain.records import Claim, Lease, Report, Study
+from service.domain.records import Claim, Lease, MetricReport, Study
 from service.domain.states import TrialState, ValueKind
 from service.operations import Pruned, Released, Searches, Write
 from service.store import Store, queries, schema
@@ -242,7 +242,7 @@ def test_a_duplicate_takes_the_result_but_saved_and_reused_nothing_itself(store:
 def test_numbers_that_no_database_agrees_on_come_back_as_they_were(store: Store, study: Study, searches: Searches) -> None:
     lease = claim_one(store, searches).lease
     numbers = {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1 + 0.2, "e": 5e-324}
-    assert tell(store, lease, reports=[Report(1, numbers)])
+    assert tell(store, lease, reports=[MetricReport(1, numbers)])
     stored = {metric.name: metric.value for metric in store.read(queries.metrics, lease.trial)}
     assert repr(stored) == repr(numbers)
     assert repr(dict(trial_of(store, study, 0).metrics)) == repr(numbers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import Params
-from service.domain.records import Recorded, Recording, Reports
+from service.domain.records import RecordedReports, RecordedStudy, RecordedTrial
 from service.domain.samplers import NoPruner, Pruner, Random
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
@@ -40,7 +40,7 @@ class Played:
     last: dict[int, int] = field(default_factory=dict)  # the last step of each so far
     over: dict[int, int] = field(default_factory=dict)  # when each ended
     shared: dict[int, str] = field(default_factory=dict)
-    told: Reports = field(default_factory=lambda: Reports(array("q"), array("q"), array("d"), array("q")))
+    told: RecordedReports = field(default_factory=lambda: RecordedReports(array("q"), array("q"), array("d"), array("q")))
 
     def __post_init__(self) -> None:
         self._sim = Simulation(self.spec)
@@ -80,13 +80,13 @@ class Played:
                 numbers = [number for number in numbers if number not in ended]
         return self
 
-    def recording(self) -> Recording:
-        return Recording(spec=self.spec, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.told)
+    def recording(self) -> RecordedStudy:
+        return RecordedStudy(spec=self.spec, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.told)
 
-    def _recorded(self, number: int) -> Recorded:
+    def _recorded(self, number: int) -> RecordedTrial:
         curve, step = self.curves[number], self.last[number]
         pruned = number in self.ends
-        return Recorded(
+        return RecordedTrial(
             id=1000 + number, number=number, state=TrialState.PRUNED if pruned else TrialState.COMPLETE, value=curve[step], step=step,
             epochs=len(curve), ended=self.over[number], shared=self.shared.get(number),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search_spaces import Params
-from service.domain.pruning import MOST_PEERS, Evidence, Finding, sentence_of
+from service.domain.pruning import MOST_PEERS, Finding, PruningReason, sentence_of
 from service.domain.samplers import Asha, Hyperband, Median, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision
@@ -45,13 +45,13 @@ def simulated(pruner: Pruner, curves: list[dict[int, float]], metric: str = "acc
     return sim
 
 
-def evidence_on(pruner: Pruner, curves: list[dict[int, float]], values: Mapping[int, float], metric: str = "accuracy") -> Evidence:
+def evidence_on(pruner: Pruner, curves: list[dict[int, float]], values: Mapping[int, float], metric: str = "accuracy") -> PruningReason:
     decision = decide(simulated(pruner, curves, metric).grown, len(curves), values)
     assert decision.evidence is not None
     return decision.evidence
 
 
-def pairs(evidence: Evidence) -> list[tuple[int, float]]:
+def pairs(evidence: PruningReason) -> list[tuple[int, float]]:
     return [(peer.number, peer.value) for peer in evidence.peers]
 
 
@@ -141,7 +141,7 @@ def test_the_sentence_follows_from_the_numbers_and_json_keeps_all_of_it(pruner: 
     found = [decision.evidence for decision in decisions if decision.evidence is not None]
     assert found
     for evidence in found:
-        read = Evidence.model_validate_json(json.dumps(evidence.model_dump(mode="json"), allow_nan=False))
+        read = PruningReason.model_validate_json(json.dumps(evidence.model_dump(mode="json"), allow_nan=False))
         assert read == evidence
         assert sentence_of(Finding(**{name: getattr(read, name) for name in Finding.model_fields})) == evidence.sentence
         assert evidence.threshold is None or f"{evidence.threshold:.6g}" in evidence.sentence or evidence.rule.name == "patient"

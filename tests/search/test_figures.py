@@ -65,7 +65,7 @@ def drawn_params(space: SearchSpace, rng: random.Random) -> dict[str, Any]:
 
 def exhibit(
     space: Mapping[str, Any], values: Sequence[float | None], states: Sequence[TrialState] = (), metric: str = "accuracy"
-) -> figures.Exhibit:
+) -> figures.FigureData:
     """A study of trials with these objectives, in these states by turns."""
     rng = dice(len(values))
     cycle, spec = states or [TrialState.COMPLETE], study_spec(space, metric=metric)
@@ -73,10 +73,10 @@ def exhibit(
         outcome(number, drawn_params(spec.search_space, rng), value, cycle[number % len(cycle)]) for number, value in enumerate(values)
     ]
     curves = {trial.number: [(step, 0.1 * step) for step in range(1, 8, 3)] for trial in trials if trial.value is not None}
-    return figures.Exhibit(spec, trials, curves)
+    return figures.FigureData(spec, trials, curves)
 
 
-def draw(name: str, of: figures.Exhibit, *params: str) -> figures.Figure:
+def draw(name: str, of: figures.FigureData, *params: str) -> figures.Figure:
     figure = figures.draw(figures.checked(name, params, list(of.spec.search_space.root)), of, NOW)
     json.dumps(figure, allow_nan=False)
     assert figure["layout"]["meta"]["summary"]
@@ -84,7 +84,7 @@ def draw(name: str, of: figures.Exhibit, *params: str) -> figures.Figure:
 
 
 NOISE = [dice(number).random() for number in range(60)]
-STUDIES: Mapping[str, figures.Exhibit] = {
+STUDIES: Mapping[str, figures.FigureData] = {
     "without a trial": exhibit(EXAMPLE, []),
     "one trial waits": exhibit(EXAMPLE, [None], [TrialState.QUEUED]),
     "one trial runs": exhibit(EXAMPLE, [0.5], [TrialState.RUNNING]),
@@ -129,7 +129,7 @@ def test_a_conditional_parameter_that_no_complete_trial_has_is_named() -> None:
     of = exhibit(EXAMPLE, [0.5])
     never = {**of.outcomes[0].params, "optimizer": "adam"}
     never.pop("momentum", None)
-    of = figures.Exhibit(of.spec, [outcome(0, never, 0.5)])
+    of = figures.FigureData(of.spec, [outcome(0, never, 0.5)])
     for name in ("slice", "contour", "rank", "parallel_coordinate"):
         assert "No complete trial has momentum yet." in json.dumps(draw(name, of, "momentum"))
 
@@ -174,7 +174,7 @@ def test_choices_that_look_alike_stay_apart() -> None:
 def test_a_baseline_outside_the_space_is_left_out_where_the_parameter_is_shown() -> None:
     of = exhibit(EXAMPLE, NOISE)
     strange = outcome(60, {"lr": 0.0, "batch_size": 48, "optimizer": "lion", "frozen_layers": True, "nesterov": True}, 0.99)
-    of = figures.Exhibit(of.spec, [*of.outcomes, strange])
+    of = figures.FigureData(of.spec, [*of.outcomes, strange])
     for name in figures.FIGURES:
         draw(name, of)
     for param in ("lr", "batch_size", "optimizer", "frozen_layers"):
@@ -205,14 +205,14 @@ def objective(params: Mapping[str, Any], rng: random.Random) -> float:
     return float(1 - (math.log10(params["lr"]) + 3) ** 2 / 4 + bonus + rng.gauss(0, 0.05))
 
 
-def played(space: Mapping[str, Any], count: int, metric: str = "accuracy") -> figures.Exhibit:
+def played(space: Mapping[str, Any], count: int, metric: str = "accuracy") -> figures.FigureData:
     rng, spec = dice(count), study_spec(space, metric=metric)
     trials = []
     for number in range(count):
         params = drawn_params(spec.search_space, rng)
         value = objective(params, rng)
         trials.append(outcome(number, params, -value if metric == "loss" else value))
-    return figures.Exhibit(spec, trials)
+    return figures.FigureData(spec, trials)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
@@ -304,6 +304,6 @@ def test_two_thousand_trials_are_drawn_at_once() -> None:
         request = figures.checked(name, [], list(EXAMPLE))
         figures.prepare(request)
         start = time.process_time()
-        body = json.dumps(figures.draw(request, figures.Exhibit(of.spec, of.outcomes, curves), NOW))
+        body = json.dumps(figures.draw(request, figures.FigureData(of.spec, of.outcomes, curves), NOW))
         assert time.process_time() - start < 4, name  # none takes a second on a machine with nothing else to do
         assert len(body) < 1_500_000, name

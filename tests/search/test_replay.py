@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.domain.pruning import Agreement, Hindsight, Replayed
-from service.domain.records import Recording
+from service.domain.pruning import Agreement, PruningReport, SimulatedPruner
+from service.domain.records import RecordedStudy
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.states import TrialState
-from service.search.pruner_simulation import board_of, fates, quantiles_of
-from service.search.pruning_report import look_back
+from service.search.pruner_simulation import board_of, quantiles_of, simulate
+from service.search.pruning_report import pruning_report
 from tests.search.recorded import Played, noisy_curves, spec_of
 
 EPOCHS = 27
@@ -40,16 +40,16 @@ def ids(pruner: Any) -> str:
     )
 
 
-def replayed_ends(recording: Recording) -> dict[int, int]:
+def replayed_ends(recording: RecordedStudy) -> dict[int, int]:
     """The step at which the replay of the study's own pruner ends each trial that it ends."""
     assert recording.reports is not None
     board = board_of(recording.trials, recording.reports, maximize=recording.spec.objective.direction == "maximize")
-    fate = fates(recording.spec, board, recording.spec.pruner)
+    fate = simulate(recording.spec, board, recording.spec.pruner)
     assert fate is not None
     return {number: int(board.step[place]) for number, place in enumerate(fate.ends.tolist()) if place >= 0}
 
 
-def by_name(found: Hindsight) -> dict[str, Replayed]:
+def by_name(found: PruningReport) -> dict[str, SimulatedPruner]:
     return {one.name: one for one in found.pruners}
 
 
@@ -61,7 +61,7 @@ def test_a_studys_own_pruner_played_again_ends_each_trial_where_it_did(pruner: P
     played = Played(spec_of(pruner, metric, EPOCHS), falling if metric == "loss" else curves).one_after_another()
     assert len(set(played.ends.values())) > 1
     assert replayed_ends(played.recording()) == played.ends
-    assert look_back(played.recording()).agreement == Agreement(same=40, of=40)
+    assert pruning_report(played.recording()).agreement == Agreement(same=40, of=40)
 
 
 @pytest.mark.parametrize("pruner", [*PRUNERS[:3], PRUNERS[5]], ids=ids)
@@ -81,7 +81,7 @@ def test_it_does_so_too_where_trials_shared_a_pass(pruner: Pruner) -> None:
 def test_a_value_that_is_no_number_ends_a_trial_under_every_pruner_but_none() -> None:
     curves = [dict(curve) for curve in noisy_curves(8, 9)]
     curves[7] = {**curves[7], 3: math.nan, 9: 2.0}
-    found = look_back(Played(spec_of(epochs=9), curves).one_after_another().recording())
+    found = pruning_report(Played(spec_of(epochs=9), curves).one_after_another().recording())
     killed = {one.name for one in found.pruners if one.winner != 7}
     assert {"asha-3", "hyperband", "median", "percentile-25"} - killed <= {"hyperband"}
     assert by_name(found)["none"].kept_winner
@@ -94,7 +94,7 @@ def late_bloomer() -> list[dict[int, float]]:
 
 
 def test_another_pruner_would_have_ended_a_winner_that_began_slowly() -> None:
-    found = look_back(Played(spec_of(epochs=9), late_bloomer()).one_after_another().recording())
+    found = pruning_report(Played(spec_of(epochs=9), late_bloomer()).one_after_another().recording())
     pruners = by_name(found)
     assert found.winner == 9
     for name in ("median", "percentile-25", "asha-2", "asha-3", "asha-4"):
@@ -107,7 +107,7 @@ def test_another_pruner_would_have_ended_a_winner_that_began_slowly() -> None:
 
 def test_a_winner_that_leads_from_the_first_epoch_is_kept_by_all() -> None:
     curves = [{step: 0.3 + number / 100 + step / 100 for step in range(1, 10)} for number in range(10)]
-    found = look_back(Played(spec_of(epochs=9), curves).one_after_another().recording())
+    found = pruning_report(Played(spec_of(epochs=9), curves).one_after_another().recording())
     assert found.winner == 9
     assert found.pruners and all(one.kept_winner and one.winner == 9 for one in found.pruners)
     assert all(one.epochs[0] == one.epochs[1] for one in found.pruners)
@@ -116,7 +116,7 @@ def test_a_winner_that_leads_from_the_first_epoch_is_kept_by_all() -> None:
 
 def test_what_pruning_saved_is_what_the_pruned_trials_had_before_them() -> None:
     played = Played(spec_of(Asha(reduction_factor=3), epochs=9), noisy_curves(30, 9)).one_after_another()
-    found = look_back(played.recording())
+    found = pruning_report(played.recording())
     assert found.saved.of == 30 * 9
     assert found.saved.epochs == sum(9 - step for step in played.ends.values())
     own = by_name(found)["asha-3"]
@@ -129,7 +129,7 @@ def test_seconds_are_counted_by_each_trials_own_pace_and_scaled_to_those_that_to
     recording = played.recording()
     told, untold = list(played.ends)[:2], list(played.ends)[2:]
     trials = [replace(one, seconds_left=10.0 * (9 - one.step)) if one.number in told else one for one in recording.trials]
-    found = look_back(Recording(spec=recording.spec, partial=False, trials=trials, reports=recording.reports))
+    found = pruning_report(RecordedStudy(spec=recording.spec, partial=False, trials=trials, reports=recording.reports))
     assert untold
     assert found.saved.seconds == pytest.approx(10 * found.saved.epochs)
 
@@ -138,7 +138,7 @@ def test_a_trial_that_would_have_gone_on_counts_from_the_next_decision_to_its_la
     curves = [{step: value for step in range(1, 10)} for value in (0.9, 0.8, 0.7)]
     played = Played(spec_of(Asha(reduction_factor=3), epochs=9), curves).one_after_another()
     assert played.ends == {1: 1, 2: 1}
-    pruners = by_name(look_back(played.recording()))
+    pruners = by_name(pruning_report(played.recording()))
     assert (pruners["none"].epochs, pruners["none"].continued) == ((27, 27), 2)
     assert (pruners["median"].epochs, pruners["median"].continued) == ((9 + 2 + 2, 27), 2)
     assert pruners["asha-2"].epochs == (9 + 1 + 1, 9 + 1 + 1)
@@ -146,7 +146,7 @@ def test_a_trial_that_would_have_gone_on_counts_from_the_next_decision_to_its_la
 
 def test_a_winner_after_trials_that_might_have_had_a_say_is_likely_and_not_certain() -> None:
     curves = [{step: value for step in range(1, 10)} for value in (0.5, 0.4, 0.45, 0.9)]
-    found = look_back(Played(spec_of(Asha(reduction_factor=3), epochs=9), curves).one_after_another().recording())
+    found = pruning_report(Played(spec_of(Asha(reduction_factor=3), epochs=9), curves).one_after_another().recording())
     median = by_name(found)["median"]
     assert (median.kept_winner, median.likely) == (None, True)
     assert by_name(found)["none"].kept_winner
@@ -159,12 +159,12 @@ def test_the_chance_of_being_overtaken_is_what_complete_trials_gained_from_there
     pruned = [{1: 0.65, 2: 0.2, 3: 0.2}, {1: 0.4, 2: 0.2, 3: 0.2}]
     played = Played(spec_of(Threshold(lower=0.3, n_warmup_steps=1), epochs=3), [*curves, *pruned]).one_after_another()
     assert played.ends == {4: 2, 5: 2}
-    found = look_back(played.recording())
+    found = pruning_report(played.recording())
     assert (found.winner, found.chance, found.overtaking) == (3, 0.0, ())
     higher = Played(
         spec_of(Threshold(upper=0.6, n_warmup_steps=1), epochs=3), [*curves, {1: 0.1, 2: 0.65, 3: 0.9}, {1: 0.1, 2: 0.75, 3: 1}]
     )
-    found = look_back(higher.one_after_another().recording())
+    found = pruning_report(higher.one_after_another().recording())
     assert [(one.trial, one.chance, one.n) for one in found.overtaking] == [(5, 0.75, 4), (4, 0.5, 4)]
     assert found.chance == pytest.approx(1 - 0.25 * 0.5)
     assert any("88 %" in sentence and "trial 5 (75 %, by 4 complete trials)" in sentence for sentence in found.words)
@@ -174,17 +174,17 @@ def test_a_duplicate_stands_and_falls_with_the_trial_that_answered_it() -> None:
     played = Played(spec_of(epochs=9), late_bloomer()).one_after_another()
     recording = played.recording()
     copy = replace(recording.trials[9], id=1010, number=10, duplicate_of=9, ended=played.clock + 1)
-    found = look_back(replace(recording, trials=[*recording.trials, copy]))
+    found = pruning_report(replace(recording, trials=[*recording.trials, copy]))
     assert found.winner == 9
     assert by_name(found)["none"].epochs == (90, 90)
-    alone = by_name(look_back(recording))["median"]
+    alone = by_name(pruning_report(recording))["median"]
     assert by_name(found)["median"].trials_pruned == alone.trials_pruned + 1
     assert by_name(found)["median"].epochs == alone.epochs
 
 
 def test_a_study_of_which_little_is_known_says_so() -> None:
-    empty = Recording(spec=spec_of(Median()), partial=True, trials=[], reports=Played(spec_of(), []).told)
-    found = look_back(empty)
+    empty = RecordedStudy(spec=spec_of(Median()), partial=True, trials=[], reports=Played(spec_of(), []).told)
+    found = pruning_report(empty)
     assert (found.winner, found.chance, found.saved.of) == (None, None, 0)
     assert found.words == (
         "So far, nothing was pruned.",
@@ -195,21 +195,21 @@ def test_a_study_of_which_little_is_known_says_so() -> None:
 
 def test_too_many_reports_are_not_replayed_and_what_was_saved_is_told_all_the_same() -> None:
     recording = replace(Played(spec_of(Asha(), epochs=9), noisy_curves(30, 9)).one_after_another().recording(), reports=None)
-    found = look_back(recording)
+    found = pruning_report(recording)
     assert found.saved.epochs > 0
     assert (found.pruners, found.overtaking, found.agreement) == ((), (), None)
     assert any("more reports than are replayed" in sentence for sentence in found.words)
 
 
 def test_wilcoxon_is_told_as_it_was_and_not_asked_again() -> None:
-    found = look_back(Played(spec_of(Wilcoxon(p_threshold=0.2), epochs=9), noisy_curves(15, 9)).one_after_another().recording())
+    found = pruning_report(Played(spec_of(Wilcoxon(p_threshold=0.2), epochs=9), noisy_curves(15, 9)).one_after_another().recording())
     assert (found.pruners[0].own, found.pruners[0].label, found.agreement) == (True, "wilcoxon (p threshold 0.2)", None)
     assert found.pruners[0].trials_pruned > 0
 
 
 def test_each_pruner_has_a_name_and_a_label_of_its_own() -> None:
     for own in (NoPruner(), Asha(), Patient(patience=4, wrapped=Hyperband()), Percentile(percentile=60.0)):
-        found = look_back(Played(spec_of(own, epochs=9), noisy_curves(4, 9)).one_after_another().recording())
+        found = pruning_report(Played(spec_of(own, epochs=9), noisy_curves(4, 9)).one_after_another().recording())
         assert len({one.name for one in found.pruners}) == len({one.label for one in found.pruners}) == len(found.pruners)
         assert [one.own for one in found.pruners] == [True] + [False] * (len(found.pruners) - 1)
 
@@ -217,7 +217,7 @@ def test_each_pruner_has_a_name_and_a_label_of_its_own() -> None:
 def test_trials_that_still_run_count_with_what_they_trained() -> None:
     recording = Played(spec_of(epochs=9), late_bloomer()).one_after_another().recording()
     running = replace(recording.trials[3], state=TrialState.RUNNING, ended=None, step=4, value=None)
-    found = look_back(replace(recording, partial=True, trials=[*recording.trials[:3], running, *recording.trials[4:]]))
+    found = pruning_report(replace(recording, partial=True, trials=[*recording.trials[:3], running, *recording.trials[4:]]))
     assert found.partial
     assert by_name(found)["none"].epochs == (85, 85)
     assert found.words[1].startswith("So far, trial 9 is the best")

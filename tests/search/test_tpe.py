@@ -17,7 +17,7 @@ from service.domain.states import TrialState
 from service.search import tpe
 from service.search.distributions import Distributions
 from service.search.history import History
-from service.search.tpe import OPTUNAS_DEFAULTS, Columns, Mixture
+from service.search.tpe import OPTUNAS_DEFAULTS, Mixture, TrialColumns
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
 from trainer.protocol import FailureReason
 
@@ -57,7 +57,7 @@ def test_samples_are_distributed_as_optunas_are() -> None:
 def test_good_and_bad_trials_are_parted_as_optuna_parts_them(metric: str) -> None:
     spec, dice = study_spec(metric=metric), random.Random(5)  # noqa: S311
     history = History(spec, Distributions(spec.search_space))
-    columns = Columns(tuple(spec.search_space.parameters), history.sign)
+    columns = TrialColumns(tuple(spec.search_space.parameters), history.sign)
     endings: list[Callable[[], Ending]] = [
         lambda: complete(dice.choice([0.1, 0.2, 0.3])),
         lambda: Ending(TrialState.PRUNED, curve={dice.randint(1, 3): dice.random()}),

@@ -3,7 +3,7 @@
 from sqlalchemy import event
 
 from service import operations
-from service.domain.progress import Course
+from service.domain.progress import StudyProgress
 from service.operations import Write
 from service.store import Store, queries
 from tests.operations.driving import claim_one, claim_trials, finish, ready, searches_of, spec_of, study_of, trial_of
@@ -11,9 +11,9 @@ from tests.operations.driving import claim_one, claim_trials, finish, ready, sea
 
 def test_a_study_that_nobody_has_begun_has_an_empty_course(store: Store) -> None:
     study = ready(store)
-    assert store.read(queries.courses, [study.id]) == {study.id: Course()}
+    assert store.read(queries.courses, [study.id]) == {study.id: StudyProgress()}
     with_baseline = operations.create_study(store, spec_of(name="other", baseline={"lr": 0.5}))
-    assert store.read(queries.courses, [with_baseline.id]) == {with_baseline.id: Course(waiting=1)}
+    assert store.read(queries.courses, [with_baseline.id]) == {with_baseline.id: StudyProgress(waiting=1)}
 
 
 def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Store) -> None:
@@ -28,7 +28,7 @@ def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Sto
     course = store.read(queries.courses, [study.id, other.id])[study.id]
     first, second, third = (trial_of(store, study, claim.lease.number) for claim in claims[:3])
     assert study_of(store, study).created > len(claims) + 1  # duplicates were met on the way
-    assert course == Course(
+    assert course == StudyProgress(
         waiting=1, running=len(claims) - 2, running_since=third.started_at, running_seconds_left=9.0,
         ended=2, first_start=first.started_at, last_end=second.finished_at,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from service import operations
 from service.domain.records import Claim, Study
 from service.operations import Searches, Write
 from service.store import Store, queries
-from service.store.queries import Saved, Throughput
+from service.store.queries import SavedSeconds, Throughput
 from tests.operations.driving import claim_trials, finish, ready, searches_of, study_of
 
 
@@ -28,7 +28,7 @@ def test_each_trial_of_a_pass_counts_for_its_share(store: Store) -> None:
     for claim in claims[:4]:
         tell(store, claim, lanes=4, saved=8.0)
     tell(store, claims[4], lanes=1, saved=-1.5)
-    assert store.read(queries.saved, [study.id]) == {study.id: Saved(features_seconds=6.5)}
+    assert store.read(queries.saved, [study.id]) == {study.id: SavedSeconds(features_seconds=6.5)}
     assert store.read(queries.throughput) == Throughput(samples_per_second=200.0, lanes=4)
 
 
@@ -49,7 +49,7 @@ def test_an_answered_duplicate_spares_its_originals_share_of_the_training(store:
     assert answered > 0
     saved = store.read(queries.saved)[study.id]
     assert saved.duplicates_seconds == pytest.approx(answered * trained / 2)
-    assert saved == Saved(duplicates_seconds=saved.duplicates_seconds)
+    assert saved == SavedSeconds(duplicates_seconds=saved.duplicates_seconds)
 
 
 def test_a_worker_is_told_with_what_it_runs(store: Store) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from service.domain.errors import StoreUnavailable
 from service.store import Store, open_store, postgres
-from service.store.postgres import expect_silence
+from service.store.postgres import set_read_timeout
 from tests.chaos.proxy import Proxy, through
 
 
@@ -21,7 +21,7 @@ def cable(migrated_postgresql: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(cable: Proxy, migrated_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setattr(postgres, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "READ_TIMEOUT_SECONDS", 0.5)
     with closing(open_store(through(cable, migrated_postgresql))) as opened:
         yield opened
 
@@ -48,5 +48,5 @@ def test_a_server_that_falls_silent_in_a_transaction_is_an_outage(store: Store, 
 
 def test_a_statement_may_take_longer_where_that_is_expected(store: Store) -> None:
     with store.writing() as tx:
-        expect_silence(tx.connection.dbapi_connection, 60)
+        set_read_timeout(tx.connection.dbapi_connection, 60)
         assert tx.scalar(text("SELECT 1 FROM pg_sleep(1)")) == 1

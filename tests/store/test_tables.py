@@ -5,10 +5,10 @@ import math
 import pytest
 
 from service import operations
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from service.operations import Write
 from service.store import Store, queries
-from service.store.queries import Curve, Extent
+from service.store.queries import Curve, LastEvent
 from tests.operations.driving import claim_one, claim_trials, finish, ready, report, searches_of, study_of, tell
 
 
@@ -17,7 +17,7 @@ def test_rows_of_a_table_come_in_the_order_of_their_last_events(store: Store) ->
     first, second = (claim_one(store, searches_of()) for _ in range(2))
     seen = study_of(store, study).seq
     result = {"reuse": {"lanes": 4}, "pace": {"saved_seconds": 8.0, "samples_per_second": 100.0}}
-    tell(store, second.lease, reports=[report(1, 0.25), Report(2, {"loss": math.inf})], result=result)
+    tell(store, second.lease, reports=[report(1, 0.25), MetricReport(2, {"loss": math.inf})], result=result)
     finish(store, first, 0.75)
     rows = store.read(queries.table_rows, study.id, seen, 10)
     assert [(row.number, row.state, row.value, row.step) for row in rows] == [(1, "running", None, 2), (0, "complete", 0.75, 3)]
@@ -44,9 +44,13 @@ def test_a_duplicate_was_spared_its_originals_training(store: Store) -> None:
 def test_curves_hold_the_finite_values_of_one_metric_by_step(store: Store) -> None:
     study = ready(store)
     claims = [claim_one(store, searches_of()) for _ in range(3)]
-    tell(store, claims[1].lease, reports=[report(2, 0.5), report(1, 0.25), report(10, 1.0), Report(3, {"accuracy": math.nan, "loss": 1.0})])
+    tell(
+        store,
+        claims[1].lease,
+        reports=[report(2, 0.5), report(1, 0.25), report(10, 1.0), MetricReport(3, {"accuracy": math.nan, "loss": 1.0})],
+    )
     tell(store, claims[0].lease, reports=[report(1, 0.125)])
-    moved = store.read(queries.trials_moved, study.id, 0)
+    moved = store.read(queries.changed_trials, study.id, 0)
     assert [one.number for one in moved] == [2, 1, 0]
     ids = {one.number: one.id for one in moved}
     with store.reading() as tx:
@@ -56,23 +60,23 @@ def test_curves_hold_the_finite_values_of_one_metric_by_step(store: Store) -> No
         ]
         assert list(queries.curves(tx, [ids[2]], "accuracy")) == []
     assert store.read(queries.metric_names, study.id) == {"accuracy", "loss"}
-    assert [one.number for one in store.read(queries.trials_moved, study.id, moved[1].changed)] == [0]
+    assert [one.number for one in store.read(queries.changed_trials, study.id, moved[1].changed)] == [0]
 
 
 def test_extents_tell_how_far_studies_go_and_leave_out_those_that_are_not_there(store: Store) -> None:
     one, other, gone = (ready(store, name=name) for name in ("one", "other", "gone"))
     operations.stop_study(store, other.id)
     operations.delete_study(store, gone.id)
-    assert store.read(queries.extents, [one.id, other.id, gone.id]) == {
-        one.id: Extent(study_of(store, one).seq, ended=False),
-        other.id: Extent(study_of(store, other).seq, ended=True),
+    assert store.read(queries.last_events, [one.id, other.id, gone.id]) == {
+        one.id: LastEvent(study_of(store, one).seq, ended=False),
+        other.id: LastEvent(study_of(store, other).seq, ended=True),
     }
-    assert store.read(queries.extents, []) == {}
+    assert store.read(queries.last_events, []) == {}
 
 
 def test_a_write_between_two_looks_moves_the_extent(store: Store) -> None:
     study = ready(store)
-    before = store.read(queries.extents, [study.id])[study.id]
+    before = store.read(queries.last_events, [study.id])[study.id]
     claim = claim_one(store, searches_of())
     assert operations.record(store, [Write(claim.lease, reports=[report(1, 0.5)])]) == []
-    assert store.read(queries.extents, [study.id])[study.id].seq == before.seq + 2
+    assert store.read(queries.last_events, [study.id])[study.id].seq == before.seq + 2

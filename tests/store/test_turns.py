@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.sqlite import begin_in_turn, between_looks
+from service.store.sqlite import begin_immediate, retry_interval
 
 Connect = Callable[[], sqlite3.Connection]
 
@@ -27,8 +27,8 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
 
 def test_a_writer_waits_for_the_one_before(connect: Connect) -> None:
     first, second = connect(), connect()
-    begin_in_turn(first, 10_000)
-    waiter = threading.Thread(target=begin_in_turn, args=(second, 10_000))
+    begin_immediate(first, 10_000)
+    waiter = threading.Thread(target=begin_immediate, args=(second, 10_000))
     waiter.start()
     time.sleep(0.1)
     assert not second.in_transaction
@@ -40,10 +40,10 @@ def test_a_writer_waits_for_the_one_before(connect: Connect) -> None:
 
 def test_patience_ends(connect: Connect) -> None:
     first, second = connect(), connect()
-    begin_in_turn(first, 10_000)
+    begin_immediate(first, 10_000)
     began = time.monotonic()
     with pytest.raises(sqlite3.OperationalError, match="locked") as caught:
-        begin_in_turn(second, 150)
+        begin_immediate(second, 150)
     assert caught.value.sqlite_errorcode == sqlite3.SQLITE_BUSY
     assert time.monotonic() - began >= 0.15
     assert second.execute("PRAGMA busy_timeout").fetchone() == (150,)
@@ -51,12 +51,12 @@ def test_patience_ends(connect: Connect) -> None:
 
 def test_a_fault_that_is_no_lock_is_told_at_once(connect: Connect) -> None:
     opened = connect()
-    begin_in_turn(opened, 10_000)
+    begin_immediate(opened, 10_000)
     with pytest.raises(sqlite3.OperationalError, match="within a transaction"):
-        begin_in_turn(opened, 10_000)
+        begin_immediate(opened, 10_000)
 
 
 def test_who_has_waited_longer_looks_more_often() -> None:
-    waits = [between_looks(seconds) for seconds in (0, 0.05, 0.1, 0.3)]
+    waits = [retry_interval(seconds) for seconds in (0, 0.05, 0.1, 0.3)]
     assert waits == sorted(waits, reverse=True) and waits[0] == 2 * waits[1]
-    assert between_looks(5) == between_looks(9) > 0
+    assert retry_interval(5) == retry_interval(9) > 0

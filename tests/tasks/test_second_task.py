@@ -17,7 +17,7 @@ from service.cli.console import plain_text, speed
 from service.domain.errors import InvalidInput
 from service.domain.export import read_export
 from service.domain.parsing import parse_study
-from service.domain.records import Claim, Report, Study
+from service.domain.records import Claim, MetricReport, Study
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from service.domain.study_schema import document_schema
@@ -33,7 +33,7 @@ from tests.travel.luggage import exported, imported
 from tests.web.laboratory import HERE
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.loop import train
-from trainer.protocol import Finished, Prepared, Scores
+from trainer.protocol import Finished, RunPrepared, Scores
 from trainer.tasks import registry
 
 INFO: dict[str, Any] = {
@@ -82,7 +82,7 @@ def end(store: Store, claim: Claim, rmse: float, test: float | None = None) -> N
     )
     done = Finished(step=3, metrics=metrics, report=report, train_seconds=1.0, peak_memory=1, test=scores)
     result = {"environment": {"torch": "2.14.1"}, "trainable": 3}
-    assert operations.record(store, [Write(claim.lease, reports=[Report(3, metrics)], outcome=done, result=result)]) == []
+    assert operations.record(store, [Write(claim.lease, reports=[MetricReport(3, metrics)], outcome=done, result=result)]) == []
 
 
 @pytest.fixture
@@ -213,7 +213,10 @@ def test_the_stored_output_of_frozen_stages_gives_the_same_result(tmp_path: Path
     config = NumberTrainConfig(data=data, model=model, frozen_layers=1, l2=0.01, epochs=2, batch_size=8)
     stored = list(train(config, device=torch.device("cpu"), depths=(1, 1), score_test=True))
     computed = list(train(config, device=torch.device("cpu"), share=False, score_test=True))
-    assert [event.reuse.depth for events in (stored, computed) for event in events if isinstance(event, Prepared) and event.reuse] == [1, 0]
+    assert [event.reuse.depth for events in (stored, computed) for event in events if isinstance(event, RunPrepared) and event.reuse] == [
+        1,
+        0,
+    ]
     ends = [event for events in (stored, computed) for event in events if isinstance(event, Finished)]
     assert ends[0].metrics == ends[1].metrics and ends[0].test == ends[1].test and ends[0].metrics["r2"] < 1
 

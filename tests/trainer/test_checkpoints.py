@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from trainer import files
-from trainer.checkpoints import Checkpoints, State, Unsound, digest, read
+from trainer.checkpoints import Checkpoints, DamagedCheckpoint, State, digest, read
 from trainer.protocol import Checkpoint
 from trainer.tasks.image_classification.config import (
     IMAGENET_MEAN,
@@ -154,9 +154,9 @@ def test_one_of_another_run_is_passed_over(tmp_path: Path) -> None:
 
 def test_one_that_was_exchanged_for_an_older_one_is_passed_over(tmp_path: Path) -> None:
     newer, older = written(tmp_path, 1, 2)
-    with pytest.raises(Unsound):
+    with pytest.raises(DamagedCheckpoint):
         read(newer.model_copy(update={"path": older.path}), RUN)
-    with pytest.raises(Unsound, match="another run"):
+    with pytest.raises(DamagedCheckpoint, match="another run"):
         read(older.model_copy(update={"step": 2}), RUN)
 
 

@@ -7,8 +7,8 @@ import pytest
 from trainer.checkpoints import Checkpoints
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.learners import Member
-from trainer.protocol import Advanced, Checkpoint, Failed, Finished, Measured, Pace, Prepared, Reuse, Saved
-from trainer.run_logger import Chronicle
+from trainer.protocol import BatchProgress, Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Reuse, RunPrepared
+from trainer.run_logger import RunLogger
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 
 FACTS = ImageDatasetInfo(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
@@ -22,14 +22,14 @@ def _info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "trainer.run_logger")
 
 
-def prepared(lane: int, lanes: int) -> Prepared:
+def prepared(lane: int, lanes: int) -> RunPrepared:
     reuse = Reuse(pixels="cached", depth=9, place="disk", lanes=lanes)
-    return Prepared(lane=lane, facts=FACTS, parameters=11_000_000, trainable=5_130, environment=WHERE, reuse=reuse)
+    return RunPrepared(lane=lane, facts=FACTS, parameters=11_000_000, trainable=5_130, environment=WHERE, reuse=reuse)
 
 
-def measured(step: int, lane: int = 0, accuracy: float = 0.75, loss: float = 0.5) -> Measured:
+def measured(step: int, lane: int = 0, accuracy: float = 0.75, loss: float = 0.5) -> EpochMetrics:
     metrics = {"accuracy": accuracy, "loss": loss, "f1": 0.7, "train_loss": 0.25, "lr": 0.001}
-    return Measured(lane=lane, step=step, metrics=metrics, pace=SPEED)
+    return EpochMetrics(lane=lane, step=step, metrics=metrics, pace=SPEED)
 
 
 def finished(lane: int = 0) -> Finished:
@@ -40,10 +40,10 @@ def finished(lane: int = 0) -> Finished:
 
 def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints()
-    chronicle = Chronicle([Member(config=RUN, checkpoints=checkpoints)])
+    chronicle = RunLogger([Member(config=RUN, checkpoints=checkpoints)])
     chronicle.hear_round([prepared(0, 1)])
     checkpoints.step = 2  # restored
-    saved = Saved(checkpoint=Checkpoint(step=3, path="p", sha256="0" * 64, size=44_700_000))
+    saved = CheckpointSaved(checkpoint=Checkpoint(step=3, path="p", sha256="0" * 64, size=44_700_000))
     for fact in (advanced(3), advanced(3), measured(3), saved, finished()):
         chronicle.hear(fact)
     chronicle.close()
@@ -61,7 +61,7 @@ def test_what_was_left_out_of_the_data_is_logged_once_a_run(caplog: pytest.LogCa
     left_out = (LeftOut(reason="broken link", count=7, examples=("a.png", "b.png")),)
     listing = ListingFacts(notes=("It is said.",), unused_columns=("x",), groups=3, columns={"group": "patient"}, left_out=left_out)
     fact = prepared(0, 1)
-    Chronicle([Member(config=RUN)]).hear_round([fact.model_copy(update={"facts": fact.facts.model_copy(update={"listing": listing})})])
+    RunLogger([Member(config=RUN)]).hear_round([fact.model_copy(update={"facts": fact.facts.model_copy(update={"listing": listing})})])
     assert caplog.messages[1:] == [
         "data: It is said.",
         "data: 3 groups by the column patient, each in one part of the split.",
@@ -70,19 +70,19 @@ def test_what_was_left_out_of_the_data_is_logged_once_a_run(caplog: pytest.LogCa
     ]
 
 
-def advanced(epoch: int) -> Advanced:
-    return Advanced(epoch=epoch, batch=1, batches=9, samples_per_second=1.0)
+def advanced(epoch: int) -> BatchProgress:
+    return BatchProgress(epoch=epoch, batch=1, batches=9, samples_per_second=1.0)
 
 
 def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    Chronicle([Member(config=RUN)]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
-    Chronicle([Member(config=RUN)]).stopped(0)
+    RunLogger([Member(config=RUN)]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
+    RunLogger([Member(config=RUN)]).stopped(0)
     assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped as told, after epoch 0"]
 
 
 def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.LogCaptureFixture) -> None:
     lanes = range(128)
-    chronicle = Chronicle([Member(config=RUN) for _ in lanes])
+    chronicle = RunLogger([Member(config=RUN) for _ in lanes])
     chronicle.hear_round([prepared(lane, 128) for lane in lanes])
     rounds = [[measured(1, lane, accuracy=lane / 200, loss=float("nan") if lane == 5 else 1 / (lane + 1)) for lane in lanes]]
     for fact in rounds[0]:

@@ -12,7 +12,7 @@ from trainer.checkpoints import Checkpoints, State
 from trainer.host import Group, Line
 from trainer.learners import Member
 from trainer.loop import Events
-from trainer.protocol import Advanced, Answer, Cancel, Exported, Failed, Finished, Measured, Prepared, Stopped
+from trainer.protocol import BatchProgress, Cancel, EpochMetrics, Failed, Finished, ModelExported, PruningDecision, RunPrepared, Stopped
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 
@@ -23,7 +23,7 @@ CONFIG = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="
 class Supervisor:
     """Hears lines by the write, and says what the script has for the moment."""
 
-    def __init__(self, answers: dict[int, list[Answer | Cancel]] | None = None, cancels: list[list[Cancel]] | None = None) -> None:
+    def __init__(self, answers: dict[int, list[PruningDecision | Cancel]] | None = None, cancels: list[list[Cancel]] | None = None) -> None:
         self.writes = list[list[Line]]()
         self.asked = list[set[int]]()
         self._held = list[Line]()
@@ -37,16 +37,16 @@ class Supervisor:
             self.writes.append([*self._held, *lines])
         self._held = []
 
-    def words(self, due: Collection[int]) -> list[Answer | Cancel]:
+    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
         self.asked.append(set(due))
-        return self._answers.get(len(self.asked), [Answer(lane=lane, go_on=True) for lane in due])
+        return self._answers.get(len(self.asked), [PruningDecision(lane=lane, go_on=True) for lane in due])
 
     def cancels(self) -> list[Cancel]:
         return self._cancels.pop(0) if self._cancels else []
 
     def of(self, lane: int) -> list[str]:
-        """What was told of a lane, but for Advanced."""
-        lines = [line for write in self.writes for line in write if not isinstance(line, Advanced)]
+        """What was told of a lane, but for BatchProgress."""
+        lines = [line for write in self.writes for line in write if not isinstance(line, BatchProgress)]
         return [f"{line.kind} {getattr(line, 'step', '')}".strip() for line in lines if getattr(line, "lane", None) == lane]
 
 
@@ -61,7 +61,7 @@ class Lanes:
     def facts(self) -> Events:
         done = set[int]()
         for epoch in range(1, max(self._epochs) + 1):
-            yield Advanced(epoch=epoch, batch=1, batches=1, samples_per_second=1.0)
+            yield BatchProgress(epoch=epoch, batch=1, batches=1, samples_per_second=1.0)
             if epoch == self._breaks_in:
                 raise RuntimeError("the pass broke")
             for lane in self._open(done):
@@ -70,7 +70,7 @@ class Lanes:
                     yield Failed(lane=lane, reason="diverged", detail="nan", step=epoch - 1)
             for lane in self._open(done):
                 self.members[lane].checkpoints.step = epoch
-                yield Measured(lane=lane, step=epoch, metrics={})
+                yield EpochMetrics(lane=lane, step=epoch, metrics={})
             for lane in self._open(done):
                 if self._epochs[lane] == epoch:
                     done.add(lane)
@@ -91,15 +91,15 @@ class Lanes:
 
 
 def test_a_round_is_written_at_once_and_each_lane_hears_its_own_answer() -> None:
-    answers = [Answer(lane=2, go_on=True), Answer(lane=0, go_on=False), Answer(lane=1, go_on=True)]
+    answers = [PruningDecision(lane=2, go_on=True), PruningDecision(lane=0, go_on=False), PruningDecision(lane=1, go_on=True)]
     supervisor, lanes = Supervisor({1: list(answers)}), Lanes(3, 3, 1)
     lanes.follow(supervisor)
     assert supervisor.asked == [{0, 1, 2}, {1}], "lane 0 has stopped, lane 2 has finished"
     assert supervisor.of(0) == ["measured 1", "stopped 1"]
     assert supervisor.of(1) == ["measured 1", "measured 2", "measured 3", "finished 3"]
     assert supervisor.of(2) == ["measured 1", "finished 1"]
-    (measured,) = [write for write in supervisor.writes if sum(isinstance(line, Measured) for line in write) == 3]
-    assert {line.lane for line in measured if isinstance(line, Measured)} == {0, 1, 2}
+    (measured,) = [write for write in supervisor.writes if sum(isinstance(line, EpochMetrics) for line in write) == 3]
+    assert {line.lane for line in measured if isinstance(line, EpochMetrics)} == {0, 1, 2}
 
 
 def test_a_cancel_ends_its_lane_alone_and_without_a_number_ends_all() -> None:
@@ -111,11 +111,11 @@ def test_a_cancel_ends_its_lane_alone_and_without_a_number_ends_all() -> None:
 
 
 def test_a_cancel_that_comes_while_a_round_is_told_waits_for_its_end() -> None:
-    """No lane tells Prepared after it has told Stopped."""
+    """No lane tells RunPrepared after it has told Stopped."""
 
     def facts() -> Events:
         for lane in range(3):
-            yield Prepared(lane=lane, facts=FACTS, parameters=1, trainable=1, environment={})
+            yield RunPrepared(lane=lane, facts=FACTS, parameters=1, trainable=1, environment={})
         yield from lanes.facts()
 
     supervisor, lanes = Supervisor(cancels=[[Cancel(lane=2)]]), Lanes(1, 1, 1)
@@ -125,7 +125,7 @@ def test_a_cancel_that_comes_while_a_round_is_told_waits_for_its_end() -> None:
 
 
 def test_a_cancel_in_place_of_an_answer_counts() -> None:
-    supervisor, lanes = Supervisor({1: [Answer(lane=1, go_on=True), Cancel()]}), Lanes(9, 9)
+    supervisor, lanes = Supervisor({1: [PruningDecision(lane=1, go_on=True), Cancel()]}), Lanes(9, 9)
     lanes.follow(supervisor)
     assert supervisor.of(0) == supervisor.of(1) == ["measured 1", "stopped 1"]
 
@@ -148,7 +148,7 @@ def test_what_breaks_the_pass_fails_every_open_lane_and_no_other() -> None:
 
 def test_memory_that_runs_out_in_the_pass_is_told_as_such() -> None:
     def facts() -> Events:
-        yield Advanced(epoch=1, batch=1, batches=1, samples_per_second=1.0)
+        yield BatchProgress(epoch=1, batch=1, batches=1, samples_per_second=1.0)
         raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
 
     supervisor, lanes = Supervisor(), Lanes(1, 1)
@@ -173,7 +173,7 @@ def test_a_model_that_is_still_to_be_written_keeps_its_run_open() -> None:
         yield Finished(step=1, metrics={}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=0, peak_memory=0)
         if error is not None:
             raise error
-        yield Exported(path="model", sha256="0" * 64)
+        yield ModelExported(path="model", sha256="0" * 64)
 
     member = Member(config=CONFIG, model_file=Path("model"))
     for error, last in ((None, "exported"), (OSError("the disk is full"), "failed 0")):
@@ -187,11 +187,11 @@ def test_the_generator_is_closed_when_the_last_run_is_stopped() -> None:
 
     def facts() -> Events:
         try:
-            yield Measured(step=1, metrics={})
+            yield EpochMetrics(step=1, metrics={})
             pytest.fail("nobody asks for more")
         finally:
             closed.append(True)
 
-    supervisor = Supervisor({1: [Answer(go_on=False)]})
+    supervisor = Supervisor({1: [PruningDecision(go_on=False)]})
     Group([Member(config=CONFIG, decision_steps=(1,))], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts())
     assert closed == [True] and isinstance(supervisor.writes[-1][-1], Stopped)

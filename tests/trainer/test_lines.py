@@ -2,13 +2,13 @@
 
 import math
 
-from trainer.protocol import LINES, Failed, Measured
+from trainer.protocol import LINES, EpochMetrics, Failed
 
 
 def test_nan_and_infinity_travel_in_a_line() -> None:
-    line = LINES.dump_json(Measured(step=1, metrics={"loss": math.nan, "f1": math.inf, "lr": -math.inf}))
+    line = LINES.dump_json(EpochMetrics(step=1, metrics={"loss": math.nan, "f1": math.inf, "lr": -math.inf}))
     back = LINES.validate_json(line)
-    assert isinstance(back, Measured) and math.isnan(back.metrics["loss"])
+    assert isinstance(back, EpochMetrics) and math.isnan(back.metrics["loss"])
     assert (back.metrics["f1"], back.metrics["lr"]) == (math.inf, -math.inf)
 
 

@@ -26,7 +26,7 @@ from trainer.data.images.dataset import ImageDataset, find, listed
 from trainer.data.images.decoding import FORMATS, Decoder
 from trainer.data.images.listing import folders, scan
 from trainer.loop import train
-from trainer.protocol import Finished, Prepared
+from trainer.protocol import Finished, RunPrepared
 from trainer.tasks.image_classification.config import (
     HEIC_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -358,7 +358,7 @@ def test_a_run_trains_validates_and_scores_on_the_given_parts(tree: Tree) -> Non
     root = tree(*three(count=5))
     run = ImageTrainConfig(data=config(root), model=ImageModel(name="small_cnn", weights="random"), image_size=16, epochs=1, batch_size=2)
     lines = list(train(run, device=torch.device("cpu"), share=False, score_test=True))
-    [prepared] = [line for line in lines if isinstance(line, Prepared)]
+    [prepared] = [line for line in lines if isinstance(line, RunPrepared)]
     [finished] = [line for line in lines if isinstance(line, Finished)]
     assert image_info(prepared.facts).images == {"train": 10, "validation": 10, "test": 10}
     assert prepared.facts.listing is not None and prepared.facts.listing.given == ("train", "validation", "test")

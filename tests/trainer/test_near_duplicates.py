@@ -21,7 +21,7 @@ from trainer.data.contents import Distinct
 from trainer.data.dataset import digest_of
 from trainer.data.images import near_duplicates, reading
 from trainer.data.images.dataset import ImageDataset, find
-from trainer.data.images.near_duplicates import SIDE, Thumbnails, families
+from trainer.data.images.near_duplicates import SIDE, Thumbnails, clusters
 from trainer.data.split import Group, split
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo
 
@@ -69,24 +69,24 @@ def together(numbers: NDArray[np.int64]) -> set[Group]:
 @pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
 def test_a_copy_is_joined_with_its_picture_and_with_no_other(copy: Callable[[Image.Image], Image.Image]) -> None:
     originals = [photograph(number) for number in range(30)]
-    found = families(thumbnails_of([*originals, *map(copy, originals[:10])]))
+    found = clusters(thumbnails_of([*originals, *map(copy, originals[:10])]))
     assert together(found) == {(number, 30 + number) for number in range(10)}
 
 
 def test_no_two_handwritten_digits_are_the_same_picture() -> None:
     digits = [Image.fromarray(np.rint(pixels * (255 / 16)).astype(np.uint8)) for pixels in load_digits().images]
-    assert together(families(thumbnails_of(digits))) == set()
+    assert together(clusters(thumbnails_of(digits))) == set()
 
 
 def test_plain_pictures_say_too_little_to_be_joined() -> None:
     plain = [Image.new("RGB", (20, 20), (level, level, 200)) for level in range(100, 110)]
-    assert together(families(thumbnails_of(plain))) == set()
+    assert together(clusters(thumbnails_of(plain))) == set()
 
 
 def test_the_same_shape_much_brighter_or_in_another_colour_is_another_picture() -> None:
     shape = np.asarray(photograph(1)).astype(int) // 2
     reddish = shape + np.array([60, 0, 0])
-    found = families(thumbnails_of(Image.fromarray(np.clip(one, 0, 255).astype(np.uint8)) for one in (shape, shape + 60, reddish)))
+    found = clusters(thumbnails_of(Image.fromarray(np.clip(one, 0, 255).astype(np.uint8)) for one in (shape, shape + 60, reddish)))
     assert together(found) == set()
 
 
@@ -94,10 +94,10 @@ def test_blocks_of_many_likely_pairs_give_what_pairs_one_by_one_give(monkeypatch
     random, scene = np.random.default_rng(0), np.asarray(photograph(0, SIDE)).astype(float)
     noise = random.uniform(0, 8, 60)[:, None, None, None] * random.normal(size=(60, SIDE, SIDE, 3))  # some are near, some are not
     crowd = Thumbnails.of(torch.from_numpy(np.clip(scene + noise, 0, 255).astype(np.uint8)))
-    one_by_one = families(crowd)
+    one_by_one = clusters(crowd)
     monkeypatch.setattr(near_duplicates, "DENSE", 1)
     monkeypatch.setattr(near_duplicates, "BLOCK", 16)
-    assert together(families(crowd)) == together(one_by_one)
+    assert together(clusters(crowd)) == together(one_by_one)
     assert 1 < len(set(one_by_one.tolist())) < 60, "neither all together nor each alone"
 
 

@@ -26,7 +26,7 @@ from trainer.heads import HeadEnsemble
 from trainer.learners import Member
 from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, PreparedRun, prepare
-from trainer.protocol import Failed, Finished, Measured, Saved, Scores
+from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, Scores
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Measurement
 from trainer.tasks.image_classification import task as image_task
@@ -162,7 +162,7 @@ def test_scoring_changes_nothing_of_training_and_validation(tested: Configure, t
         [fact for fact in train(config, device=CPU, cache=Cache(tmp_path / name, 10**9), depths=(2, 2), score_test=name == "scored")]
         for name in ("silent", "scored")
     )
-    metrics = [[fact.metrics for fact in facts if isinstance(fact, Measured)] for facts in (silent, scored)]
+    metrics = [[fact.metrics for fact in facts if isinstance(fact, EpochMetrics)] for facts in (silent, scored)]
     assert metrics[0] == metrics[1] and outcome(silent[-1]) == outcome(scored[-1])  # type: ignore[arg-type]
     assert silent[-1].test is None and scored[-1].test is not None  # type: ignore[union-attr]
 
@@ -170,7 +170,7 @@ def test_scoring_changes_nothing_of_training_and_validation(tested: Configure, t
 def test_scoring_changes_nothing_of_lanes_either(tested: Configure) -> None:
     configs = [tested(frozen_layers=4, seed=seed, dropout=0.2, epochs=2 + seed % 2) for seed in range(3)]
     silent, scored = (list(together([Member(config=config, score_test=asked) for config in configs]).events()) for asked in (False, True))
-    for kind in (Measured, Finished):
+    for kind in (EpochMetrics, Finished):
         one, other = ([fact for fact in facts if isinstance(fact, kind)] for facts in (silent, scored))
         assert [(fact.lane, fact.metrics) for fact in one] == [(fact.lane, fact.metrics) for fact in other]
 
@@ -250,7 +250,7 @@ def test_only_lanes_that_reach_their_end_and_shall_be_scored_are(tested: Configu
     shared, found = together(runs), dict[int, Scores | None]()
     with watched(monkeypatch):
         for fact in shared.events():
-            if isinstance(fact, Measured) and (fact.step, fact.lane) in ((1, 2), (2, 3)):
+            if isinstance(fact, EpochMetrics) and (fact.step, fact.lane) in ((1, 2), (2, 3)):
                 shared.end(fact.lane)  # as pruned ones are; the last one after its last epoch
             if isinstance(fact, Finished):
                 found[fact.lane] = fact.test
@@ -262,7 +262,7 @@ def test_where_no_lane_is_left_to_score_no_test_image_is_read(tested: Configure,
     shared = together([Member(config=config, score_test=True)])
     with watched(monkeypatch) as seen:
         for fact in shared.events():
-            if isinstance(fact, Measured):
+            if isinstance(fact, EpochMetrics):
                 shared.end(0)
     assert seen and not seen & set(task_of(config).test.tolist())
 
@@ -276,7 +276,7 @@ def test_a_run_that_is_resumed_after_its_last_epoch_is_scored_too(tested: Config
             facts: Iterable[Any] = together([Member(config=config, checkpoints=kept, score_test=True)]).events()
         else:
             facts = train(config, device=CPU, checkpoints=kept, score_test=True)
-        told = [fact for fact in facts if not isinstance(fact, Saved)]
+        told = [fact for fact in facts if not isinstance(fact, CheckpointSaved)]
         return told[-1]  # type: ignore[no-any-return]
 
     first = Checkpoints(tmp_path / "first", seconds=3_600)
@@ -298,7 +298,7 @@ def test_scoring_is_measuring_and_no_part_of_the_training_time(tested: Configure
                 facts = train(config, device=CPU, score_test=asked, stopwatch=watch)
             before: dict[Any, float] = {}
             for fact in facts:
-                if isinstance(fact, Measured):
+                if isinstance(fact, EpochMetrics):
                     before = {**watch.seconds}
             grown = {name: seconds - before[name] for name, seconds in watch.seconds.items()}
             spent[asked] = grown.pop("measure")

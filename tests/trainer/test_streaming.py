@@ -11,7 +11,7 @@ from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
 from trainer.data.images.examples import Streamed, load
 from trainer.loop import train
-from trainer.protocol import Measured
+from trainer.protocol import EpochMetrics
 from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
 
 CPU = torch.device("cpu")
@@ -61,9 +61,9 @@ def test_batches_are_equal_whatever_was_expected(paint: Paint, no_memory: Callab
 
 def test_training_on_streamed_images_gives_the_same_metrics(configure: Configure, no_memory: Callable[[], None]) -> None:
     config = configure(augmentation="flip")
-    kept = [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)]
+    kept = [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, EpochMetrics)]
     no_memory()
-    assert [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, Measured)] == kept
+    assert [fact.metrics for fact in train(config, device=CPU) if isinstance(fact, EpochMetrics)] == kept
     assert all(isinstance(images, Streamed) for images in examples._kept.values())
 
 

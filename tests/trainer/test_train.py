@@ -22,7 +22,7 @@ from trainer.checkpoints import Checkpoints
 from trainer.loop import train
 from trainer.models import Infeasible
 from trainer.preparation import Expected, inspect
-from trainer.protocol import Checkpoint, Exported, Failed, Finished, Measured, Prepared, Reuse, Saved
+from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, ModelExported, Reuse, RunPrepared
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, ImageTrainConfig
 
 CPU = torch.device("cpu")
@@ -41,13 +41,13 @@ def one(kind: type[Kind], facts: Sequence[Any]) -> Kind:
 
 
 def metrics(facts: Sequence[Any]) -> dict[int, dict[str, float]]:
-    return {fact.step: dict(fact.metrics) for fact in facts if isinstance(fact, Measured)}
+    return {fact.step: dict(fact.metrics) for fact in facts if isinstance(fact, EpochMetrics)}
 
 
 def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None:
     facts = told(configure(epochs=4))
     assert [fact.kind for fact in facts] == ["prepared", "measured", "measured", "measured", "measured", "finished"]
-    prepared, finished = one(Prepared, facts), one(Finished, facts)
+    prepared, finished = one(RunPrepared, facts), one(Finished, facts)
     info = image_info(prepared.facts)
     assert info.classes == ("blue", "green", "red") and info.images == {"train": 48, "validation": 12, "test": 0}
     assert prepared.trainable == prepared.parameters > 10_000
@@ -102,8 +102,8 @@ def test_another_order_of_the_images_gives_other_results(configure: Configure) -
 
 def test_each_epoch_tells_its_pace(configure: Configure) -> None:
     facts = told(configure(epochs=3))
-    paces = [fact.pace for fact in facts if isinstance(fact, Measured) and fact.pace is not None]
-    reuse = one(Prepared, facts).reuse
+    paces = [fact.pace for fact in facts if isinstance(fact, EpochMetrics) and fact.pace is not None]
+    reuse = one(RunPrepared, facts).reuse
     assert len(paces) == 3 and reuse is not None and reuse.model_copy(update={"pixels": "decoded"}) == Reuse(pixels="decoded")
     for pace in paces:
         assert pace.samples_per_second > 0 and pace.memory > 10_000_000 and pace.saved_seconds == 0
@@ -118,7 +118,7 @@ def test_each_epoch_tells_its_pace(configure: Configure) -> None:
 def test_auto_is_the_precision_that_suits_the_device_and_is_told(configure: Configure) -> None:
     suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
     chosen, named = told(configure(precision="auto")), told(configure(precision=suits))
-    assert one(Prepared, chosen).environment["precision"] == suits
+    assert one(RunPrepared, chosen).environment["precision"] == suits
     assert metrics(chosen) == metrics(named)
 
 
@@ -126,7 +126,7 @@ def test_a_run_on_auto_goes_on_from_the_checkpoint_of_the_precision_that_it_mean
     suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
     saved = stopped_after(1, configure(precision=suits), tmp_path)
     rest = told(configure(precision="auto"), checkpoints=Checkpoints(resume=[saved]))
-    assert [fact.step for fact in rest if isinstance(fact, Measured)] == [2]
+    assert [fact.step for fact in rest if isinstance(fact, EpochMetrics)] == [2]
 
 
 @pytest.mark.parametrize("frozen", [0, 3])
@@ -222,25 +222,27 @@ def test_a_checkpoint_of_another_config_is_not_used(configure: Configure, tmp_pa
 
 def test_checkpoints_are_told_when_they_are_due_but_not_after_the_last_epoch(configure: Configure, tmp_path: Path) -> None:
     facts = told(configure(epochs=3), checkpoints=Checkpoints(tmp_path / "checkpoints", seconds=0))
-    assert [fact.checkpoint.step for fact in facts if isinstance(fact, Saved)] == [1, 2]
-    assert not [fact for fact in told(configure(), checkpoints=Checkpoints(tmp_path / "b", seconds=3_600)) if isinstance(fact, Saved)]
+    assert [fact.checkpoint.step for fact in facts if isinstance(fact, CheckpointSaved)] == [1, 2]
+    assert not [
+        fact for fact in told(configure(), checkpoints=Checkpoints(tmp_path / "b", seconds=3_600)) if isinstance(fact, CheckpointSaved)
+    ]
 
 
 def test_frozen_stages_stay_as_they_were_with_their_statistics(configure: Configure, tmp_path: Path) -> None:
-    one(Exported, told(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
+    one(ModelExported, told(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
     config = configure(frozen_layers=2, epochs=1, model=ImageModel(name="small_cnn", weights=str(tmp_path / "first.safetensors")))
     facts = told(config, model_file=tmp_path / "tuned.safetensors")
     before, after = load_file(tmp_path / "first.safetensors"), load_file(tmp_path / "tuned.safetensors")
     unchanged = {name for name in before if torch.equal(before[name], after[name])}
     frozen = {name for name in before if name.startswith(("stem.", "blocks.0."))}
     assert unchanged == frozen and any(name.endswith("running_mean") for name in frozen)
-    assert one(Prepared, facts).trainable < one(Prepared, facts).parameters
-    assert one(Prepared, facts).facts.weights_sha256 is not None
+    assert one(RunPrepared, facts).trainable < one(RunPrepared, facts).parameters
+    assert one(RunPrepared, facts).facts.weights_sha256 is not None
 
 
 def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path) -> None:
     config, path = configure(epochs=1), tmp_path / "out" / "model.safetensors"
-    exported = one(Exported, told(config, model_file=path))
+    exported = one(ModelExported, told(config, model_file=path))
     assert exported.path == str(path) and [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
     with safe_open(path, "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
@@ -364,9 +366,9 @@ def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(confi
     gpu = torch.device("cuda:0")
     chosen = told(configure(precision="auto", epochs=3), device=gpu)
     suits = "bfloat16" if torch.cuda.get_device_capability(gpu) >= (8, 0) else "float32"
-    assert one(Prepared, chosen).environment["precision"] == suits
+    assert one(RunPrepared, chosen).environment["precision"] == suits
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
-    paces = [fact.pace for fact in chosen if isinstance(fact, Measured) and fact.pace is not None]
+    paces = [fact.pace for fact in chosen if isinstance(fact, EpochMetrics) and fact.pace is not None]
     steps = [paces[2].seconds[activity] - paces[0].seconds[activity] for activity in ("data", "forward", "backward", "measure")]
     assert min(steps) > 0 and sum(steps) <= one(Finished, chosen).train_seconds
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from service import operations
 from service.domain.pruning import Finding, Peer, with_sentence
-from service.domain.records import Claim, Report, Study
+from service.domain.records import Claim, MetricReport, Study
 from service.domain.samplers import Median
 from service.operations import Write
 from service.operations.importing import import_study
@@ -78,7 +78,7 @@ def score(store: Store, claim: Claim) -> None:
     metrics = {"accuracy": 0.85, "loss": 0.4}
     report = {"per_class_recall": {"cat": 1.0, "dog": 0.7}, "confusion_matrix": ((10, 0), (3, 7))}
     done = Finished(step=3, metrics=metrics, report=report, train_seconds=1.0, peak_memory=1, test=scores)
-    assert operations.record(store, [Write(claim.lease, reports=[Report(3, metrics)], outcome=done)]) == []
+    assert operations.record(store, [Write(claim.lease, reports=[MetricReport(3, metrics)], outcome=done)]) == []
 
 
 def exported(store: Store, study: Study) -> bytes:

@@ -24,7 +24,7 @@ from service.search.optuna_export import write_database
 from service.search.optuna_import import TABLES, documents, facts_in, read_database, spec_in
 from service.store import Store, queries
 from service.store.codec import kind_of
-from service.study_io.export import Lines
+from service.study_io.export import StudyLines
 from service.study_io.import_ import Header, checked, sound
 from tests.travel.luggage import confirmed_study, exported, mixed_study
 from tests.web.laboratory import FACTS, Laboratory, study_document
@@ -42,7 +42,7 @@ def to_optuna(store: Store, study: Study, file: Path) -> int:
 def from_optuna(store: Store, file: Path, name: str, like: dict[str, Any] | None = None, theirs: str | None = None) -> Study:
     arrived = read_database(file, theirs)
     spec = spec_in(arrived) if like is None else parse_study(like)
-    lines = Lines()
+    lines = StudyLines()
     raw = b"".join(lines.line(one) for one in documents(arrived, spec, facts_in(arrived) if like is None else None, 1.7e9))
     sent = io.BytesIO(raw + lines.end())
     return import_study(store, sound(sent, name), sent, paused=True)

@@ -10,12 +10,12 @@ from hypothesis import strategies as some
 
 from service import operations
 from service.domain.errors import QuotaExceeded
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from service.domain.states import StudyState, TrialState
 from service.operations import Write
 from service.operations.importing import Quota, import_study
 from service.store import Store, queries
-from service.study_io.export import Lines, study_document, trial_document
+from service.study_io.export import StudyLines, study_document, trial_document
 from service.study_io.format import TrialLine
 from service.study_io.import_ import checked, sound
 from tests.operations.driving import claim_one, claim_trials, searches_of
@@ -70,7 +70,7 @@ def test_a_long_trial_travels_in_several_lines(embedded_store: Store) -> None:
     lab = Laboratory(embedded_store)
     study = lab.study()
     claim = lab.claim()
-    reports = [Report(step, {"accuracy": step / 10_000, **({"loss": math.nan} if step % 7 else {})}) for step in range(1, 5_002)]
+    reports = [MetricReport(step, {"accuracy": step / 10_000, **({"loss": math.nan} if step % 7 else {})}) for step in range(1, 5_002)]
     operations.record(embedded_store, [Write(claim.lease, reports=reports)])
     operations.stop_study(embedded_store, study.id)
     first = exported(embedded_store, study)
@@ -115,8 +115,8 @@ def test_whatever_a_trial_reported_is_what_its_line_says(embedded_store: Store, 
         operations.queue_trial(embedded_store, "digits", {"lr": 0.01, "optimizer": "sgd"})
         found = embedded_store.read(queries.studies)
     study, trial = found[0], embedded_store.read(queries.find_trial, found[0].id, 0)
-    reports = [Report(step, values) for step, values in enumerate(reported, 1)]
-    lines = Lines()
+    reports = [MetricReport(step, values) for step, values in enumerate(reported, 1)]
+    lines = StudyLines()
     told = {**trial_document(trial, reports), "detail": detail, "step": len(reports)}
     raw = lines.line(study_document(study)) + lines.line(told)
     (_, read) = checked(io.BytesIO(raw + lines.end()))

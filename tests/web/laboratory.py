@@ -6,7 +6,7 @@ from typing import Any
 
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import Claim, Report, Study
+from service.domain.records import Claim, MetricReport, Study
 from service.store import Store, queries
 from tests.operations.driving import claim_one, claim_trials
 from trainer.protocol import Failed, Finished, Pace, Reuse
@@ -87,12 +87,12 @@ class Laboratory:
         return {one.study.id for one in self.store.read(queries.candidates) if one.study.name != name}
 
     def report(self, claim: Claim, step: int, **metrics: float) -> None:
-        assert operations.record(self.store, [operations.Write(claim.lease, reports=[Report(step, metrics)])]) == []
+        assert operations.record(self.store, [operations.Write(claim.lease, reports=[MetricReport(step, metrics)])]) == []
 
     def tell(self, claim: Claim, step: int, pace: Pace, reuse: Reuse | None = None) -> None:
         """A report of a run that says how fast it is, and what it reuses."""
         result = {"pace": pace.model_dump(), **({"reuse": reuse.model_dump()} if reuse else {})}
-        write = operations.Write(claim.lease, reports=[Report(step, {"accuracy": 0.5})], result=result)
+        write = operations.Write(claim.lease, reports=[MetricReport(step, {"accuracy": 0.5})], result=result)
         assert operations.record(self.store, [write]) == []
 
     def finish(self, claim: Claim, accuracy: float) -> None:
@@ -113,7 +113,7 @@ class Laboratory:
             train_seconds=1.0,
             peak_memory=1,
         )
-        return operations.Write(claim.lease, reports=[Report(3, metrics)], outcome=done, result=ENVIRONMENT)
+        return operations.Write(claim.lease, reports=[MetricReport(3, metrics)], outcome=done, result=ENVIRONMENT)
 
     def fail(self, claim: Claim, reason: str = "out_of_memory") -> None:
         outcome = Failed(reason=reason, detail="the batch did not fit", step=0)

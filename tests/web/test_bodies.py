@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES
-from service.web.body import BodyLimit
+from service.web.body import BodyLimitMiddleware
 from tests.web.laboratory import Laboratory, study_document
 from tests.web.problem import assert_problem
 
@@ -34,7 +34,7 @@ class SlowlyFed:
             await asyncio.sleep(60)
             return await receive()
 
-        await BodyLimit(self.app, max_seconds=0.05)(scope, never, send)
+        await BodyLimitMiddleware(self.app, max_seconds=0.05)(scope, never, send)
 
 
 HOSTILE = {

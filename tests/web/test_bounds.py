@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.store import Store
 from service.web import auth, middleware
 from service.web.app import create_app
-from service.web.auth import Tokens
+from service.web.auth import TokenMiddleware
 from service.web.dependencies import LARGEST_PAGE
 from service.web.problems import LONGEST_POINTER, MOST_FAULTS, for_error
 from service.web.serve import MAX_HEAD_BYTES
@@ -152,7 +152,7 @@ async def fine(scope: Scope, receive: Receive, send: Send) -> None:
 def test_changes_of_one_address_in_a_second(settings: Settings) -> None:
     assert (settings.writes_per_second, middleware.BURST_SECONDS) == (60, 2.0)
     clock = Clock()
-    limited = middleware.Rates(fine, 60, clock)
+    limited = middleware.RateLimitMiddleware(fine, 60, clock)
     one, other = (TestClient(limited, client=(host, 50_000)) for host in ("10.0.0.1", "10.0.0.2"))
     assert [one.post("/").status_code for _ in range(121)] == [200] * 120 + [429]
     refusal = one.delete("/")
@@ -223,7 +223,7 @@ def test_streams_of_a_process_and_of_one_address(store: Store, settings: Setting
 
 
 def test_requests_under_way() -> None:
-    crowded = middleware.Crowd(fine)
+    crowded = middleware.ConcurrencyLimitMiddleware(fine)
     client = TestClient(crowded)
     crowded.under_way = middleware.MAX_REQUESTS - 1
     assert client.get("/").status_code == 200
@@ -271,7 +271,7 @@ def test_a_stream_ends_with_its_session(store: Store) -> None:
 
     sessions = auth.Sessions(TOKEN, store)
     cookie = sessions.issue(time.time() - auth.MAX_AGE_SECONDS + 5)
-    client = TestClient(Tokens(endless, TOKEN, sessions, middleware.Buckets(60)), cookies={auth.COOKIE: cookie})
+    client = TestClient(TokenMiddleware(endless, TOKEN, sessions, middleware.Buckets(60)), cookies={auth.COOKIE: cookie})
     started = time.monotonic()
     assert client.get("/api/v1/studies/digits/events").status_code == 200
     assert 0.5 < time.monotonic() - started < 120

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from service import operations
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.operations import Write
 from tests.web.laboratory import FACTS, Laboratory
 from tests.web.server import Served
@@ -27,7 +27,7 @@ def finish(lab: Laboratory, claim: Claim, accuracy: float, matrix: tuple[tuple[i
     done = Finished(
         step=2, metrics=told, report={"per_class_recall": recall, "confusion_matrix": matrix}, train_seconds=42.0, peak_memory=3_000_000_000
     )
-    reports = [Report(1, {"accuracy": 0.1}), Report(2, told)]
+    reports = [MetricReport(1, {"accuracy": 0.1}), MetricReport(2, told)]
     assert operations.record(lab.store, [Write(claim.lease, reports=reports, outcome=done)]) == []
 
 

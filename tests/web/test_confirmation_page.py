@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.parsing import parse_study
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.store import queries
 from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
@@ -56,7 +56,7 @@ def finish(lab: Laboratory, claim: Claim, tests: Mapping[int, float]) -> None:
     outcome = scored(tests[trial.confirms] + 0.02, tests[trial.confirms] + 0.01 * (trial.round - 1))
     metrics = {"accuracy": outcome.metrics["accuracy"], "loss": 0.5}
     result = {**ENVIRONMENT, "trainable": 1000 - trial.confirms}
-    write = operations.Write(claim.lease, reports=[Report(3, metrics)], outcome=outcome, result=result)
+    write = operations.Write(claim.lease, reports=[MetricReport(3, metrics)], outcome=outcome, result=result)
     assert operations.record(lab.store, [write]) == []
 
 

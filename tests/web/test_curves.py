@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import operations
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.operations import Write
 from service.store import Store, queries
 from service.web import tables
@@ -27,7 +27,7 @@ def shown(client: TestClient, **query: Any) -> dict[str, Any]:
 
 def run(lab: Laboratory, claim: Claim, values: list[float], metric: str = "accuracy") -> None:
     """Reports from step 1 on."""
-    reports = [Report(step, {metric: value}) for step, value in enumerate(values, 1)]
+    reports = [MetricReport(step, {metric: value}) for step, value in enumerate(values, 1)]
     assert operations.record(lab.store, [Write(claim.lease, reports=reports)]) == []
 
 

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.store import queries
 from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
@@ -44,7 +44,7 @@ def made(lab: Laboratory, name: str, text: str) -> str:
     baseline, best, failed = lab.claims_from(name, 50)
     for claim, value in ((baseline, 0.5), (best, 0.9)):
         done = scored(value, value).model_copy(update={"test": None, "per_class_recall": dict.fromkeys(classes, value)})
-        write(lab, claim, [Report(1, {"accuracy": value / 2}), Report(3, {"accuracy": value, "loss": 0.1})], done, f"{text}\n")
+        write(lab, claim, [MetricReport(1, {"accuracy": value / 2}), MetricReport(3, {"accuracy": value, "loss": 0.1})], done, f"{text}\n")
     write(lab, failed, [], Failed(reason="crashed", detail=text), f"{text}\n")
     for retried in range(2):  # a process that crashes is tried again
         again = [claim for claim in lab.claims_from(name, 50) if claim.lease.number == failed.lease.number]
@@ -61,7 +61,7 @@ def confirm(lab: Laboratory, name: str, text: str) -> None:
             write(lab, claim, [], scored(0.8, 0.5 if trial.confirms == 0 else 0.85 + 0.01 * (trial.round or 0)), f"{text}\n")
 
 
-def write(lab: Laboratory, claim: Claim, reports: list[Report], outcome: object, log: str) -> None:
+def write(lab: Laboratory, claim: Claim, reports: list[MetricReport], outcome: object, log: str) -> None:
     told = operations.Write(claim.lease, reports=reports, outcome=outcome, log=log, result={**ENVIRONMENT, "trainable": 1})  # type: ignore[arg-type]
     assert operations.record(lab.store, [told]) == []
 

@@ -17,7 +17,7 @@ from service.store import Store
 from service.web import pages
 from service.web.app import create_app
 from service.web.auth import SECURITY_HEADERS
-from service.web.figures import Drawings, Subject
+from service.web.figures import FigureCache, Subject
 from tests.web.laboratory import HERE, Laboratory, study_document
 
 AT = "/api/v1/studies/digits/figures"
@@ -84,7 +84,7 @@ def test_the_name_of_a_study_is_in_no_figure(client: TestClient, lab: Laboratory
 
 
 def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
-    drawings, made, first = Drawings(), list[str](), threading.Event()
+    drawings, made, first = FigureCache(), list[str](), threading.Event()
 
     def draw() -> bytes:
         made.append("drawn")
@@ -102,7 +102,7 @@ def test_a_drawing_is_made_once_for_all_who_ask_at_a_time() -> None:
 
 
 def test_a_drawing_that_took_long_is_kept_for_longer_while_its_study_goes_on() -> None:
-    drawings, subject = Drawings(), Subject("study", "edf", ())
+    drawings, subject = FigureCache(), Subject("study", "edf", ())
 
     def draw_slowly() -> bytes:
         time.sleep(0.2)
@@ -116,7 +116,7 @@ def test_a_drawing_that_took_long_is_kept_for_longer_while_its_study_goes_on() -
 
 
 def test_drawings_take_bounded_memory() -> None:
-    drawings = Drawings(most_bytes=100)
+    drawings = FigureCache(most_bytes=100)
     for number in range(50):
         drawings.get(Subject(str(number), "edf", ()), 1, lambda: b"x" * 40)
     drawn = list[int]()

@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store import Store, queries
 from service.web import events
 from service.web.app import create_app
-from service.web.streams import LOOK_SECONDS, Following, Streams
+from service.web.streams import LOOK_SECONDS, EventNotifier, Streams
 from tests.web.laboratory import HERE, Laboratory
 
 PATIENCE_SECONDS = 120
@@ -82,7 +82,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def looks(one: Following, count: int) -> int:
+async def looks(one: EventNotifier, count: int) -> int:
     """Wait for at least so many looks; how many there were."""
     seen = list[None]()
     look = one.look
@@ -207,14 +207,14 @@ def test_streams_outlive_an_outage_and_miss_nothing(lab: Laboratory, streams: St
 def test_a_look_that_fails_is_told_and_tried_again(
     lab: Laboratory, streams: Streams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study, extents, failures = lab.study(), queries.extents, [ZeroDivisionError()]
+    study, extents, failures = lab.study(), queries.last_events, [ZeroDivisionError()]
 
     def asked(*args: object) -> object:
         if failures:
             raise failures.pop()
         return extents(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(queries, "extents", asked)
+    monkeypatch.setattr(queries, "last_events", asked)
 
     async def watch() -> None:
         async with viewers(streams, study.id, study.seq, 1) as (viewer,):

@@ -9,11 +9,11 @@ from starlette.testclient import TestClient
 
 from service import operations
 from service.cli.studies import show_pruning
-from service.domain.pruning import Evidence, Hindsight
-from service.domain.records import Claim, Report
+from service.domain.pruning import PruningReason, PruningReport
+from service.domain.records import Claim, MetricReport
 from service.operations import Pruned, Write
 from service.operations.confirming import carry_on
-from service.search.pruning_report import look_back
+from service.search.pruning_report import pruning_report
 from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recording
@@ -32,7 +32,7 @@ def train(lab: Laboratory, claim: Claim, *values: float) -> None:
     so_far = dict[int, float]()
     for step, value in enumerate(values, 1):
         so_far[step] = value
-        report = Report(step, {"accuracy": value})
+        report = MetricReport(step, {"accuracy": value})
         pace = {"pace": Pace(samples_per_second=1.0, seconds_left=10.0 * (3 - step), memory=1, seconds={}).model_dump()}
         decision = decide_one(lab.store, lab.searches, claim.lease, so_far) if step < 3 else None
         outcome = None if decision is None or decision.go_on else Pruned(decision.why or "", decision.evidence)
@@ -56,7 +56,7 @@ def test_a_pruned_trial_tells_its_evidence(client: TestClient, lab: Laboratory) 
     pruned_study(lab)
     trial = client.get("/api/v1/studies/digits/trials/2").json()
     told = trial["result"]["evidence"]
-    evidence = Evidence.model_validate(told)
+    evidence = PruningReason.model_validate(told)
     assert (evidence.rung, evidence.step, evidence.value, evidence.threshold) == (0, 1, 0.3, 0.5)
     assert told["rule"] == {"name": "asha", "min_steps": 1, "reduction_factor": 3, "min_early_stopping_rate": 0}
     assert told["peers"] == [{"number": 0, "value": 0.5}, {"number": 1, "value": 0.4}]
@@ -68,7 +68,7 @@ def test_a_study_is_looked_back_on(client: TestClient, lab: Laboratory) -> None:
     pruned_study(lab)
     answer = client.get(AT)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    found = Hindsight.model_validate(answer.json())
+    found = PruningReport.model_validate(answer.json())
     assert (found.partial, found.winner, found.agreement and found.agreement.same) == (False, 3, 4)
     assert (found.saved.epochs, found.saved.of, found.saved.seconds) == (4, 12, 40.0)
     assert [one.name for one in found.pruners if one.own] == ["asha-3"]
@@ -136,7 +136,7 @@ def test_a_study_of_too_many_reports_is_not_read_whole(lab: Laboratory, store: S
     pruned_study(lab)
     found = store.read(few, "digits")
     assert found.reports is None
-    assert look_back(found).saved.epochs == 4
+    assert pruning_report(found).saved.epochs == 4
 
 
 def test_a_value_that_is_no_number_comes_back_as_it_was(client: TestClient, lab: Laboratory, store: Store) -> None:

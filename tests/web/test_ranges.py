@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from service import operations
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from tests.web.laboratory import Laboratory
 from trainer.protocol import Finished
 
@@ -105,7 +105,7 @@ def ended(lab: Laboratory, name: str, losses: list[float], **changes: Any) -> No
     lab.study(name, budget={"trials": len(losses)}, **LOSSES, **changes)
     for claim, loss in zip(lab.claims_from(name, len(losses)), losses, strict=True):
         for step, value in enumerate((0.9, 0.8, loss), 1):
-            assert operations.record(lab.store, [operations.Write(claim.lease, reports=[Report(step, {"loss": value})])]) == []
+            assert operations.record(lab.store, [operations.Write(claim.lease, reports=[MetricReport(step, {"loss": value})])]) == []
         matrix = ((10, 0), (5, 5))
         done = Finished(
             step=3, metrics={"loss": loss}, report={"per_class_recall": {}, "confusion_matrix": matrix}, train_seconds=1.0, peak_memory=1

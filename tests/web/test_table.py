@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import operations
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from service.operations import Write
 from service.web import tables
 from tests.operations.driving import claim_trials, searches_of
@@ -112,7 +112,7 @@ def test_the_second_who_asks_is_told_of_what_was_written_between(client: TestCli
     lab.study()
     claim = lab.claim()
     for step in (1, 2, 3):
-        write = Write(claim.lease, reports=[Report(step, {"accuracy": step / 10})])
+        write = Write(claim.lease, reports=[MetricReport(step, {"accuracy": step / 10})])
         assert operations.record(lab.store, [write]) == []
         assert [shown(client)["trials"][0][3] for _ in range(2)] == [step, step]
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from service import operations
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.operations import Released, Write
 from tests.web.laboratory import Laboratory
 from trainer.protocol import Checkpoint, Finished, Pace, Reuse
@@ -128,7 +128,7 @@ def test_an_attempt_is_chosen_and_a_new_one_is_shown_by_itself(page: Page, live_
     live_lab.study("tried-twice", budget={"trials": 1})
     first = live_lab.claim_from("tried-twice")
     checkpoint = Checkpoint(step=1, path="/somewhere", sha256="ab" * 32, size=45_000_000)
-    write(live_lab, first, reports=[Report(1, {"accuracy": 0.5})], log="the first attempt\n", checkpoint=checkpoint)
+    write(live_lab, first, reports=[MetricReport(1, {"accuracy": 0.5})], log="the first attempt\n", checkpoint=checkpoint)
     page.goto("/studies/tried-twice/trials/0")
     expect(page.locator("pre.log")).to_have_text("the first attempt\n")
     expect(page.locator("#checkpoints")).to_contain_text("45 MB")
@@ -173,7 +173,7 @@ def test_hostile_words_are_text_and_the_page_fits_a_phone(page: Page, live_lab: 
     claim = live_lab.claim_from(HOSTILE * 2)
     metrics = {"accuracy": 0.5, HOSTILE: 1.0}
     done = finished(((9, 0), (3, 1)), (HOSTILE, "dog"), **metrics)
-    write(live_lab, claim, reports=[Report(1, metrics)], log=f"{HOSTILE}\n", outcome=done, result={"environment": {HOSTILE: HOSTILE}})
+    write(live_lab, claim, reports=[MetricReport(1, metrics)], log=f"{HOSTILE}\n", outcome=done, result={"environment": {HOSTILE: HOSTILE}})
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"/studies/{live_lab.id_of(HOSTILE * 2)}/trials/0")
     expect(page.locator("#study")).to_have_text(HOSTILE * 2)
@@ -189,7 +189,7 @@ def test_of_many_classes_the_most_confused_pairs_are_shown(page: Page, live_lab:
     matrix = [[10 if row == column else 0 for column in range(size)] for row in range(size)]
     matrix[7][50], matrix[7][7] = 6, 4
     done = finished(matrix, [f"class {index}" for index in range(size)], accuracy=0.9)
-    write(live_lab, claim, reports=[Report(1, {"accuracy": 0.9})], outcome=done)
+    write(live_lab, claim, reports=[MetricReport(1, {"accuracy": 0.9})], outcome=done)
     page.goto("/studies/many-classes/trials/0")
     expect(page.locator("#confusion tbody tr")).to_have_text(["class 7class 50660 %"])
     expect(page.locator("#recall tbody tr").first).to_contain_text("class 7")

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service import operations
-from service.domain.records import Report
+from service.domain.records import MetricReport
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
 from trainer.protocol import Checkpoint
@@ -46,7 +46,7 @@ def test_a_trial_names_the_checkpoints_that_are_kept_and_not_where_they_lie(clie
     claim = lab.claim()
     for step in (1, 2, 3):
         checkpoint = Checkpoint(step=step, path=f"/home/someone/{step}.safetensors", sha256=f"{step:064x}", size=1000 + step)
-        report = Report(step, {"accuracy": 0.5 + step / 10})
+        report = MetricReport(step, {"accuracy": 0.5 + step / 10})
         assert operations.record(lab.store, [operations.Write(claim.lease, reports=[report], checkpoint=checkpoint)]) == []
     files = client.get(f"{TRIALS}/0").json()["checkpoints"]
     assert files == [{"step": step, "size": 1000 + step, "sha256": f"{step:064x}"} for step in (3, 2)]

@@ -17,10 +17,10 @@ from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
-from service.worker.context import Patience
+from service.worker.context import Timeouts
 from service.worker.devices import lay_out
 from service.worker.process import TrainerProcess
-from service.worker.supervisor import Worker
+from service.worker.supervisor import Supervisor
 from tests.worker.fragile import Fragile
 from trainer.protocol import Run
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
@@ -110,15 +110,15 @@ def make_study(store: Store, lr_of: Callable[[str], float]) -> Callable[..., Stu
     return one
 
 
-SHORT = Patience(start=60, prepare=20, stall=6, grace=5)  # a busy machine stops a process for seconds
+SHORT = Timeouts(start=60, prepare=20, stall=6, grace=5)  # a busy machine stops a process for seconds
 
 
 class Shop:
     """A worker with toy trainers in a thread, and the study as it stands."""
 
-    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Patience, slots: int = 1) -> None:
+    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, slots: int = 1) -> None:
         self.store = store
-        self.worker = Worker(store, settings, lay_out((), 1, slots), command, patience)
+        self.worker = Supervisor(store, settings, lay_out((), 1, slots), command, patience)
         self._thread = threading.Thread(target=self.worker.run, daemon=True)
         self._thread.start()
 
@@ -161,7 +161,7 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
     """Opens a worker with toys; it leaves at the end of the test."""
     opened: list[Shop] = []
 
-    def one(*options: str, patience: Patience = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 6.0) -> Shop:
+    def one(*options: str, patience: Timeouts = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 6.0) -> Shop:
         own = settings.model_copy(update={"lease_seconds": lease_seconds})
         opened.append(Shop(on, own, (*toy_command, *options), patience, slots))
         return opened[-1]

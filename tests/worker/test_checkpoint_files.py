@@ -11,7 +11,7 @@ from service.domain.records import Lease, Study
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.checkpoints import Shelf
+from service.worker.checkpoints import CheckpointFolder
 from tests.worker.conftest import Shop
 from trainer.protocol import Checkpoint
 
@@ -117,7 +117,7 @@ def test_a_trial_that_was_handed_back_keeps_what_the_next_attempt_needs(
 
 
 def test_what_a_lost_attempt_left_behind_goes_with_the_next_one(tmp_path: Path) -> None:
-    shelf, lease = Shelf(tmp_path, "d" * 32), Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")
+    shelf, lease = CheckpointFolder(tmp_path, "d" * 32), Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")
     first = tmp_path / lease.study / "0" / "e1"
     kept = put(first / "epoch-000002.pt", 2)
     for name in ("epoch-000003.pt", "epoch-000004.pt.77.tmp"):
@@ -130,7 +130,7 @@ def test_what_a_lost_attempt_left_behind_goes_with_the_next_one(tmp_path: Path) 
 
 
 def test_no_file_outside_the_trials_folder_is_ever_removed(tmp_path: Path) -> None:
-    shelf, lease = Shelf(tmp_path / "home", "d" * 32), Lease(study="5" * 16, trial=1, number=0, attempt=1, worker="w")
+    shelf, lease = CheckpointFolder(tmp_path / "home", "d" * 32), Lease(study="5" * 16, trial=1, number=0, attempt=1, worker="w")
     stranger = put(tmp_path / "elsewhere.pt", 1)
     shelf.clear(lease, [], told=[stranger.path])
     assert Path(stranger.path).exists()
@@ -148,7 +148,7 @@ def test_a_sweep_leaves_what_rows_name_and_what_is_at_work(
     put(folder(settings, deleted) / "0" / "e1" / "epoch-000001.pt", 1)
     (folder(settings, deleted) / "database").write_text((folder(settings, study) / "database").read_text())
     operations.delete_study(store, deleted.id)
-    Shelf(settings.home / "checkpoints", store.read(queries.identity)).sweep(store)
+    CheckpointFolder(settings.home / "checkpoints", store.read(queries.identity)).sweep(store)
     assert Path(half_written.path).exists() and not Path(orphan.path).exists() and not folder(settings, deleted).exists()
     assert {one.path for one in opened.trial(study, 1).checkpoints} == files_in(folder(settings, study) / "1")
 

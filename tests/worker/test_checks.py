@@ -9,12 +9,12 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState
 from service.store import Store
-from service.worker.context import Checks, Patience
+from service.worker.context import Checks, Timeouts
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]
 Until = Callable[..., None]
-PATIENCE = Patience(start=60, prepare=600, check=600, stall=60, grace=3)
+PATIENCE = Timeouts(start=60, prepare=600, check=600, stall=60, grace=3)
 HANGING, CRASHING = {"path": "/dead-mount"}, {"path": "/crashing"}
 LONG = 120  # seconds, on busy cores
 

@@ -20,8 +20,8 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from service.store.schema import study as study_table
-from service.worker.checkpoints import Shelf
-from service.worker.store_client import WRITES, ControlPlane, Spool
+from service.worker.checkpoints import CheckpointFolder
+from service.worker.store_client import WRITES, Spool, StoreClient
 from tests.operations.driving import checkpoint, claim_one, finished, ready, searches_of
 from tests.worker.conftest import Shop
 from trainer.protocol import Finished
@@ -56,7 +56,7 @@ def spool_of(store: Store, settings: Settings) -> Spool:
 
 
 def deliver(store: Store, settings: Settings, **options: Any) -> None:
-    ControlPlane(store, "w", spool_of(store, settings)).deliver_spooled(**options)
+    StoreClient(store, "w", spool_of(store, settings)).deliver_spooled(**options)
 
 
 def unmarked(write: Write, settings: Settings) -> Path:
@@ -149,7 +149,7 @@ def test_a_result_of_an_attempt_that_the_database_does_not_know_is_set_aside(sto
 def test_an_end_whose_study_is_deleted_meanwhile_is_set_aside(store: Store, settings: Settings) -> None:
     write = running(store)
     operations.delete_study(store, write.lease.study)
-    assert ControlPlane(store, "w", spool_of(store, settings)).record([write]) == [write.lease]
+    assert StoreClient(store, "w", spool_of(store, settings)).record([write]) == [write.lease]
     [name] = files(settings)
     kept = WRITES.validate_json((settings.home / name).read_bytes())
     assert "/set-aside/" in name and isinstance(kept.outcome, Finished)
@@ -183,7 +183,7 @@ def folder_of(study: Study, settings: Settings, mark: str) -> Path:
 
 
 def sweep(store: Store, settings: Settings) -> None:
-    Shelf(settings.home / "checkpoints", store.read(queries.identity)).sweep(store)
+    CheckpointFolder(settings.home / "checkpoints", store.read(queries.identity)).sweep(store)
 
 
 def test_checkpoints_of_another_database_stay_whatever_marks_them(store: Store, foreign: Store, settings: Settings) -> None:

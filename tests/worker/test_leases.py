@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 from service.domain.records import Lease
-from service.worker.leases import Halt, Leases
+from service.worker.leases import Leases, StopReason
 from service.worker.process import TrainerProcess
-from trainer.protocol import Measured, Run
+from trainer.protocol import EpochMetrics, Run
 
 Start = Callable[..., TrainerProcess]
 Order = Callable[..., Run]
@@ -19,7 +19,7 @@ def at_work(start: Start, order: Order) -> TrainerProcess:
     while not process.ready:
         process.read(5)
     process.send(order("endless"))
-    while not isinstance(process.read(5), Measured):
+    while not isinstance(process.read(5), EpochMetrics):
         pass
     return process
 
@@ -31,7 +31,7 @@ def test_a_lost_lease_does_not_end_the_trainer_that_others_share(start: Start, o
     leases.renewed([ONE, OTHER], lost=[ONE], at=begun)
     leases.end_untrusted()
     assert process.alive
-    assert (lost.halt, kept.halt) == (Halt.LOST, None)
+    assert (lost.halt, kept.halt) == (StopReason.LOST, None)
 
 
 def test_a_trainer_is_killed_when_the_lease_of_one_of_its_trials_may_have_run_out(start: Start, order: Order) -> None:
@@ -40,7 +40,7 @@ def test_a_trainer_is_killed_when_the_lease_of_one_of_its_trials_may_have_run_ou
     overdue, beside = leases.take(ONE, process, begun - 61), leases.take(OTHER, process, begun)
     leases.end_untrusted()
     assert not process.alive
-    assert (overdue.halt, beside.halt) == (Halt.UNTRUSTED, Halt.UNTRUSTED)
+    assert (overdue.halt, beside.halt) == (StopReason.UNTRUSTED, StopReason.UNTRUSTED)
 
 
 def test_a_trainer_that_works_for_others_by_now_is_left_alone(start: Start, order: Order) -> None:

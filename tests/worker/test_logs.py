@@ -15,8 +15,8 @@ from service.domain.states import AttemptEnd, TrialState
 from service.operations import Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.context import Patience
-from service.worker.store_client import ControlPlane
+from service.worker.context import Timeouts
+from service.worker.store_client import StoreClient
 
 MakeStudy = Callable[..., Study]
 OpenShop = Callable[..., Any]
@@ -74,7 +74,7 @@ def test_hostile_output_becomes_plain_text(make_study: MakeStudy, shop: OpenShop
 
 def test_a_flood_is_cut_and_the_end_of_it_is_there(make_study: MakeStudy, shop: OpenShop, store: Store) -> None:
     study = make_study("flood")
-    [trial] = shop(patience=Patience(stall=60)).trials_at_end(study)
+    [trial] = shop(patience=Timeouts(stall=60)).trials_at_end(study)
     assert trial.state is TrialState.COMPLETE
     log = log_of(store, study)
     assert len(log) < 5 * 2**20
@@ -86,7 +86,7 @@ def test_a_trainer_that_is_silent_or_handed_back_has_the_workers_word_in_its_log
     make_study: MakeStudy, shop: OpenShop, store: Store, until: Until
 ) -> None:
     study = make_study("hang", "endless")
-    opened = shop("--slow-epoch", "0.05", patience=Patience(start=20, prepare=20, stall=2, grace=3))
+    opened = shop("--slow-epoch", "0.05", patience=Timeouts(start=20, prepare=20, stall=2, grace=3))
     until(lambda: opened.trial(study, 1).step > 1)
     opened.close()
     assert "worker: killed: the trainer gave no sign of life for 2 seconds" in log_of(store, study)
@@ -142,15 +142,15 @@ def test_a_log_costs_a_run_that_reports_no_transaction(
     make_study: MakeStudy, shop: OpenShop, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writes: list[Write] = []
-    record = ControlPlane.record
+    record = StoreClient.record
 
-    def noted(self: ControlPlane, said: Sequence[Write]) -> list[Lease]:
+    def noted(self: StoreClient, said: Sequence[Write]) -> list[Lease]:
         writes.extend(said)
         return record(self, said)
 
-    monkeypatch.setattr(ControlPlane, "record", noted)
+    monkeypatch.setattr(StoreClient, "record", noted)
     study = make_study("talk", fixed={"epochs": 4})
-    shop("--slow-epoch", "0.5", patience=Patience(stall=60)).trials_at_end(study)
+    shop("--slow-epoch", "0.5", patience=Timeouts(stall=60)).trials_at_end(study)
     assert log_of(store, study).count("of trial\n") == 4
     assert [one.log for one in writes if not (one.reports or one.outcome)] == []
     reported = [one for one in writes if one.reports]

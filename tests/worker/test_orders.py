@@ -6,9 +6,9 @@ from typing import cast
 from service import operations
 from service.cli.training import order_of
 from service.store import Store
-from service.worker.checkpoints import Shelf
-from service.worker.leases import Holding
-from service.worker.trial_run import Lane
+from service.worker.checkpoints import CheckpointFolder
+from service.worker.leases import HeldLease
+from service.worker.trial_run import TrialRun
 from tests.export.conftest import NOTHING, exported_of
 from tests.operations.driving import FACTS, claim_one, searches_of, spec_of
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig, PixelRange
@@ -20,7 +20,7 @@ def test_every_trial_and_thaw_train_get_the_range_of_pixels_that_the_check_found
     study = operations.create_study(embedded_store, spec_of())
     operations.pass_check(embedded_store, study.id, FACTS.model_copy(update={"pixel_range": RANGE}))
     claim = claim_one(embedded_store, searches_of(), "w")
-    order = Lane(0, claim, cast(Holding, None), shared=False).order(Shelf(tmp_path, "w"))
+    order = TrialRun(0, claim, cast(HeldLease, None), shared=False).order(CheckpointFolder(tmp_path, "w"))
     assert order.expected == FACTS.model_copy(update={"pixel_range": RANGE})
     config = ImageTrainConfig(data=ImageData(path="data"), model=ImageModel(name="small_cnn"))
     exported = exported_of(config, NOTHING.model_copy(update={"pixel_range": RANGE}))

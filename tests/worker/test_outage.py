@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from service import operations
-from service.domain.records import Lease, Report, Study
+from service.domain.records import Lease, MetricReport, Study
 from service.domain.states import TrialState
 from service.operations import Pruned, Released, Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.store_client import ControlPlane, Spool
+from service.worker.store_client import Spool, StoreClient
 from tests.worker.fragile import Fragile
 from trainer.protocol import Checkpoint, Failed, Finished
 
@@ -82,7 +82,12 @@ def test_a_result_that_meets_an_outage_is_spooled_and_delivered_later(
 def test_the_spool_gives_back_what_it_was_given(settings: Settings, outcome: Any) -> None:
     checkpoint = Checkpoint(step=3, path="/c/s3", sha256="0" * 64, size=1)
     write = Write(
-        LEASE, (Report(3, {"accuracy": 0.5, "loss": 1e-9}),), checkpoint, {"rung": 1}, {"environment": {"torch": "2"}}, outcome=outcome
+        LEASE,
+        (MetricReport(3, {"accuracy": 0.5, "loss": 1e-9}),),
+        checkpoint,
+        {"rung": 1},
+        {"environment": {"torch": "2"}},
+        outcome=outcome,
     )
     spool = Spool(settings.home / "spool", "d" * 32)
     spool.keep(write)
@@ -104,7 +109,7 @@ def test_a_spooled_result_of_an_attempt_that_is_over_is_dropped(make_study: Make
     trial = operations.cancel_trial(store, study.id, 0)
     spool = Spool(settings.home / "spool", "d" * 32)
     spool.keep(Write(replace(LEASE, study=study.id, trial=trial.id, attempt=0), outcome=FINISHED))
-    ControlPlane(store, "w", spool).deliver_spooled()
+    StoreClient(store, "w", spool).deliver_spooled()
     assert list(spool.kept(again=True)) == []
 
 

@@ -12,7 +12,7 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
-from service.worker.context import Patience
+from service.worker.context import Timeouts
 from tests.processes import children
 
 MakeStudy = Callable[..., Study]
@@ -99,7 +99,7 @@ def test_a_cancelled_trial_ends_in_the_trainer_and_the_next_one_runs(
 
 def test_a_trainer_that_does_not_heed_a_cancel_is_killed(make_study: MakeStudy, shop: OpenShop, store: Store, until: Until) -> None:
     study = make_study("hang", "train")
-    opened = shop(patience=Patience(start=20, prepare=60, stall=60, grace=0.5))
+    opened = shop(patience=Timeouts(start=20, prepare=60, stall=60, grace=0.5))
     until(lambda: opened.trial(study).step == 1)
     operations.cancel_trial(store, study.id, 0)
     cancelled, fine = opened.trials_at_end(study)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.worker.logs import LONGEST_LINE, MOST_BYTES, Transcript
+from service.worker.logs import LONGEST_LINE, MOST_BYTES, LogSanitizer
 
 SECRETS = {
     "THAW_TOKEN": "correct-horse-battery",
@@ -17,8 +17,8 @@ SECRETS = {
 
 
 @pytest.fixture
-def transcript() -> Transcript:
-    return Transcript(SECRETS)
+def transcript() -> LogSanitizer:
+    return LogSanitizer(SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,13 @@ def transcript() -> Transcript:
         (b"postgresql://thaw:hunter2@db/x and http://a:8000/@b\n", "postgresql://thaw:***@db/x and http://a:8000/@b\n"),
     ],
 )
-def test_lines_are_clean(transcript: Transcript, printed: bytes, shown: str) -> None:
+def test_lines_are_clean(transcript: LogSanitizer, printed: bytes, shown: str) -> None:
     transcript.add(printed)
     assert transcript.take() == shown
     assert transcript.take() == ""
 
 
-def test_a_line_is_taken_when_it_has_its_end_or_when_all_is_asked_for(transcript: Transcript) -> None:
+def test_a_line_is_taken_when_it_has_its_end_or_when_all_is_asked_for(transcript: LogSanitizer) -> None:
     transcript.add(b"whole\nhal")
     assert transcript.take() == "whole\n"
     transcript.add_line(b"from elsewhere\n")
@@ -52,7 +52,7 @@ def test_a_line_is_taken_when_it_has_its_end_or_when_all_is_asked_for(transcript
     assert transcript.take(whole=True) == "half\n"
 
 
-def test_a_line_without_an_end_is_broken_where_no_secret_breaks(transcript: Transcript) -> None:
+def test_a_line_without_an_end_is_broken_where_no_secret_breaks(transcript: LogSanitizer) -> None:
     transcript.add((LONGEST_LINE - 10) * b"x" + b" correct-horse-bat")
     assert transcript.take() == (LONGEST_LINE - 10) * "x" + "\n"
     transcript.add(b"tery\n")
@@ -61,7 +61,7 @@ def test_a_line_without_an_end_is_broken_where_no_secret_breaks(transcript: Tran
     assert transcript.take() == 3 * (LONGEST_LINE * "y" + "\n")
 
 
-def test_of_a_flood_the_newest_lines_stay_and_the_others_are_counted(transcript: Transcript) -> None:
+def test_of_a_flood_the_newest_lines_stay_and_the_others_are_counted(transcript: LogSanitizer) -> None:
     for number in range(100_000):
         transcript.add(b"%99d\n" % number)
     assert transcript.overflows
@@ -72,13 +72,13 @@ def test_of_a_flood_the_newest_lines_stay_and_the_others_are_counted(transcript:
     assert not transcript.overflows
 
 
-def test_a_flood_without_an_end_is_bounded(transcript: Transcript) -> None:
+def test_a_flood_without_an_end_is_bounded(transcript: LogSanitizer) -> None:
     for _ in range(1_000):
         transcript.add(65_536 * b"z")
     assert len(transcript.take(whole=True)) < 2 * MOST_BYTES
 
 
-def test_the_last_words_are_those_since_the_last_order_without_progress(transcript: Transcript) -> None:
+def test_the_last_words_are_those_since_the_last_order_without_progress(transcript: LogSanitizer) -> None:
     transcript.add(b"imported\n")
     transcript.forget()
     transcript.add(b"2026-11-22T09:30:00Z INFO trainer: epoch 1\n\nTraceback:\n  \x1b[31mcorrect-horse-battery\x1b[0m\n")
@@ -88,7 +88,7 @@ def test_the_last_words_are_those_since_the_last_order_without_progress(transcri
 
 def test_hostile_text_takes_time_in_proportion_to_its_length() -> None:
     def seconds(size: int, part: bytes) -> float:
-        transcript = Transcript(SECRETS)
+        transcript = LogSanitizer(SECRETS)
         transcript.add((size // len(part)) * part)
         begun = time.perf_counter()
         transcript.take(whole=True)
@@ -99,7 +99,7 @@ def test_hostile_text_takes_time_in_proportion_to_its_length() -> None:
         assert min(seconds(200_000, part) for _ in range(3)) < 100 * small + 0.05, part
 
 
-def test_many_threads_may_add(transcript: Transcript) -> None:
+def test_many_threads_may_add(transcript: LogSanitizer) -> None:
     def add() -> None:
         for _ in range(1_000):
             transcript.add_line(b"a line\n")

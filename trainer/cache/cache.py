@@ -96,7 +96,7 @@ class Cache:
                 return None
             except OSError as error:
                 log.warning("%s cannot be read: %s", path, error)
-            except entry.Unsound as fault:
+            except entry.DamagedEntry as fault:
                 log.warning("%s is removed: %s", path, fault)
                 with suppress(OSError):
                     path.unlink()

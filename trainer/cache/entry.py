@@ -44,7 +44,7 @@ PART = 32 * 2**20  # bytes that are hashed by one thread
 WITHOUT_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which Python names from 3.13 on
 
 
-class Unsound(Exception):
+class DamagedEntry(Exception):
     """The file is not the whole entry that its name promises; the text says why."""
 
 
@@ -91,21 +91,21 @@ class Layout:
 
 
 def read(descriptor: int, key: Key, *, check: bool) -> Tensor:
-    """The entry's tensor, mapped. `check` reads the whole file and compares its SHA-256. Raises Unsound, OSError.
+    """The entry's tensor, mapped. `check` reads the whole file and compares its SHA-256. Raises DamagedEntry, OSError.
 
     The mapping is copy-on-write: pages are shared with every process that maps the file, and a stray write never reaches it.
     """
     if (size := os.fstat(descriptor).st_size) < PAGE:
-        raise Unsound("truncated")
+        raise DamagedEntry("truncated")
     mapping = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE | WITHOUT_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     magic, version, length, sha256 = PREFIX.unpack_from(mapping)
     if magic != MAGIC or version != VERSION:
-        raise Unsound("no entry of this version")
+        raise DamagedEntry("no entry of this version")
     layout = _layout(bytes(mapping[PREFIX.size : PREFIX.size + length]), key)
     if layout.size != size:
-        raise Unsound(f"{size} bytes in place of {layout.size}")
+        raise DamagedEntry(f"{size} bytes in place of {layout.size}")
     if check and layout.sha256(mapping) != sha256:
-        raise Unsound("other content than when it was written")
+        raise DamagedEntry("other content than when it was written")
     return layout.tensor(mapping)
 
 
@@ -116,9 +116,9 @@ def _layout(header: bytes, key: Key) -> Layout:
         layout = Layout(header, tuple(int(length) for length in form["shape"]), dtype)
         same = form["key"] == json.loads(key.text)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise Unsound("its header is damaged") from None
+        raise DamagedEntry("its header is damaged") from None
     if not isinstance(dtype, torch.dtype) or min(layout.shape, default=1) < 1:
-        raise Unsound("its header is damaged")
+        raise DamagedEntry("its header is damaged")
     if not same:
-        raise Unsound("the entry of another key")
+        raise DamagedEntry("the entry of another key")
     return layout

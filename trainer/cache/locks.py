@@ -85,7 +85,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class CachedFile:
     """A file of the cache."""
 
     path: Path
@@ -116,14 +116,14 @@ def make(folder: Path, needed: int, max_bytes: int, floor_bytes: int = 0) -> boo
     return True
 
 
-def stored(folder: Path, suffix: str) -> Iterator[Stored]:
+def stored(folder: Path, suffix: str) -> Iterator[CachedFile]:
     """The cache's files of one sort, of all kinds of keys."""
     for path in folder.glob(f"*/*{suffix}"):
         try:
             status = path.stat()
         except FileNotFoundError:  # another process removed it
             continue
-        yield Stored(path, status.st_size, status.st_mtime_ns)
+        yield CachedFile(path, status.st_size, status.st_mtime_ns)
 
 
 def sweep(folder: Path) -> None:

@@ -13,7 +13,7 @@ from trainer.preparation import PreparedRun
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TensorLayout:
     """What one example's output of a stage looks like."""
 
     shape: tuple[int, ...]  # [C, H, W] of convolutions, [T, D] of tokens, [D] behind a pool
@@ -21,7 +21,7 @@ class Form:
     channels_last: bool  # how it lies in memory; a stored output lies as the next stage takes it
 
     @classmethod
-    def of(cls, output: Tensor) -> "Form":
+    def of(cls, output: Tensor) -> "TensorLayout":
         """The form of a batch's output [B, ...]."""
         contiguous = output.is_contiguous()
         channels_last = output.ndim == 4 and not contiguous and output.is_contiguous(memory_format=torch.channels_last)
@@ -44,7 +44,7 @@ class Form:
         return rows.view(-1, *places, channels).permute(0, 3, 1, 2)
 
 
-class Chain:
+class FrozenPrefix:
     """The stages in the order of the forward pass; with a tail, that is one more. Only frozen ones may be run for others to read.
 
     `tail` is the head's beginning: layers without parameters that draw no numbers, so that their output is worth storing too.
@@ -89,7 +89,7 @@ def digest_of(run: PreparedRun, rows: Tensor) -> str:
     return hashlib.sha256(run.examples.keys[rows].numpy().tobytes()).hexdigest()
 
 
-def key_of(run: PreparedRun, chain: Chain, depth: int, contents: str, view: int | None) -> Key:
+def key_of(run: PreparedRun, chain: FrozenPrefix, depth: int, contents: str, view: int | None) -> Key:
     """The key of the output of the first `depth` stages for the examples of that digest; `view` None when they are unchanged.
 
     Rounding belongs to the numbers: so do the device, the threads of a CPU, and the versions.

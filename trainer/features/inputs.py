@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from trainer import devices
 from trainer.cache import Cache
 from trainer.features import planner as measuring
-from trainer.features.frozen_prefix import Chain
+from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Plan, Problem, Rates, plan
-from trainer.features.source import Direct, Inputs, MemoryStore, Part, Source, Store, fits_device
+from trainer.features.source import Direct, FeatureStore, Inputs, MemoryFeatureStore, Part, Source, fits_device
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Sign = TypeVar("Sign")
 Place = Literal["none", "device", "memory", "disk"]
 
-MEMORY = MemoryStore()  # for whoever has no cache folder
+MEMORY = MemoryFeatureStore()  # for whoever has no cache folder
 
 
 Depths = tuple[int, int]
@@ -35,9 +35,9 @@ def inputs_for(run: PreparedRun, cache: Cache, demand: Mapping[int, float], stop
     if not run.model.frozen or depths == (0, 0):
         return Direct(run)
     with stopwatch("features"):
-        chain, shelf = Chain(run), Shelf.of(cache, run)
+        chain, shelf = FrozenPrefix(run), FeatureStorage.of(cache, run)
         own = max(demand.get(chain.frozen, 0.0), run.config.epochs)
-        found = Stored(run, chain, shelf, {**demand, chain.frozen: own}, stopwatch, depths=depths)
+        found = StoredFeatures(run, chain, shelf, {**demand, chain.frozen: own}, stopwatch, depths=depths)
     return found if found.depth else Direct(run)
 
 
@@ -50,25 +50,25 @@ def stored_outputs(
     a pass does `lanes` at once. Raises ValueError when a stage is not frozen.
     """
     with stopwatch("features"):
-        chain, shelf = Chain(run, tail), Shelf.of(cache, run)
+        chain, shelf = FrozenPrefix(run, tail), FeatureStorage.of(cache, run)
         if chain.frozen != len(chain.modules):
             raise ValueError(f"lanes need all {len(run.model.stages)} stages frozen, not {run.model.frozen}")
         below = {frozen: passes for frozen, passes in demand.items() if frozen < run.model.frozen}
         own = max(demand.get(run.model.frozen, 0.0) / lanes, run.config.epochs)
-        return Stored(run, chain, shelf, {**below, chain.frozen: own}, stopwatch, lanes)
+        return StoredFeatures(run, chain, shelf, {**below, chain.frozen: own}, stopwatch, lanes)
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class FeatureStorage:
     """Where outputs are stored, and how much room there is."""
 
-    store: Store
+    store: FeatureStore
     folder: Path | None
     budget: int  # bytes
     device: torch.device
 
     @classmethod
-    def of(cls, cache: Cache, run: PreparedRun) -> "Shelf":
+    def of(cls, cache: Cache, run: PreparedRun) -> "FeatureStorage":
         """The cache's folder, or this process's memory where there is none."""
         if cache.folder is None:
             return cls(MEMORY, None, MEMORY.budget, run.device)
@@ -91,14 +91,14 @@ class Shelf:
         return seconds
 
 
-class Stored:
+class StoredFeatures:
     """Training and validation examples each have a plan of their own; what is not stored is computed up to the same depth."""
 
     def __init__(  # noqa: PLR0913  (the last two have a default)
         self,
         run: PreparedRun,
-        chain: Chain,
-        shelf: Shelf,
+        chain: FrozenPrefix,
+        shelf: FeatureStorage,
         demand: Mapping[int, float],
         stopwatch: Stopwatch,
         lanes: int = 1,
@@ -165,7 +165,7 @@ class Stored:
         with self._stopwatch("measure" if view is None else "forward"):
             return self._chain.run(features, start, self.depth)
 
-    def for_test(self) -> "Stored":
+    def for_test(self) -> "StoredFeatures":
         """With the test examples in place of the validation examples: stored as deep as those, where there is room beside all others."""
         part = Part(self._run, self._run.test, 1, augmented=False)
         depth = self._validation.depth if self._validation.reads else 0
@@ -181,7 +181,7 @@ class Stored:
     def _of(self, view: int | None) -> Source:
         return self._validation if view is None else self._training
 
-    def _planned(self, part: Part, name: str, shelf: Shelf, passes: Mapping[int, float], budget: int) -> Plan:
+    def _planned(self, part: Part, name: str, shelf: FeatureStorage, passes: Mapping[int, float], budget: int) -> Plan:
         """Which depths of the part the study stores."""
         problem = problem_of(part, self._chain, self._rates, shelf, passes, budget)
         found = plan(problem)
@@ -192,7 +192,7 @@ class Stored:
         return part.views * len(part.rows) * self._rates.forms[depth - 1].size
 
 
-def problem_of(part: Part, chain: Chain, rates: Rates, shelf: Shelf, passes: Mapping[int, float], budget: int) -> Problem:
+def problem_of(part: Part, chain: FrozenPrefix, rates: Rates, shelf: FeatureStorage, passes: Mapping[int, float], budget: int) -> Problem:
     """What the planner needs to know of one part of the examples."""
     sizes = [form.size for form in rates.forms]
     stored = part.views * len(part.rows)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.devices import readable
-from trainer.features.frozen_prefix import Chain, Form
+from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout
 from trainer.preparation import PreparedRun
 
 BATCH = 32  # examples that are computed at a time: no more than a validation pass takes, so that no memory runs out sooner
@@ -32,7 +32,7 @@ class Rates:
 
     input_seconds: float
     stage_seconds: tuple[float, ...]
-    forms: tuple[Form, ...]
+    forms: tuple[TensorLayout, ...]
 
     def computing(self, start: int, end: int) -> float:
         """Seconds from the output of the first `start` stages to that of the first `end`; from 0, with the input's."""
@@ -42,7 +42,7 @@ class Rates:
 _measured: dict[tuple[object, ...], Rates] = {}
 
 
-def rates(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
+def rates(run: PreparedRun, chain: FrozenPrefix, to_inputs: ToInputs) -> Rates:
     """Those of the model's kind in this process; measured on the first examples when it is asked for the first time.
 
     `to_inputs` makes rows of the training examples what goes into the first stage. All stages are run in evaluation mode.
@@ -63,7 +63,7 @@ def rates(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
     return _measured[key]
 
 
-def _measure(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
+def _measure(run: PreparedRun, chain: FrozenPrefix, to_inputs: ToInputs) -> Rates:
     few = run.training[:2]
     _timed(run, chain, to_inputs, few)  # the first call of a kernel prepares it
     input_seconds, stages, _ = _timed(run, chain, to_inputs, few)
@@ -74,13 +74,13 @@ def _measure(run: PreparedRun, chain: Chain, to_inputs: ToInputs) -> Rates:
     return Rates(min(inputs), tuple(map(min, *outputs)), tuple(forms[0]))
 
 
-def _timed(run: PreparedRun, chain: Chain, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[Form]]:
+def _timed(run: PreparedRun, chain: FrozenPrefix, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[TensorLayout]]:
     """Seconds an example of the input and of each stage, and the stages' forms."""
-    marks, forms = [_now(run.device)], list[Form]()
+    marks, forms = [_now(run.device)], list[TensorLayout]()
     features = to_inputs(rows)
     marks.append(_now(run.device))
     for output in chain.steps(features, 0, len(chain.modules)):
-        forms.append(Form.of(output))
+        forms.append(TensorLayout.of(output))
         marks.append(_now(run.device))
     first, *stages = ((after - before) / len(rows) for before, after in pairwise(marks))
     return first, stages, forms

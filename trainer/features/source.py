@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer import devices
 from trainer.cache import Key
 from trainer.features import planner as measuring
-from trainer.features.frozen_prefix import Chain, Form, digest_of, key_of
+from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
 from trainer.features.planner import Rates
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
@@ -82,7 +82,7 @@ SHARE = 1 / 8  # of the memory that is free, or kept here already
 UNKNOWN_BYTES = 2**30  # where the system does not tell what is free
 
 
-class Draft(AbstractContextManager["Draft"], Protocol):
+class FeatureDraft(AbstractContextManager["FeatureDraft"], Protocol):
     """An entry that is being built; leaving the context without `commit` abandons it."""
 
     tensor: Tensor
@@ -91,7 +91,7 @@ class Draft(AbstractContextManager["Draft"], Protocol):
         """Make it an entry."""
 
 
-class Store(Protocol):
+class FeatureStore(Protocol):
     """Where entries are found and built: `trainer.cache.Cache`, or this module's."""
 
     def find(self, key: Key) -> Tensor | None:
@@ -100,14 +100,14 @@ class Store(Protocol):
     def holds(self, key: Key) -> bool:
         """Whether an entry of that name is there."""
 
-    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
+    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> FeatureDraft | None:
         """A new entry to be filled; None when it finds no room or is being built already."""
 
     def busy(self, key: Key) -> bool:
         """Whether somebody else is building it."""
 
 
-class MemoryStore:
+class MemoryFeatureStore:
     """Least recently used entries go when there is no more room; who holds a tensor keeps it."""
 
     def __init__(self) -> None:
@@ -134,21 +134,21 @@ class MemoryStore:
         """Whether the entry is still here."""
         return key.digest in self._entries
 
-    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "MemoryDraft | None":
+    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "MemoryFeatureDraft | None":
         """None when it is larger than all that may be kept."""
         budget, size = self.budget, math.prod(shape) * dtype.itemsize
         if size > budget:
             return None
         while self._held + size > budget:
             self._entries.popitem(last=False)
-        return MemoryDraft(self._entries, key.digest, torch.empty(tuple(shape), dtype=dtype))
+        return MemoryFeatureDraft(self._entries, key.digest, torch.empty(tuple(shape), dtype=dtype))
 
     def busy(self, key: Key) -> bool:
         """Never: a process trains one run at a time."""
         return False
 
 
-class MemoryDraft(nullcontext["MemoryDraft"]):
+class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
     """Becomes an entry only by `commit`."""
 
     def __init__(self, entries: OrderedDict[str, Tensor], digest: str, tensor: Tensor) -> None:
@@ -190,11 +190,11 @@ class Part:
         """None for unchanged examples."""
         return view if self.augmented else None
 
-    def key(self, chain: Chain, depth: int, view: int | None) -> Key:
+    def key(self, chain: FrozenPrefix, depth: int, view: int | None) -> Key:
         """Of the entry that holds the part's output."""
         return key_of(self.run, chain, depth, self._digest, self.stored_view(view))
 
-    def stored_share(self, chain: Chain, depth: int, store: Store) -> float:
+    def stored_share(self, chain: FrozenPrefix, depth: int, store: FeatureStore) -> float:
         """How much is there already; of many views, three tell for all."""
         asked = {0, self.views // 2, self.views - 1}
         return sum(store.holds(self.key(chain, depth, view)) for view in asked) / len(asked)
@@ -204,7 +204,7 @@ class Source:
     """Reads the output of the first `depth` stages; 0 when the part is computed each time."""
 
     def __init__(  # noqa: PLR0913  (the last has a default)
-        self, part: Part, chain: Chain, store: Store, depth: int, rates: Rates, stopwatch: Stopwatch, *, firm: bool = False
+        self, part: Part, chain: FrozenPrefix, store: FeatureStore, depth: int, rates: Rates, stopwatch: Stopwatch, *, firm: bool = False
     ) -> None:
         """With `firm` it reads even where computing turns out quicker."""
         self.part, self.depth, self._firm = part, depth, firm
@@ -221,7 +221,7 @@ class Source:
         return self.depth > 0 and not self._given_up
 
     @property
-    def _form(self) -> Form:
+    def _form(self) -> TensorLayout:
         return self._rates.forms[self.depth - 1]
 
     @property
@@ -278,7 +278,7 @@ class Source:
                 tries += 1  # it was finished or left just now, or there is no room
         return None
 
-    def _built(self, draft: Draft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+    def _built(self, draft: FeatureDraft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         batches = torch.split(self.part.rows, measuring.BATCH)
         log.info("building the output behind %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
         with draft:

@@ -7,8 +7,8 @@ cancelled trial; its distribution has a hundred points, however far away the wor
 """
 
 from service.search.figures.gallery import CURVES, FIGURES, Request, checked, draw, prepare, script_file, script_version
-from service.search.figures.layout import Exhibit, Figure
+from service.search.figures.layout import Figure, FigureData
 
 __all__ = [
-    "CURVES", "FIGURES", "Exhibit", "Figure", "Request", "checked", "draw", "prepare", "script_file", "script_version",
+    "CURVES", "FIGURES", "FigureData", "Figure", "Request", "checked", "draw", "prepare", "script_file", "script_version",
 ]  # fmt: skip

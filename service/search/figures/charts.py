@@ -15,8 +15,8 @@ from service.domain.states import TrialState
 from service.search.figures.layout import (
     COLORS,
     SCALE,
-    Exhibit,
     Figure,
+    FigureData,
     beyond_in_words,
     escaped,
     framed,
@@ -39,7 +39,7 @@ APART = 6.0  # widths from one choice to the next: a trial says nothing of anoth
 CAPPED = 0.05  # the worst trials do not set the colours: among them are those that came to nothing
 
 
-def contour(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
+def contour(exhibit: FigureData, names: tuple[str, str]) -> Figure:
     """`names` are the parameters along x and y."""
     places = exhibit.having(*names)
     if not places:
@@ -56,7 +56,7 @@ def contour(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
     )  # fmt: skip
 
 
-def _surface(exhibit: Exhibit, names: tuple[str, str], positions: tuple[Numbers, Numbers], values: Numbers) -> dict[str, Any]:
+def _surface(exhibit: FigureData, names: tuple[str, str], positions: tuple[Numbers, Numbers], values: Numbers) -> dict[str, Any]:
     grid_x, grid_y = (_grid(exhibit, name, where) for name, where in zip(names, positions, strict=True))
     if any(name in exhibit.choices for name in names):
         kind: dict[str, Any] = {"type": "heatmap", "xgap": 1, "ygap": 1}
@@ -94,18 +94,18 @@ def _weights(where: Numbers, points: Numbers, apart: bool) -> Numbers:
     return np.asarray(np.exp(-(((points[:, None] - where[None, :]) / width) ** 2) / 2))
 
 
-def _grid(exhibit: Exhibit, name: str, where: Numbers) -> Numbers:
+def _grid(exhibit: FigureData, name: str, where: Numbers) -> Numbers:
     if name in exhibit.choices:
         return np.arange(len(exhibit.choices[name].labels), dtype=np.float64)
     return np.linspace(where.min(), where.max(), CELLS)
 
 
-def _drawn(exhibit: Exhibit, name: str, where: Numbers) -> Numbers:
+def _drawn(exhibit: FigureData, name: str, where: Numbers) -> Numbers:
     """Positions as the axis wants them."""
     return np.asarray(10**where if exhibit.is_log(name) else where)
 
 
-def _axis(exhibit: Exhibit, name: str, where: Numbers) -> dict[str, Any]:
+def _axis(exhibit: FigureData, name: str, where: Numbers) -> dict[str, Any]:
     """Choices stand at whole numbers: a surface needs distances."""
     if name not in exhibit.choices:
         margin = 0.03 * float(np.ptp(where)) or 0.5
@@ -115,13 +115,13 @@ def _axis(exhibit: Exhibit, name: str, where: Numbers) -> dict[str, Any]:
     return {"title": {"text": escaped(name)}, "type": "linear", "zeroline": False, "automargin": True, **ticks}
 
 
-def _points(exhibit: Exhibit, names: tuple[str, str], places: list[int], positions: tuple[Numbers, Numbers]) -> dict[str, Any]:
+def _points(exhibit: FigureData, names: tuple[str, str], places: list[int], positions: tuple[Numbers, Numbers]) -> dict[str, Any]:
     x, y = (_drawn(exhibit, name, where).tolist() for name, where in zip(names, positions, strict=True))
     shown = [exhibit.hovers[exhibit.complete[place].number] for place in places]
     return {"type": "scatter", "mode": "markers", "x": x, "y": y, "hovertext": shown, "hovertemplate": "%{hovertext}<extra></extra>"}
 
 
-def _colors(exhibit: Exhibit, values: Numbers) -> dict[str, Any]:
+def _colors(exhibit: FigureData, values: Numbers) -> dict[str, Any]:
     ends = (CAPPED, 1.0) if exhibit.maximizes else (0.0, 1 - CAPPED)
     low, high = (float(end) for end in np.quantile(values, ends))
     if low == high:
@@ -147,7 +147,7 @@ def _size(count: int) -> dict[str, Any]:
     return {"size": size, "line": {"width": edge, "color": COLORS["line"]}}
 
 
-def _summary(exhibit: Exhibit, names: tuple[str, str], places: list[int]) -> str:
+def _summary(exhibit: FigureData, names: tuple[str, str], places: list[int]) -> str:
     shown = f"Mean {exhibit.metric} of {len(places)} complete trials by {names[0]} and {names[1]}; brighter is better."
     return f"{shown} {exhibit.best_in_words(*names)}"
 
@@ -163,7 +163,7 @@ STYLES = {
 HOVER = "trial %{customdata}<br>epoch %{x}<br>%{y}<extra></extra>"
 
 
-def intermediate_values(exhibit: Exhibit) -> Figure:
+def intermediate_values(exhibit: FigureData) -> Figure:
     """The objective by epoch; steps are left out where there are very many."""
     drawn = {state: [each for each in exhibit.outcomes if each.state is state and _curve(exhibit, each)] for state in STYLES}
     if not any(drawn.values()):
@@ -182,7 +182,7 @@ def intermediate_values(exhibit: Exhibit) -> Figure:
     )  # fmt: skip
 
 
-def _curve(exhibit: Exhibit, outcome: Outcome) -> list[tuple[int, float]]:
+def _curve(exhibit: FigureData, outcome: Outcome) -> list[tuple[int, float]]:
     """What is known of it, and its end: the last step may be among those that were left out."""
     known = list(exhibit.curves.get(outcome.number, ()))
     if outcome.scored is not None and known and known[-1][0] < outcome.step:
@@ -190,7 +190,7 @@ def _curve(exhibit: Exhibit, outcome: Outcome) -> list[tuple[int, float]]:
     return known
 
 
-def _trace(exhibit: Exhibit, state: TrialState, trials: list[Outcome]) -> dict[str, Any]:
+def _trace(exhibit: FigureData, state: TrialState, trials: list[Outcome]) -> dict[str, Any]:
     x, y, numbers = list[int | None](), list[float | None](), list[int | None]()
     for trial in trials:
         curve = _curve(exhibit, trial)
@@ -209,7 +209,7 @@ def _trace(exhibit: Exhibit, state: TrialState, trials: list[Outcome]) -> dict[s
 QUANTILES = {"best": 0.0, "best tenth": 0.1, "best quarter": 0.25, "half": 0.5, "worst": 1.0}
 
 
-def edf(exhibit: Exhibit) -> Figure:
+def edf(exhibit: FigureData) -> Figure:
     """The share of complete trials whose objective is at most x."""
     order = np.argsort(exhibit.values, kind="stable")
     values = exhibit.values[order]
@@ -228,7 +228,7 @@ def edf(exhibit: Exhibit) -> Figure:
     return framed([line], summary, list(reached.items()), xaxis=metric_axis(exhibit, exhibit.values.tolist()), yaxis=axis)
 
 
-def _reached(exhibit: Exhibit, share: float) -> float:
+def _reached(exhibit: FigureData, share: float) -> float:
     """The objective that this share of the trials reaches or exceeds."""
     loss = float(np.quantile(exhibit.losses, share, method="inverted_cdf"))
     return -loss if exhibit.maximizes else loss
@@ -238,7 +238,7 @@ GAP = 0.12  # of the axis, below its values, for the trials that do not have the
 TICKS = 5
 
 
-def parallel_coordinate(exhibit: Exhibit, names: Sequence[str]) -> Figure:
+def parallel_coordinate(exhibit: FigureData, names: Sequence[str]) -> Figure:
     """The objective first, then the parameters in the order given. A trial that lacks one passes below its values, at “none”."""
     if not names:
         return unable("No complete trial has a parameter that varies.")
@@ -252,7 +252,7 @@ def parallel_coordinate(exhibit: Exhibit, names: Sequence[str]) -> Figure:
     return framed([{"type": "parcoords", "dimensions": dimensions, "line": line}], summary, margin={"l": 72, "r": 40, "t": 48, "b": 24})
 
 
-def _dimension(exhibit: Exhibit, name: str) -> dict[str, Any]:
+def _dimension(exhibit: FigureData, name: str) -> dict[str, Any]:
     places = exhibit.having(name)
     known = exhibit.positions(name, places)
     values = np.full(len(exhibit.complete), np.nan)
@@ -266,7 +266,7 @@ def _dimension(exhibit: Exhibit, name: str) -> dict[str, Any]:
     return {"label": escaped(name), "values": values.tolist(), "tickvals": ticks, "ticktext": [escaped(word) for word in words]}
 
 
-def _ticks(exhibit: Exhibit, name: str, low: float, high: float) -> tuple[list[float], list[str]]:
+def _ticks(exhibit: FigureData, name: str, low: float, high: float) -> tuple[list[float], list[str]]:
     """Places on the axis, and what stands there."""
     if name in exhibit.choices:
         labels = list(exhibit.choices[name].labels)
@@ -290,7 +290,7 @@ THINNEST = 0.0005  # of the whole time: a bar that can be seen
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TrialSpan:
     """A trial's time, in seconds since 1970, and the row in which nothing else ran then."""
 
     start: float
@@ -298,7 +298,7 @@ class Span:
     row: int
 
 
-def timeline(exhibit: Exhibit, now: float) -> Figure:
+def timeline(exhibit: FigureData, now: float) -> Figure:
     """A bar from each trial's first claim to its end; of those under way, to `now` (seconds since 1970). Times are UTC.
 
     Trials that ran one after the other share a row, so that there are as many rows as ever ran at one time.
@@ -321,21 +321,21 @@ def timeline(exhibit: Exhibit, now: float) -> Figure:
     return framed(traces, summary, rows, **axes, barmode="overlay", bargap=0.12, showlegend=True)
 
 
-def spans_of(started: Sequence[Outcome], now: float) -> Mapping[int, Span]:
+def spans_of(started: Sequence[Outcome], now: float) -> Mapping[int, TrialSpan]:
     """When and in which row each of them ran, by its number."""
     times = sorted((each.started_at or 0.0, each.number, now if each.finished_at is None else each.finished_at) for each in started)
-    free, busy, spans = list[int](), list[tuple[float, int]](), dict[int, Span]()
+    free, busy, spans = list[int](), list[tuple[float, int]](), dict[int, TrialSpan]()
     for start, number, ended in times:
         end = max(start, ended)  # clocks of two machines may disagree
         while busy and busy[0][0] <= start:
             heapq.heappush(free, heapq.heappop(busy)[1])
         row = heapq.heappop(free) if free else len(busy)
         heapq.heappush(busy, (end, row))
-        spans[number] = Span(start, end, row)
+        spans[number] = TrialSpan(start, end, row)
     return spans
 
 
-def _bars(exhibit: Exhibit, trials: Sequence[Outcome], spans: Mapping[int, Span], thinnest: float) -> dict[str, Any]:
+def _bars(exhibit: FigureData, trials: Sequence[Outcome], spans: Mapping[int, TrialSpan], thinnest: float) -> dict[str, Any]:
     times, state = [spans[trial.number] for trial in trials], trials[0].state
     return {
         "type": "bar", "orientation": "h", "name": str(state), "y": [span.row + 1 for span in times],
@@ -359,7 +359,7 @@ def _rows_axis(rows: int) -> dict[str, Any]:
     return {"title": title, "range": [rows + 0.5, 0.5], "dtick": max(1, rows // 8), "tick0": 1, "automargin": True, "showgrid": False}
 
 
-def _duration(span: Span) -> str:
+def _duration(span: TrialSpan) -> str:
     seconds = round(span.end - span.start)
     if seconds < 60:
         return f"{seconds} s"

@@ -10,7 +10,7 @@ from pathlib import Path
 from search_spaces import Fault
 from service.domain.errors import InvalidInput, PlotlyMissing, UnknownFigure
 from service.search.figures.charts import contour, edf, intermediate_values, parallel_coordinate, timeline
-from service.search.figures.layout import Exhibit, Figure, plain, unable
+from service.search.figures.layout import Figure, FigureData, plain, unable
 from service.search.figures.optuna_plots import most_important, optimization_history, param_importances, rank, slices
 
 
@@ -35,13 +35,13 @@ SLICES = 4  # parameters where none are named
 PAIR = 2
 PLACE = ("query", "param")
 TIMELINE, CURVES = "timeline", "intermediate_values"
-BY_ITSELF: Mapping[str, Callable[[Exhibit], Figure]] = {
+BY_ITSELF: Mapping[str, Callable[[FigureData], Figure]] = {
     "optimization_history": optimization_history,
     "param_importances": param_importances,
     "edf": edf,
 }
-BY_PAIR: Mapping[str, Callable[[Exhibit, tuple[str, str]], Figure]] = {"contour": contour, "rank": rank}
-BY_PARAMETERS: Mapping[str, Callable[[Exhibit, Sequence[str]], Figure]] = {"slice": slices, "parallel_coordinate": parallel_coordinate}
+BY_PAIR: Mapping[str, Callable[[FigureData, tuple[str, str]], Figure]] = {"contour": contour, "rank": rank}
+BY_PARAMETERS: Mapping[str, Callable[[FigureData, Sequence[str]], Figure]] = {"slice": slices, "parallel_coordinate": parallel_coordinate}
 FIGURES = (
     "optimization_history", "intermediate_values", "param_importances", "parallel_coordinate",
     "slice", "contour", "rank", "timeline", "edf",
@@ -83,12 +83,12 @@ def prepare(request: Request) -> None:
         importlib.import_module("optuna.visualization")
 
 
-def draw(request: Request, exhibit: Exhibit, now: float) -> Figure:
+def draw(request: Request, exhibit: FigureData, now: float) -> Figure:
     """The figure; one that says why in words when there is nothing to draw. `now` is in seconds since 1970."""
     return dict(plain(_drawn(request, exhibit, now)))
 
 
-def _drawn(request: Request, exhibit: Exhibit, now: float) -> Figure:
+def _drawn(request: Request, exhibit: FigureData, now: float) -> Figure:
     if request.name == TIMELINE:
         return timeline(exhibit, now)
     if request.name == CURVES:
@@ -104,7 +104,7 @@ def _drawn(request: Request, exhibit: Exhibit, now: float) -> Figure:
     return _of_parameters(request, exhibit)
 
 
-def _of_pair(request: Request, exhibit: Exhibit) -> Figure:
+def _of_pair(request: Request, exhibit: FigureData) -> Figure:
     """The parameters that are not named are the most important ones."""
     ranked = (name for name in most_important(exhibit, len(exhibit.params)) if name not in request.params)
     names = [*request.params, *ranked][:PAIR]
@@ -115,7 +115,7 @@ def _of_pair(request: Request, exhibit: Exhibit) -> Figure:
     return _of(names, BY_PAIR[request.name](exhibit, (names[0], names[1])))
 
 
-def _of_parameters(request: Request, exhibit: Exhibit) -> Figure:
+def _of_parameters(request: Request, exhibit: FigureData) -> Figure:
     count = SLICES if request.name == "slice" else len(exhibit.params)
     names = request.params or most_important(exhibit, count)
     if not names:

@@ -102,7 +102,7 @@ UTMOST = 1e100
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class FigureData:
     """One study at one moment."""
 
     spec: StudySpec
@@ -243,7 +243,7 @@ def unable(sentence: str) -> Figure:
     return framed([], sentence, annotations=[note], xaxis=hidden, yaxis=hidden)
 
 
-def metric_axis(exhibit: Exhibit, values: Sequence[float] | None = None, **more: Any) -> dict[str, Any]:
+def metric_axis(exhibit: FigureData, values: Sequence[float] | None = None, **more: Any) -> dict[str, Any]:
     """An axis of the objective. A few values far away from all others do not set its range; they can be scrolled to."""
     axis = {"title": {"text": exhibit.metric}, "tickformat": tick_format(exhibit.measure), "automargin": True, **more}
     if values is not None and (bounds := near(exhibit, values)) is not None:
@@ -251,7 +251,7 @@ def metric_axis(exhibit: Exhibit, values: Sequence[float] | None = None, **more:
     return {name: value for name, value in axis.items() if value is not None}
 
 
-def near(exhibit: Exhibit, values: Sequence[float]) -> tuple[float, float] | None:
+def near(exhibit: FigureData, values: Sequence[float]) -> tuple[float, float] | None:
     """The range of the values without those bad ones that lie far from the rest. None when there are none of them."""
     if len(values) < FEW:
         return _near_of_few(sorted(values, reverse=exhibit.maximizes))
@@ -277,7 +277,7 @@ def _near_of_few(ordered: Sequence[float]) -> tuple[float, float] | None:
     return low - 0.04 * span, high + 0.04 * span
 
 
-def beyond_in_words(exhibit: Exhibit) -> str:
+def beyond_in_words(exhibit: FigureData) -> str:
     """A sentence on the objectives that the range of their axis leaves out; empty where it holds all of them."""
     values = exhibit.values.tolist()
     if (bounds := near(exhibit, values)) is None:
@@ -287,7 +287,7 @@ def beyond_in_words(exhibit: Exhibit) -> str:
     return f" {len(beyond)} of the values lie beyond the axis, up to {worst}."
 
 
-def param_axis(exhibit: Exhibit, name: str, **more: Any) -> dict[str, Any]:
+def param_axis(exhibit: FigureData, name: str, **more: Any) -> dict[str, Any]:
     """An axis of a parameter, on the scale that its space has; choices stand in their order."""
     title: dict[str, Any] = {"title": {"text": escaped(name)}, "automargin": True}
     if name in exhibit.choices:
@@ -298,7 +298,7 @@ def param_axis(exhibit: Exhibit, name: str, **more: Any) -> dict[str, Any]:
     return title | {"type": "log", **_decades(exhibit, name)} | more
 
 
-def _decades(exhibit: Exhibit, name: str) -> dict[str, Any]:
+def _decades(exhibit: FigureData, name: str) -> dict[str, Any]:
     """How a log scale is labelled: whole powers of ten where there are several."""
     positions = exhibit.positions(name, exhibit.having(name))
     return {"dtick": 1, "exponentformat": "power", "tickfont": {"size": 10}} if np.ptp(positions) >= 2 else {}

@@ -19,8 +19,8 @@ from service.search.figures.layout import (
     COLORS,
     MARGIN,
     SCALE,
-    Exhibit,
     Figure,
+    FigureData,
     beyond_in_words,
     escaped,
     framed,
@@ -31,7 +31,7 @@ from service.search.figures.layout import (
     unable,
     value_text,
 )
-from service.search.history import STUDY_ID, ReadOnly
+from service.search.history import STUDY_ID, ReadOnlyStorage
 
 
 class OutcomeRows(BaseStorage):
@@ -63,7 +63,7 @@ class OutcomeRows(BaseStorage):
         return [trial for trial in self._trials if states is None or trial.state in states]
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise ReadOnly("These trials are only looked at.")
+        raise ReadOnlyStorage("These trials are only looked at.")
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = get_all_studies = create_new_trial = _refuse
     set_trial_param = set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = set_trial_system_attr = _refuse
@@ -73,7 +73,7 @@ HOVER = "%{hovertext}<extra></extra>"
 STUDY_NAME = "thawline"
 
 
-def optimization_history(exhibit: Exhibit) -> Figure:
+def optimization_history(exhibit: FigureData) -> Figure:
     """Each complete trial, and the best up to it."""
     points, best, _ = _traces("plot_optimization_history", exhibit, optuna_study(exhibit))
     points |= {"marker": {"color": COLORS["point"], "size": 6}, "name": "trial", **_hover(exhibit, points["x"])}
@@ -83,7 +83,7 @@ def optimization_history(exhibit: Exhibit) -> Figure:
     return framed([points, best], summary, xaxis={"title": {"text": "trial"}, "rangemode": "tozero"}, yaxis=axis, showlegend=True)
 
 
-def slices(exhibit: Exhibit, names: Sequence[str]) -> Figure:
+def slices(exhibit: FigureData, names: Sequence[str]) -> Figure:
     """The objective by each parameter, side by side; colours go from the first trials to the last."""
     layout: dict[str, Any] = {}
     traces, study = [], optuna_study(exhibit)
@@ -105,7 +105,7 @@ def slices(exhibit: Exhibit, names: Sequence[str]) -> Figure:
     return framed(traces, f"{shown} {exhibit.best_in_words(*names)}{beyond_in_words(exhibit)}", **layout)
 
 
-def rank(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
+def rank(exhibit: FigureData, names: tuple[str, str]) -> Figure:
     """Trials over two parameters, coloured by their place among all."""
     points, scale = _traces("plot_rank", exhibit, optuna_study(exhibit), params=list(names))
     numbers = [exhibit.complete[place].number for place in exhibit.having(*names)]
@@ -115,14 +115,14 @@ def rank(exhibit: Exhibit, names: tuple[str, str]) -> Figure:
     return framed([points, scale], summary, xaxis=param_axis(exhibit, names[0]), yaxis=param_axis(exhibit, names[1]))
 
 
-def _rank_ticks(exhibit: Exhibit) -> list[str]:
+def _rank_ticks(exhibit: FigureData) -> list[str]:
     ordered = sorted(exhibit.values.tolist())
     ends = {0: "lowest", 2: "half", 4: "highest"}
     shown = [ordered[round(quarter / 4 * (len(ordered) - 1))] for quarter in range(5)]
     return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(exhibit.measure, value)}" for quarter, value in enumerate(shown)]
 
 
-def _rank_summary(exhibit: Exhibit, names: tuple[str, str]) -> str:
+def _rank_summary(exhibit: FigureData, names: tuple[str, str]) -> str:
     """Where the best tenth lies."""
     places = exhibit.having(*names)
     best = sorted(places, key=lambda place: exhibit.losses[place])[: math.ceil(len(places) / 10)]
@@ -130,7 +130,7 @@ def _rank_summary(exhibit: Exhibit, names: tuple[str, str]) -> str:
     return f"{len(places)} complete trials by {names[0]} and {names[1]}, coloured by rank. The best tenth lies at {spread}."
 
 
-def _spread(exhibit: Exhibit, name: str, places: Sequence[int]) -> str:
+def _spread(exhibit: FigureData, name: str, places: Sequence[int]) -> str:
     if name in exhibit.choices:
         return " or ".join(sorted({exhibit.text(name, exhibit.complete[place]) for place in places}))
     found: list[Any] = [exhibit.complete[place].params[name] for place in places]
@@ -144,18 +144,18 @@ def _domain(place: int, count: int) -> list[float]:
     return [place * (width + gap), min(1.0, place * (width + gap) + width)]
 
 
-def _hover(exhibit: Exhibit, numbers: Sequence[int]) -> dict[str, Any]:
+def _hover(exhibit: FigureData, numbers: Sequence[int]) -> dict[str, Any]:
     return {"hovertext": [exhibit.hovers[number] for number in numbers], "hovertemplate": HOVER}
 
 
-def _traces(name: str, exhibit: Exhibit, study: optuna.Study, **options: Any) -> list[dict[str, Any]]:
+def _traces(name: str, exhibit: FigureData, study: optuna.Study, **options: Any) -> list[dict[str, Any]]:
     """The traces of one of Optuna's plots. Its layout is left: ours knows the space, and looks like the pages."""
     plot: Callable[..., Any] = getattr(optuna.visualization, name)
     drawn = plot(study, target_name=exhibit.metric, **options)
     return [plain(trace.to_plotly_json()) for trace in drawn.data]
 
 
-def optuna_study(exhibit: Exhibit) -> optuna.Study:
+def optuna_study(exhibit: FigureData) -> optuna.Study:
     """The complete trials, with choices as their labels. Nothing is written to it.
 
     All others stand there as failed and without parameters, for Optuna takes a trial's number for its place.
@@ -184,7 +184,7 @@ def _frozen(
     )  # fmt: skip
 
 
-def _as_drawn(exhibit: Exhibit, outcome: Outcome) -> dict[str, Any]:
+def _as_drawn(exhibit: FigureData, outcome: Outcome) -> dict[str, Any]:
     known = {name: value for name, value in outcome.params.items() if exhibit.has(outcome, name)}
     return {name: escaped(exhibit.text(name, outcome)) if name in exhibit.choices else value for name, value in known.items()}
 
@@ -199,7 +199,7 @@ TRUSTED = 50  # complete trials: then the best tenth are five, below which Optun
 TINY = 1e-12
 
 
-def importances(exhibit: Exhibit) -> Mapping[str, float]:
+def importances(exhibit: FigureData) -> Mapping[str, float]:
     """Each parameter's share of all importance, the greatest first. Empty when the trials tell nothing of it."""
     if len(exhibit.complete) < FEWEST_TRIALS:
         return {}
@@ -211,13 +211,13 @@ def importances(exhibit: Exhibit) -> Mapping[str, float]:
     return {name: value / whole for name, value in sorted(raw.items(), key=lambda item: -item[1])}
 
 
-def most_important(exhibit: Exhibit, count: int) -> list[str]:
+def most_important(exhibit: FigureData, count: int) -> list[str]:
     """Parameters that complete trials have, the most important first; in the order of the space where nothing is known."""
     ranked = list(importances(exhibit))
     return [*ranked, *(name for name in exhibit.params if name not in ranked)][:count]
 
 
-def param_importances(exhibit: Exhibit) -> Figure:
+def param_importances(exhibit: FigureData) -> Figure:
     """A bar for each parameter."""
     shares = importances(exhibit)
     if not shares:
@@ -235,7 +235,7 @@ def param_importances(exhibit: Exhibit) -> Figure:
     return framed([bars], summary, rows, xaxis=axis, yaxis={"type": "category", "automargin": True}, margin=MARGIN | {"r": 60})
 
 
-def _doubt(exhibit: Exhibit) -> str:
+def _doubt(exhibit: FigureData) -> str:
     return "" if len(exhibit.complete) >= TRUSTED else ", a rough guess from so few"
 
 
@@ -250,7 +250,7 @@ def _best(losses: Numbers) -> NDArray[np.bool_]:
     return best
 
 
-def _divergence(exhibit: Exhibit, name: str, top: NDArray[np.bool_]) -> float:
+def _divergence(exhibit: FigureData, name: str, top: NDArray[np.bool_]) -> float:
     """Pearson's divergence between the parameter's density among the best and among all trials that have it."""
     distribution, places = distribution_of(exhibit.parameter(name)), exhibit.having(name)
     own_top = top[places]

@@ -1,9 +1,9 @@
 """Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
-from service.store.queries.events import Extent, events_after, extents
+from service.store.queries.events import LastEvent, events_after, last_events
 from service.store.queries.studies import (
     Candidate,
-    Saved,
+    SavedSeconds,
     Throughput,
     answer_under,
     candidates,
@@ -24,15 +24,16 @@ from service.store.queries.studies import (
     unchecked_study,
 )
 from service.store.queries.trials import (
+    ChangedTrial,
     Curve,
-    History,
-    Moved,
     Sort,
+    StudyChanges,
     TableRow,
     attempts,
     best_trial,
     best_trials,
     changed_since,
+    changed_trials,
     count_repeats,
     curves,
     find_trial,
@@ -47,16 +48,24 @@ from service.store.queries.trials import (
     trials,
     trials_between,
     trials_changed_after,
-    trials_moved,
 )
-from service.store.queries.workers import count_live, find_worker, is_draining, loads, standstills, strangers, unavailabilities, workers
+from service.store.queries.workers import (
+    count_live,
+    find_worker,
+    is_draining,
+    loads,
+    stale_leases,
+    unavailabilities,
+    unknown_leases,
+    workers,
+)
 
 __all__ = [
-    "Candidate", "Curve", "Extent", "History", "Moved", "Saved", "Sort", "TableRow", "Throughput", "answer_under", "attempts",
-    "best_trial", "best_trials", "candidates", "changed_since", "completed_since", "count_live", "count_repeats", "count_studies",
-    "counts", "courses", "curves", "events_after", "extents", "find_study", "find_trial", "find_worker", "identity",
-    "is_being_imported", "is_draining", "loads", "log_chunks", "manifest", "metric_names", "metrics", "numbered", "records",
-    "repeats", "reports_between", "running_leases", "saved", "session_key", "standstills", "strangers", "studies", "table_rows",
-    "throughput", "totals", "trials", "trials_between", "trials_changed_after", "trials_moved", "unavailabilities",
-    "unchecked_study", "workers",
+    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "Sort", "StudyChanges", "TableRow", "Throughput",
+    "answer_under", "attempts", "best_trial", "best_trials", "candidates", "changed_since", "changed_trials", "completed_since",
+    "count_live", "count_repeats", "count_studies", "counts", "courses", "curves", "events_after", "find_study", "find_trial",
+    "find_worker", "identity", "is_being_imported", "is_draining", "last_events", "loads", "log_chunks", "manifest",
+    "metric_names", "metrics", "numbered", "records", "repeats", "reports_between", "running_leases", "saved", "session_key",
+    "stale_leases", "studies", "table_rows", "throughput", "totals", "trials", "trials_between", "trials_changed_after",
+    "unavailabilities", "unchecked_study", "unknown_leases", "workers",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ def events_after(tx: Transaction, study_id: str, seq: int, limit: int = 500) -> 
     return [event_of(row) for row in tx.execute(query)]
 
 
-class Extent(NamedTuple):
+class LastEvent(NamedTuple):
     """The last event of a study, and whether none will ever follow."""
 
     seq: int
@@ -29,6 +29,6 @@ class Extent(NamedTuple):
 EXTENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
 
 
-def extents(tx: Transaction, ids: Sequence[str]) -> dict[str, Extent]:
+def last_events(tx: Transaction, ids: Sequence[str]) -> dict[str, LastEvent]:
     """The extent of each of the studies that there are, by its key."""
-    return {key: Extent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(EXTENTS, {"ids": ids})}
+    return {key: LastEvent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(EXTENTS, {"ids": ids})}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, case, false, func, null, or_, select
 
 from service.domain.errors import StudyNotFound
-from service.domain.progress import Course
+from service.domain.progress import StudyProgress
 from service.domain.records import CONFIRMATION, Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable
@@ -181,7 +181,7 @@ def manifest(tx: Transaction, study_id: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedSeconds:
     """Seconds of training that were not needed, by what spared them."""
 
     features_seconds: float = 0.0  # stored outputs of frozen stages; may be below 0 until they have paid
@@ -196,26 +196,26 @@ class Throughput:
     lanes: int  # trials that share their pass with others
 
 
-def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, Saved]:
+def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, SavedSeconds]:
     """What each of the studies was spared, or of all studies; those that were spared nothing are missing.
 
     Trials that share a pass are each told the whole pass's figures, so each counts for its share of them.
     """
     known = None if ids is None else list(ids)
     features, duplicates = _features(tx, known), _duplicates(tx, known)
-    return {key: Saved(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
+    return {key: SavedSeconds(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
 
 
 def throughput(tx: Transaction) -> Throughput:
     """The speed of all passes that run, and how many trials share theirs."""
-    speed = func.sum(told_number(trial, "pace", "samples_per_second") / lanes_of(trial))
+    speed = func.sum(reported_number(trial, "pace", "samples_per_second") / lanes_of(trial))
     sharing = func.count().filter(lanes_of(trial) > 1)
     row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
     return Throughput(float(row[0]), int(row[1]))
 
 
 def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
-    spared = told_number(trial, "pace", "saved_seconds")
+    spared = reported_number(trial, "pace", "saved_seconds")
     query = select(trial.c.study_id, func.sum(spared / lanes_of(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
     chosen = query.where(trial.c.study_id.in_(_visible() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
@@ -223,7 +223,7 @@ def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
 
 def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     original = trial.alias("original")
-    spared = told_number(original, "train_seconds")
+    spared = reported_number(original, "train_seconds")
     pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
     query = select(trial.c.study_id, func.sum(spared / lanes_of(original))).join(original, pair)
     answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
@@ -237,10 +237,10 @@ def _visible() -> Select[tuple[str]]:
 
 def lanes_of(table: FromClause) -> ColumnElement[float]:
     """How many trials share the pass of a row of trials; 1 when it told nothing of it."""
-    return func.coalesce(told_number(table, "reuse", "lanes"), 1.0)
+    return func.coalesce(reported_number(table, "reuse", "lanes"), 1.0)
 
 
-def told_number(table: FromClause, *path: str) -> ColumnElement[float]:
+def reported_number(table: FromClause, *path: str) -> ColumnElement[float]:
     """A number that the run of a row of trials told, by its place there; null when it told none."""
     value: ColumnElement[float] = table.c.result[path].as_float()
     return value
@@ -288,15 +288,15 @@ RECENT = 256  # trials that ended last, for the rate
 COUNTS = ("waiting", "running", "ended")
 
 
-def courses(tx: Transaction, ids: Collection[str]) -> dict[str, Course]:
+def courses(tx: Transaction, ids: Collection[str]) -> dict[str, StudyProgress]:
     """The course of each of the studies that is active, by its key."""
     active = select(study.c.id).where(study.c.id.in_(ids), study.c.state == StudyState.ACTIVE)
     now, lately = _open_trials(active).subquery(), _ended_trials(active).subquery()
-    names = [field.name for field in fields(Course)]
+    names = [field.name for field in fields(StudyProgress)]
     columns = [(now if name in now.c else lately).c[name] for name in names]
     query = select(study.c.id, *columns).outerjoin(now, now.c.study_id == study.c.id).outerjoin(lately, lately.c.study_id == study.c.id)
     found = {row.id: dict(zip(names, row[1:], strict=True)) for row in tx.execute(query.where(study.c.id.in_(active)))}
-    return {key: Course(**known | {name: known[name] or 0 for name in COUNTS}) for key, known in found.items()}
+    return {key: StudyProgress(**known | {name: known[name] or 0 for name in COUNTS}) for key, known in found.items()}
 
 
 def _open_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:

@@ -16,12 +16,12 @@ from service.domain.records import (
     Attempt,
     Lease,
     LogChunk,
-    Metric,
+    MetricReport,
     Outcome,
-    Recorded,
-    Recording,
-    Report,
-    Reports,
+    RecordedReports,
+    RecordedStudy,
+    RecordedTrial,
+    ReportedMetric,
     Study,
     Trial,
 )
@@ -30,7 +30,7 @@ from service.domain.states import AttemptEnd, TrialState, ValueKind
 from service.store.codec import number_of
 from service.store.dialect import WithoutKeys
 from service.store.engine import Transaction
-from service.store.queries.studies import find_study, lanes_of, told_number
+from service.store.queries.studies import find_study, lanes_of, reported_number
 from service.store.rows import lease_of, metric_of, study_of, trial_of
 from service.store.schema import VISIBLE, attempt, log, metric, study, trial
 from trainer.configuration import TrainConfig
@@ -114,7 +114,7 @@ def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
     return {row.study_id: trial_of(row) for row in tx.execute(query)}
 
 
-def metrics(tx: Transaction, trial_id: int) -> list[Metric]:
+def metrics(tx: Transaction, trial_id: int) -> list[ReportedMetric]:
     """All that a trial reported, by step and name. The key is `Trial.id`."""
     query = select(metric).where(metric.c.trial == trial_id).order_by(metric.c.step, metric.c.name)
     return [metric_of(row) for row in tx.execute(query)]
@@ -159,7 +159,7 @@ def count_repeats(tx: Transaction, study_id: str) -> dict[TrialState, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class StudyChanges:
     """The study's changes up to event `seq`."""
 
     seq: int
@@ -168,14 +168,14 @@ class History:
     values: list[tuple[int, int, float]]  # number, step and objective of every report of those trials
 
 
-def changed_since(tx: Transaction, study_id: str, seq: int) -> History:
+def changed_since(tx: Transaction, study_id: str, seq: int) -> StudyChanges:
     """The changes after event `seq`. Call it in a reading transaction. Raises StudyNotFound."""
     row = tx.execute(select(study).where(study.c.id == study_id, VISIBLE)).one_or_none()
     if row is None:
         raise StudyNotFound(study_id)
     owner = study_of(row)
     if owner.seq == seq:
-        return History(seq, owner.created, [], [])
+        return StudyChanges(seq, owner.created, [], [])
     changed = (trial.c.study_id == study_id) & (trial.c.changed > seq) & (trial.c.source != CONFIRMATION)
     trials = [trial_of(row) for row in tx.execute(select(*in_a_list()).where(changed).order_by(trial.c.number))]
     reported = (
@@ -185,7 +185,7 @@ def changed_since(tx: Transaction, study_id: str, seq: int) -> History:
         .order_by(trial.c.number, metric.c.step)
     )
     values = [(number, step, number_of(value, kind)) for number, step, value, kind in tx.execute(reported)]
-    return History(owner.seq, owner.created, trials, values)
+    return StudyChanges(owner.seq, owner.created, trials, values)
 
 
 class TableRow(NamedTuple):
@@ -213,10 +213,10 @@ class TableRow(NamedTuple):
 
 ORIGINAL = trial.alias("original")
 SPARED = case(
-    (trial.c.duplicate_of.is_(None), told_number(trial, "pace", "saved_seconds") / lanes_of(trial)),
-    (trial.c.finished_at.is_not(None), told_number(ORIGINAL, "train_seconds") / lanes_of(ORIGINAL)),
+    (trial.c.duplicate_of.is_(None), reported_number(trial, "pace", "saved_seconds") / lanes_of(trial)),
+    (trial.c.finished_at.is_not(None), reported_number(ORIGINAL, "train_seconds") / lanes_of(ORIGINAL)),
 )
-SPEED = case((trial.c.duplicate_of.is_(None), told_number(trial, "pace", "samples_per_second")))
+SPEED = case((trial.c.duplicate_of.is_(None), reported_number(trial, "pace", "samples_per_second")))
 TOLD = {"spared_seconds": SPARED, "samples_per_second": SPEED}
 ROWS = (
     select(*(TOLD[name].label(name) if name in TOLD else trial.c[name] for name in TableRow._fields))
@@ -231,7 +231,7 @@ def table_rows(tx: Transaction, study_id: str, seq: int, limit: int) -> list[Tab
     return [TableRow._make(row) for row in tx.execute(query)]
 
 
-class Moved(NamedTuple):
+class ChangedTrial(NamedTuple):
     """A trial that changed."""
 
     changed: int  # sequence of the last event that touched it
@@ -259,12 +259,12 @@ POINTS = (
 )
 
 
-def trials_moved(tx: Transaction, study_id: str, seq: int) -> list[Moved]:
+def changed_trials(tx: Transaction, study_id: str, seq: int) -> list[ChangedTrial]:
     """All trials of the search that an event with a higher sequence number touched, in the order of their last events."""
     query = select(trial.c.changed, trial.c.number, trial.c.id).where(
         trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION
     )
-    return [Moved._make(row) for row in tx.execute(query.order_by(trial.c.changed))]
+    return [ChangedTrial._make(row) for row in tx.execute(query.order_by(trial.c.changed))]
 
 
 def curves(tx: Transaction, ids: Sequence[int], name: str) -> Iterator[Curve]:
@@ -302,16 +302,16 @@ def trials_between(tx: Transaction, study_id: str, first: int, until: int) -> li
     return [trial_of(row) for row in tx.execute(select(trial).where(mine).order_by(trial.c.number))]
 
 
-def reports_between(tx: Transaction, trials: Collection[Trial], after: int, until: int) -> Mapping[int, list[Report]]:
+def reports_between(tx: Transaction, trials: Collection[Trial], after: int, until: int) -> Mapping[int, list[MetricReport]]:
     """By `Trial.id` what these trials reported for steps above `after` and up to `until`, by step; none above the trial's own step."""
     steps = {one.id: one.step for one in trials}
     mine = metric.c.trial.in_(list(steps)) & (metric.c.step > after) & (metric.c.step <= until)
     columns = (metric.c.trial, metric.c.step, metric.c.name, metric.c.value, metric.c.kind)
     rows = tx.execute(select(*columns).where(mine).order_by(metric.c.trial, metric.c.step, metric.c.name))
-    found = defaultdict[int, list[Report]](list)
+    found = defaultdict[int, list[MetricReport]](list)
     for (key, step), group in groupby(rows, lambda row: (row[0], row[1])):
         if step <= steps[key]:
-            found[key].append(Report(step, {name: number_of(value, kind) for _, _, name, value, kind in group}))
+            found[key].append(MetricReport(step, {name: number_of(value, kind) for _, _, name, value, kind in group}))
     return found
 
 
@@ -355,17 +355,18 @@ AT_ONCE = 20_000
 
 REPLAY_COLUMNS = select(
     trial.c.id, trial.c.number, trial.c.state, trial.c.value, trial.c.step, trial.c.params, trial.c.changed, trial.c.duplicate_of,
-    trial.c.worker, trial.c.started_at, lanes_of(trial).label("lanes"), told_number(trial, "pace", "seconds_left").label("seconds_left"),
+    trial.c.worker, trial.c.started_at, lanes_of(trial).label("lanes"),
+    reported_number(trial, "pace", "seconds_left").label("seconds_left"),
 )  # fmt: skip
 
 
-def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> Recording:
+def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> RecordedStudy:
     """The study's search as it stands; without its reports when there are more than `most`. Raises StudyNotFound, StudyUnreadable."""
     study = find_study(tx, study_id)
     searched = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
     trials = [_recorded(row, study.spec) for row in tx.execute(REPLAY_COLUMNS.where(searched).order_by(trial.c.number))]
     count = tx.execute(select(func.coalesce(func.sum(trial.c.step), 0)).where(searched)).scalar_one()
-    return Recording(
+    return RecordedStudy(
         spec=study.spec,
         partial=not study.state.terminal and study.confirmation is None,
         trials=trials,
@@ -373,9 +374,9 @@ def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> Recor
     )
 
 
-def _recorded(row: Row[*tuple[Any, ...]], spec: StudySpec) -> Recorded:
+def _recorded(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTrial:
     state, shared = TrialState(row.state), row.lanes > 1
-    return Recorded(
+    return RecordedTrial(
         id=row.id,
         number=row.number,
         state=state,
@@ -394,13 +395,13 @@ def epochs_of(spec: StudySpec, params: Mapping[str, Any]) -> int:
     return int({**spec.fixed, **params}.get("epochs", TrainConfig.model_fields["epochs"].default))
 
 
-def _reports(tx: Transaction, study: Study) -> Reports:
+def _reports(tx: Transaction, study: Study) -> RecordedReports:
     query = (
         select(metric.c.trial, metric.c.step, metric.c.value, metric.c.kind, metric.c.seq)
         .join(trial, metric.c.trial == trial.c.id)
         .where(trial.c.study_id == study.id, trial.c.source != CONFIRMATION, metric.c.name == study.spec.objective.metric)
     )
-    told = Reports(array("q"), array("q"), array("d"), array("q"))
+    told = RecordedReports(array("q"), array("q"), array("d"), array("q"))
     points: Any = tx.execute(query).cursor  # plain tuples: a third of the time
     while chunk := points.fetchmany(AT_ONCE):
         trials, steps, values, kinds, seqs = zip(*chunk, strict=True)

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select
 
 from search_spaces import Scalar
 from service.domain.errors import WorkerNotFound
-from service.domain.records import Lease, Standstill, Study, Unavailability, Worker
+from service.domain.records import Lease, StaleLease, Study, Unavailability, Worker
 from service.domain.states import TrialState, WorkerState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
@@ -77,7 +77,7 @@ def loads(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuedTrial:
     """What a queued trial is claimed by."""
 
     number: int
@@ -86,11 +86,11 @@ class Waiting:
     round: int | None
 
 
-def waiting(tx: Transaction, study_id: str, limit: int) -> list[Waiting]:
+def waiting(tx: Transaction, study_id: str, limit: int) -> list[QueuedTrial]:
     """The trials that wait for a worker, in the order in which they are claimed."""
     queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
     query = select(trial.c.number, trial.c.params, trial.c.attempt, trial.c.round).where(queued).order_by(*CLAIM_ORDER).limit(limit)
-    return [Waiting(row.number, row.params, row.attempt, row.round) for row in tx.execute(query)]
+    return [QueuedTrial(row.number, row.params, row.attempt, row.round) for row in tx.execute(query)]
 
 
 def held(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
@@ -101,7 +101,7 @@ def held(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
     return {known[tuple(row)] for row in found if tuple(row) in known}
 
 
-def strangers(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, str]:
+def unknown_leases(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, str]:
     """Those of the leases whose trial this database does not know at that attempt, or cannot read, each with the reason.
 
     The others are of trials that are at that attempt, or at a later one.
@@ -131,8 +131,8 @@ STANDSTILLS = select(standstill.c.trial, standstill.c.heartbeats, standstill.c.s
 )
 
 
-def standstills(tx: Transaction, trials: Iterable[int]) -> dict[int, Standstill]:
+def stale_leases(tx: Transaction, trials: Iterable[int]) -> dict[int, StaleLease]:
     """What was counted for trials of those keys, where something was."""
     if not (keys := list(trials)):
         return {}
-    return {row.trial: Standstill(row.trial, row.heartbeats, row.seconds) for row in tx.execute(STANDSTILLS, {"trials": keys})}
+    return {row.trial: StaleLease(row.trial, row.heartbeats, row.seconds) for row in tx.execute(STANDSTILLS, {"trials": keys})}

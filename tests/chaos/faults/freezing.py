@@ -13,7 +13,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Released, Write
 from service.store import Store, Transaction
-from service.worker.store_client import ControlPlane
+from service.worker.store_client import StoreClient
 from tests.chaos.history import note
 from tests.processes import below
 
@@ -63,14 +63,14 @@ def install() -> None:
     freezer = Freezer(os.environ[POINT], TRAINER_TOO in os.environ)
     signal.signal(signal.SIGUSR1, lambda *_: freezer.stop())  # its trainer asks for it
     Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign, assignment]
-    claim, record, heartbeat = ControlPlane.claim, ControlPlane.record, ControlPlane.heartbeat
+    claim, record, heartbeat = StoreClient.claim, StoreClient.record, StoreClient.heartbeat
 
-    def claiming(self: ControlPlane) -> list[Claim]:
+    def claiming(self: StoreClient) -> list[Claim]:
         claims = claim(self)
         freezer.at("after the claim", [one.lease for one in claims])
         return claims
 
-    def recording(self: ControlPlane, writes: Sequence[Write]) -> list[Lease]:
+    def recording(self: StoreClient, writes: Sequence[Write]) -> list[Lease]:
         handed_back = [write.lease for write in writes if isinstance(write.outcome, Released)]
         ended = [write.lease for write in writes if write.outcome is not None and write.lease not in handed_back]
         freezer.at("before a metric", [write.lease for write in writes if write.reports and write.outcome is None])
@@ -81,8 +81,8 @@ def install() -> None:
             raise StoreUnavailable("the answer was lost meanwhile")
         return lost
 
-    def beating(self: ControlPlane, leases: Sequence[Lease]) -> list[Lease]:
+    def beating(self: StoreClient, leases: Sequence[Lease]) -> list[Lease]:
         freezer.at("inside a heartbeat", leases)
         return heartbeat(self, leases)
 
-    ControlPlane.claim, ControlPlane.record, ControlPlane.heartbeat = claiming, recording, beating  # type: ignore[method-assign]
+    StoreClient.claim, StoreClient.record, StoreClient.heartbeat = claiming, recording, beating  # type: ignore[method-assign]

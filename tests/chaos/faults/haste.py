@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.store import Store
 from service.web import body, events, serve
-from service.web.streams import Batch, Following
+from service.web.streams import Batch, EventNotifier
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
 FLAG = "THAW_CHAOS_READS_HANG"  # the file
@@ -15,14 +15,14 @@ FLAG = "THAW_CHAOS_READS_HANG"  # the file
 def install() -> None:
     events.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
     serve.HEAD_SECONDS, serve.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
-    max_bytes, _, larger = body.BodyLimit.__init__.__defaults__ or ()
-    body.BodyLimit.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
+    max_bytes, _, larger = body.BodyLimitMiddleware.__init__.__defaults__ or ()
+    body.BodyLimitMiddleware.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
     if flag := os.environ.get(FLAG):
         _hang_while(Path(flag))
 
 
 def _hang_while(flag: Path) -> None:
-    read, look = events._read, Following.look
+    read, look = events._read, EventNotifier.look
 
     def hang() -> None:
         while flag.exists():
@@ -32,9 +32,9 @@ def _hang_while(flag: Path) -> None:
         hang()
         return read(store, study, cursor, limit)
 
-    def looking(self: Following) -> None:
+    def looking(self: EventNotifier) -> None:
         hang()
         look(self)
 
     events._read = hanging
-    Following.look = looking  # type: ignore[method-assign]
+    EventNotifier.look = looking  # type: ignore[method-assign]

@@ -8,9 +8,9 @@ SILENCE_SECONDS = 3.0
 
 
 def install() -> None:
-    patience = context.Patience
+    patience = context.Timeouts
 
-    def shorter(**given: Any) -> context.Patience:
+    def shorter(**given: Any) -> context.Timeouts:
         return patience(**given | {"prepare": SILENCE_SECONDS, "stall": SILENCE_SECONDS})
 
-    context.Patience = shorter  # type: ignore[assignment,misc]
+    context.Timeouts = shorter  # type: ignore[assignment,misc]

@@ -6,4 +6,4 @@ from service.store import engine, postgres
 def install() -> None:
     engine.BUSY_MILLISECONDS = 1_000
     engine.POSTGRESQL_LIMITS = {"lock_timeout": 1_000, "statement_timeout": 2_000, "idle_in_transaction_session_timeout": 1_500}
-    postgres.SILENCE_SECONDS = 2.5
+    postgres.READ_TIMEOUT_SECONDS = 2.5

@@ -6,9 +6,9 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_answers_to_a_foreign_n
 
 
 def plant() -> None:
-    from service.web.auth import Hosts
+    from service.web.auth import HostMiddleware
 
-    def anything(self: Hosts, scope: Scope) -> bool:
+    def anything(self: HostMiddleware, scope: Scope) -> bool:
         return True
 
-    Hosts._is_ours = anything  # type: ignore[method-assign]
+    HostMiddleware._is_ours = anything  # type: ignore[method-assign]

@@ -2,7 +2,7 @@
 
 from service.domain.states import AttemptEnd
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger
+from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
@@ -11,7 +11,7 @@ def plant() -> None:
     from service.operations import recording
     from service.operations.completion import requeue
 
-    def for_ever(ledger: Ledger, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
+    def for_ever(ledger: StudyUnitOfWork, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
         return requeue(ledger, trial, AttemptEnd(reason), why)
 
     recording._try_again = for_ever

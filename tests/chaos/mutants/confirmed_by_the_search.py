@@ -1,13 +1,13 @@
 """The study is complete when its search is, whatever it promised to confirm."""
 
 from service.operations import completion, confirming
-from service.store.unit_of_work import Ledger
+from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
 
 
 def plant() -> None:
-    def complete_if_spent(ledger: Ledger) -> None:
+    def complete_if_spent(ledger: StudyUnitOfWork) -> None:
         if completion.has_nothing_left(ledger):
             completion.complete(ledger)
 

@@ -10,11 +10,11 @@ SCENARIO = "tests/chaos/test_f01_kills.py -k sqlite"
 
 
 def plant() -> None:
-    from service.worker.store_client import ControlPlane
+    from service.worker.store_client import StoreClient
 
-    record = ControlPlane.record
+    record = StoreClient.record
 
-    def early(self: ControlPlane, writes: Sequence[Write]) -> list[Lease]:
+    def early(self: StoreClient, writes: Sequence[Write]) -> list[Lease]:
         if not any(write.outcome for write in writes):
             return record(self, writes)
         threading.Timer(0.3, record, (self, writes)).start()
@@ -24,4 +24,4 @@ def plant() -> None:
             note("acknowledged", **facts_of(write))
         return []
 
-    ControlPlane.record = early  # type: ignore[method-assign]
+    StoreClient.record = early  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Ledger
+from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f11_outcomes.py::test_a_trial_that_kills_its_worker_ends_after_its_attempts[sqlite]"
 
@@ -14,7 +14,7 @@ def plant() -> None:
 
     try_again = recording._try_again
 
-    def uncounted(ledger: Ledger, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+    def uncounted(ledger: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
         return try_again(ledger, replace(trial, lost=0), reason, why)
 
     recording._try_again = uncounted

@@ -8,13 +8,13 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 
 
 def plant() -> None:
-    from service.store.unit_of_work import Ledger
+    from service.store.unit_of_work import StudyUnitOfWork
 
-    tell = Ledger.tell
+    tell = StudyUnitOfWork.tell
 
-    def silent(self: Ledger, kind: EventKind, **body: Any) -> int:
+    def silent(self: StudyUnitOfWork, kind: EventKind, **body: Any) -> int:
         seq = tell(self, kind, **body)
         self._events = [one for one in self._events if one["kind"] is not EventKind.TRIAL_REQUEUED]
         return seq
 
-    Ledger.tell = silent  # type: ignore[method-assign]
+    StudyUnitOfWork.tell = silent  # type: ignore[method-assign]

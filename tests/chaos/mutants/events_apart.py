@@ -15,18 +15,18 @@ def plant() -> None:
         return
     from service.store import open_store
     from service.store.schema import event
-    from service.store.unit_of_work import Ledger
+    from service.store.unit_of_work import StudyUnitOfWork
 
-    store, write = open_store(url), Ledger.write
+    store, write = open_store(url), StudyUnitOfWork.write
 
     def tell(events: list[dict[str, Any]]) -> None:
         with store.writing() as tx:
             tx.execute(insert(event), events)
 
-    def apart(self: Ledger) -> None:
+    def apart(self: StudyUnitOfWork) -> None:
         events, self._events = self._events, []
         write(self)
         if events:
             threading.Timer(random.uniform(0, 0.3), tell, (events,)).start()
 
-    Ledger.write = apart  # type: ignore[method-assign]
+    StudyUnitOfWork.write = apart  # type: ignore[method-assign]

@@ -7,11 +7,11 @@ SCENARIO = "tests/chaos/test_f18_homes.py -k sqlite"
 
 def plant() -> None:
     from service.store import Store
-    from service.worker.checkpoints import Shelf
+    from service.worker.checkpoints import CheckpointFolder
 
-    sweep_study = Shelf._sweep_study
+    sweep_study = CheckpointFolder._sweep_study
 
-    def always_sure(self: Shelf, store: Store, folder: Path, *, sure: bool) -> None:
+    def always_sure(self: CheckpointFolder, store: Store, folder: Path, *, sure: bool) -> None:
         sweep_study(self, store, folder, sure=True)
 
-    Shelf._sweep_study = always_sure  # type: ignore[method-assign]
+    CheckpointFolder._sweep_study = always_sure  # type: ignore[method-assign]

@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f18_homes.py -k sqlite"
 def plant() -> None:
     from service.store import queries
 
-    queries.strangers = lambda tx, leases: {}
+    queries.unknown_leases = lambda tx, leases: {}

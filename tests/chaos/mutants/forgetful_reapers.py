@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f03_restarts.py -k none_of_which"
 def plant() -> None:
     from service import operations
 
-    operations.lengthen_standstills = lambda store, counted: []
+    operations.record_stale_leases = lambda store, counted: []

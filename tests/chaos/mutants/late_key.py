@@ -3,7 +3,7 @@
 import time
 from typing import Any, TypeVar
 
-from service.web.idempotency import Answer, Effect
+from service.web.idempotency import Effect, KeptAnswer
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def plant() -> None:
         if idempotency is not None:
             idempotency.text = idempotency.answer(tx, result)
 
-    def late(self: KeyedRequest, store: Store, effect: Effect[T], answer: Answer[T]) -> str:
+    def late(self: KeyedRequest, store: Store, effect: Effect[T], answer: KeptAnswer[T]) -> str:
         text = ask(self, store, effect, answer)
         time.sleep(0.05)
         if self.key is not None:

@@ -1,6 +1,6 @@
 """A reaper that starts takes every lease that it finds for one that has stood still all the while."""
 
-from service.domain.records import Lease, Standstill
+from service.domain.records import Lease, StaleLease
 
 SCENARIO = "tests/chaos/test_f03_restarts.py -k living"
 
@@ -10,7 +10,7 @@ def plant() -> None:
 
     observed = Reaper._observed
 
-    def expired(self: Reaper, lease: Lease, counted: Standstill, passed: float) -> Observation:
+    def expired(self: Reaper, lease: Lease, counted: StaleLease, passed: float) -> Observation:
         if self._swept_at is None:
             return Observation(lease.attempt, counted.heartbeats, self._lease_seconds, counted, 0.0)
         return observed(self, lease, counted, passed)

@@ -6,9 +6,9 @@ SCENARIO = "tests/chaos/test_f16_api.py::test_hostile_bodies_change_nothing_wher
 
 
 def plant() -> None:
-    from service.web.body import BodyLimit
+    from service.web.body import BodyLimitMiddleware
 
-    async def unbounded(self: BodyLimit, scope: Scope, receive: Receive, send: Send) -> None:
+    async def unbounded(self: BodyLimitMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
 
-    BodyLimit.__call__ = unbounded  # type: ignore[method-assign]
+    BodyLimitMiddleware.__call__ = unbounded  # type: ignore[method-assign]

@@ -6,14 +6,14 @@ SCENARIO = "tests/chaos/test_f16_access.py::test_no_route_knows_a_stranger[sqlit
 
 
 def plant() -> None:
-    from service.web.auth import Tokens
+    from service.web.auth import TokenMiddleware
 
-    guarded = Tokens.__call__
+    guarded = TokenMiddleware.__call__
 
-    async def open_stream(self: Tokens, scope: Scope, receive: Receive, send: Send) -> None:
+    async def open_stream(self: TokenMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].endswith("/events"):
             await self.app(scope, receive, send)
         else:
             await guarded(self, scope, receive, send)
 
-    Tokens.__call__ = open_stream  # type: ignore[method-assign]
+    TokenMiddleware.__call__ = open_stream  # type: ignore[method-assign]

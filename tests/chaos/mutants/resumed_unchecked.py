@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from service.store.unit_of_work import Ledger
+from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f20_reopening.py -k sqlite"
 
@@ -12,7 +12,7 @@ def plant() -> None:
 
     resume = studies._resume
 
-    def carelessly(ledger: Ledger) -> None:
+    def carelessly(ledger: StudyUnitOfWork) -> None:
         resume(ledger)
         ledger.study = replace(ledger.study, recheck=False)
 

@@ -1,13 +1,13 @@
 """A round of the confirmation is queued by whoever looks, whether one is open or not."""
 
 from service.operations import completion, confirming
-from service.store.unit_of_work import Ledger
+from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
 
 
 def plant() -> None:
-    def nothing_left(ledger: Ledger) -> bool:
+    def nothing_left(ledger: StudyUnitOfWork) -> bool:
         study = ledger.study
         return not study.state.terminal and (ledger.exhausted or completion.is_spent(study))
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from service.domain.errors import StoreUnavailable
-from service.domain.records import Claim, Lease, Report
+from service.domain.records import Claim, Lease, MetricReport
 from service.operations import Pruned, Released, Write
 from service.reaper import Reaper
-from service.worker.leases import Halt, Holding, Leases
-from service.worker.store_client import ControlPlane, Unwritten
+from service.worker.leases import HeldLease, Leases, StopReason
+from service.worker.store_client import StoreClient, WriteBuffer
 from tests.chaos.launch import facts_of
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import checkpoint, finished, scored
@@ -57,7 +57,7 @@ class Never:
         return False
 
 
-class AccountedControl(ControlPlane):
+class AccountedControl(StoreClient):
     """Notes what was acknowledged, and counts what was refused."""
 
     simulation: "Simulation"
@@ -87,15 +87,15 @@ class Trainer:
 class Lane:
     """One attempt."""
 
-    def __init__(self, claim: Claim, holding: Holding) -> None:
+    def __init__(self, claim: Claim, holding: HeldLease) -> None:
         self.claim, self.holding = claim, holding
         self.step = claim.checkpoints[0].step if claim.checkpoints else 0
-        self.unwritten = Unwritten()
+        self.unwritten = WriteBuffer()
         self.over = False  # nothing of it is to be written any more
 
     @property
     def trains(self) -> bool:
-        return not self.over and self.unwritten.outcome is None and self.holding.halt is not Halt.LOST
+        return not self.over and self.unwritten.outcome is None and self.holding.halt is not StopReason.LOST
 
     def outcome(self, value: float) -> Finished:
         """In the confirmation, with a score that follows from configuration and round."""
@@ -110,7 +110,7 @@ class Lane:
         """One step more, as fate has it for this trial."""
         self.step += 1
         number, value = self.claim.lease.number, self.step / (2 + self.claim.lease.number)
-        self.unwritten.measured(Report(self.step, {"accuracy": value}))
+        self.unwritten.measured(MetricReport(self.step, {"accuracy": value}))
         if self.step >= epochs:
             self.unwritten.ended(self.outcome(value))
         elif fate == "pruned" and self.step == 2 and self.claim.round is None:
@@ -213,12 +213,12 @@ class Worker:
             self.written(writes, lost or [])
 
     def unwritten(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Write]]:
-        told = [lane for lane in lanes if not (lane.over or lane.unwritten.empty or lane.holding.halt is Halt.LOST)]
+        told = [lane for lane in lanes if not (lane.over or lane.unwritten.empty or lane.holding.halt is StopReason.LOST)]
         return [(lane, lane.unwritten.as_write(lane.claim.lease)) for lane in told]
 
     def written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
         for lane, write in writes:
-            lane.unwritten = Unwritten()
+            lane.unwritten = WriteBuffer()
             if write.lease in lost:
-                lane.holding.stop(Halt.LOST)
+                lane.holding.stop(StopReason.LOST)
             lane.over = write.outcome is not None or write.lease in lost

@@ -11,7 +11,7 @@ from trainer.cache import Cache
 from trainer.features import Inputs, inputs_for
 from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, prepare
-from trainer.protocol import Measured, Prepared
+from trainer.protocol import EpochMetrics, RunPrepared
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
@@ -29,8 +29,8 @@ class Run:
 
     def __init__(self, facts: Iterable[Any]) -> None:
         told = list(facts)
-        (self.prepared,) = (fact for fact in told if isinstance(fact, Prepared))
-        measured = [fact for fact in told if isinstance(fact, Measured)]
+        (self.prepared,) = (fact for fact in told if isinstance(fact, RunPrepared))
+        measured = [fact for fact in told if isinstance(fact, EpochMetrics)]
         self.metrics = [dict(fact.metrics) for fact in measured]
         pace, reuse = measured[-1].pace, self.prepared.reuse
         assert pace is not None and reuse is not None

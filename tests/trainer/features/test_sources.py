@@ -11,7 +11,7 @@ from torch import nn
 from tests.trainer.features.running import MUCH, Configure, Paint, drained, entries, task_of
 from trainer.cache import Cache
 from trainer.features import Direct, stored_outputs
-from trainer.features.frozen_prefix import Chain
+from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Rates, rates
 from trainer.features.source import Part, Source
 from trainer.stopwatch import Stopwatch
@@ -47,7 +47,7 @@ def test_lanes_need_all_stages_frozen(configure: Configure, cache: Cache) -> Non
 def test_everything_that_the_numbers_follow_from_is_in_the_key(configure: Configure, paint: Paint) -> None:
     def digest(depth: int = 2, part: str = "training", view: int | None = None, **changes: Any) -> str:
         task = task_of(configure(**{"frozen_layers": 2, "augmentation": "flip", **changes}))
-        return Part(task, getattr(task, part), 1, augmented=True).key(Chain(task), depth, view).digest
+        return Part(task, getattr(task, part), 1, augmented=True).key(FrozenPrefix(task), depth, view).digest
 
     other = ImageData(path=str(paint(name="others", count=10)))
     keys = [
@@ -66,7 +66,7 @@ def test_weights_from_a_file_count_by_their_content(configure: Configure, shared
         task_of(configure(model=ImageModel(name="squeezenet1_1", weights=weights), image_size=32, frozen_layers=3, seed=seed))
         for weights, seed in ((str(file), 1), (str(file), 2), (None, 1), (None, 2))
     ]
-    keys = [Part(task, task.training, 1, augmented=False).key(Chain(task), 3, None).digest for task in tasks]
+    keys = [Part(task, task.training, 1, augmented=False).key(FrozenPrefix(task), 3, None).digest for task in tasks]
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
@@ -74,7 +74,7 @@ def test_measuring_leaves_the_model_as_it_was(configure: Configure) -> None:
     task = task_of(configure(frozen_layers=1, image_size=20))
     task.model.train()
     before = {name: tensor.clone() for name, tensor in task.model.network.state_dict().items()}
-    found = rates(task, Chain(task), lambda rows: Direct(task).batch(rows, 0))
+    found = rates(task, FrozenPrefix(task), lambda rows: Direct(task).batch(rows, 0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.network.state_dict().items())
     assert [part.training for part in (*task.model.stages, task.model.head)] == [False, True, True, True, True]
     assert [form.shape for form in found.forms] == [(16, 20, 20), (32, 10, 10), (48, 5, 5), (64, 5, 5)]
@@ -83,7 +83,7 @@ def test_measuring_leaves_the_model_as_it_was(configure: Configure) -> None:
 
 def test_an_output_that_is_slower_to_read_than_to_compute_is_computed(configure: Configure, cache: Cache) -> None:
     task = task_of(configure(frozen_layers=4))
-    stated = rates(task, chain := Chain(task), lambda rows: Direct(task).batch(rows, 0))
+    stated = rates(task, chain := FrozenPrefix(task), lambda rows: Direct(task).batch(rows, 0))
     instant = Rates(0.0, (0.0,) * 4, stated.forms)  # as if computing took no time
     source = Source(Part(task, task.training, 1, augmented=False), chain, cache, 4, instant, Stopwatch())
     drained(source.ready(0, None))
@@ -92,7 +92,7 @@ def test_an_output_that_is_slower_to_read_than_to_compute_is_computed(configure:
 
 def test_what_was_saved_is_computing_less_reading_and_building(configure: Configure, cache: Cache) -> None:
     task = task_of(configure(frozen_layers=4))
-    stated = rates(task, chain := Chain(task), lambda rows: Direct(task).batch(rows, 0))
+    stated = rates(task, chain := FrozenPrefix(task), lambda rows: Direct(task).batch(rows, 0))
     slow = Rates(0.5, (1.0, 1.0, 2.0, 3.0), stated.forms)
     source, clock = Source(Part(task, task.training, 1, augmented=False), chain, cache, 4, slow, watch := Stopwatch()), time.perf_counter
     drained(source.ready(0, None))
@@ -106,4 +106,4 @@ def test_what_was_saved_is_computing_less_reading_and_building(configure: Config
 def test_a_chain_runs_no_stage_that_is_trained(configure: Configure) -> None:
     task = task_of(configure(frozen_layers=2))
     with pytest.raises(ValueError, match="the output behind 3 stages is not pure; 2 are frozen"):
-        Chain(task).run(torch.zeros(1, 3, 16, 16), 0, 3)
+        FrozenPrefix(task).run(torch.zeros(1, 3, 16, 16), 0, 3)

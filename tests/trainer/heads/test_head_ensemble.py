@@ -16,7 +16,7 @@ from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, prepare
-from trainer.protocol import Exported, Failed, Finished, Measured, Prepared, Saved
+from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, ModelExported, RunPrepared
 from trainer.scoring import evaluate
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
@@ -51,7 +51,7 @@ def told(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoo
     for fact in shared.events():
         if ended is not None:
             ended(shared, fact)
-        if isinstance(fact, Exported):
+        if isinstance(fact, ModelExported):
             found[max(found)].append(fact)
         elif hasattr(fact, "lane"):
             found[fact.lane].append(fact)
@@ -59,7 +59,7 @@ def told(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoo
 
 
 def measured(facts: Iterable[object]) -> list[dict[str, float]]:
-    return [dict(fact.metrics) for fact in facts if isinstance(fact, Measured)]
+    return [dict(fact.metrics) for fact in facts if isinstance(fact, EpochMetrics)]
 
 
 def test_each_lane_is_told_its_own_course_up_to_its_own_last_epoch(head: Head) -> None:
@@ -67,7 +67,7 @@ def test_each_lane_is_told_its_own_course_up_to_its_own_last_epoch(head: Head) -
     facts = told(configs)
     for lane, config in enumerate(configs):
         kinds = [type(fact) for fact in facts[lane]]
-        assert kinds == [Prepared, *[Measured] * config.epochs, Finished]
+        assert kinds == [RunPrepared, *[EpochMetrics] * config.epochs, Finished]
         prepared, last, finished = facts[lane][0], facts[lane][-2], facts[lane][-1]
         assert prepared.reuse.lanes == 3 and prepared.trainable == 64 * 3 + 3
         assert last.metrics == finished.metrics and finished.step == config.epochs and last.pace.seconds_left == 0
@@ -109,7 +109,7 @@ def test_a_lane_is_what_the_whole_network_would_be_within_rounding(head: Head) -
     ):  # fmt: skip
         data = ImageData(path=str(unequal(Path(head().data.path))))
         config = head(seed=7, epochs=3, data=data, **changes)
-        whole = [fact for fact in train(config, device=CPU) if isinstance(fact, Measured)]
+        whole = [fact for fact in train(config, device=CPU) if isinstance(fact, EpochMetrics)]
         for found, expected in zip(measured(told([config])[0]), measured(whole), strict=True):
             assert found == pytest.approx(expected, rel=1e-4)
 
@@ -137,7 +137,7 @@ def test_a_lane_that_diverges_harms_no_other(kind: str, head: Head) -> None:
         assert isinstance(failed, Failed) and failed.reason == "diverged" and "at a learning rate of 100" in failed.detail
         assert len(measured(facts[6])) == failed.step
     for lane in range(6):
-        assert [type(fact) for fact in facts[lane]] == [Prepared, *[Measured] * 4, Finished]
+        assert [type(fact) for fact in facts[lane]] == [RunPrepared, *[EpochMetrics] * 4, Finished]
         for found, expected in zip(measured(facts[lane]), measured(undisturbed[lane]), strict=True):
             assert found == pytest.approx(expected, rel=1e-5)
 
@@ -184,7 +184,7 @@ def test_a_run_goes_on_alone_from_what_it_left_in_company(kind: str, head: Head,
     written = kept.write()
     assert written is not None and written.step == kept.step == 2
     facts = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "alone", resume=(written,)))])[0]
-    assert [fact.step for fact in facts if isinstance(fact, Measured)] == [3, 4]
+    assert [fact.step for fact in facts if isinstance(fact, EpochMetrics)] == [3, 4]
     for found, expected in zip(measured(facts), measured(told([config])[0])[2:], strict=True):
         assert found == pytest.approx(expected, rel=1e-5)
 
@@ -192,7 +192,7 @@ def test_a_run_goes_on_alone_from_what_it_left_in_company(kind: str, head: Head,
 def test_a_run_alone_that_was_interrupted_goes_on_as_if_it_never_was(head: Head, tmp_path: Path) -> None:
     config = head(seed=1, epochs=4, optimizer="adamw", dropout=0.4, schedule="cosine", weight_decay=0.1)
     whole = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "first", seconds=0))])[0]
-    saved = [fact.checkpoint for fact in whole if isinstance(fact, Saved)]
+    saved = [fact.checkpoint for fact in whole if isinstance(fact, CheckpointSaved)]
     assert [checkpoint.step for checkpoint in saved] == [1, 2, 3]
     rest = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=tuple(saved)))])[0]
     assert measured(rest) == measured(whole)[3:]
@@ -205,7 +205,7 @@ def test_a_run_that_had_only_to_say_so_is_finished_from_its_last_checkpoint(head
     written = kept.write()
     assert written is not None
     facts = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=(written,)))])[0]
-    assert [type(fact) for fact in facts] == [Prepared, Finished]
+    assert [type(fact) for fact in facts] == [RunPrepared, Finished]
     assert facts[-1].metrics == whole[-1].metrics
 
 
@@ -217,7 +217,7 @@ def test_a_checkpoint_does_not_tell_by_which_engine_it_was_written(head: Head, t
         (train(config, device=CPU, checkpoints=module), module),
     ):
         for fact in events:
-            if isinstance(fact, Measured) and fact.step == 2:
+            if isinstance(fact, EpochMetrics) and fact.step == 2:
                 break
         events.close()
         assert kept.step == 2
@@ -234,7 +234,7 @@ def test_the_exported_model_answers_as_the_lane_did(head: Head, tmp_path: Path) 
     file, config = tmp_path / "model.safetensors", head(seed=2, epochs=3, lr=0.02)
     facts = told([Member(config=head(seed=1, epochs=3)), Member(config=config, model_file=file)])[1]
     finished, exported = facts[-2], facts[-1]
-    assert isinstance(finished, Finished) and isinstance(exported, Exported) and exported.path == str(file)
+    assert isinstance(finished, Finished) and isinstance(exported, ModelExported) and exported.path == str(file)
     task = prepare(config, CPU, Expected(), Cache.none())
     task.model.network.load_state_dict(safetensors.torch.load_file(file))
     evaluation = evaluate(task, ModelLearner(task, 0, Stopwatch()), Direct(task), task.validation, None)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import Claim, Report
+from service.domain.records import Claim, MetricReport
 from service.settings import Settings
 from service.store import open_store, queries
 from tests.web.forecasting.spec import ForecastDatasetInfo
@@ -30,9 +30,9 @@ TESTED = {0: -2.0, 1: 0.125}  # by the number of the trial that is confirmed
 ENERGY = 12.5
 
 
-def curve(skill: float) -> Sequence[Report]:
+def curve(skill: float) -> Sequence[MetricReport]:
     """Three epochs, the last with this skill."""
-    return [Report(step, {"skill": skill - 3 + step, "energy": ENERGY + 3 - step, "train_loss": 40.0 / step}) for step in (1, 2, 3)]
+    return [MetricReport(step, {"skill": skill - 3 + step, "energy": ENERGY + 3 - step, "train_loss": 40.0 / step}) for step in (1, 2, 3)]
 
 
 def finish(lab: Laboratory, claim: Claim, skill: float, tested: float | None = None) -> None:

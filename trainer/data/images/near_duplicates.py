@@ -81,7 +81,7 @@ class Thumbnails:
         return close & (shifts.abs().amax(-1) <= MOST_SHIFTED * AREA)
 
 
-def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
+def clusters(thumbnails: Thumbnails) -> NDArray[np.int64]:
     """Int64 [N]: equal numbers for pictures that a chain of likenesses joins. Time grows with N², memory with N."""
     found = np.arange(len(thumbnails.limit))
     coarse, candidates = _coarse(thumbnails), torch.nonzero(thumbnails.limit >= 0)[:, 0]
@@ -95,7 +95,7 @@ def families(thumbnails: Thumbnails) -> NDArray[np.int64]:
     return found
 
 
-def gradients(thumbnails: Thumbnails) -> Iterator[int | None]:
+def dhash(thumbnails: Thumbnails) -> Iterator[int | None]:
     """The signs of 64 differences between neighbouring grey squares, as one number (a difference hash); None where there is too little.
 
     After Krawetz, "Kind of Like That" (2013), with the last column followed by the first.
@@ -145,7 +145,7 @@ def _joined(found: NDArray[np.int64], left: Tensor, right: Tensor) -> NDArray[np
 
 VERSION = 1  # to be raised when other groups come out
 KEPT = 4  # data sets
-MOST_COMPARED = 50_000  # contents, each with each; of more, only those whose coarse gradients have all signs in common with another's
+MOST_COMPARED = 50_000  # contents, each with each; of more, only those whose coarse dhash have all signs in common with another's
 LARGEST_SHARE = 0.25  # of the contents of its class; a larger family is a chain, until its centre proves it a group
 LARGEST_SMALL = 4  # contents that are never too many
 MOST_LABELS = 3
@@ -210,7 +210,7 @@ def _families(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[tuple[
     """Positions of contents that chains of likenesses join, two or more, ascending, with their thumbnails."""
     for rows in _comparable(contents, decoder):
         pixels = reading.thumbnails([contents[row] for row in rows], decoder, SIDE)
-        family = families(Thumbnails.of(pixels))
+        family = clusters(Thumbnails.of(pixels))
         order = np.argsort(family, kind="stable")
         for members in np.split(order, np.flatnonzero(np.diff(family[order])) + 1):
             if len(members) > 1:
@@ -225,7 +225,7 @@ def _comparable(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[Sequ
     buckets = defaultdict[int, list[int]](list)
     for first in range(0, len(contents), MOST_COMPARED):
         thumbnails = Thumbnails.of(reading.thumbnails(contents[first : first + MOST_COMPARED], decoder, SIDE))
-        for row, signs in enumerate(gradients(thumbnails), start=first):
+        for row, signs in enumerate(dhash(thumbnails), start=first):
             if signs is not None:
                 buckets[signs].append(row)
     shared = [row for bucket in sorted(buckets.values()) if len(bucket) > 1 for row in bucket]

@@ -22,7 +22,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 from trainer.models import ClassToken, GlobalMean
 
 State = dict[str, Tensor]
-Split = tuple[dict[str, nn.Module], nn.Module]
+NetworkParts = tuple[dict[str, nn.Module], nn.Module]
 """Stages by name in the order of the forward pass, and the head. Run one after the other they are the network's forward."""
 
 
@@ -44,7 +44,7 @@ class Family:
     members: tuple[str, ...]
     classifier: str
     """The last layer, by its path in the network; it is made anew for the task's classes."""
-    split: Callable[[Any], Split]
+    split: Callable[[Any], NetworkParts]
     make: Callable[[str, int, int], nn.Module] = from_torchvision
     """Name, number of classes, image size in pixels → network."""
     adapt: Callable[[State, Any], State] = as_it_is
@@ -83,7 +83,7 @@ def pyramid(features: nn.Sequential) -> dict[str, nn.Module]:
     return stages
 
 
-def split_convnext(network: ConvNeXt) -> Split:
+def split_convnext(network: ConvNeXt) -> NetworkParts:
     norm, flatten, last = network.classifier
     return pyramid(network.features), nn.Sequential(network.avgpool, norm, flatten, nn.Dropout(0.0), last)
 
@@ -96,7 +96,7 @@ CONVNEXT = Family(
 )
 
 
-def split_efficientnet(network: EfficientNet) -> Split:
+def split_efficientnet(network: EfficientNet) -> NetworkParts:
     stem, *groups, last = network.features.named_children()
     stages: dict[str, nn.Module] = {f"features.{stem[0]}": stem[1]}
     for group, blocks in groups:
@@ -113,7 +113,7 @@ EFFICIENTNET = Family(
 )
 
 
-def split_mobilenet(network: MobileNetV2 | MobileNetV3) -> Split:
+def split_mobilenet(network: MobileNetV2 | MobileNetV3) -> NetworkParts:
     stages = attach(network.features, lambda layer: True, "features")
     return stages, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1), network.classifier)
 
@@ -124,7 +124,7 @@ MOBILENET_V3 = Family(
 )
 
 
-def split_resnet(network: ResNet) -> Split:
+def split_resnet(network: ResNet) -> NetworkParts:
     stages: dict[str, nn.Module] = {"stem": nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)}
     for layer in ("layer1", "layer2", "layer3", "layer4"):
         stages |= {f"{layer}.{name}": block for name, block in getattr(network, layer).named_children()}
@@ -142,7 +142,7 @@ RESNET = Family(
 )  # fmt: skip
 
 
-def split_shufflenet(network: ShuffleNetV2) -> Split:
+def split_shufflenet(network: ShuffleNetV2) -> NetworkParts:
     stages: dict[str, nn.Module] = {"stem": nn.Sequential(network.conv1, network.maxpool)}
     for group in ("stage2", "stage3", "stage4"):
         stages |= {f"{group}.{name}": unit for name, unit in getattr(network, group).named_children()}
@@ -187,7 +187,7 @@ def make_small(name: str, classes: int, image_size: int) -> nn.Module:
     return SmallCnn(classes)
 
 
-def split_small(network: SmallCnn) -> Split:
+def split_small(network: SmallCnn) -> NetworkParts:
     stages: dict[str, nn.Module] = {"stem": network.stem}
     stages |= {f"blocks.{name}": block for name, block in network.blocks.named_children()}
     return stages, nn.Sequential(network.pool, nn.Flatten(1), nn.Dropout(0.0), network.classifier)
@@ -196,7 +196,7 @@ def split_small(network: SmallCnn) -> Split:
 SMALL = Family(name="small", members=("small_cnn",), classifier="classifier", split=split_small, make=make_small, original_classes=10)
 
 
-def split_squeezenet(network: SqueezeNet) -> Split:
+def split_squeezenet(network: SqueezeNet) -> NetworkParts:
     stages = attach(network.features, lambda layer: isinstance(layer, Fire), "features")
     head = nn.Sequential(network.classifier, nn.Flatten(1))  # dropout, 1x1 convolution, ReLU, pool: [N, 512, H, W] → [N, C]
     return stages, head
@@ -205,7 +205,7 @@ def split_squeezenet(network: SqueezeNet) -> Split:
 SQUEEZENET = Family(name="squeezenet", members=("squeezenet1_0", "squeezenet1_1"), classifier="classifier.1", split=split_squeezenet)
 
 
-def split_swin(network: SwinTransformer) -> Split:
+def split_swin(network: SwinTransformer) -> NetworkParts:
     head = nn.Sequential(network.norm, network.permute, network.avgpool, network.flatten, nn.Dropout(0.0), network.head)
     return pyramid(network.features), head  # features [N, H, W, D]
 
@@ -218,7 +218,7 @@ SWIN = Family(
 )
 
 
-def split_vgg(network: Network) -> Split:
+def split_vgg(network: Network) -> NetworkParts:
     stages = attach(network.features, lambda layer: isinstance(layer, nn.Conv2d), "features")
     return stages, nn.Sequential(network.avgpool, nn.Flatten(1), network.classifier)  # [N, 512, H, W] → [N, 25088] → [N, C]
 
@@ -256,7 +256,7 @@ def make_vit(name: str, classes: int, image_size: int) -> nn.Module:
     return cast(nn.Module, get_model(name, weights=None, num_classes=classes, image_size=image_size))
 
 
-def split_vit(network: VisionTransformer) -> Split:
+def split_vit(network: VisionTransformer) -> NetworkParts:
     stages: dict[str, nn.Module] = {"embedding": PatchEmbedding(network)}
     stages |= {f"encoder.layers.{name}": layer for name, layer in network.encoder.layers.named_children()}
     return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)  # LayerNorm is of each token
