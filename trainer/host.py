@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 Line = Progress | Checked | ModelExported | Stopped | TrainerReady
 
 
-class Lines:
+class MessageWriter:
     """What this process tells."""
 
     def __init__(self, descriptor: int) -> None:
@@ -95,18 +95,18 @@ def private_output() -> int:
     return private
 
 
-class Unreadable(Exception):
+class UnreadableOrder(Exception):
     """What came in is no order."""
 
 
-Task = Check | Run | BatchedRuns | Unreadable
+ReceivedOrder = Check | Run | BatchedRuns | UnreadableOrder
 
 
 class Orders:
     """What the supervisor says, in the order in which it said it, read by a thread of its own."""
 
     def __init__(self) -> None:
-        self._queue = queue.SimpleQueue[Task | PruningDecision | Cancel]()
+        self._queue = queue.SimpleQueue[ReceivedOrder | PruningDecision | Cancel]()
         threading.Thread(target=self._read, name="orders", daemon=True).start()
 
     def _read(self) -> None:
@@ -115,14 +115,16 @@ class Orders:
                 try:
                     self._queue.put(ORDERS.validate_json(line))
                 except ValidationError as error:
-                    self._queue.put(Unreadable(f"{error.error_count()} faults in an order: {error.errors(include_url=False)[0]['msg']}"))
+                    self._queue.put(
+                        UnreadableOrder(f"{error.error_count()} faults in an order: {error.errors(include_url=False)[0]['msg']}")
+                    )
         os._exit(0)  # the supervisor is gone, or wants this process gone
 
-    def next_task(self) -> Task:
+    def next_task(self) -> ReceivedOrder:
         """Wait for something to do. An answer or cancel that came too late for its run is passed over."""
         while True:
             match order := self._queue.get():
-                case Check() | Run() | BatchedRuns() | Unreadable():
+                case Check() | Run() | BatchedRuns() | UnreadableOrder():
                     return order
                 case PruningDecision() | Cancel():
                     continue
@@ -151,21 +153,21 @@ class Orders:
         return found
 
 
-class OrderReader(Protocol):
-    """Whom it is told; `trainer.host.Lines`."""
+class MessageSink(Protocol):
+    """Whom it is told; `trainer.host.MessageWriter`."""
 
     def hold(self, line: Line) -> None: ...
     def tell(self, *lines: Line) -> None: ...
 
 
-class Speaker(Protocol):
+class OrderSource(Protocol):
     """Who may end runs; `trainer.host.Orders`."""
 
     def cancels(self) -> list[Cancel]: ...
     def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]: ...
 
 
-class Group:
+class RunGroup:
     """The runs of one training generator. Run `i` has lane `i` in the messages; a run alone is a group of one.
 
     The runs send RunPrepared and EpochMetrics in rounds: each open run once, in any order. When the last EpochMetrics of a round has come,
@@ -173,7 +175,7 @@ class Group:
     """
 
     def __init__(
-        self, members: Sequence[Member], end: Callable[[int], None], listener: OrderReader, speaker: Speaker, stopwatch: Stopwatch
+        self, members: Sequence[Member], end: Callable[[int], None], listener: MessageSink, speaker: OrderSource, stopwatch: Stopwatch
     ) -> None:
         self._members, self._end = members, end
         self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
@@ -269,7 +271,7 @@ PR_SET_PDEATHSIG = 1
 
 def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0) -> None:
     """PruningDecision orders until standard input ends; then the process is gone at once. Never returns."""
-    lines = Lines(private_output())
+    lines = MessageWriter(private_output())
     _live_and_die_with_the_supervisor()
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -285,11 +287,11 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
 class Host:
     """What all tasks of the process have in common."""
 
-    def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: Lines, disk_floor_bytes: int = 0) -> None:
+    def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: MessageWriter, disk_floor_bytes: int = 0) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
         self._disk_floor_bytes = disk_floor_bytes
 
-    def perform(self, task: Check | Run | BatchedRuns | Unreadable) -> None:
+    def perform(self, task: Check | Run | BatchedRuns | UnreadableOrder) -> None:
         """Do it, and tell how it went; whatever goes wrong is told as the outcome."""
         try:
             match task:
@@ -301,7 +303,7 @@ class Host:
                 case BatchedRuns():
                     with threads(task.threads):
                         self._train(task.runs)
-                case Unreadable():
+                case UnreadableOrder():
                     raise task
                 case _:
                     assert_never(task)
@@ -325,7 +327,7 @@ class Host:
         members = [self._member(run) for run in runs]
         build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else ModelLearner.build
         loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
-        Group(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
+        RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 
     def _member(self, run: Run) -> Member:
         folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None

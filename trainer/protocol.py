@@ -278,7 +278,7 @@ class TrainerReady(Frozen):
 
 
 Order = Annotated[Check | Run | BatchedRuns | PruningDecision | Cancel, Field(discriminator="order")]
-Line = Annotated[
+Message = Annotated[
     RunPrepared
     | BatchProgress
     | EpochMetrics
@@ -305,4 +305,4 @@ LINES: TypeAdapter[
     | ModelExported
     | Stopped
     | TrainerReady
-] = TypeAdapter(Line, config=ConfigDict(ser_json_inf_nan="constants"))
+] = TypeAdapter(Message, config=ConfigDict(ser_json_inf_nan="constants"))

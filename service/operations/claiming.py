@@ -16,7 +16,15 @@ from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import EventKind, StudyState, TrialState
-from service.operations.completion import OF_ONE_ATTEMPT, answered, answers, complete_if_spent, ending, is_spent, without
+from service.operations.completion import (
+    OF_ONE_ATTEMPT,
+    complete_if_spent,
+    completion_event,
+    copy_result,
+    duplicates_answered_by,
+    is_spent,
+    without,
+)
 from service.operations.confirming import carry_on
 from service.operations.studies import fail_study
 from service.search.study import Decision, StudySearch, Suggestion
@@ -130,14 +138,14 @@ def start(ledger: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
 
 
 def start_completed(ledger: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
-    """Start a trial that was queued with some of its parameters. One whose parameters were tried before is answered, or waits for that."""
+    """Start a trial that was queued with some of its parameters. One whose parameters were tried before is copy_result, or waits for that."""
     whole = replace(trial, params=dict(suggestion.params), memory={**trial.memory, **suggestion.memory})
     original = originals_of(ledger, [whole.params]).get(key_of(whole.params))
     if original is None:
         return start(ledger, whole, worker)
     if not original.state.terminal:
         return ledger.put(_waiting(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
-    ended = ledger.put(ending(answered(whole, original, ledger.now)))
+    ended = ledger.put(completion_event(copy_result(whole, original, ledger.now)))
     ledger.metrics.copy_to(ended)
     complete_if_spent(ledger)
     return ended
@@ -161,7 +169,7 @@ def insert(
 ) -> list[HeldTrial]:
     """Add trials for suggestions that are for the study's next numbers.
 
-    Those of parameters that were tried before are answered or wait for the answer. Of the others the ones at the places
+    Those of parameters that were tried before are copy_result or wait for the answer. Of the others the ones at the places
     `start_at` run, all of them when it is None; the rest is queued for whoever claims next.
     """
     originals = originals_of(ledger, (suggestion.params for suggestion in suggestions))
@@ -181,10 +189,10 @@ def insert(
 
 
 def originals_of(ledger: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
-    """By key, the first earlier trial with such parameters whose end answers them; else the first whose end may do so."""
+    """By key, the first earlier trial with such parameters whose end duplicates_answered_by them; else the first whose end may do so."""
     found = ledger.originals(params)
-    useful = [one for one in found if answers(one) or not one.state.terminal]
-    worst_first = sorted(useful, key=lambda one: (answers(one), -one.number))
+    useful = [one for one in found if duplicates_answered_by(one) or not one.state.terminal]
+    worst_first = sorted(useful, key=lambda one: (duplicates_answered_by(one), -one.number))
     return {key_of(one.params): one for one in worst_first}
 
 
@@ -207,7 +215,7 @@ def _first_step(ledger: StudyUnitOfWork, new: HeldTrial, original: HeldTrial | N
     if original is None:
         return _starting(_running(ledger, new, worker)) if worker is not None else _waiting(new)
     if original.state.terminal:
-        return ending(answered(new, original, ledger.now))
+        return completion_event(copy_result(new, original, ledger.now))
     return _waiting(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
 
 
@@ -418,7 +426,7 @@ def _joining(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: Sh
 
 
 def _fresh(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
-    """The places of suggestions that no earlier trial and no earlier suggestion answers."""
+    """The places of suggestions that no earlier trial and no earlier suggestion duplicates_answered_by."""
     known = set(originals_of(ledger, (suggestion.params for suggestion in suggestions)))
     fresh = []
     for place, suggestion in enumerate(suggestions):

@@ -22,18 +22,18 @@ OF_ONE_ATTEMPT = ("reuse", "pace")
 """What a result says of one attempt alone: it holds neither for the next one nor for a duplicate."""
 
 
-def answers(trial: Trial) -> bool:
+def duplicates_answered_by(trial: Trial) -> bool:
     """Whether the trial's end holds for every trial with its parameters."""
     policy = failures.policy_of(trial)
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
 
 
 def end(ledger: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
-    """End a trial of the ledger and tell. `settle` sees to what follows from it."""
-    return ledger.put(ending(replace(trial, state=state, finished_at=ledger.now, **changes)))
+    """End a trial of the ledger and tell. `finalize` sees to what follows from it."""
+    return ledger.put(completion_event(replace(trial, state=state, finished_at=ledger.now, **changes)))
 
 
-def ending(trial: HeldTrial) -> Step:
+def completion_event(trial: HeldTrial) -> Step:
     """The step to a state that has no other after it."""
     told = {
         "value": trial.value,
@@ -45,7 +45,7 @@ def ending(trial: HeldTrial) -> Step:
     return Step(trial, KIND_OF_END[trial.state], told)
 
 
-def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
+def copy_result(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
     """The duplicate, ended as its original did."""
     return replace(
         duplicate,
@@ -63,7 +63,7 @@ def answered(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
     )
 
 
-def settle(ledger: StudyUnitOfWork) -> None:
+def finalize(ledger: StudyUnitOfWork) -> None:
     """After trials ended: answer their duplicates or set them free, and end the study if that was the last of it, or too much."""
     ended = {trial.number: trial for trial in ledger.ended}
     if not ended:
@@ -71,7 +71,7 @@ def settle(ledger: StudyUnitOfWork) -> None:
     waiting = ledger.waiting_for(ended)
     for number, original in ended.items():
         duplicates = [one for one in waiting if one.duplicate_of == number]
-        if answers(original):
+        if duplicates_answered_by(original):
             _answer(ledger, duplicates, original)
         else:
             _set_free(ledger, duplicates)
@@ -106,7 +106,7 @@ def close(ledger: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: s
 
 def requeue(ledger: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
     """End the trial's attempt and put the trial back into the queue."""
-    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
+    told = {"lost": how is AttemptEnd.LOST, "completion_event": how, "worker": trial.worker, "detail": why}
     return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
 
 
@@ -120,7 +120,7 @@ def reopen(ledger: StudyUnitOfWork) -> None:
 
 def _answer(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
     for duplicate in duplicates:
-        ledger.metrics.copy_to(ledger.put(ending(answered(duplicate, original, ledger.now))))
+        ledger.metrics.copy_to(ledger.put(completion_event(copy_result(duplicate, original, ledger.now))))
 
 
 def _set_free(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:

@@ -12,7 +12,7 @@ from service.domain.errors import NameTaken, QuotaExceeded, StoreUnavailable
 from service.domain.records import Study
 from service.domain.states import EventKind, StudyState, TrialState, ValueKind
 from service.operations import idempotency as keys
-from service.operations.completion import ending
+from service.operations.completion import completion_event
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.bulk_insert import Row, insert_metrics, metric_rows
@@ -167,7 +167,7 @@ class _Writing:
             return []
         self._quota.require_room()
         with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as ledger:
-            added = ledger.add([ending(_trial(ledger, document)) for document in batch])
+            added = ledger.add([completion_event(_trial(ledger, document)) for document in batch])
         self._writes += 1
         for one, document in zip(added, batch, strict=True):
             self._metrics(one, document["reports"])

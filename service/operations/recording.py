@@ -16,7 +16,7 @@ from service.domain.pruning import PruningReason
 from service.domain.records import WHILE_RUNNING, Lease, MetricReport, Study
 from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind
 from service.operations.claiming import Searches, SearchFailed
-from service.operations.completion import ending, requeue, settle
+from service.operations.completion import completion_event, finalize, requeue
 from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction, registry
@@ -80,7 +80,7 @@ def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
             elif trial is None or not _is_repeat(ledgers[trial.study], trial, write):
                 lost.append(write.lease)
         for ledger in ledgers.values():
-            settle(ledger)
+            finalize(ledger)
     return lost
 
 
@@ -107,7 +107,7 @@ def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
                 trials[trial.id] = _try_again(ledgers[trial.study], replace(trial, lost=trial.lost + 1), "lost", gone)
                 requeued += 1
         for ledger in ledgers.values():
-            settle(ledger)
+            finalize(ledger)
     return requeued
 
 
@@ -179,7 +179,7 @@ def _conclude(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> He
         return requeue(ledger, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
         return _try_again(ledger, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
-    return ledger.put(ending(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
+    return ledger.put(completion_event(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
 
 
 def _ended(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
@@ -237,7 +237,7 @@ def _try_again(ledger: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost"
     if trial.lost + trial.crashes < ledger.study.spec.limits.attempts:
         return requeue(ledger, trial, AttemptEnd(reason), why)
     failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=ledger.now)
-    return ledger.put(replace(ending(failed), why=why))
+    return ledger.put(replace(completion_event(failed), why=why))
 
 
 def _toll(trial: HeldTrial) -> str:

@@ -7,7 +7,7 @@ from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
 from service.domain.records import Trial
 from service.domain.states import EventKind, TrialState
 from service.operations import idempotency as keys
-from service.operations.completion import end, is_spent, settle
+from service.operations.completion import end, finalize, is_spent
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction
 from service.store.unit_of_work import Step, locked
@@ -61,6 +61,6 @@ def cancel_trial(store: Store, study: str, number: int, idempotency: Idempotency
             if trial.state.terminal:
                 raise TrialClosed(f"Trial {number} is {trial.state} already.")
             cancelled = end(ledger, trial, TrialState.CANCELLED)
-            settle(ledger)
+            finalize(ledger)
         keys.keep(tx, idempotency, cancelled)
     return cancelled

@@ -20,7 +20,7 @@ from service.search.history import History
 Made = TypeVar("Made")
 
 
-def quietly(kind: type[Made], *args: Any, **options: Any) -> Made:
+def without_experimental_warning(kind: type[Made], *args: Any, **options: Any) -> Made:
     """An instance of a type whose initialiser Optuna has wrapped in a warning. Filters of `warnings` would not be thread-safe."""
     made = kind.__new__(kind)
     inspect.unwrap(kind.__init__)(made, *args, **options)

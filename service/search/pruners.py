@@ -20,7 +20,7 @@ from service.domain.pruning import MOST_PEERS, Finding, Peer, PruningReason, pla
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner, Threshold, Wilcoxon
 from service.domain.spec import StudySpec
 from service.domain.states import ValueKind
-from service.search.base import Decision, quietly
+from service.search.base import Decision, without_experimental_warning
 from service.search.history import History, RowsForPruners, running_trial
 
 
@@ -129,10 +129,12 @@ def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
         case Threshold():
             return optuna.pruners.ThresholdPruner(pruner.lower, pruner.upper, _first_after_warmup(pruner), pruner.interval_steps)
         case Wilcoxon():
-            return quietly(optuna.pruners.WilcoxonPruner, p_threshold=pruner.p_threshold, n_startup_steps=pruner.n_startup_steps)
+            return without_experimental_warning(
+                optuna.pruners.WilcoxonPruner, p_threshold=pruner.p_threshold, n_startup_steps=pruner.n_startup_steps
+            )
         case Patient(wrapped=wrapped):
             inner = None if isinstance(wrapped, NoPruner) else pruner_for(wrapped, epochs)
-            return quietly(optuna.pruners.PatientPruner, inner, pruner.patience, pruner.min_delta)
+            return without_experimental_warning(optuna.pruners.PatientPruner, inner, pruner.patience, pruner.min_delta)
         case _:
             assert_never(pruner)
 

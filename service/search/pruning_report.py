@@ -32,8 +32,8 @@ def _options(pruner: Pruner, *told: str) -> dict[str, Any]:
 
 
 def _remark(options: dict[str, Any]) -> str:
-    words = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in options.items() if value is not None)
-    return f" ({words})" if words else ""
+    sentences = "; ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in options.items() if value is not None)
+    return f" ({sentences})" if sentences else ""
 
 
 SAME_TRIALS = "All of it takes the same configurations in the same order; a sampler that had seen other results might have proposed others."
@@ -41,7 +41,7 @@ UNKNOWN = "Whether a pruned trial would have overtaken it cannot be known."
 MOST_NAMED = 3  # overtakers
 
 
-def words(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedTrial], *, with_reports: bool) -> tuple[str, ...]:
+def sentences(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedTrial], *, with_reports: bool) -> tuple[str, ...]:
     """The sentences, the most important first."""
     return tuple(_sentences(found, spec, trials, with_reports))
 
@@ -196,7 +196,7 @@ def pruning_report(recording: RecordedStudy) -> PruningReport:
         chance=chance_of_any(rivals),
         agreement=_agreement(recording, board) if known else None,
     )
-    return found.model_copy(update={"words": words(found, spec, trials, with_reports=known)})
+    return found.model_copy(update={"sentences": sentences(found, spec, trials, with_reports=known)})
 
 
 def best_of(trials: Sequence[RecordedTrial], *, maximize: bool) -> RecordedTrial | None:

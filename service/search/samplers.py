@@ -19,7 +19,7 @@ from service.domain.records import Trial
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
-from service.search.base import RandomSearch, Sampler, Suggestion, generator, quietly, seed32
+from service.search.base import RandomSearch, Sampler, Suggestion, generator, seed32, without_experimental_warning
 from service.search.cma_es import POINT, CmaSearch
 from service.search.distributions import Distributions, Number
 from service.search.history import STUDY_NOTE, History, StudyRows, running_trial
@@ -195,7 +195,7 @@ class QuasiMonteCarlo(OptunaSearch):
 
     def sampler(self, number: int) -> BaseSampler:
         seed = seed32(self.seed, 0)
-        sampler = quietly(
+        sampler = without_experimental_warning(
             _Qmc, qmc_type=self._options.qmc_type, scramble=self._options.scramble, seed=seed, warn_independent_sampling=False
         )
         sampler.space = self._space

@@ -215,7 +215,7 @@ def study_views(tx: Transaction, studies: Iterable[Study]) -> list[ListedStudyVi
 def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     keys = [study.id for study in listed]
     counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
-    courses, saved = queries.courses(tx, keys), queries.saved(tx, keys)
+    courses, saved = queries.study_progress(tx, keys), queries.saved(tx, keys)
     unavailable, live = queries.unavailabilities(tx, keys), queries.count_live(tx)
     nothing = queries.SavedSeconds()
     return [

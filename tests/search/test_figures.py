@@ -221,7 +221,7 @@ def test_importances_are_those_of_optuna(count: int, metric: str, monkeypatch: p
     monkeypatch.setitem(sys.modules, "sklearn", None)  # PED-ANOVA does without it, and its import takes seconds
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from service.search.base import quietly
+    from service.search.base import without_experimental_warning
 
     space = {
         **EXAMPLE,
@@ -229,7 +229,7 @@ def test_importances_are_those_of_optuna(count: int, metric: str, monkeypatch: p
         "width": {"type": "int", "low": 1, "high": 512, "log": True},
     }
     of = played(space, count, metric)
-    theirs = get_param_importances(optuna_study(of), evaluator=quietly(PedAnovaImportanceEvaluator))
+    theirs = get_param_importances(optuna_study(of), evaluator=without_experimental_warning(PedAnovaImportanceEvaluator))
     ours = importances(of)
     assert ours == pytest.approx(theirs, abs=1e-6)
     assert count < 400 or next(iter(ours)) == "lr"

@@ -11,9 +11,9 @@ from tests.operations.driving import claim_one, claim_trials, finish, ready, sea
 
 def test_a_study_that_nobody_has_begun_has_an_empty_course(store: Store) -> None:
     study = ready(store)
-    assert store.read(queries.courses, [study.id]) == {study.id: StudyProgress()}
+    assert store.read(queries.study_progress, [study.id]) == {study.id: StudyProgress()}
     with_baseline = operations.create_study(store, spec_of(name="other", baseline={"lr": 0.5}))
-    assert store.read(queries.courses, [with_baseline.id]) == {with_baseline.id: StudyProgress(waiting=1)}
+    assert store.read(queries.study_progress, [with_baseline.id]) == {with_baseline.id: StudyProgress(waiting=1)}
 
 
 def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Store) -> None:
@@ -25,7 +25,7 @@ def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Sto
     told = [Write(claim.lease, result={"pace": {"seconds_left": left}}) for claim, left in zip(claims[2:], (4.0, 9.0), strict=False)]
     operations.record(store, told)
     operations.queue_trial(store, study.id, {"lr": 0.123})
-    course = store.read(queries.courses, [study.id, other.id])[study.id]
+    course = store.read(queries.study_progress, [study.id, other.id])[study.id]
     first, second, third = (trial_of(store, study, claim.lease.number) for claim in claims[:3])
     assert study_of(store, study).created > len(claims) + 1  # duplicates were met on the way
     assert course == StudyProgress(
@@ -40,6 +40,6 @@ def test_studies_that_are_not_under_way_are_left_out_and_the_others_take_one_sta
     operations.stop_study(store, stopped.id)
     statements = list[str]()
     event.listen(store.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    assert store.read(queries.courses, [active.id, stopped.id, "nobody"]).keys() == {active.id}
+    assert store.read(queries.study_progress, [active.id, stopped.id, "nobody"]).keys() == {active.id}
     assert len([one for one in statements if one.startswith("SELECT")]) == 1
     assert study_of(store, stopped).finished_at is not None

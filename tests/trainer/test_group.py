@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer.checkpoints import Checkpoints, State
-from trainer.host import Group, Line
+from trainer.host import Line, RunGroup
 from trainer.learners import Member
 from trainer.loop import Events
 from trainer.protocol import BatchProgress, Cancel, EpochMetrics, Failed, Finished, ModelExported, PruningDecision, RunPrepared, Stopped
@@ -87,7 +87,7 @@ class Lanes:
         return [lane for lane in reversed(range(len(self._epochs))) if lane not in done | self.ended]
 
     def follow(self, supervisor: Supervisor) -> None:
-        Group(self.members, self.ended.add, supervisor, supervisor, Stopwatch()).follow(self.facts())
+        RunGroup(self.members, self.ended.add, supervisor, supervisor, Stopwatch()).follow(self.facts())
 
 
 def test_a_round_is_written_at_once_and_each_lane_hears_its_own_answer() -> None:
@@ -119,7 +119,7 @@ def test_a_cancel_that_comes_while_a_round_is_told_waits_for_its_end() -> None:
         yield from lanes.facts()
 
     supervisor, lanes = Supervisor(cancels=[[Cancel(lane=2)]]), Lanes(1, 1, 1)
-    Group(lanes.members, lanes.ended.add, supervisor, supervisor, Stopwatch()).follow(facts())
+    RunGroup(lanes.members, lanes.ended.add, supervisor, supervisor, Stopwatch()).follow(facts())
     assert supervisor.of(2) == ["prepared", "stopped 0"]
     assert supervisor.of(0) == supervisor.of(1) == ["prepared", "measured 1", "finished 1"]
 
@@ -152,7 +152,7 @@ def test_memory_that_runs_out_in_the_pass_is_told_as_such() -> None:
         raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
 
     supervisor, lanes = Supervisor(), Lanes(1, 1)
-    Group(lanes.members, lanes.ended.add, supervisor, supervisor, Stopwatch()).follow(facts())
+    RunGroup(lanes.members, lanes.ended.add, supervisor, supervisor, Stopwatch()).follow(facts())
     (last,) = supervisor.writes[-1:]
     assert [(line.lane, line.reason) for line in last if isinstance(line, Failed)] == [(0, "out_of_memory"), (1, "out_of_memory")]
 
@@ -178,7 +178,7 @@ def test_a_model_that_is_still_to_be_written_keeps_its_run_open() -> None:
     member = Member(config=CONFIG, model_file=Path("model"))
     for error, last in ((None, "exported"), (OSError("the disk is full"), "failed 0")):
         supervisor = Supervisor()
-        Group([member], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts(error))
+        RunGroup([member], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts(error))
         assert supervisor.of(0) == ["finished 1", last]
 
 
@@ -193,5 +193,5 @@ def test_the_generator_is_closed_when_the_last_run_is_stopped() -> None:
             closed.append(True)
 
     supervisor = Supervisor({1: [PruningDecision(go_on=False)]})
-    Group([Member(config=CONFIG, decision_steps=(1,))], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts())
+    RunGroup([Member(config=CONFIG, decision_steps=(1,))], lambda lane: None, supervisor, supervisor, Stopwatch()).follow(facts())
     assert closed == [True] and isinstance(supervisor.writes[-1][-1], Stopped)

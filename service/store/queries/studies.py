@@ -288,7 +288,7 @@ RECENT = 256  # trials that ended last, for the rate
 COUNTS = ("waiting", "running", "ended")
 
 
-def courses(tx: Transaction, ids: Collection[str]) -> dict[str, StudyProgress]:
+def study_progress(tx: Transaction, ids: Collection[str]) -> dict[str, StudyProgress]:
     """The course of each of the studies that is active, by its key."""
     active = select(study.c.id).where(study.c.id.in_(ids), study.c.state == StudyState.ACTIVE)
     now, lately = _open_trials(active).subquery(), _ended_trials(active).subquery()

@@ -14,7 +14,7 @@ SCENARIO = "tests/chaos/test_f14_contention.py -k 'everyone and postgresql'"
 def plant() -> None:
     from service import operations
     from service.domain.errors import TrialClosed
-    from service.operations.completion import end, settle
+    from service.operations.completion import end, finalize
     from service.store.unit_of_work import locked
 
     def cancel(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
@@ -26,7 +26,7 @@ def plant() -> None:
                 if held.state.terminal:
                     raise TrialClosed("It has ended.")
                 cancelled = end(ledger, held, TrialState.CANCELLED)
-                settle(ledger)
+                finalize(ledger)
         return cancelled
 
     operations.cancel_trial = cancel
