@@ -69,7 +69,7 @@ class MessageWriter:
         """Tell the line together with the next one that is told: lanes speak in chorus, and one write wakes the supervisor once."""
         self._held.append(LINES.dump_json(line) + b"\n")
 
-    def tell(self, *lines: Line) -> None:
+    def send(self, *lines: Line) -> None:
         """Write what is held, and the lines, whole; some of the many BatchProgress are left out."""
         for line in lines:
             if not isinstance(line, BatchProgress) or self._is_time():
@@ -143,7 +143,7 @@ class Orders:
                 log.warning("an order that does not belong here was passed over: %s", type(order).__name__)
         return found
 
-    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
+    def decisions(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
         """Wait until each of the lanes has its answer or is cancelled; what came, in that order, cancels of other lanes too."""
         waiting, found = set(due), list[PruningDecision | Cancel]()
         while waiting:
@@ -157,14 +157,14 @@ class MessageSink(Protocol):
     """Whom it is told; `trainer.host.MessageWriter`."""
 
     def hold(self, line: Line) -> None: ...
-    def tell(self, *lines: Line) -> None: ...
+    def send(self, *lines: Line) -> None: ...
 
 
 class OrderSource(Protocol):
     """Who may end runs; `trainer.host.Orders`."""
 
     def cancels(self) -> list[Cancel]: ...
-    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]: ...
+    def decisions(self, due: Collection[int]) -> list[PruningDecision | Cancel]: ...
 
 
 class RunGroup:
@@ -175,10 +175,10 @@ class RunGroup:
     """
 
     def __init__(
-        self, members: Sequence[Member], end: Callable[[int], None], listener: MessageSink, speaker: OrderSource, stopwatch: Stopwatch
+        self, members: Sequence[Member], end: Callable[[int], None], sink: MessageSink, orders: OrderSource, stopwatch: Stopwatch
     ) -> None:
         self._members, self._end = members, end
-        self._listener, self._speaker, self._stopwatch = listener, speaker, stopwatch
+        self._sink, self._orders, self._stopwatch = sink, orders, stopwatch
         self._open = set(range(len(members)))  # lanes that have not come to an end
         self._round = dict[int, RunPrepared | EpochMetrics]()  # by lane, what was told of the present round
         self._chronicle = RunLogger(members)
@@ -194,9 +194,9 @@ class RunGroup:
         except Exception as error:  # a run that breaks is an outcome; the process stays usable
             traceback.print_exc(limit=-12)
             for lane in sorted(self._open):
-                self._listener.hold(failed(error, lane, self._members[lane].checkpoints.step))
+                self._sink.hold(failed(error, lane, self._members[lane].checkpoints.step))
         self._chronicle.close()
-        self._listener.tell()
+        self._sink.send()
 
     def _pass_on(self, fact: Event) -> None:
         """Tell it, in the log first: who hears of an epoch finds its line there."""
@@ -207,13 +207,13 @@ class RunGroup:
                 self._open.discard(fact.lane)
             case Finished() if self._members[fact.lane].model_file is None:
                 self._open.discard(fact.lane)
-        self._chronicle.hear(fact)
+        self._chronicle.on_event(fact)
         if self._complete:
-            self._chronicle.hear_round(self._round.values())
+            self._chronicle.on_round(self._round.values())
         if len(self._members) == 1 or isinstance(fact, BatchProgress | CheckpointSaved):
-            self._listener.tell(fact)
+            self._sink.send(fact)
         else:
-            self._listener.hold(fact)
+            self._sink.hold(fact)
 
     @property
     def _complete(self) -> bool:
@@ -226,13 +226,13 @@ class RunGroup:
         if complete := self._complete:
             words += self._answers()
         if isinstance(fact, BatchProgress) or (complete and isinstance(fact, RunPrepared)):  # in the middle of a round nobody leaves
-            words += self._speaker.cancels()
+            words += self._orders.cancels()
         for word in words:
             if isinstance(word, Cancel) or not word.go_on:
                 for lane in sorted(self._open if word.lane is None else self._open & {word.lane}):
                     self._stop(lane, save=isinstance(word, Cancel) and word.save)
         if words:
-            self._listener.tell()
+            self._sink.send()
         return bool(words) and not self._open
 
     def _answers(self) -> list[PruningDecision | Cancel]:
@@ -243,11 +243,11 @@ class RunGroup:
             if lane in self._open and isinstance(fact, EpochMetrics) and fact.step in self._members[lane].decision_steps
         }
         self._round.clear()
-        self._listener.tell()
+        self._sink.send()
         if not due:
             return []
         with self._stopwatch("waiting"):
-            return self._speaker.words(due)
+            return self._orders.decisions(due)
 
     def _stop(self, lane: int, *, save: bool) -> None:
         checkpoints = self._members[lane].checkpoints
@@ -255,8 +255,8 @@ class RunGroup:
         self._open.discard(lane)
         self._chronicle.stopped(lane)
         if save and (written := checkpoints.write()):
-            self._listener.hold(CheckpointSaved(lane=lane, checkpoint=written))
-        self._listener.hold(Stopped(lane=lane, step=checkpoints.step))
+            self._sink.hold(CheckpointSaved(lane=lane, checkpoint=written))
+        self._sink.hold(Stopped(lane=lane, step=checkpoints.step))
 
 
 def failed(error: Exception, lane: int, step: int = 0) -> Failed:
@@ -279,7 +279,7 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
     gc.freeze()  # what was imported stays; without this each collection between tasks takes 0.2 s
     while True:
-        lines.tell(TrainerReady())
+        lines.send(TrainerReady())
         host.perform(orders.next_task())
         devices.release(device)
 
@@ -297,7 +297,7 @@ class Host:
             match task:
                 case Check():
                     with threads(task.threads):
-                        self._lines.tell(self._checked(task))
+                        self._lines.send(self._checked(task))
                 case Run():
                     self._train([task])
                 case BatchedRuns():
@@ -310,7 +310,7 @@ class Host:
         except Exception as error:  # a task that breaks is an outcome; the process stays usable
             traceback.print_exc(limit=-12)
             count = len(task.runs) if isinstance(task, BatchedRuns) else 1
-            self._lines.tell(*(failed(error, lane) for lane in range(count)))
+            self._lines.send(*(failed(error, lane) for lane in range(count)))
 
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:
         try:

@@ -32,21 +32,21 @@ class RunLogger:
         self._ends = Counter[str]()
         self._begun = False
 
-    def hear(self, fact: Progress | ModelExported) -> None:
+    def on_event(self, fact: Progress | ModelExported) -> None:
         """A fact that was told."""
         if isinstance(fact, Failed | Finished | Unavailable):
             self._ends[fact.reason if isinstance(fact, Failed) else fact.kind] += 1
         if len(self._members) == 1:
-            self._tell(fact)
+            self._log_event(fact)
 
-    def hear_round(self, facts: Collection[RunPrepared | EpochMetrics]) -> None:
+    def on_round(self, facts: Collection[RunPrepared | EpochMetrics]) -> None:
         """What all runs that are under way have told of the same moment."""
         first = next(iter(facts))
         if isinstance(first, RunPrepared):
             log.info("prepared %s: %s", self._what(first), _setting(first, self._noun))
             log_listing(first.facts)
         elif len(self._members) > 1:
-            self._tell_together([fact for fact in facts if isinstance(fact, EpochMetrics)])
+            self._log_round([fact for fact in facts if isinstance(fact, EpochMetrics)])
 
     def stopped(self, lane: int) -> None:
         """The run was told to end."""
@@ -59,7 +59,7 @@ class RunLogger:
         if len(self._members) > 1:
             log.info("the pass is over: %s", ", ".join(f"{count} {how}" for how, count in self._ends.items()) or "no run has ended")
 
-    def _tell(self, fact: Progress | ModelExported) -> None:
+    def _log_event(self, fact: Progress | ModelExported) -> None:
         epochs = self._members[0].config.epochs
         match fact:
             case BatchProgress():
@@ -81,7 +81,7 @@ class RunLogger:
             case RunPrepared() | ModelExported():
                 pass
 
-    def _tell_together(self, facts: Sequence[EpochMetrics]) -> None:
+    def _log_round(self, facts: Sequence[EpochMetrics]) -> None:
         epochs = max(member.config.epochs for member in self._members)
         best = ", ".join(self._best(facts, name) for name in self._shown)
         speed = f", {pace.samples_per_second:,.0f} {self._noun}/s" if (pace := facts[0].pace) else ""

@@ -55,9 +55,9 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
         study = operations.pass_check(store, operations.create_study(store, spec).id, FACTS)
         found = list(made(trials, steps, metrics, _began_at(trials, steps)))
         with store.writing() as tx:
-            with locked(tx, study.id) as ledger:
-                ledger.study = replace(ledger.study, started_at=found[0].started_at if found else None)
-                added = ledger.add([_step(ledger, one) for one in found if ledger.study.created == one.number])
+            with locked(tx, study.id) as uow:
+                uow.study = replace(uow.study, started_at=found[0].started_at if found else None)
+                added = uow.add([_step(uow, one) for one in found if uow.study.created == one.number])
             if added:
                 tx.execute(insert(attempt), [_attempt(one) for one in added])
             _copy(tx, _metric_rows(added, found))
@@ -71,11 +71,11 @@ def _began_at(trials: int, steps: int) -> float:
     return time.time() - trials * steps * 0.2 - 60
 
 
-def _step(ledger: StudyUnitOfWork, one: Made) -> Step:
+def _step(uow: StudyUnitOfWork, one: Made) -> Step:
     """The trial as it ended, with the events of its way there."""
-    new, metrics = ledger.new_trial(one.params, source="sampler"), one.metrics()
+    new, metrics = uow.new_trial(one.params, source="sampler"), one.metrics()
     told: dict[str, Any] = {"number": one.number, "state": TrialState.RUNNING, "attempt": 1}
-    ledger.tell(EventKind.TRIAL_STARTED, **told, params=dict(one.params), worker=one.worker, source="sampler", step=0)
+    uow.emit(EventKind.TRIAL_STARTED, **told, params=dict(one.params), worker=one.worker, source="sampler", step=0)
     value = metrics.get(NAMES[0])
     reason: FailureReason | None = one.reason  # type: ignore[assignment]
     ended = replace(

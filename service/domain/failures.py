@@ -32,15 +32,15 @@ class Policy:
     retried: bool = False  # until the trial's crashes and lost workers together reach `limits.attempts`
     counts: bool = True  # as one more of the trials that failed one after the other, which `limits.failures` bounds
     answers: bool = False  # trials with the same parameters, which then are not trained
-    told: bool = False  # to the sampler, as parameters that cannot be trained
+    infeasible: bool = False  # to the sampler, as parameters that cannot be trained
     ends_study: bool = False
 
 
 POLICIES: Mapping[FailureReason, Policy] = MappingProxyType(
     {
-        "infeasible": Policy(answers=True, told=True),
-        "out_of_memory": Policy(answers=True, told=True),
-        "diverged": Policy(answers=True, told=True),
+        "infeasible": Policy(answers=True, infeasible=True),
+        "out_of_memory": Policy(answers=True, infeasible=True),
+        "diverged": Policy(answers=True, infeasible=True),
         "crashed": Policy(retried=True),
         "timeout": Policy(),
         "script_error": Policy(),

@@ -118,36 +118,36 @@ class Searches:
             return self._memories[study.id]
 
 
-def available_slots(ledger: StudyUnitOfWork, limit: int) -> int:
+def available_slots(uow: StudyUnitOfWork, limit: int) -> int:
     """How many of `limit` trials may start now."""
-    study = ledger.study
+    study = uow.study
     if study.state is not StudyState.ACTIVE or not study.sound:
         return 0
     parallel = study.spec.budget.parallel
-    return limit if parallel is None else max(0, min(limit, parallel - ledger.running()))
+    return limit if parallel is None else max(0, min(limit, parallel - uow.running()))
 
 
-def start(ledger: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
+def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     """The next attempt. It goes on from the newest checkpoint: what was reported after that is superseded."""
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
     if trial.step > resumed:
-        ledger.metrics.forget_above(trial, resumed)
-        trial = replace(trial, step=resumed, metrics=ledger.metrics.at(trial, resumed))
+        uow.metrics.forget_above(trial, resumed)
+        trial = replace(trial, step=resumed, metrics=uow.metrics.at(trial, resumed))
     superseded = ("pace",) if trial.checkpoints else OF_ONE_ATTEMPT  # what goes on from a checkpoint goes on in the same way
-    return ledger.put(_starting(_running(ledger, replace(trial, result=without(trial.result, superseded)), worker)))
+    return uow.save(_starting(_running(uow, replace(trial, result=without(trial.result, superseded)), worker)))
 
 
-def start_completed(ledger: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
-    """Start a trial that was queued with some of its parameters. One whose parameters were tried before is copy_result, or waits for that."""
+def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
+    """Start a trial that was queued with some of its parameters. A duplicate of an ended trial ends with a copy of its result; one of an open trial waits for it."""
     whole = replace(trial, params=dict(suggestion.params), memory={**trial.memory, **suggestion.memory})
-    original = originals_of(ledger, [whole.params]).get(key_of(whole.params))
+    original = originals_of(uow, [whole.params]).get(key_of(whole.params))
     if original is None:
-        return start(ledger, whole, worker)
+        return start(uow, whole, worker)
     if not original.state.terminal:
-        return ledger.put(_waiting(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
-    ended = ledger.put(completion_event(copy_result(whole, original, ledger.now)))
-    ledger.metrics.copy_to(ended)
-    complete_if_spent(ledger)
+        return uow.save(_waiting(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
+    ended = uow.save(completion_event(copy_result(whole, original, uow.now)))
+    uow.metrics.copy_to(ended)
+    complete_if_spent(uow)
     return ended
 
 
@@ -165,32 +165,32 @@ def completions(store: Store, searches: Searches, study: Study, limit: int) -> d
 
 
 def insert(
-    ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None
+    uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None
 ) -> list[HeldTrial]:
     """Add trials for suggestions that are for the study's next numbers.
 
     Those of parameters that were tried before are copy_result or wait for the answer. Of the others the ones at the places
     `start_at` run, all of them when it is None; the rest is queued for whoever claims next.
     """
-    originals = originals_of(ledger, (suggestion.params for suggestion in suggestions))
+    originals = originals_of(uow, (suggestion.params for suggestion in suggestions))
     steps = []
     for place, suggestion in enumerate(suggestions):
-        new = ledger.new_trial(dict(suggestion.params), source="sampler", memory=dict(suggestion.memory))
+        new = uow.new_trial(dict(suggestion.params), source="sampler", memory=dict(suggestion.memory))
         starts = start_at is None or place in start_at
-        step = _first_step(ledger, new, originals.get(key_of(new.params)), worker if starts else None)
+        step = _first_step(uow, new, originals.get(key_of(new.params)), worker if starts else None)
         originals.setdefault(key_of(new.params), step.trial)
         steps.append(step)
-    added = ledger.add(steps)
+    added = uow.add(steps)
     for trial in added:
         if trial.state.terminal:
-            ledger.metrics.copy_to(trial)
-    complete_if_spent(ledger)
+            uow.metrics.copy_to(trial)
+    complete_if_spent(uow)
     return added
 
 
-def originals_of(ledger: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
+def originals_of(uow: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
     """By key, the first earlier trial with such parameters whose end duplicates_answered_by them; else the first whose end may do so."""
-    found = ledger.originals(params)
+    found = uow.originals(params)
     useful = [one for one in found if duplicates_answered_by(one) or not one.state.terminal]
     worst_first = sorted(useful, key=lambda one: (duplicates_answered_by(one), -one.number))
     return {key_of(one.params): one for one in worst_first}
@@ -211,24 +211,24 @@ def claim_of(study: Study, trial: HeldTrial) -> Claim:
     )
 
 
-def _first_step(ledger: StudyUnitOfWork, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
+def _first_step(uow: StudyUnitOfWork, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
     if original is None:
-        return _starting(_running(ledger, new, worker)) if worker is not None else _waiting(new)
+        return _starting(_running(uow, new, worker)) if worker is not None else _waiting(new)
     if original.state.terminal:
-        return completion_event(copy_result(new, original, ledger.now))
+        return completion_event(copy_result(new, original, uow.now))
     return _waiting(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
 
 
-def _running(ledger: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
-    if ledger.study.started_at is None:
-        ledger.study = replace(ledger.study, started_at=steady())
+def _running(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
+    if uow.study.started_at is None:
+        uow.study = replace(uow.study, started_at=steady())
     return replace(
         trial,
         state=TrialState.RUNNING,
         attempt=trial.attempt + 1,
         heartbeat=trial.heartbeat + 1,
         worker=worker,
-        started_at=trial.started_at or ledger.now,
+        started_at=trial.started_at or uow.now,
     )
 
 
@@ -288,8 +288,8 @@ def _pass_from(store: Store, searches: Searches, candidate: Candidate, worker: s
     lanes = _lanes(study, lane_bytes)
     if candidate.claimable and not _leaves_lanes_empty(store, candidate, lanes):
         whole = completions(store, searches, study, COMPLETED_AT_ONCE)
-        with store.writing() as tx, locked(tx, study.id) as ledger:
-            started, _ = _start_waiting(ledger, worker, lanes, whole)
+        with store.writing() as tx, locked(tx, study.id) as uow:
+            started, _ = _start_waiting(uow, worker, lanes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
     return _claim_with_new(store, searches, study, worker, lanes) if _may_add(store, candidate) else []
@@ -328,26 +328,26 @@ def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None
 
 
 def _start_waiting(
-    ledger: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
+    uow: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
     """The first of the queue, with all that may share its pass; and the key that they share.
 
     `whole` completes, by number, trials that lack parameters; those that it does not name are passed over.
     """
-    complete_if_spent(ledger)
-    most = available_slots(ledger, lanes)
-    found = ledger.claimable(MOST_WAITING if most > 1 else most)
+    complete_if_spent(uow)
+    most = available_slots(uow, lanes)
+    found = uow.claimable(MOST_WAITING if most > 1 else most)
     queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # the hours may just have ended the others
-    spec = ledger.study.spec
+    spec = uow.study.spec
     while queue and spec.search_space.missing(queue[0].params):
         first = queue.pop(0)
-        if first.number in whole and (one := start_completed(ledger, first, whole[first.number], worker)).state is TrialState.RUNNING:
+        if first.number in whole and (one := start_completed(uow, first, whole[first.number], worker)).state is TrialState.RUNNING:
             return [one], None
     if not queue:
         return [], None
     key = _key_of(spec, queue[0])
     joining = queue[:1] if key is None else [trial for trial in queue if _key_of(spec, trial) == key]
-    return [start(ledger, trial, worker) for trial in joining[:most]], key
+    return [start(uow, trial, worker) for trial in joining[:most]], key
 
 
 def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int) -> list[Claim]:
@@ -372,14 +372,14 @@ def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) ->
         memory.refresh(store)
         left = study.spec.budget.max_trials - memory.created
         suggestions = _think(memory, study.spec, min(lanes, left), left, surplus) if left > 0 else []
-        with store.writing() as tx, locked(tx, study.id) as ledger:
-            started, key = _start_waiting(ledger, worker, lanes)
+        with store.writing() as tx, locked(tx, study.id) as uow:
+            started, key = _start_waiting(uow, worker, lanes)
             if left <= 0 or (started and key is None):
                 return started
-            taken = ledger.study.created - memory.created
+            taken = uow.study.created - memory.created
             if taken == 0 or (surplus and taken < len(suggestions)):
-                ledger.exhausted = ledger.exhausted or not suggestions
-                return started + _insert(ledger, suggestions[taken:], worker, lanes - len(started), key)
+                uow.exhausted = uow.exhausted or not suggestions
+                return started + _insert(uow, suggestions[taken:], worker, lanes - len(started), key)
             if started:
                 return started
         surplus = 2 * max(surplus, taken)  # suggestions beyond those wanted: others may take as many numbers again
@@ -398,22 +398,22 @@ def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int)
     return suggestions
 
 
-def _insert(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
+def _insert(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
     """Add new trials, of which at most so many run: those with the key, or with that of the first one that needs a worker."""
-    most = available_slots(ledger, lanes)
-    if not suggestions or most <= 0 or is_spent(ledger.study):
-        complete_if_spent(ledger)
+    most = available_slots(uow, lanes)
+    if not suggestions or most <= 0 or is_spent(uow.study):
+        complete_if_spent(uow)
         return []
-    spec = ledger.study.spec
-    ahead = suggestions[: spec.budget.max_trials - ledger.study.created]
-    joining, count = _joining(ledger, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
-    return insert(ledger, ahead[:count], worker, frozenset(joining))
+    spec = uow.study.spec
+    ahead = suggestions[: spec.budget.max_trials - uow.study.created]
+    joining, count = _joining(uow, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
+    return insert(uow, ahead[:count], worker, frozenset(joining))
 
 
-def _joining(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
+def _joining(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
     """The places of the suggestions that run together, and how many suggestions become trials. See `claim_together`."""
-    spec = ledger.study.spec
-    fresh = _fresh(ledger, suggestions)
+    spec = uow.study.spec
+    fresh = _fresh(uow, suggestions)
     if not fresh:
         return [], len(suggestions)
     key = key or shared_key(spec, suggestions[fresh[0]].params)
@@ -425,9 +425,9 @@ def _joining(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: Sh
     return joining, joining[-1] + 1 if joining else 0
 
 
-def _fresh(ledger: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
+def _fresh(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
     """The places of suggestions that no earlier trial and no earlier suggestion duplicates_answered_by."""
-    known = set(originals_of(ledger, (suggestion.params for suggestion in suggestions)))
+    known = set(originals_of(uow, (suggestion.params for suggestion in suggestions)))
     fresh = []
     for place, suggestion in enumerate(suggestions):
         if (params_key := key_of(suggestion.params)) not in known:

@@ -28,9 +28,9 @@ def duplicates_answered_by(trial: Trial) -> bool:
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
 
 
-def end(ledger: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
-    """End a trial of the ledger and tell. `finalize` sees to what follows from it."""
-    return ledger.put(completion_event(replace(trial, state=state, finished_at=ledger.now, **changes)))
+def end(uow: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
+    """End a trial of the uow and tell. `finalize` sees to what follows from it."""
+    return uow.save(completion_event(replace(trial, state=state, finished_at=uow.now, **changes)))
 
 
 def completion_event(trial: HeldTrial) -> Step:
@@ -63,71 +63,71 @@ def copy_result(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
     )
 
 
-def finalize(ledger: StudyUnitOfWork) -> None:
+def finalize(uow: StudyUnitOfWork) -> None:
     """After trials ended: answer their duplicates or set them free, and end the study if that was the last of it, or too much."""
-    ended = {trial.number: trial for trial in ledger.ended}
+    ended = {trial.number: trial for trial in uow.ended}
     if not ended:
         return
-    waiting = ledger.waiting_for(ended)
+    waiting = uow.waiting_for(ended)
     for number, original in ended.items():
         duplicates = [one for one in waiting if one.duplicate_of == number]
         if duplicates_answered_by(original):
-            _answer(ledger, duplicates, original)
+            _answer(uow, duplicates, original)
         else:
-            _set_free(ledger, duplicates)
-    _judge(ledger, sorted(ended.values(), key=lambda one: one.changed))
-    complete_if_spent(ledger)
+            _set_free(uow, duplicates)
+    _judge(uow, sorted(ended.values(), key=lambda one: one.changed))
+    complete_if_spent(uow)
 
 
-def _judge(ledger: StudyUnitOfWork, ended: Sequence[HeldTrial]) -> None:
+def _judge(uow: StudyUnitOfWork, ended: Sequence[HeldTrial]) -> None:
     """Fail the study when its data is not what was checked, or when too many trials failed one after the other."""
-    ledger.failures = failures.in_a_row(ledger.failures, [one for one in ended if one.round is None])
+    uow.failures = failures.in_a_row(uow.failures, [one for one in ended if one.round is None])
     spoilt = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
-    limit = ledger.study.spec.limits.failures
-    if ledger.study.state.terminal:
+    limit = uow.study.spec.limits.failures
+    if uow.study.state.terminal:
         return
     if spoilt is not None:
-        close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, f"{spoilt.reason} in trial {spoilt.number}: {spoilt.detail}")
-    elif limit is not None and ledger.failures >= limit:
-        reason = failures.summary(ledger.last_failed(failures.COUNTING, ledger.failures))
-        close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
+        close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, f"{spoilt.reason} in trial {spoilt.number}: {spoilt.detail}")
+    elif limit is not None and uow.failures >= limit:
+        reason = failures.summary(uow.last_failed(failures.COUNTING, uow.failures))
+        close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
 
 
-def close(ledger: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: str | None) -> None:
+def close(uow: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: str | None) -> None:
     """End the study now. Open trials of a stopped study are cancelled; those of a failed one wait in the queue, for it may be resumed."""
-    for trial in ledger.open_trials():
+    for trial in uow.open_trials():
         if state is not StudyState.FAILED:
-            end(ledger, trial, TrialState.CANCELLED)
+            end(uow, trial, TrialState.CANCELLED)
         elif trial.state is TrialState.RUNNING:
-            requeue(ledger, trial, AttemptEnd.RELEASED, "handed back, for the study failed")
-    ledger.study = replace(ledger.study, state=state, reason=reason, finished_at=ledger.now)
-    ledger.tell(kind, state=state, reason=reason)
+            requeue(uow, trial, AttemptEnd.RELEASED, "handed back, for the study failed")
+    uow.study = replace(uow.study, state=state, reason=reason, finished_at=uow.now)
+    uow.emit(kind, state=state, reason=reason)
 
 
-def requeue(ledger: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
+def requeue(uow: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
     """End the trial's attempt and put the trial back into the queue."""
     told = {"lost": how is AttemptEnd.LOST, "completion_event": how, "worker": trial.worker, "detail": why}
-    return ledger.put(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
+    return uow.save(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
 
 
-def reopen(ledger: StudyUnitOfWork) -> None:
+def reopen(uow: StudyUnitOfWork) -> None:
     """Let an ended study go on: it is active, and the time since its end does not count as hours of its budget. The caller tells."""
-    study = ledger.study
-    idle = 0.0 if study.finished_at is None else max(0.0, ledger.now - study.finished_at)
-    ledger.failures = 0
-    ledger.study = replace(study, state=StudyState.ACTIVE, reason=None, finished_at=None, idle_seconds=study.idle_seconds + idle)
+    study = uow.study
+    idle = 0.0 if study.finished_at is None else max(0.0, uow.now - study.finished_at)
+    uow.failures = 0
+    uow.study = replace(study, state=StudyState.ACTIVE, reason=None, finished_at=None, idle_seconds=study.idle_seconds + idle)
 
 
-def _answer(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
+def _answer(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
     for duplicate in duplicates:
-        ledger.metrics.copy_to(ledger.put(completion_event(copy_result(duplicate, original, ledger.now))))
+        uow.metrics.copy_to(uow.save(completion_event(copy_result(duplicate, original, uow.now))))
 
 
-def _set_free(ledger: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:
+def _set_free(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:
     """The first one is trained in the original's stead; the others wait for it."""
     for index, duplicate in enumerate(duplicates):
         original = None if index == 0 else duplicates[0].number
-        ledger.put(Step(replace(duplicate, duplicate_of=original), EventKind.TRIAL_QUEUED, {"duplicate_of": original}))
+        uow.save(Step(replace(duplicate, duplicate_of=original), EventKind.TRIAL_QUEUED, {"duplicate_of": original}))
 
 
 def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -135,47 +135,47 @@ def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, An
     return {name: value for name, value in document.items() if name not in names}
 
 
-def complete_if_spent(ledger: StudyUnitOfWork) -> None:
+def complete_if_spent(uow: StudyUnitOfWork) -> None:
     """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started.
 
     A study that confirms its best is not complete then: see `confirming`.
     """
-    study = ledger.study
+    study = uow.study
     if not study.state.terminal and hours_are_over(study):
-        _cancel_unstarted(ledger)
-    if study.spec.confirm is None and has_nothing_left(ledger):
-        complete(ledger)
+        _cancel_unstarted(uow)
+    if study.spec.confirm is None and has_nothing_left(uow):
+        complete(uow)
 
 
-def has_nothing_left(ledger: StudyUnitOfWork) -> bool:
+def has_nothing_left(uow: StudyUnitOfWork) -> bool:
     """Whether the study goes on, but no trial is open and the search adds none."""
-    study = ledger.study
-    return not study.state.terminal and (ledger.exhausted or is_spent(study)) and not ledger.has_open()
+    study = uow.study
+    return not study.state.terminal and (uow.exhausted or is_spent(study)) and not uow.has_open()
 
 
-def complete(ledger: StudyUnitOfWork) -> None:
+def complete(uow: StudyUnitOfWork) -> None:
     """All is done. A study without a result says why there is none."""
-    reason = _why_no_result(ledger)
-    ledger.study = replace(ledger.study, state=StudyState.COMPLETE, reason=reason, finished_at=ledger.now)
-    ledger.tell(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE, reason=reason)
+    reason = _why_no_result(uow)
+    uow.study = replace(uow.study, state=StudyState.COMPLETE, reason=reason, finished_at=uow.now)
+    uow.emit(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE, reason=reason)
 
 
-def _why_no_result(ledger: StudyUnitOfWork) -> str | None:
-    ends = ledger.ends()
+def _why_no_result(uow: StudyUnitOfWork) -> str | None:
+    ends = uow.ends()
     if any(state is TrialState.COMPLETE for state, _ in ends):
         return None
-    last = ledger.last_ended()
+    last = uow.last_ended()
     return storable(failures.no_result(ends, last.detail or last.reason if last is not None else None))
 
 
-def _cancel_unstarted(ledger: StudyUnitOfWork) -> None:
+def _cancel_unstarted(uow: StudyUnitOfWork) -> None:
     """Whoever queued them: hours are what a study may cost. Duplicates of a trial that goes on still wait for its result."""
-    detail = f"it was not started within the study's {ledger.study.spec.budget.hours:g} hours"
+    detail = f"it was not started within the study's {uow.study.spec.budget.hours:g} hours"
     cancelled = set[int]()
-    for trial in ledger.unstarted():
+    for trial in uow.unstarted():
         if trial.duplicate_of is None or trial.duplicate_of in cancelled:
             cancelled.add(trial.number)
-            end(ledger, trial, TrialState.CANCELLED, detail=detail)
+            end(uow, trial, TrialState.CANCELLED, detail=detail)
 
 
 def is_spent(study: Study) -> bool:

@@ -124,12 +124,12 @@ class _Writing:
 
     def begin(self, header: Header) -> None:
         """A short history, so that whoever follows the study's events sees what is there."""
-        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as ledger:
-            ledger.tell(EventKind.STUDY_CREATED, state=StudyState.ACTIVE, name=ledger.study.name, imported=True)
+        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as uow:
+            uow.emit(EventKind.STUDY_CREATED, state=StudyState.ACTIVE, name=uow.study.name, imported=True)
             if (facts := header.line.facts) is not None:
-                ledger.tell(EventKind.STUDY_CHECKED, state=StudyState.ACTIVE, **facts.checked)
+                uow.emit(EventKind.STUDY_CHECKED, state=StudyState.ACTIVE, **facts.checked)
             if (known := header.line.confirmation) is not None:
-                ledger.tell(EventKind.STUDY_CONFIRMING, state=StudyState.ACTIVE, arms=list(known.arms), baseline=known.baseline)
+                uow.emit(EventKind.STUDY_CONFIRMING, state=StudyState.ACTIVE, arms=list(known.arms), baseline=known.baseline)
         self._writes += 1
 
     def bring(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
@@ -155,19 +155,19 @@ class _Writing:
         with self._store.writing() as tx:
             keys.take(tx, idempotency)
             _refuse_more(tx, self._quota)
-            with unpublished(tx, self._study, self._writes, publish=True) as ledger:
+            with unpublished(tx, self._study, self._writes, publish=True) as uow:
                 facts = header.line.facts
-                ledger.study = replace(ledger.study, facts=facts, checked=facts is not None, confirmation=header.line.confirmation)
-                _go_on(ledger) if paused else _end(ledger, header)
-            keys.keep(tx, idempotency, ledger.study)
-        return ledger.study
+                uow.study = replace(uow.study, facts=facts, checked=facts is not None, confirmation=header.line.confirmation)
+                _go_on(uow) if paused else _end(uow, header)
+            keys.keep(tx, idempotency, uow.study)
+        return uow.study
 
     def _trials(self, batch: list[Mapping[str, Any]]) -> list[HeldTrial]:
         if not batch:
             return []
         self._quota.require_room()
-        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as ledger:
-            added = ledger.add([completion_event(_trial(ledger, document)) for document in batch])
+        with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as uow:
+            added = uow.add([completion_event(_trial(uow, document)) for document in batch])
         self._writes += 1
         for one, document in zip(added, batch, strict=True):
             self._metrics(one, document["reports"])
@@ -190,34 +190,34 @@ class _Writing:
         self._rows = []
 
 
-def _end(ledger: StudyUnitOfWork, header: Header) -> None:
+def _end(uow: StudyUnitOfWork, header: Header) -> None:
     was = header.line
     state, reason, finished_at = (
-        (was.state, was.reason, was.finished_at or ledger.now) if was.state.terminal else (StudyState.STOPPED, NOT_ENDED, ledger.now)
+        (was.state, was.reason, was.finished_at or uow.now) if was.state.terminal else (StudyState.STOPPED, NOT_ENDED, uow.now)
     )
-    ledger.study = replace(ledger.study, state=state, reason=reason, started_at=was.started_at, finished_at=finished_at)
-    ledger.tell(KINDS[state], state=state, reason=reason)
+    uow.study = replace(uow.study, state=state, reason=reason, started_at=was.started_at, finished_at=finished_at)
+    uow.emit(KINDS[state], state=state, reason=reason)
 
 
-def _go_on(ledger: StudyUnitOfWork) -> None:
-    spec = ledger.study.spec
-    if spec.baseline is not None and ledger.baseline() is None and ledger.study.created < spec.budget.max_trials:
-        baseline = ledger.new_trial(spec.baseline, source="baseline")
-        ledger.add([Step(baseline, EventKind.TRIAL_QUEUED, {"params": dict(baseline.params), "source": baseline.source})])
-    ledger.study = replace(ledger.study, state=StudyState.PAUSED)
-    ledger.tell(EventKind.STUDY_PAUSED, state=StudyState.PAUSED)
+def _go_on(uow: StudyUnitOfWork) -> None:
+    spec = uow.study.spec
+    if spec.baseline is not None and uow.baseline() is None and uow.study.created < spec.budget.max_trials:
+        baseline = uow.new_trial(spec.baseline, source="baseline")
+        uow.add([Step(baseline, EventKind.TRIAL_QUEUED, {"params": dict(baseline.params), "source": baseline.source})])
+    uow.study = replace(uow.study, state=StudyState.PAUSED)
+    uow.emit(EventKind.STUDY_PAUSED, state=StudyState.PAUSED)
 
 
-def _trial(ledger: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
+def _trial(uow: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
     """The next trial of the study as the line says that it was."""
-    new = ledger.new_trial(document["params"], source=document["source"])
+    new = uow.new_trial(document["params"], source=document["source"])
     state, told = TrialState(document["state"]), document["value"]
     finished_at = seconds_of(document["finished_at"])
     taken = {
         name: document[name] for name in ("step", "attempt", "reason", "detail", "worker", "duplicate_of", "confirms", "round", "result")
     }
     if not state.terminal:
-        state, finished_at, taken["detail"] = TrialState.CANCELLED, finished_at or ledger.now, OPEN_TRIAL
+        state, finished_at, taken["detail"] = TrialState.CANCELLED, finished_at or uow.now, OPEN_TRIAL
     return replace(
         new,
         **taken,

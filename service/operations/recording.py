@@ -71,16 +71,16 @@ def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
     lost = []
     with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as ledgers:
         trials = _trials(ledgers, [write.lease for write in writes])
-        for ledger in ledgers.values():
-            ledger.attempts.find_logs([_attempt(write.lease) for write in writes if write.log and write.lease.study == ledger.study.id])
+        for uow in ledgers.values():
+            uow.attempts.find_logs([_attempt(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
         for write in writes:
             trial = trials.get(write.lease.trial)
             if trial is not None and _holds(trial, write.lease):
                 trials[trial.id] = _land(ledgers[trial.study], trial, write)
             elif trial is None or not _is_repeat(ledgers[trial.study], trial, write):
                 lost.append(write.lease)
-        for ledger in ledgers.values():
-            finalize(ledger)
+        for uow in ledgers.values():
+            finalize(uow)
     return lost
 
 
@@ -106,8 +106,8 @@ def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
                 gone = f"nothing was heard of its worker, {trial.worker}, any more"
                 trials[trial.id] = _try_again(ledgers[trial.study], replace(trial, lost=trial.lost + 1), "lost", gone)
                 requeued += 1
-        for ledger in ledgers.values():
-            finalize(ledger)
+        for uow in ledgers.values():
+            finalize(uow)
     return requeued
 
 
@@ -116,7 +116,7 @@ def _trials(ledgers: Mapping[str, StudyUnitOfWork], leases: Sequence[Lease]) -> 
     keys = defaultdict[str, set[int]](set)
     for lease in leases:
         keys[lease.study].add(lease.trial)
-    return {key: trial for study, ledger in ledgers.items() for key, trial in ledger.trials(keys[study]).items()}
+    return {key: trial for study, uow in ledgers.items() for key, trial in uow.trials(keys[study]).items()}
 
 
 def _attempt(lease: Lease) -> tuple[int, int]:
@@ -127,27 +127,27 @@ def _holds(trial: HeldTrial, lease: Lease) -> bool:
     return trial.state is TrialState.RUNNING and trial.attempt == lease.attempt
 
 
-def _land(ledger: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTrial:
+def _land(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTrial:
     """Everything of a write that holds its lease: its log and reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
     if write.log:
-        ledger.log(trial, write.log, write.log_start)
+        uow.log(trial, write.log, write.log_start)
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
     silent = write.checkpoint is None and write.outcome is None
     if write.reports and (first := min(report.step for report in write.reports)) <= trial.step:
-        ledger.attempts.went_on_from(trial, first - 1)
-    news = _news(ledger, trial, write.reports)
+        uow.attempts.went_on_from(trial, first - 1)
+    news = _news(uow, trial, write.reports)
     if news or (silent and not write.reports and (write.memory or write.result)):
-        trial = _report(ledger, trial, news, told=("pace",) if "pace" in write.result else ())
+        trial = _report(uow, trial, news, told=("pace",) if "pace" in write.result else ())
     if write.checkpoint is not None and trial.checkpoints[:1] != (write.checkpoint,):
-        trial = _save(ledger, trial, write.checkpoint)
-    return trial if write.outcome is None else _conclude(ledger, trial, write.outcome)
+        trial = _save(uow, trial, write.checkpoint)
+    return trial if write.outcome is None else _conclude(uow, trial, write.outcome)
 
 
-def _news(ledger: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
+def _news(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
     """Without what this attempt has told: a worker that has heard no answer sends the same again."""
-    return [one for one in reports if one.step > trial.step or not _known(one, ledger.metrics.told(trial, one.step))]
+    return [one for one in reports if one.step > trial.step or not _known(one, uow.metrics.reported(trial, one.step))]
 
 
 def _known(report: MetricReport, held: Mapping[str, float]) -> bool:
@@ -155,43 +155,43 @@ def _known(report: MetricReport, held: Mapping[str, float]) -> bool:
     return known == {**known, **with_words(report.metrics)}
 
 
-def _report(ledger: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], told: Collection[str]) -> HeldTrial:
+def _report(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], told: Collection[str]) -> HeldTrial:
     """Take the reports in, and tell them with those parts of the result that the write brought."""
-    ledger.report(trial, reports)
+    uow.report(trial, reports)
     steps = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
     if reports:
         metrics = {name: number for report in reports for name, number in report.metrics.items()}
         trial = replace(trial, step=reports[-1].step, metrics={**trial.metrics, **metrics})
     body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": steps}
     body |= {name: trial.result[name] for name in told}
-    return ledger.put(Step(trial, EventKind.TRIAL_REPORTED, body))
+    return uow.save(Step(trial, EventKind.TRIAL_REPORTED, body))
 
 
-def _save(ledger: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
+def _save(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
     older = [one for one in trial.checkpoints if one.step < checkpoint.step]
     changed = replace(trial, checkpoints=(checkpoint, *older))
-    changed = replace(changed, checkpoints=ledger.kept(changed, WHILE_RUNNING))
-    return ledger.put(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
+    changed = replace(changed, checkpoints=uow.kept(changed, WHILE_RUNNING))
+    return uow.save(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
-def _conclude(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
+def _conclude(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     if isinstance(outcome, Released):
-        return requeue(ledger, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
+        return requeue(uow, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
-        return _try_again(ledger, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
-    return ledger.put(completion_event(replace(_ended(ledger, trial, outcome), finished_at=ledger.now)))
+        return _try_again(uow, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
+    return uow.save(completion_event(replace(_ended(uow, trial, outcome), finished_at=uow.now)))
 
 
-def _ended(ledger: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
+def _ended(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
     """The trial as the outcome leaves it. The objective decides whether a run that finished is complete."""
-    objective = ledger.study.spec.objective.metric
+    objective = uow.study.spec.objective.metric
     match outcome:
         case Finished():
             result = plain(outcome.flat(exclude=("kind", "lane", "step", "metrics")), most_text=None)
             if outcome.test is not None:
                 result["test"] = plain(outcome.test.flat(), most_text=None)
             done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics})
-            if (misfit := _misfit(spec_of(ledger.study.spec.task), outcome)) is not None:
+            if (misfit := _misfit(spec_of(uow.study.spec.task), outcome)) is not None:
                 return replace(done, state=TrialState.FAILED, reason="script_error", detail=storable(misfit))
             return _judged(replace(done, result={**trial.result, **result}), objective)
         case Failed():
@@ -232,12 +232,12 @@ def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
     )
 
 
-def _try_again(ledger: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+def _try_again(uow: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
     """A trial that has counted one more lost worker or crash goes back to the queue, unless there were too many."""
-    if trial.lost + trial.crashes < ledger.study.spec.limits.attempts:
-        return requeue(ledger, trial, AttemptEnd(reason), why)
-    failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=ledger.now)
-    return ledger.put(replace(completion_event(failed), why=why))
+    if trial.lost + trial.crashes < uow.study.spec.limits.attempts:
+        return requeue(uow, trial, AttemptEnd(reason), why)
+    failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=uow.now)
+    return uow.save(replace(completion_event(failed), why=why))
 
 
 def _toll(trial: HeldTrial) -> str:
@@ -245,15 +245,15 @@ def _toll(trial: HeldTrial) -> str:
     return " and ".join(f"{what} {'once' if count == 1 else f'{count} times'}" for what, count in counts if count)
 
 
-def _is_repeat(ledger: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
+def _is_repeat(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
     """Whether the same attempt recorded this very outcome before. The trial may have gone on since."""
     match write.outcome:
         case None:
             return False
         case Released():
-            return ledger.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.RELEASED
+            return uow.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.RELEASED
         case Failed(reason=reason) if POLICIES[reason].retried:
-            return ledger.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.CRASHED
+            return uow.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.CRASHED
         case Finished() | Failed() | Pruned():
             ended = trial.state.terminal and trial.attempt == write.lease.attempt
             return ended and _ended_so(trial, write.outcome)

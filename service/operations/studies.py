@@ -45,24 +45,24 @@ def create_study(
         if replace_ended:
             _free_name(tx, spec.name)
         registry.insert_study(tx, new)
-        with locked(tx, new.id) as ledger:
-            ledger.tell(EventKind.STUDY_CREATED, state=new.state, name=new.name)
+        with locked(tx, new.id) as uow:
+            uow.emit(EventKind.STUDY_CREATED, state=new.state, name=new.name)
             if spec.baseline is not None:
-                baseline = ledger.new_trial(spec.baseline, source="baseline")
-                ledger.add([Step(baseline, EventKind.TRIAL_QUEUED, {"params": dict(baseline.params), "source": baseline.source})])
-        keys.keep(tx, idempotency, ledger.study)
-        return ledger.study
+                baseline = uow.new_trial(spec.baseline, source="baseline")
+                uow.add([Step(baseline, EventKind.TRIAL_QUEUED, {"params": dict(baseline.params), "source": baseline.source})])
+        keys.keep(tx, idempotency, uow.study)
+        return uow.study
 
 
 def _free_name(tx: Transaction, name: str) -> None:
     """Rename the ended study of that name, if there is one, so that nothing of it is lost. Raises NameTaken when it has not ended."""
     try:
-        with locked(tx, name) as ledger:
-            state = ledger.study.state
+        with locked(tx, name) as uow:
+            state = uow.study.state
             if not state.terminal:
                 raise NameTaken(f"The study of this name is {state}; stop it first so that it can be replaced, or choose another name.")
-            ledger.study = replace(ledger.study, name=registry.unused_name(tx, name))
-            ledger.tell(EventKind.STUDY_RENAMED, state=state, name=ledger.study.name, was=name)
+            uow.study = replace(uow.study, name=registry.unused_name(tx, name))
+            uow.emit(EventKind.STUDY_RENAMED, state=state, name=uow.study.name, was=name)
     except StudyNotFound:
         pass
 
@@ -102,40 +102,40 @@ def stop_study(store: Store, study: str, idempotency: Idempotency | None = None)
 def _change(store: Store, study: str, idempotency: Idempotency | None, change: Callable[[StudyUnitOfWork], None]) -> Study:
     with store.writing() as tx:
         keys.take(tx, idempotency)
-        with locked(tx, study) as ledger:
-            change(ledger)
-        keys.keep(tx, idempotency, ledger.study)
-    return ledger.study
+        with locked(tx, study) as uow:
+            change(uow)
+        keys.keep(tx, idempotency, uow.study)
+    return uow.study
 
 
-def _turn(ledger: StudyUnitOfWork, state: StudyState, kind: EventKind) -> None:
-    _refuse_closed(ledger.study)
-    if ledger.study.state is not state:
-        ledger.study = replace(ledger.study, state=state)
-        ledger.tell(kind, state=state)
+def _turn(uow: StudyUnitOfWork, state: StudyState, kind: EventKind) -> None:
+    _refuse_closed(uow.study)
+    if uow.study.state is not state:
+        uow.study = replace(uow.study, state=state)
+        uow.emit(kind, state=state)
 
 
-def _resume(ledger: StudyUnitOfWork) -> None:
-    study = ledger.study
+def _resume(uow: StudyUnitOfWork) -> None:
+    study = uow.study
     if study.state is StudyState.COMPLETE:
         raise StudyClosed("The study is complete. Raise its budget to go on: `thaw study extend`, or PATCH it with a larger budget.")
     if not study.state.terminal:
-        _turn(ledger, StudyState.ACTIVE, EventKind.STUDY_RESUMED)
+        _turn(uow, StudyState.ACTIVE, EventKind.STUDY_RESUMED)
         return
-    reopen(ledger)
-    if study.spec.confirm is None and has_nothing_left(ledger):
-        if ledger.exhausted:
+    reopen(uow)
+    if study.spec.confirm is None and has_nothing_left(uow):
+        if uow.exhausted:
             raise BudgetSpent(f"{_tried_all(study)} and no trial is open, so nothing is left to do.")
         raise BudgetSpent(
             "The budget of the study is spent and no trial is open. Raise the budget, then resume: `thaw study extend`, "
             "or PATCH the study with a larger budget."
         )
-    ledger.study = replace(ledger.study, recheck=study.state is StudyState.FAILED)
-    ledger.tell(EventKind.STUDY_RESUMED, state=StudyState.ACTIVE, was=study.state)
+    uow.study = replace(uow.study, recheck=study.state is StudyState.FAILED)
+    uow.emit(EventKind.STUDY_RESUMED, state=StudyState.ACTIVE, was=study.state)
 
 
-def _extend(ledger: StudyUnitOfWork, change: BudgetChange) -> None:
-    study = ledger.study
+def _extend(uow: StudyUnitOfWork, change: BudgetChange) -> None:
+    study = uow.study
     if study.confirmation is not None:
         raise StudyClosed(
             "The search of this study is over and its best configurations were compared in a confirmation, which more trials would make "
@@ -144,15 +144,15 @@ def _extend(ledger: StudyUnitOfWork, change: BudgetChange) -> None:
     budget = change.applied(study.spec.budget, created=study.created, hours_used=hours_used(study))
     if budget == study.spec.budget:
         return
-    if ledger.exhausted and budget.max_trials > study.spec.budget.max_trials:
+    if uow.exhausted and budget.max_trials > study.spec.budget.max_trials:
         raise StudyClosed(f"{_tried_all(study)}, so a larger budget adds no trial. Widen the search space in a new study.")
-    ledger.study = replace(study, spec=study.spec.model_copy(update={"budget": budget}))
+    uow.study = replace(study, spec=study.spec.model_copy(update={"budget": budget}))
     if study.state is StudyState.COMPLETE:
-        reopen(ledger)
-        if is_spent(ledger.study):
+        reopen(uow)
+        if is_spent(uow.study):
             raise InvalidInput([change.too_small(study.created)])
-    ledger.tell(EventKind.STUDY_EXTENDED, state=ledger.study.state, budget=budget.model_dump(mode="json"))
-    complete_if_spent(ledger)
+    uow.emit(EventKind.STUDY_EXTENDED, state=uow.study.state, budget=budget.model_dump(mode="json"))
+    complete_if_spent(uow)
 
 
 def _tried_all(study: Study) -> str:
@@ -161,10 +161,10 @@ def _tried_all(study: Study) -> str:
     return f"{every} of the search space was tried"
 
 
-def _stop(ledger: StudyUnitOfWork) -> None:
-    if ledger.study.state is not StudyState.STOPPED:
-        _refuse_closed(ledger.study)
-        close(ledger, StudyState.STOPPED, EventKind.STUDY_STOPPED, None)
+def _stop(uow: StudyUnitOfWork) -> None:
+    if uow.study.state is not StudyState.STOPPED:
+        _refuse_closed(uow.study)
+        close(uow, StudyState.STOPPED, EventKind.STUDY_STOPPED, None)
 
 
 def fail_study(store: Store, study: str, reason: str) -> Study:
@@ -172,10 +172,10 @@ def fail_study(store: Store, study: str, reason: str) -> Study:
 
     Nothing changes when it has ended already. Raises StudyNotFound.
     """
-    with store.writing() as tx, locked(tx, study) as ledger:
-        if not ledger.study.state.terminal:
-            close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
-    return ledger.study
+    with store.writing() as tx, locked(tx, study) as uow:
+        if not uow.study.state.terminal:
+            close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
+    return uow.study
 
 
 def delete_study(store: Store, study: str, idempotency: Idempotency | None = None) -> None:
@@ -195,25 +195,25 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
     A study that was resumed fails again when trials were trained on other data or weights, and one that confirms its best on test examples
     fails where the data has none. Raises StudyNotFound.
     """
-    with store.writing() as tx, locked(tx, study) as ledger:
-        before = ledger.study.facts
-        if ledger.study.sound or ledger.study.state.terminal:
-            return ledger.study
-        if before is not None and (changed := _differences(before, facts)) and ledger.has_progress():
+    with store.writing() as tx, locked(tx, study) as uow:
+        before = uow.study.facts
+        if uow.study.sound or uow.study.state.terminal:
+            return uow.study
+        if before is not None and (changed := _differences(before, facts)) and uow.has_progress():
             reason = (
                 f"{' and '.join(changed)} are not those that the study's trials were trained on. Restore them and resume the study, "
                 "or create it anew with replace: true"
             )
-            close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, reason)
+            close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, reason)
         else:
-            ledger.study = replace(ledger.study, facts=facts, checked=True, recheck=False)
+            uow.study = replace(uow.study, facts=facts, checked=True, recheck=False)
             if manifest is not None or facts != before:
-                registry.keep_manifest(tx, ledger.study.id, manifest)
-            ledger.tell(EventKind.STUDY_CHECKED, state=ledger.study.state, **facts.checked)
-            spec = ledger.study.spec
+                registry.keep_manifest(tx, uow.study.id, manifest)
+            uow.emit(EventKind.STUDY_CHECKED, state=uow.study.state, **facts.checked)
+            spec = uow.study.spec
             if spec.confirm is not None and spec.data.test == 0 and not facts.sizes.get("test"):
-                close(ledger, StudyState.FAILED, EventKind.STUDY_FAILED, NO_TEST_EXAMPLES.format(examples=f"{spec_of(spec.task).example}s"))
-    return ledger.study
+                close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, NO_TEST_EXAMPLES.format(examples=f"{spec_of(spec.task).example}s"))
+    return uow.study
 
 
 def _differences(before: DatasetInfo, now: DatasetInfo) -> list[str]:

@@ -37,16 +37,16 @@ def enqueue_trials(store: Store, study: str, trials: Sequence[Params], idempoten
 
 
 def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Trial]:
-    with locked(tx, study) as ledger:
-        if ledger.study.state.terminal:
-            raise StudyClosed(f"The study is {ledger.study.state}; no trial can be added.")
-        if ledger.study.confirmation is not None:
+    with locked(tx, study) as uow:
+        if uow.study.state.terminal:
+            raise StudyClosed(f"The study is {uow.study.state}; no trial can be added.")
+        if uow.study.confirmation is not None:
             raise StudyClosed("The search is over and its best are being confirmed; no trial can be added.")
-        left = ledger.study.spec.budget.max_trials - ledger.study.created
-        if is_spent(ledger.study) or len(trials) > left:
+        left = uow.study.spec.budget.max_trials - uow.study.created
+        if is_spent(uow.study) or len(trials) > left:
             raise BudgetSpent
-        new = [ledger.new_trial(dict(params), source="user") for params in trials]
-        return [*ledger.add([Step(one, EventKind.TRIAL_QUEUED, {"params": dict(one.params), "source": one.source}) for one in new])]
+        new = [uow.new_trial(dict(params), source="user") for params in trials]
+        return [*uow.add([Step(one, EventKind.TRIAL_QUEUED, {"params": dict(one.params), "source": one.source}) for one in new])]
 
 
 def cancel_trial(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
@@ -56,11 +56,11 @@ def cancel_trial(store: Store, study: str, number: int, idempotency: Idempotency
     """
     with store.writing() as tx:
         keys.take(tx, idempotency)
-        with locked(tx, study) as ledger:
-            trial = ledger.numbered(number)
+        with locked(tx, study) as uow:
+            trial = uow.numbered(number)
             if trial.state.terminal:
                 raise TrialClosed(f"Trial {number} is {trial.state} already.")
-            cancelled = end(ledger, trial, TrialState.CANCELLED)
-            finalize(ledger)
+            cancelled = end(uow, trial, TrialState.CANCELLED)
+            finalize(uow)
         keys.keep(tx, idempotency, cancelled)
     return cancelled

@@ -29,12 +29,12 @@ def report_unavailable(store: Store, worker: str, study: str, what: Literal["dat
 
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
-    with store.writing() as tx, locked(tx, study) as ledger:
-        if ledger.study.state.terminal:
-            registry.remove_unavailable(tx, ledger.study.id, worker)
+    with store.writing() as tx, locked(tx, study) as uow:
+        if uow.study.state.terminal:
+            registry.remove_unavailable(tx, uow.study.id, worker)
             return False
-        if registry.put_unavailable(tx, ledger.study.id, worker, what, storable(detail)):
-            ledger.tell(EventKind.STUDY_UNAVAILABLE, state=ledger.study.state, worker=worker, what=what, detail=storable(detail))
+        if registry.put_unavailable(tx, uow.study.id, worker, what, storable(detail)):
+            uow.emit(EventKind.STUDY_UNAVAILABLE, state=uow.study.state, worker=worker, what=what, detail=storable(detail))
     return True
 
 
@@ -43,10 +43,10 @@ def report_available(store: Store, worker: str, study: str) -> bool:
 
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
-    with store.writing() as tx, locked(tx, study) as ledger:
-        if registry.remove_unavailable(tx, ledger.study.id, worker) and not ledger.study.state.terminal:
-            ledger.tell(EventKind.STUDY_AVAILABLE, state=ledger.study.state, worker=worker)
-    return not ledger.study.state.terminal
+    with store.writing() as tx, locked(tx, study) as uow:
+        if registry.remove_unavailable(tx, uow.study.id, worker) and not uow.study.state.terminal:
+            uow.emit(EventKind.STUDY_AVAILABLE, state=uow.study.state, worker=worker)
+    return not uow.study.state.terminal
 
 
 def retire_worker(store: Store, worker: str) -> None:

@@ -168,7 +168,7 @@ def is_infeasible(trial: Trial) -> bool:
     if trial.state is TrialState.COMPLETE:
         return trial.value_kind is not ValueKind.FINITE
     policy = policy_of(trial)
-    return policy is not None and policy.told
+    return policy is not None and policy.infeasible
 
 
 STUDY_ID = 0

@@ -29,7 +29,7 @@ class Position:
 
 
 class Attempts:
-    """Follows the trials of a ledger from one attempt to the next. Nothing reaches the database before `write`."""
+    """Follows the trials of a uow from one attempt to the next. Nothing reaches the database before `write`."""
 
     def __init__(self, tx: Transaction, now: float) -> None:
         self._tx = tx

@@ -161,15 +161,15 @@ class StudyUnitOfWork:
 
     # changing
 
-    def tell(self, kind: EventKind, **body: Any) -> int:
+    def emit(self, kind: EventKind, **body: Any) -> int:
         """Add an event; its sequence number comes back."""
         self._seq += 1
         self._events.append({"study_id": self.study.id, "seq": self._seq, "kind": kind, "body": _cleaned(body), "at": self.now})
         return self._seq
 
-    def put(self, step: Step) -> HeldTrial:
+    def save(self, step: Step) -> HeldTrial:
         """Change a loaded trial, and tell. One that ends keeps the last of its checkpoints, and the best."""
-        changed = replace(step.trial, changed=self._tell_of(step))
+        changed = replace(step.trial, changed=self._event_of(step))
         if changed.state.terminal:
             changed = replace(changed, checkpoints=self.kept(changed, records.AT_THE_END))
         self.attempts.follow(self._changed.get(changed.id, self._loaded[changed.id]), changed, step.why)
@@ -180,7 +180,7 @@ class StudyUnitOfWork:
         """Insert trials that were made by `new_trial`, in order, and tell; they come back with their keys."""
         if not steps:
             return []
-        added = [replace(step.trial, changed=self._tell_of(step)) for step in steps]
+        added = [replace(step.trial, changed=self._event_of(step)) for step in steps]
         first = added[0].number
         self._tx.execute(insert(trial), [first_columns_of(one) for one in added])
         keys = select(trial.c.number, trial.c.id).where(trial.c.study_id == self.study.id, trial.c.number >= first)
@@ -212,7 +212,7 @@ class StudyUnitOfWork:
     def log(self, one: HeldTrial, text: str, start: int | None) -> None:
         """Add whole lines to the log of the trial's attempt, which was looked up, and tell, unless it has them or is full."""
         if (chunk := self.attempts.log(one, text, start)) is not None:
-            self.tell(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, chunk=chunk)
+            self.emit(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, chunk=chunk)
 
     # what happened
 
@@ -221,7 +221,7 @@ class StudyUnitOfWork:
         """The trials that ended in this transaction, by number."""
         return sorted((one for one in self._changed.values() if one.state.terminal), key=lambda one: one.number)
 
-    def write(self) -> None:
+    def flush(self) -> None:
         """Send all of it to the database, each kind of thing in one statement."""
         self.study = replace(self.study, seq=self._seq)
         if (self.study, self.exhausted, self.failures) == self._found:
@@ -266,8 +266,8 @@ class StudyUnitOfWork:
         changes = sum((now.state in states) - (self._loaded[key].state in states) for key, now in self._changed.items())
         return int(stored or 0) + changes
 
-    def _tell_of(self, step: Step) -> int:
-        return self.tell(step.kind, number=step.trial.number, state=step.trial.state, attempt=step.trial.attempt, **step.body)
+    def _event_of(self, step: Step) -> int:
+        return self.emit(step.kind, number=step.trial.number, state=step.trial.state, attempt=step.trial.attempt, **step.body)
 
     def _write_trials(self) -> None:
         """Each trial by one guarded update: it must still be in the state and attempt that it was loaded in."""
@@ -315,9 +315,9 @@ def locked(tx: Transaction, ref: str) -> Iterator[StudyUnitOfWork]:
         row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise StudyNotFound(ref)
-    ledger = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
-    yield ledger
-    ledger.write()
+    uow = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
+    yield uow
+    uow.flush()
 
 
 @contextmanager
@@ -330,9 +330,9 @@ def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = 
     if tx.execute(update(study).where(mine).values(unpublished=None if publish else writes + 1)).rowcount != 1:
         raise ImportGivenUp
     row = tx.execute(select(study).where(study.c.id == study_id)).one()
-    ledger = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
-    yield ledger
-    ledger.write()
+    uow = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
+    yield uow
+    uow.flush()
 
 
 @contextmanager
@@ -341,8 +341,8 @@ def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, Stud
     rows = tx.execute(LOCKED_STUDIES, {"ids": list(ids)})
     ledgers = {owner.id: StudyUnitOfWork(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
     yield ledgers
-    for ledger in ledgers.values():
-        ledger.write()
+    for uow in ledgers.values():
+        uow.flush()
 
 
 def _text(value: BaseModel | None) -> str | None:
@@ -355,7 +355,7 @@ def _cleaned(body: dict[str, Any]) -> dict[str, Any]:
 
 
 class Measurements:
-    """What the trials of a ledger report. But for `forget_above` nothing reaches the database before `write`."""
+    """What the trials of a uow report. But for `forget_above` nothing reaches the database before `write`."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -366,7 +366,7 @@ class Measurements:
         """What earlier transactions reported of the trial for the step."""
         return self._found(one, step)
 
-    def told(self, one: HeldTrial, step: int) -> dict[str, float]:
+    def reported(self, one: HeldTrial, step: int) -> dict[str, float]:
         """What the attempt that runs has reported for the step in earlier transactions."""
         return self._found(one, step, metric.c.attempt == one.attempt)
 

@@ -77,16 +77,16 @@ class WorkerContext:
     patience: Timeouts
     leaving: threading.Event
     draining: threading.Event  # set when slots shall end once their trials have
-    stir: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
+    wake: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
     checks: Checks = field(default_factory=Checks)
 
     def drain(self) -> None:
         """Let every slot end once its trials have."""
         self.draining.set()
-        self.stir.set()
+        self.wake.set()
 
     def rest(self, seconds: float) -> None:
         """Wait for so long, or until there is a reason to look up."""
-        self.stir.wait(seconds)
+        self.wake.wait(seconds)
         if not self.leaving.is_set() and not self.draining.is_set():
-            self.stir.clear()
+            self.wake.clear()

@@ -95,7 +95,7 @@ class LogSanitizer:
         dropped = [f"... {lines:,} lines were dropped ({size:,} bytes)"] if size else []
         return "".join(f"{line}\n" for line in [*dropped, *(self._cleaner.lines(printed) if printed else ())])
 
-    def last_words(self, lines: int = 6) -> str:
+    def last_lines(self, lines: int = 6) -> str:
         """The last lines since the last order, but for mere progress."""
         with self._lock:
             tail = bytes(self._tail)

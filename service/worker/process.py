@@ -244,7 +244,7 @@ class TrainerProcess:
         if code == -signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Death("out_of_memory", "the kernel killed the trainer for want of memory")
         how = f"signal {-code}{_signal_name(-code)}" if code < 0 else f"exit code {code}"
-        last_words = self._transcript.last_words()
+        last_words = self._transcript.last_lines()
         return Death("crashed", f"the trainer process ended with {how}" + (f": {last_words}" if last_words else ""))
 
     def _await_exit(self) -> None:

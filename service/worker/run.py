@@ -87,14 +87,14 @@ class TrainerRun:
             self._process.send(self._order())
             for lane in self._lanes:
                 lane.training = True
-        self._heed_halts()
+        self._apply_stop_requests()
         while self._open:
             for line in self._process.read_all(READ_SECONDS):
-                self._hear(line)
+                self._on_message(line)
             self._logbook.gather()
             self._end_late()  # while what was heard is new: the store may take long
-            self._tell_the_store()
-            self._heed_halts()
+            self._write_to_store()
+            self._apply_stop_requests()
             self._end_in_the_trainer()
 
     def _order(self) -> Run | BatchedRuns:
@@ -104,7 +104,7 @@ class TrainerRun:
         free = self._place.leases.only_on(self._process)  # more threads than cores would wait for each other
         return BatchedRuns(runs=runs, threads=self._most_threads if free else None)
 
-    def _hear(self, line: Line) -> None:
+    def _on_message(self, line: Line) -> None:
         match line:
             case BatchProgress():
                 self._advanced = True
@@ -118,7 +118,7 @@ class TrainerRun:
                     lane = self._lanes[line.lane]
                     self._note_availability(lane, line)
                     lane.training = lane.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
-                    lane.hear(line, self._accelerator, self._control_seconds)
+                    lane.on_message(line, self._accelerator, self._control_seconds)
 
     def _note_availability(self, lane: TrialRun, line: Line) -> None:
         """Whether this worker can read the study's data and weights; before the trial is handed back, so that it is not claimed again."""
@@ -134,7 +134,7 @@ class TrainerRun:
             for lane in self._open:
                 lane.end(Failed(reason="timeout", detail=f"it ran longer than limits.minutes, {minutes:g}", step=lane.step))
         stall = self._place.patience.stall if self._advanced else self._place.patience.prepare
-        if self._process.hung(stall) and self._open and not self._owes_a_word():
+        if self._process.hung(stall) and self._open and not self._awaits_decision():
             silent = f"the trainer gave no sign of life for {stall:g} seconds"
             log.warning("%s: %s", self._name, silent)
             self._process.kill()
@@ -151,9 +151,9 @@ class TrainerRun:
         for lane in self._open:
             why = hung(lane.config, f"{silent} while it read data and weights", lane.step)
             self._note_availability(lane, why)
-            lane.hear(why, self._accelerator, self._control_seconds)
+            lane.on_message(why, self._accelerator, self._control_seconds)
 
-    def _tell_the_store(self) -> None:
+    def _write_to_store(self) -> None:
         """Ask the pruner, write what is due, and pass the pruner's word on; the trainer waits for it, the rest is tried again later."""
         begun = time.monotonic()
         if begun < self._retry_at:
@@ -165,7 +165,7 @@ class TrainerRun:
                 self._answer()
                 self._rest_until = begun + (time.monotonic() - begun) / WRITING_SHARE
         except StoreUnavailable as error:
-            longest = LONGEST_KEPT_WAITING if self._owes_a_word() else LAST_RETRY
+            longest = LONGEST_KEPT_WAITING if self._awaits_decision() else LAST_RETRY
             self._retry_at = time.monotonic() + min(self._backoff.delay(), longest)
             log.warning("%s: the store does not answer (%s); what is to be written waits", self._name, error)
         self._control_seconds += time.monotonic() - begun
@@ -188,7 +188,7 @@ class TrainerRun:
         waiting = [lane for lane in self._open if lane.undecided]
         return [] if waiting and any(lane.is_yet_to_decide_at(waiting[0].step) for lane in self._open) else waiting
 
-    def _owes_a_word(self) -> bool:
+    def _awaits_decision(self) -> bool:
         """Whether the trainer is silent because it waits for us."""
         return bool(self._undecided()) or any(lane.decided_to_go_on for lane in self._open)
 
@@ -224,7 +224,7 @@ class TrainerRun:
             if not lane.open:
                 self._place.leases.drop(lane.holding)
 
-    def _heed_halts(self) -> None:
+    def _apply_stop_requests(self) -> None:
         """End the trials on other threads' word."""
         halts = {lane.holding.halt for lane in self._open}
         if StopReason.UNTRUSTED in halts:  # the process has been killed
@@ -241,7 +241,7 @@ class TrainerRun:
                 lane.training = False
         for line in self._last_lines():
             if not isinstance(line, Stopped | TrainerReady):
-                self._hear(line)
+                self._on_message(line)
         for lane in self._open:
             lane.end(Released(), LEAVING)
 

@@ -79,7 +79,7 @@ class TrialRun:
             depths=claim.depths,
         )
 
-    def hear(self, line: Told, accelerator: str, control_seconds: float) -> None:
+    def on_message(self, line: Told, accelerator: str, control_seconds: float) -> None:
         """Take in what the trainer told of it. What comes after its end is not heard."""
         if not self.open:
             return

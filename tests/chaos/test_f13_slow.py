@@ -37,9 +37,9 @@ def path(study: Study) -> str:
 def talkative(lab: Lab) -> Study:
     """A study with a lot to tell."""
     study = lab.study(trials=5)
-    with lab.store.writing() as tx, locked(tx, study.id) as ledger:
+    with lab.store.writing() as tx, locked(tx, study.id) as uow:
         for number in range(EVENTS):
-            ledger.tell(EventKind.STUDY_PAUSED, filling=str(number % 10) * EVENT_BYTES)
+            uow.emit(EventKind.STUDY_PAUSED, filling=str(number % 10) * EVENT_BYTES)
     return study
 
 

@@ -42,8 +42,8 @@ from tests.racing import race
 
 
 def queue_many(store: Store, study: Study, count: int) -> None:
-    with store.writing() as tx, locked(tx, study.id) as ledger:
-        ledger.add([Step(ledger.new_trial({"lr": i / count}, "user"), EventKind.TRIAL_QUEUED, {}) for i in range(count)])
+    with store.writing() as tx, locked(tx, study.id) as uow:
+        uow.add([Step(uow.new_trial({"lr": i / count}, "user"), EventKind.TRIAL_QUEUED, {}) for i in range(count)])
 
 
 def test_eight_processes_never_claim_the_same_queued_trial(store: Store, database_url: str) -> None:

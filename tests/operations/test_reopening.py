@@ -214,11 +214,11 @@ def test_the_time_since_its_end_is_no_part_of_a_studys_hours(store: Store, searc
     finish(store, claim_one(store, searches))
     operations.stop_study(store, study.id)
     day = 24 * 3600
-    with store.writing() as tx, locked(tx, study.id) as ledger:
-        now = ledger.study
+    with store.writing() as tx, locked(tx, study.id) as uow:
+        now = uow.study
         assert now.started_at is not None and now.finished_at is not None
-        ledger.study = replace(now, started_at=now.started_at - day, finished_at=now.finished_at - day)
-        ledger.tell(EventKind.STUDY_STOPPED)
+        uow.study = replace(now, started_at=now.started_at - day, finished_at=now.finished_at - day)
+        uow.emit(EventKind.STUDY_STOPPED)
     assert operations.resume_study(store, study.id).state is StudyState.ACTIVE
     assert run_all(store, searches) == [1, 2, 3, 4]
 

@@ -41,11 +41,11 @@ def finished(lane: int = 0) -> Finished:
 def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> None:
     checkpoints = Checkpoints()
     chronicle = RunLogger([Member(config=RUN, checkpoints=checkpoints)])
-    chronicle.hear_round([prepared(0, 1)])
+    chronicle.on_round([prepared(0, 1)])
     checkpoints.step = 2  # restored
     saved = CheckpointSaved(checkpoint=Checkpoint(step=3, path="p", sha256="0" * 64, size=44_700_000))
     for fact in (advanced(3), advanced(3), measured(3), saved, finished()):
-        chronicle.hear(fact)
+        chronicle.on_event(fact)
     chronicle.close()
     assert caplog.messages == [
         "prepared resnet18, 5,130 of 11,000,000 parameters to train: Xeon, 2 threads, float32; "
@@ -61,7 +61,7 @@ def test_what_was_left_out_of_the_data_is_logged_once_a_run(caplog: pytest.LogCa
     left_out = (LeftOut(reason="broken link", count=7, examples=("a.png", "b.png")),)
     listing = ListingFacts(notes=("It is said.",), unused_columns=("x",), groups=3, columns={"group": "patient"}, left_out=left_out)
     fact = prepared(0, 1)
-    RunLogger([Member(config=RUN)]).hear_round([fact.model_copy(update={"facts": fact.facts.model_copy(update={"listing": listing})})])
+    RunLogger([Member(config=RUN)]).on_round([fact.model_copy(update={"facts": fact.facts.model_copy(update={"listing": listing})})])
     assert caplog.messages[1:] == [
         "data: It is said.",
         "data: 3 groups by the column patient, each in one part of the split.",
@@ -75,7 +75,7 @@ def advanced(epoch: int) -> BatchProgress:
 
 
 def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    RunLogger([Member(config=RUN)]).hear(Failed(reason="diverged", detail="the training loss was nan", step=1))
+    RunLogger([Member(config=RUN)]).on_event(Failed(reason="diverged", detail="the training loss was nan", step=1))
     RunLogger([Member(config=RUN)]).stopped(0)
     assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped as told, after epoch 0"]
 
@@ -83,17 +83,17 @@ def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogC
 def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.LogCaptureFixture) -> None:
     lanes = range(128)
     chronicle = RunLogger([Member(config=RUN) for _ in lanes])
-    chronicle.hear_round([prepared(lane, 128) for lane in lanes])
+    chronicle.on_round([prepared(lane, 128) for lane in lanes])
     rounds = [[measured(1, lane, accuracy=lane / 200, loss=float("nan") if lane == 5 else 1 / (lane + 1)) for lane in lanes]]
     for fact in rounds[0]:
-        chronicle.hear(fact)
-    chronicle.hear_round(rounds[0])
+        chronicle.on_event(fact)
+    chronicle.on_round(rounds[0])
     for lane in (1, 2, 3):
-        chronicle.hear(Failed(lane=lane, reason="diverged", detail="nan", step=1))
+        chronicle.on_event(Failed(lane=lane, reason="diverged", detail="nan", step=1))
     chronicle.stopped(4)
-    chronicle.hear_round([measured(2, lane, accuracy=float("nan"), loss=float("inf")) for lane in lanes[5:]])
+    chronicle.on_round([measured(2, lane, accuracy=float("nan"), loss=float("inf")) for lane in lanes[5:]])
     for lane in lanes[5:]:
-        chronicle.hear(finished(lane))
+        chronicle.on_event(finished(lane))
     chronicle.close()
     assert len(caplog.messages) == 4
     assert caplog.messages[0].startswith("prepared 128 runs in one pass, each resnet18, 5,130 of 11,000,000 parameters to train: Xeon")

@@ -32,12 +32,12 @@ class Supervisor:
     def hold(self, line: Line) -> None:
         self._held.append(line)
 
-    def tell(self, *lines: Line) -> None:
+    def send(self, *lines: Line) -> None:
         if self._held or lines:
             self.writes.append([*self._held, *lines])
         self._held = []
 
-    def words(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
+    def decisions(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
         self.asked.append(set(due))
         return self._answers.get(len(self.asked), [PruningDecision(lane=lane, go_on=True) for lane in due])
 

@@ -83,7 +83,7 @@ def test_the_last_words_are_those_since_the_last_order_without_progress(transcri
     transcript.forget()
     transcript.add(b"2026-11-22T09:30:00Z INFO trainer: epoch 1\n\nTraceback:\n  \x1b[31mcorrect-horse-battery\x1b[0m\n")
     transcript.take()
-    assert transcript.last_words() == "Traceback:\n  ***"
+    assert transcript.last_lines() == "Traceback:\n  ***"
 
 
 def test_hostile_text_takes_time_in_proportion_to_its_length() -> None:

@@ -11,7 +11,7 @@ def plant() -> None:
     from service.operations import recording
     from service.operations.completion import requeue
 
-    def for_ever(ledger: StudyUnitOfWork, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
-        return requeue(ledger, trial, AttemptEnd(reason), why)
+    def for_ever(uow: StudyUnitOfWork, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
+        return requeue(uow, trial, AttemptEnd(reason), why)
 
     recording._try_again = for_ever

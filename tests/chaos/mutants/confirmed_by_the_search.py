@@ -7,8 +7,8 @@ SCENARIO = "tests/chaos/test_f17_simulation.py"
 
 
 def plant() -> None:
-    def complete_if_spent(ledger: StudyUnitOfWork) -> None:
-        if completion.has_nothing_left(ledger):
-            completion.complete(ledger)
+    def complete_if_spent(uow: StudyUnitOfWork) -> None:
+        if completion.has_nothing_left(uow):
+            completion.complete(uow)
 
     completion.complete_if_spent = confirming.complete_if_spent = complete_if_spent  # type: ignore[attr-defined]

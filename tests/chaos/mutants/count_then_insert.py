@@ -18,7 +18,7 @@ def plant() -> None:
         if memory.created >= study.spec.budget.max_trials:
             return []
         suggestions = memory.suggest(1)
-        with store.writing() as tx, locked(tx, study.id) as ledger:
-            return insert(ledger, suggestions, worker)
+        with store.writing() as tx, locked(tx, study.id) as uow:
+            return insert(uow, suggestions, worker)
 
     claiming._add = add

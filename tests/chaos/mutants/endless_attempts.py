@@ -14,7 +14,7 @@ def plant() -> None:
 
     try_again = recording._try_again
 
-    def uncounted(ledger: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
-        return try_again(ledger, replace(trial, lost=0), reason, why)
+    def uncounted(uow: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+        return try_again(uow, replace(trial, lost=0), reason, why)
 
     recording._try_again = uncounted

@@ -17,7 +17,7 @@ def plant() -> None:
     from service.store.schema import event
     from service.store.unit_of_work import StudyUnitOfWork
 
-    store, write = open_store(url), StudyUnitOfWork.write
+    store, write = open_store(url), StudyUnitOfWork.flush
 
     def tell(events: list[dict[str, Any]]) -> None:
         with store.writing() as tx:
@@ -29,4 +29,4 @@ def plant() -> None:
         if events:
             threading.Timer(random.uniform(0, 0.3), tell, (events,)).start()
 
-    StudyUnitOfWork.write = apart  # type: ignore[method-assign]
+    StudyUnitOfWork.flush = apart  # type: ignore[method-assign]

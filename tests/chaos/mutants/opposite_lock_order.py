@@ -21,12 +21,12 @@ def plant() -> None:
         mine = select(trial.c.id).where(trial.c.study_id == study, trial.c.number == number).with_for_update()
         with store.writing() as tx:
             tx.execute(mine)
-            with locked(tx, study) as ledger:
-                held = ledger.numbered(number)
+            with locked(tx, study) as uow:
+                held = uow.numbered(number)
                 if held.state.terminal:
                     raise TrialClosed("It has ended.")
-                cancelled = end(ledger, held, TrialState.CANCELLED)
-                finalize(ledger)
+                cancelled = end(uow, held, TrialState.CANCELLED)
+                finalize(uow)
         return cancelled
 
     operations.cancel_trial = cancel

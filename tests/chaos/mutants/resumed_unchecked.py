@@ -12,8 +12,8 @@ def plant() -> None:
 
     resume = studies._resume
 
-    def carelessly(ledger: StudyUnitOfWork) -> None:
-        resume(ledger)
-        ledger.study = replace(ledger.study, recheck=False)
+    def carelessly(uow: StudyUnitOfWork) -> None:
+        resume(uow)
+        uow.study = replace(uow.study, recheck=False)
 
     studies._resume = carelessly

@@ -7,8 +7,8 @@ SCENARIO = "tests/chaos/test_f17_simulation.py"
 
 
 def plant() -> None:
-    def nothing_left(ledger: StudyUnitOfWork) -> bool:
-        study = ledger.study
-        return not study.state.terminal and (ledger.exhausted or completion.is_spent(study))
+    def nothing_left(uow: StudyUnitOfWork) -> bool:
+        study = uow.study
+        return not study.state.terminal and (uow.exhausted or completion.is_spent(study))
 
     confirming.has_nothing_left = nothing_left  # type: ignore[attr-defined]

@@ -21,8 +21,8 @@ def plant() -> None:
         waiting = store.read(queries.trials, study.id, states=[TrialState.QUEUED], limit=1)
         if not waiting:
             return claim(store, searches, candidate, worker, lane_bytes)
-        with store.writing() as tx, locked(tx, study.id) as ledger:
-            started = [start(ledger, trial, worker) for trial in ledger.trials([one.id for one in waiting]).values()]
+        with store.writing() as tx, locked(tx, study.id) as uow:
+            started = [start(uow, trial, worker) for trial in uow.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
 
     claiming._pass_from = select_then_update
