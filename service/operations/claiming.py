@@ -138,7 +138,10 @@ def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
 
 
 def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
-    """Start a trial that was queued with some of its parameters. A duplicate of an ended trial ends with a copy of its result; one of an open trial waits for it."""
+    """Start a trial that was queued with some of its parameters.
+
+    A duplicate of an ended trial ends with a copy of its result; a duplicate of an open trial waits for it.
+    """
     whole = replace(trial, params=dict(suggestion.params), memory={**trial.memory, **suggestion.memory})
     original = originals_of(uow, [whole.params]).get(key_of(whole.params))
     if original is None:

@@ -29,7 +29,7 @@ def duplicates_answered_by(trial: Trial) -> bool:
 
 
 def end(uow: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: Any) -> HeldTrial:
-    """End a trial of the uow and tell. `finalize` sees to what follows from it."""
+    """End a trial and emit its event. The caller runs `finalize` afterwards, which handles duplicates and the end of the study."""
     return uow.save(completion_event(replace(trial, state=state, finished_at=uow.now, **changes)))
 
 
