@@ -196,7 +196,7 @@ def pruning_report(recording: RecordedStudy) -> PruningReport:
         chance=chance_of_any(rivals),
         agreement=_agreement(recording, board) if known else None,
     )
-    return found.model_copy(update={"sentences": sentences(found, spec, trials, with_reports=known)})
+    return found.model_copy(update={"words": sentences(found, spec, trials, with_reports=known)})
 
 
 def best_of(trials: Sequence[RecordedTrial], *, maximize: bool) -> RecordedTrial | None:
