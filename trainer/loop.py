@@ -44,7 +44,8 @@ from trainer.protocol import (
 )
 from trainer.scoring import evaluate, require_test_examples, score
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.base import HeadsTogether, Measurement
+from trainer.tasks.base import Measurement
+from trainer.tasks.capabilities import HeadsTogether
 from trainer.tasks.registry import spec_of
 
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # on these the batches of all members depend

@@ -23,7 +23,7 @@ from service.client import Client, Refused
 from service.rest_models import ListedStudyView, StudyView
 from service.settings import Settings
 from trainer.configuration import FIRST_TASK
-from trainer.tasks.base import Demonstration
+from trainer.tasks.capabilities import Demonstration
 from trainer.tasks.registry import packages, spec_of
 
 NAME = "demo-digits"

@@ -14,7 +14,7 @@ from service.domain.records import Confirmation, Trial
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
 from trainer.configuration import Direction
-from trainer.tasks.base import ExampleScores, PerExample
+from trainer.tasks.capabilities import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
 

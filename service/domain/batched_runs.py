@@ -8,7 +8,7 @@ from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
 from service.domain.spec import StudySpec
 from trainer.configuration import DatasetInfo
-from trainer.tasks.base import HeadsTogether
+from trainer.tasks.capabilities import HeadsTogether
 from trainer.tasks.registry import spec_of
 
 MOST_LANES = 256

@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat, StrictInt, ValidationError
 from search_spaces import Fault
 from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
-from service.domain.parsing import faults_of
+from service.domain.fault_messages import faults_of
 from service.domain.spec import MAX_TRIALS, Budget
 
 

@@ -20,11 +20,11 @@ from search_spaces.documents import from_json, from_yaml, plain
 from search_spaces.faults import Faulty, Path
 from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
-from service.domain.parsing import faults_of
+from service.domain.fault_messages import faults_of
 from service.domain.spec import Objective
 from service.domain.verdict import Compared, Estimate, Helped, Optimism, Price
 from trainer.configuration import FIRST_TASK, DatasetInfo, TrainConfig
-from trainer.tasks.base import ReportSummary
+from trainer.tasks.capabilities import ReportSummary
 from trainer.tasks.registry import spec_of, specs
 
 KIND = "thawline/training-config"

@@ -1,61 +1,30 @@
 """From a document to a StudySpec: finds every fault that the document and the catalogue alone can show."""
 
-import difflib
 import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
-from search_spaces import Fault, Faulty, Int, Params, Path, SearchSpace, contains, nearest, presets
+from search_spaces import Fault, Int, Params, Path, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
 from service.domain.errors import InvalidInput
-from service.domain.samplers import Grid, Pruner, Sampler
-from service.domain.spec import MAX_TRIALS, StudySpec
+from service.domain.fault_messages import faults_of, unknown_task, with_remedies
+from service.domain.samplers import Grid
+from service.domain.spec import MAX_TRIALS, StudySpec, searchable
 from service.domain.synonyms import translate
-from service.domain.synonyms.sections import OUR_FIELDS
 from trainer.configuration import FIRST_TASK, Hyperparameters, is_weights_file
 from trainer.tasks.base import ModelInfo, TaskSpec
 from trainer.tasks.registry import spec_of, specs
 
-WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
-NOT_SEARCHED = frozenset({"seed", "order_seed"})
 MOST_QUEUED = 1_000  # trials in one request
 MOST_REPAIRS = 5  # each takes out all parts that were found faulty
-MOST_REMEDIES = 100
 MOST_STAGES = 10_000  # more than any model has
 UNSEEN = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories of characters that make no mark: two names would look the same
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
-
-MESSAGES: Mapping[str, str] = {
-    "missing": "this field is required; add it",
-    "extra_forbidden": "there is no such field here; remove it or correct its name",
-    "finite_number": "NaN and Infinity are not accepted; write a finite number",
-    "union_tag_not_found": "this needs a type or name that says what it is; add it",
-    "model_type": "a mapping of fields is expected here",
-    "model_attributes_type": "a mapping of fields is expected here",
-    "dict_type": "a mapping of fields is expected here",
-    "mapping_type": "a mapping of fields is expected here",
-    "tuple_type": "a list is expected here; write the values in brackets, such as [1, 2]",
-    "int_type": "a whole number is expected here; write one without quotes and without a fraction",
-    "float_type": "a number is expected here; write one without quotes",
-}
-EXAMPLES: Mapping[Path, str] = {
-    ("name",): "name: my-study",
-    ("budget",): "budget: {trials: 40}",
-    ("sampler",): "sampler: {name: tpe}",
-    ("pruner",): "pruner: {name: median}",
-}
-LENGTHS: Mapping[str, str] = {
-    "string_too_short": "this has at least {min_length} characters; write more",
-    "string_too_long": "this has at most {max_length} characters; write less",
-    "too_short": "this needs at least {min_length} entries; add some",
-    "too_long": "this takes at most {max_length} entries; drop some",
-}
 
 
 @dataclass(frozen=True)
@@ -148,7 +117,7 @@ class _Draft:
                 found += [fault for item in error.errors(include_url=False) for fault in faults_of(item)]
             if not found:
                 return spec
-            self.add(_with_remedies(found, self.document, self.task))
+            self.add(with_remedies(found, self.document, self.task))
             if any(not fault.path for fault in found):
                 return None
             self._take_out({fault.path[:2] for fault in found})
@@ -200,7 +169,7 @@ class _Draft:
     def closed(self, spec: StudySpec) -> StudySpec | None:
         """The spec with its open ranges closed."""
         model = list(_model_faults(spec, self.task))
-        self.add(_with_remedies(model, self.document, self.task))
+        self.add(with_remedies(model, self.document, self.task))
         if any(fault.path == ("model", "name") for fault in model):
             self.stand_ins.add("model")
             spec = spec.model_copy(update={"model": type(spec.model)(**self.task.stand_ins["model"])})
@@ -230,11 +199,6 @@ class _Draft:
         spec, faults = _with_baseline_completed(spec)
         self.add(faults)
         return spec
-
-
-def unknown_task(place: Path) -> Fault:
-    """For the name of a task that is not installed."""
-    return Fault(place, "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}")
 
 
 def parse_params(spec: StudySpec, params: object) -> Params:
@@ -357,116 +321,23 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
         yield Fault(("name",), "invalid_name", f"a name has no zero-width, format or line-separator characters; remove {listed}")
     space = document.get("search_space")
     if isinstance(space, dict):
-        searchable = _searchable(task)
-        for parameter in sorted(space.keys() - searchable):
+        known = searchable(task)
+        for parameter in sorted(space.keys() - known):
             yield Fault(
                 ("search_space", parameter),
                 "unknown_parameter",
-                f"the trainer has no such parameter; it has {', '.join(sorted(searchable))}",
+                f"the trainer has no such parameter; it has {', '.join(sorted(known))}",
             )
         if not space:
             yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
     if isinstance(fixed := document.get("fixed"), dict):
-        known = task.Hyperparameters.model_fields.keys()
+        known = set(task.Hyperparameters.model_fields)
         for parameter in sorted(fixed.keys() - known):
             yield Fault(
                 ("fixed", parameter),
                 "unknown_parameter",
                 f"the trainer has no such parameter; it has {', '.join(sorted(known))}",
             )
-
-
-def _searchable(task: TaskSpec) -> set[str]:
-    return set(task.Hyperparameters.model_fields) - NOT_SEARCHED
-
-
-def faults_of(item: ErrorDetails) -> Iterator[Fault]:
-    """Our faults for one of pydantic's errors: its place without the tags of unions, its text without the input."""
-    place = _without_tags(item["loc"])
-    cause = item.get("ctx", {}).get("error")
-    if isinstance(cause, Faulty):
-        yield from (fault.below(place) for fault in cause.faults)
-    else:
-        message = _sentence(item)
-        yield Fault(place, item["type"], message)
-
-
-def _sentence(item: ErrorDetails) -> str:
-    if item["type"] == "union_tag_invalid":
-        return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
-    if item["type"] in LENGTHS:
-        return LENGTHS[item["type"]].format_map(item["ctx"])
-    message = MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-    return message if ";" in message else f"{message}; change it"
-
-
-def _with_remedies(faults: Iterable[Fault], document: Mapping[str, Any], task: TaskSpec) -> Iterator[Fault]:
-    """The faults with the line to write, or the nearest name that there is, where one can be said."""
-    for count, fault in enumerate(faults):
-        yield Fault(fault.path, fault.code, _remedy(fault, document, task) or fault.message) if count < MOST_REMEDIES else fault
-
-
-def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | None:
-    match fault.code, fault.path:
-        case "missing", place if (line := _line(place, task)) is not None:
-            return f"this field is required; write `{line}`"
-        case "union_tag_not_found", ("search_space", _):
-            return "a parameter needs a type; write `type: float` or `type: int` with low and high, or `type: categorical` with choices"
-        case "union_tag_not_found", (("sampler" | "pruner") as section, *_):
-            return f"this needs a name that says what it is; write `{EXAMPLES[(section,)]}`"
-        case "tuple_type", ("search_space", _, "when", parent):
-            known = parent if parent in _searchable(task) else "..."
-            return f"a condition lists values; write `when: {{{known}: [...]}}` with them in brackets"
-        case "extra_forbidden", (*parents, name):
-            return _meant(str(name), _fields_at(tuple(parents), document, task), fault.message)
-        case "unknown_model", _:
-            return _meant(str(document["model"]["name"]), task.models(), fault.message)
-        case "unknown_parameter", (section, name, *_):
-            return _meant(str(name), _searchable(task) if section == "search_space" else task.Hyperparameters.model_fields, fault.message)
-        case "union_tag_invalid", (("sampler" | "pruner") as section,):
-            return _meant(str(document[section].get("name")), _options_by_name(section), fault.message)
-    return None
-
-
-def _meant(name: str, known: Iterable[str], message: str) -> str | None:
-    found = difflib.get_close_matches(name[:64].lower(), list(known), 1, 0.7)
-    return f"{message}; did you mean {found[0]}?" if found else None
-
-
-def _options_by_name(section: str) -> Mapping[str, Iterable[str]]:
-    """The samplers or pruners with the names of their options."""
-    members = get_args(get_args({"sampler": Sampler, "pruner": Pruner}[section])[0])
-    return {one.model_fields["name"].default: one.model_fields for one in members}
-
-
-def _line(place: Path, task: TaskSpec) -> str | None:
-    """The line of a study document that says what is missing at the place."""
-    if place in EXAMPLES:
-        return EXAMPLES[place]
-    whole = place[:1] == ("objective",) or place == ("model", "name")  # the line of the section holds these fields too
-    return task.lines.get(str(place[0])) if len(place) == 1 or whole else None
-
-
-def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iterable[str]:
-    """The names of the fields of a section, or of a parameter of the search space."""
-    if not place:
-        return StudySpec.model_fields
-    section = document.get(str(place[0]))
-    if place[0] == "search_space":
-        return OUR_FIELDS
-    if place[0] in ("sampler", "pruner") and isinstance(section, dict):
-        return _options_by_name(str(place[0])).get(str(section.get("name")), ())
-    fields = StudySpec.of_task(task.name).model_fields
-    annotation = fields[str(place[0])].annotation if place[0] in fields else None
-    model = next((one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
-    return model.model_fields if model else ()
-
-
-def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    for field, depth in WHERE_UNIONS_ARE:
-        if loc[:1] == (field,) and len(loc) > depth + 1:
-            return loc[: depth + 1] + tuple(part for part in loc[depth + 2 :] if part != "[key]")
-    return loc
 
 
 def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:

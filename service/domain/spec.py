@@ -12,11 +12,18 @@ from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.configuration import ByTask, DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig
+from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import spec_of
 
+NOT_SEARCHED = frozenset({"seed", "order_seed"})
 MAX_TRIALS = 100_000
 MOST_COVERED = 5_000  # configurations of a space that are listed, so that none is tried twice
 MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: those that confirm come after those of the search
+
+
+def searchable(task: TaskSpec) -> set[str]:
+    """The hyperparameters that a search space may vary."""
+    return set(task.Hyperparameters.model_fields) - NOT_SEARCHED
 
 
 class Objective(FrozenModel):

@@ -7,8 +7,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from search_spaces import presets
 from service.domain.errors import InvalidInput
-from service.domain.parsing import NOT_SEARCHED, unknown_task
-from service.domain.spec import StudySpec
+from service.domain.fault_messages import unknown_task
+from service.domain.spec import NOT_SEARCHED, StudySpec
 from trainer.tasks.registry import spec_of, specs
 
 Schema = dict[str, Any]

@@ -10,7 +10,7 @@ from search_spaces import Scalar
 from search_spaces.parameters import FrozenModel
 from service.domain.spec import Objective
 from trainer.configuration import DatasetInfo, Part
-from trainer.tasks.base import ConstantPrediction, ConstantScore
+from trainer.tasks.capabilities import ConstantPrediction, ConstantScore
 from trainer.tasks.registry import spec_of
 
 LEVEL = 0.95

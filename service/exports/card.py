@@ -9,7 +9,8 @@ from service.domain.verdict import Estimate, constant_of
 from service.exports.configuration import thinned
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.protocol import Finished
-from trainer.tasks.base import CardData, CardTable, Metric, ModelCard, TaskSpec, TrainingScript
+from trainer.tasks.base import Metric, TaskSpec
+from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript
 from trainer.tasks.registry import spec_of
 
 

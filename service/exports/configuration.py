@@ -15,7 +15,7 @@ from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.tasks.base import ExportedRun, ReportSummary, ResolvesConfig, TrainingScript
+from trainer.tasks.capabilities import ExportedRun, ReportSummary, ResolvesConfig, TrainingScript
 from trainer.tasks.registry import spec_of
 
 MOST_POINTS = 64

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from search_spaces.faults import Path
 from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
 from service.domain.failures import POLICIES
-from service.domain.parsing import faults_of
+from service.domain.fault_messages import faults_of
 from service.domain.pruning import PruningReason
 from service.domain.records import WHILE_RUNNING, Lease, MetricReport, Study
 from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind

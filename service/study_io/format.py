@@ -28,7 +28,7 @@ from search_spaces.documents import MAX_INTEGER, from_json
 from search_spaces.faults import Path
 from search_spaces.parameters import FrozenModel
 from service.domain.errors import InvalidInput
-from service.domain.parsing import faults_of
+from service.domain.fault_messages import faults_of
 from service.domain.pruning import PruningReason
 from service.domain.records import CONFIRMATION, Confirmation
 from service.domain.spec import MAX_NUMBER

@@ -13,7 +13,7 @@ from service.domain.records import CONFIRMATION
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.study_io.format import EndLine, Line, ReportsLine, StudyLine, TrialLine, lines, refuse, test_report
-from trainer.tasks.base import ExampleScores, PerExample
+from trainer.tasks.capabilities import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
 MAX_PRESET = 64

@@ -15,7 +15,7 @@ from service.domain.errors import InvalidInput
 from service.domain.parsing import MOST_QUEUED
 from service.web.problems import BODY_TOO_LARGE, BODY_TOO_SLOW, MALFORMED, UNSUPPORTED_MEDIA_TYPE, ProblemError, for_error
 from trainer.configuration import FIRST_TASK
-from trainer.tasks.base import ExampleStudy
+from trainer.tasks.capabilities import ExampleStudy
 from trainer.tasks.registry import spec_of
 
 MAX_SECONDS = 30.0

@@ -16,10 +16,11 @@ from search_spaces import Fault
 from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
-from service.domain.parsing import NOT_SEARCHED, resolve_paths, unknown_task, without_replace
+from service.domain.fault_messages import unknown_task
+from service.domain.parsing import resolve_paths, without_replace
 from service.domain.progress import StudyProgress, study_seconds_left
 from service.domain.records import Study, Unavailability
-from service.domain.spec import StudySpec
+from service.domain.spec import NOT_SEARCHED, StudySpec
 from service.domain.states import StudyState, TrialState
 from service.inspection import checked_study
 from service.rest_models import CheckedView, FaultView, ListedStudyView, SchemaView, StudyView, Trend, TrendsPage

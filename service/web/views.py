@@ -42,7 +42,8 @@ from service.rest_models import (
 from service.search.pruners import first_decision
 from service.store.queries import SavedSeconds
 from trainer.protocol import Reuse
-from trainer.tasks.base import Metric, TaskSpec, TrainingScript
+from trainer.tasks.base import Metric, TaskSpec
+from trainer.tasks.capabilities import TrainingScript
 from trainer.tasks.image_classification.catalogue import Model
 from trainer.tasks.registry import example_fields
 

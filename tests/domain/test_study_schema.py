@@ -10,11 +10,12 @@ import pytest
 from search_spaces import presets
 from search_spaces.documents import from_yaml
 from service.domain.errors import InvalidInput
-from service.domain.parsing import NOT_SEARCHED, parse_study
+from service.domain.parsing import parse_study
+from service.domain.spec import NOT_SEARCHED
 from service.domain.study_schema import document_schema
 from tests.domain.test_parsing import STUDY, changed
 from trainer.configuration import FIRST_TASK
-from trainer.tasks.base import ExampleStudy
+from trainer.tasks.capabilities import ExampleStudy
 from trainer.tasks.registry import spec_of
 
 SCHEMA = document_schema(FIRST_TASK)

@@ -11,7 +11,7 @@ from service.confirmation.race import FIRST_ROUNDS, Arm, Cost, Repeat, next_roun
 from service.confirmation.verdict import judge
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from trainer.tasks.base import ExampleScores
+from trainer.tasks.capabilities import ExampleScores
 from trainer.tasks.registry import spec_of
 
 ACCURACY = Objective(metric="accuracy", direction="maximize")

@@ -27,7 +27,8 @@ from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.base import ClosedFormHeads, HeadsLoss, HeadsTogether, Task
+from trainer.tasks.base import Task
+from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether
 from trainer.tasks.registry import spec_of
 
 ACTIVATION_BYTES = 256 * 2**20  # of the members that are computed at once; the others follow within the same step

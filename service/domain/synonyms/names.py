@@ -14,7 +14,8 @@ from search_spaces import Path
 from service.domain.samplers import Pruner, Sampler
 from service.domain.spec import Budget, Confirm, Limits, Objective, StudySpec
 from trainer.configuration import TrainConfig
-from trainer.tasks.base import Metric, OtherNames, Spellings
+from trainer.tasks.base import Metric
+from trainer.tasks.capabilities import OtherNames, Spellings
 from trainer.tasks.registry import spec_of
 
 

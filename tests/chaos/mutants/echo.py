@@ -10,11 +10,10 @@ SCENARIO = "tests/chaos/test_f16_api.py::test_a_wrong_value_at_any_place_is_not_
 
 def plant() -> None:
     from service.domain import parsing
-
-    faults_of = parsing.faults_of
+    from service.domain.fault_messages import faults_of
 
     def repeating(item: Any) -> Iterator[Fault]:
         for fault in faults_of(item):
             yield Fault(fault.path, fault.code, f"{fault.message}; it was {item['input']}")
 
-    parsing.faults_of = repeating
+    parsing.faults_of = repeating  # type: ignore[attr-defined]

@@ -14,7 +14,8 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from trainer.configuration import DataConfig, DatasetInfo, Frozen, Hyperparameters, ModelConfig, Part, TrainConfig
 from trainer.data.examples import Look, UnfitData
-from trainer.tasks.base import CardData, CardSection, CardTable, ConstantScore, Counted, Metric, ModelInfo
+from trainer.tasks.base import Counted, Metric, ModelInfo
+from trainer.tasks.capabilities import CardData, CardSection, CardTable, ConstantScore
 
 
 class NumberData(DataConfig):

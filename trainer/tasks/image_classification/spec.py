@@ -13,7 +13,8 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
-from trainer.tasks.base import CardData, CardSection, ConstantScore, Counted, ExampleScores, ExportedRun, Metric, Spellings
+from trainer.tasks.base import Counted, Metric
+from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, ExportedRun, Spellings
 from trainer.tasks.image_classification.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, FiniteFloat
 
 from trainer.configuration import Frozen
-from trainer.tasks.base import CardData, CardSection, CardTable
+from trainer.tasks.capabilities import CardData, CardSection, CardTable
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageModel, NearDuplicates
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Literal, assert_never
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import ListingFacts, LoadedWeights
 from trainer.data.examples import PART_NAMES
-from trainer.tasks.base import ExportedRun
+from trainer.tasks.capabilities import ExportedRun
 from trainer.tasks.image_classification.config import (
     HEIC_SUFFIXES,
     IMAGE_SUFFIXES,

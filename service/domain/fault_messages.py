@@ -1,0 +1,138 @@
+"""Faults of a study document from pydantic's errors, with messages that name the remedy."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from search_spaces import Fault, Faulty, Path
+from service.domain.samplers import Pruner, Sampler
+from service.domain.spec import StudySpec, searchable
+from service.domain.synonyms.sections import OUR_FIELDS
+from trainer.tasks.base import TaskSpec
+from trainer.tasks.registry import specs
+
+WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
+MOST_REMEDIES = 100
+
+MESSAGES: Mapping[str, str] = {
+    "missing": "this field is required; add it",
+    "extra_forbidden": "there is no such field here; remove it or correct its name",
+    "finite_number": "NaN and Infinity are not accepted; write a finite number",
+    "union_tag_not_found": "this needs a type or name that says what it is; add it",
+    "model_type": "a mapping of fields is expected here",
+    "model_attributes_type": "a mapping of fields is expected here",
+    "dict_type": "a mapping of fields is expected here",
+    "mapping_type": "a mapping of fields is expected here",
+    "tuple_type": "a list is expected here; write the values in brackets, such as [1, 2]",
+    "int_type": "a whole number is expected here; write one without quotes and without a fraction",
+    "float_type": "a number is expected here; write one without quotes",
+}
+EXAMPLES: Mapping[Path, str] = {
+    ("name",): "name: my-study",
+    ("budget",): "budget: {trials: 40}",
+    ("sampler",): "sampler: {name: tpe}",
+    ("pruner",): "pruner: {name: median}",
+}
+LENGTHS: Mapping[str, str] = {
+    "string_too_short": "this has at least {min_length} characters; write more",
+    "string_too_long": "this has at most {max_length} characters; write less",
+    "too_short": "this needs at least {min_length} entries; add some",
+    "too_long": "this takes at most {max_length} entries; drop some",
+}
+
+
+def unknown_task(place: Path) -> Fault:
+    """For the name of a task that is not installed."""
+    return Fault(place, "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}")
+
+
+def faults_of(item: ErrorDetails) -> Iterator[Fault]:
+    """Our faults for one of pydantic's errors: its place without the tags of unions, its text without the input."""
+    place = _without_tags(item["loc"])
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, Faulty):
+        yield from (fault.below(place) for fault in cause.faults)
+    else:
+        message = _sentence(item)
+        yield Fault(place, item["type"], message)
+
+
+def _sentence(item: ErrorDetails) -> str:
+    if item["type"] == "union_tag_invalid":
+        return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
+    if item["type"] in LENGTHS:
+        return LENGTHS[item["type"]].format_map(item["ctx"])
+    message = MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+    return message if ";" in message else f"{message}; change it"
+
+
+def with_remedies(faults: Iterable[Fault], document: Mapping[str, Any], task: TaskSpec) -> Iterator[Fault]:
+    """The faults with the line to write, or the nearest name that there is, where one can be said."""
+    for count, fault in enumerate(faults):
+        yield Fault(fault.path, fault.code, _remedy(fault, document, task) or fault.message) if count < MOST_REMEDIES else fault
+
+
+def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | None:
+    match fault.code, fault.path:
+        case "missing", place if (line := _line(place, task)) is not None:
+            return f"this field is required; write `{line}`"
+        case "union_tag_not_found", ("search_space", _):
+            return "a parameter needs a type; write `type: float` or `type: int` with low and high, or `type: categorical` with choices"
+        case "union_tag_not_found", (("sampler" | "pruner") as section, *_):
+            return f"this needs a name that says what it is; write `{EXAMPLES[(section,)]}`"
+        case "tuple_type", ("search_space", _, "when", parent):
+            known = parent if parent in searchable(task) else "..."
+            return f"a condition lists values; write `when: {{{known}: [...]}}` with them in brackets"
+        case "extra_forbidden", (*parents, name):
+            return _meant(str(name), _fields_at(tuple(parents), document, task), fault.message)
+        case "unknown_model", _:
+            return _meant(str(document["model"]["name"]), task.models(), fault.message)
+        case "unknown_parameter", (section, name, *_):
+            return _meant(str(name), searchable(task) if section == "search_space" else task.Hyperparameters.model_fields, fault.message)
+        case "union_tag_invalid", (("sampler" | "pruner") as section,):
+            return _meant(str(document[section].get("name")), _options_by_name(section), fault.message)
+    return None
+
+
+def _meant(name: str, known: Iterable[str], message: str) -> str | None:
+    found = difflib.get_close_matches(name[:64].lower(), list(known), 1, 0.7)
+    return f"{message}; did you mean {found[0]}?" if found else None
+
+
+def _options_by_name(section: str) -> Mapping[str, Iterable[str]]:
+    """The samplers or pruners with the names of their options."""
+    members = get_args(get_args({"sampler": Sampler, "pruner": Pruner}[section])[0])
+    return {one.model_fields["name"].default: one.model_fields for one in members}
+
+
+def _line(place: Path, task: TaskSpec) -> str | None:
+    """The line of a study document that says what is missing at the place."""
+    if place in EXAMPLES:
+        return EXAMPLES[place]
+    whole = place[:1] == ("objective",) or place == ("model", "name")  # the line of the section holds these fields too
+    return task.lines.get(str(place[0])) if len(place) == 1 or whole else None
+
+
+def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iterable[str]:
+    """The names of the fields of a section, or of a parameter of the search space."""
+    if not place:
+        return StudySpec.model_fields
+    section = document.get(str(place[0]))
+    if place[0] == "search_space":
+        return OUR_FIELDS
+    if place[0] in ("sampler", "pruner") and isinstance(section, dict):
+        return _options_by_name(str(place[0])).get(str(section.get("name")), ())
+    fields = StudySpec.of_task(task.name).model_fields
+    annotation = fields[str(place[0])].annotation if place[0] in fields else None
+    model = next((one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)), None)
+    return model.model_fields if model else ()
+
+
+def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    for field, depth in WHERE_UNIONS_ARE:
+        if loc[:1] == (field,) and len(loc) > depth + 1:
+            return loc[: depth + 1] + tuple(part for part in loc[depth + 2 :] if part != "[key]")
+    return loc
