@@ -26,7 +26,7 @@ def verdict_of(tx: Transaction, study: Study) -> Verdict | None:
     if study.confirmation is None or study.spec.confirm is None or phase == "none" or phase == "search":
         return None
     examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
-    searched, repeats = queries.numbered(tx, study.id, study.confirmation.arms), queries.repeats(tx, study.id)
+    searched, repeats = queries.trials_numbered(tx, study.id, study.confirmation.arms), queries.confirmation_trials(tx, study.id)
     arms, task = arms_of(study.spec, study.confirmation, searched, repeats, examples), spec_of(study.spec.task)
     verdict = judge(arms, study.spec.objective, task=task, seeds=study.spec.confirm.seeds, test_examples=examples, state=phase)
     constant = constant_of(study.facts, "test", study.spec.objective.metric)
@@ -42,5 +42,5 @@ def recommended_trial(tx: Transaction, study: Study) -> tuple[Trial | None, Verd
     verdict = verdict_of(tx, study) if phase_of(study) == "done" else None
     if verdict is None or verdict.recommended is None:
         return queries.best_trial(tx, study), None
-    (trial,) = queries.numbered(tx, study.id, [verdict.recommended])
+    (trial,) = queries.trials_numbered(tx, study.id, [verdict.recommended])
     return trial, verdict

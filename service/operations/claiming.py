@@ -31,7 +31,7 @@ from service.search.study import Decision, StudySearch, Suggestion
 from service.store import Store, queries
 from service.store.codec import key_of
 from service.store.queries import Candidate
-from service.store.queries.workers import QueuedTrial, waiting
+from service.store.queries.workers import QueuedTrial, queued_trials
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from service.timing import steady
@@ -159,7 +159,7 @@ def completions(store: Store, searches: Searches, study: Study, limit: int) -> d
 
     Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable.
     """
-    first = store.read(waiting, study.id, limit)
+    first = store.read(queued_trials, study.id, limit)
     lacking = [one for one in first if one.attempt == 0 and study.spec.search_space.missing(one.params)]
     if not lacking:
         return {}
@@ -321,7 +321,7 @@ def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
     study = candidate.study
     if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
         return False
-    keys = {_key_of(study.spec, trial) for trial in store.read(waiting, study.id, lanes)}
+    keys = {_key_of(study.spec, trial) for trial in store.read(queued_trials, study.id, lanes)}
     return len(keys) == 1 and None not in keys
 
 

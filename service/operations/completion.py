@@ -106,7 +106,7 @@ def close(uow: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: str 
 
 def requeue(uow: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
     """End the trial's attempt and put the trial back into the queue."""
-    told = {"lost": how is AttemptEnd.LOST, "completion_event": how, "worker": trial.worker, "detail": why}
+    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
     return uow.save(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
 
 

@@ -42,7 +42,7 @@ def refuse_answered(tx: Transaction, idempotency: Idempotency | None) -> None:
     """Raises Replay when the request was answered before, IdempotencyConflict when its key stands for another one. Takes nothing."""
     if idempotency is None or idempotency.key is None:
         return
-    if (answer := queries.answer_under(tx, idempotency.key, idempotency.request_sha256)) is not None:
+    if (answer := queries.find_answer(tx, idempotency.key, idempotency.request_sha256)) is not None:
         raise Replay(answer)
 
 

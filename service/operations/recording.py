@@ -21,7 +21,7 @@ from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction, registry
 from service.store.codec import finite, kind_of, plain, storable, with_words
-from service.store.queries.workers import held, studies_of
+from service.store.queries.workers import held_leases, readable_studies
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, all_locked
 from trainer.protocol import Checkpoint, Failed, Finished
@@ -303,7 +303,7 @@ def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, C
 
 
 def _standing(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dict[str, Study]]:
-    return held(tx, leases), studies_of(tx, {lease.study for lease in leases})
+    return held_leases(tx, leases), readable_studies(tx, {lease.study for lease in leases})
 
 
 def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:

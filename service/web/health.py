@@ -92,7 +92,7 @@ class _Rows(Collector):
         with self.store.reading() as tx:
             studies, trials = queries.totals(tx)
             workers = queries.workers(tx)
-            saved, throughput = queries.saved(tx).values(), queries.throughput(tx)
+            saved, throughput = queries.saved_seconds(tx).values(), queries.throughput(tx)
         alive = sum(worker.state == "alive" for worker in workers)
         spared = {"features": sum(one.features_seconds for one in saved), "duplicates": sum(one.duplicates_seconds for one in saved)}
         speed = throughput.samples_per_second

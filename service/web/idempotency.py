@@ -55,7 +55,7 @@ class KeyedRequest:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
     def _once(self, store: Store, effect: Effect[T], answer: KeptAnswer[T]) -> str:
-        if self.key is not None and (known := store.read(queries.answer_under, self.key, self.sha256)) is not None:
+        if self.key is not None and (known := store.read(queries.find_answer, self.key, self.sha256)) is not None:
             return known
         once = Idempotency(self.key, self.sha256, answer)
         try:

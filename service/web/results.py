@@ -16,7 +16,7 @@ from service.exports.configuration import Known, export, note_of, requirements, 
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
 from service.search.pruning_report import pruning_report
 from service.store import Store, Transaction, queries
-from service.store.queries.trials import recording
+from service.store.queries.trials import recorded_study
 from service.web import API
 from service.web.dependencies import FoundStudy, TheStore
 from service.web.figures import FigureCache, Subject
@@ -70,7 +70,7 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
     known = Known(
         note=note_of(phase_of(study), verdict, tries, spec_of(study.spec.task).example),
         verdict=verdict,
-        repeats=queries.repeats(tx, study.id) if verdict is not None else (),
+        repeats=queries.confirmation_trials(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),
         manifest=queries.manifest(tx, study.id),
     )
@@ -98,7 +98,7 @@ def show_confirmation(study: FoundStudy, store: TheStore) -> ConfirmationView:
 
 
 def _view(tx: Transaction, study: Study) -> ConfirmationView:
-    counts, phase = queries.count_repeats(tx, study.id), phase_of(study)
+    counts, phase = queries.count_confirmation_trials(tx, study.id), phase_of(study)
     return ConfirmationView(
         phase=phase,
         note=NOTES[phase].format(examples=f"{spec_of(study.spec.task).example}s"),
@@ -132,4 +132,4 @@ async def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> 
 
 
 def _replayed(store: Store, study: Study) -> bytes:
-    return pruning_report(store.read(recording, study.id)).model_dump_json().encode()
+    return pruning_report(store.read(recorded_study, study.id)).model_dump_json().encode()

@@ -216,7 +216,7 @@ def study_views(tx: Transaction, studies: Iterable[Study]) -> list[ListedStudyVi
 def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     keys = [study.id for study in listed]
     counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
-    courses, saved = queries.study_progress(tx, keys), queries.saved(tx, keys)
+    courses, saved = queries.study_progress(tx, keys), queries.saved_seconds(tx, keys)
     unavailable, live = queries.unavailabilities(tx, keys), queries.count_live(tx)
     nothing = queries.SavedSeconds()
     return [
@@ -259,7 +259,7 @@ class Trends:
         known = {study.id: self._known[study.id] for study in studies if study.id in self._known}
         first = [study for study in studies if study.id not in known]
         stale = {study.id: known[study.id][0] for study in studies if study.id in known and known[study.id][0] < study.seq}
-        whole = queries.records(tx, first) if first else {}
+        whole = queries.running_best(tx, first) if first else {}
         newer = queries.completed_since(tx, stale) if stale else {}
         trends = {}
         for study in studies:

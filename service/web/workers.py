@@ -22,7 +22,7 @@ WorkerId = Annotated[str, Path(description="the worker's id", examples=["box-7-a
 def list_workers(store: TheStore) -> WorkersView:
     """Every worker that was seen, alive, draining or gone, with the trials that it runs now."""
     with store.reading() as tx:
-        loads, unavailable = queries.loads(tx), queries.unavailabilities(tx)
+        loads, unavailable = queries.trials_by_worker(tx), queries.unavailabilities(tx)
         return WorkersView(workers=[worker_view(worker, loads.get(worker.id, []), unavailable) for worker in queries.workers(tx)])
 
 
@@ -33,4 +33,4 @@ def drain_worker(worker: WorkerId, keyed: Keyed, store: TheStore) -> Response:
 
 
 def _told(tx: Transaction, worker: Worker) -> str:
-    return worker_view(worker, queries.loads(tx).get(worker.id, []), queries.unavailabilities(tx)).model_dump_json()
+    return worker_view(worker, queries.trials_by_worker(tx).get(worker.id, []), queries.unavailabilities(tx)).model_dump_json()

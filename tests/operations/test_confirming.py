@@ -70,7 +70,7 @@ def confirm(store: Store, searches: Searches, study: Study, tests: Mapping[int, 
         for claim in claimed:
             wobble = (claim.lease.number * 7919 % 5 - 2) / 200
             assert tell(store, claim.lease, result=RESULT, outcome=scored(0.5, tests[of_arm(store, study, claim)] + wobble))
-    return store.read(queries.repeats, study.id)
+    return store.read(queries.confirmation_trials, study.id)
 
 
 def test_a_study_that_relies_on_a_given_test_part_fails_at_its_check_where_there_is_none(store: Store) -> None:

@@ -124,7 +124,7 @@ def is_visible(store: Store, name: str) -> bool:
         try:
             queries.find_study(tx, name)
         except StudyNotFound:
-            assert not listed and not counted_somewhere and not queries.saved(tx) and not queries.candidates(tx)
+            assert not listed and not counted_somewhere and not queries.saved_seconds(tx) and not queries.candidates(tx)
             return False
     return True
 
@@ -332,12 +332,12 @@ def test_idempotency_keys_are_bounded_in_number_and_in_the_length_of_their_answe
             registry.reserve_key(tx, f"k{number}", "0" * 64)
             registry.answer_key(tx, f"k{number}", "x" * 10, None)
     Cleanup(store).sweep()
-    kept = {f"k{n}" for n in range(5) if store.read(queries.answer_under, f"k{n}", "0" * 64)}
+    kept = {f"k{n}" for n in range(5) if store.read(queries.find_answer, f"k{n}", "0" * 64)}
     assert kept == {"k2", "k3", "k4"}
     monkeypatch.setattr(registry, "MOST_ANSWERS", 25)
     monkeypatch.setattr(registry, "LONG_ANSWER", 5)  # bounded at once
     with store.writing() as tx:
         registry.reserve_key(tx, "last", "0" * 64)
         registry.answer_key(tx, "last", "x" * 10, None)
-    kept = {key for key in ("k2", "k3", "k4", "last") if store.read(queries.answer_under, key, "0" * 64)}
+    kept = {key for key in ("k2", "k3", "k4", "last") if store.read(queries.find_answer, key, "0" * 64)}
     assert kept == {"k4", "last"}

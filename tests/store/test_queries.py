@@ -124,7 +124,7 @@ def test_the_best_trials_of_many_studies_are_each_the_best_of_its_own(store: Sto
     best = store.read(queries.best_trials, studies)
     assert [best[study.id].number for study in studies[:3]] == [2, 2, 0]
     assert studies[3].id not in best
-    records = store.read(queries.records, studies)
+    records = store.read(queries.running_best, studies)
     assert [len(records.get(study.id, ())) for study in studies] == [3, 3, 1, 0]
     assert records[studies[0].id][-1] == (2, 0.5)
     since = store.read(queries.completed_since, {studies[0].id: 0, studies[1].id: 10**6})

@@ -4,7 +4,7 @@ import math
 
 from service import operations
 from service.store import Store
-from service.store.queries.trials import recording
+from service.store.queries.trials import recorded_study
 from tests.operations.driving import claim_trials, finished, ready, report, searches_of, tell
 from trainer.protocol import Pace, Reuse
 
@@ -18,7 +18,7 @@ def test_reports_come_in_columns_with_the_trials_that_made_them(store: Store) ->
     assert tell(store, first.lease, reports=[report(1, 0.25), report(2, 0.5)], result={"pace": pace.model_dump()})
     assert tell(store, second.lease, outcome=operations.Pruned("why"))
     assert tell(store, first.lease, reports=[report(3, 0.75)], outcome=finished(0.75, step=3))
-    found = store.read(recording, study.id)
+    found = store.read(recorded_study, study.id)
     assert found.reports is not None
     numbers = {one.id: one.number for one in found.trials}
     owners, steps, values, seqs = found.reports
@@ -29,4 +29,4 @@ def test_reports_come_in_columns_with_the_trials_that_made_them(store: Store) ->
     assert (pruned.value, pruned.shared is None, pruned.seconds_left) == (None, False, 10.0)
     assert (running.number, running.ended, running.step) == (third.lease.number, None, 0)
     assert pruned.ended is not None and complete.ended is not None and pruned.ended < complete.ended
-    assert store.read(recording, study.id, 3).reports is None
+    assert store.read(recorded_study, study.id, 3).reports is None

@@ -28,14 +28,14 @@ def test_each_trial_of_a_pass_counts_for_its_share(store: Store) -> None:
     for claim in claims[:4]:
         tell(store, claim, lanes=4, saved=8.0)
     tell(store, claims[4], lanes=1, saved=-1.5)
-    assert store.read(queries.saved, [study.id]) == {study.id: SavedSeconds(features_seconds=6.5)}
+    assert store.read(queries.saved_seconds, [study.id]) == {study.id: SavedSeconds(features_seconds=6.5)}
     assert store.read(queries.throughput) == Throughput(samples_per_second=200.0, lanes=4)
 
 
 def test_without_a_word_of_it_nothing_was_spared_and_nothing_runs(store: Store) -> None:
-    assert store.read(queries.saved) == {} and store.read(queries.throughput) == Throughput(0.0, 0)
+    assert store.read(queries.saved_seconds) == {} and store.read(queries.throughput) == Throughput(0.0, 0)
     study, _ = begun(store, "silent", 2)
-    assert store.read(queries.saved, [study.id]) == {} and store.read(queries.throughput) == Throughput(0.0, 0)
+    assert store.read(queries.saved_seconds, [study.id]) == {} and store.read(queries.throughput) == Throughput(0.0, 0)
 
 
 def test_an_answered_duplicate_spares_its_originals_share_of_the_training(store: Store) -> None:
@@ -47,7 +47,7 @@ def test_an_answered_duplicate_spares_its_originals_share_of_the_training(store:
     answered = study_of(store, study).created - 1
     trained = store.read(queries.trials, study.id)[0].result["train_seconds"]
     assert answered > 0
-    saved = store.read(queries.saved)[study.id]
+    saved = store.read(queries.saved_seconds)[study.id]
     assert saved.duplicates_seconds == pytest.approx(answered * trained / 2)
     assert saved == SavedSeconds(duplicates_seconds=saved.duplicates_seconds)
 
@@ -55,7 +55,7 @@ def test_an_answered_duplicate_spares_its_originals_share_of_the_training(store:
 def test_a_worker_is_told_with_what_it_runs(store: Store) -> None:
     _, claims = begun(store, "loaded", 3)
     finish(store, claims[1])
-    assert store.read(queries.loads) == {"w": [("loaded", 0), ("loaded", 2)]}
+    assert store.read(queries.trials_by_worker) == {"w": [("loaded", 0), ("loaded", 2)]}
 
 
 def test_changes_come_in_the_order_of_their_last_events(store: Store) -> None:

@@ -36,7 +36,7 @@ def test_a_duplicate_was_spared_its_originals_training(store: Store) -> None:
     finish(store, original)
     claim_trials(store, searches)
     rows = [row for row in store.read(queries.table_rows, study.id, 0, 100) if row.duplicate_of == 0]
-    saved = store.read(queries.saved, [study.id])[study.id]
+    saved = store.read(queries.saved_seconds, [study.id])[study.id]
     assert rows and {row.spared_seconds for row in rows} == {0.5}
     assert sum(row.spared_seconds or 0.0 for row in rows) == pytest.approx(saved.duplicates_seconds)
 

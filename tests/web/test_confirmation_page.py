@@ -218,7 +218,9 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
 
 def test_the_page_of_a_run_says_its_round_and_its_scores(page: Page, live_lab: Laboratory) -> None:
     confirmed(live_lab, "rounds", {0: 0.6, 1: 0.8, 2: 0.7})
-    repeat = next(one for one in live_lab.store.read(queries.repeats, live_lab.id_of("rounds")) if (one.confirms, one.round) == (1, 2))
+    repeat = next(
+        one for one in live_lab.store.read(queries.confirmation_trials, live_lab.id_of("rounds")) if (one.confirms, one.round) == (1, 2)
+    )
     page.goto(f"/studies/rounds/trials/{repeat.number}")
     expect(page.locator("#origin")).to_contain_text("Round 2 of the confirmation of trial 1")
     expect(page.locator("#origin").get_by_role("link", name="trial 1")).to_have_attribute("href", "/studies/rounds/trials/1")

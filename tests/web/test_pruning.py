@@ -16,7 +16,7 @@ from service.operations.confirming import carry_on
 from service.search.pruning_report import pruning_report
 from service.settings import Settings
 from service.store import Store, Transaction, queries
-from service.store.queries.trials import recording
+from service.store.queries.trials import recorded_study
 from service.web import figures
 from tests.operations.driving import decide_one
 from tests.web.laboratory import ENVIRONMENT, Laboratory
@@ -107,7 +107,7 @@ def test_trials_that_confirm_are_no_part_of_it(client: TestClient, lab: Laborato
     assert before["partial"]
     carry_on(store, store.read(queries.find_study, "digits"))
     lab.finish(lab.claim(), 0.99)
-    repeats = store.read(queries.repeats, lab.id_of("digits"))
+    repeats = store.read(queries.confirmation_trials, lab.id_of("digits"))
     assert [one.value for one in repeats if one.state.terminal] == [0.99]
     after = client.get(AT).json()
     assert not after["partial"]
@@ -116,7 +116,7 @@ def test_trials_that_confirm_are_no_part_of_it(client: TestClient, lab: Laborato
 
 def test_what_is_read_is_what_was_reported(lab: Laboratory, store: Store) -> None:
     pruned_study(lab)
-    found = store.read(recording, "digits")
+    found = store.read(recorded_study, "digits")
     assert found.reports is not None
     numbers = {one.id: one.number for one in found.trials}
     in_order = sorted(
@@ -129,7 +129,7 @@ def test_what_is_read_is_what_was_reported(lab: Laboratory, store: Store) -> Non
 
 
 def few(tx: Transaction, study: str) -> Any:
-    return recording(tx, study, most=7)
+    return recorded_study(tx, study, most=7)
 
 
 def test_a_study_of_too_many_reports_is_not_read_whole(lab: Laboratory, store: Store) -> None:
@@ -142,7 +142,7 @@ def test_a_study_of_too_many_reports_is_not_read_whole(lab: Laboratory, store: S
 def test_a_value_that_is_no_number_comes_back_as_it_was(client: TestClient, lab: Laboratory, store: Store) -> None:
     lab.study(pruner=ASHA, budget={"trials": 1})
     train(lab, lab.claim(), float("inf"))
-    found = store.read(recording, "digits")
+    found = store.read(recorded_study, "digits")
     assert found.reports is not None and list(found.reports.values) == [float("inf")]
     assert json.loads(client.get("/api/v1/studies/digits/trials/0").text)["result"]["evidence"]["kind"] == "pos_inf"
     assert client.get(AT).json()["winner"] is None
@@ -153,7 +153,7 @@ def test_trials_that_share_a_pass_are_known_by_it_and_count_for_their_share_of_t
     claim = lab.claim()
     pace = Pace(samples_per_second=1.0, seconds_left=40.0, memory=1, seconds={})
     lab.tell(claim, 1, pace, Reuse(pixels="cached", lanes=4))
-    [trial] = store.read(recording, "digits").trials
+    [trial] = store.read(recorded_study, "digits").trials
     assert trial.shared is not None
     assert trial.seconds_left == 10.0
 

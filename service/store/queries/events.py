@@ -26,9 +26,9 @@ class LastEvent(NamedTuple):
 
 
 # Asked ten times a second while a stream is open, and built once.
-EXTENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
+LAST_EVENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
 
 
 def last_events(tx: Transaction, ids: Sequence[str]) -> dict[str, LastEvent]:
     """The extent of each of the studies that there are, by its key."""
-    return {key: LastEvent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(EXTENTS, {"ids": ids})}
+    return {key: LastEvent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(LAST_EVENTS, {"ids": ids})}

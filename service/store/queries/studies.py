@@ -39,7 +39,7 @@ class Candidate:
         return self.claimable > 0 or (not self.exhausted and self.study.created < budget.max_trials)
 
 
-IN_A_LIST = (
+LIST_COLUMNS = (
     *(column for column in study.c if column is not study.c.facts),
     null().label("facts"),
     study.c.facts.is_not(None).label("checked"),
@@ -49,8 +49,8 @@ IN_A_LIST = (
 
 def find_study(tx: Transaction, ref: str) -> Study:
     """The study of that id or name. Raises StudyNotFound, StudyUnreadable."""
-    mine = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
-    row = tx.execute(mine).one_or_none() if is_storable(ref) else None
+    condition = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
+    row = tx.execute(condition).one_or_none() if is_storable(ref) else None
     if row is None:
         raise StudyNotFound(ref)
     return study_of(row)
@@ -73,18 +73,18 @@ def studies(
 
     Raises StudyNotFound. With `name` those whose names hold that text, with `states` those in one of these.
     """
-    newest_first = select(*IN_A_LIST).order_by(study.c.created_at.desc(), study.c.id.desc()).where(*_wanted(name, states))
-    query, found = newest_first if after is None else newest_first.where(_older(find_study(tx, after))), list[Study]()
+    newest_first = select(*LIST_COLUMNS).order_by(study.c.created_at.desc(), study.c.id.desc()).where(*_filters(name, states))
+    query, found = newest_first if after is None else newest_first.where(_created_before(find_study(tx, after))), list[Study]()
     while (missing := limit - len(found)) > 0:
         rows = tx.execute(query.limit(missing)).all()
         found += [one for _, one in readable(rows)]
         if len(rows) < missing:
             break
-        query = newest_first.where(_older(rows[-1]))
+        query = newest_first.where(_created_before(rows[-1]))
     return found
 
 
-def _wanted(name: str | None, states: Collection[StudyState]) -> Iterator[ColumnElement[bool]]:
+def _filters(name: str | None, states: Collection[StudyState]) -> Iterator[ColumnElement[bool]]:
     yield VISIBLE
     if name:
         yield func.lower(study.c.name).contains(name.lower(), autoescape=True) if is_storable(name) else false()
@@ -92,7 +92,7 @@ def _wanted(name: str | None, states: Collection[StudyState]) -> Iterator[Column
         yield study.c.state.in_(states)
 
 
-def _older(last: Study | Row[Any]) -> ColumnElement[bool]:
+def _created_before(last: Study | Row[Any]) -> ColumnElement[bool]:
     return or_(study.c.created_at < last.created_at, and_(study.c.created_at == last.created_at, study.c.id < last.id))
 
 
@@ -162,7 +162,7 @@ def identity(tx: Transaction) -> str:
     return str(tx.execute(select(database_identity.c.id)).scalar_one())
 
 
-def answer_under(tx: Transaction, key: str, request_sha256: str) -> str | None:
+def find_answer(tx: Transaction, key: str, request_sha256: str) -> str | None:
     """What the request was answered when it came with this key before. Raises IdempotencyConflict, StudyDeleted."""
     kept = (idempotency.c.key == key) & (idempotency.c.at >= time.time() - KEYS_KEPT_SECONDS)
     stored = tx.execute(select(*ANSWER).where(kept)).one_or_none()
@@ -196,46 +196,46 @@ class Throughput:
     lanes: int  # trials that share their pass with others
 
 
-def saved(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, SavedSeconds]:
+def saved_seconds(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, SavedSeconds]:
     """What each of the studies was spared, or of all studies; those that were spared nothing are missing.
 
     Trials that share a pass are each told the whole pass's figures, so each counts for its share of them.
     """
     known = None if ids is None else list(ids)
-    features, duplicates = _features(tx, known), _duplicates(tx, known)
+    features, duplicates = _saved_by_features(tx, known), _saved_by_duplicates(tx, known)
     return {key: SavedSeconds(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
 
 
 def throughput(tx: Transaction) -> Throughput:
     """The speed of all passes that run, and how many trials share theirs."""
-    speed = func.sum(reported_number(trial, "pace", "samples_per_second") / lanes_of(trial))
-    sharing = func.count().filter(lanes_of(trial) > 1)
+    speed = func.sum(reported_number(trial, "pace", "samples_per_second") / group_size(trial))
+    sharing = func.count().filter(group_size(trial) > 1)
     row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
     return Throughput(float(row[0]), int(row[1]))
 
 
-def _features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+def _saved_by_features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     spared = reported_number(trial, "pace", "saved_seconds")
-    query = select(trial.c.study_id, func.sum(spared / lanes_of(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
-    chosen = query.where(trial.c.study_id.in_(_visible() if ids is None else ids))
+    query = select(trial.c.study_id, func.sum(spared / group_size(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
+    chosen = query.where(trial.c.study_id.in_(_visible_ids() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
-def _duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
+def _saved_by_duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     original = trial.alias("original")
     spared = reported_number(original, "train_seconds")
     pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
-    query = select(trial.c.study_id, func.sum(spared / lanes_of(original))).join(original, pair)
+    query = select(trial.c.study_id, func.sum(spared / group_size(original))).join(original, pair)
     answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
-    chosen = answered.where(trial.c.study_id.in_(_visible() if ids is None else ids))
+    chosen = answered.where(trial.c.study_id.in_(_visible_ids() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
-def _visible() -> Select[tuple[str]]:
+def _visible_ids() -> Select[tuple[str]]:
     return select(study.c.id).where(VISIBLE)
 
 
-def lanes_of(table: FromClause) -> ColumnElement[float]:
+def group_size(table: FromClause) -> ColumnElement[float]:
     """How many trials share the pass of a row of trials; 1 when it told nothing of it."""
     return func.coalesce(reported_number(table, "reuse", "lanes"), 1.0)
 
@@ -246,7 +246,7 @@ def reported_number(table: FromClause, *path: str) -> ColumnElement[float]:
     return value
 
 
-def records(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tuple[int, float]]]:
+def running_best(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tuple[int, float]]]:
     """By study's id, the complete trials of the search that were better than all before them: number and value, the first one first.
 
     Of what many studies measured, only these leave the database.

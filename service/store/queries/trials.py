@@ -30,7 +30,7 @@ from service.domain.states import AttemptEnd, TrialState, ValueKind
 from service.store.codec import number_of
 from service.store.dialect import WithoutKeys
 from service.store.engine import Transaction
-from service.store.queries.studies import find_study, lanes_of, reported_number
+from service.store.queries.studies import find_study, group_size, reported_number
 from service.store.rows import lease_of, metric_of, study_of, trial_of
 from service.store.schema import VISIBLE, attempt, log, metric, study, trial
 from trainer.configuration import TrainConfig
@@ -43,7 +43,7 @@ Sort = Literal[
 """The column that a page of trials is sorted by; `-` reverses the order. Trials without the value come last."""
 
 
-def in_a_list() -> list[ColumnElement[Any]]:
+def list_columns() -> list[ColumnElement[Any]]:
     """The columns of a trial, its result without the reports of the tasks.
 
     A report may have megabytes; it is read for a single trial, and left out where many are read.
@@ -76,24 +76,24 @@ def trials(
     No states means all. Equal values stand by number. Their results lack the reports.
     Raises TrialNotFound when `after` is no trial of the study.
     """
-    falls = sort.startswith("-")
+    descending = sort.startswith("-")
     column = trial.c[sort.removeprefix("-")]
-    query = select(*in_a_list()).where(trial.c.study_id == study_id)
+    query = select(*list_columns()).where(trial.c.study_id == study_id)
     if states:
         query = query.where(trial.c.state.in_(states))
     if after is not None:
-        query = query.where(_beyond(column, falls, find_trial(tx, study_id, after)))
-    by_column = column.desc() if falls else column.asc()
+        query = query.where(_following(column, descending, find_trial(tx, study_id, after)))
+    by_column = column.desc() if descending else column.asc()
     ordered = query.order_by(column.is_(None), by_column, trial.c.number)
     return [trial_of(row) for row in tx.execute(ordered.limit(limit))]
 
 
-def _beyond(column: ColumnElement[float], falls: bool, last: Trial) -> ColumnElement[bool]:
+def _following(column: ColumnElement[float], descending: bool, last: Trial) -> ColumnElement[bool]:
     value = getattr(last, str(column.key))
     later = trial.c.number > last.number
     if value is None:
         return and_(column.is_(None), later)
-    return or_(column < value if falls else column > value, and_(column == value, later), column.is_(None))
+    return or_(column < value if descending else column > value, and_(column == value, later), column.is_(None))
 
 
 def best_trial(tx: Transaction, study: Study) -> Trial | None:
@@ -105,12 +105,12 @@ def best_trial(tx: Transaction, study: Study) -> Trial | None:
 def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
     """The best trial of each study that has one, by the study's key. Their results lack the reports."""
     falling = {study.id: study.spec.objective.direction == "maximize" for study in studies}
-    loss = case((trial.c.study_id.in_([key for key, falls in falling.items() if falls]), -trial.c.value), else_=trial.c.value)
+    loss = case((trial.c.study_id.in_([key for key, descending in falling.items() if descending]), -trial.c.value), else_=trial.c.value)
     place = func.row_number().over(partition_by=trial.c.study_id, order_by=(loss, trial.c.number))
     searched = trial.c.source != CONFIRMATION
     finite = (trial.c.state == TrialState.COMPLETE) & (trial.c.value_kind == ValueKind.FINITE) & searched
     ranked = select(trial.c.id, place.label("place")).where(trial.c.study_id.in_(list(falling)), finite).subquery()
-    query = select(*in_a_list()).join(ranked, ranked.c.id == trial.c.id).where(ranked.c.place == 1)
+    query = select(*list_columns()).join(ranked, ranked.c.id == trial.c.id).where(ranked.c.place == 1)
     return {row.study_id: trial_of(row) for row in tx.execute(query)}
 
 
@@ -135,26 +135,26 @@ def trials_changed_after(tx: Transaction, study_id: str, seq: int, limit: int = 
 
     Their results lack the reports.
     """
-    query = select(*in_a_list()).where(trial.c.study_id == study_id, trial.c.changed > seq).order_by(trial.c.changed)
+    query = select(*list_columns()).where(trial.c.study_id == study_id, trial.c.changed > seq).order_by(trial.c.changed)
     return [trial_of(row) for row in tx.execute(query.limit(limit))]
 
 
-def numbered(tx: Transaction, study_id: str, numbers: Collection[int]) -> list[Trial]:
+def trials_numbered(tx: Transaction, study_id: str, numbers: Collection[int]) -> list[Trial]:
     """The study's trials of those numbers, by number."""
     query = select(trial).where(trial.c.study_id == study_id, trial.c.number.in_(numbers)).order_by(trial.c.number)
     return [trial_of(row) for row in tx.execute(query)]
 
 
-def repeats(tx: Transaction, study_id: str) -> list[Trial]:
+def confirmation_trials(tx: Transaction, study_id: str) -> list[Trial]:
     """The trials of the study's confirmation, by number."""
     query = select(trial).where(trial.c.study_id == study_id, trial.c.source == CONFIRMATION).order_by(trial.c.number)
     return [trial_of(row) for row in tx.execute(query)]
 
 
-def count_repeats(tx: Transaction, study_id: str) -> dict[TrialState, int]:
+def count_confirmation_trials(tx: Transaction, study_id: str) -> dict[TrialState, int]:
     """How many trials of the study's confirmation there are in each state; every state is named."""
-    mine = (trial.c.study_id == study_id) & (trial.c.source == CONFIRMATION)
-    counted = {state: count for state, count in tx.execute(select(trial.c.state, func.count()).where(mine).group_by(trial.c.state))}
+    condition = (trial.c.study_id == study_id) & (trial.c.source == CONFIRMATION)
+    counted = {state: count for state, count in tx.execute(select(trial.c.state, func.count()).where(condition).group_by(trial.c.state))}
     return {state: counted.get(state, 0) for state in TrialState}
 
 
@@ -177,7 +177,7 @@ def changed_since(tx: Transaction, study_id: str, seq: int) -> StudyChanges:
     if owner.seq == seq:
         return StudyChanges(seq, owner.created, [], [])
     changed = (trial.c.study_id == study_id) & (trial.c.changed > seq) & (trial.c.source != CONFIRMATION)
-    trials = [trial_of(row) for row in tx.execute(select(*in_a_list()).where(changed).order_by(trial.c.number))]
+    trials = [trial_of(row) for row in tx.execute(select(*list_columns()).where(changed).order_by(trial.c.number))]
     reported = (
         select(trial.c.number, metric.c.step, metric.c.value, metric.c.kind)
         .join(metric, metric.c.trial == trial.c.id)
@@ -213,13 +213,13 @@ class TableRow(NamedTuple):
 
 ORIGINAL = trial.alias("original")
 SPARED = case(
-    (trial.c.duplicate_of.is_(None), reported_number(trial, "pace", "saved_seconds") / lanes_of(trial)),
-    (trial.c.finished_at.is_not(None), reported_number(ORIGINAL, "train_seconds") / lanes_of(ORIGINAL)),
+    (trial.c.duplicate_of.is_(None), reported_number(trial, "pace", "saved_seconds") / group_size(trial)),
+    (trial.c.finished_at.is_not(None), reported_number(ORIGINAL, "train_seconds") / group_size(ORIGINAL)),
 )
 SPEED = case((trial.c.duplicate_of.is_(None), reported_number(trial, "pace", "samples_per_second")))
-TOLD = {"spared_seconds": SPARED, "samples_per_second": SPEED}
+COMPUTED = {"spared_seconds": SPARED, "samples_per_second": SPEED}
 ROWS = (
-    select(*(TOLD[name].label(name) if name in TOLD else trial.c[name] for name in TableRow._fields))
+    select(*(COMPUTED[name].label(name) if name in COMPUTED else trial.c[name] for name in TableRow._fields))
     .outerjoin(ORIGINAL, (ORIGINAL.c.study_id == trial.c.study_id) & (ORIGINAL.c.number == trial.c.duplicate_of))
     .order_by(trial.c.changed)
 )
@@ -291,23 +291,23 @@ def attempts(tx: Transaction, trial: int) -> list[Attempt]:
 
 def log_chunks(tx: Transaction, trial: int, of_attempt: int, after: int = 0, limit: int = 100) -> list[LogChunk]:
     """The next chunks of an attempt's log, in order."""
-    mine = (log.c.trial == trial) & (log.c.attempt == of_attempt) & (log.c.seq > after)
-    rows = tx.execute(select(log.c.seq, log.c.at, log.c.text).where(mine).order_by(log.c.seq).limit(limit))
+    condition = (log.c.trial == trial) & (log.c.attempt == of_attempt) & (log.c.seq > after)
+    rows = tx.execute(select(log.c.seq, log.c.at, log.c.text).where(condition).order_by(log.c.seq).limit(limit))
     return [LogChunk(*row) for row in rows]
 
 
 def trials_between(tx: Transaction, study_id: str, first: int, until: int) -> list[Trial]:
     """Trials of every source, by number, from `first` on and below `until`."""
-    mine = (trial.c.study_id == study_id) & (trial.c.number >= first) & (trial.c.number < until)
-    return [trial_of(row) for row in tx.execute(select(trial).where(mine).order_by(trial.c.number))]
+    condition = (trial.c.study_id == study_id) & (trial.c.number >= first) & (trial.c.number < until)
+    return [trial_of(row) for row in tx.execute(select(trial).where(condition).order_by(trial.c.number))]
 
 
 def reports_between(tx: Transaction, trials: Collection[Trial], after: int, until: int) -> Mapping[int, list[MetricReport]]:
     """By `Trial.id` what these trials reported for steps above `after` and up to `until`, by step; none above the trial's own step."""
     steps = {one.id: one.step for one in trials}
-    mine = metric.c.trial.in_(list(steps)) & (metric.c.step > after) & (metric.c.step <= until)
+    condition = metric.c.trial.in_(list(steps)) & (metric.c.step > after) & (metric.c.step <= until)
     columns = (metric.c.trial, metric.c.step, metric.c.name, metric.c.value, metric.c.kind)
-    rows = tx.execute(select(*columns).where(mine).order_by(metric.c.trial, metric.c.step, metric.c.name))
+    rows = tx.execute(select(*columns).where(condition).order_by(metric.c.trial, metric.c.step, metric.c.name))
     found = defaultdict[int, list[MetricReport]](list)
     for (key, step), group in groupby(rows, lambda row: (row[0], row[1])):
         if step <= steps[key]:
@@ -351,30 +351,30 @@ def objective_curves(tx: Transaction, study: Study, most: int) -> Mapping[int, l
 
 
 MOST_REPORTS = 1_000_000  # a few seconds, and tens of megabytes
-AT_ONCE = 20_000
+CHUNK_ROWS = 20_000
 
 REPLAY_COLUMNS = select(
     trial.c.id, trial.c.number, trial.c.state, trial.c.value, trial.c.step, trial.c.params, trial.c.changed, trial.c.duplicate_of,
-    trial.c.worker, trial.c.started_at, lanes_of(trial).label("lanes"),
+    trial.c.worker, trial.c.started_at, group_size(trial).label("lanes"),
     reported_number(trial, "pace", "seconds_left").label("seconds_left"),
 )  # fmt: skip
 
 
-def recording(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> RecordedStudy:
+def recorded_study(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> RecordedStudy:
     """The study's search as it stands; without its reports when there are more than `most`. Raises StudyNotFound, StudyUnreadable."""
     study = find_study(tx, study_id)
     searched = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
-    trials = [_recorded(row, study.spec) for row in tx.execute(REPLAY_COLUMNS.where(searched).order_by(trial.c.number))]
+    trials = [_recorded_trial(row, study.spec) for row in tx.execute(REPLAY_COLUMNS.where(searched).order_by(trial.c.number))]
     count = tx.execute(select(func.coalesce(func.sum(trial.c.step), 0)).where(searched)).scalar_one()
     return RecordedStudy(
         spec=study.spec,
         partial=not study.state.terminal and study.confirmation is None,
         trials=trials,
-        reports=_reports(tx, study) if count <= most else None,
+        reports=_recorded_reports(tx, study) if count <= most else None,
     )
 
 
-def _recorded(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTrial:
+def _recorded_trial(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTrial:
     state, shared = TrialState(row.state), row.lanes > 1
     return RecordedTrial(
         id=row.id,
@@ -395,7 +395,7 @@ def epochs_of(spec: StudySpec, params: Mapping[str, Any]) -> int:
     return int({**spec.fixed, **params}.get("epochs", TrainConfig.model_fields["epochs"].default))
 
 
-def _reports(tx: Transaction, study: Study) -> RecordedReports:
+def _recorded_reports(tx: Transaction, study: Study) -> RecordedReports:
     query = (
         select(metric.c.trial, metric.c.step, metric.c.value, metric.c.kind, metric.c.seq)
         .join(trial, metric.c.trial == trial.c.id)
@@ -403,7 +403,7 @@ def _reports(tx: Transaction, study: Study) -> RecordedReports:
     )
     told = RecordedReports(array("q"), array("q"), array("d"), array("q"))
     points: Any = tx.execute(query).cursor  # plain tuples: a third of the time
-    while chunk := points.fetchmany(AT_ONCE):
+    while chunk := points.fetchmany(CHUNK_ROWS):
         trials, steps, values, kinds, seqs = zip(*chunk, strict=True)
         numbers = values if None not in values else map(number_of, values, kinds)
         for column, new in zip(told, (trials, steps, numbers, seqs), strict=True):

@@ -16,11 +16,11 @@ from service.store.engine import Transaction
 from service.store.rows import readable, worker_of
 from service.store.schema import CLAIM_ORDER, VISIBLE, standstill, study, trial, unavailable, worker
 
-OF_ID = worker.c.id == bindparam("its_id")
-FOUND = select(worker).where(OF_ID)
-LIVE = worker.c.state == WorkerState.ALIVE
+HAS_ID = worker.c.id == bindparam("its_id")
+WORKER_BY_ID = select(worker).where(HAS_ID)
+ALIVE = worker.c.state == WorkerState.ALIVE
 SILENT_SECONDS = 60.0  # since the last heartbeat, by our clock; it decides what is shown, and nothing else
-STATE = select(worker.c.state).where(OF_ID)  # asked by each look for work, and built once
+STATE = select(worker.c.state).where(HAS_ID)  # asked by each look for work, and built once
 
 
 def workers(tx: Transaction, limit: int = 1_000) -> list[Worker]:
@@ -32,7 +32,7 @@ def workers(tx: Transaction, limit: int = 1_000) -> list[Worker]:
 
 def find_worker(tx: Transaction, worker_id: str) -> Worker:
     """The worker of that id. Raises WorkerNotFound."""
-    row = tx.execute(FOUND, {"its_id": worker_id}).one_or_none() if is_storable(worker_id) else None
+    row = tx.execute(WORKER_BY_ID, {"its_id": worker_id}).one_or_none() if is_storable(worker_id) else None
     if row is None:
         raise WorkerNotFound(worker_id)
     return worker_of(row)
@@ -49,7 +49,7 @@ def unavailabilities(tx: Transaction, ids: Collection[str] | None = None) -> lis
         select(unavailable, study.c.name, worker.c.host)
         .join(study, study.c.id == unavailable.c.study_id)
         .join(worker, worker.c.id == unavailable.c.worker)
-        .where(LIVE, worker.c.seen_at > time.time() - SILENT_SECONDS)
+        .where(ALIVE, worker.c.seen_at > time.time() - SILENT_SECONDS)
         .order_by(study.c.name, unavailable.c.since, unavailable.c.worker)
     )
     rows = tx.execute(found if ids is None else found.where(unavailable.c.study_id.in_(ids)))
@@ -63,11 +63,11 @@ def unavailabilities(tx: Transaction, ids: Collection[str] | None = None) -> lis
 
 def count_live(tx: Transaction) -> int:
     """How many workers take trials and sent a heartbeat within the last minute."""
-    live = select(func.count()).select_from(worker).where(LIVE, worker.c.seen_at > time.time() - SILENT_SECONDS)
+    live = select(func.count()).select_from(worker).where(ALIVE, worker.c.seen_at > time.time() - SILENT_SECONDS)
     return int(tx.execute(live).scalar_one())
 
 
-def loads(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
+def trials_by_worker(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
     """What each worker runs now: the study's name and the trial's number, in their order. Workers that run nothing are missing."""
     running = select(trial.c.worker, study.c.name, trial.c.number).join(study).where(trial.c.state == TrialState.RUNNING)
     found = defaultdict[str, list[tuple[str, int]]](list)
@@ -86,14 +86,14 @@ class QueuedTrial:
     round: int | None
 
 
-def waiting(tx: Transaction, study_id: str, limit: int) -> list[QueuedTrial]:
+def queued_trials(tx: Transaction, study_id: str, limit: int) -> list[QueuedTrial]:
     """The trials that wait for a worker, in the order in which they are claimed."""
     queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
     query = select(trial.c.number, trial.c.params, trial.c.attempt, trial.c.round).where(queued).order_by(*CLAIM_ORDER).limit(limit)
     return [QueuedTrial(row.number, row.params, row.attempt, row.round) for row in tx.execute(query)]
 
 
-def held(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
+def held_leases(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
     """Those of the leases that hold their trial."""
     known = {(lease.study, lease.trial, lease.attempt): lease for lease in leases}
     running = trial.c.id.in_({key for _, key, _ in known}) & (trial.c.state == TrialState.RUNNING)
@@ -106,7 +106,7 @@ def unknown_leases(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, st
 
     The others are of trials that are at that attempt, or at a later one.
     """
-    readable_studies = studies_of(tx, {lease.study for lease in leases})
+    found_studies = readable_studies(tx, {lease.study for lease in leases})
     stored = set(tx.scalars(select(study.c.id).where(study.c.id.in_({lease.study for lease in leases}), VISIBLE)))
     rows = tx.execute(select(trial.c.study_id, trial.c.id, trial.c.attempt).where(trial.c.id.in_({lease.trial for lease in leases})))
     attempts = {(row.study_id, row.id): row.attempt for row in rows}
@@ -114,19 +114,19 @@ def unknown_leases(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, st
     for lease in leases:
         if lease.study not in stored:
             found[lease] = "this database has no such study: it was deleted, or it belongs to another database"
-        elif lease.study not in readable_studies:
+        elif lease.study not in found_studies:
             found[lease] = "this version of Thawline cannot read the study"
         elif attempts.get((lease.study, lease.trial), -1) < lease.attempt:
             found[lease] = "this database knows of no such attempt; was an older copy of it restored?"
     return found
 
 
-def studies_of(tx: Transaction, ids: Collection[str]) -> dict[str, Study]:
+def readable_studies(tx: Transaction, ids: Collection[str]) -> dict[str, Study]:
     """Those of the studies that exist and can be read, by their keys."""
     return {one.id: one for _, one in readable(tx.execute(select(study).where(study.c.id.in_(ids), VISIBLE)))}
 
 
-STANDSTILLS = select(standstill.c.trial, standstill.c.heartbeats, standstill.c.seconds).where(
+STALE_LEASES = select(standstill.c.trial, standstill.c.heartbeats, standstill.c.seconds).where(
     standstill.c.trial.in_(bindparam("trials", expanding=True))
 )
 
@@ -135,4 +135,4 @@ def stale_leases(tx: Transaction, trials: Iterable[int]) -> dict[int, StaleLease
     """What was counted for trials of those keys, where something was."""
     if not (keys := list(trials)):
         return {}
-    return {row.trial: StaleLease(row.trial, row.heartbeats, row.seconds) for row in tx.execute(STANDSTILLS, {"trials": keys})}
+    return {row.trial: StaleLease(row.trial, row.heartbeats, row.seconds) for row in tx.execute(STALE_LEASES, {"trials": keys})}

@@ -19,7 +19,7 @@ def plant() -> None:
     ask = KeyedRequest._once
 
     def look(tx: Transaction, idempotency: keys.Idempotency | None) -> None:
-        if idempotency and idempotency.key and (text := queries.answer_under(tx, idempotency.key, idempotency.request_sha256)) is not None:
+        if idempotency and idempotency.key and (text := queries.find_answer(tx, idempotency.key, idempotency.request_sha256)) is not None:
             raise keys.Replay(text)
 
     def write(tx: Transaction, idempotency: keys.Idempotency | None, result: Any) -> None:
@@ -31,7 +31,7 @@ def plant() -> None:
         time.sleep(0.05)
         if self.key is not None:
             with store.writing() as tx:
-                if queries.answer_under(tx, self.key, self.sha256) is None:
+                if queries.find_answer(tx, self.key, self.sha256) is None:
                     registry.reserve_key(tx, self.key, self.sha256)
                     registry.answer_key(tx, self.key, text, None)
         return text
