@@ -1,4 +1,4 @@
-"""What the README says is so: its study is accepted, its calls exist, its lists are complete."""
+"""README and reference: their studies are accepted, their calls and commands exist, their lists are complete."""
 
 import re
 from pathlib import Path
@@ -17,48 +17,47 @@ from trainer.tasks.image_classification.config import ImageHyperparameters
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+STUDY, SERVER = ((ROOT / "docs" / name).read_text() for name in ("study.md", "server.md"))
+PAGES = "\n".join((README, STUDY, SERVER))
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def code_block(page: str, language: str) -> str:
+    [found] = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return str(found)
 
 
-def test_the_study_in_it_is_accepted() -> None:
-    [study] = code_blocks("yaml")
-    spec = parse_study(from_yaml(study))
-    assert spec.name == "sign-digits"
-    assert spec.baseline is not None
+@pytest.mark.parametrize(("page", "name"), [(README, "photos"), (STUDY, "sign-digits")])
+def test_the_study_is_accepted(page: str, name: str) -> None:
+    assert parse_study(from_yaml(code_block(page, "yaml"))).name == name
 
 
-def test_the_samplers_and_pruners_in_it_are_all_there_are() -> None:
+def test_the_study_reference_lists_all_samplers_and_pruners() -> None:
     def named(union: object) -> set[str]:
         members = union.__args__[0].__args__  # type: ignore[attr-defined]
         return {member.model_fields["name"].default for member in members}
 
-    [study] = code_blocks("yaml")
-    comments = dict(re.findall(r"^(sampler|pruner): .*# (.*)$", study, re.MULTILINE))
+    comments = dict(re.findall(r"^(sampler|pruner): .*# (.*)$", code_block(STUDY, "yaml"), re.MULTILINE))
     assert set(comments["sampler"].split()) == named(Sampler)
     assert set(comments["pruner"].split()) == named(Pruner)
 
 
-def test_it_names_every_hyperparameter() -> None:
-    listed = re.search(r"Everything that can vary: `(.*?)`", README, re.DOTALL)
+def test_the_study_reference_names_every_hyperparameter() -> None:
+    listed = re.search(r"Everything that can vary: `(.*?)`", STUDY, re.DOTALL)
     assert listed is not None
     assert set(listed.group(1).split()) == set(ImageHyperparameters.model_fields) - {"seed", "order_seed"}
 
 
-def test_its_five_calls_are_routes(tmp_path: Path) -> None:
+def test_the_five_calls_of_the_server_page_are_routes(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'x.db'}")
     paths = set(create_app(store, Settings(home=tmp_path)).openapi()["paths"])
     store.close()
-    [calls] = code_blocks("sh")
-    asked = re.findall(r"localhost:8000(/api/v1[^\s?']*)", calls)
+    asked = re.findall(r"localhost:8000(/api/v1[^\s?']*)", code_block(SERVER, "sh"))
     assert len(asked) == 5
     assert {path.replace("/sign-digits", "/{study}") for path in asked} <= paths
 
 
-@pytest.mark.parametrize("line", re.findall(r"(?:^| )thaw ([a-z][^#\n`]*)", "\n".join(re.findall(r"^    .*$", README, re.MULTILINE))))
-def test_its_commands_exist_with_their_options(line: str) -> None:
+@pytest.mark.parametrize("line", re.findall(r"(?:^| )thaw ([a-z][^#\n`]*)", "\n".join(re.findall(r"^    .*$", PAGES, re.MULTILINE))))
+def test_the_commands_exist_with_their_options(line: str) -> None:
     words = line.split()
     here = get_command(app)
     while words and words[0] in getattr(here, "commands", {}):
@@ -69,7 +68,7 @@ def test_its_commands_exist_with_their_options(line: str) -> None:
 
 
 def test_the_picture_and_the_pages_it_links_to_are_there() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert len(links) >= 5
     assert [link for link in links if not (ROOT / link).exists()] == []
 
