@@ -1,4 +1,4 @@
-"""The command `thaw`. Heavy things are imported by the commands that need them, so that `thaw --help` is quick."""
+"""The command `thaw`. Slow imports are inside the commands that need them, so that `thaw --help` is fast."""
 
 from service.cli.commands import app, main
 

@@ -1,4 +1,4 @@
-"""`python -m service.cli` is `thaw`."""
+"""Runs `thaw` as `python -m service.cli`."""
 
 from service.cli.commands import main
 

@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in the modules beside this one."""
+"""Defines the commands and their options. The other modules of this package implement them."""
 
 import sys
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-study = typer.Typer(help="Create, watch and steer studies.", no_args_is_help=True)
-workers = typer.Typer(help="See workers, and let them go.", no_args_is_help=True)
-db = typer.Typer(help="Care for the database.", no_args_is_help=True)
+study = typer.Typer(help="Create, watch and control studies.", no_args_is_help=True)
+workers = typer.Typer(help="List and drain workers.", no_args_is_help=True)
+db = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(study, name="study")
 app.add_typer(workers, name="workers")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
-Parent = Annotated[int | None, typer.Option(hidden=True, help="End when this process is not our parent any more.")]
+Parent = Annotated[int | None, typer.Option(hidden=True, help="Exit when the process with this id is no longer the parent.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exits with 0, 1 (failed), 2 (faulty input), 3 (no server) or 130 (Ctrl-C)."""
+    """Run one command. Exits with 0, 1 (failed), 2 (invalid input), 3 (server unreachable) or 130 (Ctrl-C)."""
     try:
         app(args=arguments)
     except KeyboardInterrupt:
@@ -48,13 +48,13 @@ def thaw(
 @app.command()
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
-    workers: Annotated[int | None, typer.Option(min=0, help="Local workers; by default one where torch is installed.")] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Trials at one time of each; see `thaw worker`.")] = None,
+    host: Annotated[str, typer.Option(help="Address to bind to. Addresses other than loopback require THAW_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to bind to; 0 picks a free port.")] = 8000,
+    workers: Annotated[int | None, typer.Option(min=0, help="Local workers; default: 1 if torch is installed, else 0.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Slots of each local worker; see `thaw worker`.")] = None,
     parent: Parent = None,
 ) -> None:
-    """Run the server with its dashboard, and local workers on the same database."""
+    """Run the server with its dashboard, and local workers that use the same database."""
     from service.cli.serving import run_server
 
     run_server(_settings(context), host, port, workers, slots, parent)
@@ -64,10 +64,10 @@ def serve(
 def dashboard(
     context: typer.Context,
     database: Annotated[str | None, typer.Option(help="sqlite:///… or postgresql://… [THAW_DATABASE_URL].")] = None,
-    host: Annotated[str, typer.Option(help="Address to bind to; any but loopback needs THAW_TOKEN.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8001,
+    host: Annotated[str, typer.Option(help="Address to bind to. Addresses other than loopback require THAW_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to bind to; 0 picks a free port.")] = 8001,
 ) -> None:
-    """Show the pages on a database, and change nothing in it."""
+    """Serve the dashboard read-only for an existing database."""
     from service.cli.serving import run_dashboard
 
     run_dashboard(_settings(context, database), host, port)
@@ -77,12 +77,12 @@ def dashboard(
 def worker(
     context: typer.Context,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="Trials at one time; by default one a GPU; on a CPU one a core, at most 4.")
+        int | None, typer.Option(min=1, help="Trials to run at once; default: one per GPU, or without GPUs one per core, at most 4.")
     ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Processor cores to divide among the slots; by default all.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to divide among the slots; default: all.")] = None,
     parent: Parent = None,
 ) -> None:
-    """Run a worker against THAW_DATABASE_URL."""
+    """Run a worker that trains the trials of the database THAW_DATABASE_URL."""
     from service.cli.worker import run_worker
 
     run_worker(_settings(context), slots, cores, parent)
@@ -91,11 +91,11 @@ def worker(
 @study.command()
 def create(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The study, in YAML or JSON.", show_default=False)],
-    watch: Annotated[bool, typer.Option("--watch", help="Show the trials as they go, until the study has ended.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Reuse the name of an ended study, which is renamed to NAME~1.")] = False,
+    file: Annotated[Path, typer.Argument(help="Study file, in YAML or JSON.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Show the progress of the trials until the study has ended.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Rename an ended study with the same name to NAME~1.")] = False,
 ) -> None:
-    """Post a study to the server."""
+    """Create a study from a file."""
     from service.cli.studies import create_study
 
     create_study(_settings(context), file, watch, replace)
@@ -103,7 +103,7 @@ def create(
 
 @study.command("list")
 def list_(context: typer.Context) -> None:
-    """Show all studies."""
+    """List all studies."""
     from service.cli.studies import list_studies
 
     list_studies(_settings(context))
@@ -118,8 +118,8 @@ def show(context: typer.Context, name: StudyName) -> None:
 
 
 @study.command()
-def schema(task: Annotated[str | None, typer.Option(help="Name of an installed task; by default image_classification.")] = None) -> None:
-    """Print the JSON Schema of study files, for editors. Needs no server."""
+def schema(task: Annotated[str | None, typer.Option(help="Name of an installed task; default: image_classification.")] = None) -> None:
+    """Print the JSON Schema of study files, for use in editors. Does not need a server."""
     import json
 
     from service.domain.study_schema import document_schema
@@ -130,7 +130,7 @@ def schema(task: Annotated[str | None, typer.Option(help="Name of an installed t
 
 @study.command()
 def pruning(context: typer.Context, name: StudyName) -> None:
-    """Look back on the pruning: what it saved, and whether another pruner would have changed the winner."""
+    """Report how many epochs pruning saved, and whether another pruner would have changed the winner."""
     from service.cli.studies import show_pruning
 
     show_pruning(_settings(context), name)
@@ -141,10 +141,10 @@ def log(
     context: typer.Context,
     name: StudyName,
     number: Annotated[int, typer.Argument(min=0, help="Number of the trial.", show_default=False)],
-    attempt: Annotated[int | None, typer.Option(min=1, help="By default the newest one.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the trial has ended.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Number of the attempt; default: the newest.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing new lines until the trial has ended.")] = False,
 ) -> None:
-    """Show what a trial's trainer printed."""
+    """Print the log of a trial."""
     from service.cli.watching import show_log
 
     show_log(_settings(context), name, number, attempt, follow)
@@ -154,9 +154,11 @@ def log(
 def queue(
     context: typer.Context,
     name: StudyName,
-    file: Annotated[Path, typer.Argument(help="A list of parameters in YAML or JSON; .jsonl has a trial a line.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="List of parameter sets in YAML or JSON, or one set per line in .jsonl.", show_default=False)
+    ],
 ) -> None:
-    """Queue trials with parameters of your own, all or none of them."""
+    """Queue trials with given parameters. Queues no trial if one of them is invalid."""
     from service.cli.studies import queue_trials
 
     queue_trials(_settings(context), name, file)
@@ -164,7 +166,7 @@ def queue(
 
 @study.command()
 def pause(context: typer.Context, name: StudyName) -> None:
-    """Let running trials go on, and start none."""
+    """Pause a study: running trials continue, and no new ones start."""
     _command(context, name, "pause")
 
 
@@ -178,10 +180,10 @@ def resume(context: typer.Context, name: StudyName) -> None:
 def extend(
     context: typer.Context,
     name: StudyName,
-    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials to add.")] = None,
-    hours: Annotated[float | None, typer.Option(help="Number of hours to add.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of trials to add to the budget.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Number of hours to add to the budget.")] = None,
 ) -> None:
-    """Add to a study's budget; a complete study continues."""
+    """Increase the budget of a study. A complete study continues."""
     from service.cli.studies import extend_study
 
     if trials is None and hours is None:
@@ -191,13 +193,13 @@ def extend(
 
 @study.command()
 def stop(context: typer.Context, name: StudyName) -> None:
-    """End the study and cancel its trials."""
+    """Stop a study and cancel its trials."""
     _command(context, name, "stop")
 
 
 @study.command()
 def delete(context: typer.Context, name: StudyName) -> None:
-    """Remove the study with all its trials."""
+    """Delete a study and all its trials."""
     from service.cli.studies import delete_study
 
     delete_study(_settings(context), name)
@@ -205,7 +207,7 @@ def delete(context: typer.Context, name: StudyName) -> None:
 
 @workers.command("list")
 def list_workers_(context: typer.Context) -> None:
-    """Show all workers and what each runs."""
+    """List all workers and the trials that they run."""
     from service.cli.studies import list_workers
 
     list_workers(_settings(context))
@@ -215,7 +217,7 @@ def list_workers_(context: typer.Context) -> None:
 def drain(
     context: typer.Context, name: Annotated[str, typer.Argument(metavar="WORKER", help="Id of the worker.", show_default=False)]
 ) -> None:
-    """Let a worker take no more trials, end those it has, and go."""
+    """Drain a worker: it finishes its trials, claims no new ones, and exits."""
     from service.cli.studies import drain_worker
 
     drain_worker(_settings(context), name)
@@ -227,11 +229,11 @@ def best(
     name: StudyName,
     form: Annotated[
         Literal["yaml", "json", "python", "card", "requirements"],
-        typer.Option("--format", help="python: a script that trains without Thawline; card: the model card."),
+        typer.Option("--format", help="Output format. python: a script that trains without Thawline; card: the model card."),
     ] = "yaml",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")] = None,
 ) -> None:
-    """Give the recommended configuration, confirmed or the best so far, ready for `thaw train`."""
+    """Export the recommended configuration for `thaw train`: the confirmed one, or else the best so far."""
     from service.cli.studies import export_best
 
     export_best(_settings(context), name, form, output)
@@ -240,10 +242,10 @@ def best(
 @app.command()
 def train(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A file from `thaw best`.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="File that `thaw best` wrote.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the model, the result and a copy of the configuration.")] = Path("trained"),
 ) -> None:
-    """Train from an exported configuration, and compare with the metric that its trial reached."""
+    """Train an exported configuration and compare the result with the metric of its trial."""
     from service.cli.training import train_exported
 
     train_exported(_settings(context), file, out)
@@ -252,10 +254,12 @@ def train(
 @app.command()
 def verify(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="A file from `thaw best`, of a study that confirms.", show_default=False)],
-    seed: Annotated[int | None, typer.Option(min=0, max=2**53, help="By default one that the study never had.")] = None,
+    file: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="File that `thaw best` wrote, from a study with `confirm`.", show_default=False)
+    ],
+    seed: Annotated[int | None, typer.Option(min=0, max=2**53, help="Random seed; default: a seed that the study did not use.")] = None,
 ) -> None:
-    """Train again with a fresh seed; exit code 1 when the test metric lies outside the interval that the file states."""
+    """Train again with a new seed. Exits with 1 if the test metric is outside the interval stated in the file."""
     from service.cli.training import verify_exported
 
     verify_exported(_settings(context), file, seed)
@@ -264,11 +268,11 @@ def verify(
 @app.command()
 def demo(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Another one is taken when it is in use.")] = 8000,
-    trials: Annotated[int, typer.Option(min=2, max=500)] = 40,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave server and worker running until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port of the server; if it is in use, a free port is picked.")] = 8000,
+    trials: Annotated[int, typer.Option(min=2, max=500, help="Number of trials.")] = 40,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the server and the worker running until Ctrl-C.")] = False,
 ) -> None:
-    """Run a real study on the handwritten digits that ship with scikit-learn, end to end."""
+    """Run a complete study on the handwritten digits dataset of scikit-learn."""
     from service.cli.demo import run_demo
 
     run_demo(_settings(context), port, trials, keep)
@@ -276,7 +280,7 @@ def demo(
 
 @db.command()
 def upgrade(context: typer.Context) -> None:
-    """Bring the database to this version's schema; does nothing when it is there."""
+    """Migrate the database to the schema of this version. Does nothing if it is up to date."""
     from service.cli.serving import upgrade_database
 
     upgrade_database(_settings(context))
@@ -284,16 +288,16 @@ def upgrade(context: typer.Context) -> None:
 
 @db.command()
 def check(context: typer.Context) -> None:
-    """Say whether the database answers and has this version's schema; exit code 1 when not."""
+    """Check that the database is reachable and has the schema of this version. Exits with 1 otherwise."""
     from service.cli.serving import check_database
 
     check_database(_settings(context))
 
 
-def _command(context: typer.Context, name: str, word: Literal["pause", "resume", "stop"]) -> None:
+def _command(context: typer.Context, name: str, action: Literal["pause", "resume", "stop"]) -> None:
     from service.cli.studies import command_study
 
-    command_study(_settings(context), name, word)
+    command_study(_settings(context), name, action)
 
 
 def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":
@@ -307,10 +311,13 @@ def _settings(context: typer.Context, database_url: str | None = None) -> "Setti
 def export(
     context: typer.Context,
     name: StudyName,
-    form: Annotated[Literal["jsonl", "csv", "optuna"], typer.Option("--format", help="All of it, a table, or a database.")] = "jsonl",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default standard output.")] = None,
+    form: Annotated[
+        Literal["jsonl", "csv", "optuna"],
+        typer.Option("--format", help="csv: a table of the trials; optuna: an SQLite database."),
+    ] = "jsonl",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")] = None,
 ) -> None:
-    """Write a study to a file: JSON lines, CSV, or an SQLite database for Optuna."""
+    """Export a study as JSON lines, as CSV, or as an SQLite database of Optuna."""
     from service.cli.study_io import export_study
 
     export_study(_settings(context), name, form, output)
@@ -319,15 +326,13 @@ def export(
 @study.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[
-        str, typer.Argument(help="JSON lines from `thaw study export`, or an SQLite database of Optuna's.", show_default=False)
-    ],
-    name: Annotated[str | None, typer.Option(help="What to call it here.")] = None,
-    like: Annotated[Path | None, typer.Option(help="Study file that says what an Optuna study's trials are of.")] = None,
-    theirs: Annotated[str | None, typer.Option("--study", help="Name of the Optuna study, where there are several.")] = None,
-    paused: Annotated[bool, typer.Option("--paused", help="So that it can be resumed; a study from Optuna always is.")] = False,
+    file: Annotated[str, typer.Argument(help="JSON lines from `thaw study export`, or an SQLite database of Optuna.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="Name of the new study; default: the name in the file.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Study file with the data, model and search space of an Optuna study.")] = None,
+    theirs: Annotated[str | None, typer.Option("--study", help="Name of the Optuna study, if the database contains several.")] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Import the study as paused; always the case for Optuna databases.")] = False,
 ) -> None:
-    """Bring in a study from a file."""
+    """Import a study from a file."""
     from service.cli.study_io import import_study
 
     import_study(_settings(context), file, name, like, theirs, paused)

@@ -1,4 +1,4 @@
-"""The terminal: console, tables, and figures in words."""
+"""Terminal output: console, tables, and formatting of metrics and durations."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,43 +12,43 @@ from service.domain.states import TrialState
 from service.domain.text import clean
 from service.rest_models import ListedStudyView, TrialView
 
-WIDE = 10_000  # columns, where the output goes to a file or a pipe: nothing is cut there
+WIDE = 10_000  # columns, if the output goes to a file or a pipe, so that rich does not truncate cells
 
 
 class _Console(Console):
-    """Removes control characters from texts, because texts from the server may be hostile."""
+    """Removes control characters, because names and values from the server are untrusted."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(clean(one) if isinstance(one, str) else one for one in objects), **options)
 
 
 def console() -> Console:
-    """A console on standard output, without markup: names and values are shown as they are, without control characters."""
+    """A console on standard output that does not interpret markup and removes control characters."""
     wide = None if sys.stdout.isatty() else WIDE
     return _Console(markup=False, highlight=False, emoji=False, width=wide)
 
 
 def plain_text(text: str, style: str = "") -> Text:
-    """A text for a table or a group, without control characters."""
+    """Text for a table or a group, without control characters."""
     return Text(clean(text), style=style)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
-    """A plain table of texts."""
+    """A table without borders."""
     head = None if title is None else plain_text(title)
-    made = Table(*map(clean, columns), box=None, title=head, title_justify="left", pad_edge=False, header_style="bold")
+    result = Table(*map(clean, columns), box=None, title=head, title_justify="left", pad_edge=False, header_style="bold")
     for row in rows:
-        made.add_row(*map(plain_text, row))
-    return made
+        result.add_row(*map(plain_text, row))
+    return result
 
 
 def number(value: float | None) -> str:
-    """A metric as people read it."""
+    """A metric with four decimals, or `-`."""
     return "-" if value is None else f"{value:.4f}"
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units, such as `3 min 20 s`."""
+    """A duration in its two largest units, such as `3 min 20 s`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -68,16 +68,16 @@ def time_left(study: ListedStudyView) -> str:
 
 
 def saved(study: ListedStudyView) -> str:
-    """Such as `saved 40 s by stored outputs and 12 s by duplicates`; empty when it is less than a second."""
+    """Such as `saved 40 s by stored outputs and 12 s by duplicates`; empty if less than a second was saved."""
     parts = ((study.saved.features_seconds, "stored outputs"), (study.saved.duplicates_seconds, "duplicates"))
-    told = [f"{duration(seconds)} by {what}" for seconds, what in parts if seconds >= 1]
-    return f"saved {' and '.join(told)}" if told else ""
+    savings = [f"{duration(seconds)} by {source}" for seconds, source in parts if seconds >= 1]
+    return f"saved {' and '.join(savings)}" if savings else ""
 
 
 def speed(trial: TrialView, example: str) -> str:
-    """Such as `1240 examples/s, 12 s left`, in the noun for one; empty unless it runs and has said so."""
+    """Such as `1240 images/s, 12 s left`; empty unless the trial runs and has reported its pace. `example` is a singular noun."""
     if trial.state is not TrialState.RUNNING or trial.pace is None:
         return ""
     samples, left = trial.pace.samples_per_second, trial.pace.seconds_left
-    told = ["" if samples is None else f"{samples:.0f} {example}s/s", "" if left is None else f"{duration(left)} left"]
-    return ", ".join(filter(None, told))
+    parts = ["" if samples is None else f"{samples:.0f} {example}s/s", "" if left is None else f"{duration(left)} left"]
+    return ", ".join(filter(None, parts))

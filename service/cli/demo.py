@@ -1,4 +1,4 @@
-"""`thaw demo`: a real study from data to exported configuration, on the digits that ship with scikit-learn."""
+"""`thaw demo`: runs a study on the digits dataset of scikit-learn, from preparing the data to exporting the configuration."""
 
 import json
 import os
@@ -33,7 +33,7 @@ ADDRESS = "http://"
 
 
 class DemoFiles(BaseModel):
-    """What the task's module `demo` made: data, and weights of a network that was trained on other data of the kind."""
+    """Output of the task's `demo` module: a dataset, and the weights of a network pretrained on other examples of the same kind."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -43,9 +43,9 @@ class DemoFiles(BaseModel):
 
 
 def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
-    """The whole way, in about two minutes on two cores; with `keep` the server stays until Ctrl-C. Raises Failure."""
+    """Run the demo, which takes about two minutes on two cores. With `keep` the server runs until Ctrl-C. Raises Failure."""
     require_torch()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM ends it as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends the demo like Ctrl-C
     settings = settings.model_copy(update={"database_url": f"sqlite:///{settings.home / 'thawline.db'}"})
     folder = settings.home / "demo"
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,18 +56,18 @@ def run_demo(settings: Settings, port: int, trials: int, keep: bool) -> None:
         prepared = _prepare(folder)
         with Client(address, settings.token) as client:
             created = _create(client, prepared, trials)
-            out.print(f"Fine-tuning it to the other half: {address}/studies/{created.id}")
+            out.print(f"Fine-tuning it on the other half: {address}/studies/{created.id}")
             study = watch(client, created)
             _compare(client, study)
             _export(client, study, folder)
         if keep:
-            out.print(f"The server goes on at {address}; Ctrl-C ends it.")
-            with suppress(KeyboardInterrupt):  # the way it is meant to end
+            out.print(f"The server keeps running at {address}; press Ctrl-C to stop it.")
+            with suppress(KeyboardInterrupt):  # Ctrl-C is the expected way to end
                 server.wait()
 
 
 def study_document(prepared: DemoFiles, name: str, trials: int) -> Mapping[str, Any]:
-    """The demo's study. Trial 0 is the default recipe, so that the search must beat what one would have done without it."""
+    """The study document. Trial 0 has the default configuration, as a baseline for the search."""
     return {
         "name": name,
         **_task().demo(str(prepared.data), str(prepared.weights), prepared.model),
@@ -78,7 +78,7 @@ def study_document(prepared: DemoFiles, name: str, trials: int) -> Mapping[str, 
 
 
 def _task() -> Demonstration:
-    """The task that the demo shows."""
+    """The task of the demo. Raises Failure if it has no demo."""
     task = spec_of(FIRST_TASK)
     if not isinstance(task, Demonstration):
         raise Failure(f"The task {FIRST_TASK} has no demo.")
@@ -87,7 +87,7 @@ def _task() -> Demonstration:
 
 @contextmanager
 def _server(settings: Settings, port: int, log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`thaw serve` with one worker, and its address; it ends with the block, or with this process."""
+    """Run `thaw serve` with one worker and yield it with its address. It ends with the block, or with this process."""
     options = ["--workers", "1", "--port", str(_free(port)), "--parent", str(os.getpid())]
     command = [sys.executable, "-P", "-m", "service.cli", "serve", *options]
     with log.open("w") as errors:
@@ -106,8 +106,8 @@ def _server(settings: Settings, port: int, log: Path) -> Iterator[tuple[subproce
 
 
 def _address_of(server: subprocess.Popen[str], log: Path) -> str:
-    """The address that the server prints when it answers. Raises Failure with the end of its log when it ends instead."""
-    assert server.stdout  # noqa: S101  (it is a pipe; tells mypy)
+    """The address that the server prints when it is ready. Raises Failure with the end of its log if the server exits first."""
+    assert server.stdout  # noqa: S101  (a pipe; for mypy)
     for line in server.stdout:
         if ADDRESS in line:
             return ADDRESS + line.partition(ADDRESS)[2].split()[0]
@@ -115,30 +115,30 @@ def _address_of(server: subprocess.Popen[str], log: Path) -> str:
 
 
 def _free(port: int) -> int:
-    """The port, or 0 (any) when another program has it."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """The port, or 0 (any free port) if it is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            trial.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return 0
     return port
 
 
 def _prepare(folder: Path) -> DemoFiles:
-    """Data and weights, made once. Raises Failure."""
+    """Create data and weights in the folder, if they do not exist. Raises Failure."""
     command = [sys.executable, "-P", "-m", f"{packages()[FIRST_TASK]}.demo", str(folder)]
     try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=True)  # noqa: S603  (a fixed list)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PREPARE_SECONDS, check=True)  # noqa: S603  (a fixed list)
     except subprocess.CalledProcessError as error:
-        raise Failure(f"The demo's data could not be made:\n{error.stderr[-2_000:]}") from None
+        raise Failure(f"Creating the demo data failed:\n{error.stderr[-2_000:]}") from None
     except subprocess.TimeoutExpired:
-        raise Failure(f"The demo's data were not made within {PREPARE_SECONDS} seconds.") from None
-    return DemoFiles.model_validate(json.loads(made.stdout.splitlines()[-1]))
+        raise Failure(f"Creating the demo data took longer than {PREPARE_SECONDS} seconds.") from None
+    return DemoFiles.model_validate(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _create(client: Client, prepared: DemoFiles, trials: int) -> StudyView:
-    """The study under a free name. Demos that were left unfinished are stopped: they would share the worker."""
+    """Create the study under a free name. Stops unfinished demo studies, because they would compete for the worker."""
     for study in client.studies():
         if study.name.startswith(NAME) and not study.state.terminal:
             client.command(study.id, "stop")
@@ -154,21 +154,21 @@ def _create(client: Client, prepared: DemoFiles, trials: int) -> StudyView:
 
 
 def _compare(client: Client, study: ListedStudyView) -> None:
-    """Best against default recipe, as it is."""
+    """Print the baseline, the best trial and the difference."""
     out, baseline = console(), client.trial(study.id, 0)
     if study.best is None or baseline.value is None:
-        out.print("Best and default recipe cannot be compared: one of them did not come to its end.")
+        out.print("The best trial and the default configuration cannot be compared, because one of them did not finish.")
         return
-    out.print(f"Default recipe (trial 0): {study.metric} {number(baseline.value)}")
+    out.print(f"Default configuration (trial 0): {study.metric} {number(baseline.value)}")
     out.print(_verdict(study, study.best.value - baseline.value))
 
 
 def _verdict(study: ListedStudyView, gain: float) -> str:
     if gain <= 0 or study.best is None:
-        return "The search found nothing better: the default recipe is the best for these data."
+        return "The search found nothing better than the default configuration."
     found = f"Best (trial {study.best.number}): {study.metric} {number(study.best.value)} with {assignments(study.best.params)}"
     examples = f"{spec_of(study.spec.task).example}s"
-    return f"{found}\nThat is {100 * gain:.1f} points more than the default recipe, on the validation {examples} that chose it."
+    return f"{found}\nThat is {100 * gain:.1f} percentage points better than the default, on the validation {examples} that selected it."
 
 
 def _export(client: Client, study: ListedStudyView, folder: Path) -> None:

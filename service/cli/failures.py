@@ -1,4 +1,4 @@
-"""What the user reads when a command fails, and the exit code that goes with it."""
+"""Error messages and exit codes of failed commands."""
 
 import sys
 from collections.abc import Iterable
@@ -12,44 +12,44 @@ FAILED, FAULTY, NO_SERVER = 1, 2, 3
 
 @dataclass
 class FaultyFile(Exception):
-    """A file has faults: for each its JSON pointer and a sentence."""
+    """A file is invalid. `faults` has a JSON pointer and a message for each error."""
 
     file: Path
     faults: tuple[tuple[str, str], ...]
 
 
 class Failure(Exception):
-    """The command cannot do what was asked; the text is meant for the user."""
+    """The command failed. The message is shown to the user."""
 
 
 def explain(error: Exception) -> int:
-    """Tell the user on standard error what went wrong; the exit code. Raises the error again when it is none that we know."""
+    """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown class."""
     from service.client import Refused, Unreachable
     from service.domain.errors import InvalidInput, ThawlineError
 
     match error:
         case FaultyFile():
-            _say(f"{error.file}: {pointer}  {message}" for pointer, message in error.faults)
+            _print_lines(f"{error.file}: {pointer}  {message}" for pointer, message in error.faults)
             return FAULTY
         case InvalidInput():
-            _say(f"{fault.pointer}  {fault.message}" for fault in error.faults)
+            _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)
             return FAULTY
         case Refused():
-            _say([str(error), *(f"{fault.pointer}  {fault.detail}" for fault in error.faults)])
+            _print_lines([str(error), *(f"{fault.pointer}  {fault.detail}" for fault in error.faults)])
             return FAILED
         case Unreachable():
-            _say([str(error), "Start one with `thaw serve`, or name another with --server or THAW_SERVER."])
+            _print_lines([str(error), "Start a server with `thaw serve`, or set the address of one with --server or THAW_SERVER."])
             return NO_SERVER
         case ThawlineError() | Failure():
-            _say([str(error)])
+            _print_lines([str(error)])
             return FAILED
-        case BrokenPipeError():  # the reader of our output has gone
+        case BrokenPipeError():  # the reader of standard output has exited
             sys.stderr.close()
             return FAILED
         case _:
             raise error
 
 
-def _say(lines: Iterable[str]) -> None:
+def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stderr.write(clean(line) + "\n")

@@ -1,4 +1,4 @@
-"""Files that people hand to a command: read with every fault named, written whole or not at all."""
+"""Reads the user's files with a list of all errors, and writes files atomically."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from service.domain.parsing import resolve_paths
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Put the text into the file in one step, flushed to the disk. Raises Failure when the folder does not take it."""
+    """Write the file atomically, with fsync. Raises Failure if that is not possible."""
     partial = beside(file)
     try:
         with partial.open("x", encoding="utf-8") as opened:
@@ -30,22 +30,22 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def beside(file: Path) -> Path:
-    """An unpredictable name for the temporary file. Open it with `x`, so that an existing symbolic link is not followed."""
+    """An unpredictable path for the temporary file. Open it in mode `x`, so that an existing symbolic link is not followed."""
     return file.with_name(f".{file.name[:200]}.{secrets.token_hex(8)}.tmp")
 
 
 def read_document(file: Path) -> Any:
-    """The file's value, with the paths in it made absolute: they are relative to the file. Raises FaultyFile."""
+    """Parse the file and make the relative paths in it absolute; they are relative to the file. Raises FaultyFile."""
     return resolve_paths(read_value(file), file.absolute().parent)
 
 
 def read_list(file: Path) -> list[Any]:
-    """The file's list: a YAML or JSON list, or JSON lines where it is named .jsonl. Raises FaultyFile."""
+    """Parse a YAML or JSON list, or a .jsonl file. Raises FaultyFile."""
     if file.suffix.lower() == ".jsonl":
         return _json_lines(file)
     value = read_value(file)
     if not isinstance(value, list):
-        raise FaultyFile(file, (("#", "the parameters of trials are a list; begin each with a dash"),))
+        raise FaultyFile(file, (("#", "expected a list of parameter sets; begin each with a dash"),))
     return value
 
 
@@ -60,7 +60,7 @@ def _json_lines(file: Path) -> list[Any]:
 
 
 def read_value(file: Path) -> Any:
-    """The file's value: JSON where it is named so, YAML otherwise. Raises FaultyFile."""
+    """Parse the file: as JSON if its suffix is .json, otherwise as YAML. Raises FaultyFile."""
     is_json = file.suffix.lower() == ".json"
     text = read_text(file, MAX_BYTES if is_json else MAX_YAML_BYTES)
     with faults_of(file):
@@ -68,7 +68,7 @@ def read_value(file: Path) -> Any:
 
 
 def read_text(file: Path, limit: int) -> str:
-    """The file's text, of at most so many bytes. Raises FaultyFile."""
+    """Read UTF-8 text of at most `limit` bytes. Raises FaultyFile."""
     try:
         with file.open("rb") as opened:
             raw = opened.read(limit + 1)
@@ -78,12 +78,12 @@ def read_text(file: Path, limit: int) -> str:
     except OSError as error:
         raise FaultyFile(file, (("#", f"the file cannot be read: {error.strerror}"),)) from None
     except UnicodeDecodeError:
-        raise FaultyFile(file, (("#", "the file is not UTF-8 text; save it as such"),)) from None
+        raise FaultyFile(file, (("#", "the file is not UTF-8 text; save it as UTF-8"),)) from None
 
 
 @contextlib.contextmanager
 def faults_of(file: Path) -> Iterator[None]:
-    """Faults found inside, by us or by the server, are the file's."""
+    """Convert Faulty and Refused errors with faults, from the parser and the server, to FaultyFile."""
     try:
         yield
     except Faulty as error:

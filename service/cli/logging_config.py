@@ -1,4 +1,4 @@
-"""What a process says of itself on standard error: a line a record, whatever is in it, and no secret."""
+"""Logging on standard error: one line per record, without secrets and control characters."""
 
 import json
 import logging
@@ -12,30 +12,32 @@ from urllib.parse import unquote, unquote_plus
 from service.settings import Settings
 
 MASK = "***"
-PASSWORD = re.compile(r"\A[\w+]*://[^:/]*:([^@]*)@")  # as SQLAlchemy reads a URL, which takes a worker too long to import
+# Finds the password as SQLAlchemy's make_url does. SQLAlchemy itself is not imported, because that would delay the start of workers.
+PASSWORD = re.compile(r"\A[\w+]*://[^:/]*:([^@]*)@")
 QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&]*)", re.IGNORECASE)
 
 
 def configure_logging(settings: Settings, name: str, stream: TextIO | None = None) -> None:
-    """Write the records of this process, a JSON object a line; on a terminal as a sentence."""
+    """Log one JSON object per line, or plain text if the stream is a terminal."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(name, secrets_of(settings), sentences=stream.isatty()))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for chatty in ("alembic", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for verbose in ("alembic", "uvicorn"):
+        logging.getLogger(verbose).setLevel(logging.WARNING)
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """What must never be written, the longest first: the token, the database's password, both as they are in an address too."""
+    """The token and the database password, raw and URL-decoded, longest first."""
     url = settings.database_url
     written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
     known = {settings.token or "", *written, *map(unquote, written), *map(unquote_plus, written)}
+    # The longest first: masking a secret that is part of another one would leave the rest of the longer one readable.
     return tuple(sorted(filter(None, known), key=len, reverse=True))
 
 
 class JsonFormatter(logging.Formatter):
-    """Records as lines. A traceback is a field of its record; control characters are written as escapes."""
+    """Formats a record as one line. The traceback is a field of the record; control characters are escaped."""
 
     def __init__(self, name: str, secrets: tuple[str, ...], sentences: bool = False) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class JsonFormatter(logging.Formatter):
         self.sentences = sentences
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, without its end."""
+        """The line, without line feed."""
         at = datetime.fromtimestamp(record.created, UTC)
         message = self._masked(record.getMessage())
         error = self._masked(self.formatException(record.exc_info)) if record.exc_info else None
@@ -60,5 +62,5 @@ class JsonFormatter(logging.Formatter):
 
 
 def _escaped(text: str) -> str:
-    """Printable characters as they are, the others as Python writes them."""
+    """Replaces non-printable characters by Python escape sequences."""
     return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)

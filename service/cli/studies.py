@@ -1,4 +1,4 @@
-"""Creates, lists and steers studies and workers through the REST interface."""
+"""Commands for studies and workers, which call the REST interface."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +16,12 @@ from trainer.tasks.registry import spec_of
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
-    """Post the study that the file describes. Raises FaultyFile with the server's sentences, or the parser's."""
+    """Create a study from the file. Raises FaultyFile with the errors of the parser or the server."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
         with faults_of(file):
             study = client.create_study(document, replace=replace)
-        console().print(f"Study {study.name} ({study.id}) is created: {settings.server}/studies/{study.id}")
+        console().print(f"Study {study.name} ({study.id}) was created: {settings.server}/studies/{study.id}")
         for line in _notices(study):
             console().print(line)
         if and_watch:
@@ -29,14 +29,14 @@ def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool 
 
 
 def list_studies(settings: Settings) -> None:
-    """A line for each study."""
+    """Print a table with a row per study."""
     with Client(settings.server, settings.token) as client:
         rows = [(study.name, study.state, *_counted(study), _best(study), study.id) for study in client.studies()]
     console().print(table(("name", "state", "trials", "running", "best", "id"), rows))
 
 
 def show_study(settings: Settings, name: str) -> None:
-    """The study with its notices and the notes about its data, a line for each trial, then the time left and saved where known."""
+    """Print the study, its notices, notes about its data, a table of its trials, and the time left and saved if known."""
     with Client(settings.server, settings.token) as client:
         study, trials = client.study(name), list(client.trials(name))
     out = console()
@@ -57,16 +57,16 @@ def _notices(study: ListedStudyView) -> Iterator[str]:
 
 
 def _notes(study: StudyView) -> Iterator[str]:
-    """How the data was read, what was left out, what was assumed, and the score of the best constant prediction."""
+    """Notes on how the data was read, on files left out, on assumptions, and on the score of the best constant prediction."""
     listing = study.facts.listing if study.facts is not None else None
     if listing is not None:
         yield from (f"note: {sentence}" for sentence in listing.notes)
         if listing.unused_columns:
-            yield f"note: columns that are not used: {', '.join(listing.unused_columns)}"
-        for one in listing.left_out:
-            more = ", …" if one.count > len(one.examples) else ""
-            named = f" ({', '.join(one.examples)}{more})" if one.examples else ""
-            yield f"note: {one.count:,} {'file' if one.count == 1 else 'files'} left out: {one.reason}{named}"
+            yield f"note: unused columns: {', '.join(listing.unused_columns)}"
+        for group in listing.left_out:
+            more = ", …" if group.count > len(group.examples) else ""
+            examples = f" ({', '.join(group.examples)}{more})" if group.examples else ""
+            yield f"note: {group.count:,} {'file' if group.count == 1 else 'files'} left out: {group.reason}{examples}"
     yield from (f"note: {sentence}" for sentence in study.notes)
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"
@@ -80,41 +80,41 @@ def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
 
 
 def queue_trials(settings: Settings, name: str, file: Path) -> None:
-    """Queue a trial for each of the file's parameters, all or none. Raises FaultyFile with the server's sentences, or the parser's."""
+    """Queue a trial for each parameter set in the file, or none. Raises FaultyFile with the errors of the parser or the server."""
     trials = read_list(file)
     with Client(settings.server, settings.token) as client, faults_of(file):
         queued = client.queue_trials(name, trials)
-    console().print(f"{name}: {len(queued)} queued, from trial {queued[0].number} to trial {queued[-1].number}")
+    console().print(f"{name}: {len(queued)} trials queued, numbers {queued[0].number} to {queued[-1].number}")
 
 
-def command_study(settings: Settings, name: str, word: Literal["pause", "resume", "stop"]) -> None:
-    """Pause, resume or stop, and say what the study's state is now."""
+def command_study(settings: Settings, name: str, action: Literal["pause", "resume", "stop"]) -> None:
+    """Pause, resume or stop the study, and print its new state."""
     with Client(settings.server, settings.token) as client:
-        study = client.command(name, word)
+        study = client.command(name, action)
     console().print(f"{study.name}: {study.state}")
 
 
 def extend_study(settings: Settings, name: str, trials: int | None, hours: float | None) -> None:
-    """Add to the study's budget and print the new one."""
+    """Increase the study's budget and print it."""
     with Client(settings.server, settings.token) as client:
         study = client.extend_study(name, trials, hours)
     budget = {"trials": study.budget.trials, "hours": study.budget.hours}
-    bounds = " and ".join(f"{value:g} {what}" for what, value in budget.items() if value is not None)
+    bounds = " and ".join(f"{value:g} {unit}" for unit, value in budget.items() if value is not None)
     out = console()
-    out.print(f"{study.name}: {study.state}, its budget is {bounds}; it has {study.created} trials")
+    out.print(f"{study.name}: {study.state}, budget {bounds}, {study.created} trials created")
     if study.state in (StudyState.FAILED, StudyState.STOPPED):
         out.print(f"run `thaw study resume {study.name}` to continue it")
 
 
 def delete_study(settings: Settings, name: str) -> None:
-    """Remove the study."""
+    """Delete the study and its trials."""
     with Client(settings.server, settings.token) as client:
         client.delete_study(name)
     console().print(f"{name}: deleted")
 
 
 def export_best(settings: Settings, name: str, form: ExportFormat, output: Path | None) -> None:
-    """Write the recommended configuration, or what goes with it, to a file, whole or not at all, or to standard output."""
+    """Write the recommended configuration, its model card or its requirements to standard output, or atomically to a file."""
     with Client(settings.server, settings.token) as client:
         text = client.best(name, form)
     if output is None:
@@ -133,57 +133,58 @@ def _best(study: ListedStudyView) -> str:
 
 
 def show_pruning(settings: Settings, name: str) -> None:
-    """The sentences, then a line for each pruner."""
+    """Print the pruning report, then a table of simulated pruners."""
     with Client(settings.server, settings.token) as client:
         found = client.pruning(name)
     out = console()
     for sentence in found.words:
         out.print(sentence, markup=False)
     if found.pruners:
-        out.print(table(("pruner", "the winner", "its best", "pruned", "epochs"), map(_pruner_row, found.pruners)))
+        out.print(table(("pruner", "winner", "best", "pruned", "epochs"), map(_pruner_row, found.pruners)))
 
 
-def _pruner_row(one: SimulatedPruner) -> tuple[str, ...]:
-    best = "-" if one.winner is None else f"trial {one.winner}"
-    return one.label + (" (the study's)" if one.own else ""), _fate(one), best, str(one.trials_pruned), _span(*one.epochs)
+def _pruner_row(pruner: SimulatedPruner) -> tuple[str, ...]:
+    best = "-" if pruner.winner is None else f"trial {pruner.winner}"
+    label = pruner.label + (" (of the study)" if pruner.own else "")
+    return label, _winner_outcome(pruner), best, str(pruner.trials_pruned), _range(*pruner.epochs)
 
 
-def _fate(one: SimulatedPruner) -> str:
-    if one.likely is None:
+def _winner_outcome(pruner: SimulatedPruner) -> str:
+    if pruner.likely is None:
         return "-"
-    word = "kept" if one.likely else "pruned"
-    return word if one.kept_winner is not None else f"perhaps {word}"
+    outcome = "kept" if pruner.likely else "pruned"
+    return outcome if pruner.kept_winner is not None else f"perhaps {outcome}"
 
 
-def _span(least: int, most: int) -> str:
+def _range(least: int, most: int) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
 def list_workers(settings: Settings) -> None:
-    """A line for each worker."""
+    """Print a table with a row per worker, then its problems."""
     with Client(settings.server, settings.token) as client:
         workers = client.workers()
-    console().print(table(("worker", "state", "slots", "devices", "runs", "heartbeat"), [_worker_row(worker) for worker in workers]))
+    console().print(table(("worker", "state", "slots", "devices", "trials", "heartbeat"), [_worker_row(worker) for worker in workers]))
     for worker in workers:
-        for remark in _remarks(worker):
-            console().print(f"{worker.id}: {remark}")
+        for problem in _problems(worker):
+            console().print(f"{worker.id}: {problem}")
 
 
 def drain_worker(settings: Settings, worker: str) -> None:
-    """Tell the worker to end its trials and go, and say what its state is now."""
+    """Drain the worker and print its state."""
     with Client(settings.server, settings.token) as client:
         drained = client.drain_worker(worker)
-    console().print(f"{drained.id}: {drained.state}, {len(drained.running)} under way")
+    console().print(f"{drained.id}: {drained.state}, {len(drained.running)} trials running")
 
 
-def _remarks(worker: WorkerView) -> Iterator[str]:
-    for one in worker.unavailable:
-        yield f"claims no trials of {one.study}, because it cannot read the {one.what}: {one.detail}"
+def _problems(worker: WorkerView) -> Iterator[str]:
+    for study in worker.unavailable:
+        yield f"claims no trials of {study.study}, because it cannot read the {study.what}: {study.detail}"
     if worker.set_aside:
-        yield f"the database did not accept {worker.set_aside} of its results; they are in THAW_HOME/spool, and its log has the reasons"
+        yield f"the database did not accept {worker.set_aside} of its results; they are in THAW_HOME/spool, and its log gives the reasons"
 
 
 def _worker_row(worker: WorkerView) -> tuple[str, ...]:
-    runs = " ".join(f"{one.study}:{one.number}" for one in worker.running)
+    runs = " ".join(f"{trial.study}:{trial.number}" for trial in worker.running)
     devices = " ".join(dict.fromkeys(worker.devices))
     return worker.id, worker.state, str(worker.slots), devices, runs or "-", f"{duration(worker.silent_seconds)} ago"

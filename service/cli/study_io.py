@@ -1,4 +1,4 @@
-"""Commands by which studies travel: into files, out of files, and from and to Optuna's databases."""
+"""`thaw study export` and `thaw study import`: files of Thawline, and databases of Optuna."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ Form = Literal["jsonl", "csv", "optuna"]
 
 
 def export_study(settings: Settings, name: str, form: Form, output: Path | None) -> None:
-    """Write the study to a file, whole or not at all; lines and tables also to standard output. Raises Failure."""
+    """Write the study atomically to a file, or as JSON lines or CSV to standard output. Raises Failure."""
     if form == "optuna" and output is None:
-        raise Failure("A database of Optuna's is a file: name it with -o FILE.")
+        raise Failure("An Optuna database cannot be written to standard output; name a file with -o FILE.")
     if form == "optuna" and output is not None and output.exists():
-        raise Failure(f"{output} exists; name another file.")
-    with _fetched(settings, name) as file:
+        raise Failure(f"{output} exists already; choose another file.")
+    with _downloaded(settings, name) as file:
         if form == "optuna" and output is not None:
             _to_optuna(file, output)
         else:
@@ -36,15 +36,15 @@ def export_study(settings: Settings, name: str, form: Form, output: Path | None)
 
 
 @contextlib.contextmanager
-def _fetched(settings: Settings, name: str) -> Iterator[BinaryIO]:
-    """The study's lines, all of them, in a file that is gone afterwards."""
+def _downloaded(settings: Settings, name: str) -> Iterator[BinaryIO]:
+    """Download the export of the study into a temporary file. Raises Failure if it is incomplete."""
     from service.study_io.format import is_whole
 
     with tempfile.TemporaryFile() as file, Client(settings.server, settings.token) as client:
         for piece in client.export(name):
             file.write(piece)
         if not is_whole(file):
-            raise Failure("The study did not come whole; try again.")
+            raise Failure("The download of the study was incomplete; try again.")
         yield file
 
 
@@ -78,21 +78,22 @@ def _write(output: Path | None, pieces: Iterable[bytes]) -> None:
 
 
 def _to_optuna(file: BinaryIO, output: Path) -> None:
-    """The name is taken first, so that nothing is written over, and filled in one step."""
+    """Write an Optuna database. Does not overwrite a file. Raises Failure."""
     from service.search.optuna_export import write_database
     from service.study_io.import_ import Header, checked
 
     file.seek(0)
-    found = checked(file)
-    header = next(found)
-    assert isinstance(header, Header)  # noqa: S101  (what is checked begins with it)
+    items = checked(file)
+    header = next(items)
+    assert isinstance(header, Header)  # noqa: S101  (`checked` yields the header first)
+    # Creates an empty file first, so that a file that another process creates meanwhile is not overwritten.
     try:
         output.touch(exist_ok=False)
     except OSError as error:
-        raise Failure(f"{output} cannot be made: {error.strerror}") from None
+        raise Failure(f"{output} cannot be created: {error.strerror}") from None
     partial = beside(output)
     try:
-        left_out = write_database(partial, header, (line for line in found if not isinstance(line, Header)))
+        left_out = write_database(partial, header, (item for item in items if not isinstance(item, Header)))
         partial.replace(output)
     except BaseException:
         output.unlink(missing_ok=True)
@@ -100,25 +101,23 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
     finally:
         partial.unlink(missing_ok=True)
     if left_out:
-        console().print(f"{left_out} trials of the confirmation are left out: in Optuna they would look like the search's.")
+        console().print(f"{left_out} confirmation trials were left out: Optuna would not distinguish them from trials of the search.")
 
 
 def import_study(settings: Settings, source: str, name: str | None, like: Path | None, theirs: str | None, paused: bool) -> None:
-    """Send a study from our file, or from a database of Optuna's. Raises FaultyFile with the faults, by line. Raises Failure."""
+    """Import a study from an export file or from an Optuna database. Raises FaultyFile with the errors by line, and Failure."""
     file = Path(source.removeprefix("sqlite:///"))
     if "://" in str(source) and not source.startswith("sqlite:///"):
-        raise Failure(
-            "Only SQLite databases of Optuna's can be imported: sqlite:///FILE; copy the study into one with `optuna.copy_study`."
-        )
+        raise Failure("Only SQLite databases of Optuna can be imported (sqlite:///FILE). Copy the study into one with `optuna.copy_study`.")
     if _is_database(file):
         study = _from_optuna(settings, file, name, like, theirs)
     elif like is not None or theirs is not None:
-        raise Failure("--like and --study go with a database of Optuna's; a file of ours says itself what it holds.")
+        raise Failure("--like and --study apply only to Optuna databases, and this file is an export of Thawline.")
     else:
         with Client(settings.server, settings.token) as client, _faults(file):
             study = client.import_study(file, name, paused=paused)
     trials = f"{study.created} trials" + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
-    console().print(f"Study {study.name} ({study.id}) is imported, {study.state}, with {trials}: {settings.server}/studies/{study.id}")
+    console().print(f"Study {study.name} ({study.id}) was imported, {study.state}, with {trials}: {settings.server}/studies/{study.id}")
 
 
 def _is_database(file: Path) -> bool:
@@ -133,24 +132,25 @@ def _from_optuna(settings: Settings, file: Path, name: str | None, like: Path | 
     from service.domain.parsing import parse_study
     from service.search import optuna_import
 
-    described = file if like is None else like
+    spec_file = file if like is None else like
     with _faults(file):
-        arrived = optuna_import.read_database(file, theirs)
-    if like is None and not arrived.is_ours:
-        raise Failure(f"{file} was not exported by Thawline: say with --like STUDY_FILE which data, model and space its trials are of.")
-    with _faults_of_spec(described):
-        spec = optuna_import.spec_in(arrived) if like is None else parse_study(read_document(like))
-        if (most := spec.budget.max_trials) <= len(arrived.trials) and like is not None:
-            spent = f"the imported trials count: there are {len(arrived.trials)}, and no room for more; raise this above {most}"
-            raise FaultyFile(described, (("#/budget/trials", spent),))
-        lines = optuna_import.documents(arrived, spec, optuna_import.facts_in(arrived) if like is None else None, time.time())
-        with _sent(lines) as sent, Client(settings.server, settings.token) as client:
-            return client.import_study(sent, name, paused=True)
+        imported = optuna_import.read_database(file, theirs)
+    if like is None and not imported.is_ours:
+        raise Failure(f"{file} was not exported by Thawline: give a study file with its data, model and search space (--like STUDY_FILE).")
+    with _faults_of_spec(spec_file):
+        spec = optuna_import.spec_in(imported) if like is None else parse_study(read_document(like))
+        if (most := spec.budget.max_trials) <= len(imported.trials) and like is not None:
+            count = len(imported.trials)
+            message = f"the {count} imported trials count towards the budget of {most}; raise it above {count}"
+            raise FaultyFile(spec_file, (("#/budget/trials", message),))
+        lines = optuna_import.documents(imported, spec, optuna_import.facts_in(imported) if like is None else None, time.time())
+        with _as_file(lines) as lines_file, Client(settings.server, settings.token) as client:
+            return client.import_study(lines_file, name, paused=True)
 
 
 @contextlib.contextmanager
-def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
-    """The documents as a study's file."""
+def _as_file(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
+    """Write the documents to a temporary export file, and yield its path. Raises InvalidInput."""
     from service.study_io.export import StudyLines
 
     lines = StudyLines()
@@ -159,7 +159,8 @@ def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
             try:
                 file.write(lines.line(document))
             except (ValueError, RecursionError):  # an attribute that JSON cannot represent
-                fault = Fault((f"line {number}",), "not_finite", "an attribute holds NaN or Infinity, or is nested too deep; correct it")
+                message = "an attribute contains NaN or Infinity, or is nested too deeply; correct it"
+                fault = Fault((f"line {number}",), "not_finite", message)
                 raise InvalidInput([fault]) from None
         file.write(lines.end())
         file.flush()
@@ -168,7 +169,7 @@ def _sent(documents: Iterable[dict[str, Any]]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _faults(file: Path) -> Iterator[None]:
-    """Faults found inside are the file's; those of a spec that was read from a study file are at their places there."""
+    """Convert InvalidInput, and what `faults_of` converts, to FaultyFile."""
     try:
         with faults_of(file):
             yield
@@ -178,7 +179,7 @@ def _faults(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _faults_of_spec(file: Path) -> Iterator[None]:
-    """The same for what was sent with the file's spec in its first line: that is how the server has it."""
+    """As `_faults`, with pointers into the study file: the server received the spec in the first line of an export file."""
     try:
         with _faults(file):
             yield

@@ -1,4 +1,4 @@
-"""`thaw train` and `thaw verify`: trains an exported configuration again, and checks an exported file."""
+"""`thaw train` and `thaw verify`: trains an exported configuration again, or checks its stated test score."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from trainer import protocol
 from trainer.protocol import Finished
 from trainer.tasks.registry import spec_of
 
-MAX_BYTES = 8 * 2**20  # of an exported file; a manifest of 100,000 examples has 0.5 MB
+MAX_BYTES = 8 * 2**20  # of an exported file; the manifest of 100,000 examples has 0.5 MB
 READ_SECONDS = 0.5
 THREADS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 START_SECONDS = 300.0
@@ -35,7 +35,7 @@ Outcome = tuple[protocol.Finished, protocol.ModelExported | None]
 
 
 def read(file: Path) -> Exported:
-    """The configuration in the file. Raises FaultyFile."""
+    """Parse the exported file. Raises FaultyFile, and Failure if torch is missing."""
     require_torch()
     try:
         return read_export(read_text(file, MAX_BYTES))
@@ -44,7 +44,7 @@ def read(file: Path) -> Exported:
 
 
 def run(settings: Settings, exported: Exported, model_file: Path | None = None, seed: int | None = None) -> Outcome:
-    """Train and score, with the file's seeds or with another one; the model is written where a file is named. Raises Failure."""
+    """Train and score, with the seeds of the file or with `seed`. Writes the model to `model_file` if given. Raises Failure."""
     slot = _slot_like(exported)
     process = TrainerProcess(slot.command(settings), slot.environment(os.environ))
     try:
@@ -56,10 +56,10 @@ def run(settings: Settings, exported: Exported, model_file: Path | None = None, 
 
 
 def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> protocol.Run:
-    """What the trainer is told. With a seed of its own the run has nothing in common with the trial but configuration and split."""
-    fresh = {} if seed is None else {"seed": seed, "order_seed": seed}
+    """The message that starts the run. With `seed` the run shares only configuration and data split with the trial."""
+    seeds = {} if seed is None else {"seed": seed, "order_seed": seed}
     return protocol.Run(
-        config=exported.config.model_copy(update=fresh),
+        config=exported.config.model_copy(update=seeds),
         expected=exported.facts,
         manifest=exported.manifest,
         score_test=exported.test_examples > 0,
@@ -69,19 +69,19 @@ def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> p
 
 
 def _slot_like(exported: Exported) -> Slot:
-    """The trial's kind of device and its thread count, where this machine has them: equal results rest on both."""
+    """A slot with the trial's kind of device and thread count if this machine has them, because results depend on both."""
     recorded = exported.environment.get("threads", "")
     found = gpus() if exported.environment.get("accelerator") == "cuda" else ()
     wanted = int(recorded) if THREADS.fullmatch(recorded) else cores()
     if wanted > cores():
         sys.stderr.write(
-            f"The trial used {wanted} threads and this machine has {cores()} cores: metrics may differ in their last digits.\n"
+            f"The trial used {wanted} threads, but this machine has {cores()} cores, so metrics may differ in their last digits.\n"
         )
     return Slot(0, found[0] if found else None, min(wanted, cores()))
 
 
 def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) -> Outcome:
-    """The run from start to end, with progress bars. Raises Failure, TrainerDied."""
+    """Run the order with progress bars until the trainer is ready again. Raises Failure, TrainerDied."""
     finished: protocol.Finished | None = None
     example = spec_of(exported.config.task).example
     with Bars(exported.config.epochs, exported.reached.objective.metric, example) as bars:
@@ -90,9 +90,9 @@ def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) ->
         while True:
             match process.read(READ_SECONDS):
                 case protocol.Failed() as failed:
-                    raise Failure(f"The training failed ({failed.reason}): {failed.detail}")
-                case protocol.Unavailable() as missing:
-                    raise Failure(f"The {missing.what} cannot be read: {missing.detail}")
+                    raise Failure(f"Training failed ({failed.reason}): {failed.detail}")
+                case protocol.Unavailable() as unavailable:
+                    raise Failure(f"The {unavailable.what} cannot be read: {unavailable.detail}")
                 case protocol.Finished() as finished:
                     pass
                 case protocol.ModelExported() as model if finished is not None:
@@ -114,7 +114,7 @@ def _await_ready(process: TrainerProcess) -> None:
 
 
 class Bars:
-    """A bar for the epochs and one for the batches of the epoch under way."""
+    """A progress bar for the epochs and one for the batches of the current epoch."""
 
     def __init__(self, epochs: int, metric: str, example: str) -> None:
         self._console = console()
@@ -134,7 +134,7 @@ class Bars:
         self._progress.stop()
 
     def show(self, line: Line | None) -> None:
-        """Take in what the trainer told."""
+        """Update the bars from a message of the trainer."""
         match line:
             case protocol.RunPrepared():
                 self._progress.update(self._batch_bar, note="")
@@ -157,13 +157,13 @@ CARD = "MODEL_CARD.md"
 
 
 def train_exported(settings: Settings, file: Path, out: Path) -> None:
-    """Train, and write model.safetensors, result.json, config.yaml and MODEL_CARD.md into the folder. Raises Failure, FaultyFile."""
+    """Train, and write model.safetensors, result.json, config.yaml and MODEL_CARD.md to the folder. Raises Failure, FaultyFile."""
     exported = read(file)
     out = out.absolute()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Failure(f"{out} cannot be made: {error.strerror}") from None
+        raise Failure(f"{out} cannot be created: {error.strerror}") from None
     finished, model = run(settings, exported, model_file=out / "model.safetensors")
     if model is None:
         raise Failure("The trainer ended without a model.")
@@ -191,70 +191,69 @@ def _result(exported: Exported, finished: protocol.Finished, model: protocol.Mod
 def _report(exported: Exported, finished: protocol.Finished, out: Path) -> None:
     metric, expected = exported.reached.objective.metric, exported.reached.value
     reached = finished.metrics.get(metric)
-    verdict = "equal" if reached == expected else "not equal; it shared work with others, or device, threads or versions differ"
-    console().print(f"{metric}: reached {reached!r}, the trial had {expected!r} ({verdict})")
+    differs = "not equal: the trial was trained together with others, or device, threads or versions differ"
+    verdict = "equal" if reached == expected else differs
+    console().print(f"{metric}: {reached!r}, in the trial {expected!r} ({verdict})")
     console().print(test_sentence(exported, finished))
-    console().print(f"The model is in {out / 'model.safetensors'}, what it is worth in {out / CARD}")
+    console().print(f"The model is in {out / 'model.safetensors'}, its model card in {out / CARD}")
 
 
 def test_sentence(exported: Exported, finished: protocol.Finished) -> str:
-    """What the test examples say of the run, beside what the file states."""
+    """The test score of the run, compared with the interval stated in the file."""
     examples = f"{spec_of(exported.config.task).example}s"
     if finished.test is None:
         return f"There are no test {examples}. {exported.note}"
     metric = exported.reached.objective.metric
-    said = f"On {exported.test_examples} test {examples}: {metric} {finished.test.metrics[metric]:.4f}"
+    score = f"On {exported.test_examples} test {examples}: {metric} {finished.test.metrics[metric]:.4f}"
     within = is_within(exported, finished)
     if exported.confirmed is None or exported.confirmed.single_run is None or within is None:
-        return f"{said}. {exported.note}"
+        return f"{score}. {exported.note}"
     stated = exported.confirmed.single_run
-    return f"{said}, {'within' if within else 'OUTSIDE'} the interval {stated.low:.4f} to {stated.high:.4f} that is stated for one run"
+    return f"{score}, {'within' if within else 'OUTSIDE'} the interval from {stated.low:.4f} to {stated.high:.4f} stated for one run"
 
 
-STUDIES_SEEDS = 2**31  # a study draws its own below it
+STUDIES_SEEDS = 2**31  # studies draw their seeds below this number
 SEEDS = 2**32
-CHANCE = "Of sound configurations 1 in 20 falls outside by chance; another seed tells chance from fault:"
+CHANCE = "For a correct configuration this happens by chance in 1 of 20 runs. Try another seed to rule that out:"
 
 
 def verify_exported(settings: Settings, file: Path, seed: int | None) -> None:
-    """Train once more with a fresh seed, and compare with the interval that the file states for one run.
+    """Train again with a new seed, and compare the test score with the interval that the file states for one run.
 
-    Raises FaultyFile for a file that states none, and for a seed that the study had; Failure when the score lies outside.
+    Raises FaultyFile if the file states no interval, Failure if the study used the seed or the score is outside the interval.
     """
     exported = read(file)
     _refuse_without_interval(file, exported)
     chosen = fresh_seed() if seed is None else seed
     if chosen in seeds_of(exported):
-        raise Failure(f"The study itself trained with the seed {chosen}, so it proves nothing; give another one, or none.")
-    console().print(f"Training trial {exported.origin.trial}'s configuration with the seed {chosen}, which its study never had")
+        raise Failure(f"The study used seed {chosen}, so training with it again verifies nothing; use another seed, or leave out --seed.")
+    console().print(f"Training the configuration of trial {exported.origin.trial} with seed {chosen}, which its study did not use")
     finished, _ = run(settings, exported, seed=chosen)
     console().print(conclusion(file, exported, finished))
 
 
 def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
-    """That the run confirms what the file states. Raises Failure when it does not, with another seed to try."""
+    """The sentence for a score within the stated interval. Raises Failure, with another seed to try, if it is outside."""
     sentence = test_sentence(exported, finished)
     if not is_within(exported, finished):
         raise Failure(f"{sentence}.\n{CHANCE}\n  thaw verify {file} --seed {fresh_seed()}")
-    return f"{sentence}: it holds what it states."
+    return f"{sentence}: verified."
 
 
 def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
     stated = exported.confirmed.single_run if exported.confirmed is not None else None
     if stated is None:
-        remedy = "confirm the study (confirm: {top: 3, seeds: 5}, and data.test or data.split: given), and export again with `thaw best`"
-        raise FaultyFile(
-            file, (("#/confirmed", f"the file states no interval that a run could miss. {exported.note} To verify it, {remedy}"),)
-        )
+        remedy = "run the study with confirm: {top: 3, seeds: 5}, and data.test or data.split: given, and export it again with `thaw best`"
+        raise FaultyFile(file, (("#/confirmed", f"the file states no interval to verify. {exported.note} To get one, {remedy}"),))
     return stated
 
 
 def fresh_seed() -> int:
-    """A seed that no study draws for its trials."""
+    """A random seed from the range that studies do not use."""
     return STUDIES_SEEDS + secrets.randbelow(SEEDS - STUDIES_SEEDS)
 
 
 def seeds_of(exported: Exported) -> set[int]:
-    """The seeds that stand behind what the file states."""
+    """The seeds of the runs on which the stated results are based."""
     confirmed: Confirmed | None = exported.confirmed
     return {exported.config.seed, *(confirmed.run_seeds if confirmed is not None else ())}

@@ -1,4 +1,4 @@
-"""`thaw study watch` and `thaw trial log`: follows a study or a log."""
+"""`thaw study create --watch` and `thaw study log`: follows a study or a log."""
 
 import sys
 import threading
@@ -31,22 +31,22 @@ STATES = (
 
 
 class Watched:
-    """A study and its trials as last read. A thread listens to the events and notes that something has changed."""
+    """The latest state of a study and its trials. A thread receives the events and signals changes."""
 
     def __init__(self, client: Client, study: ListedStudyView) -> None:
         self._client = client
         self._changed = threading.Event()
         self._failure: Exception | None = None
-        self._seen = 0  # the last event that is in `study` and `trials`
+        self._seen = 0  # sequence number of the last event that `study` and `trials` include
         self.study = study
         self.connected = True
         self.ended = False
         self.trials: dict[int, TrialView] = {}
-        self._untold: dict[int, TrialView] = {}  # of those, what `refresh` has not given out
+        self._unreported: dict[int, TrialView] = {}  # changed since the last `refresh`
         self._read()
 
     def listen(self) -> None:
-        """Until the study has ended. For its own thread."""
+        """Receive events until the study has ended. Runs in its own thread."""
         try:
             for event in self._client.events(self.study.id, self._seen):
                 self.connected = event is not None
@@ -57,7 +57,7 @@ class Watched:
         self._changed.set()
 
     def refresh(self, timeout: float) -> list[TrialView]:
-        """Wait for a change, and read again what has changed; the trials that did. Raises what the listener met."""
+        """Wait up to `timeout` seconds for a change, and return the changed trials. Raises the error of `listen`, if any."""
         if not self._changed.wait(timeout):
             return []
         self._changed.clear()
@@ -65,71 +65,71 @@ class Watched:
             raise self._failure
         try:
             self._read()
-        except Unreachable:  # the server restarts; the listener connects anew
+        except Unreachable:  # the server restarts; `listen` reconnects
             if self.ended:
                 raise
             return []
-        changed, self._untold = self._untold, {}
+        changed, self._unreported = self._unreported, {}
         return [changed[number] for number in sorted(changed)]
 
     def _read(self) -> None:
-        """All that has changed since the last time, however much: a request for each page of trials."""
+        """Read all changes since the last call, with one request per page of trials."""
         more = True
         while more:
             changes = self._client.changes(self.study.id, self._seen)
             read = {trial.number: trial for trial in changes.trials}
             self.trials |= read
-            self._untold |= read
+            self._unreported |= read
             self.study, self._seen, more = changes.study, changes.seq, changes.more
 
 
 def watch(client: Client, study: ListedStudyView) -> ListedStudyView:
-    """Show the study until it has ended; as it stood then. Ctrl-C ends the watching, not the study."""
+    """Show the study until it has ended, and return its final state. Ctrl-C stops watching; the study continues."""
     out = console()
     watched = Watched(client, study)
     threading.Thread(target=watched.listen, name="listen", daemon=True).start()
-    show = _drawn if out.is_terminal else _told
+    show = _show_live if out.is_terminal else _print_ends
     show(out, watched)
-    out.print(_verdict(watched.study))
+    out.print(_summary(watched.study))
     return watched.study
 
 
-def _drawn(out: Console, watched: Watched) -> None:
-    with Live(_picture(watched), console=out, auto_refresh=False, transient=False) as live:
+def _show_live(out: Console, watched: Watched) -> None:
+    with Live(_view(watched), console=out, auto_refresh=False, transient=False) as live:
         for _ in _changes(watched):
-            live.update(_picture(watched), refresh=True)
+            live.update(_view(watched), refresh=True)
             time.sleep(REDRAW_SECONDS)
 
 
-def _told(out: Console, watched: Watched) -> None:
-    told = _tell(out, watched, watched.trials.values(), set())
+def _print_ends(out: Console, watched: Watched) -> None:
+    printed = _print_ended(out, watched, watched.trials.values(), set())
     for changed in _changes(watched):
-        told |= _tell(out, watched, changed, told)
+        printed |= _print_ended(out, watched, changed, printed)
 
 
-def _tell(out: Console, watched: Watched, trials: Iterable[TrialView], told: set[int]) -> set[int]:
-    """A line for each trial that has ended and was not told of yet; their numbers."""
-    ended = [trial for trial in trials if trial.state.terminal and trial.number not in told]
+def _print_ended(out: Console, watched: Watched, trials: Iterable[TrialView], printed: set[int]) -> set[int]:
+    """Print a line for each trial that has ended and is not in `printed`; return their numbers."""
+    ended = [trial for trial in trials if trial.state.terminal and trial.number not in printed]
     for trial in ended:
         out.print(f"trial {trial.number}: {trial.state}, {_result(watched.study, trial)}, {assignments(trial.params)}")
     return {trial.number for trial in ended}
 
 
 def _changes(watched: Watched) -> Iterator[list[TrialView]]:
-    """The trials that changed, again and again, until the study has ended and all of it was read."""
+    """Yield the changed trials until the study has ended and all changes are read."""
     while True:
-        ended = watched.ended
+        ended = watched.ended  # read before `refresh`, so that the changes of the last event are yielded
         if changed := watched.refresh(timeout=1.0):
             yield changed
         if ended:
             return
 
 
-def _picture(watched: Watched) -> RenderableType:
+def _view(watched: Watched) -> RenderableType:
     study = watched.study
     counts = ", ".join(f"{study.counts[state]} {state}" for state in STATES if study.counts.get(state))
     left = f", {time_left(study)}" if time_left(study) else ""
-    head = f"{study.name}: {study.state}{left}" + ("" if watched.connected else " (the server does not answer; trying again)")
+    head = f"{study.name}: {study.state}{left}" + ("" if watched.connected else " (server unreachable; retrying)")
     trials = _trials(study, watched.trials.values())
     return Group(plain_text(head, style="bold"), _progress(study, counts), plain_text(_best(study)), trials)
 
@@ -145,7 +145,7 @@ def _progress(study: ListedStudyView, counts: str) -> RenderableType:
 
 
 def _trials(study: ListedStudyView, trials: Iterable[TrialView]) -> Table:
-    """The newest trials, those that run among them."""
+    """A table of the running trials and the newest others."""
     ordered = sorted(trials, key=lambda trial: (trial.state is TrialState.RUNNING, trial.number))[-SHOWN_TRIALS:]
     rows = [_row(study, trial) for trial in sorted(ordered, key=lambda trial: trial.number)]
     return table(("trial", "state", "epoch", study.metric, "parameters", ""), rows)
@@ -174,17 +174,17 @@ def _best(study: ListedStudyView) -> str:
     return f"best {study.metric} {number(study.best.value)} in trial {study.best.number}: {assignments(study.best.params)}"
 
 
-def _verdict(study: ListedStudyView) -> str:
-    why = f" ({study.reason})" if study.reason else ""
-    spared = f"; {saved(study)}" if saved(study) else ""
-    return f"The study is {study.state}{why}; {_best(study)}{spared}."
+def _summary(study: ListedStudyView) -> str:
+    reason = f" ({study.reason})" if study.reason else ""
+    savings = f"; {saved(study)}" if saved(study) else ""
+    return f"The study is {study.state}{reason}; {_best(study)}{savings}."
 
 
 LOOK_SECONDS = 1.0
 
 
 def show_log(settings: Settings, name: str, number: int, attempt: int | None, follow: bool) -> None:
-    """Write the attempt's log as it stands; with `follow` all that comes until the attempt has ended, or without one the trial."""
+    """Print the log of an attempt. With `follow`, continue until the attempt, or the trial if `attempt` is None, has ended."""
     with Client(settings.server, settings.token) as client:
         reader = Reader(client, name, number, attempt)
         ended = reader.read()
@@ -197,22 +197,23 @@ def show_log(settings: Settings, name: str, number: int, attempt: int | None, fo
 
 
 class Reader:
-    """How far a log has been written out."""
+    """Prints a log and remembers the position."""
 
     def __init__(self, client: Client, name: str, number: int, attempt: int | None) -> None:
-        """`attempt` None: the newest one, then those that come after it."""
+        """`attempt` None: the newest attempt, then later ones."""
         self._client, self._name, self._number = client, name, number
-        self._asked = self._attempt = attempt
+        self._requested = self._attempt = attempt
         self._seen = 0
 
     def read(self) -> bool:
-        """Write out what is new; whether that was the end."""
-        ended = self._asked is None and self._client.trial(self._name, self._number).state.terminal  # asked first: the log is whole then
+        """Print what is new. Returns whether the log is complete."""
+        # Reads the state before the log: if the trial had ended by then, the log read afterwards is complete.
+        ended = self._requested is None and self._client.trial(self._name, self._number).state.terminal
         while True:
             part = self._client.log(self._name, self._number, self._attempt, self._seen)
             self._write(part)
-            if part.next is None and not self._goes_on(part):
-                return ended or (self._asked is not None and _has_ended(part, self._asked))
+            if part.next is None and not self._advance(part):
+                return ended or (self._requested is not None and _has_ended(part, self._requested))
 
     def _write(self, part: LogView) -> None:
         self._attempt = part.attempt
@@ -221,9 +222,11 @@ class Reader:
             self._seen = chunk.seq
         sys.stdout.flush()
 
-    def _goes_on(self, part: LogView) -> bool:
-        """Whether a newer attempt is to be read; then it is the one to read."""
-        if self._asked is not None or part.attempt is None or not (newer := [one for one in part.attempts if one.attempt > part.attempt]):
+    def _advance(self, part: LogView) -> bool:
+        """Switch to the next attempt, if there is one. Returns whether there is."""
+        if self._requested is not None or part.attempt is None:
+            return False
+        if not (newer := [info for info in part.attempts if info.attempt > part.attempt]):
             return False
         self._attempt, self._seen = newer[0].attempt, 0
         sys.stdout.write(clean(f"--- attempt {newer[0].attempt}, on {newer[0].worker}\n"))
@@ -231,4 +234,4 @@ class Reader:
 
 
 def _has_ended(part: LogView, attempt: int) -> bool:
-    return any(one.ending is not None for one in part.attempts if one.attempt == attempt)
+    return any(info.ending is not None for info in part.attempts if info.attempt == attempt)

@@ -64,7 +64,7 @@ def facts_of(write: Write) -> dict[str, Any]:
 
 def work(toy_options: Sequence[str]) -> None:
     """A worker until it is told to leave."""
-    from service.cli.worker import heed_signals
+    from service.cli.worker import install_signal_handlers
     from service.store import open_store
     from service.worker.context import Timeouts
     from service.worker.devices import lay_out
@@ -74,7 +74,7 @@ def work(toy_options: Sequence[str]) -> None:
     toy = (sys.executable, "-P", str(TOY), *toy_options)
     patience = Timeouts(start=60, prepare=60, stall=60, grace=2)
     worker = Supervisor(open_store(settings.database_url), settings, lay_out((), 1, int(os.environ.get(SLOTS, "1"))), toy, patience)
-    heed_signals(worker)
+    install_signal_handlers(worker)
     note("born")
     worker.run()
 

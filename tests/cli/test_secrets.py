@@ -79,9 +79,9 @@ def test_a_home_is_shared_with_its_group_on_purpose_alone(tmp_path: Path, before
 
 PROBE = """\
 import os, sys
-from service.cli.worker import keep_to_ourselves
+from service.cli.worker import restrict_access
 from service.settings import Settings
-keep_to_ourselves(Settings.from_environment())
+restrict_access(Settings.from_environment())
 open(os.path.join(os.environ["THAW_HOME"], "file"), "w").close()
 import ctypes
 print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) if sys.platform == "linux" else 0)

@@ -54,9 +54,9 @@ def test_a_worker_that_was_drained_goes_and_is_not_started_again(start_server: C
     until(lambda: " alive " in listed())
     name = listed().split("\n")[1].split()[0]
     assert f"-{worker}-" in name
-    assert thaw("--server", served.address, "workers", "drain", name).out.strip() == f"{name}: draining, 0 under way"
+    assert thaw("--server", served.address, "workers", "drain", name).out.strip() == f"{name}: draining, 0 trials running"
     until(lambda: not alive(worker))
-    until(lambda: "it is not started again" in (served.home / "log").read_text())
+    until(lambda: "it is not restarted" in (served.home / "log").read_text())
     assert children(server.pid) == set() and " gone " in listed()
     assert thaw("--server", served.address, "workers", "drain", "nobody").code == 1
 

@@ -157,9 +157,9 @@ def test_a_claim_that_does_not_hold_is_told_with_the_chance_of_it(confirmed: Con
             step=2, metrics={}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1, peak_memory=1, test=scores
         )
         if holds:
-            assert "it holds what it states" in conclusion(Path("best.yaml"), confirmed.exported, finished)
+            assert ": verified." in conclusion(Path("best.yaml"), confirmed.exported, finished)
         else:
-            with pytest.raises(Failure, match=r"(?s)OUTSIDE.*1 in 20.*thaw verify best.yaml --seed \d+"):
+            with pytest.raises(Failure, match=r"(?s)OUTSIDE.*1 of 20.*thaw verify best.yaml --seed \d+"):
                 conclusion(Path("best.yaml"), confirmed.exported, finished)
 
 
@@ -173,7 +173,7 @@ def test_a_seed_that_the_study_had_proves_nothing(home: Home, confirmed: Confirm
     assert found is not None
     for seed in (confirmed.exported.config.seed, found.run_seeds[0]):
         said = home("verify", confirmed.file("best.yaml"), "--seed", seed)
-        assert said.code == 1 and f"seed {seed}" in said.err and "another one" in said.err
+        assert said.code == 1 and f"seed {seed}" in said.err and "use another seed" in said.err
     assert all(fresh_seed() >= STUDIES_SEEDS for _ in range(100))
 
 

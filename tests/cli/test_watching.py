@@ -114,7 +114,7 @@ def test_a_study_is_shown_with_notices_notes_about_the_data_and_the_largest_clas
     notes = [line for line in thaw("--server", address, "study", "show", "noted").out.splitlines() if line.startswith("note: ")]
     assert notes[:4] == [
         "note: The data's own split is used.",
-        "note: columns that are not used: age",
+        "note: unused columns: age",
         "note: 1,200 files left out: broken link (cat/1.png, …)",
         "note: 1 file left out: no image",
     ]
@@ -136,7 +136,7 @@ def test_a_file_of_parameters_is_queued(thaw: Thaw, address: str, lab: Laborator
     lab.study(study)
     (tmp_path / name).write_text(content)
     said = thaw("--server", address, "study", "queue", study, tmp_path / name)
-    assert (said.code, said.out) == (0, f"{study}: 2 queued, from trial 0 to trial 1\n"), said.err
+    assert (said.code, said.out) == (0, f"{study}: 2 trials queued, numbers 0 to 1\n"), said.err
     with Client(address) as client:
         assert [trial.params for trial in client.trials(study)] == [{"lr": 0.01, "optimizer": "sgd"}, {"lr": 0.02, "optimizer": "adam"}]
 

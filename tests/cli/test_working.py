@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.cli.serving import environment_of
-from service.cli.worker import heed_signals
+from service.cli.worker import install_signal_handlers
 from service.settings import Settings
 from service.worker.supervisor import Supervisor
 
@@ -36,7 +36,7 @@ def _handlers_as_before() -> Iterator[None]:
 
 def test_a_signal_that_comes_while_a_lock_is_held_does_not_wait_for_itself() -> None:
     worker = Busy()
-    heed_signals(worker)
+    install_signal_handlers(worker)
     with worker.lock:
         os.kill(os.getpid(), signal.SIGTERM)
     assert worker.left.wait(60)

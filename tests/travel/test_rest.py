@@ -162,7 +162,7 @@ def test_a_foreign_database_needs_a_study_file_whose_faults_are_named_there(
         return file
 
     code, _, err = thaw("import", tmp_path / "theirs.db", "--like", like(budget={"trials": 2}))
-    assert code == 2 and "study.yaml: #/budget/trials  the imported trials count" in err, err
+    assert code == 2 and "study.yaml: #/budget/trials  the 2 imported trials count towards the budget of 2; raise it above 2" in err, err
     code, _, err = thaw("import", tmp_path / "theirs.db", "--like", like(data={"path": "/nowhere"}))
     assert code == 2 and "study.yaml: #/data/path  " in err, err
     code, out, err = thaw("import", tmp_path / "theirs.db", "--like", like())

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from service.cli.worker import heed_signals
+from service.cli.worker import install_signal_handlers
 from service.settings import Settings
 from service.store import open_store
 from service.worker.devices import lay_out
@@ -13,5 +13,5 @@ if __name__ == "__main__":
     settings = Settings(home=Path(sys.argv[1]), heartbeat_seconds=0.2, lease_seconds=2.0)
     toy = (sys.executable, str(Path(__file__).with_name("toy_trainer.py")), *sys.argv[2:])
     worker = Supervisor(open_store(settings.database_url), settings, lay_out((), 1), toy)
-    heed_signals(worker)
+    install_signal_handlers(worker)
     worker.run()

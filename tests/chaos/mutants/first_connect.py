@@ -14,4 +14,4 @@ def plant() -> None:
     def once(call: Callable[[], T], leaving: threading.Event) -> T | None:
         return call()
 
-    supervisor.patiently = once  # type: ignore[attr-defined]
+    supervisor.retry_while_unavailable = once  # type: ignore[attr-defined]
