@@ -1,4 +1,4 @@
-"""What may vary in a study: parameters, conditions, and the spaces that ship with Thawline."""
+"""Search spaces: parameters, conditions, faults, and the presets that ship with Thawline."""
 
 from search_spaces.faults import Fault, Faulty, Path, raise_if_any
 from search_spaces.parameters import Categorical, Float, FrozenModel, Int, Parameter, Scalar, cardinality, contains, nearest

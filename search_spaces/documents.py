@@ -1,4 +1,4 @@
-"""Documents as people write them: YAML and JSON into plain values, with a fault for whatever is not plain."""
+"""Read YAML and JSON documents into plain values, and report values that are not plain as faults."""
 
 import json
 import math
@@ -13,7 +13,7 @@ import yaml
 from search_spaces.faults import Fault, Faulty, Path, raise_if_any
 
 MAX_BYTES = 1024 * 1024
-MAX_YAML_BYTES = 256 * 1024  # a second or so of parsing
+MAX_YAML_BYTES = 256 * 1024  # takes about a second to parse
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53
 PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z")
@@ -21,9 +21,9 @@ BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u206
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of numbers and booleans: `1e-5` is a number, `no` is a word."""
+    """YAML loader with the numbers and booleans of YAML 1.2: `1e-5` is a number, `no` is text. Rejects aliases, tags and duplicates."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (an attribute by PyYAML's design)
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML reads it from the class)
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -49,13 +49,13 @@ def _yaml_duplicates(keys: list[Any], lines: list[int]) -> Iterator[Fault]:
     first: dict[Any, int] = {}
     for key, line in zip(keys, lines, strict=True):
         if key in first:
-            yield _duplicate(key, f" in line {first[key]} and again in line {line}")
+            yield _duplicate(key, f" in line {first[key]} and in line {line}")
         first.setdefault(key, line)
 
 
 def _duplicate(key: str, where: str = "") -> Fault:
     named = f"the key {key}" if PLAIN_KEY.match(key) else "a key"
-    return Fault((), "duplicate_key", f"{named} stands twice in one mapping{where and ','}{where}; drop one")
+    return Fault((), "duplicate_key", f"{named} appears twice in one mapping{where and ','}{where}; remove one")
 
 
 for _tag, _pattern, _first in (
@@ -71,7 +71,7 @@ for _tag, _pattern, _first in (
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     digits = str(loader.construct_scalar(node))
-    if len(digits) > 20:  # before int() meets thousands of them
+    if len(digits) > 20:  # int() takes quadratic time
         return MAX_INTEGER + 1
     return int(digits)
 
@@ -94,12 +94,12 @@ def from_yaml(text: str) -> Any:
         return value
     except Faulty:
         raise
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: PyYAML on an escape beyond Unicode
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML raises ValueError for an escape beyond Unicode
         mark = getattr(error, "problem_mark", None)
         where = f" near line {mark.line + 1}" if mark is not None else ""
         if "'\\t'" in str(getattr(error, "problem", "")):
             raise Faulty(
-                [Fault((), "malformed_yaml", f"there is a tab{where}, which YAML does not take for indentation; write spaces")]
+                [Fault((), "malformed_yaml", f"there is a tab{where}, which YAML does not accept as indentation; write spaces")]
             ) from None
         raise Faulty([Fault((), "malformed_yaml", f"this is not valid YAML{where}; correct it")]) from None
 
@@ -115,7 +115,7 @@ def _refuse_depth(text: str) -> None:
 def from_json(text: str) -> Any:
     """The document's value. Raises Faulty when it is not JSON, too deep, or has duplicate keys.
 
-    NaN and Infinity are read, so that `impurities` can say where they stand.
+    Accepts NaN and Infinity, so that `impurities` can report their paths.
     """
     if _json_depth(text) > MAX_DEPTH:
         raise Faulty([_too_deep()])
@@ -136,7 +136,8 @@ def _bounded_int(digits: str) -> int:
     return int(digits) if len(digits) <= 20 else MAX_INTEGER + 1
 
 
-# A string that never ends runs to the end of the text: it is looked at once, not again from each quote in it.
+# Possessive quantifiers and the alternative \Z make an unterminated string match up to the end of the text. Otherwise the search would
+# start again at each quote in it, which takes quadratic time.
 _STRING_OR_BRACKET = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 
 
@@ -150,8 +151,8 @@ def _json_depth(text: str) -> int:
 
 
 def too_large(limit: int) -> Fault:
-    """The fault of a document that is longer than its format may be; it is told before the document is read."""
-    return Fault((), "too_many_bytes", f"at most {limit} bytes are read; shorten it")
+    """The fault of a document that is longer than the limit of its format, found before parsing."""
+    return Fault((), "too_many_bytes", f"at most {limit} bytes are accepted; shorten the document")
 
 
 def _too_deep() -> Fault:
@@ -159,18 +160,18 @@ def _too_deep() -> Fault:
 
 
 def impurities(value: Any, path: Path = ()) -> Iterator[Fault]:
-    """A fault for each number that is not finite or too large, and each text with characters that do not belong in one."""
+    """A fault for each number that is not finite or too large, and for each text with control or similar characters."""
     match value:
         case float() if not math.isfinite(value):
             yield Fault(path, "not_finite", "NaN and Infinity are not accepted; write a finite number")
         case int() if not isinstance(value, bool) and abs(value) > MAX_INTEGER:
-            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53")
-        case str() if any(map(_is_foul, value)):
+            yield Fault(path, "too_large", "whole numbers must be between -2^53 and 2^53")
+        case str() if any(map(_is_forbidden, value)):
             yield Fault(path, "invalid_text", "control, bidirectional-override and surrogate characters are not accepted; remove them")
         case dict():
             for key, item in value.items():
-                if any(map(_is_foul, key)):
-                    yield Fault(path, "invalid_name", "a key holds control or surrogate characters; remove them")
+                if any(map(_is_forbidden, key)):
+                    yield Fault(path, "invalid_name", "a key contains control, bidirectional-override or surrogate characters; remove them")
                 else:
                     yield from impurities(item, (*path, key))
         case list():
@@ -178,7 +179,7 @@ def impurities(value: Any, path: Path = ()) -> Iterator[Fault]:
                 yield from impurities(item, (*path, index))
 
 
-def _is_foul(character: str) -> bool:
+def _is_forbidden(character: str) -> bool:
     return character in BIDI_CONTROLS or unicodedata.category(character) in ("Cc", "Cs")
 
 

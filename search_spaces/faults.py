@@ -1,4 +1,4 @@
-"""Faults: what is wrong with a document, each with the place where it is wrong and the remedy."""
+"""Faults of a document: path, code, and a message with the remedy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong.
+    """One fault of a document.
 
-    `path` leads from the root of the document to the field, `code` is a stable word for programs,
-    `message` says what is wrong and what to do about it. It never repeats the offending value.
+    `path` leads from the root of the document to the field, `code` is a stable identifier for programs, and `message` states the fault and
+    the remedy. The message never repeats the offending value.
     """
 
     path: Path
@@ -24,7 +24,7 @@ class Fault:
         return "#" + "".join("/" + _escaped(str(part)) for part in self.path)
 
     def below(self, prefix: Path) -> "Fault":
-        """The same fault seen from a document that holds this one at `prefix`."""
+        """The fault in a document that contains this one at `prefix`."""
         return Fault((*prefix, *self.path), self.code, self.message)
 
 
@@ -33,7 +33,7 @@ def _escaped(part: str) -> str:
 
 
 class Faulty(ValueError):
-    """Raised by a validator that knows the place of its faults better than pydantic does."""
+    """Raised by validators to report faults with exact paths inside the validated model."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -41,6 +41,6 @@ class Faulty(ValueError):
 
 
 def raise_if_any(faults: Iterable[Fault]) -> None:
-    """Raise `Faulty` with all of them, or return when there are none."""
+    """Raise Faulty if there is any fault."""
     if found := tuple(faults):
         raise Faulty(found)

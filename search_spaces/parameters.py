@@ -1,4 +1,4 @@
-"""The parameters that a search may vary: floats, ints and categories, each perhaps under a condition."""
+"""Parameters of a search space: float, int and categorical, each with an optional condition."""
 
 import json
 import math
@@ -22,13 +22,13 @@ Condition = Annotated[Mapping[str, Annotated[tuple[Scalar, ...], Field(max_lengt
 
 
 class FrozenModel(BaseModel):
-    """A value that is checked once, when it is made, and never changes afterwards."""
+    """Immutable model that is validated when it is created."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Float(FrozenModel):
-    """A real number between `low` and `high`, both included; drawn on a log scale or in steps if asked."""
+    """A real number between `low` and `high`, both included, optionally on a log scale or in steps."""
 
     type: Literal["float"] = "float"
     low: FiniteFloat
@@ -44,7 +44,7 @@ class Float(FrozenModel):
 
 
 class Int(FrozenModel):
-    """A whole number between `low` and `high`, both included. Only `frozen_layers` may leave `high` out."""
+    """A whole number between `low` and `high`, both included. Only `frozen_layers` may omit `high`."""
 
     type: Literal["int"] = "int"
     low: StrictInt = Field(ge=-(2**53), le=2**53)
@@ -61,14 +61,14 @@ class Int(FrozenModel):
 
     @property
     def top(self) -> int:
-        """The upper bound of a range that has been completed."""
+        """The upper bound. Raises ValueError for a range without one."""
         if self.high is None:
             raise ValueError("the range has no upper bound yet")
         return self.high
 
 
 class Categorical(FrozenModel):
-    """One of a list of values that have no order."""
+    """One of a list of unordered values."""
 
     type: Literal["categorical"] = "categorical"
     choices: tuple[Scalar, ...] = Field(min_length=1, max_length=MAX_CHOICES)
@@ -88,9 +88,9 @@ def _range_faults(low: float, high: float, log: bool, step: float | None) -> lis
     if low > high:
         faults.append(Fault(("low",), "low_above_high", "low is above high; exchange them"))
     if log and low <= 0:
-        faults.append(Fault(("low",), "log_from_zero", "a log range must start above 0; raise low or drop log"))
+        faults.append(Fault(("low",), "log_from_zero", "a log range must start above 0; raise low or remove log"))
     if step is not None and log:
-        faults.append(Fault(("step",), "log_with_step", "a log range takes no step; drop one of the two"))
+        faults.append(Fault(("step",), "log_with_step", "a log range has no step; remove log or step"))
     if step is not None and step <= 0:
         faults.append(Fault(("step",), "step_not_positive", "step must be above 0"))
     elif step is not None and low <= high and step > high - low > 0:
@@ -100,7 +100,7 @@ def _range_faults(low: float, high: float, log: bool, step: float | None) -> lis
 
 def _step_faults(low: float, high: float, step: float | None) -> Iterator[Fault]:
     if step is not None and step > 0 and (high - low) / step > MAX_STEPS:
-        yield Fault(("step",), "step_too_fine", f"the range has more than {MAX_STEPS} steps; make them wider, or drop step")
+        yield Fault(("step",), "step_too_fine", f"the range has more than {MAX_STEPS} steps; make them wider, or remove step")
 
 
 def _choice_faults(choices: tuple[Scalar, ...]) -> list[Fault]:
@@ -108,10 +108,10 @@ def _choice_faults(choices: tuple[Scalar, ...]) -> list[Fault]:
     faults = []
     for place, choice in enumerate(choices):
         if (key := (type(choice), choice)) in seen:
-            faults.append(Fault(("choices", place), "duplicate_choice", "this choice is listed twice; drop one"))
+            faults.append(Fault(("choices", place), "duplicate_choice", "this choice is listed twice; remove one"))
         seen.add(key)
         if isinstance(choice, str) and len(choice) > MAX_STRING:
-            faults.append(Fault(("choices", place), "choice_too_long", f"at most {MAX_STRING} characters"))
+            faults.append(Fault(("choices", place), "choice_too_long", f"a choice has at most {MAX_STRING} characters; shorten it"))
     return faults
 
 
@@ -131,7 +131,7 @@ def contains(parameter: Float | Int | Categorical, value: Scalar) -> bool:
 
 
 def domain(parameter: Float | Int | Categorical) -> str:
-    """The type of the parameter's values and its range or choices, in words."""
+    """The type and the range or choices of the parameter, as a phrase for messages."""
     match parameter:
         case Categorical(choices=choices):
             listed = ", ".join(json.dumps(choice, ensure_ascii=False) for choice in choices[:LISTED_CHOICES])
@@ -147,7 +147,7 @@ def domain(parameter: Float | Int | Categorical) -> str:
 
 
 def given(parameter: Float | Int | Categorical, value: object) -> str:
-    """What is wrong with a value that the parameter cannot take: its type, or else its place. The value is not repeated."""
+    """A phrase for messages: the type of a value that the parameter cannot take, and the remedy. The value is not repeated."""
     kinds = {bool: "a boolean", int: "an int", float: "a float", str: "a string", type(None): "null", list: "a list", dict: "a mapping"}
     kind = kinds.get(type(value), "a value of another type")
     match parameter:
@@ -160,12 +160,12 @@ def given(parameter: Float | Int | Categorical, value: object) -> str:
         case _:
             assert_never(parameter)
     if type(value) not in taken:
-        return f"{kind} was given, so change its type"
-    return f"{kind} was given that is not among them; correct it"
+        return f"{kind} was given; change its type"
+    return f"{kind} outside of that was given; correct it"
 
 
 def nearest(parameter: Float | Int | Categorical, value: Scalar) -> Scalar:
-    """Of the values that the parameter can take, the one nearest to this; of categories without a number, the first."""
+    """The value of the parameter that is nearest to this one; the first choice of a categorical parameter without numbers."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
     match parameter:
         case Categorical(choices=choices):
@@ -197,7 +197,7 @@ def _on_step(parameter: Float | Int, value: float) -> bool:
 
 
 def cardinality(parameter: Float | Int | Categorical) -> int | None:
-    """How many values the parameter can take; None for a continuous one."""
+    """The number of values of the parameter; None for a continuous one."""
     match parameter:
         case Categorical(choices=choices):
             return len(choices)

@@ -1,4 +1,4 @@
-"""A search space: named parameters with the conditions that join them."""
+"""The search space: named parameters and the conditions between them."""
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -27,7 +27,7 @@ Params = Mapping[str, Scalar]
 
 
 class SearchSpace(RootModel[dict[str, Parameter]]):
-    """What may vary. Conditions name other parameters of the space; they never run in a circle."""
+    """Parameters by name. Conditions refer to other parameters of the space and form no cycle."""
 
     model_config = ConfigDict(frozen=True)
     root: dict[str, Parameter] = Field(max_length=MAX_PARAMETERS)
@@ -41,20 +41,20 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
 
     @cached_property
     def parameters(self) -> Mapping[str, Float | Int | Categorical]:
-        """The parameters, each after those that its condition names: the order in which to draw them."""
+        """The parameters in sampling order: each follows the parameters that its condition names."""
         ordered: dict[str, Float | Int | Categorical] = {}
         for name in self.root:
             _place(self.root, name, ordered)
         return MappingProxyType(ordered)
 
     def active(self, name: str, params: Params) -> bool:
-        """Whether the parameter takes part, given the values drawn so far."""
+        """Whether the parameter's condition holds for the values sampled so far."""
         when = self.root[name].when
         return all(key in params and _among(params[key], values) for key, values in when.items())
 
     @cached_property
     def size(self) -> int | None:
-        """How many combinations there are, conditions left aside; None when a parameter is continuous."""
+        """The number of combinations, ignoring conditions; None if a parameter is continuous."""
         total = 1
         for parameter in self.root.values():
             if (count := cardinality(parameter)) is None:
@@ -64,9 +64,9 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
 
     @cached_property
     def distinct(self) -> int | None:
-        """How many configurations there are; those that differ in inactive parameters alone are one. None when there is no end of them.
+        """The number of configurations, where those that differ only in inactive parameters count once. None if there are infinitely many.
 
-        Where conditions are too many to follow, the number of all combinations, which is not less.
+        Where the conditions have too many branches, this is `size`, which is an upper bound.
         """
         counter = _Counter(self)
         try:
@@ -75,32 +75,32 @@ class SearchSpace(RootModel[dict[str, Parameter]]):
             return self.size
 
     def missing(self, params: Params) -> tuple[str, ...]:
-        """The parameters that these values make active and give no value to; none of a whole configuration."""
+        """The active parameters that have no value in `params`; empty for a complete configuration."""
         return tuple(name for name in self.parameters if name not in params and self.active(name, params))
 
     def faults_of_some(self, params: Params) -> Iterator[Fault]:
-        """What is wrong with an assignment that leaves parameters to the sampler: as `faults_of`, but none has to be given.
+        """Faults of a partial assignment, whose missing parameters the sampler fills in. Otherwise as `faults_of`.
 
-        A parameter with a condition can be given only where the parameters that the condition names are given too.
+        A parameter with a condition can be given only together with the parameters that the condition names.
         """
         undecided = {name: [parent for parent in self.root[name].when if parent not in params] for name in params if name in self.root}
         for name, parents in undecided.items():
             if parents:
                 listed = " and ".join(parents)
-                message = f"whether it takes part depends on {listed}; give {listed} too, or leave this to the sampler"
+                message = f"its condition depends on {listed}; give {listed} too, or leave this to the sampler"
                 yield Fault((name,), "undecided_condition", message)
         for fault in self.faults_of(params):
             if fault.code != "missing_parameter" and not undecided.get(str(fault.path[0])):
                 yield fault
 
     def faults_of(self, params: Params) -> Iterator[Fault]:
-        """What is wrong with a full assignment: a stranger, a value out of range, one missing or inactive."""
+        """Faults of a complete assignment: unknown, inactive or missing parameters, and values out of range."""
         for name in params.keys() - self.root.keys():
-            yield Fault((name,), "unknown_parameter", "the search space has no such parameter; drop it")
+            yield Fault((name,), "unknown_parameter", "the search space has no such parameter; remove it")
         for name, parameter in self.parameters.items():
             if not self.active(name, params):
                 if name in params:
-                    yield Fault((name,), "inactive_parameter", "its condition does not hold here; drop it")
+                    yield Fault((name,), "inactive_parameter", "its condition does not hold here; remove it")
             elif name not in params:
                 yield Fault((name,), "missing_parameter", "the search space varies it; give it a value")
             elif not contains(parameter, params[name]):
@@ -115,7 +115,10 @@ class _TooManyBranches(Exception):
 
 
 class _Counter:
-    """Counts the configurations of a space, parameter by parameter: only the values that conditions name have to be told apart."""
+    """Counts the configurations of a space recursively, parameter by parameter.
+
+    Only the values that conditions name are enumerated; all other values of a parameter are one branch, weighted by their number.
+    """
 
     def __init__(self, space: SearchSpace) -> None:
         self._space, self._names = space, tuple(space.parameters)
@@ -126,14 +129,14 @@ class _Counter:
         self._branches = 0
 
     def count(self, place: int, known: dict[str, object]) -> int | None:
-        """How many ways there are to complete `known` with the parameters from `place` on; None when endless."""
+        """The number of completions of `known` with the parameters from index `place` on; None if infinite."""
         self._branches += 1
         if self._branches > MOST_BRANCHES:
             raise _TooManyBranches
         if place == len(self._names):
             return 1
         name = self._names[place]
-        if not self._space.active(name, known):  # type: ignore[arg-type]  # the value that stands for all others is no scalar
+        if not self._space.active(name, known):  # type: ignore[arg-type]  # _OTHER is not a scalar
             return self.count(place + 1, known)
         parameter = self._space.root[name]
         single = isinstance(parameter, Float) and parameter.low == parameter.high
@@ -153,7 +156,7 @@ class _Counter:
 
 
 _OTHER = object()
-"""Stands for each value of a parameter that no condition names."""
+"""Represents all values of a parameter that no condition names."""
 
 
 def _among(value: Scalar, values: tuple[Scalar, ...]) -> bool:
@@ -172,7 +175,9 @@ def _condition_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
             place = (name, "when", parent)
             if parent not in space:
                 yield Fault(
-                    place, "unknown_condition", "the condition names a parameter that the search space lacks; add it or drop the condition"
+                    place,
+                    "unknown_condition",
+                    "the condition names a parameter that the search space lacks; add it or remove the condition",
                 )
             elif not values:
                 yield Fault(place, "empty_condition", "a condition needs at least one value")
@@ -184,7 +189,7 @@ def _condition_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
 
 
 def _never_taken(owner: Int | Categorical, values: tuple[Scalar, ...]) -> Iterator[int]:
-    """The places of the values that the parameter cannot take. Choices are looked up, for there may be a thousand of both."""
+    """Indices of the values that the parameter cannot take. Uses a set, since there may be a thousand choices and values."""
     choices = {(type(choice), choice) for choice in owner.choices} if isinstance(owner, Categorical) else None
     for index, value in enumerate(values):
         if not (contains(owner, value) if choices is None else (type(value), value) in choices):
@@ -199,7 +204,7 @@ def _circle_faults(space: Mapping[str, Parameter]) -> Iterator[Fault]:
                 reached.add(parent)
                 open_.extend(space[parent].when)
         if name in reached:
-            yield Fault((name, "when"), "circular_condition", "the conditions run in a circle; break it")
+            yield Fault((name, "when"), "circular_condition", "the conditions form a cycle; break it")
 
 
 def _place(space: Mapping[str, Parameter], name: str, ordered: dict[str, Float | Int | Categorical]) -> None:

@@ -1,4 +1,4 @@
-"""Which trials of a study may train in one pass over the data, and how many of them."""
+"""Select the trials of a study whose heads may be trained together, and bound their number."""
 
 from collections.abc import Hashable
 from functools import lru_cache
@@ -12,15 +12,15 @@ from trainer.tasks.capabilities import HeadsTogether
 from trainer.tasks.registry import spec_of
 
 MOST_LANES = 256
-FEWEST_LEARNING_LANES = 4  # of a sampler that learns, however small the budget
-LEARNING_SHARE = 8  # of the budget's trials one in so many may be suggested without knowing the others' results
+FEWEST_LEARNING_LANES = 4  # for adaptive samplers, however small the budget
+LEARNING_SHARE = 8  # an adaptive sampler may suggest 1/8 of the budget's trials before it receives their results
 BYTES_A_PARAMETER = 4 * 4  # float32: value, gradient, two moments
 
 SharedKey = tuple[Hashable, ...]
 
 
 def learns(sampler: Sampler) -> bool:
-    """Whether suggestions follow from earlier results; where not, the suggestion for a number is the same whenever it is asked for."""
+    """Whether the sampler is adaptive. A sampler that is not gives the same suggestion for a trial number at any time."""
     match sampler:
         case Random() | Grid() | Qmc():
             return False
@@ -29,9 +29,10 @@ def learns(sampler: Sampler) -> bool:
 
 
 def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> SharedKey | None:
-    """What trials of the study have in common that may train in one pass; None when the trial trains alone.
+    """The key that is equal for trials of the study whose heads may be trained together; None for a trial that trains alone.
 
-    Those of one round of the confirmation see the examples in the same order, and no others do.
+    `round` is the confirmation round. Trials of one round share their seeds, so they also share the order of the examples; the key
+    holds `order_seed`, which separates them from the trials of other rounds and of the search.
     """
     if spec.limits.lanes == 1 or not _model_has_lanes(spec):
         return None
@@ -44,7 +45,7 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
 
 
 def may_share(spec: StudySpec) -> bool:
-    """Whether some trial of the space has a shared key."""
+    """Whether the search space contains trials that have a shared key."""
     if spec.limits.lanes == 1 or not _model_has_lanes(spec):
         return False
     stages = _stages_of(spec.task, spec.model.name)
@@ -52,18 +53,22 @@ def may_share(spec: StudySpec) -> bool:
 
 
 def lane_budget(spec: StudySpec, info: DatasetInfo, memory: int, created: int) -> int:
-    """The most trials that a worker takes into one pass, at least one, with `memory` bytes for their heads and the optimizer's state.
+    """The most trials that a worker trains together, at least one, with `memory` bytes for their heads and the optimizer's state.
 
-    `created` trials were suggested already: those that a sampler draws before it learns may all go together.
+    `created` is the number of trials suggested so far. An adaptive sampler draws its startup trials independently of results, so all
+    remaining startup trials may be trained together.
     """
     fitting = max(1, memory // (BYTES_A_PARAMETER * (_together(spec.task).head_parameters(spec.model.name, info) or 1)))
     if spec.limits.lanes is not None:
         return min(fitting, spec.limits.lanes)
-    return min(fitting, MOST_LANES, _unknowing(spec, created))
+    return min(fitting, MOST_LANES, _independent_suggestions(spec, created))
 
 
-def _unknowing(spec: StudySpec, created: int) -> int:
-    """How many trials the sampler may suggest without knowing the results of one another."""
+def _independent_suggestions(spec: StudySpec, created: int) -> int:
+    """How many trials the sampler may suggest before it receives their results.
+
+    More heads trained together are faster, but each suggestion of an adaptive sampler then rests on fewer results.
+    """
     if not learns(spec.sampler):
         return MOST_LANES
     trials = TRIALS_WITHOUT_BOUND if spec.budget.trials is None else spec.budget.trials
@@ -71,7 +76,7 @@ def _unknowing(spec: StudySpec, created: int) -> int:
 
 
 def _startup(sampler: Sampler) -> int:
-    """How many trials are drawn before any result counts."""
+    """The number of trials that the sampler draws independently of results."""
     match sampler:
         case Tpe() | Gp() | CmaEs():
             return sampler.n_startup_trials
@@ -86,7 +91,7 @@ def _model_has_lanes(spec: StudySpec) -> bool:
 
 
 def _together(task: str) -> HeadsTogether:
-    """Of a task whose models have lanes."""
+    """The task's capability. Raises TypeError for a task whose heads do not train together."""
     if not isinstance(found := spec_of(task), HeadsTogether):
         raise TypeError(f"the heads of {task} do not train together")
     return found

@@ -1,4 +1,4 @@
-"""A change of a study's budget: parsed once from a request, applied to the budget as it stands under the study's lock."""
+"""Changes of a study's budget: parsed from a request, and applied to the current budget under the study's lock."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from service.domain.spec import MAX_TRIALS, Budget
 
 
 class BudgetFields(FrozenModel):
-    """The fields of a budget that change; null lifts a bound, what is left out stays."""
+    """New values of budget fields. null removes a bound; fields that are left out keep their value."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
     hours: FiniteFloat | None = Field(default=None, gt=0, le=100_000)
@@ -21,20 +21,20 @@ class BudgetFields(FrozenModel):
 
 
 class More(FrozenModel):
-    """What is added to the budget as it stands, so that two such requests add both."""
+    """Amounts to add to the current budget. Two such requests add both amounts."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
     hours: FiniteFloat | None = Field(default=None, gt=0, le=100_000)
 
 
 class BudgetChange(FrozenModel):
-    """The body of a change: either the new values of fields, or what is added to them."""
+    """A budget change: either new values of fields, or amounts to add to them."""
 
     budget: BudgetFields | None = None
     add: More | None = None
 
     def applied(self, before: Budget, *, created: int, hours_used: float) -> Budget:
-        """The new budget of a study with `created` trials. Raises InvalidInput when they do not fit into it."""
+        """The new budget of a study with `created` trials. Raises InvalidInput when it is invalid, or too small for them."""
         values = before.model_dump()
         if self.budget is not None:
             values |= self.budget.model_dump(include=self.budget.model_fields_set)
@@ -43,7 +43,7 @@ class BudgetChange(FrozenModel):
         trials, hours = values["trials"], values["hours"]
         faults = []
         if trials is None and hours is None:
-            faults.append(Fault(self._place(), "endless", "a budget names trials, hours, or both; give one of them a number"))
+            faults.append(Fault(self._place(), "endless", "a budget needs trials, hours, or both; give one of them a number"))
         if trials is not None and trials > MAX_TRIALS:
             faults.append(Fault(self._place("trials"), "too_many_trials", f"a study has at most {MAX_TRIALS} trials; add fewer"))
         if trials is not None and trials < created:
@@ -56,20 +56,20 @@ class BudgetChange(FrozenModel):
             raise InvalidInput(faults)
         try:
             return Budget.model_validate(values)
-        except ValidationError as error:  # hours beyond what a budget may have
+        except ValidationError as error:  # hours above the upper bound
             raise InvalidInput([Fault(self._place(), "out_of_range", str(item["msg"])) for item in error.errors()]) from None
 
     def too_small(self, created: int) -> Fault:
-        """The fault of a change that leaves a complete study without room for another trial."""
-        message = f"the study is complete with {created} trials and this leaves no room for another; raise budget.trials above {created}"
-        return Fault(self._place("trials"), "no_room", f"{message}, and budget.hours too if they are over")
+        """The fault of a change that leaves a complete study without budget for another trial."""
+        message = f"the study is complete with {created} trials and this budget allows no more; raise budget.trials above {created}"
+        return Fault(self._place("trials"), "no_room", f"{message}, and raise budget.hours too if they are used up")
 
     def _sums(self, before: Budget) -> Mapping[str, Any]:
-        """Raises InvalidInput where there is no bound to add to."""
+        """The new values. Raises InvalidInput where the budget has no bound to add to."""
         added = {name: value for name, value in (self.add.model_dump() if self.add else {}).items() if value is not None}
         if unbounded := [name for name in added if getattr(before, name) is None]:
             raise InvalidInput(
-                Fault(("add", name), "no_bound", f"the study has no bound on {name} to add to; set one as budget.{name}")
+                Fault(("add", name), "no_bound", f"the study has no bound on {name} to add to; set one with budget.{name}")
                 for name in unbounded
             )
         return {name: getattr(before, name) + value for name, value in added.items()}

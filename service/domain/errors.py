@@ -1,4 +1,4 @@
-"""What can go wrong, in the domain's words. One table in the web layer turns them into HTTP."""
+"""Domain errors. One table in the web layer maps them to HTTP status codes."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from search_spaces import Fault
 
 
 class ThawlineError(Exception):
-    """The base of all of them; its text is meant for the user."""
+    """Base class of domain errors. The message is shown to the user."""
 
 
 class StudyNotFound(ThawlineError):
@@ -16,18 +16,18 @@ class StudyNotFound(ThawlineError):
 
 
 class StudyDeleted(ThawlineError):
-    """A repeated request, by its Idempotency-Key, is about a study that was deleted after the first one."""
+    """A repeated request (same Idempotency-Key) refers to a study that was deleted after the first request."""
 
     def __init__(self, study: str) -> None:
-        super().__init__("The study that the first request with this Idempotency-Key was about has been deleted; send a new key.")
+        super().__init__("The study of the first request with this Idempotency-Key has been deleted; send a new key.")
         self.study = study
 
 
 class StudyUnreadable(ThawlineError):
-    """The study's row was damaged, or was written by a version that this one does not understand."""
+    """The study's row is damaged, or was written by a version that this one cannot read."""
 
     def __init__(self, study: str) -> None:
-        super().__init__("This version cannot read the study as it was stored; all that can be done with it is to delete it.")
+        super().__init__("This version cannot read the stored study; it can only be deleted.")
         self.study = study
 
 
@@ -47,14 +47,14 @@ class NameTaken(ThawlineError):
 
     def __init__(
         self,
-        message: str = "Another study has this name; choose another, or delete that one. "
-        "A study created with replace: true takes the name of one that has ended, which is kept under a new name.",
+        message: str = "Another study has this name; choose another name, or delete that study. "
+        "With replace: true, a new study takes the name of a study that has ended, which is kept under a new name.",
     ) -> None:
         super().__init__(message)
 
 
 class StudyClosed(ThawlineError):
-    """The study's state forbids what was asked."""
+    """The study's state does not allow the request."""
 
 
 class TrialClosed(ThawlineError):
@@ -62,14 +62,14 @@ class TrialClosed(ThawlineError):
 
 
 class BudgetSpent(ThawlineError):
-    """The study's budget has no room for another trial."""
+    """The study's budget allows no further trial."""
 
     def __init__(self, message: str = "The study's budget is spent; no trial can be added.") -> None:
         super().__init__(message)
 
 
 class QuotaExceeded(ThawlineError):
-    """The server has as many studies as it may hold."""
+    """The server holds the maximum number of studies."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"This server holds at most {most} studies; delete some, or raise THAW_MAX_STUDIES.")
@@ -90,72 +90,72 @@ class NoScript(ThawlineError):
 
 
 class UnknownFigure(ThawlineError):
-    """There is no figure of that name."""
+    """There is no figure with that name."""
 
     def __init__(self, known: Iterable[str]) -> None:
         super().__init__(f"There is no such figure; choose one of {', '.join(known)}.")
 
 
 class PlotlyMissing(ThawlineError):
-    """The package that brings Plotly's script is not installed, or not whole."""
+    """The package plotly, which contains the script of the figures, is not installed or is incomplete."""
 
     def __init__(self) -> None:
-        super().__init__("The package plotly is not installed, or lacks its script; `pip install --force-reinstall plotly` brings it.")
+        super().__init__("The package plotly is not installed, or lacks its script; run `pip install --force-reinstall plotly`.")
 
 
 class LeaseLost(ThawlineError):
-    """The trial belongs to another attempt, or has ended. Whoever gets this stops at once."""
+    """The trial has a newer attempt, or has ended. The caller must stop working on the trial at once."""
 
     def __init__(self, number: int, attempt: int) -> None:
-        super().__init__(f"Attempt {attempt} does not hold trial {number} any more.")
+        super().__init__(f"Attempt {attempt} no longer holds the lease of trial {number}.")
 
 
 class IdempotencyConflict(ThawlineError):
-    """The key was used before, for another request."""
+    """The key was used before with another request."""
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used for another request; take a new one.")
+        super().__init__("This Idempotency-Key was used for another request; send a new key.")
 
 
 class SchemaTooNew(ThawlineError):
-    """The database was made by a newer Thawline."""
+    """The database schema is of a newer version of Thawline."""
 
 
 class SchemaTooOld(ThawlineError):
-    """The database was made by an older Thawline, and nobody has brought it up to date."""
+    """The database schema is of an older version of Thawline and has not been upgraded."""
 
 
 class NotADatabase(ThawlineError):
-    """What the URL names is not a database of Thawline's."""
+    """The URL does not lead to a Thawline database."""
 
     def __init__(self, why: str = "This is not a Thawline database.") -> None:
         super().__init__(why)
 
 
 class ReadOnly(ThawlineError):
-    """Nothing can be changed here."""
+    """The server is read-only."""
 
     def __init__(self) -> None:
-        super().__init__("This dashboard only shows the database; to change something, run `thaw serve` on it.")
+        super().__init__("This dashboard is read-only; to change the database, run `thaw serve` on it.")
 
 
 class StoreUnavailable(ThawlineError):
-    """The database does not answer; try again."""
+    """The database does not respond. The request can be repeated."""
 
 
 class ImportGivenUp(StoreUnavailable):
-    """An import made no progress for so long that its study was given up; nothing of it is visible."""
+    """An import made no progress for a minute, and its study was discarded. No part of it is visible."""
 
     def __init__(self) -> None:
-        super().__init__("The import made no progress for a minute and was given up; send the file again.")
+        super().__init__("The import made no progress for a minute and was discarded; send the file again.")
 
 
 class DiskFull(StoreUnavailable):
-    """The disk has no room, or only what is kept for results; it can be tried again when there is more."""
+    """The disk is full, or has only the space reserved for results. The request can be repeated when there is more space."""
 
 
 class InvalidInput(ThawlineError):
-    """A document has faults; none of it was accepted."""
+    """A document has faults; no part of it was accepted."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)

@@ -1,4 +1,4 @@
-"""What a study will still ask of its model's frozen stages: epochs by number of frozen stages."""
+"""Estimate the epochs that a study will train, by number of frozen stages."""
 
 import math
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from search_spaces import Categorical, Float, Int, Scalar, SearchSpace
 from trainer.configuration import Hyperparameters
 
-TRIALS_WITHOUT_BOUND = 32  # taken for a budget in hours alone: enough to make sharing worth while, too few to build much in vain
-MOST_VALUES = 10_001  # of a range of frozen stages: the contract has no more
+TRIALS_WITHOUT_BOUND = 32  # assumed for a budget in hours alone: enough to justify stored features, few enough to limit wasted ones
+MOST_VALUES = 10_001  # of a range of frozen stages: TrainConfig accepts 0 to 10,000
 
 
 def epochs_by_depth(
     space: SearchSpace, fixed: Mapping[str, Scalar], hyperparameters: type[Hyperparameters], trials: int
 ) -> dict[int, float]:
-    """The epochs that so many trials drawn evenly from the space train with each number of frozen stages, without those that freeze none.
+    """The epochs that `trials` trials, drawn uniformly from the space, train with each number of frozen stages above 0.
 
-    Parameters count as independent but for their conditions, and no trial as pruned: it is an upper estimate.
+    Assumes that parameters are independent apart from their conditions, and that no trial is pruned: an upper estimate.
     """
     values = {name: fixed.get(name, field.default) for name, field in hyperparameters.model_fields.items()}
     epochs = trials * _mean(space, values, "epochs")
@@ -24,7 +24,7 @@ def epochs_by_depth(
 
 
 def _shares(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> dict[Scalar, float]:
-    """How often each value of the parameter is drawn, the default standing in where its condition does not hold."""
+    """The probability of each value of the parameter. The default applies where its condition does not hold."""
     if (parameter := space.root.get(name)) is None:
         return {values[name]: 1.0}
     active = _activity(space, name)
@@ -36,7 +36,7 @@ def _shares(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> dict
 
 
 def _mean(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> float:
-    """The mean of a numeric parameter."""
+    """The mean of a numeric parameter, with its default where its condition does not hold."""
     if (parameter := space.root.get(name)) is None:
         return float(values[name])  # type: ignore[arg-type]  # epochs are a number
     active = _activity(space, name)
@@ -44,7 +44,7 @@ def _mean(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> float:
 
 
 def _activity(space: SearchSpace, name: str) -> float:
-    """How often the parameter's condition holds."""
+    """The probability that the parameter's condition holds."""
     held = 1.0
     for parent, values in space.root[name].when.items():
         shares = _evenly(space.root[parent])
@@ -54,13 +54,14 @@ def _activity(space: SearchSpace, name: str) -> float:
 
 
 def _evenly(parameter: Float | Int | Categorical) -> dict[Scalar, float]:
-    """Each value's share under a uniform draw on the parameter's own scale; a float range has no values to name."""
+    """The probability of each value under a uniform draw on the parameter's own scale; empty for a float range."""
     match parameter:
         case Categorical(choices=choices):
             return dict.fromkeys(choices, 1 / len(choices))
         case Int():
             step = max(parameter.step or 1, (parameter.top - parameter.low) // MOST_VALUES)
             values = range(parameter.low, parameter.top + 1, step)
+            # On a log scale an int stands for the interval of reals that round to it.
             weights = [math.log((value + 0.5) / (value - 0.5)) if parameter.log else 1.0 for value in values]
             total = sum(weights)
             return {value: weight / total for value, weight in zip(values, weights, strict=True)}

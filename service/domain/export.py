@@ -1,4 +1,4 @@
-"""The exported configuration: all that production training needs, what it is worth, and where it came from."""
+"""The exported configuration of a trial: the training config, its confirmed result, and its origin."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -32,7 +32,7 @@ FIRST_SCHEMA_NOTE = (
     "Nothing is known of a confirmation: the file is of the first schema. Its value is the best of many tries and looks better than it is."
 )
 LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
-LONGEST_PLAIN = 100  # characters of a text whose quotes are decided by reading it
+LONGEST_PLAIN = 100  # characters; a longer text is always quoted, which saves parsing it
 
 
 class Origin(FrozenModel):
@@ -45,7 +45,7 @@ class Origin(FrozenModel):
 
 
 class Reached(FrozenModel):
-    """What the trial measured on the validation examples after its last epoch."""
+    """The trial's metrics on the validation examples after its last epoch."""
 
     objective: Objective
     value: FiniteFloat
@@ -61,34 +61,34 @@ class Point(FrozenModel):
 
 
 class NoSummary(FrozenModel):
-    """Of a task that does not summarise the reports of runs."""
+    """The summary of a task that does not summarise the reports of runs."""
 
 
 class Confirmed(FrozenModel):
-    """What the confirmation found of the configuration: fresh seeds, on test examples that no trial of the search has seen.
+    """The confirmation's result for the configuration: runs with fresh seeds, scored on test examples that no trial of the search used.
 
-    `test_images`, `new_images` and `uplift_new_images` are the names of version 0.1; they are of any examples.
+    `test_images`, `new_images` and `uplift_new_images` are names from version 0.1; they apply to examples of any task.
     """
 
-    seeds: int = Field(description="runs of this configuration that the figures rest on")
-    run_seeds: tuple[int, ...] = Field(description="their seeds; `thaw verify` takes another one")
+    seeds: int = Field(description="number of runs of this configuration")
+    run_seeds: tuple[int, ...] = Field(description="their seeds; `thaw verify` uses another one")
     test_images: int
     expected: Estimate = Field(description="mean of the objective over seeds, on these test examples")
     new_images: Estimate | None = Field(description="the same for new examples of the same kind")
-    single_run: Estimate | None = Field(description="where one more run with a fresh seed falls, on these test examples")
-    uplift: Estimate | None = Field(description="over the baseline, above 0 where better; over seeds, on these test examples")
+    single_run: Estimate | None = Field(description="prediction interval of one more run with a fresh seed, on these test examples")
+    uplift: Estimate | None = Field(description="difference to the baseline, above 0 where better; mean over seeds, on these test examples")
     uplift_new_images: Estimate | None = Field(description="the same for new examples of the same kind")
-    optimism: Optimism | None = Field(description="how much better the best of the search looked than it is")
+    optimism: Optimism | None = Field(description="by how much the search overestimated its best trial")
     helped: Helped | None = Field(description="whether tuning helped; null where the baseline has no result")
-    words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
+    words: tuple[str, ...] = Field(description="the result in plain sentences, the most important first")
     best: int | None = Field(description="the trial with the best mean")
-    tied: tuple[int, ...] = Field(description="trials that cannot be told apart from the best; the cheapest of them is recommended")
-    arms: tuple[Compared, ...] = Field(description="the configurations that were compared, with every run")
-    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's, of the runs on the test examples")
+    tied: tuple[int, ...] = Field(description="trials not distinguishable from the best; the cheapest of them is recommended")
+    arms: tuple[Compared, ...] = Field(description="the configurations that were compared, with all their runs")
+    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's summary of the runs on the test examples")
 
     @model_serializer(mode="wrap")
     def _with_the_summary_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Its fields are the last."""
+        """Inline the summary's fields after the others."""
         fields = handler(self)
         summary = fields.pop("summary", {})
         return {**fields, **summary}
@@ -99,32 +99,32 @@ class Exported(FrozenModel):
 
     kind: Literal["thawline/training-config"] = "thawline/training-config"
     schema_version: Literal[2] = 2
-    note: str = Field(description="what the configuration is worth, or why that is not known, in a sentence")
+    note: str = Field(description="one sentence about the expected result of the configuration, or why it is not known")
     confirmed: Confirmed | None = Field(description="null while not confirmed")
     origin: Origin
     reached: Reached
     config: TrainConfig
-    facts: DatasetInfo = Field(description="size, fingerprint and split of the data, what its task found in it, hash of the weights")
-    environment: Mapping[str, str] = Field(description="versions, device and threads that the metric was reached with")
-    lock: Mapping[str, str] = Field(default_factory=dict, description="by package, the version that the metric was reached with")
+    facts: DatasetInfo = Field(description="size, fingerprint and split of the data, findings of the task, hash of the weights")
+    environment: Mapping[str, str] = Field(description="versions, device and threads of the run that reached the metric")
+    lock: Mapping[str, str] = Field(default_factory=dict, description="package versions of the run that reached the metric")
     depths: tuple[int, int] | None = Field(
         default=None,
-        description="frozen stages whose stored output was read, for training and for validation examples; rounding follows from it",
+        description="frozen stages whose stored output was read, for training and validation examples; results depend on it by rounding",
     )
-    cost: Price | None = Field(default=None, description="of the trial; null where it did not tell")
-    curve: tuple[Point, ...] = Field(default=(), description="of the trial, 64 epochs at most")
-    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's, of the trial on the validation examples")
-    manifest: str | None = Field(default=None, description="trainer.protocol.Checked.manifest: names the examples that have changed")
+    cost: Price | None = Field(default=None, description="cost of the trial; null where it was not reported")
+    curve: tuple[Point, ...] = Field(default=(), description="learning curve of the trial, at most 64 epochs")
+    summary: SerializeAsAny[BaseModel] = Field(default=NoSummary(), description="the task's summary of the trial, on validation examples")
+    manifest: str | None = Field(default=None, description="trainer.protocol.Checked.manifest: identifies examples that have changed")
 
     @property
     def test_examples(self) -> int:
-        """How many examples no trial of the search has seen."""
+        """The number of examples that no trial of the search has used."""
         return self.facts.sizes.get("test", 0)
 
     @model_validator(mode="before")
     @classmethod
     def _with_the_summaries_of_the_task(cls, value: Any) -> Any:
-        """In a file their fields stand beside the others."""
+        """In a file the fields of the summaries are inlined. Collect them under `summary`."""
         if not isinstance(value, Mapping):
             return value
         summary = _summary_of(_task_of(value.get("config")))
@@ -135,19 +135,19 @@ class Exported(FrozenModel):
 
     @model_serializer(mode="wrap")
     def _with_the_summary_flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Its fields stand in its place."""
+        """Inline the summary's fields in its place."""
         flat: dict[str, Any] = {}
         for name, item in handler(self).items():
             flat |= item if name == "summary" else {name: item}
         return flat
 
     def to_yaml(self) -> str:
-        """The file as people read it; floats as Python writes them, so that reading gives the same bits."""
+        """The file as YAML. Floats are written with Python's repr, so that reading restores the same bits."""
         head = f"# {_comment(self.note)}\n# Trial {self.origin.trial} of study {self.origin.study_name!a}. Train it with: thaw train FILE\n"
         return head + yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
     def to_json(self) -> str:
-        """The same as JSON."""
+        """The file as JSON."""
         return self.model_dump_json(indent=2) + "\n"
 
 
@@ -162,7 +162,7 @@ def _summary_of(name: str) -> type[BaseModel]:
 
 
 def _with_summary(document: Mapping[str, Any], summary: type[BaseModel], place: Path) -> dict[str, Any]:
-    """The document with those of its fields that are the summary's as `summary`. Raises Faulty."""
+    """The document with the summary's fields collected under `summary`. Raises Faulty."""
     if isinstance(document.get("summary"), BaseModel):
         return dict(document)
     own = {name: item for name, item in document.items() if name in summary.model_fields}
@@ -178,18 +178,18 @@ def _comment(text: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every value out, for our own reader takes no aliases."""
+    """Writes no aliases, since `search_spaces.documents` rejects them."""
 
     def ignore_aliases(self, _data: object) -> bool:
         return True
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
-        """In quotes unless our reader takes it for text: it knows more numbers than PyYAML does, such as `12e45`."""
+        """Quote a text that `search_spaces.documents` would not read as text: it reads numbers such as `12e45`, which PyYAML does not."""
         plain = len(text) <= LONGEST_PLAIN and _reads_as_text(text)
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
     def represent_numbers(self, items: list[Any]) -> yaml.SequenceNode:
-        """In one line where they are numbers: a matrix has a line a row."""
+        """Write a list of numbers in one line, so that a matrix has one line for each row."""
         flow = all(isinstance(item, int | float) for item in items)
         return self.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
 
@@ -206,12 +206,12 @@ _Dumper.add_representer(list, _Dumper.represent_numbers)
 
 
 def lock_of(environment: Mapping[str, str]) -> dict[str, str]:
-    """The versions of the packages in it that decide on a result, without what a build adds to its own (`+cu130`)."""
+    """The versions of the packages that affect results, without local version labels such as `+cu130`."""
     return {name: environment[name].partition("+")[0] for name in LOCKED if environment.get(name)}
 
 
 def read_export(text: str) -> Exported:
-    """The configuration in a file's text, YAML or JSON, of this schema or the first. Raises InvalidInput with the faults."""
+    """Read an exported file, YAML or JSON, of schema 1 or 2. Raises InvalidInput with the faults."""
     try:
         document = plain(from_json(text) if text.lstrip().startswith("{") else from_yaml(text))
     except Faulty as error:

@@ -1,18 +1,21 @@
-"""What each reason of a failure entails: for the trial, its duplicates, the sampler and the study. Nothing else decides by the reason.
+"""Failure policies: how each failure reason affects the trial, its duplicates, the sampler and the study.
 
-- `infeasible`: the trainer refuses these hyperparameters on this data and model, such as a batch of one example with batch normalisation.
-  Other trials of the study can be trained. It is treated as the next two.
-- `out_of_memory`, `diverged`: the parameters' fault; the same ones would fail again, here and on any like machine. So the trial ends, its
-  duplicates are answered by it, and the sampler is told: `service.search.history` holds it for complete, with a violated constraint and
-  the worst value that is known. A final objective that is no finite number counts as `diverged`.
-- `crashed`: a process died, or raised what nobody foresaw. That may be a passing fault of the machine, so the trial goes on from its last
-  sound checkpoint; what crashes each time ends with `limits.attempts`. Nobody knows whether the parameters were the cause: the sampler
-  learns nothing, and duplicates are trained. A process that several trials share is not their crash: each is handed back, to run alone.
-- `timeout`: it would take as long again. Slow is not bad, and machines differ: the sampler learns nothing.
-- `script_error`: the run ended without what it had to deliver; it would do so again, whatever the parameters.
-- `bad_data`: data or weights are not what was checked, so every further trial would fail, or be measured by another rule: the study ends.
-- `lost`: the worker was not heard of any more. Machines that go away say nothing of the study, so this alone does not count against it;
-  but a trial that takes its worker along each time ends with `limits.attempts`.
+No other module decides by the reason.
+
+- `infeasible`: the trainer rejects these hyperparameters on this data and model, such as a batch of one example with batch normalisation.
+  Other trials of the study can be trained. The policy is that of the next two reasons.
+- `out_of_memory`, `diverged`: caused by the parameters. They would fail again on this machine and on similar ones. The trial ends, its
+  duplicates get its result, and it is reported to the sampler as infeasible: `service.search.history` gives it a violated constraint and
+  the worst known value. A final objective that is not finite counts as `diverged`.
+- `crashed`: the process died, or raised an unexpected exception. The cause may be transient, so the trial is retried from its last valid
+  checkpoint, at most `limits.attempts` times. The parameters may not be the cause, so the sampler gets no result and duplicates are
+  trained. A crash of a process that trains several trials does not count against them: each is requeued to run alone.
+- `timeout`: a retry would take as long. Duration says nothing about quality and depends on the machine, so the sampler gets no result.
+- `script_error`: the run ended without the required messages. It would do so again with any parameters.
+- `bad_data`: data or weights differ from those that were checked. Every further trial would fail, or its metrics would not be comparable,
+  so the study ends.
+- `lost`: the worker stopped sending heartbeats. Lost machines do not indicate a fault of the study, so the failure is not counted; but a
+  trial during which the worker is lost each time ends after `limits.attempts`.
 """
 
 from collections import Counter
@@ -27,12 +30,12 @@ from trainer.protocol import FailureReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What follows from a failure for one reason."""
+    """The consequences of a failure for one reason."""
 
     retried: bool = False  # until the trial's crashes and lost workers together reach `limits.attempts`
-    counts: bool = True  # as one more of the trials that failed one after the other, which `limits.failures` bounds
-    answers: bool = False  # trials with the same parameters, which then are not trained
-    infeasible: bool = False  # to the sampler, as parameters that cannot be trained
+    counts: bool = True  # towards the consecutive failures that `limits.failures` bounds
+    answers: bool = False  # duplicates get this result instead of being trained
+    infeasible: bool = False  # reported to the sampler as parameters that cannot be trained
     ends_study: bool = False
 
 
@@ -58,10 +61,9 @@ def policy_of(trial: Trial) -> Policy | None:
 
 
 def in_a_row(before: int, ended: Sequence[Trial]) -> int:
-    """How many trials have failed one after the other, after these ended in this order.
+    """The number of consecutive failures after these trials ended, in this order.
 
-    One that is complete or pruned begins the count anew.
-    Lost and cancelled trials leave it as it is, and so do duplicates, which had no attempt.
+    A complete or pruned trial resets the count to 0. Lost and cancelled trials do not change it, nor do duplicates, which had no attempt.
     """
     count = before
     for trial in ended:
@@ -76,7 +78,10 @@ def in_a_row(before: int, ended: Sequence[Trial]) -> int:
 
 
 def no_result(ends: Mapping[tuple[TrialState, FailureReason | None], int], last: str | None) -> str:
-    """Why a study has no result whose trials ended so, by state and reason, none of them complete. `last` says why the last one ended."""
+    """The message of a study without a complete trial.
+
+    `ends` counts its trials by state and failure reason, `last` is the detail of the last trial that ended.
+    """
     total, states = sum(ends.values()), Counter[TrialState]()
     for (state, _), count in ends.items():
         states[state] += count
@@ -94,12 +99,12 @@ def no_result(ends: Mapping[tuple[TrialState, FailureReason | None], int], last:
             f"{count} {state}" + (f" ({failed})" if state is TrialState.FAILED else "")
             for state, count in sorted(states.items(), key=lambda one: (-one[1], one[0]))
         ]
-        how = f"of {total} trials none is complete: {', '.join(counts)}"
+        how = f"none of {total} trials is complete: {', '.join(counts)}"
     return f"there is no result: {how}" + (f"; the last: {last}" if last else "")
 
 
 def summary(failed: Sequence[Trial]) -> str:
-    """Why a study ends in which these trials, the last one at the end, failed one after the other."""
+    """The message of a study that ends because these trials, in this order, failed one after another."""
     last = failed[-1]
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(trial.reason for trial in failed).most_common())
-    return f"{len(failed)} trials failed one after the other: {reasons}; the last: {last.detail or last.reason}"
+    return f"{len(failed)} trials failed in a row: {reasons}; the last: {last.detail or last.reason}"

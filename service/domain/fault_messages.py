@@ -1,4 +1,4 @@
-"""Faults of a study document from pydantic's errors, with messages that name the remedy."""
+"""Convert pydantic's errors into faults whose messages name the remedy."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ MESSAGES: Mapping[str, str] = {
     "missing": "this field is required; add it",
     "extra_forbidden": "there is no such field here; remove it or correct its name",
     "finite_number": "NaN and Infinity are not accepted; write a finite number",
-    "union_tag_not_found": "this needs a type or name that says what it is; add it",
+    "union_tag_not_found": "a type or name is missing here; add it",
     "model_type": "a mapping of fields is expected here",
     "model_attributes_type": "a mapping of fields is expected here",
     "dict_type": "a mapping of fields is expected here",
@@ -37,32 +37,34 @@ EXAMPLES: Mapping[Path, str] = {
     ("pruner",): "pruner: {name: median}",
 }
 LENGTHS: Mapping[str, str] = {
-    "string_too_short": "this has at least {min_length} characters; write more",
-    "string_too_long": "this has at most {max_length} characters; write less",
-    "too_short": "this needs at least {min_length} entries; add some",
-    "too_long": "this takes at most {max_length} entries; drop some",
+    "string_too_short": "at least {min_length} characters are required here; lengthen it",
+    "string_too_long": "at most {max_length} characters are accepted here; shorten it",
+    "too_short": "at least {min_length} entries are required here; add some",
+    "too_long": "at most {max_length} entries are accepted here; remove some",
 }
 
 
 def unknown_task(place: Path) -> Fault:
-    """For the name of a task that is not installed."""
+    """The fault of a task that is not installed."""
     return Fault(place, "unknown_task", f"no such task is installed; choose one of {', '.join(sorted(specs()))}")
 
 
 def faults_of(item: ErrorDetails) -> Iterator[Fault]:
-    """Our faults for one of pydantic's errors: its place without the tags of unions, its text without the input."""
+    """The faults of one pydantic error. The path omits the tags of unions, and the message omits the input.
+
+    An error that wraps Faulty gives that exception's faults, with the error's location as prefix.
+    """
     place = _without_tags(item["loc"])
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, Faulty):
         yield from (fault.below(place) for fault in cause.faults)
     else:
-        message = _sentence(item)
-        yield Fault(place, item["type"], message)
+        yield Fault(place, item["type"], _message(item))
 
 
-def _sentence(item: ErrorDetails) -> str:
+def _message(item: ErrorDetails) -> str:
     if item["type"] == "union_tag_invalid":
-        return f"this names none of the known ones; choose one of {item['ctx']['expected_tags']}"
+        return f"unknown value; choose one of {item['ctx']['expected_tags']}"
     if item["type"] in LENGTHS:
         return LENGTHS[item["type"]].format_map(item["ctx"])
     message = MESSAGES.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
@@ -70,7 +72,7 @@ def _sentence(item: ErrorDetails) -> str:
 
 
 def with_remedies(faults: Iterable[Fault], document: Mapping[str, Any], task: TaskSpec) -> Iterator[Fault]:
-    """The faults with the line to write, or the nearest name that there is, where one can be said."""
+    """The faults; their messages quote the line to write, or suggest the nearest known name, where there is one."""
     for count, fault in enumerate(faults):
         yield Fault(fault.path, fault.code, _remedy(fault, document, task) or fault.message) if count < MOST_REMEDIES else fault
 
@@ -82,42 +84,43 @@ def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | 
         case "union_tag_not_found", ("search_space", _):
             return "a parameter needs a type; write `type: float` or `type: int` with low and high, or `type: categorical` with choices"
         case "union_tag_not_found", (("sampler" | "pruner") as section, *_):
-            return f"this needs a name that says what it is; write `{EXAMPLES[(section,)]}`"
+            return f"the {section} needs a name; write `{EXAMPLES[(section,)]}`"
         case "tuple_type", ("search_space", _, "when", parent):
-            known = parent if parent in searchable(task) else "..."
-            return f"a condition lists values; write `when: {{{known}: [...]}}` with them in brackets"
+            name = parent if parent in searchable(task) else "..."
+            return f"a condition lists values; write `when: {{{name}: [...]}}` with them in brackets"
         case "extra_forbidden", (*parents, name):
-            return _meant(str(name), _fields_at(tuple(parents), document, task), fault.message)
+            return _did_you_mean(str(name), _fields_at(tuple(parents), document, task), fault.message)
         case "unknown_model", _:
-            return _meant(str(document["model"]["name"]), task.models(), fault.message)
+            return _did_you_mean(str(document["model"]["name"]), task.models(), fault.message)
         case "unknown_parameter", (section, name, *_):
-            return _meant(str(name), searchable(task) if section == "search_space" else task.Hyperparameters.model_fields, fault.message)
+            known = searchable(task) if section == "search_space" else set(task.Hyperparameters.model_fields)
+            return _did_you_mean(str(name), known, fault.message)
         case "union_tag_invalid", (("sampler" | "pruner") as section,):
-            return _meant(str(document[section].get("name")), _options_by_name(section), fault.message)
+            return _did_you_mean(str(document[section].get("name")), _options_by_name(section), fault.message)
     return None
 
 
-def _meant(name: str, known: Iterable[str], message: str) -> str | None:
+def _did_you_mean(name: str, known: Iterable[str], message: str) -> str | None:
     found = difflib.get_close_matches(name[:64].lower(), list(known), 1, 0.7)
     return f"{message}; did you mean {found[0]}?" if found else None
 
 
 def _options_by_name(section: str) -> Mapping[str, Iterable[str]]:
-    """The samplers or pruners with the names of their options."""
+    """The option names of each sampler or pruner, by its name."""
     members = get_args(get_args({"sampler": Sampler, "pruner": Pruner}[section])[0])
     return {one.model_fields["name"].default: one.model_fields for one in members}
 
 
 def _line(place: Path, task: TaskSpec) -> str | None:
-    """The line of a study document that says what is missing at the place."""
+    """An example line that supplies the field missing at the place; None where there is no example."""
     if place in EXAMPLES:
         return EXAMPLES[place]
-    whole = place[:1] == ("objective",) or place == ("model", "name")  # the line of the section holds these fields too
+    whole = place[:1] == ("objective",) or place == ("model", "name")  # the example of the section includes these fields
     return task.lines.get(str(place[0])) if len(place) == 1 or whole else None
 
 
 def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iterable[str]:
-    """The names of the fields of a section, or of a parameter of the search space."""
+    """The field names of a section, or of a parameter of the search space."""
     if not place:
         return StudySpec.model_fields
     section = document.get(str(place[0]))

@@ -1,4 +1,4 @@
-"""From a document to a StudySpec: finds every fault that the document and the catalogue alone can show."""
+"""Parse a study document into a StudySpec, and report every fault that shows without reading data or weights."""
 
 import pathlib
 import re
@@ -21,25 +21,25 @@ from trainer.tasks.base import ModelInfo, TaskSpec
 from trainer.tasks.registry import spec_of, specs
 
 MOST_QUEUED = 1_000  # trials in one request
-MOST_REPAIRS = 5  # each takes out all parts that were found faulty
+MOST_REPAIRS = 5  # validation passes; each one removes all parts found faulty by the pass before
 MOST_STAGES = 10_000  # more than any model has
-UNSEEN = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories of characters that make no mark: two names would look the same
+INVISIBLE = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories without a glyph: names that differ in them look the same
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What is wrong with a document, and as much of it as is sound."""
+    """The faults of a document, and the spec of its valid parts."""
 
     faults: tuple[Fault, ...]
-    spec: StudySpec | None  # of a document with faults: with stand-ins for the parts that have some; None when nothing can be said
-    stand_ins: frozenset[str] = frozenset()  # sections and hyperparameters that are not the document's own
+    spec: StudySpec | None  # stand-ins replace the parts with faults; None when no spec can be completed
+    stand_ins: frozenset[str] = frozenset()  # sections and hyperparameters whose values are stand-ins
 
 
 def parse_study(document: object) -> StudySpec:
     """The spec that the document describes, with its preset expanded and its open ranges closed.
 
-    Raises InvalidInput with every fault. Files are not looked at: that is `service.inspection.checked_study`'s.
+    Raises InvalidInput with every fault. Opens no files: `service.inspection.checked_study` checks data and weights.
     """
     examined = examine(document)
     if examined.faults or examined.spec is None:
@@ -48,11 +48,11 @@ def parse_study(document: object) -> StudySpec:
 
 
 def examine(document: object) -> Examined:
-    """All faults of the document: each check runs on the parts that the checks before it found sound."""
+    """All faults of the document. Each check runs on the parts in which the earlier checks found no fault."""
     if faults := tuple(impurities(document)):
         return Examined(faults, None)
     if not isinstance(document, dict):
-        return Examined((Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for one"),), None)
+        return Examined((Fault((), "not_a_mapping", "a study is a mapping of fields; see the README for an example"),), None)
     translation = translate(document)
     draft = _Draft(translation.document, translation.faults)
     draft.expand()
@@ -66,7 +66,7 @@ def examine(document: object) -> Examined:
 
 
 class _Draft:
-    """A document under examination: parts with faults are taken out, and the faults gathered."""
+    """A document under examination. Collects faults, and replaces the parts that have faults with valid stand-ins."""
 
     def __init__(self, document: dict[str, Any], faults: Iterable[Fault]) -> None:
         self.document = document
@@ -74,11 +74,11 @@ class _Draft:
         self.stand_ins: set[str] = set()
         self.task = self._task()
         self._for_sections = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
-        """Sound values for required sections that have faults, so that the other sections can be checked. They are never stored."""
+        """Valid values for required sections that have faults, so that the other sections can be checked. They are never stored."""
         self._named = {(fault.path, fault.code) for fault in self.faults}
 
     def _task(self) -> TaskSpec:
-        """The document's task; the first one where it names none that is installed, and then the rest is not checked by another."""
+        """The document's task. A task that is not installed is a fault; the other sections are then checked as those of the first task."""
         name = self.document.get("task", FIRST_TASK)
         if isinstance(name, str) and name in specs():
             return spec_of(name)
@@ -87,7 +87,7 @@ class _Draft:
         return spec_of(FIRST_TASK)
 
     def add(self, faults: Iterable[Fault]) -> list[Fault]:
-        """Gather the faults; those that are new."""
+        """Collect the faults. Returns those that were not reported before."""
         new = []
         for fault in faults:
             if (fault.path, fault.code) not in self._named:
@@ -97,7 +97,7 @@ class _Draft:
         return new
 
     def expand(self) -> None:
-        """Fill the space from the preset, write `all` stages as their number, and name the weights."""
+        """Fill the search space from the preset, replace `frozen_layers: all` with the number of stages, and add default weights."""
         name = self.document.get("preset")
         if name is not None and name not in (own := presets.names(self.task.name)):
             known = ", ".join(own)
@@ -108,7 +108,7 @@ class _Draft:
         self.document = _with_default_weights(_with_all_stages(_with_preset(self.document), self.task), self.task)
 
     def validated(self) -> StudySpec | None:
-        """The spec; with stand-ins when there were faults. None when it cannot be completed."""
+        """The spec, with stand-ins for faulty parts. None when it cannot be completed."""
         for _ in range(MOST_REPAIRS):
             found, spec = list(_early_faults(self.document, self.task)), None
             try:
@@ -128,24 +128,24 @@ class _Draft:
             self._take_out_one(place)
 
     def _take_out_one(self, place: Path) -> None:
-        """Remove the smallest part around the place that can be spared, or put a stand-in there."""
+        """Remove the smallest removable part that contains the place, or replace it with a stand-in."""
         section = str(place[0])
-        there = self.document.get(section)
-        if section == "search_space" and isinstance(there, dict) and len(place) > 1:
+        value = self.document.get(section)
+        if section == "search_space" and isinstance(value, dict) and len(place) > 1:
             self._take_out_parameter(str(place[1]))
         elif section == "search_space":
             self._stand_in_for_the_space()
-        elif section == "fixed" and isinstance(there, dict) and len(place) > 1:
+        elif section == "fixed" and isinstance(value, dict) and len(place) > 1:
             self.stand_ins.add(str(place[1]))
-            self.document = self.document | {section: {name: value for name, value in there.items() if name != place[1]}}
+            self.document = self.document | {section: {name: one for name, one in value.items() if name != place[1]}}
         else:
             self.stand_ins.add(section)
-            self.document = {name: value for name, value in self.document.items() if name != section}
+            self.document = {name: one for name, one in self.document.items() if name != section}
             if section in self._for_sections:
                 self.document[section] = self._for_sections[section]
 
     def _take_out_parameter(self, name: str) -> None:
-        """Without the parameter, and without the conditions on it."""
+        """Remove the parameter, and the conditions that name it."""
         self.stand_ins |= {"search_space", name}
         space = {
             other: {**parameter, "when": {parent: values for parent, values in when.items() if parent != name}}
@@ -179,13 +179,14 @@ class _Draft:
         return spec
 
     def check(self, spec: StudySpec) -> None:
-        """What the sections say together."""
+        """Check the sections against each other."""
         faults = [*_space_faults(spec), *_fixed_faults(spec)]
         if "model" not in self.stand_ins:
             model = self.task.describe(spec.model.name)
             faults += [*_stage_faults(spec, model), *_fit_faults(spec, model)]
         if not {"search_space", "sampler", "budget"} & self.stand_ins:
             faults += _grid_faults(spec)
+        # A parameter that was replaced by a stand-in has been reported already; a fault of the stand-in would mislead.
         own = [fault for fault in faults if not (fault.path[0] in ("search_space", "fixed") and fault.path[1] in self.stand_ins)]
         for fault in self.add(own):
             self.stand_ins |= {str(fault.path[1])} if fault.path[0] in ("search_space", "fixed") else set()
@@ -193,7 +194,7 @@ class _Draft:
                 self.stand_ins.add("search_space")
 
     def with_baseline(self, spec: StudySpec) -> StudySpec:
-        """The spec with its baseline completed, where the search space is the document's own."""
+        """The spec with its baseline completed, unless the search space, the baseline or the fixed values are stand-ins."""
         if {"search_space", "baseline", "fixed"} & self.stand_ins:
             return spec
         spec, faults = _with_baseline_completed(spec)
@@ -202,7 +203,7 @@ class _Draft:
 
 
 def parse_params(spec: StudySpec, params: object) -> Params:
-    """Parameters for a queued trial; the sampler gives those that are left out. Raises InvalidInput; pointers begin at `#/params`."""
+    """Parameters for a queued trial; the sampler adds those that are left out. Raises InvalidInput; pointers begin at `#/params`."""
     return _params(spec, params, ("params",))
 
 
@@ -210,7 +211,7 @@ def _params(spec: StudySpec, params: object, place: tuple[str | int, ...]) -> Pa
     if not isinstance(params, dict):
         raise InvalidInput([Fault(place, "not_a_mapping", "a trial's parameters are a mapping of parameter to value")])
     if not params:
-        raise InvalidInput([Fault(place, "empty", "give at least one parameter; the sampler gives the others")])
+        raise InvalidInput([Fault(place, "empty", "give at least one parameter; the sampler adds the others")])
     faults = [*impurities(params), *spec.search_space.faults_of_some(params)]
     if faults:
         raise InvalidInput(fault.below(place) for fault in faults)
@@ -218,7 +219,7 @@ def _params(spec: StudySpec, params: object, place: tuple[str | int, ...]) -> Pa
 
 
 def parse_params_list(spec: StudySpec, trials: object) -> list[Params]:
-    """Parameters for queued trials, in order. Raises InvalidInput with the faults of all of them; pointers begin at `#/trials/<place>`."""
+    """Parameters for queued trials, in order. Raises InvalidInput with the faults of all trials; pointers begin at `#/trials/<index>`."""
     if not isinstance(trials, list) or not 1 <= len(trials) <= MOST_QUEUED:
         raise InvalidInput([Fault(("trials",), "not_a_list", f"trials is a list of 1 to {MOST_QUEUED} mappings of parameter to value")])
     parsed, faults = list[Params](), list[Fault]()
@@ -233,16 +234,16 @@ def parse_params_list(spec: StudySpec, trials: object) -> list[Params]:
 
 
 def without_replace(document: object) -> tuple[object, bool]:
-    """The document without its key `replace`, which is no part of the study, and whether that is true. Raises InvalidInput."""
+    """The document without its key `replace`, which is not stored with the study, and the value of that key. Raises InvalidInput."""
     if not isinstance(document, dict) or "replace" not in document:
         return document, False
-    if not isinstance(wanted := document["replace"], bool):
+    if not isinstance(replace := document["replace"], bool):
         raise InvalidInput([Fault(("replace",), "bool_type", "write true to take the name of an ended study, or leave it out")])
-    return {key: value for key, value in document.items() if key != "replace"}, wanted
+    return {key: value for key, value in document.items() if key != "replace"}, replace
 
 
 def resolve_paths(document: object, base: pathlib.Path) -> object:
-    """The document with relative data and weights paths made absolute, relative to `base`. Leaves what it does not know."""
+    """The document with the relative paths of data and weights made absolute, from the folder `base`. Other values stay as they are."""
     if not isinstance(document, dict):
         return document
     resolved = dict(document)
@@ -254,7 +255,7 @@ def resolve_paths(document: object, base: pathlib.Path) -> object:
 
 
 def _expanded(text: str) -> pathlib.Path:
-    """The path with its `~` written out; as it is where nobody has that home."""
+    """The path with `~` expanded; unchanged where the home directory is unknown."""
     try:
         return pathlib.Path(text).expanduser()
     except RuntimeError:
@@ -267,14 +268,14 @@ def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
     preset = presets.load(name)
     own_space, own_fixed = document.get("search_space") or {}, document.get("fixed") or {}
     if not isinstance(own_space, dict) or not isinstance(own_fixed, dict):
-        return document  # the validator says what is wrong
+        return document  # the validator reports the fault
     space = {key: value for key, value in preset.search_space.items() if key not in own_fixed} | own_space
     fixed = {key: value for key, value in preset.fixed.items() if key not in space} | own_fixed
     return {**document, "search_space": space, "fixed": fixed}
 
 
 def _with_all_stages(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
-    """`frozen_layers: all` in fixed and baseline becomes the model's number of stages."""
+    """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages."""
     model = document.get("model")
     name = model.get("name") if isinstance(model, dict) else None
     if not isinstance(name, str) or name not in task.models():
@@ -287,14 +288,14 @@ def _with_all_stages(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]
 
 
 def _with_default_weights(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
-    """A model without weights takes its default pretrained ones. Where it has none, `_early_faults` refuses it."""
+    """Fill in the default pretrained weights of a model that names none. `_early_faults` refuses a model without published weights."""
     if (name := _name_without_weights(document, task)) is None or not task.describe(name).weights:
         return document
     return {**document, "model": {**document["model"], "weights": "DEFAULT"}}
 
 
 def _name_without_weights(document: dict[str, Any], task: TaskSpec) -> str | None:
-    """The name of a known model whose weights the document leaves open."""
+    """The name of a known model for which the document gives no weights."""
     model = document.get("model")
     if not isinstance(model, dict) or model.get("weights") is not None:
         return None
@@ -307,7 +308,7 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
         yield Fault(
             ("model", "weights"),
             "no_default_weights",
-            f"{model} has no published weights to take; name a weights file, or write weights: random for random initial values",
+            f"{model} has no published weights; name a weights file, or write weights: random for random initial values",
         )
     name = document.get("name")
     if isinstance(name, str) and (NUMBERED_NAME.match(name) or "/" in name or name in (".", "..") or name != name.strip()):
@@ -316,8 +317,8 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
             "invalid_name",
             "a name has no slash, no space at its ends, is not . or .., and does not look like an id (16 hex digits); choose another",
         )
-    if isinstance(name, str) and (unseen := sorted({one for one in name if unicodedata.category(one) in UNSEEN})):
-        listed = ", ".join(f"U+{ord(one):04X}" for one in unseen)
+    if isinstance(name, str) and (invisible := sorted({one for one in name if unicodedata.category(one) in INVISIBLE})):
+        listed = ", ".join(f"U+{ord(one):04X}" for one in invisible)
         yield Fault(("name",), "invalid_name", f"a name has no zero-width, format or line-separator characters; remove {listed}")
     space = document.get("search_space")
     if isinstance(space, dict):
@@ -351,12 +352,16 @@ def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
             yield Fault(
                 ("model", "weights"),
                 "unknown_weights",
-                f"neither a file (.safetensors, .pt, .pth) nor weights of this model; it has {listed}; or write random",
+                f"this is neither a file (.safetensors, .pt, .pth) nor a name of this model's published weights ({listed}); "
+                "choose one of these, or write random",
             )
 
 
 def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, list[Fault]]:
-    """The spec with the missing ends of ranges filled in, and the faults of those for which that cannot be done."""
+    """The spec with missing upper bounds filled in, and a fault for each range that has no natural upper bound.
+
+    Only `frozen_layers` has one: the model's number of stages.
+    """
     space, faults = dict(spec.search_space.root), list[Fault]()
     for name, parameter in space.items():
         if isinstance(parameter, Int) and parameter.high is None:
@@ -375,10 +380,10 @@ def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, l
 
 
 def _space_faults(spec: StudySpec) -> Iterator[Fault]:
-    """Each end of a range and each choice is something that the trainer takes."""
+    """Faults of range ends and choices that the trainer does not accept."""
     for name in spec.search_space.root:
         if name in spec.fixed:
-            yield Fault(("fixed", name), "fixed_and_varied", "the search space varies it already; drop one of the two")
+            yield Fault(("fixed", name), "fixed_and_varied", "the search space varies this parameter too; remove it from one of the two")
         for place, value in spec.extremes(name):
             for fault in _hyperparameter_faults(spec.hyperparameters, {name: value}):
                 yield Fault(place, fault.code, fault.message)
@@ -409,12 +414,15 @@ def _stage_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
 
 
 def _frozen_random(place: tuple[str | int, ...]) -> Fault:
-    """For `frozen_layers` of random initial values. An open range has been closed, so that its place may not be in the document."""
-    rather = "remove it" if place[0] == "fixed" else "drop it here and write fixed: {frozen_layers: 0}"
+    """The fault of frozen stages with random initial values.
+
+    Its path is that of the parameter for a range: an open range was closed before, so the document may have no `high`.
+    """
+    remedy = "remove it" if place[0] == "fixed" else "drop it here and write fixed: {frozen_layers: 0}"
     return Fault(
         place if "choices" in place else place[:2],
         "frozen_random",
-        f"model.weights is random, and a frozen stage of random values never learns; {rather}, or name pretrained weights in model.weights",
+        f"model.weights is random, and a frozen stage of random values never learns; {remedy}, or name pretrained weights in model.weights",
     )
 
 
@@ -423,7 +431,7 @@ def _too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
 
 
 def _fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
-    """Values of the task's own hyperparameters with which the model cannot be trained."""
+    """Faults of values of the task's own hyperparameters with which the model cannot be trained."""
     for name in [name for name in spec.hyperparameters.model_fields if name not in Hyperparameters.model_fields]:
         for place, value in spec.extremes(name):
             if (fault := model.fault_of(name, value)) is not None:
@@ -431,7 +439,7 @@ def _fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
 
 
 def _whole_extremes(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """Those that are whole numbers; of the others another fault tells."""
+    """The extremes that are whole numbers. Other values have a fault of their own."""
     for place, value in spec.extremes(name):
         if isinstance(value, int):
             yield place, value
@@ -447,11 +455,10 @@ def _grid_faults(spec: StudySpec) -> Iterator[Fault]:
 
 
 def _with_baseline_completed(spec: StudySpec) -> tuple[StudySpec, list[Fault]]:
-    """The spec with its baseline written out, and the faults of that.
+    """The spec with a value for every active parameter in its baseline, and the faults of the baseline.
 
-    A baseline names what it changes; every other parameter that varies takes the trainer's default.
-
-    A study that confirms its best has a baseline to compare them with: all defaults, or what the space has nearest to them.
+    Parameters that the document's baseline leaves out take the trainer's default. A study with `confirm` and without a baseline gets one
+    of all defaults, since the confirmation compares with it; a default outside the space is replaced by the nearest value in it.
     """
     if spec.baseline is None and spec.confirm is None:
         return spec, []

@@ -1,4 +1,4 @@
-"""How long a study will still take, by what its trials have taken so far."""
+"""Estimate a study's remaining time from the rate at which its trials have ended."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from service.domain.states import StudyState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyProgress:
-    """How a study's trials have gone of late. Times are seconds since 1970."""
+    """Recent progress of a study's trials. Times are seconds since 1970."""
 
     waiting: int = 0  # queued trials that need a worker
     running: int = 0
-    running_since: float | None = None  # the first start among those that run
-    running_seconds_left: float | None = None  # the most that one of them told
-    ended: int = 0  # trials that a worker had and that ended last, up to some hundred
-    first_start: float | None = None  # of those
+    running_since: float | None = None  # earliest start of a running trial
+    running_seconds_left: float | None = None  # the largest estimate that a running trial reported
+    ended: int = 0  # number of the last trials that ran and ended, at most a few hundred
+    first_start: float | None = None  # of those trials
     last_end: float | None = None
 
 
 def study_seconds_left(study: Study, course: StudyProgress, now: float) -> float | None:
-    """Seconds until the study is complete, from the rate at which its trials end and from its hours; None when unknown or not under way.
+    """Seconds until the study is complete, from the rate at which its trials end and from its hours; None when unknown or not active.
 
-    The rate is that of the trials that ended last, over the time from the first one's start to the last one's end: so it holds for
-    trials that ran one by one, beside one another, or many in one pass.
+    The rate is the number of recently ended trials over the time from their first start to their last end. This holds for trials that
+    ran one at a time, in parallel, or with their heads trained together.
     """
     if study.state is not StudyState.ACTIVE:
         return None
@@ -36,7 +36,7 @@ def _by_rate(study: Study, course: StudyProgress, now: float) -> float | None:
         return None
     left = course.running_seconds_left
     spent = 0.0 if course.running_since is None else max(0.0, now - course.running_since)
-    share = 0.5 if left is None else left / max(left + spent, 1e-9)  # of the running trials' work that is still to do
+    share = 0.5 if left is None else left / max(left + spent, 1e-9)  # of the running trials' work that remains
     unstarted = max(0, _most_trials(study) - study.created) + course.waiting
     if unstarted + course.running == 0:
         return 0.0
@@ -50,7 +50,7 @@ def _by_rate(study: Study, course: StudyProgress, now: float) -> float | None:
 
 
 def _by_hours(study: Study, course: StudyProgress, now: float) -> float | None:
-    """What was started within the hours may end after them."""
+    """Trials that started within the hours may end after them, so their own estimate is a lower bound."""
     hours = study.spec.budget.hours
     if hours is None or study.started_at is None:
         return None

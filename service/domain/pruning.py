@@ -1,4 +1,4 @@
-"""Why a trial was pruned, and what pruning saved."""
+"""Reasons of pruning decisions, and the report on the savings of pruning."""
 
 from typing import Self, assert_never
 
@@ -9,50 +9,51 @@ from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, 
 from service.domain.states import ValueKind
 from trainer.configuration import Direction
 
-MOST_PEERS = 50  # that are named
-WORDS = {ValueKind.NAN: "nan", ValueKind.POS_INF: "inf", ValueKind.NEG_INF: "-inf"}
+MOST_PEERS = 50  # stored with a decision
+NON_FINITE = {ValueKind.NAN: "nan", ValueKind.POS_INF: "inf", ValueKind.NEG_INF: "-inf"}
 
 
 class Peer(FrozenModel):
     """A trial that the pruned one was compared with."""
 
     number: int
-    value: FiniteFloat = Field(description="the one it was compared by: at the same step, or in the same rung")
+    value: FiniteFloat = Field(description="the value that was compared: at the same step, or in the same rung")
 
 
 class Finding(FrozenModel):
-    """What a pruner ended a trial on, as numbers."""
+    """The numbers that led a pruner to end a trial."""
 
     rule: Pruner = Field(description="the pruner with its options")
     metric: str
-    direction: Direction = Field(description="the better one")
-    step: int = Field(description="the epoch after which it was ended")
+    direction: Direction = Field(description="the better direction")
+    step: int = Field(description="the epoch after which the trial ended")
     value: FiniteFloat | None = Field(
-        description="what was judged: the newest value; by median and percentile, the best up to that epoch; null where it is not finite"
+        description="the newest value; for median and percentile, the best value up to that epoch; null where it is not finite"
     )
-    kind: ValueKind = Field(default=ValueKind.FINITE, description="of the value; one that is not finite ends a trial under every pruner")
-    rung: int | None = Field(default=None, description="from 0; null where the rule has none")
-    bracket: int | None = Field(default=None, description="of hyperband, from 0: its trials are compared among themselves")
-    threshold: FiniteFloat | None = Field(default=None, description="what was needed to go on; null where the rule has no such number")
-    peers: tuple[Peer, ...] = Field(default=(), max_length=MOST_PEERS, description="nearest to the threshold first, itself not among them")
-    peers_total: int = Field(default=0, ge=0, description="how many there were")
+    kind: ValueKind = Field(default=ValueKind.FINITE, description="kind of the value; every pruner ends a trial whose value is not finite")
+    rung: int | None = Field(default=None, description="counted from 0; null for pruners without rungs")
+    bracket: int | None = Field(default=None, description="of hyperband, counted from 0; only trials of one bracket are compared")
+    threshold: FiniteFloat | None = Field(default=None, description="the value required to continue; null for pruners without a threshold")
+    peers: tuple[Peer, ...] = Field(
+        default=(), max_length=MOST_PEERS, description="the other trials compared, nearest to the threshold first"
+    )
+    peers_total: int = Field(default=0, ge=0, description="number of trials in the comparison, the pruned one excluded")
 
 
 class PruningReason(Finding):
-    """The same, and in a sentence."""
+    """A finding and its sentence."""
 
-    sentence: str = Field(description="names the value, the epoch, and what it fell short of; all of it follows from the numbers")
+    sentence: str = Field(description="names the value, the epoch and the missed threshold; it is computed from the numbers")
 
 
 def with_sentence(finding: Finding) -> PruningReason:
-    """The finding and its sentence."""
     return PruningReason(**{name: getattr(finding, name) for name in Finding.model_fields}, sentence=sentence_of(finding))
 
 
 def sentence_of(finding: Finding) -> str:
-    """Why the trial was ended, in words."""
+    """The reason for which the trial was pruned, as a sentence."""
     if finding.value is None:
-        return f"{finding.metric} is {WORDS.get(finding.kind, 'unknown')} at step {finding.step}."
+        return f"{finding.metric} is {NON_FINITE.get(finding.kind, 'unknown')} at step {finding.step}."
     return _sentence(finding.rule, finding)
 
 
@@ -81,14 +82,14 @@ def _sentence(rule: Pruner, finding: Finding) -> str:
 
 
 def _behind_its_peers(rule: Median | Percentile, finding: Finding) -> str:
-    line = "the median" if isinstance(rule, Median) else f"what the best {rule.percentile:.6g} % reach"
+    line = "the median" if isinstance(rule, Median) else f"the threshold of the best {rule.percentile:.6g} %"
     side = "below" if finding.direction == "maximize" else "above"
     own = f"The best {finding.metric} up to step {finding.step} is {_number(finding.value)}"
     return f"{own}, {side} {line} of {finding.peers_total} complete trials at that step: {_number(finding.threshold)}."
 
 
 def places(ranked: int, factor: int) -> int:
-    """How many of the trials in a rung go on, by successive halving with that reduction factor."""
+    """The number of trials in a rung that successive halving promotes with that reduction factor."""
     return max(ranked // factor, 1)
 
 
@@ -103,25 +104,25 @@ def _number(value: float | None) -> str:
 class Savings(FrozenModel):
     """Training that did not happen because trials were pruned."""
 
-    epochs: int = Field(description="that the pruned trials had still before them")
+    epochs: int = Field(description="epochs that the pruned trials had left")
     of: int = Field(description="epochs that all trials would have trained without pruning")
     seconds: FiniteFloat | None = Field(
-        description="the same, at each trial's own pace; where that is not known, at what an epoch took the others; null when none is known"
+        description="their time at each trial's own pace, or the other trials' pace where its own is unknown; null when no pace is known"
     )
 
 
 class SimulatedPruner(FrozenModel):
-    """A pruner, asked again about the recorded curves, in the order of the reports, on what it would have seen."""
+    """A pruner's decisions on the recorded curves, simulated in the order of the reports."""
 
     name: str
     label: str
-    own: bool = Field(description="the study's own: told as it was")
-    kept_winner: bool | None = Field(description="null where no trial is complete, or what is unknown might decide it")
-    likely: bool | None = Field(description="the same by what is known alone: the unknown left out")
-    winner: int | None = Field(description="best of the trials that it would have let run to an end that is known")
-    trials_pruned: int = Field(description="as far as their curves are known; duplicates count with the trial that answered them")
-    continued: int = Field(description="trials that were pruned in truth and would have gone on: nobody knows how")
-    epochs: tuple[int, int] = Field(description="trained, at least and at most: the latter if all that went on had run to their end")
+    own: bool = Field(description="the study's own pruner: as it happened")
+    kept_winner: bool | None = Field(description="null where no trial is complete, or where unknown continuations could change the winner")
+    likely: bool | None = Field(description="the same, ignoring unknown continuations")
+    winner: int | None = Field(description="best of the trials that would have run to their known end")
+    trials_pruned: int = Field(description="trials pruned within their known curves; duplicates count with the trial that was trained")
+    continued: int = Field(description="trials that were pruned in the study and would have continued, with unknown results")
+    epochs: tuple[int, int] = Field(description="bounds of the epochs trained; the upper one if all continued trials had run to their end")
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
@@ -141,23 +142,23 @@ class PotentialWinner(FrozenModel):
 
 
 class Agreement(FrozenModel):
-    """How well the replay of the study's own pruner repeats what happened: where trials ran at one time, order is not all."""
+    """How well the simulation of the study's own pruner reproduces its decisions. They can differ where trials ran in parallel."""
 
-    same: int = Field(description="trials that end at the same epoch")
+    same: int = Field(description="trials that end at the same epoch in both")
     of: int
 
 
 class PruningReport(FrozenModel):
-    """The pruning of a study, looked back on."""
+    """Report on the pruning of a study."""
 
-    partial: bool = Field(description="the search goes on: all of it up to now")
+    partial: bool = Field(description="whether the search is still running; the report then covers the trials so far")
     saved: Savings
     winner: int | None = Field(description="the best complete trial; null before there is one")
-    words: tuple[str, ...] = Field(description="all of it in plain sentences, the most important first")
-    pruners: tuple[SimulatedPruner, ...] = Field(description="the study's own first; empty where there are too many reports")
-    overtaking: tuple[PotentialWinner, ...] = Field(description="the most likely ones first; only those with any chance")
+    words: tuple[str, ...] = Field(description="the report in plain sentences, the most important first")
+    pruners: tuple[SimulatedPruner, ...] = Field(description="the study's own pruner first; empty where there are too many reports")
+    overtaking: tuple[PotentialWinner, ...] = Field(description="the most likely first; only trials with a chance above 0")
     chance: FiniteFloat | None = Field(
-        description="that at least one pruned trial would have overtaken the winner, were they independent; null when none was pruned, "
-        "or no complete trial tells"
+        description="that at least one pruned trial would have overtaken the winner, if trials were independent; null when none was "
+        "pruned, or no complete trial allows an estimate"
     )
-    agreement: Agreement | None = Field(default=None, description="null without a pruner, and for wilcoxon, which is not replayed")
+    agreement: Agreement | None = Field(default=None, description="null without a pruner, and for wilcoxon, which is not simulated")

@@ -1,4 +1,4 @@
-"""Records: studies, trials and workers as the store returns them."""
+"""Records of studies, trials and workers, as the store returns them."""
 
 import math
 from array import array
@@ -16,39 +16,39 @@ from trainer.configuration import DatasetInfo, Direction
 from trainer.protocol import Checkpoint, FailureReason, Reuse
 
 CONFIRMATION = "confirmation"
-"""The source of trials that train a configuration again. Search, pruner and the study's best take no notice of them."""
+"""The source of trials that train a configuration again. The sampler, the pruner and the study's best ignore them."""
 
 
 class Confirmation(FrozenModel):
-    """Whom the confirmation compares: numbers of trials of the search."""
+    """The trials of the search that the confirmation compares, by number."""
 
-    arms: tuple[int, ...] = Field(description="the best of the search, the best first; with the baseline, at its place or at the end")
+    arms: tuple[int, ...] = Field(description="the best trials of the search, best first, and the baseline: in its place, or at the end")
     baseline: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """A study as it stands. Times are seconds since 1970, UTC; they are shown, never decided upon."""
+    """The current state of a study. Times are seconds since 1970, UTC; they are for display, and no decision uses them."""
 
     id: str
     name: str
     state: StudyState
-    reason: str | None  # why it failed, or why it is complete without a result
+    reason: str | None  # of a failure, or of completion without a result
     spec: StudySpec
-    facts: DatasetInfo | None  # set by the worker that checked data and weights; not read where many studies are
-    recheck: bool = False  # data and weights are to be checked again before a trial starts
-    confirmation: Confirmation | None = None  # set when the search is over and the best are trained again
-    checked: bool = False  # whether the stored study has facts
+    facts: DatasetInfo | None  # set by the worker that checked data and weights; not loaded in lists of studies
+    recheck: bool = False  # data and weights must be checked again before a trial starts
+    confirmation: Confirmation | None = None  # set when the search has ended and the confirmation has begun
+    checked: bool = False  # whether facts are stored, also where they were not loaded
     created: int  # trials created so far; the number of the next one
     seq: int  # of the last event
     created_at: float
     started_at: float | None  # first claim
     finished_at: float | None
-    idle_seconds: float = 0.0  # for which it had ended before it went on; they do not count as hours of its budget
+    idle_seconds: float = 0.0  # time between its end and its resumption, which does not count against budget.hours
 
     @property
     def sound(self) -> bool:
-        """Whether data and weights were found sound, so that trials may start."""
+        """Whether data and weights passed their check, so that trials may start."""
         return (self.checked or self.facts is not None) and not self.recheck
 
 
@@ -57,24 +57,24 @@ class Lease:
     """The right to write to a trial, until another attempt begins."""
 
     study: str
-    trial: int  # the row's key
+    trial: int  # primary key
     number: int
-    attempt: int
+    attempt: int  # fencing token: a write with an older attempt is rejected
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class StaleLease:
-    """A lease without a new heartbeat, for as long as reapers have seen it so together."""
+    """A lease without a new heartbeat, and the time for which reapers have observed that, added over all reapers."""
 
-    trial: int  # the row's key
+    trial: int  # primary key
     heartbeats: int
-    seconds: float  # no more than have passed in truth: no two reapers counted the same second
+    seconds: float  # a lower bound of the true time: reapers never count the same second twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A trial as it stands."""
+    """The current state of a trial."""
 
     id: int
     study: str
@@ -83,20 +83,20 @@ class Trial:
     params: Mapping[str, Scalar]
     value: float | None
     value_kind: ValueKind
-    metrics: Mapping[str, float]  # last value by name; may hold NaN and infinities
+    metrics: Mapping[str, float]  # last value by name; may be NaN or infinite
     step: int  # last reported step; 0 when none
     attempt: int
     reason: FailureReason | None
-    detail: str | None  # the reason in a sentence, or why it was pruned
+    detail: str | None  # the failure or the pruning decision as a sentence
     worker: str | None
-    duplicate_of: int | None  # number of the trial whose result answers this one
+    duplicate_of: int | None  # number of the trial with the same parameters whose result this one gets
     source: str  # sampler, baseline, user, duplicate or confirmation
-    confirms: int | None = None  # number of the trial of the search whose parameters it trains again, to confirm it
-    round: int | None = None  # of the confirmation, from 1; a round's trials have their seeds in common
-    changed: int  # sequence of the last event that touched it
+    confirms: int | None = None  # number of the trial of the search that it confirms
+    round: int | None = None  # of the confirmation, from 1; the trials of a round share their seeds
+    changed: int  # sequence number of its last event
     checkpoints: tuple[Checkpoint, ...]  # newest first
     result: Mapping[str, Any] = field(default_factory=dict)  # the task's report, seconds, memory, environment, reuse, pace
-    memory: Mapping[str, Any] = field(default_factory=dict)  # what sampler and pruner noted on it
+    memory: Mapping[str, Any] = field(default_factory=dict)  # data of the sampler and the pruner
     queued_at: float
     started_at: float | None
     finished_at: float | None
@@ -104,7 +104,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A trial to run: the lease, and all that the run needs."""
+    """A claimed trial: the lease, and the inputs of the run."""
 
     lease: Lease
     spec: StudySpec
@@ -112,29 +112,29 @@ class Claim:
     params: Mapping[str, Scalar]
     round: int | None = None  # of the confirmation; None in the search
     checkpoints: tuple[Checkpoint, ...]
-    demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has still to train, by number of frozen stages
-    depths: tuple[int, int] | None = None  # of the stored outputs that the attempt read from which this one goes on
+    demand: Mapping[int, float] = field(default_factory=dict)  # epochs that the study has left, by number of frozen stages
+    depths: tuple[int, int] | None = None  # Reuse.depth and validation_depth of the attempt that this one resumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at a trial, from its claim to its end."""
+    """One attempt at a trial, from its claim to its end."""
 
     attempt: int
     worker: str
-    resumed: int  # the step of the checkpoint that it went on from; 0 from the beginning
+    resumed: int  # the step of the checkpoint that it resumed from; 0 without one
     started_at: float
     ended_at: float | None
     ending: AttemptEnd | None  # None while it runs
-    step: int | None  # the last one that was reported when it ended
+    step: int | None  # the last reported step when it ended
     detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Whole lines of an attempt's log, as they were written together."""
+    """Whole lines of an attempt's log, from one write."""
 
-    seq: int  # from 1 in each attempt, without a gap
+    seq: int  # from 1 in each attempt, without gaps
     at: float
     text: str
 
@@ -165,9 +165,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unavailability:
-    """A worker cannot read the data or weights of a study, and leaves it alone until it can."""
+    """A worker cannot read the data or weights of a study, and claims none of its trials until it can."""
 
-    study: str  # its key
+    study: str  # primary key
     name: str  # of the study
     worker: str
     host: str
@@ -187,11 +187,11 @@ class Worker:
     started_at: float
     seen_at: float
     memory: tuple[int | None, ...] = ()  # bytes of each device, where known
-    set_aside: int = 0  # results on its disk that the database could not take
+    set_aside: int = 0  # number of results on its disk that could not be written to the database
 
 
 def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The stages whose stored output a trial read, for training and for validation examples, as its result tells; None when it does not."""
+    """The numbers of frozen stages whose stored output a trial read, for training and validation examples. None where not recorded."""
     if "reuse" not in result:
         return None
     reuse = Reuse.model_validate(result["reuse"])
@@ -200,37 +200,37 @@ def depths_in(result: Mapping[str, Any]) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedTrial:
-    """A trial of the search. Places in time are sequence numbers of the study's events."""
+    """A trial of the search. Times are sequence numbers of the study's events."""
 
-    id: int  # the row's key
+    id: int  # primary key
     number: int
     state: TrialState
     value: float | None  # the objective when it is finite, else None
-    step: int  # epochs that it reported
-    epochs: int  # that it was to have
-    ended: int | None  # when; None while it is open
-    duplicate_of: int | None = None  # number of the trial whose result answered it; it was not trained itself
-    shared: str | None = None  # equal for trials that were trained in one pass over the data; None for one trained alone
-    seconds_left: float | None = None  # of its own training, by its pace at its last report
+    step: int  # reported epochs
+    epochs: int  # configured epochs
+    ended: int | None  # sequence number of its end; None while it is open
+    duplicate_of: int | None = None  # number of the trial whose result it has; it was not trained itself
+    shared: str | None = None  # equal for trials whose heads were trained together; None for a trial that trained alone
+    seconds_left: float | None = None  # of its own training, at the pace of its last report
 
     @property
     def complete(self) -> bool:
-        """Whether it ran to its end and has a result."""
+        """Whether it ran to its end with a finite objective."""
         return self.state is TrialState.COMPLETE and self.value is not None
 
     @property
     def trained(self) -> bool:
-        """Whether it was trained itself, rather than answered."""
+        """Whether it was trained itself, rather than given the result of a duplicate."""
         return self.duplicate_of is None
 
 
 class RecordedReports(NamedTuple):
-    """The objective as it was reported, a place in each column a report; in no order. Values may be NaN or infinite."""
+    """The reported objective values in columns, one entry per report, in no order. Values may be NaN or infinite."""
 
-    trials: Sequence[int]  # row keys
+    trials: Sequence[int]  # primary keys
     steps: Sequence[int]
     values: Sequence[float]
-    seqs: Sequence[int]  # of the events that told of them
+    seqs: Sequence[int]  # sequence numbers of their events
 
 
 NO_REPORTS = RecordedReports(array("q"), array("q"), array("d"), array("q"))
@@ -238,17 +238,17 @@ NO_REPORTS = RecordedReports(array("q"), array("q"), array("d"), array("q"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedStudy:
-    """A study's search at one moment."""
+    """Snapshot of a study's search."""
 
     spec: StudySpec
-    partial: bool  # the search goes on
+    partial: bool  # whether the search is still running
     trials: Sequence[RecordedTrial]  # by number
-    reports: RecordedReports | None  # None: more than anybody wants to read at once
+    reports: RecordedReports | None  # None: too many to load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """A trial in short. Times are seconds since 1970, UTC."""
+    """Summary of a trial. Times are seconds since 1970, UTC."""
 
     number: int
     state: TrialState
@@ -265,14 +265,14 @@ class Outcome:
         return self.value if self.state is TrialState.COMPLETE else None
 
 
-WHILE_RUNNING = 2  # one may turn out to be damaged
+WHILE_RUNNING = 2  # newest checkpoints kept: a second one, in case the newest is damaged
 AT_THE_END = 1
 
 
 def kept(checkpoints: Sequence[Checkpoint], newest: int, objective: Mapping[int, float], direction: Direction) -> tuple[Checkpoint, ...]:
-    """The `newest` ones and the best one, newest first as they are given.
+    """The checkpoints to keep: the `newest` ones and the best one. Input and output are ordered newest first.
 
-    `objective` is by step; a step without a finite value is no best one, and of equal ones the newest is.
+    `objective` maps steps to values. A step without a finite value is never the best, and among equal values the newest is.
     """
     sign = 1 if direction == "maximize" else -1
     valued = [one for one in checkpoints if math.isfinite(objective.get(one.step, math.nan))]

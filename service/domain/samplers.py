@@ -1,4 +1,4 @@
-"""The samplers and pruners that a study may name, with their options. Optuna's, by the field's names."""
+"""The samplers and pruners that a study may name, with their options. They are those of Optuna."""
 
 from typing import Annotated, Literal, Self
 
@@ -9,7 +9,7 @@ from search_spaces.parameters import FrozenModel
 
 Count = Annotated[StrictInt, Field(ge=0, le=100_000)]
 Positive = Annotated[StrictInt, Field(ge=1, le=100_000)]
-MOST_CANDIDATES = 1_000  # for each suggestion; more cost memory and time, and change nothing that can be measured
+MOST_CANDIDATES = 1_000  # for each suggestion; more candidates cost memory and time without a measurable effect
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -20,8 +20,8 @@ class _Sampler(FrozenModel):
 class Tpe(_Sampler):
     """Tree-structured Parzen estimator (Bergstra et al. 2011; Watanabe 2023).
 
-    `multivariate` draws the parameters that every trial has together, as Optuna does since version 5; `group` also those
-    that share a condition.
+    `multivariate` samples the unconditional parameters jointly, Optuna's default since version 5; `group` also samples jointly the
+    parameters that share a condition.
     """
 
     name: Literal["tpe"] = "tpe"
@@ -43,15 +43,15 @@ class Random(_Sampler):
 
 
 class Grid(_Sampler):
-    """Every combination once; needs a space without continuous ranges."""
+    """Every combination once. Requires a step on each float range."""
 
     name: Literal["grid"] = "grid"
 
 
 class Gp(_Sampler):
-    """Gaussian process with expected improvement. The worker that suggests needs torch.
+    """Gaussian process with expected improvement. The process that suggests needs torch.
 
-    It learns from at most 500 complete trials (fewer with more than 16 parameters): the best and the newest of them.
+    It is fitted to at most 500 complete trials (fewer with more than 16 parameters): the best and the newest ones.
     """
 
     name: Literal["gp"] = "gp"
@@ -60,9 +60,9 @@ class Gp(_Sampler):
 
 
 class CmaEs(_Sampler):
-    """Covariance matrix adaptation (Hansen 2016). Categories and conditional parameters are drawn at random.
+    """Covariance matrix adaptation (Hansen 2016). Categorical and conditional parameters are sampled at random.
 
-    `sigma0` is a share of each parameter's range.
+    `sigma0` is a fraction of each parameter's range.
     """
 
     name: Literal["cmaes"] = "cmaes"
@@ -94,12 +94,15 @@ Sampler = Annotated[Tpe | Random | Grid | Gp | CmaEs | Qmc | Nsga2, Field(discri
 
 
 def within_bounds(sampler: object) -> tuple[object, str | None]:
-    """The document of a sampler that an earlier version accepted, with what is too large now at its bound, and a sentence where it was."""
+    """Reduce options of a stored sampler that exceed the current bounds, since earlier versions accepted more.
+
+    Returns the document, and a sentence about the change or None.
+    """
     if isinstance(sampler, dict) and sampler.get("name") == "tpe":
         candidates = sampler.get("n_ei_candidates")
         if isinstance(candidates, int) and candidates > MOST_CANDIDATES:
-            told = f"sampler.n_ei_candidates is {candidates} and is taken as {MOST_CANDIDATES}, the most that this version accepts"
-            return {**sampler, "n_ei_candidates": MOST_CANDIDATES}, told
+            notice = f"sampler.n_ei_candidates is {candidates} and is taken as {MOST_CANDIDATES}, the most that this version accepts"
+            return {**sampler, "n_ei_candidates": MOST_CANDIDATES}, notice
     return sampler, None
 
 
@@ -110,18 +113,18 @@ class NoPruner(FrozenModel):
 class Median(FrozenModel):
     name: Literal["median"] = "median"
     n_startup_trials: Count = 5
-    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
+    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
 
 class Percentile(FrozenModel):
-    """Prunes what is worse than the best `percentile` per cent of its peers at the same step."""
+    """Prunes a trial that is worse than the best `percentile` per cent of its peers at the same step."""
 
     name: Literal["percentile"] = "percentile"
     percentile: FiniteFloat = Field(default=25.0, ge=0, le=100)
     n_startup_trials: Count = 5
-    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
+    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
@@ -149,7 +152,7 @@ class Threshold(FrozenModel):
     name: Literal["threshold"] = "threshold"
     lower: FiniteFloat | None = None
     upper: FiniteFloat | None = None
-    n_warmup_steps: Count = Field(default=0, description="so many first epochs are never pruned")
+    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
 
     @model_validator(mode="after")
@@ -162,7 +165,7 @@ class Threshold(FrozenModel):
 
 
 class Wilcoxon(FrozenModel):
-    """Compares with the best trial step by step by a signed-rank test."""
+    """Compares a trial with the best one step by step, by a signed-rank test."""
 
     name: Literal["wilcoxon"] = "wilcoxon"
     p_threshold: Share = 0.1
@@ -170,7 +173,7 @@ class Wilcoxon(FrozenModel):
 
 
 class Patient(FrozenModel):
-    """Lets another pruner decide only after `patience` steps without improvement; without another, the trial ends there."""
+    """Applies the wrapped pruner only after `patience` steps without improvement. Without a wrapped pruner the trial ends then."""
 
     name: Literal["patient"] = "patient"
     patience: Count

@@ -1,4 +1,4 @@
-"""A study as its author wrote it, checked and frozen: what varies, on which data and model, towards which metric."""
+"""The validated specification of a study: search space, data, model, objective and budget."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ from trainer.tasks.registry import spec_of
 
 NOT_SEARCHED = frozenset({"seed", "order_seed"})
 MAX_TRIALS = 100_000
-MOST_COVERED = 5_000  # configurations of a space that are listed, so that none is tried twice
-MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: those that confirm come after those of the search
+MOST_COVERED = 5_000  # the largest space whose configurations are enumerated, so that none is tried twice
+MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: confirmation trials are numbered after those of the search
 
 
 def searchable(task: TaskSpec) -> set[str]:
@@ -27,59 +27,59 @@ def searchable(task: TaskSpec) -> set[str]:
 
 
 class Objective(FrozenModel):
-    """The validation metric that decides, taken after the last epoch."""
+    """The validation metric that the study optimises, measured after the last epoch."""
 
     metric: str = Field(max_length=64)
     direction: Direction
 
 
 class Budget(FrozenModel):
-    """When the search ends: after so many trials, or when so many hours have passed since the first claim."""
+    """The end of the search: after a number of trials, or a number of hours after the first claim."""
 
     trials: StrictInt | None = Field(default=None, ge=1, le=MAX_TRIALS)
     hours: FiniteFloat | None = Field(default=None, gt=0, le=100_000)
-    parallel: StrictInt | None = Field(default=None, ge=1, le=10_000, description="trials that may run at one time")
+    parallel: StrictInt | None = Field(default=None, ge=1, le=10_000, description="most trials that run at the same time")
 
     @model_validator(mode="after")
     def _it_ends(self) -> Self:
         if self.trials is None and self.hours is None:
-            raise_if_any([Fault((), "endless", "a budget names trials, hours, or both")])
+            raise_if_any([Fault((), "endless", "a budget needs trials, hours, or both")])
         return self
 
     @property
     def max_trials(self) -> int:
-        """The bound on trials, also where only hours were given."""
+        """The bound on trials; MAX_TRIALS where only hours are given."""
         return MAX_TRIALS if self.trials is None else self.trials
 
 
 class Limits(FrozenModel):
-    """What a trial may take before it is ended."""
+    """Limits of a trial, and of failures in the study."""
 
     attempts: StrictInt = Field(
-        default=3, ge=1, le=100, description="a trial whose worker was lost, or whose process crashed, so often ends as failed"
+        default=3, ge=1, le=100, description="attempts at a trial whose worker is lost or whose process crashes, before it fails"
     )
     failures: StrictInt | None = Field(
         default=20,
         ge=1,
         le=100_000,
-        description="the study fails when so many trials fail one after the other; lost ones do not count; null: never",
+        description="the study fails after this many failed trials in a row; lost trials do not count; null: no limit",
     )
-    minutes: FiniteFloat | None = Field(default=None, gt=0, le=1_000_000, description="a trial that runs longer ends as failed, timeout")
+    minutes: FiniteFloat | None = Field(default=None, gt=0, le=1_000_000, description="a longer trial fails with the reason timeout")
     checkpoint_seconds: FiniteFloat = Field(default=60.0, ge=0, le=86_400)
     lanes: StrictInt | None = Field(
-        default=None, ge=1, le=1_024, description="most trials trained in one pass over the data; 1: each alone; null: chosen"
+        default=None, ge=1, le=1_024, description="most trials whose heads are trained together; 1: each trial alone; null: automatic"
     )
 
 
 class Confirm(FrozenModel):
-    """What follows the search: the best and the baseline are trained again with fresh seeds, and scored on the test examples."""
+    """Confirmation after the search: trains the best trials and the baseline again with fresh seeds, and scores them on test examples."""
 
-    top: StrictInt = Field(default=3, ge=1, le=20, description="configurations, the best of the search by their one value")
-    seeds: StrictInt = Field(default=5, ge=2, le=100, description="most runs of each; a race stops the clearly worse ones early")
+    top: StrictInt = Field(default=3, ge=1, le=20, description="number of configurations: the best of the search by their validation value")
+    seeds: StrictInt = Field(default=5, ge=2, le=100, description="most runs of each configuration; clearly worse ones are stopped earlier")
 
 
 class StudySpec(ByTask):
-    """One study. Every spec that exists can run: see `service.domain.parsing.parse_study`."""
+    """The specification of one study. `service.domain.parsing.parse_study` makes the checks that this model does not."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -87,16 +87,16 @@ class StudySpec(ByTask):
     task: str
     data: DataConfig
     model: ModelConfig
-    preset: str | None = Field(default=None, max_length=64, description="the shipped space that search_space was filled from")
+    preset: str | None = Field(default=None, max_length=64, description="name of a shipped search space that search_space extends")
     search_space: SearchSpace
     fixed: Mapping[str, Scalar] = Field(default_factory=dict, description="hyperparameters that do not vary")
-    baseline: Mapping[str, Scalar] | None = Field(default=None, description="parameters of trial 0; the rest takes its default")
+    baseline: Mapping[str, Scalar] | None = Field(default=None, description="parameters of trial 0; those left out take their default")
     objective: Objective
     sampler: Sampler = Tpe()
     pruner: Pruner = NoPruner()
     budget: Budget
     limits: Limits = Limits()
-    confirm: Confirm | None = Field(default=None, description="null: the best of the search is never trained again")
+    confirm: Confirm | None = Field(default=None, description="null: no confirmation")
 
     @classmethod
     def of_task(cls, task: str) -> type[Self]:
@@ -111,46 +111,49 @@ class StudySpec(ByTask):
     def _objective_is_a_metric_of_the_task(self) -> Self:
         metrics, objective = spec_of(self.task).metrics, self.objective
         if objective.metric not in metrics:
-            unknown = f"the trainer does not measure this; choose one of {', '.join(metrics)}"
-            raise_if_any([Fault(("objective", "metric"), "unknown_metric", unknown)])
+            message = f"the task has no such metric; choose one of {', '.join(metrics)}"
+            raise_if_any([Fault(("objective", "metric"), "unknown_metric", message)])
         if objective.direction != (better := metrics[objective.metric].direction):
-            contradicted = f"for {objective.metric} the better direction is {better}; write {better}"
-            raise_if_any([Fault(("objective", "direction"), "direction_contradicts_metric", contradicted)])
+            message = f"the better direction of {objective.metric} is {better}; write {better}"
+            raise_if_any([Fault(("objective", "direction"), "direction_contradicts_metric", message)])
         return self
 
     @model_validator(mode="after")
-    def _what_confirms_was_never_seen(self) -> Self:
+    def _confirmation_has_test_examples(self) -> Self:
         if self.confirm is not None and self.data.test == 0 and self.data.split != "given":
             examples = f"{spec_of(self.task).example}s"
-            untouched = (
-                f"confirm scores the winners on {examples} that no trial has seen, and there are none; set data.test, say to 0.2, "
-                "or write data.split: given if the data has a test part of its own"
+            message = (
+                f"confirm scores configurations on test {examples} that no trial has used, and there are none; set data.test, such as to "
+                "0.2, or write data.split: given if the data has a test part of its own"
             )
-            raise_if_any([Fault(("data", "test"), "nothing_to_confirm_on", untouched)])
+            raise_if_any([Fault(("data", "test"), "nothing_to_confirm_on", message)])
         return self
 
     def config_for(self, params: Params, number: int, round: int | None = None) -> TrainConfig:
-        """The only bridge from search to training. The seed follows from the study's and the trial's number, the order from the study's.
+        """The training config of trial `number` with these parameters. No other code makes configs from parameters.
 
-        In a round of the confirmation both follow from the study's seed and the round: all that are compared have them in common.
+        `seed` is derived from the study's seed and the trial's number; `order_seed` is the study's. In a confirmation round both are
+        derived from the study's seed and the round.
         """
+        # The compared configurations share the seeds of a round, so that their scores can be compared in pairs. For the same reason the
+        # seeds of a round override fixed ones.
         seeds: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed}
         values = {**seeds, **self.fixed, **params} if round is None else {**self.fixed, **params, **self.seeds_of(round)}
         return TrainConfig.of_task(self.task)(task=self.task, data=self.data, model=self.model, **values)
 
     def seeds_of(self, round: int) -> dict[str, int]:
-        """Of a round of the confirmation, counted from 1: no trial of the search has had them."""
-        return {name: self._drawn(f"{name} of round {round}") for name in ("seed", "order_seed")}
+        """The seeds of a confirmation round, counted from 1. They differ from those of the search's trials."""
+        return {name: self._derived(f"{name} of round {round}") for name in ("seed", "order_seed")}
 
     @property
     def order_seed(self) -> int:
-        """The seed of the order of the training examples, the same for all trials unless the study fixes it otherwise."""
+        """Shuffle seed of the training examples, the same for all trials unless the study fixes another."""
         return self.sampler.seed
 
     def demand(self, created: int) -> Mapping[int, float]:
-        """By number of frozen stages, the epochs that the study trains from trial `created` on, by what its space says and budget allows.
+        """The epochs that the study will train from trial number `created` on, by number of frozen stages: an estimate.
 
-        Empty without weights: each trial then has frozen stages of its own.
+        Empty without pretrained weights: the frozen stages of each trial then have their own random values.
         """
         if not self.model.pretrained:
             return {}
@@ -158,24 +161,24 @@ class StudySpec(ByTask):
         return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials)
 
     def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
-        """The same in the confirmation, from that round on, for the configuration's own number of frozen stages."""
+        """The epochs that the confirmation will train from `round` on with the configuration's number of frozen stages, by that number."""
         if not self.model.pretrained or self.confirm is None:
             return {}
         config = self.config_for(params, 0, round)
         return {config.frozen_layers: (self.confirm.seeds - round + 1) * config.epochs} if config.frozen_layers else {}
 
     def seed_of(self, number: int) -> int:
-        """A seed for the trial of that number: below 2^31, equal for equal studies."""
-        return self._drawn(str(number))
+        """The seed of a trial: below 2^31, and a function of the study's seed and the number."""
+        return self._derived(str(number))
 
-    def _drawn(self, what: str) -> int:
-        digest = hashlib.sha256(f"{self.sampler.seed}/{what}".encode()).digest()
+    def _derived(self, purpose: str) -> int:
+        digest = hashlib.sha256(f"{self.sampler.seed}/{purpose}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
     def extremes(self, name: str) -> tuple[tuple[Path, Any], ...]:
-        """The values of a hyperparameter that decide whether all its values fit, each with its place in the document.
+        """The values of a hyperparameter to validate on behalf of all its values, each with its path in the document.
 
-        Every choice of a categorical one; both ends of a range and the first step above its low end; the one fixed value.
+        Every choice of a categorical parameter; both ends of a range, and for ints the second value; else the fixed or default value.
         """
         match self.search_space.root.get(name):
             case None:
@@ -191,32 +194,32 @@ class StudySpec(ByTask):
                 return (("search_space", name, "low"), varied.low), (("search_space", name, "high"), varied.high)
 
     def largest(self, name: str) -> Any:
-        """The greatest value that a numeric hyperparameter can take."""
+        """The largest value of a numeric hyperparameter."""
         return max(value for _, value in self.extremes(name))
 
     @property
     def epochs(self) -> int:
-        """The most epochs that a trial can have."""
+        """The largest number of epochs of a trial."""
         return int(self.largest("epochs"))
 
     @property
     def covered_configurations(self) -> int | None:
-        """How many configurations the search space has, when the budget is enough for all of them; None when it is not.
+        """The number of configurations of the search space, if the budget covers all of them; else None.
 
-        The study then ends after them, whatever its sampler.
+        A study whose space is covered ends after these trials with any sampler.
         """
         count = self.search_space.distinct
         return None if count is None or count > min(self.budget.max_trials, MOST_COVERED) else count
 
     @property
     def hyperparameters(self) -> type[Hyperparameters]:
-        """What the study may vary or fix."""
+        """The model of the hyperparameters that the study may vary or fix."""
         return spec_of(self.task).Hyperparameters
 
     def check_config(self, *, smallest: bool = False) -> TrainConfig:
-        """The config to check data and weights with: the largest examples, and the most frozen stages, which are the easiest to train.
+        """The config for the check of data and weights: the largest examples, and the most frozen stages, which are the easiest to train.
 
-        `smallest` is for a machine without the memory for the largest ones.
+        `smallest` takes the smallest examples, for a machine without the memory for the largest.
         """
         params = {"frozen_layers": self.largest("frozen_layers")}
         if (size := spec_of(self.task).size) is not None:
@@ -225,5 +228,5 @@ class StudySpec(ByTask):
         return self.config_for(params, 0)
 
     def check_batch_sizes(self) -> tuple[int, ...]:
-        """The batch sizes of which at least one must be trainable: both ends of a range and its second value, or every choice; sorted."""
+        """Batch sizes of which at least one must be trainable, sorted: both ends of a range and its second value, or every choice."""
         return tuple(sorted({int(value) for _, value in self.extremes("batch_size")}))

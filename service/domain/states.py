@@ -17,13 +17,13 @@ class TrialState(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing may follow."""
+        """Whether no transition leads out of this state."""
         return not FOLLOWS[self]
 
 
 FOLLOWS: Mapping[TrialState, frozenset[TrialState]] = MappingProxyType(
     {
-        TrialState.QUEUED: frozenset(set(TrialState) - {TrialState.QUEUED, TrialState.PAUSED}),  # an answered duplicate skips RUNNING
+        TrialState.QUEUED: frozenset(set(TrialState) - {TrialState.QUEUED, TrialState.PAUSED}),  # a duplicate ends without RUNNING
         TrialState.RUNNING: frozenset(set(TrialState) - {TrialState.RUNNING}),
         TrialState.PAUSED: frozenset({TrialState.RUNNING, TrialState.PRUNED, TrialState.CANCELLED}),
         TrialState.COMPLETE: frozenset(),
@@ -35,38 +35,38 @@ FOLLOWS: Mapping[TrialState, frozenset[TrialState]] = MappingProxyType(
 
 
 class AttemptEnd(StrEnum):
-    """How an attempt at a trial ended. After the last three the trial may have another one."""
+    """How an attempt at a trial ended. After the last three the trial may get another attempt."""
 
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    RELEASED = "released"  # handed back by its worker, nobody's fault
-    LOST = "lost"  # its worker was not heard of any more
+    RELEASED = "released"  # handed back by its worker; not a failure
+    LOST = "lost"  # its worker stopped sending heartbeats
     CRASHED = "crashed"  # its process died
 
 
 class StudyState(StrEnum):
     ACTIVE = "active"
-    PAUSED = "paused"  # running trials go on, none is started
+    PAUSED = "paused"  # running trials continue, none is started
     STOPPED = "stopped"  # by a person; its open trials are cancelled
-    COMPLETE = "complete"  # the budget is spent and every trial has ended; `reason` says why there is no result
-    FAILED = "failed"  # the study cannot run; `reason` says why, and its open trials wait until it is resumed
+    COMPLETE = "complete"  # the budget is spent and every trial has ended; `reason` is set where there is no result
+    FAILED = "failed"  # the study cannot run, see `reason`; its open trials wait until it is resumed
 
     @property
     def terminal(self) -> bool:
-        """Whether no trial is started, unless the study is resumed or its budget is raised."""
+        """Whether no trial starts until the study is resumed or its budget is raised."""
         return self in (StudyState.STOPPED, StudyState.COMPLETE, StudyState.FAILED)
 
 
 class WorkerState(StrEnum):
     ALIVE = "alive"
-    DRAINING = "draining"  # takes no more trials, ends those it has, and goes
+    DRAINING = "draining"  # claims no more trials, finishes those it has, and exits
     GONE = "gone"
 
 
 class ValueKind(StrEnum):
-    """What a reported number is. Databases disagree on NaN, so only finite numbers are stored as numbers."""
+    """The kind of a reported value. Databases handle NaN differently, so only finite values are stored as numbers."""
 
     FINITE = "finite"
     NAN = "nan"
@@ -76,7 +76,7 @@ class ValueKind(StrEnum):
 
 
 Phase = Literal["none", "search", "running", "done", "stopped"]
-"""Where a study is between its search and the end of its confirmation; `none` when it confirms nothing."""
+"""The phase of a study with confirmation; `none` without one."""
 
 
 class EventKind(StrEnum):
@@ -87,7 +87,7 @@ class EventKind(StrEnum):
     STUDY_STOPPED = "study_stopped"
     STUDY_EXTENDED = "study_extended"  # its budget was changed
     STUDY_RENAMED = "study_renamed"  # another study took its name
-    STUDY_CONFIRMING = "study_confirming"  # the search is over; its best and the baseline are trained again
+    STUDY_CONFIRMING = "study_confirming"  # the search has ended; its best trials and the baseline are trained again
     STUDY_COMPLETED = "study_completed"
     STUDY_FAILED = "study_failed"
     STUDY_UNAVAILABLE = "study_unavailable"  # a worker cannot read its data or weights
@@ -96,7 +96,7 @@ class EventKind(StrEnum):
     TRIAL_STARTED = "trial_started"
     TRIAL_REPORTED = "trial_reported"
     TRIAL_SAVED = "trial_saved"
-    TRIAL_LOGGED = "trial_logged"  # its log has grown, the trial is as it was
+    TRIAL_LOGGED = "trial_logged"  # its log has grown; the trial did not change
     TRIAL_COMPLETED = "trial_completed"
     TRIAL_PRUNED = "trial_pruned"
     TRIAL_FAILED = "trial_failed"

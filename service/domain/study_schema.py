@@ -1,4 +1,4 @@
-"""JSON Schema of study files, for editors: what a person writes, before presets are expanded and open values are filled in."""
+"""JSON Schema of study files for editors. It describes files as written, before presets are expanded and defaults filled in."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -14,23 +14,23 @@ from trainer.tasks.registry import spec_of, specs
 Schema = dict[str, Any]
 DESCRIPTIONS: Mapping[str, str] = {
     "name": "Unique on the server; no slash, and no space at its ends.",
-    "task": "An installed task; it decides what data, model and search_space may hold.",
+    "task": "An installed task. The fields of data, model and search_space depend on it.",
     "data": "The examples. A relative path is relative to this file.",
     "model": "The model and its weights.",
-    "search_space": "Hyperparameters that vary, each a float, an int or a categorical; with a preset, those that replace the preset's.",
-    "sampler": "How the parameters of the next trial are chosen.",
-    "pruner": "Which trials end before their last epoch.",
-    "baseline": "Parameters of trial 0, to compare with; a parameter that is left out has its default.",
+    "search_space": "Hyperparameters that vary, each a float, an int or a categorical; with a preset, those that differ from the preset.",
+    "sampler": "The algorithm that suggests the parameters of trials.",
+    "pruner": "The rule by which trials end before their last epoch.",
+    "baseline": "Parameters of trial 0, for comparison; a parameter that is left out takes its default.",
 }
 REPLACE: Schema = {
     "type": "boolean",
     "default": False,
-    "description": "Take the name of an ended study, which is renamed.",
+    "description": "Take the name of a study that has ended, which is renamed.",
 }
 
 
 def document_schema(task: str) -> Schema:
-    """Of the study files of an installed task, in draft 2020-12. The parser checks more: see `service.domain.parsing.parse_study`.
+    """The schema of study files of an installed task, draft 2020-12. `service.domain.parsing.parse_study` checks more than the schema.
 
     Raises InvalidInput for a task that is not installed.
     """
@@ -58,7 +58,7 @@ def document_schema(task: str) -> Schema:
 
 
 def _hyperparameters(task: str, definitions: Schema) -> Mapping[str, Schema]:
-    """By name, their values. `frozen_layers` may be written as `all`."""
+    """The schema of each hyperparameter's values, by name. `frozen_layers` also accepts `all`."""
     schema = spec_of(task).Hyperparameters.model_json_schema()
     definitions.update(schema.get("$defs", {}))
     values = dict(schema["properties"])
@@ -69,7 +69,7 @@ def _hyperparameters(task: str, definitions: Schema) -> Mapping[str, Schema]:
 
 
 def _search_space(searched: Mapping[str, Schema], space: Schema) -> Schema:
-    """Each hyperparameter by its name, with its own description beside the range or choices."""
+    """The schema of the search space: one property for each hyperparameter, with its description."""
     parameter = space.pop("additionalProperties")
     named = {name: {**parameter, **{key: values[key] for key in ("description",) if key in values}} for name, values in searched.items()}
     return {**space, "properties": named, "additionalProperties": False}
@@ -80,7 +80,7 @@ def _values(section: Schema, hyperparameters: Mapping[str, Schema]) -> Schema:
 
 
 def _limit(schema: Schema, names: Collection[str]) -> None:
-    """Accept these texts only. A task without any is left as it is."""
+    """Restrict a text to these names, if there are any."""
     if names:
         schema["enum"] = list(names)
 
@@ -91,7 +91,7 @@ def _target(section: Schema, definitions: Schema) -> Schema:
 
 
 def _require_tags(node: object) -> None:
-    """The models have a default for the tag of a union (`name` of a sampler, `type` of a parameter), but a document must have it."""
+    """Require the tag of each union (`name` of a sampler, `type` of a parameter), for which the models have a default."""
     if isinstance(node, list):
         for item in node:
             _require_tags(item)

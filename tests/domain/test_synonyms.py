@@ -145,7 +145,7 @@ def applied(document: dict[str, Any], faults: tuple[Fault, ...]) -> dict[str, An
 def test_one_answer_holds_every_line_to_write(tool: str) -> None:
     document = from_yaml(DOCUMENTS[tool])
     faults = faults_of(document)
-    assert all("; write `" in fault.message or fault.message.endswith("drop it") for fault in faults)
+    assert all("; write `" in fault.message or fault.message.endswith("remove it") for fault in faults)
     assert all(fault.path[-1] != "search_space" for fault in faults)
     parse_study(applied(document, faults))
 
@@ -209,7 +209,7 @@ BASE: dict[str, Any] = {
         ({"fixed": {"schedule": "CosineAnnealingLR"}}, "#/fixed/schedule", "`schedule: cosine` under fixed"),
         ({"baseline": {"learning_rate": 0.01, "optimizer": "sgd"}}, "#/baseline/learning_rate", "`lr: 0.01` under baseline"),
         ({"data": {"path": "/data/digits", "validation": 20}}, "#/data/validation", '`data: {path: "/data/digits", validation: 0.2}`'),
-        ({"num_workers": 4}, "#/num_workers", "drop it"),
+        ({"num_workers": 4}, "#/num_workers", "remove it"),
         ({"search-space": {"lr": [0.1, 0.2]}, "search_space": None}, "#/search-space", "`search_space: {lr: {type: categorical"),
     ],
 )  # fmt: skip

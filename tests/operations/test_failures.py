@@ -183,7 +183,7 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reasons(store: Store, sea
     ended = study_of(store, study)
     assert (ended.state, ended.reason) == (
         StudyState.FAILED,
-        "4 trials failed one after the other: 3 diverged, 1 crashed; the last: not finite in epoch 3",
+        "4 trials failed in a row: 3 diverged, 1 crashed; the last: not finite in epoch 3",
     )
     assert trial_of(store, study, running.lease.number).state is TrialState.QUEUED
     assert kinds_of(store, study)[-2:] == ["trial_requeued", "study_failed"]
@@ -208,7 +208,7 @@ def test_lost_workers_do_not_count_against_the_study(store: Store, searches: Sea
     lose(store, claim_one(store, searches))
     end_all(store, searches, DIVERGED)
     assert study_of(store, study).reason == (
-        "2 trials failed one after the other: 1 script_error, 1 diverged; the last: the loss is not finite in epoch 2"
+        "2 trials failed in a row: 1 script_error, 1 diverged; the last: the loss is not finite in epoch 2"
     )
 
 

@@ -279,7 +279,7 @@ def test_a_study_whose_trials_ended_in_several_ways_counts_them(store: Store, se
     operations.cancel_trial(store, study.id, claim_one(store, searches).lease.number)
     assert (
         study_of(store, study).reason
-        == "there is no result: of 3 trials none is complete: 1 cancelled, 1 failed (1 script_error), 1 pruned"
+        == "there is no result: none of 3 trials is complete: 1 cancelled, 1 failed (1 script_error), 1 pruned"
     )
 
 

@@ -184,10 +184,10 @@ def messages(read: Callable[[str], object], text: str) -> list[str]:
 
 def test_each_duplicate_key_is_named_with_its_lines() -> None:
     assert messages(from_yaml, "a: 1\nb:\n  lr: 1\n  c: 2\n  lr: 3\na: 4\n") == [
-        "the key a stands twice in one mapping, in line 1 and again in line 6; drop one",
-        "the key lr stands twice in one mapping, in line 3 and again in line 5; drop one",
+        "the key a appears twice in one mapping, in line 1 and in line 6; remove one",
+        "the key lr appears twice in one mapping, in line 3 and in line 5; remove one",
     ]
-    assert messages(from_json, '{"a": {"lr": 1, "b": 1, "lr": 2}}') == ["the key lr stands twice in one mapping; drop one"]
+    assert messages(from_json, '{"a": {"lr": 1, "b": 1, "lr": 2}}') == ["the key lr appears twice in one mapping; remove one"]
 
 
 @pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "a:\n  b: 1\n\tc: 2", "- a\n-\tb: 1\n  c: 1"])
@@ -199,12 +199,12 @@ def test_a_tab_in_yaml_is_named_with_its_line(text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("lr", 0.5, "this takes a number (float) from 1e-05 to 0.1; a float was given that is not among them; correct it"),
-        ("lr", "0.01", "this takes a number (float) from 1e-05 to 0.1; a string was given, so change its type"),
-        ("epochs", 2.0, "this takes a whole number (int) from 2 to 8 in steps of 2; a float was given, so change its type"),
-        ("epochs", 3, "this takes a whole number (int) from 2 to 8 in steps of 2; an int was given that is not among them; correct it"),
-        ("o", "lion", 'this takes one of the choices "sgd", "adam"; a string was given that is not among them; correct it'),
-        ("o", True, 'this takes one of the choices "sgd", "adam"; a boolean was given, so change its type'),
+        ("lr", 0.5, "this takes a number (float) from 1e-05 to 0.1; a float outside of that was given; correct it"),
+        ("lr", "0.01", "this takes a number (float) from 1e-05 to 0.1; a string was given; change its type"),
+        ("epochs", 2.0, "this takes a whole number (int) from 2 to 8 in steps of 2; a float was given; change its type"),
+        ("epochs", 3, "this takes a whole number (int) from 2 to 8 in steps of 2; an int outside of that was given; correct it"),
+        ("o", "lion", 'this takes one of the choices "sgd", "adam"; a string outside of that was given; correct it'),
+        ("o", True, 'this takes one of the choices "sgd", "adam"; a boolean was given; change its type'),
     ],
 )
 def test_a_value_out_of_range_is_answered_with_range_and_type(name: str, value: Scalar, message: str) -> None:

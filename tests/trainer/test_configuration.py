@@ -51,7 +51,7 @@ def test_a_task_that_is_not_installed_is_refused_by_name() -> None:
 def test_an_objective_that_the_task_does_not_measure_is_refused() -> None:
     with pytest.raises(ValidationError, match="choose one of accuracy, precision, recall, f1, loss"):
         StudySpec.model_validate({**STUDY, "objective": {"metric": "bleu", "direction": "maximize"}})
-    with pytest.raises(ValidationError, match="the better direction is minimize"):
+    with pytest.raises(ValidationError, match="the better direction of loss is minimize"):
         StudySpec.model_validate({**STUDY, "objective": {"metric": "loss", "direction": "maximize"}})
 
 

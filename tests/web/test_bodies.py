@@ -91,7 +91,7 @@ def test_a_declared_length_that_is_no_length_is_refused(client: TestClient, leng
 def test_a_yaml_body_has_a_smaller_limit_for_it_is_slow_to_read(client: TestClient) -> None:
     problem = assert_problem(client.post(STUDIES, content=b" " * (MAX_YAML_BYTES + 1), headers=YAML), 413, "body-too-large")
     assert problem["errors"] == [
-        {"pointer": "#", "code": "too_many_bytes", "detail": f"at most {MAX_YAML_BYTES} bytes are read; shorten it"}
+        {"pointer": "#", "code": "too_many_bytes", "detail": f"at most {MAX_YAML_BYTES} bytes are accepted; shorten the document"}
     ]
 
 

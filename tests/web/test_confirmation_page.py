@@ -332,7 +332,8 @@ def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_l
     expect(page.locator("#verdict")).to_contain_text("confirm / seeds")
     page.get_by_role("textbox", name="Seeds").fill("4")
     page.get_by_label("Test share").focus()
-    expect(page.locator('[data-pointer="#/data/test"]')).to_contain_text("confirm scores the winners on images that no trial has seen")
+    message = "confirm scores configurations on test images that no trial has used"
+    expect(page.locator('[data-pointer="#/data/test"]')).to_contain_text(message)
     wanted = page.get_by_role("checkbox", name="train the best and the baseline again")
     wanted.uncheck()
     expect(page.locator("#verdict")).to_contain_text("Confirmnothing")

@@ -1,4 +1,4 @@
-"""A whole study document in Thawline's names, with a fault for each entry that had other ones."""
+"""Translate a whole study document into Thawline's names, with a fault for each translated entry."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -47,19 +47,19 @@ from service.domain.synonyms.sections import (
 from trainer.configuration import FIRST_TASK
 from trainer.tasks.registry import specs
 
-MOST_TEXT = 16_000  # characters of all lines of an answer together
+MOST_TEXT = 16_000  # characters of the lines quoted in all faults of one document
 
 
 @dataclass(frozen=True)
 class Translation:
-    """The document in Thawline's names, and a fault for each entry that had other ones."""
+    """The document in Thawline's names, and a fault for each translated entry."""
 
     document: dict[str, Any]
     faults: list[Fault]
 
 
 def translate(document: Mapping[str, Any]) -> Translation:
-    """Replace the names and spellings that are recognised; what is not is left as it is, for the validator."""
+    """Replace recognised names and spellings. Other entries stay unchanged, so that the validator reports them."""
     if len(document) > MOST_ENTRIES:
         return Translation(dict(document), [])
     return _Translator(document).run()
@@ -67,7 +67,7 @@ def translate(document: Mapping[str, Any]) -> Translation:
 
 @dataclass(frozen=True)
 class _Move:
-    """An entry of the document that is to be written otherwise: the lines hold these parts of the translated document."""
+    """An entry to be written differently. The fault quotes the lines of `parts` of the translated document."""
 
     path: Path
     code: str
@@ -85,12 +85,12 @@ class _Translator:
         self.drops: list[Fault] = []
 
     def run(self) -> Translation:
-        for name, value in self.source.items():  # those with their right name first: nothing else takes their place
+        for name, value in self.source.items():  # entries with correct names first: they take precedence over translated ones
             if name in StudySpec.model_fields:
                 self._section(name, value, (name,))
         for name, value in self.source.items():
             if name not in StudySpec.model_fields:
-                self._stranger(name, value, (name,))
+                self._unknown_entry(name, value, (name,))
         self._complete_objective()
         return Translation(self.result, [*self._faults(), *self.drops])
 
@@ -100,18 +100,18 @@ class _Translator:
             lines = [line(self.ours, self.result, part) for part in move.parts]
             text = "; write " + " and ".join(lines) if lines else ""
             if len(text) > left:
-                text = "; write it as the faults above say (the line is too long for this answer)"
+                text = "; write it as the faults above describe (the line is too long to quote here)"
             left -= len(text)
             yield Fault(move.path, move.code, move.reason + text)
 
-    # Sections that have their right names.
+    # Sections with correct names.
 
     def _section(self, name: str, value: Any, path: Path) -> None:
         match name:
             case "search_space" if isinstance(value, dict | list):
-                parts = self._space(listed(value), path, told_together=isinstance(value, list))
+                parts = self._space(listed(value), path, one_fault=isinstance(value, list))
                 if isinstance(value, list):
-                    self._told(path, "dict_type", "a search space is a mapping of parameters", *parts)
+                    self._add_move(path, "dict_type", "a search space is a mapping of parameters", *parts)
             case "fixed" | "baseline" if isinstance(value, dict):
                 self._values(name, value, path)
             case "objective":
@@ -130,24 +130,27 @@ class _Translator:
                 self.result[name] = value
 
     def _rewritten(self, name: str, old: Any, new: Any, path: Path) -> None:
-        """Each entry of the section that changed gets the line of the whole section."""
+        """Store the translated section. Each entry that changed gets a fault with the line of the whole section."""
         self.result[name] = new
         if _same(new, old):
             return
         if not isinstance(old, dict):
-            self._told(path, "model_type", f"{name} is a mapping of fields", (name,))
+            self._add_move(path, "model_type", f"{name} is a mapping of fields", (name,))
             return
         for entry, item in old.items():
             if entry not in new:
-                self._told((*path, entry), "extra_forbidden", f"{name} has no field of this name", (name,))
+                self._add_move((*path, entry), "extra_forbidden", f"{name} has no field of this name", (name,))
             elif not _same(new[entry], item):
-                self._told((*path, entry), "literal_error", "Thawline writes this value in another way", (name,))
+                self._add_move((*path, entry), "literal_error", "this value has another spelling here", (name,))
         if new.keys() > old.keys():
-            lacking = next(iter(new.keys() - old.keys()))
-            self._told((*path, lacking), "missing", "this field is required", (name,))
+            missing = next(iter(new.keys() - old.keys()))
+            self._add_move((*path, missing), "missing", "this field is required", (name,))
 
-    def _space(self, space: Mapping[str, Any], path: Path, told_together: bool) -> tuple[Path, ...]:
-        """The parts of the translated document that the space became. Each parameter is told, unless all are told together."""
+    def _space(self, space: Mapping[str, Any], path: Path, one_fault: bool) -> tuple[Path, ...]:
+        """Translate a search space. Returns the parts of the translated document that hold it.
+
+        Each changed parameter gets its own fault, unless the caller reports one fault for all (`one_fault`).
+        """
         target = self.result.setdefault("search_space", {})
         if len(space) > MOST_ENTRIES or not isinstance(target, dict):
             self.result["search_space"] = dict(space)
@@ -159,46 +162,47 @@ class _Translator:
                 self._dropped((*path, name), "unknown_parameter", key(name))
                 continue
             if new != name and new in space:
-                self.drops.append(Fault((*path, name), "unknown_parameter", f"this is {new}, which is there already; drop it"))
+                self.drops.append(Fault((*path, name), "unknown_parameter", f"this is {new}, which is there already; remove it"))
                 continue
             part = self._placed(new, value, written)
             parts[part if part[0] == "fixed" else ("search_space",)] = None
-            if not told_together and (new != name or not _same(written, value)):
+            if not one_fault and (new != name or not _same(written, value)):
                 for inside, code, reason in _why(name, new, value, written):
-                    self._told((*path, name, *inside), code, reason, part)
+                    self._add_move((*path, name, *inside), code, reason, part)
         return tuple(parts)
 
     def _placed(self, name: str, value: Any, written: Any) -> Path:
-        """Put the parameter into the search space, or into fixed when it has one value. Where that is."""
+        """Store the parameter in the search space, or in `fixed` if it has one value. Returns its path."""
         one_value = not isinstance(written, dict) and (isinstance(value, dict) or name in self.ours.parameters)
         section = "fixed" if one_value and isinstance(self.result.get("fixed", {}), dict) else "search_space"
         self.result.setdefault(section, {})[name] = written
         return section, name
 
     def _values(self, section: str, values: Mapping[str, Any], path: Path, moved: bool = False) -> None:
-        """Values of hyperparameters by their names: `fixed` and `baseline`."""
+        """Translate the values in `fixed` or `baseline`. `moved`: the caller reports one fault for all entries."""
         there = self.result.setdefault(section, {})
         if not isinstance(there, dict) or len(values) > MOST_ENTRIES:
             self.result[section] = dict(values)
             return
         for name, value in values.items():
-            new, word = named(self.ours, name, number(value) if moved else value)
+            new, spelling = named(self.ours, name, number(value) if moved else value)
             if key(name) in self.ours.dropped:
                 self._dropped((*path, name), "unknown_parameter", key(name))
             elif new != name and new in values:
-                self.drops.append(Fault((*path, name), "unknown_parameter", f"this is {new}, which is there already; drop it"))
+                self.drops.append(Fault((*path, name), "unknown_parameter", f"this is {new}, which is there already; remove it"))
             else:
-                there[new] = word
+                there[new] = spelling
                 if new != name and not moved:
-                    self._told((*path, name), "unknown_parameter", f"the trainer calls this {new}", (section, new))
-                elif word != value and not moved:
-                    self._told((*path, name), "literal_error", "the trainer writes this value in another way", (section, new))
+                    self._add_move((*path, name), "unknown_parameter", f"the trainer calls this {new}", (section, new))
+                elif spelling != value and not moved:
+                    self._add_move((*path, name), "literal_error", "this value has another spelling here", (section, new))
 
-    # Entries that a study does not have.
+    # Entries that are not fields of a study.
 
-    def _stranger(self, name: str, value: Any, path: Path) -> None:
-        readings = (self._as_wrapper, self._as_misspelled, self._as_space, self._as_algorithm, self._as_part, self._as_hyperparameter)
-        if any(reading(name, value, path) for reading in readings):
+    def _unknown_entry(self, name: str, value: Any, path: Path) -> None:
+        # Each translator returns whether it recognised the entry; the first one that does stores it and adds its faults.
+        translators = (self._as_wrapper, self._as_misspelled, self._as_space, self._as_algorithm, self._as_part, self._as_hyperparameter)
+        if any(translator(name, value, path) for translator in translators):
             return
         if key(name) in self.ours.dropped:
             self._dropped(path, "extra_forbidden", key(name))
@@ -211,42 +215,42 @@ class _Translator:
             return False
         for inner in sorted(value, key=lambda one: one not in StudySpec.model_fields):
             if inner in StudySpec.model_fields and inner not in self.result:
-                told = len(self.moves)
+                before = len(self.moves)
                 self._section(inner, value[inner], (*path, inner))
-                del self.moves[told:]  # the line of the whole section says it all
-                self._told((*path, inner), "extra_forbidden", "this belongs at the top level", (inner,))
+                del self.moves[before:]  # one fault with the line of the whole section replaces those of its entries
+                self._add_move((*path, inner), "extra_forbidden", "this belongs at the top level", (inner,))
             else:
-                self._stranger(inner, value[inner], (*path, inner))
-        self.drops.append(Fault(path, "extra_forbidden", "a study has no such section; its fields belong at the top level; drop it"))
+                self._unknown_entry(inner, value[inner], (*path, inner))
+        self.drops.append(Fault(path, "extra_forbidden", "a study has no such section; its fields belong at the top level; remove it"))
         return True
 
     def _as_misspelled(self, name: str, value: Any, path: Path) -> bool:
-        """One of a study's fields in another spelling, or its name."""
+        """A field of a study in another spelling, or another word for its name."""
         section = "name" if key(name) in NAME else _section_like(name)
         if section is None or section in self.result:
             return False
         if section == "name":
             self.result[section] = value.get("name") if isinstance(value, dict) else value
         else:
-            told = len(self.moves)
+            before = len(self.moves)
             self._section(section, value, path)
-            del self.moves[told:]
-        self._told(path, "extra_forbidden", f"it is called {section} here", (section,))
+            del self.moves[before:]
+        self._add_move(path, "extra_forbidden", f"it is called {section} here", (section,))
         return True
 
     def _as_space(self, name: str, value: Any, path: Path) -> bool:
         if key(name) in SPACE and isinstance(value, dict | list):
-            parts = self._space(listed(value), path, told_together=True)
-            self._told(path, "extra_forbidden", "it is called search_space here", *parts)
+            parts = self._space(listed(value), path, one_fault=True)
+            self._add_move(path, "extra_forbidden", "it is called search_space here", *parts)
         elif key(name) in FIXED and isinstance(value, dict):
             self._values("fixed", value, path, moved=True)
-            self._told(path, "extra_forbidden", "it is called fixed here", ("fixed",))
+            self._add_move(path, "extra_forbidden", "it is called fixed here", ("fixed",))
         else:
             return False
         return True
 
     def _as_algorithm(self, name: str, value: Any, path: Path) -> bool:
-        """The sampler, the pruner, or options of theirs."""
+        """The sampler, the pruner, or one of their options."""
         if key(name) in SAMPLER and not _same(sampler := algorithm(self.ours, value, SAMPLERS, NAMED), value):
             self._joined("sampler", sampler, path)
         elif key(name) in ("randomstate", "randomseed"):
@@ -278,29 +282,29 @@ class _Translator:
         return True
 
     def _as_hyperparameter(self, name: str, value: Any, path: Path) -> bool:
-        """A hyperparameter at the top level: fixed, or varied when it is written as a range or list."""
+        """A hyperparameter at the top level: varied if written as a range or list, else fixed."""
         new = "schedule" if key(name) == "scheduler" else hyperparameter(self.ours, name)
         if new != "schedule" and key(name) not in self.ours.hyperparameter_names:
             return False
         _, written = parameter(self.ours, new, value, {})
-        self._told(path, "extra_forbidden", f"the hyperparameter {new} stands in a section", self._placed(new, value, written))
+        self._add_move(path, "extra_forbidden", f"the hyperparameter {new} belongs in a section", self._placed(new, value, written))
         return True
 
     def _joined(self, section: str, entries: Any, path: Path) -> None:
-        """Put the entries into the section, below what it has already."""
+        """Add the entries to the section. Entries that it already has take precedence."""
         there = self.result.get(section)
         if isinstance(entries, dict) and (there is None or isinstance(there, dict)):
             self.result[section] = {**entries, **(there or {})}
-        self._told(path, "extra_forbidden", f"it is part of {section} here", (section,))
+        self._add_move(path, "extra_forbidden", f"it is part of {section} here", (section,))
 
-    def _told(self, path: Path, code: str, reason: str, *parts: Path) -> None:
+    def _add_move(self, path: Path, code: str, reason: str, *parts: Path) -> None:
         self.moves.append(_Move(path, code, reason, parts))
 
     def _dropped(self, path: Path, code: str, name: str) -> None:
-        self.drops.append(Fault(path, code, f"there is no such field here, since {self.ours.dropped[name]}; drop it"))
+        self.drops.append(Fault(path, code, f"there is no such field here, since {self.ours.dropped[name]}; remove it"))
 
     def _complete_objective(self) -> None:
-        """A direction or a metric alone says the other one: a metric has one direction that is better."""
+        """Add a missing metric or direction to the objective. Each metric has one better direction; the first metric with it is taken."""
         found = self.result.get("objective")
         if not isinstance(found, dict) or {"metric", "direction"} <= found.keys():
             return
@@ -313,12 +317,12 @@ class _Translator:
         else:
             return
         if not any(("objective",) in move.parts for move in self.moves):
-            lacking = "metric" if "metric" not in found else "direction"
-            self._told(("objective", lacking), "missing", "this field is required", ("objective",))
+            missing = "metric" if "metric" not in found else "direction"
+            self._add_move(("objective", missing), "missing", "this field is required", ("objective",))
 
 
 def _section_like(name: str) -> str | None:
-    """The field of a study that is spelled nearly so."""
+    """The field of a study with nearly this spelling; None if there is none."""
     near = difflib.get_close_matches(key(name), _by_key(), 1, 0.85)
     return _by_key()[near[0]] if near else None
 
@@ -329,7 +333,7 @@ def _by_key() -> Mapping[str, str]:
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Whether both are equal in a document, where 1, 1.0 and true differ. They differ at their first level or below."""
+    """Whether two document values are equal, with 1, 1.0 and true counted as different."""
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
     if isinstance(left, list) and isinstance(right, list):
@@ -338,11 +342,11 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def _why(name: str, new: str, value: Any, written: Any) -> Iterator[tuple[Path, str, str]]:
-    """The place inside the parameter and the code that the validator would give for it, and the reason in words."""
+    """Why a parameter was translated: path inside it, the fault code that the validator would give, and the reason as text."""
     if new != name:
         yield (), "unknown_parameter", f"the trainer calls this {new}"
     elif not isinstance(written, dict):
-        yield (), "model_type", "a parameter with one value does not vary, so it stands in fixed"
+        yield (), "model_type", "a parameter with one value does not vary, so it belongs in fixed"
     elif not isinstance(value, dict):
         yield (), "model_type", "a parameter is a mapping with its type"
     elif not any(PARAMETER.get(key(entry)) == "type" for entry in value):
@@ -358,13 +362,17 @@ def _why(name: str, new: str, value: Any, written: Any) -> Iterator[tuple[Path, 
 
 
 def _why_entry(entry: str, value: Any, written: Any) -> Iterator[tuple[Path, str, str]]:
-    """The same for a field whose name is right."""
+    """The same for one field of a parameter, whose name is correct."""
     if entry == "choices" and isinstance(value, list) and isinstance(written, list):
         for index, (choice, ours) in enumerate(zip(value, written, strict=True)):
             if not _same(choice, ours):
                 yield (
                     (index,),
-                    *(("literal_error", "it is spelled so") if isinstance(ours, str) else ("int_type", "numbers have no quotes")),
+                    *(
+                        ("literal_error", "this value has another spelling here")
+                        if isinstance(ours, str)
+                        else ("int_type", "numbers have no quotes")
+                    ),
                 )
     elif entry == "when" and isinstance(value, dict) and isinstance(written, dict):
         for parent, ours in zip(value, written, strict=False):
@@ -375,4 +383,4 @@ def _why_entry(entry: str, value: Any, written: Any) -> Iterator[tuple[Path, str
             elif not _same(value[parent], written[parent]):
                 yield (parent,), "impossible_condition", "the values are spelled as the other parameter's choices"
     else:
-        yield (), "extra_forbidden", "Thawline writes this in another way"
+        yield (), "extra_forbidden", "this has another spelling here"

@@ -1,4 +1,4 @@
-"""Names of other tools and what they are here."""
+"""Names of other tools, by the Thawline name that they translate to."""
 
 import json
 import re
@@ -20,17 +20,17 @@ from trainer.tasks.registry import spec_of
 
 
 def key(name: object) -> str:
-    """The name without case and punctuation, so that `n_trials`, `nTrials` and `n-trials` are one."""
+    """The name without case and punctuation: `n_trials`, `nTrials` and `n-trials` have the same key."""
     return re.sub("[^a-z0-9]", "", str(name)[:80].lower())
 
 
 def spelled(table: Mapping[str, str], name: str) -> str:
-    """The field or word that the name stands for; the name itself when none is known by it."""
+    """The Thawline spelling of the name; the name itself if the table does not have it."""
     return table.get(key(name), name)
 
 
 def _table(**spellings: str) -> dict[str, str]:
-    """By spelling, the field; each field is also its own spelling."""
+    """Map the key of each spelling to its field. Each field is also a spelling of itself."""
     return {key(spelling): name for name, listed in spellings.items() for spelling in (name, *listed.split())}
 
 
@@ -55,7 +55,7 @@ HYPERPARAMETERS = _table(
     frozen_layers="freeze freeze_layers n_frozen num_frozen_layers frozen_stages",
     precision="dtype bf16 fp16 amp mixed_precision",
 )
-"""Those of every task."""
+"""Hyperparameters of every task."""
 BUDGET = _table(
     trials="n_trials num_samples num_trials max_trials maxTrialCount max_trial_count count run_cap max_evals n_calls n_iter "
     "MaxNumberOfTrainingJobs",
@@ -144,7 +144,7 @@ SAMPLER = _keys("method algorithm search_alg algorithm_name strategy tuner")
 PRUNER_SECTION = _keys("early_terminate early_stopping earlyStopping scheduler pruning")
 WRAPPERS = _keys("spec tune_config sweep sweep_config study ResourceLimits HyperParameterTuningJobConfig")
 PATIENCE = _keys("early_stopping_patience patience")
-NOTHING = "the trainer has nothing of this kind"
+NOTHING = "the trainer has no such setting"
 DROPPED: Mapping[str, str] = {
     **dict.fromkeys(_keys("num_workers dataloader_num_workers n_workers pin_memory"), "the trainer sets its own number of loading threads"),
     **dict.fromkeys(
@@ -153,20 +153,20 @@ DROPPED: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         _keys("device gpus gpu resources_per_trial n_gpus accelerator devices"),
-        "the worker's machine decides it (`thaw worker --slots`)",
+        "it follows from the worker's machine (`thaw worker --slots`)",
     ),
     **dict.fromkeys(
         _keys("gradient_accumulation_steps hidden_size num_layers n_layers hidden_units max_steps"),
         NOTHING,
     ),
-    **dict.fromkeys(_keys("max_iter max_t max_resource s strict additionalMetricNames metricStrategies"), "`epochs` says it"),
+    **dict.fromkeys(_keys("max_iter max_t max_resource s strict additionalMetricNames metricStrategies"), "`epochs` sets it"),
 }
 OBJECTIVE_PARTS = _keys(
     "metric metric_for_best_model goal mode direction directions monitor metric_name objective_metric HyperParameterTuningJobObjective"
 )
-DATA_PARTS = DATA.keys() - _keys("file csv test val validation train root folder dir seed path")  # the rest is unclear outside of `data`
+DATA_PARTS = DATA.keys() - _keys("file csv test val validation train root folder dir seed path")  # these are ambiguous outside of `data`
 MODEL_PARTS = MODEL.keys() - _keys("name weights")
-# Optuna's and Ray Tune's calls by name: what their arguments are
+# Positional arguments of Optuna's and Ray Tune's calls, by the call's name.
 CALLS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("uniform", "loguniform", "randint", "lograndint", "float", "int", "loguniformvalues"), ("low", "high")),
     **dict.fromkeys(("quniform", "qloguniform", "qrandint", "qlograndint", "discreteuniform"), ("low", "high", "step")),
@@ -176,7 +176,7 @@ CALLS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Names:
-    """What studies of one task may say, with the spellings of it."""
+    """The names in studies of one task, with their other spellings."""
 
     parameters: Mapping[str, FieldInfo]  # hyperparameters
     data_fields: Collection[str]
@@ -187,13 +187,13 @@ class Names:
     hyperparameter_names: Mapping[str, str]
     metric_names: Mapping[str, str]
     data_names: Mapping[str, str]
-    words: Mapping[str, Mapping[str, str]]  # by hyperparameter, its values
+    words: Mapping[str, Mapping[str, str]]  # by hyperparameter, spellings of its values
     dropped: Mapping[str, str]  # names that studies do not have, with the reason
 
 
 @cache
 def names_of(task: str) -> Names:
-    """Of an installed task. Its own names stand before other tools' names for another field."""
+    """The names of an installed task. The task's own names take precedence over other tools' names."""
     spec, config = spec_of(task), TrainConfig.of_task(task).model_fields
     spellings = spec.spellings if isinstance(spec, OtherNames) else Spellings()
     parameters = spec.Hyperparameters.model_fields
@@ -225,7 +225,7 @@ PLAIN_NAME = re.compile(r"[\w. -]{1,128}\Z")
 
 
 def line(ours: Names, document: Mapping[str, Any], part: Path) -> str:
-    """The part in YAML's flow form, in backticks, with the section that it belongs to when that is not the top level."""
+    """The part in YAML flow style, in backticks, followed by its section unless it is at the top level."""
     value: Any = document
     for name in part:
         value = value.get(name, {}) if isinstance(value, dict) else {}
@@ -235,10 +235,10 @@ def line(ours: Names, document: Mapping[str, Any], part: Path) -> str:
 
 
 def flow(ours: Names, value: Any, name: str = "") -> str:
-    """The value in YAML's flow form. `name` is the field that it belongs to.
+    """The value in YAML flow style. `name` is its field.
 
-    A text is repeated only when it is one of our own words, a path, or the study's name; another one is shown as `...`, so that an
-    answer does not carry foreign text to a page or a log.
+    A text is repeated only if it is a known name or value, a path, or the study's name. Any other text becomes `...`, so that error
+    messages do not carry arbitrary input into pages and logs.
     """
     match value:
         case dict():
@@ -253,7 +253,7 @@ def flow(ours: Names, value: Any, name: str = "") -> str:
         case list() | tuple():
             return "[" + ", ".join(flow(ours, item, name) for item in value) + "]"
         case float():
-            digits = repr(value)  # 1e-05 is text for some readers of YAML, 1.0e-05 is a number for all
+            digits = repr(value)  # YAML 1.1 parsers read 1e-05 as text, and 1.0e-05 as a number
             return digits.replace("e", ".0e") if "e" in digits and "." not in digits else digits
         case str():
             return _text(ours, value, name)
@@ -272,7 +272,7 @@ def _text(ours: Names, text: str, name: str) -> str:
 
 @cache
 def _words(ours: Names) -> frozenset[str]:
-    """All words that a line may repeat: names of fields, and the words that fields take."""
+    """All texts that a quoted line may repeat: names of fields, and their known values."""
     models: Iterable[Any] = (StudySpec, Budget, Limits, Objective, Confirm)
     names = {name for model in models for name in model.model_fields} | {*ours.data_fields, *ours.model_fields, *ours.parameters}
     parameter = {"type", "low", "high", "log", "step", "choices", "when", "float", "int", "categorical"}

@@ -27,13 +27,13 @@ from service.domain.synonyms.names import (
     spelled,
 )
 
-MOST_ENTRIES = 200  # of a mapping; a longer one is not translated, since no study has so many fields
+MOST_ENTRIES = 200  # a mapping with more entries is not translated: no study has so many fields
 OUR_TYPES = ("float", "int", "categorical")
 OUR_FIELDS = frozenset({"type", "low", "high", "log", "step", "choices", "when"})
 
 
 def named(ours: Names, name: str, value: Any) -> tuple[str, Any]:
-    """The trainer's name for a hyperparameter, and its word for the value."""
+    """The trainer's name of a hyperparameter, and its spelling of the value."""
     new = hyperparameter(ours, name)
     if new == "precision" and isinstance(value, bool):  # such as `bf16: true`
         return new, "bfloat16" if value else "float32"
@@ -43,12 +43,12 @@ def named(ours: Names, name: str, value: Any) -> tuple[str, Any]:
 
 
 def hyperparameter(ours: Names, name: str) -> str:
-    """The trainer's name for it; the name itself when no hyperparameter is known by it."""
+    """The trainer's name of a hyperparameter; the name itself if it is unknown."""
     return name if name in ours.parameters else spelled(ours.hyperparameter_names, name)
 
 
 def parameter(ours: Names, name: str, value: Any, space: Mapping[str, Any]) -> tuple[str, Any]:
-    """The trainer's name for a parameter, and the parameter as the search space writes it, or the one value that it has."""
+    """The trainer's name of a parameter, and its definition in Thawline's fields, or its value if it has only one."""
     new = hyperparameter(ours, name)
     if isinstance(value, str) and (called := _called(value)) is not None:
         value = called
@@ -62,7 +62,7 @@ def parameter(ours: Names, name: str, value: Any, space: Mapping[str, Any]) -> t
 
 
 def number(value: Any) -> Any:
-    """A text that is a number as that number; anything else as it is."""
+    """Convert a text that contains a number. Other values stay unchanged."""
     if not isinstance(value, str) or len(value) > 40 or not NUMBER.match(value.strip()):
         return value
     found = float(value)
@@ -72,12 +72,12 @@ def number(value: Any) -> Any:
 
 
 def whole(value: Any) -> Any:
-    """A float without a fraction as an int."""
+    """Convert a float without a fraction to an int. Other values stay unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def likely_type(ours: Names, name: str, parts: Mapping[str, Any]) -> str | None:
-    """The type that a parameter without one is meant to have; None when neither choices nor both bounds are given."""
+    """The probable type of a parameter without one; None if it has neither choices nor both bounds."""
     if "choices" in parts:
         return "categorical"
     low, high = number(parts.get("low")), number(parts.get("high"))
@@ -87,7 +87,7 @@ def likely_type(ours: Names, name: str, parts: Mapping[str, Any]) -> str | None:
 
 
 def _called(text: str) -> dict[str, Any] | None:
-    """A parameter that was written as Optuna's or Ray Tune's call, such as `tune.loguniform(1e-4, 1e-1)`; None for another text."""
+    """Parse a parameter in the form of an Optuna or Ray Tune call, such as `tune.loguniform(1e-4, 1e-1)`; None for other texts."""
     if len(text) > LONGEST_LINE or "(" not in text:
         return None
     try:
@@ -111,14 +111,14 @@ def _called(text: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Parts:
-    """A parameter's entries by our fields, and those that nothing is known of."""
+    """A parameter's entries by Thawline's fields, and the unknown entries."""
 
     known: dict[str, Any]
     unknown: dict[str, Any]
 
     @property
     def written(self) -> str:
-        """The type as it was written, without case and punctuation."""
+        """The key of the type in the document."""
         return key(self.known["type"]) if isinstance(self.known.get("type"), str) else ""
 
     @property
@@ -133,7 +133,7 @@ def _parts(value: Mapping[str, Any]) -> _Parts:
         place = PARAMETER.get(key(name))
         if place == "inside" and isinstance(item, dict):
             inner = {spelled(PARAMETER, one): each for one, each in item.items()}
-            known["log"] = KINDS.get(key(inner.pop("type", "")), ("", False))[1]  # Katib: the distribution stands inside
+            known["log"] = KINDS.get(key(inner.pop("type", "")), ("", False))[1]  # Katib puts the distribution inside feasibleSpace
             known |= inner
         elif place == "bounds" and isinstance(item, list) and len(item) == 2:
             known |= {"low": item[0], "high": item[1]}
@@ -145,7 +145,7 @@ def _parts(value: Mapping[str, Any]) -> _Parts:
 
 
 def _varied(ours: Names, name: str, value: Mapping[str, Any], space: Mapping[str, Any]) -> Any:
-    """A parameter in our fields. Keeps what it does not understand, so that the validator names it."""
+    """The parameter in Thawline's fields. Keeps unknown entries, so that the validator reports them."""
     parts = _parts(value)
     known = parts.known
     if "value" in known and known.keys() <= {"value", "type"}:
@@ -162,13 +162,13 @@ def _varied(ours: Names, name: str, value: Mapping[str, Any], space: Mapping[str
         found["choices"] = _choices(ours, name, known["choices"])
     if "when" in known:
         found["when"] = _when(ours, known["when"], space)
-    if parts.ours:  # a null and the like stay, so that the validator names them
+    if parts.ours:  # null and other invalid values stay, so that the validator reports them
         found |= {part: value[part] for part in ("low", "high", "step", "choices", "log") if part in value and part not in found}
     return found | parts.unknown
 
 
 def _kind(ours: Names, name: str, parts: _Parts, value: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """Our type, and whether the scale is logarithmic."""
+    """Thawline's type, and whether the scale is logarithmic."""
     if parts.ours and value.keys() <= OUR_FIELDS:
         return parts.known["type"], parts.known.get("log", False)
     kind, log = KINDS.get(parts.written) or (likely_type(ours, name, parts.known), False)
@@ -197,7 +197,7 @@ def _choices(ours: Names, name: str, choices: Any) -> Any:
 
 
 def _when(ours: Names, when: Any, space: Mapping[str, Any]) -> Any:
-    """A condition with each of its values in a list, and spelled as the other parameter's choices are."""
+    """A condition with its values in lists, in the spelling of the other parameter's choices."""
     if not isinstance(when, dict) or len(when) > MOST_ENTRIES:
         return when
     found: dict[str, Any] = {}
@@ -210,7 +210,7 @@ def _when(ours: Names, when: Any, space: Mapping[str, Any]) -> Any:
 
 
 def _numeric(ours: Names, name: str) -> str | None:
-    """The type that the trainer takes for this hyperparameter, int or float; None where it takes a word or has no such name."""
+    """The hyperparameter's numeric type, `int` or `float`; None if its values are texts or it is unknown."""
     known = ours.parameters.get(name)
     if known is None or name in ours.words:
         return None
@@ -226,7 +226,7 @@ def _means_log(value: Any) -> bool:
 
 
 def listed(value: Any) -> dict[str, Any]:
-    """Katib's list of parameters, and SageMaker's lists by type, as a mapping by name."""
+    """Convert Katib's list of parameters, or SageMaker's lists by type, to a mapping by name."""
     if isinstance(value, dict):
         ranges = {"continuousparameterranges": "float", "integerparameterranges": "int", "categoricalparameterranges": "categorical"}
         if not value or not all(key(kind) in ranges and isinstance(item, list) for kind, item in value.items()):
@@ -250,7 +250,7 @@ def objective(ours: Names, value: Any) -> Any:
         if isinstance(item, list) and len(item) == 1:
             item = item[0]
         if place == "direction" and isinstance(item, int | float) and not isinstance(item, bool) and name != "direction":
-            continue  # Katib's goal: the value at which to stop, which Thawline has not
+            continue  # Katib's goal is a value at which to stop, which Thawline does not support
         if place == "metric" and isinstance(item, str):
             item = spelled(ours.metric_names, item)
         if place == "direction" and isinstance(item, str):
@@ -276,7 +276,7 @@ def budget(value: Any) -> Any:
 
 
 def _hours(value: Any) -> Any:
-    """A time in seconds, or with its unit, in hours."""
+    """Convert a time to hours. It is in seconds, or a text with a unit such as `30m`."""
     unit = 3600.0
     if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9.]{1,12})\s*(s|sec|m|min|h|d)\s*", value)):
         value, unit = number(found[1]), {"s": 3600.0, "sec": 3600.0, "m": 60.0, "min": 60.0, "h": 1.0, "d": 1 / 24}[found[2]]
@@ -297,7 +297,7 @@ def data(ours: Names, value: Any) -> Any:
         place = name if known else spelled(ours.data_names, name)
         taken = number(item)
         if place in ("validation", "test") and isinstance(taken, int | float) and not isinstance(taken, bool) and 1 < taken < 100:
-            taken = float(f"{taken / 100:.6g}")  # per cent
+            taken = float(f"{taken / 100:.6g}")  # a percentage
         if key(name) not in ours.dropped or known:
             found.setdefault(place, taken if place in ("validation", "test") else item)
     return found
@@ -322,7 +322,7 @@ def model(ours: Names, value: Any) -> Any:
 
 
 def algorithm(ours: Names, value: Any, names: Mapping[str, str], fields: Mapping[str, str]) -> Any:
-    """A sampler or pruner, by its name alone or with its options."""
+    """Translate a sampler or pruner: its name, or a mapping with options."""
     if isinstance(value, str):
         return {"name": names[key(value)]} if key(value) in names else value
     if value is None and "none" in names:
