@@ -1,1 +1,1 @@
-"""Which parameters to try next, and which trial to end: the only place that imports Optuna."""
+"""Samplers and pruners: the only package that imports Optuna."""

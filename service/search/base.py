@@ -1,4 +1,4 @@
-"""What samplers and pruners have in common: suggestions, decisions, seeds, the sampler's interface."""
+"""Suggestions, pruning decisions, seeds and the sampler interface."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -21,7 +21,8 @@ Made = TypeVar("Made")
 
 
 def without_experimental_warning(kind: type[Made], *args: Any, **options: Any) -> Made:
-    """An instance of a type whose initialiser Optuna has wrapped in a warning. Filters of `warnings` would not be thread-safe."""
+    """Construct `kind` without the experimental warning that Optuna wraps around its initialiser."""
+    # Suppressing the warning with a filter would change the filters of every thread.
     made = kind.__new__(kind)
     inspect.unwrap(kind.__init__)(made, *args, **options)
     return made
@@ -29,7 +30,7 @@ def without_experimental_warning(kind: type[Made], *args: Any, **options: Any) -
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """Parameters for a new trial, and what the sampler must remember with it (plain JSON values)."""
+    """Parameters for a new trial, and the sampler's notes (plain JSON values), which are stored with the trial."""
 
     params: Mapping[str, Scalar]
     memory: Mapping[str, Any] = field(default_factory=dict)
@@ -37,7 +38,7 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the trial goes on; what the pruner must remember with it; if it does not, on what evidence."""
+    """A pruning decision, the pruner's notes on the trial, and the evidence if the trial is pruned."""
 
     go_on: bool
     memory: Mapping[str, Any] = field(default_factory=dict)
@@ -45,17 +46,17 @@ class Decision:
 
     @property
     def why(self) -> str | None:
-        """The evidence in a sentence."""
+        """The evidence as a sentence; None for a trial that goes on."""
         return None if self.evidence is None else self.evidence.sentence
 
 
 def generator(seed: int, number: int) -> np.random.Generator:
-    """A fresh generator for the trial of that number."""
+    """A new generator for the trial of that number."""
     return np.random.default_rng((seed, number))
 
 
 def seed32(seed: int, number: int) -> int:
-    """The same as a number below 2^32, for libraries that want one."""
+    """A seed below 2^32 for the trial of that number, for libraries that take only such seeds."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
@@ -67,24 +68,24 @@ class Uniform:
 
     def draw(self, name: str, distribution: BaseDistribution) -> Number:
         """A value inside the distribution."""
-        value: Number = self._sampler.sample_independent(None, None, name, distribution)  # type: ignore[arg-type]  # it looks at neither
+        value: Number = self._sampler.sample_independent(None, None, name, distribution)  # type: ignore[arg-type]  # it reads neither
         return value
 
 
 class Sampler(ABC):
-    """One study's sampler. What it keeps between calls is only what it could work out again from the history."""
+    """One study's sampler. Its state can be rebuilt from the history alone."""
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
         self.seed = spec.sampler.seed
         self.distributions = distributions
         self.history = history
 
-    def learn(self, trial: FrozenTrial) -> None:  # noqa: B027  (not every sampler keeps something)
-        """Take note of a trial that is new or has changed."""
+    def learn(self, trial: FrozenTrial) -> None:  # noqa: B027  (stateless samplers ignore it)
+        """Update the sampler's state with a trial that is new or has changed."""
 
     @abstractmethod
     def suggest(self, number: int, count: int) -> list[Suggestion]:
-        """Parameters for the trials `number` … `number + count - 1`; fewer when the sampler has come to its end."""
+        """Parameters for the trials `number` … `number + count - 1`; fewer when the sampler is exhausted."""
 
 
 class RandomSearch(Sampler):

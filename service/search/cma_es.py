@@ -1,4 +1,4 @@
-"""Covariance matrix adaptation (Hansen 2016), its state worked out from the trials of past generations."""
+"""Covariance matrix adaptation (Hansen 2016), with its state computed from the trials of past generations."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from service.search.history import CONSTRAINT, INFEASIBLE, History
 if TYPE_CHECKING:
     import cmaes
 
-GENERATION, TOLD, POINT = "cma:generation", "cma:told", "cma:point"
+GENERATION, ADAPTED_TO, POINT = "cma:generation", "cma:told", "cma:point"  # keys of notes that are stored with trials
 DEFAULT_SIGMA = 1 / 6  # of each parameter's range
 
 Optimizer: TypeAlias = "cmaes.CMA | cmaes.CMAwM"
@@ -27,9 +27,9 @@ Optimizer: TypeAlias = "cmaes.CMA | cmaes.CMAwM"
 class CmaSearch(Sampler):
     """Adapts a normal distribution over the numeric parameters that every trial has; the others are drawn at random.
 
-    Each trial notes the generation it was drawn in, and the first of a generation notes the trials that the distribution
-    was last adapted to. So the distribution can be worked out again from the trials, whatever has arrived since. An
-    infeasible trial counts as the worst of its generation. Pruned and failed ones are ignored: others take their place.
+    Each trial stores the generation in which it was drawn. The first trial of a generation also stores the numbers of the trials
+    that the distribution was last adapted to. From these notes the distribution can be recomputed, whatever has arrived since.
+    An infeasible trial counts as the worst of its generation. Pruned and failed trials are ignored and replaced by others.
     """
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: CmaEs) -> None:
@@ -37,30 +37,32 @@ class CmaSearch(Sampler):
         self._options = options
         self._random = RandomSearch(spec, distributions, history)
         self._space = {name: each for name, each in distributions.unconditional.items() if not isinstance(each, CategoricalDistribution)}
-        self._complete: dict[int, dict[int, FrozenTrial]] = {}  # by generation and number; -1 for those of no generation
-        self._told: dict[int, tuple[int, list[int]]] = {}  # by generation: who noted it, and the trials adapted to
+        self._complete: dict[int, dict[int, FrozenTrial]] = {}  # by generation and number; -1 for trials without one
+        self._adapted_to: dict[int, tuple[int, list[int]]] = {}  # by generation: trial with the note, trials that the note lists
         if self._space:
             self._scale = _SearchSpaceTransform(self._space, transform_step=not options.with_margin, transform_0_1=True)
             self._adapted = _unadapted(self._space, options, seed32(self.seed, 0))
 
     def learn(self, trial: FrozenTrial) -> None:
         generation = trial.system_attrs.get(GENERATION, -1)
-        told = trial.system_attrs.get(TOLD)
-        if told is not None and trial.number <= self._told.get(generation, (trial.number,))[0]:
-            self._told[generation] = trial.number, told
+        numbers = trial.system_attrs.get(ADAPTED_TO)
+        # Two trials of a generation may carry a note if they were drawn concurrently. The lowest number wins in any order.
+        if numbers is not None and trial.number <= self._adapted_to.get(generation, (trial.number,))[0]:
+            self._adapted_to[generation] = trial.number, numbers
         if trial.state is TrialState.COMPLETE:
             self._complete.setdefault(generation, {})[trial.number] = trial
 
     def suggest(self, number: int, count: int) -> list[Suggestion]:
         if not self._space or sum(map(len, self._complete.values())) < self._options.n_startup_trials:
             return self._random.suggest(number, count)
-        while self._adapted.generation + 1 in self._told:
-            self._adapt(self._adapted, self._told[self._adapted.generation + 1][1])
+        while self._adapted.generation + 1 in self._adapted_to:
+            self._adapt(self._adapted, self._adapted_to[self._adapted.generation + 1][1])
+        # A copy: the next generation becomes definite only when a trial with its note is stored.
         optimizer, notes = copy.deepcopy(self._adapted), dict[str, Any]()
         generation = self._complete.get(optimizer.generation, {})
         if len(generation) >= optimizer.population_size:
-            notes[TOLD] = sorted(generation)[: optimizer.population_size]
-            self._adapt(optimizer, notes[TOLD])
+            notes[ADAPTED_TO] = sorted(generation)[: optimizer.population_size]
+            self._adapt(optimizer, notes[ADAPTED_TO])
         first = self._ask(optimizer, number, notes)
         return [first, *(self._ask(optimizer, each, {}) for each in range(number + 1, number + count))]
 
@@ -102,7 +104,7 @@ def _unadapted(space: dict[str, BaseDistribution], options: CmaEs, seed: int) ->
         "n_max_resampling": 10 * size,
         "population_size": options.popsize,
     }
-    import cmaes  # here, for it takes all of scipy.stats with it, a second of every start
+    import cmaes  # imported here because it imports scipy.stats, which takes a second
 
     if options.with_margin:
         return cmaes.CMAwM(steps=np.array([_relative_step(each) for each in space.values()]), **shape)

@@ -1,4 +1,4 @@
-"""The search space in Optuna's words: distributions, and values to and fro."""
+"""Optuna's distributions for a search space, and the conversion of values between the two."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +15,7 @@ Number = float | int
 class Distributions:
     """A space's distributions by name, each after those that its condition names.
 
-    Optuna is told a category by its index, so that `1`, `1.0` and `true` stay three things.
+    Optuna receives the index of a category instead of its value, because it does not distinguish `1`, `1.0` and `True`.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -29,19 +29,19 @@ class Distributions:
 
     @cached_property
     def unconditional(self) -> dict[str, BaseDistribution]:
-        """Those that every trial has and that can take more than one value."""
+        """The parameters that every trial has and that can take more than one value."""
         return {name: each for name, each in self.all.items() if not self._space.root[name].when and not each.single()}
 
     def active(self, name: str, params: Params) -> bool:
-        """Whether the parameter takes part, given the values drawn so far."""
+        """Whether the parameter's condition holds, given the values drawn so far."""
         return not self._space.root[name].when or self._space.active(name, params)
 
     def encode(self, params: Params) -> dict[str, Number]:
-        """Our values as Optuna's."""
+        """Convert parameters to Optuna's values."""
         return {name: self._encoded(name, params[name]) for name in self.all if name in params}
 
     def decode(self, name: str, value: Number) -> Scalar:
-        """Optuna's value as ours, back inside the range where rounding led out of it."""
+        """Convert Optuna's value to a parameter. A value that rounding moved out of the range is clipped to it."""
         match parameter := self._space.root[name]:
             case Categorical(choices=choices):
                 return choices[int(value)]
@@ -53,7 +53,7 @@ class Distributions:
                 assert_never(parameter)
 
     def walk(self, draw: Callable[[str], Number]) -> dict[str, Scalar]:
-        """A full assignment: `draw` is asked for each active parameter in turn."""
+        """A full assignment. Calls `draw` for each active parameter in order."""
         params: dict[str, Scalar] = {}
         for name in self.all:
             if self.active(name, params):
@@ -67,7 +67,7 @@ class Distributions:
 
 
 def distribution_of(parameter: Float | Int | Categorical) -> BaseDistribution:
-    """Optuna's distribution for the parameter; a range that its step does not divide ends at the last step."""
+    """Optuna's distribution for the parameter. A range that its step does not divide ends at the last step."""
     match parameter:
         case Float(low=low, high=high, log=log, step=step):
             return FloatDistribution(low, high if step is None else _last_step(low, high, step), log=log, step=step)
@@ -80,10 +80,11 @@ def distribution_of(parameter: Float | Int | Categorical) -> BaseDistribution:
 
 
 def single_value(distribution: BaseDistribution) -> Number:
-    """The only value of a distribution that has one."""
+    """The value of a distribution that has only one."""
     return distribution.low if isinstance(distribution, FloatDistribution | IntDistribution) else 0
 
 
 def _last_step(low: float, high: float, step: float) -> float:
+    # In binary floats 0.3 % 0.1 is 0.0999…: the range would lose its last step.
     first, last, width = (Decimal(repr(number)) for number in (low, high, step))
     return float(last - (last - first) % width)

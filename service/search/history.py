@@ -1,4 +1,4 @@
-"""A study's history as Optuna's samplers and pruners read it."""
+"""A study's trials in the form that Optuna's samplers and pruners read."""
 
 import math
 from bisect import insort
@@ -36,12 +36,12 @@ STATES: Mapping[TrialState, OptunaState] = {
 
 
 class History:
-    """Every trial of a study by number, equal whether the rows came one by one or all at once, in any order.
+    """Every trial of a study by number. The result does not depend on the order in which rows are absorbed.
 
-    A trial whose parameters cannot be trained (by `service.domain.failures`) stands here as complete with a violated
-    constraint and the worst value that is known. Trials that wait or are paused count as running. Trials that were
-    cancelled, or failed for a reason that is not their parameters', count as failed, which no sampler looks at. A duplicate
-    counts like the trial it was answered from, as if it had been trained again.
+    A trial whose parameters cannot be trained (by `service.domain.failures`) is represented as complete, with a violated
+    constraint and the worst known value. Queued and paused trials count as running. Trials that were cancelled, or that failed
+    for a reason other than their parameters, count as failed, and samplers ignore them. A duplicate counts as one more trial
+    with the result of its original.
     """
 
     def __init__(self, spec: StudySpec, distributions: Distributions) -> None:
@@ -55,13 +55,13 @@ class History:
         self._worst: float | None = None
 
     def absorb(self, trials: Iterable[Trial], values: Iterable[tuple[int, int, float]]) -> list[FrozenTrial]:
-        """Take in trials as they stand now with (number, step, value) of all their reports; give back those that changed."""
+        """Insert or update trials, with (number, step, value) of all their reports. Returns them as Optuna's trials."""
         curves = defaultdict[int, dict[int, float]](dict)
         for number, step, value in values:
             if math.isfinite(value):
                 curves[number][step] = value
         changed = [self._put(trial, curves[trial.number]) for trial in trials]
-        self._settle_infeasible(changed)
+        self._update_infeasible(changed)
         return changed
 
     @property
@@ -74,12 +74,12 @@ class History:
         return self._trials.get(number)
 
     def study_notes(self) -> dict[str, Any]:
-        """What samplers noted on the study as a whole: it is kept with the trials."""
+        """The samplers' notes on the study as a whole, which are stored with the trials."""
         return {key: value for key, (_, value) in self._study_notes.items()}
 
     @contextmanager
     def supposing(self) -> Iterator[Callable[[int, Params, Mapping[str, Any]], None]]:
-        """Within it, trials can be put in as if they were running already; they and their notes are gone afterwards."""
+        """A context that yields a function to add trials as running. They and their notes are removed at its end."""
         numbers, notes = list(self._numbers), dict(self._study_notes)
         try:
             yield self._suppose
@@ -90,7 +90,7 @@ class History:
 
     @contextmanager
     def without(self, number: int) -> Iterator[None]:
-        """Within it, the trial of that number is unknown."""
+        """A context in which the trial of that number is absent."""
         trial = self._trials.pop(number, None)
         if trial is not None:
             self._numbers.remove(number)
@@ -121,6 +121,7 @@ class History:
         return frozen
 
     def _learn_notes(self, number: int, memory: Mapping[str, Any]) -> None:
+        # The note of the trial with the highest number wins, so the order in which trials arrive does not matter.
         for key, value in memory.items():
             if key.startswith(STUDY_NOTE) and self._study_notes.get(key[len(STUDY_NOTE) :], (number, None))[0] <= number:
                 self._study_notes[key[len(STUDY_NOTE) :]] = (number, value)
@@ -141,7 +142,8 @@ class History:
             datetime_complete=None,
         )
 
-    def _settle_infeasible(self, changed: list[FrozenTrial]) -> None:
+    def _update_infeasible(self, changed: list[FrozenTrial]) -> None:
+        """Give all infeasible trials the worst finite value of the study, which may have changed."""
         was_constrained, worst = bool(self._infeasible), self._worst
         for frozen in changed:
             if frozen.system_attrs.get(CONSTRAINT) == INFEASIBLE:
@@ -157,14 +159,14 @@ class History:
             self._mark_feasible(changed if was_constrained else self.trials)
 
     def _mark_feasible(self, trials: Iterable[FrozenTrial]) -> None:
-        """Optuna's Gaussian process wants a constraint on all complete trials once one has it."""
+        """Optuna's Gaussian process requires a constraint on all complete trials as soon as one has it."""
         for frozen in trials:
             if frozen.state is OptunaState.COMPLETE:
                 frozen.system_attrs.setdefault(CONSTRAINT, FEASIBLE)
 
 
 def is_infeasible(trial: Trial) -> bool:
-    """Whether the trial's end says that its parameters cannot be trained."""
+    """Whether the trial ended in a way that shows that its parameters cannot be trained."""
     if trial.state is TrialState.COMPLETE:
         return trial.value_kind is not ValueKind.FINITE
     policy = policy_of(trial)
@@ -175,11 +177,11 @@ STUDY_ID = 0
 
 
 class ReadOnlyStorage(RuntimeError):
-    """Optuna tried to write to our record."""
+    """Optuna tried to write to a storage that only reads."""
 
 
 class StudyRows(BaseStorage):
-    """The history, and one trial under consideration whose parameters and notes Optuna may write; nothing is copied."""
+    """Optuna storage over the history, without copies, and one trial `asked` whose parameters and notes Optuna may write."""
 
     def __init__(self, history: History, name: str, asked: FrozenTrial) -> None:
         self._history = history
@@ -222,16 +224,16 @@ class StudyRows(BaseStorage):
         return {}
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise ReadOnlyStorage("Our rows are the record; Optuna does not write to them.")
+        raise ReadOnlyStorage("This storage is a view of the study's rows; Optuna cannot write to it.")
 
     create_new_study = delete_study = set_study_user_attr = get_all_studies = create_new_trial = _refuse
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _refuse
 
 
 class RowsForPruners(StudyRows):
-    """The same for one trial after another, each of which sees those in `peers` as they stand there, by number.
+    """Storage for decisions on several trials in turn. `peers`, by number, replace trials of the history.
 
-    A trial that stands as infeasible for the samplers' sake is no complete one to be compared with.
+    Infeasible trials are represented as complete for the samplers. Pruners that ask for complete trials do not get them.
     """
 
     def __init__(self, history: History, name: str, peers: Mapping[int, FrozenTrial]) -> None:
@@ -244,7 +246,7 @@ class RowsForPruners(StudyRows):
                 self._trials[self._places[number]] = trial
 
     def ask(self, trial: FrozenTrial) -> None:
-        """Turn to this one. It sees itself as the history has it."""
+        """Make this the trial under consideration. It sees its own row of the history, not its entry in `peers`."""
         self.asked, self.trial_notes = trial, {}
         self._seen = self._trials.copy()
         if (place := self._places.get(trial.number)) is not None:
@@ -257,7 +259,7 @@ class RowsForPruners(StudyRows):
 
 
 def running_trial(number: int, values: dict[int, float] | None = None, notes: dict[str, Any] | None = None) -> FrozenTrial:
-    """A trial under consideration, as Optuna sees it."""
+    """A running trial without parameters, in Optuna's form."""
     return FrozenTrial(
         number=number,
         trial_id=number,

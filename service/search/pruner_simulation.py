@@ -28,30 +28,30 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Columns of reports, by `time`, and columns of trials, by place. Times are sequence numbers of the study's events.
+    """A study's reports as columns, ordered by `time`, and its trials as columns. Times are sequence numbers of the study's events.
 
-    Trials that share a pass are asked together, at the time of the first of them.
+    Trials whose heads are trained together are judged together, at the time of the first report among them.
     """
 
     maximize: bool
     trials: Sequence[RecordedTrial]
-    epochs: Integers  # of each trial
-    origin: Integers  # the place of each trial, or of the one that answered it
-    trial: Integers  # of each report, the trial's place
-    step: Integers
-    value: Floats
-    best: Floats  # the best finite value of the trial so far; NaN before there is one
-    time: Integers
-    together: Integers  # equal for reports that are judged together
+    epochs: Integers  # (trials,)
+    origin: Integers  # (trials,) the index of each trial; for a duplicate, that of the trial with its result
+    trial: Integers  # (reports,) the index of the trial
+    step: Integers  # (reports,)
+    value: Floats  # (reports,)
+    best: Floats  # (reports,) the best finite value of the trial so far; NaN before there is one
+    time: Integers  # (reports,)
+    together: Integers  # (reports,) equal for reports that are judged together
 
     @property
     def count(self) -> int:
-        """Of trials."""
+        """The number of trials."""
         return len(self.trials)
 
 
 def board_of(trials: Sequence[RecordedTrial], reports: RecordedReports, *, maximize: bool) -> Board:
-    """The columns, from trials by number and reports in any order."""
+    """The columns of these trials, ordered by number, and of their reports in any order."""
     place = {one.id: index for index, one in enumerate(trials)}
     by_number = {one.number: index for index, one in enumerate(trials)}
     trial = np.fromiter((place[key] for key in reports.trials), np.int64, len(reports.trials))
@@ -76,7 +76,7 @@ def _origin(one: RecordedTrial, by_number: dict[int, int], own: int) -> int:
 
 
 def _times(shared: Integers, step: Integers, seq: Integers) -> tuple[Integers, Integers]:
-    """Of each report the time, and whom it is judged with: all of a pass at a step, else nobody."""
+    """`time` and `together` of each report. Reports of trials that were trained together share both at each step."""
     time, together = seq.copy(), np.arange(len(seq), dtype=np.int64)
     sharing = np.flatnonzero(shared >= 0)
     if len(sharing):
@@ -99,7 +99,7 @@ def _best_so_far(trial: Integers, value: Floats, maximize: bool) -> Floats:
 
 
 def places_by_trial(trial: Integers) -> list[Integers]:
-    """Of each trial that has some, the places of its reports, in their order."""
+    """The indices of a trial's reports, in order, for each trial with reports."""
     if not len(trial):
         return []
     order = np.argsort(trial, kind="stable")
@@ -107,14 +107,14 @@ def places_by_trial(trial: Integers) -> list[Integers]:
 
 
 def pruned_in_truth(one: RecordedTrial) -> bool:
-    """Whether the study's pruner ended it."""
+    """Whether the study's pruner ended the trial."""
     return one.state is TrialState.PRUNED and one.ended is not None
 
 
 def compare(board: Board, asked: Integers, rule: Median | Percentile) -> Integers:
-    """Of each trial the place of the report that ends it, or -1. `asked`: places of reports, in order, at which the pruner decides.
+    """The index of the report that ends each trial, or -1. `asked`: indices of the reports at which the pruner decides, in order.
 
-    Between two trials that complete nothing changes for the others, so all reports between them are judged at once.
+    Thresholds change only when a trial completes, so all reports between two completions are judged at once.
     """
     ends = np.full(board.count, -1, np.int64)
     peers = _Peers(board, rule, board.step[asked])
@@ -133,13 +133,13 @@ def compare(board: Board, asked: Integers, rule: Median | Percentile) -> Integer
 
 def _judge(board: Board, places: Integers, peers: "_Peers", ends: Integers) -> None:
     places = places[ends[board.trial[places]] < 0]
-    for place in places[peers.are_ahead_of(places)].tolist():
+    for place in places[peers.end(places)].tolist():
         if ends[trial := board.trial[place]] < 0:
             ends[trial] = place
 
 
 class _Peers:
-    """What is needed at each step, by the trials that are complete so far."""
+    """The thresholds at each step, from the trials that are complete so far."""
 
     def __init__(self, board: Board, rule: Median | Percentile, steps: Integers) -> None:
         share = 50.0 if isinstance(rule, Median) else rule.percentile
@@ -152,7 +152,7 @@ class _Peers:
         self._needed = np.full(len(self._asked), np.nan)
 
     def complete(self, places: Integers) -> None:
-        """One more trial is complete, with these reports."""
+        """Add a complete trial with these reports."""
         board = self._board
         self._count += 1
         places = places[self._asked[board.step[places]] & np.isfinite(board.value[places])]
@@ -164,19 +164,19 @@ class _Peers:
             needed = quantiles_of(rows, self._quantile)
             self._needed[steps] = np.where([len(row) >= self._rule.n_min_trials for row in rows], needed, np.nan)
 
-    def are_ahead_of(self, places: Integers) -> Flags:
-        """Which of the reports end their trials. One that is not finite does in any case."""
+    def end(self, places: Integers) -> Flags:
+        """Whether each of the reports ends its trial. A report that is not finite always does."""
         board = self._board
-        gone: Flags = ~np.isfinite(board.value[places])
+        diverged: Flags = ~np.isfinite(board.value[places])
         if self._count < max(1, self._rule.n_startup_trials):
-            return gone
+            return diverged
         best, needed = board.best[places], self._needed[board.step[places]]
         behind: Flags = best < needed if board.maximize else best > needed  # false where either is NaN
-        return gone | behind
+        return diverged | behind
 
 
 def quantiles_of(rows: Sequence[Sequence[float]], share: float) -> Floats:
-    """Of each row of rising values the quantile between neighbours, to the last bit as numpy has it."""
+    """The quantile of each row of ascending values, with linear interpolation; bitwise equal to numpy's."""
     last = np.array([len(row) for row in rows]) - 1
     place = last * share
     low = np.floor(place).astype(np.int64)
@@ -184,6 +184,7 @@ def quantiles_of(rows: Sequence[Sequence[float]], share: float) -> Floats:
     below = np.array([row[index] for row, index in zip(rows, low.tolist(), strict=True)])
     above = np.array([row[index] for row, index in zip(rows, high.tolist(), strict=True)])
     part, apart = place - low, above - below
+    # As numpy does, from the upper neighbour for the upper half: the other formula rounds differently.
     quantiles: Floats = np.where(part >= 0.5, above - apart * (1 - part), below + apart * part)
     return quantiles
 
@@ -193,11 +194,11 @@ Rung = tuple[int, int]  # bracket, rung
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Where the rungs of each trial are."""
+    """The rungs of each trial."""
 
     min_steps: int
     factor: int
-    brackets: Integers  # of each trial; the first rung of a bracket is that many factors up
+    brackets: Integers  # (trials,); the first rung of bracket b is at min_steps * factor^b
 
     def step(self, bracket: int, rung: int) -> int:
         """The epoch from which a trial of the bracket has reached the rung."""
@@ -205,32 +206,35 @@ class Ladder:
 
 
 def climb(board: Board, asked: Integers, ladder: Ladder) -> Integers:
-    """Of each trial the place of the report that ends it, or -1. `asked`: places of reports, in order, at which the pruner decides.
+    """The index of the report that ends each trial, or -1. `asked`: indices of the reports at which the pruner decides, in order.
 
-    Asynchronous successive halving (Li et al. 2020), as Optuna has it: a trial that is not among the best of its rung ends.
+    Asynchronous successive halving (Li et al. 2020), as implemented in Optuna: a trial that is not among the best of its rung ends.
     """
     ends = np.full(board.count, -1, np.int64)
-    climbers = _Climbers(board, ladder)
+    rungs = _Rungs(board, ladder)
     finite = np.isfinite(board.value)
     for _, members in groupby(asked.tolist(), key=lambda place: int(board.together[place])):
         group = {int(board.trial[place]): place for place in members if ends[board.trial[place]] < 0}
-        gone = {trial: place for trial, place in group.items() if not finite[place]}
-        behind = climbers.left_behind({trial: place for trial, place in group.items() if trial not in gone})
-        for trial in [*gone, *behind]:
+        diverged = {trial: place for trial, place in group.items() if not finite[place]}
+        behind = rungs.eliminate({trial: place for trial, place in group.items() if trial not in diverged})
+        for trial in [*diverged, *behind]:
             ends[trial] = group[trial]
     return ends
 
 
-class _Climbers:
-    """The values in each rung, rising, and the rungs that each trial has passed."""
+class _Rungs:
+    """The values in each rung, in ascending order, and the number of rungs that each trial has passed."""
 
     def __init__(self, board: Board, ladder: Ladder) -> None:
         self._board, self._ladder = board, ladder
         self._passed = [0] * board.count
         self._values = defaultdict[Rung, list[float]](list)
 
-    def left_behind(self, group: Mapping[int, int]) -> list[int]:
-        """Of these trials, with their reports' places, those that end now: all enter a rung before it is judged, the lowest first."""
+    def eliminate(self, group: Mapping[int, int]) -> list[int]:
+        """The trials that end now, of a group given as trial to index of its report.
+
+        Rungs are judged in ascending order, each after all trials of the group that reach it have entered it.
+        """
         behind, climbing = list[int](), dict(group)
         while climbing := {trial: place for trial, place in climbing.items() if self._reaches_a_rung(trial, place)}:
             lowest = min(self._passed[trial] for trial in climbing)
@@ -260,20 +264,20 @@ class _Climbers:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What a pruner would have done."""
+    """The decisions of a simulated pruner."""
 
-    ends: Integers  # of each trial the place of the report at which it is ended, or -1
-    asked: Integers  # places of the reports at which the pruner decides, those after a trial's end too
-    steps: tuple[int, ...]  # at which it may decide, of the longest trial
+    ends: Integers  # (trials,) the index of the report at which the trial ends, or -1
+    asked: Integers  # indices of the reports at which the pruner decides, including those after a trial's end
+    steps: tuple[int, ...]  # decision steps of the longest trial
 
     def ended(self, board: Board) -> Flags:
-        """Of each trial whether it is ended; of a duplicate, whether the one is that answered it."""
+        """Whether each trial is ended; a duplicate is if its original is."""
         flags: Flags = self.ends[board.origin] >= 0
         return flags
 
 
 def simulate(spec: StudySpec, board: Board, pruner: Pruner) -> SimulationResult | None:
-    """The trials' ends by this pruner; None for one whose decisions cost too much to be asked for all again (wilcoxon)."""
+    """Simulate the pruner on the recorded reports. None for wilcoxon, whose decisions are too expensive to repeat."""
     steps = decision_steps(spec.model_copy(update={"pruner": pruner}), int(board.epochs.max(initial=1)))
     asked = np.flatnonzero(_at_decision_steps(board, steps))
     ends = _ends(spec, board, pruner, asked)
@@ -311,8 +315,9 @@ def _ends(spec: StudySpec, board: Board, pruner: Pruner, asked: Integers) -> Int
 
 
 def _brackets(spec: StudySpec, board: Board, pruner: Hyperband) -> Integers:
-    """Of each trial: it follows from the study's name, as decisions have it, and the trial's number."""
+    """The bracket of each trial."""
     brackets = pruner_for(pruner, spec.epochs)
+    # The study's name must be that of `Pruning`, because brackets are derived from name and number.
     name = str(spec.sampler.seed)
     study = optuna.Study(name, RowsForPruners(History(spec, Distributions(spec.search_space)), name, {}), pruner=brackets)
     return np.array([brackets.id_of(study, running_trial(one.number)) for one in board.trials], np.int64)  # type: ignore[attr-defined]
@@ -329,7 +334,7 @@ def _outside(board: Board, places: Integers, bounds: Threshold) -> Flags:
 
 
 def _first(board: Board, places: Integers) -> Integers:
-    """Of each trial the first of these places, or -1."""
+    """The first of these indices that belongs to each trial, or -1."""
     ends = np.full(board.count, -1, np.int64)
     trials, first = np.unique(board.trial[places], return_index=True)
     ends[trials] = places[first]
@@ -337,7 +342,7 @@ def _first(board: Board, places: Integers) -> Integers:
 
 
 def _without_improvement(board: Board, patient: Patient) -> Flags:
-    """The reports at which the last `patience + 1` finite values of a trial are all worse than the best before them."""
+    """Flags of the reports at which the last `patience + 1` finite values of a trial are all worse than the best before them."""
     flags = np.zeros(len(board.trial), np.bool_)
     width = patient.patience + 1
     sign = 1.0 if board.maximize else -1.0
@@ -352,7 +357,7 @@ def _without_improvement(board: Board, patient: Patient) -> Flags:
 
 
 def overtakers(board: Board, winner: RecordedTrial) -> list[PotentialWinner]:
-    """Of each pruned trial with a value, the share of complete trials whose gain would have lifted it above the winner."""
+    """For each pruned trial with a finite value, the share of complete trials whose later gain would have put it ahead of the winner."""
     last = {int(trial): place for place, trial in enumerate(board.trial.tolist())}
     pruned = [index for index, one in enumerate(board.trials) if pruned_in_truth(one) and one.trained and index in last]
     finite = [index for index in pruned if np.isfinite(board.value[last[index]])]
@@ -368,12 +373,12 @@ def overtakers(board: Board, winner: RecordedTrial) -> list[PotentialWinner]:
 
 
 def chance_of_any(found: Sequence[PotentialWinner]) -> float | None:
-    """That at least one of them would have, were they independent of each other; None when there are none."""
+    """The chance that at least one of them would have overtaken, assuming independence; None when there are none."""
     return 1 - math.prod(1 - one.chance for one in found) if found else None
 
 
 def _gains_from(board: Board, step: int) -> Floats:
-    """What the objective of each complete trial changed by from that epoch to its end."""
+    """The change of the objective of each complete trial from that epoch to its end."""
     final = np.array([one.value if one.complete and one.trained else np.nan for one in board.trials], np.float64)
     at = np.flatnonzero((board.step == step) & np.isfinite(board.value))
     gains = final[board.trial[at]] - board.value[at]

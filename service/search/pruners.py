@@ -1,4 +1,4 @@
-"""Pruners: Optuna's pruners for a study, their decisions, and the reasons for these."""
+"""Optuna's pruners for a study, their decisions, and the evidence for these."""
 
 import math
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -25,23 +25,23 @@ from service.search.history import History, RowsForPruners, running_trial
 
 
 class BracketPruner(HyperbandPruner):
-    """Hyperband for many decisions on one study."""
+    """Hyperband that caches the bracket of each trial, for many decisions on one study."""
 
     def __init__(self, min_steps: int, max_steps: int, reduction_factor: int) -> None:
         super().__init__(min_steps, max_steps, reduction_factor)
         self._bracket_of: dict[tuple[str, int], int] = {}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial ends, compared with those of its bracket."""
+        """Whether the trial is pruned, compared with the trials of its bracket."""
         bracket = self.bracket(study, trial)
-        return bool(self._pruners[bracket.id].prune(bracket, trial))  # type: ignore[arg-type]  # all that it asks of a study
+        return bool(self._pruners[bracket.id].prune(bracket, trial))  # type: ignore[arg-type]  # has all that successive halving reads
 
     def bracket(self, study: optuna.Study, trial: FrozenTrial) -> "Bracket":
-        """The trials that this one competes with."""
+        """The trials that this one is compared with."""
         return Bracket(self, study, self.id_of(study, trial))
 
     def id_of(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        """The trial's bracket: it follows from the study's name and the trial's number."""
+        """The index of the trial's bracket, a function of the study's name and the trial's number."""
         if not self._pruners:
             self._try_initialization(study)
         if (key := (study.study_name, trial.number)) not in self._bracket_of:
@@ -50,7 +50,7 @@ class BracketPruner(HyperbandPruner):
 
 
 class Bracket:
-    """What successive halving asks of a study, with the trials of one bracket."""
+    """The part of a study that successive halving reads, restricted to the trials of one bracket."""
 
     def __init__(self, pruner: BracketPruner, study: optuna.Study, bracket_id: int) -> None:
         self.id = bracket_id
@@ -59,23 +59,23 @@ class Bracket:
         self.direction = study.direction
 
     def get_trials(self, deepcopy: bool = False, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        """Those of the study's trials that are in the bracket."""
+        """The study's trials that are in the bracket."""
         trials = self._study.get_trials(deepcopy=deepcopy, states=states)
         return [trial for trial in trials if self._pruner.id_of(self._study, trial) == self.id]
 
 
 def decision_steps(spec: StudySpec, epochs: int) -> tuple[int, ...]:
-    """The steps (epochs, from 1) of a run at which the study's pruner may end it; never the last one."""
+    """The steps (epochs, from 1) at which the study's pruner may end a run of `epochs` epochs; never the last one."""
     return tuple(takewhile(lambda step: step < epochs, _steps(spec.pruner)))
 
 
 def first_decision(pruner: Pruner) -> int | None:
-    """The first step at which the pruner could end a long run; None when it ends none."""
+    """The first step at which the pruner could end a run of any length; None for a pruner that never ends one."""
     return next(_steps(pruner), None)
 
 
 def _steps(pruner: Pruner) -> Iterator[int]:
-    """All of them, rising, without end."""
+    """All decision steps in ascending order, without an upper limit."""
     match pruner:
         case NoPruner():
             return iter(())
@@ -94,12 +94,16 @@ def _steps(pruner: Pruner) -> Iterator[int]:
 
 
 def _first_after_warmup(options: Median | Percentile | Threshold) -> int:
-    """Optuna counts steps from 0 and we count epochs from 1: so many whole epochs are let pass on either side."""
+    """The first epoch after `n_warmup_steps` whole epochs."""
+    # Optuna counts steps from 0, epochs are counted from 1.
     return options.n_warmup_steps + 1
 
 
 def _steps_within_patience(wrapped: Pruner) -> Iterator[int]:
-    """Patience may let a rung pass; the next step after it, whichever, then counts as that rung."""
+    """The steps at which a pruner with patience around it may decide.
+
+    Patience may skip the step of a rung. The next step then counts as that rung, so every step from the first rung on is included.
+    """
     match wrapped:
         case NoPruner():
             return count(1)
@@ -114,7 +118,7 @@ def _rungs(min_steps: int, reduction_factor: int, first: int) -> Iterator[int]:
 
 
 def pruner_for(pruner: Pruner, epochs: int) -> BasePruner:
-    """Optuna's pruner of that name, for trials of at most so many epochs."""
+    """Optuna's pruner with these options, for trials of at most `epochs` epochs."""
     match pruner:
         case NoPruner():
             return optuna.pruners.NopPruner()
@@ -146,12 +150,12 @@ def _percentile(percentile: float, options: Median | Percentile) -> BasePruner:
 
 
 def evidence(spec: StudySpec, study: optuna.Study, trial: FrozenTrial) -> PruningReason:
-    """What the study's pruner has just ended the trial on, at its newest step. The trial's values are finite."""
+    """The evidence on which the study's pruner ended the trial at its newest step. The trial's values must be finite."""
     return with_sentence(_finding(spec, study, trial, **_judged(spec.pruner, study, trial)))
 
 
 def evidence_of_no_number(spec: StudySpec, trial: FrozenTrial) -> PruningReason:
-    """The same for a trial whose newest value is not finite."""
+    """The evidence for a trial whose newest value is not finite."""
     newest = trial.intermediate_values[max(trial.intermediate_values)]
     signed = ValueKind.POS_INF if newest > 0 else ValueKind.NEG_INF
     return with_sentence(_finding(spec, None, trial, value=None, kind=ValueKind.NAN if math.isnan(newest) else signed))
@@ -168,6 +172,7 @@ def _finding(
     **more: Any,
 ) -> Finding:
     known = list(peers)
+    # A reason names only some peers: those whose values are nearest to the threshold.
     near = threshold if threshold is not None else value or 0.0
     named = sorted(known, key=lambda peer: (abs(peer[1] - near), peer[0]))[:MOST_PEERS]
     return Finding(
@@ -184,24 +189,24 @@ def _finding(
 
 
 def _judged(pruner: Pruner, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-    """Of the finding, what depends on the rule."""
+    """The fields of the finding that depend on the rule."""
     newest = trial.intermediate_values[max(trial.intermediate_values)]
     match pruner:
         case Median():
-            return _beside_complete_ones(study, trial, 50.0, pruner.n_min_trials)
+            return _percentile_evidence(study, trial, 50.0, pruner.n_min_trials)
         case Percentile():
-            return _beside_complete_ones(study, trial, pruner.percentile, pruner.n_min_trials)
+            return _percentile_evidence(study, trial, pruner.percentile, pruner.n_min_trials)
         case Asha(reduction_factor=factor):
-            return _in_its_rung(study, trial, factor)
+            return _rung_evidence(study, trial, factor)
         case Hyperband(reduction_factor=factor):
             bracket = _bracket(study, trial)
-            return {**_in_its_rung(bracket, trial, factor), "bracket": bracket.id}
+            return {**_rung_evidence(bracket, trial, factor), "bracket": bracket.id}
         case Threshold(lower=lower, upper=upper):
             return {"value": newest, "threshold": lower if lower is not None and newest < lower else upper}
         case Wilcoxon():
-            return {"value": newest, "peers": _the_best_one(study, trial)}
+            return {"value": newest, "peers": _best_peer(study, trial)}
         case Patient(wrapped=NoPruner(), patience=patience, min_delta=delta):
-            return {"value": newest, "threshold": _before_patience(study, trial, patience, delta)}
+            return {"value": newest, "threshold": _patience_threshold(study, trial, patience, delta)}
         case Patient(wrapped=wrapped):
             return _judged(wrapped, study, trial)
         case NoPruner():
@@ -214,7 +219,7 @@ def _maximizes(study: optuna.Study | Bracket) -> bool:
     return study.direction is StudyDirection.MAXIMIZE
 
 
-def _beside_complete_ones(study: optuna.Study, trial: FrozenTrial, share: float, n_min_trials: int) -> dict[str, Any]:
+def _percentile_evidence(study: optuna.Study, trial: FrozenTrial, share: float, n_min_trials: int) -> dict[str, Any]:
     step, values = max(trial.intermediate_values), trial.intermediate_values.values()
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     peers = [peer for peer in complete if step in peer.intermediate_values]
@@ -225,7 +230,7 @@ def _beside_complete_ones(study: optuna.Study, trial: FrozenTrial, share: float,
     }
 
 
-def _in_its_rung(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int) -> dict[str, Any]:
+def _rung_evidence(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int) -> dict[str, Any]:
     rung = next_rung(trial) - 1
     key = rung_key(rung)
     others = (peer for peer in study.get_trials(deepcopy=False) if peer.number != trial.number)
@@ -238,29 +243,29 @@ def _in_its_rung(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int)
 
 
 def _bracket(study: optuna.Study, trial: FrozenTrial) -> Bracket:
-    """The trial's bracket of Hyperband, also where patience is wrapped around it."""
+    """The trial's bracket of Hyperband, also for Hyperband that is wrapped in patience."""
     pruner = getattr(study.pruner, "_wrapped_pruner", study.pruner)
     if not isinstance(pruner, BracketPruner):
         raise TypeError(f"{type(pruner).__name__} has no brackets")
     return pruner.bracket(study, trial)
 
 
-def _the_best_one(study: optuna.Study, trial: FrozenTrial) -> list[tuple[int, float]]:
-    """The best trial, by its value at the newest step that both have."""
+def _best_peer(study: optuna.Study, trial: FrozenTrial) -> list[tuple[int, float]]:
+    """The best trial, with its value at the newest step that both trials have."""
     best = study.best_trial
     common = best.intermediate_values.keys() & trial.intermediate_values.keys()
     return [(best.number, best.intermediate_values[max(common)])] if common else []
 
 
-def _before_patience(study: optuna.Study, trial: FrozenTrial, patience: int, min_delta: float) -> float:
-    """What one of the last `patience + 1` values had to reach: the best before them, less what counts as no change."""
+def _patience_threshold(study: optuna.Study, trial: FrozenTrial, patience: int, min_delta: float) -> float:
+    """The value that one of the last `patience + 1` had to reach: the best before them, less `min_delta`."""
     before = [value for _, value in sorted(trial.intermediate_values.items())][: -patience - 1]
     return max(before) - min_delta if _maximizes(study) else min(before) + min_delta
 
 
 @dataclass(frozen=True, slots=True)
 class PrunerVerdict:
-    """Whether the pruner ends a trial, the trial as it was looked at, and what the pruner noted on it."""
+    """Whether the pruner ends a trial, the trial as the pruner saw it, and the pruner's notes on it."""
 
     pruned: bool
     asked: FrozenTrial
@@ -268,21 +273,23 @@ class PrunerVerdict:
 
 
 class Pruning:
-    """A study's pruner. A decision follows from the history and the trial's own values, nothing else."""
+    """A study's pruner. Decisions are a function of the history and the trials' own values."""
 
     def __init__(self, spec: StudySpec, history: History) -> None:
         self._spec = spec
         self._history = history
         self._pruner = pruner_for(spec.pruner, spec.epochs)
-        self._name = str(spec.sampler.seed)  # Optuna's Hyperband finds a trial's bracket from the study's name and the number
+        self._name = str(spec.sampler.seed)  # Optuna's Hyperband hashes the study's name and the trial's number to the bracket
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
-        """By number, whether each trial goes on after its newest step. A value that is not finite ends it under every pruner but `none`.
+        """Decisions by trial number, after each trial's newest step. A value that is not finite ends a trial under every pruner but `none`.
 
-        Rungs are judged one after another: a trial is compared with all of these trials that reach its rung, so that of many
-        which report at once the best share survives, not whoever is asked first.
+        Rungs are judged in ascending order. Each trial is compared with all of these trials that reach its rung, so the best
+        share of trials that report at the same time survives, whatever their order.
         """
-        peers: dict[int, FrozenTrial] = {}  # the trials as they stand once what is noted on them is known
+        # Successive halving writes a trial's value at a rung as a note, and compares with the notes of other trials. A round of
+        # decisions makes one more note of each trial visible to the others; the decisions are final when no new note appears.
+        peers: dict[int, FrozenTrial] = {}  # the trials with the notes that are visible so far
         while True:
             rows = RowsForPruners(self._history, self._name, peers)
             study = optuna.Study(self._name, rows, pruner=self._pruner)
@@ -290,7 +297,7 @@ class Pruning:
             new = {number: note for number, verdict in verdicts.items() if (note := self._first_new_note(number, verdict, peers))}
             if len(curves) == 1 or not new:
                 return {number: self._decision(study, rows, verdict) for number, verdict in verdicts.items()}
-            peers |= {number: self._noting(number, curves[number], peers, note) for number, note in new.items()}
+            peers |= {number: self._with_note(number, curves[number], peers, note) for number, note in new.items()}
 
     def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> PrunerVerdict:
         asked = running_trial(number, dict(sorted(values.items())), self._notes(number))
@@ -316,11 +323,13 @@ class Pruning:
         return {} if known is None else dict(known.system_attrs)
 
     def _first_new_note(self, number: int, verdict: PrunerVerdict, peers: Mapping[int, FrozenTrial]) -> dict[str, Any]:
-        """Of what the pruner notes, the first thing that the others do not see yet: the lowest rung."""
+        """The first of the pruner's notes that other trials do not see yet, which is that of the lowest rung."""
         seen = peers[number].system_attrs if number in peers else self._notes(number)
         return dict([(key, note) for key, note in verdict.notes.items() if key not in seen][:1])
 
-    def _noting(self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial], note: Mapping[str, Any]) -> FrozenTrial:
+    def _with_note(
+        self, number: int, values: Mapping[int, float], peers: Mapping[int, FrozenTrial], note: Mapping[str, Any]
+    ) -> FrozenTrial:
         notes = peers[number].system_attrs if number in peers else self._notes(number)
         return running_trial(number, _finite(values), {**notes, **note})
 

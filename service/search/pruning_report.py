@@ -1,4 +1,4 @@
-"""What a study's pruning saved, and what other pruners would have done."""
+"""Reports the savings of a study's pruning, and compares its pruner with others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from service.search.pruner_simulation import Board, SimulationResult, board_of, 
 
 
 def label_of(pruner: Pruner) -> str:
-    """The name for people, such as `asha (reduction factor 3)`. It has no comma, so that several make a list."""
+    """The display name, such as `asha (reduction factor 3)`. It contains no comma, so that names can be listed."""
     match pruner:
         case NoPruner():
             return "no pruner"
@@ -26,9 +26,9 @@ def label_of(pruner: Pruner) -> str:
             return f"{pruner.name}{_remark(_options(pruner))}"
 
 
-def _options(pruner: Pruner, *told: str) -> dict[str, Any]:
-    """Those that are not as they are by default, nor told already."""
-    return pruner.model_dump(exclude_defaults=True, exclude={"name", "wrapped", *told})
+def _options(pruner: Pruner, *stated: str) -> dict[str, Any]:
+    """The options that differ from their defaults, without those that the label states already."""
+    return pruner.model_dump(exclude_defaults=True, exclude={"name", "wrapped", *stated})
 
 
 def _remark(options: dict[str, Any]) -> str:
@@ -36,13 +36,15 @@ def _remark(options: dict[str, Any]) -> str:
     return f" ({sentences})" if sentences else ""
 
 
-SAME_TRIALS = "All of it takes the same configurations in the same order; a sampler that had seen other results might have proposed others."
-UNKNOWN = "Whether a pruned trial would have overtaken it cannot be known."
+SAME_TRIALS = (
+    "All of this assumes the same configurations in the same order; a sampler that had received other results might have proposed others."
+)
+UNKNOWN = "It cannot be known whether a pruned trial would have overtaken the winner."
 MOST_NAMED = 3  # overtakers
 
 
 def sentences(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedTrial], *, with_reports: bool) -> tuple[str, ...]:
-    """The sentences, the most important first."""
+    """The report as sentences, the most important first."""
     return tuple(_sentences(found, spec, trials, with_reports))
 
 
@@ -53,7 +55,7 @@ def _sentences(found: PruningReport, spec: StudySpec, trials: Sequence[RecordedT
         yield f"No trial is complete{' yet' if found.partial else ''}, so there is no winner that another pruner might have ended."
         return
     if not with_reports:
-        yield "The study has more reports than are replayed at once, so other pruners were not asked about them."
+        yield "The study has too many reports to simulate other pruners on them."
         return
     value = next(one.value for one in trials if one.number == found.winner)
     yield _begun(so_far, f"trial {found.winner} is the best, with {spec.objective.metric} {value:.6g}.")
@@ -70,13 +72,13 @@ def _begun(how: str, sentence: str) -> str:
 def _saving(found: PruningReport, spec: StudySpec) -> str:
     epochs, of = found.saved.epochs, found.saved.of
     if not epochs:
-        return "the study has no pruner, and nothing was spared." if isinstance(spec.pruner, NoPruner) else "nothing was pruned."
+        return "the study has no pruner, so no epochs were saved." if isinstance(spec.pruner, NoPruner) else "no trial was pruned."
     time = "" if found.saved.seconds is None or found.saved.seconds < 1 else f", {_duration(found.saved.seconds)} of training"
-    return f"pruning spared {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
+    return f"pruning saved {_counted(epochs, 'epoch')} of {of} ({100 * epochs / of:.0f} %){time}."
 
 
 def _others(found: PruningReport, trials: Sequence[RecordedTrial], metric: str) -> Iterator[str]:
-    """Of the pruners that prune, which would have ended the winner."""
+    """Sentences on which of the other pruners would have pruned the winner."""
     others = [one for one in found.pruners if not one.own and one.name != "none"]
     fatal = [one for one in others if one.kept_winner is False]
     safe = [one for one in others if one.kept_winner]
@@ -85,32 +87,32 @@ def _others(found: PruningReport, trials: Sequence[RecordedTrial], metric: str) 
         yield f"It would have been pruned by {_listed([one.label for one in fatal])}{_loss(fatal, trials, metric)}."
     if safe:
         cheapest = min(safe, key=lambda one: one.epochs)
-        yield f"It would have been kept by {_listed([one.label for one in safe])}{_thrift(cheapest, len(safe))}."
+        yield f"It would have been kept by {_listed([one.label for one in safe])}{_fewest_epochs(cheapest, len(safe))}."
     if open_ones:
         yield from _undecided(open_ones)
 
 
 def _loss(fatal: Sequence[SimulatedPruner], trials: Sequence[RecordedTrial], metric: str) -> str:
-    """What those would have ended with."""
+    """The best values with pruners that would have pruned the winner."""
     values = {one.number: one.value for one in trials}
     left = sorted(value for one in fatal if one.winner is not None and (value := values[one.winner]) is not None)
     if not left:
         return ""
-    return f"; the best that they let run to its end has {metric} {left[0]:.6g}" + ("" if left[0] == left[-1] else f" to {left[-1]:.6g}")
+    return f"; the best trial that they keep has {metric} {left[0]:.6g}" + ("" if left[0] == left[-1] else f" to {left[-1]:.6g}")
 
 
-def _thrift(cheapest: SimulatedPruner, among: int) -> str:
+def _fewest_epochs(cheapest: SimulatedPruner, among: int) -> str:
     return f"; {'of these, ' + cheapest.label if among > 1 else 'it'} trains {_span(cheapest)}"
 
 
 def _undecided(those: Sequence[SimulatedPruner]) -> Iterator[str]:
     kept = [one.label for one in those if one.likely]
     lost = [one.label for one in those if not one.likely]
-    told = [f"kept by {_listed(kept)}"] if kept else []
-    told += [f"pruned by {_listed(lost)}"] if lost else []
+    outcomes = [f"kept by {_listed(kept)}"] if kept else []
+    outcomes += [f"pruned by {_listed(lost)}"] if lost else []
     yield (
-        f"As far as the curves go, it would have been {' and '.join(told)}; that is not certain, "
-        "for under those some trials that were pruned would have gone on, and nobody knows how."
+        f"As far as the curves are recorded, it would have been {' and '.join(outcomes)}; this is not certain, "
+        "because these pruners would have continued some of the pruned trials, whose further curves are unknown."
     )
 
 
@@ -118,13 +120,13 @@ def _overtaking(found: PruningReport) -> Iterator[str]:
     if found.chance is None:
         return
     if not found.overtaking:
-        yield f"{UNKNOWN} Had they gained as any of the complete ones did from the same epoch on, none of them would have."
+        yield f"{UNKNOWN} None would have with the gain of any complete trial from the same epoch on."
         return
     likeliest = _listed([_rival(one) for one in found.overtaking[:MOST_NAMED]])
     yield (
-        f"{UNKNOWN} Had they gained as the complete ones did from the same epoch on, "
-        f"each by itself, the chance that at least one had is {_chance(found.chance)}; likeliest: {likeliest}. "
-        "Those that were let go on are the better ones, so the others' gains may have been of another kind."
+        f"{UNKNOWN} If each of them had gained like the complete trials from the same epoch on, independently of the others, "
+        f"the chance that at least one would have is {_chance(found.chance)}; most likely: {likeliest}. "
+        "The complete trials are the better ones, so the pruned trials might have gained differently."
     )
 
 
@@ -136,8 +138,9 @@ def _repeated(found: PruningReport) -> Iterator[str]:
     known = found.agreement
     if known is not None and known.same < known.of:
         yield (
-            f"Asked again in the order of the reports, the study's own pruner ends {known.same} of {known.of} trials as it did: "
-            "trials that ran at one time did not know all of each other. Take the other pruners' answers as no more exact."
+            f"Simulated in the order of the reports, the study's own pruner ends {known.same} of {known.of} trials at the same epoch "
+            "as in the study, because trials that run at the same time see only some of each other's reports. "
+            "The results for the other pruners are no more exact."
         )
 
 
@@ -160,7 +163,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that gives two figures or so."""
+    """A duration in seconds, minutes or hours, with about two significant digits."""
     if seconds >= 7200:
         return f"about {seconds / 3600:.1f} hours"
     return f"about {seconds / 60:.0f} minutes" if seconds >= 120 else f"about {seconds:.0f} seconds"
@@ -180,7 +183,7 @@ MOST_OVERTAKERS = 10  # that are named
 
 
 def pruning_report(recording: RecordedStudy) -> PruningReport:
-    """All that the recorded curves say of the study's pruning. They may be missing; then no pruner is asked again."""
+    """The report on a study's pruning. Without recorded reports, no pruner is simulated."""
     spec, trials = recording.spec, recording.trials
     board = board_of(trials, recording.reports or NO_REPORTS, maximize=spec.objective.direction == "maximize")
     winner = best_of(trials, maximize=board.maximize)
@@ -211,25 +214,26 @@ def _saved(trials: Sequence[RecordedTrial]) -> Savings:
     spared = [one for one in trained if pruned_in_truth(one)]
     seconds = [one.seconds_left for one in spared if one.seconds_left is not None]
     epochs = sum(one.epochs - one.step for one in spared)
-    told = sum(one.epochs - one.step for one in spared if one.seconds_left is not None)
+    # Trials without a time estimate count at the mean rate of the others.
+    timed_epochs = sum(one.epochs - one.step for one in spared if one.seconds_left is not None)
     return Savings(
         epochs=epochs,
         of=sum(one.epochs if pruned_in_truth(one) else one.step for one in trained),
-        seconds=sum(seconds) * epochs / told if told else None,
+        seconds=sum(seconds) * epochs / timed_epochs if timed_epochs else None,
     )
 
 
 def _pruners(recording: RecordedStudy, board: Board, winner: RecordedTrial | None) -> tuple[SimulatedPruner, ...]:
-    """The study's own as it was, then each other one."""
+    """The study's own pruner with its recorded decisions, then each of the others, simulated."""
     own = recording.spec.pruner
     name = next((name for name, pruner in OTHERS.items() if pruner == own), "own")
     rest = [(name, pruner) for name, pruner in OTHERS.items() if pruner != own]
-    replayed = [(name, pruner, simulate(recording.spec, board, pruner)) for name, pruner in rest]
-    others = [_replayed(board, winner, name, pruner, fate) for name, pruner, fate in replayed if fate is not None]
-    return (_as_it_was(recording, winner, name), *others)
+    simulated = [(name, pruner, simulate(recording.spec, board, pruner)) for name, pruner in rest]
+    others = [_simulated(board, winner, name, pruner, result) for name, pruner, result in simulated if result is not None]
+    return (_recorded(recording, winner, name), *others)
 
 
-def _as_it_was(recording: RecordedStudy, winner: RecordedTrial | None, name: str) -> SimulatedPruner:
+def _recorded(recording: RecordedStudy, winner: RecordedTrial | None, name: str) -> SimulatedPruner:
     epochs = sum(one.step for one in recording.trials if one.trained)
     kept = None if winner is None else True
     return SimulatedPruner(
@@ -245,17 +249,17 @@ def _as_it_was(recording: RecordedStudy, winner: RecordedTrial | None, name: str
     )
 
 
-def _replayed(board: Board, winner: RecordedTrial | None, name: str, pruner: Pruner, fate: SimulationResult) -> SimulatedPruner:
-    ended = fate.ended(board)
+def _simulated(board: Board, winner: RecordedTrial | None, name: str, pruner: Pruner, result: SimulationResult) -> SimulatedPruner:
+    ended = result.ended(board)
     surviving = [one for index, one in enumerate(board.trials) if not ended[index]]
     best = best_of(surviving, maximize=board.maximize)
     likely = None if winner is None else not ended[board.trials.index(winner)]
-    spent = [_epochs(board, index, fate) for index, one in enumerate(board.trials) if one.trained]
+    spent = [_epochs(board, index, result) for index, one in enumerate(board.trials) if one.trained]
     return SimulatedPruner(
         name=name,
         label=label_of(pruner),
         own=False,
-        kept_winner=likely if winner is not None and _is_known(board, winner, fate) else None,
+        kept_winner=likely if winner is not None and _is_certain(board, winner, result) else None,
         likely=likely,
         winner=None if best is None else best.number,
         trials_pruned=int(ended.sum()),
@@ -264,35 +268,40 @@ def _replayed(board: Board, winner: RecordedTrial | None, name: str, pruner: Pru
     )
 
 
-def _epochs(board: Board, index: int, fate: SimulationResult) -> tuple[int, int]:
-    """That the trial would have trained, at least and at most."""
-    one, end = board.trials[index], int(fate.ends[index])
+def _epochs(board: Board, index: int, result: SimulationResult) -> tuple[int, int]:
+    """The fewest and the most epochs that the trial would have been trained."""
+    one, end = board.trials[index], int(result.ends[index])
     if end >= 0:
         return int(board.step[end]), int(board.step[end])
     if not pruned_in_truth(one):
         return one.step, one.step
-    return next((step for step in fate.steps if one.step < step < one.epochs), one.epochs), one.epochs
+    # The study pruned the trial and this pruner does not: it runs to the next decision step at least.
+    return next((step for step in result.steps if one.step < step < one.epochs), one.epochs), one.epochs
 
 
-def _is_known(board: Board, winner: RecordedTrial, fate: SimulationResult) -> bool:
-    """Whether, before the winner was judged for the last time, no trial was pruned in truth that would have gone on and had a say."""
-    if not fate.steps:
+def _is_certain(board: Board, winner: RecordedTrial, result: SimulationResult) -> bool:
+    """Whether the simulated decision on the winner depends on recorded reports only.
+
+    It does not if, before the last decision on the winner, the study pruned a trial that this pruner would have continued:
+    the further reports of that trial are unknown and might have changed the decision.
+    """
+    if not result.steps:
         return True
     index = board.trials.index(winner)
-    judged = fate.asked[board.trial[fate.asked] == index]
-    judged = judged[judged <= fate.ends[index]] if fate.ends[index] >= 0 else judged
-    gone_on = [one.ended for place, one in enumerate(board.trials) if pruned_in_truth(one) and fate.ends[board.origin[place]] < 0]
-    return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in gone_on)
+    judged = result.asked[board.trial[result.asked] == index]
+    judged = judged[judged <= result.ends[index]] if result.ends[index] >= 0 else judged
+    continued = [one.ended for place, one in enumerate(board.trials) if pruned_in_truth(one) and result.ends[board.origin[place]] < 0]
+    return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in continued)
 
 
 def _agreement(recording: RecordedStudy, board: Board) -> Agreement | None:
-    """Of the trials that were trained and have ended."""
-    if isinstance(recording.spec.pruner, NoPruner) or (fate := simulate(recording.spec, board, recording.spec.pruner)) is None:
+    """In how many trials that were trained and have ended the simulation of the study's own pruner agrees with the record."""
+    if isinstance(recording.spec.pruner, NoPruner) or (result := simulate(recording.spec, board, recording.spec.pruner)) is None:
         return None
     ended = [index for index, one in enumerate(board.trials) if one.trained and one.ended is not None]
-    return Agreement(same=sum(_ends_alike(board, index, fate) for index in ended), of=len(ended))
+    return Agreement(same=sum(_agrees(board, index, result) for index in ended), of=len(ended))
 
 
-def _ends_alike(board: Board, index: int, fate: SimulationResult) -> bool:
-    one, end = board.trials[index], int(fate.ends[index])
+def _agrees(board: Board, index: int, result: SimulationResult) -> bool:
+    one, end = board.trials[index], int(result.ends[index])
     return bool(board.step[end] == one.step and pruned_in_truth(one)) if end >= 0 else not pruned_in_truth(one)

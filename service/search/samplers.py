@@ -1,4 +1,4 @@
-"""Samplers by name: random, grid, Optuna's own, and those in modules beside this one."""
+"""Grid search, adapters for Optuna's samplers, and the choice of a study's sampler."""
 
 import importlib.util
 import math
@@ -25,13 +25,13 @@ from service.search.distributions import Distributions, Number
 from service.search.history import STUDY_NOTE, History, StudyRows, running_trial
 from service.search.tpe import TpeSearch
 
-Point = tuple[tuple[str, int], ...]  # the place of each active parameter's value among its values
+Point = tuple[tuple[str, int], ...]  # the index of each active parameter's value among its values
 
 
 class GridSearch(Sampler):
-    """Combinations that differ only in inactive parameters are one.
+    """All combinations in random order. Combinations that differ only in inactive parameters count as one.
 
-    A point that any trial has, however it came and ended, is not suggested again.
+    A point that any trial has is not suggested again, whatever the trial's source and state.
     """
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
@@ -93,31 +93,34 @@ def _place(distribution: BaseDistribution, value: Number) -> int:
 
 
 STUDY_NAME = "thawline"
-MOST_LEARNED = 500  # complete trials that a Gaussian process learns from
-MOST_DISTANCES = 4_000_000  # numbers in the differences of each trial to each in every parameter, 32 MB
+MOST_LEARNED = 500  # complete trials that a Gaussian process is fitted to
+MOST_DISTANCES = 4_000_000  # numbers in the pairwise differences of trials in every parameter, 32 MB
 
 
 class TorchMissing(ThawlineError):
-    """The Gaussian process needs torch where it suggests."""
+    """The Gaussian process needs torch in the process that suggests parameters."""
 
     def __init__(self) -> None:
-        super().__init__("The sampler gp needs torch where it suggests: install thawline[trainer] there, or choose another sampler.")
+        super().__init__(
+            "The sampler gp needs torch in the process that suggests parameters: "
+            "install thawline[trainer] there, or choose another sampler."
+        )
 
 
 class OptunaSearch(Sampler):
-    """A fresh sampler of Optuna's for each suggestion, so that nothing but the history can speak in it.
+    """Adapter for a sampler of Optuna's. A new instance for each suggestion makes the result a function of the history alone.
 
-    Trials of one batch see those before them as running.
+    Each trial of a batch sees the earlier ones as running.
     """
 
-    kept_notes: ClassVar[str] = "-"  # what the notes that must come back begin with
+    kept_notes: ClassVar[str] = "-"  # prefix of the notes that are stored with the trial and that the sampler reads again
 
     @abstractmethod
     def sampler(self, number: int) -> BaseSampler:
         """The sampler for the trial of that number."""
 
     def rows(self, number: int) -> StudyRows:
-        """The trials that the sampler sees when it is asked for the trial of that number."""
+        """The storage that the sampler reads when it suggests the trial of that number."""
         return StudyRows(self.history, STUDY_NAME, running_trial(number))
 
     def suggest(self, number: int, count: int) -> list[Suggestion]:
@@ -137,7 +140,7 @@ class OptunaSearch(Sampler):
 
 
 class GaussianProcess(OptunaSearch):
-    """Expected improvement under a Gaussian process; a second one for the constraint learns from infeasible trials. Ignores pruned ones."""
+    """Expected improvement under a Gaussian process. A second process models infeasible trials as a constraint. Ignores pruned trials."""
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Gp) -> None:
         super().__init__(spec, distributions, history)
@@ -148,7 +151,8 @@ class GaussianProcess(OptunaSearch):
         if importlib.util.find_spec("torch") is None:
             raise TorchMissing
         complete = sum(trial.state is OptunaState.COMPLETE for trial in self.history.trials)
-        startup = self._options.n_startup_trials if complete < self._options.n_startup_trials else 0  # it may see fewer than there are
+        # Decided here, because Optuna counts only the trials that `rows` returns.
+        startup = self._options.n_startup_trials if complete < self._options.n_startup_trials else 0
         return _Gp(self.distributions.unconditional, seed32(self.seed, number), self._options, startup)
 
     def rows(self, number: int) -> StudyRows:
@@ -157,9 +161,9 @@ class GaussianProcess(OptunaSearch):
 
 
 class _FewRows(StudyRows):
-    """Of the complete trials at most so many: one half are the newest, the other half the best of the rest.
+    """At most `most` of the complete trials: the newest for one half, the best of the rest for the other.
 
-    A Gaussian process compares each with each in every parameter, which takes memory with the square of their number.
+    A Gaussian process compares all pairs of trials in every parameter, so its memory grows with the square of their number.
     """
 
     def __init__(self, history: History, name: str, asked: FrozenTrial, most: int) -> None:
@@ -176,7 +180,7 @@ class _FewRows(StudyRows):
 class _Gp(GPSampler):
     def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Gp, startup: int) -> None:
         super().__init__(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        self._deterministic = options.deterministic_objective  # the argument of that name warns that it is experimental
+        self._deterministic = options.deterministic_objective  # Optuna's argument of that name emits an experimental warning
         self._space = space
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -184,7 +188,7 @@ class _Gp(GPSampler):
 
 
 class QuasiMonteCarlo(OptunaSearch):
-    """A low-discrepancy sequence over all parameters, conditional ones too. Learns nothing from results."""
+    """A low-discrepancy sequence over all parameters, including conditional ones. Ignores results."""
 
     kept_notes = "qmc:"
 
@@ -212,7 +216,7 @@ class _Qmc(QMCSampler):
 class Nsga(OptunaSearch):
     """Generations of children of the fittest; infeasible trials are dominated by all others. Ignores pruned trials."""
 
-    kept_notes = "_Nsga:"  # Optuna derives it from the type below
+    kept_notes = "_Nsga:"  # Optuna derives the prefix from the name of the class below
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Nsga2) -> None:
         super().__init__(spec, distributions, history)
@@ -259,7 +263,7 @@ def sampler_for(spec: StudySpec, distributions: Distributions, history: History)
 
 
 class Untried:
-    """The configurations of a finite space, and which of them the trials have. A function of the rows, as the samplers are."""
+    """The configurations of a finite space, and those that trials have. Like the samplers, a function of the rows alone."""
 
     def __init__(self, spec: StudySpec, distributions: Distributions) -> None:
         self._space, self._seed = spec.search_space, spec.sampler.seed
@@ -268,21 +272,24 @@ class Untried:
         self._tried: dict[int, Point] = {}  # by the trial's number
 
     def learn(self, trial: Trial) -> None:
-        """Take note of a trial that is new or has changed. A cancelled one tried nothing, nor does one that lacks parameters yet."""
+        """Insert or update a trial. Cancelled trials and trials that still lack parameters do not count."""
         if trial.state is TrialState.CANCELLED or self._space.missing(trial.params):
             self._tried.pop(trial.number, None)
         else:
             self._tried[trial.number] = point_of(self._distributions, dict(trial.params))
 
     def without_copies(self, number: int, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
-        """The suggestions for the trials from `number` on, copies replaced; fewer, or none, when all configurations were tried."""
+        """The suggestions for the trials from `number` on, with repeated configurations replaced by untried ones.
+
+        Returns fewer, possibly none, when all configurations have been tried.
+        """
         tried, found = set(self._tried.values()), list[Suggestion]()
         for each, suggestion in enumerate(suggestions, start=number):
             if (point := point_of(self._distributions, dict(suggestion.params))) in tried:
                 if not (left := [one for one in self._points if one not in tried]):
                     break
                 point = left[int(generator(self._seed, each).integers(len(left)))]
-                memory = {key: note for key, note in suggestion.memory.items() if key != POINT}  # it belongs to the parameters
+                memory = {key: note for key, note in suggestion.memory.items() if key != POINT}  # it belongs to the replaced parameters
                 suggestion = Suggestion(self._points[point], memory)
             tried.add(point)
             found.append(suggestion)
@@ -290,6 +297,6 @@ class Untried:
 
 
 def untried_of(spec: StudySpec, distributions: Distributions) -> Untried | None:
-    """None for a space that the budget does not cover, and for a grid, which repeats nothing by itself."""
+    """None for a space that the budget does not cover, and for a grid, which never repeats a configuration."""
     covered = spec.covered_configurations
     return None if covered is None or isinstance(spec.sampler, Grid) else Untried(spec, distributions)

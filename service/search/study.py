@@ -1,4 +1,4 @@
-"""The memory of one study: history in, suggestions and decisions out, equal whether rebuilt or grown."""
+"""Sampler and pruner of one study, computed from its trials."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,11 +16,15 @@ __all__ = ["Decision", "StudySearch", "Suggestion", "decision_steps"]
 
 
 class StudySearch:
-    """Optuna as a pure function of our rows. Not thread-safe: one per thread, or under the owner's lock."""
+    """Suggestions and pruning decisions as a pure function of the study's rows.
+
+    An instance that absorbed the rows step by step equals one that absorbed them all at once. Not thread-safe: use one
+    instance per thread, or hold a lock.
+    """
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
-        self.seq = 0  # the rows of all events up to this one are known
+        self.seq = 0  # the changes of all events up to this one are absorbed
         distributions = self._distributions = Distributions(spec.search_space)
         self._history = History(spec, distributions)
         self._sampler = sampler_for(spec, distributions, self._history)
@@ -28,9 +32,10 @@ class StudySearch:
         self._untried = untried_of(spec, distributions)
 
     def absorb(self, seq: int, trials: Iterable[Trial], values: Iterable[tuple[int, int, float]]) -> None:
-        """Take in what changed until event `seq`: trials as they stand now, and (number, step, objective value) of all their reports.
+        """Update the state with all changes up to event `seq`.
 
-        Each call costs in proportion to what changed. Rows that are known already do no harm.
+        `trials` are the changed trials in their current state, `values` (number, step, objective value) of all their reports.
+        The cost of a call is proportional to the number of rows. Absorbing a row again has no effect.
         """
         known = list(trials)
         for trial in self._history.absorb(known, values):
@@ -43,17 +48,17 @@ class StudySearch:
     def suggest(self, number: int, count: int = 1) -> list[Suggestion]:
         """Parameters for the trials `number`, `number + 1`, …; a function of spec, history and number only.
 
-        Fewer than `count`, or none, when a grid is exhausted, or a space that the budget covers. The trials of one call differ
-        from those of as many single calls in tpe: they are drawn from one posterior, as if all were asked at the same moment.
-        Raises TorchMissing when the sampler is `gp` and torch is not installed.
+        Returns fewer than `count`, possibly none, when a grid is exhausted, or when the budget covers the whole space and all
+        configurations have been tried. With tpe, one call for several trials differs from as many single calls: all its trials are
+        drawn from one posterior. Raises TorchMissing when the sampler is `gp` and torch is not installed.
         """
         suggestions = self._sampler.suggest(number, count)
         return suggestions if self._untried is None else self._untried.without_copies(number, suggestions)
 
     def complete(self, number: int, given: Params) -> Suggestion:
-        """The given parameters of a trial that waits, with what the sampler suggests for the others; conditions hold.
+        """Complete the given parameters of a queued trial with suggestions of the sampler. Conditions hold.
 
-        A parameter that is active only because of what was given, and that the suggestion lacks, is drawn at random.
+        A parameter that only the given values make active, and that the suggestion lacks, is drawn at random.
         """
         with self._history.without(number):
             suggested = self._sampler.suggest(number, 1)
@@ -68,8 +73,8 @@ class StudySearch:
         return Suggestion(params, {key: note for key, note in suggestion.memory.items() if key != POINT})
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> dict[int, Decision]:
-        """Whether each of the trials goes on, by number, given the objective at each of its steps so far, the newest last.
+        """Pruning decisions by trial number. `curves` holds the objective of each trial by step, the newest step last.
 
-        Each decision takes the curves of all of them into account, whatever their order.
+        Each decision takes the curves of all these trials into account, so their order does not matter.
         """
         return self._pruning.decide_all(curves)

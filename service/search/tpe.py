@@ -37,19 +37,19 @@ Normal = (
 OPTUNAS_DEFAULTS = _ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True
 )
-TINY = 1e-300  # the prior kernel covers the whole range, so a mass below this decides nothing
-BLOCK = 16_384  # points times kernels in one go: fits a core's cache, and is too little for BLAS to wake its threads
-MOST_ROWS = 1_024  # points in one block, and values of a discrete parameter that have a feature each in every block
-MOST_MASSES = 2_000_000  # discrete values times kernels that are held at a time, 16 MB
-SAMPLED = 4_096  # points that are drawn in one go
+TINY = 1e-300  # lower limit of masses; negligible beside the mass of the prior kernel, which covers the whole range
+BLOCK = 16_384  # points times kernels per block: fits a core's cache, and is too small for BLAS to use several threads
+MOST_ROWS = 1_024  # points per block; also the most discrete values for which every block has a feature each
+MOST_MASSES = 2_000_000  # discrete values times kernels in one table, 16 MB
+SAMPLED = 4_096  # points drawn at a time
 
 
 class Mixture:
-    """A mixture of products of kernels: one kernel an observation, and the prior.
+    """A mixture of products of kernels: one kernel per observation, and the prior.
 
-    The log density of a product of kernels is linear in simple features of a point (x, x², which category), so that the
-    densities of all points under all kernels are one matrix product. Kernels' means lie inside the range, so no tail of a
-    normal distribution is met and plain cumulative distributions are exact enough.
+    The log density of a product of kernels is linear in simple features of a point (x and x² of a number, the index of a
+    category), so the densities of all points under all kernels are one matrix product. The means of the kernels lie inside the
+    range, so the tails of the normal distribution are not needed and plain cumulative distributions are accurate enough.
     """
 
     def __init__(self, observations: Array, space: Mapping[str, BaseDistribution]) -> None:
@@ -71,13 +71,13 @@ class Mixture:
 
     def log_density(self, points: Array) -> Array:
         """The logarithm of the density at each point, shape (points,)."""
-        if points.shape[1] == 1:  # a discrete parameter has few different ones
+        if points.shape[1] == 1:  # a discrete parameter has few distinct values
             values, places = np.unique(points[:, 0], return_inverse=True)
             return self._log_density(values[:, np.newaxis])[places]
         return self._log_density(points)
 
     def _log_density(self, points: Array) -> Array:
-        """A block of points after the other: only what has a size of points or of kernels is held for all of them."""
+        """Computes the density in blocks of points, because the (points, kernels) matrix may not fit into memory."""
         parts = [_part(kernel, points[:, place]) for place, kernel in enumerate(self._kernels)]
         offsets = np.log(self._weights) + sum(part.offset for part in parts)  # (kernels,)
         rows = min(MOST_ROWS, max(1, BLOCK // len(offsets)))
@@ -92,6 +92,7 @@ class Mixture:
 
 def _log_sum_exp(terms: Array) -> Array:
     top = terms.max(axis=1, keepdims=True)
+    # In place: `terms` is the largest array of a suggestion.
     np.exp(np.subtract(terms, top, out=terms), out=terms)
     total: Array = np.log(terms.sum(axis=1)) + top[:, 0]
     return total
@@ -115,14 +116,14 @@ def _sampled(kernel: _BatchedCategoricalDistributions | Normal, chosen: NDArray[
 
 @dataclass(frozen=True, slots=True)
 class _Categories:
-    """A kernel over categories, or over the discrete values that occur: a table of log masses, and the row of each point."""
+    """A kernel over categories, or over the discrete values that occur, as a table of log masses and the table row of each point."""
 
     table: Array  # (values, kernels)
     rows: NDArray[np.intp]  # (points,)
     offset: Array  # (kernels,)
 
     def linear(self, block: slice) -> tuple[Array, Array]:
-        """Features (rows, values) and slopes (values, kernels) of the block's points, for the values that occur in it."""
+        """Features (rows, values) and slopes (values, kernels) of the block's points; at least for the values that occur in it."""
         if len(self.table) <= MOST_ROWS:
             return _one_hot(self.rows[block], len(self.table)), self.table
         values, places = np.unique(self.rows[block], return_inverse=True)
@@ -131,14 +132,14 @@ class _Categories:
 
 @dataclass(frozen=True, slots=True)
 class _ManyValues:
-    """A discrete kernel over so many values that their log masses are computed for the values of each block alone."""
+    """A discrete kernel with too many values for one table. Log masses are computed block by block."""
 
     kernel: Normal
     points: Array  # (points,)
     offset: Array
 
     def linear(self, block: slice) -> tuple[Array, Array]:
-        """As of `_Categories`."""
+        """See `_Categories.linear`."""
         values, places = np.unique(self.points[block], return_inverse=True)
         return _one_hot(places, len(values)), _log_masses(self.kernel, values)
 
@@ -152,12 +153,12 @@ class _Continuous:
     offset: Array
 
     def linear(self, block: slice) -> tuple[Array, Array]:
-        """As of `_Categories`."""
+        """See `_Categories.linear`."""
         return self.features[block], self.slopes
 
 
 def _part(kernel: _BatchedCategoricalDistributions | Normal, points: Array) -> _Categories | _ManyValues | _Continuous:
-    """How the log density of the kernel depends on one coordinate of the points."""
+    """The log density of the kernel as a linear function of features of one coordinate of the points."""
     if isinstance(kernel, _BatchedCategoricalDistributions):
         weights = np.log(kernel.weights).T
         return _Categories(weights, points.astype(np.intp), np.zeros(weights.shape[1]))
@@ -167,7 +168,7 @@ def _part(kernel: _BatchedCategoricalDistributions | Normal, points: Array) -> _
         if len(values) * len(within) > MOST_MASSES:
             return _ManyValues(kernel, points, -within)
         return _Categories(_log_masses(kernel, values), inverse, -within)
-    centre = (kernel.adapted_low + kernel.adapted_high) / 2  # keeps x² from swallowing small differences
+    centre = (kernel.adapted_low + kernel.adapted_high) / 2  # without it, x² of a narrow range far from 0 loses small differences
     x = (np.log(points) if kernel.is_log else points) - centre
     mean, precision = kernel.mu - centre, kernel.sigma**-2.0
     offset = -0.5 * mean**2 * precision - 0.5 * np.log(2 * np.pi) - np.log(kernel.sigma) - within
@@ -200,14 +201,14 @@ STATES = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.R
 
 @dataclass(frozen=True, slots=True)
 class GoodAndBad:
-    """The rows of good trials and of all others, each by number."""
+    """The rows of good trials and of all others, each in ascending order."""
 
     below: TrialRows
     above: TrialRows
 
 
 class TrialColumns:
-    """A row a trial, found by its number; NaN where a parameter was inactive. `sign` turns values into losses."""
+    """Trials as columns; the row of a trial is its number. Inactive parameters are NaN. `sign` turns values into losses."""
 
     def __init__(self, names: tuple[str, ...], sign: float) -> None:
         self._places = {name: place for place, name in enumerate(names)}
@@ -216,16 +217,16 @@ class TrialColumns:
         self._states = np.full(64, ABSENT, dtype=np.int8)
         self._losses = np.full(64, np.nan)
         self._steps = np.zeros(64, dtype=np.int64)
-        self.shapes: set[tuple[str, ...]] = set()  # which parameters finished trials had
+        self.shapes: set[tuple[str, ...]] = set()  # sets of parameters that finished trials had
 
     @property
     def finished(self) -> int:
-        """How many trials a model can be made from."""
+        """The number of trials that a model can be fitted to."""
         return int(np.isin(self._states, (COMPLETE, PRUNED, HOPELESS)).sum())
 
     def put(self, trial: FrozenTrial) -> None:
-        """The trial as it stands now."""
-        self._make_room(trial.number)
+        """Insert or update the trial."""
+        self._grow_to(trial.number)
         state = HOPELESS if trial.system_attrs.get(CONSTRAINT) == INFEASIBLE else STATES.get(trial.state, ABSENT)
         step, value = max(trial.intermediate_values.items(), default=(0, np.inf * self._sign))
         row = trial.number
@@ -239,7 +240,7 @@ class TrialColumns:
             self.shapes.add(tuple(sorted(trial.params)))
 
     def split(self, good: int, with_running: bool) -> GoodAndBad:
-        """The `good` best: complete ones by loss, then pruned ones by how far they got, then infeasible ones by number."""
+        """The `good` best trials and the rest: complete trials by loss, then pruned ones by last step, then infeasible ones by number."""
         complete, pruned, hopeless = (self._rows(state) for state in (COMPLETE, PRUNED, HOPELESS))
         complete = complete[np.argsort(self._losses[complete], kind="stable")]
         pruned = pruned[np.lexsort((self._losses[pruned], -self._steps[pruned]))]
@@ -256,7 +257,7 @@ class TrialColumns:
         complete: Array = found[~np.isnan(found).any(axis=1)]
         return complete
 
-    def _make_room(self, number: int) -> None:
+    def _grow_to(self, number: int) -> None:
         if (missing := number + 1 - len(self._states)) > 0:
             more = max(missing, len(self._states))
             self._values = np.concatenate([self._values, np.full((more, len(self._places)), np.nan)])
@@ -266,12 +267,12 @@ class TrialColumns:
 
 
 class TpeSearch(Sampler):
-    """Draws candidates where good trials lie and takes the one where bad ones lie least.
+    """Draws candidates from the density of good trials and takes the one with the highest ratio of good to bad density.
 
-    Differs from Optuna's sampler only in how it computes: trials are kept as columns, and a batch is drawn from one pair
-    of estimators, `n_ei_candidates` candidates for each of its trials, as if all were asked at the same moment; no two of
-    a batch are alike while the candidates last. With `constant_liar` running trials count as bad ones. Pruned trials rank
-    behind complete ones by how far they got, infeasible ones behind all.
+    Differs from Optuna's sampler only in how it computes. Trials are kept as columns. A batch is drawn from one pair of
+    estimators, with `n_ei_candidates` candidates for each of its trials, and its trials differ from each other as long as
+    there are enough distinct candidates. With `constant_liar` running trials count as bad. Pruned trials rank behind complete
+    ones, by their last step, and infeasible ones behind all others.
     """
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Tpe) -> None:
@@ -305,7 +306,7 @@ class TpeSearch(Sampler):
         return self._best({name: distribution}, split, random, count)[name] if count else np.empty(0)
 
     def _joint_spaces(self) -> Sequence[dict[str, BaseDistribution]]:
-        """The sets of parameters that are drawn together."""
+        """The sets of parameters that are sampled jointly."""
         if not self._options.multivariate:
             return ()
         if not self._options.group:
@@ -327,7 +328,7 @@ class TpeSearch(Sampler):
 
 
 def _pick(candidates: Array, gains: Array, distinct: bool) -> NDArray[np.intp]:
-    """For each row of gains its best candidate; where distinct, its best that no row before took, if it has such a one."""
+    """The index of the best candidate for each row of gains. With `distinct`, the best one that no earlier row took, if any is left."""
     offsets = np.arange(len(gains)) * gains.shape[1]
     if not distinct or len(gains) == 1:
         best: NDArray[np.intp] = offsets + gains.argmax(axis=1)

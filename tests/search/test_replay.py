@@ -102,7 +102,7 @@ def test_another_pruner_would_have_ended_a_winner_that_began_slowly() -> None:
         assert pruners[name].winner != 9
     assert (pruners["none"].own, pruners["none"].kept_winner, pruners["none"].epochs) == (True, True, (90, 90))
     assert "It would have been pruned by median, percentile 25, asha (reduction factor 2)" in " ".join(found.words)
-    assert "the best that they let run to its end has accuracy 0.58." in " ".join(found.words)
+    assert "the best trial that they keep has accuracy 0.58." in " ".join(found.words)
 
 
 def test_a_winner_that_leads_from_the_first_epoch_is_kept_by_all() -> None:
@@ -187,7 +187,7 @@ def test_a_study_of_which_little_is_known_says_so() -> None:
     found = pruning_report(empty)
     assert (found.winner, found.chance, found.saved.of) == (None, None, 0)
     assert found.words == (
-        "So far, nothing was pruned.",
+        "So far, no trial was pruned.",
         "No trial is complete yet, so there is no winner that another pruner might have ended.",
     )
     assert {one.kept_winner for one in found.pruners} == {None}
@@ -198,7 +198,7 @@ def test_too_many_reports_are_not_replayed_and_what_was_saved_is_told_all_the_sa
     found = pruning_report(recording)
     assert found.saved.epochs > 0
     assert (found.pruners, found.overtaking, found.agreement) == ((), (), None)
-    assert any("more reports than are replayed" in sentence for sentence in found.words)
+    assert any("too many reports to simulate other pruners" in sentence for sentence in found.words)
 
 
 def test_wilcoxon_is_told_as_it_was_and_not_asked_again() -> None:

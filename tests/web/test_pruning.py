@@ -73,7 +73,7 @@ def test_a_study_is_looked_back_on(client: TestClient, lab: Laboratory) -> None:
     assert (found.saved.epochs, found.saved.of, found.saved.seconds) == (4, 12, 40.0)
     assert [one.name for one in found.pruners if one.own] == ["asha-3"]
     assert found.words[:2] == (
-        "Pruning spared 4 epochs of 12 (33 %), about 40 seconds of training.",
+        "Pruning saved 4 epochs of 12 (33 %), about 40 seconds of training.",
         "Trial 3 is the best, with accuracy 0.8.",
     )
     assert (found.overtaking, found.chance) == ((), 0.0)
@@ -83,7 +83,7 @@ def test_while_a_study_goes_on_what_is_known_is_told_as_partial(client: TestClie
     lab.study(pruner=ASHA, budget={"trials": 4})
     lab.report(lab.claim(), 1, accuracy=0.5)
     found = client.get(AT).json()
-    assert found["words"][0] == "So far, nothing was pruned."
+    assert found["words"][0] == "So far, no trial was pruned."
     assert (found["partial"], found["winner"], found["saved"]) == (True, None, {"epochs": 0, "of": 1, "seconds": None})
 
 
@@ -167,7 +167,7 @@ def test_the_command_prints_the_sentences_and_a_line_for_each_pruner(
     train(live_lab, claims[1], 0.4)
     show_pruning(settings.model_copy(update={"server": live.address}), "looked-back-on")
     said = capsys.readouterr().out
-    assert said.startswith("Pruning spared 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
+    assert said.startswith("Pruning saved 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
     assert "asha (reduction factor 3) (the study's)" in said
     assert any(line.split() == ["no", "pruner", "kept", "trial", "0", "0", "6"] for line in said.splitlines()), said
 
