@@ -1,1 +1,1 @@
-"""What a study's result is worth: the statistics of its confirmation, pure functions of trials."""
+"""Confirmation of a study's result: which configurations are trained again, the statistics, and the verdict."""

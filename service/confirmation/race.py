@@ -1,4 +1,4 @@
-"""Configurations under comparison, their paired differences, and which of them are trained once more."""
+"""The configurations under comparison, their paired differences, and the choice of those that are trained in the next round."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,22 +20,22 @@ from trainer.tasks.registry import spec_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """A configuration trained once more: its round, and what it reached by the study's objective."""
+    """One run of a configuration in the confirmation: its round, and its scores by the study's objective."""
 
     trial: int
     round: int
     test: float
     validation: float
-    examples: ExampleScores | None  # its test examples; None where their scores were not kept
+    examples: ExampleScores | None  # scores of the test examples; None if they were not kept
     resolution: float = 0.0  # the step between two possible values of the objective; 0 for a continuous metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a configuration costs: the median over its runs."""
+    """The cost of a configuration: medians over its runs."""
 
     trainable: int  # parameters
-    train_seconds: float  # of a run; of one that shared its pass with others, its share of it
+    train_seconds: float  # per run; if heads were trained together, the run's share of the time
     peak_memory: int  # bytes
 
 
@@ -46,10 +46,10 @@ class Arm:
     trial: int  # of the search
     baseline: bool
     params: Mapping[str, Scalar]
-    searched: float | None  # the validation value that the search saw
-    repeats: tuple[Repeat, ...]  # those that are complete, by round
-    open: int  # repeats that have not ended
-    failed: str | None  # why a repeat has no result, in a sentence; such an arm is out
+    searched: float | None  # the validation value in the search
+    repeats: tuple[Repeat, ...]  # complete runs, by round
+    open: int  # runs that have not ended
+    failed: str | None  # why a run has no result, as a sentence; such an arm is excluded
     cost: Cost | None
 
 
@@ -58,8 +58,7 @@ def arms_of(
 ) -> list[Arm]:
     """The arms in the order in which the search ranked them. `searched` are their trials of the search, in any order.
 
-    `test_examples` is the number of examples of a run that did not keep their scores. A repeat that was cancelled counts as if it had
-    never been.
+    `test_examples` is the number of test examples, for runs that did not keep the scores of each. Cancelled repeats are ignored.
     """
     known = {trial.number: trial for trial in searched}
     to_repeat = partial(_repeat, spec, test_examples)
@@ -90,15 +89,15 @@ def _round(trial: Trial) -> int:
 
 
 def _repeat(spec: StudySpec, test_examples: int, trial: Trial) -> Repeat | None:
-    """None for a trial without a score on the test examples, or with one that cannot be."""
-    told = trial.result.get("test")
-    if trial.state is not TrialState.COMPLETE or trial.value is None or told is None:
+    """The run of a trial; None without a score on the test examples, or with one outside the metric's range."""
+    scores = trial.result.get("test")
+    if trial.state is not TrialState.COMPLETE or trial.value is None or scores is None:
         return None
     task, name = spec_of(spec.task), spec.objective.metric
-    metric, value = task.metrics[name], told["metrics"].get(name)
+    metric, value = task.metrics[name], scores["metrics"].get(name)
     if value is None or not (metric.holds(value) and metric.holds(trial.value)):
         return None
-    report = {key: item for key, item in told.items() if key != "metrics"}
+    report = {key: item for key, item in scores.items() if key != "metrics"}
     examples = task.examples(task.TestReport.model_validate(report)) if isinstance(task, PerExample) else None
     return Repeat(
         trial=trial.number,
@@ -132,21 +131,21 @@ def _lanes(result: Mapping[str, Any]) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """How far an arm is behind another one, above 0 where it is worse."""
+    """The differences between two arms, round by round."""
 
-    other: int  # that may be behind, by its trial of the search
-    rounds: tuple[int, ...]  # that both have
-    behind: Values  # by round, (n,)
+    other: int  # the arm that may be behind, as the number of its trial of the search
+    rounds: tuple[int, ...]  # complete in both arms
+    behind: Values  # difference in each round, (n,); above 0 where `other` is worse
     resolution: float  # of a difference
 
     @property
     def error(self) -> float:
-        """Standard error of the mean difference; there must be two rounds."""
+        """Standard error of the mean difference. Requires at least two rounds."""
         return spread(self.behind, self.resolution) / math.sqrt(len(self.behind))
 
 
 def rounds_of(arm: Arm) -> set[int]:
-    """Those that are complete."""
+    """The rounds that the arm has completed."""
     return {repeat.round for repeat in arm.repeats}
 
 
@@ -156,7 +155,7 @@ def tests_of(arm: Arm, rounds: Collection[int] | None = None) -> Values:
 
 
 def mean_of(arm: Arm, rounds: Collection[int]) -> float:
-    """Mean score on the test examples over those of the rounds that the arm has."""
+    """Mean score on the test examples over those of the rounds that the arm has completed."""
     return float(tests_of(arm, rounds).mean())
 
 
@@ -166,16 +165,16 @@ def resolution_of(arm: Arm) -> float:
 
 
 def paired(one: Arm, other: Arm, direction: Direction, rounds: Collection[int] | None = None) -> Pair:
-    """How far `other` is behind `one` in the rounds that both have, of those asked for."""
+    """How far `other` is behind `one`, in the rounds that both have; limited to `rounds` if given."""
     common = sorted((rounds_of(one) & rounds_of(other)) & set(rounds if rounds is not None else rounds_of(one)))
     sign = 1.0 if direction == "maximize" else -1.0
-    # Two roundings are in a difference: their variances add up.
+    # Both scores of a difference are rounded, and the variances of the rounding errors add up.
     resolution = math.hypot(resolution_of(one), resolution_of(other))
     return Pair(other.trial, tuple(common), sign * (tests_of(one, common) - tests_of(other, common)), resolution)
 
 
 def have_scores(arms: Collection[Arm], rounds: Collection[int], metric: str) -> bool:
-    """Whether all their runs in those rounds have finite scores of each of the same test examples, two at least."""
+    """Whether all runs of the arms in those rounds have finite scores of each test example, on the same two or more examples."""
     found = [repeat.examples for arm in arms for repeat in _in(arm, rounds)]
     known = [one for one in found if one is not None]
     if len(known) < len(arms) * len(rounds) or not known or len(known[0]) < 2:
@@ -184,7 +183,7 @@ def have_scores(arms: Collection[Arm], rounds: Collection[int], metric: str) -> 
 
 
 def scores_of(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Values]:
-    """The scores of the test examples (N,), a round at a time: those of all rounds would fill the memory."""
+    """The scores of the test examples (N,), one round at a time, because those of all rounds may not fit into memory."""
     return (one.examples.scores(metric) for one in _in(arm, rounds) if one.examples is not None)
 
 
@@ -192,22 +191,23 @@ def _in(arm: Arm, rounds: Collection[int] | None) -> list[Repeat]:
     return [repeat for repeat in arm.repeats if rounds is None or repeat.round in rounds]
 
 
-FIRST_ROUNDS = 3  # of every arm, at once: on fewer nothing is decided
-MISTAKEN = 0.05  # how often, at most, a race gives up the best
+FIRST_ROUNDS = 3  # rounds that every arm runs before the first decision
+MISTAKEN = 0.05  # upper bound of the probability that a race drops the best arm
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationRound:
-    """A round of the confirmation: who takes part, by their trials of the search."""
+    """A round of the confirmation, and its arms as numbers of their trials of the search."""
 
     round: int
     arms: tuple[int, ...]
 
 
 def next_round(arms: Sequence[Arm], direction: Direction, seeds: int) -> ConfirmationRound | None:
-    """The round that follows when all that were queued have ended; None when there is nothing more to learn, or to spend.
+    """The round to queue when all queued runs have ended; None while runs are open, after the last round, and without remaining arms.
 
-    An arm with a failed run is out, and so is one that the race gave up or that lacks a round. The baseline stays: the uplift needs it.
+    Arms with a failed run, arms that the race dropped and arms that lack a round are excluded. The baseline stays in the race, even if
+    it lacks a round, because the uplift is computed from it.
     """
     done = _done(arms)
     if any(arm.open for arm in arms) or done >= seeds:
@@ -218,11 +218,11 @@ def next_round(arms: Sequence[Arm], direction: Direction, seeds: int) -> Confirm
 
 
 def dropped(arms: Sequence[Arm], direction: Direction, seeds: int) -> Mapping[int, int]:
-    """Of each arm that the race gave up, by its trial of the search, the round after which it did.
+    """The round after which the race dropped each arm, by its trial of the search. Arms that were not dropped are absent.
 
-    After each round from FIRST_ROUNDS on, an arm goes that is worse than the best of those left by a one-sided paired t test. The level is
-    shared out among rivals and looks (Bonferroni), so that the best goes in 5 % of races at most. What was decided on earlier rounds is
-    found again from their runs: nothing of it is stored.
+    After each round from FIRST_ROUNDS on, an arm is dropped if a one-sided paired t test shows that it is worse than the best remaining
+    one. The level is divided among rivals and looks (Bonferroni), so the best is dropped in at most 5 % of races. Earlier decisions are
+    not stored; they are recomputed from the runs of their rounds.
     Sources: Maron and Moore, NIPS 6, 1994; Birattari et al., GECCO 2002 (F-Race).
     """
     lost: dict[int, int] = {}
@@ -234,12 +234,13 @@ def dropped(arms: Sequence[Arm], direction: Direction, seeds: int) -> Mapping[in
 
 
 def _went_on(arm: Arm, look: int) -> bool:
-    """Whether it was trained after that round: then it was not given up, whatever the test says today."""
+    """Whether the arm was trained after that round."""
+    # Then the race did not drop it after that round, whatever the result of the recomputed test.
     return arm.open > 0 or max(rounds_of(arm)) > look
 
 
 def _level(arms: int, seeds: int) -> float:
-    """Of each single test."""
+    """The level of each single test."""
     return MISTAKEN / (max(arms - 1, 1) * (seeds - FIRST_ROUNDS))
 
 
@@ -257,12 +258,12 @@ def _is_worse(pair: Pair, level: float) -> bool:
 
 
 def _done(arms: Sequence[Arm]) -> int:
-    """The last round of which anything is known."""
+    """The last round with a complete run."""
     return max((max(rounds_of(arm), default=0) for arm in arms), default=0)
 
 
 def _decided(arms: Sequence[Arm]) -> int:
-    """The last round after which the race has decided: all its runs have ended, or later ones are queued."""
+    """The last round that the race has judged: all its runs have ended, or runs of later rounds are queued."""
     done = _done(arms)
     waiting = [arm for arm in arms if arm.open]
     return done if not waiting or any(_has_all(arm, done) for arm in waiting) else done - 1

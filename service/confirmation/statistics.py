@@ -1,4 +1,4 @@
-"""Statistics of confirmed results: crossed random effects, intervals."""
+"""Statistics of confirmed results: the variance of a design of seeds and examples, and intervals."""
 
 import math
 from collections.abc import Iterable
@@ -15,30 +15,31 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossed:
-    """Scores of n seeds on N examples, both more than one, without the table of them."""
+    """Sums of squares of the scores of n seeds on N examples (n, N > 1), a two-way crossed design without replication."""
 
     seeds: Values  # mean of each seed, (n,)
     examples: Values  # mean of each example, (N,)
-    residual: float  # mean square of what neither the seed nor the example explains
+    residual: float  # mean square of the interaction of seed and example
 
     @classmethod
     def of(cls, rows: Iterable[Values]) -> "Crossed":
-        """From the scores of a seed at a time, each (N,)."""
+        """From rows of scores, one per seed, each (N,)."""
         seeds, total, squares = list[float](), np.zeros(0), 0.0
         for row in rows:
             seeds.append(float(row.mean()))
-            total = row + total if seeds[1:] else row
+            total = row + total if seeds[1:] else row  # never in place: the first row belongs to the caller
             squares += float(row @ row)
         n, count, examples = len(seeds), len(total), total / max(len(seeds), 1)
         means = np.array(seeds)
+        # The residual sum of squares by subtraction: the (n, N) table is never held in memory.
         explained = count * float(means @ means) + n * float(examples @ examples) - n * count * float(means.mean()) ** 2
         return cls(means, examples, max(squares - explained, 0.0) / max((n - 1) * (count - 1), 1))
 
     def error(self) -> tuple[float, float]:
-        """Variance of the mean for other seeds and other examples, and its degrees of freedom.
+        """Variance of the mean over new seeds and new examples, and its degrees of freedom.
 
-        The variance of the seeds' means and that of the examples' means have the residual in them, each once, so it is taken off once;
-        of the larger one at least half is left. Degrees of freedom are never fewer than those of the fewer of seeds and examples.
+        The variance of the seed means and that of the example means each contain the residual, so it is subtracted once. The result is
+        at least half of the larger one. The degrees of freedom are at least those of the smaller of the two samples.
         Sources: Searle, Casella and McCulloch, Variance Components, 1992, chapter 4 (two-way crossed, random);
         Satterthwaite, Biometrics Bulletin 2, 1946 (degrees of freedom).
         """
@@ -46,45 +47,46 @@ class Crossed:
         seeds, examples = float(self.seeds.var(ddof=1)) / n, float(self.examples.var(ddof=1)) / count
         twice = self.residual / (n * count)
         variance = max(seeds + examples - twice, seeds / 2, examples / 2)
-        doubt = seeds**2 / (n - 1) + examples**2 / (count - 1) + twice**2 / ((n - 1) * (count - 1))
-        return variance, max(variance**2 / doubt, min(n, count) - 1) if doubt > 0 else count - 1
+        spread_of_variance = seeds**2 / (n - 1) + examples**2 / (count - 1) + twice**2 / ((n - 1) * (count - 1))
+        return variance, max(variance**2 / spread_of_variance, min(n, count) - 1) if spread_of_variance > 0 else count - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Tails:
-    """How often an interval may miss the number: the number lies below it, or above it."""
+    """The error probabilities of the two sides of an interval."""
 
-    below: float
-    above: float
+    below: float  # that the number lies below the interval
+    above: float  # that the number lies above the interval
     level: float
 
     @classmethod
     def of(cls, level: float) -> "Tails":
-        """Half of what is left on each side."""
+        """Equal tails."""
         return cls((1 - level) / 2, (1 - level) / 2, level)
 
     @classmethod
     def of_chosen(cls, among: int, higher_is_better: bool) -> "Tails":
-        """For one that was chosen by its mean among so many that cannot be told apart.
+        """Tails for a configuration that was chosen by its mean among `among` that cannot be told apart.
 
-        The best of several means is too good more often than too bad: that side gets more room. Where all are equal, each of them misses
-        there in 5 % / among, so the chosen one in 5 % at most, and hardly ever on the other side. For one or two it is the usual interval.
-        Source: after Benjamini and Yekutieli, JASA 100, 2005 (intervals for what was selected), by side.
+        The best of several means overestimates more often than it underestimates, so the interval reaches further to the worse side.
+        If all are equal, each of them misses on that side with a probability of 5 % / among, so the chosen one misses with at most 5 %,
+        and almost never on the other side. For one or two configurations this is the usual interval.
+        Source: after Benjamini and Yekutieli, JASA 100, 2005 (intervals after selection), applied to each side.
         """
         missed = 1 - LEVEL
         too_good, too_bad = missed / max(among, 2), missed / 2
         return cls(too_good, too_bad, LEVEL) if higher_is_better else cls(too_bad, too_good, LEVEL)
 
     def interval(self, centre: float, error: float, freedom: float) -> tuple[float, float]:
-        """Student's t with so many degrees of freedom about the centre, of which `error` is the standard error."""
+        """The interval by Student's t with `freedom` degrees of freedom; `error` is the standard error of the centre."""
         return centre - self.t_below(freedom) * error, centre + self.t_above(freedom) * error
 
     def t_below(self, freedom: float) -> float:
-        """How many standard errors the interval reaches down."""
+        """The distance from the centre to the lower limit, in standard errors."""
         return float(stdtrit(freedom, 1 - self.below))
 
     def t_above(self, freedom: float) -> float:
-        """How many standard errors the interval reaches up."""
+        """The distance from the centre to the upper limit, in standard errors."""
         return float(stdtrit(freedom, 1 - self.above))
 
 
@@ -92,7 +94,7 @@ USUAL = Tails.of(LEVEL)
 
 
 def spread(values: Values, resolution: float = 0.0) -> float:
-    """Standard deviation of values (n,), n > 1, at least what rounding them to steps of `resolution` hides: resolution / sqrt(12).
+    """Standard deviation of values (n,), n > 1; at least that of rounding to steps of `resolution`, which is resolution / sqrt(12).
 
     Source: Sheppard, Proc. London Math. Soc. 29, 1898.
     """
@@ -106,9 +108,10 @@ def over_seeds(values: Values, *, tails: Tails = USUAL, resolution: float = 0.0)
 
 
 def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
-    """Where one more value falls beside values (n,), n > 1, all from one normal distribution.
+    """The prediction interval of one more value, given values (n,), n > 1, of the same normal distribution.
 
-    At least a step of `resolution` wide to each side: where all seeds score alike, other rounding may still change one prediction.
+    It reaches at least one step of `resolution` to each side: even if all seeds score the same, different floating-point rounding may
+    change one prediction.
     Source: Hahn and Meeker, Statistical Intervals, 1991, section 4.7.
     """
     mean, error = float(values.mean()), spread(values, resolution) * math.sqrt(1 + 1 / len(values))
@@ -117,7 +120,7 @@ def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
 
 
 def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
-    """The p-value of a one-sided t test: how likely so large a mean of differences (n,), n > 1, is where the true one is 0 at most."""
+    """The p-value of a one-sided t test of differences (n,), n > 1, against the hypothesis that their true mean is at most 0."""
     mean, deviation = float(differences.mean()), spread(differences, resolution)
     if deviation == 0:
         return 0.0 if mean > 0 else 1.0
@@ -127,8 +130,8 @@ def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
 def share_on_new_examples(share: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
     """The interval of a share, from 0 to 1, for new seeds and new examples.
 
-    Wilson's, with as many examples as would give the variance of the two-way design: it holds near 0 and 1.
-    Without any variance, the examples there are. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
+    Wilson's interval, which is valid near 0 and 1, with the effective number of examples that gives the variance of the two-way design.
+    Without variance, it is the actual number of examples. Sources: Wilson, JASA 22, 1927; Korn and Graubard, Survey Methodology 24, 1998.
     """
     variance, freedom = scores.error()
     share = min(max(share, 0.0), 1.0)
@@ -138,18 +141,18 @@ def share_on_new_examples(share: float, scores: Crossed, *, tails: Tails = USUAL
 
 
 def mean_on_new_examples(mean: float, scores: Crossed, *, tails: Tails = USUAL) -> Estimate:
-    """The interval of something without bounds for new seeds and new examples."""
+    """The interval of a mean that is not a share, for new seeds and new examples."""
     variance, freedom = scores.error()
     return _estimate(mean, tails.interval(mean, math.sqrt(variance), freedom), tails)
 
 
 def difference_on_new_examples(mean: float, rows: Iterable[Values], *, tails: Tails = USUAL) -> Estimate:
-    """The interval of a paired difference of shares for new seeds and new examples: by seed, the difference on each example.
+    """The interval of a paired difference of shares for new seeds and new examples. `rows` are the differences by example, per seed.
 
-    Half an example more for either side is assumed, so that a handful of examples that all fell to one side do not make it certain.
+    Half an example in favour of each side is added, so a few examples that all favour one side do not give a certain result.
     Source: Agresti and Min, Statistics in Medicine 24, 2005.
     """
-    half = math.sqrt(0.5)  # as large a square as half an example's, whose difference is 1
+    half = math.sqrt(0.5)  # its square is half of that of one example with the difference 1
     scores = Crossed.of(np.concatenate([row, [half, -half]]) for row in rows)
     variance, freedom = scores.error()
     count = len(scores.examples)
@@ -157,17 +160,17 @@ def difference_on_new_examples(mean: float, rows: Iterable[Values], *, tails: Ta
 
 
 def within(estimate: Estimate, low: float, high: float) -> Estimate:
-    """The interval cut to where the number can be at all."""
+    """The interval, clipped to the possible range of the number."""
     return estimate.model_copy(update={"low": max(estimate.low, low), "high": min(estimate.high, high)})
 
 
 def no_narrower(estimate: Estimate, other: Estimate) -> Estimate:
-    """The interval with all of another one in it."""
+    """The interval, extended to contain the other one."""
     return estimate.model_copy(update={"low": min(estimate.low, other.low), "high": max(estimate.high, other.high)})
 
 
 def _wilson(share: float, count: float, t: float) -> float:
-    """The limit on the side of the sign of t."""
+    """The lower limit for t < 0, the upper limit for t > 0."""
     centre = share + t * t / (2 * count)
     return (centre + t * math.sqrt(share * (1 - share) / count + t * t / (4 * count * count))) / (1 + t * t / count)
 

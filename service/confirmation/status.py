@@ -1,4 +1,4 @@
-"""What a study's confirmation has found so far, read from its trials."""
+"""The state of a study's confirmation and its verdict so far, read from the store."""
 
 from service.confirmation.race import arms_of
 from service.confirmation.verdict import judge
@@ -10,7 +10,7 @@ from trainer.tasks.registry import spec_of
 
 
 def phase_of(study: Study) -> Phase:
-    """Where the study is between its search and the end of its confirmation; `none` when it confirms nothing."""
+    """The study's phase, from the search to the end of the confirmation; `none` for a study without confirmation."""
     if study.spec.confirm is None or (study.confirmation is None and study.state.terminal):
         return "none"
     if study.confirmation is None:
@@ -21,7 +21,7 @@ def phase_of(study: Study) -> Phase:
 
 
 def verdict_of(tx: Transaction, study: Study) -> Verdict | None:
-    """What the runs so far say; None before the confirmation has begun, and for a study that has none."""
+    """The verdict from the runs so far; None before the confirmation begins, and for a study without one."""
     phase = phase_of(study)
     if study.confirmation is None or study.spec.confirm is None or phase == "none" or phase == "search":
         return None
@@ -30,14 +30,14 @@ def verdict_of(tx: Transaction, study: Study) -> Verdict | None:
     arms, task = arms_of(study.spec, study.confirmation, searched, repeats, examples), spec_of(study.spec.task)
     verdict = judge(arms, study.spec.objective, task=task, seeds=study.spec.confirm.seeds, test_examples=examples, state=phase)
     constant = constant_of(study.facts, "test", study.spec.objective.metric)
-    told = constant.confirmed(verdict) if constant is not None else None
-    return verdict if told is None else verdict.model_copy(update={"words": (*verdict.words, told)})
+    comparison = constant.confirmed(verdict) if constant is not None else None
+    return verdict if comparison is None else verdict.model_copy(update={"words": (*verdict.words, comparison)})
 
 
 def recommended_trial(tx: Transaction, study: Study) -> tuple[Trial | None, Verdict | None]:
-    """The trial of the search whose configuration to use, with the verdict that recommends it.
+    """The trial of the search with the recommended configuration, and the verdict that recommends it.
 
-    That is the confirmed recommendation once there is one. Until then it is the best of the search, and the verdict is None.
+    Without a completed confirmation, this is the best trial of the search, and the verdict is None.
     """
     verdict = verdict_of(tx, study) if phase_of(study) == "done" else None
     if verdict is None or verdict.recommended is None:

@@ -14,19 +14,19 @@ from service.domain.spec import Objective
 from service.domain.verdict import LEVEL, Compared, Estimate, Helped, Optimism, Price, Verdict
 from trainer.tasks.base import Metric, TaskSpec
 
-LONGEST_CAUSE = 200  # characters of why a run failed
+LONGEST_CAUSE = 200  # characters of the reason of a failure
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How numbers of the objective are written: shares in percent, others as they are; with the digits that its interval warrants."""
+    """The format of the objective's values: percent for shares, with as many digits as the width of the interval warrants."""
 
     percent: bool
     decimals: int
 
     @classmethod
     def fitting(cls, verdict: Verdict, metric: Metric) -> "Unit":
-        """One digit of the expected value's uncertainty in percent, two in another unit."""
+        """The format that shows one digit of the expected value's uncertainty in percent, two in another unit."""
         percent = metric.is_share
         expected = verdict.expected
         half = (expected.high - expected.low) / 2 if expected is not None else 0.0
@@ -37,7 +37,7 @@ class Unit:
         return cls(percent, min(max(1 - math.floor(math.log10(half)), 0), 6))
 
     def plain(self, number: float) -> str:
-        """Without a unit."""
+        """The number without a unit."""
         scaled = number * 100 if self.percent else number
         if abs(scaled) >= 1e6:
             return f"{scaled:.3g}"
@@ -54,9 +54,9 @@ class Unit:
 
 
 def words_of(verdict: Verdict, metric: Metric, example: str) -> tuple[str, ...]:
-    """What a verdict says, the most important first; `example` is the noun for what it was scored on.
+    """The verdict as sentences, the most important first. `example` is the task's noun for a test example.
 
-    The text of a failure is quoted as it is and has to be escaped where it is shown.
+    Failure texts are quoted without escaping; the caller escapes them for its format.
     """
     unit, examples = Unit.fitting(verdict, metric), f"{example}s"
     return (
@@ -72,9 +72,9 @@ def words_of(verdict: Verdict, metric: Metric, example: str) -> tuple[str, ...]:
 def _state(verdict: Verdict) -> Iterator[str]:
     runs, most = sum(len(arm.rounds) for arm in verdict.arms), verdict.seeds * len(verdict.arms)
     if verdict.state == "running":
-        yield f"The confirmation is under way: {runs} of at most {most} runs have ended, and what they say so far may change."
+        yield f"The confirmation is under way: {runs} of at most {most} runs have ended, so these results may change."
     if verdict.state == "stopped":
-        yield f"The study ended before its confirmation did, after {_many(runs, 'run')} of at most {most}: more is not known."
+        yield f"The study ended before its confirmation did, after {_many(runs, 'run')} of at most {most}."
 
 
 def _recommended(verdict: Verdict) -> Iterator[str]:
@@ -122,9 +122,9 @@ def _helped_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[st
     if chosen is None:
         return
     if verdict.helped is None or baseline is None:
-        yield "Whether tuning helped is not known: the baseline has fewer than two runs with a result to compare with."
+        yield "It is not known whether tuning helped: the baseline has fewer than two runs with a result."
     elif chosen.baseline:
-        yield f"Tuning did not help: the baseline itself, {_numbered(chosen)}, is what to use."
+        yield f"Tuning did not help: the baseline itself, {_numbered(chosen)}, is the recommended configuration."
     elif verdict.uplift is not None:
         yield _uplift_sentence(verdict, chosen, baseline, verdict.uplift, unit, examples)
 
@@ -136,7 +136,7 @@ def _uplift_sentence(verdict: Verdict, chosen: Compared, baseline: Compared, upl
     if verdict.helped == "no":
         return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain."
     if verdict.helped == "unclear" and new is not None:
-        few = f"but they are too few to tell for new ones ({unit.interval(new)})"
+        few = f"but there are too few of them to conclude the same for new ones ({unit.interval(new)})"
         return f"Unclear whether tuning helped: on these test {examples} {ours} is {by}), {few}."
     return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new {examples}' if new is not None else ''})."
 
@@ -152,7 +152,7 @@ def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[
         yield f"The search did not flatter its best, {its}: {compared}."
         return
     luck = (
-        f" Luck of the draw: {unit.difference(found.chosen)}, gone with fresh seeds on the same validation {examples}."
+        f" Luck accounts for {unit.difference(found.chosen)}: runs with fresh seeds are that much worse on the same validation {examples}."
         if found.chosen > 0
         else ""
     )
@@ -162,9 +162,9 @@ def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[
 def _out(verdict: Verdict) -> Iterator[str]:
     for arm in verdict.arms:
         if arm.failed is not None:
-            yield f"{_capital(_name(arm))} is out: {_cut(arm.failed)}."
+            yield f"{_capital(_name(arm))} is excluded: {_cut(arm.failed)}."
         elif arm.stopped_after is not None:
-            yield f"{_capital(_name(arm))} was given up after round {arm.stopped_after}: it was clearly worse already."
+            yield f"{_capital(_name(arm))} was dropped after round {arm.stopped_after}, because it was already clearly worse."
 
 
 def _arm(verdict: Verdict, number: int | None) -> Compared | None:
@@ -206,17 +206,17 @@ def _cut(cause: str) -> str:
     return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]} ..."
 
 
-FEWEST_RUNS = 2  # of which a spread can be told
+FEWEST_RUNS = 2  # needed to estimate a spread
 State = Literal["running", "done", "stopped"]
 
 
 def judge(arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: int, test_examples: int, state: State) -> Verdict:
-    """What the runs so far say.
+    """The verdict from the runs so far.
 
-    Best is the arm with the best mean; tied with it are those whose paired difference to it could be 0, at a level shared out among them
-    (Bonferroni). Of the tied ones within one standard error of the best the cheapest is recommended: the one-standard-error rule of
-    Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. An arm that failed, that the race gave up, or that has fewer
-    than two runs is never recommended.
+    The best arm is the one with the best mean. An arm is tied with it if the interval of their paired difference contains 0, at a level
+    that is divided among the arms (Bonferroni). The cheapest of the tied arms within one standard error of the best is recommended: the
+    one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. Arms that failed, that the race
+    dropped, or that have fewer than two runs are never recommended.
     """
     metric = task.metrics[objective.metric]
     lost = dropped(arms, objective.direction, seeds)
@@ -241,7 +241,7 @@ def judge(arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: i
 
 
 def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:
-    """By the mean over the rounds that all of them have; over its own ones where they have none in common."""
+    """The arm with the best mean over the rounds that all arms have; without common rounds, over each arm's own."""
     if not left:
         return None
     common = set.intersection(*map(rounds_of, left))
@@ -256,7 +256,7 @@ def _behind(pair: Pair | None, arms: int) -> Estimate | None:
 
 
 def _tied(left: Sequence[Arm], pairs: Mapping[int, Pair], arms: int) -> list[Arm]:
-    """Those that cannot be told apart from the best, without it, by how far they are behind."""
+    """The arms that cannot be told apart from the best, without the best itself, in ascending order of how far they are behind."""
     near = {arm.trial: behind for arm in left if (behind := _behind(pairs.get(arm.trial), arms)) is not None and behind.low <= 0}
     return sorted((arm for arm in left if arm.trial in near), key=lambda arm: near[arm.trial].value)
 
@@ -266,7 +266,10 @@ def _is_within_one_error(pair: Pair) -> bool:
 
 
 def _cheapest(near: Sequence[Arm], pairs: Mapping[int, Pair]) -> Arm:
-    """By parameters, then time, then memory; of equally cheap ones the best. Times are noisy: two digits of them count."""
+    """The cheapest arm by trainable parameters, then time, then memory; the best of equally cheap ones.
+
+    Times are compared with two significant digits, because they are noisy.
+    """
 
     def price(arm: Arm) -> tuple[float, ...]:
         behind = float(pairs[arm.trial].behind.mean()) if arm.trial in pairs else 0.0
@@ -311,7 +314,7 @@ def _worth(chosen: Arm, baseline: Arm | None, known: Verdict, metric: Metric) ->
     worth: dict[str, object] = {
         "recommended": chosen.trial,
         "expected": expected,
-        # Both are estimates: by chance that for more than these examples could come out as the narrower one.
+        # Both are estimates, so by chance the interval for new examples could be narrower than that for these examples.
         "new_images": statistics.no_narrower(new, expected) if new is not None else None,
         "single_run": statistics.within(one_more, metric.low, metric.high),
     }
@@ -331,11 +334,11 @@ def _on_new_examples(arm: Arm, name: str, metric: Metric, tails: Tails) -> Estim
 
 
 def _uplift(chosen: Arm, baseline: Arm, known: Verdict, metric: Metric) -> dict[str, object]:
-    """Nothing where they have not two rounds in common."""
+    """The fields on the uplift over the baseline; empty if the two have fewer than two rounds in common."""
     pair = paired(chosen, baseline, known.objective.direction)
     if len(pair.behind) < FEWEST_RUNS:
         return {}
-    rivals = sum(number != baseline.trial for number in known.tied)  # had the baseline been chosen, there would be no uplift
+    rivals = sum(number != baseline.trial for number in known.tied)  # without the baseline: if it were chosen, there would be no uplift
     tails = Tails.of_chosen(rivals, higher_is_better=True)
     uplift = statistics.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
     new = _uplift_on_new_examples(chosen, baseline, pair, known.objective.metric, metric, tails)
@@ -344,7 +347,7 @@ def _uplift(chosen: Arm, baseline: Arm, known: Verdict, metric: Metric) -> dict[
 
 
 def _uplift_on_new_examples(chosen: Arm, baseline: Arm, pair: Pair, name: str, metric: Metric, tails: Tails) -> Estimate | None:
-    """Paired by round and example."""
+    """The uplift on new examples, paired by round and example; None without scores of each example."""
     if not have_scores([chosen, baseline], pair.rounds, name):
         return None
     sign = 1.0 if metric.direction == "maximize" else -1.0
@@ -356,14 +359,15 @@ def _uplift_on_new_examples(chosen: Arm, baseline: Arm, pair: Pair, name: str, m
 
 
 def _helped(uplift: Estimate, on_new: Estimate | None) -> Helped:
-    """Where there are so many examples that their scores were not kept, new ones would hardly differ from them."""
+    """Whether tuning helped. `on_new` is None if there are too many examples to keep their scores."""
+    # With so many examples, results on new ones would hardly differ.
     if uplift.low <= 0:
         return "no"
     return "unclear" if on_new is not None and on_new.low <= 0 else "yes"
 
 
 def _optimism(arms: Sequence[Arm], objective: Objective) -> Optimism | None:
-    """Of the arm that the search ranked first: it was chosen for its one value."""
+    """The optimism of the search about the arm that it ranked first by a single value."""
     arm = arms[0]
     if arm.searched is None or not arm.repeats:
         return None

@@ -1,1 +1,1 @@
-"""What a study hands over: the exported file, its model card, its requirements, and a script that trains without Thawline."""
+"""Exports a study's result: a configuration file, a model card, requirements, and a script that trains without Thawline."""

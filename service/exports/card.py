@@ -15,19 +15,19 @@ from trainer.tasks.registry import spec_of
 
 
 def score(metric: Metric | None, value: float) -> str:
-    """A value of a metric, None for a number that is none of the task's: shares in percent."""
+    """A value as text, in percent if the metric is a share. `metric` is None for a number that is not a metric of the task."""
     return f"{100 * value:.2f} %" if metric is not None and metric.is_share else f"{value:.4g}"
 
 
 def interval(metric: Metric | None, estimate: Estimate | None) -> str:
-    """A value with its interval."""
+    """An estimate as text, with its interval."""
     if estimate is None:
         return "not known"
     return f"{score(metric, estimate.value)} ({score(metric, estimate.low)} to {score(metric, estimate.high)})"
 
 
 def difference(metric: Metric | None, estimate: Estimate | None) -> str:
-    """A difference with its interval: of shares in points."""
+    """A difference with its interval, in percentage points if the metric is a share."""
     return (
         "not known"
         if estimate is None
@@ -36,12 +36,12 @@ def difference(metric: Metric | None, estimate: Estimate | None) -> str:
 
 
 def gain(metric: Metric | None, value: float) -> str:
-    """A difference of two values, with its sign: of shares in points."""
+    """A difference of two values with its sign, in percentage points if the metric is a share."""
     return f"{100 * value:+.2f} points" if metric is not None and metric.is_share else f"{value:+.4g}"
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
+    """A number of bytes as text, with a decimal unit."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"
@@ -56,14 +56,14 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def plain(text: object, longest: int = LONGEST) -> str:
-    """What was given, in one line of at most so many characters, without a meaning in Markdown or HTML."""
+    """The text in one line of at most `longest` characters, escaped for Markdown and HTML."""
     flat = "".join(character if character.isprintable() else " " for character in str(text))
     short = flat if len(flat) <= longest else flat[: longest - 1] + "…"
     return SPECIAL.sub(r"\\\1", short).replace("www.", r"www\.").strip()
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table of plain texts; columns after the first are to the right."""
+    """A Markdown table of plain texts. Columns after the first are right-aligned."""
     rule = "|".join([":---", *["---:"] * (len(heads) - 1)])
     return "\n".join([_row(heads), f"|{rule}|", *map(_row, rows)])
 
@@ -73,22 +73,22 @@ def _row(cells: Sequence[object]) -> str:
 
 
 def bullets(items: Iterable[object]) -> str:
-    """A list of plain texts."""
+    """A Markdown list of plain texts."""
     return "\n".join(f"- {plain(item, LONGEST_SENTENCE)}" for item in items)
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """A bar of eight heights a value, the lowest for the least of them."""
-    low, high = min(values) / 2, max(values) / 2  # halves, whose difference is finite
+    """One bar per value, with eight heights from the smallest value to the largest."""
+    low, high = min(values) / 2, max(values) / 2  # halves, because the difference of two finite floats may overflow
     return "".join(BARS[round((value / 2 - low) / (high - low) * 7) if high > low else 0] for value in values)
 
 
-LONGEST_OPENING = 10_000  # characters; it may list names
+LONGEST_OPENING = 10_000  # characters; an opening may list names
 MOST_POINTS = 12  # epochs in the table of the learning curve
 
 
 def card(exported: Exported, trained: Finished | None = None) -> str:
-    """A Markdown document. `trained` is the run of the model that the card lies beside; None when it goes with the configuration alone."""
+    """The model card as Markdown. `trained` is the run of the model that it describes; None for a card of the configuration alone."""
     title = f"# {plain(exported.config.model.name)} fine-tuned: {plain(exported.origin.study_name)}"
     sections = [
         title,
@@ -139,12 +139,12 @@ def _worth(exported: Exported) -> Iterator[str]:
 
 
 def _measure(exported: Exported) -> Metric:
-    """The range and unit of the objective."""
+    """The metric of the objective."""
     return _task(exported).metrics[exported.reached.objective.metric]
 
 
 def _constant(exported: Exported) -> Iterator[str]:
-    """The score of the best constant prediction, where nothing was confirmed; confirmed results have it in their words."""
+    """The score of the best constant prediction, for a result without confirmation. The sentences of a verdict include it."""
     reached = exported.reached
     if (found := constant_of(exported.facts, "validation", reached.objective.metric)) is not None:
         yield plain(" ".join(filter(None, (found.score.sentence, found.judged(reached.value)))), LONGEST_SENTENCE)
@@ -179,7 +179,7 @@ def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
 
 
 def is_within(exported: Exported, trained: Finished) -> bool | None:
-    """Whether the run's test score falls where the file says that one run falls; None where it says nothing, or nothing was scored."""
+    """Whether the run's test score lies in the stated interval of a single run; None without such an interval or score."""
     if exported.confirmed is None or exported.confirmed.single_run is None or trained.test is None:
         return None
     stated, reached = exported.confirmed.single_run, trained.test.metrics[exported.reached.objective.metric]
@@ -208,7 +208,7 @@ def _task(exported: Exported) -> TaskSpec:
 
 
 def _card_data(exported: Exported) -> CardData:
-    """The task's part about data and model."""
+    """The task's sections on data and model."""
     task = _task(exported)
     if isinstance(task, ModelCard):
         return task.card_data(exported.config, exported.facts)
@@ -221,7 +221,7 @@ def _blocks(blocks: Iterable[str | CardTable]) -> Iterator[str]:
 
 
 def _drawn(facts: DatasetInfo, data: DataConfig, split: str) -> str:
-    """How the parts that the data does not give were drawn; nothing where it gives them all."""
+    """The split of the parts that the data does not define itself; empty if it defines all of them."""
     given = facts.listing.given if facts.listing else ()
     if "validation" in given and ("test" in given or data.test == 0):
         return ""
@@ -272,7 +272,7 @@ def _cell(metric: Metric | None, value: float | None) -> str:
 
 
 def _results(exported: Exported) -> Iterator[str]:
-    """The task's section about the reports of runs."""
+    """The task's section on the reports of runs."""
     confirmed, task = exported.confirmed, _task(exported)
     if not isinstance(task, ModelCard):
         return

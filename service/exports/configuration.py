@@ -22,9 +22,10 @@ MOST_POINTS = 64
 
 
 def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
-    """The places of at most so many of the values: the first, the last, and of each of equal parts between them the least and the greatest.
+    """The indices, in ascending order, of at most `most` values; `most` is 4 or more.
 
-    So the greatest and the least of all are among them. All places where there are no more than `most`; rising. `most` is 4 or more.
+    These are the first, the last, and the smallest and largest of equal parts between them, so the smallest and largest of all values
+    are included. All indices if there are at most `most` values.
     """
     count = len(values)
     if count <= most:
@@ -41,7 +42,10 @@ def thinned(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
 
 
 def note_of(phase: Phase, verdict: Verdict | None, tries: int, example: str) -> str:
-    """The sentence at the top of a file. `verdict` is the one that recommends its configuration, `tries` the search's complete trials."""
+    """The sentence at the top of an exported file.
+
+    `verdict` recommends its configuration, if there is one; `tries` is the number of complete trials of the search.
+    """
     if verdict is not None and verdict.expected is not None:
         examples = f"{verdict.test_images} test {example}s that no trial of the search has seen"
         return f"Confirmed: trained again with fresh seeds, and scored on {examples}."
@@ -70,12 +74,12 @@ NEEDED = ("torch", "torchvision", "numpy", "pillow", "safetensors")
 
 
 def requirements(exported: Exported) -> str:
-    """What `pip install -r` takes: the packages that the metric was reached with, pinned. Thawline itself stands there as a comment."""
+    """A requirements file with the packages of the trial's environment, pinned. Thawline itself is listed in a comment."""
     python, thawline = exported.environment.get("python"), exported.lock.get("thawline")
-    said = f"{exported.config.model.name} as trial {exported.origin.trial} of its study trained it" + (
+    title = f"{exported.config.model.name} as trial {exported.origin.trial} of its study trained it" + (
         f", with Python {_word(python)}" if python else ""
     )
-    lines = [f"# {said}."] + [f"{name}=={_word(exported.lock[name])}" for name in NEEDED if name in exported.lock]
+    lines = [f"# {title}."] + [f"{name}=={_word(exported.lock[name])}" for name in NEEDED if name in exported.lock]
     if exported.facts.listing is not None and exported.facts.listing.heic:
         lines.append("pillow-heif")
     if thawline:
@@ -84,12 +88,12 @@ def requirements(exported: Exported) -> str:
 
 
 def _word(text: str) -> str:
-    """A version as it stands in a requirement, whatever a file says."""
+    """A version without characters that have a meaning in a requirements file. The exported file is not trusted."""
     return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ".-_!"))
 
 
 def script(exported: Exported) -> str:
-    """A Python file that trains this configuration without Thawline. Raises NoScript for a task that makes none."""
+    """A Python file that trains this configuration without Thawline. Raises NoScript for a task without scripts."""
     task = spec_of(exported.config.task)
     if not isinstance(task, TrainingScript):
         raise NoScript(task.name)
@@ -114,19 +118,19 @@ def script(exported: Exported) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of an exported trial besides its record."""
+    """Data about an exported trial beyond its own row."""
 
     note: str
-    verdict: Verdict | None = None  # the one that recommends it
+    verdict: Verdict | None = None  # if it recommends the trial
     repeats: Sequence[Trial] = ()  # the trials of the study's confirmation
-    metrics: Sequence[ReportedMetric] = ()  # all that the trial reported, by step
+    metrics: Sequence[ReportedMetric] = ()  # all reported metrics of the trial, by step
     manifest: str | None = None
 
 
 def export(study: Study, trial: Trial, known: Known) -> Exported:
-    """The configuration of a complete trial. A duplicate's is that of the trial that was trained.
+    """Export the configuration of a complete trial. For a duplicate, this is the configuration of its original.
 
-    Raises NoResult when the trial has no finite value or the data was never checked.
+    Raises NoResult if the trial has no finite value or the data was never checked.
     """
     if trial.value is None or study.facts is None:
         raise NoResult
@@ -150,7 +154,7 @@ def export(study: Study, trial: Trial, known: Known) -> Exported:
 
 
 def _resolved(config: TrainConfig, facts: DatasetInfo) -> TrainConfig:
-    """The config with that which a run found of data and weights."""
+    """The config, completed with the facts about data and weights that a run determined."""
     task = spec_of(config.task)
     return task.resolved(config, facts) if isinstance(task, ResolvesConfig) else config
 
@@ -160,7 +164,7 @@ def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def _confirmed(study: Study, trial: Trial, known: Known) -> Confirmed | None:
-    """None unless a verdict recommends the trial."""
+    """The confirmed result; None unless the verdict recommends the trial."""
     verdict = known.verdict
     if verdict is None or verdict.expected is None or verdict.recommended != trial.number:
         return None
@@ -180,16 +184,16 @@ def _cost(result: Mapping[str, Any]) -> Price | None:
 
 
 def _curve(metrics: Sequence[ReportedMetric], objective: str) -> tuple[Point, ...]:
-    """The epochs in which the objective was finite, thinned."""
+    """The metrics of the epochs with a finite objective, thinned to MOST_POINTS."""
     points = [
         Point(step=step, metrics=_finite({one.name: one.value for one in group})) for step, group in groupby(metrics, attrgetter("step"))
     ]
-    told = [point for point in points if objective in point.metrics]
-    return tuple(told[place] for place in thinned([point.metrics[objective] for point in told]))
+    finite = [point for point in points if objective in point.metrics]
+    return tuple(finite[place] for place in thinned([point.metrics[objective] for point in finite]))
 
 
 def _summary(study: Study, reports: Sequence[Mapping[str, Any]]) -> BaseModel:
-    """The task's summary of reports of runs."""
+    """The task's summary of the reports; empty for a task without summaries."""
     task = spec_of(study.spec.task)
     if not isinstance(task, ReportSummary) or study.facts is None:
         return NoSummary()

@@ -14,7 +14,7 @@ from service.inspection.files import data_faults, weights_faults
 __all__ = ["checked_study", "inspect_study"]
 
 ANSWER_SECONDS = 30.0  # for a check of one path, which may lie on a dead mount; longer than the limit for listing a folder
-MOST_LOOKS = threading.Semaphore(64)  # concurrent checks; one of a dead mount stays until the mount answers
+MOST_CHECKS = threading.Semaphore(64)  # concurrent checks; a check of a dead mount blocks until the mount responds
 DEAD = (
     "reading this path takes more than {seconds:g} seconds, perhaps because it lies on a mount that does not respond; "
     "correct the path, or write data.location: workers"
@@ -61,22 +61,22 @@ def _weights_faults(spec: StudySpec, roots: Sequence[Path]) -> list[Fault]:
     return _within_time(lambda: weights_faults(spec, roots), dead)
 
 
-def _within_time(look: Callable[[], Iterable[Fault]], dead: Fault) -> list[Fault]:
+def _within_time(check: Callable[[], Iterable[Fault]], dead: Fault) -> list[Fault]:
     """The faults, or `dead` after ANSWER_SECONDS. Runs in its own thread, because a read from a dead mount cannot be interrupted."""
-    if not MOST_LOOKS.acquire(blocking=False):
+    if not MOST_CHECKS.acquire(blocking=False):
         return [dead]
     answer = Future[list[Fault]]()
 
     def work() -> None:
         try:
-            answer.set_result(list(look()))
+            answer.set_result(list(check()))
         except BaseException as error:
             answer.set_exception(error)
         finally:
-            MOST_LOOKS.release()
+            MOST_CHECKS.release()
 
-    threading.Thread(target=work, name="look", daemon=True).start()
+    threading.Thread(target=work, name="inspection", daemon=True).start()
     try:
         return answer.result(ANSWER_SECONDS)
-    except TimeoutError:  # or a TimeoutError raised by the look, which is an OSError
+    except TimeoutError:  # or a TimeoutError of the check itself, which is an OSError
         return [dead]

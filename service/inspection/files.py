@@ -43,7 +43,7 @@ MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def weights_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
-    """What is wrong with the weights file: missing, no regular file, unreadable, or made for another network."""
+    """Faults of the weights file: missing, not a regular file, unreadable, or made for another network."""
     if (text := spec.model.weights_file) is None:
         return
     path = Path(text)
@@ -113,8 +113,9 @@ COUNTS: SingleFlightCache[tuple[str, tuple[int, ...], int], Counted] = SingleFli
 
 
 def _key_of(spec: StudySpec, roots: Sequence[Path]) -> tuple[str, tuple[int, ...], int]:
-    asked = f"{spec.task} {spec.data.model_dump_json()} {[*map(str, roots)]}"
-    return asked, tuple(_changes(Path(spec.data.path))), int(time.monotonic() / KEPT_SECONDS)
+    config = f"{spec.task} {spec.data.model_dump_json()} {[*map(str, roots)]}"
+    # The time slot limits the age of a cached listing if changes do not affect any of the modification times.
+    return config, tuple(_changes(Path(spec.data.path))), int(time.monotonic() / KEPT_SECONDS)
 
 
 def _changes(path: Path) -> Iterator[int]:
@@ -159,7 +160,7 @@ def _clock() -> Callable[[], None]:
 
 
 def _sizes(spec: StudySpec, found: Counted, counts: Counter[Part | None]) -> tuple[int, int, int]:
-    """How many of a stratum's files are for training, and how many are drawn from these for validation and test."""
+    """The number of a stratum's files for training, and of those drawn from them for validation and test."""
     return split_sizes(counts["train"] if found.given else counts[None], spec.data, found.given)
 
 

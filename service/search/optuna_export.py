@@ -27,10 +27,10 @@ SPEC = f"{PREFIX}spec"
 FACTS = f"{PREFIX}facts"
 LEFT_OUT = f"{PREFIX}confirmation_trials"
 PARAMS = f"{PREFIX}params"
-METRIC = "metric:"  # before the name of a metric, of which the last value is noted
-METRIC_NAMES = "study:metric_names"  # Optuna's own
+METRIC = "metric:"  # prefix of the attributes that hold the last value of each metric
+METRIC_NAMES = "study:metric_names"  # a system attribute of Optuna
 NOTED = ("number", "state", "source", "reason", "detail", "attempt", "worker", "duplicate_of")
-"""Fields of a trial that are attributes of Optuna's, each under `thawline:<field>`."""
+"""Fields of a trial that are stored as user attributes `thawline:<field>`."""
 
 STATES: Mapping[TrialState, OptunaState] = {
     TrialState.QUEUED: OptunaState.WAITING,
@@ -51,9 +51,10 @@ CURVES = "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_va
 
 
 def write_database(file: Path, header: Header, lines: Iterable[TrialLine | ReportsLine]) -> int:
-    """The study as a new database; how many trials of the confirmation were left out, for they would look like the search's.
+    """Write the study to a new database. Returns the number of confirmation trials, which are left out.
 
-    Optuna keeps one value a step, the objective; of the other metrics the last ones are attributes.
+    In Optuna, confirmation trials could not be told apart from those of the search. Optuna stores one value per step, which is the
+    objective; the last values of the other metrics become user attributes.
     """
     spec, left_out = header.spec, 0
     direction = StudyDirection.MAXIMIZE if spec.objective.direction == "maximize" else StudyDirection.MINIMIZE
@@ -74,8 +75,9 @@ def write_database(file: Path, header: Header, lines: Iterable[TrialLine | Repor
 
 
 def _connect(file: Path) -> sqlite3.Connection:
-    """To a database that nobody else uses: what is not whole is thrown away, so nothing waits for the disk."""
+    """A connection to a new database that no other process uses."""
     connection = sqlite3.connect(file)
+    # The caller discards an incomplete file, so commits need not wait for the disk.
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 
@@ -94,7 +96,7 @@ def _storage(file: Path) -> Iterator[RDBStorage]:
 
 
 def _distributions(space: SearchSpace) -> Distributions:
-    """As Optuna's users know them: choices as they are."""
+    """Distributions with the choices themselves, unlike those of a search, which have their indices."""
     return {
         name: CategoricalDistribution(one.choices) if isinstance(one, Categorical) else distribution_of(one)
         for name, one in space.parameters.items()
@@ -102,7 +104,8 @@ def _distributions(space: SearchSpace) -> Distributions:
 
 
 def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine, metric: str, space: Distributions) -> None:
-    """Add curve and attributes to a trial. Optuna's storage looks the trial up for each value, and takes minutes for a large study."""
+    """Add the curve and the attributes of a trial."""
+    # Written with SQL, because Optuna's storage queries the trial for each value and takes minutes for a large study.
     reports = line.reports if isinstance(line, TrialLine) else line
     if isinstance(line, TrialLine):
         database.executemany(NOTES, [(key, name, json.dumps(value)) for name, value in _notes(line, space).items()])
@@ -111,13 +114,13 @@ def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine,
 
 
 def _frozen(line: TrialLine, distributions: Distributions) -> FrozenTrial:
-    told = line.value if isinstance(line.value, float) else None
+    value = line.value if isinstance(line.value, float) else None
     state = STATES[line.state]
     params = _params(line, distributions)
     started_at, finished_at = line.started_at or line.queued_at, line.finished_at or line.queued_at
     return FrozenTrial(
         number=line.number, trial_id=line.number, state=state, params=params,
-        value=told if state in (OptunaState.COMPLETE, OptunaState.PRUNED) else None,
+        value=value if state in (OptunaState.COMPLETE, OptunaState.PRUNED) else None,
         distributions={name: distributions[name] for name in params}, intermediate_values={},
         user_attrs={}, system_attrs={},
         datetime_start=_local(started_at), datetime_complete=_local(finished_at) if state.is_finished() else None,
@@ -129,7 +132,7 @@ def _params(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
 
 
 def _within(distribution: BaseDistribution, value: Any) -> Any:
-    """The value inside what Optuna takes for the range: a last step may lie beyond it by a rounding."""
+    """The value clipped to Optuna's range, which rounding of the last step may exceed."""
     return min(max(float(value), distribution.low), distribution.high) if isinstance(distribution, FloatDistribution) else value
 
 
@@ -146,10 +149,10 @@ def _notes(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
 def _rows(key: int, reports: ReportColumns, objective: str) -> Iterator[tuple[int, int, float | None, str]]:
     for step, value in zip(reports.steps, reports.metrics.get(objective, ()), strict=False):
         if value is not None:
-            word = KINDS[value] if isinstance(value, str) else "FINITE"
-            yield key, step, None if isinstance(value, str) else value, word
+            kind = KINDS[value] if isinstance(value, str) else "FINITE"
+            yield key, step, None if isinstance(value, str) else value, kind
 
 
 def _local(seconds: float) -> datetime:
-    """Optuna's times are the machine's own, without a zone."""
+    """A naive local time, which is what Optuna stores."""
     return datetime.fromtimestamp(seconds)

@@ -1,4 +1,4 @@
-"""A study from an SQLite database of Optuna's, which is only read, into lines of ours."""
+"""Reads a study from an SQLite database of Optuna and converts it to the lines of a study file. Never writes to the database."""
 
 import math
 import sqlite3
@@ -29,10 +29,10 @@ from service.study_io.import_ import fit
 MAX_BYTES = 2 * 1024**3
 MAX_VALUES = 2_000_000
 MAX_CHARACTERS = 100_000_000  # in all columns of all tables
-MAX_VALUE_BYTES = 10_000_000  # of one text or expression
+MAX_VALUE_BYTES = 10_000_000  # of one value or SQL expression
 MOST_NAMED = 10
 TABLES = frozenset({"studies", "study_directions", "trials", "trial_params", "trial_values", "trial_intermediate_values", "version_info"})
-NOT_OPTUNAS = "this is no SQLite database of Optuna's; give the file of an `optuna.storages.RDBStorage`"
+NOT_OPTUNAS = "this is not an SQLite database of Optuna; give the file of an `optuna.storages.RDBStorage`"
 STATES: Mapping[OptunaState, TrialState] = {
     OptunaState.COMPLETE: TrialState.COMPLETE,
     OptunaState.PRUNED: TrialState.PRUNED,
@@ -44,7 +44,7 @@ STATES: Mapping[OptunaState, TrialState] = {
 
 @dataclass(frozen=True, slots=True)
 class OptunaStudy:
-    """A study of Optuna's as it was found."""
+    """A study as Optuna stores it."""
 
     name: str
     direction: str
@@ -53,19 +53,19 @@ class OptunaStudy:
 
     @property
     def is_ours(self) -> bool:
-        """Whether we exported it."""
+        """Whether `write_database` wrote it."""
         return SPEC in self.notes
 
 
 def read_database(file: Path, name: str | None = None) -> OptunaStudy:
-    """The database's study of that name, or its only one. Raises InvalidInput."""
+    """The study of that name, or the only one of the database. Raises InvalidInput."""
     _refuse_others(file)
     with _storage(file) as storage:
         try:
             return _read(storage, name)
         except (InvalidInput, KeyboardInterrupt):
             raise
-        except Exception as error:  # the file is anybody's, and Optuna raises whatever it stumbles over
+        except Exception as error:  # the file is not trusted, and Optuna may raise anything for unexpected contents
             refuse(("file",), "unreadable", f"Optuna cannot read this study: {type(error).__name__}; {NOT_OPTUNAS}", error)
 
 
@@ -75,7 +75,8 @@ def refuse(place: tuple[str, ...], code: str, message: str, cause: Exception | N
 
 
 def _refuse_others(file: Path) -> None:
-    """What is too large, no database, or none whose tables are tables."""
+    """Raises InvalidInput for a file that is too large, not a database of Optuna, or expensive to read."""
+    # Optuna loads all values into memory, so limits are checked with SQL before it opens the file.
     try:
         if file.stat().st_size > MAX_BYTES:
             refuse(("file",), "too_many_bytes", f"at most {MAX_BYTES} bytes are read; export fewer studies")
@@ -86,7 +87,7 @@ def _refuse_others(file: Path) -> None:
         found = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if found >= TABLES:
             _refuse_computed(connection, found)
-            _refuse_crowds(connection)
+            _refuse_many_rows(connection)
             _refuse_long_texts(connection, found)
     except sqlite3.Error as error:
         refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
@@ -97,28 +98,33 @@ def _refuse_others(file: Path) -> None:
 
 
 def _refuse_computed(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
-    """A small file can describe endless values: by columns that are computed, and by virtual tables."""
+    """Raises InvalidInput for computed columns and virtual tables, by which a small file can produce unlimited values."""
     virtual = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND lower(sql) LIKE 'create virtual%'"
     computed = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden <> 0"
     if connection.execute(virtual).fetchone()[0] or any(connection.execute(computed, (one,)).fetchone()[0] for one in tables):
-        refuse(("file",), "computed_values", f"the database has computed columns or virtual tables, which Optuna's have not; {NOT_OPTUNAS}")
+        refuse(
+            ("file",),
+            "computed_values",
+            f"the database has computed columns or virtual tables, which Optuna does not create; {NOT_OPTUNAS}",
+        )
 
 
 def _refuse_long_texts(connection: sqlite3.Connection, tables: Iterable[str]) -> None:
-    """Lengths are told by the file's structure, without reading the texts: rows may share what is stored once."""
+    """Raises InvalidInput if all columns together hold more than MAX_CHARACTERS."""
+    # The size of the file is no bound: in a crafted file, several rows can share the pages of one text.
     total = 0
     for table in sorted(tables):
         for (column,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall():
             quoted = [name.replace('"', '""') for name in (column, table)]
             total += connection.execute('SELECT coalesce(sum(length("{}")), 0) FROM "{}"'.format(*quoted)).fetchone()[0]  # noqa: S608
     if total > MAX_CHARACTERS:
-        refuse(("file",), "too_large", f"the database holds more than {MAX_CHARACTERS} characters; copy one study with `optuna.copy_study`")
+        refuse(("file",), "too_large", f"the database has more than {MAX_CHARACTERS} characters; copy one study with `optuna.copy_study`")
 
 
-def _refuse_crowds(connection: sqlite3.Connection) -> None:
-    """Optuna reads all of a study at once, and takes about a kilobyte for each value."""
+def _refuse_many_rows(connection: sqlite3.Connection) -> None:
+    """Raises InvalidInput for too many trials or values: Optuna loads a whole study, with about a kilobyte of memory per value."""
     for table, most in (("trials", MAX_TRIALS), ("trial_intermediate_values", MAX_VALUES)):
-        if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > most:  # noqa: S608  (fixed words)
+        if connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > most:  # noqa: S608  (fixed names)
             refuse(
                 ("file",), "too_large", f"the database has more than {most} rows in {table}; copy one study out with `optuna.copy_study`"
             )
@@ -137,16 +143,16 @@ def _open(file: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _storage(file: Path) -> Iterator[RDBStorage]:
-    """Optuna's view of the file, through connections that cannot write. Raises InvalidInput for another version's."""
+    """Optuna's storage over read-only connections to the file. Raises InvalidInput for tables of another version of Optuna."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = None
     try:
         try:
             storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: _open(file)}, skip_table_creation=True)
-        except RuntimeError as error:  # its tables are of another version
-            older = f"its tables are of another version of Optuna's than {optuna.__version__}; run `optuna storage upgrade` on a copy of it"
-            refuse(("file",), "other_version", older, error)
+        except RuntimeError as error:  # Optuna's error for tables of another version
+            other = f"its tables are of another version of Optuna than {optuna.__version__}; run `optuna storage upgrade` on a copy of it"
+            refuse(("file",), "other_version", other, error)
         except Exception as error:
             refuse(("file",), "not_optunas", NOT_OPTUNAS, error)
         yield storage
@@ -161,15 +167,13 @@ def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
     known = {study.study_name: study for study in storage.get_all_studies()}
     if name is None and len(known) != 1:
         some = ", ".join(ascii(one)[:80] for one in list(known)[:MOST_NAMED])
-        refuse(
-            ("study",), "which_study", f"the database holds {len(known)} studies; say with --study which one" + (f": {some}" * bool(some))
-        )
+        refuse(("study",), "which_study", f"the database has {len(known)} studies; choose one with --study" + (f": {some}" * bool(some)))
     chosen = known.get(next(iter(known)) if name is None else name)
     if chosen is None:
-        refuse(("study",), "unknown_study", f"the database holds no such study; it holds {len(known)}")
+        refuse(("study",), "unknown_study", f"none of the {len(known)} studies in the database has this name")
     if len(directions := storage.get_study_directions(chosen._study_id)) != 1:
-        several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, and a study here has one"
-        refuse(("study",), "several_objectives", f"{several}; import one that was made with `direction`")
+        several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, but only one is supported"
+        refuse(("study",), "several_objectives", f"{several}; import a study that was created with `direction`")
     return OptunaStudy(
         name=chosen.study_name,
         direction="maximize" if directions[0] is StudyDirection.MAXIMIZE else "minimize",
@@ -178,33 +182,37 @@ def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
     )
 
 
-def spec_in(arrived: OptunaStudy) -> StudySpec:
-    """The spec of a study that we exported. Raises InvalidInput."""
-    if not isinstance(spec := arrived.notes[SPEC], dict):
-        refuse((SPEC,), "not_a_mapping", "the study's attribute is not the spec that an export wrote; give a study file with --like")
+def spec_in(found: OptunaStudy) -> StudySpec:
+    """The spec in a study that `write_database` wrote. Raises InvalidInput."""
+    if not isinstance(spec := found.notes[SPEC], dict):
+        refuse((SPEC,), "not_a_mapping", "this attribute of the study is not a spec written by an export; give a study file with --like")
     return parse_study(spec)
 
 
-def documents(arrived: OptunaStudy, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
-    """The lines of the study, paused. Raises InvalidInput, before the first of them, when direction or parameters do not fit the spec."""
-    if arrived.direction != spec.objective.direction:
-        turned = f"the Optuna study is to {arrived.direction} its value; choose a metric for which that is better"
-        refuse(("objective", "direction"), "direction_mismatch", turned)
-    params = fit(spec, [_params(trial) for trial in arrived.trials])
-    shift = int(any(0 in trial.intermediate_values for trial in arrived.trials))
-    _refuse_steps(arrived, shift)
+def documents(found: OptunaStudy, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
+    """The lines of the study, in the state paused.
+
+    Raises InvalidInput before the first line if the direction or the parameters do not fit the spec.
+    """
+    if found.direction != spec.objective.direction:
+        mismatch = f"the Optuna study's direction is {found.direction}; choose a metric with this direction"
+        refuse(("objective", "direction"), "direction_mismatch", mismatch)
+    params = fit(spec, [_params(trial) for trial in found.trials])
+    # Steps here count from 1. If any trial reported a step 0, the steps of all trials are shifted by one.
+    shift = int(any(0 in trial.intermediate_values for trial in found.trials))
+    _refuse_steps(found, shift)
     yield {
         "kind": "thawline/study", "schema_version": 1, "id": None, "name": spec.name, "state": "paused", "reason": None,
         "spec": spec.model_dump(mode="json"), "facts": None if facts is None else dict(facts), "confirmation": None,
-        "created": len(arrived.trials), "created_at": moment_text(now), "started_at": None, "finished_at": None,
+        "created": len(found.trials), "created_at": moment_text(now), "started_at": None, "finished_at": None,
     }  # fmt: skip
-    for number, trial in enumerate(arrived.trials):
+    for number, trial in enumerate(found.trials):
         yield from _trial(number, trial, params[number], spec.objective.metric, shift, now)
 
 
-def facts_in(arrived: OptunaStudy) -> Mapping[str, Any] | None:
-    """What was found about the data of a study that we exported."""
-    facts = arrived.notes.get(FACTS)
+def facts_in(found: OptunaStudy) -> Mapping[str, Any] | None:
+    """The facts about the data in a study that `write_database` wrote; None if it has none."""
+    facts = found.notes.get(FACTS)
     return facts if isinstance(facts, dict) else None
 
 
@@ -213,37 +221,37 @@ def _params(trial: FrozenTrial) -> Mapping[str, Any]:
     return exact if isinstance(exact, dict) else trial.params
 
 
-def _refuse_steps(arrived: OptunaStudy, shift: int) -> None:
-    steps = [step + shift for trial in arrived.trials for step in trial.intermediate_values]
+def _refuse_steps(found: OptunaStudy, shift: int) -> None:
+    steps = [step + shift for trial in found.trials for step in trial.intermediate_values]
     if steps and not 1 <= min(steps) <= max(steps) <= MAX_STEP:
-        refuse(("study",), "steps_out_of_range", f"values were reported at steps from 0 to {MAX_STEP - 1} at most; renumber them")
+        refuse(("study",), "steps_out_of_range", f"the steps of reported values must lie between 0 and {MAX_STEP - 1}; renumber them")
 
 
 def _trial(number: int, trial: FrozenTrial, params: Document, metric: str, shift: int, now: float) -> Iterator[Document]:
-    """A step 0 is the first one here, where they are counted from 1: then all are one higher."""
+    """The lines of one trial: the trial with its first reports, then the other reports. `shift` is added to each step."""
     noted = {name: trial.user_attrs[f"{PREFIX}{name}"] for name in NOTED if f"{PREFIX}{name}" in trial.user_attrs}
     values = [(step + shift, worded(value)) for step, value in sorted(trial.intermediate_values.items())]
     state, value, reason = _end(trial, noted, values[-1][1] if values else None)
     last = value if value is not None else values[-1][1] if values else None
     others = {
-        name.removeprefix(METRIC): _told(each) for name, each in trial.user_attrs.items() if name.startswith(METRIC) and _is_number(each)
+        name.removeprefix(METRIC): _encoded(each) for name, each in trial.user_attrs.items() if name.startswith(METRIC) and _is_number(each)
     }
-    told = others | ({} if last is None else {metric: last})
-    whole, columns = values[:CHUNK_STEPS], [values[at : at + CHUNK_STEPS] for at in range(CHUNK_STEPS, len(values), CHUNK_STEPS)]
+    metrics = others | ({} if last is None else {metric: last})
+    first, rest = values[:CHUNK_STEPS], [values[at : at + CHUNK_STEPS] for at in range(CHUNK_STEPS, len(values), CHUNK_STEPS)]
     yield {
         "kind": "thawline/trial", "number": number, "state": state, "params": params, "value": value,
-        "metrics": told, "step": values[-1][0] if values else 0, "attempt": noted.get("attempt", 0), "reason": reason,
+        "metrics": metrics, "step": values[-1][0] if values else 0, "attempt": noted.get("attempt", 0), "reason": reason,
         "detail": noted.get("detail", _detail(state)), "worker": noted.get("worker"), "duplicate_of": noted.get("duplicate_of"),
         "source": noted.get("source", "imported"), "confirms": None, "round": None, "result": {},
         "queued_at": _moment(trial.datetime_start) or moment_text(now), "started_at": _moment(trial.datetime_start),
-        "finished_at": _moment(trial.datetime_complete), "reports": _reports(metric, whole),
+        "finished_at": _moment(trial.datetime_complete), "reports": _reports(metric, first),
     }  # fmt: skip
-    for column in columns:
-        yield {"kind": "thawline/reports", "number": number, **_reports(metric, column)}
+    for chunk in rest:
+        yield {"kind": "thawline/reports", "number": number, **_reports(metric, chunk)}
 
 
 def _end(trial: FrozenTrial, noted: Mapping[str, Any], last: float | str | None) -> tuple[str, float | str | None, str | None]:
-    """State, value and reason. A complete trial without a finite value counts as diverged, a pruned one has its last value."""
+    """State, value and reason. A complete trial without a finite value counts as diverged; a pruned one gets its last value."""
     state, value = STATES[trial.state], None if trial.value is None else worded(trial.value)
     if state is TrialState.COMPLETE and not isinstance(value, float):
         return TrialState.FAILED, value, "diverged"
@@ -263,8 +271,8 @@ def _is_number(value: object) -> bool:
     return value in WORDS.values() if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _told(number: float | str) -> float | str:
-    """The number as a line has it: a word for what is not finite, or too large to be a float."""
+def _encoded(number: float | str) -> float | str:
+    """The number as it is written in a line: "nan", "pos_inf" or "neg_inf" if it is not finite or too large for a float."""
     try:
         return number if isinstance(number, str) else worded(float(number))
     except OverflowError:

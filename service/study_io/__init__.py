@@ -1,1 +1,1 @@
-"""Studies as files: lines of JSON that hold all of a study, and tables of its trials."""
+"""Study files: a whole study as lines of JSON, and its trials as CSV tables."""

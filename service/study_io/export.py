@@ -18,7 +18,7 @@ Document = dict[str, Any]
 
 
 class StudyLines:
-    """Documents into lines. Each passes through it once, so that the last line can vouch for all of them."""
+    """Encodes documents as lines, and computes the count and the checksum for the last line."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -59,7 +59,7 @@ def study_document(study: Study) -> Document:
 
 
 def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
-    """A trial's line with what it reported in its first `CHUNK_STEPS` steps."""
+    """A trial's line, with its reports of the first `CHUNK_STEPS` steps."""
     return {
         "kind": "thawline/trial",
         "number": trial.number,
@@ -85,12 +85,12 @@ def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
 
 
 def reports_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
-    """A line with what the trial reported in as many later steps."""
+    """A line with the trial's reports of up to `CHUNK_STEPS` later steps."""
     return {"kind": "thawline/reports", "number": trial.number, **_columns(reports)}
 
 
 def _columns(reports: Iterable[MetricReport]) -> Document:
-    """Reports by metric: a value for each step, null where the step has none."""
+    """Reports as columns by metric, with a value for each step; null if the step has none."""
     listed = list(reports)
     names = sorted({name for report in listed for name in report.metrics})
     return {
@@ -104,7 +104,7 @@ def _word(kind: ValueKind) -> str | None:
 
 
 def worded(number: float) -> float | Word:
-    """The number, or the word for what JSON cannot say."""
+    """The number, or a word for a number that JSON cannot represent."""
     return number if math.isfinite(number) else WORDS.get(number, "nan")
 
 
@@ -112,13 +112,13 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else moment_text(seconds)
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes the beginning of a text for, and runs
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet evaluates a text that begins with one of these
 AFTER = ("step", "source", "confirms", "round", "reason", "queued_at", "started_at", "finished_at")
 Cell = str | int | float | bool | None
 
 
 def rows(file: BinaryIO) -> Iterator[str]:
-    """The table of a study's file, a line at a time, its header first. Reads the file twice. Raises InvalidInput that names the line."""
+    """The CSV lines of a study file, header first. Reads the file twice. Raises InvalidInput, which names the line."""
     file.seek(0)
     params, metrics = dict[str, None](), set[str]()
     for _, line in lines(file):
@@ -144,7 +144,7 @@ def _cells(trial: TrialLine, params: Iterable[str], metrics: Iterable[str]) -> I
 
 
 def _shown(value: Cell) -> Cell:
-    """The words of JSON for what is neither text nor number: an empty cell is a parameter that took no part."""
+    """JSON's words for null and booleans. An empty cell means an inactive parameter."""
     match value:
         case None:
             return "null"
@@ -161,5 +161,5 @@ def _row(cells: Iterable[Cell]) -> str:
 
 
 def _harmless(cell: Cell) -> Cell:
-    """A text that a spreadsheet would run gets an apostrophe before it."""
+    """Put an apostrophe before a text that a spreadsheet would evaluate as a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

@@ -1,4 +1,4 @@
-"""The lines of a study file: their models, and reading them with every fault named."""
+"""The models of the lines of a study file, and their parser."""
 
 import hashlib
 import json
@@ -38,13 +38,13 @@ from trainer.protocol import FailureReason, Reuse, Scores
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import example_fields
 
-Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]  # sums of them stay finite
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e15, le=1e15)]  # bounded, so that sums stay finite
 Whole = Annotated[StrictInt, Field(ge=0, le=2**53)]
 Of = TypeVar("Of", bound=BaseModel)
 
 
 class _Open(BaseModel):
-    """Fields that are not named here are kept as they are."""
+    """A model that keeps unknown fields unchanged."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -59,7 +59,7 @@ class _Pace(_Open):
 
 
 def _strictly(model: type[Of]) -> Callable[[object], Of]:
-    """Reads a value as the model, but takes no text for a number: others read it without a model."""
+    """A validator that reads a value as the model without conversions, because other code reads the raw value."""
 
     def read(value: object) -> Of:
         try:
@@ -82,9 +82,9 @@ class _Result(_Open):
 
 
 def check_result(result: dict[str, Any]) -> dict[str, Any]:
-    """The result itself, as it came. Raises Faulty with what is wrong in it."""
+    """The unchanged result. Raises Faulty if it is not valid."""
     if nulls := [name for name in _Result.model_fields if name in result and result[name] is None]:
-        raise_if_any(Fault((name,), "null", "leave this out, or give it a value") for name in nulls)
+        raise_if_any(Fault((name,), "null", "null is not accepted here; remove this, or give it a value") for name in nulls)
     try:
         _Result.model_validate(result)
     except ValidationError as error:
@@ -98,7 +98,7 @@ def _faults_in(error: ValidationError) -> Iterator[Fault]:
 
 
 def _check_fields(model: type[BaseModel], report: Mapping[str, Any]) -> None:
-    """Raises Faulty where one of the fields is not the model's. A file may lack others: nothing but their display needs them."""
+    """Raises Faulty if a field does not fit the model. Fields may be missing at the top level, because only the pages read them."""
     try:
         _strictly(model)(report)
     except Faulty as error:
@@ -106,9 +106,10 @@ def _check_fields(model: type[BaseModel], report: Mapping[str, Any]) -> None:
 
 
 def test_report(task: TaskSpec, result: Mapping[str, Any]) -> BaseModel | None:
-    """The task's report of the test examples in a checked result, None without one. Raises Faulty where a report is not the task's.
+    """The task's report on the test examples in a checked result; None without one.
 
-    The fields of the other report stand beside those that every result has.
+    Also checks the fields of the task's report on the validation examples, which are at the top level of the result.
+    Raises Faulty if a report does not fit the task.
     """
     report = {name: result[name] for name in task.Report.model_fields if name in result}
     if report:
@@ -122,21 +123,21 @@ def test_report(task: TaskSpec, result: Mapping[str, Any]) -> BaseModel | None:
 
 
 SCHEMA_VERSION: Literal[1] = 1
-CHUNK_STEPS = 500  # of a trial in one line; those after them follow in lines of their own
+CHUNK_STEPS = 500  # of a trial in one line; later steps follow in lines of their own
 MAX_STEP = 100_000
 MAX_TEXT = 4_000
 MAX_FACTS = 4 * 1024 * 1024  # characters
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
-LAST_YEAR = 2105  # until then a float of seconds tells microseconds apart
+LAST_YEAR = 2105  # until then a float of seconds has a resolution of a microsecond
 
 Word = Literal["nan", "pos_inf", "neg_inf"]
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Told = Finite | Word
-"""A reported number: JSON has no other way to say that it is none."""
+Reported = Finite | Word
+"""A reported number, or a word for a number that JSON cannot represent."""
 
 
 def _moment(text: object) -> float:
-    """Seconds since 1970 of a time as ISO 8601 writes it, with its zone."""
+    """Seconds since 1970 from an ISO 8601 time with a zone. Raises ValueError."""
     try:
         moment = datetime.fromisoformat(text) if isinstance(text, str) and len(text) <= 40 else None
     except ValueError:
@@ -147,12 +148,12 @@ def _moment(text: object) -> float:
 
 
 def seconds_of(moment: str | None) -> float | None:
-    """Seconds since 1970 of a sound line's time."""
+    """Seconds since 1970 from the time in a sound line."""
     return None if moment is None else _moment(moment)
 
 
 def moment_text(seconds: float) -> str:
-    """The time as a line has it: UTC, to the microsecond."""
+    """The time as it is written in a line: UTC, with microseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -166,15 +167,15 @@ Step = Annotated[StrictInt, Field(ge=1, le=MAX_STEP)]
 
 def _rising(steps: list[int]) -> list[int]:
     if any(later <= earlier for earlier, later in pairwise(steps)):
-        raise ValueError("steps rise from each to the next; sort them")
+        raise ValueError("steps must rise strictly; sort them")
     return steps
 
 
 class ReportColumns(FrozenModel):
-    """What a trial reported, by metric in columns: `metrics[name][i]` is the value at `steps[i]`, null where it reported none."""
+    """A trial's reports as columns: `metrics[name][i]` is the value at `steps[i]`, or null if the trial reported none."""
 
     steps: Annotated[list[Step], Field(max_length=CHUNK_STEPS), AfterValidator(_rising)] = Field(default_factory=list)
-    metrics: Annotated[dict[Name, list[Told | None]], Field(max_length=100)] = Field(default_factory=dict)
+    metrics: Annotated[dict[Name, list[Reported | None]], Field(max_length=100)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _columns_are_equally_long(self) -> Self:
@@ -187,7 +188,7 @@ class ReportColumns(FrozenModel):
 
 
 def _bounded_facts(facts: DatasetInfo) -> DatasetInfo:
-    """The facts, which every look at the study carries. A worker finds no larger ones. Raises Faulty."""
+    """The unchanged facts. Raises Faulty if they are larger than those of a worker can be; every answer about the study contains them."""
     raise_if_any(_facts_faults(facts))
     return facts
 
@@ -197,13 +198,13 @@ def _facts_faults(facts: DatasetInfo) -> Iterator[Fault]:
     for name in ("fingerprint", "split", "weights_sha256"):
         digest = getattr(facts, name)
         if digest is not None and not DIGEST.match(digest):
-            yield Fault((name,), "not_a_digest", "this is a SHA-256 in 64 hexadecimal digits; correct it")
+            yield Fault((name,), "not_a_digest", "this must be a SHA-256 of 64 lowercase hexadecimal digits; correct it")
     if len(facts.model_dump_json()) > MAX_FACTS:
         yield Fault((), "too_large", f"the facts of a study have at most {MAX_FACTS} characters; shorten the names in them")
 
 
 class StudyLine(FrozenModel):
-    """The first line: the study."""
+    """The first line, which describes the study."""
 
     kind: Literal["thawline/study"] = "thawline/study"
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -223,19 +224,19 @@ class StudyLine(FrozenModel):
     @classmethod
     def _failure_has_a_reason(cls, reason: str | None, known: ValidationInfo) -> str | None:
         if reason is None and known.data.get("state") is StudyState.FAILED:
-            raise ValueError("a study that failed has a reason; give it")
+            raise ValueError("a failed study needs a reason; add it")
         return reason
 
 
 class TrialLine(FrozenModel):
-    """A trial, with what it reported at its first steps."""
+    """A trial, with the reports of its first steps."""
 
     kind: Literal["thawline/trial"] = "thawline/trial"
     number: Number
     state: TrialState
     params: Mapping[str, Scalar]
-    value: Told | None
-    metrics: Annotated[dict[Name, Told], Field(max_length=100)]
+    value: Reported | None
+    metrics: Annotated[dict[Name, Reported], Field(max_length=100)]
     step: Annotated[StrictInt, Field(ge=0, le=MAX_STEP)]
     attempt: Count
     reason: FailureReason | None
@@ -259,28 +260,34 @@ class TrialLine(FrozenModel):
     def _faults(self) -> list[Fault]:
         found = []
         if self.state is TrialState.COMPLETE and not isinstance(self.value, float):
-            found.append(Fault(("value",), "no_value", "a complete trial has a number here; give it, or change the state"))
+            found.append(Fault(("value",), "no_value", "a complete trial needs a number here; add it, or change the state"))
         if (self.state is TrialState.FAILED) is not (self.reason is not None):
-            found.append(Fault(("reason",), "reason_without_failure", "a trial has a reason if and only if it failed; make them agree"))
+            found.append(
+                Fault(
+                    ("reason",),
+                    "reason_without_failure",
+                    "failed trials need a reason, other trials must not have one; correct the state or the reason",
+                )
+            )
         if (self.source == CONFIRMATION) is not (self.confirms is not None) or (self.confirms is None) is not (self.round is None):
-            agree = "confirms and round go with the source confirmation, and with no other; make them agree"
+            agree = "trials with the source confirmation need confirms and round, other trials must have neither; correct one of them"
             found.append(Fault(("confirms",), "confirmation_without_round", agree))
         if self.duplicate_of is not None and self.duplicate_of >= self.number:
-            found.append(Fault(("duplicate_of",), "not_an_earlier_trial", "a trial can only repeat an earlier one; correct the number"))
+            found.append(Fault(("duplicate_of",), "not_an_earlier_trial", "a trial can only duplicate an earlier one; correct the number"))
         if self.reports.steps and self.reports.steps[-1] > self.step:
-            found.append(Fault(("reports", "steps"), "step_above_last", "reports go further than the trial's step; raise that"))
+            found.append(Fault(("reports", "steps"), "step_above_last", "the last reported step is above the trial's step; raise step"))
         return found
 
 
 class ReportsLine(ReportColumns):
-    """More of what the trial before it reported, in the order of the steps."""
+    """Further reports of the preceding trial, in the order of the steps."""
 
     kind: Literal["thawline/reports"] = "thawline/reports"
     number: Number
 
 
 class EndLine(FrozenModel):
-    """The last line, by which a file that was cut or changed is told."""
+    """The last line, which detects files that were truncated or changed."""
 
     kind: Literal["thawline/end"] = "thawline/end"
     trials: Number
@@ -292,7 +299,7 @@ Line = StudyLine | TrialLine | ReportsLine | EndLine
 
 
 MAX_LINE = 16 * 1024 * 1024
-MAX_VALUE_TEXT = 4_096  # characters; a path has no more
+MAX_VALUE_TEXT = 4_096  # characters; the limit of a path
 MAX_KEY = 256
 MAX_ENTRIES = 65_536  # of a mapping
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -302,40 +309,40 @@ KINDS: dict[str, type[Line]] = {
 
 
 def refuse(line: int, fault: Fault) -> NoReturn:
-    """The file is faulty at that line, counted from 1. Raises InvalidInput."""
+    """Raises InvalidInput with the fault at that line, counted from 1."""
     raise InvalidInput([fault.below((f"line {line}",))])
 
 
 def lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
-    """Each line with its number, from 1. The last one is an EndLine that fits all before it, and nothing follows.
+    """Each line with its number, from 1. The last line is an EndLine with the count and checksum of the lines before it.
 
-    Raises InvalidInput that names the line.
+    Raises InvalidInput, which names the line.
     """
     digest, trials, number = hashlib.sha256(), 0, 0
     while raw := file.readline(MAX_LINE + 1):
         number += 1
         line = _line(number, raw)
         if (number == 1) is not isinstance(line, StudyLine):
-            first = "the first line, and no other, is the study (kind thawline/study); restore the order"
+            first = "the first line, and only the first, must be the study (kind thawline/study); restore the order"
             refuse(number, Fault(("kind",), "out_of_order", first))
         if isinstance(line, EndLine):
             _check_end(number, line, trials, digest.hexdigest())
             if file.readline(2):
-                refuse(number + 1, Fault((), "after_the_end", "nothing follows the line thawline/end; cut the rest off"))
+                refuse(number + 1, Fault((), "after_the_end", "no line may follow the line thawline/end; remove the rest"))
             yield number, line
             return
         digest.update(raw)
         trials += isinstance(line, TrialLine)
         yield number, line
-    refuse(number + 1, Fault((), "cut_off", "the file ends before its last line (kind thawline/end): it was cut; export or copy it again"))
+    refuse(number + 1, Fault((), "cut_off", "the file is truncated: its last line (kind thawline/end) is missing; export or copy it again"))
 
 
 def _check_end(number: int, end: EndLine, trials: int, sha256: str) -> None:
     if (end.trials, end.lines) != (trials, number - 1):
-        counted = f"this counts {end.trials} trials in {end.lines} lines, and there are {trials} in {number - 1}"
+        counted = f"this line states {end.trials} trials in {end.lines} lines, but there are {trials} in {number - 1}"
         refuse(number, Fault(("lines",), "lines_missing", f"{counted}; export or copy the file again"))
     if end.sha256 != sha256:
-        changed = "the lines before are not those that were exported: the file was changed or damaged; export or copy it again"
+        changed = "the checksum does not match the lines before: the file was changed or damaged; export or copy it again"
         refuse(number, Fault(("sha256",), "changed", changed))
 
 
@@ -343,7 +350,7 @@ def _line(number: int, raw: bytes) -> Line:
     if len(raw) > MAX_LINE:
         refuse(number, Fault((), "line_too_long", f"a line has at most {MAX_LINE} bytes"))
     if not raw.endswith(b"\n"):
-        refuse(number, Fault((), "cut_off", "the line has no end: the file was cut; export or copy it again"))
+        refuse(number, Fault((), "cut_off", "the file is truncated within this line; export or copy it again"))
     try:
         document = from_json(raw.decode("utf-8"))
     except UnicodeDecodeError:
@@ -354,17 +361,17 @@ def _line(number: int, raw: bytes) -> Line:
 
 
 def _without_lines(fault: Fault) -> Fault:
-    """The parser counts lines within what it was given, which is one."""
+    """The fault without the parser's own line number, which is always 1."""
     return Fault(fault.path, fault.code, fault.message.replace(" near line 1", ""))
 
 
 def _formed(number: int, document: Any) -> Line:
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
-        known = f"a line of a study's file has a kind, one of {', '.join(KINDS)}; is this the file that `thaw study export` wrote?"
+        known = f"each line of a study file needs a kind, one of {', '.join(KINDS)}; give a file that `thaw study export` wrote"
         refuse(number, Fault(("kind",), "unknown_kind", known))
     if number == 1 and document.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        newer = f"this version reads schema_version {SCHEMA_VERSION}; import the file with the Thawline that wrote it, or a later one"
+        newer = f"this version reads schema_version {SCHEMA_VERSION}; import the file with the release that wrote it, or a later one"
         refuse(number, Fault(("schema_version",), "unknown_version", newer))
     if fault := next(_unstorable({name: part for name, part in document.items() if name not in ("reports", "metrics")}), None):
         refuse(number, fault)
@@ -378,11 +385,11 @@ def _formed(number: int, document: Any) -> Line:
 
 
 def _unstorable(value: Any, path: Path = ()) -> Iterator[Fault]:
-    """What no database takes, or none like another: texts with NUL or half a surrogate, numbers that are none or too large."""
+    """Faults of values that some database cannot store: texts with NUL or surrogates, and numbers that are not finite or too large."""
     match value:
         case str() if UNSTORABLE.search(value):
             yield Fault(path, "invalid_text", "NUL and surrogate characters are not accepted; remove them")
-        case str() if len(value) > MAX_VALUE_TEXT and path[-1] not in example_fields():  # bounded by the task's report
+        case str() if len(value) > MAX_VALUE_TEXT and path[-1] not in example_fields():  # the task's report bounds these
             yield Fault(path, "text_too_long", f"a text has at most {MAX_VALUE_TEXT} characters; shorten it")
         case float() if not math.isfinite(value):
             yield Fault(path, "not_finite", "NaN and Infinity are not accepted here; write a finite number")
@@ -399,15 +406,16 @@ def _unstorable(value: Any, path: Path = ()) -> Iterator[Fault]:
 
 def _unstorable_keys(value: dict[str, Any], path: Path) -> Iterator[Fault]:
     if any(UNSTORABLE.search(key) for key in value):
-        yield Fault(path, "invalid_name", "a key holds NUL or surrogate characters; remove them")
+        yield Fault(path, "invalid_name", "a key contains NUL or surrogate characters; remove them")
     if any(len(key) > MAX_KEY for key in value):
         yield Fault(path, "name_too_long", f"a key has at most {MAX_KEY} characters; shorten it")
     if len(value) > MAX_ENTRIES:
-        yield Fault(path, "too_many_entries", f"at most {MAX_ENTRIES} entries are read here; drop some")
+        yield Fault(path, "too_many_entries", f"a mapping has at most {MAX_ENTRIES} entries; remove some")
 
 
 def _large_integers(document: dict[str, Any]) -> Iterator[Fault]:
-    """Reported values that are whole numbers beyond what every reader takes for the same number. Looked at by the million."""
+    """Faults of reported values that are integers above 2^53, which not all readers represent exactly."""
+    # `any` over whole columns: a file may have millions of values.
     line = document.get("reports") if isinstance(document.get("reports"), dict) else document
     metrics: Any = line.get("metrics") if isinstance(line, dict) else None
     columns = metrics.items() if isinstance(metrics, dict) else ()
@@ -418,11 +426,13 @@ def _large_integers(document: dict[str, Any]) -> Iterator[Fault]:
     ]
     for path, column in [*values, (("value",), [document.get("value")])]:
         if isinstance(column, list) and any(type(value) is int and abs(value) > MAX_INTEGER for value in column):
-            yield Fault(path, "too_large", "whole numbers must lie between -2^53 and 2^53; write larger ones with an exponent, as 1e25")
+            yield Fault(
+                path, "too_large", "whole numbers must lie between -2^53 and 2^53; write larger ones with an exponent, such as 1e25"
+            )
 
 
 def again(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The documents of a file whose `lines` were sound, each with its line's bytes, the last one left out. Nothing is checked twice."""
+    """The documents of a file that `lines` has checked, each with the number of bytes of its line, without the last one."""
     file.seek(0)
     for raw in file:
         document = json.loads(raw)
@@ -431,7 +441,7 @@ def again(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def is_whole(file: BinaryIO) -> bool:
-    """Whether the last line vouches for all before it; what they say is not looked at."""
+    """Whether the checksum in the last line matches the lines before it. Does not check the lines themselves."""
     file.seek(0)
     digest, last = hashlib.sha256(), b""
     while raw := file.readline(MAX_LINE + 1):

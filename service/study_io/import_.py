@@ -1,4 +1,4 @@
-"""Checks a study file as a whole, and fits parameters from elsewhere into a search space."""
+"""Checks the lines of a study file against each other, and fits parameters from other tools into a search space."""
 
 import logging
 from collections import defaultdict
@@ -17,33 +17,33 @@ from trainer.tasks.capabilities import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
 MAX_PRESET = 64
-MAX_VALUES = 10_000_000  # a gigabyte of database
+MAX_VALUES = 10_000_000  # about a gigabyte in the database
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The study of a file, as it would be here."""
+    """The first line of a file, and its spec as it would be imported."""
 
     line: StudyLine
     spec: StudySpec
 
 
 def sound(file: BinaryIO, name: str | None = None) -> Header:
-    """The study of a file that was read to its last line and is sound. Raises InvalidInput that names the line."""
+    """Read the whole file and return its header if all lines are sound. Raises InvalidInput, which names the line."""
     file.seek(0)
     header = next(found := checked(file, name))
     for _ in found:
         pass
-    assert isinstance(header, Header)  # noqa: S101  (the first line is, or `lines` has refused it)
+    assert isinstance(header, Header)  # noqa: S101  (`lines` refuses a file with another first line)
     return header
 
 
 def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialLine | ReportsLine]:
-    """The header, then all else in the order of the file. With `name` the study is called that.
+    """The header, then the other lines in the order of the file. `name` replaces the study's name.
 
-    Whoever has seen the last one knows that the file is sound. Raises InvalidInput that names the line.
+    The file is sound only if the iterator reaches its end. Raises InvalidInput, which names the line.
     """
     check: _Check | None = None
     values = 0
@@ -64,7 +64,7 @@ def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialL
 
 
 def _values(line: Line) -> int:
-    """How many rows of metrics the line may become."""
+    """The largest number of database rows that the metrics of a line may need."""
     match line:
         case TrialLine():
             return len(line.reports.steps) * len(line.reports.metrics)
@@ -75,12 +75,12 @@ def _values(line: Line) -> int:
 
 
 def header_of(line: StudyLine, name: str | None = None) -> Header:
-    """The study of a first line, its spec checked as one that is posted. Raises InvalidInput that names the line."""
-    sampler, told = within_bounds(line.spec.get("sampler"))
-    if told is not None:
-        log.warning("imported study: %s", told)
+    """The header from a first line. Its spec is checked like that of a new study. Raises InvalidInput, which names the line."""
+    sampler, warning = within_bounds(line.spec.get("sampler"))
+    if warning is not None:
+        log.warning("imported study: %s", warning)
     document: dict[str, Any] = {**line.spec, "preset": None, "name": name if name is not None else line.name}
-    document |= {} if told is None else {"sampler": sampler}
+    document |= {} if warning is None else {"sampler": sampler}
     preset = line.spec.get("preset")
     try:
         spec = parse_study(document)
@@ -98,7 +98,7 @@ def header_of(line: StudyLine, name: str | None = None) -> Header:
 
 def _header_faults(header: Header) -> Iterator[Fault]:
     if header.line.facts is not None and header.line.facts.task != header.spec.task:
-        yield Fault(("facts", "task"), "another_task", f"the study is of the task {header.spec.task}; correct it")
+        yield Fault(("facts", "task"), "another_task", f"this differs from the task of the study, which is {header.spec.task}; correct it")
     yield from _confirmation_faults(header)
 
 
@@ -107,13 +107,13 @@ def _confirmation_faults(header: Header) -> Iterator[Fault]:
     if found is None:
         return
     if header.spec.confirm is None or header.line.facts is None:
-        yield Fault(("confirmation",), "nothing_confirmed", "a study without confirm or facts has no confirmation; write null")
+        yield Fault(("confirmation",), "nothing_confirmed", "a study without confirm or without facts has no confirmation; write null")
     if len(set(found.arms)) < len(found.arms) or found.baseline not in found.arms or not all(0 <= one < created for one in found.arms):
-        yield Fault(("confirmation",), "unknown_arms", "arms are different trials of the study, the baseline among them; correct them")
+        yield Fault(("confirmation",), "unknown_arms", "arms must be distinct trials of the study and include the baseline; correct them")
 
 
 class _Check:
-    """Follows the lines after the first one."""
+    """Checks the lines after the first one, in order."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
@@ -127,7 +127,7 @@ class _Check:
         self._examples: ExampleScores | None = None
 
     def faults(self, line: Line) -> Iterator[Fault]:
-        """What is wrong with the line where it stands."""
+        """The faults of the line at this position of the file."""
         match line:
             case TrialLine():
                 yield from self._trial_faults(line)
@@ -137,17 +137,23 @@ class _Check:
                 yield from self._chunk_faults(line)
                 self._step = line.steps[-1] if line.steps else self._step
             case EndLine() if self._next != self._header.line.created:
-                yield Fault(("trials",), "trials_missing", f"the study has {self._header.line.created} trials, and the file {self._next}")
+                yield Fault(
+                    ("trials",), "trials_missing", f"the study has {self._header.line.created} trials, but the file has {self._next}"
+                )
             case EndLine() | StudyLine():
                 return
 
     def _trial_faults(self, trial: TrialLine) -> Iterator[Fault]:
         if trial.number != self._next:
-            yield Fault(("number",), "number_gap", f"this is where trial {self._next} belongs: numbers rise by 1; restore the lines")
+            yield Fault(("number",), "number_gap", f"trial {self._next} is expected here, because numbers rise by 1; restore the lines")
         elif trial.number >= self._header.line.created:
-            yield Fault(("number",), "too_many_trials", f"the first line says created: {self._header.line.created}; correct it")
+            yield Fault(
+                ("number",),
+                "too_many_trials",
+                f"the number must be below `created` of the first line, which is {self._header.line.created}; correct it",
+            )
         space = self._header.spec.search_space
-        some = trial.attempt == 0 and trial.source == "user"  # it may have waited for the sampler to give the rest
+        some = trial.attempt == 0 and trial.source == "user"  # such a trial may lack parameters that the sampler adds at its claim
         for fault in space.faults_of_some(trial.params) if some else space.faults_of(trial.params):
             yield fault.below(("params",))
         yield from self._repeat_faults(trial)
@@ -159,16 +165,20 @@ class _Check:
         if trial.source != CONFIRMATION:
             if trial.number in self._arms or not self._repeats:
                 return
-            yield Fault(("source",), "search_after_confirmation", "trials of the search stand before those that confirm; restore the lines")
+            yield Fault(
+                ("source",),
+                "search_after_confirmation",
+                "trials of the search must come before those of the confirmation; restore the lines",
+            )
         elif trial.number in self._arms or self._arms.get(trial.confirms or 0) != trial.params:
-            yield Fault(("confirms",), "not_an_arm", "this names one of confirmation.arms, with the same params; correct it")
+            yield Fault(("confirms",), "not_an_arm", "this must be one of confirmation.arms, with the same params; correct it")
         elif (key := (trial.confirms, trial.round)) in self._repeats and trial.state != "cancelled":
-            yield Fault(("round",), "round_twice", "another trial of this round confirms the same one; drop one of them")
+            yield Fault(("round",), "round_twice", "another trial of this round confirms the same trial; remove one of them")
         elif trial.state != "cancelled":
             self._repeats.add(key)
 
     def _report_faults(self, trial: TrialLine) -> Iterator[Fault]:
-        """The reports are the task's, and all that is compared was scored on the same examples."""
+        """Faults of the task's reports, and of test scores that are not of the same examples as earlier ones."""
         task = spec_of(self._header.spec.task)
         try:
             report = test_report(task, trial.result)
@@ -179,23 +189,25 @@ class _Check:
             return
         examples = task.examples(report)
         if self._examples is not None and examples is not None and not examples.are_those_of(self._examples):
-            others = f"earlier trials were scored on other test {task.example}s; drop this, or correct it"
+            others = f"earlier trials were scored on other test {task.example}s; remove this, or correct it"
             yield Fault(("result", "test"), "other_examples", others)
         self._examples = self._examples or examples
 
     def _chunk_faults(self, line: ReportsLine) -> Iterator[Fault]:
         if self._last is None or line.number != self._last.number:
-            yield Fault(("number",), "out_of_order", "reports follow the line of their trial; restore the order")
+            yield Fault(("number",), "out_of_order", "reports must follow the line of their trial; restore the order")
         elif line.steps and not self._step < line.steps[0] <= line.steps[-1] <= self._last.step:
-            yield Fault(("steps",), "steps_out_of_order", "steps go on from the line before, up to the trial's step; restore the lines")
+            yield Fault(
+                ("steps",), "steps_out_of_order", "steps must continue those of the line before, up to the trial's step; restore the lines"
+            )
 
 
 REMEDIES: Mapping[str, str] = {
-    "unknown_parameter": "{count} of {all} trials have this parameter and the study does not; vary it in search_space, or fix it in fixed "
-    "where all have one value",
-    "missing_parameter": "{count} of {all} trials lack this parameter, which the search space varies; move it to fixed",
-    "inactive_parameter": "{count} of {all} trials have this parameter where its condition does not hold; drop its `when`",
-    "out_of_range": "in {count} of {all} trials this lies outside the range or choices{found}; widen them",
+    "unknown_parameter": "{count} of {all} trials have this parameter, but the study does not; add it to search_space, or to fixed "
+    "if all trials have the same value",
+    "missing_parameter": "{count} of {all} trials lack this parameter of the search space; move it to fixed",
+    "inactive_parameter": "{count} of {all} trials have this parameter although its condition does not hold; remove its `when`",
+    "out_of_range": "in {count} of {all} trials the value lies outside the range or choices{found}; widen them",
 }
 
 
@@ -205,9 +217,9 @@ class _Found(NamedTuple):
 
 
 def fit(spec: StudySpec, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Scalar]]:
-    """Each trial's parameters as the space has them; what `fixed` says already is dropped.
+    """Each trial's parameters with the types of the search space. Parameters that equal those in `fixed` are dropped.
 
-    Raises InvalidInput with one fault for each parameter that does not fit: in how many trials, and the remedy. None is fitted then.
+    Raises InvalidInput if any parameter does not fit, with one fault per parameter: the number of trials, and the remedy.
     """
     fitted, misfits = list[dict[str, Scalar]](), defaultdict[_Found, list[Any]](list)
     for params in trials:
@@ -223,7 +235,7 @@ def fit(spec: StudySpec, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, 
 
 def _fault(found: _Found, values: Sequence[Any], trials: int) -> Fault:
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    spread = f": they go from {min(numbers):g} to {max(numbers):g}" if numbers else ""
+    spread = f": the values range from {min(numbers):g} to {max(numbers):g}" if numbers else ""
     message = REMEDIES[found.code].format_map({"count": len(values), "all": trials, "found": spread})
     return Fault(("search_space", found.name), found.code, message)
 
@@ -233,7 +245,7 @@ def _is_fixed(spec: StudySpec, name: str, value: Any) -> bool:
 
 
 def _as_ours(spec: StudySpec, name: str, value: Any) -> Any:
-    """The value itself, or the one of another type that is the same number."""
+    """The value, converted to the type of its parameter if that is the same number."""
     parameter = spec.search_space.root.get(name)
     if parameter is None or isinstance(value, bool) or not isinstance(value, int | float) or contains(parameter, value):
         return value
@@ -250,6 +262,6 @@ def _as_ours(spec: StudySpec, name: str, value: Any) -> Any:
 
 
 def _within(parameter: Float, value: float) -> float:
-    """The bound that the value exceeds by no more than a rounding, else the value."""
+    """The value, clipped to the bounds if it exceeds them by no more than rounding."""
     near = min(max(value, parameter.low), parameter.high)
     return near if abs(near - value) <= 1e-9 * max(abs(near), abs(value)) else value

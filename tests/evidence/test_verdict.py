@@ -151,7 +151,7 @@ def test_who_failed_is_named_with_its_cause_and_never_recommended() -> None:
     lost = "trial 50, round 2, is failed: out of\nmemory " + "x" * 500
     found = verdict(arm(3, [0.99, 0.99, 0.99], failed=lost), arm(5, GOOD), arm(0, POOR, baseline=True))
     assert (found.best, found.recommended, found.tied) == (5, 5, (5,))
-    assert "Trial 3 is out: trial 50, round 2, is failed: out of memory xx" in words(found)
+    assert "Trial 3 is excluded: trial 50, round 2, is failed: out of memory xx" in words(found)
     assert max(map(len, found.words)) < 300
 
 
@@ -159,7 +159,7 @@ def test_who_was_given_up_is_named_with_its_round() -> None:
     found = verdict(arm(3, BETTER), arm(5, POOR[:3]), arm(0, POOR, baseline=True))
     assert [one.stopped_after for one in found.arms] == [None, 3, None]
     assert found.arms[1].tied is False
-    assert "Trial 5 was given up after round 3" in words(found)
+    assert "Trial 5 was dropped after round 3" in words(found)
 
 
 def test_who_was_given_up_is_not_recommended_when_its_better_fails_later() -> None:
@@ -178,7 +178,7 @@ def test_without_a_baseline_to_compare_with_it_is_not_known_whether_tuning_helpe
     for lost in (arm(0, [], baseline=True, failed="it diverged"), arm(0, [0.8], baseline=True)):
         found = verdict(arm(3, BETTER), lost)
         assert (found.recommended, found.helped, found.uplift) == (3, None, None)
-        assert "Whether tuning helped is not known" in words(found)
+        assert "It is not known whether tuning helped" in words(found)
 
 
 def test_when_nothing_has_two_runs_nothing_is_recommended() -> None:

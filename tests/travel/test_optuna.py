@@ -162,7 +162,7 @@ def test_parameters_that_do_not_fit_are_named_all_at_once_with_the_remedy(theirs
         ("#/search_space/optimizer", "unknown_parameter"),
     }
     assert "12 of 12 trials" in told["#/search_space/batch_size", "missing_parameter"]
-    assert "they go from 0.0" in told["#/search_space/lr", "out_of_range"]
+    assert "the values range from 0.0" in told["#/search_space/lr", "out_of_range"]
 
 
 def test_what_is_fixed_at_the_value_that_all_trials_had_fits(embedded_store: Store, tmp_path: Path) -> None:

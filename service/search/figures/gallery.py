@@ -23,7 +23,7 @@ def script_version() -> str:
 
 
 def script_file() -> Path:
-    """Where the script lies; the package is not imported for it. Raises PlotlyMissing."""
+    """The path of Plotly's script. Does not import the package, which is slow. Raises PlotlyMissing."""
     found = importlib.util.find_spec("plotly")
     for folder in (found and found.submodule_search_locations) or ():
         if (file := Path(folder) / "package_data" / "plotly.min.js").is_file():
@@ -31,7 +31,7 @@ def script_file() -> Path:
     raise PlotlyMissing
 
 
-SLICES = 4  # parameters where none are named
+SLICES = 4  # parameters shown if the request names none
 PAIR = 2
 PLACE = ("query", "param")
 TIMELINE, CURVES = "timeline", "intermediate_values"
@@ -51,14 +51,14 @@ NOTHING_YET = "There is nothing to draw until a trial is complete."
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A figure that exists, of parameters that the space has."""
+    """A valid request: a known figure, and parameters of the search space."""
 
     name: str
     params: tuple[str, ...]
 
 
 def checked(name: str, params: Sequence[str], known: Sequence[str]) -> Request:
-    """What is asked for, each parameter once. Raises UnknownFigure, InvalidInput."""
+    """Validate a request and remove repeated parameters. Raises UnknownFigure, InvalidInput."""
     if name not in FIGURES:
         raise UnknownFigure(FIGURES)
     named = tuple(dict.fromkeys(params))
@@ -69,61 +69,61 @@ def checked(name: str, params: Sequence[str], known: Sequence[str]) -> Request:
 
 def _faults(name: str, params: Sequence[str], known: Sequence[str]) -> list[Fault]:
     if params and name not in BY_PAIR and name not in BY_PARAMETERS:
-        return [Fault(PLACE, "takes_no_parameter", "this figure shows no parameters of its own; drop param")]
+        return [Fault(PLACE, "takes_no_parameter", "this figure does not take parameters; remove param")]
     if any(param not in known for param in params):
-        return [Fault(PLACE, "unknown_parameter", f"the search space has no such parameter; choose from {', '.join(known)}")]
+        return [Fault(PLACE, "unknown_parameter", f"the search space does not have this parameter; choose from {', '.join(known)}")]
     if name in BY_PAIR and len(params) > PAIR:
-        return [Fault(PLACE, "too_many_parameters", "this figure shows two parameters; name two, or none")]
+        return [Fault(PLACE, "too_many_parameters", "this figure takes two parameters; give at most two")]
     return []
 
 
 def prepare(request: Request) -> None:
-    """Import what the figure needs and nothing else does: Plotly takes most of a second, once."""
+    """Import Plotly if the figure needs it, which takes most of a second for the first time."""
     if request.name in ("optimization_history", "slice", "rank"):
         importlib.import_module("optuna.visualization")
 
 
-def draw(request: Request, exhibit: FigureData, now: float) -> Figure:
-    """The figure; one that says why in words when there is nothing to draw. `now` is in seconds since 1970."""
-    return dict(plain(_drawn(request, exhibit, now)))
+def draw(request: Request, data: FigureData, now: float) -> Figure:
+    """The figure, or one with an explanation if there is nothing to draw. `now` is in seconds since 1970."""
+    return dict(plain(_drawn(request, data, now)))
 
 
-def _drawn(request: Request, exhibit: FigureData, now: float) -> Figure:
+def _drawn(request: Request, data: FigureData, now: float) -> Figure:
     if request.name == TIMELINE:
-        return timeline(exhibit, now)
+        return timeline(data, now)
     if request.name == CURVES:
-        return intermediate_values(exhibit)
-    if not exhibit.complete:
+        return intermediate_values(data)
+    if not data.complete:
         return unable(NOTHING_YET)
     if request.name in BY_ITSELF:
-        return BY_ITSELF[request.name](exhibit)
-    if missing := [name for name in request.params if name not in exhibit.params]:
+        return BY_ITSELF[request.name](data)
+    if missing := [name for name in request.params if name not in data.params]:
         return unable(f"No complete trial has {' or '.join(missing)} yet.")
     if request.name in BY_PAIR:
-        return _of_pair(request, exhibit)
-    return _of_parameters(request, exhibit)
+        return _of_pair(request, data)
+    return _of_parameters(request, data)
 
 
-def _of_pair(request: Request, exhibit: FigureData) -> Figure:
-    """The parameters that are not named are the most important ones."""
-    ranked = (name for name in most_important(exhibit, len(exhibit.params)) if name not in request.params)
+def _of_pair(request: Request, data: FigureData) -> Figure:
+    """A figure of two parameters. The most important ones are taken for those that the request does not name."""
+    ranked = (name for name in most_important(data, len(data.params)) if name not in request.params)
     names = [*request.params, *ranked][:PAIR]
     if len(names) < PAIR:
         return unable("This figure needs two parameters that vary; the search space has fewer.")
-    if not exhibit.having(*names):
+    if not data.having(*names):
         return unable(f"No complete trial has both {names[0]} and {names[1]} yet.")
-    return _of(names, BY_PAIR[request.name](exhibit, (names[0], names[1])))
+    return _of(names, BY_PAIR[request.name](data, (names[0], names[1])))
 
 
-def _of_parameters(request: Request, exhibit: FigureData) -> Figure:
-    count = SLICES if request.name == "slice" else len(exhibit.params)
-    names = request.params or most_important(exhibit, count)
+def _of_parameters(request: Request, data: FigureData) -> Figure:
+    count = SLICES if request.name == "slice" else len(data.params)
+    names = request.params or most_important(data, count)
     if not names:
         return unable("The search space has no parameter that varies.")
-    return _of(names, BY_PARAMETERS[request.name](exhibit, names))
+    return _of(names, BY_PARAMETERS[request.name](data, names))
 
 
 def _of(names: Sequence[str], figure: Figure) -> Figure:
-    """The figure with the parameters it shows."""
+    """Add the names of the shown parameters to the figure's metadata."""
     figure["layout"]["meta"]["params"] = list(names)
     return figure

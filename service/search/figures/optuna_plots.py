@@ -35,7 +35,7 @@ from service.search.history import STUDY_ID, ReadOnlyStorage
 
 
 class OutcomeRows(BaseStorage):
-    """Frozen trials in the order of their numbers."""
+    """Read-only Optuna storage of frozen trials, ordered by number."""
 
     def __init__(self, direction: StudyDirection, trials: list[FrozenTrial]) -> None:
         self._direction = direction
@@ -63,7 +63,7 @@ class OutcomeRows(BaseStorage):
         return [trial for trial in self._trials if states is None or trial.state in states]
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        raise ReadOnlyStorage("These trials are only looked at.")
+        raise ReadOnlyStorage("The storage behind a figure is read-only.")
 
     create_new_study = delete_study = set_study_user_attr = set_study_system_attr = get_all_studies = create_new_trial = _refuse
     set_trial_param = set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = set_trial_system_attr = _refuse
@@ -73,67 +73,67 @@ HOVER = "%{hovertext}<extra></extra>"
 STUDY_NAME = "thawline"
 
 
-def optimization_history(exhibit: FigureData) -> Figure:
-    """Each complete trial, and the best up to it."""
-    points, best, _ = _traces("plot_optimization_history", exhibit, optuna_study(exhibit))
-    points |= {"marker": {"color": COLORS["point"], "size": 6}, "name": "trial", **_hover(exhibit, points["x"])}
+def optimization_history(data: FigureData) -> Figure:
+    """The objective of each complete trial, and the best value so far."""
+    points, best, _ = _traces("plot_optimization_history", data, optuna_study(data))
+    points |= {"marker": {"color": COLORS["point"], "size": 6}, "name": "trial", **_hover(data, points["x"])}
     best |= {"line": {"color": COLORS["best"], "shape": "hv", "width": 2}, "name": "best so far", "hoverinfo": "skip"}
-    summary = f"{exhibit.metric} of {len(exhibit.complete)} complete trials. {exhibit.best_in_words()}{beyond_in_words(exhibit)}"
-    axis = metric_axis(exhibit, exhibit.values.tolist())
+    summary = f"{data.metric} of {len(data.complete)} complete trials. {data.best_in_words()}{beyond_in_words(data)}"
+    axis = metric_axis(data, data.values.tolist())
     return framed([points, best], summary, xaxis={"title": {"text": "trial"}, "rangemode": "tozero"}, yaxis=axis, showlegend=True)
 
 
-def slices(exhibit: FigureData, names: Sequence[str]) -> Figure:
-    """The objective by each parameter, side by side; colours go from the first trials to the last."""
+def slices(data: FigureData, names: Sequence[str]) -> Figure:
+    """The objective by each parameter, side by side, coloured by trial number."""
     layout: dict[str, Any] = {}
-    traces, study = [], optuna_study(exhibit)
+    traces, study = [], optuna_study(data)
     for place, name in enumerate(names):
-        trace = _traces("plot_slice", exhibit, study, params=[name])[0]
+        trace = _traces("plot_slice", data, study, params=[name])[0]
         numbers, suffix = trace["marker"]["color"], str(place + 1) if place else ""
         bar = {"title": {"text": "trial"}, "thickness": 12, "outlinewidth": 0}
         trace["marker"] |= {
-            "colorscale": SCALE, "size": 6, "showscale": place == 0, "colorbar": bar, "cmin": 0, "cmax": exhibit.outcomes[-1].number or 1,
+            "colorscale": SCALE, "size": 6, "showscale": place == 0, "colorbar": bar, "cmin": 0, "cmax": data.outcomes[-1].number or 1,
             "line": {"width": 0.6, "color": COLORS["line"]},
         }  # fmt: skip
-        if name in exhibit.choices:  # Optuna puts its labels in quotes
-            trace["x"] = [escaped(exhibit.text(name, exhibit.complete[place])) for place in exhibit.having(name)]
-        traces.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", **_hover(exhibit, numbers)})
-        layout[f"xaxis{suffix}"] = param_axis(exhibit, name, anchor=f"y{suffix}", domain=_domain(place, len(names)))
+        if name in data.choices:  # Optuna puts its labels in quotes
+            trace["x"] = [escaped(data.text(name, data.complete[place])) for place in data.having(name)]
+        traces.append(trace | {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", **_hover(data, numbers)})
+        layout[f"xaxis{suffix}"] = param_axis(data, name, anchor=f"y{suffix}", domain=_domain(place, len(names)))
         beside = {"matches": "y", "showticklabels": False, "title": None} if place else {}
-        layout[f"yaxis{suffix}"] = metric_axis(exhibit, exhibit.values.tolist(), anchor=f"x{suffix}") | beside
-    shown = f"{exhibit.metric} of {len(exhibit.complete)} complete trials by {', '.join(names)}."
-    return framed(traces, f"{shown} {exhibit.best_in_words(*names)}{beyond_in_words(exhibit)}", **layout)
+        layout[f"yaxis{suffix}"] = metric_axis(data, data.values.tolist(), anchor=f"x{suffix}") | beside
+    shown = f"{data.metric} of {len(data.complete)} complete trials by {', '.join(names)}."
+    return framed(traces, f"{shown} {data.best_in_words(*names)}{beyond_in_words(data)}", **layout)
 
 
-def rank(exhibit: FigureData, names: tuple[str, str]) -> Figure:
-    """Trials over two parameters, coloured by their place among all."""
-    points, scale = _traces("plot_rank", exhibit, optuna_study(exhibit), params=list(names))
-    numbers = [exhibit.complete[place].number for place in exhibit.having(*names)]
-    points |= {"marker": points["marker"] | {"size": 8, "line": {"width": 0.6, "color": COLORS["line"]}}, **_hover(exhibit, numbers)}
-    scale["marker"]["colorbar"] |= {"outlinewidth": 0, "ticktext": _rank_ticks(exhibit)}
-    summary = _rank_summary(exhibit, names)
-    return framed([points, scale], summary, xaxis=param_axis(exhibit, names[0]), yaxis=param_axis(exhibit, names[1]))
+def rank(data: FigureData, names: tuple[str, str]) -> Figure:
+    """Complete trials over two parameters, coloured by their rank."""
+    points, scale = _traces("plot_rank", data, optuna_study(data), params=list(names))
+    numbers = [data.complete[place].number for place in data.having(*names)]
+    points |= {"marker": points["marker"] | {"size": 8, "line": {"width": 0.6, "color": COLORS["line"]}}, **_hover(data, numbers)}
+    scale["marker"]["colorbar"] |= {"outlinewidth": 0, "ticktext": _rank_ticks(data)}
+    summary = _rank_summary(data, names)
+    return framed([points, scale], summary, xaxis=param_axis(data, names[0]), yaxis=param_axis(data, names[1]))
 
 
-def _rank_ticks(exhibit: FigureData) -> list[str]:
-    ordered = sorted(exhibit.values.tolist())
+def _rank_ticks(data: FigureData) -> list[str]:
+    ordered = sorted(data.values.tolist())
     ends = {0: "lowest", 2: "half", 4: "highest"}
     shown = [ordered[round(quarter / 4 * (len(ordered) - 1))] for quarter in range(5)]
-    return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(exhibit.measure, value)}" for quarter, value in enumerate(shown)]
+    return [f"{ends.get(quarter, f'{25 * quarter} %')} {value_text(data.measure, value)}" for quarter, value in enumerate(shown)]
 
 
-def _rank_summary(exhibit: FigureData, names: tuple[str, str]) -> str:
-    """Where the best tenth lies."""
-    places = exhibit.having(*names)
-    best = sorted(places, key=lambda place: exhibit.losses[place])[: math.ceil(len(places) / 10)]
-    spread = " and ".join(f"{name} {_spread(exhibit, name, best)}" for name in names)
-    return f"{len(places)} complete trials by {names[0]} and {names[1]}, coloured by rank. The best tenth lies at {spread}."
+def _rank_summary(data: FigureData, names: tuple[str, str]) -> str:
+    """A summary with the parameter ranges of the best tenth."""
+    places = data.having(*names)
+    best = sorted(places, key=lambda place: data.losses[place])[: math.ceil(len(places) / 10)]
+    spread = " and ".join(f"{name} {_spread(data, name, best)}" for name in names)
+    return f"{len(places)} complete trials by {names[0]} and {names[1]}, coloured by rank. The best tenth has {spread}."
 
 
-def _spread(exhibit: FigureData, name: str, places: Sequence[int]) -> str:
-    if name in exhibit.choices:
-        return " or ".join(sorted({exhibit.text(name, exhibit.complete[place]) for place in places}))
-    found: list[Any] = [exhibit.complete[place].params[name] for place in places]
+def _spread(data: FigureData, name: str, places: Sequence[int]) -> str:
+    if name in data.choices:
+        return " or ".join(sorted({data.text(name, data.complete[place]) for place in places}))
+    found: list[Any] = [data.complete[place].params[name] for place in places]
     low, high = min(found), max(found)
     return number_text(low) if low == high else f"{number_text(low)} to {number_text(high)}"
 
@@ -144,34 +144,34 @@ def _domain(place: int, count: int) -> list[float]:
     return [place * (width + gap), min(1.0, place * (width + gap) + width)]
 
 
-def _hover(exhibit: FigureData, numbers: Sequence[int]) -> dict[str, Any]:
-    return {"hovertext": [exhibit.hovers[number] for number in numbers], "hovertemplate": HOVER}
+def _hover(data: FigureData, numbers: Sequence[int]) -> dict[str, Any]:
+    return {"hovertext": [data.hovers[number] for number in numbers], "hovertemplate": HOVER}
 
 
-def _traces(name: str, exhibit: FigureData, study: optuna.Study, **options: Any) -> list[dict[str, Any]]:
-    """The traces of one of Optuna's plots. Its layout is left: ours knows the space, and looks like the pages."""
+def _traces(name: str, data: FigureData, study: optuna.Study, **options: Any) -> list[dict[str, Any]]:
+    """The traces of one of Optuna's plots. Optuna's layout is discarded: ours uses the search space and matches the pages."""
     plot: Callable[..., Any] = getattr(optuna.visualization, name)
-    drawn = plot(study, target_name=exhibit.metric, **options)
+    drawn = plot(study, target_name=data.metric, **options)
     return [plain(trace.to_plotly_json()) for trace in drawn.data]
 
 
-def optuna_study(exhibit: FigureData) -> optuna.Study:
-    """The complete trials, with choices as their labels. Nothing is written to it.
+def optuna_study(data: FigureData) -> optuna.Study:
+    """A read-only Optuna study of the complete trials, with choices replaced by their labels.
 
-    All others stand there as failed and without parameters, for Optuna takes a trial's number for its place.
+    All other trials are represented as failed, without parameters, because Optuna uses a trial's number as its index.
     """
     distributions = {
-        name: optuna.distributions.CategoricalDistribution([escaped(label) for label in exhibit.choices[name].labels])
-        if name in exhibit.choices
+        name: optuna.distributions.CategoricalDistribution([escaped(label) for label in data.choices[name].labels])
+        if name in data.choices
         else distribution_of(parameter)
-        for name, parameter in exhibit.spec.search_space.root.items()
+        for name, parameter in data.spec.search_space.root.items()
     }
-    trials = [_frozen(number, TrialState.FAIL, None, {}, {}) for number in range(exhibit.outcomes[-1].number + 1)]
-    for outcome, value in zip(exhibit.complete, exhibit.values.tolist(), strict=True):
-        params = _as_drawn(exhibit, outcome)
+    trials = [_frozen(number, TrialState.FAIL, None, {}, {}) for number in range(data.outcomes[-1].number + 1)]
+    for outcome, value in zip(data.complete, data.values.tolist(), strict=True):
+        params = _as_drawn(data, outcome)
         own = {name: distributions[name] for name in params}
         trials[outcome.number] = _frozen(outcome.number, TrialState.COMPLETE, value, params, own)
-    direction = StudyDirection.MAXIMIZE if exhibit.maximizes else StudyDirection.MINIMIZE
+    direction = StudyDirection.MAXIMIZE if data.maximizes else StudyDirection.MINIMIZE
     return optuna.Study(STUDY_NAME, OutcomeRows(direction, trials), optuna.samplers.RandomSampler(seed=0), optuna.pruners.NopPruner())
 
 
@@ -184,59 +184,63 @@ def _frozen(
     )  # fmt: skip
 
 
-def _as_drawn(exhibit: FigureData, outcome: Outcome) -> dict[str, Any]:
-    known = {name: value for name, value in outcome.params.items() if exhibit.has(outcome, name)}
-    return {name: escaped(exhibit.text(name, outcome)) if name in exhibit.choices else value for name, value in known.items()}
+def _as_drawn(data: FigureData, outcome: Outcome) -> dict[str, Any]:
+    known = {name: value for name, value in outcome.params.items() if data.has(outcome, name)}
+    return {name: escaped(data.text(name, outcome)) if name in data.choices else value for name, value in known.items()}
 
 
 Numbers = NDArray[np.float64]
 
 BEST_SHARE = 0.1
-CELLS = 50  # of the grid over a range
-FEWEST_TRIALS = 2  # of a group that is looked at
-NARROWEST = 0.5 / 1.64  # cells: nine tenths of a kernel lie in its own one
-TRUSTED = 50  # complete trials: then the best tenth are five, below which Optuna calls the figure unstable
+CELLS = 50  # grid cells over a range
+FEWEST_TRIALS = 2  # trials needed to compute an importance
+NARROWEST = 0.5 / 1.64  # smallest width in cells: 90 % of a kernel's mass lies in its own cell
+TRUSTED = 50  # complete trials: the best tenth are five of them, below which Optuna calls the figure unstable
 TINY = 1e-12
 
 
-def importances(exhibit: FigureData) -> Mapping[str, float]:
-    """Each parameter's share of all importance, the greatest first. Empty when the trials tell nothing of it."""
-    if len(exhibit.complete) < FEWEST_TRIALS:
+def importances(data: FigureData) -> Mapping[str, float]:
+    """Each parameter's share of the total importance, in descending order. Empty when it cannot be computed.
+
+    PED-ANOVA for the best tenth, as in Optuna. Source: Watanabe, Bansal and Hutter, IJCAI 2023.
+    """
+    if len(data.complete) < FEWEST_TRIALS:
         return {}
-    top = _best(exhibit.losses)
-    raw = {name: _divergence(exhibit, name, top) for name in exhibit.params}
+    top = _best(data.losses)
+    raw = {name: _divergence(data, name, top) for name in data.params}
     whole = sum(raw.values())
     if whole <= 0:
         return {}
     return {name: value / whole for name, value in sorted(raw.items(), key=lambda item: -item[1])}
 
 
-def most_important(exhibit: FigureData, count: int) -> list[str]:
-    """Parameters that complete trials have, the most important first; in the order of the space where nothing is known."""
-    ranked = list(importances(exhibit))
-    return [*ranked, *(name for name in exhibit.params if name not in ranked)][:count]
+def most_important(data: FigureData, count: int) -> list[str]:
+    """The parameters of complete trials, the most important first; without importances, in the order of the search space."""
+    ranked = list(importances(data))
+    return [*ranked, *(name for name in data.params if name not in ranked)][:count]
 
 
-def param_importances(exhibit: FigureData) -> Figure:
+def param_importances(data: FigureData) -> Figure:
     """A bar for each parameter."""
-    shares = importances(exhibit)
+    shares = importances(data)
     if not shares:
-        return unable("The complete trials do not tell yet which parameters matter.")
-    names = list(shares)[::-1]  # the first bar is the lowest one
+        return unable("There are not enough complete trials yet to compute the importance of parameters.")
+    names = list(shares)[::-1]  # Plotly draws the first bar at the bottom
     bars = {
         "type": "bar", "orientation": "h", "x": [shares[name] for name in names], "y": [escaped(name) for name in names],
         "marker": {"color": COLORS["point"]}, "text": [_percent(shares[name]) for name in names], "textposition": "outside",
         "cliponaxis": False, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }  # fmt: skip
     listed = ", ".join(f"{name} {_percent(share)}" for name, share in shares.items())
-    summary = f"What decides whether a trial is among the best tenth of {len(exhibit.complete)} complete ones{_doubt(exhibit)}: {listed}."
+    trials = f"the best tenth of {len(data.complete)} complete trials{_doubt(data)}"
+    summary = f"Importance of each parameter for a place among {trials}: {listed}."
     axis = {"title": {"text": "share of importance"}, "tickformat": ".0%", "range": [0, 1.02 * max(shares.values())]}
     rows = [(name, _percent(share)) for name, share in shares.items()]
     return framed([bars], summary, rows, xaxis=axis, yaxis={"type": "category", "automargin": True}, margin=MARGIN | {"r": 60})
 
 
-def _doubt(exhibit: FigureData) -> str:
-    return "" if len(exhibit.complete) >= TRUSTED else ", a rough guess from so few"
+def _doubt(data: FigureData) -> str:
+    return "" if len(data.complete) >= TRUSTED else " (a rough estimate from few trials)"
 
 
 def _percent(share: float) -> str:
@@ -244,26 +248,26 @@ def _percent(share: float) -> str:
 
 
 def _best(losses: Numbers) -> NDArray[np.bool_]:
-    """Which are among the best tenth; all that equal the last of it are."""
+    """Flags of the best tenth, including all losses equal to the last of them."""
     place = math.ceil(BEST_SHARE * losses.size) - 1
     best: NDArray[np.bool_] = losses <= np.partition(losses, place)[place]
     return best
 
 
-def _divergence(exhibit: FigureData, name: str, top: NDArray[np.bool_]) -> float:
-    """Pearson's divergence between the parameter's density among the best and among all trials that have it."""
-    distribution, places = distribution_of(exhibit.parameter(name)), exhibit.having(name)
+def _divergence(data: FigureData, name: str, top: NDArray[np.bool_]) -> float:
+    """Pearson's divergence between the parameter's density among the best trials and among all trials that have it."""
+    distribution, places = distribution_of(data.parameter(name)), data.having(name)
     own_top = top[places]
     if len(places) < FEWEST_TRIALS or distribution.single() or not own_top.any():
         return 0.0
-    cells = _cells(distribution, exhibit.positions(name, places))
+    cells = _cells(distribution, data.positions(name, places))
     among_best, among_all = (_density(distribution, cells[chosen]) + TINY for chosen in (own_top, np.ones_like(own_top)))
     weight = (own_top.sum() / top.sum()) ** 2 / (len(places) / top.size)
     return float(weight * (among_all @ (among_best / among_all - 1) ** 2))
 
 
 def _cells(distribution: BaseDistribution, positions: Numbers) -> NDArray[np.int64]:
-    """The grid's cell of each value; `positions` are powers of ten where the scale is log."""
+    """The grid cell of each value; on a log scale `positions` are exponents of ten."""
     if isinstance(distribution, CategoricalDistribution):
         return positions.astype(np.int64)
     low, high = _ends(distribution)
@@ -273,7 +277,7 @@ def _cells(distribution: BaseDistribution, positions: Numbers) -> NDArray[np.int
 
 
 def _ends(distribution: BaseDistribution) -> tuple[float, float]:
-    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101  # the other kind has been dealt with
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101  # the callers handle categories
     if distribution.log:
         return math.log10(distribution.low), math.log10(distribution.high)
     return distribution.low, distribution.high
@@ -292,7 +296,7 @@ def _cell_count(distribution: BaseDistribution) -> int:
 
 
 def _density(distribution: BaseDistribution, cells: NDArray[np.int64]) -> Numbers:
-    """A Parzen estimate of the probability of each cell, with one more kernel for the prior."""
+    """A Parzen estimate of the probability of each cell, with an additional kernel for the prior."""
     counts = np.bincount(cells, minlength=_cell_count(distribution))
     observed = np.flatnonzero(counts)
     weights = np.append(counts[observed], 1.0)
@@ -306,7 +310,7 @@ def _density(distribution: BaseDistribution, cells: NDArray[np.int64]) -> Number
 
 
 def _normal_kernels(observed: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> Numbers:
-    """Truncated normal distributions over the cells, a row each: one around each observed cell, and the prior."""
+    """Truncated normal distributions over the cells, (kernels, cells): one for each observed cell, and the prior in the last row."""
     centres = np.append(observed, (size - 1) / 2)
     widths = np.append(np.full(observed.size, max(_scott(observed, counts), NARROWEST)), size)
     edges = ndtr((np.arange(size + 1) - 0.5 - centres[:, None]) / widths[:, None])
