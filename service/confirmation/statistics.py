@@ -15,7 +15,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossed:
-    """Sums of squares of the scores of n seeds on N examples (n, N > 1), a two-way crossed design without replication."""
+    """Marginal means and residual of the scores of n seeds on N examples (n, N > 1), a two-way crossed design without replication."""
 
     seeds: Values  # mean of each seed, (n,)
     examples: Values  # mean of each example, (N,)

@@ -213,7 +213,7 @@ State = Literal["running", "done", "stopped"]
 def judge(arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: int, test_examples: int, state: State) -> Verdict:
     """The verdict from the runs so far.
 
-    The best arm is the one with the best mean. An arm is tied with it if the interval of their paired difference contains 0, at a level
+    The best arm is the one with the best mean. An arm is tied with it if the interval of their paired difference reaches 0, at a level
     that is divided among the arms (Bonferroni). The cheapest of the tied arms within one standard error of the best is recommended: the
     one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section 3.4.3. Arms that failed, that the race
     dropped, or that have fewer than two runs are never recommended.

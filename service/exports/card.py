@@ -161,7 +161,7 @@ def _arms(exported: Exported) -> Iterator[tuple[object, ...]]:
         ]
         behind = "" if arm.behind is None else difference(measure, arm.behind)
         mean = "-" if arm.mean is None else interval(measure, arm.mean)
-        yield arm.trial, len(arm.test), mean, behind, ", ".join(word for word, holds in marks if holds)
+        yield arm.trial, len(arm.test), mean, behind, ", ".join(mark for mark, holds in marks if holds)
 
 
 def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:

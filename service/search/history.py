@@ -181,12 +181,12 @@ class ReadOnlyStorage(RuntimeError):
 
 
 class StudyRows(BaseStorage):
-    """Optuna storage over the history, without copies, and one trial `asked` whose parameters and notes Optuna may write."""
+    """Optuna storage over the history, without copies, and one trial `current` whose parameters and notes Optuna may write."""
 
-    def __init__(self, history: History, name: str, asked: FrozenTrial) -> None:
+    def __init__(self, history: History, name: str, current: FrozenTrial) -> None:
         self._history = history
         self._name = name
-        self.asked = asked
+        self.current = current
         self.trial_notes: dict[str, Any] = {}
         self.study_notes: dict[str, Any] = {}
 
@@ -207,18 +207,18 @@ class StudyRows(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         trial = self._history.trial(trial_id)
-        return self.asked if trial is None or trial_id == self.asked.number else trial
+        return self.current if trial is None or trial_id == self.current.number else trial
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[OptunaState] | None = None) -> list[FrozenTrial]:
         return [trial for trial in self._history.trials if states is None or trial.state in states]
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.trial_notes[key] = value
-        self.asked.system_attrs[key] = value
+        self.current.system_attrs[key] = value
 
     def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution) -> None:
-        self.asked.params[param_name] = distribution.to_external_repr(param_value_internal)
-        self.asked.distributions[param_name] = distribution
+        self.current.params[param_name] = distribution.to_external_repr(param_value_internal)
+        self.current.distributions[param_name] = distribution
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         return {}
@@ -245,9 +245,9 @@ class RowsForPruners(StudyRows):
             if number in self._places:
                 self._trials[self._places[number]] = trial
 
-    def ask(self, trial: FrozenTrial) -> None:
+    def select(self, trial: FrozenTrial) -> None:
         """Make this the trial under consideration. It sees its own row of the history, not its entry in `peers`."""
-        self.asked, self.trial_notes = trial, {}
+        self.current, self.trial_notes = trial, {}
         self._seen = self._trials.copy()
         if (place := self._places.get(trial.number)) is not None:
             self._seen[place] = self._known[place]

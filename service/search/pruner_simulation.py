@@ -111,23 +111,23 @@ def pruned_in_truth(one: RecordedTrial) -> bool:
     return one.state is TrialState.PRUNED and one.ended is not None
 
 
-def compare(board: Board, asked: Integers, rule: Median | Percentile) -> Integers:
-    """The index of the report that ends each trial, or -1. `asked`: indices of the reports at which the pruner decides, in order.
+def compare(board: Board, judged: Integers, rule: Median | Percentile) -> Integers:
+    """The index of the report that ends each trial, or -1. `judged`: indices of the reports at which the pruner decides, in order.
 
     Thresholds change only when a trial completes, so all reports between two completions are judged at once.
     """
     ends = np.full(board.count, -1, np.int64)
-    peers = _Peers(board, rule, board.step[asked])
+    peers = _Peers(board, rule, board.step[judged])
     reports_of = {int(board.trial[places[0]]): places for places in places_by_trial(board.trial)}
     completions = sorted((one.ended, index) for index, one in enumerate(board.trials) if one.complete and one.ended is not None)
-    stops = np.searchsorted(board.time[asked], [time for time, _ in completions]).tolist()
+    stops = np.searchsorted(board.time[judged], [time for time, _ in completions]).tolist()
     start = 0
     for (_, trial), stop in zip(completions, stops, strict=True):
-        _judge(board, asked[start:stop], peers, ends)
+        _judge(board, judged[start:stop], peers, ends)
         start = stop
         if ends[board.origin[trial]] < 0 and trial in reports_of:
             peers.complete(reports_of[trial])
-    _judge(board, asked[start:], peers, ends)
+    _judge(board, judged[start:], peers, ends)
     return ends
 
 
@@ -146,16 +146,16 @@ class _Peers:
         self._quantile = (100 - share if board.maximize else share) / 100
         self._board, self._rule = board, rule
         self._count = 0
-        self._asked = np.zeros(int(board.step.max(initial=0)) + 1, np.bool_)
-        self._asked[steps] = True
+        self._judged_steps = np.zeros(int(board.step.max(initial=0)) + 1, np.bool_)
+        self._judged_steps[steps] = True
         self._values = defaultdict[int, list[float]](list)
-        self._needed = np.full(len(self._asked), np.nan)
+        self._needed = np.full(len(self._judged_steps), np.nan)
 
     def complete(self, places: Integers) -> None:
         """Add a complete trial with these reports."""
         board = self._board
         self._count += 1
-        places = places[self._asked[board.step[places]] & np.isfinite(board.value[places])]
+        places = places[self._judged_steps[board.step[places]] & np.isfinite(board.value[places])]
         steps = board.step[places]
         rows = [self._values[step] for step in steps.tolist()]
         for row, value in zip(rows, board.value[places].tolist(), strict=True):
@@ -205,15 +205,15 @@ class Ladder:
         return int(self.min_steps * self.factor ** (bracket + rung))
 
 
-def climb(board: Board, asked: Integers, ladder: Ladder) -> Integers:
-    """The index of the report that ends each trial, or -1. `asked`: indices of the reports at which the pruner decides, in order.
+def climb(board: Board, judged: Integers, ladder: Ladder) -> Integers:
+    """The index of the report that ends each trial, or -1. `judged`: indices of the reports at which the pruner decides, in order.
 
     Asynchronous successive halving (Li et al. 2020), as implemented in Optuna: a trial that is not among the best of its rung ends.
     """
     ends = np.full(board.count, -1, np.int64)
     rungs = _Rungs(board, ladder)
     finite = np.isfinite(board.value)
-    for _, members in groupby(asked.tolist(), key=lambda place: int(board.together[place])):
+    for _, members in groupby(judged.tolist(), key=lambda place: int(board.together[place])):
         group = {int(board.trial[place]): place for place in members if ends[board.trial[place]] < 0}
         diverged = {trial: place for trial, place in group.items() if not finite[place]}
         behind = rungs.eliminate({trial: place for trial, place in group.items() if trial not in diverged})
@@ -267,7 +267,7 @@ class SimulationResult:
     """The decisions of a simulated pruner."""
 
     ends: Integers  # (trials,) the index of the report at which the trial ends, or -1
-    asked: Integers  # indices of the reports at which the pruner decides, including those after a trial's end
+    judged: Integers  # indices of the reports at which the pruner decides, including those after a trial's end
     steps: tuple[int, ...]  # decision steps of the longest trial
 
     def ended(self, board: Board) -> Flags:
@@ -279,9 +279,9 @@ class SimulationResult:
 def simulate(spec: StudySpec, board: Board, pruner: Pruner) -> SimulationResult | None:
     """Simulate the pruner on the recorded reports. None for wilcoxon, whose decisions are too expensive to repeat."""
     steps = decision_steps(spec.model_copy(update={"pruner": pruner}), int(board.epochs.max(initial=1)))
-    asked = np.flatnonzero(_at_decision_steps(board, steps))
-    ends = _ends(spec, board, pruner, asked)
-    return None if ends is None else SimulationResult(ends, asked, steps)
+    judged = np.flatnonzero(_at_decision_steps(board, steps))
+    ends = _ends(spec, board, pruner, judged)
+    return None if ends is None else SimulationResult(ends, judged, steps)
 
 
 def _at_decision_steps(board: Board, steps: tuple[int, ...]) -> Flags:
@@ -292,23 +292,23 @@ def _at_decision_steps(board: Board, steps: tuple[int, ...]) -> Flags:
     return flags
 
 
-def _ends(spec: StudySpec, board: Board, pruner: Pruner, asked: Integers) -> Integers | None:
+def _ends(spec: StudySpec, board: Board, pruner: Pruner, judged: Integers) -> Integers | None:
     match pruner:
         case NoPruner():
             return np.full(board.count, -1, np.int64)
         case Median() | Percentile():
-            return compare(board, asked, pruner)
+            return compare(board, judged, pruner)
         case Asha():
             brackets = np.full(board.count, pruner.min_early_stopping_rate, np.int64)
-            return climb(board, asked, Ladder(pruner.min_steps, pruner.reduction_factor, brackets))
+            return climb(board, judged, Ladder(pruner.min_steps, pruner.reduction_factor, brackets))
         case Hyperband():
-            return climb(board, asked, Ladder(pruner.min_steps, pruner.reduction_factor, _brackets(spec, board, pruner)))
+            return climb(board, judged, Ladder(pruner.min_steps, pruner.reduction_factor, _brackets(spec, board, pruner)))
         case Threshold():
-            return _first(board, asked[_outside(board, asked, pruner)])
+            return _first(board, judged[_outside(board, judged, pruner)])
         case Wilcoxon():
             return None
         case Patient(wrapped=wrapped):
-            impatient = asked[_without_improvement(board, pruner)[asked] | ~np.isfinite(board.value[asked])]
+            impatient = judged[_without_improvement(board, pruner)[judged] | ~np.isfinite(board.value[judged])]
             return _first(board, impatient) if isinstance(wrapped, NoPruner) else _ends(spec, board, wrapped, impatient)
         case _:
             assert_never(pruner)

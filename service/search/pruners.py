@@ -268,7 +268,7 @@ class PrunerVerdict:
     """Whether the pruner ends a trial, the trial as the pruner saw it, and the pruner's notes on it."""
 
     pruned: bool
-    asked: FrozenTrial
+    trial: FrozenTrial
     notes: Mapping[str, Any]
 
 
@@ -300,23 +300,23 @@ class Pruning:
             peers |= {number: self._with_note(number, curves[number], peers, note) for number, note in new.items()}
 
     def _judge(self, study: optuna.Study, rows: RowsForPruners, number: int, values: Mapping[int, float]) -> PrunerVerdict:
-        asked = running_trial(number, dict(sorted(values.items())), self._notes(number))
+        current = running_trial(number, dict(sorted(values.items())), self._notes(number))
         if isinstance(self._spec.pruner, NoPruner) or not values:
-            return PrunerVerdict(False, asked, {})
+            return PrunerVerdict(False, current, {})
         if not math.isfinite(values[max(values)]):
-            return PrunerVerdict(True, asked, {})
-        asked.intermediate_values = _finite(values)
-        rows.ask(asked)
-        return PrunerVerdict(self._pruner.prune(study, asked), asked, rows.trial_notes)
+            return PrunerVerdict(True, current, {})
+        current.intermediate_values = _finite(values)
+        rows.select(current)
+        return PrunerVerdict(self._pruner.prune(study, current), current, rows.trial_notes)
 
     def _decision(self, study: optuna.Study, rows: RowsForPruners, verdict: PrunerVerdict) -> Decision:
         if not verdict.pruned:
             return Decision(True, verdict.notes)
-        values = verdict.asked.intermediate_values
+        values = verdict.trial.intermediate_values
         if not math.isfinite(values[max(values)]):
-            return Decision(False, evidence=evidence_of_no_number(self._spec, verdict.asked))
-        rows.ask(verdict.asked)
-        return Decision(False, verdict.notes, evidence(self._spec, study, verdict.asked))
+            return Decision(False, evidence=evidence_of_no_number(self._spec, verdict.trial))
+        rows.select(verdict.trial)
+        return Decision(False, verdict.notes, evidence(self._spec, study, verdict.trial))
 
     def _notes(self, number: int) -> dict[str, Any]:
         known = self._history.trial(number)

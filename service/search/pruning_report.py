@@ -282,13 +282,13 @@ def _epochs(board: Board, index: int, result: SimulationResult) -> tuple[int, in
 def _is_certain(board: Board, winner: RecordedTrial, result: SimulationResult) -> bool:
     """Whether the simulated decision on the winner depends on recorded reports only.
 
-    It does not if, before the last decision on the winner, the study pruned a trial that this pruner would have continued:
+    False if, before the last decision on the winner, the study pruned a trial that this pruner would have continued:
     the further reports of that trial are unknown and might have changed the decision.
     """
     if not result.steps:
         return True
     index = board.trials.index(winner)
-    judged = result.asked[board.trial[result.asked] == index]
+    judged = result.judged[board.trial[result.judged] == index]
     judged = judged[judged <= result.ends[index]] if result.ends[index] >= 0 else judged
     continued = [one.ended for place, one in enumerate(board.trials) if pruned_in_truth(one) and result.ends[board.origin[place]] < 0]
     return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in continued)

@@ -166,8 +166,8 @@ class _FewRows(StudyRows):
     A Gaussian process compares all pairs of trials in every parameter, so its memory grows with the square of their number.
     """
 
-    def __init__(self, history: History, name: str, asked: FrozenTrial, most: int) -> None:
-        super().__init__(history, name, asked)
+    def __init__(self, history: History, name: str, current: FrozenTrial, most: int) -> None:
+        super().__init__(history, name, current)
         complete = [trial for trial in history.trials if trial.state is OptunaState.COMPLETE]
         newest, rest = complete[-(most // 2) :], complete[: -(most // 2)]
         ranked = sorted(rest, key=lambda trial: math.inf if trial.value is None else history.sign * trial.value)

@@ -143,7 +143,7 @@ def test_the_commands_carry_a_study_out_and_in(thaw: Callable[..., tuple[int, st
 
     lines.write_bytes(lines.read_bytes()[:-10])
     code, _, err = thaw("import", lines, "--name", "fourth")
-    assert code == 2 and f"{lines}: #/line 9  the line has no end" in err, err
+    assert code == 2 and f"{lines}: #/line 9  the file is truncated within this line" in err, err
 
 
 def test_a_foreign_database_needs_a_study_file_whose_faults_are_named_there(

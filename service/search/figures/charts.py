@@ -253,13 +253,13 @@ def _dimension(data: FigureData, name: str) -> dict[str, Any]:
     known = data.positions(name, places)
     values = np.full(len(data.complete), np.nan)
     values[places] = known
-    ticks, words = _ticks(data, name, float(known.min()), float(known.max()))
+    ticks, labels = _ticks(data, name, float(known.min()), float(known.max()))
     if len(places) < len(values):
         span = (ticks[-1] - ticks[0]) or 1.0
         none = ticks[0] - GAP * span
         values[np.isnan(values)] = none
-        ticks, words = [none, *ticks], ["none", *words]
-    return {"label": escaped(name), "values": values.tolist(), "tickvals": ticks, "ticktext": [escaped(word) for word in words]}
+        ticks, labels = [none, *ticks], ["none", *labels]
+    return {"label": escaped(name), "values": values.tolist(), "tickvals": ticks, "ticktext": [escaped(label) for label in labels]}
 
 
 def _ticks(data: FigureData, name: str, low: float, high: float) -> tuple[list[float], list[str]]:

@@ -59,7 +59,7 @@ class Choices:
         """The choice's label, not escaped."""
         return self._labels.get((type(choice), choice)) or _label(choice)
 
-    def knows(self, choice: Scalar) -> bool:
+    def contains(self, choice: Scalar) -> bool:
         """Whether it is one of the parameter's choices."""
         return (type(choice), choice) in self._labels
 
@@ -168,7 +168,7 @@ class FigureData:
         if name not in outcome.params or name not in self.spec.search_space.root:
             return False
         if name in self.choices:
-            return self.choices[name].knows(outcome.params[name])
+            return self.choices[name].contains(outcome.params[name])
         return contains(self.parameter(name), outcome.params[name])
 
     @cached_property
