@@ -168,7 +168,7 @@ def test_the_command_prints_the_sentences_and_a_line_for_each_pruner(
     show_pruning(settings.model_copy(update={"server": live.address}), "looked-back-on")
     said = capsys.readouterr().out
     assert said.startswith("Pruning saved 2 epochs of 6 (33 %), about 20 seconds of training.\nTrial 0 is the best")
-    assert "asha (reduction factor 3) (the study's)" in said
+    assert "asha (reduction factor 3) (of the study)" in said
     assert any(line.split() == ["no", "pruner", "kept", "trial", "0", "0", "6"] for line in said.splitlines()), said
 
 
