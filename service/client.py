@@ -1,4 +1,4 @@
-"""The REST interface from the other side: typed calls, problems as exceptions, events that are followed without loss."""
+"""A client of the REST interface: typed calls, problems as exceptions, and an event stream that reconnects without loss."""
 
 import json
 import secrets
@@ -34,17 +34,17 @@ from service.rest_models import (
 )
 from service.timing import Backoff
 
-SECONDS = 30.0  # for an ordinary call
-SILENCE_SECONDS = 45.0  # a stream says something each 15 s; after three times that it is dead
-RECONNECT = (0.5, 10.0)  # seconds between two tries to follow
+SECONDS = 30.0  # timeout of an ordinary call
+SILENCE_SECONDS = 45.0  # read timeout of a stream: three times the server's keep-alive interval
+RECONNECT = (0.5, 10.0)  # minimum and maximum seconds between attempts to reconnect a stream
 TRIES = 4  # of a call whose connection breaks
-RETRY = (0.2, 2.0)  # seconds between two of them
+RETRY = (0.2, 2.0)  # minimum and maximum seconds between two tries
 PAGE = 200
-PIECE = 1024 * 1024  # bytes of a file that is sent
-IMPORT_SECONDS = 3600.0  # for a study to be checked and written
-END = "end"  # the kind of the last frame of a stream
+PIECE = 1024 * 1024  # bytes per read of an uploaded file
+IMPORT_SECONDS = 3600.0  # timeout of an import, which the server checks and stores before it responds
+END = "end"  # the kind of a stream's last frame
 UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout)
-BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # it may have had its effect
+BROKEN = (httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ReadTimeout, httpx2.WriteTimeout)  # the call may have taken effect
 
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -61,16 +61,16 @@ class Refused(ThawlineError):
     def __init__(self, status: int, kind: str, detail: str, faults: tuple[FaultView, ...] = ()) -> None:
         super().__init__(detail)
         self.status = status
-        self.kind = kind  # such as study-not-found
+        self.kind = kind  # the last part of the problem's `type`, such as study-not-found
         self.faults = faults
 
 
 class UnexpectedAnswer(ThawlineError):
-    """The server's answer lacks a field that this version needs, or has a value that it does not have."""
+    """The server's response lacks a field that this version requires, or has a value that it does not know."""
 
 
 class Client:
-    """Calls to one server. Each raises Unreachable, Refused with the server's problem, or UnexpectedAnswer."""
+    """Calls to one server. Each method raises Unreachable, Refused (with the server's problem) or UnexpectedAnswer."""
 
     def __init__(self, server: str, token: str | None = None) -> None:
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -84,15 +84,15 @@ class Client:
         self._http.close()
 
     def create_study(self, document: object, *, replace: bool = False) -> StudyView:
-        """Post a study. NaN and Infinity go out as they stand, so that the server says what is wrong with them.
+        """Create a study. NaN and Infinity are sent unchanged, so that the server reports them as faults.
 
-        `replace` gives it the name of a study that has ended, which is kept under another one.
+        With `replace`, an ended study of the same name is renamed first.
         """
-        asked = {"replace": "true"} if replace else None
-        return self._call(StudyView, "POST", "studies", json.dumps(document).encode(), params=asked)
+        query = {"replace": "true"} if replace else None
+        return self._call(StudyView, "POST", "studies", json.dumps(document).encode(), params=query)
 
     def studies(self) -> Iterator[ListedStudyView]:
-        """All studies, page by page."""
+        """All studies, newest first, read page by page."""
         for page in self._pages(StudiesPage, "studies"):
             yield from page.studies
 
@@ -101,7 +101,7 @@ class Client:
         return self._call(StudyView, "GET", _study(study))
 
     def trials(self, study: str) -> Iterator[TrialView]:
-        """All trials of a study in the order of their numbers, page by page."""
+        """All trials of a study in the order of their numbers, read page by page."""
         for page in self._pages(TrialsPage, f"{_study(study)}/trials"):
             yield from page.trials
 
@@ -110,95 +110,95 @@ class Client:
         return self._call(WholeTrialView, "GET", f"{_study(study)}/trials/{number}")
 
     def log(self, study: str, number: int, attempt: int | None = None, after: int = 0) -> LogView:
-        """What follows that chunk in the log of the attempt, by default of the newest one."""
-        asked = {"after": after, "limit": PAGE} | ({} if attempt is None else {"attempt": attempt})
-        return self._call(LogView, "GET", f"{_study(study)}/trials/{number}/log", params=asked)
+        """The part of an attempt's log after chunk `after`. By default of the newest attempt."""
+        query = {"after": after, "limit": PAGE} | ({} if attempt is None else {"attempt": attempt})
+        return self._call(LogView, "GET", f"{_study(study)}/trials/{number}/log", params=query)
 
     def changes(self, study: str, after: int) -> ChangesView:
-        """The study, and the trials that an event after this sequence number touched: a page of them."""
+        """The study, and a page of its trials that changed after event `after`."""
         return self._call(ChangesView, "GET", f"{_study(study)}/changes", params={"after": after})
 
     def pruning(self, study: str) -> PruningReport:
-        """What the study's pruning saved, and what other pruners would have done."""
+        """The study's pruning report: saved epochs, and the decisions of other pruners."""
         return self._call(PruningReport, "GET", f"{_study(study)}/pruning")
 
     def queue_trials(self, study: str, trials: list[Any]) -> list[TrialView]:
-        """Queue a trial for each of the parameters: all of them or none."""
+        """Queue a trial for each set of parameters, all or none of them."""
         return self._call(QueuedView, "POST", f"{_study(study)}/trials", json.dumps({"trials": trials}).encode()).trials
 
-    def command(self, study: str, word: Literal["pause", "resume", "stop"]) -> StudyView:
+    def command(self, study: str, action: Literal["pause", "resume", "stop"]) -> StudyView:
         """Pause, resume or stop a study."""
-        return self._call(StudyView, "POST", f"{_study(study)}/{word}")
+        return self._call(StudyView, "POST", f"{_study(study)}/{action}")
 
     def extend_study(self, study: str, trials: int | None = None, hours: float | None = None) -> StudyView:
-        """Add so many trials, or hours, to a study's budget."""
+        """Add trials, hours or both to a study's budget."""
         added = {name: value for name, value in (("trials", trials), ("hours", hours)) if value is not None}
         return self._call(StudyView, "PATCH", _study(study), json.dumps({"add": added}).encode())
 
     def delete_study(self, study: str) -> None:
-        """Remove a study with all its trials."""
+        """Delete a study with all its trials."""
         self._send("DELETE", _study(study))
 
     def workers(self) -> list[WorkerView]:
-        """All workers that were seen, those that have gone too."""
+        """All workers, including those that are gone."""
         return self._call(WorkersView, "GET", "workers").workers
 
     def drain_worker(self, worker: str) -> WorkerView:
-        """Let a worker end its trials and go."""
+        """Drain a worker: it completes its trials, claims no more, and exits."""
         return self._call(WorkerView, "POST", f"workers/{quote(worker, safe='')}/drain")
 
     def best(self, study: str, form: ExportFormat = "yaml") -> str:
-        """The recommended configuration, or what goes with it, as the text of a file."""
+        """The exported configuration in the given format, as the text of a file."""
         with _reached(self.server):
             response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
-        return _sound(response).text
+        return _checked(response).text
 
     def export(self, study: str) -> Iterator[bytes]:
-        """The study's file, piece by piece. One that breaks off lacks its last line."""
+        """Yield the study's file in pieces. An incomplete file lacks its last line, the digest."""
         timeout = httpx2.Timeout(SECONDS, read=IMPORT_SECONDS)
         with _reached(self.server), self._http.stream("GET", f"{_study(study)}/export", timeout=timeout) as response:
             if not response.is_success:
                 response.read()
-            yield from _sound(response).iter_bytes()
+            yield from _checked(response).iter_bytes()
 
     def import_study(self, file: Path, name: str | None = None, *, paused: bool = False) -> StudyView:
-        """The study that the file becomes on the server."""
+        """Import a study from a file. Returns the created study."""
         headers = {"Idempotency-Key": secrets.token_hex(16), "Content-Type": "application/x-ndjson"}
-        asked = {"paused": "true" if paused else "false"} | ({} if name is None else {"name": name})
+        query = {"paused": "true" if paused else "false"} | ({} if name is None else {"name": name})
 
         def send() -> httpx2.Response:
             with file.open("rb") as opened:
                 pieces = iter(partial(opened.read, PIECE), b"")
-                return self._http.post("studies/import", content=pieces, headers=headers, params=asked, timeout=IMPORT_SECONDS)
+                return self._http.post("studies/import", content=pieces, headers=headers, params=query, timeout=IMPORT_SECONDS)
 
         with _reached(self.server):
-            response = _sound(_persistently(send))
+            response = _checked(_retry_while_broken(send))
         return _parsed(StudyView, response)
 
     def events(self, study: str, after: int = 0) -> Iterator[Event | None]:
-        """Events after that sequence number, each once and in order, until the study has ended. Reconnects when the stream breaks off.
+        """Yield the events after sequence number `after`, each once and in order, until the study has ended.
 
-        None stands for a while in which the connection was made anew; a watcher may use it to say so.
+        Reconnects after a disconnection, and yields None before each attempt, so that the caller can report the interruption.
         """
-        backoff, place = Backoff(*RECONNECT), after
+        backoff, cursor = Backoff(*RECONNECT), after
         while True:
             try:
-                for event in self._stream(study, place):
+                for event in self._stream(study, cursor):
                     if event.kind == END:
                         return
-                    place = event.seq
+                    cursor = event.seq
                     backoff.reset()
                     yield event
             except (httpx2.TransportError, Unreachable):
                 pass
             except Refused as refusal:
-                if refusal.status not in (429, 503):
+                if refusal.status not in (429, 503):  # these two are temporary: too many streams, or an unavailable database
                     raise
             yield None
             time.sleep(backoff.delay())
 
     def _stream(self, study: str, after: int) -> Iterator[Event]:
-        """The events of one connection; one of the kind `end` after the study's last one."""
+        """Yield the events of one connection, and an event of kind `end` after the study's last event."""
         timeout = httpx2.Timeout(SECONDS, read=SILENCE_SECONDS)
         with self._http.sse(f"{_study(study)}/events", params={"after": after}, timeout=timeout) as source:
             if source.response.status_code == httpx2.codes.NO_CONTENT:
@@ -206,7 +206,7 @@ class Client:
                 return
             if not source.response.is_success:
                 source.response.read()
-            _sound(source.response)
+            _checked(source.response)
             for message in source:
                 if message.data:
                     body = json.loads(message.data)
@@ -226,30 +226,36 @@ class Client:
         return _parsed(answer, self._send(method, path, content, params))
 
     def _send(self, method: str, path: str, content: bytes | None = None, params: Mapping[str, Any] | None = None) -> httpx2.Response:
-        """The server's answer. A call whose connection breaks is made again under the same key, so that it has one effect."""
+        """Send a request and return the successful response.
+
+        A call whose connection breaks is repeated with the same Idempotency-Key, so that it takes effect once.
+        """
         headers = {"Idempotency-Key": secrets.token_hex(16)} if method != "GET" else {}
         if content is not None:
             headers["Content-Type"] = "application/json"
         request = partial(self._http.request, method, path, content=content, headers=headers, params=params)
         with _reached(self.server):
-            return _sound(_persistently(request))
+            return _checked(_retry_while_broken(request))
 
 
 def _parsed(answer: type[Body], response: httpx2.Response) -> Body:
-    """The body of the answer. Fields that a newer server adds are ignored, at every level. Raises UnexpectedAnswer."""
+    """The parsed body. Fields that a newer server adds are ignored at every level. Raises UnexpectedAnswer."""
     try:
         return answer.model_validate_json(response.content, extra="ignore")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
         raise UnexpectedAnswer(
-            f"The answer of {response.request.url} is not what this version expects ({place}: {first['msg']}); "
-            "install the version of Thawline that the server has."
+            f"The response of {response.request.url} does not match this version of Thawline ({place}: {first['msg']}); "
+            "install the server's version."
         ) from None
 
 
-def _persistently(request: Callable[[], httpx2.Response]) -> httpx2.Response:
-    """The response, of the first try whose connection holds. An address where nobody listens is not tried again, unless somebody did."""
+def _retry_while_broken(request: Callable[[], httpx2.Response]) -> httpx2.Response:
+    """Call `request`, and repeat it while its connection breaks.
+
+    A refused connection is an error on the first try. On a later try it is repeated: the server was reachable and may be restarting.
+    """
     backoff = Backoff(*RETRY)
     for number in range(1, TRIES):
         try:
@@ -275,12 +281,12 @@ def _study(study: str) -> str:
     return "studies/" + quote(study, safe="")
 
 
-def _sound(response: httpx2.Response) -> httpx2.Response:
-    """The response itself. Raises Refused when it is a problem."""
+def _checked(response: httpx2.Response) -> httpx2.Response:
+    """Returns the response. Raises Refused if its status is not 2xx."""
     if response.is_success:
         return response
     try:
         problem = ProblemView.model_validate_json(response.content)
-    except ValidationError:  # not our server
-        raise Refused(response.status_code, "unknown", f"The server answered {response.status_code} {response.reason_phrase}.") from None
+    except ValidationError:  # not a problem: the response of a proxy or another server
+        raise Refused(response.status_code, "unknown", f"The server responded {response.status_code} {response.reason_phrase}.") from None
     raise Refused(response.status_code, problem.type.rpartition(":")[2], problem.detail, problem.errors or ())

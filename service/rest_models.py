@@ -18,17 +18,17 @@ TABLE_COLUMNS = (
     "number", "state", "value", "step", "attempt", "source", "duplicate_of", "reason", "detail", "worker",
     "queued_at", "started_at", "finished_at", "params", "metrics", "spared_seconds", "samples_per_second",
 )  # fmt: skip
-"""The values of a trial in `TableView`, in their order."""
+"""The columns of a trial in `TableView`, in order."""
 
 ExportFormat = Literal["json", "yaml", "python", "card", "requirements"]
 """The forms of a study's exported configuration."""
 
 Trend = tuple[tuple[int, float], ...]
-"""Number and value of each trial that was the best of its study when it ended."""
+"""Number and value of each trial that was the best of its study when it completed."""
 
 
 class View(BaseModel):
-    """A body of an answer. The server sends finite numbers or null, and times in UTC."""
+    """The base of response bodies. Numbers that are not finite are sent as null, times in UTC."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,16 +48,19 @@ class UnavailableView(View):
     study: str = Field(examples=["sign-digits"])
     worker: str
     host: str
-    what: str = Field(description="data or weights")
-    detail: str = Field(description="why", examples=["there is no folder /mnt/digits"])
+    what: str = Field(description="`data` or `weights`")
+    detail: str = Field(description="the reason", examples=["there is no folder /mnt/digits"])
     since: datetime
 
 
 class SavedView(View):
-    """Seconds of training that the study did not need, by what spared them."""
+    """Seconds of training that the study did not need, by the mechanism that saved them."""
 
-    features_seconds: float = Field(description="by stored outputs of frozen stages; a shared pass counts once")
-    duplicates_seconds: float = Field(description="by answering repeated parameters from their first trial; its share of a shared pass")
+    features_seconds: float = Field(description="saved by reading stored outputs of frozen stages; trials trained together count once")
+    duplicates_seconds: float = Field(
+        description="saved by copying the result of an earlier trial with the same parameters; if that trial was trained together with "
+        "others, only its share counts"
+    )
 
 
 class NoticeView(View):
@@ -69,29 +72,34 @@ class NoticeView(View):
 
 
 class ListedStudyView(View):
-    """The current state of a study. `GET /studies/{study}` adds `facts`, which may be long."""
+    """The current state of a study, without `facts`, which can be long and which `GET /studies/{study}` adds."""
 
     id: str = Field(examples=["8c5f0a1b2c3d4e5f"])
     name: str = Field(examples=["sign-digits"])
     state: StudyState
-    phase: Phase = Field(description="none: it confirms nothing; else whether search or confirmation is under way, or the latter is over")
-    waiting: str | None = Field(description="why no trial runs, if no live worker can read the data or weights")
-    unavailable: list[UnavailableView] = Field(description="live workers that cannot read its data or weights")
-    reason: str | None = Field(description="why it failed, or why it is complete without a result")
-    created: int = Field(description="trials created so far", examples=[12])
+    phase: Phase = Field(
+        description="`none`: the study has no confirmation; `search`, `running`: the search or the confirmation is in progress; "
+        "`done`: the confirmation is complete; `stopped`: the study ended before its confirmation did"
+    )
+    waiting: str | None = Field(description="the reason why no trial runs, if no live worker can read the data or weights; else null")
+    unavailable: list[UnavailableView] = Field(description="live workers that cannot read the study's data or weights")
+    reason: str | None = Field(description="the reason why the study failed, or why it is complete without a result; else null")
+    created: int = Field(description="number of trials created so far", examples=[12])
     counts: Mapping[TrialState, int] = Field(
-        description="trials by state", examples=[{"queued": 0, "running": 2, "complete": 9, "pruned": 1}]
+        description="number of trials in each state", examples=[{"queued": 0, "running": 2, "complete": 9, "pruned": 1}]
     )
     budget: Budget
     best: BestView | None
-    checked: bool = Field(description="whether a worker has checked data and weights")
-    seconds_left: float | None = Field(description="an estimate at the pace so far; null when unknown or ended", examples=[340.0])
-    saved: SavedView = Field(description="what its trials were spared")
-    seq: int = Field(description="of the study's last event; a stream opened with ?after= this misses nothing")
+    checked: bool = Field(description="whether a worker has checked the data and weights")
+    seconds_left: float | None = Field(
+        description="estimated remaining time at the average pace so far; null if unknown or if the study has ended", examples=[340.0]
+    )
+    saved: SavedView = Field(description="training time that the study did not need")
+    seq: int = Field(description="sequence number of the study's last event; an event stream opened with it as ?after= misses no event")
     created_at: datetime
-    started_at: datetime | None = Field(description="first claim")
+    started_at: datetime | None = Field(description="time of the first claim; null before it")
     finished_at: datetime | None
-    notices: list[NoticeView] = Field(description="parts of the study that have no effect; a study with notices is accepted")
+    notices: list[NoticeView] = Field(description="parts of the study that probably do not have the intended effect")
     spec: StudySpec
 
     @property
@@ -101,75 +109,84 @@ class ListedStudyView(View):
 
 
 class MajorityView(View):
-    """The score of the best constant prediction on the validation examples: the same answer for each of them."""
+    """The score of the best constant prediction, which is the same for every validation example."""
 
-    label: str = Field(description="the answer, such as the most frequent label")
-    share: float = Field(description="share of the validation examples for which it is right", examples=[0.95])
+    label: str = Field(description="the prediction, such as the most frequent label")
+    share: float = Field(description="share of the validation examples for which the prediction is right", examples=[0.95])
     value: float = Field(description="the objective of the constant prediction")
-    better: bool | None = Field(description="whether the best value of the study is better; null without one")
-    sentence: str = Field(description="share and value as a sentence")
-    advice: str = Field(description="a remedy if the best value is not better")
+    better: bool | None = Field(description="whether the study's best value is better; null if there is no best value")
+    sentence: str = Field(description="a sentence with share and value, for display")
+    advice: str = Field(description="the remedy for a study whose best value is not better, for display")
 
 
 class StudyView(ListedStudyView):
     """The current state of a study."""
 
-    facts: DatasetInfo | None = Field(description="facts about data and weights, from their check by a worker")
-    majority: MajorityView | None = Field(description="the constant prediction to compare results with; null before the check")
-    notes: Sequence[str] = Field(description="sentences for the user about the data: files left out, what was assumed, likely mistakes")
+    facts: DatasetInfo | None = Field(description="facts about the data and weights, from their check by a worker; null before the check")
+    majority: MajorityView | None = Field(description="the best constant prediction, for comparison; null before the check")
+    notes: Sequence[str] = Field(description="sentences about the data, for display: skipped files, assumptions, likely mistakes")
     sizes: Mapping[str, int] | None = Field(
-        description="how many examples train, validation and test have; null before the check",
+        description="number of examples in train, validation and test; null before the check",
         examples=[{"train": 600, "validation": 200, "test": 200}],
     )
 
 
 class StudiesPage(View):
     studies: list[ListedStudyView]
-    next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
+    next: str | None = Field(description="value of ?after= for the next page; null on the last page")
 
 
 class TrendsPage(StudiesPage):
-    """Studies, each as it stands, with how its best value rose."""
+    """A page of studies, with the history of each one's best value."""
 
     trends: Mapping[str, Trend] = Field(
-        description="by study's id: number and value of trials that were the best until then, the newest one last",
+        description="by study id: number and value of each trial that was the best when it completed, oldest first",
         examples=[{"8c5f0a1b2c3d4e5f": [[0, 0.71], [4, 0.83]]}],
     )
 
 
 class ReuseView(View):
-    """What the run does not do itself, because another run has done it or does it with it."""
+    """Work of the run that is shared with other runs: decoded images, stored outputs of frozen stages, joint training."""
 
-    pixels: str = Field(description="decoded by this run, cached by an earlier one, or streamed because they are too many to keep")
-    depth: int = Field(description="frozen stages whose stored output is read in place of being computed", examples=[9])
-    place: str = Field(description="where that output lies: none, device, memory or disk")
-    lanes: int = Field(description="trials that share each pass over the data, this one included", examples=[32])
-    saved_seconds: float | None = Field(description="what the stored output spared the whole pass so far; below 0 until it has paid")
+    pixels: str = Field(
+        description="source of the decoded images: `decoded` by this run, `cached` by an earlier one, or `streamed` because they are too "
+        "large for the cache"
+    )
+    depth: int = Field(description="number of frozen stages whose stored output is read instead of computed", examples=[9])
+    place: str = Field(description="storage of that output: `none`, `device`, `memory` or `disk`")
+    lanes: int = Field(description="number of trials that are trained together, this one included; 1 if it is trained alone", examples=[32])
+    saved_seconds: float | None = Field(
+        description="training time that the stored output has saved so far, for all trials trained together; negative until the time "
+        "for storing it is recovered"
+    )
 
 
 class PaceView(View):
-    """How fast the run is. Of trials that share a pass, each is told the whole pass's figures."""
+    """The speed of the run. For trials that are trained together, each one has the figures of the joint run."""
 
-    samples_per_second: float | None = Field(description="training examples a second, over the last epoch", examples=[1250.0])
-    seconds_left: float | None = Field(description="of a running trial, at the pace so far; null when it does not run")
-    memory: int | None = Field(description="bytes: allocated on a GPU, resident in the process otherwise")
+    samples_per_second: float | None = Field(description="training examples a second in the last epoch", examples=[1250.0])
+    seconds_left: float | None = Field(description="estimated remaining seconds of a running trial; null if it does not run")
+    memory: int | None = Field(description="bytes allocated on the GPU; on a CPU, resident bytes of the process")
     utilization: float | None = Field(
-        description="share of the last epoch in which the GPU was at work, by its driver; on a CPU, of the time that the run's threads had",
+        description="share of the last epoch in which the GPU was busy, reported by its driver; on a CPU, CPU time of the run's threads as "
+        "a share of the available time",
         examples=[0.93],
     )  # fmt: skip
-    shares: Mapping[str, float] = Field(description="of the time spent, by activity", examples=[{"forward": 0.6, "backward": 0.4}])
+    shares: Mapping[str, float] = Field(
+        description="share of the elapsed time for each activity", examples=[{"forward": 0.6, "backward": 0.4}]
+    )
 
 
 class TrialView(View):
-    """A trial as it stands."""
+    """The current state of a trial."""
 
     number: int = Field(examples=[7])
     state: TrialState
     params: Mapping[str, Scalar] = Field(examples=[{"lr": 0.003, "optimizer": "sgd", "momentum": 0.9}])
     value: float | None = Field(
-        description="the objective after the last epoch; null when there is none or it is not finite", examples=[0.962]
+        description="the objective after the last epoch; null if there is none or it is not finite", examples=[0.962]
     )
-    metrics: Mapping[str, float | None] = Field(description="last value by name", examples=[{"accuracy": 0.962, "loss": 0.11}])
+    metrics: Mapping[str, float | None] = Field(description="the last value of each metric", examples=[{"accuracy": 0.962, "loss": 0.11}])
     step: int = Field(description="last reported epoch", examples=[8])
     attempt: int
     reason: FailureReason | None
@@ -177,51 +194,57 @@ class TrialView(View):
     queued_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    duplicate_of: int | None = Field(description="the trial whose result answers this one; it was not trained again")
-    source: str = Field(description="sampler, baseline, user, duplicate or confirmation")
-    confirms: int | None = Field(description="the trial of the search whose configuration it trains again; null in the search")
-    round: int | None = Field(description="of the confirmation, from 1; null in the search")
-    detail: str | None = Field(description="the reason in a sentence, or why it was pruned")
-    seed: int = Field(description="of this trial's training")
-    result: Mapping[str, Any] = Field(
-        description="reported by the run: seconds, memory, environment, reuse, pace; of a single trial (`GET …/trials/{number}`) also the "
-        "task's report (its schema depends on the task), and the scores on the test examples"
+    duplicate_of: int | None = Field(
+        description="number of the trial with the same parameters whose result was copied, so that this one was not trained; else null"
     )
-    reuse: ReuseView | None = Field(description="what the run took from others; null until it is known, and for a duplicate")
-    pace: PaceView | None = Field(description="how fast the run is, or was at its end; null before its first epoch, and for a duplicate")
+    source: str = Field(description="origin of the parameters: `sampler`, `baseline`, `user`, `duplicate` or `confirmation`")
+    confirms: int | None = Field(description="number of the trial of the search whose configuration is trained again; null in the search")
+    round: int | None = Field(description="round of the confirmation, from 1; null in the search")
+    detail: str | None = Field(description="a sentence with the reason of a failure or of pruning")
+    seed: int = Field(description="seed of this trial's training")
+    result: Mapping[str, Any] = Field(
+        description="reported by the run: seconds, memory, environment, reuse, pace; `GET …/trials/{number}` adds the task's report (its "
+        "schema depends on the task) and the scores on the test examples"
+    )
+    reuse: ReuseView | None = Field(description="work shared with other runs; null until it is reported, and for a duplicate")
+    pace: PaceView | None = Field(
+        description="current speed of the run, or its speed at the end; null before the first epoch, and for a duplicate"
+    )
 
 
 class CheckpointView(View):
-    """A file that the trial can go on from, on the machine of the worker that wrote it."""
+    """A file from which the trial can resume, on the machine of the worker that wrote it."""
 
-    step: int = Field(description="the epoch after which it was written", examples=[6])
+    step: int = Field(description="epoch after which the file was written", examples=[6])
     size: int = Field(description="bytes", examples=[45_000_000])
     sha256: str
 
 
 class AttemptView(View):
-    """One try at a trial, from its claim to its end."""
+    """One attempt to run a trial, from its claim to its end."""
 
     attempt: int = Field(examples=[1])
     worker: str
-    resumed: int = Field(description="the epoch of the checkpoint that it went on from; 0 from the beginning")
+    resumed: int = Field(description="epoch of the checkpoint from which the attempt resumed; 0 if it started from the beginning")
     started_at: datetime
     ended_at: datetime | None
-    ending: AttemptEnd | None = Field(description="null while it runs; after released, lost and crashed the trial may have another attempt")
-    step: int | None = Field(description="the last reported epoch when it ended")
+    ending: AttemptEnd | None = Field(
+        description="null while the attempt runs; after `released`, `lost` and `crashed` the trial can have another attempt"
+    )
+    step: int | None = Field(description="the last epoch reported before the attempt ended")
     detail: str | None
 
 
 class WholeTrialView(TrialView):
-    """A trial as it stands, with its history."""
+    """The current state of a trial, with its attempts and checkpoints."""
 
-    attempts: list[AttemptView] = Field(description="the first one first")
-    checkpoints: list[CheckpointView] = Field(description="those that are kept, the newest first")
+    attempts: list[AttemptView] = Field(description="oldest first")
+    checkpoints: list[CheckpointView] = Field(description="the checkpoints that are kept, newest first")
 
 
 class TrialsPage(View):
     trials: list[TrialView]
-    next: str | None = Field(description="give it as ?after= to get the next page; null on the last")
+    next: str | None = Field(description="value of ?after= for the next page; null on the last page")
 
 
 class QueuedView(View):
@@ -231,26 +254,26 @@ class QueuedView(View):
 
 
 class ChangesView(View):
-    """A study and those of its trials that changed, seen at one moment."""
+    """A study and its trials that changed, read in one transaction."""
 
     study: ListedStudyView
-    trials: list[TrialView] = Field(description="as they stand, in the order of their last events")
-    seq: int = Field(description="give it as ?after= the next time")
-    more: bool = Field(description="whether the page was full: ask again at once")
+    trials: list[TrialView] = Field(description="in the order of their last events")
+    seq: int = Field(description="value of ?after= for the next request")
+    more: bool = Field(description="whether there are more changes after this page")
 
 
 class TableView(View):
-    """A study and those of its trials that changed, seen at one moment, each trial a list of values."""
+    """A study and its trials that changed, read in one transaction. Each trial is a list of values in the order of `columns`."""
 
     study: ListedStudyView
-    seq: int = Field(description="give it as ?after= the next time")
-    more: bool = Field(description="whether the answer was full: ask again at once")
-    params: Sequence[str] = Field(description="names of the parameters, in the order of each trial's", examples=[["lr", "optimizer"]])
-    metrics: Sequence[str] = Field(description="names of the metrics, in the order of each trial's; the objective's first")
-    columns: Sequence[str] = Field(description="names of each trial's values, in their order", examples=[list(TABLE_COLUMNS)])
+    seq: int = Field(description="value of ?after= for the next request")
+    more: bool = Field(description="whether there are more changes after this response")
+    params: Sequence[str] = Field(description="parameter names, in the order of the column `params`", examples=[["lr", "optimizer"]])
+    metrics: Sequence[str] = Field(description="metric names, in the order of the column `metrics`; the objective's metric first")
+    columns: Sequence[str] = Field(description="names of the values of each trial, in order", examples=[list(TABLE_COLUMNS)])
     trials: Sequence[Sequence[Any]] = Field(
-        description="in the order of their last events: times in seconds since 1970, null for what there is not or JSON cannot say, "
-        "parameters to ten significant digits (the trial itself has all), metrics to five",
+        description="in the order of their last events: times in seconds since 1970; null for missing values and numbers that are not "
+        "finite; parameters rounded to ten significant digits, metrics to five",
         examples=[[[7, "complete", 0.9, 8, 1, "sampler", None, None, None, "box:1", 1e9, 1e9, 1e9, [0.003, "sgd"], [0.9], 4.5, 1250.0]]],
     )  # fmt: skip
 
@@ -268,21 +291,22 @@ class MetricsView(View):
 
 
 class CurvesView(View):
-    """The learning curves of those of a study's trials that changed."""
+    """Learning curves of the study's trials that changed."""
 
     metric: str = Field(examples=["accuracy"])
-    seq: int = Field(description="give it as ?after= the next time")
-    more: bool = Field(description="whether the answer was full: ask again at once")
+    seq: int = Field(description="value of ?after= for the next request")
+    more: bool = Field(description="whether there are more changes after this response")
     curves: Sequence[Sequence[int | Sequence[float]]] = Field(
-        description="number, steps and values of each trial: up to 64 points, extremes among them, none that is not finite",
+        description="number, steps and values of each trial, thinned to 64 points that include the extremes; values that are not finite "
+        "are left out",
         examples=[[[7, [1, 2, 3], [0.5, 0.61, 0.7]]]],
     )  # fmt: skip
 
 
 class ChunkView(View):
-    """Lines of a log that were written together."""
+    """Lines of a log that were stored together."""
 
-    seq: int = Field(description="from 1 in each attempt, without a gap", examples=[1])
+    seq: int = Field(description="number of the chunk: counts from 1 in each attempt, without gaps", examples=[1])
     at: datetime
     text: str = Field(examples=["2026-11-22T09:30:00Z INFO trainer.run_logger: epoch 1 of 8: loss 0.8213, accuracy 0.7125\n"])
 
@@ -291,31 +315,34 @@ class LogView(View):
     """A part of an attempt's log."""
 
     number: int
-    attempt: int | None = Field(description="whose log it is; null while the trial has not begun")
+    attempt: int | None = Field(description="number of the attempt; null if the trial has not started")
     attempts: list[AttemptView]
     chunks: list[ChunkView]
-    next: int | None = Field(description="give it as ?after= to get the next part; null when this was the last so far")
+    next: int | None = Field(description="value of ?after= for the next part; null if this is the last part so far")
 
 
 class RunsView(View):
-    """The trials of the confirmation."""
+    """Number of trials of the confirmation."""
 
-    done: int = Field(description="that ended, whatever their end")
+    done: int = Field(description="trials that have ended, in any state")
     running: int
     queued: int
 
 
 class ConfirmationView(View):
-    """How far the confirmation is, and what it has found."""
+    """Progress and results of the confirmation."""
 
-    phase: Phase = Field(description="none: the study confirms nothing; search: it will; stopped: it ended before")
-    note: str = Field(description="the same in a sentence")
+    phase: Phase = Field(
+        description="`none`: the study has no confirmation; `search`: the confirmation follows the search; `running`: it is in progress; "
+        "`done`: it is complete; `stopped`: the study ended before its confirmation did"
+    )
+    note: str = Field(description="a sentence about the phase, for display")
     runs: RunsView
-    verdict: Verdict | None = Field(description="of the runs so far; null before the first")
+    verdict: Verdict | None = Field(description="results of the runs so far; null before the first result")
 
 
 class FaultView(View):
-    """One thing that is wrong with a document."""
+    """One error in a request or document, with a JSON pointer to its place."""
 
     pointer: str = Field(examples=["#/search_space/lr/low"])
     code: str = Field(examples=["low_above_high"])
@@ -323,7 +350,7 @@ class FaultView(View):
 
 
 class ProblemView(View):
-    """A problem (RFC 9457), the body of every answer to a call that failed."""
+    """Problem details (RFC 9457): the body of every error response."""
 
     type: str
     title: str = ""
@@ -335,22 +362,24 @@ class ProblemView(View):
 
 
 class CheckedView(View):
-    """What came of a check: a study that could be created as it stands, or what is wrong."""
+    """The result of a check: the resolved study, or its faults."""
 
-    document: Any = Field(description="what was sent, as plain JSON; null when it cannot be read")
-    study: StudySpec | None = Field(description="as it would be stored: preset expanded, open ranges closed, defaults written out")
-    trials: int | None = Field(description="how many configurations its search space has; null when a range is continuous", examples=[48])
-    faults: list[FaultView] = Field(description="none of a sound study")
-    notices: list[NoticeView] = Field(description="parts of a sound study that have no effect")
+    document: Any = Field(description="the request's document as JSON; null if it cannot be parsed")
+    study: StudySpec | None = Field(
+        description="the study as it would be stored: preset expanded, open ranges closed, defaults filled in; null if it has faults"
+    )
+    trials: int | None = Field(description="number of configurations in the search space; null if a range is continuous", examples=[48])
+    faults: list[FaultView] = Field(description="empty if the study is valid")
+    notices: list[NoticeView] = Field(description="parts of a valid study that probably do not have the intended effect")
 
 
 class SchemaView(View):
-    """What a study document may hold. Each schema has its own `$defs`."""
+    """JSON Schemas of a study document. Each schema has its own `$defs`."""
 
     study: dict[str, Any] = Field(description="JSON Schema of the document")
-    hyperparameters: dict[str, Any] = Field(description="JSON Schema of what `search_space` and `fixed` may name")
-    not_searched: list[str] = Field(description="hyperparameters that a search space may not name", examples=[["seed"]])
-    metrics: Mapping[str, Direction] = Field(description="what an objective may name, with the direction that is better")
+    hyperparameters: dict[str, Any] = Field(description="JSON Schema of the hyperparameters, for `search_space` and `fixed`")
+    not_searched: list[str] = Field(description="hyperparameters that are not allowed in a search space", examples=[["seed"]])
+    metrics: Mapping[str, Direction] = Field(description="metrics that are valid for the objective, with their default directions")
 
 
 class ModelsView(View):
@@ -365,7 +394,7 @@ class TensorView(View):
 
 
 class StageView(View):
-    """A step of the forward pass that is frozen or trained as a whole."""
+    """A stage of the network: consecutive layers that are frozen or trained together."""
 
     name: str
     tensors: list[TensorView]
@@ -378,50 +407,50 @@ class ModelView(View):
     family: str
     stages: list[StageView]
     head: StageView
-    weights: list[str] = Field(description="torchvision's weights names")
-    smallest_image: int = Field(description="the smallest size of an example, in its hyperparameter's unit")
-    image_step: int = Field(description="the size is a multiple of this")
+    weights: list[str] = Field(description="names of torchvision's pretrained weights for the model")
+    smallest_image: int = Field(description="minimum size of an example, in the unit of the size hyperparameter")
+    image_step: int = Field(description="the size must be a multiple of this number")
 
 
 class MetricView(View):
-    """A number that runs of a task report, and what is known of its values."""
+    """A metric that runs of a task report."""
 
-    direction: Direction = Field(description="which is better")
-    low: float | None = Field(description="the lowest possible value; null without a bound", examples=[0.0])
-    high: float | None = Field(description="the highest possible value; null without a bound", examples=[1.0])
+    direction: Direction = Field(description="whether higher or lower values are better")
+    low: float | None = Field(description="lowest possible value; null if unbounded", examples=[0.0])
+    high: float | None = Field(description="highest possible value; null if unbounded", examples=[1.0])
     unit: str = Field(
-        description="`share` for shares from 0 to 1, which the pages show in percent; empty without a unit", examples=["share"]
+        description="`share` for a share from 0 to 1, which the pages show in percent; empty if the metric has no unit", examples=["share"]
     )
-    additive: bool = Field(description="whether it is the mean over the examples of a number of each example")
+    additive: bool = Field(description="whether the metric is the mean of one number per example")
 
 
 class TaskView(View):
-    """An installed task, as far as one needs it to show the studies of it."""
+    """An installed task, with the facts that clients need to show its studies."""
 
-    name: str = Field(description="a study's `task`", examples=["image_classification"])
-    example: str = Field(description="what one example is called, a noun whose plural ends in s", examples=["row"])
-    metrics: Mapping[str, MetricView] = Field(description="what an objective may name, by name")
-    report: Sequence[str] = Field(description="fields of a complete trial's `result` that are the task's own", examples=[["residuals"]])
+    name: str = Field(description="value of a study's `task`", examples=["image_classification"])
+    example: str = Field(description="noun for one example of the data; its plural ends in s", examples=["row"])
+    metrics: Mapping[str, MetricView] = Field(description="metrics that are valid for the objective, by name")
+    report: Sequence[str] = Field(description="fields that the task adds to the `result` of a complete trial", examples=[["residuals"]])
     module: str | None = Field(
-        description="path of the JavaScript module that draws these fields; null: the pages show single numbers of them as a table",
+        description="path of the JavaScript module that draws these fields; if null, the pages show their single numbers as a table",
         examples=["/static/tasks/image_classification.js"],
     )
     script_needs: str | None = Field(
-        description="the packages that its exported training scripts need; null: it exports none",
+        description="packages that the task's exported training scripts require; null if the task exports no script",
         examples=["torch and torchvision"],
     )
 
 
 class TasksView(View):
-    tasks: list[TaskView] = Field(description="the task of studies that name none first, the others by name")
+    tasks: list[TaskView] = Field(description="the default task first, the others sorted by name")
 
 
 class SpacesView(View):
-    presets: list[Preset] = Field(description="search spaces that ship with Thawline; a study names one as `preset`")
+    presets: list[Preset] = Field(description="search spaces that ship with Thawline; a study selects one with `preset`")
 
 
 class RunningView(View):
-    """A trial that a worker runs."""
+    """A trial that a worker is running."""
 
     study: str = Field(examples=["sign-digits"])
     number: int = Field(examples=[7])
@@ -433,16 +462,19 @@ class WorkerView(View):
     id: str
     host: str
     pid: int
-    slots: int = Field(description="trials it runs at one time")
+    slots: int = Field(description="number of trials, or groups of trials trained together, that the worker runs at the same time")
     devices: tuple[str, ...] = Field(examples=[["cuda:0"]])
-    memory: tuple[int | None, ...] = Field(description="bytes of each device, null where unknown; empty from older workers")
-    state: WorkerState = Field(description="a draining one takes no more trials, ends those it has, and goes")
+    memory: tuple[int | None, ...] = Field(description="bytes of memory of each device, null if unknown; empty for older workers")
+    state: WorkerState = Field(description="a `draining` worker claims no more trials, completes those it runs, and exits")
     started_at: datetime
     seen_at: datetime
-    silent_seconds: float = Field(description="since its last heartbeat, by the server's clock; a worker that was killed stays as it was")
-    running: list[RunningView] = Field(description="the trials it runs now")
-    unavailable: list[UnavailableView] = Field(description="studies whose data or weights it cannot read")
-    set_aside: int = Field(description="results on its disk that the database did not accept; its log names them with the reasons")
+    silent_seconds: float = Field(
+        description="seconds since the last heartbeat, by the server's clock; grows for a worker that was killed, whose `state` does not "
+        "change"
+    )
+    running: list[RunningView] = Field(description="trials that the worker is running")
+    unavailable: list[UnavailableView] = Field(description="studies whose data or weights the worker cannot read")
+    set_aside: int = Field(description="number of results on the worker's disk that the database did not accept; its log has the reasons")
 
 
 class WorkersView(View):
@@ -455,4 +487,4 @@ class Alive(View):
 
 class Ready(View):
     status: str = Field(default="ready")
-    sweep_age_seconds: float | None = Field(description="since the last look for lost workers; null where only shown is what there is")
+    sweep_age_seconds: float | None = Field(description="seconds since the last check for lost workers; null on a read-only server")

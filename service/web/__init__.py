@@ -1,4 +1,4 @@
-"""The server: the REST interface, the live stream and the pages. The only room that knows FastAPI."""
+"""The server: REST interface, event streams and HTML pages. The only package that imports FastAPI."""
 
 API = "/api/v1"
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # they change nothing
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # requests with these methods change nothing

@@ -12,16 +12,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class PrefixMiddleware:
-    """Serves the app below `root_path`, whether the proxy in front removes that prefix or passes it on.
+    """Serves the app below `root_path`, whether or not the proxy in front strips that prefix.
 
-    The app receives paths without the prefix, which is added to `Location` headers. Settings refuse a prefix that begins like a path of
-    the app.
+    The app receives paths without the prefix; the prefix is added to `Location` headers. Settings refuse a prefix that is also the
+    beginning of one of the app's paths.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self.app = app
         self.root_path = root_path
-        self.decoded = unquote(root_path)  # the ASGI server passes decoded paths
+        self.decoded = unquote(root_path)  # `scope["path"]` is decoded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not self.root_path:
@@ -31,16 +31,16 @@ class PrefixMiddleware:
         path: str = scope["path"]
         if path == self.decoded or path.startswith(f"{self.decoded}/"):
             path = path[len(self.decoded) :] or "/"
-        below = {**scope, "path": path, "raw_path": quote(path).encode()}
+        stripped = {**scope, "path": path, "raw_path": quote(path).encode()}
 
-        async def located(message: Message) -> None:
+        async def send_with_prefix(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if headers.get("location", "").startswith("/"):
                     headers["location"] = self.root_path + headers["location"]
             await send(message)
 
-        await self.app(below, receive, located)
+        await self.app(stripped, receive, send_with_prefix)
 
 
 class HeadMiddleware:
@@ -54,19 +54,19 @@ class HeadMiddleware:
             await self.app(scope, receive, send)
             return
         scope.setdefault("state", {})  # shared with the copied scope
-        with anyio.CancelScope() as answering:
+        with anyio.CancelScope() as response:
 
-            async def head_alone(message: Message) -> None:
+            async def send_headers_only(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     await send(message)
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
-                    answering.cancel()
+                    response.cancel()
 
-            await self.app({**scope, "method": "GET"}, receive, head_alone)
+            await self.app({**scope, "method": "GET"}, receive, send_headers_only)
 
 
 def methods_at(request: Request, path: str | None = None) -> list[str]:
-    """The methods of all routes at the path, by default the request's own. HEAD goes with GET."""
+    """The methods of all routes that match the path (default: the request's path), sorted. GET implies HEAD."""
     scope = request.scope if path is None else {**request.scope, "path": path}
     contexts = iter_route_contexts(request.app.routes)
     found = {method for one in contexts if one.matches(scope)[0] is not Match.NONE for method in one.methods or ("GET",)}
@@ -74,9 +74,9 @@ def methods_at(request: Request, path: str | None = None) -> list[str]:
 
 
 def without_slash(request: Request) -> Response | None:
-    """A redirect to the path without the slash at its end, with the query, where a route is there; None otherwise.
+    """A redirect to the path without its trailing slash, if a route matches that path; None otherwise.
 
-    308 preserves method and body. The target stays on this server: routes have no empty part, so it cannot begin with two slashes.
+    Status 308 preserves method and body. The target cannot begin with `//` or `/\\\\`, which a browser would take for another host.
     """
     path: str = request.scope["path"]
     shorter = path.rstrip("/")

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware, and the description of its interface."""
+"""The ASGI application: routes, middleware and the OpenAPI document."""
 
 import json
 import re
@@ -31,35 +31,35 @@ from service.web.studies import Trends
 from service.web.sweeper import Sweeper
 from service.web.tables import Curves
 
-WAYS_IN: dict[str, Any] = {
-    "token": {"type": "http", "scheme": "bearer", "description": "THAW_TOKEN of the server"},
-    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "what a browser gets at /login"},
+SECURITY_SCHEMES: dict[str, Any] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "The server's THAW_TOKEN"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Session cookie, set by the login page /login"},
 }
 REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 PUBLIC = frozenset({"/livez"})
 
 
 def describe(app: FastAPI, *, locked: bool, root_path: str = "") -> None:
-    """Let the app's document say below which prefix it is, and that all but the public paths ask for the token, if they do."""
-    framework = app.openapi
+    """Replace `app.openapi`: removes superfluous schemas, and adds the path prefix and, if `locked`, the security schemes."""
+    generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = framework()
+            document = generate()
             _drop_schemas_of_streams(document)
             _drop_unused_schemas(document)
             if root_path:
                 document["servers"] = [{"url": root_path}]
             if locked:
-                _ask_for_token(document)
-        assert app.openapi_schema is not None  # noqa: S101  (the framework keeps it; tells mypy)
+                _require_token(document)
+        assert app.openapi_schema is not None  # noqa: S101  (set by FastAPI's `openapi`; narrows the type for mypy)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _drop_schemas_of_streams(document: dict[str, Any]) -> None:
-    """The framework's `string` would be the schema of each event, and an event is none."""
+    """Remove FastAPI's default schema `string` from event streams: an event is not a string."""
     for operations in document["paths"].values():
         for operation in operations.values():
             for answer in operation["responses"].values():
@@ -67,16 +67,16 @@ def _drop_schemas_of_streams(document: dict[str, Any]) -> None:
 
 
 def _drop_unused_schemas(document: dict[str, Any]) -> None:
-    """The framework lists the base models too whose fields a task's own model replaces."""
+    """Remove unreferenced schemas: FastAPI also lists base models that a task's own models replace."""
     schemas = document["components"]["schemas"]
     while unused := schemas.keys() - set(REFERENCE.findall(json.dumps(document))):
         for name in unused:
             del schemas[name]
 
 
-def _ask_for_token(document: dict[str, Any]) -> None:
-    document["components"]["securitySchemes"] = WAYS_IN
-    document["security"] = [{name: []} for name in WAYS_IN]
+def _require_token(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    document["security"] = [{name: []} for name in SECURITY_SCHEMES]
     for path in PUBLIC & document["paths"].keys():
         for operation in document["paths"][path].values():
             operation["security"] = []
@@ -84,14 +84,14 @@ def _ask_for_token(document: dict[str, Any]) -> None:
 
 VERSION = metadata.version("thawline")
 DESCRIPTION = (
-    "Thawline finds the best way to fine-tune a pretrained model on your data. "
-    "Post a study, follow it, and fetch a configuration that is ready for production training. "
-    "Every error is `application/problem+json` (RFC 9457) and points at the field."
+    "Thawline searches for the hyperparameters with which a pretrained model is best fine-tuned on your data. "
+    "Create a study, follow its events, and export a configuration for production training. "
+    "Errors are `application/problem+json` (RFC 9457); validation errors contain a JSON pointer to each invalid field."
 )
 
 
 def create_app(store: Store, settings: Settings) -> FastAPI:
-    """The server on this store. The schema must be there: see `serve`. On a store that is read-only it changes nothing."""
+    """Create the application. The store's schema must be up to date (see `serve`). With a read-only store, the app refuses changes."""
     app = FastAPI(
         title="Thawline", version=VERSION, description=DESCRIPTION, lifespan=_lifespan,
         docs_url=None, redoc_url=None, redirect_slashes=False,
@@ -124,7 +124,7 @@ def _add_routes(app: FastAPI) -> None:
 
 
 def _add_middlewares(app: FastAPI) -> None:
-    """From the innermost to the outermost."""
+    """Add the middlewares, innermost first."""
     settings: Settings = app.state.settings
     app.add_middleware(CompressionMiddleware)
     app.add_middleware(BodyLimitMiddleware, larger=study_io.LARGER)

@@ -40,22 +40,22 @@ from service.web.problems import (
 
 COOKIE = "thawline_session"
 MAX_AGE_SECONDS = 7 * 24 * 3600
-MOST_COOKIES = 8  # checked in one request: another server under the same host name may have set one too
+MOST_COOKIES = 8  # checked in one request: another server under the same host name can set a cookie of this name too
 
 router = APIRouter()
 
 
 def equal(left: str, right: str) -> bool:
-    """Whether two secrets are the same, in a time that does not depend on where they differ."""
+    """Compare two secrets in constant time. They are hashed first, so that the time does not depend on their lengths either."""
     return hmac.compare_digest(hashlib.sha256(left.encode("utf-8", "surrogateescape")).digest(), hashlib.sha256(right.encode()).digest())
 
 
 class Sessions:
     """Issues and checks session cookies.
 
-    A cookie is signed with a key that is derived from the token and a random key in the database. It is valid for every server of the
-    database and survives restarts; a new token or another database invalidates it. Without the random key, a stolen cookie could be used
-    to test guesses of the token offline.
+    The signing key is derived from the token and a random key in the database. A cookie is valid for every server of the database and
+    survives restarts; a new token or another database invalidates it. Without the random key, a stolen cookie would allow offline guesses
+    of the token.
     """
 
     def __init__(self, token: str, store: Store) -> None:
@@ -64,18 +64,19 @@ class Sessions:
         self._key: bytes | None = None
 
     def load(self) -> None:
-        """Read the key, once. Raises StoreUnavailable."""
-        if self._key is None:  # a read-only database may come from somebody else, who then knows its key
+        """Read the random key from the database on the first call. Raises StoreUnavailable."""
+        if self._key is None:
+            # The random key in a read-only database is not used: the file can come from another party, which then has the key as well.
             own = secrets.token_hex(32) if self._store.read_only else self._store.read(queries.session_key)
             self._key = hmac.new(own.encode(), self._token.encode(), "sha256").digest()
 
     def issue(self, now: float) -> str:
-        """A cookie value that proves the token was known at that time, without holding it."""
+        """A signed cookie value with its time of issue. It does not contain the token."""
         issued = str(int(now))
         return f"{issued}.{self._signature(issued)}"
 
     def seconds_left(self, cookies: Iterable[str], now: float | None = None) -> float:
-        """The seconds for which one of the cookies is still valid; 0 if none is."""
+        """Remaining lifetime of the newest valid cookie in seconds; 0 if none is valid."""
         sound = [int(issued) for issued, _, signature in (cookie.partition(".") for cookie in cookies) if self._is_sound(issued, signature)]
         return max(0.0, max(sound, default=0) + MAX_AGE_SECONDS - (time.time() if now is None else now)) if sound else 0.0
 
@@ -84,7 +85,7 @@ class Sessions:
 
     def _signature(self, issued: str) -> str:
         self.load()
-        assert self._key is not None  # noqa: S101  (tells mypy)
+        assert self._key is not None  # noqa: S101  (narrows the type for mypy)
         return hmac.new(self._key, f"session {issued}".encode("utf-8", "surrogateescape"), "sha256").hexdigest()
 
 
@@ -95,17 +96,17 @@ def cookies_of(headers: Headers) -> list[str]:
 
 
 def login_address(path: str, query: str) -> str:
-    """Where to send a browser that asked for the page at `path` without a session."""
+    """The login page's URL, with the requested page as `next`."""
     return f"/login?next={quote(f'{path}?{query}' if query else path)}"
 
 
 @router.post("/login", status_code=204, include_in_schema=False)
 def log_in(request: Request, document: Document, settings: TheSettings) -> Response:
-    """Trade the token, sent as {"token": …}, for a session cookie."""
-    stated = document.get("token") if isinstance(document, dict) else None
-    if not isinstance(stated, str):
+    """Set a session cookie if the body, {"token": …}, contains the server's token."""
+    candidate = document.get("token") if isinstance(document, dict) else None
+    if not isinstance(candidate, str):
         raise InvalidInput([Fault(("token",), "missing", "this field is required; add it")])
-    if settings.token is None or not equal(stated, settings.token):
+    if settings.token is None or not equal(candidate, settings.token):
         raise ProblemError(UNAUTHENTICATED, "This is not the server's token.")
     answer = Response(status_code=204)
     sessions: Sessions = request.app.state.sessions
@@ -123,14 +124,17 @@ def log_in(request: Request, document: Document, settings: TheSettings) -> Respo
 
 @router.post("/logout", status_code=204, include_in_schema=False)
 def log_out(request: Request, settings: TheSettings) -> Response:
-    """Forget the session cookie in this browser."""
+    """Delete the session cookie in this browser."""
     answer = Response(status_code=204)
     answer.delete_cookie(COOKIE, path=settings.root_path or "/", httponly=True, samesite="strict", secure=_is_tls(request))
     return answer
 
 
 def _is_tls(request: Request) -> bool:
-    """Whether the browser uses TLS. Behind a proxy that terminates TLS, the Origin header shows it, which was compared with Host before."""
+    """Whether the browser uses TLS.
+
+    Behind a proxy that terminates TLS, the scheme of the Origin header decides; SameSiteMiddleware has compared that header with Host.
+    """
     return request.url.scheme == "https" or request.headers.get("origin", "").lower().startswith("https://")
 
 
@@ -155,10 +159,10 @@ SECURITY_HEADERS = {
 
 
 class SecurityHeadersMiddleware:
-    """The outermost layer: an id and the security headers on every answer, and a problem for every crash.
+    """The outermost middleware: adds a request id and the security headers to each response, and answers crashes with a problem.
 
-    A request with both Content-Length and Transfer-Encoding is refused and its connection closed: a proxy in front may have used the other
-    one of the two, and part of the body would be read as another request (RFC 9112, section 6.1).
+    A request with both Content-Length and Transfer-Encoding is refused and its connection closed. A proxy in front may evaluate the
+    other header, and part of the body would then be parsed as a second request (request smuggling; RFC 9112, section 6.1).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -179,7 +183,7 @@ class SecurityHeadersMiddleware:
 
         try:
             if _has_two_lengths(Headers(scope=scope)):
-                detail = "A request has either Content-Length or Transfer-Encoding; leave one out."
+                detail = "The request has both Content-Length and Transfer-Encoding; send only one of them."
                 await problem(scope, MALFORMED_REQUEST, detail, headers={"Connection": "close"})(scope, receive, guarded)
             else:
                 await self.app(scope, receive, guarded)
@@ -202,7 +206,7 @@ def _complete(headers: MutableHeaders, identity: str) -> None:
 
 
 def _log_crash(scope: Scope, error: Exception) -> None:
-    """One line of JSON, escaped: the place and kind of the crash, never the request's content."""
+    """Log the exception's type and stack frames as one line of JSON. The request's content is never logged."""
     frames = []
     trace = error.__traceback__
     while trace is not None:
@@ -212,11 +216,11 @@ def _log_crash(scope: Scope, error: Exception) -> None:
 
 
 class HostMiddleware:
-    """Answers only to names that are ours, against DNS rebinding.
+    """Refuses requests whose Host header is not a name of this server, as a protection against DNS rebinding.
 
-    Ours are the loopback names and the address that the connection came in on, with any port, since a tunnel or a container may
-    publish the server under another one, and the configured names: with any port where none is written. A page of another site
-    cannot be reached under any of them: its name would have to be rebound, and the browser sends that name.
+    Accepted are loopback names and the address on which the connection arrived, with any port, since a tunnel or a container can publish
+    the server on another port; and the names in THAW_HOSTS, with any port unless one is given. In a rebinding attack the browser sends
+    the attacker's host name, which is none of these.
     """
 
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
@@ -227,7 +231,7 @@ class HostMiddleware:
         if scope["type"] == "lifespan" or self._is_ours(scope):
             await self.app(scope, receive, send)
         else:
-            detail = "The server does not answer to this name; add it to THAW_HOSTS if it should."
+            detail = "The server does not accept this host name; to allow it, add it to THAW_HOSTS."
             await _refuse(HOST_NOT_ALLOWED, detail, scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
@@ -244,7 +248,7 @@ class HostMiddleware:
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether the name leads to the browser's own machine. Names below `localhost` do not always: some resolvers ask the network."""
+    """Whether the name resolves to the browser's own machine. Subdomains of `localhost` do not count: some resolvers query the network."""
     try:
         return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
@@ -252,7 +256,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _literal(address: str) -> str:
-    """The address as a Host header writes it; an empty text for what is no address."""
+    """The IP address in the notation of a Host header; an empty string if it is not an IP address."""
     try:
         return f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
     except ValueError:
@@ -260,10 +264,10 @@ def _literal(address: str) -> str:
 
 
 class TokenMiddleware:
-    """Asks every request for the token but those to the few public paths. Idle when no token is set.
+    """Requires the token or a session cookie for all but the public paths. Without a configured token every request passes.
 
-    Refused requests of one address are limited, safe methods included. The token is compared first, so that a request with the right token
-    is never limited by the refusals of others.
+    The rate of refused requests is limited for each address, safe methods included. The token is compared before the limit is applied,
+    so that refusals never limit requests with the right token.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, sessions: Sessions | None, refusals: Buckets) -> None:
@@ -275,29 +279,29 @@ class TokenMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif self._names_a_key(scope):
-            await _refuse(KEY_IN_URL, "Send the token as `Authorization: Bearer …`; addresses end up in logs.", scope, receive, send)
-        elif self.token is None or scope["path"] in PUBLIC_PATHS or self._states_it(scope, self.token):
+        elif self._has_key_in_url(scope):
+            await _refuse(KEY_IN_URL, "Send the token as `Authorization: Bearer …`; URLs end up in logs.", scope, receive, send)
+        elif self.token is None or scope["path"] in PUBLIC_PATHS or self._has_token(scope, self.token):
             await self.app(scope, receive, send)
-        elif _states_any(scope):
-            await self._turn_away(scope, receive, send)
+        elif _has_authorization(scope):
+            await self._refuse_limited(scope, receive, send)
         else:
-            await self._by_session(scope, receive, send)
+            await self._authenticate_by_session(scope, receive, send)
 
-    async def _by_session(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _authenticate_by_session(self, scope: Scope, receive: Receive, send: Send) -> None:
         cookies = cookies_of(Headers(scope=scope))
         try:
             seconds = await self._seconds_left(cookies) if cookies else 0.0
-        except ThawlineError as error:  # the key is in the database, which does not answer
+        except ThawlineError as error:  # the signing key is in the database, which is unavailable
             await for_error(scope, error)(scope, receive, send)
             return
         if seconds > 0:
-            await self._until(seconds, scope, receive, send)
+            await self._respond_until(seconds, scope, receive, send)
         elif _wants_page(scope):
             address = login_address(scope["path"], scope["query_string"].decode("latin-1"))
             await RedirectResponse(address, 303)(scope, receive, send)
         else:
-            await self._turn_away(scope, receive, send)
+            await self._refuse_limited(scope, receive, send)
 
     async def _seconds_left(self, cookies: list[str]) -> float:
         if self.sessions is None:
@@ -305,44 +309,44 @@ class TokenMiddleware:
         await to_thread.run_sync(self.sessions.load)
         return self.sessions.seconds_left(cookies)
 
-    async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse_limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (seconds := self.refusals.wait(client_of(scope))) > 0:
-            detail = "Too many requests without the right token came from this address; send it as `Authorization: Bearer …`."
+            detail = "This address sent too many requests without a valid token; send it as `Authorization: Bearer …`."
             await too_fast(scope, detail, seconds)(scope, receive, send)
         else:
             await _refuse(UNAUTHENTICATED, "Send the token as `Authorization: Bearer …`, or log in at /login.", scope, receive, send)
 
-    def _names_a_key(self, scope: Scope) -> bool:
+    def _has_key_in_url(self, scope: Scope) -> bool:
         pairs = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=None)
         return any(name.lower() in KEY_PARAMETERS or (self.token is not None and equal(value, self.token)) for name, value in pairs)
 
-    async def _until(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
-        """The answer as long as the session lasts: a stream ends with it, and its client is asked for the token when it comes back."""
+    async def _respond_until(self, seconds: float, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app for the rest of the session. An event stream ends with its session; reconnecting requires a new login."""
         started = False
 
-        async def noting(message: Message) -> None:
+        async def track_start(message: Message) -> None:
             nonlocal started
             started = True
             await send(message)
 
         try:
             async with asyncio.timeout(seconds) as session_time:
-                await self.app(scope, receive, noting)
+                await self.app(scope, receive, track_start)
         except TimeoutError:
             if not session_time.expired():
                 raise
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
-                await _refuse(UNAUTHENTICATED, "The session has ended; log in at /login.", scope, receive, send)
+                await _refuse(UNAUTHENTICATED, "The session has expired; log in at /login.", scope, receive, send)
 
-    def _states_it(self, scope: Scope, token: str) -> bool:
+    def _has_token(self, scope: Scope, token: str) -> bool:
         scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
         return scheme.lower() == "bearer" and equal(secret.strip(), token)
 
 
-def _states_any(scope: Scope) -> bool:
-    """Whether a token is stated at all: then it counts, and no cookie does."""
+def _has_authorization(scope: Scope) -> bool:
+    """Whether the request has an Authorization header. If so, cookies are ignored."""
     return "authorization" in Headers(scope=scope)
 
 
@@ -351,7 +355,7 @@ def _wants_page(scope: Scope) -> bool:
 
 
 class SameSiteMiddleware:
-    """Refuses requests that may change something and that another site made a browser send."""
+    """Refuses requests with unsafe methods that a page of another site makes a browser send (cross-site request forgery)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -360,14 +364,14 @@ class SameSiteMiddleware:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS or _is_own(Headers(scope=scope)):
             await self.app(scope, receive, send)
         else:
-            detail = "Requests that change something must come from this server's own pages or from a program."
+            detail = "Changes are accepted only from this server's own pages and from programs, not from pages of other sites."
             await _refuse(CROSS_SITE, detail, scope, receive, send)
 
 
 def _is_own(headers: Headers) -> bool:
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return False
-    if (origin := headers.get("origin")) is None:  # a program: browsers always send one with these methods
+    if (origin := headers.get("origin")) is None:  # not a browser: browsers send Origin with these methods
         return "authorization" in headers or not cookies_of(headers)
     scheme, _, authority = origin.lower().partition("://")
     return scheme in DEFAULT_PORTS and _authority(authority, scheme) == _authority(headers["host"].lower(), scheme) is not None

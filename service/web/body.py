@@ -1,4 +1,4 @@
-"""Request bodies: their limits, how documents are parsed, and the examples in the interface's description."""
+"""Request bodies: size and time limits, parsing of JSON and YAML, and their OpenAPI schemas and examples."""
 
 import asyncio
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ UNREADABLE = frozenset({"malformed_json", "malformed_yaml"})
 
 
 class BodyLimitMiddleware:
-    """Ends a request whose body has too many bytes, declared or counted, or takes too long to arrive.
+    """Refuses bodies that have too many bytes, declared or received, or that take too long to arrive.
 
-    `larger`: the bytes and seconds of paths that take more than others.
+    `larger`: maximum bytes and seconds of paths that accept more than the default.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class BodyLimitMiddleware:
 
         async def bounded() -> Message:
             nonlocal counted, ended
-            if ended:  # what comes now is the disconnect, which a stream may await for hours
+            if ended:  # only http.disconnect can follow; a stream may wait hours for it, so the deadline does not apply
                 return await receive()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -80,36 +80,37 @@ def _declares_too_much(headers: Headers, max_bytes: int) -> bool:
 
 
 def _too_large(max_bytes: int) -> ProblemError:
-    return ProblemError(BODY_TOO_LARGE, f"A body has at most {max_bytes} bytes.", [too_large(max_bytes)])
+    return ProblemError(BODY_TOO_LARGE, f"The body must not exceed {max_bytes} bytes.", [too_large(max_bytes)])
 
 
 async def read_bytes(request: Request) -> bytes:
-    """The whole body, as it came."""
+    """The raw body."""
     return await request.body()
 
 
 def read_document(request: Request, raw: Annotated[bytes, Depends(read_bytes)]) -> Any:
-    """The body's value: JSON or YAML by its content type, plain to the last leaf. Sync, so that parsing leaves the event loop free.
+    """Parse the body as JSON or YAML, by its content type, into plain values.
 
-    Raises ProblemError (415, 400 when it cannot be read at all) and InvalidInput (422 when what it holds is not acceptable).
+    Not `async`, so that FastAPI parses in a worker thread and the event loop stays free.
+    Raises ProblemError (415, or 400 for a body that cannot be parsed) and InvalidInput (422 for values that are not allowed).
     """
     read = READERS.get(media_type(request))
     if read is None:
         raise ProblemError(UNSUPPORTED_MEDIA_TYPE, "Send application/json or application/yaml, in UTF-8.")
     if read is from_yaml and len(raw) > MAX_YAML_BYTES:
-        raise ProblemError(BODY_TOO_LARGE, f"A YAML body has at most {MAX_YAML_BYTES} bytes; send JSON.", [too_large(MAX_YAML_BYTES)])
+        raise ProblemError(BODY_TOO_LARGE, f"A YAML body must not exceed {MAX_YAML_BYTES} bytes; send JSON.", [too_large(MAX_YAML_BYTES)])
     try:
         return plain(read(raw.decode("utf-8")))
     except UnicodeDecodeError:
         raise ProblemError(MALFORMED, "The body is not valid UTF-8.") from None
     except Faulty as error:
         if any(fault.code in UNREADABLE for fault in error.faults):
-            raise ProblemError(MALFORMED, "The body cannot be read; see errors.", error.faults) from None
+            raise ProblemError(MALFORMED, "The body cannot be parsed; see errors.", error.faults) from None
         raise InvalidInput(error.faults) from None
 
 
 def media_type(request: Request) -> str:
-    """The body's content type in lower case, or an empty string when its character set is not UTF-8."""
+    """The body's media type in lower case; an empty string if its charset is not UTF-8."""
     essence, _, parameters = request.headers.get("content-type", "").lower().partition(";")
     charset = parameters.strip().removeprefix("charset=").strip('"')
     return essence.strip() if charset in ("", "utf-8", "utf8") else ""
@@ -139,11 +140,11 @@ ANY_STUDY_BODY: dict[str, Any] = {
         "content": {"application/json": {"schema": {}, "example": STUDY}, "application/yaml": {"schema": {}, "example": STUDY_YAML}},
     }
 }
-"""Whatever there is so far of a study."""
+"""Any value: the check also accepts an incomplete study."""
 
 
 def _object_with(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an object with this field and no other."""
+    """The schema of an object with exactly this field."""
     return {"type": "object", "required": [name], "properties": {name: schema}, "additionalProperties": False}
 
 

@@ -1,4 +1,4 @@
-"""What a study can be made of: the installed tasks, and the models and search spaces that ship with Thawline."""
+"""Endpoints that list the installed tasks, and the models and search spaces that ship with Thawline."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix=API, tags=["catalogues"])
 
 @router.get("/models", summary="List the models")
 def list_models() -> ModelsView:
-    """The names that a study's `model.name` can have."""
+    """The names that are valid for a study's `model.name`."""
     return ModelsView(models=list(catalogue.names()))
 
 
@@ -27,18 +27,18 @@ def list_models() -> ModelsView:
 def show_model(name: Annotated[str, Path(examples=["squeezenet1_1"])]) -> ModelView:
     """The model's stages in the order of the forward pass, with every tensor and its shape, and its torchvision weights names."""
     if name not in catalogue.names():
-        raise ProblemError(UNKNOWN_MODEL, "The catalogue has no such model; GET /api/v1/models lists them.")
+        raise ProblemError(UNKNOWN_MODEL, "The catalogue has no model of this name; GET /api/v1/models lists the names.")
     return model_view(catalogue.load(name))
 
 
 @router.get("/search-spaces", summary="List the shipped search spaces")
 def list_search_spaces() -> SpacesView:
-    """The presets, each with what it is for, what it costs and what to expect."""
+    """The presets, each with its purpose, its cost and the results to expect."""
     return SpacesView(presets=[presets.load(name) for name in presets.names()])
 
 
 @router.get("/tasks", summary="List the tasks")
 def list_tasks() -> TasksView:
-    """What a study's `task` can name, each task with its metrics."""
+    """The installed tasks, which a study's `task` can name, with their metrics."""
     names = sorted(specs(), key=lambda name: (name != FIRST_TASK, name))
     return TasksView(tasks=[task_view(spec_of(name), module_of(name)) for name in names])

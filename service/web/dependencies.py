@@ -1,4 +1,4 @@
-"""What endpoints depend on: the parts of the application, and the study or trial that a path names."""
+"""FastAPI dependencies: parts of the application, and the study or trial that the path names."""
 
 import shutil
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from service.web.streams import Streams
 
 
 def free_bytes(path: Path) -> int | None:
-    """Of the file system that the path lies on, or will lie on; None where that cannot be told."""
-    for place in (path, *path.parents):
+    """Free bytes on the file system of the path, which need not exist yet; None if they cannot be determined."""
+    for existing in (path, *path.parents):
         try:
-            return shutil.disk_usage(place).free
+            return shutil.disk_usage(existing).free
         except FileNotFoundError:
             continue
         except OSError:
@@ -31,14 +31,14 @@ def free_bytes(path: Path) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """Where a path lies, and how many bytes are to stay free there; 0 for none."""
+    """A path, and the number of bytes that must stay free on its file system; 0 disables the check."""
 
     path: Path
     floor_bytes: int
 
     @property
     def is_low(self) -> bool:
-        """Whether less is free. A disk that does not say counts as one with room."""
+        """Whether fewer bytes than the floor are free. False if the free space cannot be determined."""
         free = free_bytes(self.path) if self.floor_bytes else None
         return free is not None and free < self.floor_bytes
 
@@ -46,18 +46,18 @@ class Disk:
         """Raises DiskFull below the floor."""
         if self.is_low:
             raise DiskFull(
-                "The server's disk is nearly full, and what is left is for the results of trials; free some space, and try again."
+                "The server's disk is nearly full; the remaining space is reserved for results of trials. Free some space and try again."
             )
 
 
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 
 Answers = SingleFlightCache[tuple[str | int, ...], bytes]
-"""Bodies by all they follow from: what is asked, of which study, at which of its events."""
+"""Response bodies by everything that determines them: the endpoint, the study, its last event and the query parameters."""
 
 
 def shared_answers() -> Answers:
-    """A place for some answers."""
+    """An empty cache of response bodies."""
     return Answers(MOST_ANSWER_BYTES, len)
 
 
@@ -72,7 +72,7 @@ def settings_of(request: Request) -> Settings:
 
 
 def disk_of(request: Request) -> Disk:
-    """Where the app's data lies."""
+    """The app's disk check."""
     return cast(Disk, request.app.state.disk)
 
 
@@ -90,7 +90,7 @@ StudyRef = Annotated[str, PathParameter(description="the study's id or its name"
 
 
 def find_study(study: StudyRef, store: TheStore) -> Study:
-    """The study that the path names. Raises StudyNotFound, StudyUnreadable."""
+    """The study whose id or name is in the path. Raises StudyNotFound, StudyUnreadable."""
     return store.read(queries.find_study, study)
 
 
@@ -100,7 +100,7 @@ FoundStudy = Annotated[Study, Depends(find_study)]
 def find_trial(
     number: Annotated[int, PathParameter(description="the trial's number in its study", examples=[7])], study: FoundStudy, store: TheStore
 ) -> Trial:
-    """The trial that the path names. Raises TrialNotFound."""
+    """The trial whose number is in the path. Raises TrialNotFound."""
     return store.read(queries.find_trial, study.id, number)
 
 
@@ -109,7 +109,7 @@ TheStreams = Annotated[Streams, Depends(streams_of)]
 
 
 def answers_of(request: Request) -> Answers:
-    """Large answers that many ask for, compressed."""
+    """The app's cache of compressed response bodies."""
     return cast(Answers, request.app.state.answers)
 
 
@@ -118,9 +118,9 @@ TheAnswers = Annotated[Answers, Depends(answers_of)]
 
 LARGEST_PAGE = 500
 
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="the most entries of the page")]
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="maximum number of entries on the page")]
 
 
 def unknown_cursor() -> InvalidInput:
-    """The error for an `after` that names nothing in the list (any more)."""
-    return InvalidInput([Fault(("query", "after"), "unknown_cursor", "this is `next` of an earlier page; begin again without it")])
+    """The error for an `after` whose entry does not exist, or no longer exists."""
+    return InvalidInput([Fault(("query", "after"), "unknown_cursor", "must be `next` of an earlier page; start again without it")])

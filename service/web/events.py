@@ -1,4 +1,8 @@
-"""A study's events as Server-Sent Events: read from the table, one batch at a time, so that a client misses none and holds up nobody."""
+"""A study's events as Server-Sent Events, read from the event table in batches.
+
+Nothing is queued for a client: each stream has a cursor and reads the events after it. So no event is lost, and a slow client delays
+only its own stream.
+"""
 
 import asyncio
 import json
@@ -25,8 +29,8 @@ from service.web.problems import TOO_MANY_OWN_STREAMS, TOO_MANY_STREAMS, Problem
 from service.web.streams import BATCH_BYTES, Batch, Streams
 from service.web.views import finite
 
-BATCH = 100  # events that are read at one time
-POLL_SECONDS = 0.5  # between two looks whether the server ends, and two tries at a database that does not answer
+BATCH = 100  # events per read
+POLL_SECONDS = 0.5  # between two checks whether the server is stopping, and between retries while the database is unavailable
 KEEP_ALIVE_SECONDS = 15.0
 RETRY = b"retry: 2000\n\n"  # milliseconds
 KEEP_ALIVE = b": still here\n\n"
@@ -37,7 +41,7 @@ router = APIRouter(prefix=API, tags=["studies"])
 
 
 class EventStream(StreamingResponse):
-    """The stream as an answer, counted while it is open. A client that stops reading is the protocol's to cut."""
+    """The response of an event stream. Counts the stream while it is open; `serve.Protocol` closes clients that stop reading."""
 
     media_type = "text/event-stream"
 
@@ -55,28 +59,28 @@ class EventStream(StreamingResponse):
             try:
                 await super().__call__(scope, receive, send)
             finally:
-                await self.frames.aclose()  # so that its watch ends with it
+                await self.frames.aclose()  # ends the stream's subscription
 
     def _refusal(self, client: str) -> ProblemError | None:
         streams = self.streams
         if streams.open >= streams.limit:
-            return ProblemError(TOO_MANY_STREAMS, f"This server holds at most {streams.limit} streams; close one or wait.")
+            return ProblemError(TOO_MANY_STREAMS, f"This server allows at most {streams.limit} open streams; close one or wait.")
         if streams.open_by[client] >= streams.limit_of_one and not speaks_for_many(client):
-            return ProblemError(TOO_MANY_OWN_STREAMS, f"One address may hold {streams.limit_of_one} streams; close one or wait.")
+            return ProblemError(TOO_MANY_OWN_STREAMS, f"One address may open {streams.limit_of_one} streams; close one or wait.")
         return None
 
 
 def cursor_of(
     study: FoundStudy,
-    after: Annotated[str | None, Query(description="send the events after this sequence number", examples=["0"])] = None,
+    after: Annotated[str | None, Query(description="send only events after this sequence number", examples=["0"])] = None,
     last_event_id: Annotated[
-        str | None, Header(description="the last id that was received, as EventSource sends it; wins over ?after=")
+        str | None, Header(description="id of the last event received, sent by EventSource on reconnection; overrides ?after=")
     ] = None,
 ) -> int:
-    """The sequence number to go on from.
+    """The sequence number after which the stream starts. Raises InvalidInput (422) for an invalid `after`.
 
-    A Last-Event-ID may be the bare number. One that is not this study's starts from the beginning, for a browser cannot mend it;
-    a wrong `after` is a 422.
+    Last-Event-ID has the form STUDY-NUMBER or NUMBER. An id of another study starts the stream from the beginning, since a browser cannot
+    correct the header that it sends.
     """
     if last_event_id is not None:
         owner, dash, text = last_event_id.rpartition("-")
@@ -85,7 +89,7 @@ def cursor_of(
         return 0
     if not SEQUENCE.match(after) or int(after) > study.seq:
         raise InvalidInput(
-            [Fault(("query", "after"), "no_such_event", f"this is a whole number from 0 to {study.seq}, the last event so far")]
+            [Fault(("query", "after"), "no_such_event", f"must be an integer from 0 to {study.seq}, the number of the last event so far")]
         )
     return int(after)
 
@@ -103,37 +107,37 @@ EVENTS_EXAMPLE = (
     responses={
         200: {
             "content": {"text/event-stream": {"example": EVENTS_EXAMPLE}},
-            "description": "Each event once, in order; `end` after the last",
+            "description": "Each event once, in order; `end` follows the last one",
         },
-        204: {"description": "The study has ended and every event was sent"},
+        204: {"description": "The study has ended, and there are no events after the given one"},
     },
 )
 async def follow(study: FoundStudy, cursor: Annotated[int, Depends(cursor_of)], store: TheStore, streams: TheStreams) -> Response:
-    """Server-Sent Events from the study's table of events. A stream that breaks off resumes by Last-Event-ID, or by ?after=."""
+    """Stream the study's events as Server-Sent Events. After a disconnection, the stream resumes with Last-Event-ID or ?after=."""
     if _has_ended(study, cursor) and cursor > 0:
         return Response(status_code=204)
     return EventStream(_frames(store, study.id, cursor, streams), streams)
 
 
 async def _frames(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[bytes]:
-    """The stream's bytes. It says something each `KEEP_ALIVE_SECONDS`, whatever the database does."""
+    """The stream's bytes. A comment is sent after `KEEP_ALIVE_SECONDS` without events, also while the database is unavailable."""
     yield RETRY
-    spoke_at = time.monotonic()
+    sent_at = time.monotonic()
     async with aclosing(_batches(store, study, cursor, streams)) as batches:
         async for batch in batches:
             if batch is not None and batch.frames:
                 yield batch.frames
-            elif time.monotonic() - spoke_at > KEEP_ALIVE_SECONDS - 2 * POLL_SECONDS:
+            elif time.monotonic() - sent_at > KEEP_ALIVE_SECONDS - 2 * POLL_SECONDS:
                 yield KEEP_ALIVE
             else:
                 continue
-            spoke_at = time.monotonic()
+            sent_at = time.monotonic()
 
 
 async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> AsyncGenerator[Batch | None]:
-    """What comes after the cursor, until the study or this process ends; None now and then while nothing comes or a read takes its time."""
+    """Yield the batches after the cursor until the study or this process ends, and None every `POLL_SECONDS` while there is no batch."""
     limit = BATCH
-    with streams.following.watching(study) as watch:
+    with streams.following.watching(study) as subscription:
         while not streams.stopping.is_set():
             async with aclosing(_shared(store, (study, cursor, limit), streams)) as tries:
                 async for batch in tries:
@@ -141,17 +145,21 @@ async def _batches(store: Store, study: str, cursor: int, streams: Streams) -> A
             if batch is None or batch.ended:
                 return
             cursor, limit = batch.cursor, batch.next_limit
-            waits = not batch.frames  # there was nothing, or the database did not answer
-            while waits or not (watch.has_news(cursor) or streams.stopping.is_set()):
-                await watch.wait(POLL_SECONDS)
+            # Without frames, there were no events or the database was unavailable: wait at least once before the next read.
+            waits = not batch.frames
+            while waits or not (subscription.has_news(cursor) or streams.stopping.is_set()):
+                await subscription.wait(POLL_SECONDS)
                 yield None
                 waits = False
 
 
 async def _shared(store: Store, key: tuple[str, int, int], streams: Streams) -> AsyncGenerator[Batch | None]:
-    """One batch, read by the first of the streams that are at this place; None now and then before it, and when the process ends."""
-    if (kept := streams.batches.get(key)) is not None:
-        yield kept
+    """Yield the batch at this place, read once for all streams that wait for it, and None every `POLL_SECONDS` until it is read.
+
+    Ends without a batch when the process stops. Batches without frames are not cached: later events can follow the same cursor.
+    """
+    if (cached := streams.batches.get(key)) is not None:
+        yield cached
         return
     read = partial(streams.batches.get_or_compute, key, lambda: _read(store, *key), lambda batch: bool(batch.frames) and not batch.ended)
     reading = asyncio.create_task(to_thread.run_sync(read, limiter=streams.readers, abandon_on_cancel=True))
@@ -173,15 +181,15 @@ def _read(store: Store, study: str, cursor: int, limit: int) -> Batch:
             if events := queries.events_after(tx, study, cursor, limit):
                 return _packed(study, events)
             ended = _has_ended(queries.find_study(tx, study), cursor)
-    except (StudyNotFound, StudyUnreadable):  # it was deleted, or damaged
+    except (StudyNotFound, StudyUnreadable):  # the study was deleted, or its row is damaged
         ended = True
-    except StoreUnavailable:  # the stream outlives an outage
+    except StoreUnavailable:  # the stream stays open during an outage
         ended = False
     return Batch(_end(study, cursor) if ended else b"", cursor, ended, next_limit=BATCH)
 
 
 def _packed(study: str, events: Sequence[Event]) -> Batch:
-    """The first events, up to `BATCH_BYTES`; where they are large, the next read is for twice as many as fit and not for all."""
+    """A batch of the first events, up to `BATCH_BYTES`. If the events are large, the next read is limited to twice the number that fit."""
     frames, size = list[bytes](), 0
     for event in events:
         if size >= BATCH_BYTES:
@@ -198,7 +206,7 @@ def _has_ended(study: Study, cursor: int) -> bool:
 
 def _frame(study: str, event: Event) -> bytes:
     own = {"seq": event.seq, "kind": event.kind, "at": event.at}
-    data = {**own, **event.body, **own}  # no word of a body stands in for the event's own
+    data = {**own, **event.body, **own}  # the event's own fields come first and override fields of the body
     return f"id: {study}-{event.seq}\nevent: {event.kind}\ndata: {_json(data)}\n\n".encode()
 
 

@@ -21,13 +21,14 @@ from service.web.dependencies import FoundStudy, TheStore
 from service.web.middleware import SlowWork
 
 MOST_BYTES = 16_000_000
-LEISURE = 10  # a figure that took a second is drawn every ten seconds at most, however often its study changes
-LONGEST_LEISURE = 5.0  # seconds
+# A figure is reused for a multiple of its drawing time although its study has changed, so that drawing takes at most a tenth of the time.
+REUSE_FACTOR = 10
+MOST_REUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a figure shows: a study's key, the figure's name, its parameters."""
+    """The cache key of a figure: the study's id, the figure's name and its parameters."""
 
     study: str
     figure: str
@@ -39,52 +40,52 @@ class Drawing:
     """A figure as JSON."""
 
     body: bytes
-    seq: int  # the study's last event that is in it
+    seq: int  # the study's last event that the figure includes
     drawn_at: float  # by the monotonic clock
-    leisure: float  # seconds for which it will do, also when the study goes on
+    reuse_seconds: float  # for which the figure is served although the study has newer events
 
     @property
     def etag(self) -> str:
-        """Of the content."""
         return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
 
-    def will_do(self, seq: int) -> bool:
-        """Whether it may still be shown when the study has come to event `seq`."""
-        return self.seq >= seq or time.monotonic() < self.drawn_at + self.leisure
+    def is_fresh(self, seq: int) -> bool:
+        """Whether the figure can be served when `seq` is the study's last event."""
+        return self.seq >= seq or time.monotonic() < self.drawn_at + self.reuse_seconds
 
 
 class FigureCache:
-    """The drawings of one process. One is made at a time; who asks for the same one meanwhile waits for it."""
+    """An LRU cache of figures. One figure is drawn at a time; concurrent requests for the same figure share one drawing."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
         self._kept: OrderedDict[Subject, Drawing] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
-        self._easel = threading.Lock()
+        self._drawing = threading.Lock()  # held while a figure is drawn
 
     def kept(self, subject: Subject, seq: int) -> Drawing | None:
-        """The drawing, if one that will do is at hand."""
+        """The cached figure if it is fresh; else None."""
         return self._find(subject, seq)
 
     def get(self, subject: Subject, seq: int, draw: Callable[[], bytes]) -> Drawing:
-        """The drawing, made now unless one that will do is at hand. What `draw` raises goes through."""
+        """The cached figure if it is fresh; else the result of `draw`, whose exceptions propagate."""
         if (known := self._find(subject, seq)) is not None:
             return known
-        with self._easel:
+        with self._drawing:
+            # Look again: another thread may have drawn the figure while this one waited for the lock.
             if (known := self._find(subject, seq)) is not None:
                 return known
             start = time.monotonic()
             body = draw()
             now = time.monotonic()
-            drawing = Drawing(body, seq, now, min(LEISURE * (now - start), LONGEST_LEISURE))
+            drawing = Drawing(body, seq, now, min(REUSE_FACTOR * (now - start), MOST_REUSE_SECONDS))
             self._keep(subject, drawing)
             return drawing
 
     def _find(self, subject: Subject, seq: int) -> Drawing | None:
         with self._lock:
             known = self._kept.get(subject)
-            if known is None or not known.will_do(seq):
+            if known is None or not known.is_fresh(seq):
                 return None
             self._kept.move_to_end(subject)
             return known
@@ -100,7 +101,7 @@ class FigureCache:
 
 
 MOST_POINTS = 40_000  # of learning curves
-ALWAYS_ASK = {"Cache-Control": "no-cache"}  # with the ETag: what has not changed is not sent again
+REVALIDATE = {"Cache-Control": "no-cache"}  # clients revalidate with the ETag and get 304 if the figure has not changed
 
 router = APIRouter(prefix=API, tags=["studies"])
 
@@ -109,7 +110,7 @@ Params = Annotated[
     list[str] | None,
     Query(
         max_length=MAX_PARAMETERS,
-        description="parameters to show, for slice, parallel_coordinate, contour and rank; the most important ones where none are named",
+        description="parameters for slice, parallel_coordinate, contour and rank; by default the most important ones",
         examples=[["lr", "momentum"]],
     ),
 ]
@@ -122,9 +123,9 @@ Params = Annotated[
     responses={
         200: {
             "content": {"application/json": {"schema": {"type": "object", "required": ["data", "layout"]}}},
-            "description": "`data` and `layout` of a Plotly figure; `layout.meta` says in words what it shows, and up to which event",
+            "description": "`data` and `layout` of a Plotly figure; `layout.meta` has a text for display and the last event included",
         },
-        304: {"description": "It has not changed"},
+        304: {"description": "The figure has not changed"},
     },
 )
 async def show_figure(
@@ -135,28 +136,28 @@ async def show_figure(
     param: Params = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """A figure of the study's trials, drawn anew as they change, though large ones not at each change."""
-    asked = figures.checked(name, param or [], list(study.spec.search_space.root))
+    """A figure of the study's trials. It is drawn again after changes; a figure that takes long to draw can be up to 5 seconds old."""
+    chosen = figures.checked(name, param or [], list(study.spec.search_space.root))
     drawings: FigureCache = request.app.state.drawings
     work: SlowWork = request.app.state.drawing_work
-    subject = Subject(study.id, asked.name, asked.params)
+    subject = Subject(study.id, chosen.name, chosen.params)
     if (drawing := drawings.kept(subject, study.seq)) is None:
-        drawing = await work.run(lambda: drawings.get(subject, study.seq, lambda: _drawn(store, study, asked)))
-    headers = {**ALWAYS_ASK, "ETag": drawing.etag}
+        drawing = await work.run(lambda: drawings.get(subject, study.seq, lambda: _drawn(store, study, chosen)))
+    headers = {**REVALIDATE, "ETag": drawing.etag}
     if if_none_match is not None and drawing.etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers=headers)
     return Response(drawing.body, headers=headers, media_type="application/json")
 
 
-def _drawn(store: Store, study: Study, asked: figures.Request) -> bytes:
-    figures.prepare(asked)
-    now, exhibit = store.read(_exhibit, study.id, asked.name == figures.CURVES)
-    figure: dict[str, Any] = figures.draw(asked, exhibit, time.time())
-    figure["layout"]["meta"]["seq"] = now.seq
+def _drawn(store: Store, study: Study, request: figures.Request) -> bytes:
+    figures.prepare(request)
+    latest, data = store.read(_figure_data, study.id, request.name == figures.CURVES)
+    figure: dict[str, Any] = figures.draw(request, data, time.time())
+    figure["layout"]["meta"]["seq"] = latest.seq
     return json.dumps(figure, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _exhibit(tx: Transaction, study_id: str, with_curves: bool) -> tuple[Study, figures.FigureData]:
+def _figure_data(tx: Transaction, study_id: str, with_curves: bool) -> tuple[Study, figures.FigureData]:
     study = queries.find_study(tx, study_id)
-    told = objective_curves(tx, study, MOST_POINTS) if with_curves else {}
-    return study, figures.FigureData(study.spec, outcomes(tx, study.id), told)
+    curves = objective_curves(tx, study, MOST_POINTS) if with_curves else {}
+    return study, figures.FigureData(study.spec, outcomes(tx, study.id), curves)

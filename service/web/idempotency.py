@@ -1,4 +1,4 @@
-"""Requests with an Idempotency-Key: at most one effect, and the first answer to every repetition."""
+"""Requests with an Idempotency-Key: they take effect at most once, and repetitions get the first response."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ KeptAnswer = Callable[[Transaction, T], str]
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """A request that changes something: its key, if it has one, the digest of what it asks for, and the disk that has to hold it.
+    """An unsafe request: its idempotency key, if any, the SHA-256 of its content, and the disk that it needs space on.
 
-    A repetition is told by its key alone, and gets the first answer: `effect` is not asked again. One that comes while the first is
-    under way waits for it. What its path names must still be there.
+    A request is a repetition if its key was used before; it gets the first response, and `effect` is not called. A repetition that
+    arrives while the first request is in progress waits for it. The study or trial in its path must still exist.
     """
 
     key: str | None
@@ -36,21 +36,21 @@ class KeyedRequest:
     disk: Disk
 
     def create(self, store: Store, effect: Effect[T], answer: KeptAnswer[T], location: str) -> Response:
-        """201 with what `effect` made. `location` is a template over the answer's fields. Raises DiskFull."""
+        """201 with the created object. `location` is a format string over the fields of the response. Raises DiskFull."""
 
-        def made(once: Idempotency) -> T:
+        def create_if_space(once: Idempotency) -> T:
             self.disk.require_room()
             return effect(once)
 
-        text = self._once(store, made, answer)
+        text = self._once(store, create_if_space, answer)
         return Response(text, status.HTTP_201_CREATED, {"Location": location.format_map(json.loads(text))}, "application/json")
 
     def change(self, store: Store, effect: Effect[T], answer: KeptAnswer[T]) -> Response:
-        """200 with what `effect` changed, as it is then."""
+        """200 with the changed object."""
         return Response(self._once(store, effect, answer), media_type="application/json")
 
     def remove(self, store: Store, effect: Effect[None]) -> Response:
-        """204 when `effect` has removed it."""
+        """204 after `effect` has removed the object."""
         self._once(store, effect, lambda _tx, _nothing: "")
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
@@ -73,17 +73,19 @@ def keyed_request(
         str | None,
         Header(
             alias="Idempotency-Key",
-            description="any text of your own; a repetition with it has no further effect, and gets the first answer for 48 hours",
+            description="a unique text chosen by the client; for 48 hours, a repetition with this key gets the first response and has no "
+            "further effect",
             examples=["6f1c-create-digits"],
         ),
     ] = None,
 ) -> KeyedRequest:
-    """The request with its key. Raises InvalidInput when the key is no plain text of at most 200 characters."""
+    """The request with its key. Raises InvalidInput unless the key has 1 to 200 visible ASCII characters."""
     if key is not None and not KEY.match(key):
-        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "a key has 1 to 200 visible ASCII characters")])
-    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    asked = b"\0".join((request.method.encode(), address.encode(), media_type(request).encode(), raw))
-    return KeyedRequest(key, hashlib.sha256(asked).hexdigest(), disk)
+        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "must have 1 to 200 visible ASCII characters")])
+    url = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    # The digest detects a key that is reused for another request (422); the NUL bytes keep the parts apart.
+    content = b"\0".join((request.method.encode(), url.encode(), media_type(request).encode(), raw))
+    return KeyedRequest(key, hashlib.sha256(content).hexdigest(), disk)
 
 
 Keyed = Annotated[KeyedRequest, Depends(keyed_request)]

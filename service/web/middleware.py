@@ -1,4 +1,4 @@
-"""ASGI middleware: limits of requests in flight and of request rates, compression, read-only mode."""
+"""ASGI middleware: compression, limits on concurrent requests and on request rates, read-only mode."""
 
 import gzip
 import ipaddress
@@ -21,35 +21,35 @@ from service.domain.errors import NotADatabase, ReadOnly
 from service.web import SAFE_METHODS
 from service.web.problems import BUSY, RATE_LIMITED, ProblemError, for_error, problem
 
-LEAST_BYTES = 1024  # below that it is not worth it
+LEAST_BYTES = 1024  # smaller bodies are not compressed
 LEVEL = 5
-LEVEL_ONCE = 6  # for what is kept
+LEVEL_ONCE = 6  # for cached bodies, which are compressed once
 ENCODING = "gzip"
 
 
 class CompressionMiddleware(GZipMiddleware):
-    """Compresses what is large enough. Streams of events go out as they are, and so does what is compressed already."""
+    """Compresses bodies of at least `LEAST_BYTES`, except event streams and bodies that are already compressed."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app, minimum_size=LEAST_BYTES, compresslevel=LEVEL)
 
 
 def packed(body: bytes) -> bytes:
-    """The body as `Packed` takes it; equal for equal bodies."""
+    """Compress a body for `Packed`. The result is deterministic: `mtime` is fixed."""
     return gzip.compress(body, LEVEL_ONCE, mtime=0)
 
 
 class Packed(Response):
-    """An answer from a body that `packed` made, for clients that take it compressed and for those that do not."""
+    """A response with a body from `packed`; decompressed for clients that do not accept gzip."""
 
     media_type = "application/json"
 
     def __init__(self, content: bytes, headers: Headers, **options: Any) -> None:
-        taken = ENCODING in headers.get("accept-encoding", "")
-        super().__init__(content if taken else gzip.decompress(content), **options)
-        if taken:
+        accepted = ENCODING in headers.get("accept-encoding", "")
+        super().__init__(content if accepted else gzip.decompress(content), **options)
+        if accepted:
             self.headers["Content-Encoding"] = ENCODING
-            self.headers["Vary"] = "Accept-Encoding"  # otherwise the middleware says so
+            self.headers["Vary"] = "Accept-Encoding"  # without Content-Encoding, GZipMiddleware adds it
 
 
 MAX_REQUESTS = 512
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 
 class ConcurrencyLimitMiddleware:
-    """Refuses what exceeds the bound with 503 and Retry-After. Asking whether the process lives is always answered."""
+    """Refuses requests above `limit` concurrent ones with 503 and Retry-After. `/livez` is not limited."""
 
     def __init__(self, app: ASGIApp, limit: int = MAX_REQUESTS) -> None:
         self.app = app
@@ -70,7 +70,7 @@ class ConcurrencyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         if self.under_way >= self.limit:
-            await problem(scope, BUSY, "Too many requests are under way; try again.")(scope, receive, send)
+            await problem(scope, BUSY, "Too many concurrent requests; try again.")(scope, receive, send)
             return
         self.under_way += 1
         try:
@@ -89,18 +89,18 @@ class SlowWork:
     async def run(self, work: Callable[[], T]) -> T:
         """Returns the result of `work`. Raises its exception, and ProblemError (503 with Retry-After) when too many calls wait."""
         if self._limiter.statistics().tasks_waiting >= self._most_waiting:
-            raise ProblemError(BUSY, "Too many requests wait for the same kind of slow work; try again.")
+            raise ProblemError(BUSY, "Too many requests of this kind are waiting; try again.")
         return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
 LOGIN = "/login"
-BURST_SECONDS = 2.0  # so many seconds' worth may come at once
+BURST_SECONDS = 2.0  # the capacity of a bucket, as seconds of its refill rate
 THIS_MACHINE = ("local", "::/64")  # a socket without addresses; the network of ::1
-MOST_ADDRESSES = 10_000  # are remembered; who was forgotten begins with a full bucket
+MOST_ADDRESSES = 10_000  # kept, least recently used evicted first; an evicted address starts again with a full bucket
 
 
 def client_of(scope: Scope) -> str:
-    """Who asks, as far as the connection tells: its address, of IPv6 the network that a home or a machine has to itself."""
+    """The client's address, as the key for limits. For IPv6 the /64 network, since one client usually has a whole /64."""
     host = (scope.get("client") or ("local", 0))[0]
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -112,7 +112,7 @@ def client_of(scope: Scope) -> str:
 
 
 def speaks_for_many(client: str) -> bool:
-    """Whether others may stand behind the client: a proxy on this machine, through which all come."""
+    """Whether the address can stand for many clients: a loopback address may be a reverse proxy on this machine."""
     return client in THIS_MACHINE or client.startswith("127.")
 
 
@@ -123,7 +123,7 @@ class _Bucket:
 
 
 class Buckets:
-    """A token bucket for each client address."""
+    """Token buckets, one for each client address, refilled at `per_second`."""
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.per_second = per_second
@@ -131,7 +131,7 @@ class Buckets:
         self.buckets = OrderedDict[str, _Bucket]()
 
     def wait(self, client: str) -> float:
-        """Take one request from the client's bucket: 0; or the seconds until it holds one."""
+        """Take one token and return 0; if the bucket is empty, return the seconds until it has a token."""
         now, full = self.clock(), self.per_second * BURST_SECONDS
         bucket = self.buckets.setdefault(client, _Bucket(full, now))
         self.buckets.move_to_end(client)
@@ -148,8 +148,8 @@ class Buckets:
 class RateLimitMiddleware:
     """Refuses changes above the rate with 429 and Retry-After. Safe methods are not limited.
 
-    It runs behind `access.Tokens`, so that only authenticated requests count. Logins, which need no authentication, have a separate
-    limit, and `Tokens` limits the requests that it refuses.
+    It runs behind `TokenMiddleware`, so that only authenticated requests count. Logins, which need no authentication, have a separate
+    limit, and `TokenMiddleware` limits the requests that it refuses.
     """
 
     def __init__(self, app: ASGIApp, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -164,48 +164,48 @@ class RateLimitMiddleware:
             return
         buckets = self.logins if scope["path"] == LOGIN else self.changes
         if (seconds := buckets.wait(client_of(scope))) > 0:
-            detail = f"One address may change {self.per_second:g} things a second; many trials can be queued in one request."
+            detail = f"One address may send {self.per_second:g} changes a second; one request can queue many trials."
             await too_fast(scope, detail, seconds)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
 def too_fast(scope: Scope, detail: str, seconds: float) -> Response:
-    """The response 429, with the seconds after which the request can be repeated."""
+    """A 429 response with Retry-After."""
     return problem(scope, RATE_LIMITED, detail, headers={"Retry-After": str(math.ceil(seconds))})
 
 
 log = logging.getLogger("thawline.web")
 
-SESSION_PATHS = frozenset({"/login", "/logout"})  # they change a cookie
+SESSION_PATHS = frozenset({"/login", "/logout"})  # they change only a cookie
 
 
 class ReadOnlyMiddleware:
-    """Refuses every request that would change something, whatever its path."""
+    """Refuses requests with unsafe methods, except login and logout, and handles databases with foreign content."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in SAFE_METHODS or scope["path"] in SESSION_PATHS:
-            await self._show(scope, receive, send)
+            await self._read(scope, receive, send)
         else:
             await for_error(scope, ReadOnly())(scope, receive, send)
 
-    async def _show(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The file may be anybody's: what fails over a value in it, which we would not have written, is the file's fault and not ours."""
-        begun = False
+    async def _read(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an unexpected exception with `not-a-database`: a read-only database can be any file, with values that cannot be parsed."""
+        started = False
 
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def track_start(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self.app(scope, receive, sent)
+            await self.app(scope, receive, track_start)
         except Exception:
-            log.exception("the database holds what Thawline does not write")
-            if begun:
+            log.exception("the database contains values that Thawline does not write")
+            if started:
                 raise
-            foreign = NotADatabase("The database holds values that Thawline does not write; what they belong to cannot be shown.")
+            foreign = NotADatabase("The database contains values that Thawline does not write; this part of it cannot be shown.")
             await for_error(scope, foreign)(scope, receive, send)

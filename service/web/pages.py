@@ -23,13 +23,13 @@ from service.web.middleware import Packed, packed
 from service.web.problems import Kind, ProblemError
 
 STATIC = Path(__file__).parent / "static"
-ALWAYS_ASK = {"Cache-Control": "no-cache"}  # so that an upgrade is seen at once
+REVALIDATE = {"Cache-Control": "no-cache"}  # browsers revalidate each use, so that an upgrade takes effect at once
 Signature = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A file as it was when it was last changed."""
+    """A compressed file. `signature` (modification time and size) detects changes."""
 
     signature: Signature
     zipped: bytes
@@ -38,7 +38,7 @@ class Kept:
 
 
 class Static(StaticFiles):
-    """The files of a folder, asked for anew each time and sent only when they changed; those that were there at the start from memory."""
+    """Serves the files of a folder with ETags. Files that exist at the start are served from memory and re-read when they change."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(directory=folder)
@@ -46,7 +46,7 @@ class Static(StaticFiles):
         self._kept: dict[str, Kept] = {}
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """From memory where the file is one of them, else as Starlette has it."""
+        """Serve the file from memory if it existed at the start; else leave the request to Starlette."""
         if scope["method"] != "GET" or path not in self._files:
             return await super().get_response(path, scope)
         if (kept := self._current(path)) is None:
@@ -55,11 +55,11 @@ class Static(StaticFiles):
 
     def file_response(self, *args: object, **kwargs: object) -> FileResponse:
         answer = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        answer.headers.update(ALWAYS_ASK)
+        answer.headers.update(REVALIDATE)
         return answer  # type: ignore[return-value]
 
     def _current(self, path: str) -> Kept | None:
-        """The file as it is now; read again only when it was changed, as whoever works on the pages does. None once it is gone."""
+        """The file's current content, read again if its signature has changed; None if the file no longer exists."""
         file, kept = self._files[path], self._kept.get(path)
         try:
             status = file.stat()
@@ -72,7 +72,7 @@ class Static(StaticFiles):
 
 
 def module_of(task: str) -> str | None:
-    """The path of the page module that draws the task's reports; None where there is none."""
+    """URL path of the JavaScript module that draws the task's reports; None if the task has none."""
     return f"/static/tasks/{task}.js" if (STATIC / "tasks" / f"{task}.js").is_file() else None
 
 
@@ -83,17 +83,17 @@ def _read(file: Path, signature: Signature = (0, 0)) -> Kept:
 
 
 def _static_answer(kept: Kept, headers: Headers) -> Response:
-    """The file, or 304 where the client has it."""
-    told = {"ETag": kept.etag, **ALWAYS_ASK}
+    """The file, or 304 if the client's copy is current."""
+    caching = {"ETag": kept.etag, **REVALIDATE}
     if headers.get("if-none-match") == kept.etag:
-        return Response(status_code=304, headers=told)
+        return Response(status_code=304, headers=caching)
     answer = Packed(kept.zipped, headers, media_type=kept.media_type)
-    answer.headers.update(told)
+    answer.headers.update(caching)
     return answer
 
 
 HERE = Path(__file__).parent
-ROOT = '<html lang="en"'  # of every shell
+ROOT = '<html lang="en"'  # the root element of every shell
 LINK = re.compile(r'\b(?:href|src|action)="(?=/)')
 READ_ONLY_ROOT = f"{ROOT} data-read-only"  # hides elements marked `changes`
 
@@ -101,7 +101,7 @@ router = APIRouter(include_in_schema=False)
 
 
 def static_files() -> Static:
-    """The app that serves styles, modules and pictures."""
+    """The ASGI app for stylesheets, JavaScript modules and images."""
     return Static(STATIC)
 
 
@@ -109,17 +109,17 @@ Shell = Callable[[str], Response]
 
 
 def html_of(name: str, root_path: str) -> str:
-    """The shell of that name, whose links lead below the prefix. Modules find the prefix by their own address."""
+    """The HTML shell `name`, with `root_path` added to its links. Modules derive the prefix from their own URL."""
     html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
     return LINK.sub(rf"\g<0>{root_path}", html) if root_path else html
 
 
 def shell_of(store: TheStore, settings: TheSettings) -> Shell:
-    """Gives a page's shell by its name; where nothing can be changed, it says so to styles and modules."""
+    """Returns a function that renders a shell by name. On a read-only store it sets `data-read-only`, which styles and modules evaluate."""
 
     def shell(name: str) -> Response:
         html = html_of(name, settings.root_path)
-        return HTMLResponse(html.replace(ROOT, READ_ONLY_ROOT, 1) if store.read_only else html, headers=ALWAYS_ASK)
+        return HTMLResponse(html.replace(ROOT, READ_ONLY_ROOT, 1) if store.read_only else html, headers=REVALIDATE)
 
     return shell
 
@@ -129,19 +129,19 @@ AShell = Annotated[Shell, Depends(shell_of)]
 
 @router.get("/")
 def studies_page(shell: AShell) -> Response:
-    """All studies."""
+    """The page with all studies."""
     return shell("studies")
 
 
 @router.get("/new")
 def new_page(shell: AShell, store: TheStore) -> Response:
-    """A form that makes a study; where none can be made, all studies."""
+    """The form for a new study; on a read-only store, a redirect to all studies."""
     return RedirectResponse("/", 303) if store.read_only else shell("new")
 
 
 @router.get("/workers")
 def workers_page(shell: AShell) -> Response:
-    """All workers."""
+    """The page with all workers."""
     return shell("workers")
 
 
@@ -153,25 +153,25 @@ def compare_page(shell: AShell) -> Response:
 
 @router.get("/studies/{study}")
 def study_page(study: str, shell: AShell) -> Response:
-    """One study. The shell is the same for each, known or not; its module asks for the study and says when there is none."""
+    """The page of one study. The shell does not depend on the study; its module reads the study and reports a missing one."""
     return shell("study")
 
 
 @router.get("/studies/{study}/best")
 def best_page(study: str, shell: AShell) -> Response:
-    """A study's exported configuration."""
+    """The page of a study's exported configuration."""
     return shell("best")
 
 
 @router.get("/studies/{study}/trials/{number}")
 def trial_page(study: str, number: str, shell: AShell) -> Response:
-    """One trial."""
+    """The page of one trial."""
     return shell("trial")
 
 
 @router.get("/login")
 def login_page(shell: AShell) -> Response:
-    """Where a browser shows the token."""
+    """The form that exchanges the token for a session cookie."""
     return shell("login")
 
 
@@ -188,7 +188,7 @@ FOR_GOOD = "private, max-age=31536000, immutable"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The script, compressed once."""
+    """Plotly's script, compressed."""
 
     version: str
     zipped: bytes
@@ -197,7 +197,7 @@ class Script:
 
 @lru_cache(maxsize=1)
 def script() -> Script:
-    """The installed script, kept from the first time on. Raises PlotlyMissing."""
+    """The script of the installed Plotly package, cached after the first call. Raises PlotlyMissing."""
     zipped = gzip.compress(figures.script_file().read_bytes(), 6, mtime=0)
     return Script(figures.script_version(), zipped, f'"{hashlib.sha256(zipped).hexdigest()[:32]}"')
 
@@ -208,7 +208,7 @@ def plotly_script(
     if_none_match: Annotated[str | None, Header()] = None,
     accept_encoding: Annotated[str, Header()] = "",
 ) -> Response:
-    """The script; with its version in the address it may be kept for good."""
+    """Plotly's script. A URL with the installed version is cached by browsers permanently."""
     kept = script()
     headers = {"ETag": kept.etag, "Vary": "Accept-Encoding", "Cache-Control": FOR_GOOD if v == kept.version else "no-cache"}
     if if_none_match == kept.etag:
@@ -220,7 +220,7 @@ def plotly_script(
 
 @router.get("/figure")
 def figure_page(settings: TheSettings) -> Response:
-    """The frame that draws what its parent sends. Raises PlotlyMissing."""
+    """The frame that draws figures sent by its parent page. Raises PlotlyMissing."""
     page = html_of("figure", settings.root_path).replace("{version}", figures.script_version())
     return Response(page, headers=FRAME_HEADERS, media_type="text/html; charset=utf-8")
 
@@ -228,23 +228,23 @@ def figure_page(settings: TheSettings) -> Response:
 SWAGGER_PACKAGE = "fastapi_offline"
 SWAGGER_MISSING = Kind(503, "swagger-ui-missing", "Swagger UI is not installed")
 DOCS_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""Looser than that of other pages by what Swagger UI needs: images in its styles, and markup that it makes from strings."""
+"""Swagger UI needs two relaxations of the default policy: `data:` images, for its styles, and no trusted types, for markup from strings."""
 
 
 @cache
 def swagger_file(name: str) -> Kept:
-    """A file of Swagger UI from the installed package, which is not imported for it. Raises ProblemError where it is not there."""
+    """A file of Swagger UI from the installed package, located without importing it. Raises ProblemError if it is missing."""
     found = importlib.util.find_spec(SWAGGER_PACKAGE)
     for folder in (found and found.submodule_search_locations) or ():
         if (file := Path(folder) / "static" / name).is_file():
             return _read(file)
-    detail = "The package fastapi-offline is not installed, or lacks Swagger UI; `pip install --force-reinstall fastapi-offline` brings it."
+    detail = "The package fastapi-offline is missing or incomplete; run `pip install --force-reinstall fastapi-offline`."
     raise ProblemError(SWAGGER_MISSING, detail)
 
 
 @router.get("/docs")
 def docs_page(shell: AShell) -> Response:
-    """Swagger UI on `/openapi.json`."""
+    """The page with Swagger UI for `/openapi.json`."""
     page = shell("docs")
     page.headers["Content-Security-Policy"] = DOCS_POLICY
     return page

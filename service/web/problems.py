@@ -23,8 +23,8 @@ from service.web.addressing import methods_at, without_slash
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:thawline:problem:"
 LONGEST_INSTANCE = 256  # characters
-LONGEST_POINTER = 256  # a place is named by the keys that were sent, and those may be long
-MOST_FAULTS = 100  # are listed; a document can have hundreds of thousands
+LONGEST_POINTER = 256  # characters; a pointer contains keys of the request, which can be long
+MOST_FAULTS = 100  # listed in one response; a document can have hundreds of thousands
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,24 @@ class Kind:
 
 
 VALIDATION = Kind(422, "validation", "The input has faults")
-MALFORMED_REQUEST = Kind(400, "malformed-request", "This is not HTTP")
+MALFORMED_REQUEST = Kind(400, "malformed-request", "The request is not valid HTTP/1.1")
 MALFORMED = Kind(400, "malformed-document", "The body cannot be read")
-UNAUTHENTICATED = Kind(401, "unauthenticated", "A token is needed", {"WWW-Authenticate": 'Bearer realm="thawline"'})
+UNAUTHENTICATED = Kind(401, "unauthenticated", "Authentication is required", {"WWW-Authenticate": 'Bearer realm="thawline"'})
 HOST_NOT_ALLOWED = Kind(400, "host-not-allowed", "This host name is not allowed")
-KEY_IN_URL = Kind(400, "key-in-url", "A key has no place in an address")
-CROSS_SITE = Kind(403, "cross-site-request", "The request comes from another site")
+KEY_IN_URL = Kind(400, "key-in-url", "The API token must not be in the URL")
+CROSS_SITE = Kind(403, "cross-site-request", "Cross-site request refused")
 BODY_TOO_LARGE = Kind(413, "body-too-large", "The body is too large")
-BODY_TOO_SLOW = Kind(408, "body-too-slow", "The body took too long", {"Connection": "close"})
-UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The body's content type is not accepted")
+BODY_TOO_SLOW = Kind(408, "body-too-slow", "The body did not arrive in time", {"Connection": "close"})
+UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The content type is not supported")
 UNKNOWN_MODEL = Kind(404, "model-not-found", "Model not found")
-RATE_LIMITED = Kind(429, "rate-limited", "Too many changes in a short time")
+RATE_LIMITED = Kind(429, "rate-limited", "Rate limit exceeded")
 TOO_MANY_OWN_STREAMS = Kind(429, "too-many-streams", "Too many streams are open from one address", {"Retry-After": "5"})
 TOO_MANY_STREAMS = Kind(503, "too-many-streams", "Too many streams are open", {"Retry-After": "5"})
 NOT_READY = Kind(503, "not-ready", "The server is not ready", {"Retry-After": "5"})
 BUSY = Kind(503, "busy", "The server is busy", {"Retry-After": "1"})
-INTERNAL = Kind(500, "internal", "The server failed")
+INTERNAL = Kind(500, "internal", "Internal server error")
 
-STORE_UNAVAILABLE = Kind(503, "store-unavailable", "The database does not answer", {"Retry-After": "2"})
+STORE_UNAVAILABLE = Kind(503, "store-unavailable", "The database is unavailable", {"Retry-After": "2"})
 
 KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.StudyNotFound: Kind(404, "study-not-found", "Study not found"),
@@ -70,20 +70,20 @@ KINDS: Mapping[type[errors.ThawlineError], Kind] = {
     errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
     errors.StudyClosed: Kind(409, "study-closed", "The study's state forbids this"),
     errors.TrialClosed: Kind(409, "trial-closed", "The trial has ended"),
-    errors.QuotaExceeded: Kind(429, "quota-exceeded", "The server holds as many as it may", {"Retry-After": "60"}),
+    errors.QuotaExceeded: Kind(429, "quota-exceeded", "The limit on studies is reached", {"Retry-After": "60"}),
     errors.BudgetSpent: Kind(409, "budget-spent", "The budget is spent"),
     errors.LeaseLost: Kind(409, "lease-lost", "Lease lost"),
-    errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used before"),
+    errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
     errors.InvalidInput: VALIDATION,
     errors.StoreUnavailable: STORE_UNAVAILABLE,
     errors.ImportGivenUp: STORE_UNAVAILABLE,
     errors.DiskFull: Kind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
-    errors.SchemaTooOld: Kind(503, "schema-too-old", "The database belongs to an older Thawline", {"Retry-After": "60"}),
+    errors.SchemaTooOld: Kind(503, "schema-too-old", "The database schema is too old", {"Retry-After": "60"}),
     errors.NotADatabase: Kind(503, "not-a-database", "This is not a Thawline database", {"Retry-After": "60"}),
-    errors.ReadOnly: Kind(403, "read-only", "Nothing can be changed here"),
-    errors.SchemaTooNew: Kind(503, "schema-too-new", "The database belongs to a newer Thawline", {"Retry-After": "60"}),
+    errors.ReadOnly: Kind(403, "read-only", "The server is read-only"),
+    errors.SchemaTooNew: Kind(503, "schema-too-new", "The database schema is too new", {"Retry-After": "60"}),
 }
-"""The one table of the domain's errors. What it lacks is a fault of ours: 500."""
+"""Status and title of each domain error. An error without an entry is a bug and is answered with 500."""
 
 RESPONSE: dict[str, Any] = {
     "description": "A problem (RFC 9457)",
@@ -113,13 +113,13 @@ RESPONSE: dict[str, Any] = {
         }
     },
 }
-"""A problem, for the OpenAPI document."""
+"""The problem response in the OpenAPI document."""
 
 QUERY_CODES: Mapping[str, str] = {"missing": "this parameter is required; add it"}
 
 
 class ProblemError(Exception):
-    """A problem that only the web layer knows of, with its sentence for the user."""
+    """An error of the web layer that has no counterpart in the domain. `detail` is shown to the user."""
 
     def __init__(self, kind: Kind, detail: str, faults: Iterable[Fault] = ()) -> None:
         self.kind = kind
@@ -129,14 +129,14 @@ class ProblemError(Exception):
 
 
 def request_id(scope: Scope) -> str:
-    """The request's id: made on first sight, then the same for answer, header and log."""
+    """The request's id, generated on the first call and then shared by the problem body, the X-Request-ID header and the log."""
     state = scope.setdefault("state", {})
     return str(state.setdefault("request_id", uuid.uuid4().hex))
 
 
 def problem(scope: Scope, kind: Kind, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None) -> Response:
-    """The answer for one problem. Nothing of the request's content is repeated in it."""
-    # Constructed without validation: a pointer may have a lone surrogate, which pydantic refuses and JSON escapes.
+    """Build a problem response. It repeats nothing of the request but its path and the keys in `faults`."""
+    # Constructed without validation: a pointer can contain a lone surrogate, which pydantic refuses and JSON escapes.
     body = ProblemView.model_construct(
         type=TYPE_PREFIX + kind.slug,
         title=kind.title,
@@ -155,7 +155,7 @@ def _listed(fault: Fault) -> FaultView:
 
 
 def for_error(scope: Scope, error: Exception) -> Response:
-    """The answer for any exception that an endpoint or a middleware let out."""
+    """Map an exception of an endpoint or a middleware to a problem response."""
     match error:
         case ProblemError():
             return problem(scope, error.kind, error.detail, error.faults)
@@ -169,11 +169,11 @@ def for_error(scope: Scope, error: Exception) -> Response:
         case HTTPException():
             return problem(scope, _http_kind(error.status_code), HTTPStatus(error.status_code).description or "-", headers=error.headers)
         case _:
-            return problem(scope, INTERNAL, "Something went wrong on our side; the log names this request_id.")
+            return problem(scope, INTERNAL, "An unexpected error occurred; the server's log has an entry with this request_id.")
 
 
 def install(app: FastAPI) -> None:
-    """Answer every known exception inside the app with a problem. The unknown ones are `access.Guard`'s."""
+    """Register the handler for known exceptions. `SecurityHeadersMiddleware` handles the others."""
     for known in (ProblemError, errors.ThawlineError, RequestValidationError, HTTPException):
         app.add_exception_handler(known, _handle)
 
@@ -182,7 +182,8 @@ async def _handle(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND and (redirect := without_slash(request)) is not None:
         return redirect
     if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error.headers = {"Allow": ", ".join(methods_at(request))}  # of all routes at this path; the framework names the first one's
+        # The framework lists only the methods of the first route that matches the path.
+        error.headers = {"Allow": ", ".join(methods_at(request))}
     return for_error(request.scope, error)
 
 

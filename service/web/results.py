@@ -1,4 +1,4 @@
-"""What a study's result is worth: the best trial, its confirmation, and what pruning saved."""
+"""Endpoints for a study's results: the best configuration, its confirmation, and the pruning report."""
 
 from collections.abc import Mapping
 from typing import Annotated, assert_never
@@ -32,18 +32,18 @@ MEDIA_TYPES = ("application/json", "application/yaml", "text/x-python", "text/ma
     "/studies/{study}/best",
     summary="Export the best configuration",
     response_class=Response,
-    responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES}, "description": "A file for `thaw train`, or about it"}},
+    responses={200: {"content": {media_type: {} for media_type in MEDIA_TYPES}, "description": "The exported file"}},
 )
 def show_best(
     study: FoundStudy,
     store: TheStore,
     format: Annotated[
-        ExportFormat, Query(description="json and yaml are for `thaw train`, python is a script that does without it")
+        ExportFormat, Query(description="`json` and `yaml` are input of `thaw train`; `python` is a script that does not need Thawline")
     ] = "json",
 ) -> Response:
-    """All that production training needs, of the confirmed recommendation, or until there is one of the best complete trial.
+    """The configuration for production training: the confirmed recommendation or, before there is one, the best complete trial.
 
-    `confirmed` and `note` say which of the two it is. 404 `no-result` until there is a complete trial.
+    `confirmed` and `note` state which of the two it is. 404 `no-result` before the first complete trial.
     """
     exported = store.read(exported_of, study)
     match format:
@@ -62,13 +62,13 @@ def show_best(
 
 
 def exported_of(tx: Transaction, study: Study) -> Exported:
-    """The study's file as things stand. Raises NoResult."""
+    """The current export of the study. Raises NoResult."""
     trial, verdict = recommended_trial(tx, study)
     if trial is None:
         raise NoResult
-    tries = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
+    complete = queries.counts(tx, [study.id])[study.id][TrialState.COMPLETE]
     known = Known(
-        note=note_of(phase_of(study), verdict, tries, spec_of(study.spec.task).example),
+        note=note_of(phase_of(study), verdict, complete, spec_of(study.spec.task).example),
         verdict=verdict,
         repeats=queries.confirmation_trials(tx, study.id) if verdict is not None else (),
         metrics=queries.metrics(tx, _trained(tx, trial).id),
@@ -78,22 +78,23 @@ def exported_of(tx: Transaction, study: Study) -> Exported:
 
 
 def _trained(tx: Transaction, trial: Trial) -> Trial:
-    """The trial whose training a duplicate's result is of."""
+    """The trial itself or, for a duplicate, the trial whose result it copied."""
     return trial if trial.duplicate_of is None else queries.find_trial(tx, trial.study, trial.duplicate_of)
 
 
 NOTES: Mapping[Phase, str] = {
-    "none": "Nothing is confirmed: the best of many tries looks better than it is. A study with `confirm` trains its best again.",
-    "search": "Not confirmed yet: the search is under way. Its best and the baseline are then trained again, with fresh seeds.",
-    "running": "Not confirmed yet: the best and the baseline are being trained again with fresh seeds and scored on the test {examples}.",
-    "done": "Confirmed on test {examples} that no trial of the search has seen.",
-    "stopped": "The study ended before its confirmation did; what is known of it is below.",
+    "none": "Not confirmed: the best of many trials looks better than it is. A study with `confirm` trains its best configurations again.",
+    "search": "Not confirmed yet: the search is running. The best configurations and the baseline are then trained again with new seeds.",
+    "running": "Not confirmed yet: the best configurations and the baseline are trained again with new seeds and scored on the test "
+    "{examples}.",
+    "done": "Confirmed on test {examples} that no trial of the search has used.",
+    "stopped": "The study ended before its confirmation did; the results so far are below.",
 }
 
 
-@router.get("/studies/{study}/confirmation", summary="What the winner is worth")
+@router.get("/studies/{study}/confirmation", summary="Show the confirmation")
 def show_confirmation(study: FoundStudy, store: TheStore) -> ConfirmationView:
-    """The best configurations and the baseline over fresh seeds, on examples that no trial of the search has seen."""
+    """Results of the best configurations and the baseline with new seeds, on test examples that no trial of the search has used."""
     return store.read(_view, study)
 
 
@@ -113,23 +114,24 @@ def _view(tx: Transaction, study: Study) -> ConfirmationView:
 
 @router.get(
     "/studies/{study}/pruning",
-    summary="Look back on the pruning",
+    summary="Show the pruning report",
     response_class=Response,
-    responses={200: {"model": PruningReport, "description": "What it saved, and whether another pruner would have changed the winner"}},
+    responses={200: {"model": PruningReport, "description": "Saved epochs, and whether another pruner would have changed the winner"}},
 )
 async def show_pruning(study: FoundStudy, store: TheStore, request: Request) -> Response:
-    """What pruning saved, and what other pruners would have done with the curves that the trials of the search reported.
+    """What pruning saved, and what other pruners would have decided on the learning curves of the search's trials.
 
-    Played again as the study goes on, though long ones not at each change.
+    After changes the report is computed again; a report that takes long to compute can be up to 5 seconds old.
     """
-    kept: FigureCache = request.app.state.replays
-    standing = (study.state, str(study.confirmation is None))  # the last word on a study is never an older one
+    cache: FigureCache = request.app.state.replays
+    # State and phase are part of the key: the report on an ended study must not be one from before its end.
+    state = (study.state, str(study.confirmation is None))
     work: SlowWork = request.app.state.replay_work
-    subject = Subject(study.id, "pruning", standing)
-    if (replay := kept.kept(subject, study.seq)) is None:
-        replay = await work.run(lambda: kept.get(subject, study.seq, lambda: _replayed(store, study)))
-    return Response(replay.body, media_type="application/json")
+    subject = Subject(study.id, "pruning", state)
+    if (report := cache.kept(subject, study.seq)) is None:
+        report = await work.run(lambda: cache.get(subject, study.seq, lambda: _report(store, study)))
+    return Response(report.body, media_type="application/json")
 
 
-def _replayed(store: Store, study: Study) -> bytes:
+def _report(store: Store, study: Study) -> bytes:
     return pruning_report(store.read(recorded_study, study.id)).model_dump_json().encode()

@@ -1,4 +1,4 @@
-"""The server process: uvicorn with limits of our own."""
+"""The server process: uvicorn with limits on connections and slow clients, and its startup and shutdown."""
 
 import asyncio
 import contextlib
@@ -31,28 +31,28 @@ from service.web.auth import SECURITY_HEADERS
 from service.web.problems import BUSY, MALFORMED_REQUEST, Kind, problem, request_id
 from service.web.streams import Streams
 
-MAX_CONNECTIONS = 1024  # fewer where the process may open few files: see `bounded`
+MAX_CONNECTIONS = 1024  # fewer if the process may open only few files: see `most_connections`
 HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
-TAKING_SECONDS = 24.0  # for a client to take `LEAST_BYTES` of what waits for it
+TAKING_SECONDS = 24.0  # for a client to read `LEAST_BYTES` of the write buffer
 LEAST_BYTES = 16 * 1024
-LOOKS = 8  # at what waits, in `TAKING_SECONDS`
-RESET = struct.pack("ii", 1, 0)  # no lingering when the socket is closed
+LOOKS = 8  # checks of the write buffer in `TAKING_SECONDS`
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a timeout of 0: closing the socket sends RST and discards unsent data
 
 
 class Protocol(H11Protocol):
-    """A connection is closed when the head of its next request does not arrive in time, and cut when its answers are not taken.
+    """Closes connections whose next request head does not arrive in time, and aborts those whose client does not read its responses.
 
-    Without the cut, a connection that is to be closed would stay for as long as its client leaves the last bytes untaken.
+    uvicorn has no timeout for either. Without the abort, a closing connection stays open until its client has read the last bytes.
     """
 
     most_connections = MAX_CONNECTIONS
-    _patience: asyncio.TimerHandle | None = None
-    _look: asyncio.TimerHandle | None = None
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_head()
-        self._begin_to_look(0)
+        self._watch_writes(0)
         if len(self.connections) > self.most_connections:
             self._answer_and_close(BUSY, "Too many connections are open; try again.")
 
@@ -61,20 +61,20 @@ class Protocol(H11Protocol):
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._patience, self._look):
+        for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        self._stuck_at, self._stuck_since = 0, time.monotonic()  # most of what waited was taken
+        self._stuck_at, self._stuck_since = 0, time.monotonic()  # the client has read most of the buffer
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         self._answer_and_close(MALFORMED_REQUEST, "The request does not follow HTTP/1.1.")
 
     def _answer_and_close(self, kind: Kind, detail: str) -> None:
-        """A problem outside any request."""
+        """Send a problem without a request, so that no middleware runs, and close the connection."""
         scope: Scope = {"type": "http", "path": ""}
         own = {"X-Request-ID": request_id(scope), "Cache-Control": "no-store", "Connection": "close"}
         answer = problem(scope, kind, detail, headers={**SECURITY_HEADERS, **own})
@@ -84,56 +84,58 @@ class Protocol(H11Protocol):
         self.transport.close()
 
     def _await_head(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-        self._patience = self.loop.call_later(HEAD_SECONDS, self._lose_patience)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._on_head_timeout)
 
-    def _lose_patience(self) -> None:
-        answered = self.cycle is None or self.cycle.response_complete  # what still comes is half a head, or a body that nobody reads
+    def _on_head_timeout(self) -> None:
+        # With no response in progress, bytes that still arrive belong to an incomplete head, or to a body that no endpoint reads.
+        answered = self.cycle is None or self.cycle.response_complete
         if answered and not self.transport.is_closing():
             self.transport.close()
 
-    def _begin_to_look(self, waiting: int) -> None:
-        """Take `waiting` bytes for what a client in time must have less of."""
-        self._stuck_at, self._stuck_since = waiting, time.monotonic()
-        self._look = self.loop.call_later(TAKING_SECONDS / LOOKS, self._look_at_what_waits)
+    def _watch_writes(self, buffered: int) -> None:
+        """Restart the write timeout: the buffer must shrink by `LEAST_BYTES` from `buffered`, or become empty, in `TAKING_SECONDS`."""
+        self._stuck_at, self._stuck_since = buffered, time.monotonic()
+        self._write_timer = self.loop.call_later(TAKING_SECONDS / LOOKS, self._check_writes)
 
-    def _look_at_what_waits(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting == 0 or self._stuck_at == 0 or waiting <= self._stuck_at - LEAST_BYTES:
-            self._begin_to_look(waiting)
+    def _check_writes(self) -> None:
+        buffered = self.transport.get_write_buffer_size()
+        if buffered == 0 or self._stuck_at == 0 or buffered <= self._stuck_at - LEAST_BYTES:
+            self._watch_writes(buffered)
         elif time.monotonic() - self._stuck_since >= TAKING_SECONDS:
             self._cut()
         else:
-            self._look = self.loop.call_later(TAKING_SECONDS / LOOKS, self._look_at_what_waits)
+            self._write_timer = self.loop.call_later(TAKING_SECONDS / LOOKS, self._check_writes)
 
     def _cut(self) -> None:
-        """Forget the client and what waits for it, in the kernel too."""
+        """Abort the connection and discard its unsent data, in the kernel's buffer as well."""
         if (connection := self.transport.get_extra_info("socket")) is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
 
 def bounded(most: int) -> type[Protocol]:
-    """The protocol of a server that keeps at most so many connections open."""
+    """A protocol class that allows at most `most` open connections."""
     return type("BoundedProtocol", (Protocol,), {"most_connections": most})
 
 
 log = logging.getLogger("thawline.web")
 
-GRACE_SECONDS = 5  # for requests under way when the server is told to end
+GRACE_SECONDS = 5  # for requests in progress at shutdown
 KEEP_ALIVE_SECONDS = 15
 MAX_HEAD_BYTES = 32 * 1024
 BACKLOG = 256
-OTHER_FILES = BACKLOG + 100  # kept free of connections: as many as are accepted at one time, the database, logs, temporary files
+# File descriptors that are not available to connections: one batch of accepted connections, the database, logs, temporary files.
+OTHER_FILES = BACKLOG + 100
 LEAST_CONNECTIONS = 16
-DEAD_PEER_MILLISECONDS = 30_000  # bytes that a peer has not acknowledged for so long: it is gone
-RETRY = (0.5, 10.0)  # seconds between two tries to reach a database that does not answer yet
+DEAD_PEER_MILLISECONDS = 30_000  # TCP_USER_TIMEOUT: limit for unacknowledged data, after which the kernel closes the connection
+RETRY = (0.5, 10.0)  # minimum and maximum seconds between attempts to reach the database at startup
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TokenRequired(ThawlineError):
-    """The server would be open to everyone who can reach it."""
+    """The server would accept connections from other machines without authentication."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"{host} can be reached from other machines; set THAW_TOKEN (16 characters or more), or bind to 127.0.0.1.")
@@ -143,11 +145,11 @@ class AddressUnavailable(ThawlineError):
     """The address cannot be bound."""
 
     def __init__(self, host: str, port: int, why: str) -> None:
-        super().__init__(f"Cannot listen on {host}, port {port}: {why}. Choose another, or end the program that has it.")
+        super().__init__(f"Cannot listen on {host}, port {port}: {why}. Choose another port, or end the program that uses it.")
 
 
 def announce(address: str) -> None:
-    """Say on standard error where the server is."""
+    """Print the server's URL to standard error."""
     sys.stderr.write(f"Thawline is at {address}\n")
 
 
@@ -160,11 +162,11 @@ def serve(
     bound: Callable[[], None] = lambda: None,
     ready: Callable[[str], None] = announce,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`, then return. Port 0 takes a free one.
+    """Serve until SIGTERM, SIGINT or `stop`. Port 0 selects a free port.
 
-    `bound` is called when address and store are sure to be had, long before requests are answered; then `ready` is told the address.
-    A database that does not answer is waited for: machines start their services in any order.
-    Raises TokenRequired before anything is touched, AddressUnavailable, SchemaTooNew, InvalidInput.
+    `bound` is called once the address is bound and the schema is up to date; `ready` is called with the server's URL once requests are
+    answered. An unavailable database is waited for, since services of a machine start in any order.
+    Raises TokenRequired before anything is changed, AddressUnavailable, SchemaTooNew, InvalidInput.
     """
     require_token(host, settings.token)
     stop = stop or threading.Event()
@@ -176,7 +178,7 @@ def serve(
 
 
 def show(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, ready: Callable[[str], None] = announce) -> None:
-    """Serve the pages on a database that is only read, until SIGTERM or SIGINT. Another server may write to it meanwhile.
+    """Serve the pages on a database that is opened read-only, until SIGTERM or SIGINT. Another server can write to it at the same time.
 
     Raises TokenRequired, AddressUnavailable, NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable, InvalidInput.
     """
@@ -187,7 +189,7 @@ def show(settings: Settings, host: str = "127.0.0.1", port: int = 8000, *, ready
 
 
 def _run(store: Store, settings: Settings, listener: socket.socket, stop: threading.Event, ready: Callable[[], None]) -> None:
-    from service.web.app import create_app  # a second's work, which whoever was started by `bound` shares
+    from service.web.app import create_app  # takes about a second; imported here to run in parallel with workers started by `bound`
 
     app = create_app(store, settings)
     config = uvicorn.Config(
@@ -200,9 +202,9 @@ def _run(store: Store, settings: Settings, listener: socket.socket, stop: thread
 
 
 def most_connections() -> int:
-    """How many connections the process can hold, once its limit of open files is raised as far as it may be."""
+    """Raise the limit on open files to the hard limit; return the number of connections that it allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # where the system refuses, the soft limit stays
+    with contextlib.suppress(ValueError, OSError):  # if the system refuses, the soft limit stays unchanged
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -211,22 +213,22 @@ def most_connections() -> int:
 
 
 def _log_accept_errors_once(loop: asyncio.AbstractEventLoop) -> None:
-    """asyncio reports each connection that it cannot accept, hundreds a second while there are no files left: the first one is logged."""
-    told = False
+    """Log only the first failed accept: without free file descriptors, asyncio reports hundreds of failures a second."""
+    logged = False
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        nonlocal told
+        nonlocal logged
         if not str(context.get("message", "")).startswith("socket.accept()"):
             loop.default_exception_handler(context)
-        elif not told:
-            told = True
+        elif not logged:
+            logged = True
             log.error("connections cannot be accepted (%s); this is logged once", context.get("exception"))
 
     loop.set_exception_handler(handle)
 
 
 def require_token(host: str, token: str | None) -> None:
-    """Raises TokenRequired when the address is not a loopback one and no token is set."""
+    """Raises TokenRequired if the address is not a loopback address and no token is set."""
     if token is None and not _is_loopback(host):
         raise TokenRequired(host)
 
@@ -237,11 +239,11 @@ def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False  # another name may lead anywhere
+        return False  # a host name can resolve to any address
 
 
 def _answering_to(host: str, settings: Settings) -> Settings:
-    """With the host itself when it is a name; an address needs no leave of its own, for it is the connection's."""
+    """Settings that allow `host` as host name. An IP address need not be added: HostMiddleware accepts the connection's address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -250,7 +252,7 @@ def _answering_to(host: str, settings: Settings) -> Settings:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells the streams when it is told to end, and leaves the signals' own effects to nobody."""
+    """A uvicorn server that ends event streams at shutdown, and does not raise the captured signals again afterwards."""
 
     def __init__(self, config: uvicorn.Config, streams: Streams, stop: threading.Event, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -266,15 +268,15 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if self._stop.is_set():
-            self._end()
+            self._shut_down()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
-        self._end()
+        self._shut_down()
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         self.should_exit = True
         self._streams.stopping.set()
 
@@ -292,17 +294,20 @@ class _Server(uvicorn.Server):
 
 
 def _upgraded(database_url: str, stop: threading.Event) -> bool:
-    """Whether the schema is ours now; tried until it is, or until `stop`. Raises SchemaTooNew, InvalidInput."""
+    """Upgrade the schema, with retries while the database is unavailable. False if `stop` is set first.
+
+    Raises SchemaTooNew, InvalidInput.
+    """
     backoff = Backoff(*RETRY)
-    told = False
+    reported = False
     while not stop.is_set():
         try:
             upgrade(database_url)
             return True
         except StoreUnavailable:
-            if not told:
+            if not reported:
                 sys.stderr.write("The database does not answer; waiting for it.\n")
-                told = True
+                reported = True
             stop.wait(backoff.delay())
     return False
 

@@ -1,4 +1,4 @@
-"""The open event streams of this process, and the poller that notifies them."""
+"""The open event streams of this process, and the poller that notifies them of new events."""
 
 import asyncio
 import logging
@@ -17,27 +17,27 @@ from service.store.queries import LastEvent
 
 log = logging.getLogger("thawline.web")
 
-LOOK_SECONDS = 0.1
-OUTAGE_SECONDS = 0.5  # until the next look at a database that did not answer
+LOOK_SECONDS = 0.1  # between two polls of the database
+OUTAGE_SECONDS = 0.5  # additional delay after a failed poll
 DELETED = LastEvent(0, ended=True)
 
 
 class Subscription:
-    """A stream that waits for news of its study, in the event loop that it was made in."""
+    """A stream's subscription to one study. It is bound to the event loop in which it was created."""
 
-    def __init__(self, following: "EventNotifier", study: str) -> None:
-        self._following = following
+    def __init__(self, notifier: "EventNotifier", study: str) -> None:
+        self._notifier = notifier
         self._study = study
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
 
     def has_news(self, cursor: int) -> bool:
-        """Whether the study went on after this event, ended or was deleted, as far as the last look knows."""
-        extent = self._following.extents.get(self._study)
-        return extent is not None and (extent.ended or extent.seq > cursor)
+        """Whether the last poll found events after `cursor`, or found the study ended or deleted."""
+        last = self._notifier.extents.get(self._study)
+        return last is not None and (last.ended or last.seq > cursor)
 
     async def wait(self, seconds: float) -> None:
-        """Until the study changes, has changed since the last wait, or so many seconds have passed."""
+        """Return when the study changes, at once if it has changed since the last call, or after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -46,7 +46,7 @@ class Subscription:
         self._woken.clear()
 
     def wake(self) -> None:
-        """End the wait, from any thread."""
+        """End `wait`. Safe to call from any thread."""
         try:
             self._loop.call_soon_threadsafe(self._woken.set)
         except RuntimeError:  # the loop has closed, and the stream with it
@@ -54,10 +54,13 @@ class Subscription:
 
 
 class EventNotifier:
-    """Looks while there are watches, in a thread of its own, which begins with the first of them and ends with the last one."""
+    """Polls the database for new events of the studies with subscriptions, in a thread that runs while there are any.
+
+    One query serves all studies, so the load on the database does not grow with the number of streams.
+    """
 
     def __init__(self, store: Store, stopping: threading.Event) -> None:
-        self.extents: dict[str, LastEvent] = {}  # of the watched studies; none until the first look at one
+        self.extents: dict[str, LastEvent] = {}  # last event of each study with subscriptions, from the first poll on
         self._store = store
         self._stopping = stopping
         self._lock = threading.Lock()
@@ -66,57 +69,58 @@ class EventNotifier:
 
     @property
     def watches(self) -> int:
-        """How many there are."""
+        """The number of subscriptions."""
         with self._lock:
             return sum(map(len, self._watches.values()))
 
     @contextmanager
     def watching(self, study: str) -> Iterator[Subscription]:
-        """A watch on the study of that key. Call it where an event loop runs."""
-        watch = Subscription(self, study)
+        """Subscribe to a study. Must be called in a running event loop."""
+        subscription = Subscription(self, study)
         with self._lock:
-            self._watches[study].add(watch)
+            self._watches[study].add(subscription)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="following", daemon=True)
                 self._thread.start()
         try:
-            yield watch
+            yield subscription
         finally:
             with self._lock:
-                self._watches[study].discard(watch)
+                self._watches[study].discard(subscription)
                 if not self._watches[study]:
                     del self._watches[study]
                     self.extents.pop(study, None)
 
     def look(self) -> None:
-        """Ask once for all watched studies, and wake the watches on those that have changed. Raises StoreUnavailable."""
+        """Poll once: read the last events of all studies, and wake the subscriptions of those that changed. Raises StoreUnavailable."""
         with self._lock:
             studies = list(self._watches)
         found = self._store.read(queries.last_events, studies)
         with self._lock:
             for study in self._watches.keys() & studies:
-                extent = found.get(study, DELETED)
-                if self.extents.get(study) != extent:
-                    self.extents[study] = extent
+                last = found.get(study, DELETED)
+                if self.extents.get(study) != last:
+                    self.extents[study] = last
                     self._wake(study)
 
     def _wake(self, study: str) -> None:
-        for watch in self._watches[study]:
-            watch.wake()
+        for subscription in self._watches[study]:
+            subscription.wake()
 
     def _run(self) -> None:
         while not self._is_over():
             try:
                 self.look()
-            except StoreUnavailable:  # streams outlive an outage
+            except StoreUnavailable:  # streams stay open during an outage
                 self._stopping.wait(OUTAGE_SECONDS)
             except Exception:
-                log.exception("the look for new events failed")
+                log.exception("polling for new events failed")
                 self._stopping.wait(OUTAGE_SECONDS)
             self._stopping.wait(LOOK_SECONDS)
 
     def _is_over(self) -> bool:
-        """Whether nobody waits any more, or all are told to end; then the next watch begins anew."""
+        """Whether the thread must end: no subscription is left, or the process is stopping. The next subscription starts a new thread."""
+        # Under the lock, so that `watching` cannot add a subscription between the check and `_thread = None`: no thread would serve it.
         with self._lock:
             if self._watches and not self._stopping.is_set():
                 return False
@@ -127,34 +131,34 @@ class EventNotifier:
 
 
 MAX_STREAMS = 128
-MAX_STREAMS_OF_ONE = 64  # address on another machine: nobody alone may take them all
-READERS = 4  # threads that read for all streams together, so that plain requests keep theirs
-BATCH_BYTES = 32 * 1024  # a client is sent no more at one time than the first events that reach this
+MAX_STREAMS_OF_ONE = 64  # of one address on another machine, so that one client cannot use up `MAX_STREAMS`
+READERS = 4  # threads that read for all streams; other requests keep their own thread pool
+BATCH_BYTES = 32 * 1024  # a batch ends with the event that reaches this size
 MOST_SHARED_BYTES = 64 * BATCH_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the table held after a cursor, as it is sent: up to which event it goes, and whether none will ever follow."""
+    """The encoded events after a cursor."""
 
     frames: bytes
-    cursor: int
-    ended: bool = False
-    next_limit: int = 0  # events worth reading next
+    cursor: int  # sequence number of the last event in `frames`
+    ended: bool = False  # whether no event can follow
+    next_limit: int = 0  # number of events for the next read
 
 
 Batches = SingleFlightCache[tuple[str, int, int], Batch]
-"""By study, cursor and limit: what streams at the same place read is read once."""
+"""Batches by study, cursor and limit, so that streams at the same place share one read."""
 
 
 def shared_batches() -> Batches:
-    """A place for the batches that were sent last. An event never changes, so what was read after a cursor holds for good."""
+    """A cache of the latest batches. Entries never become stale: events are immutable, and none is inserted before an existing one."""
     return Batches(MOST_SHARED_BYTES, lambda batch: len(batch.frames))
 
 
 @dataclass(slots=True)
 class Streams:
-    """Streams end when `stopping` is set."""
+    """The open event streams of this process, and their limits. All streams end when `stopping` is set."""
 
     store: Store
     limit: int = MAX_STREAMS

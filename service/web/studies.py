@@ -1,4 +1,4 @@
-"""Checks, creates, lists and steers studies."""
+"""Endpoints that check, create, list, show and change studies."""
 
 import hashlib
 import operator
@@ -41,7 +41,7 @@ router = APIRouter(prefix=API, tags=["studies"])
 
 @cache
 def schema_of(task: str) -> SchemaView:
-    """Of the studies of an installed task."""
+    """The schemas for studies of an installed task."""
     spec = spec_of(task)
     return SchemaView(
         study=StudySpec.of_task(task).model_json_schema(),
@@ -52,7 +52,7 @@ def schema_of(task: str) -> SchemaView:
 
 
 def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
-    """The document, or why it is none. Raises ProblemError for a body that is too large or of another type."""
+    """The document, or the faults for which it cannot be parsed. Raises ProblemError if its size or media type is not allowed."""
     try:
         return read_document(request, raw), []
     except InvalidInput as error:
@@ -67,9 +67,9 @@ def read_if_possible(request: Request, raw: Raw) -> tuple[Any, list[Fault]]:
 async def check_study(
     request: Request, read: Annotated[tuple[Any, list[Fault]], Depends(read_if_possible)], store: TheStore, settings: TheSettings
 ) -> CheckedView:
-    """Say what is wrong with a study, from JSON or YAML, as creating it would, or what it resolves to. Nothing is created.
+    """Validate a study (JSON or YAML) with the checks of `POST /studies`, and resolve its defaults. Nothing is created.
 
-    Faults are an answer here and no problem: a form asks while it is being filled in.
+    An invalid study is answered with 200 and `faults`, so that a form can be checked while it is being filled in.
     """
     document, faults = read
     if faults:
@@ -90,9 +90,9 @@ def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
     return CheckedView(document=document, study=spec, trials=spec.search_space.distinct, faults=[], notices=notices_of(spec))
 
 
-@router.get("/study-schema", summary="Describe a study document")
+@router.get("/study-schema", summary="Show the schema of study documents")
 def show_schema(task: Annotated[str, Query(max_length=128, description="the name of an installed task")] = FIRST_TASK) -> SchemaView:
-    """What a study document of the task may hold, as JSON Schema: its fields, the trainer's hyperparameters, and the metrics."""
+    """JSON Schemas of a study document and of the trainer's hyperparameters, and the metrics, for one task."""
     if task not in specs():
         raise InvalidInput([unknown_task(("query", "task"))])
     return schema_of(task)
@@ -115,7 +115,7 @@ def _refuse_taken(tx: Transaction, name: str, replaces: bool) -> None:
     raise NameTaken
 
 
-REPLACE = "keep an ended study of the same name under another one, and give this one its name"
+REPLACE = "if an ended study has the same name, rename it and create this one"
 
 
 @router.post("/studies", status_code=status.HTTP_201_CREATED, summary="Create a study", response_model=StudyView, openapi_extra=STUDY_BODY)
@@ -127,9 +127,9 @@ async def create_study(
     settings: TheSettings,
     replace: Annotated[bool, Query(description=REPLACE)] = False,
 ) -> Response:
-    """Check a study, from JSON or YAML, and queue it. Relative paths in it are taken from the server's working directory.
+    """Validate a study (JSON or YAML) and start it. Relative paths are resolved against the server's working directory.
 
-    With `?replace=true`, or `replace: true` in the document, an ended study of the same name is kept under another one.
+    With `?replace=true`, or `replace: true` in the document, an ended study of the same name is renamed first.
     """
 
     def checked_and_created(key: operations.Idempotency) -> Study:
@@ -141,51 +141,51 @@ async def create_study(
         return keyed.create(store, checked_and_created, _newborn, location=f"{API}/studies/{{id}}")
 
     work: SlowWork = request.app.state.inspection_work
-    return await (work.run(answer) if _looks_at_files(document) else run_in_threadpool(answer))
+    return await (work.run(answer) if _inspects_files(document) else run_in_threadpool(answer))
 
 
-def _looks_at_files(document: object) -> bool:
-    """Whether the server is to look at the files that the study names, which may take many seconds."""
+def _inspects_files(document: object) -> bool:
+    """Whether the server inspects the study's files, which can take many seconds; not if they are on the workers."""
     data = document.get("data") if isinstance(document, dict) else None
     return not (isinstance(data, dict) and data.get("location") == "workers")
 
 
 def _newborn(_tx: Transaction, study: Study) -> str:
-    return study_view(study, Standing({TrialState.QUEUED: study.created})).model_dump_json()  # a baseline waits already
+    return study_view(study, Standing({TrialState.QUEUED: study.created})).model_dump_json()  # a baseline is queued at creation
 
 
 @router.get("/studies/{study}", summary="Show a study")
 def show_study(study: FoundStudy, store: TheStore) -> StudyView:
-    """The study as it stands, with its trials counted and the best of them."""
+    """The current state of the study, with the number of its trials in each state and the best trial."""
     return store.read(_now, study)
 
 
 @router.post("/studies/{study}/pause", summary="Pause a study", response_model=StudyView)
 def pause_study(study: FoundStudy, keyed: Keyed, store: TheStore) -> Response:
-    """Start no further trial; those that run go on."""
-    return keyed.change(store, lambda key: operations.pause_study(store, study.id, key), _told)
+    """Start no further trials. Running trials continue."""
+    return keyed.change(store, lambda key: operations.pause_study(store, study.id, key), _body)
 
 
 @router.post("/studies/{study}/resume", summary="Resume a study", response_model=StudyView)
 def resume_study(study: FoundStudy, keyed: Keyed, store: TheStore) -> Response:
-    """Let a study go on that is paused, failed or was stopped.
+    """Resume a paused, failed or stopped study.
 
-    A failed study has its data and weights checked again, its open trials go on, and its count of failures in a row begins anew.
+    For a failed study, data and weights are checked again, open trials continue, and the count of consecutive failures is reset.
     """
-    return keyed.change(store, lambda key: operations.resume_study(store, study.id, key), _told)
+    return keyed.change(store, lambda key: operations.resume_study(store, study.id, key), _body)
 
 
 @router.post("/studies/{study}/stop", summary="Stop a study", response_model=StudyView)
 def stop_study(study: FoundStudy, keyed: Keyed, store: TheStore) -> Response:
-    """Cancel its queued and running trials. What was measured stays."""
-    return keyed.change(store, lambda key: operations.stop_study(store, study.id, key), _told)
+    """Cancel the study's queued and running trials. Reported metrics are kept."""
+    return keyed.change(store, lambda key: operations.stop_study(store, study.id, key), _body)
 
 
 @router.patch("/studies/{study}", summary="Change a study's budget", response_model=StudyView, openapi_extra=BUDGET_BODY)
 def change_study(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
-    """Set fields of the budget (`budget`), or add to them (`add`). A complete study with room for more trials is active again."""
+    """Set fields of the budget (`budget`), or add to them (`add`). A complete study becomes active again if its budget allows more."""
     change = parse_budget_change(document)
-    return keyed.change(store, lambda key: operations.extend_study(store, study.id, change, key), _told)
+    return keyed.change(store, lambda key: operations.extend_study(store, study.id, change, key), _body)
 
 
 @router.delete("/studies/{study}", status_code=status.HTTP_204_NO_CONTENT, summary="Delete a study")
@@ -198,17 +198,17 @@ def _now(tx: Transaction, study: Study) -> StudyView:
     return whole_study_view(tx, queries.find_study(tx, study.id))
 
 
-def _told(tx: Transaction, study: Study) -> str:
+def _body(tx: Transaction, study: Study) -> str:
     return _now(tx, study).model_dump_json()
 
 
 def whole_study_view(tx: Transaction, study: Study) -> StudyView:
-    """The study with its facts and what its trials say of it."""
+    """The study with its facts and the figures derived from its trials."""
     return study_view(study, _standings(tx, [study])[0])
 
 
 def study_views(tx: Transaction, studies: Iterable[Study]) -> list[ListedStudyView]:
-    """The studies with what their trials say of them."""
+    """The studies with the figures derived from their trials."""
     listed = list(studies)
     return [listed_study_view(study, standing) for study, standing in zip(listed, _standings(tx, listed), strict=True)]
 
@@ -236,26 +236,26 @@ def _seconds_left(study: Study, courses: Mapping[str, StudyProgress]) -> float |
     return study_seconds_left(study, courses[study.id], time.time()) if study.id in courses else None
 
 
-MOST_POINTS = 32
-MOST_REMEMBERED = 2_000  # studies
+MOST_POINTS = 32  # of one trend
+MOST_REMEMBERED = 2_000  # studies whose trends are cached
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which studies are listed."""
+    """Filters of the list of studies."""
 
-    name: Annotated[str | None, Query(max_length=128, description="a part of the name, in capitals or not")] = None
+    name: Annotated[str | None, Query(max_length=128, description="only studies whose name contains this text, ignoring case")] = None
     state: Annotated[tuple[StudyState, ...], Query(description="only studies in one of these states")] = ()
 
 
 class Trends:
-    """The records of studies, remembered with the event up to which they go: what ended since then is all that is read anew."""
+    """A cache of trends with the last event that each includes, so that only trials completed since then are read."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, Trend]] = {}
 
     def of(self, tx: Transaction, studies: Sequence[Study]) -> dict[str, Trend]:
-        """By study's id, for all of them, thinned. The studies and their trials are read in one transaction."""
+        """The thinned trends of the studies, by study id. `studies` must have been read in `tx`, so that both show the same state."""
         known = {study.id: self._known[study.id] for study in studies if study.id in self._known}
         first = [study for study in studies if study.id not in known]
         stale = {study.id: known[study.id][0] for study in studies if study.id in known and known[study.id][0] < study.seq}
@@ -274,7 +274,7 @@ class Trends:
 
 
 def merged(records: Trend, ended: Iterable[tuple[int, float]], direction: Direction) -> Trend:
-    """The records when these trials have ended as well, whatever their numbers. One that was none before becomes none."""
+    """The trend after the trials `ended` are added, in order of trial numbers. A record can cease to be one: trials end in any order."""
     better = operator.gt if direction == "maximize" else operator.lt
     kept = list[tuple[int, float]]()
     for number, value in sorted([*records, *ended]):
@@ -284,7 +284,7 @@ def merged(records: Trend, ended: Iterable[tuple[int, float]], direction: Direct
 
 
 def trends_of(request: Request) -> Trends:
-    """The app's memory of trends."""
+    """The app's cache of trends."""
     return cast(Trends, request.app.state.trends)
 
 
@@ -292,7 +292,7 @@ TheTrends = Annotated[Trends, Depends(trends_of)]
 
 
 def thinned(points: Iterable[tuple[int, float]]) -> Trend:
-    """At most `MOST_POINTS` of them, evenly chosen; the first and the last stay."""
+    """At most `MOST_POINTS` evenly spaced points, including the first and the last."""
     every = tuple(points)
     if len(every) <= MOST_POINTS:
         return every
@@ -306,10 +306,10 @@ def list_studies(
     trends: TheTrends,
     filters: Annotated[Filters, Depends()],
     limit: Limit = 100,
-    after: Annotated[str | None, Query(description="`next` of the page before")] = None,
-    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
+    after: Annotated[str | None, Query(description="`next` of the previous page")] = None,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier response")] = None,
 ) -> Response:
-    """The newest first, a page at a time."""
+    """A page of studies, newest first."""
     with store.reading() as tx:
         try:
             found = queries.studies(tx, limit + 1, after, filters.name, filters.state)
@@ -325,8 +325,10 @@ def list_studies(
 
 
 def _tag(studies: Iterable[Study], more: bool, unavailable: Sequence[Unavailability], live_workers: int) -> str:
-    """Every change of a study and of its trials is an event of it; that a worker has gone is none."""
-    told = " ".join(f"{study.id}-{study.seq}" for study in studies)
+    """The ETag of a page of studies."""
+    # Every change of a study and its trials is an event of the study, so its `seq` is sufficient. A worker's exit is no event of a study,
+    # so the workers that cannot read a study's data are part of the tag.
+    state = " ".join(f"{study.id}-{study.seq}" for study in studies)
     if unavailable:
-        told += " ".join(["", str(live_workers), *(f"{one.study}-{one.worker}" for one in unavailable)])
-    return f'W/"{hashlib.sha256(f"{more} {told}".encode()).hexdigest()[:32]}"'
+        state += " ".join(["", str(live_workers), *(f"{one.study}-{one.worker}" for one in unavailable)])
+    return f'W/"{hashlib.sha256(f"{more} {state}".encode()).hexdigest()[:32]}"'

@@ -1,4 +1,4 @@
-"""Exports and imports studies over HTTP."""
+"""Endpoints that export and import studies."""
 
 import hashlib
 import tempfile
@@ -29,12 +29,12 @@ from service.web.idempotency import KEY, KeyedRequest
 from service.web.problems import BUSY, UNSUPPORTED_MEDIA_TYPE, ProblemError
 from service.web.studies import whole_study_view
 
-PAGE_TRIALS = 16  # in one transaction, with the reports of their first steps
-PART_STEPS = 8 * CHUNK_STEPS  # of a long trial in one transaction
+PAGE_TRIALS = 16  # trials read in one transaction, with the reports of their first steps
+PART_STEPS = 8 * CHUNK_STEPS  # further steps of a long trial read in one transaction
 
 
 def pieces(store: Store, study: Study) -> Iterator[bytes]:
-    """The study's file, a line at a time; no transaction is open between two. Raises StudyNotFound when it is deleted meanwhile."""
+    """Yield the lines of the study's file. No transaction is open while a line is sent. Raises StudyNotFound if the study is deleted."""
     lines = StudyLines()
     yield lines.line(study_document(study))
     for first in range(0, study.created, PAGE_TRIALS):
@@ -56,7 +56,7 @@ MEDIA_TYPE = "application/x-ndjson"
 MAX_IMPORT = 128 * 1024 * 1024  # bytes
 IMPORT_SECONDS = 300.0  # for the body to arrive
 LARGER = {f"{API}/studies/import": (MAX_IMPORT, IMPORT_SECONDS)}
-MOST_IMPORTS = 2  # at one time
+MOST_IMPORTS = 2  # concurrent imports
 PIECE = 1024 * 1024  # bytes between two writes to the disk
 LINES = {MEDIA_TYPE: {"schema": {"type": "string"}}}
 
@@ -67,16 +67,16 @@ router = APIRouter(prefix=API, tags=["studies"])
     "/studies/{study}/export",
     summary="Export a study",
     response_class=StreamingResponse,
-    responses={200: {"content": LINES, "description": "A line of JSON each: the study, its trials, and a digest of all before it"}},
+    responses={200: {"content": LINES, "description": "JSON lines: the study, its trials, and last a digest of the lines before"}},
 )
 def export_study(study: FoundStudy, store: TheStore) -> StreamingResponse:
-    """All of a study. A trial that goes on meanwhile stands there as it was when its line was written."""
-    named = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
-    return StreamingResponse(pieces(store, study), media_type=MEDIA_TYPE, headers=named)
+    """The study with all its trials. A running trial is exported in the state that it has when its line is written."""
+    headers = {"Content-Disposition": f'attachment; filename="{study.id}.jsonl"'}
+    return StreamingResponse(pieces(store, study), media_type=MEDIA_TYPE, headers=headers)
 
 
 class Imports:
-    """How many are under way in this process."""
+    """The number of imports in progress in this process, and its limit."""
 
     def __init__(self, most: int = MOST_IMPORTS) -> None:
         self.most = most
@@ -87,30 +87,32 @@ async def received(
     request: Request,
     settings: TheSettings,
     disk: TheDisk,
-    key: Annotated[str | None, Header(alias="Idempotency-Key", description="any text of your own, as for creating a study")] = None,
+    key: Annotated[
+        str | None, Header(alias="Idempotency-Key", description="a unique text chosen by the client, as for creating a study")
+    ] = None,
 ) -> AsyncIterator[tuple[BinaryIO, KeyedRequest]]:
-    """The body in a file without a name, and the request with its key. Raises ProblemError, InvalidInput, DiskFull."""
+    """The body in an anonymous temporary file, and the request with its key. Raises ProblemError, InvalidInput, DiskFull."""
     if key is not None and not KEY.match(key):
-        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "a key has 1 to 200 visible ASCII characters")])
+        raise InvalidInput([Fault(("header", "Idempotency-Key"), "invalid_key", "must have 1 to 200 visible ASCII characters")])
     if media_type(request) not in (MEDIA_TYPE, "application/jsonl"):
-        raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Send {MEDIA_TYPE}, in UTF-8: the file that an export gave.")
+        raise ProblemError(UNSUPPORTED_MEDIA_TYPE, f"Send an exported study as {MEDIA_TYPE}, in UTF-8.")
     disk.require_room()
     imports: Imports = request.app.state.imports
     if imports.under_way >= imports.most:
-        raise ProblemError(BUSY, "Other studies are being imported; try again when they are in.")
+        raise ProblemError(BUSY, "Too many concurrent imports; try again later.")
     imports.under_way += 1
     try:
         folder = settings.home if settings.home.is_dir() else None
         with tempfile.TemporaryFile(dir=folder) as file:
-            asked = "\0".join((request.method, request.url.path, request.url.query, MEDIA_TYPE, ""))
-            yield file, KeyedRequest(key, await _spool(request, file, asked.encode()), disk)
+            head = "\0".join((request.method, request.url.path, request.url.query, MEDIA_TYPE, ""))
+            yield file, KeyedRequest(key, await _spool(request, file, head.encode()), disk)
     finally:
         imports.under_way -= 1
 
 
-async def _spool(request: Request, file: BinaryIO, asked: bytes) -> str:
-    """Write the body to the file; SHA-256 over what was asked and the body."""
-    digest, piece = hashlib.sha256(asked), bytearray()
+async def _spool(request: Request, file: BinaryIO, head: bytes) -> str:
+    """Write the body to the file. Returns the SHA-256 of `head` and the body, in hexadecimal."""
+    digest, piece = hashlib.sha256(head), bytearray()
     async for chunk in request.stream():
         piece += chunk
         if len(piece) >= PIECE:
@@ -139,12 +141,14 @@ def receive_study(
     body: Received,
     store: TheStore,
     settings: TheSettings,
-    name: Annotated[str | None, Query(min_length=1, max_length=128, description="what to call it here; by default as in the file")] = None,
+    name: Annotated[
+        str | None, Query(min_length=1, max_length=128, description="name of the imported study; by default the name in the file")
+    ] = None,
     paused: Annotated[
-        bool, Query(description="it comes paused and can be resumed; by default one that had not ended comes stopped")
+        bool, Query(description="import the study as paused, so that it can be resumed; by default a study that had not ended is stopped")
     ] = False,
 ) -> Response:
-    """All of a study that was exported, as it was. Every line is checked before anything is written; a fault names its line."""
+    """Import an exported study. All lines are checked before anything is stored; each fault names its line."""
     file, keyed = body
 
     def checked_and_imported(key: Idempotency) -> Study:
@@ -154,12 +158,12 @@ def receive_study(
         quota = Quota(settings.max_studies, keyed.disk.require_room)
         return import_study(store, header, file, paused=paused, idempotency=key, quota=quota)
 
-    return keyed.create(store, checked_and_imported, _told, location=f"{API}/studies/{{id}}")
+    return keyed.create(store, checked_and_imported, _body, location=f"{API}/studies/{{id}}")
 
 
 def _refuse_unrunnable(header: StudyHeader, settings: Settings) -> None:
     if header.line.confirmation is not None:
-        over = "its search is over and its best are being confirmed: it cannot be resumed; import it without paused"
+        over = "a study whose search is complete cannot be resumed; import it without `paused`"
         raise InvalidInput([Fault(("line 1", "confirmation"), "search_is_over", over)])
     try:
         inspect_study(header.spec, settings.data_roots)
@@ -167,5 +171,5 @@ def _refuse_unrunnable(header: StudyHeader, settings: Settings) -> None:
         raise InvalidInput(fault.below(("line 1", "spec")) for fault in error.faults) from None
 
 
-def _told(tx: Transaction, study: Study) -> str:
+def _body(tx: Transaction, study: Study) -> str:
     return whole_study_view(tx, study).model_dump_json()

@@ -14,12 +14,12 @@ from service.store import Store
 log = logging.getLogger("thawline.web")
 
 LATE_AFTER_SWEEPS = 12
-TIDY_SECONDS = 60.0  # between two checks of imports and workers; an import without progress between two checks is given up
-REMOVAL_SECONDS = 1.0  # limit in one sweep for removing the rows of deleted studies and failed imports
+TIDY_SECONDS = 60.0  # between two checks of imports and workers; an import without progress between two checks is aborted
+REMOVAL_SECONDS = 1.0  # limit on the time in which one sweep removes rows of deleted studies and failed imports
 
 
 class Sweeper:
-    """Sweeps twice a heartbeat between `start` and `stop`. A sweep that fails is told and tried again."""
+    """Runs a sweep every `look_seconds` between `start` and `stop`. A failed sweep is logged; the next one is the retry."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._reaper = Reaper(store, settings.lease_seconds)
@@ -30,21 +30,21 @@ class Sweeper:
         self._made_at = time.monotonic()
 
     def start(self) -> None:
-        """Begin to sweep."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Sweep no more; waits for a sweep under way."""
+        """Stop the thread. Waits up to 5 seconds for a sweep in progress."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
     def age_seconds(self) -> float:
-        """Since the last sweep that went through, or since the server was made."""
+        """Seconds since the last successful sweep, or since the sweeper was created."""
         age = self._reaper.seconds_since_sweep
         return time.monotonic() - self._made_at if age is None else age
 
     def is_late(self) -> bool:
-        """Whether several sweeps in a row have not gone through."""
+        """Whether no sweep has succeeded for `LATE_AFTER_SWEEPS` intervals."""
         return self.age_seconds() > LATE_AFTER_SWEEPS * self._pause_seconds
 
     def _run(self) -> None:
@@ -70,9 +70,9 @@ class Cleanup:
         self._looked_at: float | None = None
 
     def sweep(self) -> None:
-        """Once a minute, find imports without progress, old workers and excess keys; on each call, remove some hidden rows.
+        """Remove hidden rows for at most `REMOVAL_SECONDS`; once a minute also stalled imports, old workers and excess keys.
 
-        Logs StoreUnavailable.
+        StoreUnavailable is logged, not raised.
         """
         now = self._clock()
         try:

@@ -1,4 +1,4 @@
-"""All trials of a study in columns, their learning curves, and what changed since an event."""
+"""Endpoints for all trials of a study: the table, the learning curves, and the changes since an event."""
 
 import json
 import threading
@@ -25,18 +25,18 @@ from service.web.views import trial_view
 
 MOST_ROWS = 5_000
 TIMES = ("queued_at", "started_at", "finished_at")
-HUNDREDTHS = 2  # decimals of a time
-VALUE_DIGITS, METRIC_DIGITS, PARAM_DIGITS = 7, 5, 10  # significant ones: digits are most of what such an answer weighs
-FRESH_SECONDS = 2.0  # for which the time left is told as it was
+HUNDREDTHS = 2  # decimals of times
+VALUE_DIGITS, METRIC_DIGITS, PARAM_DIGITS = 7, 5, 10  # significant digits; digits make up most of the response's size
+FRESH_SECONDS = 2.0  # for which a table of a running study is cached, since its remaining time changes without an event
 
 router = APIRouter(prefix=API, tags=["studies"])
 
-After = Annotated[int, Query(ge=0, le=2**53, description="`seq` of an earlier answer or of a study; 0 for everything")]
+After = Annotated[int, Query(ge=0, le=2**53, description="`seq` of an earlier response or of a study; 0 for all trials")]
 
 
 @router.get("/studies/{study}/table", summary="Show a study's trials as a table", response_model=TableView)
 def show_table(study: FoundStudy, request: Request, store: TheStore, answers: TheAnswers, after: After = 0) -> Response:
-    """The study, and each trial that an event after this sequence number touched, in short: up to 5,000 trials in one answer."""
+    """The study and its trials that changed after event `after`, in compact form, up to 5,000 trials in one response."""
     fresh = 0 if study.state.terminal else int(time.monotonic() / FRESH_SECONDS)
     key = ("table", study.id, study.seq, after, fresh)
     return Packed(answers.get_or_compute(key, lambda: packed(_table(store, study, after))), request.headers)
@@ -59,7 +59,7 @@ def _table(store: Store, study: Study, after: int) -> bytes:
 
 
 def _names(first: Iterable[str], held: Iterable[Iterable[str]]) -> list[str]:
-    """Those that are known from the start, then the others by name."""
+    """The names in `first`, then the other names in `held`, sorted."""
     known = list(first)
     return known + sorted({name for one in held for name in one}.difference(known))
 
@@ -75,40 +75,43 @@ def _values(row: TableRow, params: Sequence[str], metrics: Sequence[str]) -> lis
 
 
 def _number(metric: float | str | None) -> Any:
-    """A word stands for what is no finite number."""
+    """The rounded metric; None for a value that is not finite, which the store returns as a string."""
     return None if isinstance(metric, str) else _rounded(metric, METRIC_DIGITS)
 
 
 def _rounded(value: Any, digits: int) -> Any:
-    """A fraction to so many significant digits; all else as it is."""
+    """A float rounded to `digits` significant digits; other values unchanged."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-MOST_CURVES = 5_000  # of an answer
-MOST_BYTES = 64 * 1024 * 1024  # of all curves that are kept
-OVERHEAD_BYTES = 200  # of a curve, beside its text
-READ_TOGETHER = 128  # trials, so that no transaction is long
-LISTED = 20  # metrics that a fault names
+MOST_CURVES = 5_000  # in one response
+MOST_BYTES = 64 * 1024 * 1024  # of all cached curves
+OVERHEAD_BYTES = 200  # memory of a cached curve in addition to its text
+READ_TOGETHER = 128  # trials read in one transaction, to keep transactions short
+LISTED = 20  # metrics named in a fault
 
 
 @dataclass(slots=True)
 class _Kept:
-    """The curves of one metric of one study as they go out, by number, up to an event."""
+    """The encoded curves of one metric of one study, up to event `seq`."""
 
     seq: int = 0
-    texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # the last event that touched the trial, and its curve
+    texts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # by trial number: the trial's last event, and its curve
     size: int = 0  # bytes
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def put(self, moved: ChangedTrial, text: bytes) -> None:
-        """The trial's curve; its place is the last, so that all stand in the order of their last events."""
-        if (before := self.texts.pop(moved.number, None)) is not None:
+    def put(self, trial: ChangedTrial, text: bytes) -> None:
+        """Store the trial's curve at the end, so that the curves stay in the order of their trials' last events."""
+        if (before := self.texts.pop(trial.number, None)) is not None:
             self.size -= len(before[1]) + OVERHEAD_BYTES
-        self.texts[moved.number] = (moved.changed, text)
+        self.texts[trial.number] = (trial.changed, text)
         self.size += len(text) + OVERHEAD_BYTES
 
     def after(self, seq: int) -> list[tuple[int, bytes]]:
-        """Those of trials that a later event touched. A curve without a point is told to those only who may know another one."""
+        """Event and curve of each trial that changed after event `seq`.
+
+        An empty curve is included only for `seq` > 0: such a client may have an older curve of the trial, which it must replace.
+        """
         return [
             (changed, text or b"[%d,[],[]]" % number)
             for number, (changed, text) in self.texts.items()
@@ -117,7 +120,7 @@ class _Kept:
 
 
 class Curves:
-    """Thinned curves of the studies that were asked for last. Safe to share between threads."""
+    """An LRU cache of thinned, encoded learning curves. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -126,16 +129,16 @@ class Curves:
 
     @property
     def size(self) -> int:
-        """Bytes of all curves that are kept."""
+        """Bytes of all cached curves."""
         return sum(one.size for one in self._kept.values())
 
     def answer(self, study: Study, metric: str, after: int) -> bytes:
-        """The body for the curves of trials that an event after `after` touched. Raises InvalidInput for a metric that nobody reported."""
+        """The response body with the curves of trials that changed after event `after`. Raises InvalidInput for an unknown metric."""
         kept = self._of(study, metric)
         with kept.lock:
-            self._bring_up(kept, study, metric)
+            self._update(kept, study, metric)
             found, seq = kept.after(after), kept.seq
-        self._make_room()
+        self._evict()
         more = len(found) > MOST_CURVES
         head = CurvesView(metric=metric, seq=found[MOST_CURVES - 1][0] if more else seq, more=more, curves=())
         return head.model_dump_json().encode().removesuffix(b"[]}") + b"[" + b",".join(text for _, text in found[:MOST_CURVES]) + b"]}"
@@ -148,35 +151,37 @@ class Curves:
         known = self._store.read(queries.metric_names, study.id)
         if known and metric not in known | {study.spec.objective.metric}:
             named = ", ".join(sorted(known)[:LISTED])
-            raise InvalidInput([Fault(("query", "metric"), "unknown_metric", f"no trial reported this; they reported {named}")])
+            raise InvalidInput([Fault(("query", "metric"), "unknown_metric", f"no trial reported this metric; reported metrics: {named}")])
         if not known:
-            return _Kept()  # nothing to keep, and the name may be anything
+            return _Kept()  # not cached: before the first report any name is accepted, so the cache would grow with each request
         with self._lock:
             return self._kept.setdefault((study.id, metric), _Kept())
 
-    def _bring_up(self, kept: _Kept, study: Study, metric: str) -> None:
-        """Read the curves of the trials that changed since. Their last events are read first: what comes later is read again."""
+    def _update(self, kept: _Kept, study: Study, metric: str) -> None:
+        """Read the curves of the trials that changed since event `kept.seq`."""
+        # `seq` is read before the curves. A report between the two reads is already in its curve and is read once more the next time; in
+        # the other order it would be missed.
         with self._store.reading() as tx:
             seq = queries.find_study(tx, study.id).seq
-            moved = queries.changed_trials(tx, study.id, kept.seq) if seq > kept.seq else []
-        number, texts = {one.id: one.number for one in moved}, dict[int, bytes]()
+            changed = queries.changed_trials(tx, study.id, kept.seq) if seq > kept.seq else []
+        number, texts = {one.id: one.number for one in changed}, dict[int, bytes]()
         ids = sorted(number)
-        for some in (ids[first : first + READ_TOGETHER] for first in range(0, len(ids), READ_TOGETHER)):
+        for group in (ids[first : first + READ_TOGETHER] for first in range(0, len(ids), READ_TOGETHER)):
             with self._store.reading() as tx:
-                texts |= {curve.trial: _text(number[curve.trial], curve) for curve in queries.curves(tx, some, metric)}
-        for one in moved:
+                texts |= {curve.trial: _text(number[curve.trial], curve) for curve in queries.curves(tx, group, metric)}
+        for one in changed:
             kept.put(one, texts.get(one.id, b""))
         kept.seq = seq
 
-    def _make_room(self) -> None:
-        """Forget the curves that nobody asked for longest; the last ones stay, however large they are."""
+    def _evict(self) -> None:
+        """Remove the least recently used entries above `MOST_BYTES`. The most recent entry stays, whatever its size."""
         with self._lock:
             while len(self._kept) > 1 and self.size > MOST_BYTES:
                 self._kept.popitem(last=False)
 
 
 def _text(number: int, curve: Curve) -> bytes:
-    """The curve as JSON, its values to five significant digits."""
+    """The thinned curve as JSON, with values rounded to five significant digits."""
     places = thinned(curve.values)
     steps = ",".join([str(curve.steps[place]) for place in places])
     values = ",".join(["%.5g"] * len(places)) % tuple([curve.values[place] for place in places])
@@ -184,7 +189,7 @@ def _text(number: int, curve: Curve) -> bytes:
 
 
 def curves_of(request: Request) -> Curves:
-    """The app's curves."""
+    """The app's cache of learning curves."""
     return cast(Curves, request.app.state.curves)
 
 
@@ -197,10 +202,12 @@ def show_curves(
     request: Request,
     answers: TheAnswers,
     curves: TheCurves,
-    metric: Annotated[str | None, Query(max_length=64, description="the objective's when it is left out", examples=["loss"])] = None,
+    metric: Annotated[
+        str | None, Query(max_length=64, description="name of the metric; by default the objective's", examples=["loss"])
+    ] = None,
     after: After = 0,
 ) -> Response:
-    """The curve of one metric of each trial that an event after this sequence number touched: up to 5,000 curves in one answer."""
+    """Learning curves of one metric, for the trials that changed after event `after`, up to 5,000 curves in one response."""
     name = metric or study.spec.objective.metric
     key = ("curves", study.id, study.seq, after, name)
     return Packed(answers.get_or_compute(key, lambda: packed(curves.answer(study, name, after))), request.headers)
@@ -210,10 +217,10 @@ def show_curves(
 def show_changes(
     study: FoundStudy,
     store: TheStore,
-    after: Annotated[int, Query(ge=0, le=2**53, description="`seq` of an earlier answer or of a study; 0 for everything")] = 0,
+    after: After = 0,
     limit: Limit = 500,
 ) -> ChangesView:
-    """The study, and each trial that an event after this sequence number touched. For those who follow the events."""
+    """The study and its trials that changed after event `after`, for clients that follow the event stream."""
     with store.reading() as tx:
         latest = queries.find_study(tx, study.id)
         found = queries.trials_changed_after(tx, study.id, after, limit + 1)

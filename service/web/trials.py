@@ -1,4 +1,4 @@
-"""Trials: one, a page of them, their attempts and logs."""
+"""Endpoints for trials: list, show, queue, cancel, metrics and logs."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +28,12 @@ router = APIRouter(prefix=f"{API}/studies/{{study}}/trials", tags=["trials"])
 def list_trials(
     study: FoundStudy,
     store: TheStore,
-    state: Annotated[list[TrialState] | None, Query(description="only these; may be given more than once")] = None,
-    sort: Annotated[queries.Sort, Query(description="`-` turns the order round; trials without the value come last")] = "number",
+    state: Annotated[list[TrialState] | None, Query(description="only trials in this state; may be repeated")] = None,
+    sort: Annotated[queries.Sort, Query(description="`-` sorts in descending order; trials without the value come last")] = "number",
     limit: Limit = 100,
-    after: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="`next` of the page before")] = None,
+    after: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="`next` of the previous page")] = None,
 ) -> TrialsPage:
-    """A page of trials."""
+    """A page of the study's trials."""
     try:
         found = store.read(queries.trials, study.id, states=state or (), sort=sort, limit=limit + 1, after=after)
     except TrialNotFound:
@@ -46,7 +46,7 @@ def list_trials(
     "", status_code=status.HTTP_201_CREATED, summary="Queue trials", response_model=TrialView | QueuedView, openapi_extra=TRIAL_BODY
 )
 def queue_trials(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
-    """Queue a trial with `params` of your own, or up to 1,000 `trials` at once: all of them or none. They count against the budget."""
+    """Queue one trial with the given `params`, or up to 1,000 `trials`, all or none of them. They count against the budget."""
     body = _trials_body(document)
     if "params" in body:
         return _queue_one(study, body["params"], keyed, store)
@@ -74,35 +74,33 @@ def _queue_all(study: Study, document: object, keyed: KeyedRequest, store: Store
 
 
 def _trials_body(document: object) -> Mapping[str, object]:
-    """The body with either `params` or `trials`."""
+    """The body, checked to be an object with either `params` or `trials`. Raises InvalidInput."""
     if not isinstance(document, dict):
-        raise InvalidInput([Fault((), "not_a_mapping", "send an object with `params`, or with `trials` for many")])
-    if strangers := sorted(document.keys() - {"params", "trials"}):
-        raise InvalidInput(
-            Fault((name,), "extra_forbidden", "there is no such field here; remove it or correct its name") for name in strangers
-        )
+        raise InvalidInput([Fault((), "not_a_mapping", "send an object with `params`, or with `trials` for several trials")])
+    if unknown := sorted(document.keys() - {"params", "trials"}):
+        raise InvalidInput(Fault((name,), "extra_forbidden", "unknown field; remove it or correct its name") for name in unknown)
     if not document:
-        raise InvalidInput([Fault(("params",), "missing", "this field is required; add it, or `trials` for many")])
+        raise InvalidInput([Fault(("params",), "missing", "this field is required; add it, or `trials` for several trials")])
     if len(document) > 1:
-        raise InvalidInput([Fault(("trials",), "one_or_many", "send either `params` or `trials`; move the one into the many")])
+        raise InvalidInput([Fault(("trials",), "one_or_many", "send either `params` or `trials`, not both; move `params` into `trials`")])
     return document
 
 
 @router.get("/{number}", summary="Show a trial")
 def show_trial(study: FoundStudy, trial: FoundTrial, store: TheStore) -> WholeTrialView:
-    """The trial as it stands, with its attempts and the checkpoints that are kept."""
+    """The current state of the trial, with its attempts and the checkpoints that are kept."""
     return whole_trial_view(study.spec, trial, store.read(queries.attempts, trial.id))
 
 
 @router.get("/{number}/metrics", summary="Show a trial's metrics")
 def show_metrics(trial: FoundTrial, store: TheStore) -> MetricsView:
-    """What the trial reported, a row a step. A number that is not finite is null."""
+    """The metrics that the trial reported, one row for each step (epoch). Numbers that are not finite are null."""
     return metrics_view(trial.number, store.read(queries.metrics, trial.id))
 
 
 @router.post("/{number}/cancel", summary="Cancel a trial", response_model=TrialView)
 def cancel_trial(study: FoundStudy, trial: FoundTrial, keyed: Keyed, store: TheStore) -> Response:
-    """End the trial without a result; its worker learns of it with its next heartbeat."""
+    """End the trial without a result. Its worker stops the run at its next heartbeat."""
     return keyed.change(
         store,
         lambda key: operations.cancel_trial(store, study.id, trial.number, key),
@@ -110,25 +108,30 @@ def cancel_trial(study: FoundStudy, trial: FoundTrial, keyed: Keyed, store: TheS
     )
 
 
-LONGEST_TEXT = 11_000_000  # characters; the store keeps less of an attempt
-PAGE = 100
+LONGEST_TEXT = 11_000_000  # characters; more than the store keeps for one attempt
+PAGE = 100  # chunks
 
 
 @router.get(
     "/{number}/log",
     summary="Show a trial's log",
     response_model=LogView,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "With `Accept: text/plain` all lines"}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "With `Accept: text/plain`, all lines as text"}
+    },
 )
 def show_log(
     trial: FoundTrial,
     request: Request,
     store: TheStore,
-    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="by default the newest one")] = None,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="`next` of the part before, or the `seq` of its last chunk")] = 0,
+    attempt: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="number of the attempt; by default the newest one")] = None,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="`next` of the previous part, or `seq` of its last chunk")] = 0,
     limit: Limit = PAGE,
 ) -> Response | LogView:
-    """What the trainer printed and the worker said of an attempt. Of trials that shared a pass each has the end of what it printed."""
+    """Output of the trainer and messages of the worker for one attempt.
+
+    Trials that are trained together share one trainer; each has the last part of its output.
+    """
     with store.reading() as tx:
         attempts = queries.attempts(tx, trial.id)
         chosen = _chosen(attempts, attempt)
@@ -145,11 +148,13 @@ def show_log(
 
 
 def _chosen(attempts: Sequence[Attempt], asked: int | None) -> int | None:
-    """The attempt that was asked for, or the newest one; None when there is none yet. Raises InvalidInput."""
+    """The requested attempt, by default the newest; None if there is no attempt yet. Raises InvalidInput for an unknown attempt."""
     if asked is None:
         return attempts[-1].attempt if attempts else None
     if asked not in [one.attempt for one in attempts]:
-        raise InvalidInput([Fault(("query", "attempt"), "unknown_attempt", "the trial has no such attempt; it names those that it has")])
+        raise InvalidInput(
+            [Fault(("query", "attempt"), "unknown_attempt", "the trial has no such attempt; `attempts` lists those that exist")]
+        )
     return asked
 
 
@@ -161,14 +166,14 @@ def _texts(tx: Transaction, trial: Trial, attempt: int | None, after: int) -> It
 
 
 def prefers_text(accept: str) -> bool:
-    """Whether an Accept header asks for plain text rather than JSON."""
+    """Whether an Accept header prefers plain text to JSON."""
     wanted = dict(_range(part) for part in accept[:1_000].split(","))
     text = max(wanted.get("text/plain", 0), wanted.get("text/*", 0))
     return text > max(wanted.get(name, 0) for name in ("application/json", "application/*", "*/*"))
 
 
 def _range(part: str) -> tuple[str, float]:
-    """A media range with its weight; 0 for a weight that is none."""
+    """A media range and its weight; 0 for an invalid weight."""
     name, _, parameters = part.partition(";")
     weight = 1.0
     for parameter in parameters.split(";"):

@@ -49,7 +49,7 @@ from trainer.tasks.registry import example_fields
 
 
 def finite(value: Any) -> Any:
-    """The value with null for each number that JSON cannot say."""
+    """The value with None for each number that is not finite, which JSON cannot represent."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -67,12 +67,12 @@ def instant(seconds: float) -> datetime:
 
 
 def instant_or_none(seconds: float | None) -> datetime | None:
-    """The same, of a time that may not have come."""
+    """Seconds since 1970 as a time in UTC, or None."""
     return None if seconds is None else instant(seconds)
 
 
 def notices_of(spec: StudySpec) -> list[NoticeView]:
-    """All notices about the study, in the order of its sections."""
+    """Notices about parts of the study without effect, in the order of its sections."""
     found = [*_idle_sampler(spec), *_idle_pruner(spec), *_small_space(spec)]
     return [NoticeView(pointer=one.pointer, code=one.code, message=one.message) for one in found]
 
@@ -83,7 +83,7 @@ def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
             yield Fault(
                 ("sampler", "n_startup_trials"),
                 "sampler_never_acts",
-                f"all {spec.budget.trials} trials are drawn at random, since the first {sampler.n_startup_trials} are; "
+                f"all {spec.budget.trials} trials are sampled at random: n_startup_trials is {sampler.n_startup_trials}; "
                 "lower n_startup_trials, or raise budget.trials",
             )
 
@@ -95,7 +95,7 @@ def _idle_pruner(spec: StudySpec) -> Iterator[Fault]:
         yield Fault(
             ("pruner",),
             "pruner_never_acts",
-            f"the pruner never acts: it could end a trial after epoch {first} at the earliest, and trials have {spec.epochs} epochs; "
+            f"the pruner never acts: its first decision follows epoch {first}, and trials have {spec.epochs} epochs; "
             f"raise epochs above {first}, or lower {_delaying(spec)}",
         )
     options = spec.pruner.wrapped if isinstance(spec.pruner, Patient) else spec.pruner
@@ -116,29 +116,29 @@ def _small_space(spec: StudySpec) -> Iterator[Fault]:
         yield Fault(
             ("budget", "trials"),
             "budget_above_space",
-            f"the search space has {configurations}, and none is tried twice, so the study ends after {count} of {trials} trials; "
+            f"the search space has {configurations}, and each is tried once, so the study ends after {count} of {trials} trials; "
             f"widen search_space, or lower budget.trials to {count}",
         )
 
 
 def _delaying(spec: StudySpec) -> str:
-    """The option that delays the pruner's first decision."""
+    """The name of the option that delays the pruner's first decision."""
     names = ("patience", "min_steps", "n_warmup_steps", "n_startup_steps")
     return next((name for name in names if name in type(spec.pruner).model_fields), "its delay")
 
 
 def reuse_view(trial: Trial) -> ReuseView | None:
-    """What the trial's run reused. None when it has not said so, and for a duplicate, which did not run."""
+    """Work that the trial's run shares with others. None before the run reports it, and for a duplicate, which is not run."""
     if trial.duplicate_of is not None or not trial.result.get("reuse"):
         return None
-    reuse = Reuse.model_validate(trial.result["reuse"])  # which knows what is left out for the usual
+    reuse = Reuse.model_validate(trial.result["reuse"])  # fills in defaults, which are not stored
     return ReuseView(
         pixels=reuse.pixels, depth=reuse.depth, place=reuse.place, lanes=reuse.lanes, saved_seconds=_pace_of(trial).get("saved_seconds")
     )
 
 
 def pace_view(trial: Trial) -> PaceView | None:
-    """How fast the trial's run is or was. None when it has not said so, and for a duplicate, which did not run."""
+    """The speed of the trial's run. None before the run reports it, and for a duplicate, which is not run."""
     if trial.duplicate_of is not None or not (pace := _pace_of(trial)):
         return None
     return PaceView(
@@ -151,7 +151,7 @@ def pace_view(trial: Trial) -> PaceView | None:
 
 
 def saved_view(saved: SavedSeconds) -> SavedView:
-    """The study's savings in the interface's words."""
+    """The REST model of the study's savings."""
     return SavedView(features_seconds=finite(saved.features_seconds) or 0.0, duplicates_seconds=finite(saved.duplicates_seconds) or 0.0)
 
 
@@ -161,26 +161,26 @@ def _pace_of(trial: Trial) -> Mapping[str, Any]:
 
 
 def _shares(seconds: Mapping[str, float | None]) -> dict[str, float]:
-    """Each activity's part of the sum. Empty when no time was counted."""
+    """Each activity's share of the total time. Empty if no time was reported."""
     spent = {activity: value for activity, value in seconds.items() if value is not None and value > 0}
-    whole = sum(spent.values())
-    return {activity: value / whole for activity, value in spent.items()}
+    total = sum(spent.values())
+    return {activity: value / total for activity, value in spent.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a study's trials say of it."""
+    """Figures of a study that are derived from its trials and the workers."""
 
     counts: Mapping[TrialState, int]
     best: Trial | None = None
-    unavailable: Sequence[Unavailability] = ()  # of workers that are alive
+    unavailable: Sequence[Unavailability] = ()  # only of live workers
     live_workers: int = 0
     seconds_left: float | None = None
     saved: SavedSeconds = field(default_factory=SavedSeconds)
 
 
 def study_view(study: Study, standing: Standing) -> StudyView:
-    """The study in the interface's words."""
+    """The REST model of the study."""
     notes = study.facts.notes if study.facts is not None else ()
     sizes = study.facts.sizes if study.facts is not None else None
     majority = _majority(study, standing.best)
@@ -188,7 +188,7 @@ def study_view(study: Study, standing: Standing) -> StudyView:
 
 
 def listed_study_view(study: Study, standing: Standing) -> ListedStudyView:
-    """The same without its facts."""
+    """The REST model of the study in a list: without its facts."""
     return ListedStudyView(**_study_fields(study, standing))
 
 
@@ -216,17 +216,19 @@ def _majority(study: Study, best: Trial | None) -> MajorityView | None:
 
 
 def _waiting(study: Study, standing: Standing) -> str | None:
-    """Why no trial runs, if the reason is that no live worker can read the data or weights."""
-    blind = standing.unavailable
+    """The reason why no trial runs, if no live worker can read the data or weights; else None."""
+    unavailable = standing.unavailable
     busy = standing.counts.get(TrialState.RUNNING, 0) > 0
-    if study.state is not StudyState.ACTIVE or busy or not blind or len({one.worker for one in blind}) < standing.live_workers:
+    workers = {one.worker for one in unavailable}
+    if study.state is not StudyState.ACTIVE or busy or not unavailable or len(workers) < standing.live_workers:
         return None
-    reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in blind)
-    return f"No worker can read its {' and '.join(sorted({one.what for one in blind}))}: {'; '.join(reasons)}. It continues when one can."
+    reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in unavailable)
+    unread = " and ".join(sorted({one.what for one in unavailable}))
+    return f"No worker can read the study's {unread}: {'; '.join(reasons)}. The study continues when a worker can read them."
 
 
 def unavailable_view(one: Unavailability) -> UnavailableView:
-    """The unavailability in the interface's words."""
+    """The REST model of the unavailability."""
     return UnavailableView(study=one.name, worker=one.worker, host=one.host, what=one.what, detail=one.detail, since=instant(one.since))
 
 
@@ -237,12 +239,12 @@ def _best_view(trial: Trial | None) -> BestView | None:
 
 
 def trial_view(spec: StudySpec, trial: Trial) -> TrialView:
-    """The trial in the interface's words."""
+    """The REST model of the trial."""
     return TrialView(**_trial_fields(spec, trial))
 
 
 def whole_trial_view(spec: StudySpec, trial: Trial, attempts: Sequence[Attempt]) -> WholeTrialView:
-    """The same, with its history and its files."""
+    """The REST model of the trial with its attempts and checkpoints."""
     files = [CheckpointView(step=one.step, size=one.size, sha256=one.sha256) for one in trial.checkpoints]
     return WholeTrialView(**_trial_fields(spec, trial), attempts=[attempt_view(attempt) for attempt in attempts], checkpoints=files)
 
@@ -260,15 +262,15 @@ def _trial_fields(spec: StudySpec, trial: Trial) -> dict[str, Any]:
 
 
 def _short(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without the values of each test example, which only the statistics need."""
+    """The result without the values of each test example, which only the confirmation's statistics use."""
     if "test" not in result:
         return result
-    left_out = example_fields()
-    return {**result, "test": {name: value for name, value in result["test"].items() if name not in left_out}}
+    omitted = example_fields()
+    return {**result, "test": {name: value for name, value in result["test"].items() if name not in omitted}}
 
 
 def metrics_view(number: int, metrics: list[ReportedMetric]) -> MetricsView:
-    """The trial's metrics, a row a step."""
+    """The trial's metrics, one row for each step."""
     rows: dict[int, dict[str, float | None]] = {}
     for metric in metrics:
         rows.setdefault(metric.step, {})[metric.name] = finite(metric.value)
@@ -276,7 +278,7 @@ def metrics_view(number: int, metrics: list[ReportedMetric]) -> MetricsView:
 
 
 def model_view(model: Model) -> ModelView:
-    """The model without what only the trainer needs."""
+    """The REST model of a catalogue entry, without the fields that only the trainer uses."""
     stages = [_stage_view(stage.name, stage.tensors) for stage in model.stages]
     return ModelView(
         name=model.name, family=model.family, stages=stages, head=_stage_view(model.head.name, model.head.tensors),
@@ -285,7 +287,7 @@ def model_view(model: Model) -> ModelView:
 
 
 def task_view(spec: TaskSpec, module: str | None) -> TaskView:
-    """The task in the interface's words, with the path of the module that draws its reports."""
+    """The REST model of the task. `module`: URL path of the JavaScript module that draws its reports."""
     metrics = {name: _metric_view(metric) for name, metric in spec.metrics.items()}
     return TaskView(
         name=spec.name,
@@ -308,7 +310,7 @@ def _stage_view(name: str, tensors: Mapping[str, tuple[int, ...]]) -> StageView:
 
 
 def worker_view(worker: Worker, running: Sequence[tuple[str, int]], unavailable: Iterable[Unavailability]) -> WorkerView:
-    """The worker in the interface's words."""
+    """The REST model of the worker."""
     return WorkerView(
         id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices,
         memory=worker.memory, state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
@@ -319,7 +321,7 @@ def worker_view(worker: Worker, running: Sequence[tuple[str, int]], unavailable:
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:
-    """The attempt in the interface's words."""
+    """The REST model of the attempt."""
     return AttemptView(
         attempt=attempt.attempt, worker=attempt.worker, resumed=attempt.resumed, started_at=instant(attempt.started_at),
         ended_at=instant_or_none(attempt.ended_at), ending=attempt.ending, step=attempt.step, detail=attempt.detail,
@@ -327,5 +329,5 @@ def attempt_view(attempt: Attempt) -> AttemptView:
 
 
 def chunk_view(chunk: LogChunk) -> ChunkView:
-    """The part of a log in the interface's words."""
+    """The REST model of the log chunk."""
     return ChunkView(seq=chunk.seq, at=instant(chunk.at), text=chunk.text)

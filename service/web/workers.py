@@ -1,4 +1,4 @@
-"""The workers that have shown themselves to the store: what they run, and the word that lets them go."""
+"""Endpoints that list and drain workers."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ WorkerId = Annotated[str, Path(description="the worker's id", examples=["box-7-a
 
 @router.get("/workers", summary="List the workers")
 def list_workers(store: TheStore) -> WorkersView:
-    """Every worker that was seen, alive, draining or gone, with the trials that it runs now."""
+    """All workers, whether alive, draining or gone, with the trials that they are running."""
     with store.reading() as tx:
         loads, unavailable = queries.trials_by_worker(tx), queries.unavailabilities(tx)
         return WorkersView(workers=[worker_view(worker, loads.get(worker.id, []), unavailable) for worker in queries.workers(tx)])
@@ -28,9 +28,9 @@ def list_workers(store: TheStore) -> WorkersView:
 
 @router.post("/workers/{worker}/drain", summary="Drain a worker", response_model=WorkerView)
 def drain_worker(worker: WorkerId, keyed: Keyed, store: TheStore) -> Response:
-    """The worker takes no more trials, ends those it has, and goes. Of one that drains already or has gone nothing changes."""
-    return keyed.change(store, lambda key: operations.drain_worker(store, worker, key), _told)
+    """The worker claims no more trials, completes those it runs, and exits. No effect on a worker that is draining or gone."""
+    return keyed.change(store, lambda key: operations.drain_worker(store, worker, key), _body)
 
 
-def _told(tx: Transaction, worker: Worker) -> str:
+def _body(tx: Transaction, worker: Worker) -> str:
     return worker_view(worker, queries.trials_by_worker(tx).get(worker.id, []), queries.unavailabilities(tx)).model_dump_json()

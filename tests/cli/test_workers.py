@@ -27,4 +27,7 @@ def test_what_a_worker_cannot_read_is_said_for_the_worker_and_for_the_study(
     assert "box-1: claims no trials of digits, because it cannot read the data: there is no folder /data/digits" in listed
     assert "box-1: the database did not accept 1 of its results" in listed
     shown = thaw("--server", served.address, "study", "show", "digits").out
-    assert "No worker can read its data: on box, there is no folder /data/digits. It continues when one can." in shown
+    assert (
+        "No worker can read the study's data: on box, there is no folder /data/digits. The study continues when a worker can read them."
+        in shown
+    )

@@ -314,7 +314,7 @@ def test_the_facts_show_notices_and_those_of_a_larger_budget(page: Page, live_la
     page.goto("/studies/noticed")
     row = page.locator("#facts > div").filter(has_text="Notices")
     expect(row.locator("p")).to_have_count(2)
-    expect(row).to_contain_text("sampler / n_startup_trials: all 20 trials are drawn at random")
+    expect(row).to_contain_text("sampler / n_startup_trials: all 20 trials are sampled at random")
     expect(row).to_contain_text("pruner: the pruner never acts")
     operations.extend_study(live_lab.store, study.id, parse_budget_change({"add": {"trials": 20}}))
     expect(row.locator("p")).to_have_count(1)

@@ -110,7 +110,7 @@ def test_a_drawing_that_took_long_is_kept_for_longer_while_its_study_goes_on() -
 
     slow = drawings.get(subject, 5, draw_slowly)
     assert slow.body == b"slow"
-    assert 2 <= slow.leisure <= 5
+    assert 2 <= slow.reuse_seconds <= 5
     assert drawings.get(subject, 6, lambda: b"new").body == b"slow"
     assert drawings.get(Subject("study", "edf", ("lr",)), 6, lambda: b"other").body == b"other"
 

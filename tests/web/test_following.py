@@ -222,7 +222,7 @@ def test_a_look_that_fails_is_told_and_tried_again(
             await until(lambda: b"study_paused" in viewer.told)
 
     asyncio.run(watch())
-    assert "the look for new events failed" in caplog.text
+    assert "polling for new events failed" in caplog.text
 
 
 def test_a_read_that_hangs_keeps_no_stream_silent(lab: Laboratory, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:

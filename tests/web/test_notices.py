@@ -13,8 +13,8 @@ MEDIAN = {"name": "median"}
 @pytest.mark.parametrize(
     ("changes", "pointer", "words"),
     [
-        ({"pruner": {"name": "asha", "min_steps": 3}}, "#/pruner", "after epoch 3 at the earliest, and trials have 3 epochs"),
-        ({"pruner": {"name": "asha", "min_early_stopping_rate": 1}}, "#/pruner", "after epoch 4 at the earliest"),
+        ({"pruner": {"name": "asha", "min_steps": 3}}, "#/pruner", "its first decision follows epoch 3, and trials have 3 epochs"),
+        ({"pruner": {"name": "asha", "min_early_stopping_rate": 1}}, "#/pruner", "its first decision follows epoch 4"),
         ({"pruner": {"name": "hyperband", "min_steps": 9}}, "#/pruner", "raise epochs above 9, or lower min_steps"),
         ({"pruner": {**MEDIAN, "n_warmup_steps": 5}}, "#/pruner", "lower n_warmup_steps"),
         ({"pruner": {**MEDIAN, "n_startup_trials": 20}}, "#/pruner/n_startup_trials", "20 complete trials, and the budget has 20"),
@@ -24,7 +24,7 @@ MEDIAN = {"name": "median"}
             "#/pruner/wrapped/n_startup_trials",
             "30 complete trials",
         ),
-        ({"sampler": {"name": "tpe", "n_startup_trials": 20}}, "#/sampler/n_startup_trials", "all 20 trials are drawn at random"),
+        ({"sampler": {"name": "tpe", "n_startup_trials": 20}}, "#/sampler/n_startup_trials", "all 20 trials are sampled at random"),
     ],
 )
 def test_what_cannot_act_is_noticed_and_not_refused(client: TestClient, changes: dict[str, Any], pointer: str, words: str) -> None:

@@ -116,7 +116,10 @@ def test_a_worker_that_cannot_read_the_data_says_so_and_the_study_waits_when_no_
     listed = client.get("/api/v1/studies", headers={"If-None-Match": tag})
     assert listed.status_code == 200
     operations.retire_worker(lab.store, "seeing")
-    waiting = "No worker can read its data: on box of blind, there is no folder /data/digits. It continues when one can."
+    waiting = (
+        "No worker can read the study's data: on box of blind, there is no folder /data/digits. "
+        "The study continues when a worker can read them."
+    )
     assert client.get("/api/v1/studies/digits").json()["waiting"] == waiting
     again = client.get("/api/v1/studies", headers={"If-None-Match": listed.headers["ETag"]})
     assert again.status_code == 200 and again.json()["studies"][0]["waiting"] == waiting
