@@ -176,7 +176,7 @@ async def viewers_of_another(streams: Streams, study: str, cursor: int) -> Async
 def test_streams_outlive_an_outage_and_miss_nothing(lab: Laboratory, streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     study = lab.study()
     down = threading.Event()
-    for name in ("extents", "events_after"):
+    for name in ("last_events", "events_after"):
         query = getattr(queries, name)
 
         def asked(*args: object, query: Callable[..., object] = query) -> object:

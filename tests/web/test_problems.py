@@ -24,7 +24,6 @@ from tests.web.raw import send_raw
         "/api/v2/studies",
         "/static/none.js",
         "/static/../app.py",
-        "/docs",
         "/redoc",
         "/api/v1/nothing/",
         "/api/v1/studies/a/pictures/history",
