@@ -23,7 +23,7 @@ BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u206
 class _Loader(yaml.SafeLoader):
     """YAML loader with the numbers and booleans of YAML 1.2: `1e-5` is a number, `no` is text. Rejects aliases, tags and duplicates."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML reads it from the class)
+    yaml_implicit_resolvers = {}  # noqa: RUF012  (PyYAML defines the attribute so)
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,4 @@
-"""Write files atomically; open files that somebody else named. Imports no torch, so that the server opens files as the trainer does."""
+"""Atomic writes, and safe opening of files with paths from users. Imports no torch, since the server uses it too."""
 
 import errno
 import hashlib
@@ -21,10 +21,11 @@ class UnfitFile(OSError):
 def open_regular(path: Path, most_bytes: int) -> BufferedReader:
     """Open a regular file of at most `most_bytes` bytes for reading.
 
-    The path may name anything: a named pipe would block the open, /dev/zero never ends, /dev/stdin is the process's own input, and
-    opening some devices has effects. So the type is checked before the file is opened, and again on the open file, because another
-    process may replace the file between the two. Raises UnfitFile, and the OSError of a path that cannot be opened.
+    Raises UnfitFile, or the OSError of a path that cannot be opened.
     """
+    # The path may be anything: opening a named pipe blocks, /dev/zero never ends, /dev/stdin is the process's own input, and opening some
+    # devices has side effects. So the type is checked before the file is opened. It is checked again on the open file, because another
+    # process may have replaced the file in between; O_NONBLOCK keeps that open from blocking.
     _require_regular(os.stat(path), most_bytes)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -39,17 +40,17 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     """The content of a regular file. Raises as `open_regular` does, also for a file that grows while it is read."""
     with open_regular(path, most_bytes) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(size + 1) if size else b""  # some files of /proc report no size and block when they are read
+        content = file.read(size + 1) if size else b""  # some files in /proc report size 0 and block on reading
     if len(content) > size:
         raise UnfitFile(errno.EAGAIN, "it grew while it was read")
     return content
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file can be opened and read, or a folder and those in it be listed.
+    """Whether a file can be opened and read, or a folder and its subfolders can be listed.
 
-    False for an empty folder, which may be a mount point without its mount; True for what is neither a file nor a folder.
-    May block on a dead mount.
+    False for an empty folder, which may be an unmounted mount point. True for a path that is neither a file nor a folder. May block on a
+    dead mount.
     """
     try:
         if not path.is_dir():
@@ -69,7 +70,7 @@ def is_readable(path: Path) -> bool:
 
 
 def bounded_lines(file: TextIO, most_characters: int) -> Iterator[str]:
-    """The lines of a text file with their ends. Raises UnfitFile for a longer line before the whole line is in memory."""
+    """The lines of a text file, with line ends. Raises UnfitFile for a line above the limit, without reading the whole line."""
     while line := file.readline(most_characters + 1):
         if len(line) > most_characters:
             raise UnfitFile(errno.EFBIG, f"it has a line of more than {most_characters:,} characters")
@@ -101,10 +102,12 @@ def _kind(mode: int) -> str:
 
 
 def write(path: Path, fill: Callable[[BinaryIO], object]) -> str:
-    """Write the file beside its place, flush it to the disk, rename it there, flush the folder; its SHA-256.
+    """Write a file atomically and durably. Returns its SHA-256.
 
-    Whoever looks at `path` sees the old file, or the new one whole. A crash leaves at most a `*.tmp` for `sweep`.
+    Readers of `path` see either the old file or the complete new one. A crash leaves at most a `*.tmp` file, which `sweep` removes.
     """
+    # Order of operations: the content is flushed before the rename, so that the new name never leads to a partial file after a power
+    # failure, and the folder is flushed after the rename, so that the name itself is durable.
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
@@ -123,14 +126,14 @@ def write(path: Path, fill: Callable[[BinaryIO], object]) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a crash left half written in the folder, if the disk lets us."""
+    """Remove temporary files that a crash left in the folder. Ignores OSError."""
     with suppress(OSError):
         for orphan in folder.glob(f"*{TEMPORARY}"):
             orphan.unlink(missing_ok=True)
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush the folder's entries to the disk, so that a rename in it outlives a power cut."""
+    """Flush the folder's entries to the disk, so that a rename survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,7 +11,7 @@ FailureReason = Literal["out_of_memory", "diverged", "crashed", "timeout", "bad_
 
 
 class Checkpoint(Frozen):
-    """A file that a run can be resumed from, after the epoch `step`."""
+    """A checkpoint file, from which a run resumes after epoch `step`."""
 
     step: int = Field(ge=1)
     path: str
@@ -19,37 +19,45 @@ class Checkpoint(Frozen):
     size: int = Field(ge=0, description="bytes")
 
 
-# A run sends, in order: RunPrepared; in each epoch some BatchProgress, one EpochMetrics and at most one CheckpointSaved; then Finished.
-# Failed may come at any time and is the last message. `lane` is the place of the run among those trained together; a run alone has lane 0.
+# A run sends, in order: RunPrepared; in each epoch any number of BatchProgress, one EpochMetrics and at most one CheckpointSaved; then
+# Finished. Failed can be sent at any time and is then the last message. `lane` is the index of the run among the runs trained together; a
+# run that trains alone has lane 0.
 
 
 class Reuse(Frozen):
-    """What a run does not do itself, because another run has done it or does it with it."""
+    """Work that a run shares with other runs, or reuses from them."""
 
-    pixels: Literal["decoded", "cached", "streamed"] = Field(description="decoded by this run, read from the cache, or too many to keep")
-    depth: int = Field(default=0, ge=0, description="frozen stages whose stored output is read for the training examples, not computed")
-    validation_depth: int = Field(default=0, ge=0, description="the same for the validation examples")
-    place: Literal["none", "device", "memory", "disk"] = Field(default="none", description="where that output lies")
-    lanes: int = Field(default=1, ge=1, description="runs that share each pass over the data, this one included")
+    pixels: Literal["decoded", "cached", "streamed"] = Field(
+        description="decoded by this run, read from the cache, or decoded in each epoch since there are too many to store"
+    )
+    depth: int = Field(
+        default=0, ge=0, description="number of frozen stages whose stored output is read for the training examples instead of computed"
+    )
+    validation_depth: int = Field(default=0, ge=0, description="the same number for the validation examples")
+    place: Literal["none", "device", "memory", "disk"] = Field(default="none", description="where the stored output is kept")
+    lanes: int = Field(default=1, ge=1, description="number of runs whose heads are trained together, this one included")
 
 
 Activity = Literal["data", "features", "forward", "backward", "measure", "waiting", "control"]
-"""Where a run's time goes: gathering and augmenting, computing outputs of frozen stages to store, forward pass with the loss, backward pass
-with the optimizer's step, measuring on the validation examples, and waiting for the pruner's word. `control` is what the worker spends in
-calls to the store; it goes on beside the others, and is in `waiting` too where the run waits for it."""
+"""The activities that a run's time is attributed to: `data` loads and augments examples, `features` computes outputs of frozen stages for
+storage, `forward` includes the loss, `backward` includes the optimizer's step, `measure` evaluates on the validation examples, `waiting`
+waits for pruning decisions. `control` is the worker's time in calls to the store. It overlaps the other activities, and is part of
+`waiting` where the run waits for a call."""
 
 
 class Pace(Frozen):
-    """How fast a run is, and what for. Of lanes that share a pass, each is told the whole pass's figures."""
+    """The speed of a run and its use of time. Runs trained together each report the figures of the whole batch."""
 
-    samples_per_second: float = Field(description="training examples, over the last epoch")
-    seconds_left: float = Field(description="of the run, at the pace so far")
-    memory: int = Field(description="bytes at present: allocated on a GPU, resident in the process otherwise")
+    samples_per_second: float = Field(description="training examples per second in the last epoch")
+    seconds_left: float = Field(description="remaining time of the run at the pace so far")
+    memory: int = Field(description="current memory in bytes: allocated on the GPU, or resident in the process without one")
     utilization: float | None = Field(
-        default=None, description="share of the last epoch in which the device was at work; see `trainer.devices`"
+        default=None, description="share of the last epoch in which the device was busy; see `trainer.devices`"
     )
-    seconds: Mapping[Activity, float] = Field(description="spent since the run began")
-    saved_seconds: float = Field(default=0.0, description="what the stored output spared so far: computing it less reading and building it")
+    seconds: Mapping[Activity, float] = Field(description="time by activity since the start of the run")
+    saved_seconds: float = Field(
+        default=0.0, description="time saved by stored outputs so far: the time to compute them, less the time to build and read them"
+    )
 
 
 class RunPrepared(Frozen):
@@ -58,34 +66,34 @@ class RunPrepared(Frozen):
     kind: Literal["prepared"] = "prepared"
     lane: int = 0
     facts: DatasetInfo
-    parameters: int = Field(description="of the whole model")
-    trainable: int = Field(description="parameters that are trained")
-    environment: Mapping[str, str] = Field(description="versions, device, threads: what equal results rest on")
+    parameters: int = Field(description="number of parameters of the whole model")
+    trainable: int = Field(description="number of trained parameters")
+    environment: Mapping[str, str] = Field(description="versions, device and threads, on which results depend")
     reuse: Reuse | None = None
 
 
 class BatchProgress(Frozen):
-    """A batch is done, of all lanes. Cheap; told at most a few times a second by the host."""
+    """A batch is done, for all runs trained together. The host sends at most a few of these messages per second."""
 
     kind: Literal["advanced"] = "advanced"
-    epoch: int = Field(ge=1, description="the epoch under way, from 1")
-    batch: int = Field(ge=0, description="0 while stored outputs are being made")
+    epoch: int = Field(ge=1, description="current epoch, counted from 1")
+    batch: int = Field(ge=0, description="0 while stored outputs are being built")
     batches: int = Field(ge=1)
     samples_per_second: float
 
 
 class EpochMetrics(Frozen):
-    """The epoch `step` is done and was measured on the validation examples."""
+    """The epoch `step` is done; the metrics are those of the validation examples."""
 
     kind: Literal["measured"] = "measured"
     lane: int = 0
     step: int = Field(ge=1)
-    metrics: Mapping[str, float] = Field(description="those of the task, train_loss and lr; values may be NaN or infinite")
+    metrics: Mapping[str, float] = Field(description="the task's metrics, train_loss and lr; values may be NaN or infinite")
     pace: Pace | None = None
 
 
 class CheckpointSaved(Frozen):
-    """A checkpoint lies on the disk, whole and flushed."""
+    """A checkpoint is complete and flushed to the disk."""
 
     kind: Literal["saved"] = "saved"
     lane: int = 0
@@ -93,42 +101,42 @@ class CheckpointSaved(Frozen):
 
 
 class _Reported(Frozen):
-    """Metrics, and the task's report beside them as plain JSON."""
+    """Metrics, and the task's report as plain JSON."""
 
-    metrics: Mapping[str, float] = Field(description="those of the task, of a run also train_loss and lr")
-    report: Mapping[str, Any] = Field(default_factory=dict, description="what the task reports beside the metrics, in its own words")
+    metrics: Mapping[str, float] = Field(description="the task's metrics; for a run also train_loss and lr")
+    report: Mapping[str, Any] = Field(default_factory=dict, description="the task's report, whose fields depend on the task")
 
     @model_validator(mode="before")
     @classmethod
     def _collect_the_report(cls, value: Any, info: ValidationInfo) -> Any:
-        """In JSON the fields of the report may stand beside the others, as version 0.1 wrote them and as results are stored."""
+        """Collect the fields of an inlined report. JSON of version 0.1 and stored results have them beside the other fields."""
         if info.mode != "json" or not isinstance(value, Mapping) or "report" in value:
             return value
         own = {name: item for name, item in value.items() if name in cls.model_fields}
         return {**own, "report": {name: item for name, item in value.items() if name not in cls.model_fields}}
 
     def flat(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """As JSON, with the fields of the report beside the others: the form in which results are stored."""
+        """The message as JSON with the report's fields inlined, the form in which results are stored."""
         return {**self.model_dump(mode="json", exclude={"report", *exclude}, exclude_none=True), **self.report}
 
 
 class Scores(_Reported):
-    """A trained model on the test examples."""
+    """Scores of a trained model on the test examples."""
 
 
 class Finished(_Reported):
-    """All epochs are done. The report is of the validation examples."""
+    """All epochs are done. The report is that of the validation examples."""
 
     kind: Literal["finished"] = "finished"
     lane: int = 0
     step: int
     train_seconds: float
-    peak_memory: int = Field(description="bytes: of the device on a GPU, resident in the process otherwise")
-    test: Scores | None = Field(default=None, description="only of a run whose order has score_test")
+    peak_memory: int = Field(description="peak memory in bytes: of the GPU, or resident in the process without one")
+    test: Scores | None = Field(default=None, description="present if the order has score_test")
 
 
 class Failed(Frozen):
-    """The run ended without a result, for a reason that is an outcome."""
+    """The run ended without a result. The reason is an outcome of the trial."""
 
     kind: Literal["failed"] = "failed"
     lane: int = 0
@@ -140,15 +148,17 @@ class Failed(Frozen):
 class Unavailable(Frozen):
     """Data or weights cannot be read on this machine, which ends a run or a check without a result.
 
-    It says nothing about the study: another machine may read them, and this one may later. Content that was read and has changed is
-    Failed with `bad_data` instead.
+    The study can continue: another machine may be able to read them, and this one may be later. Content that was read and has changed is
+    reported as Failed with `bad_data` instead.
     """
 
     kind: Literal["unavailable"] = "unavailable"
     lane: int = 0
     what: Literal["data", "weights"]
     detail: str
-    paths: tuple[str, ...] = Field(default=(), description="files and folders to look at before the next try; empty for a download")
+    paths: tuple[str, ...] = Field(
+        default=(), description="files and folders to test for readability before the next attempt; empty for a download"
+    )
     step: int = Field(default=0, description="epochs that were complete")
 
 
@@ -163,56 +173,58 @@ Progress = Annotated[
 
 
 class Check(Frozen):
-    """Look at data and weights, read every example, train nothing; answered by Checked, Failed or Unavailable, then TrainerReady."""
+    """Check data and weights and read every example, without training. Answered by Checked, Failed or Unavailable, then TrainerReady."""
 
     order: Literal["check"] = "check"
     config: TrainConfig
     batch_sizes: tuple[int, ...] = Field(
-        default=(), description="Failed, infeasible, only when none of these can be trained; empty: the config's alone"
+        default=(), description="the check fails as infeasible only if none of these can be trained; empty: the config's batch size"
     )
     threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
 
 
 class Run(Frozen):
-    """Train; answered by Progress lines, then TrainerReady."""
+    """Train one run. Answered by Progress messages, then TrainerReady."""
 
     order: Literal["run"] = "run"
     config: TrainConfig
     decision_steps: tuple[int, ...] = Field(default=(), description="after these steps the trainer waits for a PruningDecision")
     checkpoint_folder: str | None = None
-    checkpoint_seconds: float = Field(default=60.0, ge=0, description="at most one checkpoint in so many seconds, at the end of an epoch")
-    resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first sound one is used")
+    checkpoint_seconds: float = Field(
+        default=60.0, ge=0, description="least time between two checkpoints, which are written at the end of epochs"
+    )
+    resume: tuple[Checkpoint, ...] = Field(default=(), description="newest first; the first valid one is used")
     expected: DatasetInfo | None = Field(
         default=None,
-        description="of the check of this study, or of the run to repeat: fail with bad_data when data, split or weights are not these; "
-        "fewer examples are Unavailable rather than a change. None: whatever they are",
+        description="facts found by the study's check, or by the run to repeat. The run fails with bad_data if data, split or weights "
+        "differ; fewer examples are reported as Unavailable instead. None: no comparison",
     )
-    manifest: str | None = Field(default=None, description="Checked.manifest, so that examples that have changed can be named")
+    manifest: str | None = Field(default=None, description="Checked.manifest, to name examples that have changed")
     score_test: bool = Field(
-        default=False, description="measure on the test examples too, once, after the last epoch; the scores are in Finished"
+        default=False, description="also score the test examples once, after the last epoch; the scores are in Finished"
     )
     model_file: str | None = Field(
         default=None,
-        description="where to write the trained model as safetensors, with its label names; told by ModelExported after Finished",
+        description="path for the trained model as safetensors, with its label names; ModelExported follows after Finished",
     )
     demand: Mapping[int, float] = Field(
         default_factory=dict,
-        description="by number of frozen stages, the epochs that the study has still to train with it, this run's included; "
-        "decides which outputs of frozen stages are worth storing. Empty: this run's alone",
+        description="epochs that the study has left, by number of frozen stages, this run's included; the planner decides by it which "
+        "outputs of frozen stages to store. Empty: only this run's epochs",
     )
     depths: tuple[int, int] | None = Field(
         default=None,
-        description="Reuse.depth and validation_depth of the run that this one shall equal to the last bit, since rounding follows from "
-        "them; None: planned. BatchedRuns plan in any case",
+        description="Reuse.depth and validation_depth of the run that this one must reproduce bit for bit, since rounding depends on "
+        "them. None: chosen by the planner, as always for BatchedRuns",
     )
 
 
 class BatchedRuns(Frozen):
-    """Train several runs of the head alone in one pass over the data; run `i` has lane `i`.
+    """Train the heads of several runs together in one pass over the data; run `i` has lane `i`.
 
-    Answered by the Progress messages of each run, then TrainerReady. All runs freeze every stage, agree in task, data, model and the
-    hyperparameters that the task names, and begin at their first epoch. After an epoch the trainer measures all runs, and then waits for a
-    PruningDecision for each run for which the epoch is a decision step.
+    Answered by the Progress messages of each run, then TrainerReady. All runs freeze every stage, have equal task, data, model and
+    `HeadsTogether.shared` hyperparameters, and start with their first epoch. After each epoch the trainer evaluates all runs, then waits
+    for a PruningDecision for each run that has a decision step there.
     """
 
     order: Literal["lanes"] = "lanes"
@@ -221,7 +233,7 @@ class BatchedRuns(Frozen):
 
 
 class PruningDecision(Frozen):
-    """The pruner's word after a decision step. False ends the run without Finished or Failed; Stopped follows."""
+    """The pruning decision after a decision step. `go_on: false` ends the run with Stopped instead of Finished or Failed."""
 
     order: Literal["answer"] = "answer"
     lane: int = 0
@@ -229,25 +241,24 @@ class PruningDecision(Frozen):
 
 
 class Cancel(Frozen):
-    """End the run at the next batch; `save` leaves a checkpoint of the last whole epoch first (if there is a newer one than stored)."""
+    """End the run at the next batch. `save` first writes a checkpoint of the last complete epoch, unless it is stored already."""
 
     order: Literal["cancel"] = "cancel"
-    lane: int | None = Field(default=None, description="None for all lanes")
+    lane: int | None = Field(default=None, description="None: all runs trained together")
     save: bool = False
 
 
 class Checked(Frozen):
-    """Data and weights are sound."""
+    """Data and weights passed the check."""
 
     kind: Literal["checked"] = "checked"
     facts: DatasetInfo
     manifest: str | None = Field(
         default=None,
-        description="`DIGESTS.PARTS`, both base64; None for more than MOST_LISTED files. DIGESTS: sorted, of each file the first four "
-        "bytes of the SHA-256 over the JSON `[content, label]`, content being the SHA-256 of the file, with its part as a third entry "
-        "where the data gives the split; shows which examples are new "
-        "or changed. PARTS: of each distinct content, in the order of their SHA-256s, two bits, "
-        "lowest first: 0 train, 1 validation, 2 test",
+        description="`DIGESTS.PARTS`, both base64; None for more than MOST_LISTED files. DIGESTS identifies new and changed examples. It "
+        "has the first four bytes of one SHA-256 for each file, sorted. The SHA-256 is over the JSON `[content, label]`, where content is "
+        "the SHA-256 of the file; where the data gives the split, the part is a third entry. PARTS has two bits for each distinct content, "
+        "in the order of their SHA-256s, lowest bits first: 0 train, 1 validation, 2 test",
     )
 
 
@@ -255,7 +266,7 @@ MOST_LISTED = 100_000  # files in a manifest
 
 
 class ModelExported(Frozen):
-    """The trained model lies on the disk as safetensors; its metadata holds label names and the config, as JSON."""
+    """The trained model was written as safetensors. Its metadata contains label names and the config as JSON."""
 
     kind: Literal["exported"] = "exported"
     lane: int = 0
@@ -264,7 +275,7 @@ class ModelExported(Frozen):
 
 
 class Stopped(Frozen):
-    """The run ended because it was told to, after `step` whole epochs."""
+    """The run ended on request, after `step` complete epochs."""
 
     kind: Literal["stopped"] = "stopped"
     lane: int = 0
@@ -272,7 +283,7 @@ class Stopped(Frozen):
 
 
 class TrainerReady(Frozen):
-    """The process waits for its next task. Also the first line of its life."""
+    """The process waits for its next order. This is also its first message."""
 
     kind: Literal["ready"] = "ready"
 

@@ -6,7 +6,7 @@ from search_spaces import Fault
 
 
 class ThawlineError(Exception):
-    """Base class of domain errors. The message is shown to the user."""
+    """Base of all domain errors. The message is shown to the user."""
 
 
 class StudyNotFound(ThawlineError):

@@ -128,7 +128,7 @@ def test_files_that_are_left_out_do_not_part_a_run_from_its_checkpoints() -> Non
 def test_root_and_columns_without_a_table_are_refused(tree: Tree) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_study(study(tree(*numbered("cat", 3)), root="/elsewhere"))
-    assert "are for a table" in caught.value.faults[0].message
+    assert "apply to a table" in caught.value.faults[0].message
 
 
 # What is left out

@@ -1,4 +1,4 @@
-"""Optional capabilities of tasks, as protocols that the callers test with isinstance. Imports no torch."""
+"""Optional capabilities of tasks: protocols that callers test with isinstance. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Info = TypeVar("Info", bound=DatasetInfo)
 
 
 class ExampleScores(Protocol):
-    """What one run predicted for each of N test examples, in an order that follows from the data."""
+    """One run's scores of N test examples. Their order depends only on the data."""
 
     def __len__(self) -> int: ...
 
@@ -27,14 +27,14 @@ class ExampleScores(Protocol):
         ...
 
     def has_scores(self, metric: str) -> bool:
-        """Whether the scores are finite numbers."""
+        """Whether there are finite scores for the metric."""
         ...
 
     def scores(self, metric: str) -> "NDArray[np.float64]":
-        """Each example's part in the metric, shape (N,). Their mean is the metric.
+        """Each example's contribution to the metric, shape (N,). Their mean is the metric.
 
-        Where the metric is not additive these are the jackknife's pseudo-values, N times the metric of all examples less N - 1 times that
-        of all but this one, and their mean is the metric but for a bias of the order 1/N.
+        For a metric that is not additive these are jackknife pseudo-values: N times the metric of all examples, less N - 1 times the
+        metric of all examples except this one. Their mean is the metric up to a bias of order 1/N.
         Source: Tukey, Ann. Math. Stat. 29, 1958; Efron, The Jackknife, 1982.
         """
         ...
@@ -42,86 +42,86 @@ class ExampleScores(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spellings:
-    """Other tools' names for what a study document may say: by our name, those of the others with blanks between them."""
+    """Other tools' names of a task's fields and values: by Thawline's name, the other names separated by spaces."""
 
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
-    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by hyperparameter, its values
-    dropped: str = ""  # names that other tools have and the trainer has nothing for
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # spellings of the values of a hyperparameter
+    dropped: str = ""  # names in other tools without an equivalent in the trainer
 
 
 @runtime_checkable
 class OtherNames(Protocol):
-    """Capability of a TaskSpec: documents of other tools are translated with its names."""
+    """Capability of a TaskSpec: names for the translation of other tools' documents."""
 
     @property
     def spellings(self) -> Spellings:
-        """Those of the task's own hyperparameters, metrics and data."""
+        """Names of the task's own hyperparameters, metrics and data fields."""
         ...
 
 
 @runtime_checkable
 class ExampleStudy(Protocol):
-    """Capability of a TaskSpec: studies to show."""
+    """Capability of a TaskSpec: example studies for documentation and pages."""
 
     @property
     def example_study(self) -> Mapping[str, Any]:
-        """A whole document."""
+        """A complete study document."""
         ...
 
     @property
     def example_study_yaml(self) -> str:
-        """A document as people write it."""
+        """A short study document in YAML."""
         ...
 
 
 @runtime_checkable
 class Demonstration(Protocol):
-    """Capability of a TaskSpec: `python -m PACKAGE.demo FOLDER` makes data and weights for a study, and prints their paths as JSON."""
+    """Capability of a TaskSpec: `python -m PACKAGE.demo FOLDER` creates data and weights for a study, and prints their paths as JSON."""
 
     @property
     def demo_preparing(self) -> str:
-        """A sentence to show meanwhile."""
+        """A sentence that is shown while that runs."""
         ...
 
     def demo(self, data: str, weights: str, model: str) -> Mapping[str, Any]:
-        """The study without its name, sampler, pruner and budget."""
+        """The demo's study document, without name, sampler, pruner and budget."""
         ...
 
 
 @runtime_checkable
 class PerExample(Protocol):
-    """Capability of a TaskSpec: its test report holds a score of each test example."""
+    """Capability of a TaskSpec: its test report contains a score for each test example."""
 
     def examples(self, report: BaseModel) -> ExampleScores | None:
-        """Those of a test report; None where there were too many to keep them."""
+        """The scores in a test report; None if there were too many examples to store them."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstantScore:
-    """The best constant prediction on one part of the data: the same answer for each example."""
+    """The best constant prediction on one part of the data: the same prediction for each example."""
 
-    label: str  # the answer
-    share: float  # of the part's examples for which the answer is right
+    label: str  # the prediction
+    share: float  # of the part's examples for which it is correct
     value: float  # of the metric
-    sentence: str  # the share and the value
-    advice: str  # the remedy for a result that is not better; may be empty
+    sentence: str  # states share and value
+    advice: str  # remedy for a result that is not better; may be empty
 
 
 @runtime_checkable
 class ConstantPrediction(Protocol):
-    """Capability of a TaskSpec: the score of a constant prediction follows from what is known of the data."""
+    """Capability of a TaskSpec: the score of the best constant prediction can be computed from DatasetInfo."""
 
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
-        """None where too little is known, or the part has no examples."""
+        """None if the info does not determine it, or the part has no examples."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedRun(Generic[Config, Info]):
-    """A trial of a study, as a training script is made of it."""
+    """The input of a training script: a trial of a study."""
 
     config: Config
     info: Info
@@ -130,7 +130,7 @@ class ExportedRun(Generic[Config, Info]):
     metric: str  # of the objective
     reached: float
     expected: float | None  # mean over seeds on the test examples; None without a confirmation
-    single_run: tuple[float, float] | None  # where one run with a fresh seed falls, 95 times of 100
+    single_run: tuple[float, float] | None  # 95 % prediction interval of one run with a fresh seed
     environment: Mapping[str, str]
     lock: Mapping[str, str]  # versions by package
     manifest: str | None
@@ -138,35 +138,35 @@ class ExportedRun(Generic[Config, Info]):
 
 @runtime_checkable
 class TrainingScript(Protocol):
-    """Capability of a TaskSpec: a Python file that trains a configuration without Thawline."""
+    """Capability of a TaskSpec: generates a Python file that trains a configuration without Thawline."""
 
     @property
     def script_needs(self) -> str:
-        """The packages that the file needs, as a sentence lists them."""
+        """The packages that the file needs, as a phrase."""
         ...
 
     def script(self, run: ExportedRun[Any, Any]) -> str:
-        """The file. Text from a user is in it as literals only."""
+        """The text of the file. It contains text from users only as literals."""
         ...
 
 
 @runtime_checkable
 class ReportSummary(Protocol):
-    """Capability of a TaskSpec: an exported file summarises the reports of runs."""
+    """Capability of a TaskSpec: summarises the reports of runs for exported files."""
 
     @property
     def Summary(self) -> type[BaseModel]:
-        """Its fields stand beside those of the file. Each has a default, for files without it."""
+        """The model of the summary, whose fields are inlined in the file. Each has a default, for files without it."""
         ...
 
     def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> BaseModel:
-        """Of reports of runs with one configuration, all on the same part of the data; perhaps of none."""
+        """Summarise reports of runs with one configuration on the same part of the data. There may be none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CardTable:
-    """A table of a model card: any values, which the card writes as text."""
+    """A table of a model card. Values are written as text."""
 
     heads: Sequence[object]
     rows: Sequence[Sequence[object]]
@@ -182,65 +182,65 @@ class CardSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardData:
-    """What a model card says of data and model, without markup."""
+    """The contents of a model card about data and model, without markup."""
 
-    opening: str  # a sentence: the task, and what its targets are
-    counts: Sequence[str | CardTable] = ()  # after the sizes of the parts
-    split: str = "content"  # by what the parts are drawn
+    opening: str  # a sentence about the task and its targets
+    counts: Sequence[str | CardTable] = ()  # follow the sizes of the parts
+    split: str = "content"  # the unit by which the parts are drawn
     notes: Sequence[str] = ()  # sentences
     model: Sequence[tuple[str, str]] = ()  # rows of the configuration besides hyperparameters
 
 
 @runtime_checkable
 class ModelCard(Protocol):
-    """Capability of a TaskSpec: parts of a model card about the task's own data and results."""
+    """Capability of a TaskSpec: sections of a model card about the task's data and results."""
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
-        """The part about data and model."""
+        """The contents about data and model."""
         ...
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
-        """The section about results, of a summary; `where` names their runs and part of the data."""
+        """The section about the results in a summary. `where` names the runs and the part of the data."""
         ...
 
 
 @runtime_checkable
 class ResolvesConfig(Protocol):
-    """Capability of a TaskSpec: what a run found of data or weights completes its config."""
+    """Capability of a TaskSpec: completes a config with facts that a run found about data or weights."""
 
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
-        """The config that gives the same run without the info."""
+        """The config that reproduces the run without the info."""
         ...
 
 
 @runtime_checkable
 class HeadsTogether(Protocol):
-    """Capability of a TaskSpec: runs of the head alone can train in one pass over the data."""
+    """Capability of a TaskSpec: heads of several runs can be trained together in one pass over the data."""
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """The hyperparameters in which such runs agree."""
+        """The hyperparameters that must be equal for runs trained together."""
         ...
 
     def trains_together(self, model: str) -> bool:
-        """Whether the head of that model is one of those that can."""
+        """Whether heads of that model can be trained together."""
         ...
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
-        """The number of parameters of such a head for that data."""
+        """The number of parameters of the model's head for that data."""
         ...
 
 
 @runtime_checkable
 class ClosedFormHeads(Protocol):
-    """Capability of a Task: the loss of heads that train together, with its gradient by hand."""
+    """Capability of a Task: loss and hand-written gradient for heads trained together."""
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: "Tensor", info: DatasetInfo) -> "HeadsLoss":
-        """Of members with those configs, given the targets of the training rows on the device."""
+        """The loss of members with these configs, given the targets of the training rows on the device."""
         ...
 
     def heads_tally(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Outputs [M, O, B] of M heads and targets [B, ...] → as `Task.tally`, [M, B, K]."""
+        """Outputs [M, O, B] of M heads and targets [B, ...] → tallies as of `Task.tally`, [M, B, K]."""
         ...
 
 
@@ -248,9 +248,9 @@ class HeadsLoss(Protocol):
     """The training loss of M members."""
 
     def of(self, first: int, last: int) -> "HeadsLoss":
-        """That of members `first` to `last`, the latter excluded."""
+        """The loss of members `first` to `last`, exclusive."""
         ...
 
     def __call__(self, outputs: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Outputs [M, O, B] and targets [B, ...] → mean losses [M], and their gradient by the outputs [M, O, B]."""
+        """Outputs [M, O, B] and targets [B, ...] → mean losses [M], and their gradient with respect to the outputs [M, O, B]."""
         ...

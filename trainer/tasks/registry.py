@@ -10,7 +10,7 @@ from trainer.configuration import ByTask
 from trainer.tasks.base import Task, TaskSpec
 
 ENTRY_POINTS = "thawline.tasks"
-"""Entry points of this group name a package by the task's name; `spec.SPEC` in it is the half without torch, `task.TASK` the other."""
+"""Entry point group: task name to package. The package contains `spec.SPEC`, a TaskSpec, and `task.TASK`, a Task."""
 SHIPPED: Mapping[str, str] = {"image_classification": "trainer.tasks.image_classification"}
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(
@@ -19,7 +19,7 @@ RESULT_NAMES = frozenset(
         "train_seconds", "trainable",
     }
 )  # fmt: skip
-"""Names that no field of a report may have: the report's fields are stored beside these in a result."""
+"""Names that no field of a report may have: results store the report's fields beside these fields."""
 
 
 @cache
@@ -30,9 +30,9 @@ def packages() -> Mapping[str, str]:
 
 @cache
 def spec_of(name: str) -> TaskSpec:
-    """The half without torch.
+    """The TaskSpec of a task.
 
-    Raises KeyError for a task that is not installed, ValueError for one whose report has a field of RESULT_NAMES.
+    Raises KeyError for a task that is not installed, and ValueError for a task whose report has a field in RESULT_NAMES.
     """
     spec: TaskSpec = import_module(f"{packages()[name]}.spec").SPEC
     if taken := sorted(RESULT_NAMES & (spec.Report.model_fields.keys() | spec.TestReport.model_fields.keys())):
@@ -42,37 +42,37 @@ def spec_of(name: str) -> TaskSpec:
 
 @cache
 def specs() -> Mapping[str, TaskSpec]:
-    """The halves without torch of all installed tasks, by name. A task that cannot be imported is logged and left out."""
+    """The TaskSpecs of all installed tasks, by name. A task that cannot be imported is logged and left out."""
     found = dict[str, TaskSpec]()
     for name, package in packages().items():
         try:
             found[name] = spec_of(name)
-        except Exception:  # whatever another package raises when it is imported
+        except Exception:  # an import of a foreign package may raise any exception
             log.exception("the task %s of the package %s cannot be used; repair the package, or uninstall it", name, package)
     return found
 
 
 @cache
 def report_fields() -> frozenset[str]:
-    """The names of the fields of all installed tasks' reports."""
+    """The field names of the reports of all installed tasks."""
     return frozenset[str]().union(*(spec.Report.model_fields for spec in specs().values()))
 
 
 @cache
 def example_fields() -> frozenset[str]:
-    """The names of those fields of all installed tasks' test reports that hold a value of each example."""
+    """The field names of all installed tasks' test reports that contain a value for each example."""
     return frozenset[str]().union(*(spec.TestReport.model_fields for spec in specs().values())) - report_fields()
 
 
 @cache
 def task_of(name: str) -> Task:
-    """The half that needs torch. Raises KeyError for a task that is not installed."""
+    """The Task of a task; imports torch. Raises KeyError for a task that is not installed."""
     task: Task = import_module(f"{packages()[name]}.task").TASK
     return task
 
 
 def _find(name: str) -> None:
-    specs().get(name)  # the models of a task exist once it is imported
+    specs().get(name)  # importing a task defines its models
 
 
 ByTask.find_task, ByTask.find_tasks = staticmethod(_find), staticmethod(specs)

@@ -1,4 +1,4 @@
-"""What a study of images may say, what is found about its images, and what a run reports. Imports no torch."""
+"""Models of image classification: configuration, facts about the data, and reports. Imports no torch."""
 
 import base64
 import binascii
@@ -20,10 +20,10 @@ IMAGE_SUFFIXES = frozenset(
         ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tif", ".tiff", ".webp",
     }
 )  # fmt: skip
-"""Suffixes, in lower case, of the image files that Pillow reads for us; `trainer.data.images.decoding.FORMATS` names the formats."""
+"""Lower-case suffixes of image files that are read with Pillow. `trainer.data.images.decoding.FORMATS` lists the formats."""
 HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
-"""Read only where the package pillow-heif is installed (the extra `heic`)."""
-DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS = 50, 1_000  # of an image, by its header; a megapixel takes 3 MB of memory or more to decode
+"""Read only if the package pillow-heif is installed (the extra `heic`)."""
+DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS = 50, 1_000  # of an image, by its header; decoding takes at least 3 MB of memory per megapixel
 MAX_CLASS_NAME = 256  # characters
 MOST_CLASSES = 65_536
 
@@ -31,66 +31,66 @@ ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Columns(Frozen):
-    """Names of a table's columns. Upper and lower case count only where two columns differ in nothing else."""
+    """Names of a table's columns. Case is ignored unless two columns differ only in case."""
 
     path: ColumnName = "path"
     label: ColumnName = "label"
     split: ColumnName | None = Field(
         default="split",
-        description="train, val, validation, valid, dev or test in each row; used if there is one of this name; null: not used",
+        description="column with train, val, validation, valid, dev or test in each row; used if the table has it; null: not used",
     )
     group: ColumnName | None = Field(
-        default="group", description="rows of one group stay in one part of the split; used if there is one of this name; null: not used"
+        default="group", description="rows of one group stay in one part of the split; used if the table has this column; null: not used"
     )
 
 
-# Fields that 0.1 did not have are left out of JSON while they have their default: stored texts and digests of configs stay as they were.
+# Fields that version 0.1 lacked are excluded from JSON while they have their default, so that stored JSON and digests of configs do not
+# change.
 
 
 class ImageData(DataConfig):
-    """Labelled images: a folder with one folder per class, that in train/, val/ and test/, or a table (.csv, .tsv) of paths and labels."""
+    """Labelled images: a folder per class, optionally inside train/, val/ and test/, or a table (.csv, .tsv) of paths and labels."""
 
     root: str | None = Field(
         default=None, min_length=1, max_length=4096, exclude_if=lambda root: root is None,
-        description="folder that a table's relative paths start from; null: the table's own folder",
+        description="base folder of a table's relative paths; null: the table's own folder",
     )  # fmt: skip
-    columns: Columns = Field(default=Columns(), exclude_if=lambda columns: columns == Columns(), description="of a table")
+    columns: Columns = Field(default=Columns(), exclude_if=lambda columns: columns == Columns(), description="column names of a table")
     similar_labels: Literal["refuse", "keep"] = Field(
         default="refuse", exclude_if=lambda similar: similar == "refuse",
-        description="class names that differ only in case, spaces, Unicode form or the form of a number; keep: they are different classes",
+        description="class names that differ only in case, spaces, Unicode form or number format; keep: they are different classes",
     )  # fmt: skip
     bit_depth: int | None = Field(
         default=None, ge=1, le=32, exclude_if=lambda depth: depth is None,
-        description="of images with more than 8 bits a sample: 0 becomes black and 2^bit_depth - 1 white; "
-        "null: the lowest and the highest sample of the training images do. Images of 8 bits are not changed",
+        description="for images with more than 8 bits per sample: 0 becomes black and 2^bit_depth - 1 white; null: the lowest sample of "
+        "the training images becomes black and the highest white. Images with 8 bits are not changed",
     )  # fmt: skip
     unreadable: Literal["refuse", "skip"] = Field(
         default="refuse",
         exclude_if=lambda unreadable: unreadable == "refuse",
-        description="what happens to files that hold no image that can be decoded: `skip` leaves them out, counted and named",
+        description="treatment of files that cannot be decoded: `skip` leaves them out, and reports their number and names",
     )
     unreadable_limit: FiniteFloat = Field(
         default=0.01,
         gt=0,
         le=1,
         exclude_if=lambda limit: limit == 0.01,
-        description="with `skip`: the share of files that may be left out, one file always; with more the data is refused",
+        description="with `skip`: largest share of files that may be left out (one file is always accepted), else the data is refused",
     )
     max_megapixels: FiniteFloat = Field(
         default=DEFAULT_MEGAPIXELS, gt=0, le=HIGHEST_MEGAPIXELS, exclude_if=lambda limit: limit == DEFAULT_MEGAPIXELS,
-        description="larger images are refused by their header; "
-        "each decoding thread needs 3 to 12 MB of memory for a megapixel",
+        description="larger images are refused by their header; each decoding thread needs 3 to 12 MB of memory per megapixel",
     )  # fmt: skip
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The path, and the root of a table's paths."""
+        """The path, and the base folder of a table's paths."""
         return (self.path,) if self.root is None else (self.path, self.root)
 
     @model_validator(mode="after")
     def _root_and_columns_belong_to_a_table(self) -> Self:
         if not self.is_table and (self.root is not None or self.columns != Columns()):
-            raise ValueError("root and columns are for a table (.csv, .tsv), and the path is a folder; leave them out")
+            raise ValueError("root and columns apply to a table (.csv, .tsv), but the path is a folder; leave them out")
         return self
 
 
@@ -101,9 +101,9 @@ class ImageModel(ModelConfig):
     """A model of the catalogue, where its weights come from, and how its input is normalised."""
 
     mean: Channel | None = Field(
-        default=None, description="of the RGB channels, on the scale 0 to 1; null: what belongs to the weights, else ImageNet's"
+        default=None, description="mean of the RGB channels, on the scale 0 to 1; null: that of the weights, else ImageNet's"
     )
-    std: Channel | None = Field(default=None, description="likewise")
+    std: Channel | None = Field(default=None, description="standard deviation, likewise")
 
     @field_validator("std")
     @classmethod
@@ -114,28 +114,33 @@ class ImageModel(ModelConfig):
 
 
 class ImageHyperparameters(Hyperparameters):
-    """What a study of images may vary or fix."""
+    """Hyperparameters of image classification."""
 
     label_smoothing: FiniteFloat = Field(default=0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced"] = Field(
         default="none",
         exclude_if=lambda weights: weights == "none",
-        description="balanced: the training loss of an image counts n / (k * n_c): n training images, k classes, n_c images of its class",
+        description="balanced: the training loss of an image has the weight n / (k * n_c): n training images, k classes, n_c in its class",
     )
     sampling: Literal["none", "balanced"] = Field(
         default="none",
         exclude_if=lambda sampling: sampling == "none",
-        description="balanced: an epoch draws as many images as there are training images, of each class equally many, with replacement",
+        description="balanced: an epoch draws as many images as there are training images, equally many of each class, with replacement",
     )
     augmentation: Literal["none", "flip", "crop", "trivial_augment"] = "none"
     augmentation_views: int = Field(
-        default=0, ge=0, le=10_000, description="stored views an image (view = epoch mod views); 0 draws a fresh one each epoch"
+        default=0,
+        ge=0,
+        le=10_000,
+        description="number of stored augmented views of an image (view = epoch mod views); 0: a new view in each epoch",
     )
-    image_size: int = Field(default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cut")
+    image_size: int = Field(
+        default=224, ge=8, le=2_048, description="pixels; the shorter side is resized to it, then the centre is cropped"
+    )
 
 
 class ImageTrainConfig(ImageHyperparameters, TrainConfig):
-    """One run on images."""
+    """The complete configuration of one run of image classification."""
 
     task: Literal["image_classification"] = "image_classification"
     data: ImageData
@@ -143,101 +148,105 @@ class ImageTrainConfig(ImageHyperparameters, TrainConfig):
 
 
 class NearDuplicates(Frozen):
-    """Images that differ in their files and hardly in what they show: each group is kept on one side of the split."""
+    """Groups of images with different files and nearly equal content. Each group is kept in one part of the split."""
 
-    groups: int = Field(ge=0, description="of two or more different files each")
-    images: int = Field(ge=0, description="in all groups together")
-    crossing: int = Field(ge=0, description="groups that a split by content alone would have torn apart")
-    mixed: int = Field(ge=0, description="groups with more than one label: one of their images is perhaps labelled wrongly")
-    too_large: int = Field(default=0, ge=0, description="groups besides, not kept on one side: a class could not be split by them")
-    examples: tuple[tuple[str, ...], ...] = Field(default=(), description="names of the images of some groups, those of mixed labels first")
+    groups: int = Field(ge=0, description="number of groups, each of two or more different files")
+    images: int = Field(ge=0, description="number of images in all groups")
+    crossing: int = Field(ge=0, description="groups that a split by content alone would have divided")
+    mixed: int = Field(ge=0, description="groups with more than one label: an image in them may have a wrong label")
+    too_large: int = Field(
+        default=0, ge=0, description="further groups, which are not kept in one part, since their class could not be split otherwise"
+    )
+    examples: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="names of the images in some groups, groups with mixed labels first"
+    )
     across: int = Field(
         default=0,
         ge=0,
         exclude_if=lambda across: across == 0,
-        description="groups with images in several parts of a given split; not moved",
+        description="groups with images in several parts of a given split, which are not moved",
     )
 
 
 class ImageExamples(Frozen):
-    """Images that have something in common: how many, and some of their names."""
+    """The number of images with some property, and names of some of them."""
 
     count: int = Field(ge=0)
     examples: tuple[str, ...] = Field(default=(), description="names relative to the data's path, some with the reason after a colon")
 
 
 class PixelRange(Frozen):
-    """How images of more than 8 bits a sample become 8 bits: `low` is black, `high` is white, and what lies beyond is clipped."""
+    """Conversion of images with more than 8 bits per sample: `low` becomes black, `high` white, and samples beyond are clipped."""
 
     low: FiniteFloat
     high: FiniteFloat
     source: Literal["training_images", "bit_depth"] = Field(description="found in the training images, or declared as data.bit_depth")
-    images: int = Field(default=0, ge=0, description="of more than 8 bits a sample; the other images are not changed")
-    clipped: ImageExamples | None = Field(default=None, description="images with samples beyond the range; None where nobody has looked")
+    images: int = Field(default=0, ge=0, description="number of images with more than 8 bits per sample; the other images are not changed")
+    clipped: ImageExamples | None = Field(default=None, description="images with samples beyond the range; None if not checked")
 
 
 class Normalisation(Frozen):
-    """By which mean and standard deviation a run normalises its images, and why."""
+    """Mean and standard deviation by which a run normalises its images, and their source."""
 
     mean: Channel
     std: Channel
     source: Literal["study", "weights", "metadata", "assumed", "default"] = Field(
-        description="study: the study states them; weights: they belong to these published weights; metadata: the file's metadata state "
-        "them; assumed: nothing is known of the file, so ImageNet's are taken; default: ImageNet's, for random initial values"
+        description="study: from the study; weights: of the published weights; metadata: from the metadata of the weights file; "
+        "assumed: ImageNet's, since the weights file states none; default: ImageNet's, for random initial values"
     )
 
 
-STATE_FOLLOWS_FROM = {"classes", "images", "fingerprint", "split", "weights_sha256", "near_duplicates"}
+STATE_DEPENDS_ON = {"classes", "images", "fingerprint", "split", "weights_sha256", "near_duplicates"}
 
 
 class ImageDatasetInfo(DatasetInfo):
-    """What was found about images and weights."""
+    """Facts about images and weights."""
 
-    task: Literal["image_classification"] = Field(default="image_classification", exclude_if=lambda task: True)  # as 0.1 wrote it
+    task: Literal["image_classification"] = Field(default="image_classification", exclude_if=lambda task: True)  # as in version 0.1
     classes: tuple[str, ...] = Field(description="label names, in the order of the model's outputs")
-    images: Mapping[str, int] = Field(description="how many images in train, validation and test")
+    images: Mapping[str, int] = Field(description="number of images in train, validation and test")
     class_counts: Mapping[str, tuple[int, ...]] | None = Field(
         default=None,
         exclude_if=lambda counts: counts is None,
-        description="images of each class, in the order of `classes`, in train, validation and test; None in facts of version 0.1",
+        description="number of images of each class, in the order of `classes`, in train, validation and test; None in version 0.1",
     )
-    near_duplicates: NearDuplicates | None = Field(default=None, description="None where nobody has looked for them")
+    near_duplicates: NearDuplicates | None = Field(default=None, description="None if not searched for")
     normalisation: Normalisation | None = Field(
         default=None,
         exclude_if=lambda normalisation: normalisation is None,
-        description="None in results of version 0.1, whose study states it",
+        description="None in results of version 0.1, whose studies state it",
     )
     pixel_range: PixelRange | None = Field(
         default=None,
         exclude_if=lambda found: found is None,
-        description="None where all images have 8 bits a sample, and for studies of version 0.1, which took the upper 8 of 16 bits",
+        description="None if all images have 8 bits per sample, and for studies of version 0.1, which used the upper 8 of 16 bits",
     )
     constant: ImageExamples | None = Field(
         default=None,
         exclude_if=lambda found: found is None,
-        description="images whose pixels are all equal as the model sees them; None where the check found none",
+        description="images whose pixels are all equal after preprocessing; None if the check found none",
     )
     unreadable: ImageExamples | None = Field(
         default=None,
         exclude_if=lambda found: found is None,
-        description="files that data.unreadable: skip left out, with the reasons; they are not part of the fingerprint",
+        description="files left out by data.unreadable: skip, with the reasons; the fingerprint does not include them",
     )
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """How many images are in train, validation and test."""
+        """The number of images in train, validation and test."""
         return self.images
 
     @property
     def in_words(self) -> str:
-        """How many images and classes there are."""
+        """The numbers of images and classes as a phrase for logs."""
         counts = self.images
         return f"{counts.get('train', 0):,} images to train on, {counts.get('validation', 0):,} to validate, {len(self.classes)} classes"
 
     @property
     def identity(self) -> Sequence[Mapping[str, Any]]:
-        """Classes, counts, digests and near-duplicates; and the scale of pixels where there is one, newer than version 0.1."""
-        found = [self.model_dump(mode="json", include=STATE_FOLLOWS_FROM)]
+        """Classes, counts, digests and near-duplicates, and the pixel range where there is one, which version 0.1 lacked."""
+        found = [self.model_dump(mode="json", include=STATE_DEPENDS_ON)]
         return [*found, {"pixel_range": [self.pixel_range.low, self.pixel_range.high]}] if self.pixel_range is not None else found
 
     @property
@@ -246,7 +255,7 @@ class ImageDatasetInfo(DatasetInfo):
         return {"classes": len(self.classes), "images": dict(self.images)}
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
-        """Too few or too many classes, and names of classes that are too long."""
+        """Faults of imported facts: too few or too many classes, and class names that are too long."""
         if not 2 <= len(self.classes) <= MOST_CLASSES:
             yield "classes", "class_count", f"a study has 2 to {MOST_CLASSES} classes; correct the list"
         if any(len(name) > MAX_CLASS_NAME for name in self.classes):
@@ -254,7 +263,7 @@ class ImageDatasetInfo(DatasetInfo):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know about images and weights, a sentence or two each: for pages, logs and model cards."""
+        """Notes to the user about images and weights, of one or two sentences, for pages, logs and model cards."""
         return tuple(self._notes())
 
     def _notes(self) -> Iterator[str]:
@@ -292,11 +301,11 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Report(Frozen):
-    """What a run finds beside its metrics on the validation images."""
+    """The report of a run on the validation images, beside its metrics."""
 
     per_class_recall: Mapping[str, Annotated[float, Field(ge=0, le=1)]]
     confusion_matrix: tuple[tuple[Count, ...], ...] = Field(
-        max_length=MOST_CLASSES, description="rows are true classes, columns predicted ones"
+        max_length=MOST_CLASSES, description="rows are true classes, columns are predicted classes"
     )
 
     @field_validator("confusion_matrix")
@@ -308,22 +317,22 @@ class Report(Frozen):
 
 
 class TestReport(Report):
-    """The same on the test images, with what was predicted for each of them."""
+    """The report on the test images, with the prediction for each image."""
 
-    __test__ = False  # for pytest, which takes the name for a test's
+    __test__ = False  # pytest would collect the class by its name
 
     predicted: str | None = Field(
         default=None,
-        description="base64 of a little-endian uint16 an image, the predicted class: images by their true class, within it by content; "
+        description="base64 of the predicted classes as little-endian uint16; images are ordered by true class, then by content; "
         "None for more than MOST_SCORED images",
     )
-    losses: str | None = Field(default=None, description="base64 of a little-endian float16 an image, its cross entropy, in the same order")
+    losses: str | None = Field(default=None, description="base64 of the images' cross entropy as little-endian float16, in the same order")
 
     @field_validator("confusion_matrix")
     @classmethod
     def _has_rows(cls, matrix: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
         if not matrix:
-            raise PydanticCustomError("empty", "scores on test images have a row and a column for each class; add them, or drop test")
+            raise PydanticCustomError("empty", "scores on test images need a row and a column for each class; add them, or remove test")
         return matrix
 
     @field_validator("predicted", "losses")
@@ -334,9 +343,9 @@ class TestReport(Report):
             return text
         images, raw = sum(map(sum, matrix)), _decoded(text)
         if raw is None or len(raw) != 2 * images:
-            raise PydanticCustomError("wrong_length", f"this is base64 of two bytes for each of the {images} test images; correct it")
-        if known.field_name == "predicted" and max(_words(raw), default=0) >= len(matrix):
-            raise PydanticCustomError("unknown_class", f"classes go from 0 to {len(matrix) - 1}; correct it")
+            raise PydanticCustomError("wrong_length", f"this must be base64 of two bytes for each of the {images} test images; correct it")
+        if known.field_name == "predicted" and max(_uint16s(raw), default=0) >= len(matrix):
+            raise PydanticCustomError("unknown_class", f"classes are numbered from 0 to {len(matrix) - 1}; correct it")
         return text
 
 
@@ -347,12 +356,12 @@ def _decoded(text: str) -> bytes | None:
         return None
 
 
-def _words(raw: bytes) -> "array[int]":
-    """Of little-endian uint16."""
-    words = array("H", raw)
+def _uint16s(raw: bytes) -> "array[int]":
+    """Decode little-endian uint16."""
+    values = array("H", raw)
     if sys.byteorder == "big":
-        words.byteswap()
-    return words
+        values.byteswap()
+    return values
 
 
-MOST_SCORED = 100_000  # images whose predictions are reported one by one
+MOST_SCORED = 100_000  # most test images whose predictions are stored

@@ -1,4 +1,4 @@
-"""The half of image classification that needs no torch."""
+"""The TaskSpec of image classification. Imports no torch."""
 
 import math
 from collections import Counter
@@ -78,11 +78,11 @@ budget: {trials: 40}
 """
 
 PREPARING = "Writing the digits as images, and pretraining a small network on half of them ..."
-HALF = (0.5, 0.5, 0.5)  # as in the pretraining
+HALF = (0.5, 0.5, 0.5)  # mean and deviation of the pretraining
 
 
 def demo(data: str, weights: str, model: str) -> Mapping[str, Any]:
-    """A study of the digits, without its name and budget. Trial 0 is the default recipe, which the search has to beat."""
+    """The demo's study of handwritten digits, without name and budget. Trial 0 is the default configuration, as the baseline."""
     return {
         "data": {"path": data, "validation": 0.5},
         "model": {"name": model, "weights": weights, "mean": HALF, "std": HALF},
@@ -104,11 +104,14 @@ REMEDIES = "class_weights: balanced and sampling: balanced train with every clas
 
 
 def majority(info: ImageDatasetInfo, part: Part, name: str, metrics: Mapping[str, Metric]) -> ConstantScore | None:
-    """None where the counts by class are not known, the part has no images, or the task has no such metric."""
+    """The score of always predicting the largest class or, for the loss, of predicting the class frequencies.
+
+    None if the counts by class are unknown, the part has no images, or the task has no such metric.
+    """
     counts = info.class_counts.get(part, ()) if info.class_counts is not None else ()
     if not sum(counts) or name not in metrics:
         return None
-    largest = max(range(len(counts)), key=lambda label: counts[label])  # of equal ones the first
+    largest = max(range(len(counts)), key=lambda label: counts[label])  # the first of equal ones
     label, share = info.classes[largest], counts[largest] / sum(counts)
     value = _score(name, counts, share)
     answering = "Answering the shares of the classes" if name == "loss" else "Always answering it"
@@ -124,7 +127,7 @@ def majority(info: ImageDatasetInfo, part: Part, name: str, metrics: Mapping[str
 
 
 def _score(metric: str, counts: Sequence[int], share: float) -> float:
-    """As `trainer.metrics` measures: macro means are over the classes that have images."""
+    """The metric of the constant prediction, with macro means over the classes that have images, as in the trainer."""
     present = sum(count > 0 for count in counts)
     match metric:
         case "recall":
@@ -147,16 +150,16 @@ class CatalogueModel:
 
     @property
     def stages(self) -> int:
-        """How many can be frozen."""
+        """The number of stages that can be frozen."""
         return len(self._model.stages)
 
     @property
     def weights(self) -> Collection[str]:
-        """torchvision's names."""
+        """torchvision's names of the weights."""
         return self._model.weights
 
     def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
-        """Where images of that size do not fit the network."""
+        """A fault if the network does not accept images of that size."""
         if name != "image_size" or not isinstance(value, int):
             return None
         if value < self._model.smallest_image:
@@ -166,7 +169,7 @@ class CatalogueModel:
         return None
 
     def refuse_weights(self, outline: Outline, file_name: str) -> None:
-        """Raises UnfitTensors, or UnreadableWeights where the file holds no state dict or has to be converted."""
+        """Raises UnfitTensors, or UnreadableWeights if the file contains no state dict or must be converted first."""
         select(outline, self._model, file_name)
 
 
@@ -175,7 +178,7 @@ def _share() -> Metric:
 
 
 class ImageClassification:
-    """What server, pages and statistics need of the task."""
+    """Image classification as `trainer.tasks.base.TaskSpec`."""
 
     name = "image_classification"
     example = "image"
@@ -219,11 +222,11 @@ class ImageClassification:
     )
 
     def models(self) -> Collection[str]:
-        """The catalogue's."""
+        """The models of the catalogue."""
         return catalogue.names()
 
     def describe(self, model: str) -> CatalogueModel:
-        """Raises KeyError for a name that the catalogue does not have."""
+        """The description of a model. Raises KeyError for a name that is not in the catalogue."""
         return CatalogueModel(catalogue.load(model))
 
     def count(self, data: DataConfig, look: Look) -> Counted:
@@ -237,22 +240,22 @@ class ImageClassification:
         return Counted(tuple(found.facts.given), counts, "class")
 
     def trains_together(self, model: str) -> bool:
-        """Whether the head consists of layers that are written for `trainer.heads`."""
+        """Whether `trainer.heads` supports all layers of the head."""
         return model in catalogue.names() and catalogue.load(model).lanes
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
-        """Of the head with an output for each class."""
+        """The number of parameters of the head with one output for each class."""
         described, classes = catalogue.load(model), len(_facts(info).classes)
         tensors = described.head.tensors.items()
         return sum(prod((classes, *shape[1:]) if name in described.classifier else shape) for name, shape in tensors)
 
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
-        """Of the largest class or, for the loss, of the class frequencies."""
+        """See `majority`."""
         return majority(_facts(info), part, metric, self.metrics)
 
     def examples(self, report: BaseModel) -> ExampleScores | None:
-        """What was predicted for each test image."""
-        from trainer.tasks.image_classification.predictions import Predictions  # imports numpy, which few readers of this module need
+        """The predictions for the test images."""
+        from trainer.tasks.image_classification.predictions import Predictions  # imports numpy, which few importers of this module need
 
         return Predictions.of(TestReport.model_validate(report))
 
@@ -261,28 +264,28 @@ class ImageClassification:
         return demo(data, weights, model)
 
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
-        """With the mean and deviation by which the images were normalised. Studies of version 0.1 state them themselves."""
+        """The config with the mean and deviation by which the images were normalised. Studies of version 0.1 state them."""
         model, found = _config(config).model, _facts(info).normalisation
         mean = model.mean or (found.mean if found else IMAGENET_MEAN)
         std = model.std or (found.std if found else IMAGENET_STD)
         return config.model_copy(update={"model": model.model_copy(update={"mean": mean, "std": std})})
 
     def script(self, run: ExportedRun[Any, Any]) -> str:
-        """A file that needs torch and torchvision alone."""
+        """The training script, which needs only torch and torchvision."""
         return script(run)
 
     def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> card.Summary:
-        """How single classes fared."""
+        """The results by class."""
         return card.Summary(by_class=card.by_class(_facts(info).classes, [one.get("confusion_matrix") for one in reports]))
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
-        """Classes, near-duplicates and normalisation."""
+        """The contents about classes, near-duplicates and normalisation."""
         return card.data_of(_facts(info), _config(config).model)
 
     def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
-        """Class by class."""
-        fared = summary.by_class if isinstance(summary, card.Summary) else None
-        return None if fared is None else card.results_of(_facts(info).classes, fared, where)
+        """The section of results by class."""
+        by_class = summary.by_class if isinstance(summary, card.Summary) else None
+        return None if by_class is None else card.results_of(_facts(info).classes, by_class, where)
 
 
 def _config(config: TrainConfig) -> ImageTrainConfig:
