@@ -82,3 +82,10 @@ def test_the_directories_of_the_fast_tests_exist() -> None:
     [listed] = re.findall(r"^UNIT := \$\(addprefix (\S+),(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     folders = [ROOT / listed[0] / name for name in listed[1].split()]
     assert len(folders) >= 5 and all(any(folder.glob("test_*.py")) for folder in folders)
+
+
+def test_all_tests_together_measure_coverage_and_have_a_floor() -> None:
+    coverage = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert (coverage["run"]["source"], coverage["report"]["fail_under"]) == (["service", "trainer"], 90)
+    [whole] = re.findall(r"^tests: .*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "--cov" in whole.split() and not [word for word in whole.split() if "fail-under" in word]
