@@ -153,7 +153,7 @@ def after(
             Percentile(percentile=25.0, n_startup_trials=1),
             [{1: 0.5}, {1: 0.6}, {1: 0.7}, {1: 0.8}, {1: 0.9}],
             {1: 0.75},
-            "The best accuracy up to step 1 is 0.75, below what the best 25 % reach of 5 complete trials at that step: 0.8.",
+            "The best accuracy up to step 1 is 0.75, below the threshold of the best 25 % of 5 complete trials at that step: 0.8.",
         ),
         (
             Asha(min_steps=1, reduction_factor=3),
