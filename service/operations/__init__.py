@@ -1,4 +1,4 @@
-"""Every write: one function, one transaction, and the event that tells of it inside that transaction."""
+"""All writes. Each function is one transaction, which also contains the event of the change."""
 
 from service.operations.claiming import Searches, claim_together
 from service.operations.idempotency import Idempotency, Replay

@@ -1,4 +1,4 @@
-"""Claims: starts waiting trials and adds suggested ones, one or several that share a pass."""
+"""Claims: starts queued trials and adds suggested ones, one at a time or several whose heads are trained together."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ from service.domain.records import Claim, Lease, Study, depths_in
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import (
-    OF_ONE_ATTEMPT,
+    ATTEMPT_RESULTS,
     complete_if_spent,
     completion_event,
     copy_result,
@@ -36,90 +36,93 @@ from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from service.timing import steady
 
-MOST_STUDIES = 64
+MAX_STUDIES = 64
 
 
 class SearchFailed(Exception):
-    """The sampler or pruner broke down; its text says how. No retry helps, for it is a function of the history."""
+    """The sampler or pruner raised an exception, which the message names.
+
+    The search is a deterministic function of the history, so a retry fails in the same way.
+    """
 
 
 @dataclass(slots=True)
-class Memory:
-    """One study's search, and how many trials the study had when it was last brought up to date."""
+class CachedSearch:
+    """One study's search, and the number of trials that the study had at the last refresh."""
 
     study_id: str
     search: StudySearch
-    budget: Budget  # that the search was made for
+    budget: Budget  # for which the search was created
     created: int = 0
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def refresh(self, store: Store) -> None:
-        """Take in what changed since the last time. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
+        """Read the changes since the last refresh. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
         history = store.read(queries.changed_since, self.study_id, self.search.seq)
-        with _failing_as("learn of its trials"):
+        with _search_errors("read its trials"):
             self.search.absorb(history.seq, history.trials, history.values)
         self.created = history.created
 
     def suggest(self, count: int) -> list[Suggestion]:
-        """Suggestions for the next numbers; fewer when the space is exhausted. Raises SearchFailed."""
-        with _failing_as(f"suggest trial {self.created}"):
+        """Suggestions for the next `count` trial numbers, or fewer when the search space is exhausted. Raises SearchFailed."""
+        with _search_errors(f"suggest trial {self.created}"):
             return self.search.suggest(self.created, count)
 
     def complete(self, number: int, given: Params) -> Suggestion:
-        """The given parameters of a waiting trial with the sampler's for the others. Raises SearchFailed."""
-        with _failing_as(f"complete trial {number}"):
+        """Complete the given parameters of a queued trial with values from the sampler. Raises SearchFailed."""
+        with _search_errors(f"complete trial {number}"):
             return self.search.complete(number, given)
 
     def decide_all(self, curves: Mapping[int, Mapping[int, float]]) -> Mapping[int, Decision]:
-        """The pruner's word by the trial's number. Raises SearchFailed."""
-        with _failing_as("judge its trials"):
+        """The pruning decisions by trial number. Raises SearchFailed."""
+        with _search_errors("decide about pruning"):
             return self.search.decide_all(curves)
 
 
 @contextmanager
-def _failing_as(doing: str) -> Iterator[None]:
+def _search_errors(action: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise SearchFailed(f"the search could not {doing}: {type(error).__name__}: {error}") from error
+        raise SearchFailed(f"the search could not {action}: {type(error).__name__}: {error}") from error
 
 
 class Searches:
-    """The studies' search memories, each brought up to date from the rows before it is asked. Threads take turns at a study."""
+    """LRU cache of the studies' searches. A lock for each study serialises the threads that use its search."""
 
     def __init__(self, make: Callable[[StudySpec], StudySearch] = StudySearch) -> None:
         self._make = make
-        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._cached: OrderedDict[str, CachedSearch] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, study: Study) -> Iterator[Memory]:
-        """The study's memory for this thread alone, not brought up to date. Raises SearchFailed."""
-        memory = self._memory(study)
-        with memory.turn:
-            yield memory
+    def turn(self, study: Study) -> Iterator[CachedSearch]:
+        """Lock the study's search for the calling thread, without a refresh. Raises SearchFailed."""
+        search = self._cached_search(study)
+        with search.lock:
+            yield search
 
     @contextmanager
-    def for_study(self, store: Store, study: Study) -> Iterator[Memory]:
-        """The study's memory, up to date, for this thread alone. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
-        with self.turn(study) as memory:
-            memory.refresh(store)
-            yield memory
+    def for_study(self, store: Store, study: Study) -> Iterator[CachedSearch]:
+        """Lock and refresh the study's search. Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable."""
+        with self.turn(study) as cached:
+            cached.refresh(store)
+            yield cached
 
-    def _memory(self, study: Study) -> Memory:
+    def _cached_search(self, study: Study) -> CachedSearch:
         with self._lock:
-            known = self._memories.get(study.id)
+            known = self._cached.get(study.id)
             if known is None or known.budget != study.spec.budget:
-                with _failing_as("be made"):
-                    self._memories[study.id] = Memory(study.id, self._make(study.spec), study.spec.budget)
-            self._memories.move_to_end(study.id)
-            if len(self._memories) > MOST_STUDIES:
-                self._memories.popitem(last=False)
-            return self._memories[study.id]
+                with _search_errors("be created"):
+                    self._cached[study.id] = CachedSearch(study.id, self._make(study.spec), study.spec.budget)
+            self._cached.move_to_end(study.id)
+            if len(self._cached) > MAX_STUDIES:
+                self._cached.popitem(last=False)
+            return self._cached[study.id]
 
 
 def available_slots(uow: StudyUnitOfWork, limit: int) -> int:
-    """How many of `limit` trials may start now."""
+    """The number of trials that may start now, at most `limit`."""
     study = uow.study
     if study.state is not StudyState.ACTIVE or not study.sound:
         return 0
@@ -128,17 +131,17 @@ def available_slots(uow: StudyUnitOfWork, limit: int) -> int:
 
 
 def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
-    """The next attempt. It goes on from the newest checkpoint: what was reported after that is superseded."""
+    """Start the next attempt from the newest checkpoint. Reports of later steps are deleted: this attempt reports them again."""
     resumed = trial.checkpoints[0].step if trial.checkpoints else 0
     if trial.step > resumed:
         uow.metrics.forget_above(trial, resumed)
         trial = replace(trial, step=resumed, metrics=uow.metrics.at(trial, resumed))
-    superseded = ("pace",) if trial.checkpoints else OF_ONE_ATTEMPT  # what goes on from a checkpoint goes on in the same way
-    return uow.save(_starting(_running(uow, replace(trial, result=without(trial.result, superseded)), worker)))
+    superseded = ("pace",) if trial.checkpoints else ATTEMPT_RESULTS  # a resumed attempt reuses the same stored outputs
+    return uow.save(_started_step(_as_running(uow, replace(trial, result=without(trial.result, superseded)), worker)))
 
 
 def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggestion, worker: str) -> HeldTrial:
-    """Start a trial that was queued with some of its parameters.
+    """Start a trial that was queued with some of its parameters, completed by the suggestion.
 
     A duplicate of an ended trial ends with a copy of its result; a duplicate of an open trial waits for it.
     """
@@ -147,7 +150,7 @@ def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggesti
     if original is None:
         return start(uow, whole, worker)
     if not original.state.terminal:
-        return uow.save(_waiting(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
+        return uow.save(_queued_step(replace(whole, duplicate_of=original.number), duplicate_of=original.number))
     ended = uow.save(completion_event(copy_result(whole, original, uow.now)))
     uow.metrics.copy_to(ended)
     complete_if_spent(uow)
@@ -155,25 +158,26 @@ def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggesti
 
 
 def completions(store: Store, searches: Searches, study: Study, limit: int) -> dict[int, Suggestion]:
-    """By number, whole parameters for those of the first waiting trials that lack some, thought of while no lock is held.
+    """Suggestions by number for those of the first `limit` queued trials that lack parameters.
 
+    The sampler runs before the study is locked, so that it does not block other writers.
     Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable.
     """
     first = store.read(queued_trials, study.id, limit)
     lacking = [one for one in first if one.attempt == 0 and study.spec.search_space.missing(one.params)]
     if not lacking:
         return {}
-    with searches.for_study(store, study) as memory:
-        return {one.number: memory.complete(one.number, one.params) for one in lacking}
+    with searches.for_study(store, study) as cached:
+        return {one.number: cached.complete(one.number, one.params) for one in lacking}
 
 
 def insert(
     uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, start_at: Collection[int] | None = None
 ) -> list[HeldTrial]:
-    """Add trials for suggestions that are for the study's next numbers.
+    """Add trials for suggestions that were made for the study's next numbers.
 
-    Those of parameters that were tried before are copy_result or wait for the answer. Of the others the ones at the places
-    `start_at` run, all of them when it is None; the rest is queued for whoever claims next.
+    A duplicate of an ended trial copies its result; a duplicate of an open trial waits for it. Of the other suggestions, those at
+    the indices `start_at` start at once (None: all of them), and the rest are queued for the next claim.
     """
     originals = originals_of(uow, (suggestion.params for suggestion in suggestions))
     steps = []
@@ -192,7 +196,7 @@ def insert(
 
 
 def originals_of(uow: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
-    """By key, the first earlier trial with such parameters whose end duplicates_answered_by them; else the first whose end may do so."""
+    """Originals by parameter key: the first ended trial whose result duplicates copy, or else the first open trial."""
     found = uow.originals(params)
     useful = [one for one in found if duplicates_answered_by(one) or not one.state.terminal]
     worst_first = sorted(useful, key=lambda one: (duplicates_answered_by(one), -one.number))
@@ -200,7 +204,7 @@ def originals_of(uow: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, He
 
 
 def claim_of(study: Study, trial: HeldTrial) -> Claim:
-    """What a worker needs of a trial that was started for it."""
+    """The claim of a started trial, as the worker receives it."""
     lease = Lease(study=trial.study, trial=trial.id, number=trial.number, attempt=trial.attempt, worker=trial.worker or "")
     return Claim(
         lease=lease,
@@ -216,13 +220,13 @@ def claim_of(study: Study, trial: HeldTrial) -> Claim:
 
 def _first_step(uow: StudyUnitOfWork, new: HeldTrial, original: HeldTrial | None, worker: str | None) -> Step:
     if original is None:
-        return _starting(_running(uow, new, worker)) if worker is not None else _waiting(new)
+        return _started_step(_as_running(uow, new, worker)) if worker is not None else _queued_step(new)
     if original.state.terminal:
         return completion_event(copy_result(new, original, uow.now))
-    return _waiting(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
+    return _queued_step(replace(new, duplicate_of=original.number, source="duplicate"), duplicate_of=original.number)
 
 
-def _running(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
+def _as_running(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     if uow.study.started_at is None:
         uow.study = replace(uow.study, started_at=steady())
     return replace(
@@ -235,71 +239,73 @@ def _running(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
     )
 
 
-def _starting(trial: HeldTrial) -> Step:
-    told = {"params": dict(trial.params), "worker": trial.worker, "source": trial.source, "step": trial.step}
-    return Step(trial, EventKind.TRIAL_STARTED, told)
+def _started_step(trial: HeldTrial) -> Step:
+    body = {"params": dict(trial.params), "worker": trial.worker, "source": trial.source, "step": trial.step}
+    return Step(trial, EventKind.TRIAL_STARTED, body)
 
 
-def _waiting(trial: HeldTrial, **told: Any) -> Step:
-    return Step(trial, EventKind.TRIAL_QUEUED, {"params": dict(trial.params), "source": trial.source, **told})
+def _queued_step(trial: HeldTrial, **fields: Any) -> Step:
+    return Step(trial, EventKind.TRIAL_QUEUED, {"params": dict(trial.params), "source": trial.source, **fields})
 
 
-MOST_DUPLICATES = 100  # after which one claim adds no more of them
-MOST_THOUGHTS = 6  # of one claim, while others take the numbers each time
-MOST_WAITING = 1_024  # of a study's queue, looked through for trials that may join
-LOOK_AHEAD = 4  # suggestions for a lane, since not every one may join
-COMPLETED_AT_ONCE = 4  # of the first waiting trials, those that lack parameters
+MAX_DUPLICATES = 100  # that one claim adds
+MAX_ROUNDS = 6  # in which one claim asks the sampler, if other claims take the numbers each time
+MAX_QUEUED = 1_024  # queued trials of a study that one claim examines for compatible ones
+LOOK_AHEAD = 4  # suggestions for each place in a batched run, since some are incompatible
+COMPLETED_PER_CLAIM = 4  # first queued trials, of which those that lack parameters are completed
 EMPTY: Mapping[int, Suggestion] = MappingProxyType({})
-MOST_AHEAD = 512  # suggestions in one transaction
+MAX_SUGGESTIONS = 512  # suggestions in one transaction
 
 log = logging.getLogger(__name__)
 
 
 def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = ()) -> list[Claim]:
-    """One trial to run, or as many of one study as may share a pass, with `lane_bytes` for what is trained. Raises StoreUnavailable.
+    """Claim the next trial, with the trials of its study that can be trained together with it. Raises StoreUnavailable.
 
-    The study with the fewest running trials comes first. In a study a waiting trial comes before a new one, and among the waiting
-    ones those that were started before come first. Only trials that were never started join the first one. New ones join when
-    nothing else waits. A suggestion is for its number, so those in between that cannot join are queued: with a sampler that learns nothing
-    no further than to the last that joins, with another all that were thought of at once, for taking some of them would favour
-    what is trained together. Where the first suggestion trains alone, nothing is looked ahead. Nothing is claimed of the studies
-    `without`, given by their keys.
+    `lane_bytes` bounds the memory of the heads and `without` lists the ids of studies to skip. The study with the fewest running
+    trials comes first. Within a study, queued trials come before new ones, and trials that were started before come first of all.
+    Only trials that were never started join the first one, and new ones join when no other trial is queued.
+
+    A suggestion belongs to a trial number, so incompatible suggestions between compatible ones are queued. With a sampler that
+    does not learn, the claim adds suggestions up to the last compatible one. With an adaptive sampler it adds all suggestions
+    that were made at once: leaving some out would favour the configurations that can be trained together. If the first
+    suggestion has to train alone, no further ones are requested.
     """
     for candidate in store.read(queries.candidates):
         if candidate.study.id in without:
             continue
-        if claims := _claims_or_end(store, candidate.study, partial(_pass_from, store, searches, candidate, worker, lane_bytes)):
+        if claims := _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, worker, lane_bytes)):
             return claims
     return []
 
 
 def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) -> list[Claim]:
-    """What `take` claims of the study; none when the study is gone, or ends because its sampler broke down."""
+    """The claims that `take` returns. Empty when the study was deleted, or when its sampler fails, which ends the study."""
     try:
         try:
             return take()
         except SearchFailed as error:
-            log.exception("study %s ends", study.id)
+            log.exception("study %s ends because its search failed", study.id)
             fail_study(store, study.id, str(error))
     except (StudyNotFound, StudyUnreadable) as error:
-        log.info("study %s gave no trial: %s", study.id, error)
+        log.info("no trial was claimed of study %s: %s", study.id, error)
     return []
 
 
-def _pass_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
+def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
     study = candidate.study
     lanes = _lanes(study, lane_bytes)
-    if candidate.claimable and not _leaves_lanes_empty(store, candidate, lanes):
-        whole = completions(store, searches, study, COMPLETED_AT_ONCE)
+    if candidate.claimable and not _queue_leaves_room(store, candidate, lanes):
+        whole = completions(store, searches, study, COMPLETED_PER_CLAIM)
         with store.writing() as tx, locked(tx, study.id) as uow:
             started, _ = _start_waiting(uow, worker, lanes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
-    return _claim_with_new(store, searches, study, worker, lanes) if _may_add(store, candidate) else []
+    return _claim_with_new(store, searches, study, worker, lanes) if _can_add(store, candidate) else []
 
 
-def _may_add(store: Store, candidate: Candidate) -> bool:
-    """Whether the study can take a new trial, as far as the candidate shows; one that has nothing left to do is carried on."""
+def _can_add(store: Store, candidate: Candidate) -> bool:
+    """Whether a new trial may be added, judged without the lock. Starts the confirmation or the end of a study without open trials."""
     study = candidate.study
     if candidate.exhausted or is_spent(study):
         if not candidate.running and not candidate.claimable:
@@ -316,8 +322,8 @@ def _lanes(study: Study, lane_bytes: int) -> int:
     return min(lanes, study.spec.budget.parallel or lanes)
 
 
-def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
-    """Whether all that waits may share one pass, and new trials may be added to it."""
+def _queue_leaves_room(store: Store, candidate: Candidate, lanes: int) -> bool:
+    """Whether all queued trials can be trained together and leave room for new ones."""
     study = candidate.study
     if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
         return False
@@ -326,21 +332,21 @@ def _leaves_lanes_empty(store: Store, candidate: Candidate, lanes: int) -> bool:
 
 
 def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None:
-    """Its shared key if it was never started and has all its parameters: the others train alone."""
+    """The shared key of a trial that was never started and has all its parameters; None for others, which train alone."""
     return None if trial.attempt or spec.search_space.missing(trial.params) else shared_key(spec, trial.params, trial.round)
 
 
 def _start_waiting(
     uow: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
-    """The first of the queue, with all that may share its pass; and the key that they share.
+    """Start the first queued trial with all that can be trained together with it; returns them and their shared key.
 
-    `whole` completes, by number, trials that lack parameters; those that it does not name are passed over.
+    `whole` has suggestions by number for trials that lack parameters; such a trial without a suggestion is skipped.
     """
     complete_if_spent(uow)
     most = available_slots(uow, lanes)
-    found = uow.claimable(MOST_WAITING if most > 1 else most)
-    queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # the hours may just have ended the others
+    found = uow.claimable(MAX_QUEUED if most > 1 else most)
+    queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # complete_if_spent may have cancelled some
     spec = uow.study.spec
     while queue and spec.search_space.missing(queue[0].params):
         first = queue.pop(0)
@@ -354,47 +360,48 @@ def _start_waiting(
 
 
 def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int) -> list[Claim]:
-    """QueuedTrial trials, if there are some, with new ones. Duplicates that need no worker are added until one is found that does."""
+    """Claim new trials, together with compatible queued ones. Adds duplicates, which need no worker, until a trial starts."""
     duplicates = 0
-    with searches.turn(study) as memory:
-        while duplicates < MOST_DUPLICATES and (touched := _add(store, memory, study, worker, lanes)):
+    with searches.turn(study) as cached:
+        while duplicates < MAX_DUPLICATES and (touched := _add(store, cached, study, worker, lanes)):
             if running := [claim_of(study, trial) for trial in touched if trial.state is TrialState.RUNNING]:
                 return running
             duplicates += len(touched)
     return []
 
 
-def _add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
-    """Ask the sampler while no lock is held; then, under the lock, start what waits and add the suggestions that still hold.
+def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+    """Ask the sampler without a lock; then, under the lock, start queued trials and add the suggestions that are still valid.
 
-    A trial only ever gets the suggestion for its own number: suggestions whose numbers were taken meanwhile are dropped, and the
-    sampler is asked again. Empty when none may be added, or when others took the numbers each time.
+    Returns no trial when none may be added, or when other claims took the numbers in each round.
     """
+    # A suggestion is a function of the spec, the history and the trial number, so it is valid for that number alone. Suggestions whose
+    # numbers other claims took in the meantime are dropped, and the sampler is asked again with the newer history.
     surplus = 0
-    for _ in range(MOST_THOUGHTS):
-        memory.refresh(store)
-        left = study.spec.budget.max_trials - memory.created
-        suggestions = _think(memory, study.spec, min(lanes, left), left, surplus) if left > 0 else []
+    for _ in range(MAX_ROUNDS):
+        cached.refresh(store)
+        left = study.spec.budget.max_trials - cached.created
+        suggestions = _suggest(cached, study.spec, min(lanes, left), left, surplus) if left > 0 else []
         with store.writing() as tx, locked(tx, study.id) as uow:
             started, key = _start_waiting(uow, worker, lanes)
             if left <= 0 or (started and key is None):
                 return started
-            taken = uow.study.created - memory.created
+            taken = uow.study.created - cached.created
             if taken == 0 or (surplus and taken < len(suggestions)):
                 uow.exhausted = uow.exhausted or not suggestions
                 return started + _insert(uow, suggestions[taken:], worker, lanes - len(started), key)
             if started:
                 return started
-        surplus = 2 * max(surplus, taken)  # suggestions beyond those wanted: others may take as many numbers again
+        surplus = 2 * max(surplus, taken)  # extra suggestions: other claims may take as many numbers again
     return []
 
 
-def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int) -> list[Suggestion]:
-    """Suggestions for the next numbers: more than one only if that may fill a pass."""
+def _suggest(cached: CachedSearch, spec: StudySpec, lanes: int, left: int, surplus: int) -> list[Suggestion]:
+    """Suggestions for the next numbers; more than one only if several can be trained together."""
     if lanes == 1 or learns(spec.sampler):
-        return memory.suggest(lanes + surplus)
-    for ahead in (1, lanes, min(LOOK_AHEAD * lanes, left, MOST_AHEAD)):
-        suggestions = memory.suggest(ahead + surplus)
+        return cached.suggest(lanes + surplus)
+    for ahead in (1, lanes, min(LOOK_AHEAD * lanes, left, MAX_SUGGESTIONS)):
+        suggestions = cached.suggest(ahead + surplus)
         keys = {shared_key(spec, one.params) for one in suggestions}
         if keys == {None} or (ahead == lanes and len(keys) == 1):
             break
@@ -402,38 +409,38 @@ def _think(memory: Memory, spec: StudySpec, lanes: int, left: int, surplus: int)
 
 
 def _insert(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], worker: str, lanes: int, key: SharedKey | None) -> list[HeldTrial]:
-    """Add new trials, of which at most so many run: those with the key, or with that of the first one that needs a worker."""
+    """Add new trials. At most `lanes` of them start: those with `key`, or with the key of the first suggestion that is no duplicate."""
     most = available_slots(uow, lanes)
     if not suggestions or most <= 0 or is_spent(uow.study):
         complete_if_spent(uow)
         return []
     spec = uow.study.spec
     ahead = suggestions[: spec.budget.max_trials - uow.study.created]
-    joining, count = _joining(uow, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
+    joining, count = _select_joining(uow, ahead[:lanes] if learns(spec.sampler) else ahead, key, most)
     return insert(uow, ahead[:count], worker, frozenset(joining))
 
 
-def _joining(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
-    """The places of the suggestions that run together, and how many suggestions become trials. See `claim_together`."""
+def _select_joining(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion], key: SharedKey | None, most: int) -> tuple[list[int], int]:
+    """The indices of the suggestions that start together, and how many suggestions become trials. See `claim_together`."""
     spec = uow.study.spec
-    fresh = _fresh(uow, suggestions)
-    if not fresh:
+    untried = _untried(uow, suggestions)
+    if not untried:
         return [], len(suggestions)
-    key = key or shared_key(spec, suggestions[fresh[0]].params)
+    key = key or shared_key(spec, suggestions[untried[0]].params)
     if key is None:
-        return fresh[:1], fresh[0] + 1
-    joining = [place for place in fresh if shared_key(spec, suggestions[place].params) == key][:most]
+        return untried[:1], untried[0] + 1
+    joining = [place for place in untried if shared_key(spec, suggestions[place].params) == key][:most]
     if learns(spec.sampler):
         return joining, len(suggestions)
     return joining, joining[-1] + 1 if joining else 0
 
 
-def _fresh(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
-    """The places of suggestions that no earlier trial and no earlier suggestion duplicates_answered_by."""
+def _untried(uow: StudyUnitOfWork, suggestions: Sequence[Suggestion]) -> list[int]:
+    """The indices of suggestions whose parameters no earlier trial and no earlier suggestion has."""
     known = set(originals_of(uow, (suggestion.params for suggestion in suggestions)))
-    fresh = []
+    untried = []
     for place, suggestion in enumerate(suggestions):
         if (params_key := key_of(suggestion.params)) not in known:
             known.add(params_key)
-            fresh.append(place)
-    return fresh
+            untried.append(place)
+    return untried

@@ -1,4 +1,4 @@
-"""How a trial ends, and what its end entails: duplicates that waited for it, and perhaps the end of the study."""
+"""Ends trials and studies: results of duplicates, studies that fail, spent budgets."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +18,12 @@ KIND_OF_END = {
     TrialState.FAILED: EventKind.TRIAL_FAILED,
     TrialState.CANCELLED: EventKind.TRIAL_CANCELLED,
 }
-OF_ONE_ATTEMPT = ("reuse", "pace")
-"""What a result says of one attempt alone: it holds neither for the next one nor for a duplicate."""
+ATTEMPT_RESULTS = ("reuse", "pace")
+"""Parts of a result that belong to one attempt. The next attempt and duplicates do not inherit them."""
 
 
 def duplicates_answered_by(trial: Trial) -> bool:
-    """Whether the trial's end holds for every trial with its parameters."""
+    """Whether duplicates copy the trial's result. They do not copy failures that need not recur, such as a crash."""
     policy = failures.policy_of(trial)
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
 
@@ -34,19 +34,19 @@ def end(uow: StudyUnitOfWork, trial: HeldTrial, state: TrialState, **changes: An
 
 
 def completion_event(trial: HeldTrial) -> Step:
-    """The step to a state that has no other after it."""
-    told = {
+    """The step to a terminal state."""
+    body = {
         "value": trial.value,
         "reason": trial.reason,
         "detail": trial.detail,
         "worker": trial.worker,
         "duplicate_of": trial.duplicate_of,
     }
-    return Step(trial, KIND_OF_END[trial.state], told)
+    return Step(trial, KIND_OF_END[trial.state], body)
 
 
 def copy_result(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
-    """The duplicate, ended as its original did."""
+    """The duplicate, ended with the state and result of its original."""
     return replace(
         duplicate,
         state=original.state,
@@ -58,13 +58,16 @@ def copy_result(duplicate: HeldTrial, original: Trial, now: float) -> HeldTrial:
         detail=original.detail,
         duplicate_of=original.number,
         source="duplicate",
-        result=without(original.result, OF_ONE_ATTEMPT),
+        result=without(original.result, ATTEMPT_RESULTS),
         finished_at=now,
     )
 
 
 def finalize(uow: StudyUnitOfWork) -> None:
-    """After trials ended: answer their duplicates or set them free, and end the study if that was the last of it, or too much."""
+    """Handle the trials that ended in this transaction.
+
+    Their duplicates get the result or are queued for training. The study ends when nothing is left to do or too many trials failed.
+    """
     ended = {trial.number: trial for trial in uow.ended}
     if not ended:
         return
@@ -72,73 +75,76 @@ def finalize(uow: StudyUnitOfWork) -> None:
     for number, original in ended.items():
         duplicates = [one for one in waiting if one.duplicate_of == number]
         if duplicates_answered_by(original):
-            _answer(uow, duplicates, original)
+            _copy_results(uow, duplicates, original)
         else:
-            _set_free(uow, duplicates)
-    _judge(uow, sorted(ended.values(), key=lambda one: one.changed))
+            _release(uow, duplicates)
+    _fail_if_needed(uow, sorted(ended.values(), key=lambda one: one.changed))
     complete_if_spent(uow)
 
 
-def _judge(uow: StudyUnitOfWork, ended: Sequence[HeldTrial]) -> None:
-    """Fail the study when its data is not what was checked, or when too many trials failed one after the other."""
+def _fail_if_needed(uow: StudyUnitOfWork, ended: Sequence[HeldTrial]) -> None:
+    """Fail the study when a failure of this kind ends studies, or when `limits.failures` trials in a row failed."""
     uow.failures = failures.in_a_row(uow.failures, [one for one in ended if one.round is None])
-    spoilt = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
+    fatal = next((one for one in ended if (policy := failures.policy_of(one)) is not None and policy.ends_study), None)
     limit = uow.study.spec.limits.failures
     if uow.study.state.terminal:
         return
-    if spoilt is not None:
-        close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, f"{spoilt.reason} in trial {spoilt.number}: {spoilt.detail}")
+    if fatal is not None:
+        close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, f"{fatal.reason} in trial {fatal.number}: {fatal.detail}")
     elif limit is not None and uow.failures >= limit:
         reason = failures.summary(uow.last_failed(failures.COUNTING, uow.failures))
         close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, storable(reason))
 
 
 def close(uow: StudyUnitOfWork, state: StudyState, kind: EventKind, reason: str | None) -> None:
-    """End the study now. Open trials of a stopped study are cancelled; those of a failed one wait in the queue, for it may be resumed."""
+    """End the study. Open trials are cancelled; those of a failed study return to the queue, because it can be resumed."""
     for trial in uow.open_trials():
         if state is not StudyState.FAILED:
             end(uow, trial, TrialState.CANCELLED)
         elif trial.state is TrialState.RUNNING:
-            requeue(uow, trial, AttemptEnd.RELEASED, "handed back, for the study failed")
+            requeue(uow, trial, AttemptEnd.RELEASED, "released because the study failed")
     uow.study = replace(uow.study, state=state, reason=reason, finished_at=uow.now)
     uow.emit(kind, state=state, reason=reason)
 
 
 def requeue(uow: StudyUnitOfWork, trial: HeldTrial, how: AttemptEnd, why: str | None = None) -> HeldTrial:
     """End the trial's attempt and put the trial back into the queue."""
-    told = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
-    return uow.save(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, told, why))
+    body = {"lost": how is AttemptEnd.LOST, "ending": how, "worker": trial.worker, "detail": why}
+    return uow.save(Step(replace(trial, state=TrialState.QUEUED, worker=None), EventKind.TRIAL_REQUEUED, body, why))
 
 
 def reopen(uow: StudyUnitOfWork) -> None:
-    """Let an ended study go on: it is active, and the time since its end does not count as hours of its budget. The caller tells."""
+    """Make an ended study active again. The caller emits the event.
+
+    The time since its end does not count towards the hours of its budget.
+    """
     study = uow.study
     idle = 0.0 if study.finished_at is None else max(0.0, uow.now - study.finished_at)
     uow.failures = 0
     uow.study = replace(study, state=StudyState.ACTIVE, reason=None, finished_at=None, idle_seconds=study.idle_seconds + idle)
 
 
-def _answer(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
+def _copy_results(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial], original: HeldTrial) -> None:
     for duplicate in duplicates:
         uow.metrics.copy_to(uow.save(completion_event(copy_result(duplicate, original, uow.now))))
 
 
-def _set_free(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:
-    """The first one is trained in the original's stead; the others wait for it."""
+def _release(uow: StudyUnitOfWork, duplicates: Sequence[HeldTrial]) -> None:
+    """Queue the first duplicate for training in place of the original. The other duplicates wait for it."""
     for index, duplicate in enumerate(duplicates):
         original = None if index == 0 else duplicates[0].number
         uow.save(Step(replace(duplicate, duplicate_of=original), EventKind.TRIAL_QUEUED, {"duplicate_of": original}))
 
 
 def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The document but for what stands under these names."""
+    """A copy of the document without these names."""
     return {name: value for name, value in document.items() if name not in names}
 
 
 def complete_if_spent(uow: StudyUnitOfWork) -> None:
-    """Complete the study when no trial is open and none may be added; after its hours, cancel what was never started.
+    """Complete the study when no trial is open and none may be added. After its hours, cancel the trials that were never started.
 
-    A study that confirms its best is not complete then: see `confirming`.
+    A study with `confirm` is completed by `confirming.carry_on` instead.
     """
     study = uow.study
     if not study.state.terminal and hours_are_over(study):
@@ -148,13 +154,13 @@ def complete_if_spent(uow: StudyUnitOfWork) -> None:
 
 
 def has_nothing_left(uow: StudyUnitOfWork) -> bool:
-    """Whether the study goes on, but no trial is open and the search adds none."""
+    """Whether the study has not ended, no trial is open and the search adds none."""
     study = uow.study
     return not study.state.terminal and (uow.exhausted or is_spent(study)) and not uow.has_open()
 
 
 def complete(uow: StudyUnitOfWork) -> None:
-    """All is done. A study without a result says why there is none."""
+    """Complete the study. Without a complete trial, its reason is a summary of the failures."""
     reason = _why_no_result(uow)
     uow.study = replace(uow.study, state=StudyState.COMPLETE, reason=reason, finished_at=uow.now)
     uow.emit(EventKind.STUDY_COMPLETED, state=StudyState.COMPLETE, reason=reason)
@@ -169,7 +175,7 @@ def _why_no_result(uow: StudyUnitOfWork) -> str | None:
 
 
 def _cancel_unstarted(uow: StudyUnitOfWork) -> None:
-    """Whoever queued them: hours are what a study may cost. Duplicates of a trial that goes on still wait for its result."""
+    """Cancel unstarted trials of every source: the hours bound the cost of the study. Duplicates of running trials still wait."""
     detail = f"it was not started within the study's {uow.study.spec.budget.hours:g} hours"
     cancelled = set[int]()
     for trial in uow.unstarted():
@@ -179,18 +185,18 @@ def _cancel_unstarted(uow: StudyUnitOfWork) -> None:
 
 
 def is_spent(study: Study) -> bool:
-    """Whether the budget has no room for a new trial."""
+    """Whether the budget allows no new trial."""
     return study.created >= study.spec.budget.max_trials or hours_are_over(study)
 
 
 def hours_are_over(study: Study) -> bool:
-    """Whether the time is up in which trials may be started. Those that were may end, and be started again when they were lost."""
+    """Whether the budget's hours have passed. Trials that were started before may end, also after a lost worker."""
     budget = study.spec.budget
     return budget.hours is not None and study.started_at is not None and hours_used(study) >= budget.hours
 
 
 def hours_used(study: Study) -> float:
-    """Hours since the first claim, without the time for which the study had ended."""
+    """Hours since the first claim, without the time during which the study was ended."""
     if study.started_at is None:
         return 0.0
     until = steady() if study.finished_at is None else study.finished_at

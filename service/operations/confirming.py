@@ -1,4 +1,4 @@
-"""What follows a search: its best and the baseline are trained again with fresh seeds, round by round, and the study is complete."""
+"""The confirmation after a search: trains the best trials and the baseline again with new seeds, round by round."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,9 +13,9 @@ from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 
 
 def carry_on(store: Store, study: Study) -> None:
-    """Whatever comes next for a study whose trials have all ended and that adds none: a round of its confirmation, or its end.
+    """Queue the next confirmation round of a study without open trials, or complete the study.
 
-    Whoever looks for work calls it: the hours may have run out while nothing was running, and no trial's end tells of that.
+    Workers call it when they look for work: a budget's hours can pass while no trial runs, so no trial's end triggers it.
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
     with store.writing() as tx, locked(tx, study.id) as uow:
@@ -25,7 +25,7 @@ def carry_on(store: Store, study: Study) -> None:
 
 
 def _begin(uow: StudyUnitOfWork) -> None:
-    """Choose whom to compare, and queue the first rounds, all at once: a race decides nothing on fewer."""
+    """Choose the trials to compare and queue the first rounds at once: the race eliminates none on fewer than FIRST_ROUNDS."""
     confirm = uow.study.spec.confirm
     best = uow.best(confirm.top) if confirm is not None else []
     if confirm is None or not best:
@@ -40,10 +40,10 @@ def _begin(uow: StudyUnitOfWork) -> None:
 
 
 def _go_on(uow: StudyUnitOfWork) -> None:
-    """Queue the next round for those that the race has left in it, or complete the study when all seeds have had theirs."""
+    """Queue the next round for the arms that are left in the race, or complete the study after the last seed."""
     study = uow.study
     if study.spec.confirm is None or study.confirmation is None:
-        raise ValueError(f"study {study.id} confirms nothing")
+        raise ValueError(f"study {study.id} has no confirmation")
     searched = {one.number: one for one in uow.numbers(study.confirmation.arms)}
     examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
     arms = arms_of(study.spec, study.confirmation, searched.values(), uow.repeats(), examples)
@@ -56,5 +56,5 @@ def _go_on(uow: StudyUnitOfWork) -> None:
 def _queue(uow: StudyUnitOfWork, arms: Iterable[HeldTrial], round: int) -> None:
     for one in arms:
         new = uow.new_repeat(one, round)
-        told = {"params": dict(new.params), "source": new.source, "confirms": new.confirms, "round": new.round}
-        uow.add([Step(new, EventKind.TRIAL_QUEUED, told)])
+        body = {"params": dict(new.params), "source": new.source, "confirms": new.confirms, "round": new.round}
+        uow.add([Step(new, EventKind.TRIAL_QUEUED, body)])

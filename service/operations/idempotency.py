@@ -1,4 +1,4 @@
-"""A request that is sent twice has one effect."""
+"""Idempotency keys: a repeated request returns the stored answer and has no second effect."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from service.store import Transaction, queries, registry
 
 @dataclass(slots=True)
 class Idempotency:
-    """How a request is answered, and the client's key under which the answer is kept, if it sent one.
+    """The client's idempotency key, if it sent one, and the function that formats the answer.
 
-    `answer` writes it from the effect's result, in the effect's transaction; then it is in `text`.
+    `answer` is called in the transaction of the write, with the write's result. `text` then holds the answer.
     """
 
     key: str | None
@@ -22,7 +22,7 @@ class Idempotency:
 
 
 class Replay(Exception):
-    """The request was answered before: `answer` is what was stored then. Nothing was done now."""
+    """The request was answered before; `answer` is the stored answer. The transaction has no effect."""
 
     def __init__(self, answer: str) -> None:
         super().__init__("This Idempotency-Key was used for the same request before.")
@@ -30,7 +30,7 @@ class Replay(Exception):
 
 
 def take(tx: Transaction, idempotency: Idempotency | None) -> None:
-    """Take the key for this transaction, before anything else. Raises Replay, IdempotencyConflict."""
+    """Reserve the key, before any other write of the transaction. Raises Replay, IdempotencyConflict."""
     if idempotency is None or idempotency.key is None:
         return
     answer = registry.reserve_key(tx, idempotency.key, idempotency.request_sha256)
@@ -39,7 +39,7 @@ def take(tx: Transaction, idempotency: Idempotency | None) -> None:
 
 
 def refuse_answered(tx: Transaction, idempotency: Idempotency | None) -> None:
-    """Raises Replay when the request was answered before, IdempotencyConflict when its key stands for another one. Takes nothing."""
+    """Raises Replay when the request was answered before, IdempotencyConflict when another request used its key. Reserves no key."""
     if idempotency is None or idempotency.key is None:
         return
     if (answer := queries.find_answer(tx, idempotency.key, idempotency.request_sha256)) is not None:
@@ -47,7 +47,7 @@ def refuse_answered(tx: Transaction, idempotency: Idempotency | None) -> None:
 
 
 def keep(tx: Transaction, idempotency: Idempotency | None, result: Any) -> None:
-    """Write the answer, and store it with the effect."""
+    """Format the answer, and store it in the transaction of the write."""
     if idempotency is None:
         return
     idempotency.text = idempotency.answer(tx, result)
@@ -56,7 +56,7 @@ def keep(tx: Transaction, idempotency: Idempotency | None, result: Any) -> None:
 
 
 def _study_of(result: Any) -> str | None:
-    """The id of the study that the result is, or belongs to; None for the result of a deletion."""
+    """The id of the study in the result, or of the trial's study; None for the result of a deletion."""
     match result:
         case Study():
             return result.id

@@ -1,4 +1,4 @@
-"""A study from a file, written in several transactions into a study that nobody sees, which the last of them publishes."""
+"""Imports a study from a file: several transactions write a hidden study, and the last one publishes it."""
 
 import logging
 import secrets
@@ -24,11 +24,11 @@ from service.study_io.import_ import Header
 
 log = logging.getLogger(__name__)
 
-ROWS = 20_000  # metric rows in one transaction: a tenth of a second, for which all others wait on SQLite
+ROWS = 20_000  # metric rows in one transaction: a tenth of a second, during which SQLite blocks other writers
 TRIALS = 100  # in one transaction
 BYTES = 4 * 1024 * 1024  # of trials in one transaction, as lines of the file; a single trial may have more
-OTHER_SECONDS = 60.0  # to wait for a request with the same key that imports the same study
-LOOK_SECONDS = 0.25
+WAIT_SECONDS = 60.0  # for another import of the same name, which may be the same request
+POLL_SECONDS = 0.25
 NOT_ENDED = "imported; it had not ended"
 OPEN_TRIAL = "imported while open"
 KINDS = {
@@ -41,32 +41,33 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What an import may use: studies of the whole server, and the disk."""
+    """Limits of an import."""
 
-    most_studies: int | None = None
-    require_room: Callable[[], None] = lambda: None  # asked before each transaction; raises DiskFull
+    most_studies: int | None = None  # on the server, ended ones included
+    require_room: Callable[[], None] = lambda: None  # called before each transaction; raises DiskFull
 
 
-FREE = Quota()
+UNLIMITED = Quota()
 
 
 def import_study(
-    store: Store, header: Header, file: BinaryIO, *, paused: bool, idempotency: Idempotency | None = None, quota: Quota = FREE
+    store: Store, header: Header, file: BinaryIO, *, paused: bool, idempotency: Idempotency | None = None, quota: Quota = UNLIMITED
 ) -> Study:
-    """The study of a file whose lines were found sound, under a new id.
+    """Import the study of a validated file under a new id.
 
-    Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay, DiskFull, StoreUnavailable; then nothing of it is visible, its name is
-    free, and a server's sweeper removes its rows.
+    Open trials become cancelled, and a study that had not ended becomes stopped. With `paused` the study becomes paused in every case
+    and can be resumed: the sampler learns from the imported trials, the budget's hours start again at zero, and the baseline is queued
+    if the file has none.
 
-    Trials that were open come as cancelled, a study that had not ended as stopped. `paused`: it comes paused, whatever it was, and can be
-    resumed: its sampler then learns from the trials, and its hours begin anew; the baseline is queued if the file has none.
+    Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay, DiskFull, StoreUnavailable. The study is then not visible, its name
+    is free, and a server's sweeper removes its rows.
     """
     new = _newborn(header)
     _reserve(store, new, idempotency, quota)
     writing = _Writing(store, new.id, quota)
     try:
         writing.begin(header)
-        writing.bring(again(file))
+        writing.add_trials(again(file))
         return writing.publish(header, paused, idempotency)
     except BaseException:
         _give_up(store, new.id)
@@ -81,8 +82,8 @@ def _newborn(header: Header) -> Study:
 
 
 def _reserve(store: Store, new: Study, idempotency: Idempotency | None, quota: Quota) -> None:
-    """Take the name. A request with a key waits while an import has the name that may be the same request, sent before."""
-    deadline = time.monotonic() + OTHER_SECONDS
+    """Reserve the name. A request with a key waits while another import has the name, which may be the same request sent before."""
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             with store.writing() as tx:
@@ -93,9 +94,9 @@ def _reserve(store: Store, new: Study, idempotency: Idempotency | None, quota: Q
         except NameTaken:
             keyed = idempotency is not None and idempotency.key is not None
             if not keyed or time.monotonic() > deadline or not store.read(queries.is_being_imported, new.name):
-                store.read(keys.refuse_answered, idempotency)  # it may have been answered since
+                store.read(keys.refuse_answered, idempotency)  # the other request may have ended since
                 raise
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _refuse_more(tx: Transaction, quota: Quota) -> None:
@@ -104,7 +105,7 @@ def _refuse_more(tx: Transaction, quota: Quota) -> None:
 
 
 def _give_up(store: Store, study_id: str) -> None:
-    """Free the name at once. Where the store does not answer, a sweeper finds that the import makes no progress."""
+    """Free the name. If the store is unavailable, a sweeper later gives up the import because it makes no progress."""
     try:
         with store.writing() as tx:
             registry.give_up_import(tx, study_id)
@@ -113,7 +114,11 @@ def _give_up(store: Store, study_id: str) -> None:
 
 
 class _Writing:
-    """The transactions of one import. Each counts itself in the study's row, so that none follows once a sweep has given it up."""
+    """The transactions of one import.
+
+    Each increments the counter in the study's row and fails if the counter differs from the expected one: a sweep has then given up
+    the import, and its rows are being removed.
+    """
 
     def __init__(self, store: Store, study_id: str, quota: Quota) -> None:
         self._store = store
@@ -123,7 +128,7 @@ class _Writing:
         self._rows: list[Row] = []
 
     def begin(self, header: Header) -> None:
-        """A short history, so that whoever follows the study's events sees what is there."""
+        """Write the first events, so that readers of the event stream see the study's history in short."""
         with self._store.writing() as tx, unpublished(tx, self._study, self._writes) as uow:
             uow.emit(EventKind.STUDY_CREATED, state=StudyState.ACTIVE, name=uow.study.name, imported=True)
             if (facts := header.line.facts) is not None:
@@ -132,8 +137,8 @@ class _Writing:
                 uow.emit(EventKind.STUDY_CONFIRMING, state=StudyState.ACTIVE, arms=list(known.arms), baseline=known.baseline)
         self._writes += 1
 
-    def bring(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        """The trials and their metrics, from the lines' lengths and documents."""
+    def add_trials(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        """Insert the trials and their metrics. Each item is a line's length in bytes and its document."""
         batch, size, last = list[Mapping[str, Any]](), 0, list[HeldTrial]()
         for length, document in documents:
             if document["kind"] == "thawline/reports":
@@ -150,7 +155,7 @@ class _Writing:
         self._insert()
 
     def publish(self, header: Header, paused: bool, idempotency: Idempotency | None) -> Study:
-        """The last transaction: from then on everybody sees the study."""
+        """Make the study visible, in the last transaction."""
         self._quota.require_room()
         with self._store.writing() as tx:
             keys.take(tx, idempotency)
@@ -209,9 +214,9 @@ def _go_on(uow: StudyUnitOfWork) -> None:
 
 
 def _trial(uow: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
-    """The next trial of the study as the line says that it was."""
+    """The study's next trial, with the state and result of the line."""
     new = uow.new_trial(document["params"], source=document["source"])
-    state, told = TrialState(document["state"]), document["value"]
+    state, value = TrialState(document["state"]), document["value"]
     finished_at = seconds_of(document["finished_at"])
     taken = {
         name: document[name] for name in ("step", "attempt", "reason", "detail", "worker", "duplicate_of", "confirms", "round", "result")
@@ -222,8 +227,8 @@ def _trial(uow: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
         new,
         **taken,
         state=state,
-        value=None if told is None or isinstance(told, str) else float(told),
-        value_kind=ValueKind(told) if isinstance(told, str) else kind_of(told),
+        value=None if value is None or isinstance(value, str) else float(value),
+        value_kind=ValueKind(value) if isinstance(value, str) else kind_of(value),
         metrics=without_words(document["metrics"]),
         queued_at=seconds_of(document["queued_at"]) or 0.0,
         started_at=seconds_of(document["started_at"]),
@@ -232,9 +237,9 @@ def _trial(uow: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
 
 
 def sweep_imports(store: Store, seen: Mapping[str, int]) -> dict[str, int]:
-    """Give up imports that made no transaction since they were `seen`; `remove_hidden` removes their rows.
+    """Give up imports without progress since the last sweep; `remove_hidden` removes their rows.
 
-    What comes back is to be given as `seen` the next time, a minute later. Raises StoreUnavailable.
+    `seen` is the return value of the last sweep, a minute ago: transactions by study id. Raises StoreUnavailable.
     """
     now = store.read(registry.hidden_studies)
     for study_id, writes in now.items():
@@ -246,7 +251,10 @@ def sweep_imports(store: Store, seen: Mapping[str, int]) -> dict[str, int]:
 
 
 def remove_hidden(store: Store) -> bool:
-    """Remove some rows of a deleted study or a given-up import, in one transaction; whether more are left. Raises StoreUnavailable."""
+    """Remove some rows of a deleted study or a given-up import, in one transaction.
+
+    Returns whether more rows are left. Raises StoreUnavailable.
+    """
     given_up = [study_id for study_id, writes in store.read(registry.hidden_studies).items() if writes < 0]
     if not given_up:
         return False

@@ -1,4 +1,4 @@
-"""Records what trials report, and the decisions of their pruners."""
+"""Records the reports and outcomes of trials, requeues lost trials and makes pruning decisions."""
 
 import logging
 from collections import defaultdict
@@ -31,7 +31,7 @@ from trainer.tasks.registry import spec_of
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """The pruner ended the trial; `why` is its reason in a sentence, `evidence` what that says in numbers."""
+    """The pruner ended the trial; `why` is the reason as a sentence, `evidence` holds its numbers."""
 
     why: str
     evidence: PruningReason | None = None
@@ -39,9 +39,9 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker hands the trial back unfinished; the attempt is not counted against it."""
+    """The worker released the unfinished trial; the attempt does not count towards `limits.attempts`."""
 
-    because: str | None = None  # a sentence for the attempt
+    because: str | None = None  # the reason as a sentence, stored with the attempt
 
 
 Outcome = Finished | Failed | Pruned | Released
@@ -49,43 +49,43 @@ Outcome = Finished | Failed | Pruned | Released
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """All that a worker has to say about one trial at one time. Fenced by its lease."""
+    """A worker's buffered updates of one trial, fenced by its lease."""
 
     lease: Lease
     reports: Sequence[MetricReport] = ()
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces what its name held
+    result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces the stored value of its name
     log: str = ""  # whole lines, without control characters
-    log_start: int | None = (
-        None  # bytes of the attempt's log before it, by which a write that is sent again adds it once; None: adds it all
-    )
+    log_start: int | None = None  # byte offset of `log` in the attempt's log, so that a resent write adds it once; None: append
     outcome: Outcome | None = None
 
 
 def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
-    """Write it all in one transaction; the leases that were lost come back, and nothing of theirs is in. Raises StoreUnavailable.
+    """Apply the writes in one transaction, except those of lost leases, which are returned. Raises StoreUnavailable.
 
-    An outcome that was recorded before by the same attempt counts as written, for the first answer may not have arrived.
+    An outcome that the same attempt recorded before counts as written: the worker may not have received the first answer.
     """
+    # Fencing: a write is applied only if its trial is running at the attempt of its lease, under the study's lock. A worker that lost
+    # its lease, for example because it was suspended, can then not overwrite the results of the next attempt.
     lost = []
-    with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as ledgers:
-        trials = _trials(ledgers, [write.lease for write in writes])
-        for uow in ledgers.values():
-            uow.attempts.find_logs([_attempt(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
+    with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as units:
+        trials = _trials(units, [write.lease for write in writes])
+        for uow in units.values():
+            uow.attempts.find_logs([_attempt_key(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
         for write in writes:
             trial = trials.get(write.lease.trial)
-            if trial is not None and _holds(trial, write.lease):
-                trials[trial.id] = _land(ledgers[trial.study], trial, write)
-            elif trial is None or not _is_repeat(ledgers[trial.study], trial, write):
+            if trial is not None and _holds_lease(trial, write.lease):
+                trials[trial.id] = _apply_write(units[trial.study], trial, write)
+            elif trial is None or not _is_repeat(units[trial.study], trial, write):
                 lost.append(write.lease)
-        for uow in ledgers.values():
+        for uow in units.values():
             finalize(uow)
     return lost
 
 
 def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]:
-    """Renew the worker's leases; the lost ones come back. Raises StoreUnavailable."""
+    """Renew the worker's leases. Returns the lost ones. Raises StoreUnavailable."""
     with store.writing() as tx:
         lost = registry.count_heartbeats(tx, leases) if leases else []
         registry.see_worker(tx, worker)
@@ -93,97 +93,98 @@ def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]
 
 
 def requeue_lost(store: Store, suspects: Sequence[tuple[Lease, int]]) -> int:
-    """Queue trials again whose lease has still the heartbeats that were counted; how many there were. Raises StoreUnavailable.
+    """Requeue the trials of stale leases and return their number. Raises StoreUnavailable.
 
-    A trial that has lost its worker or its process `limits.attempts` times ends as failed instead.
+    A trial whose worker was lost or whose process crashed `limits.attempts` times in total ends as failed instead.
     """
     requeued = 0
-    with store.writing() as tx, all_locked(tx, {lease.study for lease, _ in suspects}) as ledgers:
-        trials = _trials(ledgers, [lease for lease, _ in suspects])
+    with store.writing() as tx, all_locked(tx, {lease.study for lease, _ in suspects}) as units:
+        trials = _trials(units, [lease for lease, _ in suspects])
         for lease, heartbeats in suspects:
             trial = trials.get(lease.trial)
-            if trial is not None and _holds(trial, lease) and trial.heartbeat == heartbeats:
-                gone = f"nothing was heard of its worker, {trial.worker}, any more"
-                trials[trial.id] = _try_again(ledgers[trial.study], replace(trial, lost=trial.lost + 1), "lost", gone)
+            # Compare and set: a heartbeat since the reaper's read, or another reaper, makes the suspicion void.
+            if trial is not None and _holds_lease(trial, lease) and trial.heartbeat == heartbeats:
+                silent = f"worker {trial.worker} stopped sending heartbeats"
+                trials[trial.id] = _retry_or_fail(units[trial.study], replace(trial, lost=trial.lost + 1), "lost", silent)
                 requeued += 1
-        for uow in ledgers.values():
+        for uow in units.values():
             finalize(uow)
     return requeued
 
 
-def _trials(ledgers: Mapping[str, StudyUnitOfWork], leases: Sequence[Lease]) -> dict[int, HeldTrial]:
-    """The leases' trials by key, each study's in one query; those of a deleted study are missing."""
+def _trials(units: Mapping[str, StudyUnitOfWork], leases: Sequence[Lease]) -> dict[int, HeldTrial]:
+    """The leases' trials by key, with one query for each study. Trials of deleted studies are missing."""
     keys = defaultdict[str, set[int]](set)
     for lease in leases:
         keys[lease.study].add(lease.trial)
-    return {key: trial for study, uow in ledgers.items() for key, trial in uow.trials(keys[study]).items()}
+    return {key: trial for study, uow in units.items() for key, trial in uow.trials(keys[study]).items()}
 
 
-def _attempt(lease: Lease) -> tuple[int, int]:
+def _attempt_key(lease: Lease) -> tuple[int, int]:
     return lease.trial, lease.attempt
 
 
-def _holds(trial: HeldTrial, lease: Lease) -> bool:
+def _holds_lease(trial: HeldTrial, lease: Lease) -> bool:
     return trial.state is TrialState.RUNNING and trial.attempt == lease.attempt
 
 
-def _land(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTrial:
-    """Everything of a write that holds its lease: its log and reports, then the checkpoint, then the outcome."""
+def _apply_write(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTrial:
+    """Apply a write that holds its lease: the log and reports, then the checkpoint, then the outcome."""
     trial = replace(trial, heartbeat=trial.heartbeat + 1, memory={**trial.memory, **write.memory})
     if write.log:
         uow.log(trial, write.log, write.log_start)
     if write.result:
         trial = replace(trial, result={**trial.result, **plain(write.result)})
-    silent = write.checkpoint is None and write.outcome is None
+    only_values = write.checkpoint is None and write.outcome is None
     if write.reports and (first := min(report.step for report in write.reports)) <= trial.step:
-        uow.attempts.went_on_from(trial, first - 1)
-    news = _news(uow, trial, write.reports)
-    if news or (silent and not write.reports and (write.memory or write.result)):
-        trial = _report(uow, trial, news, told=("pace",) if "pace" in write.result else ())
+        uow.attempts.resumed_before(trial, first)
+    new = _new_reports(uow, trial, write.reports)
+    if new or (only_values and not write.reports and (write.memory or write.result)):
+        trial = _report(uow, trial, new, parts=("pace",) if "pace" in write.result else ())
     if write.checkpoint is not None and trial.checkpoints[:1] != (write.checkpoint,):
-        trial = _save(uow, trial, write.checkpoint)
-    return trial if write.outcome is None else _conclude(uow, trial, write.outcome)
+        trial = _add_checkpoint(uow, trial, write.checkpoint)
+    return trial if write.outcome is None else _apply_outcome(uow, trial, write.outcome)
 
 
-def _news(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
-    """Without what this attempt has told: a worker that has heard no answer sends the same again."""
-    return [one for one in reports if one.step > trial.step or not _known(one, uow.metrics.reported(trial, one.step))]
+def _new_reports(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
+    """The reports that this attempt has not sent before: a worker that received no answer sends the same reports again."""
+    return [one for one in reports if one.step > trial.step or not _is_stored(one, uow.metrics.reported(trial, one.step))]
 
 
-def _known(report: MetricReport, held: Mapping[str, float]) -> bool:
+def _is_stored(report: MetricReport, held: Mapping[str, float]) -> bool:
     known = with_words(held)
     return known == {**known, **with_words(report.metrics)}
 
 
-def _report(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], told: Collection[str]) -> HeldTrial:
-    """Take the reports in, and tell them with those parts of the result that the write brought."""
+def _report(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], parts: Collection[str]) -> HeldTrial:
+    """Store the reports and emit them, with the named parts of the result."""
     uow.report(trial, reports)
     steps = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
     if reports:
         metrics = {name: number for report in reports for name, number in report.metrics.items()}
         trial = replace(trial, step=reports[-1].step, metrics={**trial.metrics, **metrics})
     body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": steps}
-    body |= {name: trial.result[name] for name in told}
+    body |= {name: trial.result[name] for name in parts}
     return uow.save(Step(trial, EventKind.TRIAL_REPORTED, body))
 
 
-def _save(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
+def _add_checkpoint(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
     older = [one for one in trial.checkpoints if one.step < checkpoint.step]
     changed = replace(trial, checkpoints=(checkpoint, *older))
     changed = replace(changed, checkpoints=uow.kept(changed, WHILE_RUNNING))
     return uow.save(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
-def _conclude(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
+def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
     if isinstance(outcome, Released):
         return requeue(uow, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
-        return _try_again(uow, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
-    return uow.save(completion_event(replace(_ended(uow, trial, outcome), finished_at=uow.now)))
+        return _retry_or_fail(uow, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
+    return uow.save(completion_event(replace(_with_outcome(uow, trial, outcome), finished_at=uow.now)))
 
 
-def _ended(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
-    """The trial as the outcome leaves it. The objective decides whether a run that finished is complete."""
+def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
+    """The trial after the outcome. A finished run is complete only if its objective is finite."""
     objective = uow.study.spec.objective.metric
     match outcome:
         case Finished():
@@ -191,9 +192,9 @@ def _ended(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | 
             if outcome.test is not None:
                 result["test"] = plain(outcome.test.flat(), most_text=None)
             done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics})
-            if (misfit := _misfit(spec_of(uow.study.spec.task), outcome)) is not None:
-                return replace(done, state=TrialState.FAILED, reason="script_error", detail=storable(misfit))
-            return _judged(replace(done, result={**trial.result, **result}), objective)
+            if (fault := _report_fault(spec_of(uow.study.spec.task), outcome)) is not None:
+                return replace(done, state=TrialState.FAILED, reason="script_error", detail=storable(fault))
+            return _with_objective(replace(done, result={**trial.result, **result}), objective)
         case Failed():
             return replace(trial, state=TrialState.FAILED, reason=outcome.reason, detail=storable(outcome.detail))
         case Pruned():
@@ -205,8 +206,8 @@ def _ended(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | 
             assert_never(outcome)
 
 
-def _misfit(task: TaskSpec, outcome: Finished) -> str | None:
-    """Why the reports of a run are not those of its task, in a sentence; None where they are."""
+def _report_fault(task: TaskSpec, outcome: Finished) -> str | None:
+    """Why the run's reports do not fit the models of its task, as a sentence; None if they fit."""
     reports: list[tuple[Path, type[BaseModel], Mapping[str, Any]]] = [((), task.Report, outcome.report)]
     if outcome.test is not None:
         reports.append((("test",), task.TestReport, outcome.test.report))
@@ -219,7 +220,7 @@ def _misfit(task: TaskSpec, outcome: Finished) -> str | None:
     return None
 
 
-def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
+def _with_objective(trial: HeldTrial, objective: str) -> HeldTrial:
     value = trial.metrics.get(objective)
     kind = kind_of(value)
     if kind is ValueKind.FINITE:
@@ -232,21 +233,22 @@ def _judged(trial: HeldTrial, objective: str) -> HeldTrial:
     )
 
 
-def _try_again(uow: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
-    """A trial that has counted one more lost worker or crash goes back to the queue, unless there were too many."""
+def _retry_or_fail(uow: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
+    """Requeue a trial whose lost or crashed counter was just incremented, or fail it at `limits.attempts`."""
     if trial.lost + trial.crashes < uow.study.spec.limits.attempts:
         return requeue(uow, trial, AttemptEnd(reason), why)
-    failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=f"{_toll(trial)}; the last time: {why}", finished_at=uow.now)
+    detail = f"{_attempts_lost(trial)}; the last time: {why}"
+    failed = replace(trial, state=TrialState.FAILED, reason=reason, detail=detail, finished_at=uow.now)
     return uow.save(replace(completion_event(failed), why=why))
 
 
-def _toll(trial: HeldTrial) -> str:
+def _attempts_lost(trial: HeldTrial) -> str:
     counts = (("its process crashed", trial.crashes), ("its worker was lost", trial.lost))
     return " and ".join(f"{what} {'once' if count == 1 else f'{count} times'}" for what, count in counts if count)
 
 
 def _is_repeat(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
-    """Whether the same attempt recorded this very outcome before. The trial may have gone on since."""
+    """Whether the same attempt recorded this outcome before. A later attempt may be running since."""
     match write.outcome:
         case None:
             return False
@@ -256,18 +258,19 @@ def _is_repeat(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
             return uow.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.CRASHED
         case Finished() | Failed() | Pruned():
             ended = trial.state.terminal and trial.attempt == write.lease.attempt
-            return ended and _ended_so(trial, write.outcome)
+            return ended and _has_outcome(trial, write.outcome)
         case _:
             assert_never(write.outcome)
 
 
-def _ended_so(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
-    """Whether the trial is as the outcome left it."""
+def _has_outcome(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
+    """Whether the trial's state agrees with the outcome."""
     match outcome:
         case Finished():
             known = with_words(trial.metrics)
-            judged = trial.state is TrialState.COMPLETE or trial.reason in ("diverged", "script_error")  # not cancelled or lost meanwhile
-            return judged and trial.step == outcome.step and known == {**known, **with_words(outcome.metrics)}
+            # a trial that was cancelled or lost has other reasons
+            finished = trial.state is TrialState.COMPLETE or trial.reason in ("diverged", "script_error")
+            return finished and trial.step == outcome.step and known == {**known, **with_words(outcome.metrics)}
         case Failed():
             return trial.state is TrialState.FAILED and trial.reason == outcome.reason
         case Pruned():
@@ -279,21 +282,21 @@ def _ended_so(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
 log = logging.getLogger(__name__)
 
 Curve = Mapping[int, float]
-"""A trial's objective by step, the newest that of the step to decide at."""
+"""A trial's objective by step. The decision is made at the newest step."""
 
 
 def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
-    """Whether running trials go on, in their order: trials of one study are judged as if each knew the values of all the others.
+    """Pruning decisions for running trials, in the order of `asked`, or LeaseLost. Raises StoreUnavailable.
 
-    What a decision leaves to remember must be recorded before a later one is asked for. Where the pruner breaks down, the study
-    ends as failed and its leases are lost. Raises StoreUnavailable.
+    Each decision takes the curves of all asked trials of the study into account. The caller records the `memory` of a decision before
+    it asks for the trial's next one. If the pruner fails, the study ends as failed and the leases of its trials are lost.
     """
-    holding, studies = store.read(_standing, [lease for lease, _ in asked])
+    holding, studies = store.read(_held_and_studies, [lease for lease, _ in asked])
     curves = defaultdict[str, dict[int, Curve]](dict)
     for lease, values in asked:
         if lease in holding:
             curves[lease.study][lease.number] = values
-    decisions = {key: _decisions(store, searches, studies[key], those) for key, those in curves.items() if key in studies}
+    decisions = {key: _decisions(store, searches, studies[key], by_number) for key, by_number in curves.items() if key in studies}
     return [
         decisions.get(lease.study, {}).get(lease.number, LeaseLost(lease.number, lease.attempt))
         if lease in holding
@@ -302,18 +305,18 @@ def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, C
     ]
 
 
-def _standing(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dict[str, Study]]:
+def _held_and_studies(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lease], dict[str, Study]]:
     return held_leases(tx, leases), readable_studies(tx, {lease.study for lease in leases})
 
 
 def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:
-    """By the trial's number; none when the study was deleted meanwhile, or ends because its pruner broke down."""
+    """Decisions by trial number. Empty when the study was deleted, or when its pruner fails, which ends the study."""
     try:
         try:
             with searches.for_study(store, study) as memory:
                 return memory.decide_all(curves)
         except SearchFailed as error:
-            log.exception("study %s ends", study.id)
+            log.exception("study %s ends because its search failed", study.id)
             fail_study(store, study.id, str(error))
     except (StudyNotFound, StudyUnreadable):
         pass

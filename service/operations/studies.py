@@ -1,4 +1,4 @@
-"""Writes that concern a study as a whole."""
+"""Creates, changes, checks and deletes studies."""
 
 import secrets
 import time
@@ -29,10 +29,10 @@ NO_TEST_EXAMPLES = (
 def create_study(
     store: Store, spec: StudySpec, idempotency: Idempotency | None = None, most: int | None = None, *, replace_ended: bool = False
 ) -> Study:
-    """Create a study; a baseline is queued as its trial 0. Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay.
+    """Create a study. A baseline is queued as trial 0. Raises NameTaken, QuotaExceeded, IdempotencyConflict, Replay.
 
-    `most` bounds the studies that there may be; on PostgreSQL, some that come at the same moment may pass together.
-    With `replace_ended` an ended study of the same name is kept under another one.
+    `most` bounds the number of studies; on PostgreSQL, concurrent calls may exceed it. With `replace_ended` an ended study of the
+    same name is renamed.
     """
     with store.writing() as tx:
         keys.take(tx, idempotency)
@@ -55,7 +55,7 @@ def create_study(
 
 
 def _free_name(tx: Transaction, name: str) -> None:
-    """Rename the ended study of that name, if there is one, so that nothing of it is lost. Raises NameTaken when it has not ended."""
+    """Rename the ended study of that name, if there is one. Raises NameTaken when it has not ended."""
     try:
         with locked(tx, name) as uow:
             state = uow.study.state
@@ -69,32 +69,32 @@ def _free_name(tx: Transaction, name: str) -> None:
 
 def pause_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
     """Start no more trials; running ones go on. Raises StudyNotFound, StudyClosed, IdempotencyConflict, Replay."""
-    return _change(store, study, idempotency, partial(_turn, state=StudyState.PAUSED, kind=EventKind.STUDY_PAUSED))
+    return _change(store, study, idempotency, partial(_set_state, state=StudyState.PAUSED, kind=EventKind.STUDY_PAUSED))
 
 
 def resume_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
-    """Start trials again, also those of a study that failed or was stopped. Nothing changes when it is active.
+    """Make a paused, failed or stopped study active. Nothing changes when it is active.
 
-    The trials of a failed study that were open go on from where they were, after data and weights were checked again; its count of
-    failures in a row begins anew. Trials that stopping cancelled stay cancelled, and count in the budget.
+    The data and weights of a failed study are checked again; then its open trials resume, and its count of failures in a row starts
+    at zero. Trials that were cancelled when the study was stopped stay cancelled and count towards the budget.
     Raises StudyNotFound, StudyClosed for a complete study, BudgetSpent when nothing is left to do, IdempotencyConflict, Replay.
     """
     return _change(store, study, idempotency, _resume)
 
 
 def extend_study(store: Store, study: str, change: BudgetChange, idempotency: Idempotency | None = None) -> Study:
-    """Change the budget. A complete study with room for more trials is active again; one that failed or was stopped has to be resumed.
+    """Change the budget. A complete study whose new budget allows more trials becomes active; a failed or stopped one stays so.
 
-    Raises StudyNotFound, InvalidInput for a budget that what exists does not fit into, StudyClosed when more trials are impossible,
+    Raises StudyNotFound, InvalidInput for a budget below the trials or hours already used, StudyClosed when more trials are impossible,
     IdempotencyConflict, Replay.
     """
     return _change(store, study, idempotency, partial(_extend, change=change))
 
 
 def stop_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
-    """End the study; trials that are open are cancelled.
+    """End the study and cancel its open trials.
 
-    Raises StudyNotFound, StudyClosed when it ended otherwise before, IdempotencyConflict, Replay.
+    Raises StudyNotFound, StudyClosed when the study is complete or failed, IdempotencyConflict, Replay.
     """
     return _change(store, study, idempotency, _stop)
 
@@ -108,7 +108,7 @@ def _change(store: Store, study: str, idempotency: Idempotency | None, change: C
     return uow.study
 
 
-def _turn(uow: StudyUnitOfWork, state: StudyState, kind: EventKind) -> None:
+def _set_state(uow: StudyUnitOfWork, state: StudyState, kind: EventKind) -> None:
     _refuse_closed(uow.study)
     if uow.study.state is not state:
         uow.study = replace(uow.study, state=state)
@@ -120,7 +120,7 @@ def _resume(uow: StudyUnitOfWork) -> None:
     if study.state is StudyState.COMPLETE:
         raise StudyClosed("The study is complete. Raise its budget to go on: `thaw study extend`, or PATCH it with a larger budget.")
     if not study.state.terminal:
-        _turn(uow, StudyState.ACTIVE, EventKind.STUDY_RESUMED)
+        _set_state(uow, StudyState.ACTIVE, EventKind.STUDY_RESUMED)
         return
     reopen(uow)
     if study.spec.confirm is None and has_nothing_left(uow):
@@ -138,8 +138,8 @@ def _extend(uow: StudyUnitOfWork, change: BudgetChange) -> None:
     study = uow.study
     if study.confirmation is not None:
         raise StudyClosed(
-            "The search of this study is over and its best configurations were compared in a confirmation, which more trials would make "
-            "void. Create a study with a larger budget; `replace: true` gives it this one's name and keeps this one under another."
+            "The search of this study is over, and more trials would invalidate the confirmation that compared its best configurations. "
+            "Create a study with a larger budget; `replace: true` gives it this study's name and renames this study."
         )
     budget = change.applied(study.spec.budget, created=study.created, hours_used=hours_used(study))
     if budget == study.spec.budget:
@@ -168,7 +168,7 @@ def _stop(uow: StudyUnitOfWork) -> None:
 
 
 def fail_study(store: Store, study: str, reason: str) -> Study:
-    """End a study that cannot run; trials that are open wait in the queue, for it may be resumed.
+    """End a study as failed. Its open trials return to the queue, because it can be resumed.
 
     Nothing changes when it has ended already. Raises StudyNotFound.
     """
@@ -181,7 +181,7 @@ def fail_study(store: Store, study: str, reason: str) -> Study:
 def delete_study(store: Store, study: str, idempotency: Idempotency | None = None) -> None:
     """Delete the study with all its trials and events. Raises StudyNotFound, IdempotencyConflict, Replay.
 
-    A large study is gone for everybody at once, and a server's sweeper removes its rows in many short transactions.
+    A large study is hidden at once; a server's sweeper removes its rows in many short transactions.
     """
     with store.writing() as tx:
         keys.take(tx, idempotency)
@@ -190,10 +190,10 @@ def delete_study(store: Store, study: str, idempotency: Idempotency | None = Non
 
 
 def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | None = None) -> Study:
-    """Data and weights are sound: trials may start. Only the first check since the study was created, or resumed after it failed, counts.
+    """Store the result of a successful check of data and weights, after which trials may start. Raises StudyNotFound.
 
-    A study that was resumed fails again when trials were trained on other data or weights, and one that confirms its best on test examples
-    fails where the data has none. Raises StudyNotFound.
+    Only the first check after the creation, or after a failed study was resumed, has an effect. The study fails when its trials
+    were trained on other data or weights, or when it has `confirm` and the data has no test examples.
     """
     with store.writing() as tx, locked(tx, study) as uow:
         before = uow.study.facts
@@ -202,7 +202,7 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
         if before is not None and (changed := _differences(before, facts)) and uow.has_progress():
             reason = (
                 f"{' and '.join(changed)} are not those that the study's trials were trained on. Restore them and resume the study, "
-                "or create it anew with replace: true"
+                "or create the study again with replace: true"
             )
             close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, reason)
         else:
@@ -220,10 +220,10 @@ def _differences(before: DatasetInfo, now: DatasetInfo) -> list[str]:
     examples = f"{spec_of(now.task).example}s"
     parts = {
         f"the {examples} or their labels": before.fingerprint != now.fingerprint,
-        f"the parts into which the {examples} are split": before.split != now.split,
+        f"the train, validation and test parts of the {examples}": before.split != now.split,
         "the weights": before.weights_sha256 != now.weights_sha256,
     }
-    return [what for what, differs in parts.items() if differs]
+    return [name for name, differs in parts.items() if differs]
 
 
 def _refuse_closed(study: Study) -> None:

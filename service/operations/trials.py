@@ -1,4 +1,4 @@
-"""Writes that people make to single trials."""
+"""Queues and cancels trials on request."""
 
 from collections.abc import Sequence
 
@@ -23,9 +23,9 @@ def queue_trial(store: Store, study: str, params: Params, idempotency: Idempoten
 
 
 def enqueue_trials(store: Store, study: str, trials: Sequence[Params], idempotency: Idempotency | None = None) -> list[Trial]:
-    """Queue a trial for each of the parameters, which were checked: all of them or none.
+    """Queue a trial for each of the validated parameters: all of them or none.
 
-    Each is trained even if an earlier one had the same.
+    Each is trained even if an earlier trial had the same parameters.
 
     Raises StudyNotFound, StudyClosed, BudgetSpent, IdempotencyConflict, Replay.
     """
@@ -41,7 +41,7 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
         if uow.study.state.terminal:
             raise StudyClosed(f"The study is {uow.study.state}; no trial can be added.")
         if uow.study.confirmation is not None:
-            raise StudyClosed("The search is over and its best are being confirmed; no trial can be added.")
+            raise StudyClosed("The search is over and the study is in its confirmation; no trial can be added.")
         left = uow.study.spec.budget.max_trials - uow.study.created
         if is_spent(uow.study) or len(trials) > left:
             raise BudgetSpent
@@ -50,7 +50,7 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
 
 
 def cancel_trial(store: Store, study: str, number: int, idempotency: Idempotency | None = None) -> Trial:
-    """Cancel a trial that has not ended; its worker learns it from the next heartbeat.
+    """Cancel a trial that has not ended. Its worker loses the lease and notices it at the next heartbeat.
 
     Raises StudyNotFound, TrialNotFound, TrialClosed, IdempotencyConflict, Replay.
     """

@@ -13,19 +13,19 @@ from service.store.unit_of_work import locked
 
 
 def register_worker(store: Store, worker: Worker) -> None:
-    """Make a worker known; one that comes back under its id replaces itself."""
+    """Insert a worker, or overwrite the one with the same id."""
     with store.writing() as tx:
         registry.put_worker(tx, worker)
 
 
 def count_set_aside(store: Store, worker: str, count: int) -> None:
-    """Note how many results lie on the worker's disk that the database could not take. Raises StoreUnavailable."""
+    """Store the number of results on the worker's disk that the database refused. Raises StoreUnavailable."""
     with store.writing() as tx:
         registry.count_set_aside(tx, worker, count)
 
 
 def report_unavailable(store: Store, worker: str, study: str, what: Literal["data", "weights"], detail: str) -> bool:
-    """Note that the worker cannot read the study's data or weights; False when the study has ended, and then nothing is noted.
+    """Store that the worker cannot read the study's data or weights. Returns False, without an effect, when the study has ended.
 
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
@@ -39,7 +39,7 @@ def report_unavailable(store: Store, worker: str, study: str, what: Literal["dat
 
 
 def report_available(store: Store, worker: str, study: str) -> bool:
-    """Note that the worker can read the study's data and weights again; False when the study has ended.
+    """Store that the worker can read the study's data and weights again. Returns False when the study has ended.
 
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
@@ -50,7 +50,7 @@ def report_available(store: Store, worker: str, study: str) -> bool:
 
 
 def retire_worker(store: Store, worker: str) -> None:
-    """The worker has left. Trials that it still holds are found by a reaper."""
+    """Mark a worker as gone. A reaper requeues the trials that it still holds."""
     with store.writing() as tx:
         registry.retire_worker(tx, worker)
 
@@ -62,7 +62,7 @@ def bound_keys(store: Store) -> None:
 
 
 def forget_workers(store: Store) -> int:
-    """Remove workers that were seen last a month ago or before and hold no trial; how many. Raises StoreUnavailable."""
+    """Delete workers without a heartbeat for 30 days that hold no trial. Returns their number. Raises StoreUnavailable."""
     if not store.read(registry.has_old_workers):
         return 0
     with store.writing() as tx:
@@ -70,7 +70,7 @@ def forget_workers(store: Store) -> int:
 
 
 def drain_worker(store: Store, worker: str, idempotency: Idempotency | None = None) -> Worker:
-    """Let the worker take no more trials, end those it has, and go; of one that has gone nothing changes.
+    """Drain the worker: it claims no more trials and exits after its current ones. A worker that is gone does not change.
 
     Raises WorkerNotFound, IdempotencyConflict, Replay.
     """
@@ -83,17 +83,17 @@ def drain_worker(store: Store, worker: str, idempotency: Idempotency | None = No
 
 
 def record_stale_leases(store: Store, counted: Mapping[StaleLease, float]) -> list[StaleLease]:
-    """Add the seconds that this reaper saw since it read each; those that no other reaper has added to meanwhile come back, longer.
+    """Add the seconds that this reaper observed to each stored duration.
 
-    Raises StoreUnavailable.
+    Returns the increased ones; those that another reaper changed since they were read are left out. Raises StoreUnavailable.
     """
     with store.writing() as tx:
-        in_order = sorted(counted, key=lambda one: one.trial)
+        in_order = sorted(counted, key=lambda one: one.trial)  # one lock order for all reapers
         longer = [one for one in in_order if registry.record_stale_lease(tx, one, counted[one])]
     return [StaleLease(one.trial, one.heartbeats, one.seconds + counted[one]) for one in longer]
 
 
 def try_to_write(store: Store) -> None:
-    """A writing transaction that changes nothing. Raises StoreUnavailable when the database is read-only, locked or away."""
+    """Run a writing transaction without an effect. Raises StoreUnavailable when the database is read-only, locked or unreachable."""
     with store.writing() as tx:
         registry.change_nothing(tx)

@@ -1,4 +1,4 @@
-"""The only home of SQLAlchemy: `Store`, the tables, and `queries` that read them."""
+"""The database: `Store`, the tables, and `queries` that read them. Only this package imports SQLAlchemy."""
 
 from service.store import queries
 from service.store.engine import Store, Transaction, open_store, without_password

@@ -1,4 +1,4 @@
-"""The attempts at trials and what they log, as one transaction changes them: each kind of thing is written in one statement."""
+"""Attempts and their logs, buffered in one transaction and written with one statement for each kind of change."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.store.engine import Transaction
 from service.store.rows import HeldTrial
 from service.store.schema import attempt, log
 
-LOG_BYTES = 10_000_000  # of an attempt, in UTF-8
+LOG_BYTES = 10_000_000  # most of an attempt's log, in UTF-8
 CHUNK_BYTES = 64_000
 CUT = "... the log is longer than 10 MB; the rest was not kept\n"
 
@@ -22,14 +22,14 @@ Key = tuple[int, int]
 
 @dataclass(slots=True)
 class Position:
-    """How far an attempt's log has got."""
+    """The end of an attempt's stored log."""
 
     seq: int  # of the last chunk
-    bytes: int  # kept so far; more than LOG_BYTES once the rest is not kept
+    bytes: int  # stored so far; LOG_BYTES + 1 or more marks a truncated log
 
 
 class Attempts:
-    """Follows the trials of a uow from one attempt to the next. Nothing reaches the database before `write`."""
+    """Begins and ends attempts as the trials of a unit of work change. Only `write` writes to the database."""
 
     def __init__(self, tx: Transaction, now: float) -> None:
         self._tx = tx
@@ -42,53 +42,55 @@ class Attempts:
         self._earlier: dict[Key, int] = {}
 
     def follow(self, before: HeldTrial, after: HeldTrial, why: str | None) -> None:
-        """An attempt begins when its trial starts to run, and ends when it runs no more; `why`, if the trial's detail does not say it."""
+        """Begin an attempt when its trial starts, end it when the trial stops running. `why` replaces the trial's detail."""
         if before.state is not TrialState.RUNNING and after.state is TrialState.RUNNING:
             self.begin(after)
         if before.state is TrialState.RUNNING and after.state is not TrialState.RUNNING:
-            told = why or after.detail
-            ended = {"ended_at": self._now, "ending": _ending(before, after), "step": after.step, "detail": told and cleaned(told)}
+            detail = why or after.detail
+            ended = {"ended_at": self._now, "ending": _ending(before, after), "step": after.step, "detail": detail and cleaned(detail)}
             self._ended.append({"its_trial": after.id, "its_attempt": before.attempt, **ended})
 
     def begin(self, trial: HeldTrial) -> None:
-        """A trial that was just started, from its newest checkpoint."""
+        """Begin the attempt of a trial that was just started from its newest checkpoint."""
         resumed = trial.checkpoints[0].step if trial.checkpoints else 0
         worker = trial.worker and cleaned(trial.worker)
         row = {"trial": trial.id, "attempt": trial.attempt, "worker": worker, "resumed": resumed, "started_at": self._now}
         self._begun.append(row)
 
-    def went_on_from(self, trial: HeldTrial, step: int) -> None:
-        """The running attempt told of the step after this one, so it went on from no later one: a checkpoint was of no use to it."""
+    def resumed_before(self, trial: HeldTrial, step: int) -> None:
+        """Note that the running attempt reported `step`, so it resumed from an earlier one: it could not use a later checkpoint."""
         key = (trial.id, trial.attempt)
-        self._earlier[key] = min(step, self._earlier.get(key, step))
+        self._earlier[key] = min(step - 1, self._earlier.get(key, step - 1))
 
     def ending(self, trial: int, number: int) -> AttemptEnd | None:
-        """How an earlier transaction ended the attempt; None when it has not ended."""
+        """The end of the attempt that an earlier transaction stored; None when it has not ended."""
         stored = self._tx.scalar(select(attempt.c.ending).where(attempt.c.trial == trial, attempt.c.attempt == number))
         return None if stored is None else AttemptEnd(stored)
 
     def find_logs(self, keys: Collection[Key]) -> None:
-        """Look up how far these attempts' logs have got, before something is added to them."""
+        """Load the ends of these attempts' logs. Call it before `log`."""
         if keys:
             found = self._tx.execute(POSITIONS, {"keys": list(keys)})
             self._positions |= {(trial, number): Position(seq or 0, kept) for trial, number, kept, seq in found}
 
     def log(self, trial: HeldTrial, text: str, start: int | None = None) -> int | None:
-        """Add whole lines to a log that was looked up; the number of its last chunk, None when it has them or is full.
+        """Append whole lines to a log that `find_logs` loaded.
 
-        `start` is how many bytes were before them: what of them is there already is not added again.
+        `start` is the offset of the lines in bytes; lines that are stored already are not appended again. Returns the number of the
+        last chunk, or None when nothing was appended.
         """
         key = (trial.id, trial.attempt)
         position = self._positions.setdefault(key, Position(0, 0))
         if position.bytes > LOG_BYTES:
             return None
-        known = 0 if start is None else max(0, position.bytes - start)
-        new = cleaned(text).encode()[known:].decode(errors="ignore")
+        # A worker sends a write again when it received no answer, so the first bytes may be stored already.
+        stored = 0 if start is None else max(0, position.bytes - start)
+        new = cleaned(text).encode()[stored:].decode(errors="ignore")
         if not new:
             return None
-        room = LOG_BYTES - position.bytes
-        fits = _size(new) <= room
-        for part in _parts(new if fits else _lines_within(new, room) + CUT):
+        free = LOG_BYTES - position.bytes
+        fits = _size(new) <= free
+        for part in _parts(new if fits else _lines_within(new, free) + CUT):
             position.seq += 1
             position.bytes += _size(part)
             self._chunks.append({"trial": key[0], "attempt": key[1], "seq": position.seq, "at": self._now, "text": part})
@@ -98,7 +100,7 @@ class Attempts:
         return position.seq
 
     def write(self) -> None:
-        """Send all of it to the database."""
+        """Write the buffered changes to the database."""
         if self._begun:
             self._tx.execute(insert(attempt), self._begun)
         if self._chunks:
@@ -120,14 +122,14 @@ def _ending(before: HeldTrial, after: HeldTrial) -> AttemptEnd:
     return AttemptEnd.RELEASED if after.state is TrialState.QUEUED else AttemptEnd(after.state)
 
 
-def _lines_within(text: str, room: int) -> str:
-    """The first lines, as many as so many bytes hold."""
+def _lines_within(text: str, size: int) -> str:
+    """The first lines that fit into `size` bytes."""
     encoded = text.encode()
-    return encoded[: encoded.rfind(b"\n", 0, room) + 1].decode()
+    return encoded[: encoded.rfind(b"\n", 0, size) + 1].decode()
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The text in chunks of whole lines; a line that is longer than a chunk is cut."""
+    """Split the text into chunks of whole lines. A line that is longer than a chunk is split."""
     encoded = text.encode()
     while len(encoded) > CHUNK_BYTES:
         end = encoded.rfind(b"\n", 0, CHUNK_BYTES) + 1

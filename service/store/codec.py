@@ -1,4 +1,4 @@
-"""How values stand in the database: documents as JSON, numbers that no database agrees on as words."""
+"""Encodes values for the database: JSON documents, text, and numbers that are not finite."""
 
 import hashlib
 import json
@@ -11,23 +11,25 @@ from service.domain.states import ValueKind
 from service.domain.text import clean
 
 NUMBERS = {ValueKind.NAN: math.nan, ValueKind.POS_INF: math.inf, ValueKind.NEG_INF: -math.inf}
+# SQLite turns NaN into NULL and PostgreSQL sorts it as the largest number, so columns and JSON hold finite numbers alone. A `kind` column,
+# or a string in JSON, stands for the others.
 ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 CANONICAL = json.JSONEncoder(allow_nan=False, separators=(",", ":"), sort_keys=True)
 MAX_TEXT = 4_000
 
 
 def to_json(document: Any) -> str:
-    """The document as JSON in one line. Raises ValueError on NaN and infinities: they are words by then."""
+    """The document as JSON in one line. Raises ValueError on NaN and infinities, which callers have to encode first."""
     return ENCODER.encode(document)
 
 
 def key_of(params: Mapping[str, Scalar]) -> str:
-    """SHA-256 of the canonical JSON: equal for equal parameters, whatever their order."""
+    """SHA-256 of the canonical JSON, which does not depend on the order of the parameters."""
     return hashlib.sha256(CANONICAL.encode(dict(params)).encode()).hexdigest()
 
 
 def kind_of(number: float | None) -> ValueKind:
-    """What kind of number it is."""
+    """The kind of the number; MISSING for None."""
     if number is None:
         return ValueKind.MISSING
     if math.isnan(number):
@@ -38,35 +40,35 @@ def kind_of(number: float | None) -> ValueKind:
 
 
 def finite(number: float | None) -> float | None:
-    """The number for a column: None unless it is finite."""
+    """The number if it is finite, else None."""
     return number if number is not None and math.isfinite(number) else None
 
 
 def number_of(value: float | None, kind: str) -> float:
-    """The number that `finite` and `kind_of` took apart. Raises KeyError when it was missing."""
+    """The number that `finite` and `kind_of` encoded. Raises KeyError for a missing one."""
     return NUMBERS[ValueKind(kind)] if value is None else value
 
 
 def with_words(metrics: Mapping[str, float]) -> dict[str, float | str]:
-    """Metrics for a JSON document: `nan`, `pos_inf` and `neg_inf` for what JSON cannot say."""
+    """Metrics for a JSON document, with `nan`, `pos_inf` and `neg_inf` as strings."""
     return {name: number if math.isfinite(number) else str(kind_of(number)) for name, number in metrics.items()}
 
 
 def without_words(metrics: Mapping[str, float | str]) -> dict[str, float]:
-    """The metrics that `with_words` wrote."""
+    """Decode the metrics that `with_words` encoded."""
     return {name: NUMBERS[ValueKind(number)] if isinstance(number, str) else float(number) for name, number in metrics.items()}
 
 
 def plain(document: Any, most_text: int | None = MAX_TEXT) -> Any:
-    """A document of mappings, lists, texts and numbers as every database takes it: null for what is no finite number.
+    """A JSON document that both databases accept: None replaces numbers that are not finite.
 
-    Texts are cut behind `most_text` characters; None: kept whole.
+    Strings are cut after `most_text` characters; None keeps them whole.
     """
     match document:
         case float():
             return finite(document)
         case str():
-            return _encodable(document[:most_text])  # it may be a name in the data, which stays as the data has it
+            return _encodable(document[:most_text])  # not `cleaned`: it may be a file or class name of the data set
         case Mapping():
             return {str(name): plain(value, most_text) for name, value in document.items()}
         case list() | tuple():
@@ -76,24 +78,24 @@ def plain(document: Any, most_text: int | None = MAX_TEXT) -> Any:
 
 
 def storable(text: str) -> str:
-    """Text from outside for a column: `cleaned`, and of bounded length."""
+    """External text for a column: `cleaned`, and at most MAX_TEXT characters."""
     return cleaned(text[:MAX_TEXT])
 
 
 def cleaned(text: str) -> str:
-    """Text from outside as every database takes it and every terminal may show it: what people said, a log, the name of a machine.
+    """External text without characters that a database rejects or that control a terminal: messages, logs, host names.
 
-    What comes from a file of another server is cleaned as well as what workers report. Names in the data and of parameters are data and
-    are stored as they are; commands clean what they print.
+    Applied to reports of workers and to imported files. Names of parameters and in the data set are stored unchanged; commands clean
+    their output.
     """
     return _encodable(clean(text))
 
 
 def _encodable(text: str) -> str:
-    """Without NUL and lone surrogates."""
+    """The text without NUL and lone surrogates, which PostgreSQL and UTF-8 reject."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes the text as it is, so that it can be the name of something stored."""
+    """Whether both databases accept the text unchanged. No stored name equals any other text, so queries can skip the database."""
     return _encodable(text[:MAX_TEXT]) == text

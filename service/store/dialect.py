@@ -1,4 +1,4 @@
-"""Statements and functions that SQLite and PostgreSQL both have, and SQLAlchemy or the databases spell apart."""
+"""SQL that both databases support with different syntax."""
 
 from functools import cache
 from typing import Any
@@ -19,7 +19,7 @@ def insert_or_replace(tx: Transaction, table: Table) -> Insert:
     return _insert_or_replace(tx.dialect.name, table)
 
 
-@cache  # it takes longer to build than to run, and every report needs it
+@cache  # building the statement takes longer than running it, and every report needs it
 def _insert_or_replace(dialect: str, table: Table) -> Insert:
     statement = _insert(dialect, table)
     others = [column.name for column in table.columns if not column.primary_key]
@@ -28,12 +28,12 @@ def _insert_or_replace(dialect: str, table: Table) -> Insert:
 
 
 def insert_if_new(tx: Transaction, table: Table) -> Insert:
-    """An INSERT that does nothing when the row would meet another in a unique column."""
+    """An INSERT that does nothing when a row with the same key or unique value exists."""
     return _insert(tx.dialect.name, table).on_conflict_do_nothing()
 
 
 class WithoutKeys(ColumnElement[Any]):
-    """A column of JSON objects without some of their keys, which are plain words."""
+    """A column of JSON objects without some keys. The keys are literals in the SQL: pass constants, never external text."""
 
     inherit_cache = True
     type = JSON()
@@ -52,7 +52,7 @@ def _without_keys_sqlite(element: WithoutKeys, compiler: SQLCompiler, **options:
 
 @compiles(WithoutKeys, "postgresql")
 def _without_keys_postgresql(element: WithoutKeys, compiler: SQLCompiler, **options: Any) -> str:
-    """By `json_each`, which leaves the values as they were written; jsonb would refuse some of the texts that json takes."""
+    """Uses json_each, which keeps the values as stored; jsonb rejects some texts that json accepts, such as \\u0000."""
     listed = ", ".join(f"'{key}'" for key in element.keys)
     column = compiler.process(element.column, **options)
     kept = f"SELECT json_object_agg(each.key, each.value) FROM json_each({column}) AS each WHERE each.key NOT IN ({listed})"  # noqa: S608

@@ -68,7 +68,7 @@ def test_an_attempt_tells_from_where_it_went_on_and_how_it_ended(
     lost, ended = store.read(queries.attempts, first.lease.trial)
     assert (ended.ending, ended.step) == (ending, 3)
     assert ended.detail == WHY.get(ending)
-    assert lost.detail == "nothing was heard of its worker, first, any more"
+    assert lost.detail == "worker first stopped sending heartbeats"
     assert lost.started_at <= (lost.ended_at or 0) <= ended.started_at <= (ended.ended_at or 0)
 
 

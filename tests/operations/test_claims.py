@@ -14,7 +14,7 @@ from service.domain.errors import LeaseLost
 from service.domain.records import Study
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations import Released, Searches, Write
-from service.operations.claiming import Memory
+from service.operations.claiming import CachedSearch
 from service.store import Store, queries
 from service.store.unit_of_work import Step, locked
 from tests.operations.driving import (
@@ -211,7 +211,7 @@ def test_a_decision_about_a_study_that_is_deleted_meanwhile_is_refused(store: St
 
     class Deleting(Searches):
         @contextmanager
-        def turn(self, study: Study) -> Iterator[Memory]:
+        def turn(self, study: Study) -> Iterator[CachedSearch]:
             operations.delete_study(store, study.id)
             with super().turn(study) as memory:
                 yield memory

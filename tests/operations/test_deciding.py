@@ -150,4 +150,4 @@ def test_a_study_whose_pruner_breaks_down_ends_with_the_reason_and_its_leases_ar
     (answer,) = operations.decide_many(store, searches, [(claim.lease, {1: 0.5})])
     assert isinstance(answer, LeaseLost)
     ended = study_of(store, study)
-    assert (ended.state, ended.reason) == (StudyState.FAILED, "the search could not judge its trials: ZeroDivisionError: no rung")
+    assert (ended.state, ended.reason) == (StudyState.FAILED, "the search could not decide about pruning: ZeroDivisionError: no rung")

@@ -104,7 +104,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "TRIALS", 3)
 
 
-def brought(store: Store, raw: bytes, quota: Quota = importing.FREE, key: Idempotency | None = None) -> Study:
+def brought(store: Store, raw: bytes, quota: Quota = importing.UNLIMITED, key: Idempotency | None = None) -> Study:
     file = io.BytesIO(raw)
     return import_study(store, sound(file), file, paused=False, quota=quota, idempotency=key)
 

@@ -14,4 +14,4 @@ def plant() -> None:
     def for_ever(uow: StudyUnitOfWork, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
         return requeue(uow, trial, AttemptEnd(reason), why)
 
-    recording._try_again = for_ever
+    recording._retry_or_fail = for_ever

@@ -1,7 +1,7 @@
 """Trials are counted while the sampler thinks, and not again when the new one is inserted."""
 
 from service.domain.records import Study
-from service.operations.claiming import Memory
+from service.operations.claiming import CachedSearch
 from service.store import Store
 from service.store.rows import HeldTrial
 
@@ -13,7 +13,7 @@ def plant() -> None:
     from service.operations.claiming import insert
     from service.store.unit_of_work import locked
 
-    def add(store: Store, memory: Memory, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+    def add(store: Store, memory: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
         memory.refresh(store)
         if memory.created >= study.spec.budget.max_trials:
             return []

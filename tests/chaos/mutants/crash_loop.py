@@ -14,4 +14,4 @@ def plant() -> None:
     def always(uow: StudyUnitOfWork, trial: HeldTrial, reason: str, why: str) -> HeldTrial:
         return requeue(uow, trial, AttemptEnd(reason), why)
 
-    recording._try_again = always
+    recording._retry_or_fail = always

@@ -12,9 +12,9 @@ SCENARIO = "tests/chaos/test_f11_outcomes.py::test_a_trial_that_kills_its_worker
 def plant() -> None:
     from service.operations import recording
 
-    try_again = recording._try_again
+    try_again = recording._retry_or_fail
 
     def uncounted(uow: StudyUnitOfWork, trial: HeldTrial, reason: Literal["lost", "crashed"], why: str) -> HeldTrial:
         return try_again(uow, replace(trial, lost=0), reason, why)
 
-    recording._try_again = uncounted
+    recording._retry_or_fail = uncounted

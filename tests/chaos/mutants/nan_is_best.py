@@ -13,7 +13,7 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 def plant() -> None:
     from service.operations import recording
 
-    judged = recording._judged
+    judged = recording._with_objective
 
     def generous(trial: HeldTrial, objective: str) -> HeldTrial:
         done = judged(trial, objective)
@@ -22,4 +22,4 @@ def plant() -> None:
         best = sys.float_info.max if SPEC.metrics[objective].direction == "maximize" else -sys.float_info.max
         return replace(trial, state=TrialState.COMPLETE, value=best, value_kind=ValueKind.FINITE)
 
-    recording._judged = generous
+    recording._with_objective = generous

@@ -14,7 +14,7 @@ def plant() -> None:
     from service.operations.claiming import claim_of, start
     from service.store.unit_of_work import locked
 
-    claim = claiming._pass_from
+    claim = claiming._claim_from
 
     def select_then_update(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
         study = candidate.study
@@ -25,4 +25,4 @@ def plant() -> None:
             started = [start(uow, trial, worker) for trial in uow.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
 
-    claiming._pass_from = select_then_update
+    claiming._claim_from = select_then_update

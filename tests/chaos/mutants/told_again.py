@@ -6,4 +6,4 @@ SCENARIO = "tests/chaos/test_f15_model.py -k sqlite"
 def plant() -> None:
     from service.operations import recording
 
-    recording._news = lambda uow, trial, reports: list(reports)
+    recording._new_reports = lambda uow, trial, reports: list(reports)
