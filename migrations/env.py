@@ -1,4 +1,4 @@
-"""What Alembic runs: the revisions, on the connection and inside the transaction that `service.store.migrate` gives it."""
+"""Alembic environment: runs the revisions in the connection and transaction that `service.store.migrate` passes."""
 
 from alembic import context
 
@@ -9,7 +9,7 @@ context.configure(
     target_metadata=metadata,
     version_table=VERSION_TABLE,
     transactional_ddl=True,
-    include_name=lambda name, kind, _parents: kind != "table" or name in metadata.tables,  # other tables may live beside ours
+    include_name=lambda name, kind, _parents: kind != "table" or name in metadata.tables,  # ignore tables of other programs
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -1,4 +1,4 @@
-"""Finds leases that stand still, by watching their heartbeat counters with its own monotonic clock."""
+"""Finds stale leases by their heartbeat counters, measured with the local monotonic clock."""
 
 import logging
 import time
@@ -12,28 +12,31 @@ from service.store import Store, Transaction, queries
 
 log = logging.getLogger(__name__)
 
-LOOKS = 1 / 3  # of a lease that a reaper must have seen it still itself: two heartbeats of the usual six
-TOGETHER = 2  # leases' lengths for which reapers, none of which saw a whole one, must have seen it still one after the other
+OWN_SHARE = 1 / 3  # of a lease that a reaper itself has to observe: by default two of six heartbeats
+COMBINED_LEASES = 2  # leases that successive reapers together have to observe if none of them observed a whole one
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a lease: its attempt, and for how many seconds it has not changed."""
+    """A lease and the seconds for which this reaper saw its heartbeat counter unchanged."""
 
     attempt: int
     heartbeats: int
     still_seconds: float
-    counted: StaleLease  # by all reapers, as the store had it at the last look
-    uncounted_seconds: float  # seen since then, and not in the store yet
+    counted: StaleLease  # seconds of all reapers, as stored at the last sweep
+    uncounted_seconds: float  # observed by this reaper and not stored yet
 
 
 class Reaper:
-    """Queues trials again whose workers are gone. Any number may run; none trusts a clock but its own.
+    """Requeues trials whose workers stopped sending heartbeats. Any number of reapers may run.
 
-    It starts without observations, so a restart expires nothing. Of the time between two sweeps at most half a lease counts:
-    while the database was away, or this process was frozen, no heartbeat could be seen. What it has seen of a lease that stands
-    still is counted in the store, where the next reaper goes on: see docs/decisions/0012-standstills.md.
+    The seconds for which a lease was stale are also stored, so that the next reaper continues the count after a restart: see
+    docs/decisions/0012-standstills.md.
     """
+
+    # A reaper compares counters and uses only its own monotonic clock, because the clocks of several machines differ and can jump.
+    # It starts without observations, so a restart expires no lease. At most half a lease counts between two sweeps: while the database
+    # was unreachable or this process was suspended, no heartbeat could be observed.
 
     def __init__(self, store: Store, lease_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -44,47 +47,49 @@ class Reaper:
 
     @property
     def seconds_since_sweep(self) -> float | None:
-        """The age of the last sweep that went through; None before the first."""
+        """Seconds since the last successful sweep; None before the first."""
         return None if self._swept_at is None else self._clock() - self._swept_at
 
     def sweep(self) -> int:
-        """Look at every lease once; how many trials were taken from their workers. A store that does not answer is logged."""
+        """Check every lease once and return the number of requeued trials. An unavailable store is logged."""
         try:
             return self._sweep()
         except StoreUnavailable as error:
-            log.warning("leases could not be looked at: %s", error)
+            log.warning("leases could not be checked: %s", error)
             return 0
 
     def _sweep(self) -> int:
-        found = self._store.read(_standing)
+        found = self._store.read(_current_leases)
         now = self._clock()
-        passed = 0.0 if self._swept_at is None else min(now - self._swept_at, self._lease_seconds / 2)
-        self._seen = {lease.trial: self._observed(lease, counted, passed) for lease, counted in found}
+        elapsed = 0.0 if self._swept_at is None else min(now - self._swept_at, self._lease_seconds / 2)
+        self._seen = {lease.trial: self._observed(lease, counted, elapsed) for lease, counted in found}
         self._swept_at = now
-        suspects = [(lease, counted.heartbeats) for lease, counted in found if self._is_over(self._seen[lease.trial])]
+        suspects = [(lease, counted.heartbeats) for lease, counted in found if self._is_lost(self._seen[lease.trial])]
         requeued = operations.requeue_lost(self._store, suspects) if suspects else 0
-        self._count({lease.trial for lease, _ in suspects})
+        self._store_seconds({lease.trial for lease, _ in suspects})
         return requeued
 
-    def _observed(self, lease: Lease, counted: StaleLease, passed: float) -> Observation:
+    def _observed(self, lease: Lease, counted: StaleLease, elapsed: float) -> Observation:
         before = self._seen.get(lease.trial)
         if before is None or (before.attempt, before.heartbeats) != (lease.attempt, counted.heartbeats):
             return Observation(lease.attempt, counted.heartbeats, 0.0, counted, 0.0)
-        own = replace(before, still_seconds=before.still_seconds + passed)
-        if counted != before.counted:  # another reaper was at it meanwhile; what both saw counts once
+        own = replace(before, still_seconds=before.still_seconds + elapsed)
+        if counted != before.counted:  # another reaper stored its seconds in the meantime: the same period counts once
             return replace(own, counted=counted, uncounted_seconds=0.0)
-        return replace(own, uncounted_seconds=before.uncounted_seconds + passed)
+        return replace(own, uncounted_seconds=before.uncounted_seconds + elapsed)
 
-    def _is_over(self, seen: Observation) -> bool:
-        together = seen.counted.seconds + seen.uncounted_seconds
-        return seen.still_seconds >= self._lease_seconds or (self._has_looked(seen) and together >= TOGETHER * self._lease_seconds)
+    def _is_lost(self, seen: Observation) -> bool:
+        combined = seen.counted.seconds + seen.uncounted_seconds
+        return seen.still_seconds >= self._lease_seconds or (
+            self._has_observed_enough(seen) and combined >= COMBINED_LEASES * self._lease_seconds
+        )
 
-    def _has_looked(self, seen: Observation) -> bool:
-        return seen.still_seconds >= LOOKS * self._lease_seconds
+    def _has_observed_enough(self, seen: Observation) -> bool:
+        return seen.still_seconds >= OWN_SHARE * self._lease_seconds
 
-    def _count(self, taken: set[int]) -> None:
-        """Put what was seen into the store: of leases alone that are probably lost, so that this is seldom written."""
-        still = {trial: seen for trial, seen in self._seen.items() if trial not in taken and self._has_looked(seen)}
+    def _store_seconds(self, requeued: set[int]) -> None:
+        """Store the observed seconds of leases that are probably lost. Those of other leases are not stored, to keep writes rare."""
+        still = {trial: seen for trial, seen in self._seen.items() if trial not in requeued and self._has_observed_enough(seen)}
         if not still:
             return
         seconds = {seen.counted: seen.uncounted_seconds for seen in still.values() if seen.uncounted_seconds > 0}
@@ -92,13 +97,13 @@ class Reaper:
             self._seen[longer.trial] = replace(self._seen[longer.trial], counted=longer, uncounted_seconds=0.0)
 
 
-def _standing(tx: Transaction) -> list[tuple[Lease, StaleLease]]:
-    """Every lease, and how long it is known to stand still at its present heartbeat."""
+def _current_leases(tx: Transaction) -> list[tuple[Lease, StaleLease]]:
+    """Every lease, with the stored seconds for which its present heartbeat counter has not changed."""
     leases = queries.running_leases(tx)
     known = queries.stale_leases(tx, [lease.trial for lease, _ in leases])
-    unknown = [(lease, StaleLease(lease.trial, heartbeats, 0.0)) for lease, heartbeats in leases]
-    return [(lease, known[one.trial] if _same(known.get(one.trial), one) else one) for lease, one in unknown]
+    uncounted = [(lease, StaleLease(lease.trial, heartbeats, 0.0)) for lease, heartbeats in leases]
+    return [(lease, known[one.trial] if _has_same_counter(known.get(one.trial), one) else one) for lease, one in uncounted]
 
 
-def _same(known: StaleLease | None, one: StaleLease) -> bool:
+def _has_same_counter(known: StaleLease | None, one: StaleLease) -> bool:
     return known is not None and known.heartbeats == one.heartbeats

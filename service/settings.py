@@ -1,4 +1,4 @@
-"""The settings of a Thawline process; the one place that reads the environment."""
+"""The settings of a Thawline process. Only this module reads the environment."""
 
 import ipaddress
 import os
@@ -26,23 +26,23 @@ OWN_PATHS = frozenset(
 
 
 class Settings(FrozenModel):
-    """Values that are handed down. Each is `THAW_<NAME>` in the environment; a flag wins over it."""
+    """The settings, each read from the environment variable `THAW_<NAME>`. Command-line flags override them."""
 
     home: Path = Path("~/.thaw")
     database_url: str = ""
     token: str | None = None  # 16 or more visible ASCII characters
     server: str = "http://127.0.0.1:8000"
-    hosts: tuple[str, ...] = ()  # names under which browsers reach the server, besides loopback ones; `name` or `name:port`
-    root_path: str = ""  # the path under which a proxy shows the server, such as /user/ann/proxy/8000; no slash at its end
-    data_roots: tuple[Path, ...] = ()  # folders in which data and weights files of studies must lie; none: anywhere
+    hosts: tuple[str, ...] = ()  # host names of the server besides loopback names, as `name` or `name:port`
+    root_path: str = ""  # path prefix of the server behind a proxy, such as /user/ann/proxy/8000, without a slash at the end
+    data_roots: tuple[Path, ...] = ()  # folders that must contain the data and weights files of studies; empty: any folder
     heartbeat_seconds: float = Field(default=5.0, gt=0)
     lease_seconds: float = Field(default=30.0, gt=0)
-    writes_per_second: int = Field(default=60, ge=1)  # requests that change something, of one address; short bursts may be faster
-    max_studies: int = Field(default=1_000, ge=1)  # that the server holds, ended ones included
+    writes_per_second: int = Field(default=60, ge=1)  # writing requests of one client address; short bursts may be faster
+    max_studies: int = Field(default=1_000, ge=1)  # on the server, ended ones included
 
-    cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on the disk; 0 for no cache
-    disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # of a disk that stay free for results; 0 for none
-    lane_bytes: int = Field(default=1_000_000_000, ge=0)  # of memory that a slot gives to head-only trials trained together; 0: each alone
+    cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
+    disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none
+    lane_bytes: int = Field(default=1_000_000_000, ge=0)  # memory of a slot for heads trained together; 0: each alone
 
     @field_validator("token")
     @classmethod
@@ -109,12 +109,12 @@ class Settings(FrozenModel):
 
     @property
     def look_seconds(self) -> float:
-        """Between two looks of a reaper at the leases: half a heartbeat, so that one that ends is found within a heartbeat of its end."""
+        """Seconds between two sweeps of a reaper: half a heartbeat, so that an expired lease is found within one heartbeat interval."""
         return self.heartbeat_seconds / 2
 
     @property
     def trust_seconds(self) -> float:
-        """How long a worker believes in a lease that it cannot renew: it gives up well before a reaper may take the lease away."""
+        """Seconds for which a worker trusts a lease that it cannot renew. Two heartbeats less than a reaper waits, so it stops first."""
         return self.lease_seconds - 2 * self.heartbeat_seconds
 
     @classmethod

@@ -30,9 +30,10 @@ class SingleFlightCache(Generic[K, V]):
             return self._cached_value(key)
 
     def get_or_compute(self, key: K, compute: Callable[[], V], is_cacheable: Callable[[V], bool] = lambda _: True) -> V:
-        """The cached value, or else the result of `compute`, which one caller runs while concurrent callers wait for its result.
+        """The cached value, or the result of `compute`, which one caller runs while concurrent callers wait for it.
 
-        An exception of `compute` is raised for all of them, and nothing is cached. Neither is a value for which `is_cacheable` is false.
+        If `compute` raises, all of these callers get the exception and nothing is cached. Values for which `is_cacheable` is false are
+        not cached either.
         """
         with self._lock:
             if (found := self._cached_value(key)) is not None:

@@ -1,4 +1,4 @@
-"""The first schema: studies, trials, metrics, events, workers, and what later parts need beside them."""
+"""First schema: studies, trials, metrics, events, workers and idempotency keys."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Attempts and logs of trials; failures in a row, crashes, and how long a lease stands still, are counted."""
+"""Attempts and logs of trials, and counters of failures in a row, crashes and seconds of stale leases."""
 
 import sqlalchemy as sa
 from alembic import op

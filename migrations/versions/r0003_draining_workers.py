@@ -1,4 +1,4 @@
-"""Workers drain, and say how much memory their devices have."""
+"""Worker state `draining`, and the memory of the workers' devices."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,15 +14,15 @@ KEPT = "id, host, pid, slots, devices, state, started_at, seen_at"
 
 def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
-        _make_anew()
+        _copy_table()
     else:
         op.add_column("worker", sa.Column("memory", sa.JSON(), nullable=True))
         op.drop_constraint(op.f("ck_worker_state"), "worker", type_="check")
         op.create_check_constraint(op.f("ck_worker_state"), "worker", STATES)
 
 
-def _make_anew() -> None:
-    """SQLite changes no constraint of a table that is there."""
+def _copy_table() -> None:
+    """Copy the table, because SQLite cannot change a constraint of an existing table."""
     op.rename_table("worker", "worker_of_0002")
     op.create_table(
         "worker",

@@ -1,4 +1,4 @@
-"""The best configurations are trained again, and a study knows which images it was checked with."""
+"""Confirmation of the best configurations, and the manifest of the examples that a study was checked with."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,7 +21,7 @@ def upgrade() -> None:
     )
     op.add_column("study", sa.Column("confirmation", sa.Text(), nullable=True))
     op.add_column("trial", sa.Column("confirms", sa.Integer(), nullable=True))
-    if op.get_bind().dialect.name == "sqlite":  # it takes a new constraint with a new column alone
+    if op.get_bind().dialect.name == "sqlite":  # SQLite can add a constraint only with a new column
         op.execute(f"ALTER TABLE trial ADD COLUMN round INTEGER CONSTRAINT ck_trial_confirmation_has_round CHECK ({RULE})")
     else:
         op.add_column("trial", sa.Column("round", sa.Integer(), nullable=True))

@@ -1,4 +1,4 @@
-"""A database has a random identity of its own, and workers say how many results they set aside."""
+"""A random identity of the database, and the number of results that workers set aside."""
 
 import secrets
 

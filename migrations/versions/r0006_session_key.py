@@ -1,4 +1,4 @@
-"""A random key, under which the servers of this database sign session cookies. Earlier sessions end."""
+"""A random key that signs the session cookies of this database's servers. Earlier sessions end."""
 
 import secrets
 

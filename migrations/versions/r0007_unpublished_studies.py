@@ -1,4 +1,4 @@
-"""A study that is being imported is written in several transactions, and visible only after the last of them."""
+"""Hidden studies: an import writes several transactions, and the last one makes the study visible."""
 
 import sqlalchemy as sa
 from alembic import op

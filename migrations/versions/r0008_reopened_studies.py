@@ -1,4 +1,4 @@
-"""A trial can fail as infeasible; a study that ended can go on, and an idempotency key belongs to its study."""
+"""Failure reason `infeasible`, resumption of ended studies, and the study of an idempotency key."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,9 +25,9 @@ def upgrade() -> None:
 
 
 def _change_sqlite_constraint() -> None:
-    """Change the constraint in the schema's text, the procedure of sqlite.org/lang_altertable.html for constraints.
+    """Change the constraint in the text of sqlite_master, the procedure of sqlite.org/lang_altertable.html for constraints.
 
-    Making the table anew would delete what refers to its rows: foreign keys cannot be switched off within a transaction.
+    Copying the table would delete the rows that refer to it: foreign keys cannot be disabled within a transaction.
     """
     connection = op.get_bind()
     version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()

@@ -1,4 +1,4 @@
-"""A worker says of which studies it cannot read the data or weights."""
+"""Studies whose data or weights a worker cannot read."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The tables of artifacts and API keys go: no version wrote a row to them."""
+"""Drop the tables of artifacts and API keys, to which no version wrote a row."""
 
 from alembic import op
 

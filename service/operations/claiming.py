@@ -127,7 +127,7 @@ def available_slots(uow: StudyUnitOfWork, limit: int) -> int:
     if study.state is not StudyState.ACTIVE or not study.sound:
         return 0
     parallel = study.spec.budget.parallel
-    return limit if parallel is None else max(0, min(limit, parallel - uow.running()))
+    return limit if parallel is None else max(0, min(limit, parallel - uow.count_running()))
 
 
 def start(uow: StudyUnitOfWork, trial: HeldTrial, worker: str) -> HeldTrial:
@@ -295,10 +295,10 @@ def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) 
 def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
     study = candidate.study
     lanes = _lanes(study, lane_bytes)
-    if candidate.claimable and not _queue_leaves_room(store, candidate, lanes):
+    if candidate.claimable and not _queue_leaves_places(store, candidate, lanes):
         whole = completions(store, searches, study, COMPLETED_PER_CLAIM)
         with store.writing() as tx, locked(tx, study.id) as uow:
-            started, _ = _start_waiting(uow, worker, lanes, whole)
+            started, _ = _start_queued(uow, worker, lanes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
     return _claim_with_new(store, searches, study, worker, lanes) if _can_add(store, candidate) else []
@@ -322,8 +322,8 @@ def _lanes(study: Study, lane_bytes: int) -> int:
     return min(lanes, study.spec.budget.parallel or lanes)
 
 
-def _queue_leaves_room(store: Store, candidate: Candidate, lanes: int) -> bool:
-    """Whether all queued trials can be trained together and leave room for new ones."""
+def _queue_leaves_places(store: Store, candidate: Candidate, lanes: int) -> bool:
+    """Whether all queued trials can be trained together and leave places for new ones."""
     study = candidate.study
     if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
         return False
@@ -336,7 +336,7 @@ def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None
     return None if trial.attempt or spec.search_space.missing(trial.params) else shared_key(spec, trial.params, trial.round)
 
 
-def _start_waiting(
+def _start_queued(
     uow: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
     """Start the first queued trial with all that can be trained together with it; returns them and their shared key.
@@ -383,7 +383,7 @@ def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: i
         left = study.spec.budget.max_trials - cached.created
         suggestions = _suggest(cached, study.spec, min(lanes, left), left, surplus) if left > 0 else []
         with store.writing() as tx, locked(tx, study.id) as uow:
-            started, key = _start_waiting(uow, worker, lanes)
+            started, key = _start_queued(uow, worker, lanes)
             if left <= 0 or (started and key is None):
                 return started
             taken = uow.study.created - cached.created

@@ -167,7 +167,7 @@ def complete(uow: StudyUnitOfWork) -> None:
 
 
 def _why_no_result(uow: StudyUnitOfWork) -> str | None:
-    ends = uow.ends()
+    ends = uow.count_ends()
     if any(state is TrialState.COMPLETE for state, _ in ends):
         return None
     last = uow.last_ended()

@@ -44,9 +44,9 @@ def _go_on(uow: StudyUnitOfWork) -> None:
     study = uow.study
     if study.spec.confirm is None or study.confirmation is None:
         raise ValueError(f"study {study.id} has no confirmation")
-    searched = {one.number: one for one in uow.numbers(study.confirmation.arms)}
+    searched = {one.number: one for one in uow.trials_numbered(study.confirmation.arms)}
     examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
-    arms = arms_of(study.spec, study.confirmation, searched.values(), uow.repeats(), examples)
+    arms = arms_of(study.spec, study.confirmation, searched.values(), uow.confirmation_trials(), examples)
     if (coming := next_round(arms, study.spec.objective.direction, study.spec.confirm.seeds)) is None:
         complete(uow)
     else:

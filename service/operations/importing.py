@@ -16,7 +16,7 @@ from service.operations.completion import completion_event
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
 from service.store.bulk_insert import Row, insert_metrics, metric_rows
-from service.store.codec import kind_of, without_words
+from service.store.codec import decode_metrics, kind_of
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, unpublished
 from service.study_io.format import again, seconds_of
@@ -229,7 +229,7 @@ def _trial(uow: StudyUnitOfWork, document: Mapping[str, Any]) -> HeldTrial:
         state=state,
         value=None if value is None or isinstance(value, str) else float(value),
         value_kind=ValueKind(value) if isinstance(value, str) else kind_of(value),
-        metrics=without_words(document["metrics"]),
+        metrics=decode_metrics(document["metrics"]),
         queued_at=seconds_of(document["queued_at"]) or 0.0,
         started_at=seconds_of(document["started_at"]),
         finished_at=finished_at,

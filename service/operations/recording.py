@@ -20,7 +20,7 @@ from service.operations.completion import completion_event, finalize, requeue
 from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction, registry
-from service.store.codec import finite, kind_of, plain, storable, with_words
+from service.store.codec import encode_metrics, finite, kind_of, plain, storable
 from service.store.queries.workers import held_leases, readable_studies
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, all_locked
@@ -152,18 +152,18 @@ def _new_reports(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[Metri
 
 
 def _is_stored(report: MetricReport, held: Mapping[str, float]) -> bool:
-    known = with_words(held)
-    return known == {**known, **with_words(report.metrics)}
+    known = encode_metrics(held)
+    return known == {**known, **encode_metrics(report.metrics)}
 
 
 def _report(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport], parts: Collection[str]) -> HeldTrial:
     """Store the reports and emit them, with the named parts of the result."""
     uow.report(trial, reports)
-    steps = [{"step": report.step, "metrics": with_words(report.metrics)} for report in reports]
+    steps = [{"step": report.step, "metrics": encode_metrics(report.metrics)} for report in reports]
     if reports:
         metrics = {name: number for report in reports for name, number in report.metrics.items()}
         trial = replace(trial, step=reports[-1].step, metrics={**trial.metrics, **metrics})
-    body = {"step": trial.step, "metrics": with_words(trial.metrics), "reports": steps}
+    body = {"step": trial.step, "metrics": encode_metrics(trial.metrics), "reports": steps}
     body |= {name: trial.result[name] for name in parts}
     return uow.save(Step(trial, EventKind.TRIAL_REPORTED, body))
 
@@ -171,7 +171,7 @@ def _report(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricRepo
 def _add_checkpoint(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoint) -> HeldTrial:
     older = [one for one in trial.checkpoints if one.step < checkpoint.step]
     changed = replace(trial, checkpoints=(checkpoint, *older))
-    changed = replace(changed, checkpoints=uow.kept(changed, WHILE_RUNNING))
+    changed = replace(changed, checkpoints=uow.kept_checkpoints(changed, WHILE_RUNNING))
     return uow.save(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
@@ -267,10 +267,10 @@ def _has_outcome(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
     """Whether the trial's state agrees with the outcome."""
     match outcome:
         case Finished():
-            known = with_words(trial.metrics)
+            known = encode_metrics(trial.metrics)
             # a trial that was cancelled or lost has other reasons
             finished = trial.state is TrialState.COMPLETE or trial.reason in ("diverged", "script_error")
-            return finished and trial.step == outcome.step and known == {**known, **with_words(outcome.metrics)}
+            return finished and trial.step == outcome.step and known == {**known, **encode_metrics(outcome.metrics)}
         case Failed():
             return trial.state is TrialState.FAILED and trial.reason == outcome.reason
         case Pruned():

@@ -68,7 +68,7 @@ def _free_name(tx: Transaction, name: str) -> None:
 
 
 def pause_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
-    """Start no more trials; running ones go on. Raises StudyNotFound, StudyClosed, IdempotencyConflict, Replay."""
+    """Start no more trials; running ones continue. Raises StudyNotFound, StudyClosed, IdempotencyConflict, Replay."""
     return _change(store, study, idempotency, partial(_set_state, state=StudyState.PAUSED, kind=EventKind.STUDY_PAUSED))
 
 

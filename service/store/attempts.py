@@ -12,7 +12,7 @@ from service.store.engine import Transaction
 from service.store.rows import HeldTrial
 from service.store.schema import attempt, log
 
-LOG_BYTES = 10_000_000  # most of an attempt's log, in UTF-8
+LOG_BYTES = 10_000_000  # UTF-8 bytes stored of an attempt's log
 CHUNK_BYTES = 64_000
 CUT = "... the log is longer than 10 MB; the rest was not kept\n"
 

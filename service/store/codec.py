@@ -49,13 +49,13 @@ def number_of(value: float | None, kind: str) -> float:
     return NUMBERS[ValueKind(kind)] if value is None else value
 
 
-def with_words(metrics: Mapping[str, float]) -> dict[str, float | str]:
+def encode_metrics(metrics: Mapping[str, float]) -> dict[str, float | str]:
     """Metrics for a JSON document, with `nan`, `pos_inf` and `neg_inf` as strings."""
     return {name: number if math.isfinite(number) else str(kind_of(number)) for name, number in metrics.items()}
 
 
-def without_words(metrics: Mapping[str, float | str]) -> dict[str, float]:
-    """Decode the metrics that `with_words` encoded."""
+def decode_metrics(metrics: Mapping[str, float | str]) -> dict[str, float]:
+    """Decode the metrics that `encode_metrics` encoded."""
     return {name: NUMBERS[ValueKind(number)] if isinstance(number, str) else float(number) for name, number in metrics.items()}
 
 

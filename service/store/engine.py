@@ -1,4 +1,4 @@
-"""The store: one database, SQLite or PostgreSQL, and its two kinds of transaction."""
+"""The store: an SQLite or PostgreSQL database with reading and writing transactions."""
 
 import logging
 import sqlite3
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 BUSY_MILLISECONDS = 10_000
 POSTGRESQL_LIMITS = {"lock_timeout": 5_000, "statement_timeout": 30_000, "idle_in_transaction_session_timeout": 10_000}  # milliseconds
-DEAD_PEER = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}  # seconds; milliseconds
-SAFE_WAL = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # from here on, within their branches, several writers cannot corrupt a WAL
+DEAD_PEER = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}  # s, s, count, ms
+SAFE_WAL = ((3, 51, 3), (3, 50, 7), (3, 44, 6))  # SQLite releases, one a branch, with the fix of a WAL corruption by concurrent writers
 TRANSIENT_SQLITE = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
      sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
 )  # fmt: skip
-DISK_FULL = "53100"  # of PostgreSQL
-OUTAGES = ("25006", "25P03", "25P04")  # read-only server, and sessions it ended; psycopg calls these internal errors
+DISK_FULL = "53100"  # SQLSTATE of PostgreSQL
+OUTAGES = ("25006", "25P03", "25P04")  # SQLSTATEs of a read-only server and ended sessions, which psycopg reports as InternalError
 
 
 class Store:
-    """A database and the transactions on it. Safe to share between threads; a process that forks opens its own."""
+    """A database and its transactions. Thread-safe. A forked process opens its own store."""
 
     def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
         self.engine = engine
@@ -50,45 +50,45 @@ class Store:
 
     @property
     def embedded(self) -> bool:
-        """Whether it is SQLite: one file, one machine."""
+        """Whether the database is SQLite: a file used on one machine."""
         return self.engine.dialect.name == "sqlite"
 
     @property
     def file(self) -> Path | None:
-        """The database file, where it is one."""
+        """The SQLite file; None for PostgreSQL."""
         return Path(self.engine.url.database) if self.embedded and self.engine.url.database else None
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """A transaction that sees one state of the database throughout. Raises StoreUnavailable."""
-        with _speaking_domain(), self._readers.begin() as tx:
+        """A read-only transaction on one snapshot of the database. Raises StoreUnavailable."""
+        with _domain_errors(), self._readers.begin() as tx:
             yield tx
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
-        """A transaction that commits at its end, or leaves nothing. Only operations and migrations open one.
+        """A transaction that commits at the end of the block and rolls back on an exception. Only operations and migrations open one.
 
         Raises StoreUnavailable, ReadOnly.
         """
         if self.read_only:
             raise ReadOnly
-        with _speaking_domain(), self.engine.begin() as tx:
+        with _domain_errors(), self.engine.begin() as tx:
             yield tx
 
     def read(self, query: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """One query in its own reading transaction: `store.read(trials.page, study.id, limit=50)`."""
+        """Run one query in its own reading transaction: `store.read(trials.page, study.id, limit=50)`."""
         with self.reading() as tx:
             return query(tx, *args, **kwargs)
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self.engine.dispose()
 
 
 def open_store(url: str, *, read_only: bool = False) -> Store:
-    """The store at an SQLAlchemy URL: `sqlite:///file` or `postgresql://…`. Connects to nothing yet; raises InvalidInput.
+    """The store at an SQLAlchemy URL: `sqlite:///file` or `postgresql://…`. Opens no connection. Raises InvalidInput.
 
-    `read_only`: neither we nor the database itself let anything be written over its connections, and no file or folder is made.
+    `read_only`: `writing` raises ReadOnly, the connections refuse writes as well, and no file or folder is created.
     """
     parsed = _parsed(url)
     engine = _sqlite if parsed.get_backend_name() == "sqlite" else _postgresql
@@ -96,14 +96,14 @@ def open_store(url: str, *, read_only: bool = False) -> Store:
 
 
 def without_password(url: str) -> str:
-    """The URL as people may see it. Raises InvalidInput."""
+    """The URL with masked passwords. Raises InvalidInput."""
     parsed = _parsed(url)
     masked = {name: "***" for name in parsed.query if name.lower().endswith("password")}
     return parsed.update_query_dict(masked).render_as_string(hide_password=True)
 
 
 def journal_mode(version: tuple[int, ...]) -> str:
-    """WAL where this SQLite keeps it sound under several writers, TRUNCATE elsewhere."""
+    """WAL if this SQLite version has the fix for concurrent writers, else TRUNCATE."""
     branch_is_safe = any(version[:2] == least[:2] and version >= least for least in SAFE_WAL)
     return "WAL" if version >= SAFE_WAL[0] or branch_is_safe else "TRUNCATE"
 
@@ -132,7 +132,7 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         connect_args={"timeout": BUSY_MILLISECONDS / 1000},
         json_serializer=to_json,
         pool_size=16,
-        pool_use_lifo=True,  # each connection that is used keeps pages in a cache of its own
+        pool_use_lifo=True,  # reuses the connection whose page cache is warm
     )
     event.listen(engine, "connect", sqlite.prepare if read_only else _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -143,11 +143,11 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreUnavailable(f"The folder of the database cannot be made: {error.strerror}.") from error
+        raise StoreUnavailable(f"The folder of the database cannot be created: {error.strerror}.") from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where we say so
+    connection.isolation_level = None  # the driver begins no transaction; the "begin" event does
     connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -155,7 +155,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _set_journal_mode(connection: sqlite3.Connection) -> None:
-    """Choose the mode of a new file, and keep the one that a file has: another process may use it with another version of SQLite."""
+    """Set the journal mode of a new file. An existing file keeps its mode: a process with another SQLite version may be using it."""
     wanted = journal_mode(sqlite3.sqlite_version_info)
     if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
         if wanted != "WAL":
@@ -163,15 +163,15 @@ def _set_journal_mode(connection: sqlite3.Connection) -> None:
     elif connection.execute("PRAGMA page_count").fetchone()[0] == 0:
         connection.execute(f"PRAGMA journal_mode = {wanted}")
     else:
-        connection.execute("PRAGMA journal_mode = TRUNCATE")  # of this connection alone: the file says no more than that it is no WAL
+        connection.execute("PRAGMA journal_mode = TRUNCATE")  # only for this connection: the file records nothing but WAL or not
 
 
 @cache
 def _warn_of_wal() -> None:
-    """Once in a process."""
+    """Log the warning once in a process."""
     log.warning(
-        "the database is in WAL mode and this SQLite (%s) is older than %s, from which on several writers cannot damage such a file;"
-        " run all processes with the newer one, or stop them and run `PRAGMA journal_mode = TRUNCATE` on the file",
+        "the database is in WAL mode, and SQLite %s can corrupt such a file under concurrent writers; SQLite %s fixes that."
+        " Run all processes with the newer version, or stop them and run `PRAGMA journal_mode = TRUNCATE` on the file",
         sqlite3.sqlite_version,
         ".".join(map(str, SAFE_WAL[0])),
     )
@@ -189,11 +189,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: URL, read_only: bool) -> Engine:
-    settings = {**POSTGRESQL_LIMITS, "synchronous_commit": "on"}  # whatever the database's or the role's own default is
+    settings = {**POSTGRESQL_LIMITS, "synchronous_commit": "on"}  # overrides the defaults of the database and the role
     if read_only:
         settings["default_transaction_read_only"] = "on"
-    said = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    options: dict[str, Any] = {"options": said, "connect_timeout": 5, **DEAD_PEER}
+    flags = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    options: dict[str, Any] = {"options": flags, "connect_timeout": 5, **DEAD_PEER}
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args=options,
@@ -212,14 +212,18 @@ def _connect_postgresql(_dialect: object, _record: object, arguments: Any, optio
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    """Leave it to the server whether writes are allowed: a connection that has read before would insist on them."""
+    """Reset the flag that SQLAlchemy leaves on a connection after a read-only transaction.
+
+    With False, psycopg begins READ WRITE transactions explicitly, which overrides the server's default_transaction_read_only.
+    """
     driver: Any = connection.connection.dbapi_connection
     if driver.read_only is False:
         driver.read_only = None
 
 
 @contextmanager
-def _speaking_domain() -> Iterator[None]:
+def _domain_errors() -> Iterator[None]:
+    """Translate errors of SQLAlchemy and the drivers into those of service.domain.errors."""
     try:
         yield
     except PoolTimeout as error:
@@ -235,14 +239,14 @@ def _speaking_domain() -> Iterator[None]:
 
 
 def _is_full(error: DBAPIError) -> bool:
-    """Whether the database found no room for what was written; nothing of that is in."""
+    """Whether the write failed because the disk is full. The transaction has been rolled back."""
     if isinstance(error.orig, sqlite3.Error):
         return getattr(error.orig, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
     return getattr(error.orig, "sqlstate", None) == DISK_FULL
 
 
 def _is_transient(error: DBAPIError) -> bool:
-    """Whether trying again may help: an outage, a lock that was not given, a full disk, a deadlock."""
+    """Whether a retry may succeed: after an outage, a lock timeout, a full disk or a deadlock."""
     if isinstance(error.orig, sqlite3.Error):
         return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in TRANSIENT_SQLITE
     outage = error.connection_invalidated or getattr(error.orig, "sqlstate", None) in OUTAGES

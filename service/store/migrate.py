@@ -1,4 +1,4 @@
-"""The schema of a database: made, brought up to date, or refused when it is newer than the code."""
+"""Creates, upgrades and checks the schema of a database."""
 
 import sqlite3
 from importlib.resources import files
@@ -18,21 +18,21 @@ from service.store.sqlite import computed_tables
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
 UNREADABLE = (
-    "SQLite cannot read the file without changing it: a server that was killed may have left a change half made, which `thaw db check`"
-    " takes back; or the file is in WAL mode in a folder that cannot be written."
+    "SQLite cannot read the file without changing it. Either a killed server left an unfinished transaction, which `thaw db check` rolls"
+    " back, or the file is in WAL mode in a folder without write permission."
 )
-PATIENCE_SECONDS = 300  # of a server that waits while another one migrates
+MIGRATION_SECONDS = 300  # that a server waits for the migration of another one
 
 
 def upgrade(url: str) -> None:
-    """Bring the database to this code's schema; the first of several that start at once does it, all or nothing.
+    """Upgrade the database to this code's schema in one transaction. Concurrent callers wait for the first one.
 
     Raises SchemaTooNew, StoreUnavailable, InvalidInput for a wrong URL.
     """
     store = open_store(url)
     try:
         with store.writing() as tx:
-            _alone(store, tx)
+            _lock_migrations(store, tx)
             if not _is_current(tx):
                 config = _config()
                 config.attributes["connection"] = tx
@@ -52,7 +52,7 @@ def check(url: str) -> bool:
 
 
 def require(store: Store) -> None:
-    """See that the store has this code's schema, without a write. Raises NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable."""
+    """Check without a write that the store has this code's schema. Raises NotADatabase, SchemaTooOld, SchemaTooNew, StoreUnavailable."""
     if store.file is not None and not store.file.is_file():
         raise NotADatabase("There is no such file.")
     try:
@@ -74,12 +74,12 @@ def _refuse_computed(store: Store, tx: Transaction) -> None:
         raise NotADatabase(f"This is not a Thawline database: {', '.join(odd)} should be plain tables without computed columns.")
 
 
-def _alone(store: Store, tx: Transaction) -> None:
-    """SQLite's writing transactions are alone already; PostgreSQL's wait for each other until they end."""
+def _lock_migrations(store: Store, tx: Transaction) -> None:
+    """Serialise migrations. SQLite has one writer at a time; on PostgreSQL an advisory lock is held until the transaction ends."""
     if not store.embedded:
         for limit in ("lock_timeout", "statement_timeout"):
-            tx.execute(text(f"SET LOCAL {limit} = '{PATIENCE_SECONDS}s'"))
-        set_read_timeout(tx.connection.dbapi_connection, PATIENCE_SECONDS + READ_TIMEOUT_SECONDS)
+            tx.execute(text(f"SET LOCAL {limit} = '{MIGRATION_SECONDS}s'"))
+        set_read_timeout(tx.connection.dbapi_connection, MIGRATION_SECONDS + READ_TIMEOUT_SECONDS)
         tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
 
 
@@ -89,7 +89,7 @@ def _is_current(tx: Transaction) -> bool:
     script = ScriptDirectory.from_config(_config())
     found = MigrationContext.configure(tx, opts={"version_table": VERSION_TABLE}).get_current_revision()
     if found is not None and found not in {revision.revision for revision in script.walk_revisions()}:
-        raise SchemaTooNew(f"The database has schema {found}, which this version of Thawline does not know; install a newer one.")
+        raise SchemaTooNew(f"The database has schema {found}, which is newer than this version of Thawline; install a newer version.")
     return found == script.get_current_head()
 
 

@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL that give up a server which says nothing.
+"""PostgreSQL connections with a client-side read timeout.
 
-The server's own limits end a statement that takes long, and TCP finds a peer that is gone. Neither helps when the network, or a proxy on
-the way, takes what is sent and swallows the answer: without a limit of ours the caller would wait for ever.
+The server's statement_timeout ends slow statements, and TCP keepalives detect a dead peer. Neither detects a network or proxy that
+accepts the request and drops the answer: without a client-side timeout the caller would wait for ever.
 """
 
 import time
@@ -10,33 +10,33 @@ from typing import Any, TypeVar
 
 import psycopg
 
-READ_TIMEOUT_SECONDS = 35.0  # longer than the server lets a statement take
+READ_TIMEOUT_SECONDS = 35.0  # above the statement_timeout of the server
 
 T = TypeVar("T")
 
 
 class ReadTimeoutConnection(psycopg.Connection[Any]):
-    """Closes itself and raises OperationalError when nothing comes for `silence_seconds` in the middle of a statement."""
+    """Closes itself and raises OperationalError when no data arrives for `read_timeout_seconds` during a statement."""
 
-    silence_seconds: float | None = None  # None: READ_TIMEOUT_SECONDS
+    read_timeout_seconds: float | None = None  # None: READ_TIMEOUT_SECONDS
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
-        """As psycopg does, with an end."""
+        """psycopg's wait with the timeout. psycopg resumes `gen` at short intervals, also when no data arrived."""
         return super().wait(self._limited(gen), *args, **kwargs)
 
     def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-        """The generator, which yields what it waits for and is sent what came; that is false when nothing did for a moment."""
-        most = READ_TIMEOUT_SECONDS if self.silence_seconds is None else self.silence_seconds
-        heard_at = time.monotonic()
+        """Wrap psycopg's generator, which yields the events to wait for and receives those that occurred; 0 if none did in an interval."""
+        timeout = READ_TIMEOUT_SECONDS if self.read_timeout_seconds is None else self.read_timeout_seconds
+        received_at = time.monotonic()
         try:
             wanted = next(gen)
             while True:
                 ready = yield wanted
                 if ready:
-                    heard_at = time.monotonic()
-                elif time.monotonic() - heard_at > most:
+                    received_at = time.monotonic()
+                elif time.monotonic() - received_at > timeout:
                     self.pgconn.finish()
-                    raise psycopg.OperationalError(f"the server has said nothing for {most:g} seconds")
+                    raise psycopg.OperationalError(f"no data from the server for {timeout:g} seconds")
                 wanted = gen.send(ready)
         except StopIteration as end:
             value: T = end.value
@@ -44,6 +44,6 @@ class ReadTimeoutConnection(psycopg.Connection[Any]):
 
 
 def set_read_timeout(driver: object, seconds: float) -> None:
-    """Let statements on this connection take so long, if it is one of ours."""
+    """Set the read timeout of a connection, if it is a ReadTimeoutConnection."""
     if isinstance(driver, ReadTimeoutConnection):
-        driver.silence_seconds = seconds
+        driver.read_timeout_seconds = seconds

@@ -1,4 +1,4 @@
-"""Rows into records, and trials back into rows."""
+"""Converts rows to records, and trials to rows."""
 
 import json
 import logging
@@ -17,20 +17,20 @@ from service.domain.records import Confirmation, Event, Lease, ReportedMetric, S
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
-from service.store.codec import cleaned, key_of, number_of, with_words, without_words
+from service.store.codec import cleaned, decode_metrics, encode_metrics, key_of, number_of
 from trainer.configuration import DatasetInfo
 from trainer.protocol import Checkpoint
 
 log = logging.getLogger(__name__)
 
-MOST_CHARACTERS = 8 * 1024 * 1024  # of specs, and as many of facts: once parsed they take several times that
+MAX_CHARACTERS = 8 * 1024 * 1024  # of cached specs, and of cached facts; the parsed documents take several times as many bytes
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldTrial(Trial):
-    """A trial under its study's lock, with the counters that only writers need."""
+    """A trial that was loaded under its study's lock, with the counters that only writers use."""
 
     lost: int
     crashes: int
@@ -38,7 +38,7 @@ class HeldTrial(Trial):
 
 
 def _parse_spec(study_id: str, text: str) -> StudySpec:
-    """The spec, with what an earlier version accepted and this one does not at its bound; the log says so."""
+    """Parse a spec. Sampler options that an earlier version accepted are reduced to the present bounds, with a warning in the log."""
     try:
         return StudySpec.model_validate_json(text)
     except ValidationError:
@@ -46,25 +46,25 @@ def _parse_spec(study_id: str, text: str) -> StudySpec:
             document = json.loads(text)
         except (ValueError, RecursionError):
             document = None
-        sampler, told = within_bounds(document.get("sampler") if isinstance(document, dict) else None)
-        if told is None:
+        sampler, change = within_bounds(document.get("sampler") if isinstance(document, dict) else None)
+        if change is None:
             raise
-        log.warning("study %s: %s", study_id, told)
+        log.warning("study %s: %s", study_id, change)
         return StudySpec.model_validate_json(json.dumps({**document, "sampler": sampler}))
 
 
-class _Parsed(Generic[T]):
-    """Documents of studies as they were parsed last, by the study's id, up to so many characters of their texts. Safe between threads."""
+class _DocumentCache(Generic[T]):
+    """LRU cache of the studies' parsed documents by study id, bounded by the total length of their texts. Thread-safe."""
 
-    def __init__(self, parse: Callable[[str, str], T], most: int = MOST_CHARACTERS) -> None:
+    def __init__(self, parse: Callable[[str, str], T], max_characters: int = MAX_CHARACTERS) -> None:
         self._parse = parse
-        self._most = most
+        self._max_characters = max_characters
         self._lock = Lock()
         self._kept: OrderedDict[str, tuple[str, T]] = OrderedDict()
         self.characters = 0
 
-    def of(self, study_id: str, text: str) -> T:
-        """The document. Raises what `parse` raises."""
+    def get(self, study_id: str, text: str) -> T:
+        """The parsed text, from the cache if it is unchanged. Raises the exceptions of `parse`."""
         with self._lock:
             found = self._kept.get(study_id)
             if found is not None and found[0] == text:
@@ -75,7 +75,7 @@ class _Parsed(Generic[T]):
             self._drop(study_id)
             self._kept[study_id] = (text, document)
             self.characters += len(text)
-            while self.characters > self._most:
+            while self.characters > self._max_characters:
                 self._drop(next(iter(self._kept)))
         return document
 
@@ -84,17 +84,17 @@ class _Parsed(Generic[T]):
             self.characters -= len(old[0])
 
 
-SPECS = _Parsed[StudySpec](_parse_spec)
-FACTS = _Parsed[DatasetInfo](lambda _, text: DatasetInfo.model_validate_json(text))
+SPECS = _DocumentCache[StudySpec](_parse_spec)
+FACTS = _DocumentCache[DatasetInfo](lambda _, text: DatasetInfo.model_validate_json(text))
 
 
 def study_of(row: Row[Any]) -> Study:
-    """The study of a whole row, or of one without facts that says whether it is `checked`. Raises StudyUnreadable."""
+    """The study of a whole row, or of a row with the column `checked` instead of `facts`. Raises StudyUnreadable."""
     try:
-        spec, facts = SPECS.of(row.id, row.spec), None if row.facts is None else FACTS.of(row.id, row.facts)
+        spec, facts = SPECS.get(row.id, row.spec), None if row.facts is None else FACTS.get(row.id, row.facts)
         state = StudyState(row.state)
         confirmation = None if row.confirmation is None else Confirmation.model_validate_json(row.confirmation)
-    except ValueError as error:  # pydantic's, and that of a state which is none
+    except ValueError as error:  # of pydantic, or of an unknown state
         raise StudyUnreadable(row.id) from error
     return Study(
         id=row.id,
@@ -116,18 +116,18 @@ def study_of(row: Row[Any]) -> Study:
 
 
 def readable(rows: Iterable[Row[Any]]) -> Iterator[tuple[Row[Any], Study]]:
-    """Each row with its study, but for those that cannot be read: one such study holds up no other. The log names it."""
+    """Each row with its study. Unreadable studies are logged and left out, so that they do not block the others."""
     for row in rows:
         try:
             yield row, study_of(row)
         except StudyUnreadable as error:
-            _complain(row.id, str(error.__cause__))
+            _log_unreadable(row.id, str(error.__cause__))
 
 
 @lru_cache(maxsize=512)
-def _complain(study_id: str, why: str) -> None:
-    """Once for each study, however often it is met."""
-    log.error("study %s is left out, for it cannot be read: %s", study_id, why)
+def _log_unreadable(study_id: str, why: str) -> None:
+    """Log the error once for each study and reason."""
+    log.error("study %s is skipped because it cannot be read: %s", study_id, why)
 
 
 def trial_of(row: Row[Any]) -> Trial:
@@ -136,7 +136,7 @@ def trial_of(row: Row[Any]) -> Trial:
 
 
 def held_trial_of(row: Row[Any]) -> HeldTrial:
-    """The trial of a whole row, with its writers' counters."""
+    """The trial of a whole row, with the counters for writers."""
     return HeldTrial(**_trial_fields(row), lost=row.lost, crashes=row.crashes, heartbeat=row.heartbeat)
 
 
@@ -149,7 +149,7 @@ def _trial_fields(row: Row[Any]) -> dict[str, Any]:
         "params": row.params,
         "value": row.value,
         "value_kind": ValueKind(row.value_kind),
-        "metrics": without_words(row.metrics),
+        "metrics": decode_metrics(row.metrics),
         "step": row.step,
         "attempt": row.attempt,
         "reason": row.reason,
@@ -170,12 +170,12 @@ def _trial_fields(row: Row[Any]) -> dict[str, Any]:
 
 
 def columns_of(trial: HeldTrial) -> dict[str, Any]:
-    """The columns that change in a trial's life."""
+    """The columns that updates change."""
     return {
         "state": trial.state,
         "value": trial.value,
         "value_kind": trial.value_kind,
-        "metrics": with_words(trial.metrics),
+        "metrics": encode_metrics(trial.metrics),
         "step": trial.step,
         "attempt": trial.attempt,
         "lost": trial.lost,
@@ -195,7 +195,7 @@ def columns_of(trial: HeldTrial) -> dict[str, Any]:
 
 
 def first_columns_of(trial: HeldTrial) -> dict[str, Any]:
-    """All columns of a trial that has no row yet, but its key."""
+    """All columns of a new trial except its key."""
     return columns_of(trial) | {
         "study_id": trial.study,
         "number": trial.number,

@@ -1,4 +1,4 @@
-"""The tables. No name meets one of Optuna's, so that both may live in one database."""
+"""The tables. Their names differ from Optuna's, so that both can be in one database."""
 
 from collections.abc import Iterable
 from typing import get_args
@@ -30,19 +30,19 @@ OPEN = tuple(state for state in TrialState if not state.terminal)
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s"})
 
-Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where the type is INTEGER
+Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite generates keys only for the type INTEGER
 
 
-def _one_of(column: str, words: Iterable[str]) -> CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in words)
+def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 database_identity = Table(
     "database_identity",
     metadata,
-    Column("one", Integer, primary_key=True, autoincrement=False),  # there is one row
-    Column("id", String(32), nullable=False),  # random; marks what lies outside the database and belongs to it
+    Column("one", Integer, primary_key=True, autoincrement=False),  # always 1: the table has one row
+    Column("id", String(32), nullable=False),  # random; marks the files on disk that belong to this database
     CheckConstraint("one = 1", name="single"),
 )
 
@@ -55,25 +55,25 @@ study = Table(
     Column("reason", Text),
     Column("spec", Text, nullable=False),
     Column("facts", Text),
-    Column("recheck", Boolean, nullable=False, server_default=false()),  # check data and weights again before a trial starts
-    Column("confirmation", Text),  # whom the confirmation compares, once it has begun
+    Column("recheck", Boolean, nullable=False, server_default=false()),  # data and weights have to be checked again before a trial starts
+    Column("confirmation", Text),  # the compared trials, once the confirmation has begun
     Column("created", Integer, nullable=False),
     Column("exhausted", Boolean, nullable=False),  # the sampler has nothing left to suggest
-    Column("failures", Integer, nullable=False, server_default="0"),  # trials that failed one after the other, lost ones not counted
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row; lost trials are not counted
     Column("seq", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
-    Column("unpublished", BigInteger),  # null: visible; else how many transactions its import has written, or GIVEN_UP
-    Column("idle_seconds", Double, nullable=False, server_default="0"),  # for which it had ended before it went on
+    Column("unpublished", BigInteger),  # null: visible; else the number of transactions of its import, or GIVEN_UP
+    Column("idle_seconds", Double, nullable=False, server_default="0"),  # between an end of the study and its resumption
     _one_of("state", StudyState),
 )
 
 VISIBLE = study.c.unpublished.is_(None)
-"""Whether anybody may see the study: one that is being imported is hidden until its last transaction, a deleted one at once."""
+"""Whether the study is visible. Imports are hidden until their last transaction, deleted studies from the deletion on."""
 
 GIVEN_UP = -1
-"""In `unpublished`: the study was deleted, or its import has failed or broken off, and the rows are to be removed."""
+"""Value of `unpublished` for deleted studies and failed imports, whose rows the sweeper deletes."""
 
 manifest = Table(
     "manifest",
@@ -95,9 +95,9 @@ trial = Table(
     Column("value_kind", String(8), nullable=False),
     Column("metrics", JSON, nullable=False),
     Column("step", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),  # the fencing epoch: 0 until the first claim
-    Column("lost", Integer, nullable=False),  # how often its worker was lost
-    Column("crashes", Integer, nullable=False, server_default="0"),  # how often its process died
+    Column("attempt", Integer, nullable=False),  # fencing token: 0 until the first claim
+    Column("lost", Integer, nullable=False),  # number of lost workers
+    Column("crashes", Integer, nullable=False, server_default="0"),  # number of crashed trainer processes
     Column("heartbeat", BigInteger, nullable=False),
     Column("worker", String(128)),
     Column("checkpoints", JSON, nullable=False),
@@ -105,7 +105,7 @@ trial = Table(
     Column("detail", Text),
     Column("duplicate_of", Integer),
     Column("source", String(16), nullable=False),
-    Column("confirms", Integer),  # number of the trial whose parameters it trains again
+    Column("confirms", Integer),  # number of the trial of the search that it repeats
     Column("round", Integer),  # of the confirmation, from 1
     Column("memory", JSON, nullable=False),
     Column("result", JSON, nullable=False),
@@ -127,7 +127,7 @@ trial = Table(
 )
 
 CLAIM_ORDER = (case((trial.c.attempt > 0, 0), else_=1), trial.c.number)
-"""Those that lost their worker first, then by number."""
+"""Trials that were started before come first, then by number."""
 
 metric = Table(
     "metric",
@@ -150,11 +150,11 @@ attempt = Table(
     Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
     Column("attempt", Integer, primary_key=True, autoincrement=False),
     Column("worker", String(128), nullable=False),
-    Column("resumed", Integer, nullable=False),  # the step of the checkpoint that it went on from; 0 from the beginning
+    Column("resumed", Integer, nullable=False),  # step of the checkpoint that it resumed from; 0: from the beginning
     Column("started_at", Double, nullable=False),
     Column("ended_at", Double),
     Column("ending", String(16)),
-    Column("step", Integer),  # the last one that was reported when it ended
+    Column("step", Integer),  # last reported step at its end
     Column("detail", Text),
     Column("log_bytes", Integer, nullable=False, server_default="0"),
     _one_of("ending", AttemptEnd),
@@ -177,8 +177,8 @@ standstill = Table(
     "standstill",
     metadata,
     Column("trial", ForeignKey("trial.id", ondelete="CASCADE"), primary_key=True),
-    Column("heartbeats", BigInteger, nullable=False),  # of the lease that stood still; another number there voids the row
-    Column("seconds", Double, nullable=False),  # for which reapers saw it, one after the other, each by its own monotonic clock
+    Column("heartbeats", BigInteger, nullable=False),  # of the stale lease; a different number on the trial makes the row void
+    Column("seconds", Double, nullable=False),  # of observation by successive reapers, each by its own monotonic clock
     sqlite_with_rowid=False,
 )
 
@@ -201,8 +201,8 @@ worker = Table(
     Column("pid", Integer, nullable=False),
     Column("slots", Integer, nullable=False),
     Column("devices", JSON, nullable=False),
-    Column("memory", JSON(none_as_null=True)),  # bytes of each device, null where it could not be told
-    Column("set_aside", Integer, nullable=False, server_default="0"),  # results on its disk that the database could not take
+    Column("memory", JSON(none_as_null=True)),  # bytes of each device, null if unknown
+    Column("set_aside", Integer, nullable=False, server_default="0"),  # results on its disk that the database refused
     Column("state", String(16), nullable=False),
     Column("started_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
@@ -210,7 +210,7 @@ worker = Table(
 )
 
 unavailable = Table(
-    "unavailable",  # what a worker cannot read of a study
+    "unavailable",  # studies whose data or weights a worker cannot read
     metadata,
     Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), primary_key=True),
     Column("worker", String(128), primary_key=True),
@@ -228,7 +228,7 @@ idempotency = Table(
     Column("request_sha256", String(64), nullable=False),
     Column("answer", Text),
     Column("at", Double, nullable=False, index=True),
-    Column("study_id", String(16), index=True),  # that the answer is about; deleting it drops the answer
+    Column("study_id", String(16), index=True),  # of the answer; deleting the study deletes the answer
 )
 
 session_key = Table(
@@ -238,4 +238,4 @@ session_key = Table(
     Column("key", String(64), nullable=False),
     CheckConstraint("one = 1", name="single"),
 )
-"""One row, written by its migration: signs the session cookies of every server on this database."""
+"""One row, inserted by the migration: the key that signs session cookies on all servers of this database."""

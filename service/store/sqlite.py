@@ -8,28 +8,30 @@ from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
-FIRST_LOOK_SECONDS = 0.008
-LEAST_SECONDS = 0.001
+FIRST_RETRY_SECONDS = 0.008
+MIN_RETRY_SECONDS = 0.001
 HALVED_AFTER_SECONDS = 0.05
 
 
 def begin_immediate(connection: sqlite3.Connection, patience_milliseconds: int) -> None:
-    """Begin a writing transaction once no other is open. Raises sqlite3.OperationalError (SQLITE_BUSY) after so long."""
+    """Acquire SQLite's write lock. Raises sqlite3.OperationalError (SQLITE_BUSY) after `patience_milliseconds`."""
+    # SQLite's own busy handler sleeps longer the longer a connection waits, so a late writer overtakes an early one and a loser can time
+    # out. Here the interval shrinks with the waiting time, which approximates first in, first out.
     began = time.monotonic()
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while not _begins(connection, last_try=(waited := time.monotonic() - began) > patience_milliseconds / 1000):
-            time.sleep(random.uniform(0.5, 1.5) * retry_interval(waited))  # noqa: S311 - so that writers do not look in step
+        while not _try_begin(connection, last_try=(waited := time.monotonic() - began) > patience_milliseconds / 1000):
+            time.sleep(random.uniform(0.5, 1.5) * retry_interval(waited))  # noqa: S311 - jitter, so that writers do not retry in step
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience_milliseconds}")
 
 
 def retry_interval(waited: float) -> float:
-    """Seconds until one who has waited so many seconds looks again, on average."""
-    return max(LEAST_SECONDS, FIRST_LOOK_SECONDS / (1 + waited / HALVED_AFTER_SECONDS))
+    """Mean seconds until the next attempt of a writer that has waited for `waited` seconds."""
+    return max(MIN_RETRY_SECONDS, FIRST_RETRY_SECONDS / (1 + waited / HALVED_AFTER_SECONDS))
 
 
-def _begins(connection: sqlite3.Connection, last_try: bool) -> bool:
+def _try_begin(connection: sqlite3.Connection, last_try: bool) -> bool:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
@@ -39,28 +41,28 @@ def _begins(connection: sqlite3.Connection, last_try: bool) -> bool:
     return True
 
 
-LONGEST_VALUE = 64 * 1024 * 1024  # bytes; the longest that we write are a quarter of it
-WRITE_AHEAD = 2  # in bytes 18 and 19 of a file in WAL mode
+MAX_VALUE_BYTES = 64 * 1024 * 1024  # four times the longest value that Thawline writes
+WAL_VERSION = 2  # bytes 18 and 19 of a file in WAL mode
 
 
 def connect(file: Path, busy_milliseconds: int) -> sqlite3.Connection:
-    """A connection that can only read. Raises sqlite3.OperationalError when the file is not there or cannot be read."""
-    settings = "mode=ro&immutable=1" if _nobody_can_write(file) else "mode=ro"
+    """A read-only connection. Raises sqlite3.OperationalError when the file does not exist or cannot be opened."""
+    settings = "mode=ro&immutable=1" if _is_immutable(file) else "mode=ro"
     address = f"file:{quote(str(file))}?{settings}"
     return sqlite3.connect(address, uri=True, timeout=busy_milliseconds / 1000, check_same_thread=False)
 
 
 def prepare(connection: sqlite3.Connection, _record: object) -> None:
-    """The connection for our transactions; the second lock after the file's."""
-    connection.isolation_level = None  # transactions begin where we say so
+    """Configure a read-only connection to a file that may be untrusted."""
+    connection.isolation_level = None  # the driver begins no transaction; the "begin" event of the engine does
     connection.execute("PRAGMA query_only = ON")
-    connection.execute("PRAGMA trusted_schema = OFF")  # the file may be anybody's
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.execute("PRAGMA trusted_schema = OFF")  # views of an untrusted file may call no function with side effects
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
 
 
 def computed_tables(connection: sqlite3.Connection, expected: Collection[str]) -> list[str]:
-    """Those of the expected tables that are views or virtual, or have computed columns: reading them may take for ever."""
+    """The expected tables that are views or virtual tables or have generated columns: reading them may never end."""
     kinds = {
         name: (kind, str(sql)) for name, kind, sql in connection.execute("SELECT name, type, sql FROM sqlite_master WHERE type <> 'index'")
     }
@@ -77,12 +79,12 @@ def computed_tables(connection: sqlite3.Connection, expected: Collection[str]) -
     ]
 
 
-def _nobody_can_write(file: Path) -> bool:
-    """Whether it is in WAL mode on a medium that is mounted read-only: SQLite reads such a file only when told that it cannot change."""
+def _is_immutable(file: Path) -> bool:
+    """Whether the file is in WAL mode on a read-only file system, where SQLite opens it only with `immutable=1`."""
     try:
         if not os.statvfs(file.parent).f_flag & os.ST_RDONLY or file.with_name(f"{file.name}-wal").exists():
             return False
         with file.open("rb") as opened:
-            return opened.read(20)[18:] == bytes([WRITE_AHEAD, WRITE_AHEAD])
+            return opened.read(20)[18:] == bytes([WAL_VERSION, WAL_VERSION])
     except OSError:
         return False

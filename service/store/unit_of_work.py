@@ -1,4 +1,4 @@
-"""The unit of work on one study: its lock, its rows in memory, its events."""
+"""The unit of work on one study: holds its lock and buffers changed rows and events until the transaction ends."""
 
 import time
 from collections import Counter
@@ -25,24 +25,26 @@ from trainer.protocol import Checkpoint, FailureReason
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A change of a trial, and the event that tells of it."""
+    """A change of a trial and its event."""
 
     trial: HeldTrial
     kind: EventKind
     body: Mapping[str, Any]
-    why: str | None = None  # its attempt ended, where the trial's detail does not say it
+    why: str | None = None  # the attempt ended, if it differs from the trial's detail
 
 
 class StudyUnitOfWork:
-    """A study whose row is locked until the transaction ends. Nothing of it reaches the database before `write`.
+    """A study whose row is locked until the transaction ends. Only `flush` and `add` write to the database.
 
-    Trials are loaded by the methods that return `HeldTrial`s, and changed by `put`, which takes a changed copy.
+    Methods that return `HeldTrial`s load and lock trials; `save` takes a changed copy.
     """
+
+    # Lock order in every transaction: study rows by id, then trial rows by id. Another order could deadlock.
 
     def __init__(self, tx: Transaction, owner: Study, exhausted: bool, failures: int) -> None:
         self.study = owner
         self.exhausted = exhausted  # the sampler has nothing left to suggest
-        self.failures = failures  # trials that failed one after the other
+        self.failures = failures  # in a row
         self.now = time.time()
         self.attempts = Attempts(tx, self.now)
         self.metrics = Measurements(tx)
@@ -56,11 +58,11 @@ class StudyUnitOfWork:
     # loading
 
     def trials(self, ids: Collection[int]) -> dict[int, HeldTrial]:
-        """The study's trials of those keys."""
+        """The study's trials with these keys."""
         return {one.id: one for one in self._hold(LOCKED_TRIALS, owner=self.study.id, ids=list(ids))}
 
     def numbered(self, number: int) -> HeldTrial:
-        """The trial of that number. Raises TrialNotFound."""
+        """The trial with this number. Raises TrialNotFound."""
         found = self._load(trial.c.number == number) if 0 <= number < self.study.created else []
         if not found:
             raise TrialNotFound(number)
@@ -71,35 +73,35 @@ class StudyUnitOfWork:
         return [one for one in self._load(trial.c.state.in_(OPEN)) if not one.state.terminal]
 
     def claimable(self, limit: int) -> list[HeldTrial]:
-        """Queued trials for a worker: those that lost one first, then by number. Duplicates wait for their original instead."""
+        """Queued trials in CLAIM_ORDER, without duplicates that wait for their original. Skips rows that are locked."""
         waiting = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
         query = self._query(waiting).order_by(*CLAIM_ORDER).limit(limit)
         return self._hold(query.with_for_update(key_share=True, skip_locked=True))
 
     def unstarted(self) -> list[HeldTrial]:
-        """Trials of the search that wait for their first attempt, or for the result of another, by number."""
+        """Queued trials of the search without an attempt, waiting duplicates included, by number."""
         queued = self._load((trial.c.state == TrialState.QUEUED) & (trial.c.attempt == 0) & (trial.c.source != CONFIRMATION))
         return sorted((one for one in queued if one.state is TrialState.QUEUED), key=lambda one: one.number)
 
     def waiting_for(self, numbers: Collection[int]) -> list[HeldTrial]:
-        """Duplicates that wait for one of these trials to end, by number."""
+        """Duplicates that wait for one of these trials."""
         return self._load((trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.in_(numbers))
 
     def originals(self, params: Iterable[Mapping[str, Any]]) -> list[HeldTrial]:
-        """Earlier trials with one of these parameters that are no duplicates themselves, by number."""
+        """Trials with one of these parameters that are not duplicates themselves, by number. They are not locked."""
         keys = {key_of(one) for one in params}
         query = self._query(trial.c.params_key.in_(keys) & trial.c.duplicate_of.is_(None)).order_by(trial.c.number)
         return [held_trial_of(row) for row in self._tx.execute(query)]
 
     def last_failed(self, reasons: Collection[str], count: int) -> list[HeldTrial]:
-        """Those with an attempt that failed last for one of these reasons, the last one at the end."""
+        """The last `count` trials with an attempt that failed for one of these reasons, in the order of their ends."""
         failed = self._query((trial.c.state == TrialState.FAILED) & trial.c.reason.in_(reasons) & (trial.c.attempt > 0))
         stored = [held_trial_of(row) for row in self._tx.execute(failed.order_by(trial.c.changed.desc()).limit(count))]
         now = [one for one in self.ended if one.state is TrialState.FAILED and one.reason in reasons and one.attempt]
         return sorted(stored + now, key=lambda one: one.changed)[-count:]
 
-    def ends(self) -> dict[tuple[TrialState, FailureReason | None], int]:
-        """How many trials of the search ended in each state, the failed ones by their reason."""
+    def count_ends(self) -> dict[tuple[TrialState, FailureReason | None], int]:
+        """The number of ended trials of the search by state and failure reason."""
         ended = self._query(trial.c.state.not_in(OPEN) & (trial.c.source != CONFIRMATION) & trial.c.id.not_in(list(self._changed)))
         columns = ended.with_only_columns(trial.c.state, trial.c.reason, func.count()).group_by(trial.c.state, trial.c.reason)
         counts = Counter({(TrialState(state), reason): count for state, reason, count in self._tx.execute(columns)})
@@ -118,15 +120,15 @@ class StudyUnitOfWork:
         return self._tx.scalar(select(trial.c.id).where(trial.c.study_id == self.study.id, trial.c.step > 0).limit(1)) is not None
 
     def best(self, count: int) -> list[HeldTrial]:
-        """So many complete trials of the search with the best values, the best first; of equal parameters the first trial."""
-        rises = self.study.spec.objective.direction == "minimize"
+        """The `count` best complete trials of the search, best first. Of trials with equal parameters only the first counts."""
+        ascending = self.study.spec.objective.direction == "minimize"
         complete = (trial.c.state == TrialState.COMPLETE) & trial.c.value.is_not(None) & trial.c.duplicate_of.is_(None)
         first = func.min(trial.c.number).over(partition_by=trial.c.params_key)
         searched = select(trial.c.id, trial.c.number, trial.c.value, first.label("first")).where(
             trial.c.study_id == self.study.id, complete, trial.c.source != CONFIRMATION
         )
         known = searched.subquery()
-        order = (known.c.value.asc() if rises else known.c.value.desc(), known.c.number)
+        order = (known.c.value.asc() if ascending else known.c.value.desc(), known.c.number)
         chosen = select(known.c.id).where(known.c.number == known.c.first).order_by(*order).limit(count)
         keys = list(self._tx.scalars(chosen))
         found = {one.id: one for one in self._hold(self._query(trial.c.id.in_(keys)))}
@@ -136,24 +138,24 @@ class StudyUnitOfWork:
         """The trial of the study's baseline, however it ended."""
         return next(iter(self._load(trial.c.source == "baseline")), None)
 
-    def numbers(self, numbers: Collection[int]) -> list[HeldTrial]:
-        """The trials of those numbers."""
+    def trials_numbered(self, numbers: Collection[int]) -> list[HeldTrial]:
+        """The trials with these numbers."""
         return self._load(trial.c.number.in_(numbers))
 
-    def repeats(self) -> list[HeldTrial]:
+    def confirmation_trials(self) -> list[HeldTrial]:
         """All trials of the confirmation."""
         return self._load(trial.c.source == CONFIRMATION)
 
-    def running(self) -> int:
-        """How many trials run."""
+    def count_running(self) -> int:
+        """The number of running trials."""
         return self._count((TrialState.RUNNING,))
 
     def has_open(self) -> bool:
-        """Whether a trial has not ended, with what this transaction changed taken into account."""
+        """Whether a trial is open, with the changes of this transaction."""
         return self._count(OPEN) > 0
 
-    def kept(self, one: HeldTrial, newest: int) -> tuple[Checkpoint, ...]:
-        """Of its checkpoints the newest so many, and the best by the study's objective at their steps."""
+    def kept_checkpoints(self, one: HeldTrial, newest: int) -> tuple[Checkpoint, ...]:
+        """The trial's `newest` newest checkpoints, and the one with the best objective at its step."""
         if len(one.checkpoints) <= newest:
             return one.checkpoints
         objective, steps = self.study.spec.objective, [checkpoint.step for checkpoint in one.checkpoints]
@@ -162,22 +164,23 @@ class StudyUnitOfWork:
     # changing
 
     def emit(self, kind: EventKind, **body: Any) -> int:
-        """Add an event; its sequence number comes back."""
+        """Add an event and return its sequence number."""
+        # The study's row is locked, so numbers are committed in order: a reader that asks for `seq > n` misses no event.
         self._seq += 1
         self._events.append({"study_id": self.study.id, "seq": self._seq, "kind": kind, "body": _cleaned(body), "at": self.now})
         return self._seq
 
     def save(self, step: Step) -> HeldTrial:
-        """Change a loaded trial, and tell. One that ends keeps the last of its checkpoints, and the best."""
+        """Change a loaded trial and emit the event. A trial that ends keeps its last and its best checkpoint."""
         changed = replace(step.trial, changed=self._event_of(step))
         if changed.state.terminal:
-            changed = replace(changed, checkpoints=self.kept(changed, records.AT_THE_END))
+            changed = replace(changed, checkpoints=self.kept_checkpoints(changed, records.AT_THE_END))
         self.attempts.follow(self._changed.get(changed.id, self._loaded[changed.id]), changed, step.why)
         self._changed[changed.id] = changed
         return changed
 
     def add(self, steps: Sequence[Step]) -> list[HeldTrial]:
-        """Insert trials that were made by `new_trial`, in order, and tell; they come back with their keys."""
+        """Insert trials from `new_trial`, in the order of their numbers, and emit their events. Returns them with their keys."""
         if not steps:
             return []
         added = [replace(step.trial, changed=self._event_of(step)) for step in steps]
@@ -192,11 +195,11 @@ class StudyUnitOfWork:
         return inserted
 
     def new_repeat(self, one: Trial, round: int) -> HeldTrial:
-        """A queued trial that trains another one's parameters again in a round of the confirmation. It has no row until `add`."""
+        """A queued trial that repeats another one in a round of the confirmation. `add` inserts its row."""
         return replace(self.new_trial(one.params, source=CONFIRMATION), confirms=one.number, round=round)
 
     def new_trial(self, params: Mapping[str, Any], source: str, memory: Mapping[str, Any] | None = None) -> HeldTrial:
-        """A queued trial with the study's next number. It has no row until `add`."""
+        """A queued trial with the study's next number. `add` inserts its row."""
         number = self.study.created
         self.study = replace(self.study, created=number + 1)
         return HeldTrial(
@@ -206,15 +209,15 @@ class StudyUnitOfWork:
         )  # fmt: skip
 
     def report(self, one: HeldTrial, reports: Iterable[MetricReport]) -> None:
-        """Keep the metrics of steps. The event comes by `put`, right after."""
+        """Buffer the metrics of steps. The caller emits their event by `save` directly afterwards, which takes the next number."""
         self.metrics.report(one, reports, self._seq + 1)
 
     def log(self, one: HeldTrial, text: str, start: int | None) -> None:
-        """Add whole lines to the log of the trial's attempt, which was looked up, and tell, unless it has them or is full."""
+        """Append whole lines to the attempt's log, which `attempts.find_logs` loaded, and emit an event if it grew."""
         if (chunk := self.attempts.log(one, text, start)) is not None:
             self.emit(EventKind.TRIAL_LOGGED, number=one.number, state=one.state, attempt=one.attempt, chunk=chunk)
 
-    # what happened
+    # results
 
     @property
     def ended(self) -> list[HeldTrial]:
@@ -222,7 +225,7 @@ class StudyUnitOfWork:
         return sorted((one for one in self._changed.values() if one.state.terminal), key=lambda one: one.number)
 
     def flush(self) -> None:
-        """Send all of it to the database, each kind of thing in one statement."""
+        """Write all changes to the database, one statement for each table."""
         self.study = replace(self.study, seq=self._seq)
         if (self.study, self.exhausted, self.failures) == self._found:
             return
@@ -236,7 +239,7 @@ class StudyUnitOfWork:
         values |= {"recheck": now.recheck, "idle_seconds": now.idle_seconds}
         values |= {"exhausted": self.exhausted, "failures": self.failures}
         values |= {"seq": now.seq, "started_at": now.started_at, "finished_at": now.finished_at}
-        if now.facts is not self._found[0].facts:  # they may have megabytes, and change once
+        if now.facts is not self._found[0].facts:  # they may have megabytes and change once
             values["facts"] = _text(now.facts)
         if now.confirmation is not self._found[0].confirmation:
             values["confirmation"] = _text(now.confirmation)
@@ -246,13 +249,13 @@ class StudyUnitOfWork:
             values["spec"] = now.spec.model_dump_json()
         self._tx.execute(STUDY_UPDATE, values | {"its_id": now.id})
 
-    # within
+    # internals
 
     def _query(self, condition: Any) -> Any:
         return select(trial).where(trial.c.study_id == self.study.id, condition)
 
     def _load(self, condition: Any) -> list[HeldTrial]:
-        """Trials in the order of their keys, which is the order that everyone locks them in."""
+        """Load and lock trials in the order of their keys, the lock order of every transaction."""
         return self._hold(self._query(condition).order_by(trial.c.id).with_for_update(key_share=True))
 
     def _hold(self, query: Any, **bound: Any) -> list[HeldTrial]:
@@ -270,21 +273,21 @@ class StudyUnitOfWork:
         return self.emit(step.kind, number=step.trial.number, state=step.trial.state, attempt=step.trial.attempt, **step.body)
 
     def _write_trials(self) -> None:
-        """Each trial by one guarded update: it must still be in the state and attempt that it was loaded in."""
+        """Update each trial, guarded by the state and attempt that it was loaded with. Raises RuntimeError if one differs."""
         if not self._changed:
             return
         rows = []
         for one in self._changed.values():
-            was = self._loaded[one.id]
-            if one.params != was.params:  # before the trial may end, for then its row changes no more
+            loaded = self._loaded[one.id]
+            if one.params != loaded.params:  # before the update below: a trigger rejects updates of ended trials
                 completed = {"params": dict(one.params), "params_key": key_of(one.params)}
                 self._tx.execute(update(trial).where(trial.c.id == one.id).values(completed))
-            rows.append(columns_of(one) | {"its_id": one.id, "its_attempt": was.attempt, "its_state": was.state})
+            rows.append(columns_of(one) | {"its_id": one.id, "its_attempt": loaded.attempt, "its_state": loaded.state})
         if self._tx.execute(GUARDED_UPDATE, rows).rowcount != len(rows):
             raise RuntimeError(f"a trial of study {self.study.id} changed under its lock")
 
 
-# Statements of every report, built once: that takes longer than running them.
+# Statements of every report, built once: building one takes longer than running it.
 STUDY_UPDATE = update(study).where(study.c.id == bindparam("its_id"))
 LOCKED_STUDIES = (
     select(study).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE).order_by(study.c.id).with_for_update(key_share=True)
@@ -308,11 +311,11 @@ GUARDED_UPDATE = (
 
 @contextmanager
 def locked(tx: Transaction, ref: str) -> Iterator[StudyUnitOfWork]:
-    """The study of that id or name under lock; written when the block ends well. Raises StudyNotFound, StudyUnreadable."""
+    """Lock the study with this id or name; flush if the block raises nothing. Raises StudyNotFound, StudyUnreadable."""
     row = None
     if is_storable(ref):
-        mine = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
-        row = tx.execute(mine.with_for_update(key_share=True)).one_or_none()
+        condition = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
+        row = tx.execute(condition.with_for_update(key_share=True)).one_or_none()
     if row is None:
         raise StudyNotFound(ref)
     uow = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
@@ -322,12 +325,13 @@ def locked(tx: Transaction, ref: str) -> Iterator[StudyUnitOfWork]:
 
 @contextmanager
 def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = False) -> Iterator[StudyUnitOfWork]:
-    """The study of an import under lock, for one more of its transactions; `writes` counts those before. Written as by `locked`.
+    """Lock the hidden study of an import for its next transaction; flush if the block raises nothing.
 
-    `publish`: after this transaction everybody sees the study. Raises ImportGivenUp when the count differs: a sweep has given it up.
+    `writes` is the number of its earlier transactions. `publish` makes the study visible. Raises ImportGivenUp when the stored count
+    differs, because a sweep has given up the import.
     """
-    mine = (study.c.id == study_id) & (study.c.unpublished == writes)
-    if tx.execute(update(study).where(mine).values(unpublished=None if publish else writes + 1)).rowcount != 1:
+    condition = (study.c.id == study_id) & (study.c.unpublished == writes)
+    if tx.execute(update(study).where(condition).values(unpublished=None if publish else writes + 1)).rowcount != 1:
         raise ImportGivenUp
     row = tx.execute(select(study).where(study.c.id == study_id)).one()
     uow = StudyUnitOfWork(tx, study_of(row), row.exhausted, row.failures)
@@ -337,11 +341,11 @@ def unpublished(tx: Transaction, study_id: str, writes: int, *, publish: bool = 
 
 @contextmanager
 def all_locked(tx: Transaction, ids: Collection[str]) -> Iterator[dict[str, StudyUnitOfWork]]:
-    """Those of the studies that exist and can be read, locked in the order of their ids, which is everyone's order."""
+    """Lock the studies that exist and can be read, in the order of their ids; flush if the block raises nothing."""
     rows = tx.execute(LOCKED_STUDIES, {"ids": list(ids)})
-    ledgers = {owner.id: StudyUnitOfWork(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
-    yield ledgers
-    for uow in ledgers.values():
+    units = {owner.id: StudyUnitOfWork(tx, owner, row.exhausted, row.failures) for row, owner in readable(rows)}
+    yield units
+    for uow in units.values():
         uow.flush()
 
 
@@ -350,12 +354,12 @@ def _text(value: BaseModel | None) -> str | None:
 
 
 def _cleaned(body: dict[str, Any]) -> dict[str, Any]:
-    """An event's body, whose sentences and names are text from outside."""
+    """The event's body with cleaned strings, which may be external text."""
     return {name: cleaned(value) if isinstance(value, str) else value for name, value in body.items()}
 
 
 class Measurements:
-    """What the trials of a uow report. But for `forget_above` nothing reaches the database before `write`."""
+    """Buffers the metrics that trials of a unit of work report. Only `write` and `forget_above` write to the database."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
@@ -363,19 +367,19 @@ class Measurements:
         self._copies: list[int] = []
 
     def at(self, one: HeldTrial, step: int) -> dict[str, float]:
-        """What earlier transactions reported of the trial for the step."""
-        return self._found(one, step)
+        """The trial's stored metrics at the step."""
+        return self._stored(one, step)
 
     def reported(self, one: HeldTrial, step: int) -> dict[str, float]:
-        """What the attempt that runs has reported for the step in earlier transactions."""
-        return self._found(one, step, metric.c.attempt == one.attempt)
+        """The stored metrics at the step that the current attempt reported."""
+        return self._stored(one, step, metric.c.attempt == one.attempt)
 
-    def _found(self, one: HeldTrial, step: int, *conditions: ColumnElement[bool]) -> dict[str, float]:
+    def _stored(self, one: HeldTrial, step: int, *conditions: ColumnElement[bool]) -> dict[str, float]:
         query = select(metric.c.name, metric.c.value, metric.c.kind).where(metric.c.trial == one.id, metric.c.step == step, *conditions)
         return {name: number_of(value, kind) for name, value, kind in self._tx.execute(query)}
 
     def by_step(self, one: HeldTrial, name: str, steps: Sequence[int]) -> dict[int, float]:
-        """One metric of the trial at those of the steps that have it, with what this transaction reports."""
+        """One metric of the trial at the given steps, stored or buffered. Steps without it are missing."""
         query = select(metric.c.step, metric.c.value, metric.c.kind)
         query = query.where(metric.c.trial == one.id, metric.c.name == name, metric.c.step.in_(steps))
         found = {step: number_of(value, kind) for step, value, kind in self._tx.execute(query)}
@@ -383,7 +387,7 @@ class Measurements:
         return found | {step: number_of(row["value"], row["kind"]) for step, row in reported.items()}
 
     def report(self, one: HeldTrial, reports: Iterable[MetricReport], seq: int) -> None:
-        """Keep the metrics of steps; a later report of a step supersedes the earlier one. `seq` is the event's that tells of them."""
+        """Buffer the metrics of steps; a later report of a step replaces an earlier one. `seq` is the number of their event."""
         for report in reports:
             for name, number in report.metrics.items():
                 key = {"trial": one.id, "step": report.step, "name": name}
@@ -391,15 +395,15 @@ class Measurements:
                 self._reported[one.id, report.step, name] = key | value
 
     def forget_above(self, one: HeldTrial, step: int) -> None:
-        """Drop the metrics of later steps: the trial goes on from this one."""
+        """Delete the metrics of later steps, because the trial resumes from this one."""
         self._tx.execute(delete(metric).where(metric.c.trial == one.id, metric.c.step > step))
 
     def copy_to(self, duplicate: HeldTrial) -> None:
-        """Give an answered duplicate the metrics of its original."""
+        """Copy the metrics of the original to an ended duplicate."""
         self._copies.append(duplicate.id)
 
     def write(self, seq: int) -> None:
-        """Send all of it to the database. `seq` is that of the study's last event."""
+        """Write the buffered metrics. `seq` is the number of the study's last event."""
         if self._reported:
             self._tx.execute(insert_or_replace(self._tx, metric), list(self._reported.values()))
         if self._copies:
@@ -407,7 +411,7 @@ class Measurements:
 
 
 def _copying(duplicates: Collection[int], seq: int) -> Any:
-    """Metrics of originals, inserted for their duplicates."""
+    """An INSERT of the originals' metrics for their duplicates."""
     duplicate, original = trial.alias("duplicate"), trial.alias("original")
     same = (original.c.study_id == duplicate.c.study_id) & (original.c.number == duplicate.c.duplicate_of)
     columns = ("trial", "step", "name", "attempt", "value", "kind", "seq")

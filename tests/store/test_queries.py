@@ -178,10 +178,10 @@ def test_what_was_parsed_is_kept_by_study_and_within_a_bound_of_characters() -> 
         parsed.append(study)
         return text.upper()
 
-    kept = rows._Parsed(parse, most=10)
-    assert [kept.of("a", "x" * 4), kept.of("a", "x" * 4), kept.of("a", "y" * 4)] == ["XXXX", "XXXX", "YYYY"]
+    kept = rows._DocumentCache(parse, max_characters=10)
+    assert [kept.get("a", "x" * 4), kept.get("a", "x" * 4), kept.get("a", "y" * 4)] == ["XXXX", "XXXX", "YYYY"]
     assert parsed == ["a", "a"] and kept.characters == 4  # a changed text replaces the one before
-    kept.of("b", "z" * 9)
+    kept.get("b", "z" * 9)
     assert kept.characters == 9
-    kept.of("c", "w" * 11)
+    kept.get("c", "w" * 11)
     assert kept.characters == 0

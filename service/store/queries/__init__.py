@@ -1,4 +1,4 @@
-"""Every read. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
+"""All reads. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
 from service.store.queries.events import LastEvent, events_after, last_events
 from service.store.queries.studies import (

@@ -13,22 +13,22 @@ from service.store.schema import VISIBLE, event, study
 
 
 def events_after(tx: Transaction, study_id: str, seq: int, limit: int = 500) -> list[Event]:
-    """The study's events with a higher sequence number, in order, at most so many."""
+    """The study's events after event `seq`, in order, at most `limit`."""
     query = select(event).where(event.c.study_id == study_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
     return [event_of(row) for row in tx.execute(query)]
 
 
 class LastEvent(NamedTuple):
-    """The last event of a study, and whether none will ever follow."""
+    """The sequence number of a study's last event, and whether the study has ended."""
 
     seq: int
     ended: bool
 
 
-# Asked ten times a second while a stream is open, and built once.
+# Executed ten times a second while an event stream is open. Building the statement takes longer than running it.
 LAST_EVENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
 
 
 def last_events(tx: Transaction, ids: Sequence[str]) -> dict[str, LastEvent]:
-    """The extent of each of the studies that there are, by its key."""
+    """The last event by study id. Studies that do not exist are missing."""
     return {key: LastEvent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(LAST_EVENTS, {"ids": ids})}

@@ -1,4 +1,4 @@
-"""Reads of studies, and of sums over their trials."""
+"""Reads of studies and of sums over their trials."""
 
 import time
 from collections import defaultdict
@@ -27,12 +27,12 @@ class Candidate:
 
     study: Study
     running: int
-    claimable: int  # queued trials that wait for a worker
+    claimable: int  # queued trials, without duplicates that wait for their original
     exhausted: bool  # the sampler has nothing left to suggest
 
     @property
     def has_work(self) -> bool:
-        """Whether a trial waits, or one may be added."""
+        """Whether a trial can be claimed or added."""
         budget = self.study.spec.budget
         if budget.parallel is not None and self.running >= budget.parallel:
             return False
@@ -44,11 +44,11 @@ LIST_COLUMNS = (
     null().label("facts"),
     study.c.facts.is_not(None).label("checked"),
 )
-"""The columns of a study without its facts, which may have megabytes."""
+"""The columns of a study with `checked` instead of `facts`, which may have megabytes."""
 
 
 def find_study(tx: Transaction, ref: str) -> Study:
-    """The study of that id or name. Raises StudyNotFound, StudyUnreadable."""
+    """The study with this id or name. Raises StudyNotFound, StudyUnreadable."""
     condition = select(study).where(or_(study.c.id == ref, study.c.name == ref), VISIBLE)
     row = tx.execute(condition).one_or_none() if is_storable(ref) else None
     if row is None:
@@ -57,21 +57,21 @@ def find_study(tx: Transaction, ref: str) -> Study:
 
 
 def is_being_imported(tx: Transaction, name: str) -> bool:
-    """Whether an import under way has taken the name."""
+    """Whether an unfinished import has reserved the name."""
     return tx.scalar(select(study.c.id).where(study.c.name == name, study.c.unpublished >= 0)) is not None
 
 
 def count_studies(tx: Transaction) -> int:
-    """How many there are, ended ones included."""
+    """The number of studies, ended ones included."""
     return int(tx.execute(select(func.count()).select_from(study).where(VISIBLE)).scalar_one())
 
 
 def studies(
     tx: Transaction, limit: int = 100, after: str | None = None, name: str | None = None, states: Collection[StudyState] = ()
 ) -> list[Study]:
-    """A page of studies, newest first, without their facts; `after` is the id or name of the last one of the page before.
+    """A page of studies, newest first, without their facts. `after` is the id or name of the last study of the previous page.
 
-    Raises StudyNotFound. With `name` those whose names hold that text, with `states` those in one of these.
+    `name` selects studies whose names contain the text, `states` those in one of the states. Raises StudyNotFound for `after`.
     """
     newest_first = select(*LIST_COLUMNS).order_by(study.c.created_at.desc(), study.c.id.desc()).where(*_filters(name, states))
     query, found = newest_first if after is None else newest_first.where(_created_before(find_study(tx, after))), list[Study]()
@@ -97,7 +97,7 @@ def _created_before(last: Study | Row[Any]) -> ColumnElement[bool]:
 
 
 def counts(tx: Transaction, ids: Iterable[str]) -> dict[str, Mapping[TrialState, int]]:
-    """Trials of the search by state, of each of the studies; every state is named."""
+    """The number of trials of the search by study id and state; zero counts are included."""
     known = list(ids)
     query = select(trial.c.study_id, trial.c.state, func.count()).where(trial.c.study_id.in_(known), trial.c.source != CONFIRMATION)
     counted = {(row[0], row[1]): row[2] for row in tx.execute(query.group_by(trial.c.study_id, trial.c.state))}
@@ -105,7 +105,7 @@ def counts(tx: Transaction, ids: Iterable[str]) -> dict[str, Mapping[TrialState,
 
 
 def totals(tx: Transaction) -> tuple[Mapping[StudyState, int], Mapping[TrialState, int]]:
-    """How many studies and how many trials of all studies there are in each state."""
+    """The number of studies, and of the trials of all studies, by state; zero counts are included."""
     hidden = trial.c.study_id.in_(select(study.c.id).where(~VISIBLE))
     return {**dict.fromkeys(StudyState, 0), **_by_state(tx, study, VISIBLE)}, {
         **dict.fromkeys(TrialState, 0),
@@ -117,7 +117,7 @@ def _by_state(tx: Transaction, table: Table, counted: ColumnElement[bool]) -> di
     return {state: count for state, count in tx.execute(select(table.c.state, func.count()).where(counted).group_by(table.c.state))}
 
 
-# What every look of an idle worker asks, built once: that takes longer than running it.
+# Executed by every poll of an idle worker. Building the statement takes longer than running it.
 UNCHECKED = (
     select(study)
     .where(study.c.state == StudyState.ACTIVE, or_(study.c.facts.is_(None), study.c.recheck), VISIBLE)
@@ -126,7 +126,7 @@ UNCHECKED = (
 
 
 def unchecked_study(tx: Transaction, without: Collection[str] = ()) -> Study | None:
-    """The oldest active study whose data and weights are to be checked, and whose key is not in `without`."""
+    """The oldest active study whose data and weights have to be checked, except those with an id in `without`."""
     return next((one for _, one in readable(tx.execute(UNCHECKED)) if one.id not in without), None)
 
 
@@ -158,56 +158,54 @@ def candidates(tx: Transaction) -> list[Candidate]:
 
 
 def identity(tx: Transaction) -> str:
-    """Random, 32 hexadecimal digits, made with the database; a copy of a database has the identity of the original."""
+    """The database's random identity, 32 hexadecimal digits. A copy of a database has the identity of the original."""
     return str(tx.execute(select(database_identity.c.id)).scalar_one())
 
 
 def find_answer(tx: Transaction, key: str, request_sha256: str) -> str | None:
-    """What the request was answered when it came with this key before. Raises IdempotencyConflict, StudyDeleted."""
+    """The stored answer of an earlier request with this key, or None. Raises IdempotencyConflict, StudyDeleted."""
     kept = (idempotency.c.key == key) & (idempotency.c.at >= time.time() - KEYS_KEPT_SECONDS)
     stored = tx.execute(select(*ANSWER).where(kept)).one_or_none()
     return None if stored is None else stored_answer(*stored, request_sha256)
 
 
 def session_key(tx: Transaction) -> str:
-    """The random key of this database under which session cookies are signed."""
+    """The database's random key that signs session cookies."""
     return str(tx.execute(select(stored_session_key.c.key)).scalar_one())
 
 
 def manifest(tx: Transaction, study_id: str) -> str | None:
-    """As trainer.protocol.Checked has it; None where nobody has said it."""
+    """The manifest of the study's examples, see trainer.protocol.Checked; None before the check."""
     digests: str | None = tx.scalar(select(kept.c.digests).where(kept.c.study_id == study_id))
     return digests
 
 
 @dataclass(frozen=True, slots=True)
 class SavedSeconds:
-    """Seconds of training that were not needed, by what spared them."""
+    """Seconds of training that reuse saved."""
 
-    features_seconds: float = 0.0  # stored outputs of frozen stages; may be below 0 until they have paid
-    duplicates_seconds: float = 0.0  # parameters that were answered from the trial that had them first
+    features_seconds: float = 0.0  # by stored outputs of frozen stages; below 0 while storing them has cost more than it saved
+    duplicates_seconds: float = 0.0  # by duplicates, which copy the result of their original
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What all running trials do together, at their last reports."""
+    """Sums over all running trials, at their last reports."""
 
     samples_per_second: float
-    lanes: int  # trials that share their pass with others
+    lanes: int  # trials whose heads are trained together with others
 
 
 def saved_seconds(tx: Transaction, ids: Iterable[str] | None = None) -> dict[str, SavedSeconds]:
-    """What each of the studies was spared, or of all studies; those that were spared nothing are missing.
-
-    Trials that share a pass are each told the whole pass's figures, so each counts for its share of them.
-    """
+    """Saved seconds by study id, of these studies or of all. Studies without a saving are missing."""
+    # Each trial of a batched run reports the figures of the whole run, so each counts for its share: the figure divided by group_size.
     known = None if ids is None else list(ids)
     features, duplicates = _saved_by_features(tx, known), _saved_by_duplicates(tx, known)
     return {key: SavedSeconds(features.get(key, 0.0), duplicates.get(key, 0.0)) for key in features.keys() | duplicates.keys()}
 
 
 def throughput(tx: Transaction) -> Throughput:
-    """The speed of all passes that run, and how many trials share theirs."""
+    """The speed of all runs, and the number of running trials whose heads are trained together with others."""
     speed = func.sum(reported_number(trial, "pace", "samples_per_second") / group_size(trial))
     sharing = func.count().filter(group_size(trial) > 1)
     row = tx.execute(select(func.coalesce(speed, 0.0), sharing).where(trial.c.state == TrialState.RUNNING)).one()
@@ -215,19 +213,21 @@ def throughput(tx: Transaction) -> Throughput:
 
 
 def _saved_by_features(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
-    spared = reported_number(trial, "pace", "saved_seconds")
-    query = select(trial.c.study_id, func.sum(spared / group_size(trial))).where(trial.c.duplicate_of.is_(None), spared.is_not(None))
+    seconds_saved = reported_number(trial, "pace", "saved_seconds")
+    query = select(trial.c.study_id, func.sum(seconds_saved / group_size(trial))).where(
+        trial.c.duplicate_of.is_(None), seconds_saved.is_not(None)
+    )
     chosen = query.where(trial.c.study_id.in_(_visible_ids() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
 def _saved_by_duplicates(tx: Transaction, ids: list[str] | None) -> dict[str, float]:
     original = trial.alias("original")
-    spared = reported_number(original, "train_seconds")
+    seconds_saved = reported_number(original, "train_seconds")
     pair = (original.c.study_id == trial.c.study_id) & (original.c.number == trial.c.duplicate_of)
-    query = select(trial.c.study_id, func.sum(spared / group_size(original))).join(original, pair)
-    answered = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), spared.is_not(None))
-    chosen = answered.where(trial.c.study_id.in_(_visible_ids() if ids is None else ids))
+    query = select(trial.c.study_id, func.sum(seconds_saved / group_size(original))).join(original, pair)
+    copied = query.where(trial.c.duplicate_of.is_not(None), trial.c.finished_at.is_not(None), seconds_saved.is_not(None))
+    chosen = copied.where(trial.c.study_id.in_(_visible_ids() if ids is None else ids))
     return {key: float(seconds) for key, seconds in tx.execute(chosen.group_by(trial.c.study_id))}
 
 
@@ -236,20 +236,20 @@ def _visible_ids() -> Select[tuple[str]]:
 
 
 def group_size(table: FromClause) -> ColumnElement[float]:
-    """How many trials share the pass of a row of trials; 1 when it told nothing of it."""
+    """The number of trials trained together with a row of trials, itself included; 1 if it reported none."""
     return func.coalesce(reported_number(table, "reuse", "lanes"), 1.0)
 
 
 def reported_number(table: FromClause, *path: str) -> ColumnElement[float]:
-    """A number that the run of a row of trials told, by its place there; null when it told none."""
+    """A number in the result of a row of trials, by its path; null if it is missing."""
     value: ColumnElement[float] = table.c.result[path].as_float()
     return value
 
 
 def running_best(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tuple[int, float]]]:
-    """By study's id, the complete trials of the search that were better than all before them: number and value, the first one first.
+    """(number, value) of the complete trials of the search that were better than all earlier ones, by study id.
 
-    Of what many studies measured, only these leave the database.
+    The comparison runs in the database, so that only these trials are transferred.
     """
     known = list(studies)
     minimizing = [study.id for study in known if study.spec.objective.direction == "minimize"]
@@ -275,7 +275,7 @@ def running_best(tx: Transaction, studies: Iterable[Study]) -> dict[str, list[tu
 
 
 def completed_since(tx: Transaction, seen: Mapping[str, int]) -> dict[str, list[tuple[int, float]]]:
-    """By study's id, number and value of the trials that were completed after the event of that sequence number, in no order."""
+    """(number, value) of the complete trials that changed after event `seen[study id]`, by study id, in no order."""
     newer = or_(*((trial.c.study_id == owner) & (trial.c.changed > seq) for owner, seq in seen.items()))
     complete = (trial.c.state == TrialState.COMPLETE) & trial.c.value.is_not(None) & (trial.c.source != CONFIRMATION)
     found = defaultdict[str, list[tuple[int, float]]](list)
@@ -284,12 +284,12 @@ def completed_since(tx: Transaction, seen: Mapping[str, int]) -> dict[str, list[
     return found
 
 
-RECENT = 256  # trials that ended last, for the rate
+RECENT = 256  # last ended trials, from which the rate is computed
 COUNTS = ("waiting", "running", "ended")
 
 
 def study_progress(tx: Transaction, ids: Collection[str]) -> dict[str, StudyProgress]:
-    """The course of each of the studies that is active, by its key."""
+    """The progress of the active ones of these studies, by id."""
     active = select(study.c.id).where(study.c.id.in_(ids), study.c.state == StudyState.ACTIVE)
     now, lately = _open_trials(active).subquery(), _ended_trials(active).subquery()
     names = [field.name for field in fields(StudyProgress)]
@@ -317,7 +317,7 @@ def _open_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
 
 
 def _ended_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
-    """Duplicates never had a worker, and say nothing of the rate; neither do trials that were over when the study came here."""
+    """The trials from which the rate is computed: without duplicates, which had no worker, and without imported trials."""
     place = func.row_number().over(partition_by=trial.c.study_id, order_by=trial.c.finished_at.desc()).label("place")
     had_a_worker = trial.c.study_id.in_(active) & trial.c.finished_at.is_not(None) & trial.c.started_at.is_not(None)
     here = trial.c.finished_at >= study.c.started_at

@@ -44,16 +44,13 @@ Sort = Literal[
 
 
 def list_columns() -> list[ColumnElement[Any]]:
-    """The columns of a trial, its result without the reports of the tasks.
-
-    A report may have megabytes; it is read for a single trial, and left out where many are read.
-    """
+    """The columns of a trial with a result without the tasks' reports, which may have megabytes: queries of many trials omit them."""
     large = tuple(sorted({*report_fields(), "test"}))
     return [WithoutKeys(column, large).label("result") if column is trial.c.result else column for column in trial.c]
 
 
 def find_trial(tx: Transaction, study_id: str, number: int) -> Trial:
-    """The study's trial of that number. Raises TrialNotFound."""
+    """The study's trial with this number. Raises TrialNotFound."""
     row = None
     if 0 <= number < MAX_NUMBER:
         row = tx.execute(select(trial).where(trial.c.study_id == study_id, trial.c.number == number)).one_or_none()
@@ -71,10 +68,9 @@ def trials(
     limit: int = 100,
     after: int | None = None,
 ) -> list[Trial]:
-    """A page of sorted trials; `after` is the number of the last trial of the page before.
+    """A page of sorted trials, with results without reports. `after` is the number of the last trial of the previous page.
 
-    No states means all. Equal values stand by number. Their results lack the reports.
-    Raises TrialNotFound when `after` is no trial of the study.
+    Empty `states` selects all states. Trials with equal values are sorted by number. Raises TrialNotFound for `after`.
     """
     descending = sort.startswith("-")
     column = trial.c[sort.removeprefix("-")]
@@ -97,13 +93,13 @@ def _following(column: ColumnElement[float], descending: bool, last: Trial) -> C
 
 
 def best_trial(tx: Transaction, study: Study) -> Trial | None:
-    """The complete trial of the search with the best finite value; of equal ones the first. Its result is whole."""
+    """The complete trial of the search with the best finite value, the first one of equal values, with its whole result."""
     best = best_trials(tx, [study]).get(study.id)
     return None if best is None else find_trial(tx, study.id, best.number)
 
 
 def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
-    """The best trial of each study that has one, by the study's key. Their results lack the reports."""
+    """The best trial by study id, with results without reports. Studies without a complete trial are missing."""
     falling = {study.id: study.spec.objective.direction == "maximize" for study in studies}
     loss = case((trial.c.study_id.in_([key for key, descending in falling.items() if descending]), -trial.c.value), else_=trial.c.value)
     place = func.row_number().over(partition_by=trial.c.study_id, order_by=(loss, trial.c.number))
@@ -115,7 +111,7 @@ def best_trials(tx: Transaction, studies: Iterable[Study]) -> dict[str, Trial]:
 
 
 def metrics(tx: Transaction, trial_id: int) -> list[ReportedMetric]:
-    """All that a trial reported, by step and name. The key is `Trial.id`."""
+    """All metrics of the trial with the key `trial_id` (`Trial.id`), by step and name."""
     query = select(metric).where(metric.c.trial == trial_id).order_by(metric.c.step, metric.c.name)
     return [metric_of(row) for row in tx.execute(query)]
 
@@ -126,21 +122,18 @@ RUNNING_LEASES = select(trial.c.id, trial.c.study_id, trial.c.number, trial.c.at
 
 
 def running_leases(tx: Transaction) -> list[tuple[Lease, int]]:
-    """Every lease of every study, with the heartbeats counted on it."""
+    """Every lease of every study, with its heartbeat counter."""
     return [(lease_of(row), row.heartbeat) for row in tx.execute(RUNNING_LEASES)]
 
 
 def trials_changed_after(tx: Transaction, study_id: str, seq: int, limit: int = 100) -> list[Trial]:
-    """Trials that an event with a higher sequence number touched, as they stand now, in the order of their last events.
-
-    Their results lack the reports.
-    """
+    """Trials that changed after event `seq`, in the order of their last events, with results without reports."""
     query = select(*list_columns()).where(trial.c.study_id == study_id, trial.c.changed > seq).order_by(trial.c.changed)
     return [trial_of(row) for row in tx.execute(query.limit(limit))]
 
 
 def trials_numbered(tx: Transaction, study_id: str, numbers: Collection[int]) -> list[Trial]:
-    """The study's trials of those numbers, by number."""
+    """The study's trials with these numbers, by number."""
     query = select(trial).where(trial.c.study_id == study_id, trial.c.number.in_(numbers)).order_by(trial.c.number)
     return [trial_of(row) for row in tx.execute(query)]
 
@@ -152,7 +145,7 @@ def confirmation_trials(tx: Transaction, study_id: str) -> list[Trial]:
 
 
 def count_confirmation_trials(tx: Transaction, study_id: str) -> dict[TrialState, int]:
-    """How many trials of the study's confirmation there are in each state; every state is named."""
+    """The number of trials of the study's confirmation by state; zero counts are included."""
     condition = (trial.c.study_id == study_id) & (trial.c.source == CONFIRMATION)
     counted = {state: count for state, count in tx.execute(select(trial.c.state, func.count()).where(condition).group_by(trial.c.state))}
     return {state: counted.get(state, 0) for state in TrialState}
@@ -164,12 +157,12 @@ class StudyChanges:
 
     seq: int
     created: int  # trials created by then
-    trials: list[Trial]  # those of the search that changed, as they stand, by number; their results lack the reports
+    trials: list[Trial]  # changed trials of the search, by number, with results without reports
     values: list[tuple[int, int, float]]  # number, step and objective of every report of those trials
 
 
 def changed_since(tx: Transaction, study_id: str, seq: int) -> StudyChanges:
-    """The changes after event `seq`. Call it in a reading transaction. Raises StudyNotFound."""
+    """The changes after event `seq`. Call it in a reading transaction, for one snapshot. Raises StudyNotFound."""
     row = tx.execute(select(study).where(study.c.id == study_id, VISIBLE)).one_or_none()
     if row is None:
         raise StudyNotFound(study_id)
@@ -189,7 +182,7 @@ def changed_since(tx: Transaction, study_id: str, seq: int) -> StudyChanges:
 
 
 class TableRow(NamedTuple):
-    """A trial in short, as the database holds it. Times are seconds since 1970."""
+    """A trial without its reports, as stored. Times are seconds since 1970."""
 
     number: int
     state: str
@@ -205,10 +198,10 @@ class TableRow(NamedTuple):
     started_at: float | None
     finished_at: float | None
     params: Mapping[str, Any]
-    metrics: Mapping[str, float | str]  # words for what JSON cannot say
-    spared_seconds: float | None  # what reuse spared this trial: its share of a pass
-    samples_per_second: float | None  # of the whole pass
-    changed: int  # sequence of the last event that touched it
+    metrics: Mapping[str, float | str]  # a string stands for a number that is not finite
+    spared_seconds: float | None  # saved by reuse; for trials trained together, this trial's share
+    samples_per_second: float | None  # of all trials trained together
+    changed: int  # sequence number of its last event
 
 
 ORIGINAL = trial.alias("original")
@@ -226,21 +219,21 @@ ROWS = (
 
 
 def table_rows(tx: Transaction, study_id: str, seq: int, limit: int) -> list[TableRow]:
-    """Trials of the search that an event with a higher sequence number touched, as they stand, in the order of these, at most so many."""
+    """Trials of the search that changed after event `seq`, in the order of their last events, at most `limit`."""
     query = ROWS.where(trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION).limit(limit)
     return [TableRow._make(row) for row in tx.execute(query)]
 
 
 class ChangedTrial(NamedTuple):
-    """A trial that changed."""
+    """The keys of a trial that changed."""
 
-    changed: int  # sequence of the last event that touched it
+    changed: int  # sequence number of its last event
     number: int
     id: int
 
 
 class Curve(NamedTuple):
-    """The finite values of a trial's metric, by rising step."""
+    """The finite values of a trial's metric, in the order of the steps."""
 
     trial: int  # the row's key
     steps: Sequence[int]
@@ -251,7 +244,8 @@ POINTS = (
     select(metric.c.trial, metric.c.step, metric.c.value)
     .where(
         metric.c.trial.in_(bindparam("ids", expanding=True)),
-        metric.c.trial.between(bindparam("first"), bindparam("last")),  # by which PostgreSQL takes the key before it has statistics, too
+        # Redundant: the range makes PostgreSQL use the primary key even before it has statistics of the table.
+        metric.c.trial.between(bindparam("first"), bindparam("last")),
         metric.c.name == bindparam("its_name"),
         metric.c.value.is_not(None),
     )
@@ -260,7 +254,7 @@ POINTS = (
 
 
 def changed_trials(tx: Transaction, study_id: str, seq: int) -> list[ChangedTrial]:
-    """All trials of the search that an event with a higher sequence number touched, in the order of their last events."""
+    """All trials of the search that changed after event `seq`, in the order of their last events."""
     query = select(trial.c.changed, trial.c.number, trial.c.id).where(
         trial.c.study_id == study_id, trial.c.changed > seq, trial.c.source != CONFIRMATION
     )
@@ -268,42 +262,42 @@ def changed_trials(tx: Transaction, study_id: str, seq: int) -> list[ChangedTria
 
 
 def curves(tx: Transaction, ids: Sequence[int], name: str) -> Iterator[Curve]:
-    """The curves of the trials of those keys, one or more; those without a finite value of this metric are missing."""
+    """The curves of the trials with these keys, at least one. Trials without a finite value of the metric are missing."""
     bound = {"ids": ids, "first": min(ids), "last": max(ids), "its_name": name}
-    points: Any = tx.execute(POINTS, bound).cursor  # plain tuples: a third of the time
+    points: Any = tx.execute(POINTS, bound).cursor  # tuples of the driver: a third of the time of SQLAlchemy's rows
     for key, group in groupby(points, itemgetter(0)):
         _, steps, values = zip(*group, strict=True)
         yield Curve(key, steps, values)
 
 
 def metric_names(tx: Transaction, study_id: str) -> set[str]:
-    """The metrics that the study's trials reported."""
+    """The names of the metrics that the study's trials reported."""
     query = select(trial.c.metrics).where(trial.c.study_id == study_id, trial.c.step > 0)
     return {name for metrics in tx.scalars(query) for name in metrics}
 
 
 def attempts(tx: Transaction, trial: int) -> list[Attempt]:
-    """All attempts at the trial of that key, the first one first."""
+    """The attempts of the trial with the key `trial`, in order."""
     columns = [attempt.c[name] for name in ("attempt", "worker", "resumed", "started_at", "ended_at", "ending", "step", "detail")]
     rows = tx.execute(select(*columns).where(attempt.c.trial == trial).order_by(attempt.c.attempt)).mappings()
     return [Attempt(**{**row, "ending": row["ending"] and AttemptEnd(row["ending"])}) for row in rows]
 
 
 def log_chunks(tx: Transaction, trial: int, of_attempt: int, after: int = 0, limit: int = 100) -> list[LogChunk]:
-    """The next chunks of an attempt's log, in order."""
+    """The chunks of an attempt's log after chunk `after`, in order."""
     condition = (log.c.trial == trial) & (log.c.attempt == of_attempt) & (log.c.seq > after)
     rows = tx.execute(select(log.c.seq, log.c.at, log.c.text).where(condition).order_by(log.c.seq).limit(limit))
     return [LogChunk(*row) for row in rows]
 
 
 def trials_between(tx: Transaction, study_id: str, first: int, until: int) -> list[Trial]:
-    """Trials of every source, by number, from `first` on and below `until`."""
+    """The study's trials with numbers from `first` to below `until`, of every source, by number."""
     condition = (trial.c.study_id == study_id) & (trial.c.number >= first) & (trial.c.number < until)
     return [trial_of(row) for row in tx.execute(select(trial).where(condition).order_by(trial.c.number))]
 
 
 def reports_between(tx: Transaction, trials: Collection[Trial], after: int, until: int) -> Mapping[int, list[MetricReport]]:
-    """By `Trial.id` what these trials reported for steps above `after` and up to `until`, by step; none above the trial's own step."""
+    """Reports for steps above `after` up to `until`, by `Trial.id`, in the order of the steps. Excludes steps above `Trial.step`."""
     steps = {one.id: one.step for one in trials}
     condition = metric.c.trial.in_(list(steps)) & (metric.c.step > after) & (metric.c.step <= until)
     columns = (metric.c.trial, metric.c.step, metric.c.name, metric.c.value, metric.c.kind)
@@ -333,15 +327,15 @@ def outcomes(tx: Transaction, study_id: str) -> list[Outcome]:
 
 
 def objective_curves(tx: Transaction, study: Study, most: int) -> Mapping[int, list[tuple[int, float]]]:
-    """(step, objective) of each trial by its number, at most about `most` points in all: every n-th step from the first on.
+    """(step, objective) by trial number: every n-th step from the first on, so that there are about `most` points in total.
 
-    Values that are not finite are left out, and so are trials without any.
+    Values that are not finite are left out, and so are trials without a finite value.
     """
     own = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
     reported, longest = tx.execute(select(func.sum(trial.c.step), func.max(trial.c.step)).where(own)).one()
     stride = -(-(reported or 0) // most) or 1
     chosen = (metric.c.name == study.spec.objective.metric) & (metric.c.kind == ValueKind.FINITE)
-    if stride > 1:  # steps that are named are looked up, and the rows between them never read
+    if stride > 1:  # listed steps are found by the key; the rows between them are not read
         chosen &= metric.c.step.in_(range(1, longest + 1, stride))
     query = select(trial.c.number, metric.c.step, metric.c.value).join(metric, metric.c.trial == trial.c.id).where(own, chosen)
     found = defaultdict[int, list[tuple[int, float]]](list)
@@ -350,7 +344,7 @@ def objective_curves(tx: Transaction, study: Study, most: int) -> Mapping[int, l
     return found
 
 
-MOST_REPORTS = 1_000_000  # a few seconds, and tens of megabytes
+MAX_REPORTS = 1_000_000  # a few seconds and tens of megabytes
 CHUNK_ROWS = 20_000
 
 REPLAY_COLUMNS = select(
@@ -360,8 +354,8 @@ REPLAY_COLUMNS = select(
 )  # fmt: skip
 
 
-def recorded_study(tx: Transaction, study_id: str, most: int = MOST_REPORTS) -> RecordedStudy:
-    """The study's search as it stands; without its reports when there are more than `most`. Raises StudyNotFound, StudyUnreadable."""
+def recorded_study(tx: Transaction, study_id: str, most: int = MAX_REPORTS) -> RecordedStudy:
+    """The trials and reports of the study's search; no reports if there are more than `most`. Raises StudyNotFound, StudyUnreadable."""
     study = find_study(tx, study_id)
     searched = (trial.c.study_id == study.id) & (trial.c.source != CONFIRMATION)
     trials = [_recorded_trial(row, study.spec) for row in tx.execute(REPLAY_COLUMNS.where(searched).order_by(trial.c.number))]
@@ -391,7 +385,7 @@ def _recorded_trial(row: Row[*tuple[Any, ...]], spec: StudySpec) -> RecordedTria
 
 
 def epochs_of(spec: StudySpec, params: Mapping[str, Any]) -> int:
-    """The epochs that a trial with these parameters is to have."""
+    """The configured number of epochs of a trial with these parameters."""
     return int({**spec.fixed, **params}.get("epochs", TrainConfig.model_fields["epochs"].default))
 
 
@@ -401,11 +395,11 @@ def _recorded_reports(tx: Transaction, study: Study) -> RecordedReports:
         .join(trial, metric.c.trial == trial.c.id)
         .where(trial.c.study_id == study.id, trial.c.source != CONFIRMATION, metric.c.name == study.spec.objective.metric)
     )
-    told = RecordedReports(array("q"), array("q"), array("d"), array("q"))
-    points: Any = tx.execute(query).cursor  # plain tuples: a third of the time
+    reports = RecordedReports(array("q"), array("q"), array("d"), array("q"))
+    points: Any = tx.execute(query).cursor  # tuples of the driver: a third of the time of SQLAlchemy's rows
     while chunk := points.fetchmany(CHUNK_ROWS):
         trials, steps, values, kinds, seqs = zip(*chunk, strict=True)
         numbers = values if None not in values else map(number_of, values, kinds)
-        for column, new in zip(told, (trials, steps, numbers, seqs), strict=True):
-            column.extend(new)  # type: ignore[attr-defined]  # arrays, all of them
-    return told
+        for column, new in zip(reports, (trials, steps, numbers, seqs), strict=True):
+            column.extend(new)  # type: ignore[attr-defined]  # every column is an array
+    return reports

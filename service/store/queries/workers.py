@@ -1,4 +1,4 @@
-"""Reads of workers, of their leases, and of what waits for them."""
+"""Reads of workers, leases and queued trials."""
 
 import time
 from collections import defaultdict
@@ -19,19 +19,19 @@ from service.store.schema import CLAIM_ORDER, VISIBLE, standstill, study, trial,
 HAS_ID = worker.c.id == bindparam("its_id")
 WORKER_BY_ID = select(worker).where(HAS_ID)
 ALIVE = worker.c.state == WorkerState.ALIVE
-SILENT_SECONDS = 60.0  # since the last heartbeat, by our clock; it decides what is shown, and nothing else
-STATE = select(worker.c.state).where(HAS_ID)  # asked by each look for work, and built once
+SILENT_SECONDS = 60.0  # since the last heartbeat, by the local clock; only for displays
+STATE = select(worker.c.state).where(HAS_ID)  # executed by every poll of a worker
 
 
 def workers(tx: Transaction, limit: int = 1_000) -> list[Worker]:
-    """The workers that were ever registered: alive ones first, then those seen last."""
+    """Registered workers by state, alive ones first, and by last heartbeat, the newest first."""
     return [
         worker_of(row) for row in tx.execute(select(worker).order_by(worker.c.state, worker.c.seen_at.desc(), worker.c.id).limit(limit))
     ]
 
 
 def find_worker(tx: Transaction, worker_id: str) -> Worker:
-    """The worker of that id. Raises WorkerNotFound."""
+    """The worker with this id. Raises WorkerNotFound."""
     row = tx.execute(WORKER_BY_ID, {"its_id": worker_id}).one_or_none() if is_storable(worker_id) else None
     if row is None:
         raise WorkerNotFound(worker_id)
@@ -39,12 +39,12 @@ def find_worker(tx: Transaction, worker_id: str) -> Worker:
 
 
 def is_draining(tx: Transaction, worker_id: str) -> bool:
-    """Whether the worker was told to take no more trials."""
+    """Whether the worker is marked as draining."""
     return tx.scalar(STATE, {"its_id": worker_id}) == WorkerState.DRAINING
 
 
 def unavailabilities(tx: Transaction, ids: Collection[str] | None = None) -> list[Unavailability]:
-    """What workers that are alive cannot read, of the studies with those keys or of all; by study and since when."""
+    """Data and weights that live workers cannot read, of these studies or of all, ordered by study name and time."""
     found = (
         select(unavailable, study.c.name, worker.c.host)
         .join(study, study.c.id == unavailable.c.study_id)
@@ -62,13 +62,13 @@ def unavailabilities(tx: Transaction, ids: Collection[str] | None = None) -> lis
 
 
 def count_live(tx: Transaction) -> int:
-    """How many workers take trials and sent a heartbeat within the last minute."""
+    """The number of workers that are not draining and sent a heartbeat within the last minute."""
     live = select(func.count()).select_from(worker).where(ALIVE, worker.c.seen_at > time.time() - SILENT_SECONDS)
     return int(tx.execute(live).scalar_one())
 
 
 def trials_by_worker(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
-    """What each worker runs now: the study's name and the trial's number, in their order. Workers that run nothing are missing."""
+    """Running trials by worker, as sorted (study name, trial number). Workers without a trial are missing."""
     running = select(trial.c.worker, study.c.name, trial.c.number).join(study).where(trial.c.state == TrialState.RUNNING)
     found = defaultdict[str, list[tuple[str, int]]](list)
     for name, owner, number in tx.execute(running.order_by(study.c.name, trial.c.number)):
@@ -78,7 +78,7 @@ def trials_by_worker(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
 
 @dataclass(frozen=True, slots=True)
 class QueuedTrial:
-    """What a queued trial is claimed by."""
+    """The columns of a queued trial that decide with which others it is claimed."""
 
     number: int
     params: Mapping[str, Scalar]
@@ -87,14 +87,14 @@ class QueuedTrial:
 
 
 def queued_trials(tx: Transaction, study_id: str, limit: int) -> list[QueuedTrial]:
-    """The trials that wait for a worker, in the order in which they are claimed."""
+    """The first `limit` claimable trials, in CLAIM_ORDER."""
     queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
     query = select(trial.c.number, trial.c.params, trial.c.attempt, trial.c.round).where(queued).order_by(*CLAIM_ORDER).limit(limit)
     return [QueuedTrial(row.number, row.params, row.attempt, row.round) for row in tx.execute(query)]
 
 
 def held_leases(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
-    """Those of the leases that hold their trial."""
+    """The leases that still hold their trial."""
     known = {(lease.study, lease.trial, lease.attempt): lease for lease in leases}
     running = trial.c.id.in_({key for _, key, _ in known}) & (trial.c.state == TrialState.RUNNING)
     found = tx.execute(select(trial.c.study_id, trial.c.id, trial.c.attempt).where(running))
@@ -102,9 +102,9 @@ def held_leases(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:
 
 
 def unknown_leases(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, str]:
-    """Those of the leases whose trial this database does not know at that attempt, or cannot read, each with the reason.
+    """The leases of attempts that are not in this database or whose study cannot be read, each with the reason.
 
-    The others are of trials that are at that attempt, or at a later one.
+    The trials of the other leases are at the lease's attempt or a later one.
     """
     found_studies = readable_studies(tx, {lease.study for lease in leases})
     stored = set(tx.scalars(select(study.c.id).where(study.c.id.in_({lease.study for lease in leases}), VISIBLE)))
@@ -113,16 +113,16 @@ def unknown_leases(tx: Transaction, leases: Collection[Lease]) -> dict[Lease, st
     found = dict[Lease, str]()
     for lease in leases:
         if lease.study not in stored:
-            found[lease] = "this database has no such study: it was deleted, or it belongs to another database"
+            found[lease] = "the study is not in this database: it was deleted, or it belongs to another database"
         elif lease.study not in found_studies:
             found[lease] = "this version of Thawline cannot read the study"
         elif attempts.get((lease.study, lease.trial), -1) < lease.attempt:
-            found[lease] = "this database knows of no such attempt; was an older copy of it restored?"
+            found[lease] = "the attempt is not in this database; an older copy of the database may have been restored"
     return found
 
 
 def readable_studies(tx: Transaction, ids: Collection[str]) -> dict[str, Study]:
-    """Those of the studies that exist and can be read, by their keys."""
+    """The studies that exist and can be read, by id."""
     return {one.id: one for _, one in readable(tx.execute(select(study).where(study.c.id.in_(ids), VISIBLE)))}
 
 
@@ -132,7 +132,7 @@ STALE_LEASES = select(standstill.c.trial, standstill.c.heartbeats, standstill.c.
 
 
 def stale_leases(tx: Transaction, trials: Iterable[int]) -> dict[int, StaleLease]:
-    """What was counted for trials of those keys, where something was."""
+    """The stored stale leases of the trials with these keys, by trial. Trials without one are missing."""
     if not (keys := list(trials)):
         return {}
     return {row.trial: StaleLease(row.trial, row.heartbeats, row.seconds) for row in tx.execute(STALE_LEASES, {"trials": keys})}

@@ -13,11 +13,11 @@ def plant() -> None:
     from service.operations.claiming import insert
     from service.store.unit_of_work import locked
 
-    def add(store: Store, memory: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
-        memory.refresh(store)
-        if memory.created >= study.spec.budget.max_trials:
+    def add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+        cached.refresh(store)
+        if cached.created >= study.spec.budget.max_trials:
             return []
-        suggestions = memory.suggest(1)
+        suggestions = cached.suggest(1)
         with store.writing() as tx, locked(tx, study.id) as uow:
             return insert(uow, suggestions, worker)
 

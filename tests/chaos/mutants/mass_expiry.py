@@ -10,9 +10,9 @@ def plant() -> None:
 
     observed = Reaper._observed
 
-    def expired(self: Reaper, lease: Lease, counted: StaleLease, passed: float) -> Observation:
+    def expired(self: Reaper, lease: Lease, counted: StaleLease, elapsed: float) -> Observation:
         if self._swept_at is None:
             return Observation(lease.attempt, counted.heartbeats, self._lease_seconds, counted, 0.0)
-        return observed(self, lease, counted, passed)
+        return observed(self, lease, counted, elapsed)
 
     Reaper._observed = expired  # type: ignore[method-assign]

@@ -13,4 +13,4 @@ def plant() -> None:
     def holds(trial: HeldTrial, lease: Lease) -> bool:
         return trial.state is TrialState.RUNNING
 
-    recording._holds = holds
+    recording._holds_lease = holds

@@ -17,7 +17,7 @@ def plant() -> None:
     def holds(trial: HeldTrial, lease: Lease) -> bool:
         return trial.attempt == lease.attempt and trial.state is not TrialState.QUEUED
 
-    recording._holds = holds
+    recording._holds_lease = holds
     event.listen(Engine, "connect", _drop_trigger)
 
 
