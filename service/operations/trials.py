@@ -41,7 +41,7 @@ def _enqueue(tx: Transaction, study: str, trials: Sequence[Params]) -> list[Tria
         if uow.study.state.terminal:
             raise StudyClosed(f"The study is {uow.study.state}; no trial can be added.")
         if uow.study.confirmation is not None:
-            raise StudyClosed("The search is over and the study is in its confirmation; no trial can be added.")
+            raise StudyClosed("The search is over and its best configurations are being confirmed; no trial can be added.")
         left = uow.study.spec.budget.max_trials - uow.study.created
         if is_spent(uow.study) or len(trials) > left:
             raise BudgetSpent
