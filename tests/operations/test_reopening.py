@@ -245,7 +245,7 @@ def test_a_study_whose_best_are_confirmed_is_not_extended(store: Store, searches
         for claim in claims:
             assert tell(store, claim.lease, outcome=scored(0.5, 0.5))
     assert study_of(store, study).confirmation is not None
-    with pytest.raises(StudyClosed, match="compared in a confirmation"):
+    with pytest.raises(StudyClosed, match="more trials would invalidate the confirmation"):
         operations.extend_study(store, study.id, more(5))
 
 
