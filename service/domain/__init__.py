@@ -1,1 +1,1 @@
-"""The service's own words: specs, states, records, events, errors. Pure: no database, no network, no files but the catalogue."""
+"""Domain model of the service: specs, states, records, events, errors. Uses no database, no network, and no files except the catalogue."""

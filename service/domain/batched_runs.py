@@ -34,19 +34,19 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
     `round` is the confirmation round. Trials of one round share their seeds, so they also share the order of the examples; the key
     holds `order_seed`, which separates them from the trials of other rounds and of the search.
     """
-    if spec.limits.lanes == 1 or not _model_has_lanes(spec):
+    if spec.limits.lanes == 1 or not _heads_can_train_together(spec):
         return None
     values = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
     if round is not None:
         values |= spec.seeds_of(round)
     if values["frozen_layers"] != _stages_of(spec.task, spec.model.name):
         return None
-    return tuple(values[name] for name in _together(spec.task).shared)
+    return tuple(values[name] for name in _capability(spec.task).shared)
 
 
 def may_share(spec: StudySpec) -> bool:
     """Whether the search space contains trials that have a shared key."""
-    if spec.limits.lanes == 1 or not _model_has_lanes(spec):
+    if spec.limits.lanes == 1 or not _heads_can_train_together(spec):
         return False
     stages = _stages_of(spec.task, spec.model.name)
     return any(value == stages for _, value in spec.extremes("frozen_layers"))
@@ -58,7 +58,7 @@ def lane_budget(spec: StudySpec, info: DatasetInfo, memory: int, created: int) -
     `created` is the number of trials suggested so far. An adaptive sampler draws its startup trials independently of results, so all
     remaining startup trials may be trained together.
     """
-    fitting = max(1, memory // (BYTES_A_PARAMETER * (_together(spec.task).head_parameters(spec.model.name, info) or 1)))
+    fitting = max(1, memory // (BYTES_A_PARAMETER * (_capability(spec.task).head_parameters(spec.model.name, info) or 1)))
     if spec.limits.lanes is not None:
         return min(fitting, spec.limits.lanes)
     return min(fitting, MOST_LANES, _independent_suggestions(spec, created))
@@ -86,11 +86,11 @@ def _startup(sampler: Sampler) -> int:
             return 0
 
 
-def _model_has_lanes(spec: StudySpec) -> bool:
-    return spec.model.pretrained and _lanes_of(spec.task, spec.model.name)
+def _heads_can_train_together(spec: StudySpec) -> bool:
+    return spec.model.pretrained and _supported(spec.task, spec.model.name)
 
 
-def _together(task: str) -> HeadsTogether:
+def _capability(task: str) -> HeadsTogether:
     """The task's capability. Raises TypeError for a task whose heads do not train together."""
     if not isinstance(found := spec_of(task), HeadsTogether):
         raise TypeError(f"the heads of {task} do not train together")
@@ -98,7 +98,7 @@ def _together(task: str) -> HeadsTogether:
 
 
 @lru_cache(maxsize=256)
-def _lanes_of(task: str, model: str) -> bool:
+def _supported(task: str, model: str) -> bool:
     found = spec_of(task)
     return isinstance(found, HeadsTogether) and found.trains_together(model)
 
@@ -111,4 +111,4 @@ def _stages_of(task: str, model: str) -> int:
 @lru_cache(maxsize=16)
 def _defaults(task: str) -> dict[str, Hashable]:
     fields = spec_of(task).Hyperparameters.model_fields
-    return {name: fields[name].default for name in _together(task).shared}
+    return {name: fields[name].default for name in _capability(task).shared}

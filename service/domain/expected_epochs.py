@@ -45,12 +45,12 @@ def _mean(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> float:
 
 def _activity(space: SearchSpace, name: str) -> float:
     """The probability that the parameter's condition holds."""
-    held = 1.0
+    probability = 1.0
     for parent, values in space.root[name].when.items():
         shares = _evenly(space.root[parent])
         drawn = sum(share for value, share in shares.items() if any(type(value) is type(one) and value == one for one in values))
-        held *= drawn * _activity(space, parent)
-    return held
+        probability *= drawn * _activity(space, parent)
+    return probability
 
 
 def _evenly(parameter: Float | Int | Categorical) -> dict[Scalar, float]:

@@ -28,9 +28,7 @@ from trainer.tasks.capabilities import ReportSummary
 from trainer.tasks.registry import spec_of, specs
 
 KIND = "thawline/training-config"
-FIRST_SCHEMA_NOTE = (
-    "Nothing is known of a confirmation: the file is of the first schema. Its value is the best of many tries and looks better than it is."
-)
+FIRST_SCHEMA_NOTE = "This file has schema version 1, which records no confirmation. Its value is the best of many trials, an overestimate."
 LOCKED = ("torch", "torchvision", "numpy", "pillow", "safetensors", "thawline")
 LONGEST_PLAIN = 100  # characters; a longer text is always quoted, which saves parsing it
 

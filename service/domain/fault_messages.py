@@ -14,8 +14,8 @@ from service.domain.synonyms.sections import OUR_FIELDS
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import specs
 
-WHERE_UNIONS_ARE = (("search_space", 1), ("sampler", 0), ("pruner", 0))
-MOST_REMEDIES = 100
+UNIONS = (("search_space", 1), ("sampler", 0), ("pruner", 0))  # section, and number of keys below it before the tag in pydantic's location
+MOST_REMEDIES = 100  # per document, since the search for similar names is slow
 
 MESSAGES: Mapping[str, str] = {
     "missing": "this field is required; add it",
@@ -135,7 +135,7 @@ def _fields_at(place: Path, document: Mapping[str, Any], task: TaskSpec) -> Iter
 
 
 def _without_tags(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    for field, depth in WHERE_UNIONS_ARE:
+    for field, depth in UNIONS:
         if loc[:1] == (field,) and len(loc) > depth + 1:
             return loc[: depth + 1] + tuple(part for part in loc[depth + 2 :] if part != "[key]")
     return loc

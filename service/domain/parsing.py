@@ -73,9 +73,9 @@ class _Draft:
         self.faults = list(faults)
         self.stand_ins: set[str] = set()
         self.task = self._task()
-        self._for_sections = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
+        self._section_stand_ins = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
         """Valid values for required sections that have faults, so that the other sections can be checked. They are never stored."""
-        self._named = {(fault.path, fault.code) for fault in self.faults}
+        self._reported = {(fault.path, fault.code) for fault in self.faults}
 
     def _task(self) -> TaskSpec:
         """The document's task. A task that is not installed is a fault; the other sections are then checked as those of the first task."""
@@ -90,8 +90,8 @@ class _Draft:
         """Collect the faults. Returns those that were not reported before."""
         new = []
         for fault in faults:
-            if (fault.path, fault.code) not in self._named:
-                self._named.add((fault.path, fault.code))
+            if (fault.path, fault.code) not in self._reported:
+                self._reported.add((fault.path, fault.code))
                 new.append(fault)
         self.faults += new
         return new
@@ -104,11 +104,12 @@ class _Draft:
             self.add([Fault(("preset",), "unknown_preset", f"no such preset ships with Thawline; choose one of {known}")])
             self.document = {key: value for key, value in self.document.items() if key != "preset"}
             if "search_space" not in self.document:
-                self._stand_in_for_the_space()
+                self._replace_space()
         self.document = _with_default_weights(_with_all_stages(_with_preset(self.document), self.task), self.task)
 
     def validated(self) -> StudySpec | None:
         """The spec, with stand-ins for faulty parts. None when it cannot be completed."""
+        # Pydantic stops at the first fault in some parts, so a repaired document can show new faults: validate until none is left.
         for _ in range(MOST_REPAIRS):
             found, spec = list(_early_faults(self.document, self.task)), None
             try:
@@ -120,31 +121,31 @@ class _Draft:
             self.add(with_remedies(found, self.document, self.task))
             if any(not fault.path for fault in found):
                 return None
-            self._take_out({fault.path[:2] for fault in found})
+            self._replace_parts({fault.path[:2] for fault in found})
         return None
 
-    def _take_out(self, places: Iterable[Path]) -> None:
+    def _replace_parts(self, places: Iterable[Path]) -> None:
         for place in places:
-            self._take_out_one(place)
+            self._replace_part(place)
 
-    def _take_out_one(self, place: Path) -> None:
+    def _replace_part(self, place: Path) -> None:
         """Remove the smallest removable part that contains the place, or replace it with a stand-in."""
         section = str(place[0])
         value = self.document.get(section)
         if section == "search_space" and isinstance(value, dict) and len(place) > 1:
-            self._take_out_parameter(str(place[1]))
+            self._remove_parameter(str(place[1]))
         elif section == "search_space":
-            self._stand_in_for_the_space()
+            self._replace_space()
         elif section == "fixed" and isinstance(value, dict) and len(place) > 1:
             self.stand_ins.add(str(place[1]))
             self.document = self.document | {section: {name: one for name, one in value.items() if name != place[1]}}
         else:
             self.stand_ins.add(section)
             self.document = {name: one for name, one in self.document.items() if name != section}
-            if section in self._for_sections:
-                self.document[section] = self._for_sections[section]
+            if section in self._section_stand_ins:
+                self.document[section] = self._section_stand_ins[section]
 
-    def _take_out_parameter(self, name: str) -> None:
+    def _remove_parameter(self, name: str) -> None:
         """Remove the parameter, and the conditions that name it."""
         self.stand_ins |= {"search_space", name}
         space = {
@@ -156,9 +157,9 @@ class _Draft:
         }
         self.document = self.document | {"search_space": space}
         if not space:
-            self._stand_in_for_the_space()
+            self._replace_space()
 
-    def _stand_in_for_the_space(self) -> None:
+    def _replace_space(self) -> None:
         fixed = self.document.get("fixed")
         free = next(
             name for name in ("lr", "momentum", "weight_decay", "dropout", "beta1") if not isinstance(fixed, dict) or name not in fixed
@@ -375,6 +376,7 @@ def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, l
     except ValidationError as error:
         located = [item | {"loc": ("search_space", *item["loc"])} for item in error.errors()]
         faults += [fault for item in located for fault in faults_of(item)]
+        # The conditions no longer fit the closed ranges. Without them the other parameters can still be checked.
         closed = SearchSpace({name: parameter.model_copy(update={"when": {}}) for name, parameter in space.items()})
     return spec.model_copy(update={"search_space": closed}), faults
 
@@ -418,11 +420,11 @@ def _frozen_random(place: tuple[str | int, ...]) -> Fault:
 
     Its path is that of the parameter for a range: an open range was closed before, so the document may have no `high`.
     """
-    remedy = "remove it" if place[0] == "fixed" else "drop it here and write fixed: {frozen_layers: 0}"
+    remedy = "remove it" if place[0] == "fixed" else "remove it here and write fixed: {frozen_layers: 0}"
     return Fault(
         place if "choices" in place else place[:2],
         "frozen_random",
-        f"model.weights is random, and a frozen stage of random values never learns; {remedy}, or name pretrained weights in model.weights",
+        f"model.weights is random, and frozen stages keep their random values; {remedy}, or name pretrained weights in model.weights",
     )
 
 

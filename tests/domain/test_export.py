@@ -132,7 +132,7 @@ def test_a_file_of_the_first_schema_is_read_and_says_that_nothing_is_known_of_a_
     document = {**json.loads(old.model_dump_json(exclude=added)), "schema_version": 1}
     read = read_export(json.dumps(document))
     assert read.config == old.config and read.reached == old.reached and read.depths == old.depths
-    assert read.confirmed is None and "Nothing is known of a confirmation" in read.note
+    assert read.confirmed is None and "schema version 1, which records no confirmation" in read.note
     assert read.lock == {"torch": "2.14.1"}
     assert [fault.pointer for fault in faults(json.dumps({**document, "schema_version": 3}))]
 

@@ -207,7 +207,7 @@ def names_of(task: str) -> Names:
         hyperparameter_names=HYPERPARAMETERS | _table(**spellings.hyperparameters) | {key(name): name for name in parameters},
         metric_names=_table(**spellings.metrics),
         data_names=DATA | _table(**spellings.data),
-        words={**WORDS, **{name: _table(**words) for name, words in spellings.words.items()}},
+        words={**WORDS, **{name: _table(**values) for name, values in spellings.words.items()}},
         dropped={**DROPPED, **dict.fromkeys(_keys(spellings.dropped), NOTHING)},
     )
 
@@ -245,7 +245,7 @@ def flow(ours: Names, value: Any, name: str = "") -> str:
             return (
                 "{"
                 + ", ".join(
-                    f"{key if key in _words(ours) else '...'}: {flow(ours, item, '' if key == 'name' else str(key))}"
+                    f"{key if key in _known_texts(ours) else '...'}: {flow(ours, item, '' if key == 'name' else str(key))}"
                     for key, item in value.items()
                 )
                 + "}"
@@ -262,7 +262,7 @@ def flow(ours: Names, value: Any, name: str = "") -> str:
 
 
 def _text(ours: Names, text: str, name: str) -> str:
-    if text in _words(ours):
+    if text in _known_texts(ours):
         return text
     is_path = name in ("path", "weights") and "/" in text and len(text) <= LONGEST_PATH and PLAIN_PATH.match(text)
     if is_path or (name == "name" and PLAIN_NAME.match(text)):
@@ -271,14 +271,14 @@ def _text(ours: Names, text: str, name: str) -> str:
 
 
 @cache
-def _words(ours: Names) -> frozenset[str]:
+def _known_texts(ours: Names) -> frozenset[str]:
     """All texts that a quoted line may repeat: names of fields, and their known values."""
     models: Iterable[Any] = (StudySpec, Budget, Limits, Objective, Confirm)
     names = {name for model in models for name in model.model_fields} | {*ours.data_fields, *ours.model_fields, *ours.parameters}
     parameter = {"type", "low", "high", "log", "step", "choices", "when", "float", "int", "categorical"}
-    words = {word for listed in ours.words.values() for word in listed.values()}
+    values = {value for spellings in ours.words.values() for value in spellings.values()}
     own = {*ours.weights, *ours.metrics, *ours.models}
-    known = names | parameter | words | own | options() | {"DEFAULT", "minimize", "maximize", "server", "workers"}
+    known = names | parameter | values | own | options() | {"DEFAULT", "minimize", "maximize", "server", "workers"}
     return frozenset(known | set(SAMPLERS.values()) | set(PRUNERS.values()))
 
 
