@@ -251,6 +251,7 @@ def _best(left: Sequence[Arm], objective: Objective) -> Arm | None:
 def _behind(pair: Pair | None, arms: int) -> Estimate | None:
     if pair is None or len(pair.behind) < FEWEST_RUNS:
         return None
+    # Bonferroni: the arms - 1 differences to the best share the error probability.
     tails = Tails.of(1 - (1 - LEVEL) / max(arms - 1, 1))
     return statistics.over_seeds(pair.behind, tails=tails, resolution=pair.resolution)
 

@@ -49,6 +49,7 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
+# Characters with a meaning in Markdown or HTML, and the slash after a colon, without which no renderer links an address.
 SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&!@$]|(?<=:)/)")
 LONGEST = 200  # characters of a text in a heading or a table
 LONGEST_SENTENCE = 2_000

@@ -77,17 +77,17 @@ def requirements(exported: Exported) -> str:
     """A requirements file with the packages of the trial's environment, pinned. Thawline itself is listed in a comment."""
     python, thawline = exported.environment.get("python"), exported.lock.get("thawline")
     title = f"{exported.config.model.name} as trial {exported.origin.trial} of its study trained it" + (
-        f", with Python {_word(python)}" if python else ""
+        f", with Python {_safe_version(python)}" if python else ""
     )
-    lines = [f"# {title}."] + [f"{name}=={_word(exported.lock[name])}" for name in NEEDED if name in exported.lock]
+    lines = [f"# {title}."] + [f"{name}=={_safe_version(exported.lock[name])}" for name in NEEDED if name in exported.lock]
     if exported.facts.listing is not None and exported.facts.listing.heic:
         lines.append("pillow-heif")
     if thawline:
-        lines.append(f"# thawline=={_word(thawline)}: for `thaw train` and `thaw verify`; the script does without")
+        lines.append(f"# thawline=={_safe_version(thawline)}: for `thaw train` and `thaw verify`; the script does without")
     return "\n".join(lines) + "\n"
 
 
-def _word(text: str) -> str:
+def _safe_version(text: str) -> str:
     """A version without characters that have a meaning in a requirements file. The exported file is not trusted."""
     return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ".-_!"))
 

@@ -135,6 +135,7 @@ def _open(file: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, check_same_thread=False)
     except sqlite3.Error as error:
         raise OSError(0, str(error)) from error
+    # The file is not trusted: its schema must not call unsafe functions, return huge values or attach other databases.
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)

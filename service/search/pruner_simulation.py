@@ -80,6 +80,7 @@ def _times(shared: Integers, step: Integers, seq: Integers) -> tuple[Integers, I
     time, together = seq.copy(), np.arange(len(seq), dtype=np.int64)
     sharing = np.flatnonzero(shared >= 0)
     if len(sharing):
+        # One number per group of trials and step.
         groups = shared[sharing] * (step.max() + 1) + step[sharing]
         _, group = np.unique(groups, return_inverse=True)
         first = np.full(group.max() + 1, np.iinfo(np.int64).max)
@@ -106,7 +107,7 @@ def places_by_trial(trial: Integers) -> list[Integers]:
     return np.split(order, np.flatnonzero(np.diff(trial[order])) + 1)
 
 
-def pruned_in_truth(one: RecordedTrial) -> bool:
+def pruned_by_study(one: RecordedTrial) -> bool:
     """Whether the study's pruner ended the trial."""
     return one.state is TrialState.PRUNED and one.ended is not None
 
@@ -359,7 +360,7 @@ def _without_improvement(board: Board, patient: Patient) -> Flags:
 def overtakers(board: Board, winner: RecordedTrial) -> list[PotentialWinner]:
     """For each pruned trial with a finite value, the share of complete trials whose later gain would have put it ahead of the winner."""
     last = {int(trial): place for place, trial in enumerate(board.trial.tolist())}
-    pruned = [index for index, one in enumerate(board.trials) if pruned_in_truth(one) and one.trained and index in last]
+    pruned = [index for index, one in enumerate(board.trials) if pruned_by_study(one) and one.trained and index in last]
     finite = [index for index in pruned if np.isfinite(board.value[last[index]])]
     gains = {step: _gains_from(board, step) for step in {int(board.step[last[index]]) for index in finite}}
     found = list[PotentialWinner]()

@@ -231,6 +231,7 @@ def _percentile_evidence(study: optuna.Study, trial: FrozenTrial, share: float, 
 
 
 def _rung_evidence(study: optuna.Study | Bracket, trial: FrozenTrial, factor: int) -> dict[str, Any]:
+    # The pruner has just written its note of the rung that ended the trial, so Optuna already counts the next one.
     rung = next_rung(trial) - 1
     key = rung_key(rung)
     others = (peer for peer in study.get_trials(deepcopy=False) if peer.number != trial.number)

@@ -7,7 +7,7 @@ from service.domain.pruning import Agreement, PotentialWinner, PruningReport, Sa
 from service.domain.records import NO_REPORTS, RecordedStudy, RecordedTrial
 from service.domain.samplers import Asha, Hyperband, Median, NoPruner, Patient, Percentile, Pruner
 from service.domain.spec import StudySpec
-from service.search.pruner_simulation import Board, SimulationResult, board_of, chance_of_any, overtakers, pruned_in_truth, simulate
+from service.search.pruner_simulation import Board, SimulationResult, board_of, chance_of_any, overtakers, pruned_by_study, simulate
 
 
 def label_of(pruner: Pruner) -> str:
@@ -211,14 +211,14 @@ def best_of(trials: Sequence[RecordedTrial], *, maximize: bool) -> RecordedTrial
 
 def _saved(trials: Sequence[RecordedTrial]) -> Savings:
     trained = [one for one in trials if one.trained]
-    spared = [one for one in trained if pruned_in_truth(one)]
+    spared = [one for one in trained if pruned_by_study(one)]
     seconds = [one.seconds_left for one in spared if one.seconds_left is not None]
     epochs = sum(one.epochs - one.step for one in spared)
     # Trials without a time estimate count at the mean rate of the others.
     timed_epochs = sum(one.epochs - one.step for one in spared if one.seconds_left is not None)
     return Savings(
         epochs=epochs,
-        of=sum(one.epochs if pruned_in_truth(one) else one.step for one in trained),
+        of=sum(one.epochs if pruned_by_study(one) else one.step for one in trained),
         seconds=sum(seconds) * epochs / timed_epochs if timed_epochs else None,
     )
 
@@ -243,7 +243,7 @@ def _recorded(recording: RecordedStudy, winner: RecordedTrial | None, name: str)
         kept_winner=kept,
         likely=kept,
         winner=None if winner is None else winner.number,
-        trials_pruned=sum(pruned_in_truth(one) for one in recording.trials),
+        trials_pruned=sum(pruned_by_study(one) for one in recording.trials),
         continued=0,
         epochs=(epochs, epochs),
     )
@@ -263,7 +263,7 @@ def _simulated(board: Board, winner: RecordedTrial | None, name: str, pruner: Pr
         likely=likely,
         winner=None if best is None else best.number,
         trials_pruned=int(ended.sum()),
-        continued=sum(pruned_in_truth(one) and one.trained for one in surviving),
+        continued=sum(pruned_by_study(one) and one.trained for one in surviving),
         epochs=(sum(least for least, _ in spent), sum(most for _, most in spent)),
     )
 
@@ -273,7 +273,7 @@ def _epochs(board: Board, index: int, result: SimulationResult) -> tuple[int, in
     one, end = board.trials[index], int(result.ends[index])
     if end >= 0:
         return int(board.step[end]), int(board.step[end])
-    if not pruned_in_truth(one):
+    if not pruned_by_study(one):
         return one.step, one.step
     # The study pruned the trial and this pruner does not: it runs to the next decision step at least.
     return next((step for step in result.steps if one.step < step < one.epochs), one.epochs), one.epochs
@@ -290,7 +290,7 @@ def _is_certain(board: Board, winner: RecordedTrial, result: SimulationResult) -
     index = board.trials.index(winner)
     judged = result.judged[board.trial[result.judged] == index]
     judged = judged[judged <= result.ends[index]] if result.ends[index] >= 0 else judged
-    continued = [one.ended for place, one in enumerate(board.trials) if pruned_in_truth(one) and result.ends[board.origin[place]] < 0]
+    continued = [one.ended for place, one in enumerate(board.trials) if pruned_by_study(one) and result.ends[board.origin[place]] < 0]
     return not len(judged) or all(ended is None or board.time[judged[-1]] < ended for ended in continued)
 
 
@@ -304,4 +304,4 @@ def _agreement(recording: RecordedStudy, board: Board) -> Agreement | None:
 
 def _agrees(board: Board, index: int, result: SimulationResult) -> bool:
     one, end = board.trials[index], int(result.ends[index])
-    return bool(board.step[end] == one.step and pruned_in_truth(one)) if end >= 0 else not pruned_in_truth(one)
+    return bool(board.step[end] == one.step and pruned_by_study(one)) if end >= 0 else not pruned_by_study(one)

@@ -243,6 +243,7 @@ class TrialColumns:
         """The `good` best trials and the rest: complete trials by loss, then pruned ones by last step, then infeasible ones by number."""
         complete, pruned, hopeless = (self._rows(state) for state in (COMPLETE, PRUNED, HOPELESS))
         complete = complete[np.argsort(self._losses[complete], kind="stable")]
+        # lexsort takes the primary key last: the last step in descending order, then the loss.
         pruned = pruned[np.lexsort((self._losses[pruned], -self._steps[pruned]))]
         ranked = np.concatenate([complete, pruned, hopeless])
         running = self._rows(RUNNING) if with_running else ranked[:0]
