@@ -122,6 +122,7 @@ class LocalWorkers:
         ]
         while not self._ending.is_set():
             started_at = time.monotonic()
+            # In its own session, so that Ctrl-C reaches only the server, which then stops the workers.
             worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603  (a fixed list)
             self._await(worker)
             if worker.returncode == 0 and not self._ending.is_set():

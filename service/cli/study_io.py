@@ -112,7 +112,7 @@ def import_study(settings: Settings, source: str, name: str | None, like: Path |
     if _is_database(file):
         study = _from_optuna(settings, file, name, like, theirs)
     elif like is not None or theirs is not None:
-        raise Failure("--like and --study apply only to Optuna databases, and this file is an export of Thawline.")
+        raise Failure("--like and --study apply only to Optuna databases, and this file is not an SQLite database.")
     else:
         with Client(settings.server, settings.token) as client, _faults(file):
             study = client.import_study(file, name, paused=paused)

@@ -243,7 +243,7 @@ def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
 def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
     stated = exported.confirmed.single_run if exported.confirmed is not None else None
     if stated is None:
-        remedy = "run the study with confirm: {top: 3, seeds: 5}, and data.test or data.split: given, and export it again with `thaw best`"
+        remedy = "set confirm: {top: 3, seeds: 5} and data.test (or data.split: given) in a study, and export it again with `thaw best`"
         raise FaultyFile(file, (("#/confirmed", f"the file states no interval to verify. {exported.note} To get one, {remedy}"),))
     return stated
 

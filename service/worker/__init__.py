@@ -1,1 +1,1 @@
-"""The worker: a supervisor without torch, with one warm trainer process a slot."""
+"""The worker: a supervisor that does not import torch, and one trainer process per slot."""

@@ -1,7 +1,7 @@
-"""Checkpoint files on this machine: where a trial's lie, and which of them nobody needs any more.
+"""Checkpoint files on this machine: their folders, and the removal of files that are no longer needed.
 
-`<home>/checkpoints/<study>/<number>/e<attempt>/`, and in each study's folder the identity of the database that it belongs to:
-databases may share a home. What a trial's row names, stays; the rest goes.
+The files of an attempt are in `<home>/checkpoints/<study>/<number>/e<attempt>/`. The file `database` in a study's folder contains the
+identity of its database, because several databases may share a home. Files that the trial's row lists are kept, all others are removed.
 """
 
 import logging
@@ -20,19 +20,19 @@ log = logging.getLogger(__name__)
 
 OWNER = "database"
 IDENTITY_DIGITS = 32
-"""Of a database's identity. Version 0.1 marked folders by 16 digits of the URL's SHA-256, which two databases may have in common."""
+"""Length of a database's identity. Version 0.1 wrote 16 digits of the URL's SHA-256 instead, which two databases may share."""
 
 
 class CheckpointFolder:
-    """The folder of all checkpoints of one database's studies on this machine."""
+    """The checkpoints of one database's studies on this machine."""
 
     def __init__(self, root: Path, database: str) -> None:
-        """`database` is its identity."""
+        """`database` is the identity of the database."""
         self._root = root
         self._owner = database
 
     def folder(self, lease: Lease) -> Path | None:
-        """Where an attempt puts its files; the study's folder is made and marked as ours. None when the disk does not take it."""
+        """The folder for an attempt's files. Creates the study's folder with its `database` file. None if the disk refuses."""
         study = self._root / lease.study
         try:
             study.mkdir(parents=True, exist_ok=True)
@@ -42,29 +42,30 @@ class CheckpointFolder:
             return None
         return self._trial(lease.study, lease.number) / _of_attempt(lease.attempt)
 
-    def clear(self, lease: Lease, kept: Iterable[Checkpoint], told: Collection[str] = ()) -> None:
-        """Remove the files of earlier attempts but the `kept` ones, and of this one, which is at work, those of the `told` paths."""
+    def clear(self, lease: Lease, kept: Iterable[Checkpoint], superseded: Collection[str] = ()) -> None:
+        """Remove the files of earlier attempts, and of this running attempt the `superseded` paths, except the `kept` checkpoints."""
         names = {checkpoint.path for checkpoint in kept}
         folder = self._trial(lease.study, lease.number)
-        for path in map(Path, set(told) - names):
+        for path in map(Path, set(superseded) - names):
             if path.is_relative_to(folder):
                 _remove(path)
         _keep_only(folder, names, range(lease.attempt))
 
     def tidy(self, store: Store, study: str, number: int) -> None:
-        """Remove every file of the trial that its row does not name, but for an attempt that is at work. Raises StoreUnavailable."""
-        with suppress(TrialNotFound):  # the study was deleted: `sweep` sees to it
+        """Remove the trial's files that its row does not list, except those of a running attempt. Raises StoreUnavailable."""
+        with suppress(TrialNotFound):  # the study was deleted; `sweep` removes its folder
             self._tidy(store.read(queries.find_trial, study, number))
 
     def sweep(self, store: Store) -> None:
-        """Remove what nobody needs: all of deleted studies, and of the others what no trial names. Raises StoreUnavailable.
+        """Remove the folders of deleted studies, and in other folders the files that no trial lists. Raises StoreUnavailable.
 
-        A folder with a mark of version 0.1, or a damaged one, is this database's if the study is; otherwise it is left alone.
+        A folder whose `database` file is damaged or was written by version 0.1 belongs to this database if the study exists in it;
+        otherwise it is not changed.
         """
-        for mark in self._root.glob(f"*/{OWNER}"):
-            owner = mark.read_text(errors="replace")
+        for owner_file in self._root.glob(f"*/{OWNER}"):
+            owner = owner_file.read_text(errors="replace")
             if owner == self._owner or len(owner) != IDENTITY_DIGITS:
-                self._sweep_study(store, mark.parent, sure=owner == self._owner)
+                self._sweep_study(store, owner_file.parent, sure=owner == self._owner)
 
     def _sweep_study(self, store: Store, folder: Path, *, sure: bool) -> None:
         try:
@@ -72,13 +73,14 @@ class CheckpointFolder:
             if study.id != folder.name:
                 raise StudyNotFound(folder.name)  # another study has that name
         except StudyNotFound:
+            # Without a certain owner, the study may be one of another database that shares this home.
             if not sure:
                 return
             log.info("removing the checkpoints of study %s, which was deleted", folder.name)
             shutil.rmtree(folder, ignore_errors=True)
             return
         except StudyUnreadable:
-            return  # a version that can read it may want them
+            return  # a newer version may be able to read the study and need the files
         if not sure:
             (folder / OWNER).write_text(self._owner)
         for number in _numbers(folder):
@@ -87,9 +89,9 @@ class CheckpointFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _tidy(self, trial: Trial) -> None:
-        """An attempt that begins after the row was read has a folder of its own, which is not touched."""
-        over = range(trial.attempt + (trial.state is not TrialState.RUNNING))
-        _keep_only(self._trial(trial.study, trial.number), {checkpoint.path for checkpoint in trial.checkpoints}, over)
+        # Only attempts up to the one in the row: a later attempt, which starts after the row was read, has a folder of its own.
+        ended = range(trial.attempt + (trial.state is not TrialState.RUNNING))
+        _keep_only(self._trial(trial.study, trial.number), {checkpoint.path for checkpoint in trial.checkpoints}, ended)
 
     def _trial(self, study: str, number: int) -> Path:
         return self._root / study / str(number)
@@ -104,21 +106,21 @@ def _numbers(folder: Path) -> Iterator[int]:
 
 
 def _keep_only(folder: Path, names: Collection[str], attempts: Iterable[int]) -> None:
-    """Remove every other file of those attempts, half-written ones included, and the folders that are empty then."""
-    for place in (folder / _of_attempt(attempt) for attempt in attempts):
-        for path in _files(place):
+    """Remove all other files of the attempts, including partially written ones, and then the empty folders."""
+    for subfolder in (folder / _of_attempt(attempt) for attempt in attempts):
+        for path in _files(subfolder):
             if str(path) not in names:
                 _remove(path)
-        with suppress(OSError):  # it is not there, or not empty
-            place.rmdir()
+        with suppress(OSError):  # missing or not empty
+            subfolder.rmdir()
     with suppress(OSError):
         folder.rmdir()
 
 
-def _files(place: Path) -> list[Path]:
-    """What lies there; nothing when another thread or worker has just removed the place itself."""
+def _files(folder: Path) -> list[Path]:
+    """The folder's files; empty if it does not exist, because another thread or worker may have removed it."""
     try:
-        return list(place.iterdir())
+        return list(folder.iterdir())
     except OSError:
         return []
 

@@ -1,4 +1,4 @@
-"""What the slots of a worker share."""
+"""Objects that all slots of a worker share."""
 
 import threading
 from collections import Counter
@@ -13,38 +13,38 @@ from service.worker.store_client import StoreClient
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a silent trainer is given, in seconds."""
+    """How long a trainer may go without sending a message, in seconds."""
 
-    start: float = 300.0  # until its first line: importing torch on a busy machine
-    prepare: float = 7_200.0  # while it decodes a data set, or downloads weights
-    check: float = 7_200.0  # for the whole check of a study's data and weights, which reports nothing on its way
+    start: float = 300.0  # until its first message; importing torch is slow on a busy machine
+    prepare: float = 7_200.0  # while it decodes a dataset or downloads weights
+    check: float = 7_200.0  # for the whole check of a study's data and weights, which sends no progress
     stall: float = 900.0  # between two batches
-    grace: float = 5.0  # to end a run when told; then it is killed
+    grace: float = 5.0  # to end a run on request, before it is killed
 
 
 DEFAULT_TIMEOUTS = Timeouts()
 
 
 class Checks:
-    """The studies that slots of this worker are checking, and how often their checks crashed. Safe to share between threads.
+    """The studies that this worker is checking, and the number of crashes per study. Thread-safe.
 
-    One slot checks a study and the others work meanwhile, so that a check that hangs or crashes again and again takes one slot at most.
+    A study is checked by one slot only, so that a check that hangs or crashes repeatedly blocks at most one slot.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way = set[str]()
         self._crashes = Counter[str]()
-        self.short_of_memory = set[str]()  # studies whose largest examples did not fit into memory when they were checked
+        self.short_of_memory = set[str]()  # studies whose check ran out of memory with the largest examples
 
     def under_way(self) -> frozenset[str]:
-        """The studies' keys."""
+        """The ids of the studies that are being checked."""
         with self._lock:
             return frozenset(self._under_way)
 
     @contextmanager
-    def begun(self, study: str) -> Iterator[bool]:
-        """Whether the check is the caller's, until the block ends; False when another slot has it under way."""
+    def begin(self, study: str) -> Iterator[bool]:
+        """Reserve the check until the block ends. Yields False if another slot is checking the study."""
         with self._lock:
             mine = study not in self._under_way
             self._under_way.add(study)
@@ -56,37 +56,38 @@ class Checks:
                     self._under_way.discard(study)
 
     def count_crash(self, study: str) -> int:
-        """How often the study's check has crashed in this worker, this time included."""
+        """Count a crash. Returns the number of crashes of the study's check in this worker."""
         with self._lock:
             self._crashes[study] += 1
             return self._crashes[study]
 
     def forget_crashes(self, study: str) -> None:
-        """The study has its verdict; it may be resumed and checked again."""
+        """Reset the count after a failed check, because the study may be resumed and checked again."""
         with self._lock:
             del self._crashes[study]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """The store, the leases, the checkpoints and the clocks of one worker."""
+    """The store client, leases, checkpoints, timeouts and events of one worker."""
 
     control: StoreClient
     leases: Leases
-    shelf: CheckpointFolder
-    patience: Timeouts
+    checkpoints: CheckpointFolder
+    timeouts: Timeouts
     leaving: threading.Event
-    draining: threading.Event  # set when slots shall end once their trials have
+    draining: threading.Event  # set when each slot should end after its current trials
     wake: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
     checks: Checks = field(default_factory=Checks)
 
     def drain(self) -> None:
-        """Let every slot end once its trials have."""
+        """Make every slot end after its current trials."""
         self.draining.set()
         self.wake.set()
 
-    def rest(self, seconds: float) -> None:
-        """Wait for so long, or until there is a reason to look up."""
+    def wait_for_work(self, seconds: float) -> None:
+        """Wait for `seconds`, or until `wake` is set."""
         self.wake.wait(seconds)
+        # Stays set once the worker leaves or drains, so that no slot waits again.
         if not self.leaving.is_set() and not self.draining.is_set():
             self.wake.clear()

@@ -1,4 +1,4 @@
-"""The trials that this worker holds, and until when it may believe so."""
+"""The leases that this worker holds, and how long it may trust them without renewal."""
 
 import threading
 import time
@@ -10,40 +10,42 @@ from service.worker.process import TrainerProcess
 
 
 class StopReason(Enum):
-    """Why a run must end that has not ended by itself."""
+    """Why another thread stops a run. A greater value takes precedence."""
 
-    LEAVING = auto()  # the worker goes; the trial is handed back with a checkpoint
-    UNTRUSTED = auto()  # the lease could not be renewed for too long; the trainer has been killed
-    LOST = auto()  # another attempt has the trial, or it was cancelled; nothing may be written any more
+    # LOST is the greatest: after it nothing may be written, whatever reason was set before.
+
+    LEAVING = auto()  # the worker shuts down; the trial is released with a checkpoint
+    UNTRUSTED = auto()  # the lease was not renewed for the trust window; the trainer has been killed
+    LOST = auto()  # another attempt holds the trial, or it was cancelled; nothing may be written any more
 
 
 ENDING = (StopReason.UNTRUSTED, StopReason.LOST)
 
 
 class HeldLease:
-    """A lease with the process that works on it, perhaps on others too. Its `halt` is set by other threads and only ever becomes graver."""
+    """A lease and the process that trains the trial, possibly together with others. Other threads stop the run by calling `stop`."""
 
     def __init__(self, lease: Lease, process: TrainerProcess, renewed_at: float) -> None:
         self.lease = lease
         self.process = process
         self.renewed_at = renewed_at
-        self._halt: StopReason | None = None
+        self._halt: StopReason | None = None  # only ever replaced by a reason of higher precedence
         self._lock = threading.Lock()
 
     @property
     def halt(self) -> StopReason | None:
-        """Why the run must end; None while it may go on."""
+        """Why the run must end; None while it may continue."""
         return self._halt
 
-    def stop(self, why: StopReason) -> None:
-        """Ask the run to end."""
+    def stop(self, reason: StopReason) -> None:
+        """Ask the run to end. A reason of lower precedence than the current one is ignored."""
         with self._lock:
-            if self._halt is None or why.value > self._halt.value:
-                self._halt = why
+            if self._halt is None or reason.value > self._halt.value:
+                self._halt = reason
 
 
 class Leases:
-    """All holdings of a worker. A lease is trusted for `trust_seconds` of our own monotonic clock after its last renewal."""
+    """The held leases of a worker. A lease is trusted for `trust_seconds` of the local monotonic clock after its last renewal."""
 
     def __init__(self, trust_seconds: float) -> None:
         self._trust_seconds = trust_seconds
@@ -52,60 +54,65 @@ class Leases:
         self._lock = threading.Lock()
 
     def take(self, lease: Lease, process: TrainerProcess, claimed_at: float) -> HeldLease:
-        """Hold a lease that was claimed at `claimed_at` (monotonic seconds, taken before the claim was sent)."""
-        holding = HeldLease(lease, process, claimed_at)
-        with self._lock:
-            self._held[lease.trial, lease.attempt] = holding
-            if self._leaving:
-                holding.stop(StopReason.LEAVING)
-        return holding
+        """Hold a lease that was claimed at `claimed_at` (monotonic seconds, taken before the claim was sent).
 
-    def drop(self, holding: HeldLease) -> None:
-        """Hold it no more: its last word is written, or it is lost."""
+        The store starts the lease after that time, so the trust window ends before the lease expires in the store.
+        """
+        held = HeldLease(lease, process, claimed_at)
         with self._lock:
-            self._held.pop((holding.lease.trial, holding.lease.attempt), None)
+            self._held[lease.trial, lease.attempt] = held
+            if self._leaving:
+                held.stop(StopReason.LEAVING)
+        return held
+
+    def drop(self, held: HeldLease) -> None:
+        """Stop holding the lease: the outcome is written, or the lease is lost."""
+        with self._lock:
+            self._held.pop((held.lease.trial, held.lease.attempt), None)
 
     def held(self) -> list[Lease]:
-        """The leases that are to be renewed."""
+        """The leases to renew."""
         with self._lock:
-            return [holding.lease for holding in self._held.values()]
+            return [held.lease for held in self._held.values()]
 
     def only_on(self, process: TrainerProcess) -> bool:
-        """Whether no other process works on any of them."""
+        """Whether all held leases belong to this process."""
         with self._lock:
-            return all(holding.process is process for holding in self._held.values())
+            return all(held.process is process for held in self._held.values())
 
     def renewed(self, asked: Iterable[Lease], lost: Iterable[Lease], at: float) -> None:
-        """The store answered: of the leases `asked` for at `at` (monotonic seconds, before asking), these are lost."""
+        """Note the result of a renewal of `asked` that was sent at `at` (monotonic seconds): all except `lost` are renewed."""
         gone = {(lease.trial, lease.attempt) for lease in lost}
+        # Only leases in `asked`: one that was taken after the request keeps the time of its claim.
         with self._lock:
             for key in [(lease.trial, lease.attempt) for lease in asked]:
-                if (holding := self._held.get(key)) is not None:
+                if (held := self._held.get(key)) is not None:
                     if key in gone:
-                        holding.stop(StopReason.LOST)
+                        held.stop(StopReason.LOST)
                     else:
-                        holding.renewed_at = at
+                        held.renewed_at = at
 
     def leave(self) -> None:
-        """All runs end now, with a checkpoint, and so does each that begins."""
+        """Stop all runs, and those that start later, with reason LEAVING."""
         with self._lock:
             self._leaving = True
-            for holding in self._held.values():
-                holding.stop(StopReason.LEAVING)
+            for held in self._held.values():
+                held.stop(StopReason.LEAVING)
 
     def end_untrusted(self) -> None:
-        """Kill the trainers whose leases may have run out: the store has not renewed them for too long. Asks nobody, waits for nothing.
+        """Kill the trainers of leases that were not renewed for the trust window and so may have expired. Does not block.
 
-        A lease that the store called lost is no reason: its run is ended by its own thread, and others may share the trainer.
-        Killed under the lock: a lease that is held has its trainer at work on it, not on the next trial.
+        A lost lease is no reason to kill: its own thread ends the run, and other trials may share the trainer.
         """
         now = time.monotonic()
         with self._lock:
-            held = list(self._held.values())
-            overdue = [one for one in held if one.halt not in ENDING and now - one.renewed_at > self._trust_seconds]
-            doomed = {one.process for one in overdue if not one.process.ready}  # ready: the training is over, it waits for the store
-            for holding in held:
-                if holding.process in doomed:
-                    holding.stop(StopReason.UNTRUSTED)
-            for process in doomed:
+            all_held = list(self._held.values())
+            overdue = [held for held in all_held if held.halt not in ENDING and now - held.renewed_at > self._trust_seconds]
+            # A process that is ready has finished training; its run only waits for the store.
+            killed = {held.process for held in overdue if not held.process.ready}
+            for held in all_held:
+                if held.process in killed:
+                    held.stop(StopReason.UNTRUSTED)
+            # Killed under the lock: while a lease is held, its trainer works on that trial and not on the next one.
+            for process in killed:
                 process.kill(wait_seconds=0)

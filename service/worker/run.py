@@ -1,4 +1,4 @@
-"""Claimed trials on one trainer process, alone or several in one pass: from the order to their outcomes in the store."""
+"""Runs claimed trials on a trainer process, one alone or several together, and records their reports and outcomes."""
 
 import logging
 import time
@@ -34,257 +34,265 @@ from trainer.protocol import (
 log = logging.getLogger(__name__)
 
 READ_SECONDS = 0.2
-WRITING_SHARE = 0.25  # of the time at most, unless the trainer waits: many lanes of short epochs have much to write
-UNTRUSTED = "killed, for the lease could not be renewed for too long; handed back"
-LEAVING = "handed back, for the worker leaves"
-LONGEST_KEPT_WAITING = 1.0  # seconds between two tries while the trainer waits for the pruner's word
+WRITING_SHARE = 0.25  # greatest share of time spent on writing unless the trainer waits; many runs with short epochs have much to write
+UNTRUSTED = "killed and released, because the lease could not be renewed in time"
+LEAVING = "released, because the worker is shutting down"
+LONGEST_DECISION_RETRY = 1.0  # seconds between two attempts while the trainer waits for a pruning decision
 
 
 class TrainerRun:
-    """One order to a trainer and all that follows from it. Belongs to one slot's thread.
+    """One order to a trainer, until the outcomes of its trials are recorded. Used by one slot's thread only.
 
-    Other threads end a trial through its holding. No trial ends another: one that is pruned, has diverged, was cancelled or is late
-    ends alone, and where the process itself fails with several trials on it, none is blamed: each is handed back, to be run alone.
+    Other threads stop a trial through its HeldLease. A trial that is pruned, diverges, is cancelled or exceeds its time limit ends
+    without affecting the others. If the process fails while it runs several trials, the cause is unknown, so all of them are released
+    and later run alone.
     """
 
     def __init__(
-        self, place: WorkerContext, slot: Slot, process: TrainerProcess, claims: Sequence[Claim], holdings: Sequence[HeldLease]
+        self, context: WorkerContext, slot: Slot, process: TrainerProcess, claims: Sequence[Claim], held: Sequence[HeldLease]
     ) -> None:
-        """The claims are of one study; each has its holding at the same place."""
-        self._place, self._control, self._shelf = place, place.control, place.shelf
+        """`claims` are of one study; `held[i]` is the lease of `claims[i]`."""
+        self._context, self._control, self._checkpoints = context, context.control, context.checkpoints
         self._process = process
         self._accelerator = "cpu" if slot.gpu is None else "cuda"
         self._most_threads = slot.most_threads
-        pairs = zip(claims, holdings, strict=True)
+        pairs = zip(claims, held, strict=True)
         self._shared = len(claims) > 1
-        self._lanes = tuple(TrialRun(index, claim, holding, shared=self._shared) for index, (claim, holding) in enumerate(pairs))
-        self._logbook = TrialLogs(process, self._lanes)
-        self._name = ", ".join(lane.name for lane in self._lanes[:3]) + (" and others" if len(self._lanes) > 3 else "")
-        self._earlier: dict[int, Mapping[int, float]] = {}  # by lane, the objective at the steps of attempts before
+        self._runs = tuple(TrialRun(index, claim, lease, shared=self._shared) for index, (claim, lease) in enumerate(pairs))
+        self._logs = TrialLogs(process, self._runs)
+        self._name = ", ".join(run.name for run in self._runs[:3]) + (" and others" if len(self._runs) > 3 else "")
+        self._earlier: dict[int, Mapping[int, float]] = {}  # by run, the objective at the steps of earlier attempts
         self._began_at = time.monotonic()
         self._advanced = False
         self._prepared = False  # the trainer has read data and weights
         self._control_seconds = 0.0
-        self._retry_at = 0.0  # monotonic seconds; before that the store, which did not answer, is left alone
-        self._rest_until = 0.0  # the same after it did, unless the trainer waits
+        self._retry_at = 0.0  # monotonic seconds; the earliest next attempt after the store was unavailable
+        self._write_at = 0.0  # monotonic seconds; the earliest next write, unless the trainer waits
         self._backoff = Backoff(FIRST_RETRY, LAST_RETRY)
 
-    def to_the_end(self) -> None:
-        """Train, record on the way, and record the ends. Returns when there is nothing left to say, or nobody to say it."""
+    def execute(self) -> None:
+        """Train, record reports, and record the outcomes. Returns when they are recorded, or spooled because the worker leaves."""
         try:
             self._train()
         except TrainerDied as died:
-            self._bury(died)
+            self._end_after_death(died)
         self._conclude()
-        self._settle()
+        self._clean_up()
 
     @property
     def _open(self) -> list[TrialRun]:
-        return [lane for lane in self._lanes if lane.open]
+        return [run for run in self._runs if run.open]
 
     def _train(self) -> None:
-        if all(lane.holding.halt is None for lane in self._lanes):
+        if all(run.held.halt is None for run in self._runs):
             self._process.send(self._order())
-            for lane in self._lanes:
-                lane.training = True
+            for run in self._runs:
+                run.training = True
         self._apply_stop_requests()
         while self._open:
             for line in self._process.read_all(READ_SECONDS):
                 self._on_message(line)
-            self._logbook.gather()
-            self._end_late()  # while what was heard is new: the store may take long
+            self._logs.gather()
+            # Before the write: a slow store must not make a trainer look hung that has sent messages meanwhile.
+            self._end_overdue()
             self._write_to_store()
             self._apply_stop_requests()
             self._end_in_the_trainer()
 
     def _order(self) -> Run | BatchedRuns:
-        runs = tuple(lane.order(self._shelf) for lane in self._lanes)
+        orders = tuple(run.order(self._checkpoints) for run in self._runs)
         if not self._shared:
-            return runs[0]
-        free = self._place.leases.only_on(self._process)  # more threads than cores would wait for each other
-        return BatchedRuns(runs=runs, threads=self._most_threads if free else None)
+            return orders[0]
+        free = self._context.leases.only_on(self._process)  # more threads than cores would slow each other down
+        return BatchedRuns(runs=orders, threads=self._most_threads if free else None)
 
     def _on_message(self, line: Line) -> None:
         match line:
             case BatchProgress():
                 self._advanced = True
             case TrainerReady():
-                for lane in self._open:
-                    lane.end(Failed(reason="crashed", detail=NO_RESULT, step=lane.step))
-            case Checked() | ModelExported():  # they answer other orders
+                for run in self._open:
+                    run.end(Failed(reason="crashed", detail=NO_RESULT, step=run.step))
+            case Checked() | ModelExported():  # answers to other orders
                 pass
             case _:
-                if line.lane < len(self._lanes):
-                    lane = self._lanes[line.lane]
-                    self._note_availability(lane, line)
-                    lane.training = lane.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
-                    lane.on_message(line, self._accelerator, self._control_seconds)
+                if line.lane < len(self._runs):
+                    run = self._runs[line.lane]
+                    self._note_availability(run, line)
+                    run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
+                    run.on_message(line, self._accelerator, self._control_seconds)
 
-    def _note_availability(self, lane: TrialRun, line: Line) -> None:
-        """Whether this worker can read the study's data and weights; before the trial is handed back, so that it is not claimed again."""
+    def _note_availability(self, run: TrialRun, line: Line) -> None:
+        """Note whether this worker can read the study's data and weights.
+
+        Called before the trial is released, so that this worker does not claim it again.
+        """
         if isinstance(line, Unavailable):
-            self._control.unavailable.add(lane.claim.lease.study, line)
+            self._control.unavailable.add(run.claim.lease.study, line)
         elif isinstance(line, RunPrepared):
             self._prepared = True
-            self._control.unavailable.was_read(lane.claim.lease.study)
+            self._control.unavailable.was_read(run.claim.lease.study)
 
-    def _end_late(self) -> None:
-        minutes = self._lanes[0].claim.spec.limits.minutes
+    def _end_overdue(self) -> None:
+        minutes = self._runs[0].claim.spec.limits.minutes
         if minutes is not None and time.monotonic() - self._began_at > minutes * 60:
-            for lane in self._open:
-                lane.end(Failed(reason="timeout", detail=f"it ran longer than limits.minutes, {minutes:g}", step=lane.step))
-        stall = self._place.patience.stall if self._advanced else self._place.patience.prepare
+            for run in self._open:
+                run.end(Failed(reason="timeout", detail=f"the trial ran longer than limits.minutes ({minutes:g})", step=run.step))
+        stall = self._context.timeouts.stall if self._advanced else self._context.timeouts.prepare
+        # A trainer that waits for a pruning decision sends nothing, however long the store takes, and is not hung.
         if self._process.hung(stall) and self._open and not self._awaits_decision():
-            silent = f"the trainer gave no sign of life for {stall:g} seconds"
+            silent = f"the trainer sent no message for {stall:g} seconds"
             log.warning("%s: %s", self._name, silent)
             self._process.kill()
             if not self._prepared:
-                self._give_back_unread(silent)
-            for lane in self._open:
+                self._release_unread(silent)
+            for run in self._open:
                 if self._shared:
-                    lane.end(Released(), f"killed: {silent}; {ALONE}")
+                    run.end(Released(), f"killed: {silent}; {ALONE}")
                 else:
-                    lane.end(Failed(reason="timeout", detail=silent, step=lane.step), f"killed: {silent}")
+                    run.end(Failed(reason="timeout", detail=silent, step=run.step), f"killed: {silent}")
 
-    def _give_back_unread(self, silent: str) -> None:
-        """The trainer hung before it had read data and weights, as on a dead mount: that is this machine's fault, not the trials'."""
-        for lane in self._open:
-            why = hung(lane.config, f"{silent} while it read data and weights", lane.step)
-            self._note_availability(lane, why)
-            lane.on_message(why, self._accelerator, self._control_seconds)
+    def _release_unread(self, silent: str) -> None:
+        """Release the trials, because the trainer hung before it had read data and weights, as on a dead mount of this machine."""
+        for run in self._open:
+            unavailable = hung(run.config, f"{silent} while it read data and weights", run.step)
+            self._note_availability(run, unavailable)
+            run.on_message(unavailable, self._accelerator, self._control_seconds)
 
     def _write_to_store(self) -> None:
-        """Ask the pruner, write what is due, and pass the pruner's word on; the trainer waits for it, the rest is tried again later."""
-        begun = time.monotonic()
-        if begun < self._retry_at:
+        """Request pruning decisions, write what is due, and send the decisions. If the store is unavailable, retry later."""
+        started_at = time.monotonic()
+        if started_at < self._retry_at:
             return
         try:
             self._decide()
-            if self._is_time_to_write(begun):
+            if self._is_time_to_write(started_at):
                 self._write()
-                self._answer()
-                self._rest_until = begun + (time.monotonic() - begun) / WRITING_SHARE
+                # After the write: the pruner's state is in it, and must be stored before the trial continues.
+                self._send_decisions()
+                self._write_at = started_at + (time.monotonic() - started_at) / WRITING_SHARE
         except StoreUnavailable as error:
-            longest = LONGEST_KEPT_WAITING if self._awaits_decision() else LAST_RETRY
+            longest = LONGEST_DECISION_RETRY if self._awaits_decision() else LAST_RETRY
             self._retry_at = time.monotonic() + min(self._backoff.delay(), longest)
-            log.warning("%s: the store does not answer (%s); what is to be written waits", self._name, error)
-        self._control_seconds += time.monotonic() - begun
+            log.warning("%s: the store is unavailable, and writes are delayed: %s", self._name, error)
+        self._control_seconds += time.monotonic() - started_at
 
     def _is_time_to_write(self, now: float) -> bool:
-        if any(lane.decided_to_go_on for lane in self._open):
+        if any(run.decided_to_continue for run in self._open):
             return True
-        return now >= self._rest_until and any(lane.due(now) for lane in self._lanes)
+        return now >= self._write_at and any(run.due(now) for run in self._runs)
 
     def _decide(self) -> None:
-        """Ask the pruner about all trials that wait for its word, once all are measured whose turn it is: they are each other's peers."""
-        if not (asked := self._undecided()):
+        """Request decisions for all undecided trials at once, because the pruner compares them with each other."""
+        if not (undecided := self._undecided()):
             return
-        asks = [(lane.claim.lease, lane.values(self._objective_before(lane))) for lane in asked]
-        for lane, decision in zip(asked, self._control.decide(asks), strict=True):
-            lane.decided(decision)
+        requests = [(run.claim.lease, run.values(self._objective_before(run))) for run in undecided]
+        for run, decision in zip(undecided, self._control.decide(requests), strict=True):
+            run.decided(decision)
 
     def _undecided(self) -> list[TrialRun]:
-        """The trials that wait for the pruner; none while others are still being measured at that step."""
-        waiting = [lane for lane in self._open if lane.undecided]
-        return [] if waiting and any(lane.is_yet_to_decide_at(waiting[0].step) for lane in self._open) else waiting
+        """The trials that wait for a decision; empty until all trials with a decision at that step are measured."""
+        # Runs that reach a rung together are peers: a decision for the first one alone would ignore the results of the others.
+        waiting = [run for run in self._open if run.undecided]
+        return [] if waiting and any(run.will_wait_for_decision_at(waiting[0].step) for run in self._open) else waiting
 
     def _awaits_decision(self) -> bool:
-        """Whether the trainer is silent because it waits for us."""
-        return bool(self._undecided()) or any(lane.decided_to_go_on for lane in self._open)
+        """Whether the trainer waits for a pruning decision and therefore sends nothing."""
+        return bool(self._undecided()) or any(run.decided_to_continue for run in self._open)
 
-    def _objective_before(self, lane: TrialRun) -> Mapping[int, float]:
-        """At the steps of attempts before this one; they are in the store."""
-        if lane.index not in self._earlier:
-            self._earlier[lane.index] = self._control.objective_so_far(lane.claim) if lane.claim.checkpoints else {}
-        return self._earlier[lane.index]
+    def _objective_before(self, run: TrialRun) -> Mapping[int, float]:
+        """The objective by step of earlier attempts, read from the store once. Raises StoreUnavailable."""
+        if run.index not in self._earlier:
+            self._earlier[run.index] = self._control.objective_so_far(run.claim) if run.claim.checkpoints else {}
+        return self._earlier[run.index]
 
     def _write(self) -> None:
-        """Write what is unwritten of all trials, in one transaction. Raises StoreUnavailable."""
-        if writes := self._unwritten():
+        """Write the buffers of all trials in one transaction. Raises StoreUnavailable."""
+        if writes := self._pending_writes():
             self._note_written(writes, self._control.record([write for _, write in writes]))
         self._backoff.reset()
-        for lane in self._lanes:
-            if lane.to_clear:
-                lane.clear(self._control.checkpoints(lane.claim.lease), self._shelf)
+        for run in self._runs:
+            if run.to_clear:
+                run.clear(self._control.checkpoints(run.claim.lease), self._checkpoints)
 
-    def _answer(self) -> None:
-        for lane in self._open:
-            if lane.decided_to_go_on:
-                self._process.send(PruningDecision(lane=lane.index, go_on=True))
-                lane.unanswered = False
+    def _send_decisions(self) -> None:
+        for run in self._open:
+            if run.decided_to_continue:
+                self._process.send(PruningDecision(lane=run.index, go_on=True))
+                run.unanswered = False
 
-    def _unwritten(self) -> list[tuple[TrialRun, Write]]:
-        self._logbook.gather()
-        return [(lane, write) for lane in self._lanes if (write := lane.to_write()) is not None]
+    def _pending_writes(self) -> list[tuple[TrialRun, Write]]:
+        self._logs.gather()
+        return [(run, write) for run in self._runs if (write := run.to_write()) is not None]
 
     def _note_written(self, writes: Sequence[tuple[TrialRun, Write]], lost: Sequence[Lease]) -> None:
         gone = {(lease.trial, lease.attempt) for lease in lost}
-        for lane, write in writes:
-            lane.written(write, held=(write.lease.trial, write.lease.attempt) not in gone)
-            if not lane.open:
-                self._place.leases.drop(lane.holding)
+        for run, write in writes:
+            run.written(write, held=(write.lease.trial, write.lease.attempt) not in gone)
+            if not run.open:
+                self._context.leases.drop(run.held)
 
     def _apply_stop_requests(self) -> None:
-        """End the trials on other threads' word."""
-        halts = {lane.holding.halt for lane in self._open}
+        """End the trials that other threads have stopped."""
+        halts = {run.held.halt for run in self._open}
         if StopReason.UNTRUSTED in halts:  # the process has been killed
-            for lane in self._open:
-                lane.end(Released(), UNTRUSTED)
+            for run in self._open:
+                run.end(Released(), UNTRUSTED)
         elif StopReason.LEAVING in halts:
             self._leave()
 
     def _leave(self) -> None:
-        """Hand all back. What the trainer still says counts, for the leases are ours."""
+        """Release all trials. Messages that still arrive are recorded, because the leases are valid."""
         if not self._process.ready:
             self._process.send(Cancel(save=True))
-            for lane in self._lanes:
-                lane.training = False
+            for run in self._runs:
+                run.training = False
         for line in self._last_lines():
             if not isinstance(line, Stopped | TrainerReady):
                 self._on_message(line)
-        for lane in self._open:
-            lane.end(Released(), LEAVING)
+        for run in self._open:
+            run.end(Released(), LEAVING)
 
     def _end_in_the_trainer(self) -> None:
-        """Tell the trainer of the trials that have ended for us and not for it."""
-        for lane in self._lanes:
-            if lane.training and not lane.open:
-                lane.training = False
-                pruned = isinstance(lane.outcome, Pruned) and not lane.lost
-                index = lane.index if self._shared else None
-                self._process.send(PruningDecision(lane=lane.index, go_on=False) if pruned else Cancel(lane=index))
-                if lane.lost:
-                    self._place.leases.drop(lane.holding)
+        """Stop the trials in the trainer that have ended here but not there."""
+        for run in self._runs:
+            if run.training and not run.open:
+                run.training = False
+                pruned = isinstance(run.outcome, Pruned) and not run.lost
+                index = run.index if self._shared else None
+                self._process.send(PruningDecision(lane=run.index, go_on=False) if pruned else Cancel(lane=index))
+                if run.lost:
+                    self._context.leases.drop(run.held)
 
-    def _bury(self, died: TrainerDied) -> None:
-        """Give the trials an outcome whose process has ended: by another thread's hand, or of itself."""
-        for lane in self._open:
-            if lane.holding.halt is None:
-                log.warning("%s: %s", lane.name, died)
-                lane.end(Failed(reason=died.death.reason, detail=died.death.detail, step=lane.step))
+    def _end_after_death(self, died: TrainerDied) -> None:
+        """End the open trials after the process has ended: killed by another thread, or by itself."""
+        for run in self._open:
+            if run.held.halt is None:
+                log.warning("%s: %s", run.name, died)
+                run.end(Failed(reason=died.death.reason, detail=died.death.detail, step=run.step))
             else:
-                lane.end(Released(), LEAVING if lane.holding.halt is StopReason.LEAVING else UNTRUSTED)
+                run.end(Released(), LEAVING if run.held.halt is StopReason.LEAVING else UNTRUSTED)
 
     def _conclude(self) -> None:
-        """Write the ends that are not written yet, all in one transaction, however long it takes."""
-        if writes := self._unwritten():
-            lost = self._control.conclude([write for _, write in writes], self._place.leaving)
+        """Write the remaining outcomes in one transaction, and retry until the store accepts them or the worker leaves."""
+        if writes := self._pending_writes():
+            lost = self._control.conclude([write for _, write in writes], self._context.leaving)
             if lost is not None:
                 self._note_written(writes, lost)
 
-    def _settle(self) -> None:
-        """Leave the process ready for the next order, or dead."""
+    def _clean_up(self) -> None:
+        """Wait until the process is ready for the next order or kill it, then remove checkpoint files."""
         try:
             for line in self._last_lines():
-                log.debug("%s, after the end: %s", self._name, line.kind)
+                log.debug("%s: message after the end: %s", self._name, line.kind)
         except TrainerDied as died:
-            log.warning("after %s: %s", self._name, died)
-        for lane in self._lanes:
-            self._control.tidy(self._shelf, lane.claim.lease)
+            log.warning("%s: the trainer ended after the run: %s", self._name, died)
+        for run in self._runs:
+            self._control.tidy(self._checkpoints, run.claim.lease)
 
     def _last_lines(self) -> Iterator[Line]:
-        """What comes until the process is ready, or for the whole grace: then it is killed."""
-        deadline = time.monotonic() + self._place.patience.grace
+        """Yield messages until the process is ready. Kills it after `Timeouts.grace` seconds."""
+        deadline = time.monotonic() + self._context.timeouts.grace
         while not self._process.ready and time.monotonic() < deadline:
             yield from self._process.read_all(READ_SECONDS)
         if not self._process.ready:

@@ -1,4 +1,4 @@
-"""What a worker reads from and writes to the store: retried, buffered, and spooled to disk where the store cannot be reached."""
+"""A worker's access to the store: retries, buffered writes, and a spool on disk for outcomes while the store is unavailable."""
 
 import json
 import logging
@@ -31,11 +31,11 @@ SET_ASIDE = "set-aside"
 
 
 class Spool:
-    """A folder with one file for each end of a trial, named by trial and attempt. Never raises OSError.
+    """A folder with a file per undelivered outcome, named by trial and attempt. Never raises OSError.
 
-    `<root>/<database>/` belongs to the database of that identity, since databases may share a home. `set-aside/` in it holds the
-    results that the database did not accept. Files directly in `root` were written by version 0.1, which did not record the database:
-    they are delivered if their study is in this database, and otherwise neither moved nor removed.
+    `<root>/<database>/` belongs to the database with that identity, because several databases may share a home. Its subfolder
+    `set-aside/` contains results that the database did not accept. Version 0.1 wrote its files to `root` and did not record the database:
+    such a file is delivered if its study is in this database, and otherwise neither moved nor removed.
     """
 
     def __init__(self, root: Path, database: str) -> None:
@@ -43,12 +43,12 @@ class Spool:
         self._folder = root / database
         self._aside = self._folder / SET_ASIDE
         self._refused = set[Path]()  # files that could not be written, each logged once
-        self._complained = set[Path]()  # files that cannot be used, each logged once
+        self._logged = set[Path]()  # files that cannot be used, each logged once
 
     def keep(self, write: Write) -> bool:
-        """Write it to the disk atomically, with fsync. False if that fails: the write is then in memory only.
+        """Write the file atomically, with fsync. Returns False if that fails; the write is then in memory only.
 
-        An attempt has one end, so an existing file already holds it.
+        An attempt has only one outcome, so an existing file is not written again.
         """
         path = self._folder / _name(write.lease)
         if os.path.exists(path) and path not in self._refused:
@@ -57,29 +57,31 @@ class Spool:
             files.write(path, partial(_dump, write))
         except OSError as error:
             if path not in self._refused:
-                log.error("the result of trial %d is kept in memory only, because it cannot be spooled: %s", write.lease.number, error)
+                log.error(
+                    "the result of trial %d is kept in memory only, because writing it to the spool failed: %s", write.lease.number, error
+                )
                 self._refused.add(path)
             return False
         self._refused.discard(path)
         return True
 
     def forget(self, lease: Lease) -> None:
-        """Remove the attempt's files: this database has accepted its end, or a later attempt owns the trial."""
-        for path in self._places(lease):
+        """Remove the attempt's files, because the database has accepted its outcome or a later attempt holds the trial."""
+        for path in self._paths(lease):
             self._refused.discard(path)
             try:
                 path.unlink(missing_ok=True)
             except NotADirectoryError:
                 continue
             except OSError as error:
-                log.warning("%s cannot be removed: %s", path, error)  # it will be delivered again, which has no effect
+                log.warning("%s cannot be removed: %s", path, error)  # delivering the outcome again has no effect
 
-    def set_aside(self, write: Write, why: str) -> None:
-        """Keep a write that the database does not accept, and log its path. A file of version 0.1 is not moved."""
-        own, unmarked, aside = self._places(write.lease)
-        what = f"the result of trial {write.lease.number}, attempt {write.lease.attempt}, of study {write.lease.study}"
+    def set_aside(self, write: Write, reason: str) -> None:
+        """Move a write that the database did not accept to `set-aside/`, and log the path. A file of version 0.1 is not moved."""
+        own, unmarked, aside = self._paths(write.lease)
+        result = f"the result of trial {write.lease.number}, attempt {write.lease.attempt}, of study {write.lease.study}"
         if not os.path.exists(own) and os.path.exists(unmarked):
-            self._complain(unmarked, f"{what} stays in {unmarked} for the database that it belongs to: {why}")
+            self._log_once(unmarked, f"{result} stays in {unmarked}: {reason}")
             return
         try:
             if os.path.exists(own):
@@ -87,48 +89,48 @@ class Spool:
             elif not os.path.exists(aside):
                 files.write(aside, partial(_dump, write))
         except OSError as error:
-            log.error("%s cannot be set aside (%s), and the database does not accept it: %s", what, error, why)
+            log.error("the database did not accept %s (%s), and moving it aside failed: %s", result, reason, error)
         else:
-            self._complain(aside, f"{what} is set aside in {aside}: {why}")
+            self._log_once(aside, f"{result} was moved to {aside}, because the database did not accept it: {reason}")
 
     def count_set_aside(self) -> int:
-        """The number of results that are set aside, including files that cannot be parsed."""
+        """The number of files in `set-aside/`, including those that cannot be parsed."""
         return sum(1 for _ in self._aside.glob("*.json"))
 
     def kept(self, *, again: bool = False) -> Iterator[Write]:
-        """The ends of trials that earlier workers could not deliver; with `again` also those that were set aside.
+        """The outcomes that earlier workers could not deliver; with `again`, also those in `set-aside/`.
 
-        A file that cannot be read is set aside, not lost.
+        A file that cannot be parsed is moved to `set-aside/`.
         """
         folders = (self._folder, self._root, self._aside) if again else (self._folder, self._root)
         for path in [path for folder in folders for path in sorted(folder.glob("*.json"))]:
             try:
                 yield WRITES.validate_json(path.read_bytes())
             except FileNotFoundError:
-                continue  # another worker delivered it meanwhile
+                continue  # another worker has delivered it
             except OSError as error:
-                log.error("the spooled result %s cannot be read now: %s", path, error)
+                log.error("the spooled result %s cannot be read: %s", path, error)
             except ValidationError as error:
                 self._set_file_aside(path, error)
 
     def _set_file_aside(self, path: Path, error: ValidationError) -> None:
-        """Move an unreadable file out of the way; one of version 0.1 may belong to another database and stays."""
-        place = self._aside / path.name if path.parent == self._folder else path
+        """Move a file that cannot be parsed to `set-aside/`. A file of version 0.1 stays, because it may belong to another database."""
+        target = self._aside / path.name if path.parent == self._folder else path
         try:
-            if place != path:
-                _move(path, place)
+            if target != path:
+                _move(path, target)
         except OSError as failed:
-            place = path
-            log.warning("%s cannot be set aside: %s", path, failed)
-        self._complain(place, f"the spooled result {place} cannot be read by this version and is left there: {error}")
+            target = path
+            log.warning("%s cannot be moved aside: %s", path, failed)
+        self._log_once(target, f"this version cannot read the spooled result {target}, which is not removed: {error}")
 
-    def _complain(self, path: Path, what: str) -> None:
-        if path not in self._complained:
-            self._complained.add(path)
-            log.warning("%s", what)
+    def _log_once(self, path: Path, message: str) -> None:
+        if path not in self._logged:
+            self._logged.add(path)
+            log.warning("%s", message)
 
-    def _places(self, lease: Lease) -> tuple[Path, Path, Path]:
-        """The paths that may hold the attempt's end: the usual one, that of version 0.1, and the one in `set-aside/`."""
+    def _paths(self, lease: Lease) -> tuple[Path, Path, Path]:
+        """The paths where the attempt's outcome may be: the normal one, that of version 0.1, and that in `set-aside/`."""
         name = _name(lease)
         return self._folder / name, self._root / name, self._aside / name
 
@@ -138,30 +140,31 @@ def _name(lease: Lease) -> str:
 
 
 def _dump(write: Write, file: BinaryIO) -> None:
-    file.write(json.dumps(WRITES.dump_python(write, mode="python")).encode())  # not pydantic's JSON, which turns NaN into null
+    # Not with pydantic's JSON, which writes NaN as null.
+    file.write(json.dumps(WRITES.dump_python(write, mode="python")).encode())
 
 
-def _move(path: Path, place: Path) -> None:
-    place.parent.mkdir(exist_ok=True)
-    path.replace(place)
-    files.flush_folder(place.parent)
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    path.replace(target)
+    files.flush_folder(target.parent)
 
 
-GATHER_SECONDS = 0.25  # reports of fast epochs share a transaction; a reader sees them at most this much later
-LOG_SECONDS = 1.0  # the same for a log alone: mostly it goes with a report
-MOST_LOG = 512 * 1024  # characters; the rest waits in the transcript, which has a bound of its own
+GATHER_SECONDS = 0.25  # longest delay before a report is written, so that reports of short epochs share a transaction
+LOG_SECONDS = 1.0  # longest delay before log lines are written if there is no report
+MOST_LOG = 512 * 1024  # characters in a write; the rest stays in the LogSanitizer, which has its own limit
 
 
 @dataclass(slots=True)
 class WriteBuffer:
-    """Gathers until it is due; then it becomes one write, and a new one begins."""
+    """Collects the data of one attempt for its next write."""
 
     reports: list[MetricReport] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
     memory: Mapping[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     log: str = ""
-    log_start: int = 0  # bytes of the attempt's log that were taken before
+    log_start: int = 0  # bytes of the attempt's log in earlier writes
     outcome: Outcome | None = None
     _due_at: float | None = None  # monotonic seconds
 
@@ -171,7 +174,7 @@ class WriteBuffer:
         self._set_due(GATHER_SECONDS)
 
     def saved(self, checkpoint: Checkpoint) -> None:
-        """Add a checkpoint; it takes the place of an older one."""
+        """Add a checkpoint, which replaces an older one."""
         self.checkpoint = checkpoint
         self._set_due(GATHER_SECONDS)
 
@@ -183,11 +186,11 @@ class WriteBuffer:
 
     @property
     def log_is_full(self) -> bool:
-        """Whether no more of the log is to be added before the next write."""
+        """Whether the log has reached MOST_LOG, so that no lines should be added before the next write."""
         return len(self.log) >= MOST_LOG
 
     def ended(self, outcome: Outcome) -> None:
-        """Add the trial's last word."""
+        """Add the trial's outcome."""
         self.outcome = outcome
         self._set_due(GATHER_SECONDS)
 
@@ -197,16 +200,16 @@ class WriteBuffer:
         return not (self.reports or self.checkpoint or self.memory or self.result or self.log or self.outcome)
 
     def due(self, now: float) -> bool:
-        """Whether to write, at `now` (monotonic seconds)."""
+        """Whether a write is due at `now` (monotonic seconds)."""
         return self._due_at is not None and now >= self._due_at
 
     def as_write(self, lease: Lease) -> Write:
-        """All of it in one write."""
+        """The collected data as a write."""
         reports = tuple(self.reports)
         return Write(lease, reports, self.checkpoint, self.memory, self.result, self.log, self.log_start, self.outcome)
 
     def after(self) -> "WriteBuffer":
-        """What follows once all of it was taken: nothing yet."""
+        """An empty buffer for the time after this one was written."""
         return WriteBuffer(log_start=self.log_start + len(self.log.encode()))
 
     def _set_due(self, seconds: float) -> None:
@@ -220,20 +223,20 @@ FIRST_RETRY, LAST_RETRY = 0.2, 5.0  # seconds
 
 
 class StoreClient:
-    """Claims, decisions and writes of one worker, for all its slots. Safe to share between threads."""
+    """Claims, pruning decisions and writes of one worker, for all its slots. Thread-safe."""
 
     def __init__(self, store: Store, worker: str, spool: Spool, lane_bytes: int = 0) -> None:
-        """`lane_bytes` bounds the memory of trials that are trained together; 0 for each alone."""
+        """`lane_bytes` limits the memory of trials that are trained together; with 0 each trial runs alone."""
         self.store = store
         self.worker = worker
         self._lane_bytes = lane_bytes
         self._spool = spool
-        self._told_set_aside = 0  # results, as the store has it
+        self._reported_set_aside = 0  # number of results set aside, as last written to the store
         self._searches = Searches()
         self.unavailable = UnavailableStudies(store, worker)
 
     def look(self, checking: Collection[str] = ()) -> tuple[bool, Study | None]:
-        """Whether this worker shall take no more trials; and a study whose data and weights are to be checked, other than `checking`.
+        """Whether this worker is draining, and a study whose data and weights must be checked, except those in `checking`.
 
         Raises StoreUnavailable.
         """
@@ -241,109 +244,110 @@ class StoreClient:
             return queries.is_draining(tx, self.worker), queries.unchecked_study(tx, {*checking, *self.unavailable.ids()})
 
     def wants_check(self, study: Study) -> bool:
-        """Whether the study is still there and has not ended. Raises StoreUnavailable."""
+        """Whether the study exists and has not ended. Raises StoreUnavailable."""
         try:
             return not self.store.read(queries.find_study, study.id).state.terminal
         except (StudyNotFound, StudyUnreadable):
             return False
 
     def has_work(self) -> bool:
-        """Whether a claim would find a trial, as far as a glance tells. Raises StoreUnavailable."""
-        without = self.unavailable.ids()
-        return any(one.has_work and one.study.id not in without for one in self.store.read(queries.candidates))
+        """Whether a claim would probably find a trial. A cheap query; a claim may still find none. Raises StoreUnavailable."""
+        unavailable = self.unavailable.ids()
+        candidates = self.store.read(queries.candidates)
+        return any(candidate.has_work and candidate.study.id not in unavailable for candidate in candidates)
 
     def claim(self) -> list[Claim]:
-        """Trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
+        """Claim trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
         return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, self.unavailable.ids())
 
-    def decide(self, asked: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
-        """The pruner's word for each trial, given its objective by step; None where the lease is lost. Raises StoreUnavailable."""
-        answers = operations.decide_many(self.store, self._searches, asked)
-        return [None if isinstance(answer, LeaseLost) else answer for answer in answers]
+    def decide(self, requests: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
+        """A pruning decision for each trial, given its objective by step; None if its lease is lost. Raises StoreUnavailable."""
+        decisions = operations.decide_many(self.store, self._searches, requests)
+        return [None if isinstance(decision, LeaseLost) else decision for decision in decisions]
 
     def objective_so_far(self, claim: Claim) -> dict[int, float]:
-        """The objective at each step that the store knows of the trial. Raises StoreUnavailable."""
+        """The trial's objective by step in the store. Raises StoreUnavailable."""
         metrics = self.store.read(queries.metrics, claim.lease.trial)
         return {metric.step: metric.value for metric in metrics if metric.name == claim.spec.objective.metric}
 
     def record(self, writes: Sequence[Write]) -> list[Lease]:
-        """Write all of it in one transaction; the leases that are lost come back. Raises StoreUnavailable.
+        """Write everything in one transaction, and return the leases that are lost. Raises StoreUnavailable.
 
-        While the store does not answer, ends of trials among it lie in the spool. An end of which the database does not know the
-        trial is set aside.
+        If the store is unavailable, the outcomes among the writes are spooled. An outcome whose trial is not in the database is set aside.
         """
-        ends = [write for write in writes if write.outcome is not None]
+        outcomes = [write for write in writes if write.outcome is not None]
         try:
             lost = operations.record(self.store, writes)
-            refused = [write.lease for write in ends if write.lease in lost]
-            strangers = self.store.read(queries.unknown_leases, refused) if refused else {}
+            refused = [write.lease for write in outcomes if write.lease in lost]
+            unknown = self.store.read(queries.unknown_leases, refused) if refused else {}
         except StoreUnavailable:
-            for write in ends:
+            # So that the outcomes are not lost if this process ends before the store is available again.
+            for write in outcomes:
                 self._spool.keep(write)
             raise
-        for write in ends:
-            if (why := strangers.get(write.lease)) is not None:
-                self._spool.set_aside(write, why)
+        for write in outcomes:
+            if (reason := unknown.get(write.lease)) is not None:
+                self._spool.set_aside(write, reason)
             else:
                 self._spool.forget(write.lease)
         return lost
 
     def conclude(self, writes: Sequence[Write], leaving: threading.Event) -> list[Lease] | None:
-        """Write what ends a run, however long the store takes to answer; the leases that are lost come back.
+        """Write the outcomes of a run, retrying while the store is unavailable, and return the leases that are lost.
 
-        None when the worker leaves meanwhile: then it stays in the spool for the next start.
+        Returns None if the worker leaves first. The outcomes are then in the spool, and are delivered by the next worker.
         """
         return retry_while_unavailable(lambda: self.record(writes), leaving)
 
     def deliver_spooled(self, *, again: bool = False) -> None:
-        """Write what earlier workers left in the spool; with `again` also try what was set aside. Raises StoreUnavailable.
+        """Write the outcomes that earlier workers left in the spool; with `again`, also those set aside. Raises StoreUnavailable.
 
-        A result of an attempt that a later one has replaced is dropped; see `record` for one whose trial is unknown.
+        The outcome of an attempt that a later attempt has replaced is discarded.
         """
         for write in self._spool.kept(again=again):
             if not self.record([write]):
-                log.info("a spooled result of trial %d was written", write.lease.number)
-        if (count := self._spool.count_set_aside()) != self._told_set_aside:
+                log.info("the spooled result of trial %d was written", write.lease.number)
+        if (count := self._spool.count_set_aside()) != self._reported_set_aside:
             operations.count_set_aside(self.store, self.worker, count)
-            self._told_set_aside = count
+            self._reported_set_aside = count
 
     def checkpoints(self, lease: Lease) -> tuple[Checkpoint, ...]:
-        """Those that the store names of the trial. Raises StoreUnavailable."""
+        """The trial's checkpoints in the store. Raises StoreUnavailable."""
         try:
             return self.store.read(queries.find_trial, lease.study, lease.number).checkpoints
         except TrialNotFound:  # the study was deleted
             return ()
 
-    def tidy(self, shelf: CheckpointFolder, lease: Lease) -> None:
-        """Remove the files that the store does not name now that the run is over; the sweep does it when the store does not answer."""
+    def tidy(self, folder: CheckpointFolder, lease: Lease) -> None:
+        """Remove the checkpoint files that the store does not list. If it is unavailable, a later sweep removes them."""
         try:
-            shelf.tidy(self.store, lease.study, lease.number)
+            folder.tidy(self.store, lease.study, lease.number)
         except StoreUnavailable as error:
-            log.info("the checkpoints of trial %d are looked through later: %s", lease.number, error)
+            log.info("the checkpoint files of trial %d will be removed later: %s", lease.number, error)
 
-    def pass_check(self, study: Study, found: Checked) -> None:
-        """Data and weights are sound. Raises StoreUnavailable."""
-        operations.pass_check(self.store, study.id, found.facts, found.manifest)
+    def pass_check(self, study: Study, checked: Checked) -> None:
+        """Record that the check of data and weights has passed. Raises StoreUnavailable."""
+        operations.pass_check(self.store, study.id, checked.facts, checked.manifest)
 
     def fail_study(self, study: Study, reason: str) -> None:
-        """The study cannot run. Raises StoreUnavailable."""
+        """Record that the study has failed. Raises StoreUnavailable."""
         operations.fail_study(self.store, study.id, reason)
 
     def heartbeat(self, leases: Sequence[Lease]) -> list[Lease]:
-        """Renew; the lost ones come back. Raises StoreUnavailable."""
+        """Renew the leases, and return the lost ones. Raises StoreUnavailable."""
         return operations.heartbeat(self.store, self.worker, leases)
 
 
 def retry_while_unavailable(call: Callable[[], T], leaving: threading.Event) -> T | None:
-    """The call's answer, tried again with jitter while the store is unavailable; None when the worker leaves before it answers."""
+    """Retry the call with jitter while it raises StoreUnavailable. Returns None if the worker leaves first."""
     backoff = Backoff(FIRST_RETRY, LAST_RETRY)
-    complained_at: float | None = None
+    logged_at: float | None = None
     while True:
         try:
             return call()
         except StoreUnavailable as error:
-            if complained_at is None or time.monotonic() - complained_at > 60:
-                log.warning("the store does not answer (%s); trying again", error)
-                complained_at = time.monotonic()
+            if logged_at is None or time.monotonic() - logged_at > 60:
+                log.warning("the store is unavailable, retrying: %s", error)
+                logged_at = time.monotonic()
         if leaving.wait(backoff.delay()):
             return None

@@ -1,4 +1,4 @@
-"""One trial on a trainer: its reports, checkpoints, decisions and log, from claim to outcome."""
+"""One attempt of a trial on a trainer: its reports, checkpoints, pruning decisions and log, from claim to outcome."""
 
 import math
 import time
@@ -14,59 +14,59 @@ from service.worker.process import TrainerProcess
 from service.worker.store_client import WriteBuffer
 from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Run, RunPrepared, Stopped, Unavailable
 
-Told = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Stopped
-"""The lines that belong to one trial."""
+TrialMessage = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Stopped
+"""Messages that belong to one trial."""
 
 NO_RESULT = "the trainer ended the run without a result"
 LONGEST_WHY = 500  # characters
-ALONE = "handed back, to run alone, for it is not known which of the trials was the cause"
+ALONE = "released to run alone, because it is unknown which of the trials caused the failure"
 BLAMELESS = ("crashed", "out_of_memory")
-"""Failures of a whole process. Where several trials share it, none is known to be the cause."""
+"""Failures of the whole process. If it runs several trials, the cause is unknown."""
 
 
 class TrialRun:
-    """The life of one attempt, alone or beside others. Other threads end it through the holding's `halt`."""
+    """One attempt, alone or together with others. Other threads stop it through `held`."""
 
-    def __init__(self, index: int, claim: Claim, holding: HeldLease, *, shared: bool) -> None:
-        """`shared`: other trials run in the same process, so that its failures tell nothing about this one."""
+    def __init__(self, index: int, claim: Claim, held: HeldLease, *, shared: bool) -> None:
+        """`shared`: other trials run in the same process, so that its failure is not attributed to this one."""
         self.index = index
         self.claim = claim
-        self.holding = holding
+        self.held = held
         self.config = claim.spec.config_for(claim.params, claim.lease.number, claim.round)
         self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs) if claim.round is None else ())
         self.step = max((saved.step for saved in claim.checkpoints), default=0)
         self.outcome: Outcome | None = None
-        self.why = ""  # it ended so, for the trial's log
-        self.training = False  # the trainer is at work on it and has not been told to end it
-        self.undecided = False  # the trainer waits, and the pruner has not been asked
-        self.unanswered = False  # the trainer waits for our word
+        self.why = ""  # how it ended, for the trial's log
+        self.training = False  # the trainer works on it and has not been asked to end it
+        self.undecided = False  # the trainer waits, and no decision has been requested from the pruner
+        self.unanswered = False  # the trainer waits for a decision
         self._shared = shared
         self._values: dict[int, float] = {}  # the objective at the steps of this attempt
-        self._told = [saved.path for saved in claim.checkpoints]  # files that may be there
-        self._superseding = False  # a checkpoint was written since the files were last looked through
+        self._files = [saved.path for saved in claim.checkpoints]  # paths of checkpoint files that may exist
+        self._superseding = False  # a checkpoint was recorded since `clear` was last called
         self._unwritten = WriteBuffer()
-        self._written = False  # the outcome; nothing follows
+        self._written = False  # the outcome is recorded, and nothing may follow
 
     @property
     def name(self) -> str:
-        """For the log."""
+        """The name in log lines."""
         return f"trial {self.claim.lease.number}"
 
     @property
     def lost(self) -> bool:
-        """Whether the trial is no longer ours to tell of."""
-        return self.holding.halt is StopReason.LOST
+        """Whether the lease is lost, so that nothing may be written any more."""
+        return self.held.halt is StopReason.LOST
 
     @property
     def open(self) -> bool:
-        """Whether it goes on."""
+        """Whether it has no outcome and its lease is not lost."""
         return self.outcome is None and not self.lost
 
-    def order(self, shelf: CheckpointFolder) -> Run:
-        """What the trainer is told."""
+    def order(self, checkpoints: CheckpointFolder) -> Run:
+        """The message that starts the run. Removes files of earlier attempts that are not needed to resume."""
         claim = self.claim
-        shelf.clear(claim.lease, claim.checkpoints)
-        folder = shelf.folder(claim.lease)
+        checkpoints.clear(claim.lease, claim.checkpoints)
+        folder = checkpoints.folder(claim.lease)
         return Run(
             config=self.config,
             decision_steps=tuple(sorted(self.decision_steps)),
@@ -79,8 +79,8 @@ class TrialRun:
             depths=claim.depths,
         )
 
-    def on_message(self, line: Told, accelerator: str, control_seconds: float) -> None:
-        """Take in what the trainer told of it. What comes after its end is not heard."""
+    def on_message(self, line: TrialMessage, accelerator: str, control_seconds: float) -> None:
+        """Process a message of the trainer. Messages after the end are ignored."""
         if not self.open:
             return
         match line:
@@ -93,14 +93,14 @@ class TrialRun:
             case Finished() | Failed():
                 self.end(line)
             case Unavailable():
-                because = f"this worker cannot read the {line.what}: {line.detail}"
-                self.end(Released(because), f"handed back after epoch {self.step}: {because}")
+                reason = f"this worker cannot read the {line.what}: {line.detail}"
+                self.end(Released(reason), f"released after epoch {self.step}: {reason}")
             case Stopped():
                 self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
 
     def end(self, outcome: Outcome, why: str | None = None) -> None:
-        """This is how it ends. The failure of a process that others share sends it back to run alone."""
-        self.why = why if why is not None else _in_words(outcome, self.step)
+        """Set the outcome. The failure of a process with several trials becomes a release, so that the trial runs alone next time."""
+        self.why = why if why is not None else _log_line_of(outcome, self.step)
         if isinstance(outcome, Failed) and outcome.reason in BLAMELESS and self._shared:
             outcome, self.why = Released(), f"{self.why}; {ALONE}"
         self.outcome = outcome
@@ -108,7 +108,7 @@ class TrialRun:
 
     @property
     def takes_log(self) -> bool:
-        """Whether lines for its log are wanted now."""
+        """Whether its log accepts lines now."""
         return not (self._written or self.lost or self._unwritten.log_is_full)
 
     def logged(self, lines: str) -> None:
@@ -116,59 +116,60 @@ class TrialRun:
         self._unwritten.logged(lines)
 
     def values(self, earlier: Mapping[int, float]) -> dict[int, float]:
-        """The objective by step: `earlier` attempts' up to the checkpoint that this one went on from, then its own."""
+        """The objective by step: of `earlier` attempts up to the checkpoint from which this one resumed, then its own."""
         first = min(self._values)
         return {step: value for step, value in earlier.items() if step < first} | self._values
 
-    def is_yet_to_decide_at(self, step: int) -> bool:
-        """Whether the trainer will measure it at that step and wait for the pruner's word, and has not done so."""
+    def will_wait_for_decision_at(self, step: int) -> bool:
+        """Whether the trainer has still to measure it at that step and will then wait for a decision."""
         return self.training and self.step < step and step in self.decision_steps
 
     def decided(self, decision: Decision | None) -> None:
-        """Take in the pruner's word; None when the lease is lost."""
+        """Apply a pruning decision; None if the lease is lost."""
         self.undecided = False
         if decision is None:
-            self.holding.stop(StopReason.LOST)
+            self.held.stop(StopReason.LOST)
             return
         self._unwritten.memory = decision.memory
         if not decision.go_on:
             self.end(Pruned(decision.why or "the pruner ended it", decision.evidence))
 
     @property
-    def decided_to_go_on(self) -> bool:
-        """Whether the trainer waits for a word that is known: it is given once what the pruner must remember is written."""
+    def decided_to_continue(self) -> bool:
+        """Whether the decision is to continue and has not been sent. It is sent once the pruner's state is written."""
         return self.open and self.unanswered and not self.undecided
 
     def due(self, now: float) -> bool:
-        """Whether something is to be written at `now` (monotonic seconds)."""
+        """Whether a write is due at `now` (monotonic seconds)."""
         return not (self._written or self.lost) and self._unwritten.due(now)
 
     def to_write(self) -> Write | None:
-        """What is unwritten, if anything is."""
+        """The buffered data, or None if there is none or it may not be written."""
         if self._written or self.lost or self._unwritten.empty:
             return None
         return self._unwritten.as_write(self.claim.lease)
 
     def written(self, write: Write, *, held: bool) -> None:
-        """The store has taken the write, or has refused it because the lease is lost."""
+        """Note that the store has accepted the write, or has refused it because the lease is lost (not `held`)."""
         self._unwritten = self._unwritten.after()
         self._written = write.outcome is not None
+        # The attempt is a fencing token: the store refuses its writes once another attempt has the trial.
         if not held:
-            self.holding.stop(StopReason.LOST)
+            self.held.stop(StopReason.LOST)
         elif write.checkpoint is not None:
             self._superseding = True
 
     @property
     def to_clear(self) -> bool:
-        """Whether there may be files that the store names no more, while the trial goes on."""
+        """Whether there may be superseded checkpoint files while the trial continues."""
         return self._superseding and self.open
 
-    def clear(self, named: Sequence[Checkpoint], shelf: CheckpointFolder) -> None:
-        """Remove the files that the store does not name and will not: one that it has not heard of yet stays."""
+    def clear(self, listed: Sequence[Checkpoint], checkpoints: CheckpointFolder) -> None:
+        """Remove the files that the store does not list, except a checkpoint that is not yet written to the store."""
         self._superseding = False
-        kept = [*named, *filter(None, [self._unwritten.checkpoint])]
-        shelf.clear(self.claim.lease, kept, self._told)
-        self._told = [checkpoint.path for checkpoint in kept]
+        kept = [*listed, *filter(None, [self._unwritten.checkpoint])]
+        checkpoints.clear(self.claim.lease, kept, self._files)
+        self._files = [checkpoint.path for checkpoint in kept]
 
     def _prepared(self, line: RunPrepared, accelerator: str) -> None:
         self._unwritten.result["environment"] = {**line.environment, "accelerator": accelerator}
@@ -181,23 +182,23 @@ class TrialRun:
         self._values[line.step] = line.metrics.get(self.claim.spec.objective.metric, math.nan)
         self._unwritten.measured(MetricReport(line.step, line.metrics))
         if line.pace is not None:
-            self._unwritten.result["pace"] = _with_control(line.pace, control_seconds)
+            self._unwritten.result["pace"] = _with_control_seconds(line.pace, control_seconds)
         self.undecided = self.unanswered = line.step in self.decision_steps
 
     def _saved(self, checkpoint: Checkpoint) -> None:
-        self._told.append(checkpoint.path)
+        self._files.append(checkpoint.path)
         self._unwritten.saved(checkpoint)
 
 
-def _in_words(outcome: Outcome, step: int) -> str:
-    """How it ended, for the log; nothing where the trainer itself has told that it is done."""
+def _log_line_of(outcome: Outcome, step: int) -> str:
+    """How it ended, for the log; empty if it finished, because the trainer logs that."""
     match outcome:
         case Failed():
             how = f"failed after epoch {step}: {outcome.reason}: {outcome.detail.partition(chr(10))[0][:LONGEST_WHY]}"
         case Pruned():
             how = f"pruned after epoch {step}: {outcome.why}"
         case Released():
-            how = f"handed back after epoch {step}"
+            how = f"released after epoch {step}"
         case Finished():
             how = ""
         case _:
@@ -205,49 +206,50 @@ def _in_words(outcome: Outcome, step: int) -> str:
     return how
 
 
-def _with_control(pace: Pace, seconds: float) -> dict[str, object]:
-    """The pace as plain values, with the worker's own seconds in it."""
+def _with_control_seconds(pace: Pace, seconds: float) -> dict[str, object]:
+    """The pace as JSON values, with the seconds that the worker spent on the store."""
     return {**pace.model_dump(mode="json"), "seconds": {**pace.seconds, "control": round(seconds, 3)}}
 
 
-SHARED_CHARACTERS = 4_096  # of what a pass printed, for each of the trials that shared it
+SHARED_CHARACTERS = 4_096  # of the output of runs trained together, in the log of each
 
 
 class TrialLogs:
-    """A trial alone has all that its trainer prints. Of several that share one, each has the last of it when the trial ends.
+    """Distributes the output of the trainer to the logs of its trials.
 
-    The worker's own word on a trial's end comes last.
+    A trial that runs alone gets all output. Trials that run together get the last SHARED_CHARACTERS each, when they end. The line of the
+    worker about the trial's end comes last.
     """
 
-    def __init__(self, process: TrainerProcess, lanes: Sequence[TrialRun]) -> None:
-        self._process, self._lanes = process, lanes
+    def __init__(self, process: TrainerProcess, runs: Sequence[TrialRun]) -> None:
+        self._process, self._runs = process, runs
         self._closed = set[int]()
-        self._last = ""  # of a shared pass
+        self._last = ""  # the last output of runs trained together
 
     def gather(self) -> None:
-        """Give the trials what was printed since the last time, and to those that have ended their last lines."""
-        if len(self._lanes) > 1:
+        """Add new output to the logs, and the final lines to those of trials that have ended."""
+        if len(self._runs) > 1:
             self._last = _end_of(self._last + self._process.printed())
-        elif (alone := self._lanes[0]).takes_log:
+        elif (alone := self._runs[0]).takes_log:
             alone.logged(self._process.printed(all_of_it=not alone.open))
-        for lane in self._lanes:
-            if lane.outcome is not None and lane.index not in self._closed:
-                self._closed.add(lane.index)
-                lane.logged(self._shared() + (_line(lane.why) if lane.why else ""))
+        for run in self._runs:
+            if run.outcome is not None and run.index not in self._closed:
+                self._closed.add(run.index)
+                run.logged(self._shared() + (_line(run.why) if run.why else ""))
 
     def _shared(self) -> str:
-        if len(self._lanes) == 1:
+        if len(self._runs) == 1:
             return ""
-        return _line(f"{len(self._lanes)} trials shared this pass over the data; the end of what it printed:") + self._last
+        return _line(f"{len(self._runs)} trials were trained together; the end of the output of their trainer:") + self._last
 
 
-def _line(words: str) -> str:
-    """A line of the worker's own, as the trainer's look."""
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} INFO worker: {words}\n"
+def _line(message: str) -> str:
+    """A log line of the worker, in the format of the trainer's."""
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} INFO worker: {message}\n"
 
 
 def _end_of(printed: str) -> str:
-    """The last lines of it."""
+    """The last lines, at most SHARED_CHARACTERS long."""
     if len(printed) <= SHARED_CHARACTERS:
         return printed
     return printed[-SHARED_CHARACTERS:].partition("\n")[2]

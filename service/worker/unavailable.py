@@ -1,4 +1,4 @@
-"""Studies from which this worker claims nothing, because it cannot read their data or weights."""
+"""Studies whose trials this worker does not claim, because it cannot read their data or weights."""
 
 import logging
 import threading
@@ -16,11 +16,11 @@ from trainer.protocol import Unavailable
 
 log = logging.getLogger(__name__)
 
-LOOKS = (2.0, 300.0)  # first and longest delay between two attempts to read, in seconds
+RETRY = (2.0, 300.0)  # first and longest delay between two attempts to read, in seconds
 
 
 def hung(config: TrainConfig, detail: str, step: int = 0) -> Unavailable:
-    """The trainer hung while it read data and weights, as on a dead mount. Which of the two it read is not known."""
+    """The result for a trainer that hung while it read data or weights, as on a dead mount. Which of the two is not known."""
     weights = config.model.weights_file
     return Unavailable(what="data", detail=detail, paths=(config.data.path, *(() if weights is None else (weights,))), step=step)
 
@@ -29,16 +29,16 @@ def hung(config: TrainConfig, detail: str, step: int = 0) -> Unavailable:
 class _Study:
     """The reason, and the time of the next attempt to read."""
 
-    why: Unavailable
+    reason: Unavailable
     backoff: Backoff
     due: float  # monotonic seconds
-    left_alone: bool = True
-    stored: bool = False  # whether `left_alone` was reported to the store
-    looking: bool = False
+    excluded: bool = True  # from claims
+    stored: bool = False  # whether `excluded` was reported to the store
+    reading: bool = False
 
 
 class UnavailableStudies:
-    """Thread-safe. One thread calls `tend` periodically.
+    """Thread-safe. One thread calls `update` periodically.
 
     Each attempt to read runs in its own thread, because it may block for ever on a dead mount.
     """
@@ -48,31 +48,31 @@ class UnavailableStudies:
         self._studies: dict[str, _Study] = {}
         self._lock = threading.Lock()
 
-    def add(self, study: str, why: Unavailable) -> None:
-        """Claim nothing of the study from now on: its data or weights could not be read."""
+    def add(self, study: str, reason: Unavailable) -> None:
+        """Exclude the study from claims, because its data or weights could not be read."""
         with self._lock:
             known = self._studies.get(study)
             if known is None:
-                known = self._studies[study] = _Study(why, Backoff(*LOOKS), due=0.0)
-            elif known.left_alone:
+                known = self._studies[study] = _Study(reason, Backoff(*RETRY), due=0.0)
+            elif known.excluded:
                 return
-            known.why, known.left_alone, known.stored = why, True, False
+            known.reason, known.excluded, known.stored = reason, True, False
             known.due = time.monotonic() + known.backoff.delay()
-        log.warning("no trials of study %s are claimed until its %s can be read on this machine: %s", study, why.what, why.detail)
+        log.warning("no trials of study %s are claimed until its %s can be read on this machine: %s", study, reason.what, reason.detail)
 
     def ids(self) -> frozenset[str]:
-        """The studies from which nothing is claimed. A study stays among them until its recovery is reported to the store."""
+        """The ids of the excluded studies. A study stays excluded until its recovery is reported to the store."""
         with self._lock:
-            return frozenset(study for study, known in self._studies.items() if known.left_alone or not known.stored)
+            return frozenset(study for study, known in self._studies.items() if known.excluded or not known.stored)
 
     def was_read(self, study: str) -> None:
-        """Note that data and weights of the study were read: the next failure starts with the shortest delay."""
+        """Reset the retry delay, because the study's data and weights were read."""
         with self._lock:
-            if (known := self._studies.get(study)) is not None and not known.left_alone and known.stored:
+            if (known := self._studies.get(study)) is not None and not known.excluded and known.stored:
                 del self._studies[study]
 
-    def tend(self) -> bool:
-        """Report changes to the store, and start the attempts that are due. True if trials of a study can be claimed again.
+    def update(self) -> bool:
+        """Report changes to the store, and start due attempts to read. Returns whether trials of a study can be claimed again.
 
         Raises StoreUnavailable.
         """
@@ -81,9 +81,9 @@ class UnavailableStudies:
             if not known.stored:
                 claimable = self._report(study, known) or claimable
         for study, known in self._all():
-            if known.left_alone and not known.looking and time.monotonic() >= known.due:
-                known.looking = True
-                threading.Thread(target=self._look, args=(study, known), name="look", daemon=True).start()
+            if known.excluded and not known.reading and time.monotonic() >= known.due:
+                known.reading = True
+                threading.Thread(target=self._try_to_read, args=(study, known), name="read", daemon=True).start()
         return claimable
 
     def _all(self) -> list[tuple[str, _Study]]:
@@ -91,32 +91,33 @@ class UnavailableStudies:
             return list(self._studies.items())
 
     def _report(self, study: str, known: _Study) -> bool:
-        """Report to the store whether this worker can read the study. True if its trials can be claimed. Raises StoreUnavailable."""
+        """Report whether this worker can read the study. Returns whether its trials can be claimed. Raises StoreUnavailable."""
         with self._lock:
-            left_alone, why = known.left_alone, known.why
+            excluded, reason = known.excluded, known.reason
         try:
-            if left_alone:
-                goes_on = operations.report_unavailable(self._store, self._worker, study, why.what, why.detail)
+            if excluded:
+                accepted = operations.report_unavailable(self._store, self._worker, study, reason.what, reason.detail)
             else:
-                goes_on = operations.report_available(self._store, self._worker, study)
+                accepted = operations.report_available(self._store, self._worker, study)
         except StoreUnavailable:
             raise
         except ThawlineError as error:
             log.info("no further attempts to read the data or weights of study %s: %s", study, error)
-            goes_on = False
+            accepted = False
         with self._lock:
-            if not goes_on:
+            if not accepted:
                 self._studies.pop(study, None)
-            elif known.left_alone is left_alone and known.why is why:  # no change since the report
+            elif known.excluded is excluded and known.reason is reason:  # not changed by another thread since the report
                 known.stored = True
-            return goes_on and not left_alone
+            return accepted and not excluded
 
-    def _look(self, study: str, known: _Study) -> None:
-        readable = all(is_readable(Path(path)) for path in known.why.paths)
+    def _try_to_read(self, study: str, known: _Study) -> None:
+        readable = all(is_readable(Path(path)) for path in known.reason.paths)
         with self._lock:
-            known.looking = False
+            known.reading = False
             known.due = time.monotonic() + known.backoff.delay()
-            known.left_alone = not readable
-            known.stored = False  # report it again also if it is not readable: the answer shows whether the study still exists and runs
+            known.excluded = not readable
+            # Reported again even if nothing changed: the result of the report shows whether the study still exists and runs.
+            known.stored = False
         if readable:
-            log.info("trials of study %s are claimed again: its %s can be read", study, known.why.what)
+            log.info("trials of study %s are claimed again, because its %s can be read", study, known.reason.what)

@@ -71,7 +71,7 @@ def test_trials_of_the_head_alone_share_a_pass_and_say_so(thaw: Thaw, served: An
     assert [trial["reuse"]["lanes"] for trial in trials] == [8] * 8
     assert all(trial["reuse"]["depth"] in (0, STAGES) and trial["pace"]["shares"] for trial in trials)
     log = thaw("--server", served.address, "study", "log", "heads", "3").out.splitlines()
-    assert "8 trials shared this pass" in log[0]
+    assert "8 trials were trained together" in log[0]
     assert len([line for line in log if "epoch 2 of 2: 8 of 8 runs under way, best accuracy 0." in line]) == 1, log
 
 

@@ -125,14 +125,14 @@ def test_what_a_lost_attempt_left_behind_goes_with_the_next_one(tmp_path: Path) 
     own = put(tmp_path / lease.study / "0" / "e2" / "epoch-000003.pt", 3)
     shelf.clear(lease, [kept])
     assert files_in(tmp_path / lease.study / "0") == {kept.path, own.path}, "nothing of the attempt that is at work"
-    shelf.clear(lease, [own], told=[kept.path, own.path])
+    shelf.clear(lease, [own], superseded=[kept.path, own.path])
     assert files_in(tmp_path / lease.study / "0") == {own.path} and not first.exists()
 
 
 def test_no_file_outside_the_trials_folder_is_ever_removed(tmp_path: Path) -> None:
     shelf, lease = CheckpointFolder(tmp_path / "home", "d" * 32), Lease(study="5" * 16, trial=1, number=0, attempt=1, worker="w")
     stranger = put(tmp_path / "elsewhere.pt", 1)
-    shelf.clear(lease, [], told=[stranger.path])
+    shelf.clear(lease, [], superseded=[stranger.path])
     assert Path(stranger.path).exists()
 
 

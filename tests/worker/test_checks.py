@@ -20,7 +20,7 @@ LONG = 120  # seconds, on busy cores
 
 
 def is_checking(opened: Any, study: Study) -> bool:
-    return any(study.id in runner._place.checks.under_way() for runner in opened.worker._runners)
+    return any(study.id in runner._context.checks.under_way() for runner in opened.worker._runners)
 
 
 def has_ended(opened: Any, study: Study) -> bool:
@@ -61,7 +61,7 @@ def test_a_check_that_crashes_each_time_is_counted_for_the_whole_worker(make_stu
 
 def test_one_slot_has_a_check_at_a_time() -> None:
     checks = Checks()
-    with checks.begun("a") as first, checks.begun("a") as second, checks.begun("b") as other:
+    with checks.begin("a") as first, checks.begin("a") as second, checks.begin("b") as other:
         assert (first, second, other) == (True, False, True)
         assert checks.under_way() == {"a", "b"}
     assert checks.under_way() == set()

@@ -89,8 +89,8 @@ def test_a_trainer_that_is_silent_or_handed_back_has_the_workers_word_in_its_log
     opened = shop("--slow-epoch", "0.05", patience=Timeouts(start=20, prepare=20, stall=2, grace=3))
     until(lambda: opened.trial(study, 1).step > 1)
     opened.close()
-    assert "worker: killed: the trainer gave no sign of life for 2 seconds" in log_of(store, study)
-    assert "worker: handed back, for the worker leaves" in log_of(store, study, 1)
+    assert "worker: killed: the trainer sent no message for 2 seconds" in log_of(store, study)
+    assert "worker: released, because the worker is shutting down" in log_of(store, study, 1)
 
 
 def test_a_process_that_is_killed_says_so(make_study: MakeStudy, shop: OpenShop, store: Store, until: Until) -> None:
@@ -123,7 +123,7 @@ def test_of_trials_that_share_a_pass_each_has_the_end_of_what_it_printed(
     for number in range(3):
         log = log_of(store, study, number)
         first, *rest = log.splitlines()
-        assert "3 trials shared this pass" in first
+        assert "3 trials were trained together" in first
         assert "epoch 1 of the pass" in rest and "the toy is imported" not in log
     assert "worker: failed after epoch 1: diverged: the toy's loss was nan" in log_of(store, study, 1)
     assert log_of(store, study, 0).count("epoch 4 of the pass") == 1

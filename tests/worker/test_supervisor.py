@@ -37,9 +37,9 @@ def test_queued_trials_are_checked_run_and_recorded(make_study: MakeStudy, shop:
         ("killed", "crashed", "SIGKILL"),
         ("quit", "crashed", "exit code 3"),
         ("fork", "crashed", "exit code 4"),
-        ("hang", "timeout", "no sign of life for 6 seconds"),
-        ("rant", "timeout", "no sign of life"),
-        ("stubborn", "timeout", "no sign of life"),
+        ("hang", "timeout", "sent no message for 6 seconds"),
+        ("rant", "timeout", "sent no message"),
+        ("stubborn", "timeout", "sent no message"),
     ],
 )
 def test_what_goes_wrong_is_an_outcome_and_the_next_trial_runs(

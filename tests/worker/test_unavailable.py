@@ -24,7 +24,7 @@ Until = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unavailable, "LOOKS", (0.1, 0.3))
+    monkeypatch.setattr(unavailable, "RETRY", (0.1, 0.3))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_a_trainer_that_hangs_before_it_has_read_the_data_sends_its_trial_back(
     operations.pass_check(store, study.id, FACTS)
     opened = shop(patience=replace(SHORT, prepare=1))
     until(lambda: len(left_alone(store)) == 1 and opened.trial(study).state is TrialState.QUEUED)
-    assert left_alone(store)[0][1] == "the trainer gave no sign of life for 1 seconds while it read data and weights"
+    assert left_alone(store)[0][1] == "the trainer sent no message for 1 seconds while it read data and weights"
     opened.close()
     show(mount)
     second = shop()

@@ -11,7 +11,7 @@ def plant() -> None:
     from trainer import files
 
     def keep(self: Spool, write: Write) -> bool:
-        files.write(self._places(write.lease)[0], partial(_dump, write))
+        files.write(self._paths(write.lease)[0], partial(_dump, write))
         return True
 
     Spool.keep = keep  # type: ignore[method-assign]
