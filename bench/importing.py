@@ -1,7 +1,7 @@
-"""Measures how long a large import keeps others from an SQLite database: `python -m bench.importing [MEGABYTES]`.
+"""Measures how long a large import blocks other processes on an SQLite database: `python -m bench.importing [MEGABYTES]`.
 
-A file of trials with 500 steps and 100 metrics each is imported while one process reads a study and another writes,
-each as fast as it can. Printed are the time of the import and the longest time that a read and a write took.
+It imports a file of trials with 500 steps and 100 metrics each, while one process reads and another one writes as fast as they can.
+It prints the time of the import and the longest times of a read and a write.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def spec_of(name: str) -> dict[str, object]:
 
 
 def study_file(size: int) -> bytes:
-    """A study's file of about so many bytes: 100 values of four bytes at each of 500 steps of each trial."""
+    """An export file of about `size` bytes. Each trial has 500 steps with 100 metrics of four bytes each."""
     at = "2026-11-22T09:30:00.000000Z"
     reports = {"steps": list(range(1, STEPS + 1)), "metrics": {f"{'m' * 60}{number:04}": [0.5] * STEPS for number in range(METRICS)}}
     trial = {
@@ -85,7 +85,7 @@ def _longest(url: str, act: Callable[[Store], None], stop: Event, answer: "multi
 
 
 def main(megabytes: float = 30.0) -> None:
-    """Print the figures of one import into a new SQLite file."""
+    """Import the file into a new SQLite database, and print the times."""
     raw = study_file(int(megabytes * MEGABYTE))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "thawline.db"

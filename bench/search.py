@@ -1,10 +1,11 @@
-"""Time to a target: the usual loop under Optuna's TPE and median pruner, beside Thawline with the same, on the demo's digits.
+"""Measures the time to a target metric on the demo's digits: Optuna with a usual training loop, compared with Thawline.
 
     python -m bench.search [--record] [--seeds 5] [--trials 30]
 
-The target is fixed by the usual loop alone, before Thawline runs: the median over the seeds of its best final validation accuracy at
-its full budget. A run that never reaches it counts as unsolved. Times begin before the first process of a run is started. Each run's
-winner is then trained anew by the usual loop, on one seed, and scored once on test images that no search saw.
+Both sides use TPE and the median pruner. The target is the median over the seeds of the best final validation accuracy of the usual
+loop at full budget; it is fixed before Thawline runs. A run that does not reach it counts as unsolved. Times start before the first
+process of a run is started. Each run's winner is then trained again by the usual loop with one seed, and scored once on test images
+that were not used in any search.
 """
 
 import argparse
@@ -47,7 +48,7 @@ PRUNER = {"n_startup_trials": 5, "n_warmup_steps": 1}
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that came to its end: when, in seconds since the run began, and what it reached. None for one that was pruned."""
+    """An ended trial: the seconds since the run began, and the final value; None if it was pruned."""
 
     seconds: float
     value: float | None
@@ -56,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Search:
-    """One run of one engine."""
+    """One search with one engine."""
 
     seconds: float
     trials: tuple[Ended, ...]
@@ -70,7 +71,7 @@ class Search:
         return self.winner.value or 0.0
 
     def seconds_to(self, target: float) -> float:
-        """When the first trial ended that reached the target; infinite when none did."""
+        """Seconds until the first trial that reached the target ended; infinite if none did."""
         return min((trial.seconds for trial in self.trials if trial.value is not None and trial.value >= target), default=math.inf)
 
 
@@ -89,7 +90,7 @@ def document(workload: Workload, seed: int, trials: int) -> dict[str, Any]:
 
 
 def naive(study: dict[str, Any], began: float) -> list[Ended]:
-    """Optuna's loop round the usual fine-tuning loop, in this process."""
+    """Run Optuna with the usual fine-tuning loop in this process."""
     torch.set_num_threads(THREADS)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     spec, ended = parse_study(study), list[Ended]()
@@ -132,7 +133,7 @@ def _ended(trial: dict[str, Any], began: float) -> Ended:
 
 
 def tested(workload: Workload, params: Params) -> float:
-    """The accuracy of the configuration on the test images, after the usual loop has trained it with a seed of its own."""
+    """The accuracy on the test images, after the usual loop has trained the configuration with another seed."""
     spec = parse_study(document(workload, seed=1_000, trials=1))
     return loop.last(loop.fine_tune(image_config(spec, params, 0), loader_workers=0, measured_on="test"))["accuracy"]
 
@@ -173,12 +174,12 @@ def main() -> None:
         "trials to full length",
         "winner on the test images",
     ]
-    told = (
+    summary = (
         f"Target: {100 * target:.2f} % validation accuracy, the naive runs' median best of {given.trials} trials of {EPOCHS} epochs. "
         f"n = {given.seeds} seeds; median (least to greatest); unsolved counts as infinite. "
         f"Naive time over ours, seed by seed: {', '.join(f'{pair:.2f}' for pair in pairs)}."
     )
-    body = f"{told}\n\n{table(head, rows)}"
+    body = f"{summary}\n\n{table(head, rows)}"
     print(body)
     if given.record:
         versions = (f"{name} {version(name)}" for name in ("torch", "optuna"))

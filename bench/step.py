@@ -1,11 +1,11 @@
-"""What pays in a training step, and in the frozen stages in front of it, on this machine.
+"""Compares implementations of a training step, and of the frozen stages before it, on this machine.
 
     python -m bench.step [--record] [--rounds 7] [--only layout,optimizer] [--threads 2]
 
-Rivals take turns within a round, in one process, so that whatever else the machine does meets all of them. The first of each
-contest is what the trainer does; a ratio below 1 says that the rival is faster. "differs" is the greatest relative difference
-of the first loss or output from the trainer's. torch.compile is timed with its compilation apart, and says after how many steps
-that is earned back.
+The alternatives run in turn within a round, in one process, so that other load on the machine affects all of them equally. The first
+alternative is what the trainer uses; a ratio below 1 means that another one is faster. "differs" is the greatest relative difference of
+the first loss or output from the trainer's. For torch.compile the compilation time is given separately, with the number of steps after
+which it pays off.
 """
 
 import argparse
@@ -32,23 +32,23 @@ from trainer.tasks.image_classification.networks.build import staged
 
 CLASSES, SIZE, BATCH = 10, 64, 32
 MODELS = ("squeezenet1_1", "mobilenet_v2")
-ROUND_SECONDS = 0.15  # of each rival
+ROUND_SECONDS = 0.15  # per alternative
 HEAD = ("what", "rival", "n", "ms", "of the trainer's", "differs")
 Work = Callable[[], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Rivals at the same work; the first is what the trainer does."""
+    """Alternative implementations of the same work. The first one is what the trainer uses."""
 
     name: str
     rivals: Mapping[str, Work]
-    per: int = 1  # images or steps in a call, by which its time is divided
+    per: int = 1  # images or steps per call, by which its time is divided
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, rounds: int) -> Iterator[tuple[str, ...]]:
-        """The lines of the table."""
-        first = {name: work() for name, work in self.rivals.items()}  # warms up, too
+        """The rows of the table."""
+        first = {name: work() for name, work in self.rivals.items()}  # also warms up
         repeats = {name: max(1, round(ROUND_SECONDS / seconds(work))) for name, work in self.rivals.items()}
         times: dict[str, list[float]] = {name: [] for name in self.rivals}
         for _ in range(rounds):
@@ -62,7 +62,7 @@ class Contest:
 
 
 def seconds(work: Work, repeats: int = 1) -> float:
-    """Of one call, the mean of so many."""
+    """Mean time of one call over `repeats` calls."""
     started = time.perf_counter()
     for _ in range(repeats):
         work()
@@ -71,7 +71,7 @@ def seconds(work: Work, repeats: int = 1) -> float:
 
 def difference(one: Tensor, other: Tensor) -> float:
     if one.shape != other.shape:
-        return 0.0  # of another batch size
+        return 0.0  # the batch sizes differ
     return float((one.float() - other.float()).abs().max() / other.float().abs().max())
 
 
@@ -95,10 +95,10 @@ def training(
     batch: Tensor,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Work:
-    """One training step; its loss."""
+    """A function that performs one training step and returns the loss."""
 
     def step() -> Tensor:
-        torch.manual_seed(0)  # of dropout
+        torch.manual_seed(0)  # the seed of dropout
         with precision():
             logits = forward(batch)
         loss = F.cross_entropy(logits.float(), LABELS)
@@ -119,7 +119,7 @@ def half() -> AbstractContextManager[object]:
 
 
 def layout() -> Iterator[Contest]:
-    """In which order the channels lie in memory."""
+    """The memory format of images and weights."""
     for name in MODELS:
         plain, last, both = (model_of(name) for _ in range(3))
         both.to(memory_format=torch.channels_last)
@@ -131,7 +131,7 @@ def layout() -> Iterator[Contest]:
 
 
 def optimizer() -> Iterator[Contest]:
-    """How the step of the optimizer itself is carried out, on the gradients of a whole network."""
+    """Implementations of the optimizer step, on the gradients of a whole network."""
     kinds: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
         "adamw": torch.optim.AdamW,
         "sgd": torch.optim.SGD,
@@ -141,7 +141,7 @@ def optimizer() -> Iterator[Contest]:
         for kind, make in kinds.items():
             ways = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
             if kind == "rmsprop":
-                ways = {"loop": ways["loop"], "foreach": ways["foreach"]}  # has no fused one
+                ways = {"loop": ways["loop"], "foreach": ways["foreach"]}  # has no fused implementation
             yield Contest(f"{name}: {kind} alone", {way: updating(name, make, options) for way, options in ways.items()})
 
 
@@ -161,7 +161,7 @@ def updating(name: str, make: Callable[..., torch.optim.Optimizer], options: Map
 
 
 def precision() -> Iterator[Contest]:
-    """bfloat16 where the processor has no matrix units for it, but for vectors."""
+    """bfloat16 on a processor that has vector instructions for it but no matrix units."""
     for name in MODELS:
         single, narrow = model_of(name), model_of(name)
         yield Contest(f"{name}: training step", {
@@ -187,7 +187,7 @@ def evaluating(
 
 
 def prefix() -> Iterator[Contest]:
-    """The frozen stages: the mode they run in, and their batch normalisation folded into the convolutions."""
+    """The frozen stages: the autograd mode, and batch normalisation folded into the convolutions."""
     for name in MODELS:
         model = model_of(name).eval()
         stages = nn.Sequential(*model.stages)
@@ -202,7 +202,7 @@ def prefix() -> Iterator[Contest]:
 
 
 def folded(stages: nn.Module) -> nn.Module:
-    """A copy with each BatchNorm2d in the convolution right before it."""
+    """A copy in which each BatchNorm2d is folded into the convolution directly before it."""
     stages = copy.deepcopy(stages)
     for layers in [part for part in stages.modules() if isinstance(part, nn.Sequential)]:
         names = list(layers._modules)
@@ -214,7 +214,7 @@ def folded(stages: nn.Module) -> nn.Module:
 
 
 def batch() -> Iterator[Contest]:
-    """How many images the frozen stages take at once; the time is that of 32 images."""
+    """The batch size of the frozen stages, on 256 images."""
     for name in MODELS:
         stages = nn.Sequential(*model_of(name).eval().stages)
         yield Contest(f"{name}: all stages, 256 images", {
@@ -231,7 +231,7 @@ def in_batches(stages: nn.Module, pixels: Tensor, size: int) -> Work:
 
 
 def denormal() -> Iterator[Contest]:
-    """Numbers below 1e-38 flushed to zero: in a network whose moments decay, as Adam's do where a gradient stays zero."""
+    """Denormal numbers (below 1e-38) flushed to zero. They occur in Adam's moments, which decay where a gradient stays zero."""
     for name in MODELS:
         model = model_of(name)
         own = training(model, adamw(model), images())
@@ -246,9 +246,9 @@ def denormal() -> Iterator[Contest]:
 
 
 def compiled() -> Iterator[Contest]:
-    """torch.compile with inductor, on one shape; a search meets a new one with each batch size, depth and head."""
+    """torch.compile with inductor, for one shape. A search compiles again for each batch size, depth and head."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # nothing of an earlier run is compiled already
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # an empty cache, so that the compilation is measured
         model, other = model_of(MODELS[0]), model_of(MODELS[0])
         eager, quick = training(model, adamw(model), images()), training(torch.compile(other), adamw(other), images())
         eager()
@@ -263,7 +263,7 @@ CONTESTS = (layout, optimizer, precision, prefix, batch, denormal, compiled)
 
 
 def results(chosen: Sequence[Callable[[], Iterator[Contest]]], rounds: int) -> str:
-    """The table; its lines are shown on standard error as they come."""
+    """The table. Its rows are also printed on standard error when they are ready."""
     rows = list[tuple[str, ...]]()
     for contest in (contest for contests in chosen for contest in contests()):
         for row in contest.rows(rounds):

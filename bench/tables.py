@@ -1,4 +1,4 @@
-"""What every benchmark writes: tables for people, under a line that says when, at which commit, and on which machine."""
+"""Markdown tables of results, with date, commit and machine, and statistics for them."""
 
 import platform
 import random
@@ -25,24 +25,24 @@ def record(title: str, body: str) -> None:
 
 
 def machine(*versions: str) -> str:
-    """Date, commit (with a mark when files differ from it), processors and versions."""
+    """Date, commit (with `+` if tracked files differ from it), processors and versions."""
     commit = _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
     processors = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     found = f"{len(processors)} of {processors[0]}" if processors else platform.processor()
     return ", ".join([f"{datetime.now(UTC):%Y-%m-%d}", commit, found, f"Python {platform.python_version()}", *versions])
 
 
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, cwd=RESULTS.parent).stdout.strip()
 
 
 def spread(values: Sequence[float]) -> str:
-    """Median, least and greatest."""
+    """Median, minimum and maximum."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Where the mean lies with 95 %, by resampling the values; the same each time. One value says nothing of its spread: (value, value)."""
+    """95 % bootstrap interval of the mean, with a fixed seed. For a single value: (value, value)."""
     generator = random.Random(0)
     means = sorted(statistics.fmean(generator.choices(values, k=len(values))) for _ in range(RESAMPLES))
     return means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]

@@ -1,15 +1,16 @@
-"""What a warm trainer process and images decoded once are worth, each taken away in turn.
+"""Measures the effect of a long-lived trainer process and of the cache, by switching them off one after the other.
 
     python -m bench.warmth [--record] [--data digits|signs] [--trials 4] [--rounds 3]
 
-The same short trials (the head alone, then everything, in turn; two epochs) go through trainer processes as a worker starts them:
+The same short trials of two epochs, which train the head alone and the whole network in turn, run on trainer processes as a worker
+starts them:
 
-- "warm": one process for all trials, with the cache on the disk (as the service runs them);
-- "a process a trial": interpreter, torch and the model's code are loaded anew each time, what is cached is found;
-- "a process a trial, nothing kept": the same without the cache, so every trial decodes the images and computes the frozen stages.
+- "warm": one process for all trials, with the cache on disk, as in the service;
+- "a process a trial": interpreter, torch and the model's code are loaded again for each trial; the cache is used;
+- "a process a trial, nothing kept": the same without the cache, so that every trial decodes the images and computes the frozen stages.
 
-Stored outputs of frozen stages would hide the pixels, so the trials that freeze everything are told apart in the table.
-Each round begins with an empty cache, and what fills it is counted.
+The table lists trials of the head alone separately, because they read stored outputs of the frozen stages and no pixels. Each round
+starts with an empty cache, and the time to fill it is included.
 """
 
 import argparse
@@ -33,13 +34,13 @@ EPOCHS = 2
 
 
 def configs(workload: Workload, trials: int) -> list[ImageTrainConfig]:
-    """Trials of two epochs: every second one trains the head alone, the others everything."""
+    """Trials of two epochs; even ones train the head alone, odd ones the whole network."""
     shared = {"data": workload.data, "model": workload.model, "image_size": workload.image_size, "epochs": EPOCHS}
     return [ImageTrainConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
 
 
 def seconds_of(way: str, settings: Settings, runs: Sequence[ImageTrainConfig]) -> tuple[list[float], list[str]]:
-    """What each trial took, the process that had to be started for it counted; and where its pixels came from."""
+    """Seconds per trial, including the start of its process, and the origin of its pixels."""
     slot = Slot(0, None, os.cpu_count() or 1)
     took, origins = [], []
     process: TrainerProcess | None = None
@@ -57,7 +58,7 @@ def seconds_of(way: str, settings: Settings, runs: Sequence[ImageTrainConfig]) -
 
 
 def _train(process: TrainerProcess, config: ImageTrainConfig) -> str:
-    """Where the pixels came from."""
+    """Train, and return the origin of the pixels."""
     while not process.ready:
         process.read(0.2)
     process.send(Run(config=config))
@@ -77,7 +78,7 @@ def _train(process: TrainerProcess, config: ImageTrainConfig) -> str:
 
 
 def main() -> None:
-    """Run all ways in turn, round by round."""
+    """Run all variants in each round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", action="store_true", help="append the table to bench/RESULTS.md")
     parser.add_argument("--data", choices=("digits", "signs"), default="signs")
@@ -106,7 +107,7 @@ def main() -> None:
 
 
 def _body(took: dict[str, list[list[float]]], seen: dict[str, list[str]], trials: int) -> str:
-    later = range(1, trials)  # the first trial of a round starts and fills whatever there is
+    later = range(1, trials)  # the first trial of a round starts the process and fills the cache
     heads, wholes = [one for one in later if one % 2 == 0], [one for one in later if one % 2]
     rows = []
     for way in WAYS:

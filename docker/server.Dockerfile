@@ -1,4 +1,4 @@
-# The server: no torch, no GPU.
+# The server. Needs neither torch nor a GPU.
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 thaw
 WORKDIR /app

@@ -1,4 +1,4 @@
-# A worker: the supervisor, and the trainer with torch. torch's own wheels bring the CUDA libraries.
+# A worker: the supervisor, and the trainer with torch. The wheels of torch contain the CUDA libraries.
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 thaw
 WORKDIR /app

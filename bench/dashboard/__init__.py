@@ -1,1 +1,1 @@
-"""The study page at the size that dashboards give up at, beside optuna-dashboard on the same trials."""
+"""Benchmarks of the study page on a large study, compared with optuna-dashboard on the same trials."""

@@ -1,14 +1,14 @@
-"""The study page with 2,000 trials of 200 steps and 4 metrics, beside optuna-dashboard with the same trials.
+"""Measures the study page with 2,000 trials of 200 steps and 4 metrics, compared with optuna-dashboard on the same trials.
 
     python -m bench.dashboard [--record] [--rounds 5] [--arrivals 30] [--viewers 50 --minutes 10] [--folder FOLDER]
 
-Everything is measured in Chromium without a window, on a server of its own a round, by what the page itself sees: times count from
-the start of the navigation to a frame that was painted, with the thread free to react.
+All measurements are made in headless Chromium, with a new server per round. Times run from the start of the navigation to a painted
+frame after which the page reacts to input.
 
-"Usable": rows of the trial table are there and react (theirs: its first figure, for its page has no table). "First figure": the history
-of the search. "Fully drawn": our page says so when all that it shows at first is painted; theirs holds its three figures. "Data" is what
-came over the wire, headers included, without scripts, styles and pictures, which a browser keeps; those are counted beside it.
-"Cold" is the first visit to a new server by a browser that has seen nothing, "warm" the second one.
+"Usable": the trial table has rows and reacts (optuna-dashboard: the first figure, because its page has no table). "First figure": the
+history of the search. "Fully drawn": the initial content is painted (optuna-dashboard: its three figures). "Data": bytes received,
+headers included, without scripts, styles and images, which the browser caches and which are counted separately. "Cold" is the first
+visit to a new server with an empty browser cache, "warm" the second one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bench.tables import machine, record
 
 
 def main() -> None:
-    """Measure, print, and record when asked to."""
+    """Run the benchmark, and print or record the results."""
     args = _arguments()
     with _folder(args.folder) as name, chromium() as browser:
         folder = Path(name)
@@ -33,7 +33,7 @@ def main() -> None:
         _make(folder, args.trials)
         parts = [f"Load of the machine before, of others: {os.getloadavg()[0]:.1f} processes that want a core."]
         if args.rounds:
-            parts.append(loading.told(loading.measure(browser, folder, args.rounds)))
+            parts.append(loading.summary(loading.measure(browser, folder, args.rounds)))
             print(parts[-1], flush=True)
         if args.arrivals:
             with ours(_copy(folder, "arrivals")) as server:
@@ -72,7 +72,7 @@ def _make(folder: Path, trials: int) -> None:
 
 
 def _copy(folder: Path, name: str) -> Path:
-    """A folder with a copy of our database, for a part that writes to it."""
+    """A folder with a copy of the Thawline database, for a part that writes to it."""
     (folder / name).mkdir(exist_ok=True)
     shutil.copy(folder / "thawline.db", folder / name / "thawline.db")
     return folder / name

@@ -1,4 +1,4 @@
-"""Chromium, and what a page's loading costs in it."""
+"""Loads pages in Chromium, and measures times and bytes."""
 
 import time
 from collections import Counter
@@ -15,7 +15,7 @@ T = TypeVar("T")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-precise-memory-info")
 SIZE: ViewportSize = {"width": 1280, "height": 900}
-KEPT = {"Script", "Stylesheet", "Font", "Image"}  # what a browser keeps between two visits
+KEPT = {"Script", "Stylesheet", "Font", "Image"}  # kinds of resources that a browser caches
 
 WATCH = """(conditions) => {
   window.reached = {};
@@ -40,7 +40,7 @@ OURS = {
     "drawn": "document.documentElement.dataset.drawn === 'yes'",
 }
 THEIRS = {
-    "usable": "document.querySelectorAll('#plot-history .trace').length > 0",  # no table is on this page: its first content
+    "usable": "document.querySelectorAll('#plot-history .trace').length > 0",  # the page has no table; this is its first content
     "figure": "document.querySelectorAll('#plot-history .trace').length > 0",
     "drawn": "[...document.querySelectorAll('.js-plotly-plot')].filter((plot) => plot.querySelector('.trace')).length >= 3",
 }
@@ -48,7 +48,7 @@ THEIRS = {
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A page that was opened: milliseconds from the start of the navigation, and bytes as they came over the wire."""
+    """A loaded page: milliseconds from the start of the navigation, and received bytes."""
 
     usable: float
     figure: float
@@ -59,7 +59,7 @@ class Visit:
 
 
 class Traffic:
-    """Counts what a page receives, headers included, by kind of resource."""
+    """Counts received bytes, headers included, by kind of resource."""
 
     def __init__(self, page: Page) -> None:
         self.bytes = Counter[str]()
@@ -67,7 +67,7 @@ class Traffic:
         session = page.context.new_cdp_session(page)
         session.on("Network.responseReceived", self._begins)
         session.on("Network.loadingFinished", self._ends)
-        session.send("Network.enable", {"maxTotalBufferSize": 0})  # or the page's process keeps every answer for us
+        session.send("Network.enable", {"maxTotalBufferSize": 0})  # otherwise the page's process buffers all responses for this session
 
     def _begins(self, event: dict[str, Any]) -> None:
         self._kinds[event["requestId"]] = event["type"]
@@ -77,18 +77,18 @@ class Traffic:
 
     @property
     def scripts(self) -> int:
-        """Bytes of scripts, styles and pictures: what stays in the browser's cache."""
+        """Bytes of scripts, styles, fonts and images, which the browser caches."""
         return sum(amount for kind, amount in self.bytes.items() if kind in KEPT)
 
     @property
     def data(self) -> int:
-        """Bytes of all else."""
+        """Bytes of all other resources."""
         return sum(self.bytes.values()) - self.scripts
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window."""
+    """A headless browser."""
     path = next(filter(None, map(which, BROWSERS)))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
@@ -97,7 +97,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def patiently(look: Callable[[], T], good: Callable[[T], bool], seconds: float) -> T:
-    """What is seen once it is good, or what is seen last after so many seconds. The pages' policy forbids that scripts wait for us."""
+    """Poll until `good` accepts the value, or `seconds` have passed, and return it. Polled from here: the pages' policy forbids eval."""
     deadline = time.monotonic() + seconds
     while not good(seen := look()) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -106,7 +106,7 @@ def patiently(look: Callable[[], T], good: Callable[[T], bool], seconds: float) 
 
 @contextmanager
 def opened(context: BrowserContext, address: str, conditions: dict[str, str], seconds: float) -> Iterator[tuple[Page, Visit]]:
-    """The page, once all conditions were met, or with an infinite time for those that were not within so many seconds."""
+    """Load a page until all conditions hold. The time of a condition that does not hold within `seconds` is infinite."""
     page = context.new_page()
     page.set_viewport_size(SIZE)
     traffic = Traffic(page)

@@ -1,9 +1,9 @@
-"""A database of the size that dashboards give up at, ours and Optuna's, with the same trials in both.
+"""Creates a large database of Thawline and one of Optuna with the same trials.
 
     python -m bench.dashboard.database FOLDER [--trials 2000] [--steps 200] [--metrics 4]
 
-leaves FOLDER/thawline.db and FOLDER/optuna.db. The rows are those that workers would have left who gather a trial's reports; only the
-metrics, 1.6 million of them, go past the operations.
+writes FOLDER/thawline.db and FOLDER/optuna.db. The rows equal those of workers that gather the reports of a trial. Studies, trials and
+events are written by the product's code, attempts and the 1.6 million metrics directly.
 """
 
 import argparse
@@ -34,15 +34,15 @@ from trainer.tasks.image_classification.config import ImageData, ImageDatasetInf
 FACTS = ImageDatasetInfo(
     classes=CLASSES, images={"train": 6000, "validation": 1000}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
 )
-COLUMNS = ("trial", "step", "name", "attempt", "value", "kind", "seq")  # of the table of metrics
-COPIED_TOGETHER = 50_000  # rows, whose foreign keys PostgreSQL checks at the end of each COPY, in silence
+COLUMNS = ("trial", "step", "name", "attempt", "value", "kind", "seq")  # of the table metric
+COPIED_TOGETHER = 50_000  # rows per COPY; PostgreSQL checks their foreign keys at its end, during which it sends nothing
 NAME = "dashboard"
 
 
 def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name: str = NAME) -> str:
-    """A study of that name with so many ended trials in the database at `url`, which is made where there is none; the study's id.
+    """Create a study with ended trials in the database at `url`, which is created if necessary. Returns the study's id.
 
-    The study is active and may have a thousand trials more. Raises NameTaken.
+    The study is active, and its budget allows a thousand further trials. Raises NameTaken.
     """
     upgrade(url)
     store = open_store(url)
@@ -67,15 +67,15 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
 
 
 def _began_at(trials: int, steps: int) -> float:
-    """So long ago that all trials have ended by now."""
+    """A start time so early that all trials have ended by now."""
     return time.time() - trials * steps * 0.2 - 60
 
 
 def _step(uow: StudyUnitOfWork, one: Made) -> Step:
-    """The trial as it ended, with the events of its way there."""
+    """Write the ended trial and its events."""
     new, metrics = uow.new_trial(one.params, source="sampler"), one.metrics()
-    told: dict[str, Any] = {"number": one.number, "state": TrialState.RUNNING, "attempt": 1}
-    uow.emit(EventKind.TRIAL_STARTED, **told, params=dict(one.params), worker=one.worker, source="sampler", step=0)
+    fields: dict[str, Any] = {"number": one.number, "state": TrialState.RUNNING, "attempt": 1}
+    uow.emit(EventKind.TRIAL_STARTED, **fields, params=dict(one.params), worker=one.worker, source="sampler", step=0)
     value = metrics.get(NAMES[0])
     reason: FailureReason | None = one.reason  # type: ignore[assignment]
     ended = replace(
@@ -95,7 +95,7 @@ def _attempt(one: HeldTrial) -> dict[str, Any]:
 
 
 def _metric_rows(added: Iterable[HeldTrial], found: Sequence[Made]) -> Iterator[tuple[Any, ...]]:
-    """In the order of the table's key, for which both databases are quickest."""
+    """The rows in the order of the primary key, in which both databases insert fastest."""
     for stored, one in zip(added, found, strict=True):
         names = sorted(one.curves)
         table = [one.curves[name].tolist() for name in names]
@@ -106,11 +106,11 @@ def _metric_rows(added: Iterable[HeldTrial], found: Sequence[Made]) -> Iterator[
 
 
 def _copy(tx: Transaction, rows: Iterator[tuple[Any, ...]]) -> None:
-    """Insert metrics by the driver's quickest way."""
+    """Insert metrics with the fastest method of the driver."""
     driver: Any = tx.connection.dbapi_connection
     if tx.dialect.name == "sqlite":
-        driver.execute("PRAGMA cache_size = -200000")  # KB; so that no page is written twice
-        driver.executemany(f"INSERT INTO metric ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - fixed words
+        driver.execute("PRAGMA cache_size = -200000")  # KB; large enough that no page is written twice
+        driver.executemany(f"INSERT INTO metric ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - constants
         return
     with driver.cursor() as cursor:
         while some := list(islice(rows, COPIED_TOGETHER)):
@@ -120,7 +120,7 @@ def _copy(tx: Transaction, rows: Iterator[tuple[Any, ...]]) -> None:
 
 
 def main() -> None:
-    """Make both databases, and say how long each took."""
+    """Create both databases, and print the time of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     for name, default in (("trials", 2_000), ("steps", 200), ("metrics", 4)):

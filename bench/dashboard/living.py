@@ -1,4 +1,4 @@
-"""A page that stays open: how smoothly its table scrolls, and how soon it shows what another process has committed."""
+"""Measures an open page: scrolling of its table, and the delay until it shows changes of another process."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ DISTANCE = 24_000  # pixels
 
 @contextmanager
 def worker(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that works on our database, see `bench.dashboard.worker`."""
+    """A process that writes to the Thawline database; see `bench.dashboard.worker`."""
     command = [sys.executable, "-m", "bench.dashboard.worker", f"sqlite:///{folder / 'thawline.db'}", *options]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
@@ -50,7 +50,7 @@ def worker(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def coming_into_view(page: Page) -> list[float]:
-    """Milliseconds between frames while the page goes to the table; below it, Plotly is loaded."""
+    """Milliseconds between frames while the page scrolls to the table, which loads Plotly below it."""
     page.evaluate(FRAMES)
     page.locator("#trials").locator("..").scroll_into_view_if_needed()
     time.sleep(5)
@@ -58,7 +58,7 @@ def coming_into_view(page: Page) -> list[float]:
 
 
 def scrolling(page: Page) -> list[float]:
-    """Milliseconds between frames while the table is scrolled by the wheel, as a hand would."""
+    """Milliseconds between frames while the table is scrolled with the mouse wheel."""
     box = page.locator("#trials").locator("..").bounding_box()
     assert box
     page.evaluate(FRAMES)
@@ -75,7 +75,7 @@ def _frames(page: Page) -> list[float]:
 
 
 def arrivals(page: Page, folder: Path, count: int, pause_seconds: float = 0.7) -> list[float]:
-    """Milliseconds from the commit of a new trial, by another process, to its row on the page, painted."""
+    """Milliseconds from the commit of a new trial by another process to its painted row on the page."""
     late: list[float] = []
     with worker(folder) as process:
         assert process.stdin and process.stdout
@@ -99,7 +99,7 @@ def arrivals(page: Page, folder: Path, count: int, pause_seconds: float = 0.7) -
 
 
 def measure(browser: Browser, folder: Path, server: Server, count: int) -> str:
-    """The tables of both."""
+    """The table of the results."""
     with opened(browser.new_context(), server.page, OURS, 60) as (page, _):
         time.sleep(3)
         coming, frames = coming_into_view(page), scrolling(page)

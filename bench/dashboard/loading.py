@@ -1,4 +1,4 @@
-"""Until a page can be used, until it is drawn, and how many bytes that takes: both dashboards in turn, cold and warm."""
+"""Measures the loading time and received bytes of both dashboards, cold and warm."""
 
 import gc
 import statistics
@@ -20,7 +20,7 @@ TARGETS = {"Thawline, cold": "usable 1,000 ms, drawn 3,000 ms, data 2,000 KB", "
 
 
 class Side(NamedTuple):
-    """A dashboard, and what its page looks like once it is there."""
+    """A dashboard, and the conditions under which its page is loaded."""
 
     name: str
     serve: Callable[[Path], AbstractContextManager[Server]]
@@ -31,7 +31,7 @@ SIDES = (Side("Thawline", ours, OURS), Side("optuna-dashboard", theirs, THEIRS))
 
 
 def measure(browser: Browser, folder: Path, rounds: int) -> dict[str, list[Visit]]:
-    """Visits by side and kind: cold is the first one of a new server by a browser that has seen nothing, warm the second one of both."""
+    """Visits by side and kind: cold is the first visit to a new server with an empty browser cache, warm the second one."""
     found: dict[str, list[Visit]] = {f"{side.name}, {kind}": [] for side in SIDES for kind in ("cold", "warm")}
     for turn in range(rounds):
         for side in SIDES if turn % 2 == 0 else reversed(SIDES):
@@ -46,8 +46,8 @@ def measure(browser: Browser, folder: Path, rounds: int) -> dict[str, list[Visit
     return found
 
 
-def told(found: dict[str, list[Visit]]) -> str:
-    """The table of them."""
+def summary(found: dict[str, list[Visit]]) -> str:
+    """The table of the visits."""
     return table(HEAD, _rows(found))
 
 
@@ -60,5 +60,5 @@ def _rows(found: dict[str, list[Visit]]) -> Iterable[list[str]]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Median, least and greatest, whole."""
+    """Median, minimum and maximum, rounded to integers."""
     return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"

@@ -1,4 +1,4 @@
-"""The same trials in a database of Optuna's, for its own dashboard."""
+"""Writes the same trials to an Optuna database, for optuna-dashboard."""
 
 import json
 import sqlite3
@@ -27,7 +27,7 @@ Row = tuple[Any, ...]
 
 
 def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name: str = "dashboard") -> None:
-    """An Optuna study of that name in the SQLite file at `url`. Optuna keeps one value a step; the other metrics become user attributes."""
+    """Create an Optuna study in the SQLite file at `url`. Optuna stores one value per step; other metrics become user attributes."""
     study = optuna.create_study(storage=optuna.storages.RDBStorage(url), study_name=name, direction="maximize")
     number = study._study_id
     with sqlite3.connect(str(make_url(url).database)) as connection:
@@ -38,7 +38,7 @@ def make(url: str, trials: int = 2_000, steps: int = 200, metrics: int = 4, name
         ):  # fmt: skip
             columns = TABLES[table]
             marks = ", ".join("?" * len(columns))
-            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608 - fixed words
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608 - constants
     connection.close()
 
 

@@ -1,9 +1,9 @@
-"""The pictures of docs/dashboard.md, taken from a real study.
+"""Takes the screenshots of docs/dashboard.md from a real study.
 
     python -m bench.dashboard.pictures HOME [--only study --only trial …]
 
-HOME is that of a finished `thaw --home HOME demo`. A server with a worker is started on it, and a second study on the same digits, so
-that there is something that runs; every page is then opened in Chromium without a window, and must say nothing on its console.
+HOME is the home of a finished `thaw --home HOME demo`. A server with a worker is started on it, with a second study on the same digits,
+so that trials are running. Every page is then opened in headless Chromium, and fails if it logs to the console.
 """
 
 import argparse
@@ -36,19 +36,19 @@ SETTLE_MILLISECONDS = 1_500
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A file under docs/images: the address it shows, and how."""
+    """A file in docs/images, and the page that it shows."""
 
     file: str
     address: str
     colours: Literal["light", "dark"] = "light"
     size: ViewportSize | None = None
-    height: int | None = None  # pixels that are kept; by default the window's
+    height: int | None = None  # pixels; by default the height of the window
     prepare: Callable[[Page], None] = lambda page: None
 
 
 def _scroll_to(selector: str) -> Callable[[Page], None]:
     def prepare(page: Page) -> None:
-        for _ in range(2):  # what comes into view may grow
+        for _ in range(2):  # content that comes into view may grow
             page.locator(selector).evaluate("(node) => scrollTo(0, node.getBoundingClientRect().top + scrollY - 16)")
             page.wait_for_timeout(SETTLE_MILLISECONDS)
 
@@ -90,7 +90,7 @@ PICTURES = (
 
 
 def main() -> None:
-    """Take them."""
+    """Take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("home", type=Path)
     parser.add_argument("--only", action="append", help="stem of a file; may be repeated")
@@ -117,7 +117,7 @@ def _served(home: Path) -> Iterator[str]:
 
 
 def _begin(address: str, home: Path, name: str, trials: int, **changes: object) -> None:
-    """A study on the demo's digits, unless there is one of that name."""
+    """Create a study on the demo's digits, unless it exists."""
     known = [study["name"] for study in _call(f"{address}/api/v1/studies")["studies"]]
     if name not in known:
         prepared = DemoFiles(data=home.absolute() / "demo" / "digits", weights=home.absolute() / "demo" / "small_cnn.safetensors")
@@ -125,14 +125,14 @@ def _begin(address: str, home: Path, name: str, trials: int, **changes: object) 
 
 
 def _confirm(address: str, home: Path) -> None:
-    """A study that has confirmed its best."""
+    """Create a study and wait until its confirmation is done."""
     data = {"path": str(home.absolute() / "demo" / "digits"), "validation": 0.3, "test": 0.3}
     _begin(address, home, CONFIRMED, 30, data=data, confirm={"top": 3, "seeds": 5})
     patiently(lambda: _call(f"{address}/api/v1/studies/{CONFIRMED}")["phase"], lambda phase: phase == "done", CONFIRMED_SECONDS)
 
 
 def _begin_another(address: str, home: Path) -> None:
-    """A study that goes on while the pictures are taken."""
+    """Create a study that runs while the screenshots are taken."""
     _begin(address, home, AGAIN, 400, sampler={"name": "random", "seed": 1})
     study = f"{address}/api/v1/studies/{AGAIN}"
     patiently(lambda: _call(study)["counts"]["complete"] > 20, bool, 120)

@@ -1,4 +1,4 @@
-"""The two servers of the comparison, each in a process of its own on a copy of the same trials."""
+"""Runs the two servers of the comparison, each in its own process on a copy of the same trials."""
 
 import os
 import re
@@ -23,23 +23,23 @@ END_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers, and the address of its page of the study."""
+    """A running server, and the address of its study page."""
 
     page: str
     process: psutil.Process
 
     @property
     def megabytes(self) -> float:
-        """What the process alone keeps in memory, in MB (its private share)."""
+        """Private memory of the process, in MB."""
         return float(self.process.memory_full_info().uss) / 1e6
 
 
 @contextmanager
 def ours(folder: Path) -> Iterator[Server]:
-    """`thaw serve` without workers on FOLDER/thawline.db."""
+    """Run `thaw serve` without workers on FOLDER/thawline.db."""
     environment = {
         **os.environ, "THAW_HOME": str(folder / "home"), "THAW_DATABASE_URL": f"sqlite:///{folder / 'thawline.db'}",
-        "THAW_HEARTBEAT_SECONDS": "60", "THAW_LEASE_SECONDS": "3600",  # the trials that the bench runs have no worker that renews them
+        "THAW_HEARTBEAT_SECONDS": "60", "THAW_LEASE_SECONDS": "3600",  # because no worker renews the leases of its trials
     }  # fmt: skip
     command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", "0"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as started:
@@ -54,7 +54,7 @@ def ours(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def theirs(folder: Path) -> Iterator[Server]:
-    """optuna-dashboard on FOLDER/optuna.db."""
+    """Run optuna-dashboard on FOLDER/optuna.db."""
     port = free_port()
     command = [str(Path(sys.executable).with_name("optuna-dashboard")), f"sqlite:///{folder / 'optuna.db'}", "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
@@ -66,7 +66,7 @@ def theirs(folder: Path) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on just now."""
+    """A free port of the loopback address."""
     with create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

@@ -1,4 +1,4 @@
-"""Trials as a search leaves them: parameters that close in on the best, learning curves, and some that did not end well."""
+"""Generates trials like those of a search: parameters that approach the best, learning curves, and some failed trials."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ SPACE = SearchSpace.model_validate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """A trial that has ended."""
+    """An ended trial."""
 
     number: int
     state: TrialState
     params: Mapping[str, Any]
-    curves: Mapping[str, NDArray[np.float64]]  # by metric, float64 [steps that it took]; NaN where it diverged
+    curves: Mapping[str, NDArray[np.float64]]  # by metric, float64 [steps]; NaN at the step where it diverged
     worker: str
     started_at: float
     finished_at: float
@@ -44,22 +44,22 @@ class Made:
 
     @property
     def steps(self) -> int:
-        """How many it took."""
+        """The number of steps."""
         return len(next(iter(self.curves.values())))
 
     def metrics(self) -> dict[str, float]:
-        """The last value of each metric; empty without a step."""
+        """The last value of each metric; empty if there are no steps."""
         return {name: float(curve[-1]) for name, curve in self.curves.items() if self.steps}
 
     def result(self) -> dict[str, Any]:
-        """What a run tells besides its metrics."""
+        """The report of the run besides its metrics."""
         seconds = max(self.finished_at - self.started_at, 0.1)
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "environment": {"torch": "2.11", "device": "cpu"},
             "reuse": {"pixels": "cached", "depth": self.params["frozen_layers"], "validation_depth": 0, "place": "disk", "lanes": 1},
         }
         if self.steps:
-            told["pace"] = {
+            result["pace"] = {
                 "samples_per_second": round(1200.0 * self.steps * SECONDS_A_STEP / seconds, 3), "seconds_left": 0.0,
                 "memory": 1_400_000_000,
                 "seconds": {"data": 0.1 * seconds, "forward": 0.5 * seconds, "backward": 0.3 * seconds, "measure": 0.1 * seconds},
@@ -67,15 +67,15 @@ class Made:
             }  # fmt: skip
         if self.state is TrialState.COMPLETE:
             hits = round(100 * self.metrics()[NAMES[0]])
-            told |= {
+            result |= {
                 "per_class_recall": {name: hits / 100 for name in CLASSES}, "train_seconds": seconds, "peak_memory": 1_500_000_000,
                 "confusion_matrix": [[hits if row == column else (100 - hits) // 9 for column in CLASSES] for row in CLASSES],
             }  # fmt: skip
-        return told
+        return result
 
 
 def made(trials: int, steps: int, metrics: int, began_at: float) -> Iterator[Made]:
-    """So many ended trials, the same each time. `began_at` is in seconds since 1970; eight workers ran them side by side."""
+    """Generate ended trials with a fixed seed, as run by eight concurrent workers. `began_at` is in seconds since 1970."""
     random = np.random.default_rng(0)
     free_at = [began_at] * WORKERS
     for number in range(trials):
@@ -92,7 +92,7 @@ def made(trials: int, steps: int, metrics: int, began_at: float) -> Iterator[Mad
 
 
 def _params(random: np.random.Generator, progress: float) -> dict[str, Any]:
-    """Drawn anywhere at first, then ever more often near the best."""
+    """Sample from the whole space at first, and later increasingly near the best."""
     near = random.random() < 0.8 * progress
     params: dict[str, Any] = {
         "lr": float(10 ** np.clip(random.normal(-2.5, 0.4) if near else random.uniform(-5, -1), -5, -1)),
@@ -108,14 +108,14 @@ def _params(random: np.random.Generator, progress: float) -> dict[str, Any]:
 
 
 def _quality(params: Mapping[str, Any]) -> float:
-    """The accuracy that the parameters lead to, from 0.1 to 0.95."""
+    """The final accuracy of the parameters, from 0.1 to 0.95."""
     distance = abs(log10(params["lr"]) + 2.5) / 4 + abs(log10(params["weight_decay"]) + 3.5) / 20
     distance += abs(params["frozen_layers"] - 4) / 40 + (params["optimizer"] == "sgd") / 15 + abs(params["dropout"] - 0.2) / 5
     return 0.1 + 0.85 * exp(-distance)
 
 
 def _fate(random: np.random.Generator, quality: float, progress: float, steps: int) -> tuple[TrialState, int, str | None, str | None]:
-    """How the trial ended, after how many steps, and why."""
+    """State, number of steps, reason and detail of the trial's end."""
     chance = random.random()
     if chance < 0.02:
         return TrialState.FAILED, 0, "out_of_memory", "the batch of 64 images did not fit into 8 GB"
@@ -131,7 +131,7 @@ def _fate(random: np.random.Generator, quality: float, progress: float, steps: i
 def _curves(
     random: np.random.Generator, quality: float, steps: int, names: Sequence[str], diverged: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """Saturating curves with noise that shrinks; the loss falls as the accuracy rises. Where it diverged, the last step is NaN."""
+    """Saturating curves with decreasing noise. The loss falls as the accuracy rises. The last step of a diverged trial is NaN."""
     step = np.arange(1, steps + 1)
     rise = 1 - np.exp(-step / (8 + 12 * (1 - quality)))
     noise = random.normal(0, 0.02, (len(names), steps)) / np.sqrt(1 + step / 10)

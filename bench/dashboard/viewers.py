@@ -1,4 +1,4 @@
-"""Many viewers for a while: what the server and a real page keep in memory as trials come and go."""
+"""Measures the memory of the server and of a page over time, with many viewers, while trials start and end."""
 
 import asyncio
 import json
@@ -20,13 +20,13 @@ from bench.dashboard.serving import Server
 from bench.tables import table
 
 SAMPLE_SECONDS = 5.0
-SETTLED = 0.25  # of the time is left out: caches fill, the allocator finds its size
-RECENT_SECONDS = 0.25  # events that come so close together are read as one change, as the page does
+SETTLED = 0.25  # fraction of the time that is left out, in which caches fill and the allocator's size settles
+RECENT_SECONDS = 0.25  # events within this time are read as one change, as in the page
 
 
 @dataclass(slots=True)
-class Heard:
-    """What all viewers together were told."""
+class Received:
+    """The totals of all viewers."""
 
     events: int = 0
     reads: int = 0
@@ -36,21 +36,21 @@ class Heard:
 
 
 class Viewers:
-    """So many light clients, each with a stream of its own that reads the table when trials come and go."""
+    """Clients that each follow an event stream, and read the table when trials start or end."""
 
     def __init__(self, address: str, count: int) -> None:
-        self.heard = Heard()
+        self.received = Received()
         self._api = address.replace("/studies/", "/api/v1/studies/")
         self._count = count
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @contextmanager
-    def watching(self) -> Iterator[Heard]:
-        """All of them, in a thread beside, until the block ends."""
+    def watching(self) -> Iterator[Received]:
+        """Run the clients in another thread until the block ends."""
         self._thread.start()
         try:
-            yield self.heard
+            yield self.received
         finally:
             self._loop.call_soon_threadsafe(self._stop)
             self._thread.join(20)
@@ -77,8 +77,8 @@ class Viewers:
                 if not line.startswith("data:"):
                     continue
                 event = json.loads(line[5:])
-                self.heard.events += 1
-                self.heard.lost += event["seq"] != last + 1
+                self.received.events += 1
+                self.received.lost += event["seq"] != last + 1
                 last = event["seq"]
                 if event["kind"] != "trial_reported" and time.monotonic() - read_at > RECENT_SECONDS:
                     after = (await self._read(client, after))["seq"]
@@ -86,17 +86,17 @@ class Viewers:
 
     async def _read(self, client: httpx2.AsyncClient, after: int) -> dict[str, int]:
         answer = await client.get(f"{self._api}/table?after={after}")
-        self.heard.reads += 1
-        self.heard.bytes += len(answer.content)
+        self.received.reads += 1
+        self.received.bytes += len(answer.content)
         if answer.status_code != 200:
-            self.heard.faults.append(f"{answer.status_code} {answer.text[:80]}")
+            self.received.faults.append(f"{answer.status_code} {answer.text[:80]}")
         found: dict[str, int] = answer.json()
         return found
 
 
 @dataclass(slots=True)
 class Course:
-    """A figure over time."""
+    """A measured value over time."""
 
     at: list[float] = field(default_factory=list)  # seconds
     megabytes: list[float] = field(default_factory=list)
@@ -106,19 +106,19 @@ class Course:
         self.megabytes.append(megabytes)
 
     def row(self, name: str, target: str) -> list[str]:
-        """First, last, and the slope of a line through what comes after the start, with its standard error."""
+        """First and last value, and the slope of a fitted line after the start, with its standard error."""
         keep = [place for place, at in enumerate(self.at) if at >= SETTLED * self.at[-1]]
         minutes = np.array([self.at[place] / 60 for place in keep])
         sizes = np.array([self.megabytes[place] for place in keep])
         (slope, _), covariance = np.polyfit(minutes, sizes, 1, cov=True)
-        told = f"{slope:+.2f} ± {np.sqrt(covariance[0, 0]):.2f} MB a minute"
-        return [name, str(len(self.at)), f"{self.megabytes[0]:.1f} MB", f"{sizes[0]:.1f} MB", f"{self.megabytes[-1]:.1f} MB", told, target]
+        trend = f"{slope:+.2f} ± {np.sqrt(covariance[0, 0]):.2f} MB a minute"
+        return [name, str(len(self.at)), f"{self.megabytes[0]:.1f} MB", f"{sizes[0]:.1f} MB", f"{self.megabytes[-1]:.1f} MB", trend, target]
 
 
 def measure(browser: Browser, folder: Path, server: Server, viewers: int, minutes: float) -> str:
-    """The table of the server's and the page's memory."""
+    """The table of the memory of server and page."""
     courses = {name: Course() for name in ("server, its own memory", "page, JavaScript heap after collection", "page, its process")}
-    with opened(browser.new_context(), server.page, OURS, 60) as (page, _), Viewers(server.page, viewers).watching() as heard:
+    with opened(browser.new_context(), server.page, OURS, 60) as (page, _), Viewers(server.page, viewers).watching() as received:
         collect = page.context.new_cdp_session(page)
         renderer = _renderer()
         time.sleep(5)
@@ -141,13 +141,13 @@ def measure(browser: Browser, folder: Path, server: Server, viewers: int, minute
     )
     return (
         f"{viewers} viewers and a page in Chromium, {minutes:g} minutes, {more} new trials of 20 steps by another process. The viewers"
-        f" heard {heard.events:,} events (out of order or missing: {heard.lost}), read the table {heard.reads:,} times"
-        f" ({heard.bytes / 1e6:.0f} MB unpacked); faults: {len(heard.faults)} {heard.faults[:2] or ''}\n\n{body}"
+        f" received {received.events:,} events (out of order or missing: {received.lost}), read the table {received.reads:,} times"
+        f" ({received.bytes / 1e6:.0f} MB unpacked); faults: {len(received.faults)} {received.faults[:2] or ''}\n\n{body}"
     )
 
 
 def _renderer() -> psutil.Process:
-    """The busiest of our browser's page processes: the one that drew the page."""
+    """The renderer process of the page: the one of the browser with the most processor time."""
     ours = [one for one in psutil.Process().children(recursive=True) if "--type=renderer" in " ".join(one.cmdline())]
     return max(ours, key=lambda one: one.memory_info().rss)
 

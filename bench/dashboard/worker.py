@@ -1,9 +1,9 @@
-"""A process that works on the study as a worker would: it claims trials, reports and ends them, and says when each commit was through.
+"""A process that claims trials of the study, reports and ends them like a worker, and prints the time of each commit.
 
     python -m bench.dashboard.worker DATABASE_URL [--lanes 8 --step-seconds 0.5 --steps 20]
 
-Without `--lanes` it reads commands, a line each: `start` claims a trial and answers with its number and the time (seconds since 1970)
-right after the commit; `finish NUMBER` ends it. With `--lanes`, so many trials run at once until standard input ends. It says `ready`
+Without `--lanes` it reads one command per line: `start` claims a trial and prints its number and the time (seconds since 1970) directly
+after the commit; `finish NUMBER` ends the trial. With `--lanes N`, N trials run at once until standard input ends. It prints `ready`
 first.
 """
 
@@ -24,7 +24,7 @@ STEPS = 200
 
 
 class Bench:
-    """Trials under way, by number."""
+    """Running trials, by number."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -32,18 +32,18 @@ class Bench:
         self.running: dict[int, Claim] = {}
 
     def start(self) -> tuple[int, float]:
-        """Claim a trial: its number, and when the commit was through."""
+        """Claim a trial. Returns its number and the time of the commit."""
         [claim] = operations.claim_together(self.store, self.searches, "bench-worker", lane_bytes=0)
         at = time.time()
         self.running[claim.lease.number] = claim
         return claim.lease.number, at
 
     def report(self, number: int, step: int) -> None:
-        """An epoch of it."""
+        """Report an epoch of the trial."""
         self._write(number, [MetricReport(step, metrics(step))])
 
     def finish(self, number: int, step: int = STEPS) -> None:
-        """Its end."""
+        """End the trial."""
         last = metrics(step)
         done = Finished(step=step, metrics=last, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=1.0, peak_memory=1)
         self._write(number, [MetricReport(step, last)], done)
@@ -55,16 +55,16 @@ class Bench:
 
 
 def metrics(step: int) -> dict[str, float]:
-    """Of four names, as those of the other trials."""
+    """Four metrics with the names of the other trials."""
     share = 0.9 - 0.8 / (1 + step / 10) + random.uniform(-0.02, 0.02)
     return {"accuracy": share, "loss": 1 - share, "f1": share, "recall": share}
 
 
 def obey(bench: Bench) -> None:
-    """Commands from standard input."""
+    """Execute commands from standard input."""
     for line in sys.stdin:
-        word, *rest = line.split()
-        if word == "start":
+        command, *rest = line.split()
+        if command == "start":
             print(*bench.start(), flush=True)
         else:
             bench.finish(int(rest[0]))
@@ -72,7 +72,7 @@ def obey(bench: Bench) -> None:
 
 
 def work(bench: Bench, lanes: int, step_seconds: float, steps: int) -> None:
-    """So many trials at once, a report each so often, until standard input ends."""
+    """Run several trials at once, each with a report per interval, until standard input ends."""
     ended = threading.Event()
 
     def wait_for_the_end() -> None:
@@ -95,7 +95,7 @@ def work(bench: Bench, lanes: int, step_seconds: float, steps: int) -> None:
 
 
 def main() -> None:
-    """Obey, or work."""
+    """Execute commands, or run trials with `--lanes`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database_url")
     parser.add_argument("--lanes", type=int, default=0)

@@ -1,1 +1,1 @@
-"""One recorded list of configurations through several engines, each trial to its full length: see `python -m bench.replay --help`."""
+"""Trains one recorded list of configurations with several engines, without pruning: see `python -m bench.replay --help`."""

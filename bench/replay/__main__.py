@@ -1,12 +1,12 @@
-"""`python -m bench.replay`: one recorded list through one engine, or `all` of them, with the tables that follow from it.
+"""`python -m bench.replay`: trains a recorded list of configurations with one engine, or with `all`, and prints the tables.
 
     python -m bench.replay --list A --engine naive --data digits --sample 8
     python -m bench.replay all --data signs --record
     python -m bench.replay parity --data signs --list B --record
-    python -m bench.replay all                        # the digits, and the sign-digits where they are
+    python -m bench.replay all                        # the digits, and the sign-digits if they exist
 
-Each engine runs in processes of its own, one after the other; wall times count everything from the first process's start to the end.
-An engine that is too slow for a list runs a random sample of it, the same for all, and its time is scaled with its spread.
+The engines run sequentially in their own processes. Wall times run from the start of the first process to the last result. An engine
+that is too slow for a list runs a random sample of it, the same for all engines, and its time is extrapolated.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def workloads(data: str | None, folder: Path) -> Iterable[Workload]:
-    """Those that are asked for; the sign-digits only when they are there or asked for by name."""
+    """The requested workloads; the sign-digits only if they exist or are requested by name."""
     if data in (None, "digits"):
         yield digits(folder)
     if data == "signs":

@@ -1,4 +1,4 @@
-"""What a list costs in floating-point operations: executed by an engine, and of work that no other trial has done."""
+"""Counts the floating-point operations of a list: those that an engine executes, and those that no other trial has done."""
 
 import statistics
 import time
@@ -14,45 +14,45 @@ from trainer.data.images.dataset import find
 from trainer.tasks.image_classification.config import ImageTrainConfig
 from trainer.tasks.image_classification.networks.build import staged
 
-COUNTED = 4  # images that are counted on; the operations an image do not depend on it
+COUNTED = 4  # images used for counting; the operations per image do not depend on their number
 PEAK_SIZE, PEAK_ROUNDS = 2_048, 9
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Operations an image, and how many images there are."""
+    """Operations per image, and the number of images."""
 
-    forward: tuple[float, ...]  # of each stage, then of the head
-    step: tuple[float, ...]  # by number of frozen stages: forward and backward of all behind them
+    forward: tuple[float, ...]  # per stage, then of the head
+    step: tuple[float, ...]  # by number of frozen stages: forward and backward pass of the rest
     training: int
     validation: int
 
     def between(self, first: int, end: int | None = None) -> float:
-        """The forward pass of the stages from `first` up to `end`; with the head when there is no end."""
+        """Forward pass of the stages from `first` up to `end`, or up to and including the head if `end` is None."""
         return sum(self.forward[first:end])
 
     def trial(self, config: ImageTrainConfig, depth: int = 0) -> float:
-        """A trial that reads the output of the first `depth` stages and runs the rest each epoch."""
+        """A trial that reads the stored output of the first `depth` stages and computes the rest in each epoch."""
         k = config.frozen_layers
         epoch = self.training * (self.between(depth, k) + self.step[k]) + self.validation * self.between(depth)
         return config.epochs * epoch
 
     def stored(self, depth: int) -> float:
-        """The first `depth` stages once on every image."""
+        """The first `depth` stages, once per image."""
         return (self.training + self.validation) * self.between(0, depth)
 
     def executed(self, configs: Mapping[int, ImageTrainConfig], depths: Mapping[int, int]) -> float:
-        """The trials, each from its depth; each depth that is read was computed once, from the pixels."""
+        """The trials, each from its depth, plus one computation from the pixels for each depth that is read."""
         return sum(self.trial(config, depths[number]) for number, config in configs.items()) + sum(map(self.stored, set(depths.values())))
 
     def unique(self, configs: Iterable[ImageTrainConfig]) -> float:
-        """The frozen stages once for all trials, and what each trial alone can do. Only for images that no epoch changes."""
+        """The frozen stages once for all trials, plus the trainable part of each trial. Valid only without augmentation."""
         listed = list(configs)
         return sum(self.trial(config, config.frozen_layers) for config in listed) + self.stored(max(each.frozen_layers for each in listed))
 
 
 def count(workload: Workload) -> Costs:
-    """Counted by torch on a few images; FLOPs of matrix products and convolutions, two to a multiply-add."""
+    """Counted by torch on a few images: FLOPs of matrix products and convolutions, two per multiply-add."""
     found = find(workload.data)
     model = staged(workload.model.name, len(found.classes), workload.image_size)
     forward, features = list[float](), torch.zeros(COUNTED, 3, workload.image_size, workload.image_size)
@@ -72,7 +72,7 @@ def count(workload: Workload) -> Costs:
 
 
 def peak() -> float:
-    """FLOP/s of a float32 matrix product of this machine, measured."""
+    """Measured FLOP/s of a float32 matrix product on this machine."""
     torch.set_num_threads(THREADS)
     left, right = torch.randn(PEAK_SIZE, PEAK_SIZE), torch.randn(PEAK_SIZE, PEAK_SIZE)
     seconds = list[float]()

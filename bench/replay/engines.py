@@ -1,4 +1,4 @@
-"""The engines that train in a process of their own: an Order on standard input, an Outcome on the last line of standard output."""
+"""The engines that train in one process, which reads an Order on standard input and prints an Outcome as its last line."""
 
 import sys
 import time
@@ -17,17 +17,17 @@ Training = Callable[[ImageTrainConfig], loop.Metrics]
 
 
 def naive(order: Order) -> Outcome:
-    """Optuna's loop round the usual fine-tuning loop."""
+    """Optuna with the usual fine-tuning loop."""
     return through_optuna(order, lambda config: loop.last(loop.fine_tune(config, order.loader_workers)))
 
 
 def strong(order: Order) -> Outcome:
-    """Optuna's loop round Thawline's own step: pixels stay in memory, nothing is shared between trials."""
+    """Optuna with Thawline's training loop: pixels stay in memory, and trials share nothing."""
     return through_optuna(order, with_our_step)
 
 
 def through_optuna(order: Order, training: Training) -> Outcome:
-    """The list enqueued in a study in memory, one trial after the other."""
+    """Run the list sequentially, as enqueued trials of an in-memory study."""
     spec, trained = order.spec, list[Trained]()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
@@ -46,7 +46,7 @@ def through_optuna(order: Order, training: Training) -> Outcome:
 
 
 def with_our_step(config: ImageTrainConfig) -> loop.Metrics:
-    """The metrics after the last epoch; none when it diverged."""
+    """The metrics after the last epoch; empty if the trial diverged."""
     from trainer.loop import train
 
     for fact in train(config, device=torch.device("cpu"), share=False):
@@ -61,7 +61,7 @@ def with_our_step(config: ImageTrainConfig) -> loop.Metrics:
 
 
 def ray(order: Order) -> Outcome:
-    """Ray Tune with actors that are used again, round the usual fine-tuning loop."""
+    """Ray Tune with reused actors and the usual fine-tuning loop."""
     from bench.replay.tuned import tuned
 
     return tuned(order)
@@ -73,7 +73,7 @@ def main() -> None:
     engine = {"naive": naive, "strong": strong, "ray": ray}[order.engine]
     outcome = engine(order)
     sys.stdout.write(outcome.model_dump_json() + "\n")
-    sys.stdout.flush()  # the time is taken when this line arrives
+    sys.stdout.flush()  # the time is measured when this line arrives
 
 
 if __name__ == "__main__":

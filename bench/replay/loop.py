@@ -1,7 +1,7 @@
-"""The usual fine-tuning loop of torchvision's transfer-learning practice: image files, a DataLoader, the whole network each epoch.
+"""A usual fine-tuning loop as in torchvision's tutorials: image files, a DataLoader, and the whole network in each epoch.
 
-It shares with Thawline what must be the same for the comparison (the split, where stages begin, the schedule's formula), and nothing
-that makes Thawline quick.
+It uses Thawline's code only where the results must be comparable (split, stage boundaries, learning rate schedule), and none of its
+optimizations.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +26,7 @@ Metrics = Mapping[str, float]
 
 
 class Files(Dataset[tuple[Tensor, int]]):
-    """Image files with their classes, read and transformed each time."""
+    """Image files with their classes, decoded and transformed on each access."""
 
     def __init__(self, samples: list[tuple[Path, int]], transform: transforms.Compose) -> None:
         self.samples, self.transform = samples, transform
@@ -42,7 +42,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 
 @cache
 def split(data: ImageData) -> Mapping[str, list[tuple[Path, int]]]:
-    """Files and classes of each part, listed once a process."""
+    """Files and classes of each part, listed once per process."""
     found = find(data)
     parts: dict[str, list[tuple[Path, int]]] = {"train": [], "validation": [], "test": []}
     for content in found.contents:
@@ -51,7 +51,7 @@ def split(data: ImageData) -> Mapping[str, list[tuple[Path, int]]]:
 
 
 def fine_tune(config: ImageTrainConfig, loader_workers: int, measured_on: str = "validation") -> Iterator[Metrics]:
-    """Train; accuracy and mean cross entropy after each epoch."""
+    """Train, and yield accuracy and mean cross entropy after each epoch."""
     torch.manual_seed(config.seed)
     parts = split(config.data)
     model, frozen = make_model(config, classes=1 + max(label for _, label in parts["train"]))
@@ -59,7 +59,7 @@ def fine_tune(config: ImageTrainConfig, loader_workers: int, measured_on: str = 
     optimizer = make_optimizer(parameters, config)
     train_set = Files(parts["train"], training_transform(config))
     options: dict[str, Any] = {"batch_size": config.batch_size, "num_workers": loader_workers, "persistent_workers": loader_workers > 0}
-    odd = len(train_set) % config.batch_size == 1  # a last batch of one image, which BatchNorm cannot take
+    odd = len(train_set) % config.batch_size == 1  # BatchNorm raises an error for a last batch of one image
     training = DataLoader(train_set, shuffle=True, drop_last=odd, **options)
     measuring = DataLoader(Files(parts[measured_on], plain_transform(config)), **options)
     for epoch in range(config.epochs):
@@ -89,7 +89,7 @@ def measure(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> Metrics
 
 
 def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Sequential, list[nn.Module]]:
-    """The network with the file's weights and a new last layer, and its frozen stages, which belong into evaluation mode."""
+    """The network with the file's weights and a new last layer, and its frozen stages, which must be in evaluation mode."""
     family = BY_MODEL[config.model.name]
     network = family.make(config.model.name, classes, config.image_size)
     assert config.model.pretrained
@@ -107,9 +107,9 @@ def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Sequential, l
 
 
 def renew(network: nn.Module, tensors: Iterable[str]) -> None:
-    """A new last layer as the transfer-learning practice makes one: `nn.Linear(...)` or `nn.Conv2d(...)`, drawn by its defaults.
+    """Initialise the last layer with the defaults of `nn.Linear` or `nn.Conv2d`, as in torchvision's tutorials.
 
-    Some of torchvision's networks draw their own last layer otherwise, SqueezeNet with a hundredth of the usual spread.
+    Some of torchvision's networks initialise it differently; SqueezeNet uses a hundredth of the default standard deviation.
     """
     for name in {tensor.rpartition(".")[0] for tensor in tensors}:
         network.get_submodule(name).reset_parameters()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""What an engine is told to replay, and what it tells of it."""
+"""The order to an engine, and the outcome that it returns."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,11 +13,11 @@ from trainer.tasks.image_classification.config import ImageTrainConfig
 
 Engine = Literal["naive", "strong", "ray", "thawline"]
 ENGINES: tuple[Engine, ...] = ("naive", "strong", "ray", "thawline")
-THREADS = 2  # of the process, or of two together
+THREADS = 2  # of one process, or of two together
 
 
 class Order(Frozen):
-    """Replay these points of a list, to full length."""
+    """Train these points of a list, without pruning."""
 
     engine: Engine
     workload: Workload
@@ -25,13 +25,13 @@ class Order(Frozen):
     numbers: tuple[int, ...]
     seed: int = 0  # the study's; the trials' seeds follow from it
     epochs: int | None = None  # None: the list's
-    loader_workers: int = 0  # processes of a DataLoader
-    slots: int = 1  # trials at one time, which divide the threads
-    without: tuple[str, ...] = ()  # techniques that are switched off, of the engine thawline
+    loader_workers: int = 0  # processes per DataLoader
+    slots: int = 1  # concurrent trials, which divide the threads
+    without: tuple[str, ...] = ()  # techniques that are switched off in the engine thawline
 
     @property
     def document(self) -> dict[str, object]:
-        """The study, as a document to post."""
+        """The study document."""
         recorded = LISTS[self.recorded]
         document = self.workload.study(recorded, len(self.numbers), self.seed)
         if self.epochs is not None:
@@ -50,7 +50,7 @@ class Order(Frozen):
 
     @property
     def configs(self) -> Mapping[int, ImageTrainConfig]:
-        """The points as whole configurations, by number."""
+        """The points as complete configurations, by number."""
         spec = self.spec
         return {number: image_config(spec, params, number) for number, params in self.params.items()}
 
@@ -63,19 +63,19 @@ def image_config(spec: StudySpec, params: Params, number: int) -> ImageTrainConf
 
 
 class Trained(Frozen):
-    """One trial, as it ended."""
+    """An ended trial."""
 
     number: int
     seconds: float
-    metrics: Mapping[str, float]  # empty when it diverged
-    depth: int = 0  # frozen stages whose stored output it read
+    metrics: Mapping[str, float]  # empty if it diverged
+    depth: int = 0  # number of frozen stages whose stored output it read
     lanes: int = 1
 
 
 class Outcome(Frozen):
-    """A replay: the trials, and how long they took together, without what came before the first and after the last."""
+    """The trials, and the seconds from the start of the first one to the end of the last one."""
 
     trials: tuple[Trained, ...]
     busy_seconds: float
-    activities: Mapping[str, float] = {}  # seconds, where the engine tells them
+    activities: Mapping[str, float] = {}  # seconds by activity, if the engine reports them
     saved_seconds: float = 0.0

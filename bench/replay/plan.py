@@ -1,4 +1,4 @@
-"""All engines on one list, in turns, with the second seeds and the ablation that belong to it."""
+"""Runs all engines on one list in turn, with second seeds and ablations."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,33 +12,33 @@ from bench.replay.running import Replay, run
 from bench.replay.workloads import Workload
 
 Say = Callable[[str], None]
-TRIED_EPOCHS = 3  # to find out what suits an opponent better
+TRIED_EPOCHS = 3  # of the trial runs that select an opponent's settings
 SAMPLES: Mapping[str, Mapping[Engine, int]] = {
     "A": {"naive": 16, "strong": 16, "ray": 8},
     "B": {"naive": 16, "strong": 12, "ray": 8},
     "C": {},
 }
-"""How much of a list an opponent runs where that is not all."""
+"""The number of trials of a list that an opponent runs, if not all."""
 ROUNDS: Mapping[str, Mapping[Engine, int]] = {
     "A": {"thawline": 3},
     "B": {"thawline": 2},
     "C": {"thawline": 2},
 }
-SECOND_SEEDS = 16  # trials of the list that the usual loop runs once more with other seeds
+SECOND_SEEDS = 16  # trials of the list that the usual loop runs again with other seeds
 ABLATION: Mapping[str, tuple[str, ...]] = {"A": ("lanes", "cache"), "B": ("cache", "slots"), "C": ("slots",)}
 TURNS: tuple[Engine, ...] = ("thawline", "naive", "strong", "ray")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What makes a report small, to try it out; and what was found before to suit the opponents, None to find it out."""
+    """Options that make a report smaller, and settings of the opponents; None: measure which settings are faster."""
 
     epochs: int | None = None
     at_most: int | None = None
     loader_workers: int | None = None
     slots: int | None = None
-    thorough: int = 1  # opponents' samples and the second seeds are so many times as large, where a trial takes little
-    skip: tuple[str, ...] = ()  # engines, and techniques of the ablation, that are left out
+    thorough: int = 1  # factor for the samples of the opponents and the second seeds, if trials are short
+    skip: tuple[str, ...] = ()  # engines and ablations to leave out
 
 
 def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say) -> str:
@@ -50,15 +50,15 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
         numbers = recorded.sample(min(count, at_most or count))
         return Order(engine=engine, workload=workload, recorded=recorded.name, numbers=numbers, seed=seed, epochs=epochs, **options)
 
-    def told(order: Order) -> Replay:
+    def run_logged(order: Order) -> Replay:
         started = time.perf_counter()
         replay = run(order)
         which = f"{order.engine}, seed {order.seed}" + "".join(f", without {technique}" for technique in order.without)
         say(f"{workload.name}, list {order.recorded}, {which}: {time.perf_counter() - started:.1f} s")
         return replay
 
-    loader_workers = better_loader(order("naive"), told) if wanted.loader_workers is None else wanted.loader_workers
-    ways = better_slots(order("ray"), loader_workers, told) if wanted.slots is None else _ways(loader_workers)[wanted.slots - 1]
+    loader_workers = better_loader(order("naive"), run_logged) if wanted.loader_workers is None else wanted.loader_workers
+    ways = better_slots(order("ray"), loader_workers, run_logged) if wanted.slots is None else _ways(loader_workers)[wanted.slots - 1]
     naive = order("naive", loader_workers=loader_workers)
     orders = {
         "naive": naive,
@@ -68,12 +68,12 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
     }
     replays, turns = list[Replay](), [engine for engine in TURNS if engine not in wanted.skip]
     for turn in range(max(ROUNDS[recorded.name].values())):
-        replays += [told(orders[engine]) for engine in turns if turn < ROUNDS[recorded.name].get(engine, 1)]
+        replays += [run_logged(orders[engine]) for engine in turns if turn < ROUNDS[recorded.name].get(engine, 1)]
     first = {engine: runs[0] for engine, runs in report.group(replays).items()}
     pairs = {"thawline minus naive": (first["thawline"], first["naive"]), "thawline minus strong": (first["thawline"], first["strong"])}
-    other = told(naive.model_copy(update={"seed": 1, "numbers": naive.numbers[: wanted.thorough * SECOND_SEEDS]}))
+    other = run_logged(naive.model_copy(update={"seed": 1, "numbers": naive.numbers[: wanted.thorough * SECOND_SEEDS]}))
     pairs["naive minus naive with another seed"] = (first["naive"], other)
-    without = {name: told(order("thawline", without=(name,))) for name in ABLATION[recorded.name] if name not in wanted.skip}
+    without = {name: run_logged(order("thawline", without=(name,))) for name in ABLATION[recorded.name] if name not in wanted.skip}
 
     whole = report.group(replays)["thawline"]
     parts = [report.times(replays), setting(orders), report.activities(whole[-1]), report.parity(pairs)]
@@ -85,7 +85,7 @@ def replay_all(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say)
 
 
 def parity_alone(workload: Workload, recorded: Recorded, wanted: Wanted, say: Say) -> str:
-    """The paired differences of one list and nothing else: what each trial comes to does not depend on how busy the machine is."""
+    """Only the paired differences of one list, which do not depend on other load on the machine."""
     numbers = recorded.sample(min(recorded.count, wanted.at_most or recorded.count))
 
     def replayed(engine: Engine, seed: int) -> Replay:
@@ -100,16 +100,16 @@ def parity_alone(workload: Workload, recorded: Recorded, wanted: Wanted, say: Sa
     return "\n\n".join([report.parity(pairs), report.excess(*pairs.values())])
 
 
-def better_loader(order: Order, told: Callable[[Order], Replay]) -> int:
-    """How many processes the usual loop's DataLoader does better with on this machine: none or two. Not counted against it."""
+def better_loader(order: Order, run_logged: Callable[[Order], Replay]) -> int:
+    """Whether the usual loop is faster with 0 or 2 DataLoader processes on this machine. Not included in its time."""
     tried = order.model_copy(update={"numbers": order.numbers[:1], "epochs": min(TRIED_EPOCHS, order.epochs or TRIED_EPOCHS)})
-    return min((0, 2), key=lambda count: told(tried.model_copy(update={"loader_workers": count})).outcome.busy_seconds)
+    return min((0, 2), key=lambda count: run_logged(tried.model_copy(update={"loader_workers": count})).outcome.busy_seconds)
 
 
-def better_slots(order: Order, loader_workers: int, told: Callable[[Order], Replay]) -> dict[str, int]:
-    """Whether Ray does better with one trial of two threads at a time or with two of one. Not counted against it."""
+def better_slots(order: Order, loader_workers: int, run_logged: Callable[[Order], Replay]) -> dict[str, int]:
+    """Whether Ray is faster with one trial of two threads or two trials of one thread. Not included in its time."""
     tried = order.model_copy(update={"numbers": order.numbers[:4], "epochs": 1})
-    return min(_ways(loader_workers), key=lambda way: told(tried.model_copy(update=way)).outcome.busy_seconds)
+    return min(_ways(loader_workers), key=lambda way: run_logged(tried.model_copy(update=way)).outcome.busy_seconds)
 
 
 def _ways(loader_workers: int) -> list[dict[str, int]]:
@@ -117,7 +117,7 @@ def _ways(loader_workers: int) -> list[dict[str, int]]:
 
 
 def setting(orders: Mapping[str, Order]) -> str:
-    """What was found to suit the opponents better."""
+    """The selected settings of the opponents."""
     naive, ray = orders["naive"], orders["ray"]
     loaders = {0: "no processes of its own", 2: "two processes"}
     slots = {1: "one trial of two threads at a time", 2: "two trials of one thread at a time"}

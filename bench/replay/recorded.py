@@ -1,4 +1,4 @@
-"""The recorded lists: what is drawn, from which seed, and the files that hold what was drawn."""
+"""The recorded lists of configurations: their distributions, seeds, and files."""
 
 import json
 import math
@@ -12,14 +12,14 @@ FOLDER = Path(__file__).with_name("lists")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "one_cycle")
 WITH_MOMENTUM = ("sgd", "rmsprop")
-EVERYTHING = None  # stands for "no stage is frozen" where others say how many of the last stages are trained
+EVERYTHING = None  # no stage is frozen; other values are the number of last stages that are trained
 
 Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A list of configurations for any model: where others have `frozen_layers`, a point has how many last stages are trained."""
+    """A list of configurations for any model. A point has the number of trained last stages in place of `frozen_layers`."""
 
     name: str
     what: str
@@ -27,7 +27,7 @@ class Recorded:
     count: int
     epochs: int
     lr: tuple[float, float]
-    trained: tuple[int | None, ...]  # last stages; EVERYTHING for all
+    trained: tuple[int | None, ...]  # number of last stages; EVERYTHING for all
     dropout: tuple[float, ...] = (0.0, 0.2, 0.5)
     label_smoothing: tuple[float, ...] = (0.0, 0.1)
     weight_decay: tuple[float, float] = (1e-6, 1e-2)
@@ -40,17 +40,17 @@ class Recorded:
         return FOLDER / f"{self.name}.json"
 
     def draw(self) -> list[Params]:
-        """The points, the same each time."""
+        """Sample the points with a fixed seed."""
         generator = random.Random(self.seed)
         return [self._point(generator) for _ in range(self.count)]
 
     def points(self) -> list[Params]:
-        """The points as the file holds them."""
+        """The points in the file."""
         found: list[Params] = json.loads(self.file.read_text())
         return found
 
     def space(self, stages: int) -> dict[str, Any]:
-        """The search space that the points are drawn from, for a model of so many stages, as a study document has it."""
+        """The search space of the points for a model with `stages` stages, as in a study document."""
         space: dict[str, Any] = {
             "lr": {"type": "float", "low": self.lr[0], "high": self.lr[1], "log": True},
             "optimizer": {"type": "categorical", "choices": list(OPTIMIZERS)},
@@ -68,19 +68,19 @@ class Recorded:
         return space
 
     def fixed(self, stages: int, image_size: int) -> dict[str, Any]:
-        """The hyperparameters that all points have in common."""
+        """The hyperparameters that are equal in all points."""
         fixed = {"epochs": self.epochs, "batch_size": self.batch_size, "image_size": image_size, "augmentation": self.augmentation}
         return fixed if len(self.trained) > 1 else fixed | {"frozen_layers": frozen(stages, self.trained[0])}
 
     def params(self, stages: int) -> list[Params]:
-        """The points as trials of a study on a model of so many stages."""
+        """The points as parameters of trials, for a model with `stages` stages."""
         return [self._for_model(point, stages) for point in self.points()]
 
     def sample(self, wanted: int | None) -> tuple[int, ...]:
-        """Numbers of so many points, drawn at random and the same each time; all of them when none or more are wanted.
+        """The numbers of `wanted` points, selected at random with a fixed seed; all points if `wanted` is None or too large.
 
-        Every k-th of the points sorted by how many stages they train, from a random one on: so each depth has its share, and the
-        sample's mean time stands for the list's.
+        Systematic sampling: every k-th point in the order of trained stages, from a random start. Each depth is represented in
+        proportion, so that the mean time of the sample estimates that of the list.
         """
         if wanted is None or wanted >= self.count:
             return tuple(range(self.count))
@@ -97,7 +97,8 @@ class Recorded:
 
     def _point(self, generator: random.Random) -> Params:
         point: dict[str, Any] = {"lr": _log_uniform(generator, *self.lr), "optimizer": generator.choice(OPTIMIZERS)}
-        momentum = generator.uniform(*self.momentum)  # drawn for all, so that no point depends on the kind of another
+        # Sampled for every point, so that a point does not depend on the optimizers of earlier ones.
+        momentum = generator.uniform(*self.momentum)
         if point["optimizer"] in WITH_MOMENTUM:
             point["momentum"] = momentum
         return point | {
@@ -110,7 +111,7 @@ class Recorded:
 
 
 def frozen(stages: int, trained: int | None) -> int:
-    """How many stages stay as they are when so many of the last ones are trained."""
+    """The number of frozen stages if the last `trained` stages are trained."""
     return 0 if trained is EVERYTHING else max(0, stages - trained)
 
 
@@ -135,7 +136,7 @@ LISTS: Mapping[str, Recorded] = {
 
 
 def write(lists: Sequence[Recorded] = tuple(LISTS.values())) -> None:
-    """Draw the lists and write their files, a point a line: `python -m bench.replay.recorded`."""
+    """Sample the lists and write their files, one point per line: `python -m bench.replay.recorded`."""
     for each in lists:
         each.file.write_text("[\n" + ",\n".join(json.dumps(point) for point in each.draw()) + "\n]\n")
 

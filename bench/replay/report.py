@@ -1,4 +1,4 @@
-"""What the replays of one list say: times and ratios, parity, redundancy, and the techniques one by one."""
+"""The report on the replays of one list: times and ratios, parity, redundancy, and ablations."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ TARGETS: Mapping[str, Mapping[str, float]] = {
     "B": {"naive": 2.5, "strong": 1.5},
     "C": {"naive": 1.2, "strong": 0.95},
 }
-"""How many times as long an opponent must take, at least."""
+"""Least ratio of an opponent's time to Thawline's."""
 OURS = "thawline"
 
 
 def times(replays: Sequence[Replay]) -> str:
-    """A row an engine; the ratio is the opponent's time over ours, with the least and the greatest that the spreads allow."""
+    """A row per engine. The ratio is the opponent's time over Thawline's, with the range that the spreads allow."""
     recorded, by_engine = LISTS[replays[0].order.recorded], group(replays)
     ours = [replay.scaled(recorded.count) for replay in by_engine.get(OURS, ())]
     rows = [_row(engine, runs, recorded.count, ours, TARGETS[recorded.name].get(engine)) for engine, runs in by_engine.items()]
@@ -57,7 +57,7 @@ def times(replays: Sequence[Replay]) -> str:
 
 
 def group(replays: Sequence[Replay]) -> dict[str, list[Replay]]:
-    """By engine, in the order in which they come."""
+    """The replays by engine, in the given order."""
     groups: dict[str, list[Replay]] = {}
     for replay in replays:
         groups.setdefault(replay.order.engine, []).append(replay)
@@ -80,7 +80,7 @@ def _row(engine: str, runs: Sequence[Replay], count: int, ours: Sequence[float],
 
 
 def interval(runs: Sequence[Replay]) -> tuple[float, float]:
-    """Seconds a trial: where their mean lies. Trials that run side by side count with their share of the time."""
+    """An interval of the mean seconds per trial. Concurrent trials count with their share of the time."""
     seconds = list[float]()
     for replay in runs:
         own = [trial.seconds for trial in replay.outcome.trials]
@@ -95,7 +95,7 @@ def _verdict(ratio: float, ratios: Sequence[float], target: float | None) -> str
 
 
 def differences(left: Replay, right: Replay) -> list[float]:
-    """Of the final accuracy, in points, on the trials that both have brought to their end."""
+    """Differences of the final accuracy in percentage points, of the trials that both engines have completed."""
     return list(_differences(left, right).values())
 
 
@@ -109,7 +109,7 @@ def _differences(left: Replay, right: Replay) -> dict[int, float]:
 
 
 def parity(pairs: Mapping[str, tuple[Replay, Replay]]) -> str:
-    """Paired differences of the same configurations: between engines, and of one engine between two seeds."""
+    """Paired differences of the same configurations between engines, and between two seeds of one engine."""
     rows = list[Sequence[object]]()
     for title, (left, right) in pairs.items():
         found = differences(left, right)
@@ -122,7 +122,7 @@ def parity(pairs: Mapping[str, tuple[Replay, Replay]]) -> str:
 
 
 def excess(across: tuple[Replay, Replay], between_seeds: tuple[Replay, Replay]) -> str:
-    """How much larger the differences between engines are than those between seeds, configuration by configuration."""
+    """How much larger the differences between engines are than those between seeds, paired by configuration."""
     numbers = [set(trial.number for trial in replay.outcome.trials if trial.metrics) for replay in (*across, *between_seeds)]
     shared = set.intersection(*numbers)
     sizes = [{number: abs(found) for number, found in _differences(*pair).items() if number in shared} for pair in (across, between_seeds)]
@@ -135,7 +135,7 @@ def excess(across: tuple[Replay, Replay], between_seeds: tuple[Replay, Replay]) 
 
 
 def ablation(whole: Sequence[Replay], without: Mapping[str, Replay]) -> str:
-    """Our engine with a technique switched off."""
+    """Thawline with one technique switched off."""
     usual = statistics.median(replay.wall_seconds for replay in whole)
     rows = [["all on", f"{usual:.4g}", "1", megabytes(max(replay.peak_bytes for replay in whole))]]
     for technique, replay in without.items():
@@ -146,7 +146,7 @@ def ablation(whole: Sequence[Replay], without: Mapping[str, Replay]) -> str:
 
 
 def work(replays: Sequence[Replay], costs: Costs, peak: float) -> str:
-    """Executed over unique operations, and unique operations a second over the machine's peak."""
+    """Executed operations over unique ones, and unique operations per second over the machine's peak."""
     rows = list[Sequence[object]]()
     for engine, runs in group(replays).items():
         order, trials = runs[0].order, runs[0].outcome.trials
@@ -162,11 +162,11 @@ def work(replays: Sequence[Replay], costs: Costs, peak: float) -> str:
 
 
 def activities(replay: Replay) -> str:
-    """Where the time went, as our trainer tells it, of all that was counted."""
-    told = replay.outcome.activities
-    if not told:
+    """The share of the time per activity, as reported by Thawline's trainer."""
+    activities = replay.outcome.activities
+    if not activities:
         return ""
-    listed = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in told.items())
+    listed = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in activities.items())
     saved = f"Stored outputs spared {replay.outcome.saved_seconds:.3g} s, by the trainers' reckoning."
     aside = "added up over trials, of which several may run side by side"
     once = f"Before the first trial and after the last one: {replay.start_seconds:.3g} s."

@@ -1,4 +1,4 @@
-"""One replay from the start of its process to its end, with its wall time and its peak memory."""
+"""Runs one replay, and measures its wall time and peak memory."""
 
 import subprocess
 import sys
@@ -14,27 +14,27 @@ from bench.replay.watching import Watch
 
 @dataclass(frozen=True)
 class Replay:
-    """What an order came to. The wall time runs from before the first process is started until the last result is known."""
+    """The result of an order. The wall time runs from before the first process is started until the last result is known."""
 
     order: Order
     outcome: Outcome
     wall_seconds: float
     peak_bytes: int
-    posted_seconds: float | None = None  # from the post of the study, of the engine thawline
+    posted_seconds: float | None = None  # since the study was posted, for the engine thawline
 
     @property
     def start_seconds(self) -> float:
-        """What a replay of any length costs once."""
+        """Wall time that does not depend on the number of trials."""
         return self.wall_seconds - self.outcome.busy_seconds
 
     def scaled(self, count: int) -> float:
-        """Seconds that so many trials of the list take at this pace; those that were measured when they are all of them."""
+        """Seconds for `count` trials: measured if all of them were run, otherwise extrapolated."""
         trials = len(self.outcome.trials)
         return self.wall_seconds if trials == count else self.start_seconds + self.outcome.busy_seconds / trials * count
 
 
 def run(order: Order) -> Replay:
-    """Raises RuntimeError with the end of its log when the engine fails."""
+    """Run the order. Raises RuntimeError with the end of the engine's log if it fails."""
     return _served(order) if order.engine == "thawline" else _apart(order)
 
 

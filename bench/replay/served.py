@@ -1,4 +1,4 @@
-"""The recorded list through Thawline as its users have it: a server, a worker, a store in a new home, everything over REST."""
+"""Trains the recorded list with Thawline as in production: server, worker and store in a new home, controlled over REST."""
 
 import os
 import subprocess
@@ -17,18 +17,18 @@ from bench.replay.orders import Order, Outcome, Trained
 ADDRESS = "http://"
 END_SECONDS = 20
 PAGE = 100
-POLL_SECONDS = 0.5  # rarely, for asking takes the server time; a replay ends with its last result, not with the poll that finds it
+POLL_SECONDS = 0.5  # long, because requests cost the server time; a replay ends with its last result and not with the poll that finds it
 SWITCHES: Mapping[str, tuple[Mapping[str, str], Sequence[str]]] = {
     "cache": ({"THAW_CACHE_BYTES": "0"}, ()),
     "lanes": ({"THAW_LANE_BYTES": "0"}, ()),
-    "slots": ({}, ("--slots", "1")),  # one trial at a time, with a thread for each core
+    "slots": ({}, ("--slots", "1")),  # one trial at a time, with one thread per core
 }
-"""What an ablation can leave out, with the settings and flags that do so."""
+"""The environment variables and options that switch off a technique."""
 
 
 @contextmanager
 def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Iterator[tuple[int, str]]:
-    """`thaw serve` with its workers; the process and the address. Raises RuntimeError with its log when it does not start."""
+    """Run `thaw serve` with workers; yields process id and address. Raises RuntimeError with its log if it does not start."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("THAW_")} | {"THAW_HOME": str(home)}
     command = [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--workers", str(workers), "--parent", str(os.getpid())]
     for name in without:
@@ -54,7 +54,7 @@ def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Itera
 
 
 def replayed(order: Order, address: str) -> tuple[Outcome, float]:
-    """Post the study, queue the list, wait for its end; what came of it, and the seconds since the post. Raises RuntimeError."""
+    """Post the study, queue the list, and wait. Returns the outcome and the seconds since the post. Raises RuntimeError."""
     with httpx2.Client(base_url=f"{address}/api/v1/", timeout=60, trust_env=False) as http:
         posted = time.perf_counter()
         trials = finished(http, order.document, [dict(params) for params in order.params.values()])
@@ -63,7 +63,7 @@ def replayed(order: Order, address: str) -> tuple[Outcome, float]:
 
 
 def finished(http: httpx2.Client, document: Mapping[str, Any], queue: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """The trials of a new study once it is complete, those of the queue first. Raises RuntimeError when it ends otherwise."""
+    """The trials of a new study once it is complete, queued ones first. Raises RuntimeError if it does not complete."""
     study = _sound(http.post("studies", json=document))["id"]
     if queue:
         _sound(http.post(f"studies/{study}/trials", json={"trials": queue}))
@@ -96,7 +96,7 @@ def _outcome(numbers: list[int], trials: list[dict[str, Any]]) -> Outcome:
     start, end = min(trial["started_at"] for trial in trials), max(trial["finished_at"] for trial in trials)
     passes = {
         (trial["started_at"], trial["worker"]): trial["result"].get("pace") or {} for trial in trials
-    }  # lanes tell one pass's figures
+    }  # runs trained together report the same pace
     activities: dict[str, float] = {}
     for pace in passes.values():
         for activity, seconds in pace.get("seconds", {}).items():

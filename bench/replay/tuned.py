@@ -1,4 +1,4 @@
-"""The recorded list in Ray Tune: a Trainable whose actor takes trial after trial, an epoch a step, nothing stopped early."""
+"""Trains the recorded list with Ray Tune: a Trainable with reused actors, one epoch per step, without early stopping."""
 
 import os
 import time
@@ -17,7 +17,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABL
 
 
 class FineTuning(tune.Trainable):  # type: ignore[misc]  # Ray is Any to mypy
-    """The usual loop, an epoch a step."""
+    """The usual loop, one epoch per step."""
 
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
@@ -35,7 +35,7 @@ class FineTuning(tune.Trainable):  # type: ignore[misc]  # Ray is Any to mypy
 
 
 def tuned(order: Order) -> Outcome:
-    """The points as a grid of one parameter, so that each is run once and none is drawn."""
+    """Run the points as a grid of one parameter, so that each one is run once and none is sampled."""
     os.environ.update(QUIET)
     ray.init(num_cpus=THREADS, num_gpus=0, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     space = {

@@ -1,4 +1,4 @@
-"""A process and all below it, watched for their memory."""
+"""Measures the memory of a process and its descendants."""
 
 import re
 import threading
@@ -12,7 +12,7 @@ PROC = Path("/proc")
 
 
 class Watch:
-    """The peak of the summed PSS (memory that several processes share counts once), looked at five times a second."""
+    """The peak of the summed PSS (shared memory counts once), sampled five times per second."""
 
     def __init__(self, process: int) -> None:
         self.peak_bytes = 0
@@ -35,7 +35,7 @@ class Watch:
 
 
 def tree(root: int) -> set[int]:
-    """The process, all that descend from it, and those of its session that have lost their parent."""
+    """The process, its descendants, and orphaned processes of its session."""
     below: dict[int, list[int]] = {}
     found = {root}
     for entry in PROC.iterdir():
@@ -53,7 +53,7 @@ def tree(root: int) -> set[int]:
 
 
 def pss(process: int) -> int:
-    """Bytes; 0 when the process has gone."""
+    """PSS in bytes; 0 if the process has ended."""
     match = PSS.search(_read(PROC / str(process) / "smaps_rollup"))
     return 1024 * int(match[1]) if match else 0
 

@@ -1,4 +1,4 @@
-"""What the lists are replayed on: data with a model, as a study names them."""
+"""The workloads of the lists: a dataset with a model, as in a study."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ HALF = (0.5, 0.5, 0.5)  # as in the pretraining of the demo's network
 
 
 class Workload(Frozen):
-    """Images, a pretrained model, and the size at which it sees them."""
+    """Images, a pretrained model, and its image size."""
 
     name: Name
     data: ImageData
@@ -33,7 +33,7 @@ class Workload(Frozen):
         return {"digits": "the demo's digits, small_cnn, 16 px", "signs": "sign-digits, SqueezeNet 1.1, 64 px"}[self.name]
 
     def study(self, recorded: Recorded, trials: int, seed: int) -> dict[str, Any]:
-        """The study whose trials are the list's points, as a document. The trials' seeds follow from the study's."""
+        """The document of the study whose trials are the list's points. The trials' seeds are derived from the study's."""
         return {
             "name": f"replay-{recorded.name}",
             "data": self.data.model_dump(mode="json"),
@@ -47,7 +47,7 @@ class Workload(Frozen):
 
 
 def digits(folder: Path) -> Workload:
-    """The demo's data and weights, made in the folder where they are not there yet."""
+    """The demo's data and weights, created in the folder if they do not exist."""
     made = subprocess.run(
         [sys.executable, "-m", "trainer.tasks.image_classification.demo", str(folder)], capture_output=True, text=True, check=True
     )
@@ -61,7 +61,7 @@ def digits(folder: Path) -> Workload:
 
 
 def signs(shared: Path = SHARED) -> Workload:
-    """Photographs of ten hand signs, and SqueezeNet's ImageNet features. Raises FileNotFoundError where they are not."""
+    """Photographs of ten hand signs, and SqueezeNet with ImageNet weights. Raises FileNotFoundError if they do not exist."""
     folder, weights = shared.resolve() / "sign-digits", shared.resolve() / "weights" / "squeezenet1_1-imagenet-features.safetensors"
     for path in (folder, weights):
         if not path.exists():
