@@ -1,4 +1,4 @@
-"""`python -m trainer [--device cpu|cuda:0] [--threads N] [--cache FOLDER] [--cache-bytes N]`: the warm process of `trainer.host`."""
+"""`python -m trainer [--device cpu|cuda:0] [--threads N] [--cache FOLDER] [--cache-bytes N]`: the trainer process, see `trainer.host`."""
 
 import argparse
 import logging
@@ -12,14 +12,18 @@ from trainer.host import serve
 
 
 def main() -> None:
-    """Settle device, threads and cache, then serve."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Speaks the JSON lines of trainer.protocol.")
+    """Set device, threads and cache from the command line, then serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer", description="Read orders from standard input and write messages to standard output, both as JSON lines."
+    )
     usual = "cuda:0" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", type=torch.device, default=usual, help="such as cpu or cuda:0")
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
-    parser.add_argument("--cache", type=Path, help="folder of decoded examples and stored outputs that all trainers share; none by default")
-    parser.add_argument("--cache-bytes", type=int, default=20 * 10**9, help="that the folder may hold; 0 turns the cache off")
-    parser.add_argument("--disk-floor-bytes", type=int, default=0, help="with less free, no checkpoint is written and nothing is cached")
+    parser.add_argument("--device", type=torch.device, default=usual, help="device to train on, such as cpu or cuda:0")
+    parser.add_argument("--threads", type=int, help="number of PyTorch threads on the CPU")
+    parser.add_argument("--cache", type=Path, help="folder for decoded examples and stored outputs, shared by all trainers; default: none")
+    parser.add_argument("--cache-bytes", type=int, default=20 * 10**9, help="maximum size of the cache folder; 0 turns the cache off")
+    parser.add_argument(
+        "--disk-floor-bytes", type=int, default=0, help="write no checkpoint and cache nothing when less disk space is free"
+    )
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)

@@ -1,4 +1,4 @@
-"""Checkpoints, and the file of an exported model."""
+"""Checkpoints of runs, and the file of an exported model."""
 
 import errno
 import hashlib
@@ -26,11 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All that the next epoch follows from, besides the config. Random numbers need no state: they follow from seed and epoch."""
+    """The state from which, with the config, the next epoch is computed. It holds no generator state: random numbers follow from seed and
+    epoch.
+    """
 
     step: int  # whole epochs
-    run: str  # digest of config, data and weights; no other run may continue from here
-    model: Mapping[str, Tensor]  # what training changes: trainable parameters, and all buffers
+    run: str  # digest of config, data and weights; only a run with an equal digest may resume from this state
+    model: Mapping[str, Tensor]  # trainable parameters and all buffers
     optimizer: Mapping[str, Any]  # torch's state dict
     train_loss: float
     lr: float
@@ -38,27 +40,27 @@ class State:
 
 
 class Checkpoints:
-    """The checkpoints of one attempt at a run: where they go, how often, and which earlier ones may be continued from.
+    """The checkpoints of one attempt at a run: their folder, their interval, and the earlier ones to resume from.
 
-    The state of the last whole epoch is held in host memory until it is written or the next epoch is done, so that a run
-    that is cancelled in the middle of an epoch loses no whole one. Without a folder nothing is held or written. Which of
-    the files stay is the supervisor's to say, who knows which of them the store names.
+    The state of the last whole epoch is held in host memory until it is written or the next epoch ends. So a run that is cancelled in the
+    middle of an epoch loses no whole epoch. Without a folder nothing is held or written. The supervisor removes old files, since only it
+    can read from the store which checkpoints are still referenced.
     """
 
     def __init__(
         self, folder: Path | None = None, *, seconds: float = 60.0, resume: Sequence[Checkpoint] = (), floor_bytes: int = 0
     ) -> None:
-        """At most one state in so many `seconds` is due; `floor_bytes` of the disk are left free."""
-        self.step = 0  # whole epochs behind the run
+        """`seconds` is the least time between two checkpoints; `floor_bytes` of the disk stay free."""
+        self.step = 0  # completed epochs
         self._folder, self._seconds, self._resume, self._floor_bytes = folder, seconds, tuple(resume), floor_bytes
-        self._complained = False
+        self._warned = False
         self._held: Callable[[], State] | None = None
         self._written_at = time.monotonic()
         if folder is not None:
             files.sweep(folder)
 
     def restore(self, run: str) -> State | None:
-        """The newest sound state of that run, on the host; None when there is none, and then the run starts at its beginning."""
+        """The newest sound state of that run, on the host; None when there is none, and the run starts at epoch 1."""
         for checkpoint in sorted(self._resume, key=lambda checkpoint: -checkpoint.step):
             try:
                 state = read(checkpoint, run)
@@ -70,14 +72,14 @@ class Checkpoints:
         return None
 
     def hold(self, step: int, state: Callable[[], State]) -> None:
-        """Note that the round `step` is done. Its state is only put together if it is written; later rounds must not change it."""
+        """Record that round `step` is done. `state` is called only when the checkpoint is written, possibly during a later round."""
         self.step = step
         if self.keeps:
             self._held = state
 
     @property
     def keeps(self) -> bool:
-        """Whether there is a folder for states."""
+        """Whether there is a folder for checkpoints."""
         return self._folder is not None
 
     @property
@@ -86,7 +88,7 @@ class Checkpoints:
         return self._held is not None and time.monotonic() - self._written_at >= self._seconds
 
     def write(self) -> Checkpoint | None:
-        """Write what is held; None when that was done already, there is nothing, or the disk has no room: the run goes on without."""
+        """Write the held state. Returns None when nothing is held or the disk refuses; the run continues without a checkpoint."""
         if self._folder is None or self._held is None:
             return None
         self._written_at = time.monotonic()
@@ -95,15 +97,15 @@ class Checkpoints:
             state, self._held = self._held(), None
             return _written(state, self._folder)
         except OSError as error:
-            if not self._complained:
-                log.warning("checkpoint after epoch %d is skipped, and so are others while this lasts: %s", self.step, error)
-            self._complained = True
+            if not self._warned:
+                log.warning("checkpoint after epoch %d is skipped, as are later ones while the cause persists: %s", self.step, error)
+            self._warned = True
             return None
 
     def _refuse_below_floor(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < self._floor_bytes:
-            raise OSError(errno.ENOSPC, f"of the disk {free} bytes are free, and {self._floor_bytes} are to stay so")
+            raise OSError(errno.ENOSPC, f"{free} bytes of the disk are free, and {self._floor_bytes} must stay free")
 
 
 def _written(state: State, folder: Path) -> Checkpoint:
@@ -112,16 +114,16 @@ def _written(state: State, folder: Path) -> Checkpoint:
     content = {field.name: getattr(state, field.name) for field in fields(state)}
     try:
         sha256 = files.write(path, lambda file: torch.save(content, file))
-    except RuntimeError as error:  # torch's writer tells of a disk that refuses in words of its own
+    except RuntimeError as error:  # torch's writer reports a failed write as RuntimeError
         raise OSError(errno.EIO, str(error)) from error
     return Checkpoint(step=state.step, path=str(path), sha256=sha256, size=path.stat().st_size)
 
 
 def digest(config: TrainConfig, info: DatasetInfo) -> str:
-    """What a state can be continued by: the same config, as it was resolved, on the same data, split and weights.
+    """SHA-256 of the resolved config, data, split and weights. A run resumes only from states with an equal digest.
 
-    Fields that are newer than version 0.1 are left out while they have their defaults, and random initial values are null as they were
-    then, so that a run goes on after an upgrade.
+    A run must be able to resume after an upgrade. So fields that are newer than version 0.1 are left out while they have their defaults,
+    and random initial values are null, as in version 0.1.
     """
     resolved = config.model_dump(mode="json")
     if not config.model.pretrained:
@@ -130,11 +132,11 @@ def digest(config: TrainConfig, info: DatasetInfo) -> str:
 
 
 class DamagedCheckpoint(Exception):
-    """The file is not the checkpoint that was written, or not this run's."""
+    """The file is not the checkpoint that was written, or it belongs to another run."""
 
 
 def read(checkpoint: Checkpoint, run: str) -> State:
-    """The state in the file. Raises DamagedCheckpoint; executes nothing of the file, and looks into it only when its SHA-256 is right."""
+    """The state in the file. Raises DamagedCheckpoint. The file is parsed only if its SHA-256 is right, and no code in it is executed."""
     try:
         content = Path(checkpoint.path).read_bytes()
     except OSError as error:
@@ -154,7 +156,7 @@ FORMAT = "thawline/1"
 
 
 def export(network: nn.Module, config: TrainConfig, described: Mapping[str, str], path: Path) -> ModelExported:
-    """Write the network's state dict, atomically; the metadata holds `format`, what the task adds, and `config` as JSON."""
+    """Write the network's state dict atomically; the metadata holds `format`, the entries of `described`, and `config` as JSON."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     metadata = {"format": FORMAT, **described, "config": config.model_dump_json()}
     content = safetensors.torch.save(tensors, metadata)

@@ -1,4 +1,4 @@
-"""The device of a run: its arithmetic, memory and utilisation."""
+"""The device of a run: memory, utilisation, precision and versions."""
 
 import gc
 import logging
@@ -22,13 +22,13 @@ from trainer.configuration import TrainConfig
 WANTED_BYTES = re.compile(r"[Tt]ried to allocate ([\d.]+ ?\w+)")
 EXHAUSTED = (
     "allocate memory", "out of memory", "bad_alloc", "not enough memory",
-    "ALLOC_FAILED", "ALLOCATION_FAILED",  # of cuBLAS and cuDNN, which allocate for themselves
+    "ALLOC_FAILED", "ALLOCATION_FAILED",  # by cuBLAS and cuDNN, which do not use torch's allocator
 )  # fmt: skip
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def available() -> int | None:
-    """Bytes that this process can still take, by the kernel's estimate and the container's limit; None where neither is told."""
+    """Bytes that this process can still allocate, by the kernel's estimate and the container's limit; None if both are unknown."""
     found = [amount for amount in (_of_machine(), _of_container()) if amount is not None]
     return min(found, default=None)
 
@@ -54,19 +54,19 @@ def _text(file: Path) -> str:
 
 
 def start_peak(device: torch.device) -> None:
-    """Forget the peak so far, so that `peak` tells this run's."""
+    """Reset the peak, so that `peak` returns the peak of the run that starts now."""
     if device.type == "cuda":
-        torch.cuda.init()  # type: ignore[no-untyped-call]  # a process that has not used the GPU yet has nothing to reset
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # the reset fails before CUDA is initialised
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
-            return  # the peak is then that of the process
+            return  # `peak` is then the peak of the whole process
 
 
 def peak(device: torch.device) -> int:
-    """Bytes: the most that was allocated on a GPU, or resident in this process; 0 where the system does not tell."""
+    """Peak bytes: allocated on a GPU, or resident in this process; 0 if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     match = re.search(r"^VmHWM:\s+(\d+) kB", _text(Path("/proc/self/status")), re.MULTILINE)
@@ -74,7 +74,7 @@ def peak(device: torch.device) -> int:
 
 
 def present(device: torch.device) -> int:
-    """Bytes: allocated on a GPU at this moment, or resident in this process; 0 where the system does not tell."""
+    """Current bytes: allocated on a GPU, or resident in this process; 0 if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     match = re.search(r"^VmRSS:\s+(\d+) kB", _text(Path("/proc/self/status")), re.MULTILINE)
@@ -82,7 +82,7 @@ def present(device: torch.device) -> int:
 
 
 def readable(amount: float) -> str:
-    """A number of bytes as people read it."""
+    """A number of bytes with a unit."""
     for unit in ("B", "kB", "MB"):
         if amount < 1000:
             return f"{amount:.3g} {unit}"
@@ -91,7 +91,7 @@ def readable(amount: float) -> str:
 
 
 def lack(error: BaseException) -> str | None:
-    """What was asked for in vain, when the error says that memory ran out; None for any other error."""
+    """A sentence about the failed allocation if the error is an out-of-memory error; None for any other error."""
     text = str(error)
     if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(phrase in text for phrase in EXHAUSTED):
         return None
@@ -103,7 +103,7 @@ def lack(error: BaseException) -> str | None:
 
 
 def release(device: torch.device) -> None:
-    """Give back what a run that has ended left on the device."""
+    """Free the memory that a finished run left on the device."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -111,23 +111,26 @@ def release(device: torch.device) -> None:
 
 log = logging.getLogger(__name__)
 
-SAMPLE_SECONDS = 1.0  # the driver's own figure covers a sixth of a second to a second
+SAMPLE_SECONDS = 1.0  # the driver's figure covers the last 1/6 s to 1 s
 Clock = Callable[[], float]
 
 
 class Utilization(Protocol):
-    """Watches a device while a run uses it."""
+    """Measures the utilisation of a device while a run uses it."""
 
     def look(self) -> None:
-        """Called after each batch; cheap."""
+        """Take a sample if one is due. Called after each batch; cheap."""
 
     def share(self) -> float | None:
-        """Since it was last asked, or since the run began: from 0 to 1. None where nobody can tell."""
+        """Utilisation since the last call or the start of the run, 0 to 1; None if it is unknown."""
 
 
 def utilization_of(device: torch.device) -> Utilization:
-    """One that suits the device: of a GPU the share of the time in which kernels ran (its driver's figure, other processes' kernels
-    among them), else the share of the processor time that the run's threads could have used."""
+    """The measurement for the device.
+
+    On a GPU it is the share of the time in which kernels ran, as its driver reports it; kernels of other processes count too. On a CPU it
+    is the used share of the processor time that the run's threads could have used.
+    """
     return OfGpu(lambda: torch.cuda.utilization(device)) if device.type == "cuda" else OfProcessor(torch.get_num_threads)
 
 
@@ -139,17 +142,17 @@ class OfProcessor:
         self._then = used(), clock()
 
     def look(self) -> None:
-        """The kernel counts."""
+        """Nothing to do: the kernel counts processor time."""
 
     def share(self) -> float | None:
-        """Of the threads' time; at most 1, though helpers beside them may add to it."""
+        """Used share of the threads' time. Capped at 1, since threads besides PyTorch's add to the processor time."""
         (used, at), self._then = self._then, (self._used(), self._clock())
         possible = (self._then[1] - at) * self._threads()
         return min(1.0, (self._then[0] - used) / possible) if possible > 0 else None
 
 
 class OfGpu:
-    """The mean of what the driver says once a second. `percent` raises whatever it likes where the driver cannot be asked."""
+    """Mean of the driver's figure, sampled once a second. `percent` may raise any exception if the driver cannot be queried."""
 
     def __init__(self, percent: Callable[[], int], clock: Clock = time.perf_counter) -> None:
         self._percent, self._clock = percent, clock
@@ -157,12 +160,12 @@ class OfGpu:
         self._next = clock() + SAMPLE_SECONDS
 
     def look(self) -> None:
-        """Ask when a second has passed."""
+        """Take a sample if a second has passed."""
         if self._clock() >= self._next:
             self._sample()
 
     def share(self) -> float | None:
-        """The mean; of a run that took less than a second, the figure at its end."""
+        """The mean of the samples; without any, a sample taken now."""
         if not self._seen:
             self._sample()
         seen, self._seen = self._seen, []
@@ -171,9 +174,9 @@ class OfGpu:
     def _sample(self) -> None:
         try:
             self._seen.append(self._percent())
-        except Exception as error:  # nvidia-ml-py is missing or does not know the driver: not a reason to end a run
+        except Exception as error:  # nvidia-ml-py is missing or does not support the driver; the run continues without the figure
             if self._next != float("inf"):
-                log.info("how busy the GPU is cannot be told: %s", error)
+                log.info("the GPU's utilisation cannot be measured: %s", error)
             self._next = float("inf")
             return
         self._next = self._clock() + SAMPLE_SECONDS
@@ -184,30 +187,30 @@ PACKAGES = (
     "pillow",
     "safetensors",
     "thawline",
-)  # that results rest on besides torch and torchvision, as a package index knows them
+)  # distribution names of packages, besides torch and torchvision, whose versions can change results
 
-BFLOAT16_SINCE = (8, 0)  # compute capability: Ampere's tensor cores multiply it natively, older GPUs emulate it
+BFLOAT16_SINCE = (8, 0)  # compute capability of Ampere, whose tensor cores multiply bfloat16; older GPUs emulate it
 
 
 def resolved(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """The config with the precision that "auto" means on the device; the only place where that is decided."""
+    """The config with the precision "auto" replaced by the device's: bfloat16 if it has matrix units for it, else float32."""
     if config.precision != "auto":
         return config
     return config.model_copy(update={"precision": "bfloat16" if _multiplies_bfloat16(device) else "float32"})
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether there are matrix units for it. A CPU's vector instructions for it gain too little (measured in bench/step.py)."""
+    """Whether the device has matrix units for bfloat16. A CPU's vector instructions gain too little (measured in bench/step.py)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= BFLOAT16_SINCE
     return bool(torch.cpu._is_amx_tile_supported())
 
 
 def settle(device: torch.device) -> None:
-    """Hold the device to arithmetic that repeats, and float32 to its name.
+    """Select deterministic algorithms and full float32 on the device.
 
-    TF32 keeps 10 bits of a float32's 23, by default in cuDNN and not in matrix products. It is off in both: float32 is what a run
-    on a CPU and one on a GPU are compared in, and who wants the tensor cores asks for bfloat16, which is faster still.
+    TF32 keeps 10 of the 23 mantissa bits of a float32. torch enables it by default in cuDNN, not in matrix products. It is off in both, so
+    that float32 results of a CPU and a GPU can be compared. bfloat16 uses the tensor cores and is faster than TF32.
     """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
@@ -220,7 +223,7 @@ def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
 
 
 def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
-    """What equal results rest on, besides the config. Versions of packages go by the names under which they are installed."""
+    """The facts besides the config on which results depend. Versions of packages are keyed by their distribution names."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -236,7 +239,7 @@ def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _versions() -> Mapping[str, str]:
-    """Of PACKAGES, as far as they are installed: Thawline may run from its source."""
+    """The versions of those PACKAGES that are installed; Thawline itself may run from its source tree."""
     found = dict[str, str]()
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
@@ -245,7 +248,7 @@ def _versions() -> Mapping[str, str]:
 
 
 def _libraries(device: torch.device) -> Mapping[str, str]:
-    """CUDA and cuDNN, where the device computes with them."""
+    """The versions of CUDA and cuDNN if the device is a GPU."""
     if device.type != "cuda":
         return {}
     named = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]

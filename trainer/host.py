@@ -1,4 +1,4 @@
-"""The trainer process: reads orders, drives the runs of one generator, writes messages."""
+"""The trainer process: reads orders from standard input, trains, and writes messages to standard output."""
 
 import ctypes
 import gc
@@ -51,14 +51,14 @@ from trainer.protocol import (
 from trainer.run_logger import RunLogger, log_listing
 from trainer.stopwatch import Stopwatch
 
-ADVANCED_SECONDS = 0.25  # at most one BatchProgress line in so many
+ADVANCED_SECONDS = 0.25  # least time between two BatchProgress lines
 log = logging.getLogger(__name__)
 
 Line = Progress | Checked | ModelExported | Stopped | TrainerReady
 
 
 class MessageWriter:
-    """What this process tells."""
+    """Writes messages as JSON lines to a file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -66,11 +66,11 @@ class MessageWriter:
         self._advanced_at = 0.0
 
     def hold(self, line: Line) -> None:
-        """Tell the line together with the next one that is told: lanes speak in chorus, and one write wakes the supervisor once."""
+        """Buffer the line until the next `send`. One write for the messages of a whole round wakes the supervisor only once."""
         self._held.append(LINES.dump_json(line) + b"\n")
 
     def send(self, *lines: Line) -> None:
-        """Write what is held, and the lines, whole; some of the many BatchProgress are left out."""
+        """Write the buffered lines and these. A BatchProgress within ADVANCED_SECONDS of the last one is dropped."""
         for line in lines:
             if not isinstance(line, BatchProgress) or self._is_time():
                 self.hold(line)
@@ -88,7 +88,7 @@ class MessageWriter:
 
 
 def private_output() -> int:
-    """Keep standard output for our lines alone: whatever else prints, prints to standard error."""
+    """A private descriptor of standard output. Descriptor 1 is redirected to standard error, so that no library's output breaks a line."""
     sys.stdout.flush()
     private = os.dup(1)
     os.dup2(2, 1)
@@ -96,14 +96,14 @@ def private_output() -> int:
 
 
 class UnreadableOrder(Exception):
-    """What came in is no order."""
+    """A line on standard input is not a valid order."""
 
 
 ReceivedOrder = Check | Run | BatchedRuns | UnreadableOrder
 
 
 class Orders:
-    """What the supervisor says, in the order in which it said it, read by a thread of its own."""
+    """The supervisor's orders in the order of arrival, read from standard input by a thread."""
 
     def __init__(self) -> None:
         self._queue = queue.SimpleQueue[ReceivedOrder | PruningDecision | Cancel]()
@@ -115,13 +115,14 @@ class Orders:
                 try:
                     self._queue.put(ORDERS.validate_json(line))
                 except ValidationError as error:
-                    self._queue.put(
-                        UnreadableOrder(f"{error.error_count()} faults in an order: {error.errors(include_url=False)[0]['msg']}")
-                    )
-        os._exit(0)  # the supervisor is gone, or wants this process gone
+                    first = error.errors(include_url=False)[0]["msg"]
+                    self._queue.put(UnreadableOrder(f"{error.error_count()} faults in an order: {first}"))
+        # End of file: the supervisor has exited or closed the pipe to stop this process. `os._exit` ends it at once, also while the main
+        # thread is inside a kernel of torch; checkpoints and cache entries are written atomically.
+        os._exit(0)
 
     def next_task(self) -> ReceivedOrder:
-        """Wait for something to do. An answer or cancel that came too late for its run is passed over."""
+        """Wait for the next task. Decisions and cancels that arrived after the end of their run are dropped."""
         while True:
             match order := self._queue.get():
                 case Check() | Run() | BatchedRuns() | UnreadableOrder():
@@ -132,19 +133,22 @@ class Orders:
                     assert_never(order)
 
     def cancels(self) -> list[Cancel]:
-        """The cancels that have come for the present runs. Does not wait."""
+        """The cancels received for the current runs. Does not wait."""
         found = list[Cancel]()
         while not self._queue.empty():
             if isinstance(order := self._queue.get(), Cancel):
                 found.append(order)
             elif isinstance(order, PruningDecision):
-                log.info("an answer to lane %d came after its end", order.lane)
+                log.info("a pruning decision for lane %d was dropped: its run has ended", order.lane)
             else:
-                log.warning("an order that does not belong here was passed over: %s", type(order).__name__)
+                log.warning("an order was dropped, because runs are under way: %s", type(order).__name__)
         return found
 
     def decisions(self, due: Collection[int]) -> list[PruningDecision | Cancel]:
-        """Wait until each of the lanes has its answer or is cancelled; what came, in that order, cancels of other lanes too."""
+        """Wait until each of the lanes has its decision or is cancelled.
+
+        Returns all decisions and cancels in the order of arrival, including cancels of other lanes.
+        """
         waiting, found = set(due), list[PruningDecision | Cancel]()
         while waiting:
             if isinstance(order := self._queue.get(), PruningDecision | Cancel):
@@ -154,24 +158,25 @@ class Orders:
 
 
 class MessageSink(Protocol):
-    """Whom it is told; `trainer.host.MessageWriter`."""
+    """Receives messages; implemented by MessageWriter."""
 
     def hold(self, line: Line) -> None: ...
     def send(self, *lines: Line) -> None: ...
 
 
 class OrderSource(Protocol):
-    """Who may end runs; `trainer.host.Orders`."""
+    """Provides cancels and pruning decisions; implemented by Orders."""
 
     def cancels(self) -> list[Cancel]: ...
     def decisions(self, due: Collection[int]) -> list[PruningDecision | Cancel]: ...
 
 
 class RunGroup:
-    """The runs of one training generator. Run `i` has lane `i` in the messages; a run alone is a group of one.
+    """The runs of one training generator. Run `i` is lane `i` in the messages; a single run is a group of one.
 
-    The runs send RunPrepared and EpochMetrics in rounds: each open run once, in any order. When the last EpochMetrics of a round has come,
-    the round is written in one piece, and only then the group waits for the pruning decisions.
+    The generator yields RunPrepared and EpochMetrics in rounds: one for each open run, in any order. The messages of a complete round are
+    written at once; only then does the group wait for the pruning decisions. Waiting earlier would deadlock: the supervisor decides
+    only when it has the metrics of the whole round.
     """
 
     def __init__(
@@ -179,68 +184,69 @@ class RunGroup:
     ) -> None:
         self._members, self._end = members, end
         self._sink, self._orders, self._stopwatch = sink, orders, stopwatch
-        self._open = set(range(len(members)))  # lanes that have not come to an end
-        self._round = dict[int, RunPrepared | EpochMetrics]()  # by lane, what was told of the present round
-        self._chronicle = RunLogger(members)
+        self._open = set(range(len(members)))  # lanes that have not ended
+        self._round = dict[int, RunPrepared | EpochMetrics]()  # events of the current round, by lane
+        self._run_logger = RunLogger(members)
 
     def follow(self, facts: Events) -> None:
-        """Until all runs have come to an end. Whatever breaks the generator ends those still open as Failed."""
+        """Handle the events until all runs have ended. An error of the generator ends the open runs as Failed."""
         try:
             with closing(facts):
-                for fact in facts:
-                    self._pass_on(fact)
-                    if self._is_stopped(fact):
+                for event in facts:
+                    self._handle(event)
+                    if self._apply_orders(event):
                         break
-        except Exception as error:  # a run that breaks is an outcome; the process stays usable
+        except Exception as error:  # reported as Failed; the process can train further runs
             traceback.print_exc(limit=-12)
             for lane in sorted(self._open):
                 self._sink.hold(failed(error, lane, self._members[lane].checkpoints.step))
-        self._chronicle.close()
+        self._run_logger.close()
         self._sink.send()
 
-    def _pass_on(self, fact: Event) -> None:
-        """Tell it, in the log first: who hears of an epoch finds its line there."""
-        match fact:
+    def _handle(self, event: Event) -> None:
+        """Log the event, then send it. In this order a reader of the message finds the epoch's line in the log."""
+        match event:
             case RunPrepared() | EpochMetrics():
-                self._round[fact.lane] = fact
+                self._round[event.lane] = event
             case Failed() | Unavailable() | ModelExported():
-                self._open.discard(fact.lane)
-            case Finished() if self._members[fact.lane].model_file is None:
-                self._open.discard(fact.lane)
-        self._chronicle.on_event(fact)
+                self._open.discard(event.lane)
+            case Finished() if self._members[event.lane].model_file is None:  # else ModelExported is the run's last event
+                self._open.discard(event.lane)
+        self._run_logger.on_event(event)
         if self._complete:
-            self._chronicle.on_round(self._round.values())
-        if len(self._members) == 1 or isinstance(fact, BatchProgress | CheckpointSaved):
-            self._sink.send(fact)
+            self._run_logger.on_round(self._round.values())
+        if len(self._members) == 1 or isinstance(event, BatchProgress | CheckpointSaved):
+            self._sink.send(event)
         else:
-            self._sink.hold(fact)
+            self._sink.hold(event)
 
     @property
     def _complete(self) -> bool:
-        """Whether all that are open have told of the present round."""
+        """Whether every open run has sent its event of the current round."""
         return bool(self._round) and self._round.keys() >= self._open
 
-    def _is_stopped(self, fact: Event) -> bool:
-        """Obey what was said meanwhile; whether that ended the last of the runs."""
-        words = list[PruningDecision | Cancel]()
+    def _apply_orders(self, event: Event) -> bool:
+        """Stop the runs that were pruned or cancelled. Returns whether that ended the last open run."""
+        orders = list[PruningDecision | Cancel]()
         if complete := self._complete:
-            words += self._answers()
-        if isinstance(fact, BatchProgress) or (complete and isinstance(fact, RunPrepared)):  # in the middle of a round nobody leaves
-            words += self._orders.cancels()
-        for word in words:
-            if isinstance(word, Cancel) or not word.go_on:
-                for lane in sorted(self._open if word.lane is None else self._open & {word.lane}):
-                    self._stop(lane, save=isinstance(word, Cancel) and word.save)
-        if words:
+            orders += self._decisions()
+        # Cancels are applied between rounds only: a run that left in the middle of one would make the round complete too early.
+        if isinstance(event, BatchProgress) or (complete and isinstance(event, RunPrepared)):
+            orders += self._orders.cancels()
+        for order in orders:
+            if isinstance(order, Cancel) or not order.go_on:
+                for lane in sorted(self._open if order.lane is None else self._open & {order.lane}):
+                    self._stop(lane, save=isinstance(order, Cancel) and order.save)
+        if orders:
             self._sink.send()
-        return bool(words) and not self._open
+        return bool(orders) and not self._open
 
-    def _answers(self) -> list[PruningDecision | Cancel]:
-        """What is said to the round, which is complete."""
+    def _decisions(self) -> list[PruningDecision | Cancel]:
+        """Send the complete round, and wait for its decisions."""
         due = {
             lane
-            for lane, fact in self._round.items()
-            if lane in self._open and isinstance(fact, EpochMetrics) and fact.step in self._members[lane].decision_steps
+            for lane, event in self._round.items()
+            if lane in self._open and isinstance(event, EpochMetrics) and event.step in self._members[lane].decision_steps
         }
         self._round.clear()
         self._sink.send()
@@ -253,14 +259,14 @@ class RunGroup:
         checkpoints = self._members[lane].checkpoints
         self._end(lane)
         self._open.discard(lane)
-        self._chronicle.stopped(lane)
+        self._run_logger.stopped(lane)
         if save and (written := checkpoints.write()):
             self._sink.hold(CheckpointSaved(lane=lane, checkpoint=written))
         self._sink.hold(Stopped(lane=lane, step=checkpoints.step))
 
 
 def failed(error: Exception, lane: int, step: int = 0) -> Failed:
-    """How a run ended that broke with the error."""
+    """The message of a run that ended with the error."""
     if (lack := devices.lack(error)) is not None:
         return Failed(lane=lane, reason="out_of_memory", detail=lack, step=step)
     return Failed(lane=lane, reason="crashed", detail=f"{type(error).__name__}: {error}", step=step)
@@ -270,14 +276,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0) -> None:
-    """PruningDecision orders until standard input ends; then the process is gone at once. Never returns."""
+    """Perform orders until standard input ends, which ends the process at once. Never returns."""
     lines = MessageWriter(private_output())
-    _live_and_die_with_the_supervisor()
+    _ignore_signals_and_exit_with_supervisor()
     if device.type == "cuda":
         torch.cuda.set_device(device)
     orders = Orders()
     host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
-    gc.freeze()  # what was imported stays; without this each collection between tasks takes 0.2 s
+    gc.freeze()  # imported modules are never freed; scanning them would make each collection between tasks take 0.2 s
     while True:
         lines.send(TrainerReady())
         host.perform(orders.next_task())
@@ -285,14 +291,14 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
 
 
 class Host:
-    """What all tasks of the process have in common."""
+    """Performs the tasks of the process on one device with one cache."""
 
     def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: MessageWriter, disk_floor_bytes: int = 0) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
         self._disk_floor_bytes = disk_floor_bytes
 
     def perform(self, task: Check | Run | BatchedRuns | UnreadableOrder) -> None:
-        """Do it, and tell how it went; whatever goes wrong is told as the outcome."""
+        """Perform the task and send its result. Any error is sent as Failed."""
         try:
             match task:
                 case Check():
@@ -307,7 +313,7 @@ class Host:
                     raise task
                 case _:
                     assert_never(task)
-        except Exception as error:  # a task that breaks is an outcome; the process stays usable
+        except Exception as error:  # reported as Failed; the process can perform further tasks
             traceback.print_exc(limit=-12)
             count = len(task.runs) if isinstance(task, BatchedRuns) else 1
             self._lines.send(*(failed(error, lane) for lane in range(count)))
@@ -345,7 +351,7 @@ class Host:
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """So many threads of PyTorch on the CPU meanwhile; None leaves them as they are."""
+    """Set PyTorch's number of CPU threads within the context; None leaves it unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -354,8 +360,12 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _live_and_die_with_the_supervisor() -> None:
-    """Signals meant for the supervisor's whole group are the supervisor's to judge; its death is ours, even if we hang."""
+def _ignore_signals_and_exit_with_supervisor() -> None:
+    """Ignore SIGTERM and SIGINT, and exit when the supervisor dies.
+
+    A terminal or service manager signals the whole process group. The supervisor then stops its trainers itself, so that runs can
+    write their checkpoints. On Linux the kernel kills this process when the supervisor dies, even if the process hangs.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

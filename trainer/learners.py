@@ -1,4 +1,4 @@
-"""Learners: models under training, as the training loop sees them."""
+"""Learners: the interface between the training loop and the models that it trains."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,19 +26,19 @@ class Member:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     expected: Expected = field(default_factory=Expected)
     decision_steps: tuple[int, ...] = ()  # rounds after which the pruner decides
-    model_file: Path | None = None  # the trained model is written there
+    model_file: Path | None = None  # path of the exported model
     score_test: bool = False
-    demand: Mapping[int, float] = field(default_factory=dict)  # of protocol.Run, as `depths`
+    demand: Mapping[int, float] = field(default_factory=dict)  # as protocol.Run.demand; `depths` likewise
     depths: tuple[int, int] | None = None
 
     @property
     def rounds(self) -> int:
-        """Evaluation rounds until its end; a round is an epoch."""
+        """Number of evaluation rounds; a round is an epoch."""
         return self.config.epochs
 
 
 class MemberState(NamedTuple):
-    """All that a member's next round follows from, on the host."""
+    """The state from which a member's next round is computed, on the host."""
 
     model: Mapping[str, Tensor]  # trainable parameters and all buffers, by their names in the network
     optimizer: Mapping[str, Any]  # torch's state dict
@@ -49,32 +49,32 @@ class Learner(Protocol):
 
     @property
     def members(self) -> Sequence[int]:
-        """Their numbers, in the learner's order."""
+        """The numbers of the members, in the learner's order."""
 
     @property
     def smallest_batch(self) -> int:
-        """Evaluation takes no smaller batches of examples, the last one aside."""
+        """Smallest batch size of evaluation; only the last batch may be smaller."""
 
     def begin(self, number: int, rates: Tensor) -> None:
-        """Start the round of that number; `rates` are the learning rates of its steps, float64 [steps, M] on the host."""
+        """Start a round; `rates` are the learning rates of its steps, float64 [steps, M] on the host."""
 
     def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Train on batch number `batch` of the round → mean loss of each member [M], and the weight of the batch in the round's mean."""
+        """Train on batch number `batch` of the round → mean loss of each member [M], weight of the batch in the round's mean."""
 
     def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Of some members at a time: the task's tallies [m, B, K], in evaluation mode."""
+        """Yields the task's tallies [m, B, K] of some members at a time, computed in evaluation mode."""
 
     def finite(self) -> list[bool]:
         """For each member, whether all of its trainable parameters are finite."""
 
     def keep(self, members: Sequence[int]) -> "Learner":
-        """A learner of those members alone, at least one, in this learner's order; this one itself when they are all of its members."""
+        """A learner of those members, at least one, in this learner's order; returns itself when they are all of its members."""
 
     def snapshot(self) -> Callable[[int], MemberState]:
-        """Copies the state of all members; the function gives a member's."""
+        """Copy the state of all members. The returned function maps a member's number to its state."""
 
     def restore(self, state: State, steps: int) -> None:
-        """Continue, with a single member, from the state after so many steps."""
+        """Continue from the state after `steps` steps. Only for a learner of a single member."""
 
     def network_of(self, member: int) -> nn.Module:
         """The member's whole network; valid until the next call."""
@@ -98,14 +98,16 @@ class ModelLearner:
     def build(
         cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, share: bool = True
     ) -> tuple["ModelLearner", Inputs]:
-        """With the inputs of its trained part. Without `share` every round computes the whole network, and no output is stored."""
+        """The learner and its inputs. With `share=False` every round computes the whole network, and no output is stored."""
         (member,) = members
         inputs = inputs_for(run, cache, member.demand, stopwatch, member.depths) if share else Direct(run)
         return cls(run, inputs.depth, stopwatch), inputs
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._rates = rates[:, 0].tolist()
-        torch.manual_seed(seed_for(self._config.seed, "numbers", number))  # dropout and stochastic depth, on every device
+        # Dropout and stochastic depth draw from torch's global generators. Seeding them by round makes a resumed run draw the same numbers
+        # without a generator state in the checkpoint.
+        torch.manual_seed(seed_for(self._config.seed, "numbers", number))
         self._model.train()
 
     def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +115,7 @@ class ModelLearner:
             group["lr"] = self._rates[batch] * own.lr_factor
         with self._stopwatch("forward"):
             with self._run.autocast:
-                losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)
+                losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)  # [B], [B]
             weight = weights.sum()
             loss = losses.sum() / weight
         with self._stopwatch("backward"):
@@ -151,7 +153,7 @@ class ModelLearner:
         return self._model.network
 
     def _changing(self) -> dict[str, Tensor]:
-        """What training may change; frozen parameters follow from weights and seed."""
+        """Trainable parameters and all buffers. Frozen parameters are left out: they follow from weights and seed."""
         tensors = self._model.network.state_dict(keep_vars=True)
         return {name: tensor.detach() for name, tensor in tensors.items() if not isinstance(tensor, nn.Parameter) or tensor.requires_grad}
 

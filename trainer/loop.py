@@ -1,10 +1,16 @@
-"""The one training loop, read from top to bottom: any number of members, one learner, events out.
+"""The training loop: any number of members, one learner, a generator of events.
 
-Equal configs give equal results: the data's order and split follow from content and seed, the initial values from the seed, the
-shuffle of an epoch from its order seed, every random number of a round from seed and round, an example's augmentation from
-its content and the view. So a run that is resumed after a whole round goes on as if it had never stopped. This holds bit for bit on a
-CPU with the same number of threads and versions, where both read the same stored outputs (`depths`); on a GPU cuDNN is held to its
-deterministic algorithms, and what remains is a backward pass here and there that CUDA sums in any order.
+Equal configs give equal results, because every random number is a pure function of its inputs:
+
+- split: content and seed
+- initial values: seed
+- order of an epoch: order seed and epoch
+- dropout and stochastic depth of a round: seed and round
+- augmentation of an example: content and view
+
+A run that is resumed after a whole round therefore continues as if it had never stopped. On a CPU the result is equal bit for bit, given
+the same number of threads, the same versions and the same stored outputs (`depths`). On a GPU cuDNN is restricted to its deterministic
+algorithms; some backward kernels of CUDA still add in a varying order.
 """
 
 import time
@@ -48,8 +54,8 @@ from trainer.tasks.base import Measurement
 from trainer.tasks.capabilities import HeadsTogether
 from trainer.tasks.registry import spec_of
 
-SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # on these the batches of all members depend
-STEPS_PER_CHECK = 16  # of the losses; each check waits for the device
+SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # the fields that determine the batches; equal for all members
+STEPS_PER_CHECK = 16  # steps between two checks for divergence; each check waits for the device
 
 Event = Progress | ModelExported
 Events = Generator[Event, None, None]
@@ -58,12 +64,12 @@ Build = Callable[[PreparedRun, Sequence[Member], Cache, Stopwatch], tuple[Learne
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The training steps between two evaluations: an epoch. Metrics, pruning and checkpoints count in rounds."""
+    """The training steps between two evaluations, which is an epoch. Metrics, pruning and checkpoints are counted in rounds."""
 
     number: int  # from 1
     epoch: int  # from 1
     batches: slice  # of the epoch
-    first_step: int  # counted over all rounds, from 0
+    first_step: int  # over all rounds, from 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,14 +77,14 @@ class Result:
     """The outcome of a round, by member."""
 
     measurements: Mapping[int, Measurement]  # on the validation examples
-    trained: Mapping[int, Mapping[str, float]]  # metrics of the training: train_loss and lr
-    seconds: float  # of training, earlier attempts included
+    trained: Mapping[int, Mapping[str, float]]  # train_loss and lr
+    seconds: float  # of training, including earlier attempts
 
 
 class TrainingLoop:
-    """Trains all members with the learner that `build` makes of them.
+    """Trains all members with the learner that `build` returns.
 
-    Raises ValueError when the members cannot share their batches. Several members begin at their first round, a single one may resume.
+    Raises ValueError when the members cannot share their batches. A single member may resume; several members start at round 1.
     """
 
     def __init__(
@@ -91,21 +97,21 @@ class TrainingLoop:
         stopwatch: Stopwatch | None = None,
     ) -> None:
         if len({_shared(member) for member in members}) != 1:
-            raise ValueError("these runs cannot share a pass")
+            raise ValueError(f"runs that are trained together must agree in data, model, {', '.join(SHARED)}")
         self._members, self._build, self._device = list(members), build, device
         self._cache, self._stopwatch = cache or Cache.none(), stopwatch or Stopwatch.of(device)
         self._ended = set[int]()
 
     def end(self, member: int) -> None:
-        """Emit no more events of the member, and leave it out from the next round on. Its checkpoints can still be written."""
+        """Emit no more events of the member, and exclude it from the next round on. Its checkpoints can still be written."""
         self._ended.add(member)
 
     def events(self) -> Events:
-        """Train. Closing the generator stops it (`contextlib.closing`).
+        """Train. Closing the generator stops the training (`contextlib.closing`).
 
-        RunPrepared and EpochMetrics come in rounds, all members' one after the other. Running out of memory, hyperparameters that cannot be
-        trained, and unfit data or weights end every member as Failed, data or weights that cannot be read as Unavailable; a member that
-        diverges ends alone. Any other error is raised.
+        RunPrepared and EpochMetrics are yielded in rounds, one for each open member in a row. Out of memory, hyperparameters that cannot be
+        trained, and unfit data or weights end every member as Failed; unreadable data or weights end every member as Unavailable. A
+        member that diverges ends alone. Any other error is raised.
         """
         devices.start_peak(self._device)
         failures: list[Failed | Unavailable]
@@ -114,14 +120,15 @@ class TrainingLoop:
             yield from self._train()
             return
         except Infeasible as error:
-            failures = self._all(partial(Failed, reason="infeasible", detail=str(error)))
+            failures = self._for_open(partial(Failed, reason="infeasible", detail=str(error)))
         except (BadData, UnfitModel) as error:
-            failures = self._all(partial(unfit, error, self._longest.config, self._longest.expected))
+            failures = self._for_open(partial(unfit, error, self._longest.config, self._longest.expected))
         except (MemoryError, RuntimeError) as error:
             if (lack := devices.lack(error)) is None:
                 raise
-            failures = self._all(partial(Failed, reason="out_of_memory", detail=lack))
-        devices.release(self._device)  # here, where the error no longer keeps the tensors of its frames alive
+            failures = self._for_open(partial(Failed, reason="out_of_memory", detail=lack))
+        # Only here, behind the except blocks: until then the error's traceback keeps the tensors of its frames alive.
+        devices.release(self._device)
         yield from failures
 
     def _train(self) -> Events:  # noqa: C901, PLR0915  (the loop reads from top to bottom)
@@ -144,12 +151,14 @@ class TrainingLoop:
             )
 
         steps_per_epoch = len(batches(run.training, run.config.batch_size))
-        done, seconds, lasted, use = 0, 0.0, list[float](), utilization_of(device)  # `lasted`: seconds of this process's rounds
-        trained = dict[int, Mapping[str, float]]()  # metrics of the training itself
+        done, seconds, use = 0, 0.0, utilization_of(device)  # whole rounds; seconds of training, including earlier attempts
+        round_seconds = list[float]()  # of the rounds of this process
+        trained = dict[int, Mapping[str, float]]()  # train_loss and lr, by member
         if state := self._restored(run.info):
             learner.restore(state, state.step * steps_per_epoch)
             done, seconds, trained = state.step, state.seconds, {0: {"train_loss": state.train_loss, "lr": state.lr}}
-        if done == longest.rounds:  # resumed after the last round
+        # Resumed after the last round: the previous attempt ended between its last checkpoint and Finished. Only evaluate.
+        if done == longest.rounds:
             advanced = BatchProgress(epoch=run.config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(None, advanced)
             measurements = yield from evaluate(run, learner, inputs, run.validation, advanced)
@@ -162,11 +171,12 @@ class TrainingLoop:
             started, view = time.perf_counter(), run.view_of(round.epoch)
             advanced = BatchProgress(epoch=round.epoch, batch=0, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(view, advanced)
-            order = run.batches_of(round.epoch)[round.batches]
+            order = run.batches_of(round.epoch)[round.batches]  # rows of each batch
             inputs.expect(order, view)
             configs = [self._members[number].config for number in learner.members]
             rates = learning_rates(configs, round.first_step, len(order), steps_per_epoch)  # [steps, M]
-            losses, weights = torch.zeros(rates.shape, device=device), torch.zeros(len(rates), device=device)
+            # Losses stay on the device; reading one in every step would make the host wait for a GPU in every step.
+            losses, weights = torch.zeros(rates.shape, device=device), torch.zeros(len(rates), device=device)  # [steps, M], [steps]
             learner.begin(round.number, rates)
             steps_started, examples = time.perf_counter(), 0
             for batch, rows in enumerate(order):
@@ -178,7 +188,7 @@ class TrainingLoop:
                 examples += len(rows)
                 if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
                     with stopwatch("backward"):
-                        if not bool(losses[: batch + 1].isfinite().all(0).any()):  # no member is left
+                        if not bool(losses[: batch + 1].isfinite().all(0).any()):  # every member has diverged
                             break
                 speed = examples / (time.perf_counter() - steps_started)
                 advanced = BatchProgress(
@@ -190,14 +200,14 @@ class TrainingLoop:
                     return
             with stopwatch("backward"):
                 diverged = _diverged(round, learner, losses, rates)
-            speed = examples / (time.perf_counter() - steps_started)  # now that a GPU has caught up
+            speed = examples / (time.perf_counter() - steps_started)  # examples/s; `_diverged` has waited for the GPU
             for number in self._open(diverged):
                 yield Failed(lane=number, reason="diverged", detail=diverged[number], step=round.number - 1)
                 self.end(number)
             if self._is_over:
                 return
-            weighed = weights.double().cpu()
-            means = ((losses.double().cpu() * weighed[:, None]).sum(0) / weighed.sum()).tolist()
+            batch_weights = weights.double().cpu()  # [steps]
+            means = ((losses.double().cpu() * batch_weights[:, None]).sum(0) / batch_weights.sum()).tolist()  # [M]
             each = zip(learner.members, means, rates[-1].tolist(), strict=True)
             trained = {number: {"train_loss": mean, "lr": lr} for number, mean, lr in each}
             learner = learner.keep(list(self._open(learner.members)))
@@ -205,9 +215,9 @@ class TrainingLoop:
             yield from inputs.ready(None, advanced)
             with stopwatch("measure"):
                 measurements = yield from evaluate(run, learner, inputs, run.validation, advanced)
-            lasted.append(time.perf_counter() - started)
-            seconds += lasted[-1]
-            self._hold(round.number, run.info, learner, trained, seconds)
+            round_seconds.append(time.perf_counter() - started)
+            seconds += round_seconds[-1]
+            self._keep_state(round.number, run.info, learner, trained, seconds)
             pace = Pace(
                 samples_per_second=speed,
                 seconds_left=0.0,
@@ -216,7 +226,7 @@ class TrainingLoop:
                 seconds=stopwatch.seconds,
                 saved_seconds=inputs.saved_seconds,
             )
-            usual = median(lasted[1:] or lasted)  # the first one warms up, and may store outputs
+            usual = median(round_seconds[1:] or round_seconds)  # without the first, which warms up and may build stored outputs
             for number in self._open(learner.members):
                 left = usual * (self._members[number].rounds - round.number)
                 metrics = dict(measurements[number].metrics, **trained[number])
@@ -224,9 +234,10 @@ class TrainingLoop:
             yield from self._finish_or_save(round.number, run, learner, inputs, Result(measurements, trained, seconds), advanced)
 
     def _finish_or_save(self, done: int, run: PreparedRun, learner: Learner, inputs: Inputs, result: Result, sign: BatchProgress) -> Events:
-        """End the members whose last round this is, scored and exported; write the checkpoints of the others that are due."""
+        """Score, export and end the members whose last round this is; write the due checkpoints of the others."""
         last = [number for number in self._open(learner.members) if self._members[number].rounds == done]
-        peak, scores = devices.peak(self._device) if last else 0, dict[int, Scores]()  # the peak of training, whether scored or not
+        # The peak is read before scoring, so that it is the peak of the training whether the run is scored or not.
+        peak, scores = devices.peak(self._device) if last else 0, dict[int, Scores]()
         if scored := [number for number in last if self._members[number].score_test]:
             with self._stopwatch("measure"):
                 scores = yield from score(run, learner.keep(scored), inputs, sign)
@@ -249,28 +260,31 @@ class TrainingLoop:
                 yield export(learner.network_of(number), member.config, run.task.metadata(run.info), member.model_file)
             self.end(number)
 
-    def _hold(self, done: int, facts: DatasetInfo, learner: Learner, trained: Mapping[int, Mapping[str, float]], seconds: float) -> None:
-        """Keep the state after the round, so that any member's can be written while the next round is under way."""
-        kept = any(self._members[number].checkpoints.keeps for number in learner.members)
-        snapshot = learner.snapshot() if kept else None
+    def _keep_state(
+        self, done: int, info: DatasetInfo, learner: Learner, trained: Mapping[int, Mapping[str, float]], seconds: float
+    ) -> None:
+        """Keep the state after the round, so that a member's checkpoint can be written during the next round."""
+        keeps = any(self._members[number].checkpoints.keeps for number in learner.members)
+        snapshot = learner.snapshot() if keeps else None
         for number in learner.members:
             member = self._members[number]
 
+            # The loop's variables are bound as defaults: the function is called only when the checkpoint is written.
             def state(number: int = number, config: TrainConfig = member.config) -> State:
-                assert snapshot is not None  # noqa: S101  (it is only asked for where checkpoints are kept)
+                assert snapshot is not None  # noqa: S101  (only called where checkpoints are kept)
                 model, optimizer = snapshot(number)
-                run = digest(config, facts)
+                run = digest(config, info)
                 return State(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
 
             member.checkpoints.hold(done, state)
 
-    def _restored(self, facts: DatasetInfo) -> State | None:
+    def _restored(self, info: DatasetInfo) -> State | None:
         if len(self._members) > 1:
             return None
-        return self._members[0].checkpoints.restore(digest(self._members[0].config, facts))
+        return self._members[0].checkpoints.restore(digest(self._members[0].config, info))
 
     def _refuse_unscorable(self, run: PreparedRun) -> Iterator[Failed]:
-        """End the members that are to be scored on test examples that do not exist."""
+        """End the members with `score_test` as Failed when the split has no test examples."""
         if not (scored := [number for number, member in enumerate(self._members) if member.score_test]):
             return
         try:
@@ -280,15 +294,15 @@ class TrainingLoop:
             yield from [Failed(lane=number, reason="bad_data", detail=str(error)) for number in scored]
 
     def _resolved(self, config: TrainConfig, run: PreparedRun) -> TrainConfig:
-        """With the device's precision, and what belongs to the weights, written out."""
+        """The config with the device's precision and the normalisation of the weights filled in."""
         return devices.resolved(config, self._device).model_copy(update={"model": run.config.model})
 
-    def _all(self, failure: Callable[..., Any]) -> list[Any]:
-        """The failure of every open member."""
+    def _for_open(self, failure: Callable[..., Any]) -> list[Any]:
+        """One failure for each open member."""
         return [failure(lane=number, step=self._members[number].checkpoints.step) for number in self._open(range(len(self._members)))]
 
     def _open(self, members: Sequence[int] | Mapping[int, object]) -> Iterator[int]:
-        """Those that have not ended, in the order of their numbers; some may end while the caller iterates."""
+        """The members that have not ended, by number. Lazy: the caller may end a member while it iterates."""
         return (number for number in sorted(members) if number not in self._ended)
 
     @property
@@ -309,7 +323,7 @@ def train(
     stopwatch: Stopwatch | None = None,
     **options: Any,
 ) -> Events:
-    """Train one run by autograd; `options` are fields of Member, and `share` is that of `ModelLearner.build`."""
+    """Train one run by autograd; `options` are fields of Member, `share` is passed to `ModelLearner.build`."""
     build = partial(ModelLearner.build, share=share)
     return TrainingLoop([Member(config=config, **options)], build, device=device, cache=cache, stopwatch=stopwatch).events()
 
@@ -321,7 +335,7 @@ def _rounds(first: int, last: int, steps_per_epoch: int) -> Iterator[Round]:
 
 
 def _diverged(round: Round, learner: Learner, losses: Tensor, rates: Tensor) -> dict[int, str]:
-    """By member, what is not finite: a loss [steps, M], or a parameter that the last step broke before any loss showed it."""
+    """The members that diverged, with the reason: a loss [steps, M] is not finite, or a parameter is not finite after the last step."""
     sound, found = losses.isfinite().cpu(), dict[int, str]()
     for place, (number, finite) in enumerate(zip(learner.members, learner.finite(), strict=True)):
         if not bool(sound[:, place].all()):
@@ -334,7 +348,7 @@ def _diverged(round: Round, learner: Learner, losses: Tensor, rates: Tensor) -> 
 
 
 def _shared(member: Member) -> tuple[object, ...]:
-    """In what all members agree."""
+    """The values that must be equal for all members."""
     config, spec = member.config, spec_of(member.config.task)
     of_task = spec.shared if isinstance(spec, HeadsTogether) else ()
     shared = (getattr(config, name) for name in (*SHARED, *of_task))

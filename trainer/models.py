@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 
 class UnfitModel(Exception):
-    """The base of all of them; itself for a model of unknown name."""
+    """Base of the errors of building a model; raised itself for an unknown model name."""
 
 
 class Infeasible(UnfitModel):
-    """This combination of hyperparameters cannot be trained; others can, on the same data, model and weights."""
+    """This combination of hyperparameters cannot be trained; others may be trained on the same data, model and weights."""
 
 
 class UnfitWeights(UnfitModel):
-    """The weights were read, and are not this model's; the text names the tensors."""
+    """The weights were read, but are not those of this model; the text names the tensors."""
 
 
 class WeightsUnavailable(UnfitModel):
-    """The weights could not be had: no such file, no such name, or a download that failed."""
+    """The weights could not be loaded: no such file, no such name, or a failed download."""
 
 
 class MissingWeights(WeightsUnavailable):
@@ -36,18 +36,18 @@ class GlobalMean(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """Tokens [N, T, D] → the features of the first one [N, D]."""
+    """Tokens [N, T, D] → the first token's features [N, D]."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0]
 
 
 class StagedModel(nn.Module):
-    """Wraps a network without renaming its tensors: `model.network.state_dict()` is the network's own.
+    """A network as ordered stages and a head. Its tensors keep their names: `model.network.state_dict()` is the network's own.
 
-    Frozen means: no gradient, evaluation mode, fixed BatchNorm statistics, no dropout, whatever mode the rest is in. So the
-    frozen stages are a pure function of their input. `stages` and `head` share the network's layers; no stage changes its
-    input in place, so that a stored output of `forward_prefix` stays what it is.
+    Frozen stages have no gradient, fixed BatchNorm statistics and no dropout; they stay in evaluation mode while the rest is trained. So
+    they are a pure function of their input, and their output can be stored. `stages` and `head` share the network's layers. No
+    stage changes its input in place, since the input may be a stored output of `forward_prefix`.
     """
 
     def __init__(self, network: nn.Module, stages: Mapping[str, nn.Module], head: nn.Module) -> None:
@@ -55,7 +55,7 @@ class StagedModel(nn.Module):
         self.network = network
         self.stage_names = tuple(stages)
         self.frozen = 0
-        self.drawn = frozenset(network.state_dict().keys())  # tensors that no weights were for
+        self.drawn = frozenset(network.state_dict().keys())  # names of tensors that were not loaded from weights
         self._parts = (*stages.values(), head)  # a tuple is not registered, so the state dict holds each tensor once
 
     @property
@@ -65,7 +65,7 @@ class StagedModel(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """From the last stage's output to predictions; never frozen."""
+        """The last part: the last stage's output → predictions. Never frozen."""
         return self._parts[-1]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -73,12 +73,9 @@ class StagedModel(nn.Module):
         return self.forward_from(self.forward_prefix(inputs, self.frozen), self.frozen)
 
     def forward_prefix(self, inputs: Tensor, k: int) -> Tensor:
-        """The output of the first `k` stages, all of them frozen: a pure function of the input, without gradient.
-
-        Raises ValueError when fewer than `k` stages are frozen.
-        """
+        """The output of the first `k` stages, without gradient. Raises ValueError when fewer than `k` stages are frozen."""
         if not 0 <= k <= self.frozen:
-            raise ValueError(f"the prefix of {k} stages is not frozen; {self.frozen} are")
+            raise ValueError(f"the first {k} stages are not all frozen; {self.frozen} are")
         with torch.no_grad():
             return _run(self.stages[:k], inputs)
 
@@ -90,7 +87,7 @@ class StagedModel(nn.Module):
         return predictions
 
     def freeze(self, k: int) -> Self:
-        """Freeze the first `k` stages and thaw all others. Raises ValueError when there are not so many."""
+        """Freeze the first `k` stages and thaw all others. Raises ValueError for more stages than the model has."""
         if not 0 <= k <= len(self.stages):
             raise ValueError(f"{k} stages cannot be frozen; the model has {len(self.stages)}")
         self.frozen = k
@@ -99,20 +96,20 @@ class StagedModel(nn.Module):
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As every module's `train`, but frozen stages stay in evaluation mode."""
+        """As `nn.Module.train`, but frozen stages stay in evaluation mode."""
         super().train(mode)
         for index, part in enumerate(self._parts):
             part.train(mode and index >= self.frozen)
         return self
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters that are trained, in the network's order."""
+        """The trainable parameters in the network's order."""
         return (parameter for parameter in self.network.parameters() if parameter.requires_grad)
 
     def fresh_head(self, seed: int) -> dict[str, Tensor]:
-        """First values of the head's layers that no weights were for, on the CPU, by their names in the network: a function of the seed.
+        """Initial values of the head's parameters that were not loaded from weights, on the CPU, by their names in the network.
 
-        They are what each layer's own `reset_parameters` draws, one after the other. Torch's random state stays as it is.
+        A function of the seed: each layer's `reset_parameters` draws them, one layer after the other. Torch's random state is restored.
         """
         names = {id(tensor): name for name, tensor in self.network.state_dict(keep_vars=True).items()}
         values = dict[str, Tensor]()

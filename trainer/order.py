@@ -1,4 +1,4 @@
-"""In which order a run takes its examples, in which batches, and from what its random numbers follow."""
+"""Order and batches of a run's examples, and seeds for its random numbers."""
 
 import hashlib
 from typing import Literal
@@ -10,15 +10,15 @@ Purpose = Literal["order", "numbers"]
 
 
 def shuffled(rows: Tensor, order_seed: int, epoch: int) -> Tensor:
-    """The rows in the order of that epoch, counted from 1: the same for all runs with that seed."""
+    """The rows in the order of the epoch (from 1). Runs with equal order seeds have equal orders."""
     generator = torch.Generator().manual_seed(seed_for(order_seed, "order", epoch))
     return rows[torch.randperm(len(rows), generator=generator)]
 
 
 def drawn_evenly(rows: Tensor, labels: Tensor, order_seed: int, epoch: int) -> Tensor:
-    """As many rows as there are, drawn with replacement, from each label equally many; `labels` are those of the rows, int64 on the host.
+    """`len(rows)` rows drawn with replacement, equally many of each label; `labels` are the labels of the rows, int64 on the host.
 
-    Where the number does not divide by the labels, some labels that are drawn as well have one row more.
+    If the number of labels does not divide the number of rows, some labels, drawn at random, get one row more.
     """
     generator = torch.Generator().manual_seed(seed_for(order_seed, "order", epoch))
     present = torch.unique(labels)  # sorted
@@ -33,12 +33,12 @@ def drawn_evenly(rows: Tensor, labels: Tensor, order_seed: int, epoch: int) -> T
 
 
 def batches(rows: Tensor, size: int) -> list[Tensor]:
-    """The rows in batches. A last one of a single example is left out, because BatchNorm needs two."""
+    """The rows in batches. A last batch of a single example is left out, because BatchNorm needs two."""
     cut = list(torch.split(rows, size))
     return cut[:-1] if size > 1 and len(cut[-1]) == 1 else cut
 
 
 def seed_for(seed: int, purpose: Purpose, epoch: int) -> int:
-    """A seed for one purpose in one epoch, of 63 bits: SHA-256 of the three."""
+    """A 63-bit seed for one purpose in one epoch: the beginning of the SHA-256 of all three."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""From a TrainConfig to a run that can be trained: examples on their device, targets, split and model."""
+"""Prepares a TrainConfig for training: examples on the device, targets, split and model."""
 
 import logging
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What data and weights must turn out to be; None for whatever they are."""
+    """The digests that data and weights must have; None accepts any."""
 
     info: DatasetInfo | None = None  # of an earlier run or check
-    manifest: str | None = None  # Checked.manifest, so that examples that have changed can be named
+    manifest: str | None = None  # Checked.manifest, which names the examples that changed
 
     def __hash__(self) -> int:
         return hash((self.info and self.info.fingerprint, self.manifest))
@@ -43,23 +43,23 @@ class PreparedRun:
     targets: Tensor  # [N, ...], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
-    test: Tensor  # likewise; no score of them decides about the run
-    training_targets: Tensor  # those of the training rows, on the device
+    test: Tensor  # likewise; never used to select or prune
+    training_targets: Tensor  # of the training rows, on the device
     model: StagedModel
     autocast: torch.autocast
 
     @property
     def device(self) -> torch.device:
-        """Where the model and the targets lie."""
+        """The device of the model and the targets."""
         return self.targets.device
 
     def view_of(self, epoch: int) -> int:
-        """The number of the view of the examples on which the epoch, counted from 1, trains."""
+        """The view of the examples in that epoch; epochs count from 1, views from 0."""
         views = self.examples.views
         return (epoch - 1) % views if views else epoch - 1
 
     def batches_of(self, epoch: int) -> list[Tensor]:
-        """The rows of the epoch's batches, int64 on the host, in their order; epochs count from 1."""
+        """The rows of each batch of the epoch in training order, int64 on the host; epochs count from 1."""
         rows = self.task.order(self.training, self.training_targets, self.config, epoch)
         if rows is None:
             rows = shuffled(self.training, self.config.order_seed, epoch)
@@ -67,14 +67,14 @@ class PreparedRun:
 
 
 def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache: Cache) -> PreparedRun:
-    """Read what the config names. Raises BadData, UnfitModel (Infeasible among it), and MemoryError or torch's errors out of memory."""
+    """Read the config's data and weights. Raises BadData, UnfitModel (also Infeasible), MemoryError and torch's out-of-memory errors."""
     task = task_of(config.task)
     config = devices.resolved(config, device)
-    listing, dataset = _found(task, config, expected, cache)
+    listing, dataset = _load(task, config, expected, cache)
     config, info = task.resolve(config, listing, dataset)
     wanted = expected.info.weights_sha256 if expected.info is not None else None
     if wanted not in (None, info.weights_sha256):
-        raise ChangedData(_surprise(f"the weights {config.model.weights}", info.weights_sha256, wanted))
+        raise ChangedData(_mismatch(f"the weights {config.model.weights}", info.weights_sha256, wanted))
     _refuse_large_batch(task, config, dataset)
     model = task.model(config, info)
     task.refuse_batch_size(config, model)
@@ -95,12 +95,12 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
 
 
 def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes: Sequence[int] = ()) -> Checked:
-    """Read the config's data, every example of it, and weights. Raises what `prepare` raises.
+    """Read the config's weights and every example of its data. Raises the errors of `prepare`.
 
-    `batch_sizes` are those that a study may try: Infeasible is raised only where none of them can be trained.
+    `batch_sizes` are the sizes that a study may try. Raises Infeasible only if none of them can be trained.
     """
     task = task_of(config.task)
-    listing, dataset = _found(task, config, Expected(), cache)
+    listing, dataset = _load(task, config, Expected(), cache)
     examples = task.examples(dataset, config, device, cache)
     resolved, info = task.resolve(config, listing, dataset)
     info = task.inspect(examples, dataset, info)
@@ -111,9 +111,10 @@ def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes
 
 
 def unfit(error: BadData | UnfitModel, config: TrainConfig, expected: Expected, *, lane: int = 0, step: int = 0) -> Failed | Unavailable:
-    """How a run or a check ends that raised the error.
+    """The message that ends a run or a check after the error.
 
-    Data that was checked before, and now cannot be read, is a fault of this machine; only a digest that differs proves a change.
+    Data that passed an earlier check and cannot be read now is a fault of this machine (Unavailable). Only a different digest proves that
+    the data changed (Failed).
     """
     if isinstance(error, MissingWeights):
         file = config.model.weights_file
@@ -125,12 +126,12 @@ def unfit(error: BadData | UnfitModel, config: TrainConfig, expected: Expected, 
 
 
 def taken(tensor: Tensor, rows: Tensor) -> Tensor:
-    """The tensor's rows of those indices, wherever it lies."""
+    """The rows of the tensor, indexed on the tensor's own device."""
     return tensor[rows.to(tensor.device, non_blocking=True)]
 
 
-def _found(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:
-    """The config's data, which is what was expected. Raises BadData, with the names of examples that have changed."""
+def _load(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:
+    """List and split the config's data. Raises BadData with the names of changed examples when it is not the expected data."""
     wanted = expected.info
     try:
         listing = task.list_examples(config.data, cache, accepted=wanted is not None)
@@ -139,29 +140,29 @@ def _found(task: Task, config: TrainConfig, expected: Expected, cache: Cache) ->
     where = f"the data at {config.data.path}"
     if wanted is not None and wanted.fingerprint != listing.fingerprint:
         found, before = sum(file.part == one.given for one in listing.contents for file in one.files), sum(wanted.sizes.values())
-        if found < before and expected.manifest is None:  # with a manifest, what is missing is counted as a change
+        if found < before and expected.manifest is None:  # with a manifest, missing examples count as a change
             noun = f"{task.spec.example}s"
             raise MissingData(f"{where} has {found} {noun}, {before - found} fewer than when it was checked")
         changed = f"{differences(expected.manifest, listing)}; " if expected.manifest is not None else ""
         changed += f"left out as unreadable: {len(listing.unreadable)}; " if listing.unreadable else ""
-        raise ChangedData(_surprise(where, listing.fingerprint, wanted.fingerprint, changed))
+        raise ChangedData(_mismatch(where, listing.fingerprint, wanted.fingerprint, changed))
     dataset = task.split(config.data, listing, cache, wanted)
     if wanted is not None and (
         wanted.split != dataset.split or (expected.manifest is not None and split_differs(expected.manifest, dataset))
     ):
         raise ChangedData(
-            f"{where} is split otherwise than expected: the groups that it declares have changed, or this machine reads examples otherwise "
-            "and so finds other near-duplicates; restore the groups, or install the versions that the result was reached with"
+            f"{where} is split differently than expected: its declared groups have changed, or this machine decodes examples differently "
+            "and finds other near-duplicates; restore the groups, or install the versions that the result was computed with"
         )
     return listing, dataset
 
 
-def _surprise(what: str, found: str | None, wanted: str | None, changed: str = "") -> str:
-    return f"{what} are not those that were expected: {changed}SHA-256 {found}, not {wanted}"
+def _mismatch(subject: str, found: str | None, wanted: str | None, changed: str = "") -> str:
+    return f"{subject} differ from the expected ones: {changed}SHA-256 {found}, not {wanted}"
 
 
 def _refuse_if_none_trains(task: Task, config: TrainConfig, batch_sizes: Sequence[int], dataset: Dataset, info: DatasetInfo) -> None:
-    """Raises the last size's Infeasible. One size that trains is enough: what else the space holds is each trial's own outcome."""
+    """Raises the last size's Infeasible if no size can be trained. One is enough: trials with another size end as infeasible."""
     model = task.model(config, info)
     for place, size in enumerate(batch_sizes, start=1):
         tried = config.model_copy(update={"batch_size": size})

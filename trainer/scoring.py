@@ -1,4 +1,4 @@
-"""Evaluation of a learner's models on examples that they were not trained on."""
+"""Evaluates a learner's models on validation and test examples."""
 
 from collections.abc import Generator, Sequence
 from typing import TypeVar
@@ -17,7 +17,7 @@ Sign = TypeVar("Sign")
 
 
 def require_test_examples(run: PreparedRun) -> None:
-    """Raises NoTestExamples where there is nothing to score a model on."""
+    """Raises NoTestExamples when the split has none."""
     if not len(run.test):
         share, noun = run.config.data.test, f"{run.task.spec.example}s"
         raise NoTestExamples(f"there are no test {noun} to score the trained model on: data.test is {share:g}; set it above 0, say to 0.2")
@@ -26,9 +26,9 @@ def require_test_examples(run: PreparedRun) -> None:
 def evaluate(
     run: PreparedRun, learner: Learner, inputs: Inputs, rows: Tensor, sign: Sign, *, examples: bool = False
 ) -> Generator[Sign, None, dict[int, Measurement]]:
-    """By member, the measurement on the examples of those rows; `examples` as in `Task.measure`.
+    """Returns each member's measurement on the examples of those rows; `examples` as in `Task.measure`.
 
-    Yields `sign` between two batches, so that the consumer sees progress and may stop.
+    Yields `sign` between two batches, so that the consumer sees progress and can stop.
     """
     found, first = torch.empty(0), 0
     batches = torch.split(rows, max(run.config.batch_size, learner.smallest_batch))
@@ -39,14 +39,14 @@ def evaluate(
         columns = slice(first, first := first + len(some))
         for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some)):
             if not found.numel():
-                found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))
+                found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))  # [M, N, K]
             found[members, columns] = tallies
     measured: Sequence[Measurement] = run.task.measure(found, taken(run.targets, rows), run.info, examples=examples)
     return dict(zip(learner.members, measured, strict=True))
 
 
 def score(run: PreparedRun, learner: Learner, inputs: Inputs, sign: Sign) -> Generator[Sign, None, dict[int, Scores]]:
-    """By member, the scores on the test examples; the inputs are those of the training. Yields as `evaluate` does."""
+    """Returns each member's scores on the test examples; `inputs` are those of the training. Yields like `evaluate`."""
     of_test = inputs.for_test()
     yield from of_test.ready(None, sign)
     measured = yield from evaluate(run, learner, of_test, run.test, sign, examples=True)

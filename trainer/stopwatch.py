@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""Measures the wall time of a run by activity."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,22 +10,23 @@ import torch
 from trainer.protocol import Activity
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)
-STEPS_PER_SAMPLE = 16  # on a GPU; each sample waits for the device twice an activity
+STEPS_PER_SAMPLE = 16  # one training step in so many is measured on a GPU; measuring waits for the device twice in each activity
 
 
 class Stopwatch:
-    """Wall seconds by activity. Inside an activity another may begin: the outer one stands still for so long.
+    """Wall seconds by activity. Activities nest: while an inner one runs, the outer one is paused.
 
-    A GPU works behind the host's back, so there a host's clock tells nothing of a single activity. Between `begin_step` and `end_step`
-    it is therefore waited for in one step of 16 only, and the time of the others is shared out as those have it.
+    A GPU runs asynchronously, so the host's clock cannot time an activity without a synchronisation, and one in every activity would slow
+    the training down. Between `begin_step` and `end_step` the stopwatch therefore synchronises in one step of 16 only. The time of the
+    other steps is divided among the activities in the proportions of the measured steps.
     """
 
     def __init__(self, synchronise: Callable[[], object] | None = None, clock: Callable[[], float] = time.perf_counter) -> None:
         self._synchronise, self._clock = synchronise, clock
         self._spans = {activity: Span(self, activity) for activity in ACTIVITIES}
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
-        self._sampled = dict.fromkeys(ACTIVITIES, 0.0)  # within the steps that were waited for
-        self._unshared = 0.0  # of the steps that were not
+        self._sampled = dict.fromkeys(ACTIVITIES, 0.0)  # seconds within measured steps
+        self._unshared = 0.0  # seconds of the other steps
         self._open: list[Activity] = []
         self._since = 0.0
         self._steps, self._step_began = 0, 0.0
@@ -33,23 +34,23 @@ class Stopwatch:
 
     @classmethod
     def of(cls, device: torch.device) -> "Stopwatch":
-        """One that suits the device."""
+        """A stopwatch that synchronises with the device if it is a GPU."""
         return cls((lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None)
 
     def __call__(self, activity: Activity) -> "Span":
-        """A context whose wall time goes to that activity."""
+        """A context manager that adds its wall time to the activity."""
         return self._spans[activity]
 
     @property
     def seconds(self) -> Mapping[Activity, float]:
-        """Spent so far, by activity."""
+        """Seconds so far, by activity."""
         sampled = sum(self._sampled.values())
         if not sampled:
             return dict(self._seconds)
         return {name: spent + self._unshared * self._sampled[name] / sampled for name, spent in self._seconds.items()}
 
     def begin_step(self) -> None:
-        """A training step begins. Not inside an activity."""
+        """Begin a training step. Must not be called inside an activity."""
         if self._synchronise is None:
             return
         self._in_step, self._step_began = True, self._clock()
@@ -57,19 +58,19 @@ class Stopwatch:
         self._steps += 1
 
     def end_step(self) -> None:
-        """The training step is done."""
+        """End the training step."""
         if self._blind:
             self._unshared += self._clock() - self._step_began
         self._in_step = self._blind = False
 
     def enter(self, activity: Activity) -> None:
-        """Begin the activity; `Span` does it."""
+        """Begin the activity; called by `Span`."""
         if not self._blind:
             self._turn()
             self._open.append(activity)
 
     def leave(self) -> None:
-        """End the activity that was begun last; `Span` does it."""
+        """End the innermost activity; called by `Span`."""
         if not self._blind:
             self._turn()
             self._open.pop()
@@ -81,7 +82,7 @@ class Stopwatch:
             self._synchronise()
             now = self._clock()
             if not self._open:
-                self._unshared += now - before  # what earlier steps left to do is theirs
+                self._unshared += now - before  # work that earlier, unmeasured steps queued on the GPU
         if self._open:
             self._seconds[self._open[-1]] += now - self._since
             if self._in_step:
@@ -90,7 +91,7 @@ class Stopwatch:
 
 
 class Span:
-    """`with stopwatch("data"): …`; one for each activity, made once."""
+    """Context manager of one activity: `with stopwatch("data"): …`. Made once for each activity."""
 
     __slots__ = ("_activity", "_stopwatch")
 

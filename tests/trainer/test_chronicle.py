@@ -50,10 +50,10 @@ def test_of_a_run_alone_each_thing_is_told(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == [
         "prepared resnet18, 5,130 of 11,000,000 parameters to train: Xeon, 2 threads, float32; "
         "1,200 images to train on, 300 to validate, 2 classes; images cached, the output of 9 frozen stages read from disk",
-        "goes on from the checkpoint after epoch 2 of 8",
+        "resumed from the checkpoint after epoch 2 of 8",
         "epoch 3 of 8: loss 0.5, accuracy 0.75, train_loss 0.25, lr 0.001, 1,812 images/s",
         "checkpoint after epoch 3: 44.7 MB",
-        "finished 8 epochs in 63.1 s, 512.0 MB of memory at most",
+        "finished 8 epochs in 63.1 s, peak memory 512.0 MB",
     ]
 
 
@@ -77,7 +77,7 @@ def advanced(epoch: int) -> BatchProgress:
 def test_the_end_of_a_run_that_failed_or_was_stopped_is_told(caplog: pytest.LogCaptureFixture) -> None:
     RunLogger([Member(config=RUN)]).on_event(Failed(reason="diverged", detail="the training loss was nan", step=1))
     RunLogger([Member(config=RUN)]).stopped(0)
-    assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped as told, after epoch 0"]
+    assert caplog.messages == ["failed after epoch 1: diverged: the training loss was nan", "stopped by the worker after epoch 0"]
 
 
 def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,9 +96,9 @@ def test_of_a_pass_an_epoch_is_one_line_however_many_share_it(caplog: pytest.Log
         chronicle.on_event(finished(lane))
     chronicle.close()
     assert len(caplog.messages) == 4
-    assert caplog.messages[0].startswith("prepared 128 runs in one pass, each resnet18, 5,130 of 11,000,000 parameters to train: Xeon")
+    assert caplog.messages[0].startswith("prepared 128 runs trained together, each resnet18, 5,130 of 11,000,000 parameters to train: Xeon")
     assert caplog.messages[1:] == [
         "epoch 1 of 8: 128 of 128 runs under way, best accuracy 0.635, lowest loss 0.007812, 1,812 images/s",
         "epoch 2 of 8: 123 of 128 runs under way, best accuracy nan, lowest loss nan, 1,812 images/s, 3 diverged, 1 stopped",
-        "the pass is over: 3 diverged, 1 stopped, 123 finished",
+        "the batched run has ended: 3 diverged, 1 stopped, 123 finished",
     ]

@@ -282,7 +282,7 @@ def test_runs_that_cannot_share_a_pass_are_told_so(host: Host, weights: Path, co
     host.say("lanes", runs=heads(host, weights, configure, {}, {"batch_size": 16}))
     lines = host.until("ready")
     assert [(line["lane"], line["reason"]) for line in lines[:-1]] == [(0, "crashed"), (1, "crashed")]
-    assert "cannot share a pass" in lines[0]["detail"]
+    assert "must agree in data, model, batch_size" in lines[0]["detail"]
 
 
 def test_what_is_no_order_is_told_as_a_crash(host: Host) -> None:

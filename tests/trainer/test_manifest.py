@@ -50,7 +50,7 @@ def trained_on(config: ImageTrainConfig, checked: Checked) -> PreparedRun:
 
 
 def refusal(config: ImageTrainConfig, checked: Checked) -> str:
-    with pytest.raises(BadData, match="not those that were expected") as caught:
+    with pytest.raises(BadData, match="differ from the expected ones") as caught:
         trained_on(config, checked)
     return str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_weights_file_that_has_changed_is_named(configure: Configure, tmp_path
     tensors = load_file(weights)
     next(iter(tensors.values())).view(-1)[0] += 1
     save_file(tensors, weights)
-    assert f"the weights {weights} are not those" in refusal(config, before)
+    assert f"the weights {weights} differ from the expected ones" in refusal(config, before)
 
 
 def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configure) -> None:
@@ -164,13 +164,13 @@ def test_a_split_that_came_out_otherwise_is_refused(config: ImageTrainConfig, ch
     packed = bytearray(base64.b64decode(parts))
     packed[5] ^= 1
     other = checked.model_copy(update={"manifest": f"{digests}.{base64.b64encode(packed).decode()}"})
-    with pytest.raises(BadData, match="is split otherwise than expected"):
+    with pytest.raises(BadData, match="is split differently than expected"):
         trained_on(config, other)
 
 
 @pytest.mark.parametrize("text", ["", "no manifest", "YWJj", "%%%.%%%", "YWJj.YWJj"])
 def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: ImageTrainConfig, checked: Checked, text: str) -> None:
-    with pytest.raises(BadData, match=r"manifest of the expected data cannot be read|split otherwise"):
+    with pytest.raises(BadData, match=r"manifest of the expected data cannot be read|split differently"):
         trained_on(config, checked.model_copy(update={"manifest": text}))
     changed = checked.facts.model_copy(update={"fingerprint": "0" * 64})
     with pytest.raises(BadData, match=r"cannot be read|changed or new"):

@@ -318,7 +318,7 @@ def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path
 def test_other_data_or_weights_than_expected_are_refused(configure: Configure, other: str) -> None:
     info = inspect(configure(), CPU, Cache.none()).facts.model_copy(update={other: "0" * 64})
     failed = one(Failed, told(configure(), expected=Expected(info)))
-    assert failed.reason == "bad_data" and re.search("not those that were expected|otherwise than expected", failed.detail)
+    assert failed.reason == "bad_data" and re.search("differ from the expected ones|differently than expected", failed.detail)
 
 
 def test_the_expected_data_is_trained_on(configure: Configure) -> None:

@@ -97,7 +97,7 @@ def test_content_that_has_changed_is_a_failure(root: Path, config: ImageTrainCon
     (root / "blue" / "1.png").unlink()
     shutil.copy(root / "green" / "1.png", root / "green" / "again.png")
     end = end_of(config, facts)
-    assert isinstance(end, Failed) and end.reason == "bad_data" and "are not those that were expected" in end.detail
+    assert isinstance(end, Failed) and end.reason == "bad_data" and "differ from the expected ones" in end.detail
 
 
 def test_an_image_more_is_a_failure(root: Path, config: ImageTrainConfig, facts: ImageDatasetInfo) -> None:

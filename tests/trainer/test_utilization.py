@@ -41,7 +41,7 @@ def test_a_driver_that_cannot_be_asked_ends_no_run_and_is_told_of_once(caplog: p
         clock.now += 1.0
         use.look()
     assert (use.share(), len(asked)) == (None, 2)  # once in passing, once when the share was wanted
-    told = "how busy the GPU is cannot be told: nvidia-ml-py does not seem to be installed"
+    told = "the GPU's utilisation cannot be measured: nvidia-ml-py does not seem to be installed"
     assert [record.getMessage() for record in caplog.records] == [told]
 
 

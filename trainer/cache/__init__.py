@@ -1,4 +1,4 @@
-"""Tensors that several runs and processes need, made once and kept as files that are mapped into memory."""
+"""A cache of tensors as memory-mapped files, shared by all runs and processes of the machine."""
 
 from trainer.cache.cache import Cache, Draft
 from trainer.cache.entry import JSON, Key

@@ -22,10 +22,10 @@ from trainer.cache.entry import Key, Layout
 
 
 class Draft:
-    """Leaving the context without `commit` abandons it; so does the process's death."""
+    """An entry under construction. Leaving the context without `commit` discards it, as does the death of the process."""
 
     tensor: Tensor
-    """To be filled; zeros at first. It is the file itself: not to be written to after `commit`."""
+    """Zeros, to be filled. It is a shared mapping of the file: it must not be written to after `commit`."""
 
     def __init__(self, path: Path, descriptor: int, layout: Layout, committed: Callable[[int], Tensor]) -> None:
         self._path, self._descriptor, self._layout, self._committed = path, descriptor, layout, committed
@@ -34,7 +34,9 @@ class Draft:
         self.tensor = layout.tensor(self._mapping)
 
     def commit(self) -> Tensor:
-        """Make it an entry, flushed to the disk; the entry's tensor, mapped as `find` does. OSError when the disk fails."""
+        """Flush the file to the disk and make it an entry; returns the entry's tensor, mapped as by `find`. Raises OSError."""
+        # Order matters: the header is written last and the rename follows the fsync, so that under the entry's name there is never a
+        # partial file, even after a power failure. The lock is freed after the rename, so that no waiter builds the entry again.
         self._layout.seal(self._mapping)
         self._mapping.flush()
         os.fsync(self._descriptor)
@@ -58,9 +60,9 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """Tensors by key, in one folder for all processes of the machine; least recently used ones go when it is full.
+    """Tensors by key in one folder for all processes of the machine, evicted by least recent use.
 
-    Without a folder, or bytes, it keeps nothing. Trouble with the disk never raises: an entry is then absent, and cannot be built.
+    Without a folder, or with a size of 0, it keeps nothing. Disk errors are logged, not raised: `find` and `begin` then return None.
     """
 
     def __init__(self, folder: Path | None, max_bytes: int, floor_bytes: int = 0) -> None:
@@ -68,8 +70,8 @@ class Cache:
         self.folder = folder = folder if max_bytes > 0 else None
         self.max_bytes = max_bytes  # of entries and drafts together
         self.floor_bytes = floor_bytes
-        self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping, as long as somebody uses it
-        self._checked = dict[str, tuple[int, int]]()  # device and inode of files whose content this process has checked
+        self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping while it is in use
+        self._checked = dict[str, tuple[int, int]]()  # by digest: device and inode of the file whose SHA-256 was checked
         self._lock = threading.Lock()
         if folder is not None and folder.is_dir():
             locks.sweep(folder)
@@ -80,12 +82,12 @@ class Cache:
         return cls(None, 0)
 
     def find(self, key: Key) -> Tensor | None:
-        """The entry, mapped and shared, not to be written to; None when absent. What is unsound is removed and absent."""
+        """The entry, mapped and shared, read-only; None if it is absent. A damaged entry is removed and counts as absent."""
         if self.folder is None:
             return None
         digest = key.digest
         path = _place(self.folder, key, digest, locks.ENTRY)
-        with self._lock:  # the others wait for one check in place of reading the file too
+        with self._lock:  # threads wait for one check of the SHA-256 in place of each reading the whole file
             if (live := self._live.get(digest)) is not None:
                 with suppress(OSError):
                     os.utime(path)
@@ -105,7 +107,7 @@ class Cache:
     def _opened(self, path: Path, key: Key, digest: str) -> Tensor:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            with suppress(OSError):  # a folder that others own
+            with suppress(OSError):  # not permitted in a folder of another owner
                 os.utime(descriptor)
             identity = _identity(descriptor)
             found = entry.read(descriptor, key, check=self._checked.get(digest) != identity)
@@ -115,11 +117,11 @@ class Cache:
         return found
 
     def holds(self, key: Key) -> bool:
-        """Whether an entry of that name is there; only `find` tells whether it is sound, and counts as a use."""
+        """Whether the entry's file exists. Does not check it, and does not count as a use."""
         return self.folder is not None and _place(self.folder, key, key.digest, locks.ENTRY).exists()
 
     def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
-        """A new entry to be filled. None when it is empty, finds no room, is being built (`busy`), or was built meanwhile (`find`)."""
+        """Begin a new entry. None if it is empty, does not fit, is being built (`busy`), or has just been built (`find`)."""
         if self.folder is None or math.prod(shape) == 0:
             return None
         path = _place(self.folder, key, key.digest, locks.DRAFT)
@@ -134,24 +136,28 @@ class Cache:
                 if path.with_suffix(locks.ENTRY).exists() or not self._reserved(self.folder, descriptor, layout.size):
                     return None
                 draft = Draft(path, descriptor, layout, partial(self._adopted, key))
-                undo.pop_all()  # the draft's to do from now on
+                undo.pop_all()  # the draft frees the lock from now on
                 return draft
         except OSError as error:
             log.warning("%s cannot be written: %s", path, error)
             return None
 
     def busy(self, key: Key) -> bool:
-        """Whether another process, or thread, is building the entry at present."""
+        """Whether another process or thread is building the entry."""
         return self.folder is not None and locks.is_held(_place(self.folder, key, key.digest, locks.DRAFT))
 
     def _reserved(self, folder: Path, descriptor: int, size: int) -> bool:
-        """Give the draft its size with all blocks: a full disk is told here, not by a fatal signal while the mapping is written."""
-        with locks.alone(folder / "room.lock"):  # until the draft has its size, which others count
-            for digest in list(self._live):  # what is in use here counts as used now
+        """Make room for the draft and allocate all of its blocks. Returns False if it does not fit.
+
+        A sparse file would fail later: when the disk is full, a write to the mapping raises SIGBUS and kills the process.
+        """
+        # One process at a time counts and allocates. Two at once would each count without the other's draft and exceed the limit together.
+        with locks.exclusive(folder / "room.lock"):
+            for digest in list(self._live):  # reading a mapping does not update the time of use
                 for path in folder.glob(f"*/{digest}{locks.ENTRY}"):
                     with suppress(OSError):
                         os.utime(path)
-            os.ftruncate(descriptor, 0)  # what a dead builder left
+            os.ftruncate(descriptor, 0)  # discard the content that a dead builder left, so that the tensor is zeros
             if not locks.make(folder, size, self.max_bytes, self.floor_bytes):
                 return False
             if sys.platform == "linux":
@@ -161,7 +167,7 @@ class Cache:
         return True
 
     def _adopted(self, key: Key, descriptor: int) -> Tensor:
-        """The tensor of the file that this process has just made an entry of."""
+        """Map the file that this process has just committed; its SHA-256 needs no check."""
         digest, found = key.digest, entry.read(descriptor, key, check=False)
         with self._lock:
             self._checked[digest], self._live[digest] = _identity(descriptor), found

@@ -1,4 +1,4 @@
-"""An entry of the cache: its key and its file."""
+"""The key of a cache entry, and the format of its file."""
 
 import hashlib
 import json
@@ -20,19 +20,23 @@ JSON = Union[None, bool, int, float, str, Sequence["JSON"], Mapping[str, "JSON"]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Everything that the content of an entry follows from. Equal facts give the same entry, whatever their order."""
+    """All facts that determine the content of an entry. Equal facts give the same entry, in any order.
 
-    kind: str  # what the entry holds, such as features
+    The file is found by the digest alone, and runs read it without computing anything themselves. So a fact that is missing from the
+    key leads to wrong results without an error; a superfluous fact only to a second entry. When in doubt, add the fact.
+    """
+
+    kind: str  # of content, such as features; a folder of the cache
     facts: Mapping[str, JSON]
 
     @property
     def text(self) -> str:
-        """The one way to write it; ValueError for facts that are not finite."""
+        """The canonical JSON of the key. Raises ValueError for numbers that are not finite."""
         return json.dumps({"kind": self.kind, "facts": self.facts}, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of `text`, which names the file."""
+        """SHA-256 of `text`, the file's name."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -40,17 +44,17 @@ MAGIC = b"THAWTENS"
 VERSION = 1
 PREFIX = struct.Struct("<8sII32s")  # magic, version, bytes of header, SHA-256 as of `Layout.sha256`
 PAGE = 4096
-PART = 32 * 2**20  # bytes that are hashed by one thread
+PART = 32 * 2**20  # bytes hashed by one task
 WITHOUT_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which Python names from 3.13 on
 
 
 class DamagedEntry(Exception):
-    """The file is not the whole entry that its name promises; the text says why."""
+    """The file is not a whole entry of its key; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands in the file."""
+    """The layout of the file: prefix, header as JSON, padding to a page, data."""
 
     header: bytes
     shape: tuple[int, ...]
@@ -73,27 +77,27 @@ class Layout:
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
     def tensor(self, mapping: mmap.mmap) -> Tensor:
-        """The data in the mapping, which lives as long as the tensor."""
+        """The data of the mapping as a tensor, which keeps the mapping alive."""
         count = math.prod(self.shape)
         return torch.frombuffer(mapping, dtype=self.dtype, count=count, offset=self.offset).view(self.shape)
 
     def sha256(self, mapping: mmap.mmap) -> bytes:
-        """Over the header and the SHA-256s of the data's parts, which several threads take."""
+        """SHA-256 over the header and the SHA-256s of the data's parts, computed by several threads."""
         whole = memoryview(mapping)
         with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
             parts = threads.map(lambda first: hashlib.sha256(whole[first : first + PART]).digest(), range(self.offset, self.size, PART))
             return hashlib.sha256(self.header + b"".join(parts)).digest()
 
     def seal(self, mapping: mmap.mmap) -> None:
-        """Write prefix and header, which make the file an entry."""
+        """Write prefix and header. Without them `read` refuses the file."""
         mapping[PREFIX.size : PREFIX.size + len(self.header)] = self.header
         mapping[: PREFIX.size] = PREFIX.pack(MAGIC, VERSION, len(self.header), self.sha256(mapping))
 
 
 def read(descriptor: int, key: Key, *, check: bool) -> Tensor:
-    """The entry's tensor, mapped. `check` reads the whole file and compares its SHA-256. Raises DamagedEntry, OSError.
+    """The entry's tensor, mapped. With `check` the whole file is read and its SHA-256 compared. Raises DamagedEntry, OSError.
 
-    The mapping is copy-on-write: pages are shared with every process that maps the file, and a stray write never reaches it.
+    The mapping is copy-on-write: its pages are shared with all processes that map the file, and an accidental write does not reach it.
     """
     if (size := os.fstat(descriptor).st_size) < PAGE:
         raise DamagedEntry("truncated")

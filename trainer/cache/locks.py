@@ -1,4 +1,4 @@
-"""Locks between processes that share the cache, and the room that it may take."""
+"""Locks between processes that share the cache folder, and eviction of entries."""
 
 import fcntl
 import logging
@@ -12,21 +12,24 @@ from pathlib import Path
 
 from trainer.devices import readable
 
-PATIENCE_SECONDS = 0.02  # a look by `is_held` holds the lock for microseconds
+RETRY_SECONDS = 0.02  # `is_held` takes the lock itself, for microseconds; a single try could fail because of it
 
 
-def take(path: Path, *, create: bool, patience: float = PATIENCE_SECONDS) -> int | None:
-    """A descriptor that holds the lock of the file at the path; None when another holds it, or no such file is there.
+def take(path: Path, *, create: bool, retry_seconds: float = RETRY_SECONDS) -> int | None:
+    """A descriptor that holds the lock of the file at `path`; None if another holder has it, or the file does not exist.
 
-    Not inherited by child processes. It excludes other threads as well as other processes.
+    The descriptor is not inherited by child processes. The lock excludes other threads as well as other processes: flock locks
+    belong to the open file, and each call opens the file anew. The kernel frees them when the process dies, so no lock is ever stale.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + retry_seconds
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o644)
         except FileNotFoundError:
             return None
-        if _locked(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):  # it may have been renamed or removed meanwhile
+        # Between open and flock the previous holder may have renamed or removed the file. A lock on such a file excludes nobody, since
+        # others open a new file at the path; so it counts only if the path still names the locked file.
+        if _locked(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)
         if time.monotonic() >= deadline:
@@ -35,7 +38,7 @@ def take(path: Path, *, create: bool, patience: float = PATIENCE_SECONDS) -> int
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock of the file at the path."""
+    """Whether the lock of the file at `path` is held."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -47,14 +50,14 @@ def is_held(path: Path) -> bool:
 
 
 def free(descriptor: int) -> None:
-    """Give the lock back, also where a mapping keeps the file open."""
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    """Release the lock and close the descriptor."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # explicitly: a memory mapping has duplicated the descriptor, so closing would not release it
     os.close(descriptor)
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait for the lock of the file at the path, and hold it."""
+def exclusive(path: Path) -> Iterator[None]:
+    """Wait for the lock of the file at `path`, and hold it within the context."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -79,7 +82,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 ENTRY = ".tensor"
 DRAFT = ".draft"
-DISK_RESERVE = 10**9  # bytes of the disk that are left to others; of a small disk, a share
+DISK_RESERVE = 10**9  # bytes of the disk that stay free; of a small disk, DISK_RESERVE_SHARE
 DISK_RESERVE_SHARE = 0.05
 log = logging.getLogger(__name__)
 
@@ -90,13 +93,13 @@ class CachedFile:
 
     path: Path
     size: int  # bytes
-    used: int  # nanoseconds
+    used: int  # time of the last use, nanoseconds since 1970
 
 
 def make(folder: Path, needed: int, max_bytes: int, floor_bytes: int = 0) -> bool:
-    """Remove what must go for `needed` more bytes; False, and nothing removed, when they cannot be had.
+    """Evict least recently used entries until `needed` more bytes fit. Returns False, and evicts nothing, if they cannot fit.
 
-    Of the disk `floor_bytes` stay free, or the usual reserve where that is more.
+    `floor_bytes` of the disk stay free, or the usual reserve if that is more. The caller holds the lock of the folder.
     """
     sweep(folder)
     entries, drafts = list(stored(folder, ENTRY)), list(stored(folder, DRAFT))
@@ -110,14 +113,14 @@ def make(folder: Path, needed: int, max_bytes: int, floor_bytes: int = 0) -> boo
     for file in sorted(entries, key=lambda file: file.used):
         if excess <= 0:
             break
-        file.path.unlink(missing_ok=True)  # whoever has it mapped keeps it
+        file.path.unlink(missing_ok=True)  # existing mappings of the file stay valid
         excess -= file.size
-        log.info("%s was removed from the cache for room", file.path.name)
+        log.info("%s was evicted from the cache", file.path.name)
     return True
 
 
 def stored(folder: Path, suffix: str) -> Iterator[CachedFile]:
-    """The cache's files of one sort, of all kinds of keys."""
+    """The cache's files with that suffix, of all kinds of keys."""
     for path in folder.glob(f"*/*{suffix}"):
         try:
             status = path.stat()
@@ -127,9 +130,9 @@ def stored(folder: Path, suffix: str) -> Iterator[CachedFile]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove drafts whose builders are dead."""
+    """Remove drafts whose builders are dead: those whose lock is free."""
     for orphan in folder.glob(f"*/*{DRAFT}"):
-        if (descriptor := take(orphan, create=False, patience=0)) is not None:
+        if (descriptor := take(orphan, create=False, retry_seconds=0)) is not None:
             orphan.unlink(missing_ok=True)
             free(descriptor)
-            log.info("%s was left by a builder that died", orphan.name)
+            log.info("%s was removed: its builder died", orphan.name)

@@ -1,1 +1,1 @@
-"""Examples by content: identified, split into train, validation and test, and compared with what was expected."""
+"""Data sets: identifies examples by content, splits them into train, validation and test, and detects changes."""

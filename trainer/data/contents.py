@@ -1,4 +1,4 @@
-"""Contents by digest, and tensors made of them that the cache stores."""
+"""Identifies examples by the SHA-256 of their files, and caches tensors computed from them."""
 
 import errno
 import hashlib
@@ -19,8 +19,8 @@ from trainer.data.examples import BadData, Example
 from trainer.files import open_regular
 
 LASTING = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENAMETOOLONG})
-"""Errors of files that stay as they are; others, such as EIO and ESTALE, are the machine's and may pass."""
-CHUNK = 64  # files a task of a thread
+"""Errors that every later try gives too. Others, such as EIO and ESTALE, are faults of the machine and may be temporary."""
+CHUNK = 64  # files hashed by one task
 MEASURED_FIRST: tuple[Part, ...] = ("test", "validation", "train")
 MIXED = "these files have the same content but different labels"
 
@@ -29,7 +29,7 @@ _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # of this process: stat 
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """A content: its SHA-256, the index of its label, and the examples that have it (identical copies)."""
+    """A distinct content: its SHA-256, the index of its label, and the examples with this content (identical copies)."""
 
     sha256: str
     label: int
@@ -37,13 +37,13 @@ class Distinct:
 
     @property
     def given(self) -> Part | None:
-        """Its part of the split that the data gives; of several the one that is measured: test before validation before train."""
+        """Its part in the data's own split. Of several parts test has precedence over validation, and validation over train."""
         parts = {file.part for file in self.files}
         return next((part for part in MEASURED_FIRST if part in parts), None)
 
 
 def distinct(labels: Sequence[str], examples: Sequence[Example], sha256s: Sequence[str]) -> tuple[Distinct, ...]:
-    """The contents in the order of their SHA-256s, given each example's. Raises BadData where one has several labels."""
+    """The contents sorted by SHA-256; `sha256s` are those of the examples. Raises BadData if one content has several labels."""
     places, files = {name: place for place, name in enumerate(labels)}, defaultdict[str, list[Example]](list)
     for example, sha256 in zip(examples, sha256s, strict=True):
         files[sha256].append(example)
@@ -54,17 +54,17 @@ def distinct(labels: Sequence[str], examples: Sequence[Example], sha256s: Sequen
 
 @dataclass(frozen=True, slots=True)
 class Unopened:
-    """Why a file cannot be opened or read."""
+    """The reason why a file cannot be opened or read."""
 
     reason: str
-    lasting: bool  # whether every try on every machine gives the same
+    lasting: bool  # whether the error is in LASTING
 
 
 def digests(examples: Sequence[Example], most_bytes: int) -> tuple[str | Unopened, ...]:
-    """The SHA-256 of each example's file of at most so many bytes."""
+    """The SHA-256 of each example's file, or the reason if it cannot be read or is larger than `most_bytes`."""
     found: dict[Path, str | Unopened] = {example.file: sha256 for example in examples if (sha256 := _known(example.file)) is not None}
     unknown = [example.file for example in examples if example.file not in found]
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in parts: to hand over single files takes longer than to read them
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # in chunks: a task for each file would cost more than reading it
         parts = [unknown[first : first + CHUNK] for first in range(0, len(unknown), CHUNK)]
         for part in pool.map(lambda files: {file: _sha256(file, most_bytes) for file in files}, parts):
             found.update(part)
@@ -98,7 +98,10 @@ POLL_SECONDS = 0.05
 
 
 def stored(cache: Cache, key: Key, shape: Sequence[int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> tuple[Tensor, bool] | None:
-    """The entry, filled here if need be, and whether it was found; None when it finds no room. Raises what `fill` does, and OSError."""
+    """The cache entry, built by `fill` if it is absent, and whether it was found. None if it does not fit in the cache.
+
+    Raises OSError and the errors of `fill`.
+    """
     while True:
         if (found := cache.find(key)) is not None:
             return found, True
@@ -106,6 +109,6 @@ def stored(cache: Cache, key: Key, shape: Sequence[int], dtype: torch.dtype, fil
             with draft:
                 fill(draft.tensor)
                 return draft.commit(), False
-        if not cache.busy(key):  # another process may have ended just now
+        if not cache.busy(key):  # the entry does not fit, or another process has just finished it
             return (found, True) if (found := cache.find(key)) is not None else None
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""A data set: its contents, its parts, and the manifest by which changed examples are named."""
+"""A data set: its contents, its parts, and the manifest that identifies changed examples."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ PARTS: tuple[Part, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Content(Distinct):
-    """A distinct content with its part of the split; `files` are the examples of that part."""
+    """A distinct content with its part of the split; `files` are its examples in that part."""
 
     part: Part
 
@@ -27,7 +27,7 @@ class Content(Distinct):
 class Listing:
     """The examples at a data set's path, by content."""
 
-    labels: tuple[str, ...]  # those that the split balances, by the index that a content has of them
+    labels: tuple[str, ...]  # by index; the split is stratified by them
     contents: tuple[Distinct, ...]  # in the order of their SHA-256s
     fingerprint: str  # SHA-256 over the sorted identities of every example
     facts: ListingFacts
@@ -35,18 +35,18 @@ class Listing:
 
     @classmethod
     def of(cls, labels: Sequence[str], contents: Sequence[Distinct], facts: ListingFacts, unreadable: Sequence[str] = ()) -> Self:
-        """With the fingerprint of the contents."""
+        """The listing with the fingerprint of the contents."""
         fingerprint = digest_of(identity for identity, _ in _identities(labels, contents))
         return cls(tuple(labels), tuple(contents), fingerprint, facts, tuple(unreadable))
 
     def identities(self) -> Iterator[tuple[tuple[str, ...], Example]]:
-        """Of every example its content and label, and its part where the data gives one; with the example itself."""
+        """Pairs for every example: (content, label, part in the data's own split if it has one), and the example itself."""
         return _identities(self.labels, self.contents)
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Examples in the order of their content's SHA-256, so that nothing depends on names of files."""
+    """Examples sorted by the SHA-256 of their content, so that results do not depend on file names."""
 
     labels: tuple[str, ...]  # as in Listing
     contents: tuple[Content, ...]
@@ -55,12 +55,12 @@ class Dataset:
     listing: ListingFacts = field(repr=False)
 
     def rows(self, part: Part) -> list[int]:
-        """Positions in `contents` of the part's examples; a content that several examples have stands there as often."""
+        """Positions in `contents` of the part's examples; a content of several examples is repeated."""
         return [row for row, content in enumerate(self.contents) if content.part == part for _ in content.files]
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many examples are in each part."""
+        """Number of examples in each part."""
         return {part: len(self.rows(part)) for part in PARTS}
 
 
@@ -72,7 +72,7 @@ def _identities(labels: Sequence[str], contents: Iterable[Distinct]) -> Iterator
 
 
 def split_contents(contents: Iterable[Distinct], parts: Iterable[Part]) -> tuple[Content, ...]:
-    """Each content with its part; its examples that the data gives to another part are left out."""
+    """Each content with its part, without those of its examples that the data's own split puts into another part."""
     return tuple(
         Content(one.sha256, one.label, tuple(example for example in one.files if example.part == one.given), part)
         for one, part in zip(contents, parts, strict=True)
@@ -80,7 +80,7 @@ def split_contents(contents: Iterable[Distinct], parts: Iterable[Part]) -> tuple
 
 
 def split_digest(contents: Iterable[Content]) -> str:
-    """SHA-256 over which content went where."""
+    """SHA-256 over the pairs of content and part."""
     return digest_of((content.sha256, content.part) for content in contents)
 
 
@@ -89,13 +89,14 @@ def digest_of(rows: Iterable[tuple[str, ...]]) -> str:
     return hashlib.sha256("\n".join(sorted(json.dumps(row) for row in rows)).encode()).hexdigest()
 
 
-BYTES = 4  # of a digest: of 100,000 examples, one that was changed has 1 chance in 40,000 to look like another that was there
-NAMED = 10
-PART_BITS: tuple[Part, ...] = ("train", "validation", "test")  # by the number that stands for them
+# The manifest: 4 bytes of each example's identity digest, sorted, then 2 bits for the part of each content; both base64, joined by ".".
+BYTES = 4  # of a digest: among 100,000 examples a changed one matches another's digest by chance once in 40,000 times
+NAMED = 10  # examples that a message names
+PART_BITS: tuple[Part, ...] = ("train", "validation", "test")  # a part's index is its two-bit number
 
 
 def manifest_of(listing: Listing, dataset: Dataset) -> str | None:
-    """As protocol.Checked.manifest; None for more than MOST_LISTED files."""
+    """The value of protocol.Checked.manifest; None for more than MOST_LISTED files."""
     digests = sorted(digest for digest, _ in _digests(listing))
     if len(digests) > MOST_LISTED:
         return None
@@ -108,7 +109,7 @@ def manifest_of(listing: Listing, dataset: Dataset) -> str | None:
 
 
 def differences(manifest: str, listing: Listing) -> str:
-    """Which of the examples the manifest does not know, and how many that it knows are not there. Raises BadData."""
+    """A sentence with the names of examples that are not in the manifest, and the number of those that are missing. Raises BadData."""
     body = _part(manifest, 0)
     expected = Counter(body[first : first + BYTES] for first in range(0, len(body), BYTES))
     names = defaultdict[bytes, list[str]](list)
@@ -117,20 +118,22 @@ def differences(manifest: str, listing: Listing) -> str:
     new = sorted(name for digest, same in names.items() for name in sorted(same)[expected[digest] :])
     missing = sum((expected - Counter({digest: len(same) for digest, same in names.items()})).values())
     more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
-    told = [f"changed or new: {', '.join(new[:NAMED])}{more}"] if new else []
-    told += [f"missing: {missing} of the {expected.total()} that were expected"] if missing else []
-    return "; ".join(told) or "which examples have changed is not known"
+    parts = [f"changed or new: {', '.join(new[:NAMED])}{more}"] if new else []
+    parts += [f"missing: {missing} of the {expected.total()} that were expected"] if missing else []
+    return "; ".join(parts) or "the changed examples cannot be identified"
 
 
 def split_differs(manifest: str, dataset: Dataset) -> bool:
-    """Whether the manifest's examples, which are the data set's, were split in another way. Raises BadData."""
+    """Whether the manifest splits the data set's examples in another way. Raises BadData."""
     packed = _part(manifest, 1)
-    told = [PART_BITS.index(content.part) for content in dataset.contents]
-    return len(packed) != -(-len(told) // 4) or any((packed[row // 4] >> 2 * (row % 4)) & 3 != number for row, number in enumerate(told))
+    numbers = [PART_BITS.index(content.part) for content in dataset.contents]
+    if len(packed) != -(-len(numbers) // 4):
+        return True
+    return any((packed[row // 4] >> 2 * (row % 4)) & 3 != number for row, number in enumerate(numbers))
 
 
 def _digests(listing: Listing) -> Iterator[tuple[bytes, str]]:
-    """Of each file, with its name."""
+    """The manifest's digest of each example, with its name."""
     for identity, file in listing.identities():
         yield hashlib.sha256(json.dumps(identity).encode()).digest()[:BYTES], file.name.encode("utf-8", "replace").decode()
 

@@ -1,4 +1,4 @@
-"""Which example is trained on, which is validated on, and which is held back until the end."""
+"""Splits examples into train, validation and test by content."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -11,27 +11,30 @@ from trainer.data.examples import BadData
 
 PARTS: tuple[Part, ...] = ("test", "validation", "train")  # in the order in which they are filled
 Group = tuple[int, ...]  # positions of contents, ascending
-ORDERS = 20  # of the units, tried one after the other where declared groups leave a label's part empty
+ORDERS = 20  # orders of the units that are tried if declared groups leave a label's part empty
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Each content's part, and the groups that lie in one part each."""
+    """The part of each content, and the groups that were kept whole."""
 
     parts: tuple[Part, ...]
     kept: tuple[Group, ...]
 
 
 def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], groups: Sequence[Group] = ()) -> Split:
-    """Stratified by content: contents, in the order of their SHA-256s, into parts of the sizes that `split_sizes` says for each label.
+    """Split contents, sorted by SHA-256, into parts of the sizes of `split_sizes` for each label. Raises BadData.
 
-    A unit is a group of contents or one that is in none; its rank is SHA-256(seed/content) of its first content. By their ranks the
-    units fill test, then validation, as long as they fit; what fits neither is trained on. When a label has only as many units left
-    as empty parts, each takes an empty part. Where groups leave a label's part empty nevertheless, those of that label do not count.
+    A unit is a group of contents, or a content that is in no group. Its rank is SHA-256(seed/content) of its first content, so the
+    split depends on contents and seed alone. In the order of their ranks units go to test, then to validation, as long as they fit; all
+    others go to train. When a label has only as many units left as empty parts, each of these units takes an empty part.
 
-    Contents whose part the data gives keep it; only those of its train part fill the parts that it does not give. Groups that the data
-    declares (`Example.group`) always stay whole, joined with `groups` where they share a content; where they leave a label's part empty,
-    other ranks are tried. Raises BadData for labels with too few contents or groups.
+    `groups` are near-duplicates. They are a preference: if they leave a label's part empty, the groups of that label are dropped. Groups
+    that the data declares (`Example.group`) always stay whole, joined with `groups` that share a content with them. If they leave a
+    label's part empty, other ranks are tried; after ORDERS of them BadData is raised.
+
+    Contents keep their part in the data's own split. The parts that it lacks are filled from its train part. BadData is raised also for
+    labels with too few contents.
     """
     given = {part for content in contents if (part := content.given) is not None}
     pool = [row for row, content in enumerate(contents) if content.given in (None, "train")]
@@ -47,7 +50,7 @@ def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct],
             return Split(tuple(drawn.get(row) or content.given or "train" for row, content in enumerate(contents)), tuple(groups))
         fewer = [group for group in groups if not any(row in place and contents[row].label in bare for row in group)]
         if len(fewer) == len(groups):
-            order += 1  # only the declared groups are in the way
+            order += 1  # only the declared groups cause the empty part
         if order > ORDERS:
             counts = Counter(label for group in _joined(declared) for label in {chosen[row].label for row in group})
             short = [f"{labels[label]} has {counts[label]} groups of several examples" for label in sorted(bare)]
@@ -56,7 +59,7 @@ def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct],
 
 
 def _declared(contents: Sequence[Distinct]) -> list[Group]:
-    """The groups that the data declares, by positions; they overlap where copies of a content are in several."""
+    """The groups that the data declares, by positions. They overlap if copies of a content are in several groups."""
     groups = defaultdict[str, list[int]](list)
     for row, content in enumerate(contents):
         for name in {file.group for file in content.files if file.group is not None}:
@@ -65,12 +68,12 @@ def _declared(contents: Sequence[Distinct]) -> list[Group]:
 
 
 def _joined(groups: Sequence[Group]) -> list[Group]:
-    """Groups that share a position become one; each ascending, all by their first position."""
+    """Join groups that share a position (union-find). Each group is ascending; they are sorted by their first position."""
     leader = dict[int, int]()
 
     def find(row: int) -> int:
         while leader.setdefault(row, row) != row:
-            leader[row] = row = leader[leader[row]]  # halves the path
+            leader[row] = row = leader[leader[row]]  # path halving
         return row
 
     for group in groups:
@@ -84,7 +87,7 @@ def _joined(groups: Sequence[Group]) -> list[Group]:
 
 
 def _refuse_bare_given_parts(labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> None:
-    """An example that two parts hold counts for one of them alone, which may leave the other without examples of its label."""
+    """Raises BadData if a label has no content of its own in a part: a content that is in two parts counts only for one of them."""
     there = {(content.label, content.given) for content in contents}
     if bare := [f"{part} lacks {name}" for part in given for label, name in enumerate(labels) if (label, part) not in there]:
         raise BadData.listing(
@@ -93,7 +96,7 @@ def _refuse_bare_given_parts(labels: Sequence[str], contents: Sequence[Distinct]
 
 
 def _sizes(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> list[dict[Part, int]]:
-    """By label, how many contents each part shall have of those that are drawn from."""
+    """By label, the wanted number of contents of each part. Raises BadData for labels with too few contents."""
     counts = Counter(content.label for content in contents)
     sizes, short = list[dict[Part, int]](), list[str]()
     for label, name in enumerate(labels):
@@ -107,23 +110,23 @@ def _sizes(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct]
 
 
 def _bare(sizes: Sequence[Mapping[Part, int]], contents: Sequence[Distinct], parts: Iterable[Part]) -> set[int]:
-    """Labels of which a part that shall have examples has none."""
+    """The labels that lack examples in a part of wanted size above 0."""
     there = {(content.label, part) for content, part in zip(contents, parts, strict=True)}
     return {label for label, own in enumerate(sizes) for part, size in own.items() if size and (label, part) not in there}
 
 
 class _Filling:
-    """Parts that are being filled."""
+    """Assigns units to parts in the order of their ranks."""
 
     def __init__(self, seed: int, contents: Sequence[Distinct], sizes: Sequence[Mapping[Part, int]], order: int = 0) -> None:
         self._salt, self._contents = f"/{order}" if order else "", contents
         self._seed = seed
-        self._room = [dict(own) for own in sizes]
+        self._free = [dict(own) for own in sizes]  # by label and part, contents that still fit; below 0 if a unit exceeded it
         self._empty = [{part for part, size in own.items() if size} for own in sizes]
-        self._left = defaultdict[int, int](int)  # by label, units that have no part yet
+        self._left = defaultdict[int, int](int)  # by label, units without a part
 
     def fill(self, groups: Sequence[Group]) -> list[Part]:
-        """A part for each content."""
+        """The part of each content."""
         grouped = {row for group in groups for row in group}
         units = [*groups, *((row,) for row in range(len(self._contents)) if row not in grouped)]
         units.sort(key=self._rank)
@@ -138,24 +141,24 @@ class _Filling:
         return hashlib.sha256(f"{self._seed}/{self._contents[unit[0]].sha256}{self._salt}".encode()).digest()
 
     def _placed(self, counts: Mapping[int, int]) -> Part:
-        """The part of a unit with so many contents a label, which has it from now on."""
+        """Assign a unit with `counts` contents of each label to a part."""
         part = self._urgent(counts) or self._fitting(counts)
         for label, count in counts.items():
-            self._room[label][part] -= count
+            self._free[label][part] -= count
             self._empty[label].discard(part)
             self._left[label] -= 1
         return part
 
     def _urgent(self, counts: Mapping[int, int]) -> Part | None:
-        """The empty part that it fits best, where no later unit could fill all that are empty."""
+        """The empty part that the unit fits best, if a label has no more units left than empty parts; else None."""
         for label, count in counts.items():
             if self._empty[label] and self._left[label] <= len(self._empty[label]):
                 empty = [part for part in PARTS if part in self._empty[label]]
-                return min(empty, key=lambda part: abs(self._room[label][part] - count))
+                return min(empty, key=lambda part: abs(self._free[label][part] - count))
         return None
 
     def _fitting(self, counts: Mapping[int, int]) -> Part:
         for part in PARTS[:-1]:
-            if all(self._room[label][part] >= count for label, count in counts.items()):
+            if all(self._free[label][part] >= count for label, count in counts.items()):
                 return part
         return "train"

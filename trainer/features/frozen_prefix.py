@@ -14,15 +14,15 @@ from trainer.preparation import PreparedRun
 
 @dataclass(frozen=True, slots=True)
 class TensorLayout:
-    """What one example's output of a stage looks like."""
+    """Shape, dtype and memory order of one example's output of a stage."""
 
     shape: tuple[int, ...]  # [C, H, W] of convolutions, [T, D] of tokens, [D] behind a pool
     dtype: torch.dtype
-    channels_last: bool  # how it lies in memory; a stored output lies as the next stage takes it
+    channels_last: bool  # memory order; an output is stored in the order in which the next stage reads it
 
     @classmethod
     def of(cls, output: Tensor) -> "TensorLayout":
-        """The form of a batch's output [B, ...]."""
+        """The layout of a batch's output [B, ...]."""
         contiguous = output.is_contiguous()
         channels_last = output.ndim == 4 and not contiguous and output.is_contiguous(memory_format=torch.channels_last)
         return cls(tuple(output.shape[1:]), output.dtype, channels_last)
@@ -33,7 +33,7 @@ class TensorLayout:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def rows(self, output: Tensor) -> Tensor:
-        """A batch's output → [B, ...] as it is stored, contiguous."""
+        """A batch's output [B, ...] → rows as they are stored, contiguous."""
         return (output.permute(0, 2, 3, 1) if self.channels_last else output).contiguous()
 
     def output(self, rows: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class TensorLayout:
 
 
 class FrozenPrefix:
-    """The stages in the order of the forward pass; with a tail, that is one more. Only frozen ones may be run for others to read.
+    """The stages in the order of the forward pass, and as the last one the optional `tail`. Outputs of frozen stages can be stored.
 
-    `tail` is the head's beginning: layers without parameters that draw no numbers, so that their output is worth storing too.
+    `tail` is the head's prefix (`trainer.heads.split`): layers without parameters and random numbers, whose output can be stored too.
     """
 
     def __init__(self, run: PreparedRun, tail: nn.Module | None = None) -> None:
@@ -59,51 +59,50 @@ class FrozenPrefix:
 
     @property
     def frozen(self) -> int:
-        """How many from the first on are pure functions of the examples."""
+        """The number of leading stages that are pure functions of the examples."""
         return self._model.frozen + (self.tail is not None and self._model.frozen == len(self._model.stages))
 
     def run(self, features: Tensor, start: int, end: int) -> Tensor:
-        """The output of the first `start` → that of the first `end`, as the run computes it, without gradient.
+        """The output of the first `start` stages → the output of the first `end`, in the run's precision, without gradient.
 
         Raises ValueError when one of them is not frozen.
         """
         if end > self.frozen:
-            raise ValueError(f"the output behind {end} stages is not pure; {self.frozen} are frozen")
+            raise ValueError(f"the output of {end} stages cannot be stored; only {self.frozen} are frozen")
         for output in self.steps(features, start, end):
             features = output
         return features
 
     def steps(self, features: Tensor, start: int, end: int) -> Generator[Tensor, None, None]:
-        """As `run`, one stage at a time, and also with stages that are trained: these must be in evaluation mode."""
+        """As `run`, one stage at a time. Also runs trainable stages, which must be in evaluation mode."""
         for module in self.modules[start:end]:
             with torch.no_grad(), devices.autocast(self._config, self._device):
                 features = module(features)
             yield features
 
 
-VERSION = 1  # to be raised when other numbers come out of the same stages, or lie otherwise in the entry
+VERSION = 1  # raise it when the same stages compute other numbers, or when an entry's layout changes
 
 
 def digest_of(run: PreparedRun, rows: Tensor) -> str:
-    """SHA-256 over the contents of those rows, in their order."""
+    """SHA-256 over the contents of those rows, in order."""
     return hashlib.sha256(run.examples.keys[rows].numpy().tobytes()).hexdigest()
 
 
-def key_of(run: PreparedRun, chain: FrozenPrefix, depth: int, contents: str, view: int | None) -> Key:
-    """The key of the output of the first `depth` stages for the examples of that digest; `view` None when they are unchanged.
-
-    Rounding belongs to the numbers: so do the device, the threads of a CPU, and the versions.
-    """
+def key_of(run: PreparedRun, prefix: FrozenPrefix, depth: int, contents: str, view: int | None) -> Key:
+    """The key of the output of the first `depth` stages for the examples with the digest `contents`; `view` None if not augmented."""
+    # The key holds everything that the stored numbers depend on. A missing field would let a run read another run's numbers without any
+    # error. Equality is meant bit for bit, so everything that changes rounding is in it too: device, number of CPU threads, versions.
     return Key(
         "features",
         {
             "version": VERSION,
             "model": run.config.model.name,
-            "stages": chain.names[:depth],
+            "stages": prefix.names[:depth],
             "precision": run.config.precision,
             "view": view,
             "torch": torch.__version__,
-            "device": [run.device.type, chain.device_name],
+            "device": [run.device.type, prefix.device_name],
             "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
             **run.task.cache_key(run.config, run.info, contents, augmented=view is not None),
         },

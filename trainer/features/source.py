@@ -1,4 +1,4 @@
-"""Where the inputs of the trained stages come from: computed for each batch, stored in memory, or read from the cache."""
+"""Sources of the trained part's inputs: computed for each batch, stored in memory, or read from the cache."""
 
 import logging
 import math
@@ -24,35 +24,35 @@ Sign = TypeVar("Sign")
 
 
 class Inputs(Protocol):
-    """What the part of a model that is trained reads. A view None means the validation examples, which are never augmented."""
+    """The inputs of the trained part of a model. View None means the validation examples, which are never augmented."""
 
     @property
     def depth(self) -> int:
-        """How many stages' output it gives; `StagedModel.forward_from` goes on from there."""
+        """The number of stages whose output `batch` returns; pass it to `StagedModel.forward_from`."""
 
     @property
     def reuse(self) -> Reuse:
-        """What is read in place of being computed."""
+        """The stored data that is read in place of computing, for the report."""
 
     @property
     def saved_seconds(self) -> float:
-        """What reading spared so far, less reading and building; negative as long as building has not paid."""
+        """Seconds of computing that reading has replaced so far, less the seconds of reading and building. Negative until building pays."""
 
     def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
-        """Have what the view needs stored. Yields `sign` between batches, so that whoever waits sees that it lives."""
+        """Make the stored output of the view available. Yields `sign` between batches, as a sign of progress."""
 
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
-        """Tell the rows of the batches to come, in their order, so that they can be fetched ahead."""
+        """Announce the rows of the next batches in order, so that they can be fetched ahead."""
 
     def batch(self, rows: Tensor, view: int | None) -> Tensor:
-        """What goes into the stage behind the first `depth`: [B, ...] of floating point, on the device, as it lies there best."""
+        """The input of the stage behind the first `depth`: floating point [B, ...] on the device, in the memory order that it prefers."""
 
     def for_test(self) -> "Inputs":
-        """The same of the same depth, with the view None meaning the test examples."""
+        """Inputs of the same depth whose view None means the test examples."""
 
 
 class Direct:
-    """Nothing is stored, so all stages are computed."""
+    """The examples themselves: nothing is stored, all stages are computed."""
 
     depth = 0
     saved_seconds = 0.0
@@ -66,7 +66,7 @@ class Direct:
         yield from ()
 
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
-        """Examples that are streamed are read ahead."""
+        """Announce the batches to examples that are streamed."""
         self._run.examples.expect(batches)
 
     def batch(self, rows: Tensor, view: int | None) -> Tensor:
@@ -74,48 +74,48 @@ class Direct:
         return self._run.examples.take(rows, view)
 
     def for_test(self) -> "Direct":
-        """Every row can be taken."""
+        """Itself: every row can be taken."""
         return self
 
 
-SHARE = 1 / 8  # of the memory that is free, or kept here already
-UNKNOWN_BYTES = 2**30  # where the system does not tell what is free
+SHARE = 1 / 8  # of the free memory, counting memory held here as free
+UNKNOWN_BYTES = 2**30  # budget if the amount of free memory is unknown
 
 
 class FeatureDraft(AbstractContextManager["FeatureDraft"], Protocol):
-    """An entry that is being built; leaving the context without `commit` abandons it."""
+    """An entry under construction. Leaving the context without `commit` discards it."""
 
     tensor: Tensor
 
     def commit(self) -> Tensor:
-        """Make it an entry."""
+        """Make the draft an entry, and return its tensor."""
 
 
 class FeatureStore(Protocol):
-    """Where entries are found and built: `trainer.cache.Cache`, or this module's."""
+    """Finds and builds entries; implemented by `trainer.cache.Cache` and MemoryFeatureStore."""
 
     def find(self, key: Key) -> Tensor | None:
-        """The entry, not to be written to; None when absent."""
+        """The entry, read-only; None if it is absent."""
 
     def holds(self, key: Key) -> bool:
-        """Whether an entry of that name is there."""
+        """Whether the entry exists."""
 
     def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> FeatureDraft | None:
-        """A new entry to be filled; None when it finds no room or is being built already."""
+        """Begin a new entry; None if it does not fit or is being built already."""
 
     def busy(self, key: Key) -> bool:
-        """Whether somebody else is building it."""
+        """Whether another thread or process is building the entry."""
 
 
 class MemoryFeatureStore:
-    """Least recently used entries go when there is no more room; who holds a tensor keeps it."""
+    """Entries in the memory of this process, evicted by least recent use. A tensor in use stays valid after its eviction."""
 
     def __init__(self) -> None:
         self._entries = OrderedDict[str, Tensor]()
 
     @property
     def budget(self) -> int:
-        """Bytes that all entries may take."""
+        """Limit of the bytes of all entries."""
         free = devices.available()
         return UNKNOWN_BYTES if free is None else int((free + self._held) * SHARE)
 
@@ -124,18 +124,18 @@ class MemoryFeatureStore:
         return sum(entry.nbytes for entry in self._entries.values())
 
     def find(self, key: Key) -> Tensor | None:
-        """The entry, if it is still here."""
+        """The entry; None if it is absent or was evicted."""
         if key.digest not in self._entries:
             return None
         self._entries.move_to_end(key.digest)
         return self._entries[key.digest]
 
     def holds(self, key: Key) -> bool:
-        """Whether the entry is still here."""
+        """Whether the entry exists."""
         return key.digest in self._entries
 
     def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "MemoryFeatureDraft | None":
-        """None when it is larger than all that may be kept."""
+        """Begin a new entry and evict others for it; None if it is larger than the budget."""
         budget, size = self.budget, math.prod(shape) * dtype.itemsize
         if size > budget:
             return None
@@ -149,7 +149,7 @@ class MemoryFeatureStore:
 
 
 class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
-    """Becomes an entry only by `commit`."""
+    """A draft of MemoryFeatureStore."""
 
     def __init__(self, entries: OrderedDict[str, Tensor], digest: str, tensor: Tensor) -> None:
         super().__init__(self)
@@ -157,68 +157,76 @@ class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
         self._entries, self._digest = entries, digest
 
     def commit(self) -> Tensor:
-        """Keep it."""
+        """Add the tensor to the store."""
         self._entries[self._digest] = self.tensor
         return self.tensor
 
 
 POLL_SECONDS = 0.05  # while another process builds
-DEVICE_SHARE = 0.25  # of a GPU's memory
+DEVICE_SHARE = 0.25  # of a GPU's memory, for stored outputs
 PROBES = 5
-TRIES = 3  # to build what another process began and left
+TRIES = 3  # to find or begin an entry that another process has just finished or abandoned
 
 log = logging.getLogger(__name__)
 
-_on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies on GPUs, for the later runs of this process
+_on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies of entries on GPUs, kept for later runs of this process
 
 
 class Part:
-    """Examples that are stored together, each once, in the order of their contents; and their views."""
+    """Examples whose outputs are stored in one entry for each view, each example once, in the order of their contents."""
 
     def __init__(self, run: PreparedRun, rows: Tensor, views: int, *, augmented: bool) -> None:
         self.run, self.views, self.augmented = run, views, augmented
-        self.rows = torch.unique(rows)  # sorted; a content that lies in several files stands there once
+        self.rows = torch.unique(rows)  # sorted; a content of several files is stored once
         self._digest = digest_of(run, self.rows)
-        self._places = torch.full((len(run.examples.keys),), -1)
+        self._places = torch.full((len(run.examples.keys),), -1)  # [N], by row: its index in an entry
         self._places[self.rows] = torch.arange(len(self.rows))
 
     def places(self, rows: Tensor) -> Tensor:
-        """Where those rows lie in an entry."""
+        """The indices of those rows in an entry."""
         return self._places[rows]
 
     def stored_view(self, view: int | None) -> int | None:
-        """None for unchanged examples."""
+        """The view in the key; None if the examples are not augmented."""
         return view if self.augmented else None
 
-    def key(self, chain: FrozenPrefix, depth: int, view: int | None) -> Key:
-        """Of the entry that holds the part's output."""
-        return key_of(self.run, chain, depth, self._digest, self.stored_view(view))
+    def key(self, prefix: FrozenPrefix, depth: int, view: int | None) -> Key:
+        """The key of the entry with the part's output."""
+        return key_of(self.run, prefix, depth, self._digest, self.stored_view(view))
 
-    def stored_share(self, chain: FrozenPrefix, depth: int, store: FeatureStore) -> float:
-        """How much is there already; of many views, three tell for all."""
+    def stored_share(self, prefix: FrozenPrefix, depth: int, store: FeatureStore) -> float:
+        """The share of the views that is stored already, estimated by the first, the middle and the last one."""
         asked = {0, self.views // 2, self.views - 1}
-        return sum(store.holds(self.key(chain, depth, view)) for view in asked) / len(asked)
+        return sum(store.holds(self.key(prefix, depth, view)) for view in asked) / len(asked)
 
 
 class Source:
-    """Reads the output of the first `depth` stages; 0 when the part is computed each time."""
+    """Reads the stored output of the first `depth` stages for one part; depth 0 means that nothing is stored."""
 
     def __init__(  # noqa: PLR0913  (the last has a default)
-        self, part: Part, chain: FrozenPrefix, store: FeatureStore, depth: int, rates: Rates, stopwatch: Stopwatch, *, firm: bool = False
+        self,
+        part: Part,
+        prefix: FrozenPrefix,
+        store: FeatureStore,
+        depth: int,
+        rates: Rates,
+        stopwatch: Stopwatch,
+        *,
+        always_read: bool = False,
     ) -> None:
-        """With `firm` it reads even where computing turns out quicker."""
-        self.part, self.depth, self._firm = part, depth, firm
-        self._chain, self._store, self._rates, self._stopwatch = chain, store, rates, stopwatch
+        """With `always_read` it reads even if computing is found to be quicker."""
+        self.part, self.depth, self._always_read = part, depth, always_read
+        self._prefix, self._store, self._rates, self._stopwatch = prefix, store, rates, stopwatch
         self._run, self._direct, self._device = part.run, Direct(part.run), part.run.device
-        self._entries = dict[int | None, Tensor]()  # by view; what another process evicts stays readable here
+        self._entries = dict[int | None, Tensor]()  # by view; the mapping stays readable after another process evicts the file
         self._examples_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
-        self._probed = 0.0  # seconds an example when it was tried
-        self._given_up = False
+        self._probed = 0.0  # seconds to read one example, as measured by `_probe`
+        self._disabled = False
 
     @property
     def reads(self) -> bool:
-        """Whether there is anything that it reads, or will once it is built."""
-        return self.depth > 0 and not self._given_up
+        """Whether stored output is read, or will be once it is built."""
+        return self.depth > 0 and not self._disabled
 
     @property
     def _form(self) -> TensorLayout:
@@ -226,38 +234,38 @@ class Source:
 
     @property
     def saved_seconds(self) -> float:
-        """Of computing what was read, less reading and building it."""
+        """As `Inputs.saved_seconds`."""
         return self._examples_read * self._rates.computing(0, self.depth) - self._read_seconds - self._build_seconds
 
     def ready(self, view: int | None, sign: Sign) -> Generator[Sign, None, None]:
-        """Have the view's entry open, or give up on storing for good."""
+        """Open or build the view's entry, or disable storing for the rest of the run."""
         stored = self.part.stored_view(view)
         if not self.reads or stored in self._entries:
             return
-        entry = yield from self._found_or_built(self.part.key(self._chain, self.depth, view), view, sign)
+        entry = yield from self._found_or_built(self.part.key(self._prefix, self.depth, view), view, sign)
         if entry is None:
-            self._give_up("there is no room")
+            self._disable("there is no room for it")
             return
         with self._building():
-            self._entries[stored] = self._placed(entry, self.part.key(self._chain, self.depth, view).digest)
+            self._entries[stored] = self._placed(entry, self.part.key(self._prefix, self.depth, view).digest)
             self._probed = self._probe(self._entries[stored])
-        if not self._firm and self._probed > (computing := self._rates.computing(0, self.depth)):
-            self._give_up(f"reading takes {self._probed:.3g} s an example, computing {computing:.3g} s")
+        if not self._always_read and self._probed > (computing := self._rates.computing(0, self.depth)):
+            self._disable(f"reading an example takes {self._probed:.3g} s, computing it {computing:.3g} s")
 
     def read(self, rows: Tensor, view: int | None) -> Tensor | None:
-        """The stages' output [B, ...] for those rows; None when it is not stored."""
+        """The output [B, ...] for those rows; None if it is not stored."""
         if (entry := self._entries.get(self.part.stored_view(view))) is None:
             return None
         started = time.perf_counter()
         found = self._form.output(measuring.gathered(entry, self.part.places(rows), self._device))
-        # a GPU works behind the host's back, so there the trial's time stands for all
+        # A GPU runs asynchronously, so the host's clock would not measure the copy; there the probe's rate is used for every read.
         self._read_seconds += self._probed * len(rows) if self._device.type == "cuda" else time.perf_counter() - started
         self._examples_read += len(rows)
         return found
 
-    def _give_up(self, reason: str) -> None:
-        log.info("the output behind %d stages is computed each time: %s", self.depth, reason)
-        self._given_up = True
+    def _disable(self, reason: str) -> None:
+        log.info("the output of %d stages is not stored but computed in each epoch: %s", self.depth, reason)
+        self._disabled = True
         self._entries.clear()
 
     def _found_or_built(self, key: Key, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
@@ -275,33 +283,33 @@ class Source:
                     time.sleep(POLL_SECONDS)
                 yield sign
             else:
-                tries += 1  # it was finished or left just now, or there is no room
+                tries += 1  # another process has just finished or abandoned it, or it does not fit
         return None
 
     def _built(self, draft: FeatureDraft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         batches = torch.split(self.part.rows, measuring.BATCH)
-        log.info("building the output behind %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
+        log.info("building the output of %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
         with draft:
             self._direct.expect(batches, view)
             for batch, rows in enumerate(batches):
                 with self._building():
-                    output = self._chain.run(self._direct.batch(rows, view), 0, self.depth)
+                    output = self._prefix.run(self._direct.batch(rows, view), 0, self.depth)
                     draft.tensor[batch * measuring.BATCH :][: len(rows)] = self._form.rows(output).flatten(1)
                 yield sign
             try:
                 with self._building():
                     return draft.commit()
             except OSError as error:
-                log.warning("the output behind %d stages could not be stored: %s", self.depth, error)
+                log.warning("the output of %d stages could not be stored: %s", self.depth, error)
                 return None
 
     def _probe(self, entry: Tensor) -> float:
-        """Seconds an example of reading it: the quickest of some tries, since other processes only ever make it slower."""
+        """Seconds to read one example: the quickest of PROBES tries, since other processes can only make a try slower."""
         some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[: measuring.BATCH]
         return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
 
     def _placed(self, entry: Tensor, digest: str) -> Tensor:
-        """The entry, on a GPU as a copy if all of the part's views find room there."""
+        """The entry, copied to the GPU if all views of the part fit there."""
         if not fits_device(self._device, entry.nbytes * self.part.views):
             return entry
         place = digest, self._device
@@ -321,5 +329,5 @@ class Source:
 
 
 def fits_device(device: torch.device, size: int) -> bool:
-    """Whether so many bytes are within a GPU's share for stored outputs."""
+    """Whether `size` bytes are within the GPU's share for stored outputs; False on a CPU."""
     return device.type == "cuda" and size <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory

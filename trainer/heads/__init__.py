@@ -1,7 +1,7 @@
-"""Heads of many runs trained together in one pass over stored features.
+"""Trains the heads of many runs together on the same stored features.
 
-After HFTA (Wang et al. 2021) and the linear evaluation of DINOv2 (Oquab et al. 2023): `split` finds the head's layers, `layers` and
-`batched` compute them for all members at once, `optimizers` updates them, and `ensemble` is the learner.
+After HFTA (Wang et al. 2021) and the linear evaluation of DINOv2 (Oquab et al. 2023). `split` finds the head's layers, `layers` computes
+them forward and backward for all members at once, `optimizers` updates them, and `ensemble` is the learner.
 """
 
 from trainer.heads.ensemble import HeadEnsemble, fits

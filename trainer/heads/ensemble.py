@@ -1,4 +1,4 @@
-"""Heads of several runs trained together."""
+"""The learner that trains the heads of several runs together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,61 +31,62 @@ from trainer.tasks.base import Task
 from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether
 from trainer.tasks.registry import spec_of
 
-ACTIVATION_BYTES = 256 * 2**20  # of the members that are computed at once; the others follow within the same step
-COPIES = 3  # of each layer's activations: forward, backward and intermediate
+ACTIVATION_BYTES = 256 * 2**20  # limit for the members computed at once; the others are computed after them, within the same step
+COPIES = 3  # of each layer's activations in memory: forward, backward and intermediate
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Traits:
-    """What the members' forward pass and loss follow from besides their parameters."""
+    """The members' hyperparameters of the forward pass and the loss."""
 
     dropout: tuple[float, ...]
     loss: HeadsLoss
 
     def of(self, first: int, last: int) -> "Traits":
-        """Those of members `first` to `last`, the latter excluded."""
+        """The traits of members `first` to `last`, the latter excluded."""
         return Traits(dropout=self.dropout[first:last], loss=self.loss.of(first, last))
 
 
 class BatchedHeads:
-    """One head for each member. Parameters by their names in the network, each [M, ...]."""
+    """The heads of M members. `parameters` are keyed by their names in the network, each [M, ...]."""
 
     def __init__(self, stack: Stack, values: Mapping[str, Tensor], traits: Traits, *, half: bool = False) -> None:
         self.parameters = {name: Parameter(value, torch.zeros_like(value)) for name, value in values.items()}
         self._stack, self._traits, self._half = stack, traits, half
-        self._parts = dict[int, list[_Part]]()  # by the number of members in a part
+        self._parts = dict[int, list[_Part]]()  # by the largest number of members in a part
 
     def __len__(self) -> int:
         return len(self._traits.dropout)
 
     def kept(self, places: Sequence[int], traits: Traits) -> "BatchedHeads":
-        """Copies of the heads at those places, which have these traits."""
+        """Copies of the heads at `places`, with their traits."""
         values = {name: parameter.value[list(places)] for name, parameter in self.parameters.items()}
         return BatchedHeads(self._stack, values, traits, half=self._half)
 
     def learn(self, features: Tensor, targets: Tensor, noise: Noise, stopwatch: Stopwatch) -> Tensor:
-        """Features [B, D] or [B, D, H, W] and targets [B, ...] → mean loss of each member [M]. Writes the gradients in `parameters`."""
+        """Features [B, D] or [B, D, H, W], targets [B, ...] → mean loss of each member [M]. Writes the gradients into `parameters`."""
         rows, places = _rows(features)
         found, parts = list[Tensor](), self._parts_of(rows)
         before = noise.state() if len(parts) > 1 else None
         for part in parts:
             if before is not None:
-                noise.restore(before)  # all members use the same draws
+                noise.restore(before)  # every part repeats the same draws, so results do not depend on the number of parts
             with stopwatch("forward"):
                 outputs = part.forward(rows, places, noise)
-                losses, slope = part.loss(outputs.squeeze(2), targets)
+                losses, slope = part.loss(outputs.squeeze(2), targets)  # [m], [m, O, B]
             with stopwatch("backward"):
                 part.backward(slope.unsqueeze(2))
             found.append(losses)
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def outputs(self, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Features [B, D] or [B, D, H, W] → members and their outputs, float [m, O, B], part by part, in evaluation mode."""
+        """Features [B, D] or [B, D, H, W] → pairs of members and their outputs, float [m, O, B], in evaluation mode."""
         rows, places = _rows(features)
         for part in self._parts_of(rows):
             yield part.members, part.forward(rows, places, None).squeeze(2)
 
     def _parts_of(self, rows: Tensor) -> "list[_Part]":
+        # Each weight [M, E, ...] contributes E activations for each row; a bias [M, E] contributes none.
         widths = sum(parameter.value.shape[1] for parameter in self.parameters.values() if parameter.value.ndim > 2)
         count = max(1, ACTIVATION_BYTES // (COPIES * rows.element_size() * len(rows) * max(1, widths)))
         if count not in self._parts:
@@ -98,14 +99,14 @@ class BatchedHeads:
 
 
 class _Part:
-    """Members whose activations are in memory at once."""
+    """Members whose activations are in memory at the same time."""
 
     def __init__(self, stack: Stack, members: slice, parameters: Mapping[str, Parameter], traits: Traits, *, half: bool) -> None:
         self.members, self.loss = members, traits.loss
         drops = stack[:1] == (Dropout(),)
         first, *rest = stack[1:] if drops else stack
         self._first = _first(first, parameters, traits.dropout if drops else (0.0,) * len(traits.dropout), half=half)
-        self._rest = [_own(layer, parameters, traits.dropout, half=half) for layer in rest]
+        self._rest = [_later(layer, parameters, traits.dropout, half=half) for layer in rest]
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D] → outputs [M, O, 1, B]."""
@@ -115,7 +116,7 @@ class _Part:
         return found
 
     def backward(self, slope: Tensor) -> None:
-        """Gradient of the loss by the outputs → by all parameters."""
+        """Backpropagate the gradient of the loss by the outputs [M, O, 1, B]; writes the gradients of all parameters."""
         for layer in reversed(self._rest):
             slope = layer.backward(slope)
         self._first.backward(slope)
@@ -131,7 +132,7 @@ def _first(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[f
             raise TypeError(f"no head begins with {layer}")
 
 
-def _own(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[float], *, half: bool) -> MemberLayer:
+def _later(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[float], *, half: bool) -> MemberLayer:
     match layer:
         case Linear():
             return MemberLinear(parameters[layer.weight], parameters[layer.bias], half=half)
@@ -146,15 +147,15 @@ def _own(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[flo
 
 
 def _rows(features: Tensor) -> tuple[Tensor, int]:
-    """[B, D] as it is, [B, D, H, W] → [H * W * B, D]; and the number of places."""
+    """Features [B, D] → themselves, [B, D, H, W] → [H * W * B, D]; and the number of places."""
     if features.ndim == 2:
         return features, 1
     places = features.shape[2] * features.shape[3]
-    return features.permute(2, 3, 0, 1).reshape(places * len(features), -1), places  # a row of channels is copied as one piece
+    return features.permute(2, 3, 0, 1).reshape(places * len(features), -1), places  # channels stay contiguous
 
 
 def fits(config: TrainConfig) -> bool:
-    """Whether the run trains nothing but a head with hand-written gradients, on pretrained weights."""
+    """Whether the run trains only a head, with hand-written gradients, on pretrained weights."""
     spec = spec_of(config.task)
     if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name):
         return False
@@ -162,13 +163,13 @@ def fits(config: TrainConfig) -> bool:
 
 
 class HeadEnsemble:
-    """Trains the heads of all members at once, by hand-written gradients. `members[i]` is at place i of every tensor.
+    """Trains the heads of all members together by hand-written gradients. `members[i]` is at place i of every tensor.
 
-    A member's head is the one it would have alone, but for rounding: a matrix product of another shape adds up in another order. The
-    order of examples and the draws of dropout follow from the order seed, so members may have them in common.
+    Each head equals the one of the same run trained alone, up to rounding: a matrix product of another shape adds in another order. The
+    order of examples and the draws of dropout follow from the order seed, which all members share.
     """
 
-    smallest_batch = 256  # examples are few numbers each
+    smallest_batch = 256  # an example is a single feature vector, so small batches waste time
 
     def __init__(
         self,
@@ -186,9 +187,9 @@ class HeadEnsemble:
 
     @classmethod
     def build(cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch) -> tuple["HeadEnsemble", Inputs]:
-        """With its inputs, the output of the frozen stages and of the head's beginning. Raises ValueError for runs that train more."""
+        """The learner, and its inputs: the output of the frozen stages and the head's prefix. Raises ValueError for runs without `fits`."""
         if not all(fits(member.config) for member in members):
-            raise ValueError("these runs train more than heads on pretrained stages")
+            raise ValueError("only runs that train just a head on pretrained stages can be trained together")
         prefix, stack = split_head(run.model)
         longest = max(members, key=lambda member: member.config.epochs)
         inputs = stored_outputs(run, cache, longest.demand, stopwatch, prefix, len(members))
@@ -196,7 +197,8 @@ class HeadEnsemble:
 
     @classmethod
     def of(cls, run: PreparedRun, stack: Stack, configs: Sequence[TrainConfig], stopwatch: Stopwatch) -> "HeadEnsemble":
-        """Each head as the task's `model` makes it with the member's seed."""
+        """The learner with each member's head initialised as the task's `model` does it with the member's seed."""
+        # Sorted so that members of equal optimizer sort and of equal dropout are adjacent: both are computed in one operation.
         members = sorted(range(len(configs)), key=lambda member: (sort_of(configs[member]), configs[member].dropout, member))
         ordered, model = [configs[member] for member in members], run.model
         drawn = {config.seed: model.fresh_head(config.seed) for config in ordered}
@@ -236,14 +238,14 @@ class HeadEnsemble:
         return HeadEnsemble(kept, configs, self._run, heads, optimizers, self._stopwatch)
 
     def snapshot(self) -> Callable[[int], MemberState]:
-        """All members are copied at once, and separated when one is asked for."""
+        """Copy all members with one operation a tensor; the returned function extracts one member."""
         members, moments = self.members, self._optimizers.moments.copied()
         values = {name: parameter.value.clone() for name, parameter in self._heads.parameters.items()}
 
         def state_of(member: int) -> MemberState:
             place = members.index(member)
             head = {name: tensor[place].to("cpu", copy=True) for name, tensor in values.items()}
-            buffers = {name: tensor.cpu() for name, tensor in self._model.network.named_buffers()}  # no round changes them
+            buffers = {name: tensor.cpu() for name, tensor in self._model.network.named_buffers()}  # constant: all stages are frozen
             return MemberState(buffers | head, moments.exported(place, self._trained))
 
         return state_of
@@ -271,7 +273,7 @@ def _traits(configs: Sequence[TrainConfig], run: PreparedRun) -> Traits:
 
 
 def together(task: Task) -> ClosedFormHeads:
-    """The task's capability. Raises ValueError where it has none."""
+    """The task as ClosedFormHeads. Raises ValueError if it lacks this capability."""
     if not isinstance(task, ClosedFormHeads):
-        raise ValueError(f"heads of the task {task.spec.name} do not train together")
+        raise ValueError(f"heads of the task {task.spec.name} cannot be trained together")
     return task

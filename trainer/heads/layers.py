@@ -1,4 +1,11 @@
-"""The layers of heads trained together: forward and backward by hand, and their random numbers."""
+"""The layers of heads trained together, with hand-written forward and backward passes, and dropout's random numbers.
+
+Shapes: M members, D inputs, E outputs, P places (height times width, 1 behind a pool), B examples. Activations are [M, D, P, B]: the
+examples lie last in memory, so one matrix product of [M * E, D] and [D, P * B] serves all members that share an input. `slope` is the
+gradient of the loss by a layer's output, of the output's shape.
+
+Why not autograd with torch.func.vmap: docs/decisions/0007-lanes.md.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEVELS = 2**16  # a rate is rounded to a 65,536th; 16 bits cost a quarter of what a float does
+LEVELS = 2**16  # a dropout rate is rounded to 1 / 65,536; drawing 16 bits costs a quarter of drawing a float
 
 
 class Noise:
-    """Draws common to all members: members with the same rate drop the same, and a higher rate drops more."""
+    """Random numbers common to all members. Members of equal rate drop the same values; a higher rate drops these and more."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._generator = torch.Generator(device).manual_seed(seed)
@@ -23,20 +30,20 @@ class Noise:
         return self._generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Repeat the draws made since the state was taken."""
+        """Restore the state, so that the next draws repeat those made after `state()`."""
         self._generator.set_state(state)
 
     def field(self, shape: Sequence[int]) -> Tensor:
-        """Uniform whole numbers from -32768 to 32767: int16 of that shape."""
+        """Uniform integers from -32768 to 32767: int16 of that shape."""
         count = torch.Size(shape).numel()
-        words = torch.empty(-(-count // 4), dtype=torch.int64, device=self._generator.device)
-        return words.random_(-(2**63), None, generator=self._generator).view(torch.int16)[:count].view(*shape)
+        quads = torch.empty(-(-count // 4), dtype=torch.int64, device=self._generator.device)  # four int16 each
+        return quads.random_(-(2**63), None, generator=self._generator).view(torch.int16)[:count].view(*shape)
 
 
 def bounds(rates: Sequence[float], ndim: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Draws below the first tensor are dropped; the second scales the rest so that the mean stays: int16 and `like` [M, 1, …].
+    """Thresholds int16 [M, 1, …] and scales [M, 1, …] in the dtype of `like`, with `ndim` dimensions of size 1.
 
-    `ndim` is the number of dimensions of one member.
+    A draw below its member's threshold is dropped; the others are multiplied by 1 / (1 - rate), which keeps the mean.
     """
     shape = (len(rates), *(1,) * ndim)
     lowest = torch.tensor([threshold(rate) for rate in rates], dtype=torch.int16, device=like.device)
@@ -45,25 +52,25 @@ def bounds(rates: Sequence[float], ndim: int, like: Tensor) -> tuple[Tensor, Ten
 
 
 def threshold(rate: float) -> int:
-    """Draws below it are dropped."""
+    """The int16 threshold of a dropout rate: draws below it are dropped."""
     return min(round(rate * LEVELS), LEVELS - 1) - LEVELS // 2
 
 
-OWN_BYTES = 4 * 2**20  # of inputs that members with different dropout do not share; more would leave the processor's cache
+OWN_BYTES = 4 * 2**20  # of masked inputs in one batched product; more would not fit in the processor's cache
 
 
 class Buffer:
-    """Memory for one tensor, allocated again only when too small: page faults of fresh memory cost several times the arithmetic."""
+    """Reused memory of one tensor. Page faults in newly allocated memory cost several times the arithmetic of a small layer."""
 
     def __init__(self) -> None:
-        self._room = torch.empty(0)
+        self._memory = torch.empty(0)
 
     def of(self, shape: Sequence[int], like: Tensor) -> Tensor:
-        """A tensor of that shape and the type of `like`, uninitialised. It shares memory with the one returned before."""
+        """An uninitialised tensor of that shape with the dtype and device of `like`. It shares memory with the previous one."""
         count = torch.Size(shape).numel()
-        if self._room.numel() < count or self._room.dtype != like.dtype or self._room.device != like.device:
-            self._room = like.new_empty(count)
-        return self._room[:count].view(*shape)
+        if self._memory.numel() < count or self._memory.dtype != like.dtype or self._memory.device != like.device:
+            self._memory = like.new_empty(count)
+        return self._memory[:count].view(*shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,44 +81,51 @@ class Parameter:
     gradient: Tensor
 
     def of(self, first: int, last: int) -> "Parameter":
-        """That of members `first` to `last`, the latter excluded; a view."""
+        """A view of members `first` to `last`, the latter excluded."""
         return Parameter(self.value[first:last], self.gradient[first:last])
 
 
 class MemberLayer(Protocol):
-    """A layer behind the first one: every member has activations of its own."""
+    """A layer behind the first one, where each member has activations of its own."""
 
     def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
-        """[M, D, P, B] → [M, E, Q, B]; without noise in evaluation mode."""
+        """Activations [M, D, P, B] → [M, E, Q, B]. `noise` None means evaluation mode."""
         ...
 
     def backward(self, slope: Tensor) -> Tensor:
-        """Gradient of the loss by the output → by the input. Writes the gradients of the parameters."""
+        """Gradient of the loss by the output → gradient by the input. Writes the gradients of the parameters."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive members that share one input, or (`rates` of several values) are multiplied in one product, each with its own input."""
+    """Consecutive members that are multiplied in one matrix product.
+
+    With a single rate they share one input and the product is an ordinary one; with several rates each member has its own masked
+    input and the product is a batched one.
+    """
 
     first: int
-    last: int
+    last: int  # excluded
     rates: tuple[float, ...]
 
 
 def pieces(rates: Sequence[float], bytes_per_member: int) -> list[Piece]:
-    """Consecutive members of equal dropout in one piece; neighbours of different dropout in pieces that fit in OWN_BYTES."""
+    """Group members: those of equal dropout in one piece each, single members of different dropout in pieces of at most OWN_BYTES.
+
+    Few large products are faster than many small ones. Members arrive sorted by rate (`HeadEnsemble.of`), so that equal rates are adjacent.
+    """
     runs = list[Piece]()
     for member, rate in enumerate(rates):
         if runs and runs[-1].rates == (rate,):
             runs[-1] = Piece(runs[-1].first, member + 1, (rate,))
         else:
             runs.append(Piece(member, member + 1, (rate,)))
-    joined, room = list[Piece](), max(1, OWN_BYTES // bytes_per_member)
+    joined, most = list[Piece](), max(1, OWN_BYTES // bytes_per_member)
     for run in runs:
         single = run.last - run.first == 1 and run.rates != (0.0,)
         before = joined[-1] if joined else None
-        if single and before and len(before.rates) == before.last - before.first < room and before.rates != (0.0,):
+        if single and before and len(before.rates) == before.last - before.first < most and before.rates != (0.0,):
             joined[-1] = Piece(before.first, run.last, before.rates + run.rates)
         else:
             joined.append(run)
@@ -119,17 +133,25 @@ def pieces(rates: Sequence[float], bytes_per_member: int) -> list[Piece]:
 
 
 class SharedLinear:
-    """A first layer, whose input all members share: one matrix product for all members of equal dropout."""
+    """A linear first layer, optionally behind dropout. All members share the input: one matrix product for members of equal dropout.
+
+    Forward, for a member with weight W [E, D], bias b [E] and dropout mask m, scale s = 1 / (1 - rate), over rows x [R, D]:
+        y = b + W · (s m ∘ x)ᵀ = b + s W · (m ∘ x)ᵀ            [E, R]
+    Backward, with slope g = ∂loss/∂y [E, R]:
+        ∂loss/∂b = Σ_r g                                       [E]
+        ∂loss/∂W = g · (s m ∘ x) = s g · (m ∘ x)               [E, D]
+    The scale is applied to the product, not to the input, so that members with equal masks share one masked input.
+    """
 
     def __init__(self, weight: Parameter, bias: Parameter, rates: Sequence[float], *, half: bool) -> None:
         self._weight, self._bias, self._rates, self._half = weight, bias, tuple(rates), half
         self._pieces, self._pieces_for = list[Piece](), 0
-        self._read = list[tuple[Piece, Tensor, Tensor | float]]()
+        self._read = list[tuple[Piece, Tensor, Tensor | float]]()  # inputs of the last forward pass, for the backward pass
         self._found, self._masked = Buffer(), defaultdict[object, Buffer](Buffer)
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D], shared → [M, E, P, B]."""
-        weight, bias = self._weight.value.flatten(2), self._bias.value
+        weight, bias = self._weight.value.flatten(2), self._bias.value  # [M, E, D] also of a 1x1 convolution, [M, E]
         found = self._found.of((len(bias), bias.shape[1], len(rows)), rows)
         self._read = self._inputs(rows, noise)
         for piece, given, scale in self._read:
@@ -141,8 +163,8 @@ class SharedLinear:
         return found.view(*found.shape[:2], places, -1)
 
     def backward(self, slope: Tensor) -> None:
-        """[M, E, P, B]; the input needs no gradient, since it comes from frozen stages."""
-        slope = slope.flatten(2)
+        """Slope [M, E, P, B]. The input needs no gradient, since it is the output of frozen stages."""
+        slope = slope.flatten(2)  # [M, E, R]
         torch.sum(slope, 2, out=self._bias.gradient)
         gradient = self._weight.gradient.flatten(2)
         for piece, given, scale in self._read:
@@ -154,12 +176,12 @@ class SharedLinear:
         self._read = []
 
     def _inputs(self, rows: Tensor, noise: Noise | None) -> list[tuple[Piece, Tensor, Tensor | float]]:
-        """The input of each piece and the factor of its products: [R, D] and a number, or [m, R, D] and [m, 1, 1]."""
+        """The masked input of each piece and its scale: [R, D] and a number, or [m, R, D] and [m, 1, 1]."""
         if noise is None or not any(self._rates):
             return [(Piece(0, len(self._rates), (0.0,)), rows, 1.0)]
         if self._pieces_for != rows.nbytes:
             self._pieces, self._pieces_for = pieces(self._rates, rows.nbytes), rows.nbytes
-        field, masked = noise.field(rows.shape), {0.0: rows}
+        field, masked = noise.field(rows.shape), {0.0: rows}  # one draw for all members; masked inputs by rate
         read = list[tuple[Piece, Tensor, Tensor | float]]()
         for piece in self._pieces:
             if len(piece.rates) > 1:
@@ -175,7 +197,10 @@ class SharedLinear:
 
 
 class Scale:
-    """A first layer that is the scale and shift of a LayerNorm."""
+    """A first layer that is the scale and shift of a LayerNorm: y = b + w ∘ x, for each channel.
+
+    Backward, with slope g: ∂loss/∂b = Σ g and ∂loss/∂w = Σ g ∘ x, both over places and examples.
+    """
 
     def __init__(self, weight: Parameter, bias: Parameter) -> None:
         self._weight, self._bias = weight, bias
@@ -183,19 +208,22 @@ class Scale:
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D], shared → [M, D, P, B]."""
-        self._given = rows.T.contiguous()
+        self._given = rows.T.contiguous()  # [D, P * B]
         scaled = torch.addcmul(self._bias.value[:, :, None], self._weight.value[:, :, None], self._given)
         return scaled.view(*scaled.shape[:2], places, -1)
 
     def backward(self, slope: Tensor) -> None:
-        """[M, D, P, B]."""
+        """Slope [M, D, P, B]. The input needs no gradient, as in SharedLinear."""
         slope = slope.flatten(2)
         torch.sum(slope, 2, out=self._bias.gradient)
         torch.sum(slope * self._given, 2, out=self._weight.gradient)
 
 
 class MemberLinear:
-    """A linear layer on each member's own activations."""
+    """A linear layer on each member's own activations: y = b + W x, with x [D, R] and R = P * B.
+
+    Backward, with slope g [E, R]: ∂loss/∂b = Σ_r g, ∂loss/∂W = g xᵀ, ∂loss/∂x = Wᵀ g.
+    """
 
     def __init__(self, weight: Parameter, bias: Parameter, *, half: bool) -> None:
         self._weight, self._bias, self._half = weight, bias, half
@@ -216,7 +244,10 @@ class MemberLinear:
 
 
 class MemberDropout:
-    """Dropout of each member's own activations; draws are common to all members, thresholds are not."""
+    """Dropout of each member's own activations: y = s m ∘ x, so ∂loss/∂x = s m ∘ g.
+
+    The draws are common to all members, the thresholds are each member's own.
+    """
 
     def __init__(self, rates: Sequence[float]) -> None:
         self._rates = tuple(rates)
@@ -227,7 +258,7 @@ class MemberDropout:
         if noise is None or not any(self._rates):
             return given
         lowest, scales = bounds(self._rates, 3, given)
-        self._mask = (noise.field(given.shape[1:]) >= lowest) * scales
+        self._mask = (noise.field(given.shape[1:]) >= lowest) * scales  # [M, D, P, B]; 0 or the member's scale
         return given * self._mask
 
     def backward(self, slope: Tensor) -> Tensor:
@@ -235,7 +266,7 @@ class MemberDropout:
 
 
 class MemberMean:
-    """The mean over the places."""
+    """The mean over the places. Each of P places gets 1 / P of the slope."""
 
     def __init__(self) -> None:
         self._places = 1
@@ -249,7 +280,7 @@ class MemberMean:
 
 
 class MemberActivation:
-    """An elementwise function."""
+    """An elementwise function f: y = f(x), so ∂loss/∂x = g ∘ f'(x). torch's own backward kernels compute the product."""
 
     def __init__(self, module: nn.Module) -> None:
         self._function, self._derivative = _derivatives(module)
@@ -264,11 +295,12 @@ class MemberActivation:
 
 
 def _derivatives(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    """The function, and its derivative: (gradient by the output, input, output) → gradient by the input."""
+    """The function, and its backward: (gradient by the output, input, output) → gradient by the input."""
     ops = torch.ops.aten
     match module:
+        # ReLU runs in place in both directions. Its derivative is 1 where the output is positive, so the input is not needed.
         case nn.ReLU():
-            return torch.relu_, lambda slope, given, found: ops.threshold_backward.grad_input(slope, found, 0, grad_input=found)  # in place
+            return torch.relu_, lambda slope, given, found: ops.threshold_backward.grad_input(slope, found, 0, grad_input=found)
         case nn.Hardswish():
             return F.hardswish, lambda slope, given, found: ops.hardswish_backward(slope, given)
         case nn.GELU():
@@ -295,7 +327,7 @@ def _scaled(slope: Tensor, rows: Tensor, scale: float, out: Tensor, *, half: boo
     if half:
         out.copy_(torch.mm(slope.bfloat16(), rows.bfloat16())).mul_(scale)
     else:
-        torch.addmm(out, slope, rows, beta=0, alpha=scale, out=out)  # beta 0: `out` is not read, so NaN in it does no harm
+        torch.addmm(out, slope, rows, beta=0, alpha=scale, out=out)  # with beta 0 `out` is not read, so a NaN in it is overwritten
 
 
 def _batched(first: Tensor, second: Tensor, out: Tensor, *, half: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""torch's optimizers for the heads of all members, each with its own learning rate, weight decay and momentum."""
+"""torch's optimizers for heads trained together, each member with its own learning rate, weight decay and momentum."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,37 +16,37 @@ Sort = tuple[Kind, tuple[float, float]]
 
 
 def sort_of(config: Hyperparameters) -> Sort:
-    """Members of equal sort are stepped together. torch's fused kernel of Adam takes one pair of betas."""
+    """The optimizer's kind and betas. Members of equal sort are stepped together: torch's fused Adam kernel takes one pair of betas."""
     coefficients = Coefficients.of(config)
     return coefficients.kind, coefficients.betas
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """The state of all members' optimizers after `done` steps."""
+    """The optimizer state of all members after `done` steps."""
 
     configs: tuple[Hyperparameters, ...]
     shapes: Mapping[str, torch.Size]  # of a member's parameters, by their names in the network
     done: int
-    groups: tuple[tuple[slice, Mapping[str, Sequence[Tensor]]], ...]  # members, and by moment a tensor [M, N] for each parameter
+    groups: tuple[tuple[slice, Mapping[str, Sequence[Tensor]]], ...]  # members; by moment, a tensor [M, N] for each parameter
 
     def copied(self) -> "Moments":
-        """A copy that later steps do not change."""
+        """A deep copy, which later steps do not change."""
         groups = tuple((members, {name: [tensor.clone() for tensor in of] for name, of in found.items()}) for members, found in self.groups)
         return replace(self, groups=groups)
 
     def of(self, place: int) -> dict[str, list[Tensor]]:
-        """Those of the member at that place: by moment, a tensor [N] for each parameter."""
+        """The moments of the member at `place`: by moment, a tensor [N] for each parameter."""
         members, found = next(group for group in self.groups if group[0].start <= place < group[0].stop)
         return {name: [tensor[place - members.start] for tensor in of] for name, of in found.items()}
 
     def exported(self, place: int, order: Sequence[str]) -> dict[str, Any]:
-        """A member's moments as the state dict of torch's optimizer for parameters in that order, on the host.
+        """A member's moments as the state dict of torch's optimizer over parameters in `order`, on the host.
 
-        A checkpoint has the same form whether its run was trained alone or in an ensemble.
+        So a checkpoint has the same form whether its run was trained alone or in an ensemble, and either can resume from it.
         """
         config, own, names = self.configs[place], self.of(place), list(self.shapes)
-        blank = [nn.Parameter(torch.empty(self.shapes[name], device="meta")) for name in order]
+        blank = [nn.Parameter(torch.empty(self.shapes[name], device="meta")) for name in order]  # shapes without memory
         found: dict[str, Any] = make_optimizer([ParameterGroup(blank)], config).state_dict()
         for index, name in enumerate(order if self.done else ()):
             at, shape = names.index(name), self.shapes[name]
@@ -59,7 +59,7 @@ class Moments:
 
 
 class Optimizers:
-    """One optimizer for each member. Members of the same sort should be consecutive, so that they are stepped together."""
+    """One optimizer for each member. Members of equal sort should be consecutive, so that they are stepped together."""
 
     def __init__(self, configs: Sequence[Hyperparameters], parameters: Mapping[str, Parameter]) -> None:
         self.done = 0  # steps
@@ -77,7 +77,7 @@ class Optimizers:
             group.step(lr[group.members, None], self.done)
 
     def kept(self, places: Sequence[int], parameters: Mapping[str, Parameter]) -> "Optimizers":
-        """Copies of those at these places, over their parameters."""
+        """Optimizers of the members at `places` over `parameters`, with copies of their moments."""
         found = Optimizers([self._configs[place] for place in places], parameters)
         found.done, moments = self.done, self.moments
         for place, before in enumerate(places):
@@ -86,12 +86,12 @@ class Optimizers:
 
     @property
     def moments(self) -> Moments:
-        """Views of the present moments; the next step changes them."""
+        """Views of the current moments; the next step changes them."""
         shapes = {name: parameter.value.shape[1:] for name, parameter in self._parameters.items()}
         return Moments(self._configs, shapes, self.done, tuple((group.members, group.moments) for group in self._groups))
 
     def load(self, place: int, state: Mapping[str, Any], order: Sequence[str], done: int) -> None:
-        """Load torch's state dict for the member at that place; every member must have done as many steps."""
+        """Load torch's state dict for the member at `place`. All members must have done the same number of steps."""
         self.done = done
         moments = Coefficients.of(self._configs[place]).moments
         self._set(place, {name: [state["state"][order.index(own)][name].flatten() for own in self._parameters] for name in moments})
@@ -104,7 +104,7 @@ class Optimizers:
 
 
 class _Group:
-    """Consecutive members whose optimizers are of one sort. All tensors are [M, N], coefficients [M, 1]."""
+    """Consecutive members of equal sort. Values, gradients and moments are [M, N], coefficients [M, 1]."""
 
     def __init__(self, first: int, coefficients: Sequence[Coefficients], parameters: Sequence[Parameter]) -> None:
         self.members = slice(first, first + len(coefficients))
@@ -122,6 +122,7 @@ class _Group:
 
     def step(self, lr: Tensor, done: int) -> None:
         """Step number `done`, from 1, with learning rates [M, 1]."""
+        # Weight decay as an L2 penalty, in torch's order: g += decay * value, before the moments. AdamW decouples it (`_step_adam`).
         if self._decays and self._kind != "adamw":
             for value, gradient in zip(self._values, self._gradients, strict=True):
                 gradient.addcmul_(value, self._decay)
@@ -136,16 +137,19 @@ class _Group:
                 assert_never(self._kind)
 
     def _step_sgd(self, lr: Tensor) -> None:
+        # b ← μ b + g; value ← value - lr b. In the first step b is 0, so b = g, as torch initialises it.
         for value, gradient, momentum in zip(self._values, self._gradients, self.moments["momentum_buffer"], strict=True):
             if self._has_momentum:
                 gradient = momentum.mul_(self._momentum).add_(gradient)
             value.addcmul_(gradient, lr, value=-1)
 
     def _step_adam(self, lr: Tensor, done: int) -> None:
-        """torch's fused kernel takes one learning rate. So it computes the moves from 0 at a rate of 1, and each member scales its own.
+        """Adam and AdamW by torch's fused kernel, which reads and writes memory once; single operations would take seven passes.
 
-        With a learning rate and a decoupled weight decay of 1 the kernel itself resets the last moves to 0 first. One pass over the memory
-        does what takes seven by single operations.
+        The kernel takes one learning rate, but each member has its own. AdamW's update of a value v is
+            v ← (1 - lr decay) v - lr a,   a = m̂ / (√v̂ + eps)
+        and a does not depend on lr or v. With lr = 1 and decay = 1 the kernel therefore sets v ← 0 · v - a = -a, whatever v was. It
+        runs on `_moves` in place of the values; each member then adds lr times its move, -lr a, to its own decayed values.
         """
         for step in self._steps:
             step.fill_(done)
@@ -153,13 +157,14 @@ class _Group:
             self._moves, self._gradients, self.moments["exp_avg"], self.moments["exp_avg_sq"], [], self._steps,
             lr=1.0, beta1=self._betas[0], beta2=self._betas[1], weight_decay=1.0, eps=EPS, amsgrad=False, maximize=False,
         )  # fmt: skip
-        left = 1 - lr * self._decay if self._decays and self._kind == "adamw" else None
+        left = 1 - lr * self._decay if self._decays and self._kind == "adamw" else None  # [M, 1]
         for value, move in zip(self._values, self._moves, strict=True):
             if left is not None:
                 value.mul_(left)
             value.addcmul_(move, lr)
 
     def _step_rmsprop(self, lr: Tensor) -> None:
+        # s ← ALPHA s + (1 - ALPHA) g²; g ← g / (√s + EPS); then as SGD with momentum.
         for value, gradient, square, momentum in zip(
             self._values, self._gradients, self.moments["square_avg"], self.moments["momentum_buffer"], strict=True
         ):

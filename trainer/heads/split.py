@@ -1,4 +1,4 @@
-"""Splits a model's head into a part without parameters, common to all members of an ensemble, and the layers that each member trains."""
+"""Splits a model's head into a prefix without parameters, shared by all members, and the layers that each member trains."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -16,7 +16,7 @@ class UnsupportedHead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """A linear layer or a 1x1 convolution, with the names of its tensors in the network."""
+    """A linear layer or a 1x1 convolution; the fields are the names of its tensors in the network."""
 
     weight: str
     bias: str
@@ -24,7 +24,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Scale and shift of each channel: what is left of a LayerNorm when `Standardise` is taken out."""
+    """Scale and shift of each channel: the trainable half of a LayerNorm, behind `Standardise`."""
 
     weight: str
     bias: str
@@ -32,7 +32,7 @@ class Affine:
 
 @dataclass(frozen=True, slots=True)
 class Dropout:
-    """Zeroes at random; each member has its own rate."""
+    """Dropout; each member has its own rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,11 @@ class Activation:
 
 Layer = Linear | Affine | Dropout | PlacesMean | Activation
 Stack = tuple[Layer, ...]
-"""Begins with an Affine, or a Linear with or without a Dropout before it."""
+"""Begins with an Affine, a Linear, or a Dropout and a Linear."""
 
 
 class Standardise(nn.Module):
-    """A LayerNorm over the channels, without its scale and shift: it has no parameters, so all members share it."""
+    """A LayerNorm over the channels without scale and shift. It has no parameters, so all members share its output."""
 
     def __init__(self, axis: int, eps: float) -> None:
         super().__init__()
@@ -65,17 +65,17 @@ class Standardise(nn.Module):
 
 
 def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
-    """The head's deterministic beginning without parameters, and the layers behind it.
+    """The head's deterministic prefix without parameters, and the layers behind it. Raises UnsupportedHead.
 
-    The first maps the last stage's output to features [N, D], or [N, D, H, W] when the stack begins with a convolution. A scale
-    and shift commutes with a mean over places, so a LayerNorm's mean and spread, and the pool behind it, belong to the beginning.
-    Raises UnsupportedHead.
+    The prefix maps the last stage's output to features [N, D], or [N, D, H, W] when the stack begins with a convolution. Its output
+    is computed once for all members, so it should be as long as possible. A scale and shift commutes with a mean over places; so
+    a LayerNorm's standardisation and the pool behind it go to the prefix, and only its scale and shift to the stack.
     """
     names = {id(tensor): name for name, tensor in model.network.state_dict(keep_vars=True).items()}
     prefix, stack, flat = list[nn.Module](), list[Layer](), False
     for layer in _leaves(model.head):
-        begun = any(not isinstance(done, Affine) for done in stack)
-        flat = flat or isinstance(layer, ClassToken | GlobalMean) or _pools_all(layer)
+        begun = any(not isinstance(done, Affine) for done in stack)  # a layer other than a scale and shift is in the stack
+        flat = flat or isinstance(layer, ClassToken | GlobalMean) or _pools_all(layer)  # one place is left
         match layer:
             case nn.Identity():
                 continue

@@ -1,1 +1,1 @@
-"""What differs between tasks; `registry` finds one by its name. `spec` modules import no torch."""
+"""Tasks, such as image classification; `registry` finds a task by its name. `spec` modules import no torch."""

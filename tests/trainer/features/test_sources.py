@@ -40,7 +40,7 @@ def test_lanes_alone_with_fresh_views_compute_each_batch_once_for_all(configure:
 
 
 def test_lanes_need_all_stages_frozen(configure: Configure, cache: Cache) -> None:
-    with pytest.raises(ValueError, match="lanes need all 4 stages frozen, not 3"):
+    with pytest.raises(ValueError, match="heads trained together need all 4 stages frozen, not 3"):
         stored_outputs(task_of(configure(frozen_layers=3)), cache, {}, Stopwatch(), nn.Flatten(1))
 
 
@@ -105,5 +105,5 @@ def test_what_was_saved_is_computing_less_reading_and_building(configure: Config
 
 def test_a_chain_runs_no_stage_that_is_trained(configure: Configure) -> None:
     task = task_of(configure(frozen_layers=2))
-    with pytest.raises(ValueError, match="the output behind 3 stages is not pure; 2 are frozen"):
+    with pytest.raises(ValueError, match="the output of 3 stages cannot be stored; only 2 are frozen"):
         FrozenPrefix(task).run(torch.zeros(1, 3, 16, 16), 0, 3)

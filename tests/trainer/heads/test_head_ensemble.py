@@ -267,7 +267,7 @@ def test_only_heads_on_pretrained_weights_fit(head: Head) -> None:
 
 def test_runs_that_do_not_agree_in_what_they_share_are_refused(head: Head) -> None:
     for change in ({"batch_size": 4}, {"order_seed": 1}, {"image_size": 20}, {"augmentation": "flip"}, {"sampling": "balanced"}):
-        with pytest.raises(ValueError, match="cannot share a pass"):
+        with pytest.raises(ValueError, match="must agree in data, model, batch_size"):
             together([Member(config=head()), Member(config=head(**change))])
 
 

@@ -64,7 +64,7 @@ def test_stages_that_are_not_there_cannot_be_frozen(networks: SimpleNamespace, k
 
 def test_a_prefix_that_is_not_frozen_is_refused(networks: SimpleNamespace) -> None:
     model = networks.seeded("small_cnn", 16).freeze(2)
-    with pytest.raises(ValueError, match="the prefix of 3 stages is not frozen; 2 are"):
+    with pytest.raises(ValueError, match="the first 3 stages are not all frozen; 2 are"):
         model.forward_prefix(networks.images(1, 16), 3)
 
 

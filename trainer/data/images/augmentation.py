@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, in which an image's change follows from its content and the view alone."""
+"""Augmentation of whole batches; the change of an image is a function of its content and the view."""
 
 import math
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from torch import Tensor
 
 Augmentation = Literal["none", "flip", "crop", "trivial_augment"]
 
-DRAWS = 4  # random numbers an image and view
-CROP_AREA = (0.08, 1.0)  # of the image; with the ratios, Inception's crop (Szegedy et al. 2015) as torchvision has it
+DRAWS = 4  # random numbers for each image and view
+CROP_AREA = (0.08, 1.0)  # share of the image; with the ratios, Inception's crop (Szegedy et al. 2015) as in torchvision
 CROP_RATIOS = [math.sqrt(math.exp(math.log(3 / 4) + math.log(16 / 9) * (i + 0.5) / 256)) for i in range(256)]  # square roots of w/h
 BINS = 31  # strengths of TrivialAugmentWide
 LUMA = (0.2989, 0.587, 0.114)
 
 
 def augment(pixels: Tensor, keys: Tensor, view: int, augmentation: Augmentation) -> Tensor:
-    """Changed pixels, uint8 [B, 3, S, S] as given, on the device of the pixels. `keys` int64 [B] tell contents apart, on the host.
+    """Augment pixels uint8 [B, 3, S, S] → the same shape, on the same device. `keys` int64 [B] identify contents, on the host.
 
-    The same key and view give the same pixels in any batch, on one device. `crop` includes `flip`.
+    On one device the same key and view give the same pixels in any batch, so augmented views can be stored. `crop` includes `flip`.
     """
     match augmentation:
         case "none":
@@ -37,16 +37,19 @@ def augment(pixels: Tensor, keys: Tensor, view: int, augmentation: Augmentation)
 
 
 def _draws(keys: Tensor, view: int) -> Tensor:
-    """Uniform numbers in [0, 1), float32 [B, DRAWS], by SplitMix64 (Steele et al. 2014) of key and counter."""
+    """Uniform numbers in [0, 1), float32 [B, DRAWS]: SplitMix64 (Steele et al. 2014) of key and counter.
+
+    A counter-based generator: each number depends on its key and counter alone, not on the batch.
+    """
     counters = torch.arange(view * DRAWS, (view + 1) * DRAWS) + 1
-    z = keys[:, None] + counters * _signed(0x9E3779B97F4A7C15)  # int64 wraps round, as it should
+    z = keys[:, None] + counters * _signed(0x9E3779B97F4A7C15)  # modulo 2^64: int64 overflow wraps around
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
     return _shifted(z ^ _shifted(z, 31), 40).float() / 2**24
 
 
-def _signed(word: int) -> int:
-    return word - 2**64 if word >= 2**63 else word
+def _signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
@@ -63,7 +66,7 @@ def _crop(pixels: Tensor, draws: Tensor) -> Tensor:
     side = (low + (high - low) * draws[:, 0]).sqrt()  # [B], of a square with that area
     ratio = torch.tensor(CROP_RATIOS)[(draws[:, 1] * len(CROP_RATIOS)).long()]
     width, height = (side * ratio).clamp(max=1), (side / ratio).clamp(max=1)
-    mirrored = (draws[:, 2] * 2 < 1).float() * -2 + 1  # [B], -1 or 1; the rest of the same draw places the crop
+    mirrored = (draws[:, 2] * 2 < 1).float() * -2 + 1  # [B], -1 or 1; the fractional part of the same draw places the crop
     left = (draws[:, 2] * 2 % 1) * 2 * (1 - width) - (1 - width)  # [B], the centre, in [-1, 1]
     top = draws[:, 3] * 2 * (1 - height) - (1 - height)
     zero = torch.zeros_like(width)
@@ -72,9 +75,9 @@ def _crop(pixels: Tensor, draws: Tensor) -> Tensor:
 
 
 def _resampled(pixels: Tensor, maps: Tensor, mode: str, padding: str) -> Tensor:
-    """Each image seen through its own affine map [B, 2, 3] of output to input places, both in [-1, 1] from edge to edge.
+    """Resample each image by its affine map [B, 2, 3] from output to input coordinates, both in [-1, 1] from edge to edge.
 
-    Written out, since a matrix product may round otherwise in another batch.
+    The grid is computed by elementwise operations: a matrix product may round differently in a batch of another size.
     """
     size = pixels.shape[-1]
     maps = maps.to(pixels.device, non_blocking=True)
@@ -85,7 +88,7 @@ def _resampled(pixels: Tensor, maps: Tensor, mode: str, padding: str) -> Tensor:
     return found.round_().clamp_(0, 255).to(torch.uint8)
 
 
-# TrivialAugment (Müller and Hutter 2021), the wide space as torchvision has it: one operation an image, of a random strength.
+# TrivialAugment (Müller and Hutter 2021) with torchvision's wide space: one operation of random strength for each image.
 
 Change = Callable[[Tensor, Tensor], Tensor]  # pixels [B, 3, S, S] uint8, strengths [B] → pixels
 
@@ -96,7 +99,7 @@ def _trivial_augment(pixels: Tensor, draws: Tensor) -> Tensor:
     signs = torch.where(draws[:, 2] < 0.5, -1, 1)
     changed = pixels.clone()
     for index, (strengths, change) in enumerate(OPERATIONS):
-        if len(own := (chosen == index).nonzero()[:, 0]):  # on the host, so that no device is waited for
+        if len(own := (chosen == index).nonzero()[:, 0]):  # on the host, without a synchronisation
             strength = torch.tensor(strengths)[bins[own]]
             if change in SIGNED:
                 strength = strength * signs[own]
@@ -119,7 +122,7 @@ def _maps(count: int) -> Tensor:
 
 def _shear_x(pixels: Tensor, strength: Tensor) -> Tensor:
     maps = _maps(len(pixels))
-    maps[:, 0, 1] = maps[:, 0, 2] = strength  # about the top left corner
+    maps[:, 0, 1] = maps[:, 0, 2] = strength  # the top left corner is fixed
     return _resampled(pixels, maps, "nearest", "zeros")
 
 
@@ -150,14 +153,14 @@ def _rotate(pixels: Tensor, strength: Tensor) -> Tensor:
 
 
 def _blended(pixels: Tensor, other: Tensor | float, strength: Tensor) -> Tensor:
-    """`other` at strength -1, the pixels at 0, beyond them above."""
+    """Interpolate: `other` at strength -1, the pixels at 0; extrapolate above 0."""
     share = (1 + strength).to(pixels.device, non_blocking=True)[:, None, None, None]
     return (share * pixels + (1 - share) * other).clamp_(0, 255).to(torch.uint8)
 
 
 def _grey(pixels: Tensor) -> Tensor:
     red, green, blue = pixels.unbind(1)
-    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).floor_()[:, None]  # [B, 1, S, S], whole numbers
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).floor_()[:, None]  # [B, 1, S, S], integers
 
 
 def _brightness(pixels: Tensor, strength: Tensor) -> Tensor:
@@ -169,15 +172,15 @@ def _colour(pixels: Tensor, strength: Tensor) -> Tensor:
 
 
 def _contrast(pixels: Tensor, strength: Tensor) -> Tensor:
-    total = _grey(pixels).long().sum((1, 2, 3), keepdim=True)  # whole numbers: the order of the sum does not matter
+    total = _grey(pixels).long().sum((1, 2, 3), keepdim=True)  # integers: the sum does not depend on its order
     return _blended(pixels, total.float() / (pixels.shape[-1] * pixels.shape[-2]), strength)
 
 
 def _sharpness(pixels: Tensor, strength: Tensor) -> Tensor:
     size, wide = pixels.shape[-1], pixels.int()
-    around = sum(wide[..., i : size - 2 + i, j : size - 2 + j] for i in range(3) for j in range(3))  # 3 x 3
+    around = sum(wide[..., i : size - 2 + i, j : size - 2 + j] for i in range(3) for j in range(3))  # sums over 3 x 3
     blurred = pixels.clone()
-    blurred[..., 1:-1, 1:-1] = ((around + 4 * wide[..., 1:-1, 1:-1]) / 13).round().to(torch.uint8)  # the centre weighs 5
+    blurred[..., 1:-1, 1:-1] = ((around + 4 * wide[..., 1:-1, 1:-1]) / 13).round().to(torch.uint8)  # weight 5 of 13 for the centre
     return _blended(pixels, blurred, strength)
 
 
@@ -209,7 +212,7 @@ OPERATIONS: tuple[tuple[list[float], Change], ...] = (
     (_scaled(32), _translate_x), (_scaled(32), _translate_y),  # pixels
     (_scaled(135), _rotate),  # degrees
     (_scaled(0.99), _brightness), (_scaled(0.99), _colour), (_scaled(0.99), _contrast), (_scaled(0.99), _sharpness),
-    ([8.0 - round(i / 5) for i in range(BINS)], _posterize),  # bits that stay
+    ([8.0 - round(i / 5) for i in range(BINS)], _posterize),  # bits kept
     ([255.0 - 8.5 * i for i in range(BINS)], _solarize),  # threshold
     (_scaled(0), _autocontrast), (_scaled(0), _equalize),
 )  # fmt: skip

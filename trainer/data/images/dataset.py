@@ -1,4 +1,4 @@
-"""A data set of images by content: found, split, and prepared to be decoded."""
+"""Lists and splits a data set of images by content."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,49 +20,51 @@ from trainer.data.split import Split, split
 from trainer.tasks.image_classification.config import ImageData, ImageExamples, NearDuplicates, PixelRange
 
 COPY = "copy of an image in another part of the data's own split, and used there alone"
-MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one is that of a mount point without its mount
-EXAMPLES, NAMES = 5, 5  # groups that the facts list, and images of each
+MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one: a mount point without its mount is an empty folder
+EXAMPLES, NAMES = 5, 5  # groups listed in the dataset info, and images named of each
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDataset(Dataset):
-    """Labelled images in the order of their content's SHA-256."""
+    """Labelled images sorted by the SHA-256 of their content."""
 
     near_duplicates: NearDuplicates = field(repr=False)
     decoder: Decoder
-    pixel_range: PixelRange | None  # None where no image has more than 8 bits a sample, or the decoder takes their upper 8
+    pixel_range: PixelRange | None  # None if no image has more than 8 bits a sample, or the decoder takes their upper 8 bits
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the model's outputs."""
+        """The class names in the order of the model's outputs."""
         return self.labels
 
     @property
     def class_counts(self) -> Mapping[str, tuple[int, ...]]:
-        """How many files of each class are in each part, in the order of `classes`."""
+        """Number of files by part and class, in the order of `classes`."""
         counted = Counter[tuple[Part, int]]()
         for content in self.contents:
             counted[content.part, content.label] += len(content.files)
         return {part: tuple(counted[part, label] for label in range(len(self.classes))) for part in PARTS}
 
     def examples(self, rows: Sequence[int]) -> ImageExamples:
-        """How many files the contents of those rows are, with the names of some."""
+        """The number of files with the contents of those rows, and the names of some."""
         files = [_printable(self.contents[row].files[0].name) for row in rows]
         return ImageExamples(count=sum(len(self.contents[row].files) for row in rows), examples=tuple(files[:EXAMPLES]))
 
 
 def find(data: ImageData, cache: Cache | None = None) -> ImageDataset:
-    """The data set at the path, split. Reads every file that has changed since this process last did. Raises BadData.
+    """List and split the data set at the path. Raises BadData.
 
-    Near-duplicates are on one side; they are looked for in the pixels where neither this process nor the cache knows them.
+    Reads the files that have changed since this process last read them. Near-duplicates lie in one part; they are computed from the
+    pixels unless this process or the cache has them already.
     """
     return arrange(data, listed(data, cache), cache)
 
 
 def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = False) -> Listing:
-    """The images at the path, without those that `data.unreadable: skip` leaves out.
+    """The images at the path, without those that `data.unreadable: skip` leaves out. Raises BadData.
 
-    Raises BadData; class names that are nearly equal, or that no study file can hold, are no fault of data that a check accepted before.
+    With `accepted`, for data that passed an earlier check, class names are not checked again: so a study that was accepted by a version
+    with fewer checks can continue.
     """
     try:
         found = scan(data)
@@ -80,7 +82,7 @@ def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = Fals
     return _listing(found.classes, images, contents, found.facts.model_dump_json(), reasons)
 
 
-@lru_cache(maxsize=4)  # a search asks for the same data set before each trial
+@lru_cache(maxsize=4)  # each trial of a search lists the same data set
 def _listing(
     classes: tuple[str, ...], images: tuple[Example, ...], sha256s: tuple[str, ...], facts: str, unreadable: tuple[str, ...]
 ) -> Listing:
@@ -91,13 +93,13 @@ def _listing(
 def arrange(
     data: ImageData, listing: Listing, cache: Cache | None = None, pixel_range: PixelRange | Literal["find"] | None = "find"
 ) -> ImageDataset:
-    """The images, split. `pixel_range` is that of a study's facts, None included, or is to be found in the training images.
+    """Split the images. `pixel_range` is the range (or None) of an earlier check, or "find" to compute it from the training images.
 
-    Near-duplicates, and with them the split, come before the range of the training images. So while images are compared, each image of
-    more than 8 bits is scaled by its own range.
-    Raises BadData where a class has too few images, and with the names of those that cannot be decoded.
+    Raises BadData if a class has too few images, and with the names of images that cannot be decoded.
     """
-    _by_content(data, listing)  # data that cannot be split is refused before anything is decoded
+    _by_content(data, listing)  # refuses data that cannot be split before anything is decoded
+    # The range of the training images needs the split, and the split needs the near-duplicates. So while images are compared, each image
+    # of more than 8 bits is scaled by its own range.
     deep = any(_sample_ranges(data, listing)) if pixel_range == "find" else pixel_range is not None
     groups = near_duplicates(listing.contents, Decoder.of(data, own_range=deep), cache or Cache.none())
     return _arranged(data, listing, groups, pixel_range if deep else None)
@@ -126,7 +128,7 @@ def _arranged(data: ImageData, listing: Listing, groups: Groups, given: PixelRan
         contents=contents,
         fingerprint=listing.fingerprint,
         split=split_digest(contents),
-        near_duplicates=_told(listing.contents, found, by_content.parts, len(groups.sound + groups.too_large) - len(found.kept)),
+        near_duplicates=_summary(listing.contents, found, by_content.parts, len(groups.sound + groups.too_large) - len(found.kept)),
         listing=listing.facts.model_copy(update={"left_out": (*listing.facts.left_out, *unused)}),
         decoder=Decoder.of(data, None if pixel_range is None else (pixel_range.low, pixel_range.high)),
         pixel_range=pixel_range,
@@ -134,7 +136,7 @@ def _arranged(data: ImageData, listing: Listing, groups: Groups, given: PixelRan
 
 
 def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[Scale | None]) -> PixelRange:
-    """The range declared by data.bit_depth, or that of the training images; of all images where no training image has more than 8 bits."""
+    """The range declared by data.bit_depth, else the range of the training images; of all images if no training image has over 8 bits."""
     deep = [(content, own) for content, own in zip(contents, found, strict=True) if own is not None]
     own = [samples for content, samples in deep if content.part == "train"] or [samples for _, samples in deep]
     low, high = min(low for low, _ in own), max(high for _, high in own)
@@ -153,9 +155,9 @@ def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[S
     )
 
 
-def _told(contents: Sequence[Distinct], split: Split, by_content: Sequence[Part], too_large: int) -> NearDuplicates:
+def _summary(contents: Sequence[Distinct], split: Split, by_content: Sequence[Part], too_large: int) -> NearDuplicates:
     kept = split.kept
-    across = {group for group in kept if len({split.parts[row] for row in group}) > 1}  # only a given split has them
+    across = {group for group in kept if len({split.parts[row] for row in group}) > 1}  # only possible in the data's own split
     mixed = {group for group in kept if len({contents[row].label for row in group}) > 1}
     examples = sorted(kept, key=lambda group: (group not in across, group not in mixed))
     return NearDuplicates(

@@ -1,4 +1,4 @@
-"""One image file's bytes into the square of RGB pixels that the model sees."""
+"""Decodes the bytes of an image file into the square of RGB pixels that the model receives."""
 
 import io
 import sys
@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageErr
 from trainer.cache import JSON
 from trainer.tasks.image_classification.config import DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS, ImageData
 
-VERSION = 1  # to be raised when other pixels come out; part of the key of what is cached
+VERSION = 1  # raise it when decoding gives other pixels; part of the cache key
 
 Image.init()
 with suppress(ImportError):
@@ -28,67 +28,68 @@ FORMATS = tuple(
     for name in ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "HEIF")
     if name in Image.OPEN  # an older Pillow, or no pillow-heif
 )
-"""What is decoded. Formats that run another program (EPS), have no magic number (TGA) or are documents stay out."""
-DEEP_VERSION = 1  # the same for images of more than 8 bits a sample
-LARGEST_FILE = 512 * 2**20  # bytes, where max_pixels does not allow for more
-TEXT_BYTES = 64 * 2**20  # of a PNG's text chunk or colour profile, unpacked; all text of a file may take four times as much
+"""The formats that are decoded. Excluded are formats that run another program (EPS), have no magic number (TGA) or are documents."""
+DEEP_VERSION = 1  # as VERSION, for images of more than 8 bits a sample
+LARGEST_FILE = 512 * 2**20  # bytes, unless max_pixels allows more
+TEXT_BYTES = 64 * 2**20  # of a PNG's text chunk or colour profile, decompressed; all text of a file may take four times as much
 
-# Pillow's own limits refuse sound images: text above 1 MiB, and pixels above 90 million. The limits of this module take their place.
+# Pillow's own limits refuse valid images: text above 1 MiB, and pixels above 90 million. The limits of this module replace them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = TEXT_BYTES, 4 * TEXT_BYTES
 Image.MAX_IMAGE_PIXELS = HIGHEST_MEGAPIXELS * 1_000_000
-warnings.simplefilter("error", Image.DecompressionBombWarning)  # of every thread that decodes
+warnings.simplefilter("error", Image.DecompressionBombWarning)  # for the whole process: decoding runs in threads
 
 Scale = tuple[float, float]
-"""The samples that become 0 and 255 in an image of more than 8 bits a sample; what lies beyond is clipped."""
+"""The samples that map to 0 and 255 in an image of more than 8 bits a sample; samples outside are clipped."""
 
 
 class Undecodable(Exception):
-    """The bytes are no image that can be trained on; the text is the reason, without the file's name."""
+    """The bytes are not a usable image; the text is the reason, without the file's name."""
 
 
-ROUGHLY = 4  # times the size that is wanted, to which a JPEG is decoded at least when it need not be exact
-PNG_DEPTH = 24  # where a PNG's header has the number of bits a sample
-REDUCED, MASK = 1, 4  # bits of TIFF's NewSubfileType: pages that only repeat or mask another one
-MOST_PAGES = 100  # that are looked at
-ROWS = 256  # that are scaled at a time, so that their float64 copy stays small
+ROUGHLY = 4  # a thumbnail's JPEG is decoded to at least this multiple of the wanted size
+PNG_DEPTH = 24  # offset of the bits a sample in a PNG file
+REDUCED, MASK = 1, 4  # bits of TIFF's NewSubfileType: pages that are a smaller copy or a mask of another one
+MOST_PAGES = 100  # of a TIFF that are checked
+ROWS = 256  # scaled at a time, which keeps the float64 copy small
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """What pixels follow from besides the bytes, for all images of a data set."""
+    """The settings of decoding, common to all images of a data set."""
 
-    max_pixels: int = DEFAULT_MEGAPIXELS * 1_000_000  # by the header, before anything is decoded
+    max_pixels: int = DEFAULT_MEGAPIXELS * 1_000_000  # checked in the header before anything is decoded
     scale: Scale | None = None  # of images of more than 8 bits; None takes their upper 8 bits, as version 0.1 did
-    own_range: bool = False  # in place of `scale`, each such image's own range: for comparing images, before a scale is known
+    own_range: bool = False  # scale each such image by its own range in place of `scale`; used to compare images
 
     @classmethod
     def of(cls, data: ImageData, scale: Scale | None = None, *, own_range: bool = False) -> "Decoder":
-        """With the data set's limit."""
+        """The decoder with the data set's limit of pixels."""
         return cls(round(data.max_megapixels * 1_000_000), scale, own_range)
 
     @property
     def max_file_bytes(self) -> int:
-        """Larger files are not read: eight bytes a pixel are 16-bit RGBA without compression."""
+        """Larger files are not read. The largest pixels, uncompressed 16-bit RGBA, take 8 bytes each."""
         return max(LARGEST_FILE, 10 * self.max_pixels)
 
     @property
     def key(self) -> Mapping[str, JSON]:
-        """What cached pixels follow from besides the content and the size. Without a scale the key is that of version 0.1."""
+        """The part of the cache key of pixels besides content and size. Without a scale it equals that of version 0.1."""
+        # Codecs are in the key since their versions decode the same JPEG to slightly different pixels.
         codecs = {name: features.version(name) for name in ("jpg", "zlib", "webp", "libtiff")}
         return {"decoding": VERSION, "pillow": PIL.__version__, "codecs": codecs, **self.scale_key}
 
     @property
     def scale_key(self) -> Mapping[str, JSON]:
-        """The part of `key` that is about images of more than 8 bits a sample."""
+        """The part of `key` for images of more than 8 bits a sample."""
         if self.scale is None and not self.own_range:
             return {}
         return {"scale": "own" if self.own_range or self.scale is None else list(self.scale), "deep": DEEP_VERSION}
 
     def square(self, content: bytes, size: int, *, roughly: bool = False) -> NDArray[np.uint8]:
-        """RGB pixels [size, size, 3]: upright by EXIF, first frame, transparency dropped, shorter side resized, centre cut.
+        """The centre square as RGB pixels [size, size, 3]: first frame, rotated by EXIF, transparency dropped. Raises Undecodable.
 
-        The centre square is resized in one step (antialiased, bilinear), so that a very long image never grows on the way.
-        `roughly` makes large JPEGs several times as fast. Raises Undecodable.
+        The centre square is cut and resized (antialiased, bilinear) in one step, so that a very long image needs no more memory. `roughly`
+        decodes large JPEGs several times as fast, with slightly different pixels.
         """
         with self._opened(content) as image:
             if roughly:
@@ -109,11 +110,11 @@ class Decoder:
 
     @contextmanager
     def _opened(self, content: bytes) -> Iterator[ImageFile.ImageFile]:
-        """The image, once its header is within the limits. Raises Undecodable for whatever goes wrong, in the block too."""
+        """Open the image if its header is within the limits. Raises Undecodable for any error, also for one in the `with` block."""
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > self.max_pixels:
-                    raise Undecodable(_bomb(f"{image.width} x {image.height} pixels", self.max_pixels))
+                    raise Undecodable(_too_large(f"{image.width} x {image.height} pixels", self.max_pixels))
                 _refuse_pages(image)
                 yield image
         except Undecodable:
@@ -121,8 +122,8 @@ class Decoder:
         except MemoryError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise Undecodable(_bomb("its header says far more", self.max_pixels)) from None
-        except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+            raise Undecodable(_too_large("its header says far more", self.max_pixels)) from None
+        except Exception as error:  # Pillow's decoders raise many kinds of exceptions for a damaged file
             raise Undecodable(_damage(content, error)) from None
 
     def _rgb(self, image: ImageFile.ImageFile, content: bytes) -> Image.Image:
@@ -131,9 +132,9 @@ class Decoder:
             low, high = self.scale or (float(deep.min()), float(deep.max()))
             return _with_exif(Image.fromarray(scaled(deep, low, high)).convert("RGB"), image)
         if image.mode == "F":
-            _deep_samples(image, content)  # NaN is the more precise reason
+            _deep_samples(image, content)  # raises first, with the more precise reason, if there are NaN
             raise Undecodable("floating-point pixels, for which the study has no range")
-        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would cut off what is above 255
+        if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would clip samples above 255
             upper = np.clip(np.asarray(image).astype(np.int64), 0, 65_535) >> 8
             return _with_exif(Image.fromarray(upper.astype(np.uint8)).convert("RGB"), image)
         if "transparency" in image.info:
@@ -142,14 +143,14 @@ class Decoder:
 
 
 def may_be_deep(start: bytes) -> bool:
-    """Whether a file that begins with these 32 bytes may hold more than 8 bits a sample."""
+    """Whether a file that begins with these 32 bytes may have more than 8 bits a sample."""
     if start[:3] == b"\xff\xd8\xff" or start[:4] in (b"GIF8", b"RIFF") or start[:2] == b"BM":
         return False
     return not (start[:4] == b"\x89PNG" and start[PNG_DEPTH] <= 8) if len(start) > PNG_DEPTH else True
 
 
 def scaled(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    """Samples of any kind → uint8, with `low` at 0 and `high` at 255, rounded to even, clipped."""
+    """Samples of any dtype → uint8: `low` maps to 0 and `high` to 255, clipped, rounded half to even."""
     found, factor = np.empty(samples.shape, np.uint8), 255 / (high - low) if high > low else 1.0
     for first in range(0, len(samples), ROWS):
         part = (samples[first : first + ROWS].astype(np.float64) - low) * factor
@@ -158,7 +159,7 @@ def scaled(samples: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _deep_samples(image: ImageFile.ImageFile, content: bytes) -> NDArray[Any] | None:
-    """The samples [H, W] or [H, W, 3] of an image of more than 8 bits a sample, without its transparency; None for other images."""
+    """The samples [H, W] or [H, W, 3] of an image of more than 8 bits a sample, without transparency; None for other images."""
     if image.mode == "F" or image.mode.startswith("I"):
         samples = np.asarray(image)
         if not np.isfinite(samples).all():
@@ -168,7 +169,9 @@ def _deep_samples(image: ImageFile.ImageFile, content: bytes) -> NDArray[Any] | 
         return None
     upper = np.asarray(image)
     with Image.open(io.BytesIO(content), formats=FORMATS) as again:
-        if other == "RGBA":  # grey and transparency: Pillow gives the upper bytes L, L, L, A; read as RGBA, their bytes are L, l, A, a
+        # Grey and transparency of 16 bits: Pillow returns the upper bytes L, L, L, A. Read as 8-bit RGBA, a pixel's bytes are L, l, A, a:
+        # the upper and the lower byte of each sample.
+        if other == "RGBA":
             again.tile = [tile._replace(args=other) for tile in again.tile]
             both = np.asarray(again).astype(np.uint16)
             return np.asarray(both[..., 0] << 8 | both[..., 1])
@@ -178,7 +181,10 @@ def _deep_samples(image: ImageFile.ImageFile, content: bytes) -> NDArray[Any] | 
 
 
 def _other_byte(image: ImageFile.ImageFile) -> str | None:
-    """How Pillow reads the lower bytes of 16-bit colours, of which it gives the upper ones: as if their byte order were the other one."""
+    """The raw mode with which Pillow returns the lower bytes of 16-bit colours; None for other images.
+
+    Pillow has no 16-bit RGB mode: it keeps the upper byte of each sample. Read again with the opposite byte order, it keeps the lower one.
+    """
     if image.mode not in ("RGB", "RGBA") or not image.tile:
         return None
     args = {tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in image.tile}
@@ -190,17 +196,17 @@ def _other_byte(image: ImageFile.ImageFile) -> str | None:
 
 
 def _refuse_pages(image: ImageFile.ImageFile) -> None:
-    """A TIFF of several pages is several images. Smaller copies and masks of the first page do not count."""
+    """Raises Undecodable for a TIFF of several pages, since the intended page is unknown. Smaller copies and masks do not count."""
     if image.format != "TIFF" or (pages := getattr(image, "n_frames", 1)) == 1:
         return
     for page in range(1, min(pages, MOST_PAGES)):
         image.seek(page)
         if not int(image.tag_v2.get(254, 0)) & (REDUCED | MASK):  # type: ignore[attr-defined]
-            raise Undecodable(f"a TIFF of {pages} pages, and which of them is the image is not known; save each page as a file")
+            raise Undecodable(f"a TIFF of {pages} pages, of which only one could be used; save each page as a file")
     image.seek(0)
 
 
-def _bomb(found: str, max_pixels: int) -> str:
+def _too_large(found: str, max_pixels: int) -> str:
     return f"too large: {found}, at most {max_pixels / 1_000_000:g} megapixels are decoded; make it smaller, or raise data.max_megapixels"
 
 
@@ -218,7 +224,7 @@ def _damage(content: bytes, error: Exception) -> str:
 
 
 def _lacks_end(content: bytes) -> bool:
-    """Whether the format's mark of the end is missing."""
+    """Whether the end marker of the format is missing."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return b"IEND" not in content[-4096:]
     if content.startswith(b"\xff\xd8\xff"):

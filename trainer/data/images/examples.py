@@ -1,4 +1,4 @@
-"""Images as tensors: all of them in memory, or read for each batch."""
+"""Images as tensors: resident in memory, or streamed batch by batch."""
 
 import hashlib
 from collections import OrderedDict, deque
@@ -18,7 +18,7 @@ from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
 
 AHEAD_BATCHES = 8
-AHEAD_BYTES = 256 * 2**20  # of decoded batches; at least one batch is always decoded ahead
+AHEAD_BYTES = 256 * 2**20  # of batches decoded ahead; at least one batch is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +29,12 @@ class _Batch:
 
 
 class Streamed:
-    """The same pixels as `Resident` has, bit for bit, in bounded memory."""
+    """Decodes images for each batch, in bounded memory. The pixels equal those of `Resident` bit for bit."""
 
     origin: Literal["streamed"] = "streamed"
 
     def __init__(self, dataset: ImageDataset, size: int, keys: Tensor, device: torch.device) -> None:
-        self.keys = keys  # as those of Resident
+        self.keys = keys  # as Resident.keys
         self._contents, self._decoder, self._size, self._device = dataset.contents, dataset.decoder, size, device
         self._constant = np.zeros(len(dataset.contents), dtype=np.bool_)
         self._threads = reading.pool()
@@ -42,27 +42,27 @@ class Streamed:
         self._ahead = deque[_Batch]()
 
     def check(self) -> None:
-        """Decode every image once. Raises BadData with the names of those that cannot be used."""
+        """Decode every image once. Raises BadData with the names of unusable images."""
         reading.finish(reading.check(self._threads, self._contents, self._decoder, self._size, self._constant), self._contents)
 
     def constant_rows(self) -> list[int]:
-        """As those of Resident; known after `check`."""
+        """As Resident.constant_rows; valid after `check`."""
         return [int(row) for row in np.flatnonzero(self._constant)]
 
     def expect(self, batches: Iterable[Tensor]) -> None:
-        """Tell the rows of the batches to come, in their order; what was expected before is forgotten."""
+        """Announce the rows of the next batches in order. Replaces earlier announcements."""
         for batch in self._ahead:
             for future in batch.started:
                 future.cancel()
         self._ahead.clear()
         self._coming = iter(batches)
-        self._look_ahead()
+        self._read_ahead()
 
     def take(self, rows: Tensor) -> Tensor:
-        """Pixels uint8 [B, 3, S, S] on the device; at once when they were expected next. Raises BadData, naming the files."""
+        """Pixels uint8 [B, 3, S, S] on the device, decoded ahead if the batch was announced. Raises BadData with file names."""
         expected = bool(self._ahead) and torch.equal(self._ahead[0].rows, rows)
         batch = self._ahead.popleft() if expected else self._begun(rows)
-        self._look_ahead()
+        self._read_ahead()
         reading.finish(batch.started, [self._contents[row] for row in rows.tolist()])
         return to_device(batch.pixels, self._device)
 
@@ -71,7 +71,7 @@ class Streamed:
         pixels = torch.empty((len(rows), 3, self._size, self._size), dtype=torch.uint8)
         return _Batch(rows, pixels, reading.start(self._threads, contents, self._decoder, self._size, pixels.numpy()))
 
-    def _look_ahead(self) -> None:
+    def _read_ahead(self) -> None:
         while not self._ahead or (len(self._ahead) < AHEAD_BATCHES and sum(batch.pixels.nbytes for batch in self._ahead) < AHEAD_BYTES):
             if (rows := next(self._coming, None)) is None:
                 return
@@ -79,54 +79,54 @@ class Streamed:
 
 
 def to_device(pixels: Tensor, device: torch.device) -> Tensor:
-    """A batch from the host, without waiting for the device."""
+    """Copy a batch from the host to the device without a synchronisation."""
     return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
 
-KEPT = 4  # data sets or sizes
-DEVICE_SHARE = 0.25  # of a GPU's memory; what does not fit stays on the host and travels batch by batch
-HEADROOM = 256 * 2**20  # bytes of host memory that decoding leaves alone
+KEPT = 4  # data sets or sizes kept by this process
+DEVICE_SHARE = 0.25  # of a GPU's memory for pixels; larger data sets stay on the host and are copied batch by batch
+HEADROOM = 256 * 2**20  # bytes of host memory left free
 
 
 class Images(Protocol):
-    """The pixels of a data set's contents, by row, in their order."""
+    """The pixels of a data set, one row for each content."""
 
     @property
     def keys(self) -> Tensor:
-        """int64 [N] on the host: of the content alone, so that augmentation does not depend on the order."""
+        """Keys int64 [N] on the host, functions of the content, for augmentation that does not depend on the order."""
 
     @property
     def origin(self) -> Literal["decoded", "cached", "streamed"]:
-        """Decoded for this run, found decoded, or too many to keep."""
+        """Decoded for this run, found in the cache or in memory, or decoded for each batch."""
 
     def constant_rows(self) -> list[int]:
-        """The rows of images whose pixels are all equal, ascending."""
+        """The rows of images of a single colour, ascending."""
 
     def take(self, rows: Tensor) -> Tensor:
-        """Pixels uint8 [B, 3, S, S] of the rows (int64 [B] on the host), on the device."""
+        """Pixels uint8 [B, 3, S, S] on the device; `rows` are int64 [B] on the host."""
 
     def expect(self, batches: Iterable[Tensor]) -> None:
-        """Tell the rows of the batches to come, in the order in which they will be taken."""
+        """Announce the rows of the next batches in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resident:
-    """Images that lie ready as one tensor."""
+    """All images decoded in one tensor."""
 
-    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, when too large for it, on the host; not to be written to
+    pixels: Tensor  # uint8 [N, 3, S, S], on the device or, if too large for it, on the host; read-only
     keys: Tensor
     origin: Literal["decoded", "cached"]
     device: torch.device
 
     def constant_rows(self) -> list[int]:
-        """The rows of images whose pixels are all equal, ascending. Looks at every pixel."""
+        """The rows of images of a single colour, ascending. Reads every pixel."""
         parts = torch.split(self.pixels.flatten(2), 1024)  # [B, 3, S * S]
         equal = torch.cat([(part.amin(2) == part.amax(2)).all(1) for part in parts])
         return equal.nonzero()[:, 0].tolist()
 
     def take(self, rows: Tensor) -> Tensor:
         """Pixels uint8 [B, 3, S, S] on the device."""
-        found = self.pixels.index_select(0, rows.to(self.pixels.device, non_blocking=True))  # indexing takes several times as long
+        found = self.pixels.index_select(0, rows.to(self.pixels.device, non_blocking=True))  # several times as fast as indexing
         return found if found.device.type == self.device.type else to_device(found, self.device)
 
     def expect(self, batches: Iterable[Tensor]) -> None:
@@ -137,16 +137,16 @@ _kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict(
 
 
 def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed:
-    """The data set's images at that size: found in the cache, decoded into it, decoded into memory, or else streamed.
+    """The images at that size: found in the cache, decoded into it, decoded into memory, or streamed, whichever is possible first.
 
-    Every image has been decoded once when this returns. Raises BadData with the names of those that cannot be used.
+    Every image has been decoded at least once on return. Raises BadData with the names of unusable images.
     """
     cache = cache or Cache.none()
     key = key_of(dataset, size)
     place = (f"{cache.folder}/{key.digest}", device)
     if place in _kept:
         _kept.move_to_end(place)
-        cache.find(key)  # used now
+        cache.find(key)  # marks the entry as used
         return _kept[place]
     while len(_kept) >= KEPT:
         _kept.popitem(last=False)
@@ -159,18 +159,18 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
         return streamed
     pixels, origin = found
     resident = Resident(_placed(pixels, device), keys, origin, device)
-    _kept[place] = replace(resident, origin="cached")  # to the next run
+    _kept[place] = replace(resident, origin="cached")  # for the next run of this process
     return resident
 
 
 def key_of(dataset: ImageDataset, size: int) -> Key:
-    """What the pixels follow from; labels and split do not matter to them."""
+    """The cache key of the pixels: contents, size and decoder. Labels and split are not in it."""
     contents = hashlib.sha256("\n".join(content.sha256 for content in dataset.contents).encode()).hexdigest()
     return Key("pixels", {"contents": contents, "size": size, **dataset.decoder.key})
 
 
 def _stored(dataset: ImageDataset, size: int, key: Key, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
-    """The pixels in the cache, built there if need be; None when they find no room."""
+    """The pixels in the cache, decoded into it if they are absent; None if they do not fit."""
 
     def fill(pixels: Tensor) -> None:
         with reading.pool() as threads:
@@ -181,7 +181,7 @@ def _stored(dataset: ImageDataset, size: int, key: Key, cache: Cache) -> tuple[T
 
 
 def _in_memory(dataset: ImageDataset, size: int) -> tuple[Tensor, Literal["decoded"]] | None:
-    """The pixels, decoded into memory; None when they do not fit."""
+    """The pixels decoded into memory; None if they do not fit."""
     needed = len(dataset.contents) * 3 * size * size
     while _kept and _lacks(needed):
         _kept.popitem(last=False)
@@ -201,10 +201,10 @@ def _lacks(needed: int) -> bool:
 def _placed(pixels: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return pixels
-    room = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
-    if pixels.nbytes > room:
-        return pixels  # not pinned: batches are gathered from it, and pinning would copy it whole
-    while pixels.nbytes + _on_device() > room:
+    limit = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
+    if pixels.nbytes > limit:
+        return pixels  # not pinned, which would copy the whole tensor; each gathered batch is pinned instead
+    while pixels.nbytes + _on_device() > limit:
         _kept.popitem(last=False)
     return pixels.to(device)
 

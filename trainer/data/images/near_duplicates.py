@@ -1,4 +1,10 @@
-"""Groups near-duplicate images, so that a split keeps them together."""
+"""Finds groups of near-duplicate images, which the split keeps together.
+
+Two images are near-duplicates if their 32 x 32 thumbnails differ little (`Thumbnails.alike`). Groups are the connected components of this
+relation. All pairs are compared, so time grows with N²; a cheap lower bound on 8 x 8 grey squares excludes nearly all pairs first.
+The comparison is exact in integers, so that every machine finds the same groups and thus the same split. See
+docs/decisions/0017-near-duplicates.md.
+"""
 
 import hashlib
 from collections import Counter, OrderedDict, defaultdict
@@ -19,27 +25,31 @@ from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder
 from trainer.data.split import Group
 
-SIDE, COARSE = 32, 8  # pixels: of a thumbnail, and of the grey squares by which pairs are ruled out
-MOST_DIFFERENT = 7  # levels of 255, root mean square over a thumbnail, each channel's mean taken out
-SHARE_DIFFERENT = 0.2  # of the spread of the flatter one of the two
-MOST_SHIFTED = 16  # levels between the two means of a channel: another brightness
-LEAST_SPREAD = 4  # levels, root mean square around the channels' means; below it pictures have too little in them to be told apart
-BLOCK = 1024  # pictures a side of a block of pairs
-DENSE = 20_000  # pairs of a block; from so many on the whole block is compared by one product
-GATHERED = 2048  # pairs that are compared at a time
-SLACK = 1.001, 1.0  # factor and summand on squares, so that rounding rules out no pair
+SIDE, COARSE = 32, 8  # pixels: side of a thumbnail; side of the grey squares by which pairs are excluded
+MOST_DIFFERENT = 7  # levels of 255, root mean square over a thumbnail after the channels' means are subtracted
+SHARE_DIFFERENT = 0.2  # limit of the same relative to the spread of the picture with less spread
+MOST_SHIFTED = 16  # levels between the two means of a channel; a larger shift is another brightness
+LEAST_SPREAD = 4  # levels, root mean square around the channels' means; pictures with less have too little content to compare
+BLOCK = 1024  # pictures; pairs are compared in blocks of BLOCK x BLOCK
+DENSE = 20_000  # possible pairs in a block from which the whole block is compared by one matrix product
+GATHERED = 2048  # pairs compared at a time
+SLACK = 1.001, 1.0  # factor and summand on float32 squares, so that rounding excludes no pair
 
 AREA = SIDE * SIDE
-UNIT = 3 * AREA * AREA  # `spread` and `limit` are variances in these units: whole numbers, so that no machine rounds them otherwise
+UNIT = 3 * AREA * AREA  # `spread` and `limit` are variances times UNIT: integers, equal on every machine
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Thumbnails:
-    """Small pictures, and what every comparison needs of them."""
+    """Thumbnails with the precomputed values of every comparison.
+
+    With x the 3 * AREA samples of a picture, Σ over a channel's AREA pixels and s its sums: AREA Σ x² - Σ s² is UNIT times the variance
+    around the channels' means. The same of the difference of two pictures is their squared distance without a shift of brightness.
+    """
 
     pixels: Tensor  # uint8 [N, 32 · 32, 3]
     sums: Tensor  # int64 [N, 3], of each channel
-    limit: Tensor  # int64 [N], the largest square difference to another picture; negative for one without enough in it
+    limit: Tensor  # int64 [N], largest squared distance to a near-duplicate; negative for a picture of too little spread
 
     @classmethod
     def of(cls, pixels: Tensor) -> "Thumbnails":
@@ -52,18 +62,18 @@ class Thumbnails:
         return cls(flat, sums, limit.where(spread >= LEAST_SPREAD**2 * UNIT, -1))
 
     def alike(self, left: Tensor, right: Tensor) -> Tensor:
-        """Whether the pictures `left[i]` and `right[i]` (int64 [K]) are the same to the eye: bool [K]."""
+        """Whether the pictures `left[i]` and `right[i]` (int64 [K]) are near-duplicates: bool [K]."""
         parts = zip(torch.split(left, GATHERED), torch.split(right, GATHERED), strict=True)
         return torch.cat([self._judged(*part, self._squares(*part)) for part in parts]) if len(left) else torch.empty(0, dtype=torch.bool)
 
     def all_alike(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Of each with each: bool [R, C]."""
-        left, right = (self.pixels[part].flatten(1).double() for part in (rows, columns))  # whole numbers below 2^53: nothing is rounded
+        """Whether each of the rows and each of the columns are near-duplicates: bool [R, C]."""
+        left, right = (self.pixels[part].flatten(1).double() for part in (rows, columns))  # integers below 2^53: exact in float64
         squares = left.square().sum(1)[:, None] + right.square().sum(1)[None] - 2 * left @ right.T
         return self._judged(rows[:, None], columns[None], squares.long())
 
     def around(self, rows: Tensor) -> Tensor:
-        """Bool [R]: which of the rows are like their centre, the one nearest to their mean; the centre is."""
+        """Bool [R]: the rows that are near-duplicates of their centre, and the centre itself, which is the row nearest to their mean."""
         total = sum((own.sum(0) for own in self._parts(rows)), torch.zeros(3 * AREA, dtype=torch.int64))
         distances = [(len(rows) * own.square() - 2 * own * total).sum(1) for own in self._parts(rows)]
         centre = rows[torch.cat(distances).argmin()]
@@ -82,12 +92,13 @@ class Thumbnails:
 
 
 def clusters(thumbnails: Thumbnails) -> NDArray[np.int64]:
-    """Int64 [N]: equal numbers for pictures that a chain of likenesses joins. Time grows with N², memory with N."""
+    """Int64 [N]: equal numbers for pictures that are joined by a chain of near-duplicates. Time grows with N², memory with N."""
     found = np.arange(len(thumbnails.limit))
     coarse, candidates = _coarse(thumbnails), torch.nonzero(thumbnails.limit >= 0)[:, 0]
     blocks = torch.split(candidates, BLOCK)
     for place, rows in enumerate(blocks):
         for columns in blocks[place:]:
+            # Pairs that are in one cluster already are skipped: they could only confirm it.
             known = torch.from_numpy(found)
             possible = _possible(coarse, thumbnails.limit, rows, columns) & (known[rows][:, None] != known[columns][None])
             for left, right in _confirmed(thumbnails, rows, columns, possible):
@@ -96,9 +107,9 @@ def clusters(thumbnails: Thumbnails) -> NDArray[np.int64]:
 
 
 def dhash(thumbnails: Thumbnails) -> Iterator[int | None]:
-    """The signs of 64 differences between neighbouring grey squares, as one number (a difference hash); None where there is too little.
+    """Difference hash: the signs of the 64 differences between neighbouring grey squares as one number; None for too little spread.
 
-    After Krawetz, "Kind of Like That" (2013), with the last column followed by the first.
+    After Krawetz, "Kind of Like That" (2013); here the last column's neighbour is the first column.
     """
     coarse = _coarse(thumbnails).view(-1, COARSE, COARSE)
     signs = (coarse > coarse.roll(-1, 2)).flatten(1).numpy()
@@ -107,7 +118,11 @@ def dhash(thumbnails: Thumbnails) -> Iterator[int | None]:
 
 
 def _coarse(thumbnails: Thumbnails) -> Tensor:
-    """Float32 [N, 64]: grey squares less their mean. Two of them differ at most as much as their thumbnails do, in root mean square."""
+    """Float32 [N, 64]: 8 x 8 grey squares less their mean.
+
+    Averaging cannot increase a distance: the root mean square difference of two pictures' squares is at most that of their thumbnails.
+    So squares that differ by more than the limit exclude the pair.
+    """
     step, parts = SIDE // COARSE, list[Tensor]()
     for pixels in torch.split(thumbnails.pixels, BLOCK):
         grey = F.avg_pool2d(pixels.float().mean(2).view(-1, 1, SIDE, SIDE), step).flatten(1)
@@ -116,7 +131,7 @@ def _coarse(thumbnails: Thumbnails) -> Tensor:
 
 
 def _possible(coarse: Tensor, limit: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bool [R, C], the pairs that the coarse squares do not rule out, each pair once."""
+    """Bool [R, C]: the pairs that the coarse squares do not exclude, each pair once."""
     left, right, (factor, summand) = coarse[rows], coarse[columns], SLACK
     squares = left.square().sum(1)[:, None] + right.square().sum(1)[None] - 2 * left @ right.T
     farthest = torch.minimum(limit[rows][:, None], limit[columns][None]).float() * (COARSE**2 / UNIT)
@@ -138,30 +153,30 @@ def _confirmed(thumbnails: Thumbnails, rows: Tensor, columns: Tensor, possible: 
 
 def _joined(found: NDArray[np.int64], left: Tensor, right: Tensor) -> NDArray[np.int64]:
     edges = (np.ones(len(left), dtype=np.int8), (found[left.numpy()], found[right.numpy()]))
-    _, family = connected_components(coo_array(edges, shape=(len(found), len(found))), directed=False)
-    joined: NDArray[np.int64] = family.astype(np.int64)[found]
+    _, numbers = connected_components(coo_array(edges, shape=(len(found), len(found))), directed=False)
+    joined: NDArray[np.int64] = numbers.astype(np.int64)[found]
     return joined
 
 
-VERSION = 1  # to be raised when other groups come out
-KEPT = 4  # data sets
-MOST_COMPARED = 50_000  # contents, each with each; of more, only those whose coarse dhash have all signs in common with another's
-LARGEST_SHARE = 0.25  # of the contents of its class; a larger family is a chain, until its centre proves it a group
-LARGEST_SMALL = 4  # contents that are never too many
+VERSION = 1  # raise it when other groups are found; part of the cache key
+KEPT = 4  # data sets kept by this process
+MOST_COMPARED = 50_000  # contents compared pairwise; of a larger data set only those whose difference hash equals another's
+LARGEST_SHARE = 0.25  # of the contents of a class; a larger cluster is a chain of unlike images and is broken up
+LARGEST_SMALL = 4  # contents; a cluster of at most this size is never too large
 MOST_LABELS = 3
-MOST_CENTRES = 100  # into so many groups a chain is broken up
+MOST_CENTRES = 100  # groups into which a chain is broken up at most
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Near-duplicates by their positions among the contents, each group ascending, all by their first position."""
+    """Groups of near-duplicates by positions of contents, each ascending, sorted by their first position."""
 
     sound: tuple[Group, ...]
-    too_large: tuple[Group, ...]  # a class could not be split by them: they are told and do not count
+    too_large: tuple[Group, ...]  # reported, but not kept together: a class could not be split otherwise
 
     @classmethod
     def read(cls, numbers: Tensor) -> "Groups":
-        """From int32 [N]: 0 for a content alone, `k` for one of the sound group k, `-k` for one of the group k that is too large."""
+        """From int32 [N]: 0 for a content in no group, `k` for a member of sound group k, `-k` for a member of too large group k."""
         members = defaultdict[int, list[int]](list)
         for row in numbers.nonzero()[:, 0].tolist():
             members[int(numbers[row])].append(row)
@@ -169,7 +184,7 @@ class Groups:
         return cls(*(tuple(tuple(rows) for number, rows in ordered if (number > 0) is sound) for sound in (True, False)))
 
     def write(self, into: Tensor) -> None:
-        """Into zeros, int32 [N], as `read` takes it."""
+        """Write the numbers of `read` into zeros, int32 [N]."""
         for number, group in enumerate(self.sound, start=1):
             into[list(group)] = number
         for number, group in enumerate(self.too_large, start=1):
@@ -180,7 +195,7 @@ _kept: OrderedDict[str, Groups] = OrderedDict()
 
 
 def near_duplicates(contents: Sequence[Distinct], decoder: Decoder, cache: Cache) -> Groups:
-    """The groups: known to this process, found in the cache, or looked for. Raises BadData with the names of undecodable images."""
+    """The groups: kept by this process, found in the cache, or computed. Raises BadData with the names of undecodable images."""
     key = _key(contents, decoder)
     if key.digest not in _kept:
         while len(_kept) >= KEPT:
@@ -192,7 +207,7 @@ def near_duplicates(contents: Sequence[Distinct], decoder: Decoder, cache: Cache
 
 
 def _key(contents: Sequence[Distinct], decoder: Decoder) -> Key:
-    """Contents and their labels, and all that decides about their thumbnails."""
+    """The cache key: contents, labels (by which a group is too large), and the decoder (by which thumbnails differ)."""
     labelled = hashlib.sha256("\n".join(f"{content.sha256} {content.label}" for content in contents).encode()).hexdigest()
     return Key("groups", {"contents": labelled, "groups": VERSION, **decoder.key})
 
@@ -200,25 +215,25 @@ def _key(contents: Sequence[Distinct], decoder: Decoder) -> Key:
 def _search(contents: Sequence[Distinct], decoder: Decoder) -> Groups:
     sound, too_large = list[Group](), list[Group]()
     sizes = Counter(content.label for content in contents)
-    for rows, thumbnails in _families(contents, decoder):
+    for rows, thumbnails in _clusters(contents, decoder):
         for group in _broken_up(contents, sizes, rows, thumbnails):
             (too_large if _too_large(contents, sizes, group) else sound).append(group)
     return Groups(tuple(sorted(sound)), tuple(sorted(too_large)))
 
 
-def _families(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[tuple[list[int], Thumbnails]]:
-    """Positions of contents that chains of likenesses join, two or more, ascending, with their thumbnails."""
+def _clusters(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[tuple[list[int], Thumbnails]]:
+    """Clusters of two or more contents: ascending positions, and the thumbnails."""
     for rows in _comparable(contents, decoder):
         pixels = reading.thumbnails([contents[row] for row in rows], decoder, SIDE)
-        family = clusters(Thumbnails.of(pixels))
-        order = np.argsort(family, kind="stable")
-        for members in np.split(order, np.flatnonzero(np.diff(family[order])) + 1):
+        numbers = clusters(Thumbnails.of(pixels))
+        order = np.argsort(numbers, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
             if len(members) > 1:
                 yield [rows[member] for member in members], Thumbnails.of(pixels[torch.from_numpy(members)])
 
 
 def _comparable(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[Sequence[int]]:
-    """Positions of contents, ascending, of which each is compared with each."""
+    """Sets of ascending positions of contents; within a set all pairs are compared."""
     if len(contents) <= MOST_COMPARED:
         yield range(len(contents))
         return
@@ -234,14 +249,14 @@ def _comparable(contents: Sequence[Distinct], decoder: Decoder) -> Iterator[Sequ
 
 
 def _broken_up(contents: Sequence[Distinct], sizes: Counter[int], rows: Sequence[int], thumbnails: Thumbnails) -> Iterator[Group]:
-    """The family itself; one that is too large as its centre with all that are like it, then the next centre with what is left."""
+    """Yield the cluster if it is not too large; else repeatedly its centre with the centre's near-duplicates, until the rest is small."""
     left = torch.arange(len(rows))
     for _ in range(MOST_CENTRES):
         if len(left) < 2:
             return
-        family = tuple(rows[member] for member in left.tolist())
-        if not _too_large(contents, sizes, family):
-            yield family
+        cluster = tuple(rows[member] for member in left.tolist())
+        if not _too_large(contents, sizes, cluster):
+            yield cluster
             return
         around = thumbnails.around(left)
         if len(left[around]) > 1:

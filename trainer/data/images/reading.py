@@ -1,4 +1,4 @@
-"""Reads and decodes image files, and leaves out those that cannot be read."""
+"""Reads and decodes image files in parallel, and finds those that cannot be decoded."""
 
 import hashlib
 import sys
@@ -19,22 +19,22 @@ from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_dee
 from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.tasks.image_classification.config import ImageData
 
-CHUNK = 32  # images a task of a thread; single ones spend more on handing over than on decoding
+CHUNK = 32  # images decoded by one task; a task for each image would cost more than decoding a small one
 
-TRIED = 32  # pixels a side of the square that an image is decoded to where only success matters
+TRIED = 32  # side of the square, in pixels, to which an image is decoded if only success matters
 
 Faults = list[str]
 
 
 def pool() -> ThreadPoolExecutor:
-    """As many threads as PyTorch may use."""
+    """A pool of as many threads as PyTorch uses."""
     return ThreadPoolExecutor(max_workers=torch.get_num_threads(), thread_name_prefix="decoding")
 
 
 def start(
     threads: ThreadPoolExecutor, contents: Sequence[Distinct], decoder: Decoder, size: int, into: NDArray[np.uint8]
 ) -> list[Future[Faults]]:
-    """Begin to decode the contents into uint8 [N, 3, S, S]; `finish` waits for it."""
+    """Start decoding the contents into `into`, uint8 [N, 3, S, S]; `finish` waits for the end."""
 
     def fill(span: slice) -> Faults:
         def keep(row: int, square: NDArray[np.uint8]) -> None:
@@ -48,7 +48,7 @@ def start(
 def check(
     threads: ThreadPoolExecutor, contents: Sequence[Distinct], decoder: Decoder, size: int, constant: NDArray[np.bool_]
 ) -> list[Future[Faults]]:
-    """Begin to decode the contents and keep nothing of them but which are `constant`, bool [N]: all pixels equal."""
+    """Start decoding the contents without keeping the pixels; marks images of a single colour in `constant`, bool [N]."""
 
     def note(span: slice) -> Faults:
         def keep(row: int, square: NDArray[np.uint8]) -> None:
@@ -60,7 +60,7 @@ def check(
 
 
 def thumbnails(contents: Sequence[Distinct], decoder: Decoder, size: int) -> Tensor:
-    """Small pictures of the contents, uint8 [N, S, S, 3], several times as fast as their pixels. Raises BadData as `finish` does."""
+    """Thumbnails of the contents, uint8 [N, S, S, 3], decoded roughly, which is several times as fast. Raises BadData as `finish` does."""
     into = torch.empty((len(contents), size, size, 3), dtype=torch.uint8)
 
     def shrink(span: slice) -> Faults:
@@ -72,13 +72,13 @@ def thumbnails(contents: Sequence[Distinct], decoder: Decoder, size: int) -> Ten
 
 
 def sample_ranges(contents: Sequence[Distinct], decoder: Decoder) -> list[Scale | None]:
-    """Of each content the lowest and the highest sample; None for images of 8 bits a sample, of which only the header is read.
+    """The lowest and the highest sample of each content; None for images of 8 bits a sample, of which only the header is read.
 
-    None as well for files that cannot be used: whoever decodes the contents next names all of them at once.
+    None also for unusable files: the next full decoding reports all of them in one error.
     """
     found: list[Scale | None] = [None] * len(contents)
 
-    def look(span: slice) -> None:
+    def measure(span: slice) -> None:
         rows = [row for row in range(*span.indices(len(contents))) if _may_be_deep(contents[row])]
 
         def keep(place: int, samples: Scale | None) -> None:
@@ -87,16 +87,16 @@ def sample_ranges(contents: Sequence[Distinct], decoder: Decoder) -> list[Scale 
         _each([contents[row] for row in rows], decoder, decoder.sample_range, keep)
 
     with pool() as threads:
-        for future in [threads.submit(look, span) for span in _spans(contents)]:
+        for future in [threads.submit(measure, span) for span in _spans(contents)]:
             future.result()
     return found
 
 
 def undecodable(contents: Sequence[Distinct], decoder: Decoder) -> list[str | None]:
-    """Of each content, why it is no image that can be decoded; None for images. Raises BadData when a file cannot be read."""
+    """For each content the reason why it cannot be decoded; None for sound images. Raises BadData if a file cannot be read."""
     found: list[str | None] = [None] * len(contents)
 
-    def look(span: slice) -> Faults:
+    def attempt(span: slice) -> Faults:
         def tried(content: bytes) -> str | None:
             try:
                 decoder.square(content, TRIED, roughly=True)
@@ -110,12 +110,12 @@ def undecodable(contents: Sequence[Distinct], decoder: Decoder) -> list[str | No
         return _each(contents[span], decoder, tried, keep)
 
     with pool() as threads:
-        finish([threads.submit(look, span) for span in _spans(contents)], contents)
+        finish([threads.submit(attempt, span) for span in _spans(contents)], contents)
     return found
 
 
 def finish(started: Iterable[Future[Faults]], contents: Sequence[Distinct]) -> None:
-    """Wait. Raises BadData with the names of those of the contents that cannot be used."""
+    """Wait for the started tasks. Raises BadData with the names of unusable files."""
     if faults := [fault for future in started for fault in future.result()]:
         raise unusable(faults, sum(len(content.files) for content in contents))
 
@@ -150,7 +150,7 @@ def _bytes(content: Distinct, decoder: Decoder) -> bytes:
 
 
 def _may_be_deep(content: Distinct) -> bool:
-    """By the first bytes of the file. A file that cannot be read counts: reading it whole then gives the error."""
+    """Decides by the first bytes of the file. True for an unreadable file: reading it whole then gives the error."""
     try:
         with open_regular(content.files[0].file, sys.maxsize) as file:
             return may_be_deep(file.read(32))
@@ -159,7 +159,7 @@ def _may_be_deep(content: Distinct) -> bool:
 
 
 def unusable(faults: Sequence[str], total: int) -> BadData:
-    """Files of so many that hold no image that can be decoded, as `name: reason`."""
+    """The error for unusable files, given as `name: reason`, among `total` images."""
     listed = BadData.listing(f"{len(faults):,} of {total:,} images cannot be used", sorted(faults))
     them = "it" if len(faults) == 1 else "them"
     return BadData(f"{listed}. Repair or remove {them}; or write unreadable: skip under data to train without {them}")
@@ -167,22 +167,24 @@ def unusable(faults: Sequence[str], total: int) -> BadData:
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 
-_known: dict[tuple[str, int], str | None] = {}  # of this process: by content and max_pixels, the reason
+_known: dict[tuple[str, int], str | None] = {}  # results of this process by content and max_pixels: the reason, None for sound images
 
 
 def left_out(data: ImageData, images: Sequence[Example], found: Sequence[str | Unopened], cache: Cache) -> Mapping[Example, str]:
-    """The files that no run reads, with the reasons, given each image's SHA-256. Raises BadData, naming files.
+    """The files to leave out with their reasons; `found` are the images' SHA-256s. Raises BadData with file names.
 
-    A file is left out for its content, so every run leaves out the same files; the fingerprint of the others proves it. A file that cannot
-    be opened counts where the error will last, such as a missing file or one without permission; any other error is the machine's, and
-    raised as MissingData.
+    A file is left out because of its content, so every run leaves out the same files, and the fingerprint of the others stays the same. A
+    file that cannot be opened is left out if the error is a lasting one, such as a missing file or a missing permission. Any other error
+    is a fault of the machine and raises MissingData: leaving the file out would change the data set for this run only.
     """
     reasons = {image: one.reason for image, one in zip(images, found, strict=True) if isinstance(one, Unopened)}
     lasting = all(one.lasting for one in found if isinstance(one, Unopened))
     if reasons and (data.unreadable == "refuse" or not lasting):
         faults = [f"{image.name}: {reason}" for image, reason in reasons.items()]
         raise (BadData if lasting else MissingData).listing(f"{len(faults):,} of {len(images):,} files cannot be read", faults)
-    if data.unreadable == "refuse":  # decoding finds them; but empty files of two classes would be refused before as contradictory labels
+    # With `refuse`, decoding reports unusable files later. But empty files of two classes have equal contents: they would be refused
+    # first, as contradictory labels, which hides the real cause.
+    if data.unreadable == "refuse":
         if len({image.label for image, sha256 in zip(images, found, strict=True) if sha256 == EMPTY}) > 1:
             faults = [f"{image.name}: {reason}" for image, reason in _undecodable(data, images, found, cache).items()]
             raise unusable(faults, len(images))
@@ -212,7 +214,7 @@ def _undecodable(data: ImageData, images: Sequence[Example], found: Sequence[str
 
 
 def _tried(contents: Sequence[Distinct], decoder: Decoder, cache: Cache) -> list[str | None]:
-    """Of each content the reason, None for images. Which ones have a reason is kept in the cache, the reasons are not."""
+    """For each content the reason, None for sound images. The cache stores only a flag for each content; reasons are computed again."""
     sha256 = hashlib.sha256("\n".join(content.sha256 for content in contents).encode()).hexdigest()
     key = Key("unreadable", {"contents": sha256, "max_pixels": decoder.max_pixels, **decoder.key})
     reasons: list[str | None] = []
@@ -225,5 +227,5 @@ def _tried(contents: Sequence[Distinct], decoder: Decoder, cache: Cache) -> list
     if kept is None or reasons:
         return reasons or undecodable(contents, decoder)
     rows = kept[0].nonzero()[:, 0].tolist()
-    told = dict(zip(rows, undecodable([contents[row] for row in rows], decoder), strict=True))
-    return [told.get(row) for row in range(len(contents))]
+    reason_of = dict(zip(rows, undecodable([contents[row] for row in rows], decoder), strict=True))
+    return [reason_of.get(row) for row in range(len(contents))]

@@ -1,8 +1,8 @@
-"""`python -m trainer.tasks.image_classification.demo FOLDER`: data and a pretrained network for a study on this machine alone.
+"""`python -m trainer.tasks.image_classification.demo FOLDER`: makes data and pretrained weights for a study, without a download.
 
-The handwritten digits that ship with scikit-learn (UCI, 8x8 pixels), as images of 16 pixels: `FOLDER/digits` has a folder for each
-of the digits 5 to 9, and `FOLDER/small_cnn.safetensors` is `small_cnn` trained on the digits 0 to 4 from random values. So a study
-fine-tunes it to digits that it has never seen.
+The data are the handwritten digits of scikit-learn (UCI, 8x8 pixels), as images of 16 pixels. `FOLDER/digits` has a folder for each of
+the digits 5 to 9; `FOLDER/small_cnn.safetensors` is `small_cnn` trained from random values on the digits 0 to 4. So a study
+fine-tunes the network to digits on which it was not trained.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from trainer.loop import train
 from trainer.protocol import Failed, Finished
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
 
-VERSION = 1  # of what is made; an older folder is made anew
+VERSION = 1  # of the folder's content; a folder of an older version is made again
 SCALE = 2  # 8 pixels become 16
 PRETRAINED, TUNED = range(5), range(5, 10)
 HALF = (0.5, 0.5, 0.5)
@@ -32,7 +32,7 @@ MARKER = "demo.json"
 
 
 def make(folder: Path) -> Mapping[str, Any]:
-    """Make what is not there yet; the paths, and what the pretraining reached. A folder that is complete is left as it is."""
+    """Make the data and weights unless the folder is complete. Returns the paths, and the results of the pretraining."""
     folder = folder.resolve()
     paths = {"data": str(folder / "digits"), "weights": str(folder / "small_cnn.safetensors")}
     marker = folder / MARKER
@@ -49,12 +49,12 @@ def make(folder: Path) -> Mapping[str, Any]:
         "pretraining_seconds": finished.train_seconds,
         "weights_bytes": Path(paths["weights"]).stat().st_size,
     }
-    files.write(marker, lambda file: file.write(json.dumps(facts).encode()))  # last: whoever sees it sees all
+    files.write(marker, lambda file: file.write(json.dumps(facts).encode()))  # last, so that its presence means a complete folder
     return {**paths, **facts}
 
 
 def _write_images(folder: Path, digits: Sequence[int]) -> int:
-    """A folder per digit, put into its place as a whole; how many images there are."""
+    """Write a folder for each digit, and rename the whole into place. Returns the number of images."""
     source = load_digits()
     beside = folder.with_name(f"{folder.name}.{os.getpid()}{files.TEMPORARY}")
     shutil.rmtree(beside, ignore_errors=True)
@@ -77,21 +77,21 @@ def _pretrain(images: Path, weights: Path) -> Finished:
         image_size=8 * SCALE, epochs=8, batch_size=32, optimizer="adamw", lr=3e-3, schedule="one_cycle", weight_decay=0.01,
     )  # fmt: skip
     reached: Finished | None = None
-    for fact in train(config, device=torch.device("cpu"), model_file=weights):
-        if isinstance(fact, Failed):
-            raise RuntimeError(f"the pretraining failed: {fact.detail}")
-        reached = fact if isinstance(fact, Finished) else reached
+    for event in train(config, device=torch.device("cpu"), model_file=weights):
+        if isinstance(event, Failed):
+            raise RuntimeError(f"the pretraining failed: {event.detail}")
+        reached = event if isinstance(event, Finished) else reached
     assert reached is not None  # noqa: S101  (a run that does not fail finishes)
     return reached
 
 
 def main() -> None:
-    """Make the demo's data and weights, and print where they are as one line of JSON."""
+    """Make the demo's data and weights, and print their paths as one line of JSON."""
     parser = argparse.ArgumentParser(
-        prog="python -m trainer.tasks.image_classification.demo", description="Data and weights for a study on this machine alone."
+        prog="python -m trainer.tasks.image_classification.demo", description="Make data and pretrained weights for a demo study."
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--threads", type=int, help="of PyTorch on the CPU")
+    parser.add_argument("--threads", type=int, help="number of PyTorch threads on the CPU")
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)

@@ -1,4 +1,4 @@
-"""What a run predicted for each test image, and each image's part in the metrics."""
+"""A run's predictions for the test images, and the contribution of each image to the metrics."""
 
 import base64
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """Of one run on N test images, ordered by their true class and within it by content."""
+    """The predictions of one run on N test images, ordered by true class and within it by content."""
 
     actual: Counts  # true class, shape (N,)
     predicted: Counts  # shape (N,)
@@ -23,7 +23,7 @@ class Predictions:
 
     @classmethod
     def of(cls, report: TestReport) -> "Predictions | None":
-        """Those of a report; None where it has none."""
+        """The predictions in a report; None if it has none."""
         if report.predicted is None or report.losses is None or not report.confusion_matrix:
             return None
         counts = np.array(report.confusion_matrix, dtype=np.int64).sum(axis=1)
@@ -42,11 +42,14 @@ class Predictions:
         return np.array_equal(self.actual, other.actual)
 
     def has_scores(self, metric: str) -> bool:
-        """Whether the scores are finite: a loss may not be."""
+        """Whether all scores of the metric are finite; only a loss may be infinite or NaN."""
         return metric != "loss" or bool(np.isfinite(self.losses).all())
 
     def scores(self, metric: str) -> Values:
-        """Each image's part in the metric, shape (N,): right or wrong, its cross entropy, or a macro mean's pseudo-value."""
+        """Each image's contribution to the metric, shape (N,), whose mean estimates the metric.
+
+        accuracy: 1 or 0; loss: the image's cross entropy; a macro mean: the image's jackknife pseudo-value.
+        """
         if metric == "loss":
             return self.losses
         if metric == "accuracy":
@@ -58,13 +61,18 @@ class Predictions:
 
 
 def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:
-    """By cell of the confusion matrix, (K,): to leave out one image of a cell is to leave out any other."""
+    """Jackknife pseudo-values (Tukey 1958) of a macro mean, by cell of the confusion matrix, (K,).
+
+    A macro mean t is not a mean over images, so an image has no score of its own. Its pseudo-value is n t - (n - 1) t(i), with t(i) the
+    metric without image i. Images of one cell, equal in true and predicted class, have equal t(i), so it is computed for each cell.
+    """
     hits = np.bincount(found.actual[found.actual == found.predicted], minlength=found.classes)
     actual, predicted = np.bincount(found.actual, minlength=found.classes), np.bincount(found.predicted, minlength=found.classes)
     row, column = cells // found.classes, cells % found.classes
     right = (row == column).astype(np.int64)
     share, present = _share(metric, hits, actual, predicted), (actual + predicted > 0).astype(np.int64)
-    # Only the image's own class and the one it was taken for change; where they are one, both counts lose it.
+    # Without the image only two summands of the macro mean change: its true class (`own`) and its predicted class (`other`). For a right
+    # prediction both are the same class, and only `own` is exchanged (`wrong` is 0).
     own = hits[row] - right, actual[row] - 1, predicted[row] - right
     other = hits[column] - right, actual[column] - right, predicted[column] - 1
     total = share.sum() - share[row] + _share(metric, *own)
@@ -78,7 +86,7 @@ def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:
 
 
 def _share(metric: str, hits: Counts, actual: Counts, predicted: Counts) -> Values:
-    """Of each class, as the trainer measures it; 0 where there is nothing to share."""
+    """The metric of each class, as in `task.measure`; 0 where the denominator is 0."""
     match metric:
         case "recall":
             part, whole = hits, actual

@@ -1,4 +1,4 @@
-"""Which tensors of a weights file are the model's: the checkpoint's key and the common prefix are found, removed and named."""
+"""Selects the model's tensors in a weights file: finds the state dict in the checkpoint and the prefix of its names."""
 
 import re
 from collections import Counter
@@ -15,13 +15,13 @@ CONTAINERS = (
     "state_dict", "model", "model_state_dict", "model_state", "module", "net", "network", "weights", "params", "backbone",
     "teacher", "student",    "model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema_model", "ema", "params_ema",
 )  # fmt: skip
-"""Keys under which checkpoints keep a state dict. The first that is there is taken: trained values before their moving average."""
+"""Keys of state dicts in checkpoints. The first one present is taken, so trained values have precedence over their moving average."""
 PREFIXES = ("", "module.", "model.", "module.module.", "backbone.", "model.backbone.", "net.", "network.", "model.model.")
-"""Prefixes that are taken where others fit as well."""
+"""Prefixes with precedence over others that fit equally well."""
 WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put anywhere into a name."""
+"""Parts that torch.compile, FSDP and activation checkpointing insert anywhere in a name."""
 OLD_NAMES: Mapping[str, tuple[re.Pattern[str], Mapping[str, str]]] = {
-    "vit": (re.compile(r"\.mlp\.linear_([12])\."), {"1": ".mlp.0.", "2": ".mlp.3."}),  # of torchvision before 0.14, and of its files
+    "vit": (re.compile(r"\.mlp\.linear_([12])\."), {"1": ".mlp.0.", "2": ".mlp.3."}),  # torchvision before 0.14, and its published files
 }
 MOST_LEVELS = 4
 LISTED = 5
@@ -33,17 +33,17 @@ class Selection:
     """The model's tensors in a file."""
 
     container: tuple[str, ...]  # keys from the checkpoint's root to the state dict
-    names: Mapping[str, str]  # the network's names to the file's
+    names: Mapping[str, str]  # names in the network → names in the file
     prefix: str  # removed from the file's names
     wrappers: tuple[str, ...]  # parts removed from the middle of the file's names
     unused: tuple[str, ...]  # other state dicts in the checkpoint, by key
-    left_out: tuple[str, ...]  # tensors of this state dict that do not carry the prefix
+    left_out: tuple[str, ...]  # tensors of this state dict without the prefix
 
 
 def select(outline: Outline, model: Model, name: str) -> Selection:
-    """The model's tensors in the file of that name. All stages must be there; the head may be absent, its last layer is made anew.
+    """The model's tensors in the file `name`. All stages must be present; the head may be absent, since its last layer is replaced anyway.
 
-    Raises UnreadableWeights when the file holds no state dict or has to be converted, UnfitTensors when it is another model's.
+    Raises UnreadableWeights if the file contains no state dict or must be converted, UnfitTensors if the tensors are another model's.
     """
     container, state, unused = _state_dict(outline, name)
     if outline.foreign:
@@ -69,7 +69,7 @@ def select(outline: Outline, model: Model, name: str) -> Selection:
 
 
 def _state_dict(outline: Outline, name: str) -> tuple[tuple[str, ...], Mapping[str, Any], tuple[str, ...]]:
-    """The keys to the state dict, the state dict, and the keys of others that are not taken."""
+    """The keys that lead to the state dict, the state dict, and the keys of other state dicts, which are not used."""
     path, unused, node = list[str](), list[str](), outline.root
     for _ in range(MOST_LEVELS):
         inner = [key for key, value in node.items() if _holds_tensors(value)]
@@ -111,7 +111,7 @@ def _plain(title: str, family: str) -> str:
 
 
 def _prefix(titles: Iterable[str], model: Model) -> str:
-    """What most of the model's names stand behind in the file. Raises UnfitTensors when two sets fit equally well."""
+    """The prefix behind which most of the model's names occur in the file. Raises UnfitTensors if two sets fit equally well."""
     wanted = {title for stage in model.stages for title in stage.tensors}
     counts = Counter(prefix for title in titles for prefix in _prefixes(title, wanted))
     if not counts:
@@ -121,7 +121,7 @@ def _prefix(titles: Iterable[str], model: Model) -> str:
     if len(best) > 1 and not (best := [prefix for prefix in PREFIXES if prefix in best]):
         found = _some(sorted(prefix for prefix, count in counts.items() if count == most))
         raise UnfitTensors(f"it holds several sets of tensors for {model.name}, under {found}; save one of them alone")
-    return best[0] if most * 2 > len(wanted) else ""  # a few names that happen to agree are no sign
+    return best[0] if most * 2 > len(wanted) else ""  # fewer names may agree by chance
 
 
 def _prefixes(title: str, wanted: set[str]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _prefixes(title: str, wanted: set[str]) -> Iterator[str]:
 
 
 def _misfits(found: Mapping[str, TensorOutline], model: Model) -> str:
-    """What keeps the tensors from being loaded, "" if nothing does. `num_batches_tracked` counts steps and may be missing."""
+    """The reasons why the tensors cannot be loaded, "" if there are none. `num_batches_tracked` may be missing: it is not used."""
     head = {title: shape for title, shape in model.head.tensors.items() if title not in model.classifier}
     wanted = {title: shape for stage in model.stages for title, shape in stage.tensors.items()}
     if found.keys() & head.keys():
@@ -147,12 +147,12 @@ def _misfits(found: Mapping[str, TensorOutline], model: Model) -> str:
         "of another shape": [title for title in shared if not _fits(title, found[title].shape, wanted[title], model)],
         "not of floating point": [title for title in shared if not found[title].is_floating_point and not _is_integer(title)],
     }
-    parts = [f"{len(titles)} {what} ({_some(titles)})" for what, titles in kinds.items() if titles]
+    parts = [f"{len(titles)} {kind} ({_some(titles)})" for kind, titles in kinds.items() if titles]
     return "; ".join(parts)
 
 
 def _fits(title: str, found: tuple[int, ...], wanted: tuple[int, ...], model: Model) -> bool:
-    """Positions of another image size are interpolated if they lie on a square grid behind a class token."""
+    """Whether the shape fits. Positions of another image size fit if they form a square grid behind a class token (`families.adapt`)."""
     if found == wanted or title not in model.resizable:
         return found == wanted
     if len(found) != 3 or found[0] != 1 or found[2] != wanted[2] or found[1] < 2:

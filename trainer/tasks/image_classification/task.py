@@ -1,4 +1,4 @@
-"""The half of image classification that the training loop calls."""
+"""Image classification, the half with torch: data, model, loss and metrics for the training loop."""
 
 import base64
 import copy
@@ -41,14 +41,14 @@ from trainer.tasks.image_classification.spec import SPEC
 
 
 def measure(predicted: Tensor, actual: Tensor, losses: Tensor, classes: int) -> list[tuple[Mapping[str, float], Tensor]]:
-    """Metrics and confusion matrix of M models, given predicted classes int64 [M, N], true ones [N] and cross entropies [M, N] in nats.
+    """Metrics and confusion matrix of each of M models.
 
-    The matrix is int64 [C, C], on the host; rows are true classes, columns predicted ones.
-    Macro means are over the classes that have images or predictions, as torchmetrics takes them.
+    Takes predicted classes int64 [M, N], true classes [N] and cross entropies [M, N] in nats. A matrix is int64 [C, C] on the host; rows
+    are true classes, columns predicted ones. Macro means are over the classes with images or predictions, as in torchmetrics.
     """
     matrices = confusions(predicted, actual, classes).cpu()
     hits = matrices.diagonal(dim1=1, dim2=2)  # [M, C]
-    of_class, as_class = matrices.sum(2), matrices.sum(1)
+    of_class, as_class = matrices.sum(2), matrices.sum(1)  # [M, C], images of the class; images predicted as the class
     present = of_class + as_class > 0
 
     def macro(share: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def measure(predicted: Tensor, actual: Tensor, losses: Tensor, classes: int) -> 
 
 
 def report_of(confusion: Tensor, classes: Sequence[str]) -> Report:
-    """The confusion matrix, and each class's recall over its own images; 0 for a class without any."""
+    """The confusion matrix, and the recall of each class; 0 for a class without images."""
     recalls = _share(confusion.diagonal(), confusion.sum(1)).tolist()
     return Report(
         per_class_recall=dict(zip(classes, recalls, strict=True)),
@@ -75,19 +75,19 @@ def report_of(confusion: Tensor, classes: Sequence[str]) -> Report:
 
 
 def confusions(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
-    """Counts by true and predicted class: int64 [M, C, C] of predictions [M, N] against the true classes [N]."""
+    """Predictions [M, N] and true classes [N] → counts int64 [M, C, C] by true and predicted class."""
     models = torch.arange(len(predicted), device=predicted.device)[:, None]
     cells = (models * classes + actual) * classes + predicted  # [M, N]
     return cells.flatten().bincount(minlength=len(predicted) * classes * classes).view(-1, classes, classes)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """In float64; 0 where the whole is 0."""
+    """The quotient in float64; 0 where the denominator is 0 (the numerator is 0 there too)."""
     return part.double() / whole.clamp(min=1)
 
 
-MOST_EXAMPLES = 5  # names of images that the facts list
-HIGHEST_LOSS = torch.finfo(torch.float16).max  # of an image's reported loss: a higher one would become infinite
+MOST_EXAMPLES = 5  # names of images in the dataset info
+HIGHEST_LOSS = torch.finfo(torch.float16).max  # losses are reported as float16; a higher one would become infinite
 
 
 class ImageClassificationTask:
@@ -100,11 +100,11 @@ class ImageClassificationTask:
         return images.listed(_data(data), cache, accepted=accepted)
 
     def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> images.ImageDataset:
-        """Stratified by class, near-duplicates on one side. Raises BadData, with the names of images that cannot be decoded."""
+        """Split stratified by class, near-duplicates in one part. Raises BadData, with the names of images that cannot be decoded."""
         return images.arrange(_data(data), listing, cache, "find" if expected is None else _info(expected).pixel_range)
 
     def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[ImageTrainConfig, ImageDatasetInfo]:
-        """The config with mean and deviation of the input written out, and what was found. Raises UnfitModel."""
+        """The config with the input's mean and standard deviation filled in, and the dataset info. Raises UnfitModel."""
         asked, found = _config(config), _images(dataset)
         loaded = weights.load(asked.model)
         normalisation = weights.normalisation_of(asked.model, loaded)
@@ -131,7 +131,7 @@ class ImageClassificationTask:
         return build(_config(config), len(_info(info).classes))
 
     def refuse_batch_size(self, config: TrainConfig, model: StagedModel) -> None:
-        """Batch normalisation has nothing to take a spread over where a single image gives it a single value a channel."""
+        """Raises Infeasible if a batch of one image gives a trained batch normalisation a single value a channel: it has no variance."""
         size = _config(config).image_size
         normalising = [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.training]
         if config.batch_size > 1 or not normalising:
@@ -146,9 +146,9 @@ class ImageClassificationTask:
             ) from error
 
     def inspect(self, examples: Examples, dataset: Dataset, info: DatasetInfo) -> ImageDatasetInfo:
-        """With the images of one colour."""
+        """The dataset info with the images of a single colour."""
         if not isinstance(examples, ImageInputs):
-            raise TypeError(f"{type(examples).__name__} holds no images")
+            raise TypeError(f"{type(examples).__name__} contains no images")
         constant = _images(dataset).examples(examples.images.constant_rows())
         return _info(info).model_copy(update={"constant": constant if constant.count else None})
 
@@ -158,10 +158,12 @@ class ImageClassificationTask:
         return ImageInputs(load(found, asked.image_size, device, cache), Normalise(asked, device), asked)
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
-        """Weights, size, decoding, normalisation and augmentation."""
+        """The facts that determine the output of frozen stages: weights, size, decoding, normalisation and augmentation."""
         asked, found = _config(config), _info(info)
-        drawn = {"seed": asked.seed, "classes": len(found.classes)}  # from which all random values follow, in the network's order
-        # Nothing without images of more than 8 bits a sample, so that the keys of other data sets are those of version 0.1.
+        # Random weights are determined by the seed, and by the number of classes: the layers are initialised one after the other from one
+        # generator, so a larger last layer changes the values drawn after it.
+        drawn = {"seed": asked.seed, "classes": len(found.classes)}
+        # Empty for data without images of more than 8 bits a sample, so that its keys equal those of version 0.1.
         pixels = found.pixel_range
         scale = {} if pixels is None else decoding.Decoder(scale=(pixels.low, pixels.high)).scale_key
         return {
@@ -181,20 +183,20 @@ class ImageClassificationTask:
         return torch.tensor([content.label for content in dataset.contents])
 
     def order(self, rows: Tensor, targets: Tensor, config: TrainConfig, epoch: int) -> Tensor | None:
-        """Drawn from each class equally often where sampling is balanced."""
+        """Equally many rows of each class if sampling is balanced; else None, which means a shuffle."""
         return drawn_evenly(rows, targets.cpu(), config.order_seed, epoch) if _config(config).sampling == "balanced" else None
 
     def loss_settings(self, config: TrainConfig, targets: Tensor, info: DatasetInfo) -> "CrossEntropy":
-        """Label smoothing and class weights."""
+        """Label smoothing and class weights of the cross entropy."""
         asked = _config(config)
         balanced = balanced_weights(targets, len(_info(info).classes)) if asked.class_weights == "balanced" else None
         return CrossEntropy(asked.label_smoothing, balanced)
 
     def loss(self, model: StagedModel, features: Tensor, depth: int, targets: Tensor, settings: "CrossEntropy") -> tuple[Tensor, Tensor]:
-        """Cross entropy in nats, with a weight of 1 for every image: class weights multiply the loss itself."""
+        """Cross entropy of each image in nats [B], and weights of 1 [B]: class weights multiply the loss itself."""
         logits: Tensor = model.forward_from(features, depth)  # [B, C]
         losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=settings.smoothing)
-        if settings.class_weights is not None:  # smoothed targets are not weighted one by one
+        if settings.class_weights is not None:  # by the true class; torch's own weights would weight each smoothed target separately
             losses = losses * settings.class_weights[targets]
         return losses, torch.ones_like(losses)
 
@@ -213,16 +215,16 @@ class ImageClassificationTask:
         measured = measure(predicted, targets, losses, len(classes))
         if not examples:
             return [Measurement(metrics, partial(report_of, confusion, classes)) for metrics, confusion in measured]
-        order = targets.argsort(stable=True)  # the rows are in the order of their contents already
+        order = targets.argsort(stable=True)  # by class, within it by content: rows are in the order of contents already
         each = zip(measured, predicted[:, order].cpu(), losses[:, order].double().cpu(), strict=True)
         return [Measurement(metrics, partial(_test_report, confusion, classes, *own)) for (metrics, confusion), *own in each]
 
     def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
-        """The names of the outputs."""
+        """The class names, for the exported model's metadata."""
         return {"classes": json.dumps(list(_info(info).classes))}
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> "HeadsCrossEntropy":
-        """Cross entropy with each member's smoothing and class weights."""
+        """Cross entropy with each member's label smoothing and class weights."""
         members = [_config(config) for config in configs]
         return HeadsCrossEntropy(
             smoothing=torch.tensor([member.label_smoothing for member in members], device=targets.device),
@@ -238,50 +240,56 @@ class ImageClassificationTask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossEntropy:
-    """What the loss follows from besides logits and classes."""
+    """Settings of the cross entropy."""
 
     smoothing: float
     class_weights: Tensor | None  # [C]
 
 
 def balanced_weights(targets: Tensor, classes: int) -> Tensor:
-    """What an image of each class counts in the loss where `class_weights` is `balanced`: float32 [C], given the training images' classes.
+    """Class weights float32 [C] for `class_weights: balanced`; `targets` are the classes of the training images.
 
-    n / (k * n_c), as scikit-learn computes them: their mean over the training images is 1, so the learning rate keeps its meaning.
+    n / (k * n_c) as in scikit-learn. Their mean over the training images is 1, so they do not change the scale of the gradient, and
+    learning rates stay comparable.
     """
     counts = targets.bincount(minlength=classes).float()
     return len(targets) / (len(counts) * counts.clamp(min=1))
 
 
 class HeadsCrossEntropy:
-    """Cross entropy of M heads, with its gradient by hand."""
+    """Cross entropy of M heads with a hand-written gradient.
+
+    For one member and one image of class y: logits z [C], p = softmax(z), smoothing e, class weight w.
+        loss        L       = w (-(1 - e) log p_y - e / C Σ_c log p_c)
+        derivative  ∂log p_j / ∂z_c = [c = j] - p_c
+        gradient    ∂L / ∂z_c = w (p_c - (1 - e) [c = y] - e / C)
+    The p_c terms add up to w p_c, since the targets' weights (1 - e) + C e / C are 1. The mean over B images divides both by B.
+    """
 
     def __init__(self, *, smoothing: Tensor, weighted: Sequence[bool] = (), class_weights: Tensor | None = None) -> None:
-        """Label smoothing [M]; the members whose loss weights images by class (empty for none), and the weights [C] of these."""
+        """Label smoothing [M]; for each member whether its loss is weighted by class (empty: none is); the class weights [C]."""
         self.class_weights, self._smoothing, self._weighted = class_weights, smoothing, tuple(weighted)
-        # Looked at here and not in each step, where it would make the host wait for the device.
+        # Tested once here: in `__call__` the test would make the host wait for the device in every step.
         self._smooth = smoothing if bool(smoothing.any()) else None
         self._weights: Tensor | None = None  # [M, C]
         if class_weights is not None and any(self._weighted):
             self._weights = torch.stack([class_weights if own else torch.ones_like(class_weights) for own in self._weighted])
 
     def of(self, first: int, last: int) -> "HeadsCrossEntropy":
-        """That of members `first` to `last`, the latter excluded."""
+        """The loss of members `first` to `last`, the latter excluded."""
         smoothing, weighted = self._smoothing[first:last], self._weighted[first:last]
         return HeadsCrossEntropy(smoothing=smoothing, weighted=weighted, class_weights=self.class_weights)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [M, C, B] and classes [B] → mean losses [M], and their gradient by the logits.
-
-        A weight multiplies an image's loss, and so its column of the gradient; the mean is over images, not over weights.
-        """
+        """Logits [M, C, B], classes [B] → mean losses [M], gradient by the logits [M, C, B]. The mean is over images, not over weights."""
         members, classes, count = outputs.shape
         smoothing = self._smooth
-        logs = outputs.log_softmax(1)
+        logs = outputs.log_softmax(1)  # log p, [M, C, B]
         true = targets.expand(members, 1, count)
-        each = None if self._weights is None else self._weights[:, None, targets]  # [M, 1, B]
+        each = None if self._weights is None else self._weights[:, None, targets]  # w of each image, [M, 1, B]
         of_true, of_all = logs.gather(1, true), logs if each is None else logs * each
         losses, slope = (of_true if each is None else of_true * each).mean((1, 2)).neg_(), logs.exp()
+        # `slope` is p at first; subtract the smoothed targets.
         if smoothing is None:
             slope.scatter_add_(1, true, slope.new_full((1, 1, 1), -1).expand(members, 1, count))
         else:
@@ -292,7 +300,7 @@ class HeadsCrossEntropy:
 
 
 class ImageInputs:
-    """Images as `trainer.tasks.base.Examples`: taken, augmented and normalised batch by batch."""
+    """Implements `trainer.tasks.base.Examples` for images: augments and normalises each batch."""
 
     def __init__(self, images: Images, normalise: "Normalise", config: ImageTrainConfig) -> None:
         self.images, self._normalise, self._config = images, normalise, config
@@ -300,17 +308,17 @@ class ImageInputs:
 
     @property
     def keys(self) -> Tensor:
-        """Those of the images' contents."""
+        """The keys of the images' contents, int64 [N]."""
         return self.images.keys
 
     @property
     def origin(self) -> Literal["decoded", "cached", "streamed"]:
-        """That of the pixels."""
+        """The origin of the pixels."""
         return self.images.origin
 
     @property
     def stored_bytes(self) -> int:
-        """Of the pixels."""
+        """Bytes of the pixels in the cache."""
         return len(self.images.keys) * 3 * self._config.image_size**2
 
     def take(self, rows: Tensor, view: int | None) -> Tensor:
@@ -319,14 +327,14 @@ class ImageInputs:
         return self._normalise(pixels if view is None else augment(pixels, self.images.keys[rows], view, self._config.augmentation))
 
     def expect(self, batches: Iterable[Tensor]) -> None:
-        """Images that are streamed are decoded ahead."""
+        """Announce the batches, which streamed images decode ahead."""
         self.images.expect(batches)
 
 
 class Normalise:
-    """Pixels uint8 [B, 3, S, S] → float32 on the device, with the config's mean and spread taken out.
+    """Pixels uint8 [B, 3, S, S] → float32 on the device, normalised by the config's mean and standard deviation.
 
-    Channels lie last in memory, which convolutions pass on: 1.5 times as fast for SqueezeNet on a CPU.
+    The output is channels last in memory, an order that convolutions keep: 1.5 times as fast for SqueezeNet on a CPU.
     """
 
     def __init__(self, config: ImageTrainConfig, device: torch.device) -> None:
@@ -369,7 +377,7 @@ def _info(info: DatasetInfo) -> ImageDatasetInfo:
 
 def _images(dataset: Dataset) -> images.ImageDataset:
     if not isinstance(dataset, images.ImageDataset):
-        raise TypeError(f"{type(dataset).__name__} holds no images")
+        raise TypeError(f"{type(dataset).__name__} contains no images")
     return dataset
 
 

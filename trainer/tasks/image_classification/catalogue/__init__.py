@@ -1,4 +1,4 @@
-"""What the server must know of models without torch: their stages, parameters, shapes and weights names."""
+"""The catalogue of models, readable without torch: stages, tensor names and shapes, and names of weights."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,7 +10,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Stage(Frozen):
-    """A step of the forward pass that is frozen or trained as a whole, with its tensors (parameters and buffers)."""
+    """A part of the forward pass that is frozen or trained as a whole, with its tensors (parameters and buffers)."""
 
     name: str
     tensors: Shapes
@@ -23,12 +23,12 @@ class Model(Frozen):
     family: str
     stages: tuple[Stage, ...]
     head: Stage
-    classifier: tuple[str, ...]  # the head's tensors that are made anew for the task's classes
-    weights: tuple[str, ...]  # torchvision's weights names, without the enum's own name
+    classifier: tuple[str, ...]  # the head's tensors that are replaced for the task's classes
+    weights: tuple[str, ...]  # names of torchvision's weights, without the enum's name
     smallest_image: int  # pixels
     image_step: int  # the image size must be a multiple of this
-    lanes: bool  # whether many runs of the head alone can share a pass over the data
-    resizable: tuple[str, ...]  # tensors that are interpolated when the image size differs (positions of a ViT)
+    lanes: bool  # whether heads of many runs can be trained together
+    resizable: tuple[str, ...]  # tensors that are interpolated for another image size (positions of a ViT)
 
 
 def names() -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str) -> Model:
-    """The model of that name. Raises KeyError when the catalogue has none."""
+    """The model of that name. Raises KeyError for an unknown name."""
     if name not in names():
         raise KeyError(name)
     return Model.model_validate_json(files(__package__).joinpath("models", f"{name}.json").read_bytes())

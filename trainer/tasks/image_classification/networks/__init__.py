@@ -1,1 +1,1 @@
-"""The networks of the catalogue, as models with stages."""
+"""The networks of the catalogue as staged models."""

@@ -1,4 +1,4 @@
-"""From a ImageTrainConfig to the model that is trained."""
+"""Builds the model of an ImageTrainConfig."""
 
 import torch
 from torch import nn
@@ -12,20 +12,20 @@ from trainer.tasks.image_classification.networks.weights import load_into
 
 
 class UnfitImageSize(Infeasible):
-    """The network cannot take images of this size."""
+    """The network cannot process images of this size."""
 
 
 def build(config: ImageTrainConfig, classes: int) -> StagedModel:
-    """The model on the CPU, with its weights loaded, a new last layer for the classes, and its first stages frozen.
+    """The model on the CPU with its weights loaded, a new last layer for the classes, and its first stages frozen.
 
-    Equal configs give equal models, bit for bit, with a head that follows from seed and weights alone; torch's own random state
-    stays as it is. Raises UnfitModel: WeightsUnavailable or UnfitWeights, Infeasible for more frozen stages than the model has,
-    UnfitImageSize, and itself for an unknown model.
+    Equal configs give models that are equal bit for bit; the new layers depend on the seed alone. Torch's random state is restored.
+    Raises WeightsUnavailable, UnfitWeights, Infeasible for more frozen stages than the model has, UnfitImageSize, and UnfitModel
+    for an unknown model.
     """
     _check(config)
     found = weights.load(config.model)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # of the CPU alone, where the model is made
+        torch.default_generator.manual_seed(config.seed)  # the CPU's generator only, since the model is made on the CPU
         model = staged(config.model.name, classes, config.image_size)
     if found is not None:
         model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
@@ -37,7 +37,7 @@ def build(config: ImageTrainConfig, classes: int) -> StagedModel:
 
 
 def staged(name: str, classes: int, image_size: int) -> StagedModel:
-    """The model with random initial values from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
+    """The model with initial values drawn from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
     family = BY_MODEL[name]
     network = family.make(name, classes, image_size)
     stages, head = family.split(network)

@@ -1,4 +1,7 @@
-"""Writes what the server must know of models without torch: `python -m trainer.tasks.image_classification.networks.catalogue`."""
+"""Generates the catalogue of models, which the server reads without torch.
+
+Run as `python -m trainer.tasks.image_classification.networks.catalogue`.
+"""
 
 import json
 from bisect import bisect_left
@@ -17,15 +20,15 @@ from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 FOLDER = Path(__file__).parent.parent / "catalogue" / "models"
 ORIGINAL_SIZE = 224  # pixels, of torchvision's position embeddings
-LEAST_SIZE = 8  # pixels, that a config may name
+LEAST_SIZE = 8  # pixels; the smallest image_size of a config
 
 
 def describe(name: str) -> Model:
-    """The model as the catalogue has it, made without memory for its tensors. Raises KeyError for an unknown name."""
+    """The catalogue's entry of the model, computed on the meta device. Raises KeyError for an unknown name."""
     family = BY_MODEL[name]
     with torch.device("meta"):
         model = staged(name, family.original_classes, ORIGINAL_SIZE)
-        step = int(getattr(model.network, "patch_size", 1))  # of a ViT, which takes whole patches only
+        step = int(getattr(model.network, "patch_size", 1))  # a ViT's image size is a multiple of its patch size
         smallest = _smallest_image(model, name, step)
     return Model(
         name=name,
@@ -54,7 +57,7 @@ def _is_for_lanes(model: StagedModel) -> bool:
 
 
 def _smallest_image(model: StagedModel, name: str, step: int) -> int:
-    """The least image size at which a forward pass succeeds; above it, all multiples of the step do."""
+    """The least image size at which a forward pass succeeds, by bisection: every larger multiple of the step succeeds too."""
     least, *larger = range(-(-LEAST_SIZE // step) * step, ORIGINAL_SIZE + 1, step)
     if _accepts(model, name, least):
         return least
@@ -66,13 +69,13 @@ def _accepts(model: StagedModel, name: str, size: int) -> bool:
     network = family.make(name, family.original_classes, size) if family.resizable else model.network
     try:
         network.eval()(torch.empty(1, 3, size, size))
-    except RuntimeError:  # a pool or a convolution that is left with nothing
+    except RuntimeError:  # the input of a pool or convolution is smaller than its kernel
         return False
     return True
 
 
 def write(folder: Path = FOLDER, names: Iterable[str] = tuple(BY_MODEL)) -> None:
-    """Write the models' descriptions, and drop the files of models that are gone."""
+    """Write the entries of the models, and delete the files of models that no longer exist."""
     folder.mkdir(exist_ok=True)
     documents = {folder / f"{name}.json": describe(name).model_dump(mode="json") for name in names}
     for stale in set(folder.glob("*.json")) - documents.keys():

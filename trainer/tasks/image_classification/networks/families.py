@@ -23,32 +23,32 @@ from trainer.models import ClassToken, GlobalMean
 
 State = dict[str, Tensor]
 NetworkParts = tuple[dict[str, nn.Module], nn.Module]
-"""Stages by name in the order of the forward pass, and the head. Run one after the other they are the network's forward."""
+"""Stages by name in the order of the forward pass, and the head. Run in sequence they equal the network's forward pass."""
 
 
 def from_torchvision(name: str, classes: int, image_size: int) -> nn.Module:
-    """The network with random initial values. Most take images of any size, so `image_size` plays no part."""
+    """The network with random initial values. `image_size` is unused: most networks take images of any size."""
     return cast(nn.Module, get_model(name, weights=None, num_classes=classes))
 
 
 def as_it_is(state: State, network: nn.Module) -> State:
-    """Most families need no change to a state dict before it is loaded."""
+    """The state dict unchanged, which is the case for most families."""
     return state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Networks that are split in the same way."""
+    """Networks that are split into stages in the same way."""
 
     name: str
     members: tuple[str, ...]
     classifier: str
-    """The last layer, by its path in the network; it is made anew for the task's classes."""
+    """Path of the last layer in the network; it is replaced by a new one for the task's classes."""
     split: Callable[[Any], NetworkParts]
     make: Callable[[str, int, int], nn.Module] = from_torchvision
     """Name, number of classes, image size in pixels → network."""
     adapt: Callable[[State, Any], State] = as_it_is
-    """A state dict as files hold it, and the network → the state dict as the network wants it."""
+    """A file's state dict and the network → the state dict that the network can load."""
     resizable: tuple[str, ...] = ()
     """Tensors that depend on the image size; `adapt` interpolates them."""
     original_classes: int = 1000
@@ -59,7 +59,7 @@ class Family:
 
 
 def attach(layers: nn.Sequential, starts: Callable[[nn.Module], bool], path: str) -> dict[str, nn.Module]:
-    """Cut a sequence into stages: each layer for which `starts` holds begins one, the layers that follow it belong to it."""
+    """Cut a sequence into stages. A layer for which `starts` is true begins a stage; the layers that follow belong to it."""
     groups: dict[str, list[nn.Module]] = {}
     for name, layer in layers.named_children():
         if not groups or starts(layer):
@@ -69,7 +69,9 @@ def attach(layers: nn.Sequential, starts: Callable[[nn.Module], bool], path: str
 
 
 def pyramid(features: nn.Sequential) -> dict[str, nn.Module]:
-    """The stages of a stem and groups of blocks with a downsampling layer between each two groups, which goes with the block behind it."""
+    """Stages of a network of a stem and groups of blocks: one for each block. A downsampling layer between two groups belongs to the block
+    behind it.
+    """
     (stem_name, stem), *rest = features.named_children()
     stages: dict[str, nn.Module] = {f"features.{stem_name}": stem}
     between: tuple[nn.Module, ...] = ()
@@ -158,7 +160,7 @@ SHUFFLENET = Family(
 )
 
 
-WIDTHS = (16, 32, 48, 64)  # channels behind the stem and behind each block
+WIDTHS = (16, 32, 48, 64)  # output channels of the stem and of each block
 
 
 def _block(inputs: int, outputs: int, *pools: nn.Module) -> nn.Sequential:
@@ -235,7 +237,7 @@ POSITIONS = "encoder.pos_embedding"  # [1, 1 + patches, D]
 
 
 class PatchEmbedding(nn.Module):
-    """Images [N, 3, S, S] → tokens [N, 1 + patches, D], the class token first, positions added."""
+    """Images [N, 3, S, S] → tokens [N, 1 + patches, D]: the class token, then the patches, with positions added."""
 
     def __init__(self, network: VisionTransformer) -> None:
         super().__init__()
@@ -252,18 +254,19 @@ class PatchEmbedding(nn.Module):
 
 
 def make_vit(name: str, classes: int, image_size: int) -> nn.Module:
-    """Raises AssertionError when the image size is no multiple of the patch."""
+    """The network for that image size. Raises AssertionError if it is not a multiple of the patch size."""
     return cast(nn.Module, get_model(name, weights=None, num_classes=classes, image_size=image_size))
 
 
 def split_vit(network: VisionTransformer) -> NetworkParts:
     stages: dict[str, nn.Module] = {"embedding": PatchEmbedding(network)}
     stages |= {f"encoder.layers.{name}": layer for name, layer in network.encoder.layers.named_children()}
-    return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)  # LayerNorm is of each token
+    # LayerNorm acts on each token separately, so the head needs the class token only.
+    return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)
 
 
 def adapt(state: State, network: VisionTransformer) -> State:
-    """Positions of another image size are interpolated to the network's."""
+    """Interpolate the positions if the file is for another image size."""
     positions = state.get(POSITIONS)
     if positions is not None and _is_square_grid(positions):
         state = dict(interpolate_embeddings(network.image_size, network.patch_size, {**state, POSITIONS: positions.float()}))
@@ -291,4 +294,4 @@ VIT = Family(
 FAMILIES = (CONVNEXT, EFFICIENTNET, MOBILENET_V2, MOBILENET_V3, RESNET, SHUFFLENET, SMALL, SQUEEZENET, SWIN, VGG, VIT)
 
 BY_MODEL = {member: family for family in FAMILIES for member in family.members}
-"""Every model name with its family."""
+"""The family of every model name."""

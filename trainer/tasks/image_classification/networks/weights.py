@@ -1,4 +1,4 @@
-"""Pretrained weights: found, read, checked, and fitted to a model."""
+"""Finds, downloads, checks and loads pretrained weights."""
 
 import hashlib
 import io
@@ -32,10 +32,10 @@ MOST_NAMED = 5
 
 
 def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor], config: ImageModel) -> frozenset[str]:
-    """Put the tensors into the network, all but those of the classifier, which stays as it was made. Gives the names of those left.
+    """Load the tensors into the network except those of the classifier. Returns the names of the tensors that keep their initial values.
 
-    The rest of the head may be absent as a whole, or without finite values (torchvision's feature-only weights), and then
-    stays as it was made too. Raises UnfitWeights, which names the tensors that do not fit.
+    Besides the classifier these are the head's other tensors if all are absent or have values that are not finite (torchvision's
+    feature-only weights). Raises UnfitWeights with the names of the tensors that do not fit.
     """
     state = family.adapt(dict(tensors), model.network)
     wanted = model.network.state_dict()
@@ -52,7 +52,7 @@ def load_into(model: StagedModel, family: Family, tensors: Mapping[str, Tensor],
 
 
 def unfit(weights: str, model: str, misfits: str) -> str:
-    """The sentence for weights whose tensors do not fit."""
+    """The error message for weights whose tensors do not fit."""
     return f"the tensors in {weights} do not fit {model}: {misfits}; give weights of this model, or name the model they are for"
 
 
@@ -81,26 +81,26 @@ def _some(names: list[str]) -> str:
     return ", ".join(name[:80] for name in names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
 
 
-LISTED, LONGEST = 5, 120  # names in the facts, and their characters
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # torch.hub's: resnet18-f37072fd.pth
-SILENCE_SECONDS = 30.0
+LISTED, LONGEST = 5, 120  # names in LoadedWeights, and characters of each
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,})\.")  # torch.hub's convention: resnet18-f37072fd.pth
+SILENCE_SECONDS = 30.0  # socket timeout of a download
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The model's tensors of a weights file, by the network's names. Shared between trials: read, never changed."""
+    """The model's tensors in a weights file, by the network's names. Shared between trials, so read-only."""
 
     sha256: str
     tensors: Mapping[str, Tensor]
     loaded: LoadedWeights
-    normalisation: Normalisation  # that belongs to them, or is assumed
+    normalisation: Normalisation  # of the images that the weights were trained on, as stated or assumed
 
 
 def load(model: ImageModel) -> Weights | None:
-    """The weights that the config names, None when it names none. The last ones read are kept, so that trials do not read them again.
+    """The config's weights; None for random initial values. The last file is kept in memory for the following trials.
 
-    Raises WeightsUnavailable when they cannot be had, as MissingWeights where this machine is the reason, and UnfitWeights when the file
-    cannot be read or holds another model's tensors.
+    Raises WeightsUnavailable if they cannot be loaded (MissingWeights if another machine may be able to), and UnfitWeights if the file is
+    damaged or contains another model's tensors.
     """
     if not model.pretrained:
         return None
@@ -123,7 +123,7 @@ def _load(path: Path, model: str, hash_prefix: str) -> Weights:
 
 
 def names(model: str) -> tuple[str, ...]:
-    """Torchvision's weights of a model, without the enum's own name; none for a model that is not torchvision's."""
+    """Names of torchvision's weights of a model, without the enum's name; empty for a model that is not torchvision's."""
     try:
         return tuple(weights.name for weights in get_model_weights(model))
     except ValueError:
@@ -149,11 +149,11 @@ def _downloaded(weights: WeightsEnum) -> Path:
         try:
             with _bounded_silence():
                 weights.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
-        except Exception as error:  # whatever sockets, servers, proxies and disks come up with
+        except Exception as error:  # network, proxy and disk errors of many types
             reason = getattr(error, "reason", None) or error
             raise MissingWeights(
                 f"the weights {weights} could not be downloaded from {weights.url} ({reason}); "
-                f"connect this machine to the internet, or lay the file into {path.parent}, or give a local file as model.weights; "
+                f"connect this machine to the internet, or put the file into {path.parent}, or give a local file as model.weights; "
                 "write model.weights: random only if random initial values are meant"
             ) from None
     return path
@@ -161,7 +161,7 @@ def _downloaded(weights: WeightsEnum) -> Path:
 
 @contextmanager
 def _bounded_silence() -> Iterator[None]:
-    """A server that falls silent ends the download; torch.hub itself would wait without end."""
+    """Set a socket timeout within the context: torch.hub sets none, so a server that stops sending would block the run forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_SECONDS)
     try:
@@ -177,7 +177,7 @@ def _hash_prefix(url: str) -> str:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, mtime_ns: int, size: int, model: str, hash_prefix: str) -> Weights:
-    content = read_regular(path, MOST_WEIGHTS_BYTES)  # once, so that the hash is of what is loaded
+    content = read_regular(path, MOST_WEIGHTS_BYTES)  # read once, so that exactly the hashed bytes are loaded
     sha256 = hashlib.sha256(content).hexdigest()
     if not sha256.startswith(hash_prefix):
         raise MissingWeights(f"{path} is not the file that was published, perhaps cut short; delete it to download it again")
@@ -191,14 +191,14 @@ def _read(path: Path, mtime_ns: int, size: int, model: str, hash_prefix: str) ->
     state = _from_safetensors(content, path) if outline.format == "safetensors" else _from_torch(content, path, selection.container)
     try:
         tensors = {name: state[original] for name, original in selection.names.items()}
-    except KeyError as error:  # a checkpoint whose entries stand in it twice, say
+    except KeyError as error:  # for example a checkpoint with duplicate keys
         raise UnfitWeights(f"the weights file {path} cannot be used: it is damaged, the tensor {error} is missing") from None
     known = _known(model, sha256)
     return Weights(sha256, tensors, _loaded(outline, selection, known), _normalisation(outline, known))
 
 
 def normalisation_of(model: ImageModel, found: Weights | None) -> Normalisation:
-    """Mean and deviation for the model's input: the study's, else those of the weights, else ImageNet's."""
+    """Mean and standard deviation of the model's input: the study's, else those of the weights, else ImageNet's."""
     own = found.normalisation if found is not None else Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD, source="default")
     if model.mean is None and model.std is None:
         return own
@@ -206,7 +206,7 @@ def normalisation_of(model: ImageModel, found: Weights | None) -> Normalisation:
 
 
 def _known(model: str, sha256: str) -> WeightsEnum | None:
-    """The published weights that the file is, by the beginning of its SHA-256, which torchvision has in the names of its files."""
+    """The published weights with that SHA-256, if any: torchvision's file names contain the beginning of the hash."""
     enums = get_model_weights(model) if names(model) else ()
     return next((one for one in enums if (prefix := _hash_prefix(one.url)) and sha256.startswith(prefix)), None)
 
@@ -221,7 +221,7 @@ def _normalisation(outline: Outline, known: WeightsEnum | None) -> Normalisation
 
 
 def _stated(metadata: Mapping[str, str]) -> Normalisation | None:
-    """From the metadata of a safetensors file: the config that our exports have, or `mean` and `std` as JSON."""
+    """The normalisation in the metadata of a safetensors file: in the config of our exports, or `mean` and `std` as JSON."""
     try:
         config = json.loads(metadata.get("config", "{}"))
         model = config.get("model", {}) if isinstance(config, dict) else {}
@@ -229,7 +229,7 @@ def _stated(metadata: Mapping[str, str]) -> Normalisation | None:
             return Normalisation(mean=model["mean"], std=model["std"], source="metadata")
         if "mean" in metadata and "std" in metadata:
             return Normalisation(mean=json.loads(metadata["mean"]), std=json.loads(metadata["std"]), source="metadata")
-    except (ValueError, RecursionError):  # the metadata of another program
+    except (ValueError, RecursionError):  # metadata in another program's format
         return None
     return None
 
@@ -261,7 +261,7 @@ def _from_torch(content: bytes, path: Path, keys: Sequence[str]) -> Mapping[str,
             found = found[key]
     except MemoryError:
         raise
-    except Exception:  # the unpickler answers a damaged or foreign file with nearly anything
+    except Exception:  # the unpickler raises many kinds of exceptions for a damaged file
         raise UnfitWeights(
             f"the weights file {path} cannot be used: torch's safe loader refuses it, because it is damaged or holds more than tensors; "
             f"{conversion(path.name, keys)}"
