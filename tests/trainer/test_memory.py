@@ -32,7 +32,7 @@ def test_other_errors_are_none_of_that(error: BaseException) -> None:
 
 
 def test_the_peak_of_a_gpu_can_be_started_before_anything_ran_on_it() -> None:
-    code = "import torch; from trainer import memory; memory.start_peak(torch.device('cuda:0'))"
+    code = "import torch; from trainer import devices; devices.start_peak(torch.device('cuda:0'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False
     )

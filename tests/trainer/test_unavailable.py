@@ -127,7 +127,7 @@ def test_weights_that_cannot_be_downloaded_are_unavailable(
 
 
 class Told(list[Line]):
-    def tell(self, *lines: Line) -> None:
+    def send(self, *lines: Line) -> None:
         self.extend(lines)
 
 
