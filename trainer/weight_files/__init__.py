@@ -1,4 +1,4 @@
-"""Weights files without torch: what a file holds, and which of its tensors are a model's. Server and trainer read by the same rules."""
+"""Reads the content of weights files without torch: format, tensor names and shapes. Used by the server and the trainer."""
 
 from trainer.weight_files.outline import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import UnfitTensors, UnreadableWeights, conversion

@@ -1,4 +1,4 @@
-"""The content of a weights file: its format, by the content and not the suffix, its tensors by name, shape and dtype, its metadata."""
+"""The outline of a weights file: format (by content, not by suffix), tensors by name, shape and dtype, and metadata."""
 
 import io
 import json
@@ -19,8 +19,8 @@ from trainer.weight_files.pickles import (
     read_pickle,
 )
 
-MOST_WEIGHTS_BYTES = 32 * 2**30  # of a file; a ViT-H with its optimiser's state has 8 GB
-MOST_HEADER_BYTES = 2 * 2**20  # of a safetensors header, which takes 25 times as much when parsed; 1,500 tensors have 200 KB
+MOST_WEIGHTS_BYTES = 32 * 2**30  # of a file; a ViT-H with its optimizer's state has 8 GB
+MOST_HEADER_BYTES = 2 * 2**20  # of a safetensors header; the parsed JSON takes 25 times as much memory; 1,500 tensors take 200 KB
 MOST_PICKLE_BYTES = 8 * 2**20
 MOST_ENTRIES = 50_000  # tensors in a header, files in an archive
 
@@ -39,27 +39,28 @@ CUT_SHORT = "it is cut short, perhaps by a download that broke off; download it 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """The content of a weights file without its numbers."""
+    """The content of a weights file without the tensors' values."""
 
     format: Format
     root: Mapping[str, Any]
-    """Names to TensorOutlines, or to further mappings, or to None for what is not a tensor."""
+    """Names to TensorOutlines, to further mappings, or to None for other values."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
-    """What torch's safe loader refuses: the file has to be converted."""
+    """Names and features that torch's safe loader refuses; the file must be converted."""
 
 
 def read_outline(file: BinaryIO | IO[bytes], name: str) -> Outline:
-    """The outline of a seekable file; `name` is its name without folders. Reads at most some megabytes of it.
+    """The outline of a seekable file; `name` is its name without folders. Reads at most a few megabytes of it.
 
-    Raises UnreadableWeights; an Outline with `foreign` names is one that torch refuses.
+    Raises UnreadableWeights. A file that torch's safe loader refuses gives an Outline with `foreign` names.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
     if not start:
         raise UnreadableWeights("it is empty; download it again")
-    if start[8:9] == b"{" and start[5:8] == bytes(3):  # the length of a safetensors header may begin with any of the bytes below
+    # First safetensors: it has no magic number but begins with the header's length, whose bytes could equal any of the marks below.
+    if start[8:9] == b"{" and start[5:8] == bytes(3):
         return _safetensors(file, size)
     if start.startswith(LFS):
         raise UnreadableWeights("it is a Git LFS pointer, not the weights themselves; run `git lfs pull` in its repository")
@@ -98,7 +99,7 @@ def _safetensors(file: BinaryIO | IO[bytes], size: int) -> Outline:
 
 
 def _header(header: Any) -> tuple[dict[str, TensorOutline], dict[str, str], int]:
-    """Tensors, metadata and the number of bytes behind the header. Raises UnreadableWeights, ValueError and others for damage."""
+    """Tensors, metadata, and the number of bytes behind the header. Raises UnreadableWeights; ValueError and others if it is damaged."""
     if len(header) > MOST_ENTRIES:
         raise UnreadableWeights(f"it has more than {MOST_ENTRIES:,} tensors")
     metadata = {str(key): str(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
@@ -112,12 +113,12 @@ def _header(header: Any) -> tuple[dict[str, TensorOutline], dict[str, str], int]
         spans.append((begin, end))
     ends = [0, *(end for _, end in sorted(spans))]
     if [begin for begin, _ in sorted(spans)] != ends[:-1]:
-        raise ValueError("the tensors do not lie one behind the other")
+        raise ValueError("the tensors overlap or have gaps")
     return tensors, metadata, ends[-1]
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:
-    """At most MOST_DIMENSIONS sizes: the product of thousands of large ones takes minutes, during which no other thread runs."""
+    """At most MOST_DIMENSIONS sizes. The product of thousands of large integers takes minutes with the GIL held (denial of service)."""
     if len(sizes) > MOST_DIMENSIONS:
         raise ValueError(len(sizes))
     return tuple(_size(one) for one in sizes)
@@ -130,7 +131,7 @@ def _size(value: Any) -> int:
 
 
 class _BoundedReader:
-    """A file as zipfile needs it, which refuses to read much at once: an archive's end may name a directory of any size."""
+    """A file for zipfile with bounded reads: the end record of a hostile archive can state a directory of any size."""
 
     def __init__(self, file: BinaryIO | IO[bytes]) -> None:
         self._file = file
@@ -167,7 +168,7 @@ def _zipped(file: BinaryIO | IO[bytes], name: str) -> Outline:
         raise
     except OSError:
         raise
-    except Exception:  # zipfile and zlib answer a damaged archive with nearly anything
+    except Exception:  # zipfile and zlib raise many kinds of exceptions for a damaged archive
         raise UnreadableWeights(f"{CUT_SHORT} (it begins as a zip archive by torch.save and has no sound end)") from None
     for storage in found.storages.values():
         if sizes.get(storage.key, -1) < storage.size:
@@ -176,7 +177,7 @@ def _zipped(file: BinaryIO | IO[bytes], name: str) -> Outline:
 
 
 def _legacy(file: BinaryIO | IO[bytes], size: int, name: str) -> Outline:
-    """torch.save's format before torch 1.6: pickles of a magic number, a version, the system, the object and its storages' keys."""
+    """torch.save's format before torch 1.6: five pickles (magic number, version, system, object, keys of storages), then the storages."""
     file.seek(0)
     content = file.read(MOST_PICKLE_BYTES)
     magic = read_pickle(content)

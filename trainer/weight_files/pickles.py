@@ -1,4 +1,8 @@
-"""Reads the outline of pickled weights without executing them."""
+"""Reads the outline of pickled weights without executing code in them.
+
+A pickle is a program for a stack machine, and `pickle.load` calls any function that it names. This module interprets the opcodes itself:
+a call is only recorded, or replaced by an outline if it rebuilds a tensor. Work and memory are bounded for hostile files.
+"""
 
 import pickletools
 import re
@@ -9,21 +13,21 @@ from typing import Any
 
 
 class UnreadableWeights(Exception):
-    """The file is no weights file that can be read. The text is a sentence about the file that begins with "it" or "the file"."""
+    """The file cannot be read as weights. The text is a clause about the file that begins with "it" or "the file"."""
 
 
 class DamagedPickle(UnreadableWeights):
-    """A pickle in the file breaks off or makes no sense."""
+    """A pickle in the file is truncated or invalid."""
 
 
 class UnfitTensors(Exception):
-    """The file is sound, but its tensors are not those of the model. The text names them."""
+    """The file is sound, but its tensors do not fit the model. The text names them."""
 
 
 def conversion(name: str, keys: Sequence[str] = (), *, is_model: bool = False) -> str:
-    """How to turn a file that only a full unpickler reads into safetensors: two lines of Python in backquotes.
+    """Instructions to convert a file that only a full unpickler can read into safetensors: two lines of Python in backquotes.
 
-    `keys` lead to the state dict inside the checkpoint; `is_model` is for a pickled module, whose state dict has to be taken.
+    `keys` lead to the state dict in the checkpoint; `is_model` is for a pickled module.
     """
     target = PurePath(name).with_suffix(".safetensors").name
     path = "".join(f"[{key!r}]" for key in keys) + (".state_dict()" if is_model else "")
@@ -35,10 +39,10 @@ def conversion(name: str, keys: Sequence[str] = (), *, is_model: bool = False) -
     return f"if you trust its source, since loading runs the code that the file names, convert it with two lines: `{first}` and `{second}`"
 
 
-MOST_OPCODES = 1_000_000  # the largest model of the catalogue with its optimiser's state takes about 150,000
-MOST_GIVEN = 1_000_000  # entries of the arguments of all calls together; 16 characters of a text count as one
+MOST_OPCODES = 1_000_000  # the largest model of the catalogue with its optimizer's state takes about 150,000
+MOST_GIVEN = 1_000_000  # entries in the arguments of all calls together; 16 characters of text count as one entry
 MOST_DIMENSIONS = 8
-LARGEST_KEY = 2**31  # of a dict that counts parameters; larger integers can be made to collide
+LARGEST_KEY = 2**31  # of a dict with integer keys, such as an optimizer's; larger integers can be chosen to collide as hashes
 
 REBUILD = frozenset({"_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"})
 DTYPE = re.compile(r"torch\.(float(16|32|64)|bfloat16|u?int(8|16|32|64)|bool|half|float|double|long|int|short)")
@@ -53,12 +57,12 @@ HARMLESS = frozenset(
         "torch._utils._rebuild_parameter", *(f"torch._utils.{name}" for name in REBUILD), *(f"torch.{name}" for name in STORAGES),
     }
 )  # fmt: skip
-"""Names that torch's safe loader accepts without an allowance, besides dtypes."""
+"""Names that torch's safe loader accepts by default, besides dtypes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A block of numbers beside the pickle."""
+    """A block of numbers that the pickle refers to."""
 
     key: str
     dtype: str
@@ -67,13 +71,13 @@ class Storage:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Bytes of the numbers."""
         return self.numel * self.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class TensorOutline:
-    """A tensor's shape and dtype, and the storage that holds its numbers; None in a safetensors file."""
+    """A tensor's shape, dtype and storage; the storage is None in a safetensors file."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -94,7 +98,7 @@ class Global:
 
 @dataclass(slots=True)
 class Pickled:
-    """What a pickle holds: dicts, lists, tuples, text, whole numbers and TensorOutlines; None for everything else."""
+    """The content of a pickle: dicts, lists, tuples, text, integers and TensorOutlines; None in place of anything else."""
 
     root: Any = None
     foreign: list[str] = field(default_factory=list)  # names and features that torch's safe loader refuses, in the order of the file
@@ -103,7 +107,7 @@ class Pickled:
 
 
 def read_pickle(content: bytes, start: int = 0) -> Pickled:
-    """The structure of the pickle that begins there. Raises UnreadableWeights for one that is damaged or beyond the bounds."""
+    """The content of the pickle at position `start`. Raises UnreadableWeights if it is damaged or exceeds a bound."""
     reader = _Reader()
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(content[start:] if start else content)):
@@ -116,23 +120,23 @@ def read_pickle(content: bytes, start: int = 0) -> Pickled:
             reader.take(opcode.name, argument)
     except UnreadableWeights:
         raise
-    except Exception:  # pickletools and the stack answer a damaged pickle with nearly anything
+    except Exception:  # a damaged pickle makes pickletools and the stack raise many kinds of exceptions
         raise DamagedPickle("it is damaged: its pickle cannot be read") from None
     raise DamagedPickle("it is cut short: its pickle has no end")
 
 
 class _Reader:
-    """A pickle machine that only builds what the outline of a state dict needs."""
+    """A pickle machine that builds only the outline of a state dict."""
 
     def __init__(self) -> None:
         self.found = Pickled()
         self.stack: list[Any] = []
-        self._below: list[list[Any]] = []  # the stacks under each mark
+        self._below: list[list[Any]] = []  # the stack below each mark
         self._memo: dict[int, Any] = {}
-        self._given = 0  # entries
+        self._given = 0  # entries of arguments so far
 
     def take(self, name: str, argument: Any) -> None:
-        """Perform one opcode. Raises UnreadableWeights for one that torch.save does not write, IndexError and others for damage."""
+        """Perform one opcode. Raises UnreadableWeights for an opcode that torch.save does not write; IndexError and others if damaged."""
         if name in VALUES:
             self.stack.append(argument if VALUES[name] else None)
         elif name in TOO_NEW:
@@ -189,7 +193,10 @@ class _Reader:
         self._give(self.stack.pop())
 
     def _give(self, value: Any) -> None:
-        """Count what a call or an object is given, which torch's loader copies. Raises UnreadableWeights."""
+        """Count the arguments of a call. Raises UnreadableWeights above MOST_GIVEN.
+
+        torch's loader copies them, so a small pickle that passes one large memoised value to many calls would exhaust its memory.
+        """
         if isinstance(value, tuple | list | dict | str | bytes):
             self._given += len(value) // 16 if isinstance(value, str | bytes) else len(value)
         if self._given > MOST_GIVEN:
@@ -208,7 +215,7 @@ class _Reader:
         target = self.stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
             if isinstance(key, tuple | list | dict) or (isinstance(key, int) and not -1 <= key < LARGEST_KEY):
-                self._foreign("a dict whose keys are neither text nor small numbers")  # torch's loader would hash them
+                self._foreign("a dict whose keys are neither text nor small numbers")  # torch's loader hashes them, which can be slow
             if isinstance(target, dict) and isinstance(key, str):
                 target[key] = value
 
@@ -218,10 +225,10 @@ class _Reader:
             self._foreign(full)
         return Global(full)
 
-    def _foreign(self, what: str) -> None:
-        what = what[:120]
-        if what not in self.found.foreign and len(self.found.foreign) < 100:
-            self.found.foreign.append(what)
+    def _foreign(self, name: str) -> None:
+        name = name[:120]
+        if name not in self.found.foreign and len(self.found.foreign) < 100:
+            self.found.foreign.append(name)
 
     def _called(self, function: Any, arguments: Any) -> Any:
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
@@ -236,7 +243,7 @@ class _Reader:
         return None
 
     def _ordered(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
-        """Python 2 wrote the pairs as a list of lists."""
+        """An OrderedDict of its list of pairs, which Python 2 wrote as a list of lists."""
         pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
         ordered = dict[str, Any]()
         for pair in pairs:
@@ -257,7 +264,7 @@ class _Reader:
 
 
 def _tensor(storage: Any = None, offset: Any = None, shape: Any = None, stride: Any = None) -> TensorOutline | None:
-    """Raises UnreadableWeights for a tensor that reaches beyond its storage."""
+    """The outline of a rebuilt tensor. Raises UnreadableWeights if it exceeds its storage."""
     if not isinstance(storage, Storage) or not isinstance(offset, int) or offset < 0 or not _are_sizes(shape) or not _are_sizes(stride):
         return None
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
@@ -274,7 +281,7 @@ VALUES: Mapping[str, bool] = {
     "NONE": False, "NEWTRUE": False, "NEWFALSE": False, "BINFLOAT": False,
     "BININT": True, "BININT1": True, "BININT2": True, "LONG1": True, "BINUNICODE": True, "SHORT_BINSTRING": True,
 }  # fmt: skip
-"""Opcodes that push a value, and whether the outline needs it."""
+"""Opcodes that push a value, and whether the outline keeps it."""
 TOO_NEW = frozenset({"FRAME", "SHORT_BINUNICODE", "BINUNICODE8"})
 OPCODES: Mapping[str, Callable[[_Reader, Any], object]] = {
     "PROTO": lambda reader, _: None,

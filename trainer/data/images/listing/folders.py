@@ -1,4 +1,4 @@
-"""Lists images by the folders that name their classes."""
+"""Lists the images of a folder that has a folder for each class."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ NO_HEIC_READER = 'HEIC, which needs the package pillow-heif: pip install "thawli
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """The images of a folder or table. `classes` is sorted; a class folder without images is a class too."""
+    """The images of a folder or table. `classes` is sorted and includes class folders without images."""
 
     classes: tuple[str, ...]
     examples: tuple[Example, ...]
@@ -24,7 +24,7 @@ class Scan:
 
 
 def is_image(look: Look, name: str) -> bool:
-    """Whether a file of that name is read; if not, it is counted."""
+    """Whether a file of that name is read as an image. A file that is not is recorded as left out."""
     suffix = os.path.splitext(name)[1].lower()
     if suffix in IMAGE_SUFFIXES or (suffix in HEIC_SUFFIXES and reads_heic()):
         return True
@@ -33,11 +33,11 @@ def is_image(look: Look, name: str) -> bool:
 
 
 def reads_heic() -> bool:
-    """Whether HEIC files can be read here. A server without Pillow takes it that the workers can."""
+    """Whether HEIC files can be read. A server without Pillow assumes that its workers can read them."""
     return importlib.util.find_spec("pillow_heif") is not None or importlib.util.find_spec("PIL") is None
 
 
-Identity = tuple[int, int]  # device and inode: equal for all links to one real folder
+Identity = tuple[int, int]  # device and inode; equal for all links to a folder
 
 HIDDEN = "hidden (the name begins with a dot), with all that is in it"
 BROKEN = "broken link"
@@ -50,7 +50,7 @@ SAY_OTHERWISE = "write data.split: drawn if each of these folders is a class, or
 
 
 def read(data: ImageData, look: Look) -> Scan:
-    """The images of a folder. Raises UnfitData, OSError, and what `look` raises."""
+    """The images of a folder. Raises UnfitData, OSError, and the errors of the hooks of `look`."""
     root = Path(data.path)
     look.permit(root)
     if not root.exists():
@@ -88,7 +88,7 @@ def _given(walk: "_Walk", parts: dict["_Entry", Part]) -> Scan:
 
 
 def _parts_of(data: ImageData, entries: list["_Entry"], root: Path, look: Look) -> dict[Path, Part]:
-    """The folders that are parts of a given split; none where every folder is a class. Raises UnfitData where it could be either."""
+    """The folders that are parts of the data's own split; empty if every folder is a class. Raises UnfitData if it is ambiguous."""
     tops = [entry.path for entry in entries]
     named = {top: part for top in tops if (part := PART_NAMES.get(top.name.casefold())) is not None}
     if not named or data.split == "drawn":
@@ -100,7 +100,7 @@ def _parts_of(data: ImageData, entries: list["_Entry"], root: Path, look: Look) 
     names = _names(sorted(named))
     if data.split == "auto":
         if not nested and others and len(named) == 1:
-            return {}  # such as the class train beside bus and car
+            return {}  # for example a class named train beside bus and car
         if others:
             raise UnfitData(
                 "ambiguous_layout",
@@ -126,7 +126,7 @@ def _names(tops: list[Path]) -> str:
 
 
 def _shape(top: "_Entry", root: Path, look: Look) -> str:
-    """nested: images in folders alone; flat: images directly in it too; empty: none at all."""
+    """nested: images in subfolders; flat: images only in the folder itself; empty: no images."""
     quiet = Look(look.tick, look.permit)
     walk = _Walk(root, quiet)
     walk.enter(top)
@@ -146,11 +146,14 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Walk:
-    """Follows links to folders, each real folder once in a class."""
+    """Walks class folders and follows links to folders, each real folder once in a class.
+
+    Without the check of identities a link to a folder above it would be followed without end.
+    """
 
     root: Path
     look: Look
-    _above: set[Identity] = field(init=False)  # folders that contain what is walked: a link to one of them leads in a circle
+    _above: set[Identity] = field(init=False)  # folders that contain the walked one; a link to one of them is a cycle
     _owners: dict[Identity, str] = field(default_factory=dict)  # by real folder, the class folder in which it was read
 
     def __post_init__(self) -> None:
@@ -162,7 +165,7 @@ class _Walk:
         return _Entry(self.root, "", is_folder=True, is_link=False)
 
     def enter(self, folder: _Entry) -> None:
-        """Add a folder to those that contain what is walked."""
+        """Add a folder to those that contain the walked one."""
         self._above.add(_identity(folder.path))
 
     def examples(self, folders: list[_Entry], part: Part | None) -> Iterator[Example]:
@@ -172,7 +175,7 @@ class _Walk:
                 yield Example(file.path, file.name, folder.path.name, part)
 
     def images(self, top: _Entry, *, count: bool = True) -> Iterator[_Entry]:
-        """The image files below a class folder, in folders before links to folders, so that a file keeps its own name where it has one."""
+        """The image files below a class folder. Links to folders come last, so that a file is named by its own path if it has one there."""
         folders, links, seen = deque([top]), deque[_Entry](), set[Identity]()
         while folders or links:
             folder = folders.popleft() if folders else links.popleft()
@@ -198,7 +201,7 @@ class _Walk:
             folders.extendleft(reversed(below))
 
     def entries(self, folder: _Entry) -> Iterator[_Entry]:
-        """Folders and regular files, by name; what else there is is counted. Raises UnfitData."""
+        """Folders and regular files sorted by name; other entries are recorded as left out. Raises UnfitData."""
         try:
             with os.scandir(folder.path) as found:
                 entries = list(self._ticked(found))
@@ -225,13 +228,13 @@ class _Walk:
                     self.look.leave_out(SPECIAL, name)
 
     def leave_files_out(self, entries: list[_Entry], reason: str) -> None:
-        """Count the files that lie directly in a folder of class folders."""
+        """Record the image files that lie beside class folders as left out."""
         for entry in entries:
             if not entry.is_folder and is_image(self.look, entry.name):
                 self.look.leave_out(reason, entry.name)
 
     def leave_folder_out(self, top: _Entry, reason: str) -> None:
-        """Count the images below a folder that is no part of the split."""
+        """Record the images below a folder that is not part of the split as left out."""
         for file in self.images(top, count=False):
             self.look.leave_out(reason, file.name)
 

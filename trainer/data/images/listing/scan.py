@@ -1,4 +1,4 @@
-"""Lists a data set and refuses what no run could use: too few classes, a split that contradicts itself, labels that look the same."""
+"""Lists a data set and refuses unusable ones: too few classes, a contradictory split, labels that are nearly equal."""
 
 import re
 import unicodedata
@@ -19,9 +19,9 @@ UNREADABLE = "make it readable for the user that runs this"
 
 
 def scan(data: ImageData, look: Look | None = None) -> Scan:
-    """Every image with its label, and its part and group where the data gives them. Looks at names, never into images.
+    """Every image with its label, and its part and group if the data has them. Reads names only, not images.
 
-    Raises UnfitData, and what `look` raises.
+    Raises UnfitData and the errors of the hooks of `look`.
     """
     look = look or Look()
     try:
@@ -39,9 +39,9 @@ def scan(data: ImageData, look: Look | None = None) -> Scan:
 
 
 def refuse_similar_labels(data: ImageData, found: Scan) -> None:
-    """Raises UnfitData for class names that differ in case, spaces, Unicode form or the form of a number alone, unless they shall be kept.
+    """Raises UnfitData for class names that differ only in case, spaces, Unicode form or number format, unless `similar_labels` is keep.
 
-    Not part of `scan`: a study that was accepted before goes on.
+    Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
     same = defaultdict[str, list[str]](list)
     for name in found.classes:
@@ -67,9 +67,9 @@ def _refuse_foul_names(_: ImageData, found: Scan) -> None:
 
 
 def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
-    """Raises UnfitData for class names that no study file and no exported configuration can hold, as `search_spaces.documents` reads them.
+    """Raises UnfitData for class names that `search_spaces.documents` cannot read in a study file or an exported configuration.
 
-    Not part of `scan`: a study that was accepted before goes on.
+    Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
     if foul := [name for name in found.classes if any(map(is_foul, name))]:
         why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
@@ -87,7 +87,7 @@ def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
 
 
 def is_foul(character: str) -> bool:
-    """Whether a class name may not hold the character: no document of a study may either."""
+    """Whether the character is forbidden in class names, as it is in study files."""
     return character in DIRECTION_MARKS or unicodedata.category(character) in ("Cc", "Cs")
 
 
@@ -126,7 +126,7 @@ def _refuse_contradictions(data: ImageData, found: Scan) -> None:
 
 
 def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
-    """A class that is in no training image cannot be learned, and one that a part lacks has no recall there."""
+    """Raises UnfitData if a part lacks a class: without training images it cannot be learned, without test images it has no recall."""
     there = {(example.label, example.part) for example in found.examples}
     lacking = [f"{part} lacks {shown(name)}" for part in found.facts.given for name in found.classes if (name, part) not in there]
     if lacking:

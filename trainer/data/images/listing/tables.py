@@ -1,4 +1,4 @@
-"""Images in a table: a CSV file with a header, a path and a label in each row, perhaps a part of the split and a group."""
+"""Lists the images of a table: a CSV file with a header, and in each row a path, a label and optionally a part and a group."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ COLUMNS = ("path", "label", "split", "group")
 USUAL = {
     "path": ("filename", "file", "filepath", "file_name", "file_path", "image", "image_path", "img", "name", "id"),
     "label": ("class", "target", "category", "labels", "class_name", "y"),
-}  # what such a column is often called, for the line that a user is told to write
+}  # common names of these columns, used to suggest a value of data.columns
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ -]*\Z")
 SUFFIXES = IMAGE_SUFFIXES | HEIC_SUFFIXES
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -34,12 +34,12 @@ VALUES = "train, val, validation, valid, dev or test"
 @dataclass(frozen=True, slots=True)
 class _Header:
     separator: str
-    names: tuple[str, ...]  # as they stand in the file
-    places: Mapping[str, int]  # of COLUMNS, where there is one
+    names: tuple[str, ...]  # as written in the file
+    places: Mapping[str, int]  # index of each of COLUMNS that the table has
 
 
 def read(data: ImageData, look: Look) -> Scan:
-    """The images of a table. Raises UnfitData, OSError, and what `look` raises."""
+    """The images of a table. Raises UnfitData, OSError, and the errors of the hooks of `look`."""
     table = Path(data.path)
     look.permit(table)
     root = _root(data, table, look)
@@ -87,7 +87,7 @@ Row = tuple[int, list[str]]
 def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, Iterator[Row]]:
     first = next(lines, "")
     wanted = {column for column in (data.columns.path, data.columns.label) if column}
-    separator = max(SEPARATORS, key=lambda sign: _fitness(first, sign, wanted))  # of equal ones the first
+    separator = max(SEPARATORS, key=lambda sign: _fitness(first, sign, wanted))  # of equal ones the first in SEPARATORS
     reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
     header = _header(data, name, separator, tuple(next(reader, [])))
 
@@ -95,14 +95,14 @@ def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, 
         end = reader.line_num
         for row in reader:
             start, end = end + 1, reader.line_num
-            if row:  # an empty line is no row
+            if row:  # skips empty lines
                 yield start, row
 
     return header, rows()
 
 
 def _fitness(line: str, separator: str, wanted: set[str]) -> tuple[int, int]:
-    """How well a separator fits the header: by the wanted columns that it finds, then by the number of columns."""
+    """The fit of a separator to the header line: the number of wanted columns found, then the number of columns."""
     try:
         names = next(csv.reader([line], delimiter=separator, strict=True), [])
     except csv.Error:
@@ -158,7 +158,7 @@ def _yaml(name: str) -> str:
 
 
 def _example(header: _Header, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
-    """The row as an example, or what is wrong with it."""
+    """The row as an example, or its fault as a sentence."""
     if len(row) > len(header.names):
         return "it has more fields than the first line"
     values = {column: row[place].strip() if place < len(row) else "" for column, place in header.places.items()}

@@ -1,1 +1,1 @@
-"""Of an exported configuration, the parts that are about images and classes: the training script, the summary of results, the card."""
+"""The parts of an exported configuration for image classification: training script, summary of results, model card."""

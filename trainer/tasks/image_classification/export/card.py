@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_CLASSES = 100  # whose confusion matrix is written out
+MOST_CLASSES = 100  # up to which the confusion matrix is included
 MOST_MISTAKES = 20
 
 
 class Mistake(Frozen):
-    """Images of a class that were taken for another one."""
+    """Images of one class that were predicted as another class."""
 
     actual: str
     predicted: str
@@ -26,7 +26,7 @@ class Mistake(Frozen):
 
 
 class ByClass(Frozen):
-    """How single classes fared."""
+    """Results by class."""
 
     recall: Mapping[str, FiniteFloat] = Field(description="share of the class's images that were recognised, by class")
     confusion_matrix: tuple[tuple[int, ...], ...] | None = Field(
@@ -36,13 +36,13 @@ class ByClass(Frozen):
 
 
 class Summary(Frozen):
-    """What an exported file says of the reports of runs."""
+    """The summary of the runs' reports in an exported file."""
 
     by_class: ByClass | None = Field(default=None, description="summed over the runs")
 
 
 def by_class(classes: Sequence[str], matrices: Sequence[Any]) -> ByClass | None:
-    """The sum of confusion matrices [C, C] of runs; None where there are none of these classes, as an imported study's may be."""
+    """Results by class, from the sum of the runs' confusion matrices [C, C]; None if no matrix has these classes."""
     import numpy as np
 
     fitting = [np.asarray(matrix, dtype=np.int64) for matrix in matrices if matrix and len(matrix) == len(classes)]
@@ -72,7 +72,7 @@ LONGEST_NAME = 200  # characters
 
 
 def data_of(info: ImageDatasetInfo, model: ImageModel) -> CardData:
-    """The classes with their sizes, near-duplicates, and the normalisation."""
+    """The card's section on data: classes with their sizes, near-duplicates, normalisation."""
     names = ", ".join(map(_short, info.classes[:MOST_IN_A_MATRIX]))
     more = f" and {len(info.classes) - MOST_IN_A_MATRIX} more" if len(info.classes) > MOST_IN_A_MATRIX else ""
     return CardData(
@@ -89,7 +89,7 @@ def _short(name: str) -> str:
 
 
 def _counts(info: ImageDatasetInfo) -> Iterator[str | CardTable]:
-    """Images of each class by part; above MOST_IN_A_MATRIX classes the largest and the smallest."""
+    """Images of each class by part; only the largest and smallest classes if there are more than MOST_IN_A_MATRIX."""
     if info.class_counts is None:
         return
     parts = [part for part in ("train", "validation", "test") if sum(info.class_counts.get(part, ()))]
@@ -115,7 +115,7 @@ def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
 
 
 def _normalisation(info: ImageDatasetInfo, model: ImageModel) -> str:
-    """Mean and deviation of the input, and where they come from; studies of version 0.1 stated them themselves."""
+    """Mean and standard deviation of the input, marked if they are assumed. Studies of version 0.1 state them in the model."""
     found = info.normalisation
     assumed = "; assumed, since the weights file does not state its own" if found is not None and found.source == "assumed" else ""
     return f"mean {_numbers(model.mean or IMAGENET_MEAN)}, standard deviation {_numbers(model.std or IMAGENET_STD)}{assumed}"

@@ -1,4 +1,4 @@
-"""The Python file that trains an exported configuration without Thawline."""
+"""Generates the Python file that trains an exported configuration without Thawline."""
 
 import re
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ from trainer.tasks.image_classification.config import (
 from trainer.tasks.image_classification.export.parts import part
 
 WITHOUT_DROPOUT = frozenset({"resnet", "convnext", "shufflenet_v2", "small", "swin", "vit"})
-"""Families whose networks have none in the head; the trainer puts one before the last layer."""
+"""Families whose networks have no dropout in the head; the trainer inserts one before the last layer."""
 
 
 def frozen_prefixes(config: ImageTrainConfig) -> tuple[str, ...]:
-    """How the names of all tensors begin that are frozen; those of modules with a dot at the end."""
+    """Prefixes of the names of all frozen tensors; the prefix of a module ends with a dot."""
     prefixes = dict[str, None]()
     for stage in catalogue.load(config.model.name).stages[: config.frozen_layers]:
         for tensor in stage.tensors:
@@ -32,7 +32,7 @@ def frozen_prefixes(config: ImageTrainConfig) -> tuple[str, ...]:
 
 
 def _prefix(tensor: str, stage: str) -> str:
-    """The stage where it is a module that holds the tensor; else the layer with the tensor; else the tensor, which is a module's own."""
+    """The stage if it is a module with the tensor, else the layer with the tensor, else the name of the tensor itself."""
     if tensor.startswith(f"{stage}."):
         return f"{stage}."
     owner, _, name = tensor.rpartition(".")
@@ -40,17 +40,17 @@ def _prefix(tensor: str, stage: str) -> str:
 
 
 def head_layers(config: ImageTrainConfig) -> tuple[str, ...]:
-    """The layers of the head that have parameters, in their order; the last one is made anew for the task's classes."""
+    """The layers of the head with parameters, in order; the last one is replaced for the task's classes."""
     return tuple(dict.fromkeys(tensor.rpartition(".")[0] for tensor in catalogue.load(config.model.name).head.tensors))
 
 
 def last_layer(config: ImageTrainConfig) -> str:
-    """The layer that is made anew for the task's classes."""
+    """The layer that is replaced for the task's classes."""
     return catalogue.load(config.model.name).classifier[0].rpartition(".")[0]
 
 
 def build(config: ImageTrainConfig, loaded: LoadedWeights | None = None) -> str:
-    """The function that makes the model; `loaded` says which part of the weights file is the model's."""
+    """The function that makes the model; `loaded` states which part of the weights file is the model's."""
     lines = ["def build(weights, seed):", f'    """{_described(config)}"""', "    torch.manual_seed(seed)", f"    model = {_made(config)}"]
     if config.model.pretrained:
         lines += [part("loading" if loaded is None else "selecting"), *_adapted(config), _fresh(config), part("fitting")]
@@ -81,7 +81,7 @@ def _made(config: ImageTrainConfig) -> str:
 
 
 def _adapted(config: ImageTrainConfig) -> list[str]:
-    """A ViT's old names become new ones, and its positions are interpolated to the image size."""
+    """For a ViT: old names are replaced, and positions are interpolated to the image size."""
     if catalogue.load(config.model.name).family != "vit":
         return []
     return [part("vit_names")]
@@ -104,7 +104,7 @@ def _dropout(config: ImageTrainConfig) -> list[str]:
 
 
 def _normalises(config: ImageTrainConfig) -> bool:
-    """Whether BatchNorm is among what is trained."""
+    """Whether the trained part has a BatchNorm."""
     model = catalogue.load(config.model.name)
     trained = (*model.stages[config.frozen_layers :], model.head)
     return any(tensor.endswith("running_mean") for stage in trained for tensor in stage.tensors)
@@ -127,15 +127,15 @@ Needs torch and torchvision{heic}, nothing else{versions}.
 It refuses images or weights that are not those of the study, splits the images as the study did, trains, scores, and writes model.pt
 and result.json. Exit code 0: as the study states; 1: the test score lies outside the stated interval; 2: refused.
 """'''
-USUAL_KEYS = ("state_dict", "model", "model_state_dict")  # where version 0.1 looked for a state dict
-LISTED = 100  # characters of a collection that stands in one line
+USUAL_KEYS = ("state_dict", "model", "model_state_dict")  # under which version 0.1 expected a state dict
+LISTED = 100  # characters up to which a collection is written in one line
 
 
 def head(run: Run) -> str:
-    """What the file is and how it is run."""
-    told = [f"{name} {run.lock[name]}" for name in ("torch", "torchvision") if _is_version(run.lock.get(name, ""))]
+    """The head of the file: description and usage."""
+    versions = [f"{name} {run.lock[name]}" for name in ("torch", "torchvision") if _is_version(run.lock.get(name, ""))]
     heic = " (and pillow-heif for HEIC images)" if run.info.listing is not None and run.info.listing.heic else ""
-    return HEAD.format(heic=heic, versions=f" (the study had {', '.join(told)})" if told else "")
+    return HEAD.format(heic=heic, versions=f" (the study had {', '.join(versions)})" if versions else "")
 
 
 def _is_version(text: str) -> bool:
@@ -143,20 +143,20 @@ def _is_version(text: str) -> bool:
 
 
 def precision_of(run: Run) -> Literal["float32", "bfloat16"]:
-    """What `auto` was where the trial ran."""
+    """The precision of the trial's run, with `auto` resolved."""
     recorded = run.environment.get("precision") if run.config.precision == "auto" else run.config.precision
     return "bfloat16" if recorded == "bfloat16" else "float32"
 
 
 def block(run: Run, body: str) -> str:
-    """Where things are, what they must be, and all that was chosen, as far as the body uses it. Whatever a user wrote is a literal."""
+    """The constants that the body uses: paths, digests and hyperparameters. Values written by users are inserted as literals only."""
     groups = (_reached(run), _data_constants(run), _model_constants(run), _hyperparameters(run.config))
     used = [[_assigned(*one) for one in group if re.search(rf"\b{one[0]}\b", body)] for group in groups]
     return "\n\n".join("\n".join(lines) for lines in used)
 
 
 def packed_parts(run: Run) -> str | None:
-    """Each image's part of the split, from the manifest; None where it follows from the contents alone, or without a manifest."""
+    """Each image's part of the split, from the manifest; None if the split follows from the contents alone, or without a manifest."""
     near, listing = run.info.near_duplicates, run.info.listing
     grouped = listing is not None and (bool(listing.given) or listing.groups is not None)
     if (near is None or near.groups == 0) and not grouped:
@@ -165,7 +165,7 @@ def packed_parts(run: Run) -> str | None:
 
 
 def is_given(run: Run) -> bool:
-    """Whether the data gives every part of the split itself."""
+    """Whether the data's own split has every part."""
     listing = run.info.listing
     wanted = {"train", "validation"} | ({"test"} if run.config.data.test > 0 else set())
     return listing is not None and wanted <= set(listing.given)
@@ -246,7 +246,7 @@ def _hyperparameters(config: ImageTrainConfig) -> Iterator[Constant]:
 
 
 def _assigned(name: str, value: Any, why: str) -> str:
-    """`NAME = value  # why`, long collections with an item a line."""
+    """`NAME = value  # why`; long collections are broken into several lines."""
     written, comment = literal(value), f"  # {why}" if why else ""
     if not isinstance(value, tuple | str) or len(written) <= LISTED:
         return f"{name} = {written}{comment}"
@@ -271,7 +271,7 @@ def _items(values: tuple[Any, ...]) -> Iterator[str]:
 
 
 def literal(value: Any) -> str:
-    """The value as Python, in ASCII, with double quotes around text."""
+    """The value as a Python literal in ASCII, text in double quotes."""
     match value:
         case tuple():
             items = [literal(item) for item in value]
@@ -298,7 +298,7 @@ def optimizer(config: ImageTrainConfig) -> str:
 
 
 def schedule(config: ImageTrainConfig) -> str:
-    """The function that tells the learning rate of a batch, as `trainer.optimization.lr_at` does."""
+    """The function that returns the learning rate of a batch, equal to `trainer.optimization.lr_at`."""
     lines = ["def lr_at(step, steps_per_epoch):", '    """The learning rate of the batch `step`, counted from 0 over all epochs."""']
     return "\n".join(lines + (_one_cycle(config) if config.schedule == "one_cycle" else _other(config)))
 
@@ -344,7 +344,7 @@ IMPORTS = (
 
 
 def script(run: Run) -> str:
-    """A Python file that trains this configuration, on one device or under torchrun. What a user wrote is in it as literals only."""
+    """A Python file that trains this configuration, on one device or under torchrun. Values written by users are in it as literals only."""
     config = run.config
     functions = "\n\n\n".join([part("start"), *_data(run), *_model(run), *_training(config), *_ending(run)])
     body = f"{block(run, functions)}\n\n{functions}"
@@ -375,7 +375,7 @@ def _data(run: Run) -> Iterator[str]:
 
 
 def _found(run: Run) -> Iterator[str]:
-    """Where the study left out unreadable files, the script looks for them too: its images must be those of the fingerprint."""
+    """If the study left out unreadable files, the script does so too: its images must have the same fingerprint."""
     if run.config.data.unreadable == "refuse":
         yield part("find")
         return
@@ -417,7 +417,7 @@ def _ending(run: Run) -> Iterator[str]:
 
 
 def _imports(body: str) -> str:
-    """Those of IMPORTS whose name the body uses."""
+    """The lines of IMPORTS whose name the body uses."""
     lines = [line for line in IMPORTS if not line or _is_used(line, body)]
     if "from pathlib import Path, PurePosixPath" in lines:
         lines.remove("from pathlib import Path")
@@ -425,6 +425,6 @@ def _imports(body: str) -> str:
 
 
 def _is_used(line: str, body: str) -> bool:
-    """By the last word of an import: the name that it gives."""
+    """Whether the body uses the name that the import binds, which is the last one in the line."""
     name = line.replace(".", " ").split()[-1]
     return re.search(rf"\b{name}\b", body) is not None
