@@ -146,10 +146,10 @@ class TrendsPage(StudiesPage):
 
 
 class ReuseView(View):
-    """Work of the run that is shared with other runs: decoded images, stored outputs of frozen stages, joint training."""
+    """Work of the run that is shared with other runs: decoded examples, stored outputs of frozen stages, joint training."""
 
     pixels: str = Field(
-        description="source of the decoded images: `decoded` by this run, `cached` by an earlier one, or `streamed` because they are too "
+        description="source of the decoded examples: `decoded` by this run, `cached` by an earlier one, or `streamed` because they are too "
         "large for the cache"
     )
     depth: int = Field(description="number of frozen stages whose stored output is read instead of computed", examples=[9])

@@ -75,7 +75,7 @@ def saved(study: ListedStudyView) -> str:
 
 
 def speed(trial: TrialView, example: str) -> str:
-    """Such as `1240 images/s, 12 s left`; empty unless the trial runs and has reported its pace. `example` is a singular noun."""
+    """Such as `1240 rows/s, 12 s left`; empty unless the trial runs and has reported its pace. `example` is a singular noun."""
     if trial.state is not TrialState.RUNNING or trial.pace is None:
         return ""
     samples, left = trial.pace.samples_per_second, trial.pace.seconds_left

@@ -23,7 +23,7 @@ class Failure(Exception):
 
 
 def explain(error: Exception) -> int:
-    """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown class."""
+    """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown type."""
     from service.client import Refused, Unreachable
     from service.domain.errors import InvalidInput, ThawlineError
 

@@ -216,7 +216,7 @@ class _Qmc(QMCSampler):
 class Nsga(OptunaSearch):
     """Generations of children of the fittest; infeasible trials are dominated by all others. Ignores pruned trials."""
 
-    kept_notes = "_Nsga:"  # Optuna derives the prefix from the name of the class below
+    kept_notes = "_Nsga:"  # Optuna derives the prefix from the type name below
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History, options: Nsga2) -> None:
         super().__init__(spec, distributions, history)

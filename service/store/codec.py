@@ -68,7 +68,7 @@ def plain(document: Any, most_text: int | None = MAX_TEXT) -> Any:
         case float():
             return finite(document)
         case str():
-            return _encodable(document[:most_text])  # not `cleaned`: it may be a file or class name of the data set
+            return _encodable(document[:most_text])  # not `cleaned`: it may be a file name or label of the data set
         case Mapping():
             return {str(name): plain(value, most_text) for name, value in document.items()}
         case list() | tuple():

@@ -116,7 +116,7 @@ class Protocol(H11Protocol):
 
 
 def bounded(most: int) -> type[Protocol]:
-    """A protocol class that allows at most `most` open connections."""
+    """A protocol type that allows at most `most` open connections."""
     return type("BoundedProtocol", (Protocol,), {"most_connections": most})
 
 

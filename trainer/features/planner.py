@@ -57,7 +57,7 @@ def rates(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs) -> Rates:
     `to_inputs` maps rows to the input of the first stage. All stages are run in evaluation mode.
     """
     config = run.config
-    # The key holds what changes times or shapes: model, image size and augmentation (from the task's cache key), precision, device,
+    # The key holds what changes times or shapes: model, input size and augmentation (from the task's cache key), precision, device,
     # threads. It leaves the weights out: other weights take the same time, and a study of many weights would measure in each trial.
     facts = run.task.cache_key(config, run.info, "", augmented=run.examples.augmented)
     read = json.dumps({name: fact for name, fact in facts.items() if name != "weights"}, sort_keys=True)

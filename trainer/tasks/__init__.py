@@ -1,1 +1,1 @@
-"""Tasks, such as image classification; `registry` finds a task by its name. `spec` modules import no torch."""
+"""Tasks, a package each; `registry` finds a task by its name. `spec` modules import no torch."""
