@@ -228,7 +228,7 @@ def figure_page(settings: TheSettings) -> Response:
 SWAGGER_PACKAGE = "fastapi_offline"
 SWAGGER_MISSING = Kind(503, "swagger-ui-missing", "Swagger UI is not installed")
 DOCS_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""Swagger UI needs two exceptions to the default policy: `data:` pictures, for its styles, and no trusted types, for markup from strings."""
+"""Swagger UI needs two exceptions to the default policy: `data:` pictures, for its styles, and no trusted types, for markup."""
 
 
 @cache
