@@ -10,7 +10,7 @@ import torch
 from trainer.protocol import Activity
 
 ACTIVITIES: tuple[Activity, ...] = get_args(Activity)
-STEPS_PER_SAMPLE = 16  # one training step in so many is measured on a GPU; measuring waits for the device twice in each activity
+STEPS_PER_SAMPLE = 16  # a GPU is measured in one training step of 16; measuring waits for it twice in each activity
 
 
 class Stopwatch:

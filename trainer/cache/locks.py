@@ -19,7 +19,7 @@ def take(path: Path, *, create: bool, retry_seconds: float = RETRY_SECONDS) -> i
     """A descriptor that holds the lock of the file at `path`; None if another holder has it, or the file does not exist.
 
     The descriptor is not inherited by child processes. The lock excludes other threads as well as other processes: flock locks
-    belong to the open file, and each call opens the file anew. The kernel frees them when the process dies, so no lock is ever stale.
+    belong to the open file, and each call opens the file again. The kernel frees them when the process dies, so no lock is ever stale.
     """
     deadline = time.monotonic() + retry_seconds
     while True:

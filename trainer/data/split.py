@@ -40,20 +40,20 @@ def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct],
     pool = [row for row, content in enumerate(contents) if content.given in (None, "train")]
     chosen, place = [contents[row] for row in pool], {row: index for index, row in enumerate(pool)}
     sizes = _sizes(data, labels, chosen, given)
-    _refuse_bare_given_parts(labels, contents, given)
+    _refuse_lacking_given_parts(labels, contents, given)
     declared, order = _declared(chosen), 0
     while True:
         near = [tuple(place[row] for row in group if row in place) for group in groups]
         parts = _Filling(data.seed, chosen, sizes, order).fill(_joined([*declared, *near]))
-        if not (bare := _bare(sizes, chosen, parts)):
+        if not (lacking := _lacking(sizes, chosen, parts)):
             drawn = dict(zip(pool, parts, strict=True))
             return Split(tuple(drawn.get(row) or content.given or "train" for row, content in enumerate(contents)), tuple(groups))
-        fewer = [group for group in groups if not any(row in place and contents[row].label in bare for row in group)]
+        fewer = [group for group in groups if not any(row in place and contents[row].label in lacking for row in group)]
         if len(fewer) == len(groups):
             order += 1  # only the declared groups cause the empty part
         if order > ORDERS:
             counts = Counter(label for group in _joined(declared) for label in {chosen[row].label for row in group})
-            short = [f"{labels[label]} has {counts[label]} groups of several examples" for label in sorted(bare)]
+            short = [f"{labels[label]} has {counts[label]} groups of several examples" for label in sorted(lacking)]
             raise BadData.listing("these labels leave a part of the split empty when their groups stay whole", short)
         groups = fewer
 
@@ -86,12 +86,13 @@ def _joined(groups: Sequence[Group]) -> list[Group]:
     return [tuple(members[first]) for first in sorted(members)]
 
 
-def _refuse_bare_given_parts(labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> None:
+def _refuse_lacking_given_parts(labels: Sequence[str], contents: Sequence[Distinct], given: Collection[Part]) -> None:
     """Raises BadData if a label has no content of its own in a part: a content that is in two parts counts only for one of them."""
     there = {(content.label, content.given) for content in contents}
-    if bare := [f"{part} lacks {name}" for part in given for label, name in enumerate(labels) if (label, part) not in there]:
+    if lacking := [f"{part} lacks {name}" for part in given for label, name in enumerate(labels) if (label, part) not in there]:
         raise BadData.listing(
-            "each label needs examples of its own in each part of the data's split, besides copies of other parts' examples", sorted(bare)
+            "each label needs examples of its own in each part of the data's split, besides copies of other parts' examples",
+            sorted(lacking),
         )
 
 
@@ -109,7 +110,7 @@ def _sizes(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct]
     return sizes
 
 
-def _bare(sizes: Sequence[Mapping[Part, int]], contents: Sequence[Distinct], parts: Iterable[Part]) -> set[int]:
+def _lacking(sizes: Sequence[Mapping[Part, int]], contents: Sequence[Distinct], parts: Iterable[Part]) -> set[int]:
     """The labels that lack examples in a part of wanted size above 0."""
     there = {(content.label, part) for content, part in zip(contents, parts, strict=True)}
     return {label for label, own in enumerate(sizes) for part, size in own.items() if size and (label, part) not in there}

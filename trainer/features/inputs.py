@@ -76,17 +76,17 @@ class FeatureStorage:
         return cls(cache, cache.folder, max(0, cache.max_bytes - run.examples.stored_bytes), run.device)
 
     def place(self, size: int) -> Place:
-        """The place from which an entry of `size` bytes is read."""
+        """The place of entries of `size` bytes while they are read."""
         if fits_device(self.device, size):
             return "device"
         return "memory" if self.folder is None else "disk"
 
     def read_seconds_a_byte(self, size: int) -> float:
         """Seconds to read one byte at random from entries of `size` bytes in total, once in each epoch."""
-        lies = self.device if fits_device(self.device, size) else torch.device("cpu")
-        seconds = measuring.gather_seconds_a_byte(lies, self.device)
+        source_device = self.device if fits_device(self.device, size) else torch.device("cpu")
+        seconds = measuring.gather_seconds_a_byte(source_device, self.device)
         free = devices.available()
-        if self.folder is not None and lies.type == "cpu" and free is not None and size > free:  # larger than the page cache
+        if self.folder is not None and source_device.type == "cpu" and free is not None and size > free:  # larger than the page cache
             seconds += measuring.disk_seconds_a_byte(self.folder)
         return seconds
 

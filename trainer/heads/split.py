@@ -95,7 +95,7 @@ def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
             case _ if not stack or (not begun and (flat or isinstance(layer, Permute))):
                 prefix.append(_without_parameters(layer))
             case _:
-                raise UnsupportedHead(f"{type(layer).__name__} has no hand-written gradient where it stands")
+                raise UnsupportedHead(f"{type(layer).__name__} has no hand-written gradient at this place of the head")
     return nn.Sequential(*prefix), _checked(tuple(stack))
 
 

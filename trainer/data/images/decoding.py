@@ -122,7 +122,7 @@ class Decoder:
         except MemoryError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise Undecodable(_too_large("its header says far more", self.max_pixels)) from None
+            raise Undecodable(_too_large("its header states far more pixels", self.max_pixels)) from None
         except Exception as error:  # Pillow's decoders raise many kinds of exceptions for a damaged file
             raise Undecodable(_damage(content, error)) from None
 

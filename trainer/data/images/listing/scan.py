@@ -30,7 +30,7 @@ def scan(data: ImageData, look: Look | None = None) -> Scan:
         text = f"{shown(data.path)} cannot be read: {error.strerror or type(error).__name__}; {UNREADABLE}"
         raise UnfitData("unreadable_data", text) from None
     found = Scan(found.classes, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
-    for refuse in (_refuse_foul_names, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_torn_groups):
+    for refuse in (_refuse_names_outside_utf8, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_divided_groups):
         refuse(data, found)
     notes = [*found.facts.notes, *_split_notes(data, found.facts.given)]
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
@@ -61,9 +61,9 @@ def _normalised(name: str) -> str:
     return str(Decimal(text).normalize()) if NUMBER.match(text) else text
 
 
-def _refuse_foul_names(_: ImageData, found: Scan) -> None:
-    if foul := [name for name in found.classes if name != name.encode("utf-8", "replace").decode()]:
-        raise UnfitData("foul_class_names", f"these class names are not UTF-8: {enumerated(foul)}; rename them")
+def _refuse_names_outside_utf8(_: ImageData, found: Scan) -> None:
+    if invalid := [name for name in found.classes if name != name.encode("utf-8", "replace").decode()]:
+        raise UnfitData("foul_class_names", f"these class names are not UTF-8: {enumerated(invalid)}; rename them")
 
 
 def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
@@ -71,12 +71,12 @@ def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    if foul := [name for name in found.classes if any(map(is_foul, name))]:
+    if invalid := [name for name in found.classes if any(map(is_foul, name))]:
         why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
         raise UnfitData(
             "foul_class_names",
-            f"{len(foul)} class names in {shown(data.path)} {why}: {enumerated(list(map(ascii, foul)))}; rename the folders or labels",
-            unnamed=f"{len(foul)} class names {why}; rename the folders or labels",
+            f"{len(invalid)} class names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
+            unnamed=f"{len(invalid)} class names {why}; rename the folders or labels",
         )
     if long := [name for name in found.classes if len(name) > MAX_CLASS_NAME]:
         raise UnfitData(
@@ -105,6 +105,7 @@ def _refuse_too_few(data: ImageData, found: Scan) -> None:
 
 
 def _refuse_contradictions(data: ImageData, found: Scan) -> None:
+    """Raises UnfitData if `data.split` or `data.test` contradicts the parts that the data gives."""
     given = found.facts.given
     if data.split == "given" and not given:
         raise UnfitData(
@@ -137,16 +138,17 @@ def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
         )
 
 
-def _refuse_torn_groups(_: ImageData, found: Scan) -> None:
+def _refuse_divided_groups(_: ImageData, found: Scan) -> None:
+    """Raises UnfitData if a declared group has images in several parts of the data's own split."""
     parts = defaultdict[str, set[Part | None]](set)
     for example in found.examples:
         if example.group is not None:
             parts[example.group].add(example.part)
-    if torn := sorted(group for group, own in parts.items() if len(own) > 1):
+    if divided := sorted(group for group, own in parts.items() if len(own) > 1):
         raise UnfitData(
             "group_in_two_parts",
-            f"the column {found.facts.columns['group']} keeps a group in one part, and the data's own split has {len(torn)} of them in "
-            f"several: {enumerated(torn)}; correct the rows, or write data.columns: {{group: null}} to leave the groups out of account",
+            f"the column {found.facts.columns['group']} keeps a group in one part, and the data's own split has {len(divided)} of them in "
+            f"several: {enumerated(divided)}; correct the rows, or write data.columns: {{group: null}} to leave the groups out of account",
             place=("data", "columns"),
         )
 
