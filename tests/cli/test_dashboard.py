@@ -57,7 +57,7 @@ def test_it_says_what_is_wrong_with_a_database(thaw: Callable[..., Said], tmp_pa
     assert "run `thaw db upgrade`" in thaw("dashboard", "--database", migrated_sqlite).err
     with closing(open_store(migrated_sqlite)) as store, store.writing() as tx:
         tx.execute(text("UPDATE thaw_schema SET version_num = 'r9999'"))
-    assert "install a newer one" in thaw("dashboard", "--database", migrated_sqlite).err
+    assert "install a newer version" in thaw("dashboard", "--database", migrated_sqlite).err
 
 
 def test_a_password_is_not_shown(thaw: Callable[..., Said]) -> None:

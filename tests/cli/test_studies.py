@@ -158,7 +158,7 @@ def test_a_file_that_is_too_large_is_not_read_to_its_end(thaw: Thaw, tmp_path: P
     began = time.process_time()  # of this process, in which the command runs
     said = thaw("study", "create", file)
     assert said.code == 2
-    assert said.err.startswith(f"{file}: #  at most ") and "shorten it" in said.err
+    assert said.err.startswith(f"{file}: #  at most ") and "shorten the document" in said.err
     assert time.process_time() - began < 10
 
 
