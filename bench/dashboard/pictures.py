@@ -67,7 +67,7 @@ def _unfold(selector: str) -> Callable[[Page], None]:
 def _fill(page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("flowers")
     page.get_by_label("Path of the data", exact=True).fill("/data/flowers")
-    page.get_by_label("Where it lies", exact=True).select_option(index=1)
+    page.get_by_label("Location", exact=True).select_option(index=1)
     page.wait_for_timeout(SETTLE_MILLISECONDS)
 
 

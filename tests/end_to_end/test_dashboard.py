@@ -126,7 +126,7 @@ def test_a_study_is_made_watched_paused_compared_and_taken_home(page: Page, cabl
     # The cable is cut. Somebody else lets the study go on, and it ends while the page hears nothing.
     cable.refusing = True
     assert cable.end() > 0
-    expect(page.locator("#live")).to_have_text("connecting again")
+    expect(page.locator("#live")).to_have_text("reconnecting")
     call(cable, "POST", f"{study}/resume")
     for _ in range(SLOW // 100):
         if call(cable, "GET", study)["state"] == "complete":

@@ -29,7 +29,7 @@ def test_a_result_appears_by_itself_and_says_what_it_is_worth(page: Page, live_l
     expect(page.locator("#figures")).to_contain_text("25.00 points")
     expect(page.locator("#figures")).to_contain_text("above the baseline's 50.00 %")
     expect(page.locator("#doubts")).to_contain_text("Measured once, on 20 validation images")
-    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 2 tries looks better than it is.")
+    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 2 trials looks better than it is.")
     expect(page.locator("#standing").get_by_role("link")).to_have_attribute("href", "/new?from=to-be-best")
     expect(page.locator("#doubts")).to_contain_text("one standard error of the accuracy is 9.68 points")
     expect(page.get_by_role("link", name="Trial 1")).to_have_attribute("href", "/studies/to-be-best/trials/1")

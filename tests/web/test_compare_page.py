@@ -62,8 +62,8 @@ def test_what_differs_comes_first_and_the_best_is_named(page: Page, live_lab: La
     expect(row_of(page.locator("#recall"), "cat").get_by_role("cell")).to_have_text(["★ 100 %", "90 %"])
     expect(row_of(page.locator("#recall"), "dog").get_by_role("cell")).to_have_text(["50 %", "★ 100 %"])
     expect(page.locator(".matrix")).to_have_count(2)
-    expect(row_of(page.locator("#cost"), "Device in use").get_by_role("cell")).to_have_text(["\u2013", "43 %"])
-    expect(row_of(page.locator("#cost"), "Memory at most").get_by_role("cell")).to_have_text(["3 GB", "3 GB"])
+    expect(row_of(page.locator("#cost"), "Device utilization").get_by_role("cell")).to_have_text(["\u2013", "43 %"])
+    expect(row_of(page.locator("#cost"), "Peak memory").get_by_role("cell")).to_have_text(["3 GB", "3 GB"])
     expect(page.get_by_role("img", name=re.compile("accuracy by epoch.*trial 0: 10.00 % at epoch 1, 75.00 % at epoch 2"))).to_be_visible()
     expect(page.locator(".lines .letter")).to_have_text(["A", "B"])
 

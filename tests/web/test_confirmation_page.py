@@ -73,18 +73,18 @@ def test_a_confirmation_is_announced_followed_and_told_without_a_trace_in_the_se
     confirming(live_lab, "followed")
     page.goto("/studies/followed")
     panel = page.get_by_role("region", name="Confirmation")
-    expect(panel).to_contain_text("its best 2 configurations and the baseline are trained again, with up to 3 fresh seeds each")
+    expect(panel).to_contain_text("its best 2 configurations and the baseline are trained again, with up to 3 new seeds each")
     expect(panel).to_contain_text(f"scored on {TEST_IMAGES} test images, which nothing has touched until then")
     expect(page.locator("#live")).to_have_text("live")
     search(live_lab, "followed", SEARCHED)
     expect(page.locator("#figures")).to_contain_text("Best accuracy of the search90.00 %")
     expect(page.locator("#best")).to_contain_text(
-        "Not confirmed: the configuration of trial 1. The best of 3 tries looks better than it is."
+        "Not confirmed: the configuration of trial 1. The best of 3 trials looks better than it is."
     )
     (first, *others) = runs_of(live_lab, "followed")
     expect(page.locator("#state")).to_contain_text("confirming")
     expect(panel).to_contain_text("The confirmation is under way")
-    expect(panel).to_contain_text("9 runs under way, 0 queued")
+    expect(panel).to_contain_text("9 runs are running, 0 queued")
     expect(page.get_by_role("button", name="Queue a trial")).to_be_hidden()
     live_lab.report(first, 1, accuracy=0.125)
     finish(live_lab, first, {0: 0.6, 1: 0.8, 2: 0.7})
@@ -128,7 +128,7 @@ def test_the_chart_is_walked_by_keys_and_says_what_it_shows_as_its_table_does(pa
     told = [row.get_attribute("aria-label") or "" for row in rows.all()]
     assert [re.split(";|, ", one)[0] for one in told] == ["Trial 1", "Trial 2", "Trial 0"]
     assert told[0].startswith("Trial 1, recommended; 81.0 % on the test images over 3 runs; 95 % interval ")
-    assert told[0].endswith("the search saw 90.00 %")
+    assert told[0].endswith("90.00 % in the search")
     assert told[2].startswith("Trial 0, baseline; 61.0 %")
     page.get_by_text("As a table").first.press("Enter")
     table = page.locator(".arms-table")
@@ -150,7 +150,7 @@ def test_where_nothing_helps_the_page_says_so(page: Page, live_lab: Laboratory) 
     expect(page.locator("#confirmation-worth")).to_contain_text("Did tuning help?No")
     expect(page.locator("#confirmation-list")).to_contain_text("Tuning did not help")
     expect(page.locator("#confirmation-worth")).to_contain_text("Optimism of the search")
-    expect(page.locator(".arms-canvas .tied text")).to_have_text("3 that cannot be told apart")
+    expect(page.locator(".arms-canvas .tied text")).to_have_text("3 statistically tied")
     page.goto("/studies/helpless/best")
     expect(page.locator("#standing")).to_contain_text("Tuning did not help")
 
@@ -166,7 +166,7 @@ def test_a_study_that_stops_meanwhile_recommends_nothing(page: Page, live_lab: L
     expect(page.locator(".arms-canvas .star")).to_have_count(0)
     expect(page.locator("#best")).to_contain_text("Not confirmed")
     page.goto("/studies/stopped-meanwhile/best")
-    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 3 tries looks better than it is.")
+    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 3 trials looks better than it is.")
 
 
 def test_a_study_that_stops_before_its_confirmation_says_so(page: Page, live_lab: Laboratory) -> None:
@@ -182,7 +182,7 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
     confirming(live_lab, "handed over")
     search(live_lab, "handed over", SEARCHED)
     page.goto("/studies/handed over/best")
-    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 3 tries looks better than it is.")
+    expect(page.locator("#standing")).to_contain_text("Not confirmed. The best of 3 trials looks better than it is.")
     expect(page.locator("#figures")).to_contain_text("Measured accuracy90.00 %")
     expect(page.locator("#command-verify")).to_have_count(0)
     expect(page.locator("#live")).to_have_text("live")
@@ -191,7 +191,7 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
     assert not runs_of(live_lab, "handed over")
     expect(page.locator("#phase")).to_have_text("confirmed")
     expect(page.locator("#standing .finding")).to_contain_text("Trial 2 is recommended")
-    expect(page.locator("#figures")).to_contain_text("the search's best was trial 1")
+    expect(page.locator("#figures")).to_contain_text("the best of the search was trial 1")
     params = live_lab.store.read(queries.find_trial, live_lab.id_of("handed over"), 2).params
     expect(page.locator("#parameters")).to_contain_text(str(params["optimizer"]))
     expect(page.locator("#command-torchrun")).to_have_text("torchrun --nproc-per-node 4 handed-over-train.py")
@@ -225,7 +225,7 @@ def test_the_page_of_a_run_says_its_round_and_its_scores(page: Page, live_lab: L
     expect(page.locator("#origin")).to_contain_text("Round 2 of the confirmation of trial 1")
     expect(page.locator("#origin").get_by_role("link", name="trial 1")).to_have_attribute("href", "/studies/rounds/trials/1")
     expect(page.locator("#figures")).to_contain_text("accuracy on the test images81.00 %")
-    expect(page.locator("#scores")).to_contain_text(f"on {TEST_IMAGES} images that no trial of the search has seen")
+    expect(page.locator("#scores")).to_contain_text(f"on {TEST_IMAGES} images that no trial of the search has used")
     page.get_by_text("Confusion on the test images").click()
     expect(page.locator("#scores .confusion").get_by_role("cell", name="81")).to_have_count(2)
     page.goto("/studies/rounds/trials/1")
@@ -250,7 +250,7 @@ def test_near_duplicates_and_labels_that_contradict_each_other_stand_among_the_f
     confirming(live_lab, "twins", found=facts(near_duplicates=twins))
     page.goto("/studies/twins")
     row = page.locator("#facts")
-    expect(row).to_contain_text("5 images in 2 groups, each kept on one side of the split. 1 would have been torn apart.")
+    expect(row).to_contain_text("5 images in 2 groups, each kept in one part of the split. 1 would have been divided.")
     expect(row.locator(".fault")).to_contain_text("1 group has more than one label")
     row.get_by_text("Examples").click()
     expect(row).to_contain_text("cat/<b>1.png = dog/2.png")
@@ -325,7 +325,7 @@ def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_l
     page.goto("/new")
     page.get_by_label("Name", exact=True).fill("confirmed-by-form")
     page.get_by_label("Path of the data").fill("/data/digits")
-    page.get_by_label("Where it lies").select_option("only workers see it")
+    page.get_by_label("Location").select_option("accessible to workers only")
     expect(page.locator("#verdict")).to_contain_text("the best 3 and the baseline, up to 5 seeds each")
     page.get_by_label("Test share").fill("0")
     page.get_by_role("textbox", name="Seeds").fill("1")
@@ -334,7 +334,7 @@ def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_l
     page.get_by_label("Test share").focus()
     message = "confirm scores configurations on test images that no trial has used"
     expect(page.locator('[data-pointer="#/data/test"]')).to_contain_text(message)
-    wanted = page.get_by_role("checkbox", name="train the best and the baseline again")
+    wanted = page.get_by_role("checkbox", name="train the best configurations and the baseline again")
     wanted.uncheck()
     expect(page.locator("#verdict")).to_contain_text("Confirmnothing")
     expect(page.get_by_role("textbox", name="Seeds")).to_have_count(0)

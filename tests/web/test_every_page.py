@@ -25,7 +25,7 @@ READ = {
     "/": ("printed", "90.00 %", "confirmed"),
     "/studies/printed": ("Confirmation", "Tuning helped", "Search so far", "Learning curves", "Trials", "Data and model"),
     "/studies/printed/best": ("Tuning helped", "thaw train printed-best.yaml", "schema_version: 2"),
-    "/studies/printed/trials/1": ("It ran all its 3 epochs", "Parameters", "Confusion", "Recall of each class"),
+    "/studies/printed/trials/1": ("It completed all its 3 epochs", "Parameters", "Confusion", "Recall of each class"),
     "/compare?trial=printed:0&trial=printed:1": ("Trial 0", "Trial 1"),
     "/workers": ("Workers",),
 }

@@ -26,7 +26,7 @@ budget: {trials: 6}
 def fill_in(page: Page, name: str) -> None:
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Path of the data").fill("/data/digits")
-    page.get_by_label("Where it lies").select_option("only workers see it")
+    page.get_by_label("Location").select_option("accessible to workers only")
 
 
 def test_a_study_is_made_in_the_form_with_each_fault_at_its_field(page: Page, live_lab: Laboratory) -> None:

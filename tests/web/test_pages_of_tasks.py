@@ -103,7 +103,7 @@ def test_a_trial_has_its_report_as_a_table(forecast_page: Page) -> None:
     expect(page.locator(".chart-group").first.locator(".tick").first).to_have_text(re.compile(r"^-\d"))
     page.goto("/studies/forecasts/trials/3")
     expect(page.locator("#scores-title")).to_have_text("Test sequences")
-    expect(page.locator("#scores")).to_contain_text("on 25 sequences that no trial of the search has seen")
+    expect(page.locator("#scores")).to_contain_text("on 25 sequences that no trial of the search has used")
     expect(page.locator("#scores")).to_contain_text("bias-1.75")
 
 

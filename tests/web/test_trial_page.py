@@ -46,7 +46,7 @@ def test_a_trial_is_followed_to_its_end_without_reloading(page: Page, live_lab: 
     expect(page.locator("#state")).to_contain_text("running")
     page.get_by_text("As a table").evaluate("node => node.parentElement.open = true")
     live_lab.tell(claim, 1, PACE, Reuse(pixels="cached", depth=9, place="disk", lanes=4))
-    expect(page.locator("#pace")).to_contain_text("output of 9 stages read, kept on disk")
+    expect(page.locator("#pace")).to_contain_text("output of 9 stages read, stored on disk")
     expect(page.locator("#pace")).to_contain_text("87 % of its cores in use")
     expect(page.locator("#figures")).to_contain_text("87 % of its cores in use")
     live_lab.report(claim, 2, accuracy=0.625, loss=math.inf)
@@ -59,7 +59,7 @@ def test_a_trial_is_followed_to_its_end_without_reloading(page: Page, live_lab: 
     live_lab.finish(claim, 0.875)
     expect(page.locator("#state")).to_contain_text("complete")
     expect(page.locator("#figures")).to_contain_text("★ the best so far")
-    expect(page.locator("#why")).to_contain_text("It ran all its 3 epochs")
+    expect(page.locator("#why")).to_contain_text("It completed all its 3 epochs")
     expect(row_of(page.locator(".confusion"), "dog").get_by_role("cell")).to_have_text(["5", "5"])
     expect(row_of(page.locator(".recall"), "dog")).to_contain_text("50 %")
     expect(row_of(page.locator("table.attempts"), "1")).to_contain_text("ran to its end")
@@ -93,11 +93,11 @@ def test_the_log_follows_its_end_unless_someone_reads_above_it(page: Page, live_
     expect(log).to_contain_text("line 200")
     assert log.evaluate(left) < 2
     log.evaluate("node => { node.scrollTop = 0; }")
-    expect(page.get_by_role("button", name="To the end")).to_be_visible()
+    expect(page.get_by_role("button", name="Jump to the end")).to_be_visible()
     write(live_lab, claim, log="line 201\n")
     expect(log).to_contain_text("line 201")
     assert log.evaluate("node => node.scrollTop") == 0
-    page.get_by_role("button", name="To the end").click()
+    page.get_by_role("button", name="Jump to the end").click()
     assert log.evaluate(left) < 2
 
 
@@ -136,7 +136,7 @@ def test_an_attempt_is_chosen_and_a_new_one_is_shown_by_itself(page: Page, live_
     second = live_lab.claim_from("tried-twice")
     write(live_lab, second, log="the second attempt\n")
     expect(page.locator("pre.log")).to_have_text("the second attempt\n")
-    expect(row_of(page.locator("table.attempts"), "1")).to_contain_text("handed back by its worker")
+    expect(row_of(page.locator("table.attempts"), "1")).to_contain_text("released by its worker")
     page.locator("#log").get_by_role("combobox").select_option("1")
     expect(page.locator("pre.log")).to_have_text("the first attempt\n")
 

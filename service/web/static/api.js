@@ -1,4 +1,4 @@
-// The REST interface: answers as values, problems as errors with the server's own sentence.
+// Client of the REST interface. Responses are returned as values; problems are thrown as errors with the server's message.
 
 import { at, here } from "./dom.js";
 
@@ -8,11 +8,11 @@ export class Problem extends Error {
   constructor(status, body) {
     super([body.detail ?? "The server does not answer.", ...(body.errors ?? []).map((fault) => fault.detail)].join(" "));
     this.status = status;
-    this.faults = body.errors ?? []; // each with the pointer of its field
+    this.faults = body.errors ?? []; // each with the JSON pointer of its field
   }
 }
 
-// `body` is sent as JSON, or as it is when it is a text, which is YAML.
+// `body` is sent as JSON; a string is sent unchanged, as YAML.
 async function call(method, path, body) {
   const text = typeof body === "string";
   const headers = { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": text ? "application/yaml" : "application/json" }) };
@@ -22,7 +22,7 @@ async function call(method, path, body) {
   return answer.status === 204 ? null : answer.json();
 }
 
-let tasks = null; // promise of the installed tasks by name: read once, again after a failure
+let tasks = null; // promise of the installed tasks by name; read once, and again after a failure
 
 function readTasks() {
   tasks ??= call("GET", "/tasks").then(
@@ -35,9 +35,9 @@ function readTasks() {
   return tasks;
 }
 
-const UNKNOWN = { example: "example", metrics: {}, report: [], module: null }; // of a server that has lost the task meanwhile
+const UNKNOWN = { example: "example", metrics: {}, report: [], module: null }; // for a task that is not installed on the server any more
 
-// The answer with what is known of its studies' tasks, as the field `task` of each. `studiesOf` gives them.
+// Resolves to the response after setting `task`, the description of the study's task, on each study that `studiesOf` returns.
 async function withTasks(asked, studiesOf) {
   const [answer, known] = await Promise.all([asked, readTasks()]);
   for (const one of studiesOf(answer)) one.task = known.get(one.spec.task) ?? { name: one.spec.task, ...UNKNOWN };
@@ -46,7 +46,7 @@ async function withTasks(asked, studiesOf) {
 
 const study = (key) => `/studies/${encodeURIComponent(key)}`;
 const trial = (key, number) => `${study(key)}/trials/${number}`;
-// A list gives its name once for each of its items.
+// An array becomes one parameter for each item.
 const query = (values) =>
   new URLSearchParams(Object.entries(values).flatMap(([name, value]) => [value].flat().filter((one) => one != null).map((one) => [name, one]))).toString();
 

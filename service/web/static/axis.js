@@ -1,11 +1,11 @@
-// Axes: round places for their marks, and where a value lies between two places of the screen.
+// Axes: round values for the marks, and the mapping from values to screen coordinates.
 
 import { number } from "./format.js";
 import { robustRange } from "./range.js";
 
 const STEPS = [1, 2, 2.5, 5, 10];
 
-// A short text for a mark of the axis.
+// The label of an axis mark.
 export function mark(measure, value) {
   if (measure.share) return `${Number((100 * value).toFixed(2))}%`;
   const rounded = Number(value.toPrecision(6));
@@ -31,7 +31,7 @@ function decades(low, high) {
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => first + index).filter((_, index) => index % every === 0).map((power) => 10 ** power);
 }
 
-// A value's place between `from` and `to` on the screen, with `marks` at round values. `low` and `high` are finite and not equal.
+// Maps values from [low, high] to screen coordinates [from, to], with `marks` at round values. `low` and `high` are finite and not equal.
 function linear(low, high, from, to, count) {
   return { place: (value) => from + ((value - low) / (high - low)) * (to - from), marks: roundMarks(low, high, count), log: false };
 }
@@ -41,9 +41,9 @@ function logarithmic(low, high, from, to) {
   return { place, marks: decades(low, high), log: true };
 }
 
-// The axis of a metric's values. It stays within the range of the metric; positive values over many decades are drawn by their logarithm.
-// A few values that lie far out do not set its range: `low` and `high` are the outermost values of the others, and `place` puts a value
-// beyond them where the nearest of them is. Marks lie in the margin too, so they are drawn at `free`, which moves nothing.
+// The axis of a metric's values. It stays within the metric's range, and is logarithmic for positive values over several decades.
+// A few outliers do not extend its range: `low` and `high` are the extremes of the other values, and `place` maps an outlier to the
+// nearest of these. `free` maps without this clamping; it is used for marks, which can be in the margin.
 export function valueAxis(values, measure, from, to, count = 5) {
   const range = robustRange(values, measure.share);
   if (!range) return atEdge(linear(0, 1, from, to, count), 0, 1);
@@ -54,7 +54,7 @@ export function valueAxis(values, measure, from, to, count = 5) {
   return atEdge(linear(bottom, top, from, to, count), low, high);
 }
 
-// The bounds with that margin around them, which does not go beyond what the metric can be.
+// The bounds extended by `margin`, but not beyond the metric's range.
 export function within(measure, low, high, margin) {
   const bottom = low >= measure.low ? Math.max(measure.low, low - margin) : low - margin;
   const top = high <= measure.high ? Math.min(measure.high, high + margin) : high + margin;

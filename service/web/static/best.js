@@ -1,4 +1,4 @@
-// A study's exported configuration: whether it is confirmed, what it is worth, the commands that train it, and the file in its forms.
+// The page of a study's exported configuration: its confirmation, its expected metric, the commands that train it, and its file formats.
 
 import { bestAddress, getConfirmation, getStudy, getTrial } from "./api.js";
 import { commands, chosenFormat, fileName, FORMATS, NAMES, offered, readText } from "./best/files.js";
@@ -16,17 +16,17 @@ import { environmentFacts } from "./trial/record.js";
 const key = decodeURIComponent(pathParts()[1]);
 const AGAIN_MILLISECONDS = 2000;
 const ENDED = ["complete", "stopped", "failed"];
-const BASELINE = 0; // the number of the baseline, where a study has one
+const BASELINE = 0; // number of the baseline trial, if the study has one
 
 let study = null;
 let confirmation = null;
-let exported = null; // the file; null until there is a result
+let exported = null; // the exported file; null until there is a result
 let texts = new Map(); // format → promise of its text
 let baseline = null;
 let seen = 0;
 let reading = Promise.resolve();
 
-// Each form is asked for once, until the study has gone on.
+// Each format is fetched once; the cache is cleared when the study changes.
 function textOf(format) {
   if (!texts.has(format)) texts.set(format, readText(key, format));
   return texts.get(format);
@@ -56,7 +56,7 @@ function showHead() {
   byId("content").hidden = exported === null;
   if (exported === null) byId("empty-words").textContent = ENDED.includes(study.state)
     ? `The study has ended without a complete trial${study.reason ? `: ${study.reason}` : "."}`
-    : "The configuration appears here by itself with the first trial that is complete.";
+    : "The configuration appears here after the first complete trial.";
 }
 
 const figure = (name, value, note) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), el("span", { class: "note" }, note));
@@ -64,8 +64,8 @@ const figure = (name, value, note) => el("div", { class: "figure" }, el("span", 
 function from(verdict) {
   const { trial: number } = exported.origin;
   const trial = el("a", { href: at(`/studies/${encodeURIComponent(key)}/trials/${number}`) }, `Trial ${number}`);
-  if (verdict) return figure("From", trial, number === study.best.number ? "the best of the search too" : `the search's best was trial ${study.best.number}`);
-  return figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study goes on");
+  if (verdict) return figure("From", trial, number === study.best.number ? "also the best of the search" : `the best of the search was trial ${study.best.number}`);
+  return figure("From", trial, ENDED.includes(study.state) ? "the study has ended" : "the best so far; the study is not complete");
 }
 
 function searchFigures() {
@@ -95,7 +95,7 @@ function showParameters() {
   const row = (name, value, found) => el("div", {}, el("dt", {}, name, found ? el("span", { class: "found" }, " searched") : null), el("dd", {}, scalar(value)));
   const others = Object.entries({ task, model: model.name, weights: model.weights ?? "none", data: data.path, ...rest }).filter(([name]) => !Object.hasOwn(searched, name));
   byId("parameters").replaceChildren(...Object.entries(searched).map(([name, value]) => row(name, value, true)));
-  byId("rest-count").textContent = `${others.length} more, fixed or by default`;
+  byId("rest-count").textContent = `${others.length} more: fixed values and defaults`;
   byId("rest").replaceChildren(...others.map(([name, value]) => row(name, value, false)));
   byId("environment").replaceChildren(environmentFacts(exported.environment));
 }
@@ -138,7 +138,7 @@ function choose(format) {
   byId(`tab-${format}`).focus();
 }
 
-// Copies the node's text. Where the browser keeps the clipboard from pages, the text is selected for a key press instead.
+// Copies the node's text. If the browser denies access to the clipboard, the text is selected, so that the user can copy it.
 async function copy(node) {
   try {
     await navigator.clipboard.writeText(node.textContent);
@@ -158,7 +158,7 @@ async function update(events) {
   if (events.some((event) => event.seq > seen && matters(event))) await refresh();
 }
 
-// One reading after the other: an older answer never replaces a newer one.
+// Reads run one after another, so that an older response never replaces a newer one.
 function refresh() {
   reading = reading.then(async () => {
     try {
@@ -173,9 +173,9 @@ function refresh() {
   return reading;
 }
 
-function showLive(word) {
-  byId("live").textContent = { live: "live", waiting: "connecting again", ended: "ended" }[word];
-  byId("live").className = `live ${word === "live" ? "on" : word}`;
+function showLive(state) {
+  byId("live").textContent = { live: "live", waiting: "reconnecting", ended: "ended" }[state];
+  byId("live").className = `live ${state === "live" ? "on" : state}`;
 }
 
 function makeTabs() {

@@ -1,4 +1,4 @@
-// Trials side by side, also of different studies: what differs first, curves on each other, what their runs report, cost. The address names them.
+// The page that compares trials, also of different studies. The URL names the trials.
 
 import { listStudies } from "./api.js";
 import { MOST, chosenMetric, chosenTrials, nameOf, setMetric, setTrials } from "./compare/address.js";
@@ -15,14 +15,14 @@ import { sections } from "./reports.js";
 import { namesOf, pointsOf } from "./trial/course.js";
 
 const LETTERS = "ABCDEFGHIJKL";
-const FEW = 2; // tables of so many trials stand beside each other
+const FEW = 2; // up to this number of trials, two tables are shown side by side
 
-let columns = []; // the trials that were found, each with its letter
+let columns = []; // the trials found, each with its letter
 let missing = [];
 let frame = null;
 let stop = () => {};
-let turn = 0; // counts the choices of trials: what was read for an older one is dropped
-let reports = { print: null, parts: [] }; // the panels of the tasks
+let turn = 0; // incremented when the trials change; responses of an earlier turn are dropped
+let reports = { print: null, parts: [] }; // the panels from the tasks' modules
 const chart = lineChart();
 
 const lettered = (found) => found.map((one, place) => ({ ...one, place, letter: LETTERS[place] }));
@@ -47,13 +47,13 @@ function card({ study, trial, number, letter, place, text, key }) {
 function showMissing() {
   const over = chosenTrials().length - MOST;
   byId("missing").replaceChildren(
-    ...missing.map(({ text, why }) => el("li", { class: "notice" }, el("b", {}, text), `: ${why} `, el("button", { class: "button small", type: "button", onclick: () => remove(text) }, "Leave it out"))),
-    ...(over > 0 ? [el("li", { class: "notice" }, `No more than ${MOST} trials are shown side by side; ${over} more are in the address.`)] : []));
+    ...missing.map(({ text, why }) => el("li", { class: "notice" }, el("b", {}, text), `: ${why} `, el("button", { class: "button small", type: "button", onclick: () => remove(text) }, "Remove"))),
+    ...(over > 0 ? [el("li", { class: "notice" }, `At most ${MOST} trials are shown side by side; the URL names ${over} more.`)] : []));
 }
 
 function showParameters() {
   const { differing, equal, equalCount } = parameterTables(columns);
-  byId("differing").replaceChildren(differing ?? el("p", { class: "quiet alone" }, columns.length > 1 ? "They do not differ." : "Add another trial to see what differs."));
+  byId("differing").replaceChildren(differing ?? el("p", { class: "quiet alone" }, columns.length > 1 ? "The parameters do not differ." : "Add another trial to see what differs."));
   byId("equal-fold").hidden = !equal;
   byId("equal-count").textContent = columns.length > 1 ? `${equalCount} equal in all` : `${equalCount} parameters`;
   byId("equal").replaceChildren(equal ?? "");
@@ -79,10 +79,10 @@ function showCurves(names) {
   })));
 }
 
-// What the reports show: it comes with a trial's end.
+// The values on which the report panels depend; a report arrives at the end of its trial.
 const measured = (some) => some.map(({ text, letter, trial, study }) => [text, letter, trial.state, trial.attempt, study.task.report.some((name) => name in trial.result)]);
 
-// Trials of one task are compared with each other.
+// One group of report panels for each task.
 function showReports() {
   const groups = [...Map.groupBy(columns, ({ study }) => study.task.name).values()];
   const print = JSON.stringify(groups.map((group) => group.map(({ text }) => text)));
@@ -135,9 +135,9 @@ async function reread(some) {
   show();
 }
 
-function showLive(word) {
-  byId("live").textContent = { live: "live", waiting: "connecting again", ended: columns.length ? "ended" : "" }[word];
-  byId("live").className = `live ${word === "live" ? "on" : word}`;
+function showLive(state) {
+  byId("live").textContent = { live: "live", waiting: "reconnecting", ended: columns.length ? "ended" : "" }[state];
+  byId("live").className = `live ${state === "live" ? "on" : state}`;
 }
 
 async function load() {
@@ -155,7 +155,7 @@ async function load() {
   stop = keepUp(() => columns, reread, drawProgress, showLive);
 }
 
-// Names of studies for the form, read when it is used first.
+// Names of studies for the form, read when it is first focused.
 async function offerStudies() {
   const { studies } = await listStudies().catch(() => ({ studies: [] }));
   byId("studies").replaceChildren(...studies.map((study) => el("option", { value: study.name })));

@@ -1,4 +1,4 @@
-// The documentation of the interface, drawn by Swagger UI from /openapi.json. A server that is read-only offers no call that changes something.
+// Swagger UI for /openapi.json. On a read-only server, only safe methods can be tried out.
 
 import { at } from "./dom.js";
 
@@ -16,6 +16,6 @@ window.SwaggerUIBundle({
   deepLinking: true,
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
-  validatorUrl: null, // the default asks a foreign host
+  validatorUrl: null, // the default sends the document to a third-party host
   supportedSubmitMethods: "readOnly" in document.documentElement.dataset ? SAFE : METHODS,
 });

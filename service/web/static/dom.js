@@ -1,15 +1,15 @@
-// Elements from plain values. Text becomes text nodes and nothing else: no string is ever read as HTML.
+// Creates DOM elements. Strings become text nodes; no string is parsed as HTML.
 
-// The path below which the server is found: empty, or the prefix of a proxy, as this module's own address holds it.
+// The server's path prefix, derived from this module's URL: empty, or the prefix of a proxy.
 const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
-// A path of the server as this browser asks for it.
+// A path of the server with the prefix added.
 export const at = (path) => ROOT + path;
 
-// The parts of this page's path, below the prefix: `["studies", "digits"]`.
+// The segments of this page's path without the prefix, such as `["studies", "digits"]`.
 export const pathParts = () => location.pathname.split("/").slice(ROOT.split("/").length);
 
-// This page's path and what stands in its address after that, below the prefix.
+// This page's path, query and fragment, without the prefix.
 export const here = () => `/${pathParts().join("/")}${location.search}${location.hash}`;
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -28,15 +28,15 @@ export const el = (tag, attributes = {}, ...children) => build(document.createEl
 
 export const svg = (tag, attributes = {}, ...children) => build(document.createElementNS(SVG, tag), attributes, children);
 
-// A sentence with what stands between backticks as code.
+// A sentence in which text between backticks becomes a `code` element.
 export const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
 
-// The element of that id, whose kind the page's HTML decides.
+// The element with this id. Its type depends on the page's HTML.
 /** @type {(id: string) => any} */
 export const byId = (id) => document.getElementById(id);
 
-// Replaces the children of `parent` by elements with stable `data-key`s, moving and keeping those whose `data-print` is unchanged,
-// so that focus, selection and scroll survive an update. Where the focused one has changed, its first button takes the focus over.
+// Replaces the children of `parent` by `elements`. Children with the same `data-key` and `data-print` are kept and moved,
+// so that focus, selection and scroll position survive an update. If the focused child is replaced, the first button of the new one gets the focus.
 export function reconcile(parent, elements) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   const wanted = elements.map((element) => {

@@ -1,19 +1,19 @@
-// The frame in which Plotly runs: it draws what the page around it sends, in the page's colours, as wide as it is given.
+// The frame in which Plotly runs. It draws the figures that the parent page sends, in the page's colours.
 
 /* global Plotly */
 
 const ORIGIN = location.origin;
 const AXIS = /^[xy]axis\d*$/;
 const NARROW = 560; // px
-const PAPER = 660; // of a page, upright, within its margins
-const COLUMN = 250; // the least width of one plot of several
+const PAPER = 660; // width of a printed page in portrait format without margins
+const COLUMN = 250; // minimum width of a subplot
 const HEIGHTS = { row: 230, bar: 34, several: 96, lowest: 220, usual: 420, narrow: 360 };
 const CLEAR = "rgba(0,0,0,0)";
 const node = document.getElementById("figure");
 const probe = document.createElement("span");
 
 let paper = false;
-let shown = null; // { name, title, figure } as it was sent
+let shown = null; // the last message: { name, title, figure }
 
 function color(token) {
   probe.style.color = `var(--${token})`;
@@ -44,7 +44,7 @@ function themed(layout, colors) {
 
 const numbered = (name, place) => (place ? `${name}${place + 1}` : name);
 
-// Several plots side by side become rows of as many as there is room for.
+// Arranges subplots in rows, as many in each row as fit.
 function arranged(layout, width) {
   const count = Object.keys(layout).filter((name) => name.startsWith("xaxis")).length;
   if (count < 2) return layout;
@@ -66,11 +66,11 @@ function arranged(layout, width) {
   return { ...layout, ...changes, height: rows * HEIGHTS.row + HEIGHTS.several };
 }
 
-// The ends of labels that are words: for more there is no room.
+// Only the first and last of text labels, since the others do not fit.
 const sparse = ({ tickvals: values, ticktext: words }) =>
   words ? Object.fromEntries([["tickvals", values], ["ticktext", words]].map(([name, all]) => [name, [all[0], all.at(-1)]])) : {};
 
-// A scale of colours stands beside the plot, and above it where that would take too much of the width.
+// Places the colour bar beside the plot, or above it on a narrow page.
 function scaled(trace, narrow, colors) {
   const bar = trace.marker?.colorbar ?? trace.colorbar;
   if (!bar) return trace;
@@ -104,21 +104,21 @@ async function draw() {
   const colors = palette();
   const layout = themed(arranged(figure.layout, width), colors);
   const scale = figure.data.some((trace) => trace.marker?.colorbar ?? trace.colorbar);
-  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger that moves over it scrolls the page
+  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // on touch screens, dragging scrolls the page
   const margin = { ...layout.margin, t: narrow && (scale || layout.showlegend) ? 96 : 44, ...(narrow ? { l: 44 } : {}) };
   const height = heightOf(figure, layout, narrow);
   node.style.height = `${height}px`;
   node.setAttribute("role", "img");
   node.setAttribute("aria-label", figure.layout.meta.summary);
   await Plotly.react(node, figure.data.map((trace) => scaled(trace, narrow, colors)), { ...layout, dragmode, margin, width, height }, config(name));
-  tell({ kind: "drawn", name, seq: figure.layout.meta.seq, height });
+  post({ kind: "drawn", name, seq: figure.layout.meta.seq, height });
 }
 
-function tell(message) {
+function post(message) {
   parent.postMessage(message, ORIGIN);
 }
 
-// One drawing after the other; of those that are asked for meanwhile only the last.
+// Figures are drawn one after another; of the requests during a drawing, only the last is drawn.
 let drawing = Promise.resolve();
 let due = false;
 
@@ -128,10 +128,10 @@ function drawSoon() {
   drawing = drawing.then(() => {
     due = false;
     return draw();
-  }).catch((error) => tell({ kind: "failed", detail: String(error?.message ?? error) }));
+  }).catch((error) => post({ kind: "failed", detail: String(error?.message ?? error) }));
 }
 
-// Paper is white and narrow: the figure is drawn for it at once, and drawn back afterwards.
+// For printing, the figure is drawn at once in light colours and page width; afterwards it is drawn for the screen again.
 function onPaper(is) {
   paper = is;
   document.documentElement.style.colorScheme = is ? "light" : "";
@@ -149,7 +149,7 @@ function start() {
   probe.hidden = true;
   document.body.append(probe);
   if (typeof Plotly === "undefined") {
-    tell({ kind: "failed", detail: "The server does not have Plotly's script." });
+    post({ kind: "failed", detail: "The server does not have Plotly's script." });
     return;
   }
   addEventListener("message", receive);
@@ -162,7 +162,7 @@ function start() {
     width = document.documentElement.clientWidth;
     drawSoon();
   }).observe(document.documentElement);
-  tell({ kind: "ready" });
+  post({ kind: "ready" });
 }
 
 start();

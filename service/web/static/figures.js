@@ -1,4 +1,4 @@
-// The panel "Analysis" of a study: one figure at a time, drawn by Plotly in a frame of its own, and what it shows in words.
+// The panel "Analysis" of a study: one figure at a time, drawn by Plotly in a frame, with a text summary.
 
 import { getFigure } from "./api.js";
 import { at, el } from "./dom.js";
@@ -8,20 +8,20 @@ import { parameterChoices } from "./figures/choices.js";
 import { openFrame } from "./figures/frame.js";
 import { TABS, tabList } from "./figures/tabs.js";
 
-const PACE_MILLISECONDS = 5000; // while trials come, a figure is drawn no more often
-const MOST = [0, 8, 2]; // parameters, by how many are chosen
-const NEAR = "400px 0px"; // of the viewport: then the figure is fetched
+const PACE_MILLISECONDS = 5000; // minimum time between two drawings while trials change
+const MOST = [0, 8, 2]; // maximum number of parameters, by the tab's `pick`
+const NEAR = "400px 0px"; // the figure is fetched when the panel is within this distance of the viewport
 
-// Puts the panel in `node`. Call `update(study, parameterNames)` whenever the study has changed.
+// Creates the panel in `node`. `update(study, parameterNames)` must be called when the study has changed.
 export function mountFigures(node, key) {
   const chosen = readChoice(TABS.map((tab) => tab.name));
   const notice = el("p", { class: "notice", role: "alert", hidden: true });
   const choices = el("div", { class: "choices" });
-  const words = el("p", { class: "words" });
+  const caption = el("p", { class: "words" });
   const table = el("details", { class: "disclosure", hidden: true }, el("summary", {}, "As a table"));
   const holder = el("div", {});
   const tabs = tabList(chosen.name, choose);
-  const body = el("div", { id: "figure-panel", role: "tabpanel", "aria-labelledby": `figure-tab-${chosen.name}` }, choices, notice, holder, words, table);
+  const body = el("div", { id: "figure-panel", role: "tabpanel", "aria-labelledby": `figure-tab-${chosen.name}` }, choices, notice, holder, caption, table);
   document.head.append(el("link", { rel: "stylesheet", href: at("/static/figures.css") }));
   node.append(el("section", { class: "panel analysis", "aria-labelledby": "analysis-title" }, el("header", {}, el("h2", { id: "analysis-title" }, "Analysis")), tabs.node, body));
 
@@ -29,10 +29,10 @@ export function mountFigures(node, key) {
   let names = [];
   let frame = null;
   let near = false;
-  let drawn = null; // what was asked for last, and the study's last event then
+  let drawn = null; // the last request, with the study's last event at that time
   let askedAt = -Infinity;
   let timer = null;
-  let turn = 0; // of the latest question: an older answer is not shown
+  let turn = 0; // number of the latest request; older responses are dropped
 
   new IntersectionObserver(([entry], observer) => {
     if (!entry.isIntersecting) return;
@@ -50,11 +50,11 @@ export function mountFigures(node, key) {
     refresh();
   }
 
-  // What an address names and there is not is left out.
+  // The chosen parameters that exist; the URL can name others.
   const taken = ({ name, params }) => params.filter((param) => names.includes(param)).slice(0, MOST[TABS.find((tab) => tab.name === name).pick]);
   const asked = () => JSON.stringify([chosen.name, chosen.params]);
   const fresh = () => drawn?.asked === asked() && drawn.seq >= study.seq;
-  // Reports alone change no figure but the timeline, which can wait for the next end of a trial.
+  // Figures are drawn again only when a trial ends: reports change only the timeline, which can wait.
   const ends = () => JSON.stringify([study.counts, study.state]);
 
   function refresh() {
@@ -91,7 +91,7 @@ export function mountFigures(node, key) {
     const { summary, rows, params } = figure.layout.meta;
     const tab = TABS.find((each) => each.name === name);
     showNotice(notice, null);
-    words.textContent = summary;
+    caption.textContent = summary;
     table.hidden = rows.length === 0;
     table.replaceChildren(table.firstChild, tableOf(tab.title, rows));
     choices.replaceChildren(...parameterChoices(tab, names, chosen.params, params, (wanted) => choose(name, wanted)));
@@ -101,7 +101,7 @@ export function mountFigures(node, key) {
   function fail(error, wanted) {
     drawn = { ...wanted, whole: true };
     showNotice(notice, error.message);
-    words.textContent = "";
+    caption.textContent = "";
     table.hidden = true;
     frame.clear();
     const tab = TABS.find((each) => each.name === chosen.name);

@@ -1,4 +1,4 @@
-// Numbers, times and names as people read them.
+// Formats numbers, times and sizes for display.
 
 const whole = new Intl.NumberFormat("en");
 
@@ -8,19 +8,19 @@ export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
 
-// The value of a metric: shares in percent. See measures.js for `measure`.
+// A metric's value; shares in percent. See measures.js for `measure`.
 export function metric(measure, value) {
   if (value == null) return "–";
   return measure.share ? `${(100 * value).toFixed(2)} %` : number(value);
 }
 
-// How far apart two values are: shares in points.
+// The absolute difference of two values; for shares in percentage points.
 export function apart(measure, value, other) {
   const by = Math.abs(value - other);
   return measure.share ? `${(100 * by).toFixed(2)} points` : number(by);
 }
 
-// The same with its sign: where a value lies from another one.
+// The signed difference of two values.
 export function difference(measure, value, from) {
   return `${value < from ? "−" : value > from ? "+" : "±"}${apart(measure, value, from)}`;
 }
@@ -52,7 +52,7 @@ export function duration(milliseconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
-// Between two times in milliseconds; up to now when the second is none.
+// The duration between two times in milliseconds; until now if the second is null.
 export const between = (from, to) => (from == null ? "–" : duration((to ?? Date.now()) - from));
 
 export function elapsed(from, to) {

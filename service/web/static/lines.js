@@ -1,5 +1,5 @@
-// Curves over epochs: an SVG with axes, a legend, what is under the pointer or the arrow keys, and a sentence for those who do not see it.
-// Curves are told apart by colour and dashes, and by a letter at their end where they have one. A value that is not finite breaks its curve.
+// A chart of curves over epochs: SVG with axes, a legend, a readout for pointer and arrow keys, and a description for screen readers.
+// Curves differ in colour and dashes, and by a letter at their end if they have one. A value that is not finite interrupts its curve.
 
 import { mark, stepAxis, valueAxis } from "./axis.js";
 import { el, svg } from "./dom.js";
@@ -10,15 +10,15 @@ import { beyondWords } from "./range.js";
 const HEIGHT = 250;
 const EDGE = { left: 54, top: 12, bottom: 28 };
 const LETTER_ROOM = 12;
-const DOTS = 14; // a curve of no more points shows each
+const DOTS = 14; // curves with up to this number of points show each point as a dot
 const STYLES = 12;
-const NOTHING = measureOf({ metrics: {} }, ""); // of a chart without a curve
+const NOTHING = measureOf({ metrics: {} }, ""); // the measure of a chart without curves
 
 const finite = (point) => point[1] !== null;
 
 const styleOf = (index) => `line-${index % STYLES}`;
 
-// A short piece of the curve, as the legend and tables show it.
+// A sample of the curve's style, for legends and tables.
 export function swatch(index) {
   return svg("svg", { class: `swatch ${styleOf(index)}`, viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" }, svg("line", { class: "curve", x1: 1, x2: 25, y1: 5, y2: 5 }));
 }
@@ -36,7 +36,7 @@ function path(points, x, y) {
   return text;
 }
 
-// Where the curve leaves the axis: a triangle at the edge, with the value.
+// Triangles at the edge for values beyond the axis.
 function beyond(series, x, y) {
   return series.points.filter((point) => finite(point) && y.beyond(point[1])).map(([step, value]) => {
     const [left, top, up] = [x(step), y.place(value), -4 * y.beyond(value)];
@@ -57,7 +57,7 @@ function curve(series, x, axis, bottom) {
   );
 }
 
-// Letters at the ends of the curves, moved apart where they would lie on each other.
+// Letters at the ends of the curves, moved apart if they would overlap.
 function letters(drawn, x, y, [top, bottom]) {
   const ends = drawn
     .filter((series) => series.letter && series.points.some(finite))
@@ -82,7 +82,7 @@ function axes(measure, x, y, width) {
   ];
 }
 
-function told(series) {
+function description(series) {
   const values = series.points.filter(finite);
   const show = (value) => metric(series.measure, value);
   if (!values.length) return `${series.name}: no finite value`;
@@ -90,7 +90,7 @@ function told(series) {
   return `${series.name}: ${show(values[0][1])} at epoch ${values[0][0]}, ${show(values.at(-1)[1])} at epoch ${values.at(-1)[0]}, between ${show(low)} and ${show(high)}`;
 }
 
-// A chart of curves that is put into the page once: `{node, draw(title, series, range)}`; the axis covers the epochs of the range too.
+// Creates the chart: `{node, draw(title, series, range)}`. The axis covers the epochs of `range` as well.
 // series: [{name, measure, style, letter, points: [[step, value or null], …] by step}]
 export function lineChart() {
   const canvas = el("div", { class: "lines-canvas" });
@@ -98,8 +98,8 @@ export function lineChart() {
   const legend = el("ul", { class: "lines-legend" });
   const field = el("div", { class: "lines-field", tabindex: 0, role: "group" }, canvas, readout);
   const node = el("div", { class: "lines" }, field, legend);
-  let shown = null; // what is drawn: {title, series, steps, range, x}
-  let at = null; // the index of the step that is read
+  let shown = null; // the drawn data: {title, series, steps, range, x}
+  let at = null; // index of the step shown in the readout
 
   function paint() {
     const width = Math.max(260, canvas.clientWidth || 640);
@@ -112,11 +112,11 @@ export function lineChart() {
     const measure = series[0]?.measure ?? NOTHING;
     const y = valueAxis(values, measure, bottom, EDGE.top);
     shown.x = x.place;
-    const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${title} by epoch. ${series.map(told).join(". ")}.` },
+    const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": `${title} by epoch. ${series.map(description).join(". ")}.` },
       axes(measure, x, y, width), series.map((one) => curve(one, x.place, y, bottom)),
       letters(series, x.place, y.place, [EDGE.top + 6, bottom]), svg("line", { class: "cursor", y1: EDGE.top, y2: bottom, hidden: true }));
     canvas.replaceChildren(picture);
-    legend.replaceChildren(...(series.length > 1 ? series.map((one) => el("li", {}, swatch(one.style), one.letter ? el("b", {}, one.letter) : null, el("span", {}, one.name))) : []), ...[y.log ? "logarithmic" : null, beyondWords(measure, values, y.low, y.high)].filter(Boolean).map((words) => el("li", {}, words)));
+    legend.replaceChildren(...(series.length > 1 ? series.map((one) => el("li", {}, swatch(one.style), one.letter ? el("b", {}, one.letter) : null, el("span", {}, one.name))) : []), ...[y.log ? "logarithmic" : null, beyondWords(measure, values, y.low, y.high)].filter(Boolean).map((text) => el("li", {}, text)));
     read(at);
   }
 

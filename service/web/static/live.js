@@ -1,4 +1,4 @@
-// One EventSource a page. Events that arrive together are handed on together.
+// Follows a study's events with one EventSource for each page, and delivers them in batches.
 
 import { eventsAddress, getChanges } from "./api.js";
 
@@ -8,20 +8,20 @@ const KINDS = [
   "trial_queued", "trial_started", "trial_reported", "trial_saved", "trial_logged", "trial_completed", "trial_pruned", "trial_failed",
   "trial_cancelled", "trial_requeued",
 ];
-const SETTLE_MILLISECONDS = 50; // events that arrive together are one change
-const PAUSE_MILLISECONDS = 250; // from one change to the next, however fast events keep coming
-const LOOK_MILLISECONDS = 5000; // between two looks at a study whose stream has ended
+const SETTLE_MILLISECONDS = 50; // events that arrive within this time form one batch
+const PAUSE_MILLISECONDS = 250; // minimum time between two batches
+const LOOK_MILLISECONDS = 5000; // between two polls of a study whose stream has ended
 const ENDED = ["complete", "stopped", "failed"];
-const GONE = [404, 422]; // there is no such study, or another one has its name
+const GONE = [404, 422]; // the study does not exist, or another study has its name
 
-// Calls `changed(events)` with all events since the last call, never while that call is still at work,
-// and `status(word)` with live, waiting or ended. The server ends the stream when the study ends. The study may go on after that
-// (resumed, extended), so a visible page then asks for changes every few seconds and opens a new stream when there are any.
-// `look()` asks at once; `close()` ends it all.
+// Calls `changed(events)` with all events since the last call, never before that call is complete,
+// and `status(state)` with `live`, `waiting` or `ended`. The server ends the stream when the study ends. The study can continue later
+// (if it is resumed or extended), so a visible page then polls for changes and opens a new stream when there are any.
+// `look()` polls at once; `close()` ends stream and polling.
 export function follow(study, after, changed, status) {
   let source = null;
   let seen = after;
-  let looking = null; // the interval's id while there is no stream
+  let looking = null; // id of the polling interval; null while there is a stream
   let events = [];
   let settling = false;
   let flushedAt = -Infinity;
@@ -83,6 +83,6 @@ export function follow(study, after, changed, status) {
 
   open();
   document.addEventListener("visibilitychange", lookAgain);
-  addEventListener("pagehide", () => source.readyState === EventSource.CLOSED || ended()); // the browser may show the page again
+  addEventListener("pagehide", () => source.readyState === EventSource.CLOSED || ended()); // the page can be restored from the back/forward cache
   return { look, close };
 }

@@ -1,10 +1,10 @@
-// Trades the token for a session cookie, then goes on to the page that was asked for.
+// Exchanges the token for a session cookie, then opens the requested page.
 
 const form = /** @type {any} */ (document.getElementById("login"));
 const error = document.getElementById("error");
-const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, ""); // the prefix of a proxy, or empty
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, ""); // the path prefix of a proxy, or empty
 
-// The address of the page in `next`, a path below the prefix; of the first page where it leads elsewhere.
+// The URL of the page in `next`, a path below the prefix. For a path that leads to another site, the first page instead (no open redirect).
 function destination() {
   const first = `${location.origin}${ROOT}/`;
   const next = new URLSearchParams(location.search).get("next") ?? "/";
@@ -12,7 +12,7 @@ function destination() {
     const target = new URL(ROOT + next, first);
     return target.href.startsWith(first) && !target.pathname.startsWith("//") ? target.href : first;
   } catch {
-    return first; // no address
+    return first; // `next` is not a valid path
   }
 }
 

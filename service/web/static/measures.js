@@ -1,10 +1,10 @@
-// What is known of a metric: which direction is better, the range of its values, and whether they are shares, which are shown in percent.
+// Properties of metrics: direction, range of values and unit.
 
-const OF_EVERY_TASK = { train_loss: { direction: "minimize" }, lr: {} }; // what runs report besides the task's metrics
+const OF_EVERY_TASK = { train_loss: { direction: "minimize" }, lr: {} }; // metrics that runs of every task report
 
 const known = (metrics, name) => (Object.hasOwn(metrics, name) ? metrics[name] : null);
 
-// The metric of that name as charts and tables take it: {name, direction or null, low, high, unit, share, additive}.
+// The measure for charts and tables: {name, direction or null, low, high, unit, share, additive}. Shares are shown in percent.
 export function measureOf(task, name) {
   const { direction = null, low = null, high = null, unit = "", additive = false } = known(task.metrics, name) ?? known(OF_EVERY_TASK, name) ?? {};
   return { name, direction, low: low ?? -Infinity, high: high ?? Infinity, unit, share: unit === "share", additive };
@@ -12,22 +12,22 @@ export function measureOf(task, name) {
 
 export const objectiveOf = (study) => measureOf(study.task, study.spec.objective.metric);
 
-// What studies have in common in the metrics that they call so: their values may have different units.
+// The common measure of a metric in several studies; without direction and unit if the studies differ in them.
 export function commonMeasure(studies, name) {
   const [first, ...others] = studies.map((study) => measureOf(study.task, name));
   return others.every((one) => one.direction === first.direction && one.unit === first.unit) ? first : measureOf({ metrics: {} }, name);
 }
 
-// The objective first, then the task's metrics in its order, then the others by name.
+// Sorts metric names: the objective, then the task's metrics in its order, then the others by name.
 export function inOrder(task, names, objective) {
   const order = [objective, ...Object.keys(task.metrics), ...Object.keys(OF_EVERY_TASK)];
   const rank = (name) => (order.indexOf(name) + order.length + 1) % (order.length + 1);
   return [...names].sort((one, other) => rank(one) - rank(other) || one.localeCompare(other));
 }
 
-// What the examples of the study's task are called.
+// The noun for examples of the study's task, in the plural.
 export const examples = (study) => `${study.task.example}s`;
 export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
-// The verdict of a study's confirmation with what its words need: the measure of the objective, and what an example is called.
+// The verdict with the fields that its texts need: the measure of the objective, and the noun for an example.
 export const worded = (verdict, study) => verdict && { ...verdict, measure: objectiveOf(study), example: study.task.example };

@@ -1,4 +1,4 @@
-// A new study: a form and a text, two views of one document, which the server checks while it is written.
+// The page for a new study: a form and a text, two views of one document, which the server checks while it is edited.
 
 import { Problem, checkStudy, createStudy, getSchema, getStudy, listSpaces, listTasks } from "./api.js";
 import { at, byId } from "./dom.js";
@@ -23,20 +23,20 @@ const form = byId("form");
 const text = byId("text");
 const asked = new URLSearchParams(location.search);
 const from = asked.get("from");
-const touched = new Set(); // pointers of the fields that were left
+const touched = new Set(); // pointers of the fields that had the focus and lost it
 let draft = null;
 let view = "form";
-let written = null; // the text as it was typed; null while the form has the last word
-let told = false; // whether all faults are shown at their fields
+let written = null; // the text as typed; null if the form was edited last
+let showAll = false; // whether faults are shown at all fields, not only at touched ones
 let verdict = null;
 let checks = 0;
 let timer = null;
-let made = "{}"; // the baseline that followed from the search space
-let usualTask = null; // of documents that name none
+let made = "{}"; // JSON of the baseline that was derived from the search space
+let usualTask = null; // the task of documents without `task`
 const context = { weights: [], stages: 0, redraw, modelChosen, usualBaseline };
 
-// What goes to the server: the text as it stands, or the form's document. JSON that was pasted goes as JSON.
-function posted() {
+// The body for the server: the text as typed, parsed if it is JSON; or the form's document.
+function requestBody() {
   if (written === null) return draft.document;
   if (/^\s*[{[]/.test(written)) {
     try {
@@ -48,7 +48,7 @@ function posted() {
   return written;
 }
 
-// A baseline of ours follows the search space; one that was written by hand stays.
+// Updates a derived baseline when the search space changes. A baseline that the user wrote is kept.
 function followSpace() {
   const { baseline } = draft.document;
   if (baseline === undefined || JSON.stringify(baseline) !== made) return;
@@ -70,7 +70,7 @@ function changed() {
 }
 
 function save() {
-  keep({ document: draft.document, written, view, told, made });
+  keep({ document: draft.document, written, view, told: showAll, made });
 }
 
 function later(milliseconds = CHECK_MILLISECONDS) {
@@ -79,12 +79,12 @@ function later(milliseconds = CHECK_MILLISECONDS) {
   timer = setTimeout(check, milliseconds);
 }
 
-// The server's answer to the document as it is now; null when another check has begun since.
+// The server's check of the current document; null if a later check has started.
 async function check() {
   clearTimeout(timer);
   const mine = (checks += 1);
   try {
-    const answer = await checkStudy(posted());
+    const answer = await checkStudy(requestBody());
     if (mine !== checks) return null;
     judge(answer);
     return answer;
@@ -96,7 +96,7 @@ async function check() {
   }
 }
 
-// A name that was taken meanwhile is a fault of the name.
+// A problem as the result of a check. A conflict (409) is a fault of the field `name`.
 function refusal(error) {
   if (error.status === 409) return { study: null, faults: [{ pointer: "#/name", detail: error.message }] };
   return { study: null, faults: error.faults ?? [], trouble: error.faults?.length ? null : error.message };
@@ -105,11 +105,11 @@ function refusal(error) {
 function judge(one) {
   verdict = one;
   showVerdict(byId("verdict"), form, verdict, context.presets.find((preset) => preset.name === verdict.study?.preset));
-  showAtFields(form, verdict.faults, (pointer) => told || [...touched].some((place) => place === pointer || place.startsWith(`${pointer}/`)));
+  showAtFields(form, verdict.faults, (pointer) => showAll || [...touched].some((place) => place === pointer || place.startsWith(`${pointer}/`)));
   text.setAttribute("aria-invalid", String(verdict.faults.length > 0));
 }
 
-// Draws the form from the document. `pointer` is what the focus goes to; without one it stays where it is.
+// Draws the form from the document. The focus moves to the field at `pointer`; without `pointer` it is restored.
 function redraw(pointer = null) {
   const open = new Set([...form.querySelectorAll("details[open]")].map((one) => one.dataset.title));
   const back = pointer === null ? focused() : { pointer, index: 0 };
@@ -119,7 +119,7 @@ function redraw(pointer = null) {
   if (back) refocus(back);
 }
 
-// Where somebody is, and what is being typed there: "0." is on its way to 0.1, though the document says 0.
+// The focused field and its incomplete input: while "0.1" is typed, the text "0." has the value 0 in the document.
 function focused() {
   const place = form.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement.closest("[data-pointer]")) : null;
   if (!place) return null;
@@ -171,15 +171,15 @@ function inOrder(document) {
   return Object.fromEntries(Object.entries(document).sort((left, right) => place(left) - place(right)));
 }
 
-// The form shows what the text says. Whether it can be read at all.
+// Loads the text into the form. Resolves to whether the text can be parsed.
 async function readText() {
   const document = (await check())?.document;
   const readable = document !== null && typeof document === "object" && !Array.isArray(document);
-  showNotice(byId("notice"), readable ? null : "The form cannot show this text; what is wrong with it stands beside.");
+  showNotice(byId("notice"), readable ? null : "The form cannot show this text; its errors are listed beside it.");
   if (readable) {
-    await learn(document.task ?? usualTask).catch(() => {}); // of a task that is not installed nothing is known, which the check says
+    await learn(document.task ?? usualTask).catch(() => {}); // fails for a task that is not installed; the check reports it
     draft.document = document;
-    told = true; // all of it was written on purpose
+    showAll = true; // the user has seen the whole text
     modelChosen();
   }
   return readable;
@@ -188,12 +188,12 @@ async function readText() {
 async function create(event) {
   event.preventDefault();
   byId("create").disabled = true;
-  told = true;
+  showAll = true;
   showNotice(byId("notice"), null);
   const answer = await check();
   try {
     if (answer?.study) {
-      const study = await createStudy(posted());
+      const study = await createStudy(requestBody());
       forget();
       location.assign(at(`/studies/${encodeURIComponent(study.name)}`));
       return;
@@ -202,13 +202,13 @@ async function create(event) {
     judge(refusal(error));
   }
   byId("create").disabled = false;
-  showNotice(byId("notice"), verdict?.trouble ? `The study was not created. ${verdict.trouble} What was filled in stays.` : null);
+  showNotice(byId("notice"), verdict?.trouble ? `The study was not created. ${verdict.trouble} The form keeps its content.` : null);
   const faulty = view === "form" && verdict && firstFaulty(form, verdict.faults);
   if (faulty) reveal(faulty);
   save();
 }
 
-// What the form offers depends on the task.
+// Loads the task's schema, models and texts, which determine the fields of the form.
 async function learn(name) {
   if (name === context.task?.name) return;
   const task = (await listTasks()).find((one) => one.name === name) ?? { name, example: "example", module: null };
@@ -236,7 +236,7 @@ async function start() {
   context.draft = draft;
   if (!known && !from) draft.document.baseline = usualBaseline();
   made = known?.made ?? made;
-  told = known?.told ?? Boolean(from);
+  showAll = known?.told ?? Boolean(from);
   written = known?.written ?? null;
   if (written !== null) text.value = written;
   byId("title").textContent = from ? "Copy of a study" : "New study";

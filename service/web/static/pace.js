@@ -1,4 +1,4 @@
-// A trial's speed and what it reused.
+// A trial's speed, and the work that it shares with other trials.
 
 import { el } from "./dom.js";
 import { bytes, count, duration, percent, plural } from "./format.js";
@@ -12,14 +12,14 @@ const PLACES = { device: "on the device", memory: "in memory", disk: "on disk" }
 
 const seconds = (value) => duration(1000 * value);
 
-// The pace as the event of a report tells it, in the form that the interface has.
-export function paceTold(told) {
-  const whole = Object.values(told.seconds).reduce((sum, value) => sum + value, 0);
-  const shares = Object.fromEntries(Object.entries(told.seconds).filter(([, value]) => value > 0).map(([name, value]) => [name, value / whole]));
-  return { samples_per_second: told.samples_per_second, seconds_left: told.seconds_left, memory: told.memory, utilization: told.utilization, shares };
+// The pace of a report event, in the format of the REST interface.
+export function paceOf(reported) {
+  const whole = Object.values(reported.seconds).reduce((sum, value) => sum + value, 0);
+  const shares = Object.fromEntries(Object.entries(reported.seconds).filter(([, value]) => value > 0).map(([name, value]) => [name, value / whole]));
+  return { samples_per_second: reported.samples_per_second, seconds_left: reported.seconds_left, memory: reported.memory, utilization: reported.utilization, shares };
 }
 
-// How much of its GPU a run kept at work, or of the cores that it may use; null when nobody could tell.
+// The utilization of the run's GPU or cores; null if it is unknown.
 export function inUse({ result, pace }) {
   if (pace?.utilization == null) return null;
   return `${percent(pace.utilization)} of ${result.environment?.accelerator === "cuda" ? "the GPU" : "its cores"} in use`;
@@ -35,17 +35,17 @@ function facts(trial, study) {
   ].filter(Boolean);
 }
 
-function spared({ saved_seconds: saved, lanes }) {
+function saved({ saved_seconds: saved, lanes }) {
   if (!(saved > 0)) return "nothing so far";
-  return lanes > 1 ? `${seconds(saved)} for the whole pass` : seconds(saved);
+  return lanes > 1 ? `${seconds(saved)} for all of them` : seconds(saved);
 }
 
 function reused(reuse) {
   const { lanes, depth, place } = reuse;
   return [
-    ["Frozen stages", depth ? `output of ${plural(depth, "stage", "stages")} read, kept ${PLACES[place] ?? place}` : "computed by this run"],
-    ["Pass", lanes > 1 ? `shared with ${plural(lanes - 1, "other trial", "other trials")}` : "not shared"],
-    ...(depth ? [["Saved", spared(reuse)]] : []),
+    ["Frozen stages", depth ? `output of ${plural(depth, "stage", "stages")} read, stored ${PLACES[place] ?? place}` : "computed by this run"],
+    ["Training", lanes > 1 ? `together with ${plural(lanes - 1, "other trial", "other trials")}` : "alone"],
+    ...(depth ? [["Saved", saved(reuse)]] : []),
   ];
 }
 
@@ -61,11 +61,11 @@ function shareBar(shares) {
   return [el("div", { class: "shares", role: "img", "aria-label": `Time: ${words.join(", ")}` }, bar), el("ul", { class: "shares-legend", "aria-hidden": "true" }, legend)];
 }
 
-// All that is known of a trial's speed and reuse, as a list and a bar of where its time goes.
+// A trial's speed and reuse as a list, and a bar with the shares of its time.
 export function paceDetail(trial, study, drawing) {
   const { reuse, pace } = trial;
   const known = [...(reuse ? [...(drawing.reuse?.(reuse) ?? []), ...reused(reuse)] : []), ...(pace ? [["Pace", facts(trial, study).join(" · ")]] : [])];
-  if (!known.length) return el("p", { class: "quiet" }, "This trial has told nothing of its speed.");
+  if (!known.length) return el("p", { class: "quiet" }, "This trial has not reported its speed.");
   return [
     el("dl", { class: "facts" }, known.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
     pace && Object.keys(pace.shares).length ? shareBar(pace.shares) : null,

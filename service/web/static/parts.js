@@ -1,4 +1,4 @@
-// Pieces that several pages show: a state, a bar of progress, a notice, a question before something is done for good.
+// Elements shared by several pages: state, progress bar, notice, confirmation dialog.
 
 import { el } from "./dom.js";
 import { count } from "./format.js";
@@ -12,15 +12,15 @@ export function statePill(state) {
   return el("span", { class: `pill ${state}` }, el("span", { "aria-hidden": "true" }, MARKS[state] ?? "•"), ` ${state}`);
 }
 
-// A mark for a study whose best is trained again with fresh seeds, or was; null for others.
+// A mark for a study whose confirmation is running or done; null for other studies.
 export function phaseMark(phase) {
-  const word = { running: "confirming", done: "confirmed" }[phase];
-  return word ? el("span", { class: `phase ${word}` }, word) : null;
+  const label = { running: "confirming", done: "confirmed" }[phase];
+  return label ? el("span", { class: `phase ${label}` }, label) : null;
 }
 
 export const finishedTrials = (counts) => FINISHED.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
 
-// Shares of the budget by state. With no bound on trials the bar shows those that were created.
+// Shares of the budget by state. Without a limit on trials, the total is the number of created trials.
 export function progressBar(study) {
   const done = finishedTrials(study.counts);
   const total = study.budget.trials ?? Math.max(done + (study.counts.queued ?? 0) + (study.counts.running ?? 0), 1);
@@ -41,7 +41,7 @@ export function showNotice(node, text) {
   node.hidden = !text;
 }
 
-// Asks in a dialog. Whether the action's button was pressed; Escape and Cancel are no.
+// Shows a dialog. Resolves to true if the action's button was pressed, to false after Escape or Cancel.
 export function confirmed({ title, text, action, danger = false }) {
   return new Promise((resolve) => {
     const yes = el("button", { class: `button primary ${danger ? "danger" : ""}`, value: "yes" }, action);
@@ -62,7 +62,7 @@ export function confirmed({ title, text, action, danger = false }) {
   });
 }
 
-// A choice that is on or off, as a small button.
+// A small toggle button.
 export function toggleButton(label, pressed, changed) {
   return el("button", { class: "toggle", type: "button", "aria-pressed": String(pressed), onclick: changed }, label);
 }

@@ -1,15 +1,15 @@
-// The range of values that an axis shows: all of them, but for a few that lie so far out that the others would be one line.
+// The range of an axis: all values except a few outliers, next to which the others would appear as one line.
 
 import { metric, number, plural } from "./format.js";
 
-const MOST_BEYOND = 0.1; // share of the values; one is allowed from three values on
-const FAR = 10; // outside of the others by so many times their span
+const MOST_BEYOND = 0.1; // maximum share of outliers; from three values on, one outlier is always allowed
+const FAR = 10; // an outlier's distance from the others, as a multiple of their span
 const FAR_LOG = 3;
-const LEAST_DECADES = 0.5; // the span of others that are nearly equal, on a logarithmic scale
-const RATIO_FOR_LOG = 1000; // between the largest and the smallest value
+const LEAST_DECADES = 0.5; // minimum span of the others on a logarithmic scale
+const RATIO_FOR_LOG = 1000; // ratio of the largest to the smallest value from which the axis is logarithmic
 const LISTED = 3;
 
-// The bounds of all but the few outermost of sorted values; `least(low, high)` is the smallest span that counts.
+// The bounds of sorted values without outliers. `least(low, high)` returns the minimum span.
 function withoutFar(sorted, far, least) {
   const count = sorted.length;
   let [from, to] = [0, count - 1];
@@ -23,8 +23,8 @@ function withoutFar(sorted, far, least) {
   return [sorted[from], sorted[to]];
 }
 
-// {low, high, log} of finite values, `low` and `high` being two of them; null without any. The axis of shares, which lie
-// between 0 and 1, is never logarithmic and leaves no share out.
+// The range {low, high, log} of the finite values; `low` and `high` are two of them. Null if there are none. The axis of shares, which are
+// between 0 and 1, is never logarithmic and includes all of them.
 export function robustRange(values, share = false) {
   const sorted = Float64Array.from(values).filter(Number.isFinite).sort();
   if (!sorted.length) return null;
@@ -41,7 +41,7 @@ export function robustRange(values, share = false) {
   return { low, high, log: high / low > RATIO_FOR_LOG };
 }
 
-// What the caption of a chart says of values beyond its axis; null where there are none.
+// The caption for values beyond the axis; null if there are none.
 export function beyondWords(measure, values, low, high) {
   const distance = (value) => Math.max(low - value, value - high);
   const beyond = values.filter((value) => distance(value) > 0).sort((one, other) => distance(other) - distance(one));

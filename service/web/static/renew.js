@@ -1,8 +1,8 @@
-// Parts of a page that are made again only when what they show has changed: focus, selection, scroll and what was unfolded survive.
+// Redraws a part of a page only if its data has changed, so that focus, selection, scroll position and open details survive.
 
-const prints = new WeakMap(); // node → what it shows, as text
+const prints = new WeakMap(); // node → JSON of the data that it shows
 
-// Replaces the node's children by those that `make()` gives (a list, nested, with nulls left out) unless it shows `value` already.
+// Replaces the node's children by `make()` (a nested list; nulls are omitted), unless the node already shows `value`.
 export function renew(node, value, make) {
   const print = JSON.stringify(value);
   if (prints.get(node) === print) return;

@@ -1,12 +1,12 @@
-// The module of static/tasks/ that draws what a task's runs report beside their metrics. Of a task without one, single numbers and words of
+// Loads the module of static/tasks/ that draws the report of a task's runs. For a task without a module, the single numbers and strings of
 // the report are shown as a table.
 //
-// Such a module exports what it has to show, all of it optional but the panels:
-//   facts(study), leftOut(facts)   rows of the panel "Data and model", and files that are not used
-//   reuse(reuse)                   rows on what a run took from others
-//   panels, comparison             of a trial and of compared ones: [{id, title, wide, draw}]
-//   test(report, study)            of the report on the test examples
-//   form                           what the form of a new study begins with, says and offers: {first, path, strata, weights, models, model}
+// A module exports the following; all but the panels are optional:
+//   facts(study), leftOut(facts)   rows of the panel "Data and model", and unused files
+//   reuse(reuse)                   rows on the work that a run shares with others
+//   panels, comparison             panels of a trial and of a comparison: [{id, title, wide, draw}]
+//   test(report, study)            draws the report on the test examples
+//   form                           defaults, texts and choices of the form for a new study: {first, path, strata, weights, models, model}
 
 import { cell, row, table } from "./compare/tables.js";
 import { at, el } from "./dom.js";
@@ -16,11 +16,11 @@ const drawings = new Map(); // task's name → promise of its module
 
 const isSingle = (value) => ["number", "string", "boolean"].includes(typeof value);
 
-// The report's fields that are single numbers or words. `result` has those of every task too.
+// The fields of the report that are single values. `result` also has fields that are common to all tasks.
 const singles = (result, task) => task.report.filter((name) => isSingle(result[name])).map((name) => [name, result[name]]);
 
 const titled = (name) => name.replaceAll("_", " ");
-const none = (columns) => el("p", { class: "quiet" }, columns.some((report) => Object.keys(report).length) ? "It has no single numbers." : "A trial that runs to its end leaves it.");
+const none = (columns) => el("p", { class: "quiet" }, columns.some((report) => Object.keys(report).length) ? "The report has no single numbers." : "Available for complete trials.");
 
 function single(report, { task }) {
   const found = singles(report, task);
@@ -42,19 +42,19 @@ async function load(task) {
   try {
     return await import(at(task.module));
   } catch {
-    drawings.delete(task.name); // perhaps the network: the next reading tries again
+    drawings.delete(task.name); // possibly a network error: the next call tries again
     return PLAIN;
   }
 }
 
-// The task's module, or what stands in for it.
+// The task's module, or the default.
 export function drawingOf(task) {
   if (task.module === null) return Promise.resolve(PLAIN);
   if (!drawings.has(task.name)) drawings.set(task.name, load(task));
   return drawings.get(task.name);
 }
 
-// Panels in their order, each with the node that it fills: [{panel, node, section}].
+// Creates the sections of the panels: [{panel, node, section}]; `node` receives the panel's content.
 export function sections(panels, first = true) {
   return panels.map((panel) => {
     const node = el("div", { id: first ? panel.id : null, class: "stack" });

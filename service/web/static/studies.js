@@ -1,4 +1,4 @@
-// The list of studies: read again every few seconds while someone looks. Search and states stand in the address.
+// The page with all studies, polled while it is visible. The URL contains the filters.
 
 import { changeStudy, deleteStudy, listStudies, listWorkers } from "./api.js";
 import { at, byId, el, reconcile } from "./dom.js";
@@ -11,8 +11,8 @@ const REFRESH_MILLISECONDS = 3000;
 const TYPING_MILLISECONDS = 200;
 const STATES = ["active", "paused", "complete", "stopped", "failed"];
 const QUESTIONS = {
-  stop: (name) => ({ title: `Stop ${name}?`, text: "Its queued and running trials are cancelled. What was measured stays, and the study can be resumed.", action: "Stop the study", danger: true }),
-  delete: (name) => ({ title: `Delete ${name}?`, text: "The study goes with all its trials, metrics and logs. This cannot be undone.", action: "Delete the study", danger: true }),
+  stop: (name) => ({ title: `Stop ${name}?`, text: "Its queued and running trials are cancelled. Reported metrics are kept, and the study can be resumed.", action: "Stop the study", danger: true }),
+  delete: (name) => ({ title: `Delete ${name}?`, text: "The study is deleted with all its trials, metrics and logs. This cannot be undone.", action: "Delete the study", danger: true }),
 };
 
 const list = byId("studies");
@@ -20,7 +20,7 @@ const asked = new URLSearchParams(location.search);
 const filters = { name: asked.get("q") ?? "", state: asked.getAll("state").filter((state) => STATES.includes(state)) };
 let pages = 1;
 let typing = null;
-let complaint = null; // of the last thing that was asked for and refused
+let complaint = null; // error message of the last action
 let readings = 0;
 
 async function readPages() {
@@ -37,7 +37,7 @@ async function readPages() {
   return { studies, trends, next };
 }
 
-// Which workers run trials of the study of that name.
+// The number of workers that run trials of each study, by name.
 function crews(workers) {
   const found = new Map();
   for (const worker of workers) {
@@ -50,7 +50,7 @@ async function refresh() {
   const mine = (readings += 1);
   try {
     const [{ studies, trends, next }, { workers }] = await Promise.all([readPages(), listWorkers()]);
-    if (mine !== readings) return; // another one has begun since
+    if (mine !== readings) return; // a later refresh has started
     show(studies, trends, next, workers);
     showLive("live");
     showNotice(byId("notice"), complaint);
@@ -63,7 +63,7 @@ async function refresh() {
 }
 
 function show(studies, trends, next, workers) {
-  if (list.querySelector("details[open]")) return; // nobody's menu is taken from under the hand
+  if (list.querySelector("details[open]")) return; // an open menu must not be replaced
   const on = crews(workers);
   const place = focused();
   reconcile(list, studies.length ? studies.map((study) => studyCard(study, trends[study.id], on.get(study.name) ?? 0, act)) : [nothing()]);
@@ -75,7 +75,7 @@ function show(studies, trends, next, workers) {
   byId("summary").textContent = `${studies.length ? found : "none"} · ${alive ? plural(alive, "worker", "workers") : "no worker"}`;
 }
 
-// A card that is drawn anew gives the focus back to what had it.
+// Returns a function that restores the focus after the cards are redrawn.
 function focused() {
   const held = /** @type {any} */ (document.activeElement);
   const key = list.contains(held) ? held.closest("[data-key]")?.dataset.key : null;
@@ -91,7 +91,7 @@ function nothing() {
   }
   return el("li", { "data-key": "empty", "data-print": "empty" }, el("div", { class: "empty" },
     el("h2", {}, "No study yet"),
-    el("p", {}, "Describe what may vary, on which data and model. In a form:"),
+    el("p", {}, "Describe the data, the model and the search space. In a form:"),
     el("a", { class: "button primary changes", href: at("/new") }, "New study"),
     el("p", {}, "or in a file, from a terminal:"),
     el("code", {}, "thaw study create study.yaml --watch")));
@@ -114,11 +114,11 @@ function closeMenus(except = null) {
   for (const menu of list.querySelectorAll("details[open]")) if (menu !== except) menu.open = false;
 }
 
-function showLive(word) {
+function showLive(state) {
   const live = byId("live");
-  const text = { live: "live", waiting: "connecting again" }[word];
+  const text = { live: "live", waiting: "reconnecting" }[state];
   if (live.textContent !== text) live.textContent = text;
-  live.className = `live ${word === "live" ? "on" : word}`;
+  live.className = `live ${state === "live" ? "on" : state}`;
 }
 
 function showStates() {

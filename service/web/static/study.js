@@ -1,4 +1,4 @@
-// One study, live: what was read and what the events tell, handed to the parts of the page.
+// The page of one study. Passes the study's data and events to the parts of the page.
 
 import { byId } from "./dom.js";
 import { follow } from "./live.js";
@@ -22,15 +22,15 @@ import { showBest, showFacts } from "./study/summary.js";
 import { Table } from "./study/table.js";
 
 const TICK_MILLISECONDS = 1000;
-const STALE_MILLISECONDS = 2000; // while there are only reports, the study is read no more often
+const STALE_MILLISECONDS = 2000; // minimum time between two reads of the study while only reports arrive
 
 const model = new Model(key);
 const measurements = new Measurements(key);
 let parts = null;
-let analysis = null; // the panel of figures by Plotly, once it is there
-let stream = null; // of events
+let analysis = null; // the panel of Plotly figures, loaded last
+let stream = null; // the event stream
 let frame = null;
-let later = null; // a reading that is due
+let later = null; // timer of a scheduled read
 let reading = Promise.resolve();
 
 function makeParts() {
@@ -65,7 +65,7 @@ function makeParts() {
   };
 }
 
-// What was confirmed stands in place of what the search alone would recommend.
+// The confirmed recommendation replaces the best trial of the search.
 function confirmedBy(verdict) {
   model.verdict = verdict;
   showBest(model);
@@ -110,7 +110,7 @@ async function showCurves(metric, first = null) {
   byId("curves").setAttribute("aria-busy", "false");
 }
 
-// Once a frame, however much has changed until then.
+// Redraws at most once for each animation frame.
 function draw() {
   frame ??= requestAnimationFrame(() => {
     frame = null;
@@ -127,16 +127,16 @@ async function update(all) {
   const news = events.filter((event) => !model.apply(event));
   draw();
   if (news.length) await refresh();
-  else refreshLater(); // the study's own figures move with the reports
+  else refreshLater(); // reports change the study's own figures, such as the remaining time
 }
 
-// One reading after the other: an older answer never replaces a newer one.
+// Reads run one after another, so that an older response never replaces a newer one.
 function refresh() {
   reading = reading.then(read);
   return reading;
 }
 
-// After a change that this page asked for: an ended study may go on, and then its stream does.
+// After an action of this page, which can make an ended study active again: polls, so that the stream is reopened.
 async function commanded() {
   await refresh();
   await stream.look();
@@ -160,12 +160,12 @@ async function read() {
   }
 }
 
-function showLive(word) {
-  byId("live").textContent = { live: "live", waiting: "connecting again", ended: "ended" }[word];
-  byId("live").className = `live ${word === "live" ? "on" : word}`;
+function showLive(state) {
+  byId("live").textContent = { live: "live", waiting: "reconnecting", ended: "ended" }[state];
+  byId("live").className = `live ${state === "live" ? "on" : state}`;
 }
 
-// The dialog that an address asks for: `?queue=NUMBER`. It is asked for once.
+// Opens the queue dialog for `?queue=NUMBER`, and removes the parameter from the URL.
 function openQueue() {
   const wanted = new URLSearchParams(location.search).get("queue");
   if (wanted === null || byId("queue").hidden || document.documentElement.hasAttribute("data-read-only")) return;

@@ -1,11 +1,11 @@
-// The answers of `getTable` as objects: {number, state, value, step, …, params: {name: value}, metrics: {name: value}}.
-// What a trial does not have is absent from its parameters and metrics; times are milliseconds since 1970, or null.
+// Decodes responses of `getTable` to objects: {number, state, value, step, …, params: {name: value}, metrics: {name: value}}.
+// Missing parameters and metrics are absent; times are milliseconds since 1970, or null.
 
 const TIMES = ["queued_at", "started_at", "finished_at"];
 const NAMED = ["params", "metrics"];
 
 const named = (names, values) => {
-  const held = Object.create(null); // a name may be any word, that of a prototype too
+  const held = Object.create(null); // no prototype: a name can be any string, such as `constructor`
   for (let place = 0; place < names.length; place++) if (values[place] !== null) held[names[place]] = values[place];
   return held;
 };

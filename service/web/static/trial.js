@@ -1,4 +1,4 @@
-// One trial, live: its state, metrics, log and record. Only its own events cause readings, and a study's best that changes.
+// The page of one trial. It reads the trial again after events of the trial or its study, and after a new best trial.
 
 import { cancelTrial, getMetrics, getStudy, getTrial } from "./api.js";
 import { at, byId, el, pathParts } from "./dom.js";
@@ -21,18 +21,18 @@ import { hasEnded, origin, standing } from "./trial/story.js";
 const [, studyPart, , numberPart] = pathParts();
 const key = decodeURIComponent(studyPart);
 const number = Number(numberPart);
-const AGAIN_MILLISECONDS = 2000; // after a reading that failed
+const AGAIN_MILLISECONDS = 2000; // after a failed read
 const TICK_MILLISECONDS = 1000;
-const BASELINE = 0; // the number of the baseline, where a study has one
-const CLOSED = ["complete", "stopped", "failed"]; // a study that takes no more trials
+const BASELINE = 0; // number of the baseline trial, if the study has one
+const CLOSED = ["complete", "stopped", "failed"]; // states in which a study accepts no more trials
 
 let study = null;
 let trial = null;
 let rows = [];
-let drawing = null; // the module that draws what the task reports
-let reports = /** @type {any[] & { drawing?: object }} */ ([]); // its panels
-let baseline = null; // the study's baseline trial, when it is another one
-let seen = 0; // the last event that is in all of these
+let drawing = null; // the task's module
+let reports = /** @type {any[] & { drawing?: object }} */ ([]); // panels of the task's module
+let baseline = null; // the study's baseline trial, if it is not this trial
+let seen = 0; // the last event included in all of the data above
 let frame = null;
 let reading = Promise.resolve();
 const charts = metricCharts(byId("metrics"));
@@ -48,7 +48,7 @@ async function readBaseline() {
 }
 
 async function readAll() {
-  study = await getStudy(key); // first: what happens meanwhile is told by later events
+  study = await getStudy(key); // read first, so that later events cover every change after this read
   [trial, { rows }, drawing] = await Promise.all([getTrial(key, number), getMetrics(key, number), drawingOf(study.task), baseline && hasEnded(baseline) ? null : readBaseline()]);
   seen = Math.max(seen, study.seq);
 }
@@ -64,7 +64,7 @@ function showActions() {
     byId("compare").href = at(`/compare?${one(number)}&${one(rival)}`);
     byId("compare").textContent = best === null ? "Compare with the baseline" : "Compare with the best";
   }
-  byId("again").hidden = CLOSED.includes(study.state) || study.phase === "running"; // the search is over then
+  byId("again").hidden = CLOSED.includes(study.state) || study.phase === "running"; // the search is complete
   byId("again").href = studyAddress(`?queue=${number}`);
   byId("cancel").hidden = hasEnded(trial);
 }
@@ -101,7 +101,7 @@ function showEvidence() {
 
 const showPace = () => renew(byId("pace"), [trial.reuse, trial.pace], () => paceDetail(trial, study, drawing));
 
-// What comes with the trial's end.
+// The report, which arrives at the trial's end.
 function showReports() {
   if (reports.drawing !== drawing) {
     reports = Object.assign(sections(drawing.panels), { drawing });
@@ -135,7 +135,7 @@ function show() {
   log.show(trial.attempts);
 }
 
-// What a report changes, drawn once a frame.
+// Redraws the parts that a report changes, at most once for each animation frame.
 function drawReport() {
   frame ??= requestAnimationFrame(() => {
     frame = null;
@@ -147,9 +147,9 @@ function drawReport() {
 
 const better = (value) => value != null && (study.best === null || (study.spec.objective.direction === "maximize" ? value > study.best.value : value < study.best.value));
 
-// Whether all must be read after the event.
+// Applies an event. Returns whether the trial must be read again.
 function asksForReading(event) {
-  if (event.number === undefined) return true; // the study's own
+  if (event.number === undefined) return true; // an event of the study
   if (event.number !== number) {
     study.created = Math.max(study.created, event.number + 1);
     return event.kind === "trial_completed" && (better(event.value) || event.number === baseline?.number);
@@ -164,7 +164,7 @@ function asksForReading(event) {
 
 async function update(events) {
   const fresh = events.filter((event) => event.seq > seen);
-  // A reading of the trial has no log, so that an event of it counts also where the reading came later.
+  // Log events are not filtered by `seen`: a read of the trial does not include its log.
   for (const event of events) if (event.number === number && event.kind === "trial_logged") log.grown(event);
   const due = fresh.map(asksForReading).some(Boolean);
   seen = Math.max(seen, ...fresh.map((event) => event.seq));
@@ -173,7 +173,7 @@ async function update(events) {
   else showNeighbours();
 }
 
-// One reading after the other: an older answer never replaces a newer one.
+// Reads run one after another, so that an older response never replaces a newer one.
 function refresh() {
   reading = reading.then(async () => {
     try {
@@ -189,7 +189,7 @@ function refresh() {
 }
 
 async function cancel() {
-  const text = hasEnded(trial) ? "" : trial.state === "running" ? "Its run is ended and has no result. What was measured stays." : "It will not be started.";
+  const text = hasEnded(trial) ? "" : trial.state === "running" ? "Its run is stopped without a result. Reported metrics are kept." : "It will not be started.";
   if (!(await confirmed({ title: `Cancel trial ${number}?`, text, action: "Cancel the trial", danger: true }))) return;
   try {
     await cancelTrial(key, number);
@@ -199,9 +199,9 @@ async function cancel() {
   }
 }
 
-function showLive(word) {
-  byId("live").textContent = { live: "live", waiting: "connecting again", ended: "ended" }[word];
-  byId("live").className = `live ${word === "live" ? "on" : word}`;
+function showLive(state) {
+  byId("live").textContent = { live: "live", waiting: "reconnecting", ended: "ended" }[state];
+  byId("live").className = `live ${state === "live" ? "on" : state}`;
 }
 
 async function start() {

@@ -1,4 +1,4 @@
-// What is said of a trial in words, and where its page is.
+// Notes on trials, and the URLs of their pages.
 
 import { at } from "./dom.js";
 
@@ -7,7 +7,7 @@ const REASONS = {
   script_error: "script error", lost: "its worker was lost", infeasible: "cannot be trained with these parameters",
 };
 
-// Why it ended as it did; else where it came from.
+// The reason of the trial's end, or else its origin.
 export function note(trial) {
   if (trial.duplicate_of != null) return `same as trial ${trial.duplicate_of}, not trained again`;
   if (trial.reason) return [REASONS[trial.reason] ?? trial.reason, trial.detail].filter(Boolean).join(": ");
@@ -16,7 +16,7 @@ export function note(trial) {
   return { baseline: "baseline", user: "queued by hand" }[trial.source] ?? "";
 }
 
-// The objective: the value of a trial that has one, else what it last reported.
+// The trial's value, or else the last reported value of the objective.
 export const current = (trial, objective) => trial.value ?? trial.metrics[objective] ?? null;
 
 export const trialAddress = (study, number) => at(`/studies/${encodeURIComponent(study)}/trials/${number}`);

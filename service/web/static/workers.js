@@ -1,4 +1,4 @@
-// The workers: read again every few seconds while someone looks; in between, the age of each heartbeat goes on.
+// The page with all workers, polled while it is visible. The ages of heartbeats are updated between two polls.
 
 import { drainWorker, listWorkers } from "./api.js";
 import { byId, el, reconcile } from "./dom.js";
@@ -9,11 +9,11 @@ import { stateOf } from "./workers/state.js";
 
 const REFRESH_MILLISECONDS = 3000;
 const TICK_MILLISECONDS = 1000;
-const LONG_SILENT_SECONDS = 3600; // a worker that never said that it went
+const LONG_SILENT_SECONDS = 3600; // a silent worker is listed with the gone ones after this time
 const MOST_GONE = 100;
 
 let workers = [];
-let readAt = 0; // of performance.now()
+let readAt = 0; // time of the last read, by performance.now()
 let complaint = null;
 let readings = 0;
 
@@ -47,19 +47,19 @@ function show() {
   const alive = here.filter((worker) => stateOf(worker) === "alive");
   const slots = alive.reduce((sum, worker) => sum + worker.slots, 0);
   const running = here.reduce((sum, worker) => sum + worker.running.length, 0);
-  byId("summary").textContent = here.length ? `${alive.length} alive, ${plural(slots, "slot", "slots")} · ${plural(running, "trial", "trials")} under way` : "";
+  byId("summary").textContent = here.length ? `${alive.length} alive, ${plural(slots, "slot", "slots")} · ${plural(running, "trial", "trials")} running` : "";
 }
 
 function nobody() {
   return el("li", { "data-key": "nobody", "data-print": "nobody" }, el("div", { class: "empty" },
-    el("h2", {}, "No worker is here"),
-    el("p", {}, "Trials wait until one comes. On a machine that reaches the database:"),
+    el("h2", {}, "No workers"),
+    el("p", {}, "Trials wait for a worker. Start one on a machine with access to the database:"),
     el("code", {}, "THAW_DATABASE_URL=… thaw worker")));
 }
 
 async function drain(worker) {
   const running = worker.running.length;
-  const text = `It takes no more trials, ${running ? `ends the ${running === 1 ? "one" : running} that it runs` : "runs none now"}, and goes. Start a worker there again to have it back.`;
+  const text = `It claims no more trials, ${running ? `completes the ${running === 1 ? "one" : running} that it runs` : "runs none now"}, and exits. To use the machine again, start a worker on it.`;
   if (!(await confirmed({ title: `Drain ${worker.host}?`, text, action: "Drain the worker" }))) return;
   try {
     await drainWorker(worker.id);
@@ -77,11 +77,11 @@ function tick() {
   for (const node of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(".heartbeat"))) node.textContent = heartbeat(seconds.get(node.dataset.worker) ?? 0);
 }
 
-function showLive(word) {
+function showLive(state) {
   const live = byId("live");
-  const text = { live: "live", waiting: "connecting again" }[word];
+  const text = { live: "live", waiting: "reconnecting" }[state];
   if (live.textContent !== text) live.textContent = text;
-  live.className = `live ${word === "live" ? "on" : word}`;
+  live.className = `live ${state === "live" ? "on" : state}`;
 }
 
 async function watch() {

@@ -1,4 +1,4 @@
-// The configuration in its forms: what each is for, its text, and the name it is saved under.
+// The formats of the exported configuration: labels, texts, file names and commands.
 
 import { bestAddress } from "../api.js";
 
@@ -15,7 +15,7 @@ const stem = (study) => study.name.replace(/[^A-Za-z0-9_-]+/g, "-").replace(/^-+
 
 export const fileName = (study, format) => `${stem(study)}${FORMATS[format].end}`;
 
-// Those that the task of the study has; a study that is not read yet has all.
+// The formats that the study's task supports; all formats before the study is read.
 export const offered = (study) => NAMES.filter((name) => name !== "python" || !study || study.task.script_needs !== null);
 
 export function chosenFormat(study) {
@@ -29,16 +29,16 @@ export async function readText(key, format) {
   return answer.text();
 }
 
-// The lines that use them, each with what it does.
+// The commands that use the files: [name, command line, explanation].
 export function commands(study, format, confirmed) {
   const configuration = fileName(study, format === "json" ? "json" : "yaml");
   const script = fileName(study, "python");
   return [
-    ["train", `thaw train ${configuration} --out model`, "Trains with the file above, on the same data and split, and compares what it reaches with what is stated. Writes a model card beside the model."],
-    confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a fresh seed and says whether the metric falls within the stated interval."] : null,
+    ["train", `thaw train ${configuration} --out model`, "Trains with this file, on the same data and split, and compares the result with the stated metric. Writes a model card next to the model."],
+    confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a new seed and checks whether the metric is within the stated interval."] : null,
     ...(study.task.script_needs === null ? [] : [
-      ["script", `python ${script}`, `The same without Thawline: the script needs ${study.task.script_needs} alone.`],
-      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "The script on several GPUs: each batch is divided among them."],
+      ["script", `python ${script}`, `The same training without Thawline; the script requires only ${study.task.script_needs}.`],
+      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "Runs the script on several GPUs; each batch is split among them."],
     ]),
   ].filter(Boolean);
 }

@@ -1,21 +1,21 @@
-// Whether the configuration is confirmed, in plain words, and what follows from it.
+// Sentences on whether the configuration is confirmed.
 
 import { at, el } from "../dom.js";
 import { count } from "../format.js";
 import { examples, worded } from "../measures.js";
 
-// The verdict that recommends the configuration; null while it is not confirmed.
+// The verdict that recommends the configuration; null if it is not confirmed.
 export const confirmedBy = (confirmation, study) => (confirmation?.phase === "done" && confirmation.verdict?.recommended != null ? worded(confirmation.verdict, study) : null);
 
 function warning(study) {
   const tries = study.counts.complete;
-  return tries > 1 ? `The best of ${count(tries)} tries looks better than it is.` : "One run with one seed says little.";
+  return tries > 1 ? `The best of ${count(tries)} trials looks better than it is.` : "One run with one seed is little evidence.";
 }
 
 function prospect(study, confirmation) {
   if (study.spec.confirm) return [study.phase === "none" ? "The study ended before its confirmation began." : (confirmation?.note ?? "")];
   const copy = el("a", { class: "changes", href: at(`/new?from=${encodeURIComponent(study.name)}`) }, "Copy this study");
-  return [`A study with a confirmation trains its best and the baseline again with fresh seeds, and scores them on ${examples(study)} that no trial has seen. `, copy];
+  return [`A study with a confirmation trains its best configurations and the baseline again with new seeds, and scores them on test ${examples(study)} that no trial has used. `, copy];
 }
 
 export function standing(study, confirmation) {

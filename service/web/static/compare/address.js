@@ -1,8 +1,8 @@
-// The trials that are compared, as the page's address names them: ?trial=STUDY:NUMBER for each, and the metric of the curves.
+// The page's URL parameters: ?trial=STUDY:NUMBER for each trial, and the metric of the curves.
 
-export const MOST = 12; // trials side by side
+export const MOST = 12; // trials shown side by side
 
-const separator = (text) => text.lastIndexOf(":"); // a study's name may hold colons
+const separator = (text) => text.lastIndexOf(":"); // a study's name can contain colons
 
 function parsed(text) {
   const at = separator(text);
@@ -10,7 +10,7 @@ function parsed(text) {
   return at > 0 && /^[0-9]{1,9}$/.test(number) ? { text, study: text.slice(0, at), number: Number(number) } : { text, study: text, number: null };
 }
 
-// The trials of the address, each once: {text, study, number or null where it names none}.
+// The trials in the URL, without duplicates: {text, study, number}; `number` is null if the text is malformed.
 export function chosenTrials() {
   const texts = [...new Set(new URLSearchParams(location.search).getAll("trial"))];
   return texts.map(parsed);
@@ -20,7 +20,7 @@ export const nameOf = (study, number) => `${study}:${number}`;
 
 export const chosenMetric = () => new URLSearchParams(location.search).get("metric");
 
-// Puts these trials into the address. `push` makes it a step that Back undoes.
+// Sets the trials in the URL, as a new entry of the browser's history.
 export function setTrials(texts) {
   const address = new URL(location.href);
   address.searchParams.delete("trial");

@@ -1,4 +1,4 @@
-// Keeps compared trials up to date while some of them run: by the events of their study when they are all of one, else by reading those that run.
+// Updates compared trials while some of them run: by events if all are of one study, else by polling.
 
 import { follow } from "../live.js";
 import { afterReport, withReports } from "../trial/course.js";
@@ -8,7 +8,7 @@ const EACH_MILLISECONDS = 2000;
 
 const underWay = (columns) => columns.filter(({ trial }) => !hasEnded(trial));
 
-// `columns()` are the trials as they stand, `reread(trials)` reads some again, `changed()` draws, `status(word)` tells. Comes back with what ends it.
+// `columns()` returns the current trials, `reread(trials)` reads them again, `changed()` redraws, `status(state)` shows the state of the connection. Returns a function that stops the updates.
 export function keepUp(columns, reread, changed, status) {
   if (!underWay(columns()).length) {
     status("ended");
@@ -41,9 +41,9 @@ function byEvents(columns, reread, changed, status) {
     if (!underWay(columns()).length) end("ended");
   };
   const source = follow(study.id ?? key, seen, update, status);
-  const end = (word) => {
+  const end = (state) => {
     source.close();
-    if (word) status(word);
+    if (state) status(state);
   };
   return () => end(null);
 }

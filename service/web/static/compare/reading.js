@@ -1,18 +1,18 @@
-// Reads the compared trials: each with its study and metrics, and a sentence for each that is not there.
+// Reads the compared trials with their studies and metrics.
 
 import { getMetrics, getStudy, getTrial } from "../api.js";
 import { drawingOf } from "../reports.js";
 
-// What is compared: {text, key, number, study, trial, rows, drawing}, the last of these draws the report. Raises the Problem of a study or trial that is not there.
+// Reads one trial: {text, key, number, study, trial, rows, drawing}; `drawing` is the task's module. Throws a Problem if the study or trial does not exist.
 async function readOne({ text, study: key, number }, studies) {
-  if (number === null) throw new Error("it is not written as STUDY:NUMBER.");
-  if (!studies.has(key)) studies.set(key, getStudy(key)); // before its trials: what happens meanwhile is told by later events
+  if (number === null) throw new Error("must have the form STUDY:NUMBER.");
+  if (!studies.has(key)) studies.set(key, getStudy(key)); // read before its trials, so that later events cover every change after this read
   const study = await studies.get(key);
   const [trial, { rows }, drawing] = await Promise.all([getTrial(key, number), getMetrics(key, number), drawingOf(study.task)]);
   return { text, key, number, study, trial, rows, drawing };
 }
 
-// All of them at once: {found, missing: [{text, why}]}, each in the order of the address.
+// Reads all trials concurrently: {found, missing: [{text, why}]}, both in the order of the URL.
 export async function readTrials(chosen) {
   const studies = new Map();
   const read = await Promise.allSettled(chosen.map((one) => readOne(one, studies)));
@@ -21,7 +21,7 @@ export async function readTrials(chosen) {
   return { found, missing };
 }
 
-// The same trial, read again.
+// Reads a trial again.
 export async function readAgain(one) {
   return readOne({ text: one.text, study: one.key, number: one.number }, new Map());
 }

@@ -1,4 +1,4 @@
-// Tables with a column a trial: parameters, results, and cost.
+// Tables with one column for each trial: parameters, results and cost.
 
 import { el } from "../dom.js";
 import { bytes, count, duration, metric, percent, scalar } from "../format.js";
@@ -20,7 +20,7 @@ export function row(name, cells, mark) {
 
 export const cell = (text, best) => el("td", { class: `number ${best ? "winner" : ""}` }, best ? el("span", { class: "star", role: "img", "aria-label": "best:" }, "★ ") : null, text);
 
-// Places of the best of these values, of which null is none; no place when all that there are, are equal, or nothing says which is better.
+// Indices of the best values. Null values are ignored. Empty if all values are equal, or if the direction is unknown.
 export function bestPlaces(values, direction) {
   if (direction === null) return new Set();
   const known = values.filter((value) => value !== null);
@@ -30,7 +30,7 @@ export function bestPlaces(values, direction) {
   return new Set(values.flatMap((value, index) => (value === best ? [index] : [])));
 }
 
-// What the trial trains with: its parameters, what its study fixes, and, where studies differ, what it trains on.
+// The trial's settings: its parameters, and the fixed values, model, weights and data of its study.
 function settings({ study, trial }) {
   const { spec } = study;
   return new Map([...Object.entries(spec.fixed), ...Object.entries(trial.params), ["model", spec.model.name], ["weights", spec.model.weights ?? "none"], ["data", spec.data.path]]);
@@ -38,7 +38,7 @@ function settings({ study, trial }) {
 
 const shown = (value) => (value === undefined ? "default" : scalar(value));
 
-// Parameters that differ, marked, and those that are equal: [table or sentence, number of equal ones, table of these].
+// Tables of the parameters that differ and of those that are equal; null for an empty table.
 export function parameterTables(columns) {
   const all = columns.map(settings);
   const names = [...new Set(all.flatMap((one) => [...one.keys()]))];
@@ -52,7 +52,7 @@ export function parameterTables(columns) {
   };
 }
 
-// The last value of each metric, the best of each marked.
+// The last value of each metric, with the best one marked.
 export function resultsTable(columns, names) {
   const line = (name) => {
     const values = columns.map(({ trial }) => trial.metrics[name] ?? null);
@@ -71,16 +71,16 @@ function wallSeconds(trial) {
   return ((trial.finished_at ? Date.parse(trial.finished_at) : Date.now()) - Date.parse(trial.started_at)) / 1000;
 }
 
-function spared({ study, trial }) {
-  if (trial.duplicate_of !== null) return hasEnded(trial) ? `all of it, answered by trial ${trial.duplicate_of}` : "–";
+function savedTime({ study, trial }) {
+  if (trial.duplicate_of !== null) return hasEnded(trial) ? `all, result copied from trial ${trial.duplicate_of}` : "–";
   const saved = trial.reuse?.saved_seconds;
   if (!(saved > 0)) return study && trial.reuse ? "nothing" : "–";
-  return trial.reuse.lanes > 1 ? `${seconds(saved)} for a pass of ${trial.reuse.lanes}` : seconds(saved);
+  return trial.reuse.lanes > 1 ? `${seconds(saved)} for ${trial.reuse.lanes} trials trained together` : seconds(saved);
 }
 
 const examplesOf = (columns) => (new Set(columns.map(({ study }) => study.task.example)).size === 1 ? examples(columns[0].study) : "examples");
 
-// What each trial took.
+// Time, speed and memory of each trial.
 export function costTable(columns) {
   const line = (name, value) => row(name, columns.map((one) => el("td", { class: "number" }, value(one))));
   return table("Cost", columns, [
@@ -89,8 +89,8 @@ export function costTable(columns) {
     line("Epochs", ({ trial }) => String(trial.step)),
     line("Attempts", ({ trial }) => String(trial.attempt)),
     line(`${capital(examplesOf(columns))} a second`, ({ trial }) => (trial.pace?.samples_per_second == null ? "–" : count(Math.round(trial.pace.samples_per_second)))),
-    line("Device in use", ({ trial }) => (trial.pace?.utilization == null ? "–" : percent(trial.pace.utilization))),
-    line("Memory at most", ({ trial }) => (trial.result.peak_memory == null ? "–" : bytes(trial.result.peak_memory))),
-    line("Spared by reuse", spared),
+    line("Device utilization", ({ trial }) => (trial.pace?.utilization == null ? "–" : percent(trial.pace.utilization))),
+    line("Peak memory", ({ trial }) => (trial.result.peak_memory == null ? "–" : bytes(trial.result.peak_memory))),
+    line("Saved by reuse", savedTime),
   ]);
 }

@@ -1,9 +1,9 @@
-// Numbers with the intervals that hold them, as people read them: shares in percent, their differences in points.
+// Formats estimates with their intervals: shares in percent, differences of shares in percentage points.
 
 import { number } from "../format.js";
 
 const MINUS = "−";
-const FINE = 0.005; // an interval of shares that is narrower is told to a hundredth of a point
+const FINE = 0.005; // narrower intervals of shares are shown with two decimals
 
 const digits = (low, high) => (high - low < FINE ? 2 : 1);
 const percent = (value, places) => (100 * value).toFixed(places);
@@ -11,7 +11,7 @@ const signed = (text, value) => `${value < 0 ? MINUS : value > 0 ? "+" : "±"}${
 
 export const level = (estimate) => `${Math.round(100 * estimate.level)} % interval`;
 
-// A value with as many digits as its interval bears.
+// The estimate, with the number of digits that its interval justifies.
 export function middle(measure, { value, low, high }) {
   return measure.share ? `${percent(value, digits(low, high))} %` : number(value);
 }
@@ -28,7 +28,7 @@ function by(measure, value, places) {
 
 const unit = (measure) => (measure.share ? " points" : "");
 
-// How much better something is: above 0 where it is the better one.
+// An improvement with its sign; positive is better.
 export const gain = (measure, value, places = 1) => `${by(measure, value, places)}${unit(measure)}`;
 
 export const gainOf = (measure, { value, low, high }) => gain(measure, value, digits(low, high));

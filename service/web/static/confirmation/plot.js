@@ -1,5 +1,5 @@
-// What a confirmation compares, a row each: its runs as dots, their mean with its interval, and hollow what the search saw, so that one sees
-// how much it flattered. A dashed line is the baseline's mean. Rows are links, for the keyboard too.
+// The chart of a confirmation, one row for each configuration: its runs as dots, their mean with its interval, and the result in the
+// search as a hollow dot, which shows the optimism of the search. A dashed line marks the baseline's mean. Rows are links.
 
 import { mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
@@ -8,10 +8,10 @@ import { beyondWords } from "../range.js";
 import { trialAddress } from "../trials.js";
 import { inOrder, inWords, isRecommended, marksOf, meanOf } from "./arms.js";
 
-const NARROW = 620; // px: below, a row's name stands above it
+const NARROW = 620; // px; on narrower charts the name is above its row
 const EDGE = { top: 8, bottom: 30, right: 14 };
-const SPREAD = 4.5; // px by which runs lie apart, so that equal ones are seen
-const GROUP = 22; // px above the tied ones for what they are
+const SPREAD = 4.5; // px between runs, so that runs with equal values are visible
+const GROUP = 22; // px above the tied configurations for their caption
 
 const layout = (width) => (width < NARROW ? { left: 14, row: 52, lane: 34, name: 15 } : { left: 218, row: 38, lane: 19, name: 23 });
 
@@ -39,13 +39,13 @@ function mean(measure, arm, x, y) {
     svg("path", { class: "middle", d: `M${x(value)} ${y - 8}l5.5 8l-5.5 8l-5.5 -8z` }, svg("title", {}, `Mean of ${arm.test.length}: ${metric(measure, value)}`)));
 }
 
-// Hollow, with a dotted line to what came of it.
+// The result in the search: a hollow dot, with a dotted line to the confirmed mean.
 function searched(measure, arm, x, y) {
   if (arm.searched === null) return null;
   const value = meanOf(arm);
   return svg("g", { class: "searched" },
     value === null ? null : svg("line", { x1: x(arm.searched), x2: x(value), y1: y, y2: y }),
-    svg("circle", { cx: x(arm.searched), cy: y, r: 6 }, svg("title", {}, `The search saw ${metric(measure, arm.searched)}`)));
+    svg("circle", { cx: x(arm.searched), cy: y, r: 6 }, svg("title", {}, `In the search: ${metric(measure, arm.searched)}`)));
 }
 
 function row(verdict, arm, { x, top, width, study }) {
@@ -62,7 +62,7 @@ function row(verdict, arm, { x, top, width, study }) {
     width >= NARROW && marks.length ? svg("text", { class: "marks", x: 14, y: top + 30 }, marks.join(", ")) : null,
     svg("line", { class: "lane", x1: left, x2: width - EDGE.right, y1: y, y2: y }),
     searched(measure, arm, x.place, y), dots(measure, arm, x.place, y), mean(measure, arm, x.place, y),
-    meanOf(arm) === null && arm.searched === null ? svg("text", { class: "marks", x: left + 4, y: y + 4 }, "no run has ended") : null);
+    meanOf(arm) === null && arm.searched === null ? svg("text", { class: "marks", x: left + 4, y: y + 4 }, "no completed run") : null);
 }
 
 function baselineLine(verdict, x, top, bottom) {
@@ -82,14 +82,14 @@ function picture(verdict, study, width) {
   const { left, row: height } = layout(width);
   const tied = verdict.tied.length > 1 ? verdict.tied.length : 0;
   const [top, rows] = [EDGE.top + (tied ? GROUP : 0), height * arms.length];
-  const gap = tied && tied < arms.length ? 14 : 0; // between those that are tied and the rest
+  const gap = tied && tied < arms.length ? 14 : 0; // between the tied configurations and the others
   const bottom = top + rows + gap;
   const x = valueAxis(arms.flatMap(valuesOf), measure, left + 8, width - EDGE.right - 8, Math.max(2, Math.floor((width - left) / 95)));
   const topOf = (index) => top + index * height + (tied && index >= tied ? gap : 0);
-  return svg("svg", { viewBox: `0 0 ${width} ${bottom + EDGE.bottom}`, width, height: bottom + EDGE.bottom, role: "group", "aria-label": `${measure.name} on the test ${verdict.example}s, a row for each of ${arms.length} configurations` },
+  return svg("svg", { viewBox: `0 0 ${width} ${bottom + EDGE.bottom}`, width, height: bottom + EDGE.bottom, role: "group", "aria-label": `${measure.name} on the test ${verdict.example}s, one row for each of ${arms.length} configurations` },
     tied ? svg("g", { class: "tied" },
       svg("rect", { x: 0.5, y: EDGE.top + 0.5, width: width - 1, height: GROUP + tied * height + 3, rx: 10 }),
-      svg("text", { x: 14, y: EDGE.top + 16 }, `${tied} that cannot be told apart${verdict.state === "done" ? "" : " so far"}`)) : null,
+      svg("text", { x: 14, y: EDGE.top + 16 }, `${tied} statistically tied${verdict.state === "done" ? "" : " so far"}`)) : null,
     beyondLine(measure, arms.flatMap(valuesOf), x, width),
     axis(measure, x, top, bottom), baselineLine(verdict, x, top, bottom), arms.map((arm, index) => row(verdict, arm, { x, top: topOf(index), width, study })));
 }
@@ -100,11 +100,11 @@ function legend(verdict) {
   return el("ul", { class: "arms-legend" },
     key(svg("circle", { class: "run", cx: 13, cy: 8, r: 3.4 }), `a run on the test ${verdict.example}s`),
     key(svg("g", { class: "mean" }, svg("path", { class: "interval", d: "M2 3v10M2 8H24M24 3v10" }), svg("path", { class: "middle", d: "M13 1l5 7l-5 7l-5 -7z" })), "mean, 95 % interval"),
-    key(svg("g", { class: "searched" }, svg("circle", { cx: 13, cy: 8, r: 5.5 })), `what the search saw, on validation ${verdict.example}s`),
+    key(svg("g", { class: "searched" }, svg("circle", { cx: 13, cy: 8, r: 5.5 })), `result in the search, on validation ${verdict.example}s`),
     verdict.arms.some((arm) => arm.baseline && meanOf(arm) !== null) ? key(svg("line", { class: "of-baseline", x1: 13, x2: 13, y1: 0, y2: 16 }), "the baseline's mean") : null);
 }
 
-// A chart that is put into the page once: `{node, draw(verdict, study)}`, `study` being the key in addresses.
+// Creates the chart: `{node, draw(verdict, study)}`. `study` is the study's key in URLs.
 export function armsChart() {
   const canvas = el("div", { class: "arms-canvas" });
   const holder = el("div", { class: "arms-legend-holder" });

@@ -1,4 +1,4 @@
-// The same as the chart, as a table: each configuration with its runs, each run a link where its trial is known.
+// The content of the chart as a table. A run links to its trial if the trial is known.
 
 import { el } from "../dom.js";
 import { bytes, count, duration, metric } from "../format.js";
@@ -41,6 +41,6 @@ function row(verdict, arm, study) {
 export function armsTable(verdict, study) {
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The confirmation as a table" },
     el("table", { class: "arms-table" },
-      heads(["Configuration"], ["Search saw", true], [`Mean on the test ${verdict.example}s`, true], ["Against the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
+      heads(["Configuration"], ["In the search", true], [`Mean on the test ${verdict.example}s`, true], ["Difference from the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
       el("tbody", {}, inOrder(verdict).map((arm) => row(verdict, arm, study)))));
 }

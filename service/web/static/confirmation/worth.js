@@ -1,13 +1,13 @@
-// What the verdict says the recommendation is worth: figures with their intervals. `verdict` is as measures.js words it.
+// Figures of the recommended configuration with their intervals. `verdict` comes from `worded` in measures.js.
 
 import { el } from "../dom.js";
 import { metric, plural } from "../format.js";
 import { gain, gainInterval, gainOf, interval, level, middle } from "./estimates.js";
 
 const helpedBy = (example) => ({
-  yes: ["Yes", `better than the baseline on new ${example}s too, as far as these runs can tell`],
-  unclear: ["Unclear", `better on these test ${example}s; so few cannot say whether on new ones too`],
-  no: ["No", "it cannot be told from the baseline, or is the baseline"],
+  yes: ["Yes", `better than the baseline, also on new ${example}s, according to these runs`],
+  unclear: ["Unclear", `better on these test ${example}s; they are too few to decide whether it is better on new ones`],
+  no: ["No", "not distinguishable from the baseline, or the baseline itself"],
 });
 
 const figure = (name, value, ...notes) => el("div", { class: "figure" }, el("span", { class: "label" }, name), el("span", { class: "value" }, value), notes.filter(Boolean).map((note) => el("span", { class: "note line" }, note)));
@@ -18,8 +18,8 @@ function expected({ measure, example, expected: mean, test_images: tested }) {
 
 function elsewhere({ measure, example, new_images: wider, single_run: single }) {
   if (!wider && !single) return null;
-  return figure(`On new ${example}s`, wider ? interval(measure, wider) : "–", wider ? `${level(wider)}, for ${example}s of the same kind` : `the runs have no score of each ${example}`,
-    single ? `one more run on these: ${interval(measure, single)}` : null);
+  return figure(`On new ${example}s`, wider ? interval(measure, wider) : "–", wider ? `${level(wider)}, for ${example}s of the same kind` : `the runs have no scores of single ${example}s`,
+    single ? `one more run on these ${example}s: ${interval(measure, single)}` : null);
 }
 
 function uplift({ measure, example, arms, recommended, uplift: by, uplift_new_images: wider }) {
@@ -30,15 +30,15 @@ function uplift({ measure, example, arms, recommended, uplift: by, uplift_new_im
 
 function optimism({ measure, optimism: by }) {
   if (!by) return null;
-  return figure("Optimism of the search", gain(measure, by.value), `its best, trial ${by.trial}, looked like ${metric(measure, by.searched)} and is ${metric(measure, by.confirmed)}`,
-    by.value <= 0 ? "it did not flatter" : by.chosen > 0 ? `${gain(measure, by.chosen).slice(1)} of it were luck of the draw` : "none of it was luck of the draw");
+  return figure("Optimism of the search", gain(measure, by.value), `its best, trial ${by.trial}, has ${metric(measure, by.searched)} in the search and ${metric(measure, by.confirmed)} in the confirmation`,
+    by.value <= 0 ? "the search was not optimistic" : by.chosen > 0 ? `${gain(measure, by.chosen).slice(1)} of it is selection bias` : "none of it is selection bias");
 }
 
-function helped({ example, helped: word }) {
-  return word ? figure("Did tuning help?", ...helpedBy(example)[word]) : null;
+function helped({ example, helped: answer }) {
+  return answer ? figure("Did tuning help?", ...helpedBy(example)[answer]) : null;
 }
 
-// Nothing before the last run: until then each run would move them.
+// Empty before the last run is complete: until then each run would change the figures.
 export function worthFigures(verdict) {
   if (!verdict?.expected || verdict.state === "running") return [];
   return [expected(verdict), elsewhere(verdict), uplift(verdict), optimism(verdict), helped(verdict)].filter(Boolean);

@@ -1,4 +1,4 @@
-// The chosen figure and its parameters in the page's address: ?figure=contour&param=lr&param=momentum
+// The chosen figure and its parameters in the page's URL: ?figure=contour&param=lr&param=momentum
 
 export function readChoice(known) {
   const query = new URLSearchParams(location.search);

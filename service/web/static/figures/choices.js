@@ -1,15 +1,15 @@
-// Which parameters a figure shows: one for the slice, two for those over a plane.
+// Selects for the parameters of a figure: one for the slice plot, two for contour and rank plots.
 
 import { el } from "../dom.js";
 
 function choice(label, names, value, changed) {
-  const options = names.map(([name, words]) => el("option", { value: name, selected: name === value }, words));
+  const options = names.map(([name, text]) => el("option", { value: name, selected: name === value }, text));
   return el("label", { class: "select" }, label, el("select", { "data-choice": label, onchange: (event) => changed(event.target.value) }, options));
 }
 
 const named = (names) => names.map((name) => [name, name]);
 
-// `wanted` are those that were chosen, `shown` those that the server took; `choose(params)` takes others.
+// `wanted`: parameters chosen by the user; `shown`: parameters that the server used; `choose(params)` is called with a new choice.
 export function parameterChoices({ pick }, names, wanted, shown, choose) {
   if (pick === 1) {
     const options = [["", "the most important"], ...named(names)];

@@ -1,18 +1,18 @@
-// The frame in which a figure is drawn. Nothing else of the page runs there, and nothing of it runs here.
+// The iframe in which figures are drawn. It isolates Plotly, which needs a looser content security policy than the page.
 
 import { at, el } from "../dom.js";
 
-const PATIENCE_MILLISECONDS = 20000; // the script is large
+const PATIENCE_MILLISECONDS = 20000; // long, because Plotly's script is large
 
-// Opens it in `holder`; `failed(sentence)` is called when it cannot draw.
+// Creates the frame in `holder`. `failed(message)` is called if the frame cannot draw.
 export function openFrame(holder, failed) {
   const node = el("iframe", { class: "frame waiting", src: at("/figure"), title: "Figure", tabindex: 0 });
   let ready = false;
-  let latest = null; // what is to be drawn
-  const alarm = setTimeout(() => failed("The figure's frame does not answer; is the package plotly installed on the server?"), PATIENCE_MILLISECONDS);
+  let latest = null; // the last message to draw
+  const alarm = setTimeout(() => failed("The figure's frame did not load; check that the package plotly is installed on the server."), PATIENCE_MILLISECONDS);
 
   const send = () => ready && latest && node.contentWindow.postMessage(latest, location.origin);
-  const heard = {
+  const handlers = {
     ready() {
       ready = true;
       clearTimeout(alarm);
@@ -30,7 +30,7 @@ export function openFrame(holder, failed) {
   };
 
   addEventListener("message", (event) => {
-    if (event.origin === location.origin && event.source === node.contentWindow && Object.hasOwn(heard, event.data?.kind)) heard[event.data.kind](event.data);
+    if (event.origin === location.origin && event.source === node.contentWindow && Object.hasOwn(handlers, event.data?.kind)) handlers[event.data.kind](event.data);
   });
   holder.append(node);
 

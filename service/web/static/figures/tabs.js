@@ -1,8 +1,8 @@
-// The figures to choose from: tabs that arrow keys walk through.
+// Tabs for the figures, with keyboard navigation.
 
 import { el } from "../dom.js";
 
-// `pick` says how many parameters are chosen for it.
+// `pick`: number of parameters that the user can choose for the figure.
 export const TABS = [
   { name: "param_importances", title: "Importance", pick: 0 },
   { name: "slice", title: "Slice", pick: 1 },
@@ -13,7 +13,7 @@ export const TABS = [
 ];
 const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
 
-// `choose(name)` is called for a tab that was pressed or walked to.
+// `choose(name)` is called when a tab is selected by mouse or keyboard.
 export function tabList(first, choose) {
   const buttons = TABS.map(({ name, title }) =>
     el("button", { type: "button", role: "tab", id: `figure-tab-${name}`, "aria-controls": "figure-panel", onclick: () => choose(name) }, title));

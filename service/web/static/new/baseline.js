@@ -1,4 +1,4 @@
-// Trial 0 with the trainer's defaults, as far as the search space has them: where it lacks one, the nearest that it has.
+// The baseline (trial 0): the trainer's defaults, each replaced by the nearest value of the search space if it is not in it.
 
 const among = (values, value) => Array.isArray(values) && values.includes(value);
 
@@ -9,12 +9,12 @@ function nearest(parameter, usual) {
   return Math.min(Math.max(usual, low ?? usual), high ?? Infinity);
 }
 
-// `space` is the whole search space, `defaults` the trainer's. The server completes what is left out here.
+// `space`: the whole search space; `defaults`: the trainer's. The server adds omitted parameters.
 export function baselineOf(space, defaults) {
-  const chosen = Object.create(null); // a parameter may be named as a method is
+  const chosen = Object.create(null); // no prototype: a parameter can have the name of a method of Object
   const value = (name) => {
     if (!(name in chosen)) {
-      chosen[name] = undefined; // where conditions run in a circle, none holds
+      chosen[name] = undefined; // ends the recursion for circular conditions, none of which holds
       if (active(name)) chosen[name] = nearest(space[name], defaults[name]?.default);
     }
     return chosen[name];

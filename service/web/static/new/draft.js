@@ -1,8 +1,8 @@
-// The document under way: what the form changes, place by place, and what is kept of it until a study is made.
+// The edited document, and its copy in session storage until the study is created.
 
 import { at } from "../dom.js";
 
-const KEY = `thawline-new${at("/")}${location.search}`; // a copy of a study has a draft of its own
+const KEY = `thawline-new${at("/")}${location.search}`; // the query is part of the key, so that a copy of a study has a separate draft
 
 export function kept() {
   try {
@@ -16,7 +16,7 @@ export function keep(state) {
   try {
     sessionStorage.setItem(KEY, JSON.stringify(state));
   } catch {
-    // a browser that keeps nothing, or has no room: then a reload begins anew
+    // storage is disabled or full: a reload starts with an empty form
   }
 }
 
@@ -34,7 +34,7 @@ export class Draft {
     return path.reduce(own, this.document);
   }
 
-  // `undefined` removes the field, and maps that have become empty with it.
+  // `undefined` removes the field, and the maps that become empty.
   set(path, value, { keepEmpty = false } = {}) {
     this.document = placed(this.document, path, value, keepEmpty) ?? {};
     this.changed();
@@ -51,7 +51,7 @@ function placed(holder, /** @type {any[]} */ [key, ...rest], value, keepEmpty) {
   return entries.length || keepEmpty ? Object.fromEntries(entries) : undefined;
 }
 
-// As the server writes the place of a fault.
+// The JSON pointer of a path, in the form of the server's faults.
 export const pointer = (path) => `#${path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("")}`;
 
 export const pathOf = (text) => text.split("/").slice(1).map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));

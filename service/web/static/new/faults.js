@@ -1,11 +1,11 @@
-// What the server says is wrong, each at its field; what has no field, and all of it together, in a list that leads there.
+// Shows the server's faults: each at its field, and all in a list with links to the fields.
 
 import { el, withCode } from "../dom.js";
 import { pathOf } from "./draft.js";
 
 const FOCUSABLE = "input:not([type=checkbox]), select, textarea, input";
 
-// The node for a place: its own, that of a place around it, or the first one below it.
+// The node for a pointer: its own node, else that of the nearest parent, else the first one below it.
 function nodeOf(form, pointer) {
   const nodes = [...form.querySelectorAll("[data-pointer]")];
   for (let place = pointer; place.includes("/"); place = place.slice(0, place.lastIndexOf("/"))) {
@@ -22,12 +22,12 @@ function clear(form) {
   for (const node of form.querySelectorAll("[aria-invalid]")) node.removeAttribute("aria-invalid");
 }
 
-// At their fields are shown only those of places that `told(pointer)` was true for: nobody is scolded for what he has not come to.
-export function showAtFields(form, faults, told) {
+// Shows faults at their fields, only where `isShown(pointer)` is true, so that fields that the user has not reached show no fault.
+export function showAtFields(form, faults, isShown) {
   clear(form);
   for (const { pointer, detail } of faults) {
     const node = nodeOf(form, pointer);
-    if (!node || !told(node.dataset.pointer)) continue;
+    if (!node || !isShown(node.dataset.pointer)) continue;
     node.querySelector(":scope > .field-fault, :scope > .check + .field-fault")?.append(el("span", {}, withCode(`${detail}. `)));
     if (node.classList.contains("field")) node.querySelector(FOCUSABLE)?.setAttribute("aria-invalid", "true");
   }

@@ -1,4 +1,4 @@
-// Fields of a form, each bound to a place of the document, with room for what the server says of it.
+// Form fields, each bound to a path of the document, with a place for faults.
 
 import { el } from "../dom.js";
 import { pointer } from "./draft.js";
@@ -6,7 +6,7 @@ import { numberOf, numberText } from "./scalars.js";
 
 let fields = 0;
 
-// `input` is what is filled in; `path` is where it stands in the document.
+// `input`: the control; `path`: its path in the document.
 export function field(label, path, input, hint) {
   const id = `field-${(fields += 1)}`;
   input.id = id;
@@ -23,7 +23,7 @@ export function field(label, path, input, hint) {
 
 /** @typedef {{ read?: (text: string) => any, write?: (value: any) => string, keepEmpty?: boolean, [attribute: string]: any }} TextOptions */
 
-// A text of any kind: `read` makes the value of it, `write` the text of a value. An empty text is no value.
+// A text input: `read` converts its text to a value, `write` a value to text. An empty text removes the value.
 export function textInput(draft, path, /** @type {TextOptions} */ { read = (text) => text, write = String, keepEmpty = false, ...attributes } = {}) {
   const value = draft.get(path);
   const input = el("input", {
@@ -37,7 +37,7 @@ export function numberInput(draft, path, attributes = {}) {
   return textInput(draft, path, { read: numberOf, write: numberText, inputmode: "decimal", class: "number-input", ...attributes });
 }
 
-// `options` holds [value, label]; `null` stands for no value. A value that is not among them is shown as it is.
+// `options`: [value, label] pairs; the value `null` removes the field. A current value without an option is added to the options.
 export function choice(draft, path, options, changed) {
   const value = draft.get(path) ?? null;
   const known = options.some(([one]) => one === value) ? options : [[value, String(value)], ...options];

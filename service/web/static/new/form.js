@@ -1,4 +1,4 @@
-// The form: a panel for each part of a study. It shows the draft's document, and changes it place by place.
+// The form: a panel for each part of a study. It shows and edits the draft's document.
 
 import { el } from "../dom.js";
 import { plural, scalar } from "../format.js";
@@ -8,20 +8,20 @@ import { fixedPanel, spacePanel } from "./space.js";
 
 export const CONFIRM = { top: 3, seeds: 5 };
 export const TEST_SHARE = 0.2;
-const LOCATIONS = [[null, "server and workers see it"], ["workers", "only workers see it"]];
+const LOCATIONS = [[null, "accessible to server and workers"], ["workers", "accessible to workers only"]];
 
 function panel(title, ...content) {
   return el("section", { class: "panel" }, el("header", {}, el("h2", {}, title)), content);
 }
 
-// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, task, words (the form
-// of the task's module), redraw.
+// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, task, words (`form` of
+// the task's module), redraw.
 export function panels(context) {
   return [
     panel("Study and data", studyFields(context)),
     panel("Model", modelFields(context)),
-    panel("What varies", spacePanel(context)),
-    panel("What stays fixed", fixedPanel(context)),
+    panel("Search space", spacePanel(context)),
+    panel("Fixed hyperparameters", fixedPanel(context)),
     panel("Objective and budget", goalFields(context)),
     panel("Search", searchFields(context)),
     panel("Confirmation", confirmFields(context)),
@@ -32,12 +32,12 @@ function studyFields({ draft, words }) {
   return el("div", { class: "fields" },
     field("Name", ["name"], textInput(draft, ["name"], { maxlength: 128 })),
     wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), words.path ?? "a folder or a table")),
-    field("Where it lies", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "what the server sees is checked now, all else by the first worker"),
-    field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), said(words.strata, "decides between trials")),
-    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), said(words.strata, "no trial sees it: the confirmation scores the winners on it")));
+    field("Location", ["data", "location"], choice(draft, ["data", "location"], LOCATIONS), "data on the server is checked now, other data by the first worker"),
+    field("Validation share", ["data", "validation"], numberInput(draft, ["data", "validation"], { placeholder: "0.2" }), joined(words.strata, "used to compare trials")),
+    field("Test share", ["data", "test"], numberInput(draft, ["data", "test"], { placeholder: "0" }), joined(words.strata, "not used by the search; the confirmation scores the best configurations on it")));
 }
 
-const said = (...parts) => parts.filter(Boolean).join("; ");
+const joined = (...parts) => parts.filter(Boolean).join("; ");
 
 function wide(made) {
   made.classList.add("wide");
@@ -67,9 +67,9 @@ function goalFields(context) {
   return [
     el("div", { class: "fields" },
       field("Objective", ["objective", "metric"], objective, `on the validation ${task.example}s, after the last epoch`),
-      field("Trials", ["budget", "trials"], numberInput(draft, ["budget", "trials"], { placeholder: "no bound" })),
-      field("Hours", ["budget", "hours"], numberInput(draft, ["budget", "hours"], { placeholder: "no bound" }), "from the first trial on"),
-      field("At one time", ["budget", "parallel"], numberInput(draft, ["budget", "parallel"], { placeholder: "as many as there are slots" }), "trials that may run together")),
+      field("Trials", ["budget", "trials"], numberInput(draft, ["budget", "trials"], { placeholder: "no limit" })),
+      field("Hours", ["budget", "hours"], numberInput(draft, ["budget", "hours"], { placeholder: "no limit" }), "counted from the first trial"),
+      field("Parallel trials", ["budget", "parallel"], numberInput(draft, ["budget", "parallel"], { placeholder: "number of slots" }), "maximum number of trials that run at the same time")),
     baseline(context),
     disclosure("Limits of a trial", el("div", { class: "fields" }, optionFields(draft, section(schema, "limits"), ["limits"]))),
   ];
@@ -84,7 +84,7 @@ function baseline(context) {
   } });
   const other = Object.entries(given ?? {}).map(([name, value]) => `${name} ${scalar(value)}`).join(", ");
   return el("div", { class: "field", "data-pointer": "#/baseline" },
-    el("div", { class: "check" }, input, el("label", { for: "baseline" }, "Begin with the trainer's defaults as trial 0, to measure what the search gains")),
+    el("div", { class: "check" }, input, el("label", { for: "baseline" }, "Run the trainer's defaults as trial 0, to measure the gain of the search")),
     el("p", { class: "field-fault" }),
     el("p", { class: "hint" }, other ? `With ${other}.` : null));
 }
@@ -99,11 +99,11 @@ function confirmFields(context) {
   } });
   const number = (name, label, hint) => field(label, ["confirm", name], numberInput(draft, ["confirm", name], { placeholder: String(CONFIRM[name]), keepEmpty: true }), hint);
   return el("div", { class: "named", "data-pointer": "#/confirm" },
-    el("div", { class: "check" }, input, el("label", { for: "confirm" }, `After the search, train the best and the baseline again with fresh seeds, and score them on the test ${task.example}s`)),
+    el("div", { class: "check" }, input, el("label", { for: "confirm" }, `After the search, train the best configurations and the baseline again with new seeds, and score them on the test ${task.example}s`)),
     el("p", { class: "field-fault" }),
     wanted
-      ? el("div", { class: "fields" }, number("top", "Best configurations", "of the search, by their one value"), number("seeds", "Seeds", "most runs of each; a race stops the clearly worse ones early"))
-      : el("p", { class: "hint" }, "Without it, the best of many tries looks better than it is, and nothing says by how much."));
+      ? el("div", { class: "fields" }, number("top", "Best configurations", "number of configurations, by their value in the search"), number("seeds", "Seeds", "maximum runs of each configuration; clearly worse ones are stopped early"))
+      : el("p", { class: "hint" }, "Without a confirmation, the best of many trials looks better than it is, by an unknown amount."));
 }
 
 function disclosure(title, content) {

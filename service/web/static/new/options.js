@@ -1,10 +1,10 @@
-// The options of a sampler, a pruner or the limits, as their JSON Schema has them.
+// Form fields for the options of a sampler, a pruner or the limits, from their JSON Schema.
 
 import { choice, checkField, field, numberInput } from "./fields.js";
 
 const resolve = (schema, part) => (part?.$ref ? schema.$defs[part.$ref.split("/").at(-1)] : part);
 
-// What a field that is chosen by name may be: [name, schema of its options].
+// The variants of a property that is selected by name: [name, schema of its options].
 export function variants(schema, property) {
   const { mapping } = schema.properties[property].discriminator;
   return Object.entries(mapping).map(([name, ref]) => [name, resolve(schema, { $ref: ref })]);
@@ -12,7 +12,7 @@ export function variants(schema, property) {
 
 export const section = (schema, property) => resolve(schema, schema.properties[property]);
 
-// The first paragraph of what the schema says of itself.
+// The first paragraph of the schema's description.
 export const summary = (part) => (part?.description ?? "").split("\n\n")[0].replaceAll("\n", " ").replaceAll("`", "");
 
 export function optionFields(draft, part, path, left = ["name"]) {
@@ -30,7 +30,7 @@ function optionField(draft, name, property, path) {
   return field(label, path, numberInput(draft, path, { placeholder: standard, keepEmpty: true }), property.description);
 }
 
-// A resolved study without what the server writes out by itself. `usual` is the task of documents that name none.
+// A resolved study without the values that the server fills in. `usual`: the task of documents without `task`.
 export function withoutDefaults(spec, schema, usual) {
   const lean = Object.fromEntries(Object.entries(spec).filter(([, value]) => value !== null));
   for (const [name, property] of Object.entries(schema.properties)) {

@@ -1,4 +1,4 @@
-// Values as people type them, and back. What is no number stays text, and the server says what is wrong with it.
+// Converts typed text to values, and back. Text that is not a number stays text, which the server reports as a fault.
 
 const NUMBER = /^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/;
 const WORDS = { true: true, false: false, null: null };
@@ -21,14 +21,14 @@ export function scalarOf(text) {
   return numberOf(typed);
 }
 
-// The shorter way to write it: 1e-5 rather than 0.00001.
+// The shorter notation: 1e-5 instead of 0.00001.
 export function numberText(value) {
   if (typeof value !== "number") return String(value);
   const short = value.toExponential().replace("e+", "e");
   return short.length < String(value).length ? short : String(value);
 }
 
-// A text that would be read as something else stands in quotes.
+// Text that would be parsed as another type is quoted.
 export function textOf(value) {
   if (typeof value === "number") return numberText(value);
   if (typeof value !== "string") return JSON.stringify(value);
@@ -37,7 +37,7 @@ export function textOf(value) {
 
 export const listText = (values) => (Array.isArray(values) ? values.map(textOf).join(", ") : String(values ?? ""));
 
-// Items between commas; a comma within quotes is a part of its item.
+// Items separated by commas. A comma inside quotes belongs to its item.
 export function listOf(text) {
   const items = text.match(/\s*("(\\.|[^"\\])*"|[^,])+/g) ?? [];
   return items.map((item) => item.trim()).filter((item) => item !== "").map(scalarOf);

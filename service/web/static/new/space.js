@@ -1,4 +1,4 @@
-// The search space: a preset, and a row for each parameter of one's own, which goes before the preset's of that name.
+// The search space: a preset, and a row for each own parameter. An own parameter replaces the preset's parameter of the same name.
 
 import { el } from "../dom.js";
 import { scalar } from "../format.js";
@@ -8,12 +8,12 @@ import { listOf, listText, scalarOf, textOf } from "./scalars.js";
 
 const PLACE = ["search_space"];
 
-// `context` has draft, presets, hyperparameters, notSearched, and `redraw()`.
+// `context` has draft, presets, hyperparameters, notSearched and `redraw()`.
 export function spacePanel(context) {
   const preset = presetOf(context);
   return [
     el("div", {},
-      field("Preset", ["preset"], choice(context.draft, ["preset"], [[null, "none, only parameters of my own"], ...context.presets.map((one) => [one.name, `${one.name}: ${one.summary}`])], (name) => {
+      field("Preset", ["preset"], choice(context.draft, ["preset"], [[null, "none, only own parameters"], ...context.presets.map((one) => [one.name, `${one.name}: ${one.summary}`])], (name) => {
         context.draft.set(["preset"], name ?? undefined);
         context.redraw();
       }))),
@@ -32,7 +32,7 @@ function mapOf(value) {
 
 const ownOf = ({ draft }) => mapOf(draft.get(PLACE));
 
-// The preset's parameters and one's own together, as the server joins them.
+// The preset's parameters and the own ones, merged as the server does.
 export function wholeSpace(context) {
   const fixed = mapOf(context.draft.get(["fixed"]));
   const given = Object.entries(presetOf(context)?.search_space ?? {}).filter(([name]) => !Object.hasOwn(fixed, name));
@@ -84,7 +84,7 @@ function row(context, name, parameter) {
 
 function choicesField(draft, path) {
   const input = textInput(draft, [...path, "choices"], { read: listOf, write: listText, keepEmpty: true, class: "mono", placeholder: "16, 32, 64" });
-  const made = field("Choices", [...path, "choices"], input, "between commas");
+  const made = field("Choices", [...path, "choices"], input, "separated by commas");
   made.classList.add("wide");
   return made;
 }
@@ -147,15 +147,15 @@ function add(context, name) {
   context.redraw(pointer([...PLACE, name]));
 }
 
-// A range around the trainer's default, within what it takes.
-function standard({ type, enum: words, minimum, maximum, exclusiveMaximum, default: usual }) {
-  if (words) return { type: "categorical", choices: words };
+// The initial range of a new parameter: around the trainer's default, within the allowed values.
+function standard({ type, enum: choices, minimum, maximum, exclusiveMaximum, default: usual }) {
+  if (choices) return { type: "categorical", choices };
   if (type === "integer") return { type: "int", low: Math.max(minimum ?? 1, Math.floor(usual / 2)), high: Math.min(maximum ?? 2 * usual, Math.max(1, 2 * usual)) };
   if (exclusiveMaximum === 1) return { type: "float", low: 0, high: usual > 0 ? 0.99 : 0.5 };
   return { type: "float", low: usual > 0 ? usual / 100 : 1e-6, high: Math.min(maximum ?? Infinity, usual > 0 ? 100 * usual : 0.1), log: true };
 }
 
-// Hyperparameters that do not vary.
+// The panel of hyperparameters with fixed values.
 export function fixedPanel(context) {
   const { draft } = context;
   const fixed = mapOf(draft.get(["fixed"]));
@@ -179,7 +179,7 @@ function fixedField(context, name) {
   const { draft } = context;
   const path = ["fixed", name];
   const known = context.hyperparameters[name];
-  const input = known?.enum ? choice(draft, path, known.enum.map((word) => [word, word])) : textInput(draft, path, { read: scalarOf, write: textOf, class: "mono" });
+  const input = known?.enum ? choice(draft, path, known.enum.map((value) => [value, value])) : textInput(draft, path, { read: scalarOf, write: textOf, class: "mono" });
   const made = field(name, path, input, known?.description);
   made.classList.add("removable");
   made.append(el("button", { class: "button small plain remove", type: "button", "aria-label": `Do not fix ${name}`, onclick: () => {

@@ -1,4 +1,4 @@
-// What the server thinks of the document: its faults, or what would run.
+// The result of the server's check: the document's faults, or a summary of the study.
 
 import { el, withCode } from "../dom.js";
 import { count, plural } from "../format.js";
@@ -14,7 +14,7 @@ export function showVerdict(node, form, { study, trials, faults, notices, troubl
 
 function objection(form, faults, trouble) {
   if (trouble) return [el("p", { class: "verdict bad" }, `Not checked. ${trouble}`)];
-  return [el("p", { class: "verdict todo" }, `${plural(faults.length, "thing is", "things are")} missing or wrong`), faultList(form, faults)];
+  return [el("p", { class: "verdict todo" }, `${plural(faults.length, "error", "errors")}`), faultList(form, faults)];
 }
 
 function approval({ study, trials, notices }, preset) {

@@ -1,8 +1,8 @@
-// A document as YAML, for reading and editing. The server reads it back: no text is parsed here.
+// Writes a document as YAML, for reading and editing. The server parses it; no YAML is parsed here.
 
 import { numberText } from "./scalars.js";
 
-// A plain word that YAML 1.2 takes for nothing but text, also between brackets.
+// A plain scalar that YAML 1.2 parses as a string, also in flow collections.
 const WORD = /^[A-Za-z_/~][A-Za-z0-9_./+@~-]*( [A-Za-z0-9_./+@~-]+)*$/;
 const TAKEN = /^(~|null|true|false)$/i;
 const LONGEST_LINE = 110;
@@ -13,7 +13,7 @@ function scalarText(value) {
   return WORD.test(value) && !TAKEN.test(value) ? value : quoted(value);
 }
 
-// JSON's quotes are YAML's too, but what YAML cannot show must be escaped there.
+// JSON strings are valid YAML, except for characters that YAML requires to be escaped.
 function quoted(value) {
   return JSON.stringify(value).replace(/[\u007f-\u009f\u2028\u2029\ufeff\ud800-\udfff]/gu, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

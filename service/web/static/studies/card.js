@@ -1,4 +1,4 @@
-// A study in the list: where it stands, and a menu of what can be done with it.
+// A study in the list: its progress, and a menu of actions.
 
 import { at, el } from "../dom.js";
 import { ago, count, duration, metric, plural } from "../format.js";

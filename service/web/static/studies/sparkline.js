@@ -1,4 +1,4 @@
-// How the best value of a study rose, in the space of a word.
+// A small chart of a study's best value by trial.
 
 import { svg } from "../dom.js";
 import { metric, plural } from "../format.js";
@@ -12,12 +12,12 @@ function scale(low, high, from, to) {
   return (value) => (high > low ? from + ((value - low) / (high - low)) * (to - from) : (from + to) / 2);
 }
 
-// `trend` holds number and value of each trial that was the best until then; `created` trials there are.
+// `trend`: number and value of each trial that was the best when it completed; `created`: number of trials.
 export function sparkline(trend, created, measure) {
   if (!trend?.length) return null;
   const values = trend.map(([, value]) => value);
   const x = scale(0, Math.max(created - 1, 1), EDGE, WIDTH - EDGE);
-  const { low, high } = robustRange(values); // the first trial may have exploded
+  const { low, high } = robustRange(values); // without outliers: the first trial may have diverged
   const free = scale(low, high, HEIGHT - EDGE, EDGE);
   const y = (value) => free(Math.min(high, Math.max(low, value)));
   const path = trend.map(([number, value], index) => (index ? `H${x(number).toFixed(1)}V${y(value).toFixed(1)}` : `M${x(number).toFixed(1)} ${y(value).toFixed(1)}`));

@@ -1,4 +1,4 @@
-// The page's own part of its address: what is filtered, sorted, shown and chosen. What others keep there stays.
+// The page's URL parameters: filter, sort order, columns and selection. Other parameters are left unchanged.
 
 const LISTS = ["state", "columns", "pick"];
 const TEXTS = ["filter", "sort", "metric"];
@@ -9,7 +9,7 @@ export function readAddress() {
   return Object.fromEntries([...lists, ...TEXTS.map((name) => [name, query.get(name) ?? ""])]);
 }
 
-// Sets some of it; what is empty leaves the address.
+// Sets some of the parameters. Empty ones are removed from the URL.
 export function writeAddress(changes) {
   const address = new URL(location.href);
   for (const [name, value] of Object.entries(changes)) {

@@ -1,18 +1,18 @@
-// The axes of the parallel coordinates: where each value stands, and what a range on an axis is called in the filter.
+// The axes of the parallel coordinates: positions of values, and filter terms for ranges.
 
 import { number, scalar } from "../format.js";
 import { beyondWords, robustRange } from "../range.js";
 import { quoted } from "./filter.js";
 import { linear, logarithmic, logTicks, tickLabels, ticks } from "./scales.js";
 
-const OUTSIDE = 9; // px from the end of the axis to values beyond it
-const MOST_PLACES = 14; // of a categorical axis that are named
+const OUTSIDE = 9; // px between the end of the axis and values beyond it
+const MOST_PLACES = 14; // maximum number of labels on a categorical axis
 
 function spread(values, low, high) {
   return high > low ? [low, high] : [low - Math.abs(low || 1) * 0.1, high + Math.abs(high || 1) * 0.1];
 }
 
-// To three significant digits, away from the range's middle, so that no trial at its very end falls out.
+// Rounds a bound outwards to three significant digits, so that a trial at the end of the range stays in it.
 function outward(value, round) {
   if (value === 0) return 0;
   const unit = 10 ** (Math.floor(Math.log10(Math.abs(value))) - 2);
@@ -61,7 +61,7 @@ function ofParameter(name, definition, trials, top, bottom) {
   return ofNumbers(name, { label: name }, [...values, ...bounds], definition?.log, top, bottom);
 }
 
-// An axis for each parameter, and the last one for the objective. `place(value)` is a height, undefined where there is none.
+// One axis for each parameter, and the last one for the objective. `place(value)` returns a y coordinate; undefined without a value.
 export function axesOf(model, trials, top, bottom) {
   const space = model.study.spec.search_space;
   const used = model.parameters.map((name) => ofParameter(name, space[name], trials, top, bottom));

@@ -1,28 +1,28 @@
-// What follows from the ended trials and the filter: painted a part a frame, so that the table can be used meanwhile.
+// Repaints the parts of the page that depend on ended trials and the filter, one part in each frame, so that the table stays responsive.
 
-const REPAINT_MILLISECONDS = 1000; // while trials arrive, painted anew no more often than an eye needs
-const MANY = 300; // trials; fewer are painted at once
+const REPAINT_MILLISECONDS = 1000; // minimum time between two repaints while trials arrive
+const MANY = 300; // up to this number of trials, repaints are not delayed
 
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
 
 export class Charts {
-  // Each part is `(passes, filter) => undefined`: whether the filter takes a trial, and a text that tells filters apart.
+  // Each part is a function `(passes, filter)`: `passes(trial)` applies the filter, and `filter` is its text, for comparison.
   constructor(model, parts) {
     this.model = model;
     this.parts = parts;
     this.wanted = null;
     this.painted = null;
-    this.painting = null; // a promise while parts are being painted
+    this.painting = null; // a promise during a repaint
     this.later = null;
   }
 
-  // The page shows these trials now. Painting begins behind the frame that shows the table.
+  // Schedules a repaint, after the frame that shows the table.
   due(filter, passes) {
     this.wanted = { filter, passes };
     this.painting ??= this.paint();
   }
 
-  // When what was due is painted.
+  // Resolves when scheduled repaints are complete.
   whole() {
     return this.painting ?? Promise.resolve();
   }

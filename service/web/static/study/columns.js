@@ -1,4 +1,4 @@
-// The table's columns: what each shows of a trial, and by what it sorts.
+// The table's columns: the cell that each shows, and its sort key.
 
 import { el } from "../dom.js";
 import { between, count, duration, metric, scalar } from "../format.js";
@@ -44,7 +44,7 @@ const more = (model) => ({
   note: { label: "Note", sort: (trial) => note(trial) || null, show: (trial) => note(trial), wide: true },
 });
 
-// All columns by key, in their order. A parameter's key is its name, a metric's begins with `metric.`.
+// All columns by key, in order. A parameter's key is its name, a metric's begins with `metric.`.
 export function columnsOf(model) {
   const columns = own(model);
   const others = more(model);
@@ -59,7 +59,7 @@ export function columnsOf(model) {
   return { ...columns, ...others };
 }
 
-// What is shown when nobody chose: on a narrow screen only what tells trials apart at a glance.
+// The default columns; fewer on a narrow screen.
 export function usual(columns, narrow) {
   if (narrow) return ["number", "state", "value", "step", "note"];
   const parameters = Object.keys(columns).filter((key) => columns[key].parameter);
@@ -71,7 +71,7 @@ function rank(left, right) {
   return String(left).localeCompare(String(right), "en", { numeric: true });
 }
 
-// Trials sorted by a column; those without a value come last, whichever way.
+// Trials sorted by a column. Trials without a value come last in both directions.
 export function sorted(trials, column, descending) {
   const keyed = trials.map((trial) => [column.sort(trial) ?? null, trial]);
   keyed.sort(([left, one], [right, other]) => {

@@ -1,4 +1,4 @@
-// The panel of the confirmation: what will happen after the search, what is under way, and what was found.
+// The panel of the confirmation: a preview during the search, then progress and results.
 
 import { getConfirmation } from "../api.js";
 import { armsChart } from "../confirmation/plot.js";
@@ -10,20 +10,20 @@ import { examples, worded } from "../measures.js";
 import { showNotice } from "../parts.js";
 import { renew } from "../renew.js";
 
-const PAUSE_MILLISECONDS = 1000; // from one reading to the next, however fast runs end
-const TROUBLE_MILLISECONDS = 4000; // more, after one that failed
-const BUSY = ["trial_queued", "trial_started", "trial_completed", "trial_failed", "trial_cancelled", "trial_requeued"]; // what moves a run on
+const PAUSE_MILLISECONDS = 1000; // minimum time between two reads
+const TROUBLE_MILLISECONDS = 4000; // after a failed read
+const BUSY = ["trial_queued", "trial_started", "trial_completed", "trial_failed", "trial_cancelled", "trial_requeued"]; // events after which the confirmation is read again
 
 const address = (key, rest = "") => at(`/studies/${encodeURIComponent(key)}${rest}`);
 
 function prospect(study) {
   const { spec: { confirm }, sizes } = study;
   const tested = sizes?.test ? plural(sizes.test, `test ${study.task.example}`, `test ${examples(study)}`) : `the test ${examples(study)}`;
-  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "fresh seed", "fresh seeds")} each, and scored on ${tested}, which nothing has touched until then.`;
+  return `When the search is over, its best ${plural(confirm.top, "configuration", "configurations")} and the baseline are trained again, with up to ${plural(confirm.seeds, "new seed", "new seeds")} each, and scored on ${tested}, which are not used before.`;
 }
 
 export class ConfirmationPanel {
-  // `changed(verdict)` is called with each verdict that was read.
+  // `changed(verdict)` is called with each new verdict.
   constructor(key, changed) {
     this.key = key;
     this.changed = changed;
@@ -40,7 +40,7 @@ export class ConfirmationPanel {
     byId("confirmation-table").addEventListener("toggle", () => this.show());
   }
 
-  // The study as it was read; whether it asks for a reading.
+  // Updates the panel from the study, and reads the confirmation if necessary.
   update(study) {
     const before = this.study;
     this.study = study;
@@ -50,7 +50,7 @@ export class ConfirmationPanel {
     this.show();
   }
 
-  // Events of the runs: reports move nothing here, ends do.
+  // Events of the runs. Reports change nothing here.
   apply(events) {
     if (events.some((event) => BUSY.includes(event.kind))) this.due();
   }
@@ -69,7 +69,7 @@ export class ConfirmationPanel {
       this.show();
       if (this.answer.verdict) this.changed(this.answer.verdict);
     } catch (error) {
-      const deleted = error.status === 404; // the page says so above
+      const deleted = error.status === 404; // the page shows this already
       showNotice(byId("confirmation-notice"), deleted ? null : `${error.message} Trying again.`);
       this.again ||= !deleted;
       this.readAt += TROUBLE_MILLISECONDS;
@@ -102,11 +102,11 @@ export class ConfirmationPanel {
     if (byId("confirmation-table").open) renew(byId("confirmation-rows"), verdict, () => armsTable(verdict, this.key));
   }
 
-  // All but the first sentence; unfolded when it is settled.
+  // All sentences but the first. The list is opened when the verdict is final.
   showSentences(verdict) {
     const sentences = verdict?.words.slice(1) ?? [];
     byId("confirmation-sentences").hidden = !sentences.length;
-    byId("confirmation-sentences").querySelector("summary").textContent = verdict?.state === "running" ? "What the runs say so far" : "In words";
+    byId("confirmation-sentences").querySelector("summary").textContent = verdict?.state === "running" ? "Results so far" : "In words";
     renew(byId("confirmation-list"), sentences, () => sentences.map((sentence) => el("li", {}, sentence)));
     if (this.settled || !verdict || verdict.state === "running") return;
     this.settled = byId("confirmation-sentences").open = true;
@@ -115,9 +115,9 @@ export class ConfirmationPanel {
   finding(verdict) {
     const { study, answer } = this;
     if (study.phase === "search") return el("p", {}, prospect(study));
-    if (study.phase === "none") return el("p", {}, study.best ? "The study ended before its confirmation began." : "The study ended with nothing to confirm: no trial of its search was complete.");
+    if (study.phase === "none") return el("p", {}, study.best ? "The study ended before its confirmation began." : "The study has nothing to confirm: no trial of its search is complete.");
     const first = verdict?.words[0];
-    return el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "The confirmation is being read.");
+    return el("p", { class: first ? "finding" : null }, first ?? answer?.note ?? "Reading the confirmation …");
   }
 
   progress() {
@@ -129,6 +129,6 @@ export class ConfirmationPanel {
         part.style.setProperty("--share", runs[state] / most);
         return part;
       }));
-    return [el("p", { class: "quiet" }, `${plural(runs.running, "run", "runs")} under way, ${runs.queued} queued. A race stops the clearly worse configurations early.`), bar];
+    return [el("p", { class: "quiet" }, `${plural(runs.running, "run is", "runs are")} running, ${runs.queued} queued. Clearly worse configurations are stopped early.`), bar];
   }
 }

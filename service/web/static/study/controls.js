@@ -1,4 +1,4 @@
-// What stands above the table: states, filter, columns, and the way to the comparison. Its choices live in the address.
+// The controls above the table: states, filter, columns and the link to the comparison. The URL contains their values.
 
 import { at, byId, el } from "../dom.js";
 import { count, plural } from "../format.js";
@@ -10,10 +10,10 @@ import { parse } from "./filter.js";
 const STATES = ["queued", "running", "complete", "pruned", "failed", "cancelled"];
 const MOST_COMPARED = 12;
 const NARROW = matchMedia("(max-width: 40rem)");
-const PAUSE_MILLISECONDS = 150; // while someone types
+const PAUSE_MILLISECONDS = 150; // delay of the filter while the user types
 
 export class Controls {
-  // `changed()` is called when something else is to be shown.
+  // `changed()` is called when the selection of rows or columns has changed.
   constructor(model, changed) {
     this.model = model;
     this.changed = changed;
@@ -21,7 +21,7 @@ export class Controls {
     this.states = new Set(state.filter((one) => STATES.includes(one)));
     this.filter = filter;
     this.sort = sort || "-number";
-    this.chosen = columns; // keys; none: the usual ones
+    this.chosen = columns; // column keys; empty for the default columns
     this.picked = new Set(pick.map(Number).filter(Number.isInteger));
     byId("filter").value = filter;
     let typing = null;
@@ -45,7 +45,7 @@ export class Controls {
     this.changed();
   }
 
-  // By another column from its best or largest on; by the same one the other way round.
+  // Sorts by another column, best or largest value first; a second call for the same column reverses the order.
   sortBy(key) {
     const upwards = key === "value" ? this.model.objective.direction === "minimize" : !this.columns[key].numeric;
     const first = upwards ? key : `-${key}`;
@@ -65,7 +65,7 @@ export class Controls {
     return Object.hasOwn(this.columns, by) ? { by, descending } : { by: "number", descending: true };
   }
 
-  // What the table is to show: trials in their order, columns as pairs, and the filter by itself.
+  // The content of the table: sorted trials, columns as pairs, and the filter function.
   choose() {
     const { model } = this;
     this.columns = columnsOf(model);

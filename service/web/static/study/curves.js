@@ -1,4 +1,4 @@
-// The learning curves of all trials: those that ended lie on the lower canvas, those that run, the best and the chosen one on the upper.
+// The learning curves of all trials: ended trials on the lower canvas; running trials, the best and the selected one on the upper canvas.
 
 import { el } from "../dom.js";
 import { metric, plural } from "../format.js";
@@ -11,8 +11,8 @@ import { linear, nearlyAll, ticks, valueScale } from "./scales.js";
 import { hideTip, say, showTip } from "./tip.js";
 
 const EDGE = { left: 60, right: 14, top: 12, bottom: 26 };
-const REACH = 26; // px from the pointer to a curve
-const AT_A_TIME = 25; // curves in a stroke
+const REACH = 26; // px; maximum distance of the pointer from a curve
+const AT_A_TIME = 25; // curves in one stroke
 const REFIT_MILLISECONDS = 1000;
 
 export class Curves {
@@ -33,19 +33,19 @@ export class Curves {
     host.addEventListener("keydown", (event) => this.key(event));
   }
 
-  // All anew: for another metric.
+  // Repaints everything, for another metric.
   reset() {
     this.fit();
     this.plot.repaint();
     this.describe();
   }
 
-  // What moved since: a curve that ended is added below; all is painted anew only when the axes no longer hold it.
+  // Paints changes: ended curves are added to the lower canvas. Everything is repainted only if a value is outside the axes.
   update() {
     const moved = [...this.measurements.takeMoved()];
     if (moved.some((number) => !this.holds(this.measurements.byNumber.get(number))) && Date.now() - this.fittedAt > REFIT_MILLISECONDS) this.refit();
     const ended = this.ended().filter((number) => !this.drawn.has(number));
-    if (ended.length && !this.x) return this.reset(); // the first ones: there are no axes yet
+    if (ended.length && !this.x) return this.reset(); // the first curves: there are no axes yet
     if (ended.length && !this.plot.add((context, size) => this.paintEnded(context, size, ended))) this.plot.repaint();
     else this.plot.repaintOver();
     if (ended.length) this.describe();
@@ -122,7 +122,7 @@ export class Curves {
   paintEnded(context, size, numbers) {
     const { size: all } = this.measurements.byNumber;
     const many = all > 200;
-    const faint = Math.min(1, 9 / Math.sqrt(all)); // many lines are a density
+    const faint = Math.min(1, 9 / Math.sqrt(all)); // many lines are drawn faintly, so that overlaps show density
     for (const dim of [true, false]) {
       const some = numbers.filter((number) => this.isDim(number) === dim);
       if (!some.length) continue;
@@ -155,7 +155,7 @@ export class Curves {
     steps.forEach((step, index) => (index ? context.lineTo(this.x(step), this.y(values[index])) : context.moveTo(this.x(step), this.y(values[index]))));
   }
 
-  // Where a curve leaves the axis: a triangle at the edge.
+  // Triangles at the edge for values beyond the axis.
   paintBeyond(context, numbers) {
     const { low, high } = this.fitted;
     context.beginPath();
@@ -174,7 +174,7 @@ export class Curves {
     context.fill();
   }
 
-  // Where a trial was stopped before its end: a short stroke across, so that it is told not by its colour alone.
+  // A short stroke at the end of trials that were stopped early, so that they differ not only in colour.
   paintStops(context, numbers) {
     context.beginPath();
     for (const number of numbers) {
@@ -214,7 +214,7 @@ export class Curves {
     if (steps.length) ring(context, [this.x(steps.at(-1)), Math.max(EDGE.top, Math.min(this.y(values.at(-1)), this.plot.size.height - EDGE.bottom))], 4, colour, surface);
   }
 
-  // A look at one place of each curve, found by halving: cheap enough for each move of the pointer.
+  // The curve nearest to the pointer. Evaluates each curve at one step by binary search, which is fast enough for pointer moves.
   nearest({ x, y }) {
     if (!this.x) return null;
     const { last } = this.fitted;
@@ -241,7 +241,7 @@ export class Curves {
     showTip(this.model.trials[number], this.measure, values.at(-1), at);
   }
 
-  // The arrows go from curve to curve in the order of their last values, from the best one on.
+  // Arrow keys move through the curves in the order of their last values, best first.
   key(event) {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
     if (event.key === "Enter") this.open();
@@ -263,7 +263,7 @@ export class Curves {
     const { byNumber, metric: name } = this.measurements;
     const { best } = this.model.study;
     const top = best && byNumber.get(best.number)?.values.at(-1);
-    const words = `${name} by epoch of ${plural(byNumber.size, "trial", "trials")}${top == null ? "" : `; the best one, trial ${best.number}, ended at ${metric(this.measure, top)}`}`;
-    this.plot.host.setAttribute("aria-label", words);
+    const label = `${name} by epoch of ${plural(byNumber.size, "trial", "trials")}${top == null ? "" : `; the best one, trial ${best.number}, ended at ${metric(this.measure, top)}`}`;
+    this.plot.host.setAttribute("aria-label", label);
   }
 }

@@ -1,4 +1,4 @@
-// What the page shows first is asked for while the rest of its modules are still on their way.
+// Starts the page's first requests while its other modules are loading.
 
 import { pathParts } from "../dom.js";
 import { getCurves, getTable } from "../api.js";
@@ -8,9 +8,9 @@ export const key = decodeURIComponent(pathParts()[1]);
 const table = getTable(key, 0);
 const curves = table.then(() => getCurves(key, new URLSearchParams(location.search).get("metric"), 0));
 const answers = { table, curves };
-for (const answer of Object.values(answers)) answer.catch(() => {}); // said where it is awaited
+for (const answer of Object.values(answers)) answer.catch(() => {}); // errors are reported where the response is awaited
 
-// Hands an answer over, once, and keeps nothing of it.
+// Returns a response once, and forgets it.
 export function take(name) {
   const answer = answers[name];
   delete answers[name];

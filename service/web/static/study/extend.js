@@ -10,13 +10,13 @@ const BOUNDS = {
   hours: { label: "Hours to add", mode: "decimal", now: (value) => plural(value, "hour", "hours") },
 };
 const STATES = {
-  complete: "The study is complete; with room for more trials it is active again.",
-  stopped: "The study is stopped; it starts no trial until it is resumed.",
-  paused: "The study is paused; it starts no trial until it is resumed.",
+  complete: "The study is complete; adding trials makes it active again.",
+  stopped: "The study is stopped; no trial is started until it is resumed.",
+  paused: "The study is paused; no trial is started until it is resumed.",
 };
 
 export class ExtendDialog {
-  // `extended()` is called after each change.
+  // `extended()` is called after each change of the budget.
   constructor(node, model, extended) {
     this.node = node;
     this.model = model;
@@ -45,7 +45,7 @@ export class ExtendDialog {
     return `the budget has ${BOUNDS[name].now(this.model.study.budget[name])}`;
   }
 
-  // What was typed, as a number where it is one: what else stands there the server refuses by name.
+  // The typed value, as a number if it is one. Other text is sent unchanged, and the server refuses it.
   get added() {
     const typed = this.names.map((name) => [name, byId(`extend-${name}`).value.trim()]).filter(([, value]) => value !== "");
     return Object.fromEntries(typed.map(([name, value]) => [name, Number.isNaN(Number(value)) ? value : Number(value)]));
@@ -65,7 +65,7 @@ export class ExtendDialog {
     }
   }
 
-  // Each fault at its field; one that belongs to no field stands above.
+  // Shows each fault at its field, and faults without a field at the top.
   showFaults(error) {
     const at = new Map(error.faults?.map(({ pointer, detail }) => [pointer.split("/").at(-1), detail]));
     const known = this.names.filter((name) => at.has(name));

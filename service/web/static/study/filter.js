@@ -1,4 +1,4 @@
-// What a filter's words mean: `lr < 0.01`, `optimizer = sgd|adam`, `value = 0.9..0.95`, `"out of memory"`, or just a word.
+// Parses filters. Terms are `lr < 0.01`, `optimizer = sgd|adam`, `value = 0.9..0.95`, `"out of memory"`, or a single word.
 
 import { scalar } from "../format.js";
 import { current, note } from "../trials.js";
@@ -21,7 +21,7 @@ const OWN = {
   time: (trial) => (trial.started_at === null ? null : ((trial.finished_at ?? Date.now()) - trial.started_at) / 1000),
 };
 
-// How to read a name: a parameter before the trial's own before a metric; `metric.lr` for a metric that is called as a parameter is.
+// Resolves a name: first parameters, then fields of the trial, then metrics. `metric.lr` is a metric with the name of a parameter.
 function reader(name, names) {
   if (names.parameters.includes(name)) return (trial) => trial.params[name];
   if (Object.hasOwn(OWN, name)) return OWN[name];
@@ -69,7 +69,7 @@ function everyWord(trial) {
   return [trial.number, trial.state, trial.worker, note(trial), ...params].join(" ").toLowerCase();
 }
 
-// `matches(trial)`, and the words that could not be read. `names` has the parameters and metrics of the study.
+// Returns `matches(trial)` and the terms that cannot be parsed. `names` has the study's parameters and metrics.
 export function parse(text, names, objective) {
   const tests = [];
   const unknown = [];
@@ -88,7 +88,7 @@ export function parse(text, names, objective) {
   return { matches: (trial) => tests.every((test) => test(trial)), unknown };
 }
 
-// The text with the term of that name replaced; with none, taken out.
+// The filter text with the term for the name replaced, or removed if there is no new term.
 export function withTerm(text, name, term) {
   const others = [...text.matchAll(TERM)].filter(([, own]) => own !== name).map(([whole]) => whole);
   return [...others, ...(term ? [term] : [])].join(" ");

@@ -1,4 +1,4 @@
-// The top of the page: the study's name and state, what may be done with it, and its figures at a glance.
+// The top of the page: the study's name, state, actions and key figures.
 
 import { changeStudy, deleteStudy } from "../api.js";
 import { at, byId, el, reconcile } from "../dom.js";
@@ -41,7 +41,7 @@ function timeFigure({ study, readAt }) {
   const { budget } = study;
   const since = elapsed(study.started_at ?? study.created_at, study.finished_at);
   const bound = budget.hours ? ` of ${budget.hours} h` : "";
-  if (ENDED.includes(study.state)) return figure("Took", since, note(budget.hours ? `budget ${budget.hours} h` : "no time limit"));
+  if (ENDED.includes(study.state)) return figure("Duration", since, note(budget.hours ? `budget ${budget.hours} h` : "no time limit"));
   const left = study.seconds_left == null ? "–" : duration(1000 * study.seconds_left - (Date.now() - readAt));
   return figure("Time left", left, note(`${since}${bound} so far`));
 }
@@ -50,11 +50,11 @@ function savedFigure({ study }) {
   const { features_seconds: features, duplicates_seconds: duplicates } = study.saved;
   const parts = [[features, "stored outputs"], [duplicates, "duplicates"]].filter(([value]) => value >= 1);
   const total = parts.reduce((sum, [value]) => sum + value, 0);
-  const words = parts.map(([value, by]) => `${duration(1000 * value)} by ${by}`).join(", ");
-  return figure("Compute saved", total ? duration(1000 * total) : "–", note(words || (ENDED.includes(study.state) ? "nothing was shared" : "nothing yet")));
+  const causes = parts.map(([value, by]) => `${duration(1000 * value)} by ${by}`).join(", ");
+  return figure("Compute saved", total ? duration(1000 * total) : "–", note(causes || (ENDED.includes(study.state) ? "nothing was shared" : "nothing yet")));
 }
 
-// Called once a second as well, for the times that pass.
+// Also called once a second, to update times.
 export function showFigures(model) {
   const { counts } = model.study;
   byId("figures").replaceChildren(
@@ -74,7 +74,7 @@ function button(kind, label, press) {
 
 async function act(model, change, refresh) {
   const { name } = model.study;
-  if (change === "stop" && !(await confirmed({ title: `Stop “${name}”?`, text: "Its open trials are cancelled. What they have reported stays, and the study can be resumed.", action: "Stop the study", danger: true }))) return;
+  if (change === "stop" && !(await confirmed({ title: `Stop “${name}”?`, text: "Its open trials are cancelled. Reported metrics are kept, and the study can be resumed.", action: "Stop the study", danger: true }))) return;
   await attempt(async () => {
     await changeStudy(model.key, change);
     await refresh();
@@ -107,8 +107,8 @@ export function showHead(model, refresh) {
   renew(byId("state"), [study.state, study.phase], () => [statePill(study.state), " ", phaseMark(study.phase)]);
   byId("subtitle").textContent = `${spec.model.name} · ${spec.sampler.name} sampler · ${spec.pruner.name} pruner · created ${ago(study.created_at)}`;
   byId("copy").href = at(`/new?from=${encodeURIComponent(study.name)}`);
-  byId("extend").hidden = study.state === "failed" || ["running", "done"].includes(study.phase); // resumed first; its confirmation would be void
-  byId("queue").hidden = ENDED.includes(study.state) || study.phase === "running"; // the search is over then
+  byId("extend").hidden = study.state === "failed" || ["running", "done"].includes(study.phase); // a failed study must be resumed first; a larger budget would invalidate the confirmation
+  byId("queue").hidden = ENDED.includes(study.state) || study.phase === "running"; // the search is complete
   showNotice(byId("notice"), study.reason ?? study.waiting);
   showActions(model, refresh);
   showFigures(model);

@@ -1,4 +1,4 @@
-// The search so far: each trial's value in the order of the trials, and the best up to it.
+// The chart of the search: each trial's value by trial number, and the best value so far.
 
 import { el } from "../dom.js";
 import { count, metric, plural } from "../format.js";
@@ -9,7 +9,7 @@ import { bounds, linear, ticks, valueScale } from "./scales.js";
 import { hideTip, say, showTip } from "./tip.js";
 
 const EDGE = { left: 60, right: 12, top: 12, bottom: 26 };
-const REACH = 22; // px around the pointer
+const REACH = 22; // px; maximum distance of the pointer from a point
 const MARKS = { complete: "●", running: "○", pruned: "▽", failed: "✕" };
 
 export class History {
@@ -189,7 +189,7 @@ export function ring(context, [x, y], size, fill, edge) {
   context.stroke();
 }
 
-// What the marks mean, for the states that occur.
+// The legend of the marks, for states that occur.
 export function legend(counts) {
   return [el("span", { class: "key best-key" }, "best so far"), ...Object.entries(MARKS).filter(([state]) => counts[state]).map(([state, sign]) =>
     el("span", { class: `key ${state}` }, el("span", { "aria-hidden": "true" }, `${sign} `), `${count(counts[state])} ${state}`))];

@@ -1,8 +1,8 @@
-// The learning curves of one metric, a curve a trial: read once, then continued by the reports as they come.
+// The learning curves of one metric, one for each trial: read once, then extended by report events.
 
 import { getCurves } from "../api.js";
 
-const MOST_POINTS = 512; // of a curve that grows while the page is open
+const MOST_POINTS = 512; // maximum number of points of a curve that is extended by events
 
 const ofEvent = (event) => event.kind === "trial_reported" && event.reports?.length > 0;
 
@@ -11,13 +11,13 @@ export class Measurements {
     this.key = key;
     this.metric = null;
     this.byNumber = new Map(); // number → {steps, values}
-    this.seen = null; // the last event that is in what was read; null before
-    this.early = []; // events that came before the answer
-    this.moved = new Set(); // numbers whose curve changed since the last time someone asked
+    this.seen = null; // the last event included in the data; null before the first read
+    this.early = []; // events that arrived before the first response
+    this.moved = new Set(); // trials whose curves have changed since the last `takeMoved`
   }
 
-  // Reads the curves of a metric. An answer that another choice has overtaken is dropped.
-  // `first`: an answer for it that was asked for before.
+  // Reads the curves of a metric. The response is dropped if another metric was chosen in the meantime.
+  // `first`: a response that was requested earlier.
   async choose(metric, first = null) {
     this.metric = metric;
     this.byNumber = new Map();
@@ -46,7 +46,7 @@ export class Measurements {
   append({ number, reports }) {
     const curve = this.byNumber.get(number) ?? { steps: [], values: [] };
     for (const { step, metrics } of reports) {
-      while (curve.steps.length && curve.steps.at(-1) >= step) { // another attempt goes on from its checkpoint
+      while (curve.steps.length && curve.steps.at(-1) >= step) { // a new attempt resumed from an earlier checkpoint and repeats these steps
         curve.steps.pop();
         curve.values.pop();
       }
@@ -70,7 +70,7 @@ function halved({ steps, values }) {
   return { steps: steps.filter(keep), values: values.filter(keep) };
 }
 
-// The curve's value at a step between its own, and null outside of them.
+// The curve's interpolated value at a step; null outside its steps.
 export function valueAt({ steps, values }, step) {
   let [low, high] = [0, steps.length - 1];
   if (high < 0 || step < steps[0] || step > steps[high]) return null;

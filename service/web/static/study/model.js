@@ -1,14 +1,14 @@
-// What the page knows of a study and its trials: read as a whole once, then brought up to date by events and by reading what changed.
+// The page's data of a study and its trials: read completely once, then updated by events and by reading changes.
 
 import { getStudy, getTable } from "../api.js";
 import { measureOf } from "../measures.js";
 import { decode } from "../table.js";
 
-const SILENT = ["trial_saved", "trial_logged"]; // nothing of them is on this page
+const SILENT = ["trial_saved", "trial_logged"]; // events that this page does not show
 
 const finite = (metrics) => Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]));
 
-// What the section on data and model shows, as far as it changes: notices change with the budget.
+// The changing data of the section on data and model; notices depend on the budget.
 const foundOf = ({ checked, notices, unavailable }) => JSON.stringify([checked, notices, unavailable]);
 
 export class Model {
@@ -17,17 +17,17 @@ export class Model {
     this.study = null;
     this.found = { facts: null, majority: null, notes: [], sizes: null }; // about the data
     this.trials = []; // by number
-    this.seen = 0; // the last event that is in what was read
+    this.seen = 0; // the last event included in the data
     this.readAt = 0; // milliseconds
-    this.version = 0; // grows with each reading that changed a trial or what was found about the data, and with each trial that an event brought
+    this.version = 0; // incremented when a read changes a trial or the facts about the data, and when an event adds a trial
     this.metrics = [];
-    this.drawing = null; // the module that draws what the task reports, once it is there
-    this.verdict = null; // of the confirmation, as it was last read
+    this.drawing = null; // the task's module, once it is loaded
+    this.verdict = null; // the latest verdict of the confirmation
     this.sorted = null;
-    this.repeats = new Set(); // numbers of trials that confirm; they are no part of the search, nor of this model
+    this.repeats = new Set(); // numbers of the confirmation's trials, which are not part of this model
   }
 
-  // `first`: an answer from the beginning on that was asked for before.
+  // `first`: a response with all trials that was requested earlier.
   async read(first = null) {
     for (let more = true; more; first = null) {
       const answer = await (first ?? getTable(this.key, this.seen));
@@ -39,11 +39,11 @@ export class Model {
       ({ seq: this.seen, more } = answer);
       if (changed.length || !before || foundOf(before) !== foundOf(this.study)) this.touch();
     }
-    if (this.study.checked && !this.found.facts) { // what the table lacks, and what never changes
+    if (this.study.checked && !this.found.facts) { // these fields are not part of the table's response, and never change
       const { facts, majority, notes, sizes } = await getStudy(this.key);
       this.found = { facts, majority, notes, sizes };
       Object.assign(this.study, this.found);
-      this.touch(); // something else may have drawn the page while this was read
+      this.touch(); // the page may have been drawn during the read
     }
     this.readAt = Date.now();
   }
@@ -71,7 +71,7 @@ export class Model {
     return this.measureOf(this.objective.metric);
   }
 
-  // Those of the space first, in its order; then those that only trials have.
+  // Parameters of the search space in its order, then parameters that only trials have.
   get parameters() {
     if (this.names?.version !== this.version) {
       const names = new Set(Object.keys(this.study.spec.search_space));
@@ -81,7 +81,7 @@ export class Model {
     return this.names.all;
   }
 
-  // Every metric that was told, the objective first.
+  // All reported metrics, the objective first.
   get metricNames() {
     return [this.objective.metric, ...this.metrics.filter((name) => name !== this.objective.metric)];
   }
@@ -95,12 +95,12 @@ export class Model {
     return this.study.best ? (this.trials[this.study.best.number] ?? null) : null;
   }
 
-  // Negative when the left value is the better one.
+  // Negative if the left value is better.
   compare(left, right) {
     return this.objective.direction === "maximize" ? right - left : left - right;
   }
 
-  // Whether it tells of a trial that confirms: by its own word, or of one that began before the page, as the table has none of that number.
+  // Whether the event is about a trial of the confirmation: by its `source`, or, for a trial that started before the page was opened, because the table has no trial of its number.
   ofConfirmation({ kind, number, source }) {
     if (number === undefined || this.repeats.has(number)) return number !== undefined;
     const confirms = source === undefined ? this.study.phase === "running" && !this.trials[number] && kind !== "trial_queued" : source === "confirmation";
@@ -108,7 +108,7 @@ export class Model {
     return confirms;
   }
 
-  // Takes in what the event says. Whether the page is up to date with it; what else it changed has to be read.
+  // Applies an event. Returns whether the data is now up to date; if not, the changes must be read.
   apply(event) {
     if (event.seq <= this.seen || SILENT.includes(event.kind)) return true;
     if (event.kind === "trial_reported") return this.report(event);
@@ -126,7 +126,7 @@ export class Model {
     return true;
   }
 
-  // A new trial stands in the table before anything is read.
+  // Adds a new trial from its event, without a read.
   appear({ kind, at, number, params, source = "sampler", worker = null, step = 0 }) {
     if (!params || this.trials[number]?.finished_at) return;
     const known = this.trials[number] ?? {

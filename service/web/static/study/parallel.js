@@ -1,5 +1,5 @@
-// Parallel coordinates: a line a complete trial across an axis for each parameter to the objective, coloured by its value.
-// A stretch drawn along an axis becomes a term of the table's filter; what the filter leaves out is dimmed.
+// Parallel coordinates: one line for each complete trial across the axes of the parameters and the objective, coloured by its value.
+// A range dragged along an axis becomes a term of the table's filter; trials that do not match the filter are dimmed.
 
 import { el } from "../dom.js";
 import { metric, plural } from "../format.js";
@@ -18,10 +18,10 @@ const REACH = 12;
 const AT_A_TIME = 60;
 const WIDEST_LABEL = 12; // characters
 const SHADES = 24;
-// Cividis: even in lightness, and the same to those who cannot tell red from green.
+// Cividis: perceptually uniform, and safe for colour-blind readers.
 const CIVIDIS = [[0, 32, 76], [0, 42, 102], [43, 68, 110], [77, 86, 111], [104, 104, 112], [124, 123, 120], [149, 143, 120], [177, 165, 112], [205, 188, 96], [230, 211, 76], [255, 233, 69]];
 
-// From the worst (0) to the best (1): the best stands out against the page.
+// From the worst (0) to the best (1). The best has the highest contrast with the page.
 function shade(share, dark) {
   const along = dark ? 0.2 + 0.8 * share : 0.86 * (1 - share);
   const at = along * (CIVIDIS.length - 1);
@@ -32,7 +32,7 @@ function shade(share, dark) {
 const clipped = (text, most = WIDEST_LABEL) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 export class Parallel {
-  // `filter()` is the text in force, `setFilter(text)` puts another one there.
+  // `filter()` returns the filter text, `setFilter(text)` sets it.
   constructor(host, model, { filter, setFilter }) {
     this.model = model;
     this.filter = filter;
@@ -51,7 +51,7 @@ export class Parallel {
     host.addEventListener("pointerleave", () => this.brush || this.choose(null));
   }
 
-  // `filter` tells filters apart: with the same one, only further complete trials change the chart.
+  // `filter`: the filter text. If it has not changed, only newly completed trials change the chart.
   update(matches, filter) {
     const { model } = this;
     const print = JSON.stringify([filter, model.study.counts.complete, model.parameters]);
@@ -80,7 +80,7 @@ export class Parallel {
     this.axes.forEach((axis) => this.paintAxis(context, axis, height));
   }
 
-  // Where each value lies between the worst that counts and the best, in steps: the low tenth is one shade.
+  // The shade of each value between the worst one in range and the best, in steps; the lowest tenth has one shade.
   shares() {
     const { low, high } = robustRange(this.trials.map((trial) => trial.value)) ?? {};
     const values = this.trials.map((trial) => Math.min(high, Math.max(low, trial.value)));
@@ -128,11 +128,11 @@ export class Parallel {
     if (this.trials.some((trial) => axis.of(trial) === undefined)) context.fillText("none", x, this.missing + 10);
     context.textAlign = "left";
     context.lineJoin = "round";
-    for (const [y, words] of marks) {
+    for (const [y, label] of marks) {
       context.strokeStyle = surface;
       context.lineWidth = 3;
-      context.strokeText(clipped(words), x + 5, y);
-      context.fillText(clipped(words), x + 5, y);
+      context.strokeText(clipped(label), x + 5, y);
+      context.fillText(clipped(label), x + 5, y);
     }
   }
 
@@ -167,7 +167,7 @@ export class Parallel {
     this.brush = { axis, from, to: from };
   }
 
-  // On the axis; at its very end from a little before it on.
+  // A position on the axis. Positions close to an end snap to it.
   within(y) {
     const [top, bottom] = [EDGE.top, this.plot.size.height - EDGE.bottom];
     return y < top + SNAP ? top : y > bottom - SNAP ? bottom : y;
@@ -183,7 +183,7 @@ export class Parallel {
     this.choose(this.nearest(at), event);
   }
 
-  // A stretch filters; a mere press takes the axis's filter away.
+  // A drag sets the axis's filter; a click removes it.
   release() {
     if (!this.brush) return;
     const { axis, from, to } = this.brush;

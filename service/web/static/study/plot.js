@@ -1,17 +1,17 @@
-// A chart on two canvases: the lower one holds what seldom changes, the upper one what moves. Sharp on every screen, in the page's colours.
+// A chart on two canvases: the lower one for data that changes rarely, the upper one for data that changes often.
 
 import { el } from "../dom.js";
 
-const BUDGET_MILLISECONDS = 9; // of a frame, for a painting that takes several
+const BUDGET_MILLISECONDS = 9; // time in each frame for a paint that takes several frames
 const NAMES = ["text", "quiet", "line", "surface", "ice", "warm", "good", "bad", "violet"];
 const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
 const plots = new Set();
 
 /** @type {any} */
 let palette = null;
-let printing = false; // a browser prints what is drawn on a canvas meanwhile, and no copy of another canvas
+let printing = false; // during `beforeprint`, browsers print only what is drawn directly on a canvas, and no copy of another canvas
 
-// The colours of the page as the canvas takes them; custom properties are resolved only where they are used.
+// The page's colours as computed values, since a canvas does not resolve custom properties.
 export function colours() {
   if (palette) return palette;
   const probe = el("span", { hidden: true });
@@ -30,7 +30,7 @@ function repaintAll() {
   for (const plot of plots) plot.repaint();
 }
 
-// Paper is white whatever the screen is.
+// Print uses the light colours.
 function toPaper(is) {
   printing = is;
   document.documentElement.style.colorScheme = is ? "light" : "";
@@ -42,7 +42,7 @@ addEventListener("beforeprint", () => toPaper(true));
 addEventListener("afterprint", () => toPaper(false));
 
 export class Plot {
-  // `paint(context, size)` draws the lower canvas; it may be a generator that rests between parts. `paintOver` draws the upper one.
+  // `paint(context, size)` draws the lower canvas; it can be a generator that yields between parts. `paintOver` draws the upper one.
   /** @param {(context: CanvasRenderingContext2D, size: any) => any} paintOver */
   constructor(host, paint, paintOver = () => {}) {
     this.host = host;
@@ -75,7 +75,7 @@ export class Plot {
     this.repaint();
   }
 
-  // Paints all anew; what takes long goes on over several frames, and is shown when it is whole, but for the first time.
+  // Repaints everything. A long paint is spread over several frames and shown when it is complete; the first one is shown as it progresses.
   repaint() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
@@ -97,7 +97,7 @@ export class Plot {
     if (!done) this.frame = requestAnimationFrame(() => this.goOn(parts));
   }
 
-  // On paper there is one canvas: where the upper one was cleared, it would wipe out the lower one.
+  // For print there is only one canvas: clearing the upper one would erase the lower one.
   paintDirectly() {
     const context = this.cleared(this.base);
     const parts = this.paint(context, this.size);
@@ -115,7 +115,7 @@ export class Plot {
     for (const resolve of this.waiting.splice(0)) resolve();
   }
 
-  // Draws something on top of what is painted. False when a painting is under way, which would lose it.
+  // Draws on the lower canvas without a repaint. Returns false during a repaint, which would overwrite the drawing.
   add(draw) {
     if (!this.painted || this.frame !== null) return false;
     for (const canvas of [this.buffer, this.base]) draw(this.context(canvas), this.size);
@@ -126,7 +126,7 @@ export class Plot {
     if (this.size.width && !printing) this.paintOver(this.cleared(this.over), this.size);
   }
 
-  // When all of it is painted; at once where it is not shown.
+  // Resolves when the paint is complete; at once if the chart is not visible.
   whole() {
     return !this.size.width || (this.painted && this.frame === null) ? Promise.resolve() : new Promise((resolve) => this.waiting.push(resolve));
   }
@@ -145,7 +145,7 @@ export class Plot {
     return context;
   }
 
-  // Where a pointer is, in the plot's own measure.
+  // The pointer's position in the plot's coordinates.
   at(event) {
     const box = this.host.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };

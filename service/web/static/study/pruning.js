@@ -1,4 +1,4 @@
-// What the pruning saved, and whether another pruner would have changed the winner: fetched when it is unfolded.
+// The pruning report: saved epochs, and whether another pruner would have changed the winner. Fetched when the panel is opened.
 
 import { getPruning } from "../api.js";
 import { byId, el } from "../dom.js";
@@ -13,10 +13,10 @@ function epochs([low, high]) {
   return low === high ? count(low) : `${count(low)} to ${count(high)}`;
 }
 
-// Where what is unknown might decide it, what the known alone says.
+// If unknown epochs could change the decision, the decision on the known epochs alone.
 function fate({ kept_winner: kept, likely, own }) {
   if (kept !== null) return kept ? "kept" : own ? "pruned" : "would have been pruned";
-  return likely == null ? "cannot be known" : `probably ${likely ? "kept" : "pruned"}`;
+  return likely == null ? "unknown" : `probably ${likely ? "kept" : "pruned"}`;
 }
 
 function prunerRow(key, pruner) {
@@ -26,9 +26,9 @@ function prunerRow(key, pruner) {
     el("td", { class: "number" }, count(pruner.trials_pruned)), el("td", { class: "number" }, epochs(pruner.epochs)));
 }
 
-function saved({ epochs: spared, of, seconds }) {
+function saved({ epochs: savedEpochs, of, seconds }) {
   const time = seconds == null ? "" : `, about ${duration(1000 * seconds)} of training`;
-  return of ? `The pruning spared ${plural(spared, "epoch", "epochs")} of ${count(of)} (${percent(spared / of)})${time}.` : "Nothing was pruned.";
+  return of ? `Pruning saved ${plural(savedEpochs, "epoch", "epochs")} of ${count(of)} (${percent(savedEpochs / of)})${time}.` : "Nothing was pruned.";
 }
 
 function overtaking(key, found) {
@@ -40,13 +40,13 @@ function overtaking(key, found) {
 }
 
 function report(key, answer) {
-  const words = answer.words.length ? answer.words : [saved(answer.saved)];
+  const sentences = answer.words.length ? answer.words : [saved(answer.saved)];
   return [
-    answer.partial ? el("p", { class: "quiet" }, "Up to now: the search goes on.") : null,
-    el("ul", { class: "sentences" }, words.map((sentence) => el("li", {}, sentence))),
+    answer.partial ? el("p", { class: "quiet" }, "Preliminary: the search is not complete.") : null,
+    el("ul", { class: "sentences" }, sentences.map((sentence) => el("li", {}, sentence))),
     answer.pruners.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other pruners on the same curves" },
       el("table", { class: "pruners" },
-        el("thead", {}, el("tr", {}, head("Pruner"), head("The winner"), head("Best of what it completes"), head("Trials pruned", true), head("Epochs trained", true))),
+        el("thead", {}, el("tr", {}, head("Pruner"), head("The winner"), head("Best completed trial"), head("Trials pruned", true), head("Epochs trained", true))),
         el("tbody", {}, answer.pruners.map((pruner) => prunerRow(key, pruner))))) : null,
     overtaking(key, answer.overtaking),
   ].flat().filter(Boolean);

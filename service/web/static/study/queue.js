@@ -1,16 +1,16 @@
-// The dialog that queues a trial: a field a parameter, filled from a trial, checked by the server. The sampler gives what is left empty.
+// The dialog that queues a trial: one field for each parameter, filled from a trial, checked by the server. The sampler chooses empty fields.
 
 import { getTrial, queueTrial } from "../api.js";
 import { byId, el } from "../dom.js";
 import { number, scalar } from "../format.js";
 import { showNotice } from "../parts.js";
 
-const DIGITS = 10; // of the parameters in the table
+const DIGITS = 10; // significant digits of parameters in the table
 const LEFT = "left to the sampler";
 
 const same = (left, right) => left === right;
 
-// Those with a condition come after the parameters that it names.
+// Orders parameters so that conditional ones follow the parameters of their conditions.
 function inOrder(space) {
   const ordered = new Set();
   const place = (name) => {
@@ -39,7 +39,7 @@ export class QueueDialog {
     byId("queue-from").addEventListener("change", (event) => this.prefill(event.target.value));
   }
 
-  // `from`: the number of the trial to start from; without it the best one; where there is none, all is left to the sampler.
+  // `from`: number of the trial to start from; by default the best one. Without a best trial, all fields are empty.
   open(from = null) {
     const { space } = this;
     const trial = from ?? this.model.study.best?.number ?? null;
@@ -87,15 +87,15 @@ export class QueueDialog {
     return definition.type === "categorical" ? definition.choices[Number(value)] : Number.isNaN(Number(value)) ? value : Number(value);
   }
 
-  // As the trial itself has it, where the field still shows what the table has of it: else it would be another configuration.
+  // The trial's exact value if the field still shows the rounded value of the table, so that the configuration stays the same.
   static exact(params, whole) {
     const known = whole?.params ?? {};
     const unchanged = (name, value) => typeof known[name] === "number" && Number(known[name].toPrecision(DIGITS)) === value;
     return Object.fromEntries(Object.entries(params).map(([name, value]) => [name, unchanged(name, value) ? known[name] : value]));
   }
 
-  // The names of the parameters whose condition holds, and the values of those that are not left to the sampler. Where the parameter
-  // that a condition names is left to the sampler, the one with the condition is too.
+  // The parameters whose conditions hold, and the values of the filled fields. If the parameter of a condition is left to the
+  // sampler, the conditional parameter is too.
   get assignment() {
     const [active, params] = [new Set(), {}];
     for (const name of inOrder(this.space)) {
@@ -130,7 +130,7 @@ export class QueueDialog {
     }
   }
 
-  // Each fault at its field; what belongs to none stands above.
+  // Shows each fault at its field, and faults without a field at the top.
   showFaults(error) {
     const left = (error.faults ?? []).filter(({ pointer, detail }) => !this.showFault(pointer.split("/").at(-1), detail));
     const all = error.faults?.length ?? 0;

@@ -1,4 +1,4 @@
-// Scales, their bounds and ticks: what a chart needs to place numbers.
+// Scales of charts: bounds, ticks and mappings to coordinates.
 
 import { within } from "../axis.js";
 import { number } from "../format.js";
@@ -20,7 +20,7 @@ function niceStep(span, most) {
   return power * [1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999);
 }
 
-// Round numbers between two bounds, at most about `most` of them.
+// Round numbers between two bounds, about `most` at most.
 export function ticks(low, high, most = 5) {
   if (!(high > low)) return [low];
   const step = niceStep(high - low, most);
@@ -37,7 +37,7 @@ export function logTicks(low, high, most = 6) {
   return Array.from({ length: Math.floor((last - first) / each) + 1 }, (_, index) => 10 ** (first + index * each));
 }
 
-// The ticks in words, with as many digits as tell them apart.
+// The labels of the ticks, with enough digits to distinguish them.
 export function tickLabels(share, values) {
   const step = values.length > 1 ? Math.abs(values[1] - values[0]) : Math.abs(values[0]) || 1;
   const unit = share ? 100 * step : step;
@@ -51,7 +51,7 @@ function quantile(sorted, part) {
   return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))];
 }
 
-// Room around two bounds; never beyond what the metric can be.
+// Bounds with a margin that stays within the metric's range.
 function around(measure, low, high, log) {
   if (log) return { low: low / 1.3, high: high * 1.3, log };
   const room = (high - low || Math.abs(high) * 0.1 || 0.1) * 0.06;
@@ -59,7 +59,7 @@ function around(measure, low, high, log) {
   return { low: low >= 0 ? Math.max(0, bottom) : bottom, high: top, log };
 }
 
-// The robust range of values, narrowed by `narrow(sorted)`, with room around it: {low, high, log}.
+// The robust range of values, narrowed by `narrow(sorted)`, with a margin: {low, high, log}.
 function fitted(measure, values, narrow) {
   const range = robustRange(values, measure.share);
   if (!range) return { low: 0, high: 1, log: false };
@@ -69,7 +69,7 @@ function fitted(measure, values, narrow) {
   return around(measure, low, high, false);
 }
 
-// Bounds of values that belong together but for stray ones, which may lie far out: as those of trials.
+// Bounds without isolated outliers, for values of trials.
 export function bounds(measure, values) {
   return fitted(measure, values, (sorted) => {
     const [quarter, half] = [quantile(sorted, 0.25), quantile(sorted, 0.75)];
@@ -78,7 +78,7 @@ export function bounds(measure, values) {
   });
 }
 
-// Bounds of all values but the few outermost, where those lie far out: as those of curves.
+// Bounds without a few extreme values if they are outliers, for values of curves.
 export function nearlyAll(measure, values) {
   return fitted(measure, values, (sorted) => {
     const [low, high] = [quantile(sorted, 0.002), quantile(sorted, 0.998)];
@@ -87,7 +87,7 @@ export function nearlyAll(measure, values) {
   });
 }
 
-// Where the values of these bounds stand between `from` and `to`, and the ticks with their words. What lies beyond stands at the edge.
+// Maps values within the bounds to [from, to], with ticks and labels. Values beyond the bounds are mapped to the edge.
 export function valueScale(measure, { low, high, log }, from, to, most) {
   const marks = log ? logTicks(low, high, most) : ticks(low, high, most);
   const free = (log ? logarithmic : linear)(low, high, from, to);

@@ -1,4 +1,4 @@
-// What the study found and on what: its best configuration, its data and its model.
+// The study's best configuration, its data and its model.
 
 import { bestAddress } from "../api.js";
 import { at, byId, el, withCode } from "../dom.js";
@@ -10,14 +10,14 @@ const ROUNDING = 1e-9;
 
 const list = (pairs) => pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
 
-// The configuration to use, and how sure it is: the confirmed recommendation, until there is one the best of the search.
+// The configuration to use: the confirmed recommendation or, before there is one, the best trial of the search.
 function chosen({ study, verdict, key }) {
   const { best, phase } = study;
   const confirmed = phase === "done" && verdict?.arms.find((arm) => arm.trial === verdict.recommended);
   const trial = (number) => el("a", { href: trialAddress(key, number) }, `trial ${number}`);
-  if (confirmed) return { params: confirmed.params, words: ["Confirmed: the configuration of ", trial(confirmed.trial), confirmed.trial === best?.number ? "." : ", the cheapest of those that cannot be told apart."] };
+  if (confirmed) return { params: confirmed.params, words: ["Confirmed: the configuration of ", trial(confirmed.trial), confirmed.trial === best?.number ? "." : ", the cheapest of the tied configurations."] };
   if (!best) return null;
-  const tries = study.counts.complete > 1 ? `The best of ${count(study.counts.complete)} tries looks better than it is.` : "It was measured once.";
+  const tries = study.counts.complete > 1 ? `The best of ${count(study.counts.complete)} trials looks better than it is.` : "It was measured once.";
   return { params: best.params, words: ["Not confirmed: the configuration of ", trial(best.number), `. ${tries}`] };
 }
 
@@ -31,10 +31,10 @@ export function showBest(model) {
   byId("best-links").replaceChildren(...(shown ? links : []));
   byId("best").replaceChildren(...(shown
     ? [el("dl", { class: "params" }, list(Object.entries(shown.params).map(([name, value]) => [name, scalar(value)]))), el("p", { class: "hint" }, shown.words)]
-    : [el("p", { class: "quiet" }, "It appears here with the first complete trial.")]));
+    : [el("p", { class: "quiet" }, "It appears here after the first complete trial.")]));
 }
 
-// Files that are not used: how many for which reason, with some of their names.
+// Unused files: their number for each reason, with some names.
 function leftOut(reasons) {
   return [
     el("p", {}, `${plural(reasons.reduce((sum, { count: files }) => sum + files, 0), "file", "files")} left out`),
@@ -43,7 +43,7 @@ function leftOut(reasons) {
   ];
 }
 
-// How the data was read: assumptions, columns that nothing is read from, files that were left out.
+// How the data was read: assumptions, unused columns, skipped files.
 function listing({ notes, groups, columns, unused_columns: unused, left_out: listed }, others) {
   const reasons = [...listed, ...others];
   const grouped = groups === null ? [] : [`${plural(groups, "group", "groups")} by the column ${columns.group}, each in one part of the split.`];
@@ -55,7 +55,7 @@ function listing({ notes, groups, columns, unused_columns: unused, left_out: lis
   ];
 }
 
-// The study's weights, and which part of their file was loaded.
+// The study's weights, and the part of their file that was loaded.
 function weights(named, loaded) {
   if (named === "random") return "none, random initial values";
   if (!loaded) return named;
@@ -70,23 +70,23 @@ function weights(named, loaded) {
   return taken.length ? [el("p", {}, named), el("p", { class: "muted" }, taken.join("; "))] : named;
 }
 
-// What a constant prediction scores, and whether the best value so far is better than this.
+// The score of the best constant prediction, and whether the best value is better.
 function constant({ value, sentence, advice }, best, { direction }) {
   const better = !best || (direction === "maximize" ? best.value > value + ROUNDING : best.value < value - ROUNDING);
   return [el("p", {}, sentence), better ? null : el("p", { class: "fault" }, `The best result so far is not better than this. ${advice}`)];
 }
 
-// Workers that leave the study alone; the others train it.
+// Workers that cannot train the study.
 function unreadable(workers) {
   return workers.map(({ worker, what, detail }) => el("p", {}, el("span", { class: "mono" }, worker), ` cannot read the ${what}: ${detail}`));
 }
 
-// Parts of the study that have no effect, each with its place in the document.
+// Notices about parts of the study without effect, each with its place in the document.
 function noticed(notices) {
   return notices.map(({ pointer, message }) => el("p", {}, el("strong", {}, pointer.split("/").slice(1).join(" / ")), withCode(`: ${message}`)));
 }
 
-// `drawing` is the module of the task, once it is there.
+// `drawing`: the task's module, once it is loaded.
 export function showFacts({ study, drawing }) {
   const { spec, best, facts, sizes, majority, notes, notices, unavailable } = study;
   byId("facts").replaceChildren(...list([

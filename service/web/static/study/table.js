@@ -1,16 +1,16 @@
-// The trial table. Only the rows in view are in the document, however many there are.
+// The table of trials. Only visible rows are in the document (virtual scrolling).
 
 import { el } from "../dom.js";
 import { trialAddress } from "../trials.js";
 
-const ROW = 37; // px; study.css says the same
-const AROUND = 12; // rows above and below the view
+const ROW = 37; // px; must match study.css
+const AROUND = 12; // rows rendered above and below the visible ones
 const IN_PRINT = 100;
-const STILL_MILLISECONDS = 150; // without a change, until what is shown counts
-const LONG = 14; // characters that a cell may not have room for
+const STILL_MILLISECONDS = 150; // without changes, until the table is marked as settled
+const LONG = 14; // characters; longer texts get a tooltip
 
 export class Table {
-  // `picked` is a set of numbers; `sort(key)` and `pick(number)` are called when someone asks for it.
+  // `picked`: a set of trial numbers; `sort(key)` and `pick(number)` are called on user actions.
   constructor(node, model, { picked, sort, pick }) {
     this.model = model;
     this.picked = picked;
@@ -18,10 +18,10 @@ export class Table {
     this.pick = pick;
     this.table = node;
     this.view = node.parentElement;
-    this.rows = []; // trials in their order
+    this.rows = []; // sorted trials
     this.columns = [];
     this.kept = new Map(); // number → {trial, row, columns}
-    this.active = null; // the number of the row that the keyboard is at
+    this.active = null; // trial number of the row with the keyboard focus
     this.frame = null;
     this.printing = false;
     this.view.addEventListener("scroll", () => this.soon(), { passive: true });
@@ -32,7 +32,7 @@ export class Table {
     addEventListener("afterprint", () => this.print(false));
   }
 
-  // `columns` is a list of [key, column].
+  // `columns`: a list of [key, column].
   show(rows, columns, sorted) {
     const head = JSON.stringify([columns.map(([key]) => key), sorted]);
     if (head !== this.head) {
@@ -79,7 +79,7 @@ export class Table {
     this.settling = setTimeout(() => this.hold(), STILL_MILLISECONDS);
   }
 
-  // A column that was wide stays so: columns do not move to and fro under rows that come and go.
+  // Columns only become wider, so that they do not move while rows scroll in and out.
   hold() {
     if (this.printing || !this.rows.length) return;
     const widths = [...this.table.tHead.rows[0].cells].map((cell) => cell.offsetWidth);
@@ -98,7 +98,7 @@ export class Table {
     return [from, Math.min(this.rows.length, Math.max(from, top) + many + AROUND)];
   }
 
-  // A row stays the same node as long as it is in view: only cells that changed are filled anew, so that nobody's click is lost.
+  // A visible row keeps its node, and only changed cells are replaced, so that a click during an update is not lost.
   row(trial, index) {
     const kept = this.kept.get(trial.number) ?? { row: this.make(trial), trial: null };
     const best = this.model.study.best?.number === trial.number;
@@ -135,8 +135,8 @@ export class Table {
   }
 
   none() {
-    const words = this.model.list().length ? "No trial matches the filter." : "No trial yet. A worker starts the first one when it has checked the data.";
-    return el("tr", {}, el("td", { colspan: this.columns.length + 1, class: "quiet" }, words));
+    const text = this.model.list().length ? "No trial matches the filter." : "No trial yet. A worker starts the first one when it has checked the data.";
+    return el("tr", {}, el("td", { colspan: this.columns.length + 1, class: "quiet" }, text));
   }
 
   key(event) {
@@ -150,7 +150,7 @@ export class Table {
     event.preventDefault();
   }
 
-  // The keyboard's row, by so many rows further, and into view.
+  // Moves the keyboard focus by some rows, and scrolls the row into view.
   move(by) {
     if (!this.rows.length) return;
     const at = this.rows.findIndex((trial) => trial.number === this.active);
@@ -175,7 +175,7 @@ export class Table {
   }
 }
 
-// Stands for so many rows that are out of view.
+// A spacer for rows that are not rendered.
 function gap(rows) {
   if (rows <= 0) return null;
   const row = el("tr", { class: "gap", "aria-hidden": "true" }, el("td"));

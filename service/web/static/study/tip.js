@@ -1,4 +1,4 @@
-// What a chart says of the trial under the pointer, or under the keyboard's choice.
+// The tooltip of charts for the trial at the pointer or keyboard focus.
 
 import { byId, el } from "../dom.js";
 import { metric, number, scalar } from "../format.js";
@@ -15,12 +15,12 @@ function pairs(trial) {
 }
 
 export function showTip(trial, measure, value, { x, y }) {
-  const words = note(trial);
+  const reason = note(trial);
   tip.replaceChildren(
     el("p", { class: "tip-head" }, el("strong", {}, `Trial ${trial.number}`), ` · ${trial.state}`),
     el("p", {}, `${measure.name} ${metric(measure, value)}`, trial.step ? el("span", { class: "quiet" }, ` after epoch ${trial.step}`) : null),
     pairs(trial),
-    ...(words ? [el("p", { class: "quiet" }, words)] : []),
+    ...(reason ? [el("p", { class: "quiet" }, reason)] : []),
   );
   tip.hidden = false;
   const { offsetWidth: width, offsetHeight: height } = tip;
@@ -33,7 +33,7 @@ export function hideTip() {
   tip.hidden = true;
 }
 
-// For those who hear the page: said when the keyboard chooses.
+// Announces the trial to screen readers when it is selected by keyboard.
 export function say(trial, measure, value) {
   const params = Object.entries(trial.params).map(([key, item]) => `${key} ${typeof item === "number" ? number(item) : item}`);
   byId("said").textContent = `Trial ${trial.number}, ${trial.state}, ${measure.name} ${metric(measure, value)}. ${params.join(", ")}`;

@@ -1,4 +1,4 @@
-// What the pages draw of image classification beside its metrics: facts about the images, confusion, and the recall of each class.
+// Page module of the task image classification: facts about the images, confusion matrix, and recall of each class.
 
 import { getModel, listModels } from "../api.js";
 import { bestPlaces, cell, row, table } from "../compare/tables.js";
@@ -8,8 +8,8 @@ import { byClass, classNames, confusion, share, shareBar } from "./confusion.js"
 
 const MOST_CLASSES = 24;
 const MOST_EXAMPLES = 3;
-const FEW_CLASSES = 25; // a table of more begins with so many
-const FEW_PAIRS = 10; // of confused classes of each compared trial
+const FEW_CLASSES = 25; // rows shown first in a longer table
+const FEW_PAIRS = 10; // most confused pairs shown for each compared trial
 
 const NORMALISATION_SOURCES = {
   study: "stated by the study",
@@ -18,7 +18,7 @@ const NORMALISATION_SOURCES = {
   assumed: "assumed: ImageNet's, because the weights file does not state its own; set model.mean and model.std if it was trained with others",
   default: "ImageNet's",
 };
-const PIXELS = { decoded: "decoded by this run", cached: "read from the cache", streamed: "streamed, too many to keep" };
+const PIXELS = { decoded: "decoded by this run", cached: "read from the cache", streamed: "streamed, too large for the cache" };
 
 function normalisation({ mean, std, source }) {
   return `mean ${mean.join(", ")}; standard deviation ${std.join(", ")} (${NORMALISATION_SOURCES[source]})`;
@@ -28,30 +28,30 @@ function classes({ classes: names }) {
   return `${count(names.length)}: ${names.slice(0, MOST_CLASSES).join(", ")}${names.length > MOST_CLASSES ? ", …" : ""}`;
 }
 
-// Images that differ in their files and hardly in what they show.
+// Near-duplicates: images with different files and nearly the same content.
 function nearDuplicates({ groups, images, crossing, mixed, examples, across = 0 }) {
   if (!groups) return "none found";
-  const apart = crossing ? ` ${count(crossing)} would have been torn apart.` : "";
+  const apart = crossing ? ` ${count(crossing)} would have been divided.` : "";
   const named = examples.slice(0, MOST_EXAMPLES).map((names) => names.join(" = "));
   return [
-    el("p", {}, `${plural(images, "image", "images")} in ${plural(groups, "group", "groups")}${across ? "" : ", each kept on one side of the split"}.${apart}`),
+    el("p", {}, `${plural(images, "image", "images")} in ${plural(groups, "group", "groups")}${across ? "" : ", each kept in one part of the split"}.${apart}`),
     across ? el("p", { class: "fault" }, `${plural(across, "group has", "groups have")} images in several parts of the data's own split and ${across === 1 ? "was" : "were"} not moved: scores may look better than they are.`) : null,
-    mixed ? el("p", { class: "fault" }, `${plural(mixed, "group has", "groups have")} more than one label: one of the images is perhaps labelled wrongly.`) : null,
+    mixed ? el("p", { class: "fault" }, `${plural(mixed, "group has", "groups have")} more than one label: one of the images may have a wrong label.`) : null,
     named.length ? el("details", { class: "disclosure" }, el("summary", {}, "Examples"), el("ul", { class: "examples" }, named.map((names) => el("li", { class: "mono" }, names)))) : null,
   ];
 }
 
-// What the form of a new study begins with and says.
+// Defaults and texts of the form for a new study.
 export const form = {
   first: { model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification", objective: { metric: "accuracy", direction: "maximize" } },
-  path: "a folder with a folder of images a class, or a CSV file with the columns path and label",
+  path: "a folder with one folder of images for each class, or a CSV file with the columns path and label",
   strata: "of each class",
-  weights: "a .safetensors, .pt or .pth file, or a name of torchvision's, which a worker downloads",
+  weights: "a .safetensors, .pt or .pth file, or the name of torchvision weights, which a worker downloads",
   models: async () => (await listModels()).models,
   model: getModel,
 };
 
-// Rows of the panel "Data and model": [name, what it shows].
+// Rows of the panel "Data and model": [name, content].
 export function facts({ facts: known }) {
   return [
     ...(known.normalisation ? [["Normalisation", normalisation(known.normalisation)]] : []),
@@ -60,12 +60,12 @@ export function facts({ facts: known }) {
   ];
 }
 
-// Files besides those of the listing that are not used, a row a reason.
+// Unused files that the listing does not name, one row for each reason.
 export function leftOut({ unreadable }) {
   return unreadable ? [{ reason: "cannot be read as an image", ...unreadable }] : [];
 }
 
-// Rows on what a run took from others.
+// Rows on the work that a run shares with others.
 export function reuse({ pixels }) {
   return [["Pixels", PIXELS[pixels] ?? pixels]];
 }
@@ -75,7 +75,7 @@ const namesOf = (report, study) => classNames(report, study.facts);
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
 const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
 
-// The table with its first rows, and a button that shows the others.
+// A table with its first rows, and a button that shows the others.
 function beginning(label, node, rows, line) {
   const body = node.tBodies[0];
   body.replaceChildren(...rows.slice(0, FEW_CLASSES).map(line));
@@ -83,10 +83,10 @@ function beginning(label, node, rows, line) {
   return [scrolled(label, node), rows.length > FEW_CLASSES ? more : null];
 }
 
-// A row a class; of many the lowest recall first.
+// One row for each class; for many classes, lowest recall first.
 function recallOfEach(report, study) {
   const rows = byClass(report, namesOf(report, study));
-  if (!rows.length) return el("p", { class: "quiet" }, "A trial that runs to its end leaves it.");
+  if (!rows.length) return el("p", { class: "quiet" }, "Available for complete trials.");
   const many = rows.length > FEW_CLASSES;
   if (many) rows.sort((one, other) => (one.recall ?? 2) - (other.recall ?? 2));
   const line = (one) => el("tr", {},
@@ -94,17 +94,17 @@ function recallOfEach(report, study) {
     el("td", { class: "number" }, one.examples === null ? "–" : count(one.examples)),
     el("td", { class: "number" }, shareBar(one.recall, "image")),
     el("td", { class: "remark" }, one.taken ? `${one.taken[0]} (${count(one.taken[1])})` : "–"));
-  const node = el("table", { class: "recall" }, heads(["Class"], ["Images", true], ["Recall", true], ["Most often taken for"]), el("tbody", {}));
-  return [many ? el("p", { class: "quiet" }, "The lowest first.") : null, beginning("Recall by class", node, rows, line)];
+  const node = el("table", { class: "recall" }, heads(["Class"], ["Images", true], ["Recall", true], ["Most often predicted as"]), el("tbody", {}));
+  return [many ? el("p", { class: "quiet" }, "Lowest recall first.") : null, beginning("Recall by class", node, rows, line)];
 }
 
-// The panels of a trial: what each draws of the report on the validation images.
+// Panels of a trial, for the report on the validation images.
 export const panels = [
   { id: "confusion", title: "Confusion", draw: (report, study) => confusion(report, namesOf(report, study), "image") },
   { id: "recall", title: "Recall of each class", draw: recallOfEach },
 ];
 
-// What is drawn of the report on the test images, below its metrics.
+// The report on the test images, shown below its metrics.
 export function test(report, study) {
   return el("details", { class: "disclosure" }, el("summary", {}, "Confusion on the test images"), confusion(report, namesOf(report, study), "image"));
 }
@@ -113,17 +113,17 @@ const confusionOf = ({ study, trial, letter, number }) =>
   el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` },
     el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, namesOf(trial.result, study), "image", FEW_PAIRS));
 
-// How far apart the values are that are known.
+// The difference between the largest and smallest known value.
 function spread(values) {
   const known = values.filter((value) => value !== null);
   return known.length ? Math.max(...known) - Math.min(...known) : -1;
 }
 
-// Recall of each class that some trial knows, the best marked; of many classes those first in which the trials differ most.
+// Recall of each class that at least one trial reported, with the best marked; for many classes, largest differences first.
 function recallBesides(columns) {
   const recalls = columns.map(({ study, trial }) => new Map(byClass(trial.result, namesOf(trial.result, study)).map((one) => [one.name, one.recall])));
   const names = [...new Set(recalls.flatMap((one) => [...one.keys()]))];
-  if (!names.length) return el("p", { class: "quiet" }, "Trials that run to their end leave it.");
+  if (!names.length) return el("p", { class: "quiet" }, "Available for complete trials.");
   const values = new Map(names.map((name) => [name, recalls.map((one) => one.get(name) ?? null)]));
   const many = names.length > FEW_CLASSES;
   if (many) names.sort((one, other) => spread(values.get(other)) - spread(values.get(one)));
@@ -131,10 +131,10 @@ function recallBesides(columns) {
     const best = bestPlaces(values.get(name), "maximize");
     return row(name, values.get(name).map((value, index) => cell(value === null ? "–" : share(value), best.has(index))));
   };
-  return [many ? el("p", { class: "quiet" }, "Those first in which the trials differ most.") : null, beginning("Recall by class", table("Class", columns, []), names, line)];
+  return [many ? el("p", { class: "quiet" }, "Largest differences between the trials first.") : null, beginning("Recall by class", table("Class", columns, []), names, line)];
 }
 
-// The panels of a comparison; one that is wide has the width of the page.
+// Panels of a comparison; a `wide` panel has the full width of the page.
 export const comparison = [
   { id: "confusion", title: "Confusion", wide: true, draw: (columns) => el("div", { class: "matrices" }, columns.map(confusionOf)) },
   { id: "recall", title: "Recall of each class", draw: recallBesides },

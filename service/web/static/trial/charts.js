@@ -1,4 +1,4 @@
-// All metrics of a trial by epoch: a chart for those that share a scale, and a table behind a disclosure.
+// All metrics of a trial by epoch: one chart for metrics with the same scale, and a table.
 
 import { el } from "../dom.js";
 import { metric } from "../format.js";
@@ -9,7 +9,7 @@ import { namesOf, pointsOf } from "./course.js";
 
 const CHOSEN = "metric";
 
-// The title of the chart that shows the metric. Shares have a scale in common, and losses.
+// The title of the metric's chart. All shares have one chart, and all losses.
 function groupOf(study, name) {
   const { share, unit } = measureOf(study.task, name);
   if (share) return `Shares of the validation ${examples(study)}`;
@@ -17,13 +17,13 @@ function groupOf(study, name) {
   return unit ? `${name} (${unit})` : name;
 }
 
-// Mounts into `node` and comes back with `draw(study, rows)`. The choice of metrics is in the page's address.
+// Creates the charts in `node`; returns `draw(study, rows)`. The URL contains the choice of metrics.
 export function metricCharts(node) {
   const toggles = el("div", { class: "toolbar", role: "group", "aria-label": "Metrics" });
   const charts = el("div", { class: "charts" });
   const region = el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Metrics by epoch" });
   const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"), region);
-  const waiting = el("p", { class: "quiet" }, "A point for each metric and epoch, as soon as one is measured.");
+  const waiting = el("p", { class: "quiet" }, "Metrics appear after the first epoch.");
   const drawn = new Map(); // title → chart
   let study = null;
   let rows = [];

@@ -1,33 +1,33 @@
-// A trial as its events change it: reports bring what they change with them, all else is read.
+// Applies report events to a trial. All other changes are read from the server.
 
-import { paceTold } from "../pace.js";
+import { paceOf } from "../pace.js";
 
-const number = (value) => (typeof value === "number" ? value : null); // words stand for what is not finite
+const number = (value) => (typeof value === "number" ? value : null); // values that are not finite arrive as strings
 const numbers = (metrics) => Object.fromEntries(Object.entries(metrics).map(([name, value]) => [name, number(value)]));
 
-// The rows of metrics, by step, with those of the reports in place of older ones of their steps.
+// The rows of metrics by step, updated with the reports.
 export function withReports(rows, reports) {
   const known = new Map(rows.map((row) => [row.step, row]));
   for (const { step, metrics } of reports) known.set(step, { step, metrics: { ...known.get(step)?.metrics, ...numbers(metrics) } });
   return [...known.values()].sort((one, other) => one.step - other.step);
 }
 
-// The trial with the event of a report applied; null when the event is none, or does not bring all that it changed.
+// The trial after a report event; null if the event is not a report or does not contain all changes.
 export function afterReport(trial, event) {
   if (event.kind !== "trial_reported" || trial.state !== "running" || event.attempt !== trial.attempt || !event.reports.length) return null;
-  const told = event.pace;
-  if (told && !trial.pace && !trial.reuse) return null; // what the run reuses may have come with it
+  const reported = event.pace;
+  if (reported && !trial.pace && !trial.reuse) return null; // with the first pace, `reuse` may have been reported too, which the event lacks
   return {
     ...trial,
     step: event.step,
     metrics: numbers(event.metrics),
-    pace: told ? paceTold(told) : trial.pace,
-    reuse: told && trial.reuse ? { ...trial.reuse, saved_seconds: told.saved_seconds ?? null } : trial.reuse,
+    pace: reported ? paceOf(reported) : trial.pace,
+    reuse: reported && trial.reuse ? { ...trial.reuse, saved_seconds: reported.saved_seconds ?? null } : trial.reuse,
   };
 }
 
-// [step, value or null] of each step that has the metric.
+// The points of a metric: [step, value or null].
 export const pointsOf = (rows, name) => rows.filter((row) => Object.hasOwn(row.metrics, name)).map((row) => [row.step, row.metrics[name]]);
 
-// Names of all metrics that some row has.
+// Names of all metrics in the rows.
 export const namesOf = (rows) => [...new Set(rows.flatMap((row) => Object.keys(row.metrics)))];

@@ -1,8 +1,8 @@
-// How far a value is from another one, in words.
+// The difference between two values as text.
 
 import { apart } from "../format.js";
 
-// "1.20 points above the baseline"; null when one of the two is unknown.
+// For example "1.20 points above the baseline"; null if one of the values is unknown.
 export function difference(measure, value, other, name) {
   if (value == null || other == null) return null;
   if (value === other) return `equal to ${name}`;

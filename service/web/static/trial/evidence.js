@@ -1,4 +1,4 @@
-// What a trial was pruned on: its value, what was needed, and the trials it was compared with, as dots on a line and as a table.
+// The evidence of a pruning decision: the trial's value, the threshold, and the compared trials, as a strip of dots and as a table.
 
 import { mark, valueAxis } from "../axis.js";
 import { el, svg } from "../dom.js";
@@ -8,15 +8,15 @@ import { trialAddress } from "../trials.js";
 import { facts } from "./record.js";
 
 const HEIGHT = 46; // px
-const LEVELS = [0, -7, 7, -13, 13]; // px from the middle by which dots lie apart that would lie on each other
-const NEAR = 1.4; // per cent of the width within which they would
+const LEVELS = [0, -7, 7, -13, 13]; // px; vertical offsets of dots that would overlap
+const NEAR = 1.4; // percent of the width; closer dots overlap
 const BY_BEST = ["median", "percentile"];
 
 const ruleOf = ({ rule }) => (rule.name === "patient" && rule.wrapped.name !== "none" ? rule.wrapped : rule);
 
 function inWords({ name, wrapped, ...options }) {
-  const told = Object.entries(options).filter(([, value]) => value !== null).map(([option, value]) => `${option.replaceAll("_", " ")} ${value}`);
-  return `${name}${told.length ? ` (${told.join(", ")})` : ""}${wrapped && wrapped.name !== "none" ? ` around ${inWords(wrapped)}` : ""}`;
+  const shown = Object.entries(options).filter(([, value]) => value !== null).map(([option, value]) => `${option.replaceAll("_", " ")} ${value}`);
+  return `${name}${shown.length ? ` (${shown.join(", ")})` : ""}${wrapped && wrapped.name !== "none" ? ` around ${inWords(wrapped)}` : ""}`;
 }
 
 function needed(measure, { threshold, value }) {
@@ -49,9 +49,9 @@ function strip(measure, evidence) {
   const [from, to] = ends.map(place);
   const at = (number) => (to > from ? 1 + (98 * (place(number) - from)) / (to - from) : 50);
   const dots = levelled(peers.map((peer) => ({ ...peer, at: at(peer.value) })));
-  const told = [`this trial ${metric(measure, value)}`, threshold === null ? null : `needed ${metric(measure, threshold)}`, `others from ${metric(measure, ends[0])} to ${metric(measure, ends[1])}`];
+  const label = [`this trial ${metric(measure, value)}`, threshold === null ? null : `needed ${metric(measure, threshold)}`, `others from ${metric(measure, ends[0])} to ${metric(measure, ends[1])}`];
   return el("figure", { class: "strip" },
-    svg("svg", { width: "100%", height: HEIGHT, role: "img", "aria-label": told.filter(Boolean).join(", ") },
+    svg("svg", { width: "100%", height: HEIGHT, role: "img", "aria-label": label.filter(Boolean).join(", ") },
       svg("line", { class: "ground", x1: "0%", x2: "100%", y1: HEIGHT / 2, y2: HEIGHT / 2 }),
       dots.map((dot) => svg("circle", { class: "peer", cx: `${dot.at}%`, cy: dot.y, r: 4 }, svg("title", {}, `Trial ${dot.number}: ${metric(measure, dot.value)}`))),
       threshold === null ? null : svg("line", { class: "needed", x1: `${at(threshold)}%`, x2: `${at(threshold)}%`, y1: 2, y2: HEIGHT - 2 }),
@@ -67,7 +67,7 @@ function peerTable(study, measure, { peers, peers_total: total }) {
       el("table", { class: "steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Trial"), el("th", { scope: "col", class: "number" }, measure.name))), el("tbody", {}, rows))));
 }
 
-// What the panel shows; `key` is the study's in addresses.
+// The content of the panel. `key`: the study's key in URLs.
 export function evidencePanel(study, key, evidence) {
   const { metric: name, value, step, peers } = evidence;
   const measure = measureOf(study.task, name);

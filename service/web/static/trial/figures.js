@@ -1,4 +1,4 @@
-// A trial at a glance: its value beside the best's and the baseline's, epochs, time, speed, memory.
+// Key figures of a trial: value with its difference from the best and the baseline, epochs, time, speed, memory.
 
 import { el } from "../dom.js";
 import { bytes, count, duration, elapsed, metric } from "../format.js";
@@ -15,7 +15,7 @@ function valueNote(measure, best, trial, baseline, value) {
   return notes.length ? notes.map((note) => el("span", { class: "line" }, note)) : "after its last epoch";
 }
 
-// A run of the confirmation counts by the test examples.
+// For a trial of the confirmation, the value on the test examples.
 function scoreFigure(study, measure, trial, value) {
   const test = trial.result.test?.metrics[measure.name];
   return figure(`${measure.name} on the test ${examples(study)}`, metric(measure, test), `${metric(measure, value)} on the validation ${examples(study)}`);
@@ -31,13 +31,13 @@ function memoryFigure(trial) {
   const peak = trial.result.peak_memory;
   const now = trial.pace?.memory;
   const where = trial.result.environment?.accelerator === "cuda" ? "of the GPU" : "of the process";
-  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `at most, ${where}`);
-  return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not told" : hasEnded(trial) ? `at its last report, ${where}` : `at present, ${where}`);
+  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `peak, ${where}`);
+  return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not reported" : hasEnded(trial) ? `at its last report, ${where}` : `at present, ${where}`);
 }
 
-const attempts = ({ attempt }) => (attempt > 1 ? `${attempt} attempts` : attempt ? "one attempt" : "not begun");
+const attempts = ({ attempt }) => (attempt > 1 ? `${attempt} attempts` : attempt ? "one attempt" : "not started");
 
-// `baseline` is the study's baseline trial when it is another one, else null.
+// `baseline`: the study's baseline trial, or null if it is this trial or does not exist.
 export function trialFigures(study, trial, baseline) {
   const measure = objectiveOf(study);
   const { name } = measure;
@@ -46,7 +46,7 @@ export function trialFigures(study, trial, baseline) {
   return [
     trial.confirms == null ? figure(name, metric(measure, value), value === null ? "no value" : valueNote(measure, study.best, trial, baseline, value)) : scoreFigure(study, measure, trial, value),
     figure("Epochs", whole ? `${trial.step} / ${whole}` : String(trial.step), attempts(trial)),
-    figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not begun"),
+    figure("Time", trial.started_at ? elapsed(trial.started_at, trial.finished_at) : "–", trial.started_at ? "since its first start" : "not started"),
     speedFigure(study, trial), memoryFigure(trial),
   ];
 }

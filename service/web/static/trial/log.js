@@ -1,18 +1,18 @@
-// The log of an attempt: its end at first, earlier parts when asked for, what is added as it comes. Follows the end unless scrolled up.
+// The log of an attempt: shows its end first, earlier parts on request, and new lines as they arrive. Follows the end unless scrolled up.
 
 import { getLog } from "../api.js";
 import { el } from "../dom.js";
 import { ENDINGS } from "./story.js";
 
 const PAGE = 500; // chunks
-const NEAR = 24; // px from the end that count as the end
+const NEAR = 24; // px; a smaller distance from the end counts as the end
 
-// The last chunk's number of a log that has chunks after `known`, by doubling the step and then halving it: no log is read whole for its end.
+// The number of the log's last chunk, which is after `known`. Exponential and binary search, so that a long log is not read completely.
 async function lastOf(read, known) {
   const exists = async (seq) => (await read({ after: seq - 1, limit: 1 })).chunks.length > 0;
   let [low, step] = [known, PAGE];
   while (await exists(low + step)) [low, step] = [low + step, 2 * step];
-  let high = low + step; // does not exist, `low` does
+  let high = low + step; // invariant: chunk `low` exists, chunk `high` does not
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2);
     if (await exists(middle)) low = middle;
@@ -21,26 +21,26 @@ async function lastOf(read, known) {
   return low;
 }
 
-// Mounts into `node`: {show(attempts), grown(event)}.
+// Creates the log in `node`; returns {show(attempts), grown(event)}.
 export function trialLog(node, key, number) {
   const text = el("pre", { class: "log", tabindex: 0, role: "log", "aria-live": "off", "aria-label": "Log" });
   const choice = el("select", { onchange: () => choose(Number(choice.value)) });
   const chooser = el("label", { class: "select", hidden: true }, "Attempt", choice);
   const earlier = el("button", { class: "button small", type: "button", hidden: true, onclick: () => chain(readEarlier) }, "Show earlier lines");
-  const toEnd = el("button", { class: "button small", type: "button", hidden: true, onclick: follow }, "To the end");
-  const word = el("p", { class: "quiet" }, "Nothing has been logged.");
-  let attempt = null; // the one that is shown
-  let newest = true; // and whether a newer one takes its place
-  let [first, last] = [1, 0]; // the chunks that are shown
+  const toEnd = el("button", { class: "button small", type: "button", hidden: true, onclick: follow }, "Jump to the end");
+  const empty = el("p", { class: "quiet" }, "Nothing has been logged.");
+  let attempt = null; // the attempt that is shown
+  let newest = true; // whether a newer attempt replaces it
+  let [first, last] = [1, 0]; // the range of chunks that is shown
   let following = true;
   let work = Promise.resolve();
 
   const read = (values) => getLog(key, number, { attempt, ...values });
   const atEnd = () => text.scrollHeight - text.scrollTop - text.clientHeight < NEAR;
 
-  // One reading after the other. A reading that fails is made up for by the next.
+  // Reads run one after another. The next read includes the chunks of a failed one.
   function chain(reading) {
-    work = work.then(reading).catch((error) => (word.textContent = error.message));
+    work = work.then(reading).catch((error) => (empty.textContent = error.message));
     return work;
   }
 
@@ -51,7 +51,7 @@ export function trialLog(node, key, number) {
   }
 
   function show() {
-    word.hidden = last > 0;
+    empty.hidden = last > 0;
     text.hidden = !last;
     earlier.hidden = first <= 1;
     if (following) follow();
@@ -99,7 +99,7 @@ export function trialLog(node, key, number) {
       attempt = chosen;
       [first, last, following] = [1, 0, true];
       text.replaceChildren();
-      word.textContent = "Nothing has been logged in this attempt.";
+      empty.textContent = "Nothing has been logged in this attempt.";
       await readOn();
     });
   }
@@ -108,13 +108,13 @@ export function trialLog(node, key, number) {
     following = atEnd();
     toEnd.hidden = following;
   });
-  node.append(el("div", { class: "toolbar" }, chooser, earlier, toEnd), word, text);
+  node.append(el("div", { class: "toolbar" }, chooser, earlier, toEnd), empty, text);
   text.hidden = true;
 
   return {
-    // The attempts of the trial, the first one first.
+    // `attempts`: the trial's attempts, oldest first.
     show(attempts) {
-      const options = [...attempts].reverse().map((one) => el("option", { value: one.attempt }, `${one.attempt}: ${one.ending ? ENDINGS[one.ending] : "under way"}`));
+      const options = [...attempts].reverse().map((one) => el("option", { value: one.attempt }, `${one.attempt}: ${one.ending ? ENDINGS[one.ending] : "running"}`));
       const latest = attempts.at(-1)?.attempt ?? null;
       chooser.hidden = attempts.length < 2;
       const begun = latest !== null && newest && latest !== attempt;
@@ -123,7 +123,7 @@ export function trialLog(node, key, number) {
       if (chosen !== null) choice.value = String(chosen);
       if (begun) begin(latest);
     },
-    // The event of a log that has grown.
+    // Handles a `trial_logged` event.
     grown(event) {
       if (event.attempt === attempt) chain(() => (event.chunk > last ? readOn() : null));
     },

@@ -1,4 +1,4 @@
-// A trial's parameters beside those of the best trial and of the baseline: what differs is marked.
+// A trial's parameters next to those of the best trial and the baseline, with differences marked.
 
 import { el } from "../dom.js";
 import { scalar } from "../format.js";
@@ -10,7 +10,7 @@ function other(mine, value) {
   return el("td", { class: `mono ${same ? "quiet" : "differs"}` }, same ? null : el("span", { class: "unequal", role: "img", "aria-label": "differs:" }, "≠ "), same ? "same" : show(value));
 }
 
-// `others`: [{title, params}], of which there may be none.
+// `others`: [{title, params}]; can be empty.
 export function parametersTable(params, others) {
   const names = [...new Set([params, ...others.map((one) => one.params)].flatMap((one) => Object.keys(one)))];
   return el("table", { class: "parameters" },

@@ -1,4 +1,4 @@
-// What is on record of a trial besides its metrics: attempts, checkpoints, environment.
+// Tables of a trial's attempts, checkpoints and environment.
 
 import { el } from "../dom.js";
 import { bytes, elapsed } from "../format.js";
@@ -22,7 +22,7 @@ export const facts = (known) => el("dl", { class: "facts" }, known.filter(([, va
 
 export function attemptsTable(trial) {
   const { attempts } = trial;
-  if (!attempts.length) return el("p", { class: "quiet" }, hasEnded(trial) ? "It was never started." : "No worker has taken it yet.");
+  if (!attempts.length) return el("p", { class: "quiet" }, hasEnded(trial) ? "It was never started." : "No worker has claimed it yet.");
   return scrolled("Attempts", el("table", { class: "attempts" },
     heads(["#", true], ["Worker"], ["Began"], ["Took", true], ["From epoch", true], ["To epoch", true], ["Its end"]),
     el("tbody", {}, attempts.map((one) => el("tr", {},
@@ -36,7 +36,7 @@ export function attemptsTable(trial) {
 }
 
 export function checkpointsTable(checkpoints) {
-  if (!checkpoints.length) return el("p", { class: "quiet" }, "None is kept.");
+  if (!checkpoints.length) return el("p", { class: "quiet" }, "No checkpoint is kept.");
   return scrolled("Checkpoint files", el("table", {},
     heads(["After epoch", true], ["Size", true], ["SHA-256"]),
     el("tbody", {}, checkpoints.map((one) => el("tr", {},
@@ -45,6 +45,6 @@ export function checkpointsTable(checkpoints) {
 
 export function environmentFacts(environment) {
   const known = Object.entries(environment ?? {});
-  if (!known.length) return el("p", { class: "quiet" }, "The run tells it when data and model are ready.");
+  if (!known.length) return el("p", { class: "quiet" }, "The run reports it when data and model are ready.");
   return facts(known.map(([name, value]) => [WORDS[name] ?? name, value]));
 }

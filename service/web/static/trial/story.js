@@ -1,10 +1,10 @@
-// Where a trial came from, how it stands and why it ended, in sentences.
+// Sentences on a trial's origin, state and end.
 
 import { elapsed, plural } from "../format.js";
 
 const ORIGINS = {
   sampler: "proposed by the sampler", baseline: "the baseline: the study's starting point", user: "queued by hand",
-  duplicate: "proposed again by the sampler", confirmation: "trained again with a fresh seed",
+  duplicate: "proposed again by the sampler", confirmation: "trained again with a new seed",
 };
 const REASONS = {
   out_of_memory: "It ran out of memory", diverged: "It diverged: its loss was no longer finite", crashed: "Its process crashed",
@@ -12,7 +12,7 @@ const REASONS = {
   lost: "Its worker was lost", infeasible: "It cannot be trained with these parameters",
 };
 export const ENDINGS = {
-  complete: "ran to its end", pruned: "stopped by the pruner", failed: "failed", cancelled: "cancelled", released: "handed back by its worker",
+  complete: "ran to its end", pruned: "stopped by the pruner", failed: "failed", cancelled: "cancelled", released: "released by its worker",
   lost: "its worker was lost", crashed: "its process crashed",
 };
 const ENDED = ["complete", "pruned", "failed", "cancelled"];
@@ -21,7 +21,7 @@ export const hasEnded = (trial) => ENDED.includes(trial.state);
 
 export const origin = (trial) => ORIGINS[trial.source] ?? trial.source;
 
-// How many epochs the trial is to have; null when the study does not say.
+// The number of epochs that the trial is planned to have; null if it is unknown.
 export const epochsOf = (study, trial) => trial.params.epochs ?? study.spec.fixed.epochs ?? null;
 
 function stopped(study, trial) {
@@ -29,7 +29,7 @@ function stopped(study, trial) {
   const why = trial.detail ? `: ${trial.detail}` : ".";
   switch (trial.state) {
     case "complete":
-      return `It ran all its ${plural(trial.step, "epoch", "epochs")} in ${elapsed(trial.started_at, trial.finished_at)}.`;
+      return `It completed all its ${plural(trial.step, "epoch", "epochs")} in ${elapsed(trial.started_at, trial.finished_at)}.`;
     case "pruned":
       return `The pruner stopped it ${after}${why}`;
     case "failed":
@@ -39,14 +39,14 @@ function stopped(study, trial) {
     case "running":
       return trial.attempt > 1 ? `It is running, in its attempt ${trial.attempt}.` : "It is running.";
     default:
-      return trial.attempt ? "It waits for a worker that takes it up again." : "It waits for a worker.";
+      return trial.attempt ? "It waits for a worker to resume it." : "It waits for a worker.";
   }
 }
 
-// How the trial stands, or why it ended.
+// The trial's state, or the reason of its end.
 export function standing(study, trial) {
   if (trial.duplicate_of === null) return stopped(study, trial);
   return hasEnded(trial)
-    ? `It was not trained: it has the parameters of trial ${trial.duplicate_of}, whose result answers it.`
+    ? `It was not trained: trial ${trial.duplicate_of} has the same parameters, and its result was copied.`
     : `It waits for trial ${trial.duplicate_of}, which has the same parameters.`;
 }

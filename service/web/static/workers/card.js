@@ -1,11 +1,11 @@
-// A worker: where it is, what it has, what it runs, and when it was heard of last.
+// The card of a worker: host, devices, running trials and last heartbeat.
 
 import { at, el } from "../dom.js";
 import { ago, bytes, count, duration, elapsed, plural } from "../format.js";
 import { stateOf } from "./state.js";
 
 const MARKS = { alive: "●", draining: "◐", silent: "○", gone: "–" };
-const MOST_LINKS = 24; // of one study
+const MOST_LINKS = 24; // maximum number of trial links for each study
 
 export function workerCard(worker, drain) {
   const state = stateOf(worker);
@@ -32,7 +32,7 @@ export function workerCard(worker, drain) {
 }
 
 export function goneRow(worker) {
-  const text = `${plural(worker.slots, "slot", "slots")}, ${devices(worker).join(", ")} · last heard of ${ago(worker.seen_at)}`;
+  const text = `${plural(worker.slots, "slot", "slots")}, ${devices(worker).join(", ")} · last heartbeat ${ago(worker.seen_at)}`;
   return el("li", { "data-key": worker.id, "data-print": text }, el("span", { class: "strong" }, worker.host), " ", el("span", { class: "mono quiet" }, worker.id), el("div", { class: "hint" }, text));
 }
 
@@ -48,7 +48,7 @@ function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
 }
 
-// Several slots may share a device; it is named once. GPUs are named by the beginning of their UUID.
+// The worker's devices. Several slots can share a device, which is listed once; GPUs are named by the first digits of their UUID.
 function devices(worker) {
   const found = new Map();
   worker.devices.forEach((device, place) => found.set(device, worker.memory[place] ?? null));
@@ -60,10 +60,10 @@ function named(device) {
   return `GPU ${device.replace(/^cuda:/, "").replace(/^(GPU-)?([0-9a-f]{8})-.*$/, "$2")}`;
 }
 
-// A slot runs one trial, or many that share a pass: so busy slots cannot be told from trials.
+// The number of slots and running trials. A slot runs one trial, or several that are trained together, so busy slots cannot be counted.
 function slots(worker) {
   const running = worker.running.length;
-  return `${count(worker.slots)}${running ? `, ${plural(running, "trial", "trials")} under way` : ", idle"}`;
+  return `${count(worker.slots)}${running ? `, ${plural(running, "trial", "trials")} running` : ", idle"}`;
 }
 
 function runs(worker) {
@@ -98,9 +98,9 @@ function setAside({ set_aside: results }) {
 
 function remark(worker, state) {
   const left = worker.running.length;
-  const words = {
-    draining: left ? `Takes no more trials; goes when the ${left === 1 ? "one" : count(left)} under way ${left === 1 ? "has" : "have"} ended.` : "Takes no more trials and is about to go.",
-    silent: "Killed, or cut off from the database. Others take up its trials.",
+  const texts = {
+    draining: left ? `Claims no more trials; exits when the ${left === 1 ? "running trial has" : `${count(left)} running trials have`} ended.` : "Claims no more trials and is about to exit.",
+    silent: "Killed, or without access to the database. Other workers resume its trials.",
   };
-  return words[state] ? el("p", { class: "hint" }, words[state]) : null;
+  return texts[state] ? el("p", { class: "hint" }, texts[state]) : null;
 }

@@ -1,8 +1,8 @@
-// What a worker is up to, by its own word and by its silence.
+// The state of a worker, from its own report and its last heartbeat.
 
 const SILENT_SECONDS = 60; // twelve heartbeats
 
-// alive, draining, gone, or silent: it was killed, or its machine has no way to the database.
+// Returns alive, draining, gone, or silent: the worker was killed, or its machine cannot reach the database.
 export function stateOf(worker) {
   return worker.state !== "gone" && worker.silent_seconds > SILENT_SECONDS ? "silent" : worker.state;
 }
