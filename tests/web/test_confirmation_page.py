@@ -74,7 +74,7 @@ def test_a_confirmation_is_announced_followed_and_told_without_a_trace_in_the_se
     page.goto("/studies/followed")
     panel = page.get_by_role("region", name="Confirmation")
     expect(panel).to_contain_text("its best 2 configurations and the baseline are trained again, with up to 3 new seeds each")
-    expect(panel).to_contain_text(f"scored on {TEST_IMAGES} test images, which nothing has touched until then")
+    expect(panel).to_contain_text(f"scored on {TEST_IMAGES} test images, which are not used before")
     expect(page.locator("#live")).to_have_text("live")
     search(live_lab, "followed", SEARCHED)
     expect(page.locator("#figures")).to_contain_text("Best accuracy of the search90.00 %")

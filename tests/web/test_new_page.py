@@ -79,13 +79,13 @@ def test_a_model_that_is_looked_up_does_not_take_the_place_of_what_is_being_type
     page.keyboard.type("1")
     expect(share).to_have_value("0.15")
     page.get_by_role("tab", name="YAML or JSON").click()
-    expect(page.get_by_label("The document as")).to_have_value(re.compile(r"test: 0\.15"))
+    expect(page.get_by_label("The document in the format of")).to_have_value(re.compile(r"test: 0\.15"))
 
 
 def test_a_pasted_text_is_checked_shown_in_the_form_and_outlives_a_reload(page: Page, live_lab: Laboratory) -> None:
     page.goto("/new")
     page.get_by_role("tab", name="YAML or JSON").click()
-    text = page.get_by_label("The document as")
+    text = page.get_by_label("The document in the format of")
     expect(text).to_have_value(re.compile("preset: image_classification"))
     text.fill(YAML + "bogus: [")
     expect(page.locator("#verdict")).to_contain_text("not valid YAML near line 9")
@@ -125,7 +125,7 @@ def test_a_copy_begins_with_the_other_study_and_differs_in_its_name_alone(page: 
 def test_hostile_names_stay_text_in_the_form(page: Page) -> None:
     page.goto("/new")
     page.get_by_role("tab", name="YAML or JSON").click()
-    page.get_by_label("The document as").fill(
+    page.get_by_label("The document in the format of").fill(
         f'name: "{HOSTILE}"\nsearch_space: {{"{HOSTILE}": {{type: float, low: 0, high: 1}}, __proto__: {{type: int, low: 1}}}}\n'
     )
     page.get_by_role("tab", name="Form").click()

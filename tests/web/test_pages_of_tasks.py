@@ -126,4 +126,4 @@ def test_its_study_can_be_copied_into_the_form(forecast_page: Page) -> None:
     expect(page.get_by_label("Objective")).to_contain_text("skill, higher is better")
     expect(page.locator("#verdict")).to_contain_text("Ready to create")
     page.get_by_role("tab", name="YAML or JSON").click()
-    expect(page.get_by_label("The document as")).to_have_value(re.compile("task: forecasting"))
+    expect(page.get_by_label("The document in the format of")).to_have_value(re.compile("task: forecasting"))

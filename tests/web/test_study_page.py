@@ -232,7 +232,7 @@ def test_a_queued_trial_leaves_empty_fields_to_the_sampler(page: Page, live_lab:
     dialog = page.get_by_role("dialog", name="Queue a trial")
     send = dialog.get_by_role("button", name="Queue it")
     page.get_by_role("button", name="Queue a trial").click()
-    expect(dialog).to_contain_text("An empty field is left to the sampler")
+    expect(dialog).to_contain_text("The sampler chooses the values of empty fields")
     expect(dialog.get_by_label("momentum")).to_be_hidden()  # it takes part only with sgd
     dialog.get_by_label("optimizer").select_option("sgd")
     expect(dialog.get_by_label("momentum")).to_be_visible()
@@ -291,7 +291,7 @@ def test_trials_and_hours_are_added_in_each_state(page: Page, live_lab: Laborato
     page.get_by_role("button", name="More trials …").click()
     dialog = page.get_by_role("dialog", name="More trials")
     if state != "active":
-        expect(dialog).to_contain_text("it starts no trial until it is resumed")
+        expect(dialog).to_contain_text("no trial is started until it is resumed")
     dialog.get_by_label("Trials to add").fill("6")
     dialog.get_by_label("Hours to add").fill("0.5")
     dialog.get_by_label("Hours to add").press("Enter")

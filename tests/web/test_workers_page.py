@@ -44,7 +44,7 @@ def test_a_worker_is_shown_with_what_it_has_and_runs_and_is_drained(page: Page, 
     card.get_by_role("button", name="Drain").click()
     dialog.get_by_role("button", name="Drain the worker").click()
     expect(card).to_contain_text("draining")
-    expect(card).to_contain_text("Takes no more trials")
+    expect(card).to_contain_text("Claims no more trials")
     expect(card.get_by_role("button", name="Drain")).to_have_count(0)
     assert live_lab.store.read(queries.find_worker, "worker-1").state == "draining"
     operations.retire_worker(live_lab.store, worker.id)
