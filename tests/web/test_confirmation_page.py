@@ -341,7 +341,7 @@ def test_the_form_confirms_by_default_and_tells_what_it_needs(page: Page, live_l
     page.get_by_label("Test share").fill("")
     wanted.check()
     expect(page.get_by_label("Test share")).to_have_value("0.2")
-    page.get_by_label("Best configurations").fill("2")
+    page.get_by_label("Best configurations", exact=True).fill("2")
     page.get_by_role("button", name="Create the study").click()
     expect(page).to_have_url(re.compile("/studies/confirmed-by-form$"))
     spec = live_lab.store.read(queries.find_study, "confirmed-by-form").spec
