@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class TrainingState:
     """The state from which, with the config, the next epoch is computed. It holds no generator state: random numbers follow from seed and
     epoch.
     """
@@ -54,12 +54,12 @@ class Checkpoints:
         self.step = 0  # completed epochs
         self._folder, self._seconds, self._resume, self._floor_bytes = folder, seconds, tuple(resume), floor_bytes
         self._warned = False
-        self._held: Callable[[], State] | None = None
+        self._held: Callable[[], TrainingState] | None = None
         self._written_at = time.monotonic()
         if folder is not None:
             files.sweep(folder)
 
-    def restore(self, run: str) -> State | None:
+    def restore(self, run: str) -> TrainingState | None:
         """The newest sound state of that run, on the host; None when there is none, and the run starts at epoch 1."""
         for checkpoint in sorted(self._resume, key=lambda checkpoint: -checkpoint.step):
             try:
@@ -71,7 +71,7 @@ class Checkpoints:
                 return state
         return None
 
-    def hold(self, step: int, state: Callable[[], State]) -> None:
+    def hold(self, step: int, state: Callable[[], TrainingState]) -> None:
         """Record that round `step` is done. `state` is called only when the checkpoint is written, possibly during a later round."""
         self.step = step
         if self.keeps:
@@ -108,7 +108,7 @@ class Checkpoints:
             raise OSError(errno.ENOSPC, f"{free} bytes of the disk are free, and {self._floor_bytes} must stay free")
 
 
-def _written(state: State, folder: Path) -> Checkpoint:
+def _written(state: TrainingState, folder: Path) -> Checkpoint:
     """Raises OSError."""
     path = folder / f"epoch-{state.step:06}.pt"
     content = {field.name: getattr(state, field.name) for field in fields(state)}
@@ -135,7 +135,7 @@ class DamagedCheckpoint(Exception):
     """The file is not the checkpoint that was written, or it belongs to another run."""
 
 
-def read(checkpoint: Checkpoint, run: str) -> State:
+def read(checkpoint: Checkpoint, run: str) -> TrainingState:
     """The state in the file. Raises DamagedCheckpoint. The file is parsed only if its SHA-256 is right, and no code in it is executed."""
     try:
         content = Path(checkpoint.path).read_bytes()
@@ -144,7 +144,7 @@ def read(checkpoint: Checkpoint, run: str) -> State:
     if hashlib.sha256(content).hexdigest() != checkpoint.sha256:
         raise DamagedCheckpoint(f"its SHA-256 differs ({len(content)} bytes, {checkpoint.size} were written)")
     try:
-        state = State(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        state = TrainingState(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     except (pickle.UnpicklingError, RuntimeError, TypeError, ValueError, EOFError, KeyError) as error:
         raise DamagedCheckpoint(f"it does not hold a state ({type(error).__name__})") from None
     if state.run != run or state.step != checkpoint.step:

@@ -24,7 +24,7 @@ from trainer.checkpoints import Checkpoints
 from trainer.data.examples import BadData
 from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
-from trainer.loop import Build, Event, Events, TrainingLoop
+from trainer.loop import Build, Events, TrainingEvent, TrainingLoop
 from trainer.models import Infeasible, UnfitModel
 from trainer.preparation import Expected, inspect, unfit
 from trainer.protocol import (
@@ -54,7 +54,7 @@ from trainer.stopwatch import Stopwatch
 ADVANCED_SECONDS = 0.25  # least time between two BatchProgress lines
 log = logging.getLogger(__name__)
 
-Line = Progress | Checked | ModelExported | Stopped | TrainerReady
+HostMessage = Progress | Checked | ModelExported | Stopped | TrainerReady
 
 
 class MessageWriter:
@@ -65,11 +65,11 @@ class MessageWriter:
         self._held = list[bytes]()
         self._advanced_at = 0.0
 
-    def hold(self, line: Line) -> None:
+    def hold(self, line: HostMessage) -> None:
         """Buffer the line until the next `send`. One write for the messages of a whole round wakes the supervisor only once."""
         self._held.append(LINES.dump_json(line) + b"\n")
 
-    def send(self, *lines: Line) -> None:
+    def send(self, *lines: HostMessage) -> None:
         """Write the buffered lines and these. A BatchProgress within ADVANCED_SECONDS of the last one is dropped."""
         for line in lines:
             if not isinstance(line, BatchProgress) or self._is_time():
@@ -160,8 +160,8 @@ class Orders:
 class MessageSink(Protocol):
     """Receives messages; implemented by MessageWriter."""
 
-    def hold(self, line: Line) -> None: ...
-    def send(self, *lines: Line) -> None: ...
+    def hold(self, line: HostMessage) -> None: ...
+    def send(self, *lines: HostMessage) -> None: ...
 
 
 class OrderSource(Protocol):
@@ -203,7 +203,7 @@ class RunGroup:
         self._run_logger.close()
         self._sink.send()
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: TrainingEvent) -> None:
         """Log the event, then send it. In this order a reader of the message finds the epoch's line in the log."""
         match event:
             case RunPrepared() | EpochMetrics():
@@ -225,7 +225,7 @@ class RunGroup:
         """Whether every open run has sent its event of the current round."""
         return bool(self._round) and self._round.keys() >= self._open
 
-    def _apply_orders(self, event: Event) -> bool:
+    def _apply_orders(self, event: TrainingEvent) -> bool:
         """Stop the runs that were pruned or cancelled. Returns whether that ended the last open run."""
         orders = list[PruningDecision | Cancel]()
         if complete := self._complete:

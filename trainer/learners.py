@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.cache import Cache
-from trainer.checkpoints import Checkpoints, State
+from trainer.checkpoints import Checkpoints, TrainingState
 from trainer.configuration import TrainConfig
 from trainer.features import Direct, Inputs, inputs_for
 from trainer.optimization import make_optimizer, parameter_groups
@@ -73,7 +73,7 @@ class Learner(Protocol):
     def snapshot(self) -> Callable[[int], MemberState]:
         """Copy the state of all members. The returned function maps a member's number to its state."""
 
-    def restore(self, state: State, steps: int) -> None:
+    def restore(self, state: TrainingState, steps: int) -> None:
         """Continue from the state after `steps` steps. Only for a learner of a single member."""
 
     def network_of(self, member: int) -> nn.Module:
@@ -143,7 +143,7 @@ class ModelLearner:
         state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()))
         return lambda member: state
 
-    def restore(self, state: State, steps: int) -> None:
+    def restore(self, state: TrainingState, steps: int) -> None:
         changing = self._changing()
         rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
         self._model.network.load_state_dict({**rest, **state.model})

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trainer import devices
 from trainer.cache import Cache
-from trainer.checkpoints import State, digest, export
+from trainer.checkpoints import TrainingState, digest, export
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.examples import BadData
 from trainer.devices import utilization_of
@@ -57,8 +57,8 @@ from trainer.tasks.registry import spec_of
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # the fields that determine the batches; equal for all members
 STEPS_PER_CHECK = 16  # steps between two checks for divergence; each check waits for the device
 
-Event = Progress | ModelExported
-Events = Generator[Event, None, None]
+TrainingEvent = Progress | ModelExported
+Events = Generator[TrainingEvent, None, None]
 Build = Callable[[PreparedRun, Sequence[Member], Cache, Stopwatch], tuple[Learner, Inputs]]
 
 
@@ -270,15 +270,15 @@ class TrainingLoop:
             member = self._members[number]
 
             # The loop's variables are bound as defaults: the function is called only when the checkpoint is written.
-            def state(number: int = number, config: TrainConfig = member.config) -> State:
+            def state(number: int = number, config: TrainConfig = member.config) -> TrainingState:
                 assert snapshot is not None  # noqa: S101  (only called where checkpoints are kept)
                 model, optimizer = snapshot(number)
                 run = digest(config, info)
-                return State(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
+                return TrainingState(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
 
             member.checkpoints.hold(done, state)
 
-    def _restored(self, info: DatasetInfo) -> State | None:
+    def _restored(self, info: DatasetInfo) -> TrainingState | None:
         if len(self._members) > 1:
             return None
         return self._members[0].checkpoints.restore(digest(self._members[0].config, info))

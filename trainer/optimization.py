@@ -17,8 +17,8 @@ ONE_CYCLE_START = 1 / 25  # of the peak
 ONE_CYCLE_END = ONE_CYCLE_START / 10_000
 EPS, ALPHA = 1e-8, 0.99  # torch's defaults; EPS of adam, adamw and rmsprop, ALPHA of rmsprop
 
-Kind = Literal["sgd", "adam", "adamw", "rmsprop"]
-MOMENTS: Mapping[Kind, tuple[str, ...]] = {
+OptimizerKind = Literal["sgd", "adam", "adamw", "rmsprop"]
+MOMENTS: Mapping[OptimizerKind, tuple[str, ...]] = {
     "sgd": ("momentum_buffer",),
     "adam": ("exp_avg", "exp_avg_sq"),
     "adamw": ("exp_avg", "exp_avg_sq"),
@@ -31,7 +31,7 @@ MOMENTS: Mapping[Kind, tuple[str, ...]] = {
 class Coefficients:
     """The constants of an optimizer's update; unused ones are 0. Used by torch's optimizers and by those of head ensembles."""
 
-    kind: Kind
+    kind: OptimizerKind
     weight_decay: float
     momentum: float
     betas: tuple[float, float]

@@ -1,19 +1,17 @@
 """Evaluates a learner's models on validation and test examples."""
 
 from collections.abc import Generator, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from trainer.data.examples import NoTestExamples
 from trainer.features import Inputs
+from trainer.features.source import Sign
 from trainer.learners import Learner
 from trainer.preparation import PreparedRun, taken
 from trainer.protocol import Scores
 from trainer.tasks.base import Measurement
-
-Sign = TypeVar("Sign")
 
 
 def require_test_examples(run: PreparedRun) -> None:

@@ -21,7 +21,7 @@ from service.domain.verdict import Estimate
 from service.exports.card import card, is_within
 from service.settings import Settings
 from service.worker.devices import Slot, cores, gpus
-from service.worker.process import Line, TrainerDied, TrainerProcess
+from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from trainer import protocol
 from trainer.protocol import Finished
 from trainer.tasks.registry import spec_of
@@ -31,7 +31,7 @@ READ_SECONDS = 0.5
 THREADS = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 START_SECONDS = 300.0
 
-Outcome = tuple[protocol.Finished, protocol.ModelExported | None]
+RunOutcome = tuple[protocol.Finished, protocol.ModelExported | None]
 
 
 def read(file: Path) -> Exported:
@@ -43,7 +43,7 @@ def read(file: Path) -> Exported:
         raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in error.faults)) from None
 
 
-def run(settings: Settings, exported: Exported, model_file: Path | None = None, seed: int | None = None) -> Outcome:
+def run(settings: Settings, exported: Exported, model_file: Path | None = None, seed: int | None = None) -> RunOutcome:
     """Train and score, with the seeds of the file or with `seed`. Writes the model to `model_file` if given. Raises Failure."""
     slot = _slot_like(exported)
     process = TrainerProcess(slot.command(settings), slot.environment(os.environ))
@@ -80,7 +80,7 @@ def _slot_like(exported: Exported) -> Slot:
     return Slot(0, found[0] if found else None, min(wanted, cores()))
 
 
-def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) -> Outcome:
+def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) -> RunOutcome:
     """Run the order with progress bars until the trainer is ready again. Raises Failure, TrainerDied."""
     finished: protocol.Finished | None = None
     example = spec_of(exported.config.task).example
@@ -133,7 +133,7 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(self, line: Line | None) -> None:
+    def show(self, line: TrainerMessage | None) -> None:
         """Update the bars from a message of the trainer."""
         match line:
             case protocol.RunPrepared():

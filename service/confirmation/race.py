@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces import Scalar
-from service.confirmation.statistics import Values, chance_of_no_less, spread
+from service.confirmation.statistics import Observations, chance_of_no_less, spread
 from service.domain.records import Confirmation, Trial
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
@@ -135,7 +135,7 @@ class Pair:
 
     other: int  # the arm that may be behind, as the number of its trial of the search
     rounds: tuple[int, ...]  # complete in both arms
-    behind: Values  # difference in each round, (n,); above 0 where `other` is worse
+    behind: Observations  # difference in each round, (n,); above 0 where `other` is worse
     resolution: float  # of a difference
 
     @property
@@ -149,7 +149,7 @@ def rounds_of(arm: Arm) -> set[int]:
     return {repeat.round for repeat in arm.repeats}
 
 
-def tests_of(arm: Arm, rounds: Collection[int] | None = None) -> Values:
+def tests_of(arm: Arm, rounds: Collection[int] | None = None) -> Observations:
     """Scores on the test examples by round, (n,)."""
     return np.array([one.test for one in _in(arm, rounds)], dtype=np.float64)
 
@@ -182,7 +182,7 @@ def have_scores(arms: Collection[Arm], rounds: Collection[int], metric: str) -> 
     return all(one.are_those_of(known[0]) for one in known[1:]) and all(one.has_scores(metric) for one in known)
 
 
-def scores_of(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Values]:
+def scores_of(arm: Arm, rounds: Collection[int], metric: str) -> Iterator[Observations]:
     """The scores of the test examples (N,), one round at a time, because those of all rounds may not fit into memory."""
     return (one.examples.scores(metric) for one in _in(arm, rounds) if one.examples is not None)
 

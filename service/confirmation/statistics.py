@@ -10,19 +10,19 @@ from scipy.special import stdtr, stdtrit
 
 from service.domain.verdict import LEVEL, Estimate
 
-Values = NDArray[np.float64]
+Observations = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossed:
     """Marginal means and residual of the scores of n seeds on N examples (n, N > 1), a two-way crossed design without replication."""
 
-    seeds: Values  # mean of each seed, (n,)
-    examples: Values  # mean of each example, (N,)
+    seeds: Observations  # mean of each seed, (n,)
+    examples: Observations  # mean of each example, (N,)
     residual: float  # mean square of the interaction of seed and example
 
     @classmethod
-    def of(cls, rows: Iterable[Values]) -> "Crossed":
+    def of(cls, rows: Iterable[Observations]) -> "Crossed":
         """From rows of scores, one per seed, each (N,)."""
         seeds, total, squares = list[float](), np.zeros(0), 0.0
         for row in rows:
@@ -93,7 +93,7 @@ class Tails:
 USUAL = Tails.of(LEVEL)
 
 
-def spread(values: Values, resolution: float = 0.0) -> float:
+def spread(values: Observations, resolution: float = 0.0) -> float:
     """Standard deviation of values (n,), n > 1; at least that of rounding to steps of `resolution`, which is resolution / sqrt(12).
 
     Source: Sheppard, Proc. London Math. Soc. 29, 1898.
@@ -101,13 +101,13 @@ def spread(values: Values, resolution: float = 0.0) -> float:
     return max(float(values.std(ddof=1)), resolution / math.sqrt(12))
 
 
-def over_seeds(values: Values, *, tails: Tails = USUAL, resolution: float = 0.0) -> Estimate:
+def over_seeds(values: Observations, *, tails: Tails = USUAL, resolution: float = 0.0) -> Estimate:
     """The t interval of the mean of values (n,), n > 1."""
     error = spread(values, resolution) / math.sqrt(len(values))
     return _estimate(float(values.mean()), tails.interval(float(values.mean()), error, len(values) - 1), tails)
 
 
-def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
+def of_one_more(values: Observations, *, resolution: float = 0.0) -> Estimate:
     """The prediction interval of one more value, given values (n,), n > 1, of the same normal distribution.
 
     It reaches at least one step of `resolution` to each side: even if all seeds score the same, different floating-point rounding may
@@ -119,7 +119,7 @@ def of_one_more(values: Values, *, resolution: float = 0.0) -> Estimate:
     return _estimate(mean, (min(low, mean - resolution), max(high, mean + resolution)), USUAL)
 
 
-def chance_of_no_less(differences: Values, resolution: float = 0.0) -> float:
+def chance_of_no_less(differences: Observations, resolution: float = 0.0) -> float:
     """The p-value of a one-sided t test of differences (n,), n > 1, against the hypothesis that their true mean is at most 0."""
     mean, deviation = float(differences.mean()), spread(differences, resolution)
     if deviation == 0:
@@ -146,7 +146,7 @@ def mean_on_new_examples(mean: float, scores: Crossed, *, tails: Tails = USUAL) 
     return _estimate(mean, tails.interval(mean, math.sqrt(variance), freedom), tails)
 
 
-def difference_on_new_examples(mean: float, rows: Iterable[Values], *, tails: Tails = USUAL) -> Estimate:
+def difference_on_new_examples(mean: float, rows: Iterable[Observations], *, tails: Tails = USUAL) -> Estimate:
     """The interval of a paired difference of shares for new seeds and new examples. `rows` are the differences by example, per seed.
 
     Half an example in favour of each side is added, so a few examples that all favour one side do not give a certain result.

@@ -207,10 +207,12 @@ def _cut(cause: str) -> str:
 
 
 FEWEST_RUNS = 2  # needed to estimate a spread
-State = Literal["running", "done", "stopped"]
+ConfirmationState = Literal["running", "done", "stopped"]
 
 
-def judge(arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: int, test_examples: int, state: State) -> Verdict:
+def judge(
+    arms: Sequence[Arm], objective: Objective, *, task: TaskSpec, seeds: int, test_examples: int, state: ConfirmationState
+) -> Verdict:
     """The verdict from the runs so far.
 
     The best arm is the one with the best mean. An arm is tied with it if the interval of their paired difference reaches 0, at a level

@@ -247,7 +247,7 @@ class RecordedStudy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrialSummary:
     """Summary of a trial. Times are seconds since 1970, UTC."""
 
     number: int

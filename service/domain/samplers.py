@@ -7,7 +7,7 @@ from pydantic import Field, FiniteFloat, StrictInt, model_validator
 from search_spaces import Fault, raise_if_any
 from search_spaces.parameters import FrozenModel
 
-Count = Annotated[StrictInt, Field(ge=0, le=100_000)]
+NonNegative = Annotated[StrictInt, Field(ge=0, le=100_000)]
 Positive = Annotated[StrictInt, Field(ge=1, le=100_000)]
 MOST_CANDIDATES = 1_000  # for each suggestion; more candidates cost memory and time without a measurable effect
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
@@ -25,7 +25,7 @@ class Tpe(_Sampler):
     """
 
     name: Literal["tpe"] = "tpe"
-    n_startup_trials: Count = 10
+    n_startup_trials: NonNegative = 10
     n_ei_candidates: Annotated[StrictInt, Field(ge=1, le=MOST_CANDIDATES)] = 24
     multivariate: bool = True
     group: bool = False
@@ -55,7 +55,7 @@ class Gp(_Sampler):
     """
 
     name: Literal["gp"] = "gp"
-    n_startup_trials: Count = 10
+    n_startup_trials: NonNegative = 10
     deterministic_objective: bool = False
 
 
@@ -66,7 +66,7 @@ class CmaEs(_Sampler):
     """
 
     name: Literal["cmaes"] = "cmaes"
-    n_startup_trials: Count = 1
+    n_startup_trials: NonNegative = 1
     sigma0: FiniteFloat | None = Field(default=None, gt=0, le=1e6)
     popsize: Annotated[StrictInt, Field(ge=2, le=10_000)] | None = None
     with_margin: bool = False
@@ -112,8 +112,8 @@ class NoPruner(FrozenModel):
 
 class Median(FrozenModel):
     name: Literal["median"] = "median"
-    n_startup_trials: Count = 5
-    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
+    n_startup_trials: NonNegative = 5
+    n_warmup_steps: NonNegative = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
@@ -123,8 +123,8 @@ class Percentile(FrozenModel):
 
     name: Literal["percentile"] = "percentile"
     percentile: FiniteFloat = Field(default=25.0, ge=0, le=100)
-    n_startup_trials: Count = 5
-    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
+    n_startup_trials: NonNegative = 5
+    n_warmup_steps: NonNegative = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
     n_min_trials: Positive = 1
 
@@ -135,7 +135,7 @@ class Asha(FrozenModel):
     name: Literal["asha"] = "asha"
     min_steps: Positive = 1
     reduction_factor: Annotated[StrictInt, Field(ge=2, le=100)] = 4
-    min_early_stopping_rate: Count = 0
+    min_early_stopping_rate: NonNegative = 0
 
 
 class Hyperband(FrozenModel):
@@ -152,7 +152,7 @@ class Threshold(FrozenModel):
     name: Literal["threshold"] = "threshold"
     lower: FiniteFloat | None = None
     upper: FiniteFloat | None = None
-    n_warmup_steps: Count = Field(default=0, description="number of first epochs after which no trial is pruned")
+    n_warmup_steps: NonNegative = Field(default=0, description="number of first epochs after which no trial is pruned")
     interval_steps: Positive = 1
 
     @model_validator(mode="after")
@@ -169,14 +169,14 @@ class Wilcoxon(FrozenModel):
 
     name: Literal["wilcoxon"] = "wilcoxon"
     p_threshold: Share = 0.1
-    n_startup_steps: Count = 2
+    n_startup_steps: NonNegative = 2
 
 
 class Patient(FrozenModel):
     """Applies the wrapped pruner only after `patience` steps without improvement. Without a wrapped pruner the trial ends then."""
 
     name: Literal["patient"] = "patient"
-    patience: Count
+    patience: NonNegative
     min_delta: FiniteFloat = Field(default=0.0, ge=0)
     wrapped: Annotated[NoPruner | Median | Percentile | Asha | Hyperband | Threshold | Wilcoxon, Field(discriminator="name")] = NoPruner()
 

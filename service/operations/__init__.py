@@ -3,7 +3,7 @@
 from service.operations.claiming import Searches, claim_together
 from service.operations.idempotency import Idempotency, Replay
 from service.operations.importing import import_study, remove_hidden, sweep_imports
-from service.operations.recording import Outcome, Pruned, Released, Write, decide_many, heartbeat, record, requeue_lost
+from service.operations.recording import Pruned, Released, TrialOutcome, Write, decide_many, heartbeat, record, requeue_lost
 from service.operations.studies import (
     create_study,
     delete_study,
@@ -29,7 +29,7 @@ from service.operations.workers import (
 )
 
 __all__ = [
-    "Idempotency", "Outcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
+    "Idempotency", "TrialOutcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
     "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker", "enqueue_trials",
     "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
     "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",

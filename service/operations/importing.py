@@ -15,7 +15,7 @@ from service.operations import idempotency as keys
 from service.operations.completion import completion_event
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
-from service.store.bulk_insert import Row, insert_metrics, metric_rows
+from service.store.bulk_insert import MetricRow, insert_metrics, metric_rows
 from service.store.codec import decode_metrics, kind_of
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, unpublished
@@ -125,7 +125,7 @@ class _Writing:
         self._study = study_id
         self._quota = quota
         self._writes = 0
-        self._rows: list[Row] = []
+        self._rows: list[MetricRow] = []
 
     def begin(self, header: Header) -> None:
         """Write the first events, so that readers of the event stream see the study's history in short."""

@@ -44,7 +44,7 @@ class Released:
     because: str | None = None  # the reason as a sentence, stored with the attempt
 
 
-Outcome = Finished | Failed | Pruned | Released
+TrialOutcome = Finished | Failed | Pruned | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Write:
     result: Mapping[str, Any] = field(default_factory=dict)  # environment, reuse, pace: each replaces the stored value of its name
     log: str = ""  # whole lines, without control characters
     log_start: int | None = None  # byte offset of `log` in the attempt's log, so that a resent write adds it once; None: append
-    outcome: Outcome | None = None
+    outcome: TrialOutcome | None = None
 
 
 def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
@@ -175,7 +175,7 @@ def _add_checkpoint(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoi
     return uow.save(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
-def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Outcome) -> HeldTrial:
+def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: TrialOutcome) -> HeldTrial:
     if isinstance(outcome, Released):
         return requeue(uow, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
@@ -281,18 +281,18 @@ def _has_outcome(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:
 
 log = logging.getLogger(__name__)
 
-Curve = Mapping[int, float]
+ReportedCurve = Mapping[int, float]
 """A trial's objective by step. The decision is made at the newest step."""
 
 
-def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, Curve]]) -> list[Decision | LeaseLost]:
+def decide_many(store: Store, searches: Searches, asked: Sequence[tuple[Lease, ReportedCurve]]) -> list[Decision | LeaseLost]:
     """Pruning decisions for running trials, in the order of `asked`, or LeaseLost. Raises StoreUnavailable.
 
     Each decision takes the curves of all asked trials of the study into account. The caller records the `memory` of a decision before
     it asks for the trial's next one. If the pruner fails, the study ends as failed and the leases of its trials are lost.
     """
     holding, studies = store.read(_held_and_studies, [lease for lease, _ in asked])
-    curves = defaultdict[str, dict[int, Curve]](dict)
+    curves = defaultdict[str, dict[int, ReportedCurve]](dict)
     for lease, values in asked:
         if lease in holding:
             curves[lease.study][lease.number] = values
@@ -309,7 +309,7 @@ def _held_and_studies(tx: Transaction, leases: Sequence[Lease]) -> tuple[set[Lea
     return held_leases(tx, leases), readable_studies(tx, {lease.study for lease in leases})
 
 
-def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, Curve]) -> Mapping[int, Decision]:
+def _decisions(store: Store, searches: Searches, study: Study, curves: Mapping[int, ReportedCurve]) -> Mapping[int, Decision]:
     """Decisions by trial number. Empty when the study was deleted, or when its pruner fails, which ends the study."""
     try:
         try:

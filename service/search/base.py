@@ -17,10 +17,10 @@ from service.domain.spec import StudySpec
 from service.search.distributions import Distributions, Number
 from service.search.history import History
 
-Made = TypeVar("Made")
+Instance = TypeVar("Instance")
 
 
-def without_experimental_warning(kind: type[Made], *args: Any, **options: Any) -> Made:
+def without_experimental_warning(kind: type[Instance], *args: Any, **options: Any) -> Instance:
     """Construct `kind` without the experimental warning that Optuna wraps around its initialiser."""
     # Suppressing the warning with a filter would change the filters of every thread.
     made = kind.__new__(kind)
@@ -72,7 +72,7 @@ class Uniform:
         return value
 
 
-class Sampler(ABC):
+class StudySampler(ABC):
     """One study's sampler. Its state can be rebuilt from the history alone."""
 
     def __init__(self, spec: StudySpec, distributions: Distributions, history: History) -> None:
@@ -88,7 +88,7 @@ class Sampler(ABC):
         """Parameters for the trials `number` … `number + count - 1`; fewer when the sampler is exhausted."""
 
 
-class RandomSearch(Sampler):
+class RandomSearch(StudySampler):
     """Uniform draws, each parameter on its own scale (Bergstra and Bengio 2012)."""
 
     def suggest(self, number: int, count: int) -> list[Suggestion]:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from service.domain.samplers import CmaEs
 from service.domain.spec import StudySpec
-from service.search.base import RandomSearch, Sampler, Suggestion, Uniform, seed32
+from service.search.base import RandomSearch, StudySampler, Suggestion, Uniform, seed32
 from service.search.distributions import Distributions, Number
 from service.search.history import CONSTRAINT, INFEASIBLE, History
 
@@ -24,7 +24,7 @@ DEFAULT_SIGMA = 1 / 6  # of each parameter's range
 Optimizer: TypeAlias = "cmaes.CMA | cmaes.CMAwM"
 
 
-class CmaSearch(Sampler):
+class CmaSearch(StudySampler):
     """Adapts a normal distribution over the numeric parameters that every trial has; the others are drawn at random.
 
     Each trial stores the generation in which it was drawn. The first trial of a generation also stores the numbers of the trials

@@ -43,7 +43,7 @@ STATES: Mapping[TrialState, OptunaState] = {
 }
 
 
-Distributions = Mapping[str, BaseDistribution]
+TrialDistributions = Mapping[str, BaseDistribution]
 
 KINDS = {"nan": "NAN", "pos_inf": "INF_POS", "neg_inf": "INF_NEG"}
 NOTES = "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)"
@@ -95,7 +95,7 @@ def _storage(file: Path) -> Iterator[RDBStorage]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _distributions(space: SearchSpace) -> Distributions:
+def _distributions(space: SearchSpace) -> TrialDistributions:
     """Distributions with the choices themselves, unlike those of a search, which have their indices."""
     return {
         name: CategoricalDistribution(one.choices) if isinstance(one, Categorical) else distribution_of(one)
@@ -103,7 +103,7 @@ def _distributions(space: SearchSpace) -> Distributions:
     }
 
 
-def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine, metric: str, space: Distributions) -> None:
+def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine, metric: str, space: TrialDistributions) -> None:
     """Add the curve and the attributes of a trial."""
     # Written with SQL, because Optuna's storage queries the trial for each value and takes minutes for a large study.
     reports = line.reports if isinstance(line, TrialLine) else line
@@ -113,7 +113,7 @@ def _fill(database: sqlite3.Connection, key: int, line: TrialLine | ReportsLine,
     database.commit()
 
 
-def _frozen(line: TrialLine, distributions: Distributions) -> FrozenTrial:
+def _frozen(line: TrialLine, distributions: TrialDistributions) -> FrozenTrial:
     value = line.value if isinstance(line.value, float) else None
     state = STATES[line.state]
     params = _params(line, distributions)
@@ -127,7 +127,7 @@ def _frozen(line: TrialLine, distributions: Distributions) -> FrozenTrial:
     )  # fmt: skip
 
 
-def _params(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
+def _params(line: TrialLine, distributions: TrialDistributions) -> dict[str, Any]:
     return {name: _within(each, line.params[name]) for name, each in distributions.items() if name in line.params}
 
 
@@ -136,7 +136,7 @@ def _within(distribution: BaseDistribution, value: Any) -> Any:
     return min(max(float(value), distribution.low), distribution.high) if isinstance(distribution, FloatDistribution) else value
 
 
-def _notes(line: TrialLine, distributions: Distributions) -> dict[str, Any]:
+def _notes(line: TrialLine, distributions: TrialDistributions) -> dict[str, Any]:
     params = _params(line, distributions)
     noted = {f"{PREFIX}{name}": value for name in NOTED if (value := getattr(line, name)) is not None}
     kept = {name: each.to_external_repr(each.to_internal_repr(params[name])) for name, each in distributions.items() if name in params}

@@ -22,7 +22,7 @@ from service.domain.parsing import parse_study
 from service.domain.spec import MAX_TRIALS, StudySpec
 from service.domain.states import TrialState
 from service.search.optuna_export import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
-from service.study_io.export import WORDS, Document, worded
+from service.study_io.export import WORDS, LineDocument, worded
 from service.study_io.format import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.study_io.import_ import fit
 
@@ -190,7 +190,7 @@ def spec_in(found: OptunaStudy) -> StudySpec:
     return parse_study(spec)
 
 
-def documents(found: OptunaStudy, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[Document]:
+def documents(found: OptunaStudy, spec: StudySpec, facts: Mapping[str, Any] | None, now: float) -> Iterator[LineDocument]:
     """The lines of the study, in the state paused.
 
     Raises InvalidInput before the first line if the direction or the parameters do not fit the spec.
@@ -228,7 +228,7 @@ def _refuse_steps(found: OptunaStudy, shift: int) -> None:
         refuse(("study",), "steps_out_of_range", f"the steps of reported values must lie between 0 and {MAX_STEP - 1}; renumber them")
 
 
-def _trial(number: int, trial: FrozenTrial, params: Document, metric: str, shift: int, now: float) -> Iterator[Document]:
+def _trial(number: int, trial: FrozenTrial, params: LineDocument, metric: str, shift: int, now: float) -> Iterator[LineDocument]:
     """The lines of one trial: the trial with its first reports, then the other reports. `shift` is added to each step."""
     noted = {name: trial.user_attrs[f"{PREFIX}{name}"] for name in NOTED if f"{PREFIX}{name}" in trial.user_attrs}
     values = [(step + shift, worded(value)) for step, value in sorted(trial.intermediate_values.items())]
@@ -280,7 +280,7 @@ def _encoded(number: float | str) -> float | str:
         return worded(math.inf if isinstance(number, int) and number > 0 else -math.inf)
 
 
-def _reports(metric: str, values: Sequence[tuple[int, float | str]]) -> Document:
+def _reports(metric: str, values: Sequence[tuple[int, float | str]]) -> LineDocument:
     return {"steps": [step for step, _ in values], "metrics": {metric: [value for _, value in values]} if values else {}}
 
 

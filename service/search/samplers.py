@@ -19,16 +19,16 @@ from service.domain.records import Trial
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import TrialState
-from service.search.base import RandomSearch, Sampler, Suggestion, generator, seed32, without_experimental_warning
+from service.search.base import RandomSearch, StudySampler, Suggestion, generator, seed32, without_experimental_warning
 from service.search.cma_es import POINT, CmaSearch
 from service.search.distributions import Distributions, Number
 from service.search.history import STUDY_NOTE, History, StudyRows, running_trial
 from service.search.tpe import TpeSearch
 
-Point = tuple[tuple[str, int], ...]  # the index of each active parameter's value among its values
+GridPoint = tuple[tuple[str, int], ...]  # the index of each active parameter's value among its values
 
 
-class GridSearch(Sampler):
+class GridSearch(StudySampler):
     """All combinations in random order. Combinations that differ only in inactive parameters count as one.
 
     A point that any trial has is not suggested again, whatever the trial's source and state.
@@ -62,7 +62,7 @@ def combinations(distributions: Distributions) -> Iterator[dict[str, Scalar]]:
     return extend({}, 0)
 
 
-def point_of(distributions: Distributions, params: dict[str, Scalar]) -> Point:
+def point_of(distributions: Distributions, params: dict[str, Scalar]) -> GridPoint:
     return tuple((name, _place(distributions.all[name], value)) for name, value in distributions.encode(params).items())
 
 
@@ -107,7 +107,7 @@ class TorchMissing(ThawlineError):
         )
 
 
-class OptunaSearch(Sampler):
+class OptunaSearch(StudySampler):
     """Adapter for a sampler of Optuna's. A new instance for each suggestion makes the result a function of the history alone.
 
     Each trial of a batch sees the earlier ones as running.
@@ -241,7 +241,7 @@ class _Nsga(NSGAIISampler):
         return self._space
 
 
-def sampler_for(spec: StudySpec, distributions: Distributions, history: History) -> Sampler:
+def sampler_for(spec: StudySpec, distributions: Distributions, history: History) -> StudySampler:
     """The study's sampler."""
     match spec.sampler:
         case Tpe() as options:
@@ -268,8 +268,8 @@ class Untried:
     def __init__(self, spec: StudySpec, distributions: Distributions) -> None:
         self._space, self._seed = spec.search_space, spec.sampler.seed
         self._distributions = distributions
-        self._points: Mapping[Point, Mapping[str, Scalar]] = {point_of(distributions, one): one for one in combinations(distributions)}
-        self._tried: dict[int, Point] = {}  # by the trial's number
+        self._points: Mapping[GridPoint, Mapping[str, Scalar]] = {point_of(distributions, one): one for one in combinations(distributions)}
+        self._tried: dict[int, GridPoint] = {}  # by the trial's number
 
     def learn(self, trial: Trial) -> None:
         """Insert or update a trial. Cancelled trials and trials that still lack parameters do not count."""

@@ -22,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from search_spaces import Scalar
 from service.domain.samplers import Tpe
 from service.domain.spec import StudySpec
-from service.search.base import RandomSearch, Sampler, Suggestion, generator
+from service.search.base import RandomSearch, StudySampler, Suggestion, generator
 from service.search.distributions import Distributions, single_value
 from service.search.history import CONSTRAINT, INFEASIBLE, History
 
@@ -267,7 +267,7 @@ class TrialColumns:
             self._steps = np.concatenate([self._steps, np.zeros(more, dtype=np.int64)])
 
 
-class TpeSearch(Sampler):
+class TpeSearch(StudySampler):
     """Draws candidates from the density of good trials and takes the one with the highest ratio of good to bad density.
 
     Differs from Optuna's sampler only in how it computes. Trials are kept as columns. A batch is drawn from one pair of

@@ -16,7 +16,7 @@ LOG_BYTES = 10_000_000  # UTF-8 bytes stored of an attempt's log
 CHUNK_BYTES = 64_000
 CUT = "... the log is longer than 10 MB; the rest was not kept\n"
 
-Key = tuple[int, int]
+AttemptKey = tuple[int, int]
 """A trial's key and the number of the attempt."""
 
 
@@ -37,9 +37,9 @@ class Attempts:
         self._begun: list[dict[str, Any]] = []
         self._ended: list[dict[str, Any]] = []
         self._chunks: list[dict[str, Any]] = []
-        self._positions: dict[Key, Position] = {}
-        self._grown: set[Key] = set()
-        self._earlier: dict[Key, int] = {}
+        self._positions: dict[AttemptKey, Position] = {}
+        self._grown: set[AttemptKey] = set()
+        self._earlier: dict[AttemptKey, int] = {}
 
     def follow(self, before: HeldTrial, after: HeldTrial, why: str | None) -> None:
         """Begin an attempt when its trial starts, end it when the trial stops running. `why` replaces the trial's detail."""
@@ -67,7 +67,7 @@ class Attempts:
         stored = self._tx.scalar(select(attempt.c.ending).where(attempt.c.trial == trial, attempt.c.attempt == number))
         return None if stored is None else AttemptEnd(stored)
 
-    def find_logs(self, keys: Collection[Key]) -> None:
+    def find_logs(self, keys: Collection[AttemptKey]) -> None:
         """Load the ends of these attempts' logs. Call it before `log`."""
         if keys:
             found = self._tx.execute(POSITIONS, {"keys": list(keys)})

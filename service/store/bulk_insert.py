@@ -11,10 +11,10 @@ from service.store.engine import Transaction
 from service.store.rows import HeldTrial
 
 COLUMNS = ("trial", "step", "name", "attempt", "value", "kind", "seq")
-Row = tuple[int, int, str, int, float | None, str, int]
+MetricRow = tuple[int, int, str, int, float | None, str, int]
 
 
-def metric_rows(one: HeldTrial, steps: Sequence[int], metrics: Mapping[str, Sequence[float | str | None]]) -> Iterator[Row]:
+def metric_rows(one: HeldTrial, steps: Sequence[int], metrics: Mapping[str, Sequence[float | str | None]]) -> Iterator[MetricRow]:
     """The rows of a trial's metrics. Each column has a number, a ValueKind or None (no value) for each step."""
     key, attempt, seq, finite = one.id, one.attempt, one.changed, str(ValueKind.FINITE)
     columns = sorted(metrics.items())
@@ -28,7 +28,7 @@ def metric_rows(one: HeldTrial, steps: Sequence[int], metrics: Mapping[str, Sequ
                 yield key, step, name, attempt, float(value), finite, seq
 
 
-def insert_metrics(tx: Transaction, rows: Sequence[Row]) -> None:
+def insert_metrics(tx: Transaction, rows: Sequence[MetricRow]) -> None:
     """Insert the rows through the driver, without SQLAlchemy's cost for each row, to hold the write lock for less time."""
     listed = ", ".join(COLUMNS)
     if tx.dialect.name == "sqlite":
@@ -38,7 +38,7 @@ def insert_metrics(tx: Transaction, rows: Sequence[Row]) -> None:
         _copy(tx, f"COPY metric ({listed}) FROM STDIN", rows)
 
 
-def _copy(tx: Transaction, statement: str, rows: Sequence[Row]) -> None:
+def _copy(tx: Transaction, statement: str, rows: Sequence[MetricRow]) -> None:
     driver: Any = tx.connection.dbapi_connection
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:

@@ -30,7 +30,7 @@ OPEN = tuple(state for state in TrialState if not state.terminal)
 
 metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "ck": "ck_%(table_name)s_%(constraint_name)s"})
 
-Key = BigInteger().with_variant(Integer, "sqlite")  # SQLite generates keys only for the type INTEGER
+RowKey = BigInteger().with_variant(Integer, "sqlite")  # SQLite generates keys only for the type INTEGER
 
 
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
@@ -85,7 +85,7 @@ manifest = Table(
 trial = Table(
     "trial",
     metadata,
-    Column("id", Key, primary_key=True),
+    Column("id", RowKey, primary_key=True),
     Column("study_id", ForeignKey("study.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),

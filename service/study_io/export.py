@@ -14,7 +14,7 @@ from service.study_io.format import SCHEMA_VERSION, StudyLine, TrialLine, Word, 
 
 WORDS: Mapping[float, Word] = {math.nan: "nan", math.inf: "pos_inf", -math.inf: "neg_inf"}
 ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-Document = dict[str, Any]
+LineDocument = dict[str, Any]
 
 
 class StudyLines:
@@ -25,7 +25,7 @@ class StudyLines:
         self._lines = 0
         self._trials = 0
 
-    def line(self, document: Document) -> bytes:
+    def line(self, document: LineDocument) -> bytes:
         """The document as a line."""
         raw = ENCODER.encode(document).encode() + b"\n"
         self._digest.update(raw)
@@ -39,7 +39,7 @@ class StudyLines:
         return ENCODER.encode(document).encode() + b"\n"
 
 
-def study_document(study: Study) -> Document:
+def study_document(study: Study) -> LineDocument:
     """The first line."""
     return {
         "kind": "thawline/study",
@@ -58,7 +58,7 @@ def study_document(study: Study) -> Document:
     }
 
 
-def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
+def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> LineDocument:
     """A trial's line, with its reports of the first `CHUNK_STEPS` steps."""
     return {
         "kind": "thawline/trial",
@@ -84,12 +84,12 @@ def trial_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
     }
 
 
-def reports_document(trial: Trial, reports: Iterable[MetricReport]) -> Document:
+def reports_document(trial: Trial, reports: Iterable[MetricReport]) -> LineDocument:
     """A line with the trial's reports of up to `CHUNK_STEPS` later steps."""
     return {"kind": "thawline/reports", "number": trial.number, **_columns(reports)}
 
 
-def _columns(reports: Iterable[MetricReport]) -> Document:
+def _columns(reports: Iterable[MetricReport]) -> LineDocument:
     """Reports as columns by metric, with a value for each step; null if the step has none."""
     listed = list(reports)
     names = sorted({name for report in listed for name in report.metrics})

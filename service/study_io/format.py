@@ -160,9 +160,9 @@ def moment_text(seconds: float) -> str:
 Moment = Annotated[float, BeforeValidator(_moment)]
 Text = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
 Name = Annotated[StrictStr, Field(max_length=64, pattern=r"^[^\x00-\x1f]+$")]
-Number = Annotated[StrictInt, Field(ge=0, lt=MAX_NUMBER)]
-Count = Annotated[StrictInt, Field(ge=0, lt=2**31)]
-Step = Annotated[StrictInt, Field(ge=1, le=MAX_STEP)]
+TrialNumber = Annotated[StrictInt, Field(ge=0, lt=MAX_NUMBER)]
+CountField = Annotated[StrictInt, Field(ge=0, lt=2**31)]
+StepNumber = Annotated[StrictInt, Field(ge=1, le=MAX_STEP)]
 
 
 def _rising(steps: list[int]) -> list[int]:
@@ -174,7 +174,7 @@ def _rising(steps: list[int]) -> list[int]:
 class ReportColumns(FrozenModel):
     """A trial's reports as columns: `metrics[name][i]` is the value at `steps[i]`, or null if the trial reported none."""
 
-    steps: Annotated[list[Step], Field(max_length=CHUNK_STEPS), AfterValidator(_rising)] = Field(default_factory=list)
+    steps: Annotated[list[StepNumber], Field(max_length=CHUNK_STEPS), AfterValidator(_rising)] = Field(default_factory=list)
     metrics: Annotated[dict[Name, list[Reported | None]], Field(max_length=100)] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -215,7 +215,7 @@ class StudyLine(FrozenModel):
     spec: dict[str, Any] = Field(description="as GET /api/v1/studies/{study} shows it")
     facts: Annotated[DatasetInfo, AfterValidator(_bounded_facts)] | None
     confirmation: Confirmation | None
-    created: Number = Field(description="trials that follow")
+    created: TrialNumber = Field(description="trials that follow")
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -232,19 +232,19 @@ class TrialLine(FrozenModel):
     """A trial, with the reports of its first steps."""
 
     kind: Literal["thawline/trial"] = "thawline/trial"
-    number: Number
+    number: TrialNumber
     state: TrialState
     params: Mapping[str, Scalar]
     value: Reported | None
     metrics: Annotated[dict[Name, Reported], Field(max_length=100)]
     step: Annotated[StrictInt, Field(ge=0, le=MAX_STEP)]
-    attempt: Count
+    attempt: CountField
     reason: FailureReason | None
     detail: Text | None
     worker: Annotated[StrictStr, Field(max_length=128)] | None
-    duplicate_of: Number | None
+    duplicate_of: TrialNumber | None
     source: Literal["sampler", "baseline", "user", "duplicate", "confirmation", "imported"]
-    confirms: Number | None
+    confirms: TrialNumber | None
     round: Annotated[StrictInt, Field(ge=1, le=100)] | None
     result: Annotated[dict[str, Any], AfterValidator(check_result)]
     queued_at: Moment
@@ -283,19 +283,19 @@ class ReportsLine(ReportColumns):
     """Further reports of the preceding trial, in the order of the steps."""
 
     kind: Literal["thawline/reports"] = "thawline/reports"
-    number: Number
+    number: TrialNumber
 
 
 class EndLine(FrozenModel):
     """The last line, which detects files that were truncated or changed."""
 
     kind: Literal["thawline/end"] = "thawline/end"
-    trials: Number
-    lines: Count = Field(description="before this one")
+    trials: TrialNumber
+    lines: CountField = Field(description="before this one")
     sha256: StrictStr = Field(pattern=r"^[0-9a-f]{64}$", description="over all bytes before this line")
 
 
-Line = StudyLine | TrialLine | ReportsLine | EndLine
+StudyFileLine = StudyLine | TrialLine | ReportsLine | EndLine
 
 
 MAX_LINE = 16 * 1024 * 1024
@@ -303,7 +303,7 @@ MAX_VALUE_TEXT = 4_096  # characters; the limit of a path
 MAX_KEY = 256
 MAX_ENTRIES = 65_536  # of a mapping
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-KINDS: dict[str, type[Line]] = {
+KINDS: dict[str, type[StudyFileLine]] = {
     "thawline/study": StudyLine, "thawline/trial": TrialLine, "thawline/reports": ReportsLine, "thawline/end": EndLine,
 }  # fmt: skip
 
@@ -313,7 +313,7 @@ def refuse(line: int, fault: Fault) -> NoReturn:
     raise InvalidInput([fault.below((f"line {line}",))])
 
 
-def lines(file: BinaryIO) -> Iterator[tuple[int, Line]]:
+def lines(file: BinaryIO) -> Iterator[tuple[int, StudyFileLine]]:
     """Each line with its number, from 1. The last line is an EndLine with the count and checksum of the lines before it.
 
     Raises InvalidInput, which names the line.
@@ -346,7 +346,7 @@ def _check_end(number: int, end: EndLine, trials: int, sha256: str) -> None:
         refuse(number, Fault(("sha256",), "changed", changed))
 
 
-def _line(number: int, raw: bytes) -> Line:
+def _line(number: int, raw: bytes) -> StudyFileLine:
     if len(raw) > MAX_LINE:
         refuse(number, Fault((), "line_too_long", f"a line has at most {MAX_LINE} bytes"))
     if not raw.endswith(b"\n"):
@@ -365,7 +365,7 @@ def _without_lines(fault: Fault) -> Fault:
     return Fault(fault.path, fault.code, fault.message.replace(" near line 1", ""))
 
 
-def _formed(number: int, document: Any) -> Line:
+def _formed(number: int, document: Any) -> StudyFileLine:
     kind = document.get("kind") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         known = f"each line of a study file needs a kind, one of {', '.join(KINDS)}; give a file that `thaw study export` wrote"

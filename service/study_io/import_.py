@@ -12,7 +12,7 @@ from service.domain.parsing import parse_study
 from service.domain.records import CONFIRMATION
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
-from service.study_io.format import EndLine, Line, ReportsLine, StudyLine, TrialLine, lines, refuse, test_report
+from service.study_io.format import EndLine, ReportsLine, StudyFileLine, StudyLine, TrialLine, lines, refuse, test_report
 from trainer.tasks.capabilities import ExampleScores, PerExample
 from trainer.tasks.registry import spec_of
 
@@ -63,7 +63,7 @@ def checked(file: BinaryIO, name: str | None = None) -> Iterator[Header | TrialL
                 yield line
 
 
-def _values(line: Line) -> int:
+def _values(line: StudyFileLine) -> int:
     """The largest number of database rows that the metrics of a line may need."""
     match line:
         case TrialLine():
@@ -126,7 +126,7 @@ class _Check:
         self._repeats = set[tuple[int | None, int | None]]()
         self._examples: ExampleScores | None = None
 
-    def faults(self, line: Line) -> Iterator[Fault]:
+    def faults(self, line: StudyFileLine) -> Iterator[Fault]:
         """The faults of the line at this position of the file."""
         match line:
             case TrialLine():

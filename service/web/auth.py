@@ -31,8 +31,8 @@ from service.web.problems import (
     KEY_IN_URL,
     MALFORMED_REQUEST,
     UNAUTHENTICATED,
-    Kind,
     ProblemError,
+    ProblemKind,
     for_error,
     problem,
     request_id,
@@ -382,7 +382,7 @@ def _authority(text: str, scheme: str) -> tuple[str, int] | None:
     return match and (match["name"], int(match["port"] or DEFAULT_PORTS[scheme]))
 
 
-async def _refuse(kind: Kind, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(kind: ProblemKind, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
     else:

@@ -106,7 +106,7 @@ REVALIDATE = {"Cache-Control": "no-cache"}  # clients revalidate with the ETag a
 router = APIRouter(prefix=API, tags=["studies"])
 
 FigureName = Annotated[str, Path(description=f"one of {', '.join(figures.FIGURES)}", examples=["param_importances"])]
-Params = Annotated[
+ParamNames = Annotated[
     list[str] | None,
     Query(
         max_length=MAX_PARAMETERS,
@@ -133,7 +133,7 @@ async def show_figure(
     study: FoundStudy,
     store: TheStore,
     request: Request,
-    param: Params = None,
+    param: ParamNames = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A figure of the study's trials. It is drawn again after changes; a figure that takes long to draw can be up to 5 seconds old."""

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from service.search import figures
 from service.web.dependencies import TheSettings, TheStore
 from service.web.middleware import Packed, packed
-from service.web.problems import Kind, ProblemError
+from service.web.problems import ProblemError, ProblemKind
 
 STATIC = Path(__file__).parent / "static"
 REVALIDATE = {"Cache-Control": "no-cache"}  # browsers revalidate each use, so that an upgrade takes effect at once
@@ -226,7 +226,7 @@ def figure_page(settings: TheSettings) -> Response:
 
 
 SWAGGER_PACKAGE = "fastapi_offline"
-SWAGGER_MISSING = Kind(503, "swagger-ui-missing", "Swagger UI is not installed")
+SWAGGER_MISSING = ProblemKind(503, "swagger-ui-missing", "Swagger UI is not installed")
 DOCS_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """Swagger UI needs two exceptions to the default policy: `data:` pictures, for its styles, and no trusted types, for markup."""
 

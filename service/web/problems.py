@@ -28,7 +28,7 @@ MOST_FAULTS = 100  # listed in one response; a document can have hundreds of tho
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """A kind of problem: its status, the last part of its `type`, and its title."""
 
     status: int
@@ -37,51 +37,51 @@ class Kind:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-VALIDATION = Kind(422, "validation", "The input has faults")
-MALFORMED_REQUEST = Kind(400, "malformed-request", "The request is not valid HTTP/1.1")
-MALFORMED = Kind(400, "malformed-document", "The body cannot be read")
-UNAUTHENTICATED = Kind(401, "unauthenticated", "Authentication is required", {"WWW-Authenticate": 'Bearer realm="thawline"'})
-HOST_NOT_ALLOWED = Kind(400, "host-not-allowed", "This host name is not allowed")
-KEY_IN_URL = Kind(400, "key-in-url", "The API token must not be in the URL")
-CROSS_SITE = Kind(403, "cross-site-request", "Cross-site request refused")
-BODY_TOO_LARGE = Kind(413, "body-too-large", "The body is too large")
-BODY_TOO_SLOW = Kind(408, "body-too-slow", "The body did not arrive in time", {"Connection": "close"})
-UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The content type is not supported")
-UNKNOWN_MODEL = Kind(404, "model-not-found", "Model not found")
-RATE_LIMITED = Kind(429, "rate-limited", "Rate limit exceeded")
-TOO_MANY_OWN_STREAMS = Kind(429, "too-many-streams", "Too many streams are open from one address", {"Retry-After": "5"})
-TOO_MANY_STREAMS = Kind(503, "too-many-streams", "Too many streams are open", {"Retry-After": "5"})
-NOT_READY = Kind(503, "not-ready", "The server is not ready", {"Retry-After": "5"})
-BUSY = Kind(503, "busy", "The server is busy", {"Retry-After": "1"})
-INTERNAL = Kind(500, "internal", "Internal server error")
+VALIDATION = ProblemKind(422, "validation", "The input has faults")
+MALFORMED_REQUEST = ProblemKind(400, "malformed-request", "The request is not valid HTTP/1.1")
+MALFORMED = ProblemKind(400, "malformed-document", "The body cannot be read")
+UNAUTHENTICATED = ProblemKind(401, "unauthenticated", "Authentication is required", {"WWW-Authenticate": 'Bearer realm="thawline"'})
+HOST_NOT_ALLOWED = ProblemKind(400, "host-not-allowed", "This host name is not allowed")
+KEY_IN_URL = ProblemKind(400, "key-in-url", "The API token must not be in the URL")
+CROSS_SITE = ProblemKind(403, "cross-site-request", "Cross-site request refused")
+BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The body is too large")
+BODY_TOO_SLOW = ProblemKind(408, "body-too-slow", "The body did not arrive in time", {"Connection": "close"})
+UNSUPPORTED_MEDIA_TYPE = ProblemKind(415, "unsupported-media-type", "The content type is not supported")
+UNKNOWN_MODEL = ProblemKind(404, "model-not-found", "Model not found")
+RATE_LIMITED = ProblemKind(429, "rate-limited", "Rate limit exceeded")
+TOO_MANY_OWN_STREAMS = ProblemKind(429, "too-many-streams", "Too many streams are open from one address", {"Retry-After": "5"})
+TOO_MANY_STREAMS = ProblemKind(503, "too-many-streams", "Too many streams are open", {"Retry-After": "5"})
+NOT_READY = ProblemKind(503, "not-ready", "The server is not ready", {"Retry-After": "5"})
+BUSY = ProblemKind(503, "busy", "The server is busy", {"Retry-After": "1"})
+INTERNAL = ProblemKind(500, "internal", "Internal server error")
 
-STORE_UNAVAILABLE = Kind(503, "store-unavailable", "The database is unavailable", {"Retry-After": "2"})
+STORE_UNAVAILABLE = ProblemKind(503, "store-unavailable", "The database is unavailable", {"Retry-After": "2"})
 
-KINDS: Mapping[type[errors.ThawlineError], Kind] = {
-    errors.StudyNotFound: Kind(404, "study-not-found", "Study not found"),
-    errors.StudyDeleted: Kind(404, "study-not-found", "Study not found"),
-    errors.StudyUnreadable: Kind(409, "study-unreadable", "The study cannot be read"),
-    errors.TrialNotFound: Kind(404, "trial-not-found", "Trial not found"),
-    errors.WorkerNotFound: Kind(404, "worker-not-found", "Worker not found"),
-    errors.NoResult: Kind(404, "no-result", "There is no result yet"),
-    errors.NoScript: Kind(404, "no-script", "The task has no training script"),
-    errors.UnknownFigure: Kind(404, "figure-not-found", "Figure not found"),
-    errors.PlotlyMissing: Kind(503, "plotly-missing", "Plotly is not installed"),
-    errors.NameTaken: Kind(409, "name-taken", "The name is taken"),
-    errors.StudyClosed: Kind(409, "study-closed", "The study's state forbids this"),
-    errors.TrialClosed: Kind(409, "trial-closed", "The trial has ended"),
-    errors.QuotaExceeded: Kind(429, "quota-exceeded", "The limit on studies is reached", {"Retry-After": "60"}),
-    errors.BudgetSpent: Kind(409, "budget-spent", "The budget is spent"),
-    errors.LeaseLost: Kind(409, "lease-lost", "Lease lost"),
-    errors.IdempotencyConflict: Kind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
+KINDS: Mapping[type[errors.ThawlineError], ProblemKind] = {
+    errors.StudyNotFound: ProblemKind(404, "study-not-found", "Study not found"),
+    errors.StudyDeleted: ProblemKind(404, "study-not-found", "Study not found"),
+    errors.StudyUnreadable: ProblemKind(409, "study-unreadable", "The study cannot be read"),
+    errors.TrialNotFound: ProblemKind(404, "trial-not-found", "Trial not found"),
+    errors.WorkerNotFound: ProblemKind(404, "worker-not-found", "Worker not found"),
+    errors.NoResult: ProblemKind(404, "no-result", "There is no result yet"),
+    errors.NoScript: ProblemKind(404, "no-script", "The task has no training script"),
+    errors.UnknownFigure: ProblemKind(404, "figure-not-found", "Figure not found"),
+    errors.PlotlyMissing: ProblemKind(503, "plotly-missing", "Plotly is not installed"),
+    errors.NameTaken: ProblemKind(409, "name-taken", "The name is taken"),
+    errors.StudyClosed: ProblemKind(409, "study-closed", "The study's state forbids this"),
+    errors.TrialClosed: ProblemKind(409, "trial-closed", "The trial has ended"),
+    errors.QuotaExceeded: ProblemKind(429, "quota-exceeded", "The limit on studies is reached", {"Retry-After": "60"}),
+    errors.BudgetSpent: ProblemKind(409, "budget-spent", "The budget is spent"),
+    errors.LeaseLost: ProblemKind(409, "lease-lost", "Lease lost"),
+    errors.IdempotencyConflict: ProblemKind(422, "idempotency-key-reused", "The Idempotency-Key was used for another request"),
     errors.InvalidInput: VALIDATION,
     errors.StoreUnavailable: STORE_UNAVAILABLE,
     errors.ImportGivenUp: STORE_UNAVAILABLE,
-    errors.DiskFull: Kind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
-    errors.SchemaTooOld: Kind(503, "schema-too-old", "The database schema is too old", {"Retry-After": "60"}),
-    errors.NotADatabase: Kind(503, "not-a-database", "This is not a Thawline database", {"Retry-After": "60"}),
-    errors.ReadOnly: Kind(403, "read-only", "The server is read-only"),
-    errors.SchemaTooNew: Kind(503, "schema-too-new", "The database schema is too new", {"Retry-After": "60"}),
+    errors.DiskFull: ProblemKind(507, "disk-full", "The disk is full", {"Retry-After": "30"}),
+    errors.SchemaTooOld: ProblemKind(503, "schema-too-old", "The database schema is too old", {"Retry-After": "60"}),
+    errors.NotADatabase: ProblemKind(503, "not-a-database", "This is not a Thawline database", {"Retry-After": "60"}),
+    errors.ReadOnly: ProblemKind(403, "read-only", "The server is read-only"),
+    errors.SchemaTooNew: ProblemKind(503, "schema-too-new", "The database schema is too new", {"Retry-After": "60"}),
 }
 """Status and title of each domain error. An error without an entry is a bug and is answered with 500."""
 
@@ -121,7 +121,7 @@ QUERY_CODES: Mapping[str, str] = {"missing": "this parameter is required; add it
 class ProblemError(Exception):
     """An error of the web layer that has no counterpart in the domain. `detail` is shown to the user."""
 
-    def __init__(self, kind: Kind, detail: str, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, kind: ProblemKind, detail: str, faults: Iterable[Fault] = ()) -> None:
         self.kind = kind
         self.detail = detail
         self.faults = tuple(faults)
@@ -134,7 +134,9 @@ def request_id(scope: Scope) -> str:
     return str(state.setdefault("request_id", uuid.uuid4().hex))
 
 
-def problem(scope: Scope, kind: Kind, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None) -> Response:
+def problem(
+    scope: Scope, kind: ProblemKind, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
+) -> Response:
     """Build a problem response. It repeats nothing of the request but its path and the keys in `faults`."""
     # Constructed without validation: a pointer can contain a lone surrogate, which pydantic refuses and JSON escapes.
     body = ProblemView.model_construct(
@@ -187,13 +189,13 @@ async def _handle(request: Request, error: Exception) -> Response:
     return for_error(request.scope, error)
 
 
-def _kind_of(error: errors.ThawlineError) -> Kind | None:
+def _kind_of(error: errors.ThawlineError) -> ProblemKind | None:
     return next((KINDS[known] for known in type(error).__mro__ if known in KINDS), None)
 
 
-def _http_kind(status: int) -> Kind:
+def _http_kind(status: int) -> ProblemKind:
     phrase = HTTPStatus(status).phrase
-    return Kind(status, phrase.lower().replace(" ", "-"), phrase)
+    return ProblemKind(status, phrase.lower().replace(" ", "-"), phrase)
 
 
 def _counted(count: int) -> str:

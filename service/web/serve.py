@@ -28,7 +28,7 @@ from service.store import Store, open_store
 from service.store.migrate import require, upgrade
 from service.timing import Backoff
 from service.web.auth import SECURITY_HEADERS
-from service.web.problems import BUSY, MALFORMED_REQUEST, Kind, problem, request_id
+from service.web.problems import BUSY, MALFORMED_REQUEST, ProblemKind, problem, request_id
 from service.web.streams import Streams
 
 MAX_CONNECTIONS = 1024  # fewer if the process may open only few files: see `most_connections`
@@ -73,7 +73,7 @@ class Protocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         self._answer_and_close(MALFORMED_REQUEST, "The request does not follow HTTP/1.1.")
 
-    def _answer_and_close(self, kind: Kind, detail: str) -> None:
+    def _answer_and_close(self, kind: ProblemKind, detail: str) -> None:
         """Send a problem without a request, so that no middleware runs, and close the connection."""
         scope: Scope = {"type": "http", "path": ""}
         own = {"X-Request-ID": request_id(scope), "Cache-Control": "no-store", "Connection": "close"}

@@ -29,7 +29,7 @@ def list_trials(
     study: FoundStudy,
     store: TheStore,
     state: Annotated[list[TrialState] | None, Query(description="only trials in this state; may be repeated")] = None,
-    sort: Annotated[queries.Sort, Query(description="`-` sorts in descending order; trials without the value come last")] = "number",
+    sort: Annotated[queries.TrialSort, Query(description="`-` sorts in descending order; trials without the value come last")] = "number",
     limit: Limit = 100,
     after: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="`next` of the previous page")] = None,
 ) -> TrialsPage:

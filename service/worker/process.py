@@ -20,11 +20,11 @@ from service.worker.logs import LogReader, LogSanitizer
 from trainer import protocol
 from trainer.protocol import LINES, TrainerReady
 
-Line = (
+TrainerMessage = (
     protocol.RunPrepared | protocol.BatchProgress | protocol.EpochMetrics | protocol.CheckpointSaved | protocol.Finished
     | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.ModelExported | protocol.Stopped | TrainerReady
 )  # fmt: skip
-Order = protocol.Check | protocol.Run | protocol.BatchedRuns | protocol.PruningDecision | protocol.Cancel
+TrainerOrder = protocol.Check | protocol.Run | protocol.BatchedRuns | protocol.PruningDecision | protocol.Cancel
 TASKS = protocol.Check | protocol.Run | protocol.BatchedRuns
 
 PIPE_BYTES = 2**20  # a few epochs of 100 runs trained together; the default size holds one epoch
@@ -108,7 +108,7 @@ class TrainerProcess:
         """Whether no order was sent and no message received for `stall_seconds`."""
         return time.monotonic() - self._active_at > stall_seconds
 
-    def send(self, order: Order) -> None:
+    def send(self, order: TrainerOrder) -> None:
         """Send an order. Raises TrainerDied if the process has ended, or has not read orders for TAKE_SECONDS and is killed.
 
         A task discards the output that was printed before it.
@@ -132,7 +132,7 @@ class TrainerProcess:
             raise TrainerDied(Death("crashed", f"the trainer did not read its orders for {TAKE_SECONDS:g} seconds"))
         return os.write(self._orders.fileno(), text)
 
-    def read(self, timeout: float) -> Line | None:
+    def read(self, timeout: float) -> TrainerMessage | None:
         """The next message, or None if none arrives within `timeout` seconds. Raises TrainerDied after the last message.
 
         Other lines on standard output, such as those that a library prints, are added to the log and do not count as activity.
@@ -150,7 +150,7 @@ class TrainerProcess:
             if not self._fill(min(left, LOOK_SECONDS)) and had_ended:
                 raise TrainerDied(self._death())
 
-    def read_all(self, timeout: float) -> list[Line]:
+    def read_all(self, timeout: float) -> list[TrainerMessage]:
         """All available messages; waits up to `timeout` seconds for the first one. Raises TrainerDied after the last message."""
         first = self.read(timeout)
         lines = [] if first is None else [first]
@@ -199,7 +199,7 @@ class TrainerProcess:
         if self._log_reader.ended:
             self._lines.close()
 
-    def _parsed(self) -> Line | None:
+    def _parsed(self) -> TrainerMessage | None:
         while (end := self._buffer.find(b"\n", self._searched)) >= 0:
             text = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
@@ -216,7 +216,7 @@ class TrainerProcess:
             self.kill()
         return None
 
-    def _without_secrets(self, line: Line) -> Line:
+    def _without_secrets(self, line: TrainerMessage) -> TrainerMessage:
         """Mask secrets in the detail of an error, which may contain a URL or an environment variable."""
         if not isinstance(line, protocol.Failed | protocol.Unavailable):
             return line

@@ -11,7 +11,7 @@ from service.timing import Backoff
 from service.worker.context import WorkerContext
 from service.worker.devices import Slot
 from service.worker.leases import HeldLease, StopReason
-from service.worker.process import Line, TrainerDied, TrainerProcess
+from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from service.worker.store_client import FIRST_RETRY, LAST_RETRY
 from service.worker.trial_run import ALONE, NO_RESULT, TrialLogs, TrialRun
 from service.worker.unavailable import hung
@@ -106,7 +106,7 @@ class TrainerRun:
         free = self._context.leases.only_on(self._process)  # more threads than cores would slow each other down
         return BatchedRuns(runs=orders, threads=self._most_threads if free else None)
 
-    def _on_message(self, line: Line) -> None:
+    def _on_message(self, line: TrainerMessage) -> None:
         match line:
             case BatchProgress():
                 self._advanced = True
@@ -122,7 +122,7 @@ class TrainerRun:
                     run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
                     run.on_message(line, self._accelerator, self._control_seconds)
 
-    def _note_availability(self, run: TrialRun, line: Line) -> None:
+    def _note_availability(self, run: TrialRun, line: TrainerMessage) -> None:
         """Note whether this worker can read the study's data and weights.
 
         Called before the trial is released, so that this worker does not claim it again.
@@ -290,7 +290,7 @@ class TrainerRun:
         for run in self._runs:
             self._control.tidy(self._checkpoints, run.claim.lease)
 
-    def _last_lines(self) -> Iterator[Line]:
+    def _last_lines(self) -> Iterator[TrainerMessage]:
         """Yield messages until the process is ready. Kills it after `Timeouts.grace` seconds."""
         deadline = time.monotonic() + self._context.timeouts.grace
         while not self._process.ready and time.monotonic() < deadline:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from service import operations
 from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, TrialNotFound
 from service.domain.records import Claim, Lease, MetricReport, Study
-from service.operations import Outcome, Searches, Write
+from service.operations import Searches, TrialOutcome, Write
 from service.search.study import Decision
 from service.store import Store, queries
 from service.timing import Backoff
@@ -165,7 +165,7 @@ class WriteBuffer:
     result: dict[str, Any] = field(default_factory=dict)
     log: str = ""
     log_start: int = 0  # bytes of the attempt's log in earlier writes
-    outcome: Outcome | None = None
+    outcome: TrialOutcome | None = None
     _due_at: float | None = None  # monotonic seconds
 
     def measured(self, report: MetricReport) -> None:
@@ -189,7 +189,7 @@ class WriteBuffer:
         """Whether the log has reached MOST_LOG, so that no lines should be added before the next write."""
         return len(self.log) >= MOST_LOG
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: TrialOutcome) -> None:
         """Add the trial's outcome."""
         self.outcome = outcome
         self._set_due(GATHER_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from service.domain.records import Claim, MetricReport
-from service.operations import Outcome, Pruned, Released, Write
+from service.operations import Pruned, Released, TrialOutcome, Write
 from service.search.study import Decision, decision_steps
 from service.worker.checkpoints import CheckpointFolder
 from service.worker.leases import HeldLease, StopReason
@@ -35,7 +35,7 @@ class TrialRun:
         self.config = claim.spec.config_for(claim.params, claim.lease.number, claim.round)
         self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs) if claim.round is None else ())
         self.step = max((saved.step for saved in claim.checkpoints), default=0)
-        self.outcome: Outcome | None = None
+        self.outcome: TrialOutcome | None = None
         self.why = ""  # how it ended, for the trial's log
         self.training = False  # the trainer works on it and has not been asked to end it
         self.undecided = False  # the trainer waits, and no decision has been requested from the pruner
@@ -98,7 +98,7 @@ class TrialRun:
             case Stopped():
                 self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
 
-    def end(self, outcome: Outcome, why: str | None = None) -> None:
+    def end(self, outcome: TrialOutcome, why: str | None = None) -> None:
         """Set the outcome. The failure of a process with several trials becomes a release, so that the trial runs alone next time."""
         self.why = why if why is not None else _log_line_of(outcome, self.step)
         if isinstance(outcome, Failed) and outcome.reason in BLAMELESS and self._shared:
@@ -190,7 +190,7 @@ class TrialRun:
         self._unwritten.saved(checkpoint)
 
 
-def _log_line_of(outcome: Outcome, step: int) -> str:
+def _log_line_of(outcome: TrialOutcome, step: int) -> str:
     """How it ended, for the log; empty if it finished, because the trainer logs that."""
     match outcome:
         case Failed():

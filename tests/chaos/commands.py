@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from service.operations import Outcome, Pruned, Released
+from service.operations import Pruned, Released, TrialOutcome
 from tests.operations.driving import finished
 from trainer.protocol import Failed, Finished
 from trainer.tasks.image_classification import catalogue
@@ -67,7 +67,7 @@ def command(name: str, **arguments: st.SearchStrategy[Any]) -> st.SearchStrategy
     return st.fixed_dictionaries({"do": st.just(name), **arguments})
 
 
-outcomes: st.SearchStrategy[Outcome] = weighted(
+outcomes: st.SearchStrategy[TrialOutcome] = weighted(
     {"finished": 4, "failed": 3, "pruned": 1, "released": 1},
     finished=st.builds(ended, values_or_none, st.integers(1, 6)),
     failed=st.sampled_from(REASONS).map(failed),

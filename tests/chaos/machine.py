@@ -14,7 +14,7 @@ from service.domain.budgets import BudgetChange, More
 from service.domain.errors import BudgetSpent, LeaseLost, StudyClosed, StudyNotFound, TrialClosed
 from service.domain.records import Claim, Lease, MetricReport
 from service.domain.states import StudyState, TrialState
-from service.operations import Outcome, Write
+from service.operations import TrialOutcome, Write
 from service.reaper import Reaper
 from service.store import Store, Transaction, queries
 from tests.chaos.commands import (
@@ -49,7 +49,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.leases: list[Lease] = []
         self.last: dict[Lease, Write] = {}
-        self.words: dict[Lease, Outcome] = {}
+        self.words: dict[Lease, TrialOutcome] = {}
         self.clock = Clock()
 
     @initialize(objective=objectives, claims=st.integers(0, PARALLEL))
@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
             reports = [MetricReport(step, told(value))]
             self._tells(Write(lease, reports=reports, checkpoint=checkpoint(step) if saves else None))
 
-    def end(self, which: int, outcome: Outcome, value: float | None) -> None:
+    def end(self, which: int, outcome: TrialOutcome, value: float | None) -> None:
         """An attempt has one last word, whether it is heard or not."""
         for lease in self._one(which):
             reports = [] if value is None else [MetricReport(4, told(value))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from service.domain.records import Lease
 from service.domain.states import AttemptEnd, StudyState, TrialState
-from service.operations import Outcome, Pruned, Released, Write
+from service.operations import Pruned, Released, TrialOutcome, Write
 from trainer.protocol import Failed, Finished
 
 END_OF = {TrialState(end): end for end in AttemptEnd if end.value in list(TrialState)}
@@ -19,7 +19,7 @@ class Try:
     resumed: int
     ending: AttemptEnd | None = None
     step: int | None = None
-    said: Outcome | None = None  # its last word
+    said: TrialOutcome | None = None  # its last word
     told: dict[int, str] = field(default_factory=dict)  # by step
 
 
@@ -162,7 +162,7 @@ class Model:
         one = self.trials[write.lease.number].tries[write.lease.attempt - 1]
         return one.said == write.outcome or (isinstance(write.outcome, Released) and one.ending is AttemptEnd.RELEASED)
 
-    def _concludes(self, one: Expected, outcome: Outcome) -> None:
+    def _concludes(self, one: Expected, outcome: TrialOutcome) -> None:
         match outcome:
             case Released():
                 self._leaves(one, AttemptEnd.RELEASED)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from service.confirmation.race import Arm
-from service.confirmation.verdict import State, judge
+from service.confirmation.verdict import ConfirmationState, judge
 from service.domain.verdict import Verdict
 from tests.evidence.worlds import ACCURACY, LOSS, TASK, arm, cost
 from trainer.tasks.image_classification.predictions import Predictions
@@ -17,7 +17,7 @@ from trainer.tasks.image_classification.predictions import Predictions
 GOOD, BETTER, POOR = [0.90, 0.92, 0.91, 0.90, 0.92], [0.91, 0.915, 0.92, 0.90, 0.915], [0.80, 0.82, 0.80, 0.79, 0.81]
 
 
-def verdict(*arms: Arm, objective: Any = ACCURACY, state: State = "done", images: int = 400) -> Verdict:
+def verdict(*arms: Arm, objective: Any = ACCURACY, state: ConfirmationState = "done", images: int = 400) -> Verdict:
     return judge(arms, objective, task=TASK, seeds=5, test_examples=images, state=state)
 
 

@@ -8,7 +8,7 @@ from service import operations
 from service.domain.failures import POLICIES
 from service.domain.records import Claim, Study
 from service.domain.states import AttemptEnd, StudyState, TrialState
-from service.operations import Outcome, Pruned, Released, Searches
+from service.operations import Pruned, Released, Searches, TrialOutcome
 from service.store import Store, queries
 from tests.operations.driving import (
     BROKEN,
@@ -37,7 +37,7 @@ def failing(reason: FailureReason) -> Failed:
     return Failed(reason=reason, detail=f"this was {reason}")
 
 
-def end_all(store: Store, searches: Searches, *outcomes: Outcome) -> None:
+def end_all(store: Store, searches: Searches, *outcomes: TrialOutcome) -> None:
     """End one new trial after the other."""
     for outcome in outcomes:
         assert tell(store, claim_one(store, searches).lease, outcome=outcome)
@@ -101,7 +101,7 @@ def test_attempts_that_were_handed_back_are_not_counted(store: Store, study: Stu
 @pytest.mark.parametrize("end", [CRASH, Released()], ids=["crashed", "released"])
 @pytest.mark.parametrize("meanwhile", ["queued", "running again", "complete"])
 def test_an_end_that_is_sent_again_after_the_trial_was_queued_counts_as_written_once(
-    store: Store, study: Study, searches: Searches, end: Outcome, meanwhile: str
+    store: Store, study: Study, searches: Searches, end: TrialOutcome, meanwhile: str
 ) -> None:
     first = claim_one(store, searches)
     assert tell(store, first.lease, outcome=end)
@@ -111,7 +111,7 @@ def test_an_end_that_is_sent_again_after_the_trial_was_queued_counts_as_written_
     trial, kinds = trial_of(store, study, 0), kinds_of(store, study)
     assert tell(store, first.lease, outcome=end)
     assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, kinds)
-    others: list[Outcome] = [finished(0.9), Pruned("why"), BROKEN, CRASH if end == Released() else Released()]
+    others: list[TrialOutcome] = [finished(0.9), Pruned("why"), BROKEN, CRASH if end == Released() else Released()]
     assert not any(tell(store, first.lease, outcome=other) for other in others)
 
 
@@ -190,7 +190,7 @@ def test_a_study_whose_trials_all_fail_ends_with_their_reasons(store: Store, sea
 
 
 @pytest.mark.parametrize("end", [finished(0.5), Pruned("too low")], ids=["complete", "pruned"])
-def test_a_trial_that_is_complete_or_pruned_begins_the_count_anew(store: Store, searches: Searches, end: Outcome) -> None:
+def test_a_trial_that_is_complete_or_pruned_begins_the_count_anew(store: Store, searches: Searches, end: TrialOutcome) -> None:
     study = ready(store, limits={"failures": 3})
     end_all(store, searches, *[BROKEN, DIVERGED, end] * 3, BROKEN, DIVERGED)
     assert study_of(store, study).state is StudyState.ACTIVE

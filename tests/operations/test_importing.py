@@ -18,7 +18,7 @@ from service.domain.states import StudyState
 from service.operations import Idempotency, Replay, importing
 from service.operations.importing import Quota, import_study
 from service.store import Store, Transaction, bulk_insert, open_store, queries, registry
-from service.store.bulk_insert import Row
+from service.store.bulk_insert import MetricRow
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
 from service.study_io.import_ import sound
@@ -76,7 +76,7 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
         if statement.startswith("INSERT INTO trial"):
             found.trials[-1] = True
 
-    def insert_metrics(tx: Transaction, rows: Sequence[Row]) -> None:
+    def insert_metrics(tx: Transaction, rows: Sequence[MetricRow]) -> None:
         found.rows[-1] += len(rows)
         bulk_insert.insert_metrics(tx, rows)
 

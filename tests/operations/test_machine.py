@@ -14,7 +14,7 @@ from service import operations
 from service.domain.errors import BudgetSpent, StudyClosed, TrialClosed
 from service.domain.records import Claim, Lease
 from service.domain.states import FOLLOWS, StudyState, TrialState
-from service.operations import Outcome, Pruned, Released, Write
+from service.operations import Pruned, Released, TrialOutcome, Write
 from service.store import open_store, queries
 from tests.operations.driving import (
     BROKEN,
@@ -41,7 +41,13 @@ HEADS_ALONE: dict[str, Any] = {
 }
 LANE_BYTES = 16 * (512 + 1) * 2  # of resnet18's head with two classes, its gradient and the optimizer's state
 END_OF = {"finish": TrialState.COMPLETE, "break": TrialState.FAILED, "prune": TrialState.PRUNED, "release": TrialState.QUEUED}
-OUTCOME_OF: dict[str, Outcome] = {"finish": finished(0.5), "break": BROKEN, "prune": Pruned("why"), "release": Released(), "crash": CRASH}
+OUTCOME_OF: dict[str, TrialOutcome] = {
+    "finish": finished(0.5),
+    "break": BROKEN,
+    "prune": Pruned("why"),
+    "release": Released(),
+    "crash": CRASH,
+}
 LIMITS = {"attempts": MOST_TRIES, "failures": MOST_FAILURES}
 ENDED = tuple(state for state in TrialState if state.terminal)
 

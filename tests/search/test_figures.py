@@ -14,7 +14,7 @@ import pytest
 
 from search_spaces import SearchSpace
 from service.domain.errors import InvalidInput, UnknownFigure
-from service.domain.records import Outcome
+from service.domain.records import TrialSummary
 from service.domain.states import TrialState
 from service.search import figures
 from service.search.figures.charts import smooth, spans_of
@@ -38,10 +38,12 @@ def dice(seed: int) -> random.Random:
     return random.Random(seed)  # noqa: S311
 
 
-def outcome(number: int, params: Mapping[str, Any], value: float | None, state: TrialState = TrialState.COMPLETE) -> Outcome:
+def outcome(number: int, params: Mapping[str, Any], value: float | None, state: TrialState = TrialState.COMPLETE) -> TrialSummary:
     start = NOW - 8000 + 10 * number
     ended = None if state is TrialState.RUNNING else start + 9
-    return Outcome(number=number, state=state, params=params, value=value, step=8, source="sampler", started_at=start, finished_at=ended)
+    return TrialSummary(
+        number=number, state=state, params=params, value=value, step=8, source="sampler", started_at=start, finished_at=ended
+    )
 
 
 def drawn_params(space: SearchSpace, rng: random.Random) -> dict[str, Any]:

@@ -50,8 +50,8 @@ def test_only_complete_trials_can_be_the_best(store: Store) -> None:
     assert best.number == 2
 
 
-@pytest.mark.parametrize("sort", get_args(queries.Sort))
-def test_pages_hold_every_trial_once_in_the_order_asked_for(store: Store, sort: queries.Sort) -> None:
+@pytest.mark.parametrize("sort", get_args(queries.TrialSort))
+def test_pages_hold_every_trial_once_in_the_order_asked_for(store: Store, sort: queries.TrialSort) -> None:
     study, searches = ready(store), searches_of()
     for number, value in enumerate([0.5, 0.2, math.nan, 0.5, 0.9]):
         claim = claim_one(store, searches)

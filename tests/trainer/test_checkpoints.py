@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from trainer import files
-from trainer.checkpoints import Checkpoints, DamagedCheckpoint, State, digest, read
+from trainer.checkpoints import Checkpoints, DamagedCheckpoint, TrainingState, digest, read
 from trainer.protocol import Checkpoint
 from trainer.tasks.image_classification.config import (
     IMAGENET_MEAN,
@@ -29,11 +29,11 @@ from trainer.tasks.image_classification.config import (
 RUN = "a" * 64
 
 
-def state(step: int, run: str = RUN) -> State:
+def state(step: int, run: str = RUN) -> TrainingState:
     model = {"weight": torch.full((3, 3), float(step))}
     moments = {0: {"step": torch.tensor(float(step)), "exp_avg": torch.ones(3, 3)}}
     optimizer = {"state": moments, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    return State(step=step, run=run, model=model, optimizer=optimizer, train_loss=float("nan"), lr=0.1, seconds=1.5)
+    return TrainingState(step=step, run=run, model=model, optimizer=optimizer, train_loss=float("nan"), lr=0.1, seconds=1.5)
 
 
 def written(folder: Path, *steps: int) -> list[Checkpoint]:
@@ -172,7 +172,7 @@ class Malicious:
 
 def test_a_malicious_pickle_is_not_executed_even_with_the_right_hash(tmp_path: Path) -> None:
     trace, file = tmp_path / "trace", tmp_path / "epoch-000001.pt"
-    torch.save({**{name: getattr(state(1), name) for name in State.__slots__}, "model": Malicious(trace)}, file)
+    torch.save({**{name: getattr(state(1), name) for name in TrainingState.__slots__}, "model": Malicious(trace)}, file)
     content = file.read_bytes()
     checkpoint = Checkpoint(step=1, path=str(file), sha256=hashlib.sha256(content).hexdigest(), size=len(content))
     assert Checkpoints(resume=[checkpoint]).restore(RUN) is None

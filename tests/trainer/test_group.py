@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.checkpoints import Checkpoints, State
-from trainer.host import Line, RunGroup
+from trainer.checkpoints import Checkpoints, TrainingState
+from trainer.host import HostMessage, RunGroup
 from trainer.learners import Member
 from trainer.loop import Events
 from trainer.protocol import BatchProgress, Cancel, EpochMetrics, Failed, Finished, ModelExported, PruningDecision, RunPrepared, Stopped
@@ -24,15 +24,15 @@ class Supervisor:
     """Hears lines by the write, and says what the script has for the moment."""
 
     def __init__(self, answers: dict[int, list[PruningDecision | Cancel]] | None = None, cancels: list[list[Cancel]] | None = None) -> None:
-        self.writes = list[list[Line]]()
+        self.writes = list[list[HostMessage]]()
         self.asked = list[set[int]]()
-        self._held = list[Line]()
+        self._held = list[HostMessage]()
         self._answers, self._cancels = answers or {}, cancels or []
 
-    def hold(self, line: Line) -> None:
+    def hold(self, line: HostMessage) -> None:
         self._held.append(line)
 
-    def send(self, *lines: Line) -> None:
+    def send(self, *lines: HostMessage) -> None:
         if self._held or lines:
             self.writes.append([*self._held, *lines])
         self._held = []
@@ -160,7 +160,7 @@ def test_memory_that_runs_out_in_the_pass_is_told_as_such() -> None:
 def test_a_lane_that_is_cancelled_with_save_leaves_its_state(tmp_path: Path) -> None:
     supervisor, lanes = Supervisor(cancels=[[], [Cancel(lane=0, save=True)]]), Lanes(2, 2)
     checkpoints = Checkpoints(tmp_path)
-    state = State(step=1, run="r", model={}, optimizer={}, train_loss=0.0, lr=0.1, seconds=0.0)
+    state = TrainingState(step=1, run="r", model={}, optimizer={}, train_loss=0.0, lr=0.1, seconds=0.0)
     checkpoints.hold(1, lambda: state)
     lanes.members[0] = replace(lanes.members[0], checkpoints=checkpoints)
     lanes.follow(supervisor)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.data.examples import BadData
 from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
@@ -156,7 +156,7 @@ def test_what_another_process_is_building_is_waited_for(paint: Paint, tmp_path: 
 def test_the_key_names_the_versions_that_decode(paint: Paint) -> None:
     key = examples.key_of(find(paint(count=4)), 16)
     assert {"contents", "size", "decoding", "pillow", "codecs"} == key.facts.keys()
-    assert Key(key.kind, {**key.facts, "pillow": "0"}).digest != key.digest
+    assert CacheKey(key.kind, {**key.facts, "pillow": "0"}).digest != key.digest
 
 
 def test_a_trainer_keeps_its_cache_where_it_is_told(configure: Configure, tmp_path: Path) -> None:

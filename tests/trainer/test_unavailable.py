@@ -11,7 +11,7 @@ from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.data.images import decoding
 from trainer.data.images.decoding import Undecodable
-from trainer.host import Host, Line
+from trainer.host import Host, HostMessage
 from trainer.loop import train
 from trainer.preparation import Expected, inspect
 from trainer.protocol import Check, Checked, Failed, Progress, Unavailable
@@ -126,8 +126,8 @@ def test_weights_that_cannot_be_downloaded_are_unavailable(
     assert isinstance(end, Unavailable) and (end.what, end.paths) == ("weights", ())
 
 
-class Told(list[Line]):
-    def send(self, *lines: Line) -> None:
+class Told(list[HostMessage]):
+    def send(self, *lines: HostMessage) -> None:
         self.extend(lines)
 
 

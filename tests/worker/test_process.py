@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from service.worker.process import Line, TrainerDied, TrainerProcess
+from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from trainer.protocol import BatchedRuns, Cancel, EpochMetrics, Failed, Finished, PruningDecision, Run, Stopped, TrainerReady
 
 Start = Callable[..., TrainerProcess]
 Order = Callable[..., Run]
 
 
-def lines_until(process: TrainerProcess, *kinds: type[Line]) -> list[Line]:
-    heard: list[Line] = []
+def lines_until(process: TrainerProcess, *kinds: type[TrainerMessage]) -> list[TrainerMessage]:
+    heard: list[TrainerMessage] = []
     deadline = time.monotonic() + 120
     while not (heard and isinstance(heard[-1], kinds)):
         assert time.monotonic() < deadline, heard

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainer.cache import entry, locks
-from trainer.cache.entry import Key, Layout
+from trainer.cache.entry import CacheKey, Layout
 
 
 class Draft:
@@ -81,7 +81,7 @@ class Cache:
         """A cache that keeps nothing."""
         return cls(None, 0)
 
-    def find(self, key: Key) -> Tensor | None:
+    def find(self, key: CacheKey) -> Tensor | None:
         """The entry, mapped and shared, read-only; None if it is absent. A damaged entry is removed and counts as absent."""
         if self.folder is None:
             return None
@@ -104,7 +104,7 @@ class Cache:
                     path.unlink()
             return None
 
-    def _opened(self, path: Path, key: Key, digest: str) -> Tensor:
+    def _opened(self, path: Path, key: CacheKey, digest: str) -> Tensor:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             with suppress(OSError):  # not permitted in a folder of another owner
@@ -116,11 +116,11 @@ class Cache:
         self._checked[digest], self._live[digest] = identity, found
         return found
 
-    def holds(self, key: Key) -> bool:
+    def holds(self, key: CacheKey) -> bool:
         """Whether the entry's file exists. Does not check it, and does not count as a use."""
         return self.folder is not None and _place(self.folder, key, key.digest, locks.ENTRY).exists()
 
-    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
+    def begin(self, key: CacheKey, shape: Sequence[int], dtype: torch.dtype) -> Draft | None:
         """Begin a new entry. None if it is empty, does not fit, is being built (`busy`), or has just been built (`find`)."""
         if self.folder is None or math.prod(shape) == 0:
             return None
@@ -142,7 +142,7 @@ class Cache:
             log.warning("%s cannot be written: %s", path, error)
             return None
 
-    def busy(self, key: Key) -> bool:
+    def busy(self, key: CacheKey) -> bool:
         """Whether another process or thread is building the entry."""
         return self.folder is not None and locks.is_held(_place(self.folder, key, key.digest, locks.DRAFT))
 
@@ -166,7 +166,7 @@ class Cache:
                 os.ftruncate(descriptor, size)
         return True
 
-    def _adopted(self, key: Key, descriptor: int) -> Tensor:
+    def _adopted(self, key: CacheKey, descriptor: int) -> Tensor:
         """Map the file that this process has just committed; its SHA-256 needs no check."""
         digest, found = key.digest, entry.read(descriptor, key, check=False)
         with self._lock:
@@ -174,7 +174,7 @@ class Cache:
         return found
 
 
-def _place(folder: Path, key: Key, digest: str, suffix: str) -> Path:
+def _place(folder: Path, key: CacheKey, digest: str, suffix: str) -> Path:
     return folder / key.kind / f"{digest}{suffix}"
 
 

@@ -19,7 +19,7 @@ JSON = Union[None, bool, int, float, str, Sequence["JSON"], Mapping[str, "JSON"]
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class CacheKey:
     """All facts that determine the content of an entry. Equal facts give the same entry, in any order.
 
     The file is found by the digest alone, and runs read it without computing anything themselves. So a fact that is missing from the
@@ -61,7 +61,7 @@ class Layout:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "Layout":
+    def of(cls, key: CacheKey, shape: Sequence[int], dtype: torch.dtype) -> "Layout":
         """The layout of a new entry."""
         form = {"key": json.loads(key.text), "shape": list(shape), "dtype": str(dtype).removeprefix("torch.")}
         return cls(json.dumps(form, sort_keys=True, separators=(",", ":")).encode(), tuple(shape), dtype)
@@ -94,7 +94,7 @@ class Layout:
         mapping[: PREFIX.size] = PREFIX.pack(MAGIC, VERSION, len(self.header), self.sha256(mapping))
 
 
-def read(descriptor: int, key: Key, *, check: bool) -> Tensor:
+def read(descriptor: int, key: CacheKey, *, check: bool) -> Tensor:
     """The entry's tensor, mapped. With `check` the whole file is read and its SHA-256 compared. Raises DamagedEntry, OSError.
 
     The mapping is copy-on-write: its pages are shared with all processes that map the file, and an accidental write does not reach it.
@@ -113,7 +113,7 @@ def read(descriptor: int, key: Key, *, check: bool) -> Tensor:
     return layout.tensor(mapping)
 
 
-def _layout(header: bytes, key: Key) -> Layout:
+def _layout(header: bytes, key: CacheKey) -> Layout:
     try:
         form = json.loads(header)
         dtype = getattr(torch, form["dtype"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.configuration import Part
 from trainer.data.examples import BadData, Example
 from trainer.files import open_regular
@@ -97,7 +97,9 @@ def _sha256(file: Path, most_bytes: int) -> str | Unopened:
 POLL_SECONDS = 0.05
 
 
-def stored(cache: Cache, key: Key, shape: Sequence[int], dtype: torch.dtype, fill: Callable[[Tensor], None]) -> tuple[Tensor, bool] | None:
+def stored(
+    cache: Cache, key: CacheKey, shape: Sequence[int], dtype: torch.dtype, fill: Callable[[Tensor], None]
+) -> tuple[Tensor, bool] | None:
     """The cache entry, built by `fill` if it is absent, and whether it was found. None if it does not fit in the cache.
 
     Raises OSError and the errors of `fill`.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer import devices
-from trainer.cache import Key
+from trainer.cache import CacheKey
 from trainer.preparation import PreparedRun
 
 
@@ -89,11 +89,11 @@ def digest_of(run: PreparedRun, rows: Tensor) -> str:
     return hashlib.sha256(run.examples.keys[rows].numpy().tobytes()).hexdigest()
 
 
-def key_of(run: PreparedRun, prefix: FrozenPrefix, depth: int, contents: str, view: int | None) -> Key:
+def key_of(run: PreparedRun, prefix: FrozenPrefix, depth: int, contents: str, view: int | None) -> CacheKey:
     """The key of the output of the first `depth` stages for the examples with the digest `contents`; `view` None if not augmented."""
     # The key holds everything that the stored numbers depend on. A missing field would let a run read another run's numbers without any
     # error. Equality is meant bit for bit, so everything that changes rounding is in it too: device, number of CPU threads, versions.
-    return Key(
+    return CacheKey(
         "features",
         {
             "version": VERSION,

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,12 @@ from trainer.cache import Cache
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Plan, Problem, Rates, plan
-from trainer.features.source import Direct, FeatureStore, Inputs, MemoryFeatureStore, Part, Source, fits_device
+from trainer.features.source import Direct, FeatureStore, Inputs, MemoryFeatureStore, Sign, Source, StoredExamples, fits_device
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
-Sign = TypeVar("Sign")
 Place = Literal["none", "device", "memory", "disk"]
 
 MEMORY = MemoryFeatureStore()  # used without a cache folder
@@ -112,8 +111,8 @@ class StoredFeatures:
         self._storage, self._always_read = storage, depths is not None
         augmented, epochs = run.examples.augmented, run.config.epochs
         views = min(run.examples.views or epochs, epochs) if augmented else 1
-        validation = Part(run, run.validation, 1, augmented=False)
-        training = Part(run, run.training, views, augmented=augmented)
+        validation = StoredExamples(run, run.validation, 1, augmented=False)
+        training = StoredExamples(run, run.training, views, augmented=augmented)
         self._rates = measuring.rates(run, prefix, lambda rows: self._direct.batch(rows, 0))
         if depths is None:
             passes = {frozen: times for frozen, times in demand.items() if 0 < frozen <= len(prefix.modules)}
@@ -171,7 +170,7 @@ class StoredFeatures:
 
     def for_test(self) -> "StoredFeatures":
         """These inputs with test in place of validation examples, stored at the same depth if they fit beside the other entries."""
-        part = Part(self._run, self._run.test, 1, augmented=False)
+        part = StoredExamples(self._run, self._run.test, 1, augmented=False)
         depth = self._validation.depth if self._validation.reads else 0
         parts = (*((source.part, source.depth) for source in self._sources), (part, depth))
         fits = sum(self._size(part, depth) for part, depth in parts if depth) <= self._storage.budget
@@ -179,25 +178,25 @@ class StoredFeatures:
         found._validation = self._source(part, depth if fits else 0)
         return found
 
-    def _source(self, part: Part, depth: int) -> Source:
+    def _source(self, part: StoredExamples, depth: int) -> Source:
         return Source(part, self._prefix, self._storage.store, depth, self._rates, self._stopwatch, always_read=self._always_read)
 
     def _of(self, view: int | None) -> Source:
         return self._validation if view is None else self._training
 
-    def _planned(self, part: Part, name: str, storage: FeatureStorage, passes: Mapping[int, float], budget: int) -> Plan:
+    def _planned(self, part: StoredExamples, name: str, storage: FeatureStorage, passes: Mapping[int, float], budget: int) -> Plan:
         """Plan the depths at which the study stores the part."""
         problem = problem_of(part, self._prefix, self._rates, storage, passes, budget)
         found = plan(problem)
         log.info("%s examples, %d views: %s", name, part.views, found)
         return found
 
-    def _size(self, part: Part, depth: int) -> int:
+    def _size(self, part: StoredExamples, depth: int) -> int:
         return part.views * len(part.rows) * self._rates.forms[depth - 1].size
 
 
 def problem_of(
-    part: Part, prefix: FrozenPrefix, rates: Rates, storage: FeatureStorage, passes: Mapping[int, float], budget: int
+    part: StoredExamples, prefix: FrozenPrefix, rates: Rates, storage: FeatureStorage, passes: Mapping[int, float], budget: int
 ) -> Problem:
     """The planner's problem for one part of the examples."""
     sizes = [form.size for form in rates.forms]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer import devices
-from trainer.cache import Key
+from trainer.cache import CacheKey
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
 from trainer.features.planner import Rates
@@ -94,16 +94,16 @@ class FeatureDraft(AbstractContextManager["FeatureDraft"], Protocol):
 class FeatureStore(Protocol):
     """Finds and builds entries; implemented by `trainer.cache.Cache` and MemoryFeatureStore."""
 
-    def find(self, key: Key) -> Tensor | None:
+    def find(self, key: CacheKey) -> Tensor | None:
         """The entry, read-only; None if it is absent."""
 
-    def holds(self, key: Key) -> bool:
+    def holds(self, key: CacheKey) -> bool:
         """Whether the entry exists."""
 
-    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> FeatureDraft | None:
+    def begin(self, key: CacheKey, shape: Sequence[int], dtype: torch.dtype) -> FeatureDraft | None:
         """Begin a new entry; None if it does not fit or is being built already."""
 
-    def busy(self, key: Key) -> bool:
+    def busy(self, key: CacheKey) -> bool:
         """Whether another thread or process is building the entry."""
 
 
@@ -123,18 +123,18 @@ class MemoryFeatureStore:
     def _held(self) -> int:
         return sum(entry.nbytes for entry in self._entries.values())
 
-    def find(self, key: Key) -> Tensor | None:
+    def find(self, key: CacheKey) -> Tensor | None:
         """The entry; None if it is absent or was evicted."""
         if key.digest not in self._entries:
             return None
         self._entries.move_to_end(key.digest)
         return self._entries[key.digest]
 
-    def holds(self, key: Key) -> bool:
+    def holds(self, key: CacheKey) -> bool:
         """Whether the entry exists."""
         return key.digest in self._entries
 
-    def begin(self, key: Key, shape: Sequence[int], dtype: torch.dtype) -> "MemoryFeatureDraft | None":
+    def begin(self, key: CacheKey, shape: Sequence[int], dtype: torch.dtype) -> "MemoryFeatureDraft | None":
         """Begin a new entry and evict others for it; None if it is larger than the budget."""
         budget, size = self.budget, math.prod(shape) * dtype.itemsize
         if size > budget:
@@ -143,7 +143,7 @@ class MemoryFeatureStore:
             self._entries.popitem(last=False)
         return MemoryFeatureDraft(self._entries, key.digest, torch.empty(tuple(shape), dtype=dtype))
 
-    def busy(self, key: Key) -> bool:
+    def busy(self, key: CacheKey) -> bool:
         """Never: a process trains one run at a time."""
         return False
 
@@ -172,7 +172,7 @@ log = logging.getLogger(__name__)
 _on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies of entries on GPUs, kept for later runs of this process
 
 
-class Part:
+class StoredExamples:
     """Examples whose outputs are stored in one entry for each view, each example once, in the order of their contents."""
 
     def __init__(self, run: PreparedRun, rows: Tensor, views: int, *, augmented: bool) -> None:
@@ -190,7 +190,7 @@ class Part:
         """The view in the key; None if the examples are not augmented."""
         return view if self.augmented else None
 
-    def key(self, prefix: FrozenPrefix, depth: int, view: int | None) -> Key:
+    def key(self, prefix: FrozenPrefix, depth: int, view: int | None) -> CacheKey:
         """The key of the entry with the part's output."""
         return key_of(self.run, prefix, depth, self._digest, self.stored_view(view))
 
@@ -205,7 +205,7 @@ class Source:
 
     def __init__(  # noqa: PLR0913  (the last has a default)
         self,
-        part: Part,
+        part: StoredExamples,
         prefix: FrozenPrefix,
         store: FeatureStore,
         depth: int,
@@ -268,7 +268,7 @@ class Source:
         self._disabled = True
         self._entries.clear()
 
-    def _found_or_built(self, key: Key, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+    def _found_or_built(self, key: CacheKey, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         shape = (len(self.part.rows), torch.Size(self._form.shape).numel())
         tries = 0
         while tries < TRIES:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.cache import Cache
-from trainer.checkpoints import State
+from trainer.checkpoints import TrainingState
 from trainer.configuration import TrainConfig
 from trainer.features import Inputs, stored_outputs
 from trainer.heads.layers import (
@@ -16,9 +16,9 @@ from trainer.heads.layers import (
     MemberLayer,
     MemberLinear,
     MemberMean,
+    MemberParameter,
+    MemberScale,
     Noise,
-    Parameter,
-    Scale,
     SharedLinear,
 )
 from trainer.heads.optimizers import Optimizers, sort_of
@@ -51,7 +51,7 @@ class BatchedHeads:
     """The heads of M members. `parameters` are keyed by their names in the network, each [M, ...]."""
 
     def __init__(self, stack: Stack, values: Mapping[str, Tensor], traits: Traits, *, half: bool = False) -> None:
-        self.parameters = {name: Parameter(value, torch.zeros_like(value)) for name, value in values.items()}
+        self.parameters = {name: MemberParameter(value, torch.zeros_like(value)) for name, value in values.items()}
         self._stack, self._traits, self._half = stack, traits, half
         self._parts = dict[int, list[_Part]]()  # by the largest number of members in a part
 
@@ -101,7 +101,7 @@ class BatchedHeads:
 class _Part:
     """Members whose activations are in memory at the same time."""
 
-    def __init__(self, stack: Stack, members: slice, parameters: Mapping[str, Parameter], traits: Traits, *, half: bool) -> None:
+    def __init__(self, stack: Stack, members: slice, parameters: Mapping[str, MemberParameter], traits: Traits, *, half: bool) -> None:
         self.members, self.loss = members, traits.loss
         drops = stack[:1] == (Dropout(),)
         first, *rest = stack[1:] if drops else stack
@@ -122,17 +122,17 @@ class _Part:
         self._first.backward(slope)
 
 
-def _first(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[float], *, half: bool) -> SharedLinear | Scale:
+def _first(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequence[float], *, half: bool) -> SharedLinear | MemberScale:
     match layer:
         case Linear():
             return SharedLinear(parameters[layer.weight], parameters[layer.bias], rates, half=half)
         case Affine():
-            return Scale(parameters[layer.weight], parameters[layer.bias])
+            return MemberScale(parameters[layer.weight], parameters[layer.bias])
         case _:
             raise TypeError(f"no head begins with {layer}")
 
 
-def _later(layer: object, parameters: Mapping[str, Parameter], rates: Sequence[float], *, half: bool) -> MemberLayer:
+def _later(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequence[float], *, half: bool) -> MemberLayer:
     match layer:
         case Linear():
             return MemberLinear(parameters[layer.weight], parameters[layer.bias], half=half)
@@ -250,7 +250,7 @@ class HeadEnsemble:
 
         return state_of
 
-    def restore(self, state: State, steps: int) -> None:
+    def restore(self, state: TrainingState, steps: int) -> None:
         for name, parameter in self._heads.parameters.items():
             parameter.value[0].copy_(state.model[name])
         self._optimizers.load(0, state.optimizer, self._trained, steps)

@@ -74,15 +74,15 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parameter:
+class MemberParameter:
     """One tensor of every member [M, ...] and its gradient."""
 
     value: Tensor
     gradient: Tensor
 
-    def of(self, first: int, last: int) -> "Parameter":
+    def of(self, first: int, last: int) -> "MemberParameter":
         """A view of members `first` to `last`, the latter excluded."""
-        return Parameter(self.value[first:last], self.gradient[first:last])
+        return MemberParameter(self.value[first:last], self.gradient[first:last])
 
 
 class MemberLayer(Protocol):
@@ -143,7 +143,7 @@ class SharedLinear:
     The scale is applied to the product, not to the input, so that members with equal masks share one masked input.
     """
 
-    def __init__(self, weight: Parameter, bias: Parameter, rates: Sequence[float], *, half: bool) -> None:
+    def __init__(self, weight: MemberParameter, bias: MemberParameter, rates: Sequence[float], *, half: bool) -> None:
         self._weight, self._bias, self._rates, self._half = weight, bias, tuple(rates), half
         self._pieces, self._pieces_for = list[Piece](), 0
         self._read = list[tuple[Piece, Tensor, Tensor | float]]()  # inputs of the last forward pass, for the backward pass
@@ -196,13 +196,13 @@ class SharedLinear:
         return read
 
 
-class Scale:
+class MemberScale:
     """A first layer that is the scale and shift of a LayerNorm: y = b + w ∘ x, for each channel.
 
     Backward, with slope g: ∂loss/∂b = Σ g and ∂loss/∂w = Σ g ∘ x, both over places and examples.
     """
 
-    def __init__(self, weight: Parameter, bias: Parameter) -> None:
+    def __init__(self, weight: MemberParameter, bias: MemberParameter) -> None:
         self._weight, self._bias = weight, bias
         self._given = torch.empty(0)
 
@@ -225,7 +225,7 @@ class MemberLinear:
     Backward, with slope g [E, R]: ∂loss/∂b = Σ_r g, ∂loss/∂W = g xᵀ, ∂loss/∂x = Wᵀ g.
     """
 
-    def __init__(self, weight: Parameter, bias: Parameter, *, half: bool) -> None:
+    def __init__(self, weight: MemberParameter, bias: MemberParameter, *, half: bool) -> None:
         self._weight, self._bias, self._half = weight, bias, half
         self._given = torch.empty(0)
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from trainer.configuration import Hyperparameters
-from trainer.heads.layers import Parameter
-from trainer.optimization import ALPHA, EPS, MOMENTS, Coefficients, Kind, ParameterGroup, make_optimizer
+from trainer.heads.layers import MemberParameter
+from trainer.optimization import ALPHA, EPS, MOMENTS, Coefficients, OptimizerKind, ParameterGroup, make_optimizer
 
-Sort = tuple[Kind, tuple[float, float]]
+OptimizerSort = tuple[OptimizerKind, tuple[float, float]]
 
 
-def sort_of(config: Hyperparameters) -> Sort:
+def sort_of(config: Hyperparameters) -> OptimizerSort:
     """The optimizer's kind and betas. Members of equal sort are stepped together: torch's fused Adam kernel takes one pair of betas."""
     coefficients = Coefficients.of(config)
     return coefficients.kind, coefficients.betas
@@ -61,7 +61,7 @@ class Moments:
 class Optimizers:
     """One optimizer for each member. Members of equal sort should be consecutive, so that they are stepped together."""
 
-    def __init__(self, configs: Sequence[Hyperparameters], parameters: Mapping[str, Parameter]) -> None:
+    def __init__(self, configs: Sequence[Hyperparameters], parameters: Mapping[str, MemberParameter]) -> None:
         self.done = 0  # steps
         self._configs, self._parameters = tuple(configs), dict(parameters)
         self._groups = list[_Group]()
@@ -76,7 +76,7 @@ class Optimizers:
         for group in self._groups:
             group.step(lr[group.members, None], self.done)
 
-    def kept(self, places: Sequence[int], parameters: Mapping[str, Parameter]) -> "Optimizers":
+    def kept(self, places: Sequence[int], parameters: Mapping[str, MemberParameter]) -> "Optimizers":
         """Optimizers of the members at `places` over `parameters`, with copies of their moments."""
         found = Optimizers([self._configs[place] for place in places], parameters)
         found.done, moments = self.done, self.moments
@@ -106,7 +106,7 @@ class Optimizers:
 class _Group:
     """Consecutive members of equal sort. Values, gradients and moments are [M, N], coefficients [M, 1]."""
 
-    def __init__(self, first: int, coefficients: Sequence[Coefficients], parameters: Sequence[Parameter]) -> None:
+    def __init__(self, first: int, coefficients: Sequence[Coefficients], parameters: Sequence[MemberParameter]) -> None:
         self.members = slice(first, first + len(coefficients))
         self._kind, self._betas = coefficients[0].kind, coefficients[0].betas
         self._values = [parameter.value.flatten(1) for parameter in parameters]

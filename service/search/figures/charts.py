@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.records import Outcome
+from service.domain.records import TrialSummary
 from service.domain.states import TrialState
 from service.search.figures.layout import (
     COLORS,
@@ -178,7 +178,7 @@ def intermediate_values(data: FigureData) -> Figure:
     )  # fmt: skip
 
 
-def _curve(data: FigureData, outcome: Outcome) -> list[tuple[int, float]]:
+def _curve(data: FigureData, outcome: TrialSummary) -> list[tuple[int, float]]:
     """The trial's curve, completed with its final value, because the last step may have been left out."""
     known = list(data.curves.get(outcome.number, ()))
     if outcome.scored is not None and known and known[-1][0] < outcome.step:
@@ -186,7 +186,7 @@ def _curve(data: FigureData, outcome: Outcome) -> list[tuple[int, float]]:
     return known
 
 
-def _trace(data: FigureData, state: TrialState, trials: list[Outcome]) -> dict[str, Any]:
+def _trace(data: FigureData, state: TrialState, trials: list[TrialSummary]) -> dict[str, Any]:
     x, y, numbers = list[int | None](), list[float | None](), list[int | None]()
     for trial in trials:
         curve = _curve(data, trial)
@@ -317,7 +317,7 @@ def timeline(data: FigureData, now: float) -> Figure:
     return framed(traces, summary, rows, **axes, barmode="overlay", bargap=0.12, showlegend=True)
 
 
-def spans_of(started: Sequence[Outcome], now: float) -> Mapping[int, TrialSpan]:
+def spans_of(started: Sequence[TrialSummary], now: float) -> Mapping[int, TrialSpan]:
     """The time and row of each trial, by number."""
     times = sorted((each.started_at or 0.0, each.number, now if each.finished_at is None else each.finished_at) for each in started)
     free, busy, spans = list[int](), list[tuple[float, int]](), dict[int, TrialSpan]()
@@ -331,7 +331,7 @@ def spans_of(started: Sequence[Outcome], now: float) -> Mapping[int, TrialSpan]:
     return spans
 
 
-def _bars(data: FigureData, trials: Sequence[Outcome], spans: Mapping[int, TrialSpan], thinnest: float) -> dict[str, Any]:
+def _bars(data: FigureData, trials: Sequence[TrialSummary], spans: Mapping[int, TrialSpan], thinnest: float) -> dict[str, Any]:
     times, state = [spans[trial.number] for trial in trials], trials[0].state
     return {
         "type": "bar", "orientation": "h", "name": str(state), "y": [span.row + 1 for span in times],
@@ -342,7 +342,7 @@ def _bars(data: FigureData, trials: Sequence[Outcome], spans: Mapping[int, Trial
     }  # fmt: skip
 
 
-def _details(trials: Sequence[Outcome]) -> dict[str, Any]:
+def _details(trials: Sequence[TrialSummary]) -> dict[str, Any]:
     """Trial numbers and state patterns, for bars that are thick enough."""
     state = trials[0].state
     pattern = {"pattern": {"shape": PATTERNS[state], "size": 6, "fgopacity": 0.35}} if state in PATTERNS else {}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Categorical, Float, Int, Scalar
 from search_spaces.parameters import contains
-from service.domain.records import Outcome
+from service.domain.records import TrialSummary
 from service.domain.spec import StudySpec
 from trainer.tasks.base import Metric
 from trainer.tasks.registry import spec_of
@@ -94,7 +94,7 @@ def _distinct(label: str, choice: Scalar, taken: set[str]) -> str:
     return label
 
 
-Curves = Mapping[int, Sequence[tuple[int, float]]]
+CurvesByTrial = Mapping[int, Sequence[tuple[int, float]]]
 """(step, objective) of trials by number."""
 
 
@@ -106,8 +106,8 @@ class FigureData:
     """The trials of one study at one time."""
 
     spec: StudySpec
-    outcomes: Sequence[Outcome]  # by number
-    curves: Curves = field(default_factory=dict)
+    outcomes: Sequence[TrialSummary]  # by number
+    curves: CurvesByTrial = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -125,7 +125,7 @@ class FigureData:
         return self.spec.objective.direction == "maximize"
 
     @cached_property
-    def complete(self) -> list[Outcome]:
+    def complete(self) -> list[TrialSummary]:
         """The trials that ended with a finite objective. Figures compare only these."""
         return [outcome for outcome in self.outcomes if outcome.scored is not None]
 
@@ -140,7 +140,7 @@ class FigureData:
         return -self.values if self.maximizes else self.values
 
     @property
-    def best(self) -> Outcome:
+    def best(self) -> TrialSummary:
         """The best of `complete`, which must not be empty; the first of equal ones."""
         return self.complete[int(np.argmin(self.losses))]
 
@@ -163,7 +163,7 @@ class FigureData:
         parameter = self.parameter(name)
         return not isinstance(parameter, Categorical) and parameter.log
 
-    def has(self, outcome: Outcome, name: str) -> bool:
+    def has(self, outcome: TrialSummary, name: str) -> bool:
         """Whether the trial has this parameter with a value of the search space. A baseline may have other values."""
         if name not in outcome.params or name not in self.spec.search_space.root:
             return False
@@ -197,7 +197,7 @@ class FigureData:
         """`hover` of each complete trial, by number."""
         return {outcome.number: self.hover(outcome) for outcome in self.complete}
 
-    def hover(self, outcome: Outcome) -> str:
+    def hover(self, outcome: TrialSummary) -> str:
         """The trial's number, objective and parameters as lines of Plotly's markup."""
         of = f" ({outcome.source})" if outcome.source == "baseline" else ""
         lines = [f"<b>trial {outcome.number}</b>{of}", f"{self.metric} {value_text(self.measure, outcome.value)}"]
@@ -210,7 +210,7 @@ class FigureData:
         value = value_text(self.measure, self.best.value)
         return f"The best, {value}, is trial {self.best.number}{' at ' if at else ''}{at}."
 
-    def text(self, name: str, outcome: Outcome) -> str:
+    def text(self, name: str, outcome: TrialSummary) -> str:
         """The trial's value of a parameter, not escaped."""
         return scalar_text(self.choices, name, outcome.params[name])
 

@@ -13,8 +13,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr
 
-from service.domain.records import Outcome
+from service.domain.records import TrialSummary
 from service.search.distributions import distribution_of
+from service.search.figures.charts import Numbers
 from service.search.figures.layout import (
     COLORS,
     MARGIN,
@@ -184,12 +185,10 @@ def _frozen(
     )  # fmt: skip
 
 
-def _as_drawn(data: FigureData, outcome: Outcome) -> dict[str, Any]:
+def _as_drawn(data: FigureData, outcome: TrialSummary) -> dict[str, Any]:
     known = {name: value for name, value in outcome.params.items() if data.has(outcome, name)}
     return {name: escaped(data.text(name, outcome)) if name in data.choices else value for name, value in known.items()}
 
-
-Numbers = NDArray[np.float64]
 
 BEST_SHARE = 0.1
 CELLS = 50  # grid cells over a range

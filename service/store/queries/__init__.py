@@ -26,9 +26,9 @@ from service.store.queries.studies import (
 from service.store.queries.trials import (
     ChangedTrial,
     Curve,
-    Sort,
     StudyChanges,
     TableRow,
+    TrialSort,
     attempts,
     best_trial,
     best_trials,
@@ -61,7 +61,7 @@ from service.store.queries.workers import (
 )
 
 __all__ = [
-    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "Sort", "StudyChanges", "TableRow", "Throughput",
+    "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput",
     "attempts", "best_trial", "best_trials", "candidates", "changed_since", "changed_trials", "completed_since",
     "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts", "curves", "events_after",
     "find_answer", "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events",

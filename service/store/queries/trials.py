@@ -17,13 +17,13 @@ from service.domain.records import (
     Lease,
     LogChunk,
     MetricReport,
-    Outcome,
     RecordedReports,
     RecordedStudy,
     RecordedTrial,
     ReportedMetric,
     Study,
     Trial,
+    TrialSummary,
 )
 from service.domain.spec import MAX_NUMBER, StudySpec
 from service.domain.states import AttemptEnd, TrialState, ValueKind
@@ -36,7 +36,7 @@ from service.store.schema import VISIBLE, attempt, log, metric, study, trial
 from trainer.configuration import TrainConfig
 from trainer.tasks.registry import report_fields
 
-Sort = Literal[
+TrialSort = Literal[
     "number", "-number", "value", "-value", "step", "-step", "queued_at", "-queued_at",
     "started_at", "-started_at", "finished_at", "-finished_at",
 ]  # fmt: skip
@@ -64,7 +64,7 @@ def trials(
     study_id: str,
     *,
     states: Sequence[TrialState] = (),
-    sort: Sort = "number",
+    sort: TrialSort = "number",
     limit: int = 100,
     after: int | None = None,
 ) -> list[Trial]:
@@ -315,10 +315,10 @@ SUMMARY_COLUMNS = select(
 )  # fmt: skip
 
 
-def outcomes(tx: Transaction, study_id: str) -> list[Outcome]:
+def outcomes(tx: Transaction, study_id: str) -> list[TrialSummary]:
     """Every trial of the search, by number."""
     return [
-        Outcome(
+        TrialSummary(
             number=row.number, state=TrialState(row.state), params=row.params, value=row.value, step=row.step,
             source=row.source, started_at=row.started_at, finished_at=row.finished_at,
         )

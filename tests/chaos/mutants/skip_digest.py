@@ -8,12 +8,12 @@ SCENARIO = "tests/chaos/test_f07_checkpoints.py -k weights"
 
 def plant() -> None:
     from trainer import checkpoints
-    from trainer.checkpoints import State
+    from trainer.checkpoints import TrainingState
     from trainer.protocol import Checkpoint
 
     read = checkpoints.read
 
-    def trusting(checkpoint: Checkpoint, run: str) -> State:
+    def trusting(checkpoint: Checkpoint, run: str) -> TrainingState:
         try:
             found = hashlib.sha256(Path(checkpoint.path).read_bytes()).hexdigest()
         except OSError:

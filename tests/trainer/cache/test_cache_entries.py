@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.cache import Cache, Key, entry
+from trainer.cache import Cache, CacheKey, entry
 from trainer.cache.entry import PAGE
 
 PLENTY = 10**9
-KEY = Key("features", {"weights": "a1", "stages": ["stem", "block1"], "size": 64})
-OTHER = Key("features", {"weights": "a2", "stages": ["stem", "block1"], "size": 64})
+KEY = CacheKey("features", {"weights": "a1", "stages": ["stem", "block1"], "size": 64})
+OTHER = CacheKey("features", {"weights": "a2", "stages": ["stem", "block1"], "size": 64})
 
 
-def keep(cache: Cache, key: Key, content: Tensor) -> Tensor:
+def keep(cache: Cache, key: CacheKey, content: Tensor) -> Tensor:
     draft = cache.begin(key, content.shape, content.dtype)
     assert draft is not None
     with draft:
@@ -29,7 +29,7 @@ def counted(dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     return torch.arange(math.prod(shape)).to(dtype).view(tuple(shape))
 
 
-def file_of(folder: Path, key: Key) -> Path:
+def file_of(folder: Path, key: CacheKey) -> Path:
     return folder / key.kind / f"{key.digest}.tensor"
 
 
@@ -54,14 +54,14 @@ def test_the_data_begins_on_a_page(tmp_path: Path) -> None:
 
 
 def test_keys_are_told_apart_by_every_fact_and_by_kind_but_not_by_order() -> None:
-    turned = Key(KEY.kind, dict(reversed(list(KEY.facts.items()))))
+    turned = CacheKey(KEY.kind, dict(reversed(list(KEY.facts.items()))))
     assert turned.digest == KEY.digest
-    assert len({KEY.digest, OTHER.digest, Key("pixels", KEY.facts).digest}) == 3
+    assert len({KEY.digest, OTHER.digest, CacheKey("pixels", KEY.facts).digest}) == 3
 
 
 def test_facts_that_are_not_finite_are_no_key() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        _ = Key("features", {"mean": math.nan}).digest
+        _ = CacheKey("features", {"mean": math.nan}).digest
 
 
 def test_nothing_is_left_of_a_draft_that_was_not_committed(tmp_path: Path) -> None:

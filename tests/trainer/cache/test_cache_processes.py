@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 
 PLENTY = 10**9
-KEY = Key("pixels", {"number": 1})
+KEY = CacheKey("pixels", {"number": 1})
 WORDS = """
 import sys, time
 from pathlib import Path

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.cache import Cache, Key, locks
+from trainer.cache import Cache, CacheKey, locks
 
 MEGABYTE = 2**20
 PAGES = 4096  # bytes of an entry beside its megabyte
 ROOM = 3 * (MEGABYTE + PAGES)  # for three entries
 
 
-def key(number: int) -> Key:
-    return Key("pixels" if number % 2 else "features", {"number": number})
+def key(number: int) -> CacheKey:
+    return CacheKey("pixels" if number % 2 else "features", {"number": number})
 
 
 def keep(cache: Cache, number: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.trainer.features.running import Configure, drained, entries, inputs_of, run, same, task_of
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.features.source import MemoryFeatureStore
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
@@ -133,7 +133,7 @@ def test_without_a_folder_outputs_stay_in_the_memory_of_the_process(configure: C
 def test_the_memory_of_a_process_keeps_what_was_used_last() -> None:
     store = MemoryFeatureStore()
     size = store.budget // 3 // 8
-    keys = [Key("features", {"number": number}) for number in range(4)]
+    keys = [CacheKey("features", {"number": number}) for number in range(4)]
     for key in keys:
         draft = store.begin(key, (size,), torch.int64)
         assert draft is not None

@@ -8,7 +8,7 @@ import torch
 from tests.trainer.features.running import CPU, MUCH, Configure, Paint, Run, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache
 from trainer.data.images import examples, reading
-from trainer.features.source import Part
+from trainer.features.source import StoredExamples
 from trainer.loop import train
 from trainer.tasks.image_classification.config import ImageData, ImageModel
 
@@ -76,7 +76,7 @@ def test_an_image_that_lies_in_several_files_is_stored_once(configure: Configure
     for copy in range(3):
         (folder / "red" / f"copy{copy}.png").write_bytes((folder / "red" / "0.png").read_bytes())
     task = task_of(configure(data=ImageData(path=str(folder)), frozen_layers=2))
-    part = Part(task, torch.cat([task.training, task.validation]), 1, augmented=False)
+    part = StoredExamples(task, torch.cat([task.training, task.validation]), 1, augmented=False)
     assert len(part.rows) == 60 < len(task.training) + len(task.validation) == 63
     assert torch.equal(part.rows[part.places(task.training)], task.training)
 

@@ -13,7 +13,7 @@ from trainer.cache import Cache
 from trainer.features import Direct, stored_outputs
 from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Rates, rates
-from trainer.features.source import Part, Source
+from trainer.features.source import Source, StoredExamples
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageModel
 
@@ -47,7 +47,7 @@ def test_lanes_need_all_stages_frozen(configure: Configure, cache: Cache) -> Non
 def test_everything_that_the_numbers_follow_from_is_in_the_key(configure: Configure, paint: Paint) -> None:
     def digest(depth: int = 2, part: str = "training", view: int | None = None, **changes: Any) -> str:
         task = task_of(configure(**{"frozen_layers": 2, "augmentation": "flip", **changes}))
-        return Part(task, getattr(task, part), 1, augmented=True).key(FrozenPrefix(task), depth, view).digest
+        return StoredExamples(task, getattr(task, part), 1, augmented=True).key(FrozenPrefix(task), depth, view).digest
 
     other = ImageData(path=str(paint(name="others", count=10)))
     keys = [
@@ -66,7 +66,7 @@ def test_weights_from_a_file_count_by_their_content(configure: Configure, shared
         task_of(configure(model=ImageModel(name="squeezenet1_1", weights=weights), image_size=32, frozen_layers=3, seed=seed))
         for weights, seed in ((str(file), 1), (str(file), 2), (None, 1), (None, 2))
     ]
-    keys = [Part(task, task.training, 1, augmented=False).key(FrozenPrefix(task), 3, None).digest for task in tasks]
+    keys = [StoredExamples(task, task.training, 1, augmented=False).key(FrozenPrefix(task), 3, None).digest for task in tasks]
     assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
@@ -85,7 +85,7 @@ def test_an_output_that_is_slower_to_read_than_to_compute_is_computed(configure:
     task = task_of(configure(frozen_layers=4))
     stated = rates(task, chain := FrozenPrefix(task), lambda rows: Direct(task).batch(rows, 0))
     instant = Rates(0.0, (0.0,) * 4, stated.forms)  # as if computing took no time
-    source = Source(Part(task, task.training, 1, augmented=False), chain, cache, 4, instant, Stopwatch())
+    source = Source(StoredExamples(task, task.training, 1, augmented=False), chain, cache, 4, instant, Stopwatch())
     drained(source.ready(0, None))
     assert not source.reads and source.read(task.training, 0) is None
 
@@ -94,7 +94,10 @@ def test_what_was_saved_is_computing_less_reading_and_building(configure: Config
     task = task_of(configure(frozen_layers=4))
     stated = rates(task, chain := FrozenPrefix(task), lambda rows: Direct(task).batch(rows, 0))
     slow = Rates(0.5, (1.0, 1.0, 2.0, 3.0), stated.forms)
-    source, clock = Source(Part(task, task.training, 1, augmented=False), chain, cache, 4, slow, watch := Stopwatch()), time.perf_counter
+    source, clock = (
+        Source(StoredExamples(task, task.training, 1, augmented=False), chain, cache, 4, slow, watch := Stopwatch()),
+        time.perf_counter,
+    )
     drained(source.ready(0, None))
     built = watch.seconds["features"]
     assert built > 0 and source.saved_seconds == pytest.approx(-built, abs=0.01)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer import devices
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.data.contents import stored
 from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
@@ -163,13 +163,13 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
     return resident
 
 
-def key_of(dataset: ImageDataset, size: int) -> Key:
+def key_of(dataset: ImageDataset, size: int) -> CacheKey:
     """The cache key of the pixels: contents, size and decoder. Labels and split are not in it."""
     contents = hashlib.sha256("\n".join(content.sha256 for content in dataset.contents).encode()).hexdigest()
-    return Key("pixels", {"contents": contents, "size": size, **dataset.decoder.key})
+    return CacheKey("pixels", {"contents": contents, "size": size, **dataset.decoder.key})
 
 
-def _stored(dataset: ImageDataset, size: int, key: Key, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
+def _stored(dataset: ImageDataset, size: int, key: CacheKey, cache: Cache) -> tuple[Tensor, Literal["decoded", "cached"]] | None:
     """The pixels in the cache, decoded into it if they are absent; None if they do not fit."""
 
     def fill(pixels: Tensor) -> None:

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.data.contents import Distinct, stored
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder
@@ -206,10 +206,10 @@ def near_duplicates(contents: Sequence[Distinct], decoder: Decoder, cache: Cache
     return _kept[key.digest]
 
 
-def _key(contents: Sequence[Distinct], decoder: Decoder) -> Key:
+def _key(contents: Sequence[Distinct], decoder: Decoder) -> CacheKey:
     """The cache key: contents, labels (by which a group is too large), and the decoder (by which thumbnails differ)."""
     labelled = hashlib.sha256("\n".join(f"{content.sha256} {content.label}" for content in contents).encode()).hexdigest()
-    return Key("groups", {"contents": labelled, "groups": VERSION, **decoder.key})
+    return CacheKey("groups", {"contents": labelled, "groups": VERSION, **decoder.key})
 
 
 def _search(contents: Sequence[Distinct], decoder: Decoder) -> Groups:

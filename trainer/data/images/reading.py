@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.cache import Cache, Key
+from trainer.cache import Cache, CacheKey
 from trainer.data.contents import Distinct, Unopened, stored
 from trainer.data.examples import BadData, Example, MissingData
 from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_deep
@@ -216,7 +216,7 @@ def _undecodable(data: ImageData, images: Sequence[Example], found: Sequence[str
 def _tried(contents: Sequence[Distinct], decoder: Decoder, cache: Cache) -> list[str | None]:
     """For each content the reason, None for sound images. The cache stores only a flag for each content; reasons are computed again."""
     sha256 = hashlib.sha256("\n".join(content.sha256 for content in contents).encode()).hexdigest()
-    key = Key("unreadable", {"contents": sha256, "max_pixels": decoder.max_pixels, **decoder.key})
+    key = CacheKey("unreadable", {"contents": sha256, "max_pixels": decoder.max_pixels, **decoder.key})
     reasons: list[str | None] = []
 
     def fill(flags: Tensor) -> None:

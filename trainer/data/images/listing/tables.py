@@ -81,17 +81,17 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
     return Path(data.root)
 
 
-Row = tuple[int, list[str]]
+TableExample = tuple[int, list[str]]
 
 
-def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, Iterator[Row]]:
+def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, Iterator[TableExample]]:
     first = next(lines, "")
     wanted = {column for column in (data.columns.path, data.columns.label) if column}
     separator = max(SEPARATORS, key=lambda sign: _fitness(first, sign, wanted))  # of equal ones the first in SEPARATORS
     reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
     header = _header(data, name, separator, tuple(next(reader, [])))
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[TableExample]:
         end = reader.line_num
         for row in reader:
             start, end = end + 1, reader.line_num

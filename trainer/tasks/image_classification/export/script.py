@@ -115,7 +115,7 @@ def set_training(config: ImageTrainConfig) -> str:
     return part("frozen_training") if config.frozen_layers else part("plain_training")
 
 
-Run = ExportedRun[ImageTrainConfig, ImageDatasetInfo]
+ScriptRun = ExportedRun[ImageTrainConfig, ImageDatasetInfo]
 
 HEAD = '''#!/usr/bin/env python3
 """Trains one image classifier from beginning to end, as a trial of a Thawline study did.
@@ -131,7 +131,7 @@ USUAL_KEYS = ("state_dict", "model", "model_state_dict")  # under which version 
 LISTED = 100  # characters up to which a collection is written in one line
 
 
-def head(run: Run) -> str:
+def head(run: ScriptRun) -> str:
     """The head of the file: description and usage."""
     versions = [f"{name} {run.lock[name]}" for name in ("torch", "torchvision") if _is_version(run.lock.get(name, ""))]
     heic = " (and pillow-heif for HEIC images)" if run.info.listing is not None and run.info.listing.heic else ""
@@ -142,20 +142,20 @@ def _is_version(text: str) -> bool:
     return bool(text) and all(character.isascii() and (character.isalnum() or character in ".+-") for character in text)
 
 
-def precision_of(run: Run) -> Literal["float32", "bfloat16"]:
+def precision_of(run: ScriptRun) -> Literal["float32", "bfloat16"]:
     """The precision of the trial's run, with `auto` resolved."""
     recorded = run.environment.get("precision") if run.config.precision == "auto" else run.config.precision
     return "bfloat16" if recorded == "bfloat16" else "float32"
 
 
-def block(run: Run, body: str) -> str:
+def block(run: ScriptRun, body: str) -> str:
     """The constants that the body uses: paths, digests and hyperparameters. Values written by users are inserted as literals only."""
     groups = (_reached(run), _data_constants(run), _model_constants(run), _hyperparameters(run.config))
     used = [[_assigned(*one) for one in group if re.search(rf"\b{one[0]}\b", body)] for group in groups]
     return "\n\n".join("\n".join(lines) for lines in used)
 
 
-def packed_parts(run: Run) -> str | None:
+def packed_parts(run: ScriptRun) -> str | None:
     """Each image's part of the split, from the manifest; None if the split follows from the contents alone, or without a manifest."""
     near, listing = run.info.near_duplicates, run.info.listing
     grouped = listing is not None and (bool(listing.given) or listing.groups is not None)
@@ -164,17 +164,17 @@ def packed_parts(run: Run) -> str | None:
     return run.manifest.partition(".")[2] or None if run.manifest is not None else None
 
 
-def is_given(run: Run) -> bool:
+def is_given(run: ScriptRun) -> bool:
     """Whether the data's own split has every part."""
     listing = run.info.listing
     wanted = {"train", "validation"} | ({"test"} if run.config.data.test > 0 else set())
     return listing is not None and wanted <= set(listing.given)
 
 
-Constant = tuple[str, Any, str]
+ScriptConstant = tuple[str, Any, str]
 
 
-def _reached(run: Run) -> Iterator[Constant]:
+def _reached(run: ScriptRun) -> Iterator[ScriptConstant]:
     yield "STUDY", run.study, ""
     yield "TRIAL", run.trial, ""
     yield "METRIC", run.metric, ""
@@ -185,7 +185,7 @@ def _reached(run: Run) -> Iterator[Constant]:
         yield "REACHED", run.reached, "by the trial, on the validation images; not confirmed"
 
 
-def _data_constants(run: Run) -> Iterator[Constant]:
+def _data_constants(run: ScriptRun) -> Iterator[ScriptConstant]:
     data, facts = run.config.data, run.info
     yield "DATA", data.path, ""
     yield "FINGERPRINT", facts.fingerprint, "SHA-256 over content and label of every image"
@@ -203,7 +203,7 @@ def _data_constants(run: Run) -> Iterator[Constant]:
     yield "IMAGE_SIZE", run.config.image_size, "pixels"
 
 
-def _reading(run: Run) -> Iterator[Constant]:
+def _reading(run: ScriptRun) -> Iterator[ScriptConstant]:
     listing = run.info.listing or ListingFacts()
     yield "SUFFIXES", tuple(sorted(IMAGE_SUFFIXES | (HEIC_SUFFIXES if listing.heic else frozenset()))), "of image files"
     yield "FOLDERS", listing.folders or (("", None),), "with the class folders, and the part of the split that each is"
@@ -215,7 +215,7 @@ def _reading(run: Run) -> Iterator[Constant]:
     yield "PART_NAMES", tuple(PART_NAMES.items()), "in the column, in lower case"
 
 
-def _model_constants(run: Run) -> Iterator[Constant]:
+def _model_constants(run: ScriptRun) -> Iterator[ScriptConstant]:
     config = run.config
     yield "MODEL", config.model.name, ""
     yield "WEIGHTS", config.model.weights if config.model.pretrained else None, ""
@@ -232,7 +232,7 @@ def _model_constants(run: Run) -> Iterator[Constant]:
         yield "FROZEN", frozen_prefixes(config), f"the first {config.frozen_layers} stages"
 
 
-def _hyperparameters(config: ImageTrainConfig) -> Iterator[Constant]:
+def _hyperparameters(config: ImageTrainConfig) -> Iterator[ScriptConstant]:
     yield "SEED", config.seed, "of the initial values and of what the layers draw"
     yield "ORDER_SEED", config.order_seed, "of the images' order"
     yield "EPOCHS", config.epochs, ""
@@ -343,7 +343,7 @@ IMPORTS = (
 )  # fmt: skip
 
 
-def script(run: Run) -> str:
+def script(run: ScriptRun) -> str:
     """A Python file that trains this configuration, on one device or under torchrun. Values written by users are in it as literals only."""
     config = run.config
     functions = "\n\n\n".join([part("start"), *_data(run), *_model(run), *_training(config), *_ending(run)])
@@ -351,7 +351,7 @@ def script(run: Run) -> str:
     return f"{head(run)}\n\n{_imports(body)}\n\n{body}\n"
 
 
-def _data(run: Run) -> Iterator[str]:
+def _data(run: ScriptRun) -> Iterator[str]:
     config = run.config
     listing = run.info.listing
     if listing is not None and listing.heic:
@@ -374,7 +374,7 @@ def _data(run: Run) -> Iterator[str]:
     yield part(config.augmentation)
 
 
-def _found(run: Run) -> Iterator[str]:
+def _found(run: ScriptRun) -> Iterator[str]:
     """If the study left out unreadable files, the script does so too: its images must have the same fingerprint."""
     if run.config.data.unreadable == "refuse":
         yield part("find")
@@ -383,7 +383,7 @@ def _found(run: Run) -> Iterator[str]:
     yield part("find").replace("labelled_files(Path(data))", "readable(labelled_files(Path(data)))")
 
 
-def _model(run: Run) -> Iterator[str]:
+def _model(run: ScriptRun) -> Iterator[str]:
     config = run.config
     if config.model.name == "small_cnn":
         yield part("small_cnn")
@@ -411,7 +411,7 @@ def _training(config: ImageTrainConfig) -> Iterator[str]:
     yield part("train")
 
 
-def _ending(run: Run) -> Iterator[str]:
+def _ending(run: ScriptRun) -> Iterator[str]:
     yield part("unconfirmed" if run.single_run is None else "confirmed")
     yield part("main")
 

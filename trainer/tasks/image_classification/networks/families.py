@@ -21,7 +21,7 @@ from torchvision.models.vision_transformer import VisionTransformer, interpolate
 
 from trainer.models import ClassToken, GlobalMean
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 NetworkParts = tuple[dict[str, nn.Module], nn.Module]
 """Stages by name in the order of the forward pass, and the head. Run in sequence they equal the network's forward pass."""
 
@@ -31,7 +31,7 @@ def from_torchvision(name: str, classes: int, image_size: int) -> nn.Module:
     return cast(nn.Module, get_model(name, weights=None, num_classes=classes))
 
 
-def as_it_is(state: State, network: nn.Module) -> State:
+def as_it_is(state: StateDict, network: nn.Module) -> StateDict:
     """The state dict unchanged, which is the case for most families."""
     return state
 
@@ -47,7 +47,7 @@ class Family:
     split: Callable[[Any], NetworkParts]
     make: Callable[[str, int, int], nn.Module] = from_torchvision
     """Name, number of classes, image size in pixels → network."""
-    adapt: Callable[[State, Any], State] = as_it_is
+    adapt: Callable[[StateDict, Any], StateDict] = as_it_is
     """A file's state dict and the network → the state dict that the network can load."""
     resizable: tuple[str, ...] = ()
     """Tensors that depend on the image size; `adapt` interpolates them."""
@@ -265,7 +265,7 @@ def split_vit(network: VisionTransformer) -> NetworkParts:
     return stages, nn.Sequential(ClassToken(), network.encoder.ln, nn.Dropout(0.0), network.heads)
 
 
-def adapt(state: State, network: VisionTransformer) -> State:
+def adapt(state: StateDict, network: VisionTransformer) -> StateDict:
     """Interpolate the positions if the file is for another image size."""
     positions = state.get(POSITIONS)
     if positions is not None and _is_square_grid(positions):
