@@ -1,4 +1,4 @@
-"""The JSON bodies of the REST interface: what the server sends, and what its clients parse."""
+"""The JSON bodies of the REST interface, shared by server and client."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
