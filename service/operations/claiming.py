@@ -21,7 +21,7 @@ from service.operations.completion import (
     complete_if_spent,
     completion_event,
     copy_result,
-    duplicates_answered_by,
+    result_holds_for_duplicates,
     is_spent,
     without,
 )
@@ -198,8 +198,8 @@ def insert(
 def originals_of(uow: StudyUnitOfWork, params: Iterable[Params]) -> dict[str, HeldTrial]:
     """Originals by parameter key: the first ended trial whose result duplicates copy, or else the first open trial."""
     found = uow.originals(params)
-    useful = [one for one in found if duplicates_answered_by(one) or not one.state.terminal]
-    worst_first = sorted(useful, key=lambda one: (duplicates_answered_by(one), -one.number))
+    useful = [one for one in found if result_holds_for_duplicates(one) or not one.state.terminal]
+    worst_first = sorted(useful, key=lambda one: (result_holds_for_duplicates(one), -one.number))
     return {key_of(one.params): one for one in worst_first}
 
 

@@ -22,7 +22,7 @@ ATTEMPT_RESULTS = ("reuse", "pace")
 """Parts of a result that belong to one attempt. The next attempt and duplicates do not inherit them."""
 
 
-def duplicates_answered_by(trial: Trial) -> bool:
+def result_holds_for_duplicates(trial: Trial) -> bool:
     """Whether duplicates copy the trial's result. They do not copy failures that need not recur, such as a crash."""
     policy = failures.policy_of(trial)
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or (policy is not None and policy.answers)
@@ -74,7 +74,7 @@ def finalize(uow: StudyUnitOfWork) -> None:
     waiting = uow.waiting_for(ended)
     for number, original in ended.items():
         duplicates = [one for one in waiting if one.duplicate_of == number]
-        if duplicates_answered_by(original):
+        if result_holds_for_duplicates(original):
             _copy_results(uow, duplicates, original)
         else:
             _release(uow, duplicates)

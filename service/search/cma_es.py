@@ -5,7 +5,6 @@ import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from optuna._transform import _SearchSpaceTransform
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
@@ -14,6 +13,7 @@ from service.domain.spec import StudySpec
 from service.search.base import RandomSearch, StudySampler, Suggestion, Uniform, seed32
 from service.search.distributions import Distributions, Number
 from service.search.history import CONSTRAINT, INFEASIBLE, History
+from service.search.optuna_private import SearchSpaceTransform
 
 if TYPE_CHECKING:
     import cmaes
@@ -40,7 +40,7 @@ class CmaSearch(StudySampler):
         self._complete: dict[int, dict[int, FrozenTrial]] = {}  # by generation and number; -1 for trials without one
         self._adapted_to: dict[int, tuple[int, list[int]]] = {}  # by generation: trial with the note, trials that the note lists
         if self._space:
-            self._scale = _SearchSpaceTransform(self._space, transform_step=not options.with_margin, transform_0_1=True)
+            self._scale = SearchSpaceTransform(self._space, transform_step=not options.with_margin, transform_0_1=True)
             self._adapted = _unadapted(self._space, options, seed32(self.seed, 0))
 
     def learn(self, trial: FrozenTrial) -> None:

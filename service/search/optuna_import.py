@@ -22,6 +22,7 @@ from service.domain.parsing import parse_study
 from service.domain.spec import MAX_TRIALS, StudySpec
 from service.domain.states import TrialState
 from service.search.optuna_export import FACTS, METRIC, NOTED, PARAMS, PREFIX, SPEC
+from service.search.optuna_private import study_key
 from service.study_io.export import WORDS, LineDocument, worded
 from service.study_io.format import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.study_io.import_ import fit
@@ -172,14 +173,14 @@ def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
     chosen = known.get(next(iter(known)) if name is None else name)
     if chosen is None:
         refuse(("study",), "unknown_study", f"none of the {len(known)} studies in the database has this name")
-    if len(directions := storage.get_study_directions(chosen._study_id)) != 1:
+    if len(directions := storage.get_study_directions(study_key(chosen))) != 1:
         several = f"the Optuna study {ascii(chosen.study_name)[:80]} has {len(directions)} objectives, but only one is supported"
         refuse(("study",), "several_objectives", f"{several}; import a study that was created with `direction`")
     return OptunaStudy(
         name=chosen.study_name,
         direction="maximize" if directions[0] is StudyDirection.MAXIMIZE else "minimize",
         notes=dict(chosen.user_attrs),
-        trials=storage.get_all_trials(chosen._study_id, deepcopy=False),
+        trials=storage.get_all_trials(study_key(chosen), deepcopy=False),
     )
 
 

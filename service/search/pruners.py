@@ -1,7 +1,7 @@
 """Optuna's pruners for a study, their decisions, and the evidence for these."""
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any, assert_never
@@ -9,10 +9,7 @@ from typing import Any, assert_never
 import numpy as np
 import optuna
 import optuna.pruners
-from optuna.pruners import BasePruner, HyperbandPruner
-from optuna.pruners._percentile import _get_percentile_intermediate_result_over_trials as percentile_at
-from optuna.pruners._successive_halving import _completed_rung_key as rung_key
-from optuna.pruners._successive_halving import _get_current_rung as next_rung
+from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -22,46 +19,7 @@ from service.domain.spec import StudySpec
 from service.domain.states import ValueKind
 from service.search.base import Decision, without_experimental_warning
 from service.search.history import History, RowsForPruners, running_trial
-
-
-class BracketPruner(HyperbandPruner):
-    """Hyperband that caches the bracket of each trial, for many decisions on one study."""
-
-    def __init__(self, min_steps: int, max_steps: int, reduction_factor: int) -> None:
-        super().__init__(min_steps, max_steps, reduction_factor)
-        self._bracket_of: dict[tuple[str, int], int] = {}
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is pruned, compared with the trials of its bracket."""
-        bracket = self.bracket(study, trial)
-        return bool(self._pruners[bracket.id].prune(bracket, trial))  # type: ignore[arg-type]  # has all that successive halving reads
-
-    def bracket(self, study: optuna.Study, trial: FrozenTrial) -> "Bracket":
-        """The trials that this one is compared with."""
-        return Bracket(self, study, self.id_of(study, trial))
-
-    def id_of(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        """The index of the trial's bracket, a function of the study's name and the trial's number."""
-        if not self._pruners:
-            self._try_initialization(study)
-        if (key := (study.study_name, trial.number)) not in self._bracket_of:
-            self._bracket_of[key] = self._get_bracket_id(study, trial)
-        return self._bracket_of[key]
-
-
-class Bracket:
-    """The part of a study that successive halving reads, restricted to the trials of one bracket."""
-
-    def __init__(self, pruner: BracketPruner, study: optuna.Study, bracket_id: int) -> None:
-        self.id = bracket_id
-        self._pruner, self._study = pruner, study
-        self._storage: Any = study._storage
-        self.direction = study.direction
-
-    def get_trials(self, deepcopy: bool = False, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        """The study's trials that are in the bracket."""
-        trials = self._study.get_trials(deepcopy=deepcopy, states=states)
-        return [trial for trial in trials if self._pruner.id_of(self._study, trial) == self.id]
+from service.search.optuna_private import Bracket, BracketPruner, next_rung, percentile_at, rung_key
 
 
 def decision_steps(spec: StudySpec, epochs: int) -> tuple[int, ...]:

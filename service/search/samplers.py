@@ -23,6 +23,7 @@ from service.search.base import RandomSearch, StudySampler, Suggestion, generato
 from service.search.cma_es import POINT, CmaSearch
 from service.search.distributions import Distributions, Number
 from service.search.history import STUDY_NOTE, History, StudyRows, running_trial
+from service.search.optuna_private import make_deterministic, suggest
 from service.search.tpe import TpeSearch
 
 GridPoint = tuple[tuple[str, int], ...]  # the index of each active parameter's value among its values
@@ -134,7 +135,7 @@ class OptunaSearch(StudySampler):
     def _ask(self, number: int) -> Suggestion:
         rows = self.rows(number)
         trial = optuna.Trial(optuna.Study(STUDY_NAME, rows, self.sampler(number), optuna.pruners.NopPruner()), number)
-        params = self.distributions.walk(lambda name: trial._suggest(name, self.distributions.all[name]))
+        params = self.distributions.walk(lambda name: suggest(trial, name, self.distributions.all[name]))
         notes = rows.trial_notes | {STUDY_NOTE + key: value for key, value in rows.study_notes.items()}
         return Suggestion(params, {key: note for key, note in notes.items() if key.removeprefix(STUDY_NOTE).startswith(self.kept_notes)})
 
@@ -180,7 +181,7 @@ class _FewRows(StudyRows):
 class _Gp(GPSampler):
     def __init__(self, space: dict[str, BaseDistribution], seed: int, options: Gp, startup: int) -> None:
         super().__init__(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-        self._deterministic = options.deterministic_objective  # Optuna's argument of that name emits an experimental warning
+        make_deterministic(self, options.deterministic_objective)
         self._space = space
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

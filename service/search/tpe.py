@@ -6,16 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
-from optuna.samplers._tpe.probability_distributions import (
-    _BatchedCategoricalDistributions,
-    _BatchedDiscreteTruncLogNormDistributions,
-    _BatchedDiscreteTruncNormDistributions,
-    _BatchedTruncLogNormDistributions,
-    _BatchedTruncNormDistributions,
-)
-from optuna.samplers._tpe.sampler import default_gamma, default_weights
-from optuna.search_space.group_decomposed import _SearchSpaceGroup
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtr, ndtri
 
@@ -25,16 +15,24 @@ from service.domain.spec import StudySpec
 from service.search.base import RandomSearch, StudySampler, Suggestion, generator
 from service.search.distributions import Distributions, single_value
 from service.search.history import CONSTRAINT, INFEASIBLE, History
+from service.search.optuna_private import (
+    CategoricalKernels,
+    DiscreteTruncLogNormKernels,
+    DiscreteTruncNormKernels,
+    ParzenEstimator,
+    ParzenEstimatorParameters,
+    SearchSpaceGroup,
+    TruncLogNormKernels,
+    TruncNormKernels,
+    default_gamma,
+    default_weights,
+    mixture_of,
+)  # fmt: skip
 
 Array = NDArray[np.float64]
-Normal = (
-    _BatchedTruncNormDistributions
-    | _BatchedTruncLogNormDistributions
-    | _BatchedDiscreteTruncNormDistributions
-    | _BatchedDiscreteTruncLogNormDistributions
-)
+Normal = TruncNormKernels | TruncLogNormKernels | DiscreteTruncNormKernels | DiscreteTruncLogNormKernels
 
-OPTUNAS_DEFAULTS = _ParzenEstimatorParameters(
+OPTUNAS_DEFAULTS = ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True
 )
 TINY = 1e-300  # lower limit of masses; negligible beside the mass of the prior kernel, which covers the whole range
@@ -54,8 +52,8 @@ class Mixture:
 
     def __init__(self, observations: Array, space: Mapping[str, BaseDistribution]) -> None:
         columns = {name: observations[:, place] for place, name in enumerate(space)}
-        estimator = _ParzenEstimator(columns, dict(space), OPTUNAS_DEFAULTS)
-        self._weights, self._kernels = estimator._mixture_distribution
+        estimator = ParzenEstimator(columns, dict(space), OPTUNAS_DEFAULTS)
+        self._weights, self._kernels = mixture_of(estimator)
 
     def sample(self, random: np.random.Generator, size: int) -> Array:
         """Points, shape (size, parameters)."""
@@ -98,8 +96,8 @@ def _log_sum_exp(terms: Array) -> Array:
     return total
 
 
-def _sampled(kernel: _BatchedCategoricalDistributions | Normal, chosen: NDArray[np.intp], quantiles: Array) -> Array:
-    if isinstance(kernel, _BatchedCategoricalDistributions):
+def _sampled(kernel: CategoricalKernels | Normal, chosen: NDArray[np.intp], quantiles: Array) -> Array:
+    if isinstance(kernel, CategoricalKernels):
         cumulative = np.cumsum(kernel.weights, axis=1)[chosen, :-1]
         index: Array = (cumulative < quantiles[:, np.newaxis]).sum(axis=1, dtype=np.float64)
         return index
@@ -157,9 +155,9 @@ class _Continuous:
         return self.features[block], self.slopes
 
 
-def _part(kernel: _BatchedCategoricalDistributions | Normal, points: Array) -> _Categories | _ManyValues | _Continuous:
+def _part(kernel: CategoricalKernels | Normal, points: Array) -> _Categories | _ManyValues | _Continuous:
     """The log density of the kernel as a linear function of features of one coordinate of the points."""
-    if isinstance(kernel, _BatchedCategoricalDistributions):
+    if isinstance(kernel, CategoricalKernels):
         weights = np.log(kernel.weights).T
         return _Categories(weights, points.astype(np.intp), np.zeros(weights.shape[1]))
     within = np.log(_mass(kernel.mu, kernel.sigma, kernel.adapted_low, kernel.adapted_high))
@@ -312,7 +310,7 @@ class TpeSearch(StudySampler):
             return ()
         if not self._options.group:
             return (self.distributions.unconditional,) if self.distributions.unconditional else ()
-        groups = _SearchSpaceGroup()
+        groups = SearchSpaceGroup()
         for names in sorted(self._columns.shapes):
             groups.add_distributions({name: self.distributions.all[name] for name in names})
         together = (sorted(group) for group in groups.search_spaces)

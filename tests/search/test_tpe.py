@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 import pytest
-from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import _split_trials
 
 from search_spaces import Params, SearchSpace
@@ -17,6 +16,7 @@ from service.domain.states import TrialState
 from service.search import tpe
 from service.search.distributions import Distributions
 from service.search.history import History
+from service.search.optuna_private import ParzenEstimator
 from service.search.tpe import OPTUNAS_DEFAULTS, Mixture, TrialColumns
 from tests.search.simulation import EXAMPLE, Ending, Simulation, complete, failed, numeric, study_spec, trial_row
 from trainer.protocol import FailureReason
@@ -36,7 +36,7 @@ def test_the_density_is_that_of_optunas_estimator(observed: int) -> None:
     space = Distributions(SearchSpace.model_validate(EVERY_KIND)).all
     prior = Mixture(np.empty((0, len(space))), space)
     observations, points = (prior.sample(np.random.default_rng(seed), size) for seed, size in ((1, observed), (2, 500)))
-    theirs = _ParzenEstimator({name: observations[:, place] for place, name in enumerate(space)}, space, OPTUNAS_DEFAULTS)
+    theirs = ParzenEstimator({name: observations[:, place] for place, name in enumerate(space)}, space, OPTUNAS_DEFAULTS)
     expected = theirs.log_pdf({name: points[:, place] for place, name in enumerate(space)})
     np.testing.assert_allclose(Mixture(observations, space).log_density(points), expected, rtol=1e-8, atol=1e-8)
 
@@ -45,7 +45,7 @@ def test_samples_are_distributed_as_optunas_are() -> None:
     space = Distributions(SearchSpace.model_validate(EVERY_KIND)).all
     observations = Mixture(np.empty((0, len(space))), space).sample(np.random.default_rng(1), 8)
     columns = {name: observations[:, place] for place, name in enumerate(space)}
-    theirs = _ParzenEstimator(columns, space, OPTUNAS_DEFAULTS).sample(np.random.RandomState(3), 20_000)
+    theirs = ParzenEstimator(columns, space, OPTUNAS_DEFAULTS).sample(np.random.RandomState(3), 20_000)
     ours = Mixture(observations, space).sample(np.random.default_rng(4), 20_000)
     for place, name in enumerate(space):
         edges = np.unique(np.quantile(theirs[name], np.linspace(0.05, 0.95, 10)))
