@@ -21,8 +21,8 @@ from service.operations.completion import (
     complete_if_spent,
     completion_event,
     copy_result,
-    result_holds_for_duplicates,
     is_spent,
+    result_holds_for_duplicates,
     without,
 )
 from service.operations.confirming import carry_on

@@ -1,7 +1,9 @@
 """The whole way on real data: a study POSTed over REST, two workers, the best exported, trained to the same figure."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,6 +18,7 @@ from tests.serving import served
 
 THAW = Path(sys.executable).parent / "thaw"
 MINUTES = 12
+EXPORT_PAGE = Path(__file__).resolve().parents[2] / "docs" / "export.md"
 
 
 def study(data: Path) -> dict[str, Any]:
@@ -68,6 +71,15 @@ def ended(studies: str) -> dict[str, Any]:
     pytest.fail(f"the study did not end in {MINUTES} minutes: {call(f'{studies}/sign-digits/trials')}")
 
 
+def predicted_by_the_documented_lines(folder: Path, image: Path) -> str:
+    """What the Python lines of docs/export.md print for the image; they read the model from `folder`."""
+    [lines] = re.findall(r"```python\n(.*?)```", EXPORT_PAGE.read_text(), re.DOTALL)
+    printed = list[str]()
+    with contextlib.chdir(folder):
+        exec(lines.replace("photo.jpg", str(image)), {"print": printed.append})  # noqa: S102 - the documentation's own lines
+    return printed[-1]
+
+
 @pytest.mark.slow
 def test_a_study_on_sign_digits_ends_with_95_per_cent_and_its_export_trains_to_the_same_figure(
     server: str, home: Path, shared_data: Path, tmp_path: Path
@@ -94,3 +106,7 @@ def test_a_study_on_sign_digits_ends_with_95_per_cent_and_its_export_trains_to_t
     assert result["metrics"]["accuracy"] == exported["reached"]["value"]
     assert result["metrics"] == exported["reached"]["metrics"]
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 2_000_000
+
+    images = sorted((shared_data / "sign-digits").glob("*/*"))[::40]
+    right = [predicted_by_the_documented_lines(tmp_path, image) == image.parent.name for image in images]
+    assert len(right) > 40 and sum(right) >= 0.9 * len(right)
