@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-UNIT := $(addprefix tests/,domain search_spaces evidence inspection store trainer/cache trainer/heads)
+UNIT := $(addprefix tests/,domain search_spaces confirmation inspection store trainer/cache trainer/heads)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types imports js tests unit goldens chaos mutants fix bench catalogue clean

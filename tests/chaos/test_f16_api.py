@@ -25,7 +25,7 @@ from tests.web.raw import send_raw
 
 STUDIES = "/api/v1/studies"
 CHECK = "/api/v1/study-check"
-IMPORT = "/api/v1/studies/import"  # takes lines; what is hostile to it is in tests/travel/test_hostile.py
+IMPORT = "/api/v1/studies/import"  # takes lines; what is hostile to it is in tests/study_io/test_hostile.py
 SLUGS = {400: "malformed-document", 401: "unauthenticated", 413: "body-too-large", 415: "unsupported-media-type", 422: "validation"}
 MANY = 1_000_000  # changes a second: the rate is not what is tried here
 SEED = 16  # of the fuzz in its short form, which finds the same on each machine

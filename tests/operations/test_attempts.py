@@ -28,7 +28,7 @@ from tests.operations.driving import (
     tell,
     trial_of,
 )
-from tests.operations.test_passes import BYTES, lanes_ready
+from tests.operations.test_claiming_together import BYTES, lanes_ready
 
 OUTCOMES = {
     AttemptEnd.COMPLETE: finished(0.5),

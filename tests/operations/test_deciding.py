@@ -14,7 +14,7 @@ from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store
 from tests.operations.driving import RandomSearch, claim_one, decide_one, finish, ready, report, study_of
-from tests.operations.test_passes import BYTES, HEAD_ONLY, STAGES, lanes_ready
+from tests.operations.test_claiming_together import BYTES, HEAD_ONLY, STAGES, lanes_ready
 
 EPOCHS = {"frozen_layers": STAGES, "epochs": 30}
 

@@ -24,7 +24,7 @@ from tests.operations.driving import (
     trial_of,
     trials_of,
 )  # fmt: skip
-from tests.operations.test_passes import BYTES, lanes_ready
+from tests.operations.test_claiming_together import BYTES, lanes_ready
 from trainer.protocol import Failed
 
 OUT_OF_MEMORY = Failed(reason="out_of_memory", detail="CUDA out of memory")

@@ -25,7 +25,7 @@ from service.study_io.import_ import sound
 from service.web.study_io import pieces
 from service.web.sweeper import TIDY_SECONDS, Cleanup
 from tests.operations.driving import claim_trials, searches_of
-from tests.travel.luggage import documents, sealed
+from tests.study_io.luggage import documents, sealed
 from tests.web.laboratory import study_document
 
 AT = "2026-11-22T09:30:00.000000Z"

@@ -17,7 +17,7 @@ from service.domain.text import clean
 from service.store import Store, open_store, queries
 from service.store.schema import study as study_table
 from tests.operations.driving import claim_one, ready, searches_of, tell
-from tests.travel.luggage import exported, imported, mixed_study, sealed
+from tests.study_io.luggage import exported, imported, mixed_study, sealed
 from tests.web.laboratory import Laboratory, study_document
 from tests.web.server import running
 from trainer.protocol import Failed

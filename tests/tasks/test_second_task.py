@@ -28,8 +28,8 @@ from service.store import Store, queries
 from service.study_io.import_ import sound
 from service.web.app import create_app
 from tests.operations.driving import claim_one
+from tests.study_io.luggage import exported, imported
 from tests.tasks.regression.spec import NumberInfo, NumberTrainConfig
-from tests.travel.luggage import exported, imported
 from tests.web.laboratory import HERE
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.loop import train

@@ -15,7 +15,7 @@ from service.exports.configuration import script
 from service.store import Store
 from service.study_io.import_ import Header, sound
 from tests.export.conftest import exported_of
-from tests.travel.luggage import documents, exported, imported, mixed_study, sealed
+from tests.study_io.luggage import documents, exported, imported, mixed_study, sealed
 from trainer.data.images.listing import is_foul
 from trainer.tasks.image_classification.config import MAX_CLASS_NAME, ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 

@@ -19,7 +19,7 @@ from service.study_io.export import StudyLines, study_document, trial_document
 from service.study_io.format import TrialLine
 from service.study_io.import_ import checked, sound
 from tests.operations.driving import claim_one, claim_trials, searches_of
-from tests.travel.luggage import confirmed_study, documents, exported, imported, mixed_study
+from tests.study_io.luggage import confirmed_study, documents, exported, imported, mixed_study
 from tests.web.laboratory import Laboratory
 
 

@@ -26,7 +26,7 @@ from service.store import Store, queries
 from service.store.codec import kind_of
 from service.study_io.export import StudyLines
 from service.study_io.import_ import Header, checked, sound
-from tests.travel.luggage import confirmed_study, exported, mixed_study
+from tests.study_io.luggage import confirmed_study, exported, mixed_study
 from tests.web.laboratory import FACTS, Laboratory, study_document
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.web.app import create_app
 from service.web.study_io import MAX_IMPORT
-from tests.travel.luggage import documents, exported, mixed_study, sealed
+from tests.study_io.luggage import documents, exported, mixed_study, sealed
 from tests.web.laboratory import HERE, study_document
 from tests.web.problem import assert_problem
 from tests.web.server import Served, running

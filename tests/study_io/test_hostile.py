@@ -24,7 +24,7 @@ from service.study_io import import_
 from service.study_io.format import MAX_LINE
 from service.study_io.import_ import sound
 from service.web.app import create_app
-from tests.travel.luggage import HOSTILE, Documents, confirmed_study, exported, imported, mixed_study, sealed
+from tests.study_io.luggage import HOSTILE, Documents, confirmed_study, exported, imported, mixed_study, sealed
 from tests.web.laboratory import HERE
 
 Change = Callable[[Documents], Any]

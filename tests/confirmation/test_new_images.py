@@ -12,7 +12,7 @@ from service.confirmation.race import Arm
 from service.confirmation.verdict import judge
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
-from tests.evidence.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
+from tests.confirmation.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
 from trainer.tasks.image_classification.predictions import Predictions
 
 Classes = NDArray[np.int64]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.confirmation.race import FIRST_ROUNDS, MISTAKEN, Arm, ConfirmationRound, dropped, next_round
-from tests.evidence.worlds import arm
+from tests.confirmation.worlds import arm
 
 NEAR, FAR = [0.9, 0.91, 0.92], [0.5, 0.52, 0.51]
 

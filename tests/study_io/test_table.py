@@ -8,7 +8,7 @@ import pytest
 from service import operations
 from service.store import Store
 from service.study_io.export import _harmless, rows
-from tests.travel.luggage import confirmed_study, exported, mixed_study
+from tests.study_io.luggage import confirmed_study, exported, mixed_study
 
 
 def table(store: Store, study_id: str) -> list[dict[str, str]]:

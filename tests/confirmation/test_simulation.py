@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.domain.verdict import Estimate
-from tests.evidence.worlds import LOSS, STUDIES, Told, World, studies_of
+from tests.confirmation.worlds import LOSS, STUDIES, Told, World, studies_of
 
 SELDOM, OFTEN = 0.90, 0.98  # of the runs in which an interval of 95 % may hold the truth
 
