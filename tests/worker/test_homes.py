@@ -119,7 +119,7 @@ def test_the_result_of_a_deleted_study_is_set_aside_and_counted(
     until(lambda: [worker.set_aside for worker in store.read(queries.workers)] == [1])
     [name] = files(settings)
     assert "/set-aside/" in name and write.lease.study in name
-    assert name in caplog.text and "no such study" in caplog.text
+    assert name in caplog.text and "the study is not in this database" in caplog.text
 
 
 def test_the_result_of_a_study_that_cannot_be_read_is_kept_until_it_can(store: Store, settings: Settings) -> None:

@@ -19,8 +19,8 @@ WORDS = """
 import sys, time
 from pathlib import Path
 import torch
-from trainer.cache import Cache, Key
-folder, key = Path(sys.argv[1]), Key("pixels", {"number": 1})
+from trainer.cache import Cache, CacheKey
+folder, key = Path(sys.argv[1]), CacheKey("pixels", {"number": 1})
 cache = Cache(folder, 10**9)
 """
 BUILDER_THAT_HANGS = (
