@@ -63,6 +63,10 @@ class Leases:
             self._held[lease.trial, lease.attempt] = held
             if self._leaving:
                 held.stop(StopReason.LEAVING)
+            elif time.monotonic() - claimed_at > self._trust_seconds:
+                # The machine stood still between the claim and its answer: another worker may train this trial by now.
+                held.stop(StopReason.UNTRUSTED)
+                process.kill(wait_seconds=0)
         return held
 
     def drop(self, held: HeldLease) -> None:
