@@ -1,5 +1,6 @@
 """The workers in a real browser: what they run, how long they are silent, and the button that drains one."""
 
+import re
 import time
 from dataclasses import replace
 
@@ -64,6 +65,7 @@ def test_a_silent_worker_is_told_from_an_alive_one_and_gone_ones_are_folded_away
     page.locator("#past-title").click()
     for name in ("left", "forgotten"):
         expect(past).to_contain_text(f"host of {name}")
+    expect(page).to_have_url(re.compile(r"\?gone$"))  # the browser reports the opened list in an event of its own, after the click
     page.reload()
     expect(past).to_be_visible()
 
