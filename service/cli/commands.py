@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service.cli.failures import explain
-
 if TYPE_CHECKING:
     from service.settings import Settings
 
@@ -31,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        from service.cli.console import explain
+
         sys.exit(explain(error))
 
 
@@ -55,7 +55,7 @@ def serve(
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers that use the same database."""
-    from service.cli.serving import run_server
+    from service.cli.processes import run_server
 
     run_server(_settings(context), host, port, workers, slots, parent)
 
@@ -68,7 +68,7 @@ def dashboard(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to bind to; 0 picks a free port.")] = 8001,
 ) -> None:
     """Serve the dashboard read-only for an existing database."""
-    from service.cli.serving import run_dashboard
+    from service.cli.processes import run_dashboard
 
     run_dashboard(_settings(context, database), host, port)
 
@@ -83,7 +83,7 @@ def worker(
     parent: Parent = None,
 ) -> None:
     """Run a worker that trains the trials of the database THAW_DATABASE_URL."""
-    from service.cli.worker import run_worker
+    from service.cli.processes import run_worker
 
     run_worker(_settings(context), slots, cores, parent)
 
@@ -281,7 +281,7 @@ def demo(
 @db.command()
 def upgrade(context: typer.Context) -> None:
     """Migrate the database to the schema of this version. Does nothing if it is up to date."""
-    from service.cli.serving import upgrade_database
+    from service.cli.processes import upgrade_database
 
     upgrade_database(_settings(context))
 
@@ -289,7 +289,7 @@ def upgrade(context: typer.Context) -> None:
 @db.command()
 def check(context: typer.Context) -> None:
     """Check that the database is reachable and has the schema of this version. Exits with 1 otherwise."""
-    from service.cli.serving import check_database
+    from service.cli.processes import check_database
 
     check_database(_settings(context))
 
@@ -318,7 +318,7 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")] = None,
 ) -> None:
     """Export a study as JSON lines, as CSV, or as an SQLite database of Optuna."""
-    from service.cli.study_io import export_study
+    from service.cli.files import export_study
 
     export_study(_settings(context), name, form, output)
 
@@ -333,6 +333,6 @@ def import_(
     paused: Annotated[bool, typer.Option("--paused", help="Import the study as paused; always the case for Optuna databases.")] = False,
 ) -> None:
     """Import a study from a file."""
-    from service.cli.study_io import import_study
+    from service.cli.files import import_study
 
     import_study(_settings(context), file, name, like, theirs, paused)

@@ -1,8 +1,16 @@
-"""Terminal output: console, tables, and formatting of metrics and durations."""
+"""Output of the commands: tables and values on standard output, errors of failed commands and log lines on standard error."""
 
+import json
+import logging
+import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import unquote, unquote_plus
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +18,10 @@ from rich.text import Text
 
 from service.domain.states import TrialState
 from service.domain.text import clean
-from service.rest_models import ListedStudyView, TrialView
+
+if TYPE_CHECKING:  # a worker logs before these slow imports
+    from service.rest_models import ListedStudyView, TrialView
+    from service.settings import Settings
 
 WIDE = 10_000  # columns, if the output goes to a file or a pipe, so that rich does not truncate cells
 
@@ -62,22 +73,125 @@ def assignments(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}" for name, value in params.items())
 
 
-def time_left(study: ListedStudyView) -> str:
+def time_left(study: "ListedStudyView") -> str:
     """Such as `about 3 min 20 s left`; empty when unknown."""
     return "" if study.seconds_left is None else f"about {duration(study.seconds_left)} left"
 
 
-def saved(study: ListedStudyView) -> str:
+def saved(study: "ListedStudyView") -> str:
     """Such as `saved 40 s by stored outputs and 12 s by duplicates`; empty if less than a second was saved."""
     parts = ((study.saved.features_seconds, "stored outputs"), (study.saved.duplicates_seconds, "duplicates"))
     savings = [f"{duration(seconds)} by {source}" for seconds, source in parts if seconds >= 1]
     return f"saved {' and '.join(savings)}" if savings else ""
 
 
-def speed(trial: TrialView, example: str) -> str:
+def speed(trial: "TrialView", example: str) -> str:
     """Such as `1240 rows/s, 12 s left`; empty unless the trial runs and has reported its pace. `example` is a singular noun."""
     if trial.state is not TrialState.RUNNING or trial.pace is None:
         return ""
     samples, left = trial.pace.samples_per_second, trial.pace.seconds_left
     parts = ["" if samples is None else f"{samples:.0f} {example}s/s", "" if left is None else f"{duration(left)} left"]
     return ", ".join(filter(None, parts))
+
+
+FAILED, FAULTY, NO_SERVER = 1, 2, 3
+
+
+@dataclass
+class FaultyFile(Exception):
+    """A file is invalid. `faults` has a JSON pointer and a message for each error."""
+
+    file: Path
+    faults: tuple[tuple[str, str], ...]
+
+
+class Failure(Exception):
+    """The command failed. The message is shown to the user."""
+
+
+def explain(error: Exception) -> int:
+    """Print the error on standard error and return the exit code. Raises the error again if it is of an unknown type."""
+    from service.client import Refused, Unreachable
+    from service.domain.errors import InvalidInput, ThawlineError
+
+    match error:
+        case FaultyFile():
+            _print_lines(f"{error.file}: {pointer}  {message}" for pointer, message in error.faults)
+            return FAULTY
+        case InvalidInput():
+            _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)
+            return FAULTY
+        case Refused():
+            _print_lines([str(error), *(f"{fault.pointer}  {fault.detail}" for fault in error.faults)])
+            return FAILED
+        case Unreachable():
+            _print_lines([str(error), "Start a server with `thaw serve`, or set the address of one with --server or THAW_SERVER."])
+            return NO_SERVER
+        case ThawlineError() | Failure():
+            _print_lines([str(error)])
+            return FAILED
+        case BrokenPipeError():  # the reader of standard output has exited
+            sys.stderr.close()
+            return FAILED
+        case _:
+            raise error
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stderr.write(clean(line) + "\n")
+
+
+MASK = "***"
+# Finds the password as SQLAlchemy's make_url does. SQLAlchemy itself is not imported, because that would delay the start of workers.
+PASSWORD = re.compile(r"\A[\w+]*://[^:/]*:([^@]*)@")
+QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&]*)", re.IGNORECASE)
+
+
+def configure_logging(settings: "Settings", name: str, stream: TextIO | None = None) -> None:
+    """Log one JSON object per line, or plain text if the stream is a terminal."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(name, secrets_of(settings), sentences=stream.isatty()))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for verbose in ("alembic", "uvicorn"):
+        logging.getLogger(verbose).setLevel(logging.WARNING)
+
+
+def secrets_of(settings: "Settings") -> tuple[str, ...]:
+    """The token and the database password, raw and URL-decoded, longest first."""
+    url = settings.database_url
+    written = [*PASSWORD.findall(url), *QUERY_PASSWORD.findall(url)]
+    known = {settings.token or "", *written, *map(unquote, written), *map(unquote_plus, written)}
+    # The longest first: masking a secret that is part of another one would leave the rest of the longer one readable.
+    return tuple(sorted(filter(None, known), key=len, reverse=True))
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line. The traceback is a field of the record; control characters are escaped."""
+
+    def __init__(self, name: str, secrets: tuple[str, ...], sentences: bool = False) -> None:
+        super().__init__()
+        self.name = name
+        self.secrets = secrets
+        self.sentences = sentences
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without line feed."""
+        at = datetime.fromtimestamp(record.created, UTC)
+        message = self._masked(record.getMessage())
+        error = self._masked(self.formatException(record.exc_info)) if record.exc_info else None
+        if self.sentences:
+            return f"{at:%H:%M:%S} {self.name} {os.getpid()}: {_escaped(message)}{f' | {_escaped(error)}' if error else ''}"
+        fields = {"at": at.isoformat(timespec="milliseconds"), "level": record.levelname.lower(), "process": self.name, "pid": os.getpid()}
+        return json.dumps({**fields, "logger": record.name, "message": message, **({"error": error} if error else {})})
+
+    def _masked(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def _escaped(text: str) -> str:
+    """Replaces non-printable characters by Python escape sequences."""
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)

@@ -13,12 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from service.cli.console import assignments, console, number
-from service.cli.failures import Failure
+from service.cli.console import Failure, assignments, console, number
 from service.cli.files import write_whole
-from service.cli.serving import environment_of
+from service.cli.processes import environment_of, require_torch
 from service.cli.watching import watch
-from service.cli.worker import require_torch
 from service.client import Client, Refused
 from service.rest_models import ListedStudyView, StudyView
 from service.settings import Settings

@@ -11,10 +11,9 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from service.cli.console import console
-from service.cli.failures import Failure, FaultyFile
+from service.cli.console import Failure, FaultyFile, console
 from service.cli.files import read_text, write_whole
-from service.cli.worker import require_torch
+from service.cli.processes import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Confirmed, Exported, read_export
 from service.domain.verdict import Estimate

@@ -64,7 +64,7 @@ def facts_of(write: Write) -> dict[str, Any]:
 
 def work(toy_options: Sequence[str]) -> None:
     """A worker until it is told to leave."""
-    from service.cli.worker import install_signal_handlers
+    from service.cli.processes import install_signal_handlers
     from service.store import open_store
     from service.worker.context import Timeouts
     from service.worker.devices import lay_out

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from service import operations
-from service.cli.failures import Failure
+from service.cli.console import Failure
 from service.cli.files import write_whole
 from service.domain.records import Lease, MetricReport, Study
 from service.domain.states import TrialState

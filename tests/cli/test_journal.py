@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.cli import logging_config
+from service.cli import console
 from service.settings import Settings
 
 SETTINGS = Settings(database_url="postgresql://thaw:p%40ss-word@db/thaw", token="correct-horse-battery-staple")
@@ -28,15 +28,15 @@ def record(message: str, *, broken: bool = False) -> logging.LogRecord:
 @pytest.mark.parametrize("sentences", [False, True])
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_record_is_one_line_without_secrets_or_controls(sentences: bool, broken: bool) -> None:
-    line = logging_config.JsonFormatter("worker", logging_config.secrets_of(SETTINGS), sentences).format(record(HOSTILE, broken=broken))
+    line = console.JsonFormatter("worker", console.secrets_of(SETTINGS), sentences).format(record(HOSTILE, broken=broken))
     assert line.isprintable() and len(line.splitlines()) == 1
-    for secret in logging_config.secrets_of(SETTINGS):
+    for secret in console.secrets_of(SETTINGS):
         assert secret not in line
-    assert logging_config.MASK in line and "forged line" in line
+    assert console.MASK in line and "forged line" in line
 
 
 def test_a_line_is_a_json_object_that_says_who_and_when() -> None:
-    told = json.loads(logging_config.JsonFormatter("worker", ()).format(record("slot 0 is idle", broken=True)))
+    told = json.loads(console.JsonFormatter("worker", ()).format(record("slot 0 is idle", broken=True)))
     assert told["message"] == "slot 0 is idle" and told["process"] == "worker" and told["level"] == "warning"
     assert "ValueError" in told["error"] and told["at"].endswith("+00:00")
 
@@ -44,9 +44,9 @@ def test_a_line_is_a_json_object_that_says_who_and_when() -> None:
 def test_a_process_keeps_its_journal_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     written = io.StringIO()
-    logging_config.configure_logging(SETTINGS, "server", written)
+    console.configure_logging(SETTINGS, "server", written)
     logging.getLogger("thawline.web").error("a token: %s", SETTINGS.token)
-    assert json.loads(written.getvalue())["message"] == f"a token: {logging_config.MASK}"
+    assert json.loads(written.getvalue())["message"] == f"a token: {console.MASK}"
 
 
 def test_no_command_takes_a_secret_where_ps_shows_it() -> None:

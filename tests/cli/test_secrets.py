@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import make_url
 
-from service.cli import logging_config, training
+from service.cli import console, training
 from service.cli.files import write_whole
 from service.settings import Settings
 from service.store import open_store, without_password
@@ -37,17 +37,17 @@ def test_a_password_is_accepted_as_sqlalchemy_accepts_it_and_masked_wherever_it_
     open_store(url).close()
     assert password not in without_password(url) and "thaw" in without_password(url)
     settings = Settings(database_url=url)
-    lines = logging_config.JsonFormatter("server", logging_config.secrets_of(settings))
+    lines = console.JsonFormatter("server", console.secrets_of(settings))
     record = logging.LogRecord("thawline", logging.ERROR, __file__, 1, "cannot reach %s with %s", (url, password), None)
     written = lines.format(record)
-    assert password not in written and logging_config.MASK in written
+    assert password not in written and console.MASK in written
     assert quote(password) not in written and password.replace(" ", "%20") not in written
 
 
 def test_a_process_starts_its_journal_with_any_password() -> None:
     settings = Settings(database_url="postgresql://thaw:x[y]z@db/thaw")
-    logging_config.configure_logging(settings, "server", io.StringIO())
-    assert logging_config.secrets_of(settings) == ("x[y]z",)
+    console.configure_logging(settings, "server", io.StringIO())
+    assert console.secrets_of(settings) == ("x[y]z",)
 
 
 def mode_of(path: Path) -> int:
@@ -79,7 +79,7 @@ def test_a_home_is_shared_with_its_group_on_purpose_alone(tmp_path: Path, before
 
 PROBE = """\
 import os, sys
-from service.cli.worker import restrict_access
+from service.cli.processes import restrict_access
 from service.settings import Settings
 restrict_access(Settings.from_environment())
 open(os.path.join(os.environ["THAW_HOME"], "file"), "w").close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.cli.serving import share_gpus
+from service.cli.processes import share_gpus
 from tests.processes import alive, below, children
 
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
@@ -78,7 +78,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_a_worker_does_not_import_torch() -> None:
-    code = "import sys, service.cli.worker, service.cli.training, service.cli.demo; print('torch' in sys.modules)"
+    code = "import sys, service.cli.processes, service.cli.training, service.cli.demo; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-P", "-c", code], text=True).strip() == "False"
 
 

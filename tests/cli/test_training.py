@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from service.cli.failures import Failure
+from service.cli.console import Failure
 from service.cli.training import STUDIES_SEEDS, conclusion, fresh_seed
 from service.domain.export import Exported, read_export
 from service.domain.verdict import Estimate

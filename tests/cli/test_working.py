@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cli.serving import environment_of
-from service.cli.worker import install_signal_handlers
+from service.cli.processes import environment_of, install_signal_handlers
 from service.settings import Settings
 from service.worker.supervisor import Supervisor
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from service.cli.worker import install_signal_handlers
+from service.cli.processes import install_signal_handlers
 from service.settings import Settings
 from service.store import open_store
 from service.worker.devices import lay_out
