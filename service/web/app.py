@@ -11,25 +11,26 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from service.store import Store
-from service.web import auth, catalogue, events, figures, health, pages, problems, results, studies, study_io, tables, trials, workers
-from service.web.addressing import HeadMiddleware, PrefixMiddleware
-from service.web.auth import COOKIE, HostMiddleware, SameSiteMiddleware, SecurityHeadersMiddleware, TokenMiddleware
-from service.web.body import BodyLimitMiddleware
+from service.web import auth, catalogue, events, health, pages, problems, results, studies, study_io, trials, workers
+from service.web.auth import COOKIE, HostMiddleware, SameSiteMiddleware, TokenMiddleware
 from service.web.dependencies import Disk, shared_answers
-from service.web.figures import FigureCache
-from service.web.health import MetricsMiddleware, PrometheusMetrics
+from service.web.events import Streams
+from service.web.health import MetricsMiddleware, PrometheusMetrics, Sweeper
 from service.web.middleware import (
     Buckets,
     CompressionMiddleware,
     ConcurrencyLimitMiddleware,
+    HeadMiddleware,
+    PrefixMiddleware,
     RateLimitMiddleware,
     ReadOnlyMiddleware,
+    SecurityHeadersMiddleware,
     SlowWork,
 )
-from service.web.streams import Streams
+from service.web.requests import BodyLimitMiddleware
+from service.web.results import FigureCache
 from service.web.studies import Trends
-from service.web.sweeper import Sweeper
-from service.web.tables import Curves
+from service.web.trials import Curves
 
 SECURITY_SCHEMES: dict[str, Any] = {
     "token": {"type": "http", "scheme": "bearer", "description": "The server's THAW_TOKEN"},
@@ -118,7 +119,7 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (studies, results, study_io, trials, tables, figures, events, catalogue, workers, health, auth, pages):
+    for module in (studies, results, study_io, trials, events, catalogue, workers, health, auth, pages):
         app.include_router(module.router)
     app.mount("/static", pages.static_files(), name="static")
 

@@ -4,8 +4,6 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-import json
-import logging
 import re
 import secrets
 import time
@@ -14,7 +12,7 @@ from urllib.parse import parse_qsl, quote
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,21 +20,19 @@ from search_spaces import Fault
 from service.domain.errors import InvalidInput, ThawlineError
 from service.store import Store, queries
 from service.web import SAFE_METHODS
-from service.web.body import Document
 from service.web.dependencies import TheSettings
 from service.web.middleware import Buckets, client_of, too_fast
 from service.web.problems import (
     CROSS_SITE,
     HOST_NOT_ALLOWED,
     KEY_IN_URL,
-    MALFORMED_REQUEST,
     UNAUTHENTICATED,
     ProblemError,
     ProblemKind,
     for_error,
     problem,
-    request_id,
 )
+from service.web.requests import Document
 
 COOKIE = "thawline_session"
 MAX_AGE_SECONDS = 7 * 24 * 3600
@@ -138,81 +134,10 @@ def _is_tls(request: Request) -> bool:
     return request.url.scheme == "https" or request.headers.get("origin", "").lower().startswith("https://")
 
 
-log = logging.getLogger("thawline.web")
-
 PUBLIC_PATHS = frozenset({"/livez", "/login", "/static/login.js", "/static/login.css", "/static/mark.svg"})
 KEY_PARAMETERS = frozenset({"token", "access_token", "key", "api_key", "apikey", "auth", "authorization"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::(?P<port>[0-9]{1,5}))?\Z")
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-
-class SecurityHeadersMiddleware:
-    """The outermost middleware: adds a request id and the security headers to each response, and answers crashes with a problem.
-
-    A request with both Content-Length and Transfer-Encoding is refused and its connection closed. A proxy in front may evaluate the
-    other header, and part of the body would then be parsed as a second request (request smuggling; RFC 9112, section 6.1).
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def guarded(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                _complete(MutableHeaders(scope=message), request_id(scope))
-            await send(message)
-
-        try:
-            if _has_two_lengths(Headers(scope=scope)):
-                detail = "The request has both Content-Length and Transfer-Encoding; send only one of them."
-                await problem(scope, MALFORMED_REQUEST, detail, headers={"Connection": "close"})(scope, receive, guarded)
-            else:
-                await self.app(scope, receive, guarded)
-        except Exception as error:
-            _log_crash(scope, error)
-            if started:
-                raise
-            await for_error(scope, error)(scope, receive, guarded)
-
-
-def _has_two_lengths(headers: Headers) -> bool:
-    return "transfer-encoding" in headers and "content-length" in headers
-
-
-def _complete(headers: MutableHeaders, identity: str) -> None:
-    headers["X-Request-ID"] = identity
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
-    headers.setdefault("Cache-Control", "no-store")
-
-
-def _log_crash(scope: Scope, error: Exception) -> None:
-    """Log the exception's type and stack frames as one line of JSON. The request's content is never logged."""
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    log.error(json.dumps({"event": "crash", "request_id": request_id(scope), "error": type(error).__name__, "frames": frames[-8:]}))
 
 
 class HostMiddleware:

@@ -14,7 +14,6 @@ from service.domain.records import Study, Trial
 from service.settings import Settings
 from service.single_flight import SingleFlightCache
 from service.store import Store, queries
-from service.web.streams import Streams
 
 
 def free_bytes(path: Path) -> int | None:
@@ -76,11 +75,6 @@ def disk_of(request: Request) -> Disk:
     return cast(Disk, request.app.state.disk)
 
 
-def streams_of(request: Request) -> Streams:
-    """The open streams of this process."""
-    return cast(Streams, request.app.state.streams)
-
-
 TheStore = Annotated[Store, Depends(store_of)]
 TheDisk = Annotated[Disk, Depends(disk_of)]
 TheSettings = Annotated[Settings, Depends(settings_of)]
@@ -105,7 +99,6 @@ def find_trial(
 
 
 FoundTrial = Annotated[Trial, Depends(find_trial)]
-TheStreams = Annotated[Streams, Depends(streams_of)]
 
 
 def answers_of(request: Request) -> Answers:

@@ -1,7 +1,8 @@
-"""ASGI middleware: compression, limits on concurrent requests and on request rates, read-only mode."""
+"""ASGI middleware: security headers, path prefix, HEAD, compression, limits on concurrent requests and on rates, read-only mode."""
 
 import gzip
 import ipaddress
+import json
 import logging
 import math
 import time
@@ -9,17 +10,145 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
+import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.errors import NotADatabase, ReadOnly
 from service.web import SAFE_METHODS
-from service.web.problems import BUSY, RATE_LIMITED, ProblemError, for_error, problem
+from service.web.problems import BUSY, MALFORMED_REQUEST, RATE_LIMITED, ProblemError, for_error, problem, request_id
+
+log = logging.getLogger("thawline.web")
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class SecurityHeadersMiddleware:
+    """The outermost middleware: adds a request id and the security headers to each response, and answers crashes with a problem.
+
+    A request with both Content-Length and Transfer-Encoding is refused and its connection closed. A proxy in front may evaluate the
+    other header, and part of the body would then be parsed as a second request (request smuggling; RFC 9112, section 6.1).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _complete(MutableHeaders(scope=message), request_id(scope))
+            await send(message)
+
+        try:
+            if _has_two_lengths(Headers(scope=scope)):
+                detail = "The request has both Content-Length and Transfer-Encoding; send only one of them."
+                await problem(scope, MALFORMED_REQUEST, detail, headers={"Connection": "close"})(scope, receive, guarded)
+            else:
+                await self.app(scope, receive, guarded)
+        except Exception as error:
+            _log_crash(scope, error)
+            if started:
+                raise
+            await for_error(scope, error)(scope, receive, guarded)
+
+
+def _has_two_lengths(headers: Headers) -> bool:
+    return "transfer-encoding" in headers and "content-length" in headers
+
+
+def _complete(headers: MutableHeaders, identity: str) -> None:
+    headers["X-Request-ID"] = identity
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _log_crash(scope: Scope, error: Exception) -> None:
+    """Log the exception's type and stack frames as one line of JSON. The request's content is never logged."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log.error(json.dumps({"event": "crash", "request_id": request_id(scope), "error": type(error).__name__, "frames": frames[-8:]}))
+
+
+class PrefixMiddleware:
+    """Serves the app below `root_path`, whether or not the proxy in front strips that prefix.
+
+    The app receives paths without the prefix; the prefix is added to `Location` headers. Settings refuse a prefix that is also the
+    beginning of one of the app's paths.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app = app
+        self.root_path = root_path
+        self.decoded = unquote(root_path)  # `scope["path"]` is decoded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self.root_path:
+            await self.app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["root_path"] = self.root_path
+        path: str = scope["path"]
+        if path == self.decoded or path.startswith(f"{self.decoded}/"):
+            path = path[len(self.decoded) :] or "/"
+        stripped = {**scope, "path": path, "raw_path": quote(path).encode()}
+
+        async def send_with_prefix(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("location", "").startswith("/"):
+                    headers["location"] = self.root_path + headers["location"]
+            await send(message)
+
+        await self.app(stripped, receive, send_with_prefix)
+
+
+class HeadMiddleware:
+    """Answers HEAD with the status and headers of GET. A stream is cancelled once its headers are sent."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        scope.setdefault("state", {})  # shared with the copied scope
+        with anyio.CancelScope() as response:
+
+            async def send_headers_only(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    await send(message)
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    response.cancel()
+
+            await self.app({**scope, "method": "GET"}, receive, send_headers_only)
+
 
 LEAST_BYTES = 1024  # smaller bodies are not compressed
 LEVEL = 5
@@ -174,8 +303,6 @@ def too_fast(scope: Scope, detail: str, seconds: float) -> Response:
     """A 429 response with Retry-After."""
     return problem(scope, RATE_LIMITED, detail, headers={"Retry-After": str(math.ceil(seconds))})
 
-
-log = logging.getLogger("thawline.web")
 
 SESSION_PATHS = frozenset({"/login", "/logout"})  # they change only a cookie
 

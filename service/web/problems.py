@@ -11,14 +11,15 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from search_spaces import Fault
 from service.domain import errors
 from service.rest_models import FaultView, ProblemView
-from service.web.addressing import methods_at, without_slash
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:thawline:problem:"
@@ -187,6 +188,27 @@ async def _handle(request: Request, error: Exception) -> Response:
         # The framework lists only the methods of the first route that matches the path.
         error.headers = {"Allow": ", ".join(methods_at(request))}
     return for_error(request.scope, error)
+
+
+def methods_at(request: Request, path: str | None = None) -> list[str]:
+    """The methods of all routes that match the path (default: the request's path), sorted. GET implies HEAD."""
+    scope = request.scope if path is None else {**request.scope, "path": path}
+    contexts = iter_route_contexts(request.app.routes)
+    found = {method for one in contexts if one.matches(scope)[0] is not Match.NONE for method in one.methods or ("GET",)}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
+def without_slash(request: Request) -> Response | None:
+    """A redirect to the path without its trailing slash, if a route matches that path; None otherwise.
+
+    Status 308 preserves method and body. The target cannot begin with `//` or `/\\\\`, which a browser would take for another host.
+    """
+    path: str = request.scope["path"]
+    shorter = path.rstrip("/")
+    if shorter == path or not shorter or shorter.startswith(("//", "/\\")) or not methods_at(request, shorter):
+        return None
+    query = request.scope["query_string"].decode("latin-1")
+    return RedirectResponse(f"{quote(shorter)}{f'?{query}' if query else ''}", 308)
 
 
 def _kind_of(error: errors.ThawlineError) -> ProblemKind | None:

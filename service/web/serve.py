@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
@@ -27,9 +27,11 @@ from service.settings import Settings
 from service.store import Store, open_store
 from service.store.migrate import require, upgrade
 from service.timing import Backoff
-from service.web.auth import SECURITY_HEADERS
+from service.web.middleware import SECURITY_HEADERS
 from service.web.problems import BUSY, MALFORMED_REQUEST, ProblemKind, problem, request_id
-from service.web.streams import Streams
+
+if TYPE_CHECKING:
+    from service.web.events import Streams
 
 MAX_CONNECTIONS = 1024  # fewer if the process may open only few files: see `most_connections`
 HEAD_SECONDS = 20.0  # for a request line and its headers to arrive
@@ -254,7 +256,7 @@ def _answering_to(host: str, settings: Settings) -> Settings:
 class _Server(uvicorn.Server):
     """A uvicorn server that ends event streams at shutdown, and does not raise the captured signals again afterwards."""
 
-    def __init__(self, config: uvicorn.Config, streams: Streams, stop: threading.Event, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, streams: "Streams", stop: threading.Event, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._streams = streams
         self._stop = stop

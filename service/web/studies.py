@@ -27,11 +27,10 @@ from service.rest_models import CheckedView, FaultView, ListedStudyView, SchemaV
 from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.web import API
-from service.web.body import ANY_STUDY_BODY, BUDGET_BODY, STUDY_BODY, Document, Raw, read_document
 from service.web.dependencies import FoundStudy, Limit, StudyRef, TheSettings, TheStore, unknown_cursor
-from service.web.idempotency import Keyed
 from service.web.middleware import SlowWork
 from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
+from service.web.requests import ANY_STUDY_BODY, BUDGET_BODY, STUDY_BODY, Document, Keyed, Raw, read_document
 from service.web.views import Standing, listed_study_view, notices_of, study_view
 from trainer.configuration import FIRST_TASK, Direction
 from trainer.tasks.registry import spec_of, specs

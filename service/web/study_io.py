@@ -23,10 +23,9 @@ from service.study_io.format import CHUNK_STEPS
 from service.study_io.import_ import Header as StudyHeader
 from service.study_io.import_ import sound
 from service.web import API
-from service.web.body import media_type
 from service.web.dependencies import FoundStudy, TheDisk, TheSettings, TheStore
-from service.web.idempotency import KEY, KeyedRequest
 from service.web.problems import BUSY, UNSUPPORTED_MEDIA_TYPE, ProblemError
+from service.web.requests import KEY, KeyedRequest, media_type
 from service.web.studies import whole_study_view
 
 PAGE_TRIALS = 16  # trials read in one transaction, with the reports of their first steps

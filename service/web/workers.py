@@ -10,7 +10,7 @@ from service.rest_models import WorkersView, WorkerView
 from service.store import Transaction, queries
 from service.web import API
 from service.web.dependencies import TheStore
-from service.web.idempotency import Keyed
+from service.web.requests import Keyed
 from service.web.views import worker_view
 
 router = APIRouter(prefix=API, tags=["workers"])

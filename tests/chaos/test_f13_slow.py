@@ -14,7 +14,7 @@ import httpx2
 from service.domain.records import Study
 from service.domain.states import EventKind
 from service.store.unit_of_work import locked
-from service.web.streams import MAX_STREAMS
+from service.web.events import MAX_STREAMS
 from tests.chaos.conftest import MakeLab
 from tests.chaos.faults import haste
 from tests.chaos.lab import LONG, Lab, Process

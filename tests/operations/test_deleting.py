@@ -13,7 +13,7 @@ from service.domain.errors import StudyNotFound
 from service.domain.records import Lease, Study
 from service.store import Store, queries, registry
 from service.store.schema import event, log, metric, study, trial, unavailable
-from service.web.sweeper import Cleanup
+from service.web.health import Cleanup
 from tests.operations.driving import (
     claim_one,
     claim_trials,

@@ -22,8 +22,8 @@ from service.store.bulk_insert import MetricRow
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
 from service.study_io.import_ import sound
+from service.web.health import TIDY_SECONDS, Cleanup
 from service.web.study_io import pieces
-from service.web.sweeper import TIDY_SECONDS, Cleanup
 from tests.operations.driving import claim_trials, searches_of
 from tests.study_io.luggage import documents, sealed
 from tests.web.laboratory import study_document

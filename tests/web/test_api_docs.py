@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
 from service.web import pages
-from service.web.auth import SECURITY_HEADERS
+from service.web.middleware import SECURITY_HEADERS
 from tests.web.api_documentation import execute, operation
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES
-from service.web.body import BodyLimitMiddleware
+from service.web.requests import BodyLimitMiddleware
 from tests.web.laboratory import Laboratory, study_document
 from tests.web.problem import assert_problem
 

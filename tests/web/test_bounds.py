@@ -24,9 +24,9 @@ from service.web import auth, middleware
 from service.web.app import create_app
 from service.web.auth import TokenMiddleware
 from service.web.dependencies import LARGEST_PAGE
+from service.web.events import MAX_STREAMS, MAX_STREAMS_OF_ONE
 from service.web.problems import LONGEST_POINTER, MOST_FAULTS, for_error
 from service.web.serve import MAX_HEAD_BYTES
-from service.web.streams import MAX_STREAMS, MAX_STREAMS_OF_ONE
 from tests.web.laboratory import HERE, TOKEN, Laboratory, study_document
 from tests.web.problem import assert_problem
 from tests.web.server import Served

@@ -10,8 +10,8 @@ from service import operations
 from service.domain.records import Claim, MetricReport
 from service.operations import Write
 from service.store import Store, queries
-from service.web import tables
-from service.web.tables import Curves
+from service.web import trials
+from service.web.trials import Curves
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
 
@@ -83,7 +83,7 @@ def test_too_many_curves_come_in_parts(client: TestClient, lab: Laboratory, monk
     lab.study()
     for claim in reversed(lab.claims_from("digits", 7)):
         run(lab, claim, [0.1])
-    monkeypatch.setattr(tables, "MOST_CURVES", 3)
+    monkeypatch.setattr(trials, "MOST_CURVES", 3)
     numbers, after, more = list[int](), 0, True
     while more:
         answer = shown(client, after=after)
@@ -109,7 +109,7 @@ def test_the_curves_asked_for_longest_ago_are_forgotten(store: Store, lab: Labor
     book = Curves(store)
     bodies = {name: book.answer(store.read(queries.find_study, name), "accuracy", 0) for name in ("one", "two")}
     whole = book.size
-    monkeypatch.setattr(tables, "MOST_BYTES", whole)
+    monkeypatch.setattr(trials, "MOST_BYTES", whole)
     book.answer(store.read(queries.find_study, "three"), "accuracy", 0)
     assert book.size == whole
     assert book.answer(store.read(queries.find_study, "one"), "accuracy", 0) == bodies["one"]

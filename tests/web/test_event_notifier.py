@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store import Store, queries
 from service.web import events
 from service.web.app import create_app
-from service.web.streams import LOOK_SECONDS, EventNotifier, Streams
+from service.web.events import LOOK_SECONDS, EventNotifier, Streams
 from tests.web.laboratory import HERE, Laboratory
 
 PATIENCE_SECONDS = 120

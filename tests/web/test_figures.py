@@ -16,8 +16,8 @@ from service.settings import Settings
 from service.store import Store
 from service.web import pages
 from service.web.app import create_app
-from service.web.auth import SECURITY_HEADERS
-from service.web.figures import FigureCache, Subject
+from service.web.middleware import SECURITY_HEADERS
+from service.web.results import FigureCache, Subject
 from tests.web.laboratory import HERE, Laboratory, study_document
 
 AT = "/api/v1/studies/digits/figures"
@@ -193,7 +193,7 @@ def test_figures_and_checks_that_take_long_leave_threads_for_everyone_else(setti
     document = study_document("another")
     document["data"] = {"path": "/nowhere/at/all"}
     with pytest.MonkeyPatch.context() as patched, TestClient(app, base_url=HERE) as client, ThreadPoolExecutor(150) as pool:
-        patched.setattr("service.web.figures._drawn", endless)
+        patched.setattr("service.web.results._drawn", endless)
         patched.setattr("service.web.studies.checked_study", endless)
         asked = [pool.submit(client.get, f"{AT}/slice", params={"param": [name] * (1 + number)}) for number, name in enumerate(["lr"] * 60)]
         asked += [pool.submit(client.post, "/api/v1/study-check", json=document) for _ in range(60)]

@@ -17,7 +17,7 @@ from service.search.pruning_report import pruning_report
 from service.settings import Settings
 from service.store import Store, Transaction, queries
 from service.store.queries.trials import recorded_study
-from service.web import figures
+from service.web import results
 from tests.operations.driving import decide_one
 from tests.web.laboratory import ENVIRONMENT, Laboratory
 from tests.web.server import Served
@@ -88,7 +88,7 @@ def test_while_a_study_goes_on_what_is_known_is_told_as_partial(client: TestClie
 
 
 def test_the_last_word_on_a_study_is_never_an_older_one(client: TestClient, lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "REUSE_FACTOR", 1e9)  # a report made while the study runs is reused for MOST_REUSE_SECONDS
+    monkeypatch.setattr(results, "REUSE_FACTOR", 1e9)  # a report made while the study runs is reused for MOST_REUSE_SECONDS
     lab.study(pruner=ASHA, budget={"trials": 1})
     claim = lab.claim()
     assert client.get(AT).json()["partial"]

@@ -13,7 +13,7 @@ from search_spaces import presets
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Worker
-from service.web.sweeper import Sweeper
+from service.web.health import Sweeper
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
 

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from service import operations
 from service.domain.records import MetricReport
 from service.operations import Write
-from service.web import tables
+from service.web import trials
 from tests.operations.driving import claim_trials, searches_of
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
@@ -80,7 +80,7 @@ def test_only_the_trials_that_changed_come_the_next_time(client: TestClient, lab
 def test_a_table_that_is_too_long_comes_in_parts(client: TestClient, lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     lab.study()
     lab.claims_from("digits", 7)
-    monkeypatch.setattr(tables, "MOST_ROWS", 3)
+    monkeypatch.setattr(trials, "MOST_ROWS", 3)
     numbers, after, more = list[int](), 0, True
     while more:
         answer = shown(client, after=after)

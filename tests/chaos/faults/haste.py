@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from service.store import Store
-from service.web import body, events, serve
-from service.web.streams import Batch, EventNotifier
+from service.web import events, requests, serve
+from service.web.events import Batch, EventNotifier
 
 KEEP_ALIVE_SECONDS, HEAD_SECONDS, TAKING_SECONDS, BODY_SECONDS = 2.0, 5.0, 5.0, 5.0
 FLAG = "THAW_CHAOS_READS_HANG"  # the file
@@ -15,8 +15,8 @@ FLAG = "THAW_CHAOS_READS_HANG"  # the file
 def install() -> None:
     events.KEEP_ALIVE_SECONDS = KEEP_ALIVE_SECONDS
     serve.HEAD_SECONDS, serve.TAKING_SECONDS = HEAD_SECONDS, TAKING_SECONDS
-    max_bytes, _, larger = body.BodyLimitMiddleware.__init__.__defaults__ or ()
-    body.BodyLimitMiddleware.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
+    max_bytes, _, larger = requests.BodyLimitMiddleware.__init__.__defaults__ or ()
+    requests.BodyLimitMiddleware.__init__.__defaults__ = (max_bytes, BODY_SECONDS, larger)
     if flag := os.environ.get(FLAG):
         _hang_while(Path(flag))
 

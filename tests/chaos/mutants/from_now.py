@@ -8,7 +8,7 @@ SCENARIO = "tests/chaos/test_f05_sse.py -k 'follower and sqlite'"
 def plant() -> None:
     from service.store import Store, queries
     from service.web import events
-    from service.web.streams import Streams
+    from service.web.events import Streams
 
     frames = events._frames
 

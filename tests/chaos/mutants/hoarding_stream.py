@@ -9,7 +9,7 @@ SCENARIO = "tests/chaos/test_f13_slow.py -k 'slow_clients and sqlite'"
 def plant() -> None:
     from service.store import Store
     from service.web import events
-    from service.web.streams import Streams
+    from service.web.events import Streams
 
     frames = events._frames
 

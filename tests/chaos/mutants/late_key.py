@@ -3,7 +3,7 @@
 import time
 from typing import Any, TypeVar
 
-from service.web.idempotency import Effect, KeptAnswer
+from service.web.requests import Effect, KeptAnswer
 
 T = TypeVar("T")
 
@@ -14,7 +14,7 @@ def plant() -> None:
     from service.operations import idempotency as keys
     from service.store import Transaction, queries, registry
     from service.store.engine import Store
-    from service.web.idempotency import KeyedRequest
+    from service.web.requests import KeyedRequest
 
     ask = KeyedRequest._once
 

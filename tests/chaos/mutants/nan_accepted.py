@@ -11,7 +11,7 @@ SCENARIO = "tests/chaos/test_f16_api.py::test_hostile_bodies_change_nothing_wher
 
 def plant() -> None:
     from service.domain import parsing
-    from service.web import body
+    from service.web import requests
 
     def unchecked(value: Any) -> Any:
         return value
@@ -19,5 +19,5 @@ def plant() -> None:
     def nothing(value: Any, path: Path = ()) -> Iterator[Fault]:
         return iter(())
 
-    body.plain = unchecked  # type: ignore[attr-defined]
+    requests.plain = unchecked  # type: ignore[attr-defined]
     parsing.impurities = nothing  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ SCENARIO = "tests/chaos/test_f16_api.py::test_hostile_bodies_change_nothing_wher
 
 
 def plant() -> None:
-    from service.web.body import BodyLimitMiddleware
+    from service.web.requests import BodyLimitMiddleware
 
     async def unbounded(self: BodyLimitMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)
