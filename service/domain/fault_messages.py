@@ -1,7 +1,8 @@
 """Convert pydantic's errors into faults whose messages name the remedy."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -11,11 +12,14 @@ from search_spaces import Fault, Faulty, Path
 from service.domain.samplers import Pruner, Sampler
 from service.domain.spec import StudySpec, searchable
 from service.domain.synonyms.sections import OUR_FIELDS
+from trainer.configuration import FIRST_TASK
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.registry import specs
 
 UNIONS = (("search_space", 1), ("sampler", 0), ("pruner", 0))  # section, and number of keys below it before the tag in pydantic's location
 MOST_REMEDIES = 100  # per document, since the search for similar names is slow
+MOST_NEAREST = 3  # names that a message suggests
+FEWEST_CHARACTERS = 2  # of a name of which others are suggested that begin with it
 
 MESSAGES: Mapping[str, str] = {
     "missing": "this field is required; add it",
@@ -28,7 +32,13 @@ MESSAGES: Mapping[str, str] = {
     "mapping_type": "a mapping of fields is expected here",
     "tuple_type": "a list is expected here; write the values in brackets, such as [1, 2]",
     "int_type": "a whole number is expected here; write one without quotes and without a fraction",
+    "int_parsing": "a whole number is expected here; write one without quotes and without a fraction",
+    "int_from_float": "a whole number is expected here; write one without a fraction",
     "float_type": "a number is expected here; write one without quotes",
+    "float_parsing": "a number is expected here; write one without quotes",
+    "bool_type": "true or false is expected here; write one of the two without quotes",
+    "bool_parsing": "true or false is expected here; write one of the two without quotes",
+    "string_type": "a text is expected here; write one, in quotes if it looks like a number",
 }
 EXAMPLES: Mapping[Path, str] = {
     ("name",): "name: my-study",
@@ -36,12 +46,56 @@ EXAMPLES: Mapping[Path, str] = {
     ("sampler",): "sampler: {name: tpe}",
     ("pruner",): "pruner: {name: median}",
 }
+EXAMPLE_VALUES: Mapping[Path, str] = {
+    ("data", "validation"): "validation: 0.2",
+    ("data", "test"): "test: 0.2",
+    ("budget", "trials"): "trials: 40",
+    ("budget", "hours"): "hours: 2",
+}
 LENGTHS: Mapping[str, str] = {
     "string_too_short": "at least {min_length} characters are required here; lengthen it",
     "string_too_long": "at most {max_length} characters are accepted here; shorten it",
     "too_short": "at least {min_length} entries are required here; add some",
     "too_long": "at most {max_length} entries are accepted here; remove some",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """The parameters that a document takes from its preset."""
+
+    preset: str
+    places: frozenset[Path]  # section and name
+
+    def with_origin(self, fault: Fault) -> Fault:
+        """The fault; for a value of the preset the message names the preset, and the way to override it."""
+        if fault.path[:2] not in self.places:
+            return fault
+        name = fault.path[1]
+        origin = f"{name} is from the preset {self.preset}; to override it, write {name} under search_space or fixed"
+        return Fault(fault.path, fault.code, f"{fault.message} ({origin})")
+
+
+def unknown_parameter(place: Path, known: Collection[str], task: TaskSpec) -> Fault:
+    """The fault of a hyperparameter that the task does not have."""
+    listed = _listed_by(task, "/api/v1/study-schema", len(known))
+    return Fault(place, "unknown_parameter", f"the trainer has no such parameter; {listed}")
+
+
+def unknown_model(task: TaskSpec) -> Fault:
+    """The fault of a model that the task does not have."""
+    return Fault(("model", "name"), "unknown_model", f"the catalogue has no such model; {_models_listed_by(task)}")
+
+
+def _models_listed_by(task: TaskSpec) -> str:
+    return _listed_by(task, "/api/v1/models", len(task.models()))
+
+
+def _listed_by(task: TaskSpec, route: str, count: int) -> str:
+    """A phrase on where the names of a task are listed. The route has those of the first task."""
+    if task.name == FIRST_TASK:
+        return f"`thaw study schema` and GET {route} list all {count}"
+    return f"`thaw study schema --task {task.name}` lists all {count}"
 
 
 def unknown_task(place: Path) -> Fault:
@@ -90,14 +144,29 @@ def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | 
             return f"a condition lists values; write `when: {{{name}: [...]}}` with them in brackets"
         case "extra_forbidden", (*parents, name):
             return _did_you_mean(str(name), _fields_at(tuple(parents), document, task), fault.message)
+        case (("float_type" | "float_parsing" | "int_type" | "int_parsing" | "int_from_float"), place) if place in EXAMPLE_VALUES:
+            return f"{fault.message}, such as `{EXAMPLE_VALUES[place]}`"
         case "unknown_model", _:
-            return _did_you_mean(str(document["model"]["name"]), task.models(), fault.message)
+            near = _nearest(str(document["model"]["name"]), task.models())
+            return f"the catalogue has no such model; did you mean {near}? {_models_listed_by(task)}" if near else None
         case "unknown_parameter", (section, name, *_):
             known = searchable(task) if section == "search_space" else set(task.Hyperparameters.model_fields)
-            return _did_you_mean(str(name), known, fault.message)
+            return f"the trainer has no such parameter; did you mean {near}?" if (near := _nearest(str(name), known)) else None
         case "union_tag_invalid", (("sampler" | "pruner") as section,):
             return _did_you_mean(str(document[section].get("name")), _options_by_name(section), fault.message)
     return None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Up to three similar names as a phrase, the nearest first; if none is similar, those that begin with the name. May be empty."""
+    written, names = name[:64].lower(), sorted(known)
+    found = difflib.get_close_matches(written, names, len(names) or 1)
+    # Of equally similar names get_close_matches returns the last ones of the alphabet.
+    found.sort(key=lambda one: (-difflib.SequenceMatcher(None, one, written).ratio(), one))
+    if not found and len(written) >= FEWEST_CHARACTERS:
+        found = [one for one in names if one.startswith(written)]
+    near = found[:MOST_NEAREST]
+    return " or ".join(filter(None, (", ".join(near[:-1]), *near[-1:])))
 
 
 def _did_you_mean(name: str, known: Iterable[str], message: str) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from search_spaces import Fault, Int, Params, Path, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
 from service.domain.errors import InvalidInput
-from service.domain.fault_messages import faults_of, unknown_task, with_remedies
+from service.domain.fault_messages import Inherited, faults_of, unknown_model, unknown_parameter, unknown_task, with_remedies
 from service.domain.samplers import Grid
 from service.domain.spec import MAX_TRIALS, StudySpec, searchable
 from service.domain.synonyms import translate
@@ -34,6 +34,11 @@ class Examined:
     faults: tuple[Fault, ...]
     spec: StudySpec | None  # stand-ins replace the parts with faults; None when no spec can be completed
     stand_ins: frozenset[str] = frozenset()  # sections and hyperparameters whose values are stand-ins
+    inherited: Inherited | None = None
+
+    def with_origin(self, fault: Fault) -> Fault:
+        """The fault of a file that the document names; its message states if the value is the preset's."""
+        return fault if self.inherited is None else self.inherited.with_origin(fault)
 
 
 def parse_study(document: object) -> StudySpec:
@@ -62,7 +67,9 @@ def examine(document: object) -> Examined:
     if spec is not None:
         draft.check(spec)
         spec = draft.with_baseline(spec)
-    return Examined(tuple(draft.faults), spec, frozenset(draft.stand_ins))
+    inherited = draft.inherited
+    faults = tuple(draft.faults) if inherited is None else tuple(map(inherited.with_origin, draft.faults))
+    return Examined(faults, spec, frozenset(draft.stand_ins), inherited)
 
 
 class _Draft:
@@ -72,9 +79,12 @@ class _Draft:
         self.document = document
         self.faults = list(faults)
         self.stand_ins: set[str] = set()
+        self.inherited: Inherited | None = None
         self.task = self._task()
         self._section_stand_ins = {"name": "study", "budget": {"trials": MAX_TRIALS}, **self.task.stand_ins}
         """Valid values for required sections that have faults, so that the other sections can be checked. They are never stored."""
+        if not _is_without_test_part(document):  # the section that the stand-in replaces has a test part, which `confirm` needs
+            self._section_stand_ins["data"] = {**self.task.stand_ins["data"], "test": 0.2}
         self._reported = {(fault.path, fault.code) for fault in self.faults}
 
     def _task(self) -> TaskSpec:
@@ -105,7 +115,20 @@ class _Draft:
             self.document = {key: value for key, value in self.document.items() if key != "preset"}
             if "search_space" not in self.document:
                 self._replace_space()
-        self.document = _with_default_weights(_with_all_stages(_with_preset(self.document), self.task), self.task)
+        self.document, self.inherited = _with_preset(self.document)
+        self.document = _with_default_weights(self._with_all_stages(), self.task)
+
+    def _with_all_stages(self) -> dict[str, Any]:
+        """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages, or with a stand-in for an unknown model."""
+        model = self.document.get("model")
+        name = model.get("name") if isinstance(model, dict) else None
+        known = isinstance(name, str) and name in self.task.models()
+        stages = self.task.describe(str(name)).stages if known else MOST_STAGES
+        written = {part: section for part in ("fixed", "baseline") if isinstance(section := self.document.get(part), dict)}
+        frozen = {part: section for part, section in written.items() if section.get("frozen_layers") == "all"}
+        if not known and "baseline" in frozen:
+            self.stand_ins.add("baseline")
+        return self.document | {part: {**section, "frozen_layers": stages} for part, section in frozen.items()}
 
     def validated(self) -> StudySpec | None:
         """The spec, with stand-ins for faulty parts. None when it cannot be completed."""
@@ -263,29 +286,26 @@ def _expanded(text: str) -> pathlib.Path:
         return pathlib.Path(text)
 
 
-def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
+def _with_preset(document: dict[str, Any]) -> tuple[dict[str, Any], Inherited | None]:
+    """The document with its preset expanded, and what it takes from the preset."""
     if (name := document.get("preset")) is None:
-        return document
+        return document, None
     preset = presets.load(name)
     own_space, own_fixed = document.get("search_space") or {}, document.get("fixed") or {}
     if not isinstance(own_space, dict) or not isinstance(own_fixed, dict):
-        return document  # the validator reports the fault
+        return document, None  # the validator reports the fault
     space = {key: value for key, value in preset.search_space.items() if key not in own_fixed} | own_space
     fixed = {key: value for key, value in preset.fixed.items() if key not in space} | own_fixed
-    return {**document, "search_space": space, "fixed": fixed}
-
-
-def _with_all_stages(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
-    """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages."""
-    model = document.get("model")
-    name = model.get("name") if isinstance(model, dict) else None
-    if not isinstance(name, str) or name not in task.models():
-        return document
-    stages = task.describe(name).stages
-    written = {part: section for part in ("fixed", "baseline") if isinstance(section := document.get(part), dict)}
-    return document | {
-        part: {**section, "frozen_layers": stages} for part, section in written.items() if section.get("frozen_layers") == "all"
+    places = {("search_space", one) for one in space.keys() - own_space.keys()} | {
+        ("fixed", one) for one in fixed.keys() - own_fixed.keys()
     }
+    return {**document, "search_space": space, "fixed": fixed}, Inherited(name, frozenset(places))
+
+
+def _is_without_test_part(document: Mapping[str, Any]) -> bool:
+    """Whether the document's section `data` gives no test part, whatever its faults are."""
+    data = document.get("data")
+    return isinstance(data, dict) and data.get("test", 0) == 0 and data.get("split") != "given"
 
 
 def _with_default_weights(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
@@ -325,26 +345,18 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
     if isinstance(space, dict):
         known = searchable(task)
         for parameter in sorted(space.keys() - known):
-            yield Fault(
-                ("search_space", parameter),
-                "unknown_parameter",
-                f"the trainer has no such parameter; it has {', '.join(sorted(known))}",
-            )
+            yield unknown_parameter(("search_space", parameter), known, task)
         if not space:
             yield Fault(("search_space",), "empty_search_space", "nothing varies; add a parameter")
     if isinstance(fixed := document.get("fixed"), dict):
         known = set(task.Hyperparameters.model_fields)
         for parameter in sorted(fixed.keys() - known):
-            yield Fault(
-                ("fixed", parameter),
-                "unknown_parameter",
-                f"the trainer has no such parameter; it has {', '.join(sorted(known))}",
-            )
+            yield unknown_parameter(("fixed", parameter), known, task)
 
 
 def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
     if spec.model.name not in task.models():
-        yield Fault(("model", "name"), "unknown_model", "the catalogue has no such model; GET /api/v1/models lists them")
+        yield unknown_model(task)
         return
     if spec.model.pretrained and spec.model.weights_file is None:
         known = task.describe(spec.model.name).weights

@@ -32,7 +32,7 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
     if spec is not None and spec.data.location == "server":
         if "data" not in examined.stand_ins and Path(spec.data.path).is_absolute():
             without = {"batch_above_data"} if "batch_size" in examined.stand_ins else set()
-            faults += [fault for fault in _data_faults(spec, roots) if fault.code not in without]
+            faults += [examined.with_origin(fault) for fault in _data_faults(spec, roots) if fault.code not in without]
         if not {"data", "model"} & examined.stand_ins:
             faults += _weights_faults(spec, roots)
     if faults or spec is None:

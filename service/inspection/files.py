@@ -69,7 +69,8 @@ def _unopened(error: OSError) -> Fault:
         return Fault(
             WEIGHTS_PLACE,
             "missing_weights",
-            "there is no such file here; correct the path, or write data.location: workers if only the workers see it",
+            "the file that model.weights names does not exist on the server; correct model.weights, "
+            "or write data.location: workers if only the workers can see it",
         )
     return Fault(WEIGHTS_PLACE, "unreadable_weights", f"this cannot be read ({error.strerror}); repair the disk or change the permissions")
 

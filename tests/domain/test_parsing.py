@@ -9,6 +9,7 @@ import pytest
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_params, parse_study, resolve_paths
 from service.domain.spec import StudySpec
+from trainer.tasks.registry import spec_of
 
 STUDY: dict[str, Any] = {
     "name": "sign-digits",
@@ -155,6 +156,80 @@ def test_unknown_parameters_and_what_else_is_wrong_are_told_together() -> None:
         "#/fixed/rate": "unknown_parameter",
         "#/budget/trials": "greater_than_equal",
     }
+
+
+def messages(document: object) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        parse_study(document)
+    return {fault.pointer: fault.message for fault in caught.value.faults}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"validation": "lots"}, {"#/data/validation": "a number is expected here; write one without quotes, such as `validation: 0.2`"}),
+        ({"test": "20 %"}, {"#/data/test": "a number is expected here; write one without quotes, such as `test: 0.2`"}),
+        ({"path": 5}, {"#/data/path": "a text is expected here; write one, in quotes if it looks like a number"}),
+    ],
+)
+def test_a_fault_of_the_data_brings_no_second_one_about_the_test_part(data: dict[str, Any], expected: dict[str, str]) -> None:
+    document = changed(confirm={"top": 3, "seeds": 5}, **{f"data__{name}": value for name, value in data.items()})
+    assert messages(document) == expected
+
+
+def test_shares_that_leave_no_training_examples_bring_no_second_fault_about_the_test_part() -> None:
+    assert set(messages(changed(confirm={"top": 3, "seeds": 5}, data__validation=0.6, data__test=0.6))) == {"#/data"}
+
+
+def test_a_missing_test_part_is_reported_beside_another_fault_of_the_data() -> None:
+    found = faults(changed(confirm={"top": 3, "seeds": 5}, data__validation="lots", data__test=None))
+    assert found == {"#/data/validation": "float_parsing", "#/data/test": "nothing_to_confirm_on"}
+
+
+@pytest.mark.parametrize("section", ["fixed", "baseline"])
+def test_an_unknown_model_brings_no_second_fault_about_frozen_layers(section: str) -> None:
+    document = changed(model__name="resnet19", search_space__frozen_layers=None, **{section: {"frozen_layers": "all"}})
+    if section == "baseline":
+        document["search_space"]["frozen_layers"] = {"type": "int", "low": 1, "high": 9}
+    assert faults(document) == {"#/model/name": "unknown_model"}
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("resnet19", "did you mean resnet18, resnet101 or resnet152? "),
+        ("efficientnet", "did you mean efficientnet_b0, efficientnet_b1 or efficientnet_b2? "),
+        ("vit", "did you mean vit_b_16, vit_b_32 or vit_h_14? "),
+        ("gpt4", ""),
+    ],
+)
+def test_an_unknown_model_gets_the_nearest_names_and_where_all_are_listed(name: str, nearest: str) -> None:
+    listed = f"`thaw study schema` and GET /api/v1/models list all {len(spec_of('image_classification').models())}"
+    assert messages(changed(model__name=name)) == {"#/model/name": f"the catalogue has no such model; {nearest}{listed}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("droput", "did you mean dropout?"),
+        ("weight", "did you mean weight_decay or class_weights?"),
+        ("colour", "`thaw study schema` and GET /api/v1/study-schema list all 21"),
+    ],
+)
+def test_an_unknown_parameter_gets_the_nearest_names_or_where_all_are_listed(name: str, remedy: str) -> None:
+    document = changed(**{f"search_space__{name}": {"type": "float", "low": 0.1, "high": 0.2}})
+    assert messages(document) == {f"#/search_space/{name}": f"the trainer has no such parameter; {remedy}"}
+
+
+def test_a_refused_value_of_a_preset_is_attributed_to_it_with_the_way_to_override_it() -> None:
+    document = changed(preset="image_head", search_space=None, model__weights="random")
+    assert messages(document)["#/fixed/frozen_layers"].endswith(
+        " (frozen_layers is from the preset image_head; to override it, write frozen_layers under search_space or fixed)"
+    )
+    document["fixed"]["frozen_layers"] = 3
+    assert "preset" not in messages(document)["#/fixed/frozen_layers"]
+    document["fixed"]["frozen_layers"] = 0
+    parse_study(document)
 
 
 def test_frozen_layers_without_a_high_go_up_to_all_stages() -> None:

@@ -260,10 +260,11 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one() -> None:
         "limits": {"attempt": 3},
     })}  # fmt: skip
     ends = {
-        "#/model/name": "resnet18", "#/sampler": "tpe", "#/pruner/min_step": "min_steps", "#/search_space/lr/stepp": "step",
+        "#/sampler": "tpe", "#/pruner/min_step": "min_steps", "#/search_space/lr/stepp": "step",
         "#/search_space/momentun": "momentum", "#/limits/attempt": "attempts",
     }  # fmt: skip
     assert {pointer: faults[pointer].rpartition("did you mean ")[2] for pointer in ends} == {one: f"{end}?" for one, end in ends.items()}
+    assert "; did you mean resnet18, resnet101 or resnet152? `thaw study schema` and GET /api/v1/models list all " in faults["#/model/name"]
 
 
 def test_faults_of_every_stage_come_in_one_answer() -> None:

@@ -67,6 +67,23 @@ def test_a_missing_folder_is_refused_unless_only_the_workers_see_it(folder: Path
     inspect_study(parse_study(study(folder / "no", location="workers")))
 
 
+ON_THE_SERVER = "does not exist on the server; correct {0}, or write data.location: workers if only the workers can see it"
+
+
+def test_a_path_that_does_not_exist_is_named_by_its_field(folder: Path) -> None:
+    table = folder / "labels.csv"
+    table.write_text("path,label\n")
+    cases = [
+        (study(folder / "no"), "#/data/path", f"the folder that data.path names {ON_THE_SERVER.format('data.path')}"),
+        (study(folder / "no.csv"), "#/data/path", f"the table that data.path names {ON_THE_SERVER.format('data.path')}"),
+        (study(table, root=str(folder / "no")), "#/data/root", f"the folder that data.root names {ON_THE_SERVER.format('data.root')}"),
+    ]
+    for document, pointer, sentence in cases:
+        assert [(place, message) for place, _, message in faults(document)] == [(pointer, sentence)]
+    [(_, _, message)] = faults(study(folder, folder / "no.safetensors"))
+    assert message == f"the file that model.weights names {ON_THE_SERVER.format('model.weights')}"
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert codes(study(tmp_path)) == {("#/data/path", "empty_data")}
 
@@ -97,6 +114,17 @@ def test_one_class_is_no_classification(folder: Path) -> None:
 
 def test_a_batch_larger_than_the_training_images_is_refused(folder: Path) -> None:
     assert codes(study(folder, validation=0.4)) == {("#/search_space/batch_size/choices/1", "batch_above_data")}
+
+
+def test_a_batch_size_of_a_preset_that_the_data_does_not_allow_is_attributed_to_the_preset(folder: Path, tmp_path: Path) -> None:
+    document = study(folder) | {"preset": "image_head", "search_space": {"lr": {"type": "float", "low": 0.1, "high": 1.0}}}
+    with pytest.raises(InvalidInput) as caught:
+        checked_study(document)
+    found = {fault.pointer: fault.message for fault in caught.value.faults}
+    assert set(found) == {f"#/search_space/batch_size/choices/{place}" for place in range(3)}
+    assert found["#/search_space/batch_size/choices/0"].endswith(
+        "lower it to 16 or less (batch_size is from the preset image_head; to override it, write batch_size under search_space or fixed)"
+    )
 
 
 def test_a_table_is_counted_by_label(folder: Path) -> None:

@@ -76,3 +76,8 @@ def test_the_picture_and_the_pages_it_links_to_are_there() -> None:
 def test_every_command_in_it_is_made_by_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"run", "test"} <= set(re.findall(r"make ([a-z]+)", README)) <= targets
+
+
+def test_the_changelog_names_the_newest_revision_of_the_database() -> None:
+    [stated] = re.findall(r"^- Schema (\d+) of the database\.$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert int(stated) == max(int(file.name[1:5]) for file in (ROOT / "migrations" / "versions").glob("r[0-9]*.py"))

@@ -54,7 +54,8 @@ def read(data: ImageData, look: Look) -> Scan:
     root = Path(data.path)
     look.permit(root)
     if not root.exists():
-        raise UnfitData("missing_data", f"there is no folder {shown(data.path)} here; correct the path")
+        unnamed = "the folder that data.path names does not exist on the server; correct data.path"
+        raise UnfitData("missing_data", f"there is no folder {shown(data.path)} here; correct the path", unnamed=unnamed)
     if not root.is_dir():
         text = f"{shown(data.path)} is neither a folder with a folder per class nor a table (.csv, .tsv); correct the path"
         raise UnfitData("not_a_folder", text)

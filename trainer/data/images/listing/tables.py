@@ -44,7 +44,8 @@ def read(data: ImageData, look: Look) -> Scan:
     look.permit(table)
     root = _root(data, table, look)
     if not table.exists():
-        raise UnfitData("missing_data", f"there is no table {shown(data.path)} here; correct the path")
+        unnamed = "the table that data.path names does not exist on the server; correct data.path"
+        raise UnfitData("missing_data", f"there is no table {shown(data.path)} here; correct the path", unnamed=unnamed)
     examples, faults, missing = list[Example](), list[str](), list[str]()
     try:
         with open_regular(table, MOST_BYTES) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
@@ -77,7 +78,10 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
         return table.parent
     look.permit(Path(data.root))
     if not Path(data.root).is_dir():
-        raise UnfitData("missing_data", f"there is no folder {shown(data.root)} here; correct data.root", place=("data", "root"))
+        unnamed = "the folder that data.root names does not exist on the server; correct data.root"
+        raise UnfitData(
+            "missing_data", f"there is no folder {shown(data.root)} here; correct data.root", place=("data", "root"), unnamed=unnamed
+        )
     return Path(data.root)
 
 
