@@ -18,6 +18,7 @@ from service.domain.pruning import PruningReport
 from service.domain.records import Event
 from service.rest_models import (
     ChangesView,
+    ConfirmationView,
     ExportFormat,
     FaultView,
     ListedStudyView,
@@ -117,6 +118,10 @@ class Client:
     def changes(self, study: str, after: int) -> ChangesView:
         """The study, and a page of its trials that changed after event `after`."""
         return self._call(ChangesView, "GET", f"{_study(study)}/changes", params={"after": after})
+
+    def confirmation(self, study: str) -> ConfirmationView:
+        """The progress and the results of the study's confirmation."""
+        return self._call(ConfirmationView, "GET", f"{_study(study)}/confirmation")
 
     def pruning(self, study: str) -> PruningReport:
         """The study's pruning report: saved epochs, and the decisions of other pruners."""

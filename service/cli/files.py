@@ -92,8 +92,11 @@ def read_text(file: Path, limit: int) -> str:
 
 
 @contextlib.contextmanager
-def faults_of(file: Path) -> Iterator[None]:
-    """Convert Faulty, InvalidInput, and Refused with faults, from the parser and the server, to FaultyFile."""
+def faults_of(file: Path, document: object = None) -> Iterator[None]:
+    """Convert Faulty, InvalidInput, and Refused with faults, from the parser and the server, to FaultyFile.
+
+    A server does not repeat paths. With the study's `document`, the messages of the fields that hold a path state it.
+    """
     try:
         yield
     except (Faulty, InvalidInput) as error:
@@ -101,7 +104,20 @@ def faults_of(file: Path) -> Iterator[None]:
     except Refused as refusal:
         if not refusal.faults:
             raise
-        raise FaultyFile(file, tuple((fault.pointer, fault.detail) for fault in refusal.faults)) from None
+        raise FaultyFile(file, tuple((one.pointer, _with_path(one.pointer, one.detail, document)) for one in refusal.faults)) from None
+
+
+PATHS = {f"#/{section}/{name}": (section, name) for section, name in (("data", "path"), ("data", "root"), ("model", "weights"))}
+
+
+def _with_path(pointer: str, message: str, document: object) -> str:
+    """The message with the absolute path that the field holds."""
+    section, name = PATHS.get(pointer, ("", ""))
+    fields = document.get(section) if isinstance(document, dict) else None
+    value = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(value, str) or not Path(value).is_absolute() or value in message:
+        return message
+    return f"{message} ({section}.{name} is {value})"
 
 
 SQLITE = b"SQLite format 3\0"

@@ -4,22 +4,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from service.cli.console import assignments, console, duration, number, saved, speed, table, time_left
+from service.cli.console import assignments, console, duration, number, saved, table, time_left
 from service.cli.files import faults_of, read_document, read_list, write_whole
-from service.cli.watching import watch
+from service.cli.watching import confirmed, remark, watch
 from service.client import Client
 from service.domain.pruning import SimulatedPruner
 from service.domain.states import StudyState, TrialState
 from service.rest_models import ExportFormat, ListedStudyView, StudyView, TrialView, WorkerView
 from service.settings import Settings
-from trainer.tasks.registry import spec_of
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
     """Create a study from the file. Raises FaultyFile with the errors of the parser or the server."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
-        with faults_of(file):
+        with faults_of(file, document):
             study = client.create_study(document, replace=replace)
         console().print(f"Study {study.name} ({study.id}) was created: {settings.server}/studies/{study.id}")
         for line in _notices(study):
@@ -36,9 +35,10 @@ def list_studies(settings: Settings) -> None:
 
 
 def show_study(settings: Settings, name: str) -> None:
-    """Print the study, its notices, notes about its data, a table of its trials, and the time left and saved if known."""
+    """Print the study, its notices, notes about its data, a table of its trials, the time left and saved, and the confirmed value."""
     with Client(settings.server, settings.token) as client:
         study, trials = client.study(name), list(client.trials(name))
+        ends = list(confirmed(client, study))
     out = console()
     out.print(f"{study.name} ({study.id}): {study.state}" + (f", {study.reason}" if study.reason else ""))
     if study.waiting:
@@ -47,7 +47,7 @@ def show_study(settings: Settings, name: str) -> None:
     for line in (*_notices(study), *_notes(study)):
         out.print(line)
     out.print(table(("trial", "state", "epoch", study.metric, "parameters", "remark"), [_row(study, trial) for trial in trials]))
-    for line in filter(None, (time_left(study), saved(study))):
+    for line in filter(None, (time_left(study), saved(study), *ends)):
         out.print(line)
 
 
@@ -75,8 +75,8 @@ def _notes(study: StudyView) -> Iterator[str]:
 
 
 def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
-    remark = trial.detail or trial.reason or speed(trial, spec_of(study.spec.task).example)
-    return str(trial.number), trial.state, str(trial.step), number(trial.value), assignments(trial.params), remark
+    last = remark(study, trial, detailed=True)
+    return str(trial.number), trial.state, str(trial.step), number(trial.value), assignments(trial.params), last
 
 
 def queue_trials(settings: Settings, name: str, file: Path) -> None:

@@ -16,7 +16,7 @@ from service.cli.files import read_text, write_whole
 from service.cli.processes import require_torch
 from service.domain.errors import InvalidInput
 from service.domain.export import Confirmed, Exported, read_export
-from service.domain.verdict import Estimate
+from service.domain.verdict import FEWEST_USEFUL_RUNS, Estimate
 from service.exports.card import card, is_within
 from service.settings import Settings
 from service.worker.devices import Slot, cores, gpus
@@ -213,6 +213,11 @@ def test_sentence(exported: Exported, finished: protocol.Finished) -> str:
 
 STUDIES_SEEDS = 2**31  # studies draw their seeds below this number
 SEEDS = 2**32
+REMEDY = (
+    f"To get a useful interval, write confirm: {{top: 3, seeds: 5}} in a study, with at least {FEWEST_USEFUL_RUNS} seeds, "
+    "and export it again with `thaw best`."
+)
+WEAK = f"This is weak evidence, because an interval from two runs is wide. {REMEDY}"
 CHANCE = "For a correct configuration this happens by chance in 1 of 20 runs. Try another seed to rule that out:"
 
 
@@ -222,7 +227,7 @@ def verify_exported(settings: Settings, file: Path, seed: int | None) -> None:
     Raises FaultyFile if the file states no interval, Failure if the study used the seed or the score is outside the interval.
     """
     exported = read(file)
-    _refuse_without_interval(file, exported)
+    _refuse_boundless(exported, _refuse_without_interval(file, exported))
     chosen = fresh_seed() if seed is None else seed
     if chosen in seeds_of(exported):
         raise Failure(f"The study used seed {chosen}, so training with it again verifies nothing; use another seed, or leave out --seed.")
@@ -236,6 +241,8 @@ def conclusion(file: Path, exported: Exported, finished: Finished) -> str:
     sentence = test_sentence(exported, finished)
     if not is_within(exported, finished):
         raise Failure(f"{sentence}.\n{CHANCE}\n  thaw verify {file} --seed {fresh_seed()}")
+    if exported.confirmed is not None and exported.confirmed.seeds < FEWEST_USEFUL_RUNS:
+        return f"{sentence}. {WEAK}"
     return f"{sentence}: verified."
 
 
@@ -245,6 +252,15 @@ def _refuse_without_interval(file: Path, exported: Exported) -> Estimate:
         remedy = "set confirm: {top: 3, seeds: 5} and data.test (or data.split: given) in a study, and export it again with `thaw best`"
         raise FaultyFile(file, (("#/confirmed", f"the file states no interval to verify. {exported.note} To get one, {remedy}"),))
     return stated
+
+
+def _refuse_boundless(exported: Exported, stated: Estimate) -> None:
+    """Raises Failure if the interval contains every possible score."""
+    name = exported.reached.objective.metric
+    metric = spec_of(exported.config.task).metrics[name]
+    if stated.low <= metric.low and stated.high >= metric.high:
+        interval = f"{stated.low:.4f} to {stated.high:.4f}"
+        raise Failure(f"The interval stated for one run, {interval}, contains every possible {name}, so a run confirms nothing. {REMEDY}")
 
 
 def fresh_seed() -> int:

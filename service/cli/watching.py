@@ -91,7 +91,33 @@ def watch(client: Client, study: ListedStudyView) -> ListedStudyView:
     show = _show_live if out.is_terminal else _print_ends
     show(out, watched)
     out.print(_summary(watched.study))
+    for line in confirmed(client, watched.study):
+        out.print(line)
     return watched.study
+
+
+HEADS = {"running": "confirmed so far", "done": "confirmed", "stopped": "confirmed before the study ended"}
+
+
+def confirmed(client: Client, study: ListedStudyView) -> Iterator[str]:
+    """A line with the confirmed value and its interval; none before the confirmation has a result."""
+    verdict = client.confirmation(study.id).verdict if study.phase in HEADS else None
+    if verdict is None:
+        return
+    chosen = next((arm for arm in verdict.arms if arm.trial == verdict.recommended), None)
+    if chosen is None or verdict.expected is None:
+        if verdict.state != "running":
+            yield "not confirmed: no configuration has two runs with a result"
+        return
+    value, low, high = map(number, (verdict.expected.value, verdict.expected.low, verdict.expected.high))
+    examples = f"{spec_of(study.spec.task).example}s"
+    runs = f"{len(chosen.rounds)} runs with fresh seeds on {verdict.test_images} test {examples}"
+    yield f"{HEADS[verdict.state]}: {study.metric} {value}, 95 % interval {low} to {high}; trial {chosen.trial}, {runs}"
+
+
+def round_of(trial: TrialView) -> str:
+    """Such as `confirmation, round 1, of trial 3`; empty for a trial of the search."""
+    return "" if trial.round is None else f"confirmation, round {trial.round}, of trial {trial.confirms}"
 
 
 def _show_live(out: Console, watched: Watched) -> None:
@@ -111,7 +137,8 @@ def _print_ended(out: Console, watched: Watched, trials: Iterable[TrialView], pr
     """Print a line for each trial that has ended and is not in `printed`; return their numbers."""
     ended = [trial for trial in trials if trial.state.terminal and trial.number not in printed]
     for trial in ended:
-        out.print(f"trial {trial.number}: {trial.state}, {_result(watched.study, trial)}, {assignments(trial.params)}")
+        mark = f" ({round_of(trial)})" if trial.round is not None else ""
+        out.print(f"trial {trial.number}: {trial.state}, {_result(watched.study, trial)}, {assignments(trial.params)}{mark}")
     return {trial.number for trial in ended}
 
 
@@ -152,8 +179,13 @@ def _trials(study: ListedStudyView, trials: Iterable[TrialView]) -> Table:
 
 
 def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:
-    remark = trial.reason or speed(trial, spec_of(study.spec.task).example)
-    return str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), remark
+    return str(trial.number), trial.state, str(trial.step), number(_latest(study, trial)), assignments(trial.params), remark(study, trial)
+
+
+def remark(study: ListedStudyView, trial: TrialView, *, detailed: bool = False) -> str:
+    """The last cell of a trial's row: its round of the confirmation, then why it ended or how fast it runs."""
+    ended = (trial.detail if detailed else None) or trial.reason
+    return "; ".join(filter(None, (round_of(trial), ended or speed(trial, spec_of(study.spec.task).example))))
 
 
 def _latest(study: ListedStudyView, trial: TrialView) -> float | None:

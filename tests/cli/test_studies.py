@@ -103,8 +103,18 @@ def test_a_faulty_file_gets_the_sentences_of_rest(thaw: Thaw, served: Any, study
     said = thaw("--server", served.address, "study", "create", file)
     problem = answer_of_rest(served.address, resolve_paths(from_yaml(file.read_text()), file.parent))
     assert said.code == 2
-    assert said.err.splitlines() == [f"{file}: {fault['pointer']}  {fault['detail']}" for fault in problem["errors"]]
+    lines, expected = said.err.splitlines(), [f"{file}: {fault['pointer']}  {fault['detail']}" for fault in problem["errors"]]
+    assert [line.partition(" (data.path is ")[0] for line in lines] == expected
     assert said.err
+
+
+def test_a_folder_that_does_not_exist_is_stated_with_the_path_that_was_sent(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    file = study_file("faulty", data={"path": "nowhere"})
+    said = thaw("--server", served.address, "study", "create", file)
+    assert said.err == (
+        f"{file}: #/data/path  the folder that data.path names does not exist on the server; correct data.path, or write "
+        f"data.location: workers if only the workers can see it (data.path is {file.parent / 'nowhere'})\n"
+    )
 
 
 SWEEP = """\

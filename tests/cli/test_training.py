@@ -168,6 +168,29 @@ def test_a_file_without_an_interval_is_refused_with_the_remedy(home: Home, confi
     assert said.code == 2 and "#/confirmed" in said.err and "confirm: {top: 3, seeds: 5}" in said.err
 
 
+def test_an_interval_that_contains_every_score_is_refused_before_a_run(home: Home, confirmed: Confirmed) -> None:
+    found = confirmed.exported.confirmed
+    assert found is not None
+    whole = found.model_copy(update={"single_run": Estimate(value=0.7, low=0.0, high=1.0)})
+    said = home("verify", confirmed.changed("whole.yaml", confirmed=whole))
+    assert said.code == 1 and said.out == ""
+    assert "The interval stated for one run, 0.0000 to 1.0000, contains every possible accuracy, so a run confirms nothing." in said.err
+    assert "confirm: {top: 3, seeds: 5}" in said.err and "at least 3 seeds" in said.err
+
+
+def test_a_score_within_an_interval_from_two_runs_is_not_called_verified(confirmed: Confirmed) -> None:
+    found = confirmed.exported.confirmed
+    assert found is not None
+    exported = confirmed.exported.model_copy(update={"confirmed": found.model_copy(update={"seeds": 2})})
+    report: dict[str, Any] = {"per_class_recall": {}, "confusion_matrix": ()}
+    scores = Scores(metrics={"accuracy": confirmed.stated.value}, report=report)
+    sentence = conclusion(
+        Path("best.yaml"), exported, Finished(step=2, metrics={}, report=report, train_seconds=1, peak_memory=1, test=scores)
+    )
+    assert "within the interval" in sentence and "verified" not in sentence
+    assert "This is weak evidence, because an interval from two runs is wide." in sentence
+
+
 def test_a_seed_that_the_study_had_proves_nothing(home: Home, confirmed: Confirmed) -> None:
     found = confirmed.exported.confirmed
     assert found is not None

@@ -13,9 +13,12 @@ import pytest
 from service import operations
 from service.cli.watching import watch
 from service.client import Client
-from service.store import open_store
+from service.domain.parsing import parse_study
+from service.domain.records import MetricReport
+from service.store import open_store, queries
 from service.store.migrate import upgrade
-from tests.web.laboratory import FACTS, Laboratory
+from tests.operations.driving import TEST_IMAGES, scored
+from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import running
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Pace, Reuse
@@ -121,6 +124,44 @@ def test_a_study_is_shown_with_notices_notes_about_the_data_and_the_largest_clas
     assert "ImageNet's are assumed" in notes[4]
     assert notes[5].startswith("note: The largest class, cat, has 99.0 % of the validation images.")
     assert notes[6].startswith("note: the best result so far is not better than this. ") and len(notes) == 7
+
+
+def run_confirmation(lab: Laboratory, name: str, tests: dict[int, float]) -> None:
+    """Run the confirmation of a study whose search has ended: by the searched trial, its share of the test images."""
+    while claims := lab.claims_from(name, 50) or lab.claims_from(name, 50):  # the first call begins the confirmation
+        for claim in claims:
+            trial = lab.store.read(queries.find_trial, claim.lease.study, claim.lease.number)
+            assert trial.confirms is not None and trial.round is not None
+            outcome = scored(0.9, tests[trial.confirms] + 0.01 * (trial.round - 1))
+            write = operations.Write(claim.lease, reports=[MetricReport(3, outcome.metrics)], outcome=outcome, result=ENVIRONMENT)
+            assert operations.record(lab.store, [write]) == []
+
+
+def test_trials_of_a_confirmation_are_marked_and_the_confirmed_value_is_stated_last(
+    thaw: Thaw, address: str, lab: Laboratory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = study_document("confirmed", confirm={"top": 1, "seeds": 3}, budget={"trials": 2})
+    document["data"]["test"] = 0.2
+    study = operations.create_study(lab.store, parse_study(document))
+    sizes = {"images": {"train": 60, "validation": 20, "test": TEST_IMAGES}}
+    operations.pass_check(lab.store, study.id, FACTS.model_copy(update=sizes))
+    for claim, value in zip(lab.claims_from("confirmed", 2), (0.6, 0.8), strict=True):
+        lab.finish(claim, value)
+    under_way = thaw("--server", address, "study", "show", "confirmed").out
+    assert "confirmation, round" not in under_way and "confirmed" not in under_way.splitlines()[-1]
+    run_confirmation(lab, "confirmed", {0: 0.6, 1: 0.8})
+    shown = thaw("--server", address, "study", "show", "confirmed").out.splitlines()
+    marks = [line.split("  ")[-1].strip() for line in shown if "confirmation, round" in line]
+    assert sorted(marks) == [f"confirmation, round {round}, of trial {number}" for round in (1, 2, 3) for number in (0, 1)]
+    interval = r"95 % interval 0\.\d{4} to 0\.\d{4}"
+    last = rf"confirmed: accuracy 0\.81\d\d, {interval}; trial 1, 3 runs with fresh seeds on {TEST_IMAGES} test images"
+    assert re.fullmatch(last, shown[-1])
+    with Client(address) as client:
+        watch(client, client.study("confirmed"))
+    watched = capsys.readouterr().out.splitlines()
+    assert len([line for line in watched if line.startswith("trial ") and line.endswith(", of trial 1)")]) == 3
+    assert not any("round" in line for line in watched if line.startswith(("trial 0:", "trial 1:")))
+    assert re.fullmatch(last, watched[-1])
 
 
 @pytest.mark.parametrize(
