@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
 
 from service.settings import Settings
 from service.store import Store
@@ -18,7 +19,6 @@ from service.web.events import Streams
 from service.web.health import MetricsMiddleware, PrometheusMetrics, Sweeper
 from service.web.middleware import (
     Buckets,
-    CompressionMiddleware,
     ConcurrencyLimitMiddleware,
     HeadMiddleware,
     PrefixMiddleware,
@@ -47,7 +47,6 @@ def describe(app: FastAPI, *, locked: bool, root_path: str = "") -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
-            _drop_schemas_of_streams(document)
             _drop_unused_schemas(document)
             if root_path:
                 document["servers"] = [{"url": root_path}]
@@ -57,14 +56,6 @@ def describe(app: FastAPI, *, locked: bool, root_path: str = "") -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _drop_schemas_of_streams(document: dict[str, Any]) -> None:
-    """Remove FastAPI's default schema `string` from event streams: an event is not a string."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            for answer in operation["responses"].values():
-                answer.get("content", {}).get("text/event-stream", {}).pop("schema", None)
 
 
 def _drop_unused_schemas(document: dict[str, Any]) -> None:
@@ -127,7 +118,7 @@ def _add_routes(app: FastAPI) -> None:
 def _add_middlewares(app: FastAPI) -> None:
     """Add the middlewares, innermost first."""
     settings: Settings = app.state.settings
-    app.add_middleware(CompressionMiddleware)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)  # not of event streams, nor of `Packed` bodies
     app.add_middleware(BodyLimitMiddleware, larger=study_io.LARGER)
     if app.state.store.read_only:
         app.add_middleware(ReadOnlyMiddleware)

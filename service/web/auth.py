@@ -148,6 +148,9 @@ class HostMiddleware:
     the attacker's host name, which is none of these.
     """
 
+    # Not Starlette's TrustedHostMiddleware: it compares names without ports with a fixed list, so it can neither accept the connection's
+    # own address nor require a port, and it accepts a request with two Host headers.
+
     def __init__(self, app: ASGIApp, allowed: Iterable[str] = ()) -> None:
         self.app = app
         self.allowed = frozenset(name.lower() for name in allowed)

@@ -1,4 +1,4 @@
-"""ASGI middleware: security headers, path prefix, HEAD, compression, limits on concurrent requests and on rates, read-only mode."""
+"""ASGI middleware: security headers, path prefix, HEAD, compressed bodies, limits on concurrent requests and on rates, read-only mode."""
 
 import gzip
 import ipaddress
@@ -16,7 +16,6 @@ import anyio
 import anyio.to_thread
 from anyio import CapacityLimiter
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -150,22 +149,13 @@ class HeadMiddleware:
             await self.app({**scope, "method": "GET"}, receive, send_headers_only)
 
 
-LEAST_BYTES = 1024  # smaller bodies are not compressed
-LEVEL = 5
-LEVEL_ONCE = 6  # for cached bodies, which are compressed once
+LEVEL = 6  # for cached bodies, which are compressed once
 ENCODING = "gzip"
-
-
-class CompressionMiddleware(GZipMiddleware):
-    """Compresses bodies of at least `LEAST_BYTES`, except event streams and bodies that are already compressed."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app, minimum_size=LEAST_BYTES, compresslevel=LEVEL)
 
 
 def packed(body: bytes) -> bytes:
     """Compress a body for `Packed`. The result is deterministic: `mtime` is fixed."""
-    return gzip.compress(body, LEVEL_ONCE, mtime=0)
+    return gzip.compress(body, LEVEL, mtime=0)
 
 
 class Packed(Response):

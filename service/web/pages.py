@@ -1,6 +1,5 @@
 """HTML pages, and the static files that they load."""
 
-import gzip
 import hashlib
 import importlib.util
 import mimetypes
@@ -11,7 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -23,6 +22,7 @@ from service.web.middleware import Packed, packed
 from service.web.problems import ProblemError, ProblemKind
 
 STATIC = Path(__file__).parent / "static"
+mimetypes.add_type("text/javascript", ".js")  # some systems and Python 3.11 name it application/javascript
 REVALIDATE = {"Cache-Control": "no-cache"}  # browsers revalidate each use, so that an upgrade takes effect at once
 Signature = tuple[int, int]
 
@@ -186,36 +186,19 @@ FRAME_HEADERS = {
 FOR_GOOD = "private, max-age=31536000, immutable"
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """Plotly's script, compressed."""
-
-    version: str
-    zipped: bytes
-    etag: str
-
-
 @lru_cache(maxsize=1)
-def script() -> Script:
+def script() -> Kept:
     """The script of the installed Plotly package, cached after the first call. Raises PlotlyMissing."""
-    zipped = gzip.compress(figures.script_file().read_bytes(), 6, mtime=0)
-    return Script(figures.script_version(), zipped, f'"{hashlib.sha256(zipped).hexdigest()[:32]}"')
+    return _read(figures.script_file())
 
 
 @router.get("/plotly.js")
-def plotly_script(
-    v: str = "",
-    if_none_match: Annotated[str | None, Header()] = None,
-    accept_encoding: Annotated[str, Header()] = "",
-) -> Response:
+def plotly_script(request: Request, v: str = "") -> Response:
     """Plotly's script. A URL with the installed version is cached by browsers permanently."""
-    kept = script()
-    headers = {"ETag": kept.etag, "Vary": "Accept-Encoding", "Cache-Control": FOR_GOOD if v == kept.version else "no-cache"}
-    if if_none_match == kept.etag:
-        return Response(status_code=304, headers=headers)
-    if "gzip" in accept_encoding:
-        return Response(kept.zipped, headers={**headers, "Content-Encoding": "gzip"}, media_type="text/javascript")
-    return Response(gzip.decompress(kept.zipped), headers=headers, media_type="text/javascript")
+    answer = _static_answer(script(), request.headers)
+    if v == figures.script_version():
+        answer.headers["Cache-Control"] = FOR_GOOD
+    return answer
 
 
 @router.get("/figure")

@@ -36,6 +36,9 @@ class BodyLimitMiddleware:
     `larger`: maximum bytes and seconds of paths that accept more than the default.
     """
 
+    # Not FastAPI's `max_body_size`: it has no limit on time, answers a declared length above the limit with plain text instead of a
+    # problem, and takes a Content-Length that is no number for none.
+
     def __init__(
         self,
         app: ASGIApp,
