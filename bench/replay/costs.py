@@ -12,7 +12,7 @@ from bench.replay.orders import THREADS
 from bench.replay.workloads import Workload
 from trainer.data.images.dataset import find
 from trainer.tasks.image_classification.config import ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 
 COUNTED = 4  # images used for counting; the operations per image do not depend on their number
 PEAK_SIZE, PEAK_ROUNDS = 2_048, 9

@@ -18,6 +18,7 @@ from service.domain.spec import Budget, StudySpec
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import (
     ATTEMPT_RESULTS,
+    carry_on,
     complete_if_spent,
     completion_event,
     copy_result,
@@ -25,7 +26,6 @@ from service.operations.completion import (
     result_holds_for_duplicates,
     without,
 )
-from service.operations.confirming import carry_on
 from service.operations.studies import fail_study
 from service.search.study import Decision, StudySearch, Suggestion
 from service.store import Store, queries

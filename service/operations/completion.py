@@ -1,15 +1,17 @@
-"""Ends trials and studies: results of duplicates, studies that fail, spent budgets."""
+"""What follows when trials end: duplicates complete, the study ends, or its confirmation begins and goes on round by round."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from service.confirmation.race import FIRST_ROUNDS, arms_of, next_round
 from service.domain import failures
-from service.domain.records import Study, Trial
+from service.domain.records import Confirmation, Study, Trial
 from service.domain.states import AttemptEnd, EventKind, StudyState, TrialState
+from service.store import Store
 from service.store.codec import storable
 from service.store.rows import HeldTrial
-from service.store.unit_of_work import Step, StudyUnitOfWork
+from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from service.timing import steady
 
 KIND_OF_END = {
@@ -201,3 +203,51 @@ def hours_used(study: Study) -> float:
         return 0.0
     until = steady() if study.finished_at is None else study.finished_at
     return max(0.0, until - study.started_at - study.idle_seconds) / 3600
+
+
+def carry_on(store: Store, study: Study) -> None:
+    """Queue the next confirmation round of a study without open trials, or complete the study.
+
+    Workers call it when they look for work: a budget's hours can pass while no trial runs, so no trial's end triggers it.
+    Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
+    """
+    with store.writing() as tx, locked(tx, study.id) as uow:
+        complete_if_spent(uow)
+        if has_nothing_left(uow):
+            _begin_confirmation(uow) if uow.study.confirmation is None else _queue_next_round(uow)
+
+
+def _begin_confirmation(uow: StudyUnitOfWork) -> None:
+    """Choose the trials to compare and queue the first rounds at once: the race eliminates none on fewer than FIRST_ROUNDS."""
+    confirm = uow.study.spec.confirm
+    best = uow.best(confirm.top) if confirm is not None else []
+    if confirm is None or not best:
+        complete(uow)
+        return
+    baseline = uow.baseline() or best[0]
+    arms = best if any(one.number == baseline.number for one in best) else [*best, baseline]
+    uow.study = replace(uow.study, confirmation=Confirmation(arms=tuple(one.number for one in arms), baseline=baseline.number))
+    uow.emit(EventKind.STUDY_CONFIRMING, state=uow.study.state, arms=[one.number for one in arms], baseline=baseline.number)
+    for round in range(1, min(FIRST_ROUNDS, confirm.seeds) + 1):
+        _queue_round(uow, arms, round)
+
+
+def _queue_next_round(uow: StudyUnitOfWork) -> None:
+    """Queue the next round for the arms that are left in the race, or complete the study after the last seed."""
+    study = uow.study
+    if study.spec.confirm is None or study.confirmation is None:
+        raise ValueError(f"study {study.id} has no confirmation")
+    searched = {one.number: one for one in uow.trials_numbered(study.confirmation.arms)}
+    examples = study.facts.sizes.get("test", 0) if study.facts is not None else 0
+    arms = arms_of(study.spec, study.confirmation, searched.values(), uow.confirmation_trials(), examples)
+    if (coming := next_round(arms, study.spec.objective.direction, study.spec.confirm.seeds)) is None:
+        complete(uow)
+    else:
+        _queue_round(uow, [searched[number] for number in coming.arms], coming.round)
+
+
+def _queue_round(uow: StudyUnitOfWork, arms: Iterable[HeldTrial], round: int) -> None:
+    for one in arms:
+        new = uow.new_repeat(one, round)
+        body = {"params": dict(new.params), "source": new.source, "confirms": new.confirms, "round": new.round}
+        uow.add([Step(new, EventKind.TRIAL_QUEUED, body)])

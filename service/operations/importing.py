@@ -15,8 +15,8 @@ from service.operations import idempotency as keys
 from service.operations.completion import completion_event
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
-from service.store.bulk_insert import MetricRow, insert_metrics, metric_rows
 from service.store.codec import decode_metrics, kind_of
+from service.store.dialects import MetricRow, insert_metrics, metric_rows
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, unpublished
 from service.study_io.format import again, seconds_of

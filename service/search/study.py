@@ -6,11 +6,10 @@ from search_spaces import Params, Scalar
 from service.domain.records import Trial
 from service.domain.spec import StudySpec
 from service.search.base import Decision, Suggestion, Uniform
-from service.search.cma_es import POINT
 from service.search.distributions import Distributions
 from service.search.history import History
 from service.search.pruners import Pruning, decision_steps
-from service.search.samplers import sampler_for, untried_of
+from service.search.samplers import POINT, sampler_for, untried_of
 
 __all__ = ["Decision", "StudySearch", "Suggestion", "decision_steps"]
 

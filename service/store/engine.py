@@ -14,10 +14,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from search_spaces import Fault
 from service.domain.errors import DiskFull, InvalidInput, NotADatabase, ReadOnly, StoreUnavailable
-from service.store import sqlite
+from service.store import drivers
 from service.store.codec import to_json
-from service.store.postgres import ReadTimeoutConnection
-from service.store.sqlite import begin_immediate
+from service.store.drivers import ReadTimeoutConnection, begin_immediate
 
 Transaction = Connection
 
@@ -128,13 +127,13 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         _make_folder(file.parent)
     engine = create_engine(
         url.set(database=str(file)),
-        **({"creator": partial(sqlite.connect, file, BUSY_MILLISECONDS)} if read_only else {}),
+        **({"creator": partial(drivers.connect, file, BUSY_MILLISECONDS)} if read_only else {}),
         connect_args={"timeout": BUSY_MILLISECONDS / 1000},
         json_serializer=to_json,
         pool_size=16,
         pool_use_lifo=True,  # reuses the connection whose page cache is warm
     )
-    event.listen(engine, "connect", sqlite.prepare if read_only else _prepare_sqlite)
+    event.listen(engine, "connect", drivers.prepare if read_only else _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 

@@ -11,10 +11,9 @@ from sqlalchemy import inspect, text
 
 import migrations
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
+from service.store.drivers import READ_TIMEOUT_SECONDS, computed_tables, set_read_timeout
 from service.store.engine import Store, Transaction, open_store
-from service.store.postgres import READ_TIMEOUT_SECONDS, set_read_timeout
 from service.store.schema import VERSION_TABLE, metadata
-from service.store.sqlite import computed_tables
 
 ADVISORY_LOCK = 0x7468_6177  # "thaw"
 UNREADABLE = (

@@ -10,7 +10,7 @@ from service.domain.errors import IdempotencyConflict, NameTaken, StudyDeleted, 
 from service.domain.records import Lease, StaleLease, Study, Worker
 from service.domain.states import StudyState, TrialState, WorkerState
 from service.store.codec import cleaned, is_storable
-from service.store.dialect import insert_if_new, insert_or_replace
+from service.store.dialects import insert_if_new, insert_or_replace
 from service.store.engine import Transaction
 from service.store.schema import (
     GIVEN_UP,

@@ -16,7 +16,7 @@ from service.domain.records import CONFIRMATION, MetricReport, Study, Trial
 from service.domain.states import EventKind, TrialState, ValueKind
 from service.store.attempts import Attempts
 from service.store.codec import cleaned, finite, is_storable, key_of, kind_of, number_of
-from service.store.dialect import insert_or_replace
+from service.store.dialects import insert_or_replace
 from service.store.engine import Transaction
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
 from service.store.schema import CLAIM_ORDER, OPEN, VISIBLE, event, metric, study, trial

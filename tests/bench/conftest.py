@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from bench.replay.orders import Order
 from bench.replay.workloads import Workload
 from trainer.tasks.image_classification.config import ImageData, ImageModel
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 
 IMAGES = 12  # a class
 

@@ -29,7 +29,7 @@ def test_the_usual_loop_measures_as_our_step_does_when_nothing_is_learnt(tiny: O
     """With a learning rate of nearly nothing and the same last layer, all that is left is reading, normalising and measuring."""
     config = tiny.configs[5].model_copy(update=small_batches(tiny) | {"lr": 1e-30, "weight_decay": 0.0, "frozen_layers": 4})
     from trainer.loop import train
-    from trainer.tasks.image_classification.networks.build import build
+    from trainer.tasks.image_classification.networks.factory import build
 
     model, _ = loop.make_model(config, classes=2)
     ours = build(config, 2)

@@ -15,7 +15,7 @@ from service.domain.spec import Objective
 from service.exports.configuration import script
 from trainer.data.images.dataset import find
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 
 SIZE = 32  # pixels
 NOTHING = ImageDatasetInfo(

@@ -12,7 +12,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from tests.export.conftest import NOTHING, SIZE, exported_of, module_of, weights_of
 from trainer.optimization import lr_at
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks.factory import build
 from trainer.tasks.image_classification.task import Normalise
 
 Config = Callable[..., ImageTrainConfig]

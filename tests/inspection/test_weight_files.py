@@ -22,8 +22,8 @@ from service.inspection.files import weights_faults
 from trainer.configuration import LoadedWeights
 from trainer.models import UnfitModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.build import build, staged
+from trainer.tasks.image_classification.networks import factory
+from trainer.tasks.image_classification.networks.factory import build, staged
 from trainer.tasks.image_classification.selection import select
 from trainer.weight_files import Outline, UnreadableWeights, read_outline
 from trainer.weight_files.pickles import HARMLESS, TensorOutline
@@ -62,7 +62,7 @@ def by_the_trainer(file: Path) -> str | None:
 
 
 def loaded(file: Path) -> LoadedWeights:
-    found = weights.load(ImageModel(name=MODEL, weights=str(file)))
+    found = factory.load(ImageModel(name=MODEL, weights=str(file)))
     assert found is not None
     return found.loaded
 

@@ -17,8 +17,8 @@ from service.domain.records import Study, Worker
 from service.domain.states import StudyState
 from service.operations import Idempotency, Replay, importing
 from service.operations.importing import Quota, import_study
-from service.store import Store, Transaction, bulk_insert, open_store, queries, registry
-from service.store.bulk_insert import MetricRow
+from service.store import Store, Transaction, dialects, open_store, queries, registry
+from service.store.dialects import MetricRow
 from service.store.schema import event as event_table
 from service.store.schema import metric, study, trial
 from service.study_io.import_ import sound
@@ -78,7 +78,7 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
 
     def insert_metrics(tx: Transaction, rows: Sequence[MetricRow]) -> None:
         found.rows[-1] += len(rows)
-        bulk_insert.insert_metrics(tx, rows)
+        dialects.insert_metrics(tx, rows)
 
     @contextmanager
     def writing() -> Iterator[object]:
@@ -93,7 +93,7 @@ def counted(store: Store, between: Callable[[], None] = lambda: None) -> Iterato
         yield found
     finally:
         del store.writing
-        importing.insert_metrics = bulk_insert.insert_metrics  # type: ignore[attr-defined]
+        importing.insert_metrics = dialects.insert_metrics  # type: ignore[attr-defined]
         event.remove(store.engine, "before_cursor_execute", insert)
 
 

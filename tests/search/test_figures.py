@@ -17,8 +17,8 @@ from service.domain.errors import InvalidInput, UnknownFigure
 from service.domain.records import TrialSummary
 from service.domain.states import TrialState
 from service.search import figures
+from service.search.figures import BY_ITSELF, BY_PAIR, BY_PARAMETERS
 from service.search.figures.charts import smooth, spans_of
-from service.search.figures.gallery import BY_ITSELF, BY_PAIR, BY_PARAMETERS
 from service.search.figures.optuna_plots import importances, optuna_study
 from tests.search.simulation import EXAMPLE, study_spec
 

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from service.domain.errors import StoreUnavailable
-from service.store import Store, open_store, postgres
-from service.store.postgres import set_read_timeout
+from service.store import Store, drivers, open_store
+from service.store.drivers import set_read_timeout
 from tests.chaos.proxy import Proxy, through
 
 
@@ -21,7 +21,7 @@ def cable(migrated_postgresql: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def store(cable: Proxy, migrated_postgresql: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    monkeypatch.setattr(postgres, "READ_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(drivers, "READ_TIMEOUT_SECONDS", 0.5)
     with closing(open_store(through(cable, migrated_postgresql))) as opened:
         yield opened
 

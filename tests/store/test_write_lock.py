@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.sqlite import begin_immediate, retry_interval
+from service.store.drivers import begin_immediate, retry_interval
 
 Connect = Callable[[], sqlite3.Connection]
 

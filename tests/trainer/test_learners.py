@@ -15,7 +15,7 @@ from trainer.loop import Build
 from trainer.preparation import Expected, prepare, taken
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks.factory import build
 
 Configure = Callable[..., ImageTrainConfig]
 RATE = torch.full((4, 1), 0.01, dtype=torch.float64)

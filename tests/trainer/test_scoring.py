@@ -31,7 +31,7 @@ from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Measurement
 from trainer.tasks.image_classification import task as image_task
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig, TestReport
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks.factory import build
 from trainer.tasks.image_classification.spec import SPEC
 
 CPU = torch.device("cpu")

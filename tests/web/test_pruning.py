@@ -12,7 +12,7 @@ from service.cli.studies import show_pruning
 from service.domain.pruning import PruningReason, PruningReport
 from service.domain.records import Claim, MetricReport
 from service.operations import Pruned, Write
-from service.operations.confirming import carry_on
+from service.operations.completion import carry_on
 from service.search.pruning_report import pruning_report
 from service.settings import Settings
 from service.store import Store, Transaction, queries

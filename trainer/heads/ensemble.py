@@ -11,6 +11,10 @@ from trainer.checkpoints import TrainingState
 from trainer.configuration import TrainConfig
 from trainer.features import Inputs, stored_outputs
 from trainer.heads.layers import (
+    Activation,
+    Affine,
+    Dropout,
+    Linear,
     MemberActivation,
     MemberDropout,
     MemberLayer,
@@ -19,10 +23,12 @@ from trainer.heads.layers import (
     MemberParameter,
     MemberScale,
     Noise,
+    PlacesMean,
     SharedLinear,
+    Stack,
+    split_head,
 )
 from trainer.heads.optimizers import Optimizers, sort_of
-from trainer.heads.split import Activation, Affine, Dropout, Linear, PlacesMean, Stack, split_head
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun

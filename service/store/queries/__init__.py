@@ -1,18 +1,20 @@
 """All reads. Each query takes a transaction: `store.read(queries.best_trial, study)`, or several in one `store.reading()`."""
 
-from service.store.queries.events import LastEvent, events_after, last_events
 from service.store.queries.studies import (
     Candidate,
+    LastEvent,
     SavedSeconds,
     Throughput,
     candidates,
     completed_since,
     count_studies,
     counts,
+    events_after,
     find_answer,
     find_study,
     identity,
     is_being_imported,
+    last_events,
     manifest,
     running_best,
     saved_seconds,

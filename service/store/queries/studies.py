@@ -2,21 +2,21 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, case, false, func, null, or_, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, Table, and_, bindparam, case, false, func, null, or_, select
 
 from service.domain.errors import StudyNotFound
 from service.domain.progress import StudyProgress
-from service.domain.records import CONFIRMATION, Study
+from service.domain.records import CONFIRMATION, Event, Study
 from service.domain.states import StudyState, TrialState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
 from service.store.registry import ANSWER, KEYS_KEPT_SECONDS, stored_answer
-from service.store.rows import readable, study_of
-from service.store.schema import VISIBLE, database_identity, idempotency, study, trial
+from service.store.rows import event_of, readable, study_of
+from service.store.schema import VISIBLE, database_identity, event, idempotency, study, trial
 from service.store.schema import manifest as kept
 from service.store.schema import session_key as stored_session_key
 
@@ -332,3 +332,25 @@ def _ended_trials(active: Select[tuple[str]]) -> Select[*tuple[object, ...]]:
         .where(ranked.c.place <= RECENT)
         .group_by(ranked.c.study_id)
     )
+
+
+def events_after(tx: Transaction, study_id: str, seq: int, limit: int = 500) -> list[Event]:
+    """The study's events after event `seq`, in order, at most `limit`."""
+    query = select(event).where(event.c.study_id == study_id, event.c.seq > seq).order_by(event.c.seq).limit(limit)
+    return [event_of(row) for row in tx.execute(query)]
+
+
+class LastEvent(NamedTuple):
+    """The sequence number of a study's last event, and whether the study has ended."""
+
+    seq: int
+    ended: bool
+
+
+# Executed ten times a second while an event stream is open. Building the statement takes longer than running it.
+LAST_EVENTS = select(study.c.id, study.c.seq, study.c.state).where(study.c.id.in_(bindparam("ids", expanding=True)), VISIBLE)
+
+
+def last_events(tx: Transaction, ids: Sequence[str]) -> dict[str, LastEvent]:
+    """The last event by study id. Studies that do not exist are missing."""
+    return {key: LastEvent(seq, StudyState(state).terminal) for key, seq, state in tx.execute(LAST_EVENTS, {"ids": ids})}

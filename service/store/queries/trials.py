@@ -28,7 +28,7 @@ from service.domain.records import (
 from service.domain.spec import MAX_NUMBER, StudySpec
 from service.domain.states import AttemptEnd, TrialState, ValueKind
 from service.store.codec import number_of
-from service.store.dialect import WithoutKeys
+from service.store.dialects import WithoutKeys
 from service.store.engine import Transaction
 from service.store.queries.studies import find_study, group_size, reported_number
 from service.store.rows import lease_of, metric_of, study_of, trial_of

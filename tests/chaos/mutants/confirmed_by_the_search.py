@@ -1,6 +1,6 @@
 """The study is complete when its search is, whatever it promised to confirm."""
 
-from service.operations import completion, confirming
+from service.operations import completion
 from service.store.unit_of_work import StudyUnitOfWork
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
@@ -11,4 +11,4 @@ def plant() -> None:
         if completion.has_nothing_left(uow):
             completion.complete(uow)
 
-    completion.complete_if_spent = confirming.complete_if_spent = complete_if_spent  # type: ignore[attr-defined]
+    completion.complete_if_spent = complete_if_spent

@@ -6,6 +6,6 @@ SCENARIO = "tests/chaos/test_f09_network.py::test_a_trainer_is_killed_before_any
 def plant() -> None:
     import psycopg
 
-    from service.store.postgres import ReadTimeoutConnection
+    from service.store.drivers import ReadTimeoutConnection
 
     ReadTimeoutConnection.wait = psycopg.Connection.wait  # type: ignore[method-assign]

@@ -1,14 +1,18 @@
-"""A round of the confirmation is queued by whoever looks, whether one is open or not."""
+"""A round of the confirmation is queued by every claim that finds no work, whether a round is open or not."""
 
-from service.operations import completion, confirming
-from service.store.unit_of_work import StudyUnitOfWork
+from service.domain.records import Study
+from service.operations import claiming, completion
+from service.store import Store
+from service.store.unit_of_work import locked
 
 SCENARIO = "tests/chaos/test_f17_simulation.py"
 
 
 def plant() -> None:
-    def nothing_left(uow: StudyUnitOfWork) -> bool:
-        study = uow.study
-        return not study.state.terminal and (uow.exhausted or completion.is_spent(study))
+    def carry_on(store: Store, study: Study) -> None:
+        with store.writing() as tx, locked(tx, study.id) as uow:
+            completion.complete_if_spent(uow)
+            if not uow.study.state.terminal and (uow.exhausted or completion.is_spent(uow.study)):
+                completion._begin_confirmation(uow) if uow.study.confirmation is None else completion._queue_next_round(uow)
 
-    confirming.has_nothing_left = nothing_left  # type: ignore[attr-defined]
+    claiming.carry_on = carry_on  # type: ignore[attr-defined]

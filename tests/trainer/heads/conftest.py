@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trainer.heads.ensemble import BatchedHeads, Traits
-from trainer.heads.split import Stack, split_head
+from trainer.heads.layers import Stack, split_head
 from trainer.models import StagedModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.task import HeadsCrossEntropy
 
 CLASSES = 5

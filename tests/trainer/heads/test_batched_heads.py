@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from tests.trainer.heads.conftest import traits
 from trainer.heads.ensemble import BatchedHeads, Traits, _rows
-from trainer.heads.layers import Noise
+from trainer.heads.layers import Noise, UnsupportedHead, split_head
 from trainer.heads.optimizers import Optimizers
-from trainer.heads.split import UnsupportedHead, split_head
 from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.stopwatch import Stopwatch

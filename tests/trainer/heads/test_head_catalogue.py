@@ -6,8 +6,8 @@ from torch import nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.heads.ensemble import BatchedHeads, Traits
-from trainer.heads.split import split_head
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.heads.layers import split_head
+from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 from trainer.tasks.image_classification.task import HeadsCrossEntropy
 

@@ -20,7 +20,7 @@ from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, Mo
 from trainer.scoring import evaluate
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks.factory import build
 
 CPU = torch.device("cpu")
 Configure = Callable[..., ImageTrainConfig]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.models import StagedModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 ONE_OF_EACH = (

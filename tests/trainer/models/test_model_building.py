@@ -14,9 +14,8 @@ from torchvision.models import VisionTransformer
 from trainer.models import StagedModel, UnfitModel, UnfitWeights
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks import families
-from trainer.tasks.image_classification.networks.build import UnfitImageSize, build
+from trainer.tasks.image_classification.networks.factory import UnfitImageSize, build, load_into
 from trainer.tasks.image_classification.networks.families import BY_MODEL
-from trainer.tasks.image_classification.networks.weights import load_into
 
 Config = Callable[..., ImageTrainConfig]
 

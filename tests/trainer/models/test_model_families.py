@@ -10,7 +10,7 @@ import torchvision
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 STAGES = {

@@ -14,9 +14,8 @@ from torchvision.models import EfficientNet_V2_L_Weights, MobileNet_V2_Weights
 from trainer.checkpoints import export
 from trainer.models import WeightsUnavailable
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.build import build, staged
-from trainer.tasks.image_classification.networks.weights import normalisation_of
+from trainer.tasks.image_classification.networks import factory
+from trainer.tasks.image_classification.networks.factory import build, normalisation_of, staged
 from trainer.weight_files import Outline
 
 Config = Callable[..., ImageTrainConfig]
@@ -26,7 +25,7 @@ PUBLISHED = "mobilenet_v2-b0353104.pth"
 
 def found(**model: object) -> Normalisation:
     config = ImageModel.model_validate(model)
-    return normalisation_of(config, weights.load(config))
+    return normalisation_of(config, factory.load(config))
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def hub(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_published_weights_bring_theirs(hub: Path) -> None:
     model = ImageModel(name="mobilenet_v2", weights="IMAGENET1K_V1")
-    loaded = weights.load(model)
+    loaded = factory.load(model)
     assert loaded is not None and loaded.loaded.name == "MobileNet_V2_Weights.IMAGENET1K_V1"
     assert found(**model.model_dump()) == Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD, source="weights")
 
@@ -56,14 +55,14 @@ def test_a_published_file_is_known_under_any_name(shared_data: Path, tmp_path: P
     file = tmp_path / "ours.pt"
     shutil.copy(shared_data / "weights" / PUBLISHED, file)
     assert found(name="mobilenet_v2", weights=str(file)).source == "weights"
-    loaded = weights.load(ImageModel(name="mobilenet_v2", weights=str(file)))
+    loaded = factory.load(ImageModel(name="mobilenet_v2", weights=str(file)))
     assert loaded is not None and loaded.loaded.name == "MobileNet_V2_Weights.IMAGENET1K_V1"
 
 
 def test_weights_that_were_trained_with_others_bring_these() -> None:
     """Torchvision's EfficientNetV2-L was."""
     outline = Outline("torch", {})
-    assert weights._normalisation(outline, EfficientNet_V2_L_Weights.IMAGENET1K_V1).mean == HALF
+    assert factory._normalisation(outline, EfficientNet_V2_L_Weights.IMAGENET1K_V1).mean == HALF
 
 
 def test_a_local_file_is_assumed_to_have_imagenet_s(shared_data: Path) -> None:

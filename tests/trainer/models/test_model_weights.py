@@ -14,8 +14,8 @@ from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from trainer.models import StagedModel, UnfitWeights, WeightsUnavailable
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks import factory
+from trainer.tasks.image_classification.networks.factory import build
 
 Config = Callable[..., ImageTrainConfig]
 State = dict[str, Tensor]
@@ -197,13 +197,13 @@ def test_a_special_file_is_refused(config: Config, tmp_path: Path, target: str) 
 def test_weights_are_read_once_and_again_when_the_file_changes(pretrained: State, tmp_path: Path) -> None:
     model = ImageModel(name="small_cnn", weights=str(tmp_path / "weights.pt"))
     torch.save(pretrained, tmp_path / "weights.pt")
-    first = weights.load(model)
+    first = factory.load(model)
     assert first is not None
-    assert weights.load(model) is first
+    assert factory.load(model) is first
     assert first.sha256 == hashlib.sha256((tmp_path / "weights.pt").read_bytes()).hexdigest()
     torch.save({name: tensor * 0 for name, tensor in pretrained.items()}, tmp_path / "weights.pt")
     os.utime(tmp_path / "weights.pt", (1, 1))
-    second = weights.load(model)
+    second = factory.load(model)
     assert second is not None
     assert second.sha256 != first.sha256
     assert not second.tensors["stem.0.weight"].any()
@@ -220,18 +220,18 @@ def test_training_does_not_reach_the_kept_weights(config: Config, pretrained: St
 
 
 def test_no_weights_are_none() -> None:
-    assert weights.load(ImageModel(name="small_cnn")) is None
+    assert factory.load(ImageModel(name="small_cnn")) is None
 
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V1", "DEFAULT", "SqueezeNet1_1_Weights.IMAGENET1K_V1", "SqueezeNet1_1_Weights.DEFAULT"])
 def test_torchvision_s_weights_go_by_these_names(name: str) -> None:
-    assert weights.named("squeezenet1_1", name) is SqueezeNet1_1_Weights.IMAGENET1K_V1
+    assert factory.named("squeezenet1_1", name) is SqueezeNet1_1_Weights.IMAGENET1K_V1
 
 
 @pytest.mark.parametrize("name", ["IMAGENET1K_V9", "ResNet18_Weights.IMAGENET1K_V1", "imagenet", "__class__"])
 def test_other_names_are_answered_with_those_that_there_are(name: str) -> None:
     with pytest.raises(WeightsUnavailable, match=r"squeezenet1_1 has no weights named .*; it has IMAGENET1K_V1; or give a "):
-        weights.named("squeezenet1_1", name)
+        factory.named("squeezenet1_1", name)
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_weights_are_downloaded_once_and_hashed(config: Config, tmp_path: Path, 
     assert stages_hold(model, torch.load(file, weights_only=True))
     assert (cache / file.name).read_bytes() == file.read_bytes()
     file.unlink()
-    found = weights.load(named.model)
+    found = factory.load(named.model)
     assert found is not None
     assert found.sha256.startswith(file.stem.rpartition("-")[2])
     build(named, 5)

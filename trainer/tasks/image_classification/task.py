@@ -35,8 +35,8 @@ from trainer.tasks.image_classification.config import (
     Report,
     TestReport,
 )
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.build import build
+from trainer.tasks.image_classification.networks import factory
+from trainer.tasks.image_classification.networks.factory import build
 from trainer.tasks.image_classification.spec import SPEC
 
 
@@ -106,8 +106,8 @@ class ImageClassificationTask:
     def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[ImageTrainConfig, ImageDatasetInfo]:
         """The config with the input's mean and standard deviation filled in, and the dataset info. Raises UnfitModel."""
         asked, found = _config(config), _images(dataset)
-        loaded = weights.load(asked.model)
-        normalisation = weights.normalisation_of(asked.model, loaded)
+        loaded = factory.load(asked.model)
+        normalisation = factory.normalisation_of(asked.model, loaded)
         left_out = ImageExamples(count=len(listing.unreadable), examples=listing.unreadable[:MOST_EXAMPLES])
         info = ImageDatasetInfo(
             classes=found.classes,

@@ -1,6 +1,167 @@
-"""Lists the labelled images of a folder or table by names and columns alone. Used by the server and the trainer; imports no torch."""
+"""Lists the labelled images of a folder or table by names and columns alone, and refuses unusable data sets.
 
+Refused are too few classes, a contradictory split, and labels that are nearly equal. Used by the server and the trainer; imports no torch.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from trainer.configuration import Part
+from trainer.data.examples import Look, UnfitData, enumerated, shown
+from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
-from trainer.data.images.listing.scan import is_foul, refuse_similar_labels, refuse_unwritable_names, scan
+from trainer.tasks.image_classification.config import HEIC_SUFFIXES, MAX_CLASS_NAME, ImageData
 
-__all__ = ["Scan", "is_foul", "refuse_similar_labels", "refuse_unwritable_names", "scan"]
+DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?\Z", re.ASCII)
+HEIC = tuple(HEIC_SUFFIXES)
+UNREADABLE = "make it readable for the user that runs this"
+
+
+def scan(data: ImageData, look: Look | None = None) -> Scan:
+    """Every image with its label, and its part and group if the data has them. Reads names only, not images.
+
+    Raises UnfitData and the errors of the hooks of `look`.
+    """
+    look = look or Look()
+    try:
+        found = tables.read(data, look) if data.is_table else folders.read(data, look)
+    except OSError as error:
+        text = f"{shown(data.path)} cannot be read: {error.strerror or type(error).__name__}; {UNREADABLE}"
+        raise UnfitData("unreadable_data", text) from None
+    found = Scan(found.classes, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
+    for refuse in (_refuse_names_outside_utf8, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_divided_groups):
+        refuse(data, found)
+    notes = [*found.facts.notes, *_split_notes(data, found.facts.given)]
+    heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
+    facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
+    return Scan(found.classes, found.examples, facts)
+
+
+def refuse_similar_labels(data: ImageData, found: Scan) -> None:
+    """Raises UnfitData for class names that differ only in case, spaces, Unicode form or number format, unless `similar_labels` is keep.
+
+    Not part of `scan`, so that a study that was accepted before this check existed can continue.
+    """
+    same = defaultdict[str, list[str]](list)
+    for name in found.classes:
+        same[_normalised(name)].append(name)
+    remedy = "give them one name, or write data.similar_labels: keep if they are different classes"
+    if data.similar_labels == "refuse" and (alike := [names for names in same.values() if len(names) > 1]):
+        listed = enumerated([" and ".join(map(ascii, names)) for names in alike])
+        raise UnfitData(
+            "similar_labels",
+            f"these class names are nearly equal: {listed}; {remedy}",
+            unnamed=f"{len(alike)} class names are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
+        )
+
+
+def _normalised(name: str) -> str:
+    text = " ".join(unicodedata.normalize("NFC", name).split()).casefold()
+    return str(Decimal(text).normalize()) if NUMBER.match(text) else text
+
+
+def _refuse_names_outside_utf8(_: ImageData, found: Scan) -> None:
+    if invalid := [name for name in found.classes if name != name.encode("utf-8", "replace").decode()]:
+        raise UnfitData("foul_class_names", f"these class names are not UTF-8: {enumerated(invalid)}; rename them")
+
+
+def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
+    """Raises UnfitData for class names that `search_spaces.documents` cannot read in a study file or an exported configuration.
+
+    Not part of `scan`, so that a study that was accepted before this check existed can continue.
+    """
+    if invalid := [name for name in found.classes if any(map(is_foul, name))]:
+        why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
+        raise UnfitData(
+            "foul_class_names",
+            f"{len(invalid)} class names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
+            unnamed=f"{len(invalid)} class names {why}; rename the folders or labels",
+        )
+    if long := [name for name in found.classes if len(name) > MAX_CLASS_NAME]:
+        raise UnfitData(
+            "long_class_names",
+            f"{len(long)} class names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
+            unnamed=f"{len(long)} class names have more than {MAX_CLASS_NAME} characters; shorten them",
+        )
+
+
+def is_foul(character: str) -> bool:
+    """Whether the character is forbidden in class names, as it is in study files."""
+    return character in DIRECTION_MARKS or unicodedata.category(character) in ("Cc", "Cs")
+
+
+def _refuse_too_few(data: ImageData, found: Scan) -> None:
+    if not found.examples:
+        left_out = "".join(f"; {one.count} left out: {one.reason}" for one in found.facts.left_out)
+        needs = "it needs a folder per class with .jpg, .png or similar files"
+        raise UnfitData("empty_data", f"{shown(data.path)} holds no images{left_out}; {needs}")
+    if len(found.classes) < 2:
+        raise UnfitData(
+            "one_class",
+            f"{shown(data.path)} has one class only ({shown(found.classes[0])}); a classifier needs two or more",
+            unnamed="only one class was found; a classifier needs two or more",
+        )
+
+
+def _refuse_contradictions(data: ImageData, found: Scan) -> None:
+    """Raises UnfitData if `data.split` or `data.test` contradicts the parts that the data gives."""
+    given = found.facts.given
+    if data.split == "given" and not given:
+        raise UnfitData(
+            "no_given_split",
+            "data.split is given, and the data has no split of its own: it needs the folders train/ and test/ or val/ with class folders "
+            "in them, or a column split; add it, or leave data.split out",
+            place=("data", "split"),
+        )
+    if given and "train" not in given:
+        text = f"the data's own split has {' and '.join(given)}, and nothing to train on; add a part named train"
+        raise UnfitData("no_train_part", text, place=("data", "split"))
+    if "test" in given and data.test > 0:
+        raise UnfitData(
+            "test_given_twice",
+            f"the data has a test part of its own, and data.test asks for another ({data.test:g}); write data.test: 0 and data.split: "
+            "given to use the data's own, or data.split: drawn if folders named so are classes",
+            place=("data", "test"),
+        )
+
+
+def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
+    """Raises UnfitData if a part lacks a class: without training images it cannot be learned, without test images it has no recall."""
+    there = {(example.label, example.part) for example in found.examples}
+    lacking = [f"{part} lacks {shown(name)}" for part in found.facts.given for name in found.classes if (name, part) not in there]
+    if lacking:
+        raise UnfitData(
+            "class_missing_in_part",
+            f"each class needs images in each part of the data's own split: {enumerated(lacking)}; add images, remove the class from the "
+            "other parts, or write data.split: drawn if folders named so are classes",
+        )
+
+
+def _refuse_divided_groups(_: ImageData, found: Scan) -> None:
+    """Raises UnfitData if a declared group has images in several parts of the data's own split."""
+    parts = defaultdict[str, set[Part | None]](set)
+    for example in found.examples:
+        if example.group is not None:
+            parts[example.group].add(example.part)
+    if divided := sorted(group for group, own in parts.items() if len(own) > 1):
+        raise UnfitData(
+            "group_in_two_parts",
+            f"the column {found.facts.columns['group']} keeps a group in one part, and the data's own split has {len(divided)} of them in "
+            f"several: {enumerated(divided)}; correct the rows, or write data.columns: {{group: null}} to leave the groups out of account",
+            place=("data", "columns"),
+        )
+
+
+def _split_notes(data: ImageData, given: Sequence[Part]) -> Iterator[str]:
+    if not given:
+        return
+    if "validation" not in given:
+        yield f"The data has no validation part: validation is drawn from its train part by data.validation ({data.validation:g})."
+    if "test" not in given and data.test > 0:
+        yield f"The data has no test part: test is drawn from its train part by data.test ({data.test:g})."
+    if "validation" in given and data.validation != ImageData.model_fields["validation"].default:
+        yield f"data.validation ({data.validation:g}) is not used: the data has a validation part of its own."

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainer.heads.split import UnsupportedHead, split_head
+from trainer.heads.layers import UnsupportedHead, split_head
 from trainer.models import StagedModel
 from trainer.tasks.image_classification.catalogue import Model, Stage
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.build import staged
+from trainer.tasks.image_classification.networks import factory
+from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 
 FOLDER = Path(__file__).parent.parent / "catalogue" / "models"
@@ -36,7 +36,7 @@ def describe(name: str) -> Model:
         stages=tuple(_stage(model, title, part) for title, part in zip(model.stage_names, model.stages, strict=True)),
         head=_stage(model, "head", model.head),
         classifier=family.classifier_tensors,
-        weights=weights.names(name),
+        weights=factory.names(name),
         smallest_image=smallest,
         image_step=step,
         lanes=_is_for_lanes(model),

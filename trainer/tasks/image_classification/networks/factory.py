@@ -1,4 +1,4 @@
-"""Finds, downloads, checks and loads pretrained weights."""
+"""Builds the model of an ImageTrainConfig and loads its weights: torchvision's, or those of a file."""
 
 import hashlib
 import io
@@ -16,15 +16,15 @@ from urllib.parse import unquote, urlparse
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import LoadedWeights
 from trainer.files import UnfitFile, read_regular
-from trainer.models import MissingWeights, StagedModel, UnfitWeights, WeightsUnavailable
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, Normalisation
-from trainer.tasks.image_classification.networks.families import Family
+from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, UnfitWeights, WeightsUnavailable
+from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
+from trainer.tasks.image_classification.networks.families import BY_MODEL, Family
 from trainer.tasks.image_classification.selection import Selection, select
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, UnfitTensors, UnreadableWeights, conversion, read_outline
 
@@ -267,3 +267,49 @@ def _from_torch(content: bytes, path: Path, keys: Sequence[str]) -> Mapping[str,
             f"{conversion(path.name, keys)}"
         ) from None
     return cast(Mapping[str, Tensor], found)
+
+
+class UnfitImageSize(Infeasible):
+    """The network cannot process images of this size."""
+
+
+def build(config: ImageTrainConfig, classes: int) -> StagedModel:
+    """The model on the CPU with its weights loaded, a new last layer for the classes, and its first stages frozen.
+
+    Equal configs give models that are equal bit for bit; the new layers depend on the seed alone. Torch's random state is restored.
+    Raises WeightsUnavailable, UnfitWeights, Infeasible for more frozen stages than the model has, UnfitImageSize, and UnfitModel
+    for an unknown model.
+    """
+    _check(config)
+    found = load(config.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # the CPU's generator only, since the model is made on the CPU
+        model = staged(config.model.name, classes, config.image_size)
+    if found is not None:
+        model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
+    model.network.load_state_dict(model.fresh_head(config.seed), strict=False)
+    for layer in model.head.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = config.dropout
+    return model.freeze(config.frozen_layers)
+
+
+def staged(name: str, classes: int, image_size: int) -> StagedModel:
+    """The model with initial values drawn from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
+    family = BY_MODEL[name]
+    network = family.make(name, classes, image_size)
+    stages, head = family.split(network)
+    return StagedModel(network, stages, head)
+
+
+def _check(config: ImageTrainConfig) -> None:
+    name, size = config.model.name, config.image_size
+    if name not in catalogue.names():
+        raise UnfitModel(f"the catalogue has no model named {name}; it has {', '.join(catalogue.names())}")
+    model = catalogue.load(name)
+    if config.frozen_layers > len(model.stages):
+        raise Infeasible(f"{name} has {len(model.stages)} stages to freeze, not {config.frozen_layers}; lower frozen_layers")
+    if size < model.smallest_image:
+        raise UnfitImageSize(f"{name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
+    if size % model.image_step:
+        raise UnfitImageSize(f"{name} needs images of a multiple of {model.image_step} pixels, not {size}; change image_size")

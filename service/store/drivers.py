@@ -1,12 +1,54 @@
-"""Connections to SQLite files: taking the write lock, and opening a file for reading only."""
+"""Connections of the two databases: a read timeout for PostgreSQL; the write lock and reading only for SQLite."""
 
 import os
 import random
 import sqlite3
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Generator
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
+
+import psycopg
+
+READ_TIMEOUT_SECONDS = 35.0  # above the statement_timeout of the server
+
+T = TypeVar("T")
+
+
+class ReadTimeoutConnection(psycopg.Connection[Any]):
+    """Closes itself and raises OperationalError when no data arrives for `read_timeout_seconds` during a statement."""
+
+    read_timeout_seconds: float | None = None  # None: READ_TIMEOUT_SECONDS
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **kwargs: Any) -> T:
+        """psycopg's wait with the timeout. psycopg resumes `gen` at short intervals, also when no data arrived."""
+        return super().wait(self._limited(gen), *args, **kwargs)
+
+    def _limited(self, gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Wrap psycopg's generator, which yields the events to wait for and receives those that occurred; 0 if none did in an interval."""
+        timeout = READ_TIMEOUT_SECONDS if self.read_timeout_seconds is None else self.read_timeout_seconds
+        received_at = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    received_at = time.monotonic()
+                elif time.monotonic() - received_at > timeout:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no data from the server for {timeout:g} seconds")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
+def set_read_timeout(driver: object, seconds: float) -> None:
+    """Set the read timeout of a connection, if it is a ReadTimeoutConnection."""
+    if isinstance(driver, ReadTimeoutConnection):
+        driver.read_timeout_seconds = seconds
+
 
 FIRST_RETRY_SECONDS = 0.008
 MIN_RETRY_SECONDS = 0.001
