@@ -146,7 +146,7 @@ def without(document: Mapping[str, Any], names: Collection[str]) -> dict[str, An
 def complete_if_spent(uow: StudyUnitOfWork) -> None:
     """Complete the study when no trial is open and none may be added. After its hours, cancel the trials that were never started.
 
-    A study with `confirm` is completed by `confirming.carry_on` instead.
+    A study with `confirm` is completed by `carry_on` instead.
     """
     study = uow.study
     if not study.state.terminal and hours_are_over(study):
