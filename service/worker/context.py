@@ -1,14 +1,130 @@
-"""Objects that all slots of a worker share."""
+"""State that the slots of a worker share: held leases, checks under way, and timeouts."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.leases import Leases
+from service.domain.records import Lease
+from service.worker.home import CheckpointFolder
+from service.worker.process import TrainerProcess
 from service.worker.store_client import StoreClient
+
+
+class StopReason(Enum):
+    """Why another thread stops a run. A greater value takes precedence."""
+
+    # LOST is the greatest: after it nothing may be written, whatever reason was set before.
+
+    LEAVING = auto()  # the worker shuts down; the trial is released with a checkpoint
+    UNTRUSTED = auto()  # the lease was not renewed for the trust window; the trainer has been killed
+    LOST = auto()  # another attempt holds the trial, or it was cancelled; nothing may be written any more
+
+
+ENDING = (StopReason.UNTRUSTED, StopReason.LOST)
+
+
+class HeldLease:
+    """A lease and the process that trains the trial, possibly together with others. Other threads stop the run by calling `stop`."""
+
+    def __init__(self, lease: Lease, process: TrainerProcess, renewed_at: float) -> None:
+        self.lease = lease
+        self.process = process
+        self.renewed_at = renewed_at
+        self._halt: StopReason | None = None  # only ever replaced by a reason of higher precedence
+        self._lock = threading.Lock()
+
+    @property
+    def halt(self) -> StopReason | None:
+        """Why the run must end; None while it may continue."""
+        return self._halt
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the run to end. A reason of lower precedence than the current one is ignored."""
+        with self._lock:
+            if self._halt is None or reason.value > self._halt.value:
+                self._halt = reason
+
+
+class Leases:
+    """The held leases of a worker. A lease is trusted for `trust_seconds` of the local monotonic clock after its last renewal."""
+
+    def __init__(self, trust_seconds: float) -> None:
+        self._trust_seconds = trust_seconds
+        self._held: dict[tuple[int, int], HeldLease] = {}
+        self._leaving = False
+        self._lock = threading.Lock()
+
+    def take(self, lease: Lease, process: TrainerProcess, claimed_at: float) -> HeldLease:
+        """Hold a lease that was claimed at `claimed_at` (monotonic seconds, taken before the claim was sent).
+
+        The store starts the lease after that time, so the trust window ends before the lease expires in the store.
+        """
+        held = HeldLease(lease, process, claimed_at)
+        with self._lock:
+            self._held[lease.trial, lease.attempt] = held
+            if self._leaving:
+                held.stop(StopReason.LEAVING)
+            elif time.monotonic() - claimed_at > self._trust_seconds:
+                # The machine stood still between the claim and its answer: another worker may train this trial by now.
+                held.stop(StopReason.UNTRUSTED)
+                process.kill(wait_seconds=0)
+        return held
+
+    def drop(self, held: HeldLease) -> None:
+        """Stop holding the lease: the outcome is written, or the lease is lost."""
+        with self._lock:
+            self._held.pop((held.lease.trial, held.lease.attempt), None)
+
+    def held(self) -> list[Lease]:
+        """The leases to renew."""
+        with self._lock:
+            return [held.lease for held in self._held.values()]
+
+    def only_on(self, process: TrainerProcess) -> bool:
+        """Whether all held leases belong to this process."""
+        with self._lock:
+            return all(held.process is process for held in self._held.values())
+
+    def renewed(self, asked: Iterable[Lease], lost: Iterable[Lease], at: float) -> None:
+        """Note the result of a renewal of `asked` that was sent at `at` (monotonic seconds): all except `lost` are renewed."""
+        gone = {(lease.trial, lease.attempt) for lease in lost}
+        # Only leases in `asked`: one that was taken after the request keeps the time of its claim.
+        with self._lock:
+            for key in [(lease.trial, lease.attempt) for lease in asked]:
+                if (held := self._held.get(key)) is not None:
+                    if key in gone:
+                        held.stop(StopReason.LOST)
+                    else:
+                        held.renewed_at = at
+
+    def leave(self) -> None:
+        """Stop all runs, and those that start later, with reason LEAVING."""
+        with self._lock:
+            self._leaving = True
+            for held in self._held.values():
+                held.stop(StopReason.LEAVING)
+
+    def end_untrusted(self) -> None:
+        """Kill the trainers of leases that were not renewed for the trust window and so may have expired. Does not block.
+
+        A lost lease is no reason to kill: its own thread ends the run, and other trials may share the trainer.
+        """
+        now = time.monotonic()
+        with self._lock:
+            all_held = list(self._held.values())
+            overdue = [held for held in all_held if held.halt not in ENDING and now - held.renewed_at > self._trust_seconds]
+            # A process that is ready has finished training; its run only waits for the store.
+            killed = {held.process for held in overdue if not held.process.ready}
+            for held in all_held:
+                if held.process in killed:
+                    held.stop(StopReason.UNTRUSTED)
+            # Killed under the lock: while a lease is held, its trainer works on that trial and not on the next one.
+            for process in killed:
+                process.kill(wait_seconds=0)
 
 
 @dataclass(frozen=True, slots=True)

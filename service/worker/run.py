@@ -8,13 +8,11 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease
 from service.operations import Pruned, Released, Write
 from service.timing import Backoff
-from service.worker.context import WorkerContext
+from service.worker.context import HeldLease, StopReason, WorkerContext
 from service.worker.devices import Slot
-from service.worker.leases import HeldLease, StopReason
 from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
-from service.worker.store_client import FIRST_RETRY, LAST_RETRY
+from service.worker.store_client import FIRST_RETRY, LAST_RETRY, hung
 from service.worker.trial_run import ALONE, NO_RESULT, TrialLogs, TrialRun
-from service.worker.unavailable import hung
 from trainer.protocol import (
     BatchedRuns,
     BatchProgress,

@@ -1,220 +1,132 @@
-"""A worker's access to the store: retries, buffered writes, and a spool on disk for outcomes while the store is unavailable."""
+"""A worker's access to the store: claims and writes with retries, and the studies that it cannot claim because their data is unreadable."""
 
-import json
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TypeVar
 
 from service import operations
-from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, TrialNotFound
-from service.domain.records import Claim, Lease, MetricReport, Study
-from service.operations import Searches, TrialOutcome, Write
+from service.domain.errors import LeaseLost, StoreUnavailable, StudyNotFound, StudyUnreadable, ThawlineError, TrialNotFound
+from service.domain.records import Claim, Lease, Study
+from service.operations import Searches, Write
 from service.search.study import Decision
 from service.store import Store, queries
 from service.timing import Backoff
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.unavailable import UnavailableStudies
-from trainer import files
-from trainer.protocol import Checked, Checkpoint
+from service.worker.home import CheckpointFolder, Spool
+from trainer.configuration import TrainConfig
+from trainer.files import is_readable
+from trainer.protocol import Checked, Checkpoint, Unavailable
 
 log = logging.getLogger(__name__)
-WRITES: TypeAdapter[Write] = TypeAdapter(Write)
-SET_ASIDE = "set-aside"
+
+READ_RETRY = (2.0, 300.0)  # first and longest delay between two attempts to read, in seconds
 
 
-class Spool:
-    """A folder with a file per undelivered outcome, named by trial and attempt. Never raises OSError.
-
-    `<root>/<database>/` belongs to the database with that identity, because several databases may share a home. Its subfolder
-    `set-aside/` contains results that the database did not accept. Version 0.1 wrote its files to `root` and did not record the database:
-    such a file is delivered if its study is in this database, and otherwise neither moved nor removed.
-    """
-
-    def __init__(self, root: Path, database: str) -> None:
-        self._root = root
-        self._folder = root / database
-        self._aside = self._folder / SET_ASIDE
-        self._refused = set[Path]()  # files that could not be written, each logged once
-        self._logged = set[Path]()  # files that cannot be used, each logged once
-
-    def keep(self, write: Write) -> bool:
-        """Write the file atomically, with fsync. Returns False if that fails; the write is then in memory only.
-
-        An attempt has only one outcome, so an existing file is not written again.
-        """
-        path = self._folder / _name(write.lease)
-        if os.path.exists(path) and path not in self._refused:
-            return True
-        try:
-            files.write(path, partial(_dump, write))
-        except OSError as error:
-            if path not in self._refused:
-                log.error(
-                    "the result of trial %d is kept in memory only, because writing it to the spool failed: %s", write.lease.number, error
-                )
-                self._refused.add(path)
-            return False
-        self._refused.discard(path)
-        return True
-
-    def forget(self, lease: Lease) -> None:
-        """Remove the attempt's files, because the database has accepted its outcome or a later attempt holds the trial."""
-        for path in self._paths(lease):
-            self._refused.discard(path)
-            try:
-                path.unlink(missing_ok=True)
-            except NotADirectoryError:
-                continue
-            except OSError as error:
-                log.warning("%s cannot be removed: %s", path, error)  # delivering the outcome again has no effect
-
-    def set_aside(self, write: Write, reason: str) -> None:
-        """Move a write that the database did not accept to `set-aside/`, and log the path. A file of version 0.1 is not moved."""
-        own, unmarked, aside = self._paths(write.lease)
-        result = f"the result of trial {write.lease.number}, attempt {write.lease.attempt}, of study {write.lease.study}"
-        if not os.path.exists(own) and os.path.exists(unmarked):
-            self._log_once(unmarked, f"{result} stays in {unmarked}: {reason}")
-            return
-        try:
-            if os.path.exists(own):
-                _move(own, aside)
-            elif not os.path.exists(aside):
-                files.write(aside, partial(_dump, write))
-        except OSError as error:
-            log.error("the database did not accept %s (%s), and moving it aside failed: %s", result, reason, error)
-        else:
-            self._log_once(aside, f"{result} was moved to {aside}, because the database did not accept it: {reason}")
-
-    def count_set_aside(self) -> int:
-        """The number of files in `set-aside/`, including those that cannot be parsed."""
-        return sum(1 for _ in self._aside.glob("*.json"))
-
-    def kept(self, *, again: bool = False) -> Iterator[Write]:
-        """The outcomes that earlier workers could not deliver; with `again`, also those in `set-aside/`.
-
-        A file that cannot be parsed is moved to `set-aside/`.
-        """
-        folders = (self._folder, self._root, self._aside) if again else (self._folder, self._root)
-        for path in [path for folder in folders for path in sorted(folder.glob("*.json"))]:
-            try:
-                yield WRITES.validate_json(path.read_bytes())
-            except FileNotFoundError:
-                continue  # another worker has delivered it
-            except OSError as error:
-                log.error("the spooled result %s cannot be read: %s", path, error)
-            except ValidationError as error:
-                self._set_file_aside(path, error)
-
-    def _set_file_aside(self, path: Path, error: ValidationError) -> None:
-        """Move a file that cannot be parsed to `set-aside/`. A file of version 0.1 stays, because it may belong to another database."""
-        target = self._aside / path.name if path.parent == self._folder else path
-        try:
-            if target != path:
-                _move(path, target)
-        except OSError as failed:
-            target = path
-            log.warning("%s cannot be moved aside: %s", path, failed)
-        self._log_once(target, f"this version cannot read the spooled result {target}, which is not removed: {error}")
-
-    def _log_once(self, path: Path, message: str) -> None:
-        if path not in self._logged:
-            self._logged.add(path)
-            log.warning("%s", message)
-
-    def _paths(self, lease: Lease) -> tuple[Path, Path, Path]:
-        """The paths where the attempt's outcome may be: the normal one, that of version 0.1, and that in `set-aside/`."""
-        name = _name(lease)
-        return self._folder / name, self._root / name, self._aside / name
-
-
-def _name(lease: Lease) -> str:
-    return f"{lease.study}-{lease.number}-e{lease.attempt}.json"
-
-
-def _dump(write: Write, file: BinaryIO) -> None:
-    # Not with pydantic's JSON, which writes NaN as null.
-    file.write(json.dumps(WRITES.dump_python(write, mode="python")).encode())
-
-
-def _move(path: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
-    path.replace(target)
-    files.flush_folder(target.parent)
-
-
-GATHER_SECONDS = 0.25  # longest delay before a report is written, so that reports of short epochs share a transaction
-LOG_SECONDS = 1.0  # longest delay before log lines are written if there is no report
-MOST_LOG = 512 * 1024  # characters in a write; the rest stays in the LogSanitizer, which has its own limit
+def hung(config: TrainConfig, detail: str, step: int = 0) -> Unavailable:
+    """The result for a trainer that hung while it read data or weights, as on a dead mount. Which of the two is not known."""
+    weights = config.model.weights_file
+    return Unavailable(what="data", detail=detail, paths=(config.data.path, *(() if weights is None else (weights,))), step=step)
 
 
 @dataclass(slots=True)
-class WriteBuffer:
-    """Collects the data of one attempt for its next write."""
+class _Study:
+    """The reason, and the time of the next attempt to read."""
 
-    reports: list[MetricReport] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
-    memory: Mapping[str, Any] = field(default_factory=dict)
-    result: dict[str, Any] = field(default_factory=dict)
-    log: str = ""
-    log_start: int = 0  # bytes of the attempt's log in earlier writes
-    outcome: TrialOutcome | None = None
-    _due_at: float | None = None  # monotonic seconds
+    reason: Unavailable
+    backoff: Backoff
+    due: float  # monotonic seconds
+    excluded: bool = True  # from claims
+    stored: bool = False  # whether `excluded` was reported to the store
+    reading: bool = False
 
-    def measured(self, report: MetricReport) -> None:
-        """Add the metrics of a step."""
-        self.reports.append(report)
-        self._set_due(GATHER_SECONDS)
 
-    def saved(self, checkpoint: Checkpoint) -> None:
-        """Add a checkpoint, which replaces an older one."""
-        self.checkpoint = checkpoint
-        self._set_due(GATHER_SECONDS)
+class UnavailableStudies:
+    """Thread-safe. One thread calls `update` periodically.
 
-    def logged(self, lines: str) -> None:
-        """Add lines to the log."""
-        if lines:
-            self.log += lines
-            self._set_due(LOG_SECONDS)
+    Each attempt to read runs in its own thread, because it may block for ever on a dead mount.
+    """
 
-    @property
-    def log_is_full(self) -> bool:
-        """Whether the log has reached MOST_LOG, so that no lines should be added before the next write."""
-        return len(self.log) >= MOST_LOG
+    def __init__(self, store: Store, worker: str) -> None:
+        self._store, self._worker = store, worker
+        self._studies: dict[str, _Study] = {}
+        self._lock = threading.Lock()
 
-    def ended(self, outcome: TrialOutcome) -> None:
-        """Add the trial's outcome."""
-        self.outcome = outcome
-        self._set_due(GATHER_SECONDS)
+    def add(self, study: str, reason: Unavailable) -> None:
+        """Exclude the study from claims, because its data or weights could not be read."""
+        with self._lock:
+            known = self._studies.get(study)
+            if known is None:
+                known = self._studies[study] = _Study(reason, Backoff(*READ_RETRY), due=0.0)
+            elif known.excluded:
+                return
+            known.reason, known.excluded, known.stored = reason, True, False
+            known.due = time.monotonic() + known.backoff.delay()
+        log.warning("no trials of study %s are claimed until its %s can be read on this machine: %s", study, reason.what, reason.detail)
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (self.reports or self.checkpoint or self.memory or self.result or self.log or self.outcome)
+    def ids(self) -> frozenset[str]:
+        """The ids of the excluded studies. A study stays excluded until its recovery is reported to the store."""
+        with self._lock:
+            return frozenset(study for study, known in self._studies.items() if known.excluded or not known.stored)
 
-    def due(self, now: float) -> bool:
-        """Whether a write is due at `now` (monotonic seconds)."""
-        return self._due_at is not None and now >= self._due_at
+    def was_read(self, study: str) -> None:
+        """Reset the retry delay, because the study's data and weights were read."""
+        with self._lock:
+            if (known := self._studies.get(study)) is not None and not known.excluded and known.stored:
+                del self._studies[study]
 
-    def as_write(self, lease: Lease) -> Write:
-        """The collected data as a write."""
-        reports = tuple(self.reports)
-        return Write(lease, reports, self.checkpoint, self.memory, self.result, self.log, self.log_start, self.outcome)
+    def update(self) -> bool:
+        """Report changes to the store, and start due attempts to read. Returns whether trials of a study can be claimed again.
 
-    def after(self) -> "WriteBuffer":
-        """An empty buffer for the time after this one was written."""
-        return WriteBuffer(log_start=self.log_start + len(self.log.encode()))
+        Raises StoreUnavailable.
+        """
+        claimable = False
+        for study, known in self._all():
+            if not known.stored:
+                claimable = self._report(study, known) or claimable
+        for study, known in self._all():
+            if known.excluded and not known.reading and time.monotonic() >= known.due:
+                known.reading = True
+                threading.Thread(target=self._try_to_read, args=(study, known), name="read", daemon=True).start()
+        return claimable
 
-    def _set_due(self, seconds: float) -> None:
-        at = time.monotonic() + seconds
-        self._due_at = at if self._due_at is None else min(at, self._due_at)
+    def _all(self) -> list[tuple[str, _Study]]:
+        with self._lock:
+            return list(self._studies.items())
+
+    def _report(self, study: str, known: _Study) -> bool:
+        """Report whether this worker can read the study. Returns whether its trials can be claimed. Raises StoreUnavailable."""
+        with self._lock:
+            excluded, reason = known.excluded, known.reason
+        try:
+            if excluded:
+                accepted = operations.report_unavailable(self._store, self._worker, study, reason.what, reason.detail)
+            else:
+                accepted = operations.report_available(self._store, self._worker, study)
+        except StoreUnavailable:
+            raise
+        except ThawlineError as error:
+            log.info("no further attempts to read the data or weights of study %s: %s", study, error)
+            accepted = False
+        with self._lock:
+            if not accepted:
+                self._studies.pop(study, None)
+            elif known.excluded is excluded and known.reason is reason:  # not changed by another thread since the report
+                known.stored = True
+            return accepted and not excluded
+
+    def _try_to_read(self, study: str, known: _Study) -> None:
+        readable = all(is_readable(Path(path)) for path in known.reason.paths)
+        with self._lock:
+            known.reading = False
+            known.due = time.monotonic() + known.backoff.delay()
+            known.excluded = not readable
+            # Reported again even if nothing changed: the result of the report shows whether the study still exists and runs.
+            known.stored = False
+        if readable:
+            log.info("trials of study %s are claimed again, because its %s can be read", study, known.reason.what)
 
 
 T = TypeVar("T")

@@ -17,14 +17,12 @@ from service.settings import Settings
 from service.store import Store, queries
 from service.store.migrate import upgrade
 from service.timing import Backoff
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.context import DEFAULT_TIMEOUTS, Timeouts, WorkerContext
+from service.worker.context import DEFAULT_TIMEOUTS, Leases, Timeouts, WorkerContext
 from service.worker.devices import Slot, memory_of
-from service.worker.leases import Leases
+from service.worker.home import CheckpointFolder, Spool
 from service.worker.process import KILL_SECONDS, Death, TrainerDied, TrainerProcess
 from service.worker.run import READ_SECONDS, TrainerRun
-from service.worker.store_client import Spool, StoreClient, retry_while_unavailable
-from service.worker.unavailable import hung
+from service.worker.store_client import StoreClient, hung, retry_while_unavailable
 from trainer.protocol import Check, Checked, Failed, Unavailable
 
 log = logging.getLogger(__name__)

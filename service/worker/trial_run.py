@@ -3,15 +3,15 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
-from service.domain.records import Claim, MetricReport
+from service.domain.records import Claim, Lease, MetricReport
 from service.operations import Pruned, Released, TrialOutcome, Write
 from service.search.study import Decision, decision_steps
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.leases import HeldLease, StopReason
+from service.worker.context import HeldLease, StopReason
+from service.worker.home import CheckpointFolder
 from service.worker.process import TrainerProcess
-from service.worker.store_client import WriteBuffer
 from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Run, RunPrepared, Stopped, Unavailable
 
 TrialMessage = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Stopped
@@ -22,6 +22,73 @@ LONGEST_WHY = 500  # characters
 ALONE = "released to run alone, because it is unknown which of the trials caused the failure"
 BLAMELESS = ("crashed", "out_of_memory")
 """Failures of the whole process. If it runs several trials, the cause is unknown."""
+
+
+GATHER_SECONDS = 0.25  # longest delay before a report is written, so that reports of short epochs share a transaction
+LOG_SECONDS = 1.0  # longest delay before log lines are written if there is no report
+MOST_LOG = 512 * 1024  # characters in a write; the rest stays in the LogSanitizer, which has its own limit
+
+
+@dataclass(slots=True)
+class WriteBuffer:
+    """Collects the data of one attempt for its next write."""
+
+    reports: list[MetricReport] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    log: str = ""
+    log_start: int = 0  # bytes of the attempt's log in earlier writes
+    outcome: TrialOutcome | None = None
+    _due_at: float | None = None  # monotonic seconds
+
+    def measured(self, report: MetricReport) -> None:
+        """Add the metrics of a step."""
+        self.reports.append(report)
+        self._set_due(GATHER_SECONDS)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint, which replaces an older one."""
+        self.checkpoint = checkpoint
+        self._set_due(GATHER_SECONDS)
+
+    def logged(self, lines: str) -> None:
+        """Add lines to the log."""
+        if lines:
+            self.log += lines
+            self._set_due(LOG_SECONDS)
+
+    @property
+    def log_is_full(self) -> bool:
+        """Whether the log has reached MOST_LOG, so that no lines should be added before the next write."""
+        return len(self.log) >= MOST_LOG
+
+    def ended(self, outcome: TrialOutcome) -> None:
+        """Add the trial's outcome."""
+        self.outcome = outcome
+        self._set_due(GATHER_SECONDS)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.reports or self.checkpoint or self.memory or self.result or self.log or self.outcome)
+
+    def due(self, now: float) -> bool:
+        """Whether a write is due at `now` (monotonic seconds)."""
+        return self._due_at is not None and now >= self._due_at
+
+    def as_write(self, lease: Lease) -> Write:
+        """The collected data as a write."""
+        reports = tuple(self.reports)
+        return Write(lease, reports, self.checkpoint, self.memory, self.result, self.log, self.log_start, self.outcome)
+
+    def after(self) -> "WriteBuffer":
+        """An empty buffer for the time after this one was written."""
+        return WriteBuffer(log_start=self.log_start + len(self.log.encode()))
+
+    def _set_due(self, seconds: float) -> None:
+        at = time.monotonic() + seconds
+        self._due_at = at if self._due_at is None else min(at, self._due_at)
 
 
 class TrialRun:

@@ -20,7 +20,7 @@ from service.domain.records import Lease, MetricReport, Study
 from service.domain.states import TrialState
 from service.operations import Write
 from service.store import Store, open_store, queries
-from service.worker.store_client import Spool
+from service.worker.home import Spool
 from tests.chaos.crashing import FAILED, attempt, attempt_traced, can_trace
 from tests.chaos.lab import LONG, planted
 from tests.operations.driving import claim_one, ready, searches_of

@@ -11,7 +11,7 @@ from service.domain.states import TrialState
 from service.operations import Write
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
-from service.worker.store_client import WRITES, Spool
+from service.worker.home import WRITES, Spool
 from tests.chaos.checker import check
 from tests.chaos.conftest import MakeLab
 from tests.chaos.lab import Lab

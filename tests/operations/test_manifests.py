@@ -5,7 +5,8 @@ from pathlib import Path
 from service import operations
 from service.domain.records import Study
 from service.store import Store, queries
-from service.worker.store_client import Spool, StoreClient
+from service.worker.home import Spool
+from service.worker.store_client import StoreClient
 from tests.operations.driving import FACTS, spec_of
 from trainer.protocol import Checked
 

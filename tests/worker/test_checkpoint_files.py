@@ -11,7 +11,7 @@ from service.domain.records import Lease, Study
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.checkpoints import CheckpointFolder
+from service.worker.home import CheckpointFolder
 from tests.worker.conftest import Shop
 from trainer.protocol import Checkpoint
 

@@ -20,8 +20,8 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from service.store.schema import study as study_table
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.store_client import WRITES, Spool, StoreClient
+from service.worker.home import WRITES, CheckpointFolder, Spool
+from service.worker.store_client import StoreClient
 from tests.operations.driving import checkpoint, claim_one, finished, ready, searches_of
 from tests.worker.conftest import Shop
 from trainer.protocol import Finished

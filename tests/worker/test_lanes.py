@@ -13,7 +13,7 @@ from service.domain.records import Study, Trial
 from service.domain.states import TrialState
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker import unavailable
+from service.worker import store_client
 from tests.operations.driving import FACTS
 from tests.worker.fragile import Fragile
 
@@ -190,7 +190,7 @@ def test_results_that_meet_an_outage_are_spooled_and_delivered_later(
 def test_missing_data_sends_back_all_trials_of_a_pass_and_none_is_claimed_until_it_is_there(
     make_lanes: MakeLanes, shop: OpenShop, store: Store, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unavailable, "RETRY", (0.1, 0.3))
+    monkeypatch.setattr(store_client, "READ_RETRY", (0.1, 0.3))
     study = make_lanes(*different("train", 3), data={"path": str(tmp_path / "mount")})
     operations.pass_check(store, study.id, FACTS)
     opened = shop()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from service.domain.records import Lease
-from service.worker.leases import Leases, StopReason
+from service.worker.context import Leases, StopReason
 from service.worker.process import TrainerProcess
 from trainer.protocol import EpochMetrics, Run
 

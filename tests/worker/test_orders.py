@@ -6,8 +6,8 @@ from typing import cast
 from service import operations
 from service.cli.training import order_of
 from service.store import Store
-from service.worker.checkpoints import CheckpointFolder
-from service.worker.leases import HeldLease
+from service.worker.context import HeldLease
+from service.worker.home import CheckpointFolder
 from service.worker.trial_run import TrialRun
 from tests.export.conftest import NOTHING, exported_of
 from tests.operations.driving import FACTS, claim_one, searches_of, spec_of

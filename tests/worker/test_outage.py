@@ -13,7 +13,8 @@ from service.domain.states import TrialState
 from service.operations import Pruned, Released, Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.store_client import Spool, StoreClient
+from service.worker.home import Spool
+from service.worker.store_client import StoreClient
 from tests.worker.fragile import Fragile
 from trainer.protocol import Checkpoint, Failed, Finished
 

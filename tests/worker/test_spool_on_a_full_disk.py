@@ -13,7 +13,7 @@ from service.domain.states import TrialState
 from service.operations import Released, Write
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker.store_client import Spool
+from service.worker.home import Spool
 from tests.worker.fragile import Fragile
 
 LEASE = Lease(study="5" * 16, trial=1, number=0, attempt=2, worker="w")

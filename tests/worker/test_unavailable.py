@@ -12,7 +12,7 @@ from service.domain.records import Study
 from service.domain.states import AttemptEnd, StudyState, TrialState
 from service.settings import Settings
 from service.store import Store, queries
-from service.worker import unavailable
+from service.worker import store_client
 from tests.operations.driving import FACTS
 from tests.worker.conftest import SHORT, Shop
 from trainer.files import is_readable
@@ -24,7 +24,7 @@ Until = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unavailable, "RETRY", (0.1, 0.3))
+    monkeypatch.setattr(store_client, "READ_RETRY", (0.1, 0.3))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_empty_folder_is_not_taken_for_the_data(
         looks.append(str(path))
         return is_readable(path)
 
-    monkeypatch.setattr(unavailable, "is_readable", look)
+    monkeypatch.setattr(store_client, "is_readable", look)
     study = make_study("train", data={"path": str(mount)})
     operations.pass_check(store, study.id, FACTS)
     opened = shop()

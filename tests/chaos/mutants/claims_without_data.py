@@ -4,6 +4,6 @@ SCENARIO = "tests/chaos/test_f19_missing_data.py -k 'sqlite and leaves'"
 
 
 def plant() -> None:
-    from service.worker.unavailable import UnavailableStudies
+    from service.worker.store_client import UnavailableStudies
 
     UnavailableStudies.ids = lambda self: frozenset()  # type: ignore[method-assign]

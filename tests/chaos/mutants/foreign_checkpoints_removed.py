@@ -7,7 +7,7 @@ SCENARIO = "tests/chaos/test_f18_homes.py -k sqlite"
 
 def plant() -> None:
     from service.store import Store
-    from service.worker.checkpoints import CheckpointFolder
+    from service.worker.home import CheckpointFolder
 
     sweep_study = CheckpointFolder._sweep_study
 

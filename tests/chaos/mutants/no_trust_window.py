@@ -4,6 +4,6 @@ SCENARIO = "tests/chaos/test_f09_network.py::test_a_trainer_is_killed_before_any
 
 
 def plant() -> None:
-    from service.worker.leases import Leases
+    from service.worker.context import Leases
 
     Leases.end_untrusted = lambda self: None  # type: ignore[method-assign]

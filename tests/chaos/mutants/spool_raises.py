@@ -7,7 +7,7 @@ def plant() -> None:
     from functools import partial
 
     from service.operations import Write
-    from service.worker.store_client import Spool, _dump
+    from service.worker.home import Spool, _dump
     from trainer import files
 
     def keep(self: Spool, write: Write) -> bool:

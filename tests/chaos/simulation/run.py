@@ -16,7 +16,7 @@ from service.domain.records import Lease
 from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store, open_store
-from service.worker import leases, store_client
+from service.worker import context, store_client, trial_run
 from tests.chaos.simulation.oracle import RATES, Oracle
 from tests.chaos.simulation.people import People
 from tests.chaos.simulation.transport import Remote, Weather
@@ -191,7 +191,7 @@ class Simulation:
 def virtual_time(world: World) -> Iterator[None]:
     """What the worker's modules take for the time is that of the process whose thread is at work."""
     clock = SimpleNamespace(monotonic=lambda: world.process.clock())
-    with patch.object(leases, "time", clock), patch.object(store_client, "time", clock), patch.object(store_client, "time", clock):
+    with patch.object(context, "time", clock), patch.object(store_client, "time", clock), patch.object(trial_run, "time", clock):
         yield
 
 

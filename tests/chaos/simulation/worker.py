@@ -10,8 +10,9 @@ from service.domain.errors import StoreUnavailable
 from service.domain.records import Claim, Lease, MetricReport
 from service.operations import Pruned, Released, Write
 from service.reaper import Reaper
-from service.worker.leases import HeldLease, Leases, StopReason
-from service.worker.store_client import StoreClient, WriteBuffer
+from service.worker.context import HeldLease, Leases, StopReason
+from service.worker.store_client import StoreClient
+from service.worker.trial_run import WriteBuffer
 from tests.chaos.launch import facts_of
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import checkpoint, finished, scored
