@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.cache import Cache, CacheKey, entry
-from trainer.cache.entry import PAGE
+from trainer.cache import PAGE, Cache, CacheKey
 
 PLENTY = 10**9
 KEY = CacheKey("features", {"weights": "a1", "stages": ["stem", "block1"], "size": 64})
@@ -120,7 +119,7 @@ def test_what_is_damaged_anywhere_is_removed_and_built_again(
 
 
 def test_parts_that_changed_places_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "PART", PAGE)
+    monkeypatch.setattr("trainer.cache.PART", PAGE)
     content = counted(torch.int32, (5000,))  # five parts, the last one shorter
     keep(Cache(tmp_path, PLENTY), KEY, content)
     found = Cache(tmp_path, PLENTY).find(KEY)

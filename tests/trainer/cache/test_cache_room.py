@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.cache import Cache, CacheKey, locks
+from trainer.cache import Cache, CacheKey
 
 MEGABYTE = 2**20
 PAGES = 4096  # bytes of an entry beside its megabyte
@@ -91,8 +91,8 @@ def test_what_could_never_fit_drives_out_nothing(tmp_path: Path) -> None:
 def test_a_disk_that_is_nearly_full_is_not_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path, ROOM)
     assert keep(cache, 1)
-    monkeypatch.setattr(locks, "DISK_RESERVE", 2**60)
-    monkeypatch.setattr(locks, "DISK_RESERVE_SHARE", 1.0)
+    monkeypatch.setattr("trainer.cache.DISK_RESERVE", 2**60)
+    monkeypatch.setattr("trainer.cache.DISK_RESERVE_SHARE", 1.0)
     assert not keep(cache, 2)
     assert numbers(tmp_path) == {1}
 
