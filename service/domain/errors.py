@@ -9,9 +9,19 @@ class ThawlineError(Exception):
     """Base of all domain errors. The message is shown to the user."""
 
 
+LONGEST_QUOTE = 128  # characters; also the longest name of a study
+
+
+def quoted(text: str) -> str:
+    """The text in quotation marks, shortened to `LONGEST_QUOTE` characters."""
+    return f'"{text}"' if len(text) <= LONGEST_QUOTE else f'"{text[: LONGEST_QUOTE - 1]}…"'
+
+
 class StudyNotFound(ThawlineError):
+    """No study has this id or name."""
+
     def __init__(self, study: str) -> None:
-        super().__init__("There is no such study.")
+        super().__init__(f"There is no study {quoted(study)}.")
         self.study = study
 
 
@@ -38,19 +48,22 @@ class TrialNotFound(ThawlineError):
 
 class WorkerNotFound(ThawlineError):
     def __init__(self, worker: str) -> None:
-        super().__init__("There is no such worker.")
+        super().__init__(f"There is no worker {quoted(worker)}.")
         self.worker = worker
 
 
 class NameTaken(ThawlineError):
-    """Another study has the name."""
+    """Another study has the name. `fault` has the place of the name in the request, and the remedy."""
 
     def __init__(
         self,
-        message: str = "Another study has this name; choose another name, or delete that study. "
-        "With replace: true, a new study takes the name of a study that has ended, which is kept under a new name.",
+        name: str,
+        remedy: str = "another study has this name; choose another name, or delete that study; with replace: true, a new study takes the "
+        "name of a study that has ended, which is kept under a new name",
     ) -> None:
-        super().__init__(message)
+        super().__init__(f"The name {quoted(name)} is taken: {remedy}.")
+        self.name = name
+        self.fault = Fault(("name",), "name_taken", remedy)
 
 
 class StudyClosed(ThawlineError):
@@ -92,8 +105,8 @@ class NoScript(ThawlineError):
 class UnknownFigure(ThawlineError):
     """There is no figure with that name."""
 
-    def __init__(self, known: Iterable[str]) -> None:
-        super().__init__(f"There is no such figure; choose one of {', '.join(known)}.")
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no figure {quoted(name)}; choose one of {', '.join(known)}.")
 
 
 class PlotlyMissing(ThawlineError):

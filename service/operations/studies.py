@@ -60,7 +60,8 @@ def _free_name(tx: Transaction, name: str) -> None:
         with locked(tx, name) as uow:
             state = uow.study.state
             if not state.terminal:
-                raise NameTaken(f"The study of this name is {state}; stop it first so that it can be replaced, or choose another name.")
+                remedy = f"the study of this name is {state}; stop it first so that it can be replaced, or choose another name"
+                raise NameTaken(name, remedy)
             uow.study = replace(uow.study, name=registry.unused_name(tx, name))
             uow.emit(EventKind.STUDY_RENAMED, state=state, name=uow.study.name, was=name)
     except StudyNotFound:

@@ -46,7 +46,7 @@ def insert_study(tx: Transaction, new: Study, *, published: bool = True) -> None
         "created": 0, "exhausted": False, "seq": 0, "created_at": new.created_at, "unpublished": None if published else 0,
     }  # fmt: skip
     if tx.execute(insert_if_new(tx, study).values(row).returning(study.c.id)).one_or_none() is None:
-        raise NameTaken
+        raise NameTaken(new.name)
 
 
 def unused_name(tx: Transaction, name: str) -> str:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces import presets
+from service.domain.errors import quoted
 from service.rest_models import ModelsView, ModelView, SpacesView, TasksView
 from service.web import API
 from service.web.pages import module_of
@@ -27,7 +28,7 @@ def list_models() -> ModelsView:
 def show_model(name: Annotated[str, Path(examples=["squeezenet1_1"])]) -> ModelView:
     """The model's stages in the order of the forward pass, with every tensor and its shape, and its torchvision weights names."""
     if name not in catalogue.names():
-        raise ProblemError(UNKNOWN_MODEL, "The catalogue has no model of this name; GET /api/v1/models lists the names.")
+        raise ProblemError(UNKNOWN_MODEL, f"The catalogue has no model {quoted(name)}; GET /api/v1/models lists the names.")
     return model_view(catalogue.load(name))
 
 

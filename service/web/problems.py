@@ -138,7 +138,7 @@ def request_id(scope: Scope) -> str:
 def problem(
     scope: Scope, kind: ProblemKind, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build a problem response. It repeats nothing of the request but its path and the keys in `faults`."""
+    """Build a problem response. It repeats nothing of the request but its path, the keys in `faults`, and a study's name that is taken."""
     # Constructed without validation: a pointer can contain a lone surrogate, which pydantic refuses and JSON escapes.
     body = ProblemView.model_construct(
         type=TYPE_PREFIX + kind.slug,
@@ -164,6 +164,8 @@ def for_error(scope: Scope, error: Exception) -> Response:
             return problem(scope, error.kind, error.detail, error.faults)
         case errors.InvalidInput():
             return problem(scope, VALIDATION, _counted(len(error.faults)), error.faults)
+        case errors.NameTaken():
+            return problem(scope, KINDS[errors.NameTaken], f"The name {errors.quoted(error.name)} is taken; see errors.", [error.fault])
         case errors.ThawlineError() if (kind := _kind_of(error)) is not None:
             return problem(scope, kind, str(error))
         case RequestValidationError():

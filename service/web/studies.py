@@ -85,7 +85,7 @@ def _checked(document: Any, store: Store, settings: Settings) -> CheckedView:
     except InvalidInput as error:
         return _faulty(document, error.faults)
     except NameTaken as error:
-        return _faulty(document, [Fault(("name",), "name_taken", str(error))])
+        return _faulty(document, [error.fault])
     return CheckedView(document=document, study=spec, trials=spec.search_space.distinct, faults=[], notices=notices_of(spec))
 
 
@@ -111,7 +111,7 @@ def _refuse_taken(tx: Transaction, name: str, replaces: bool) -> None:
             return
     except StudyUnreadable:
         pass
-    raise NameTaken
+    raise NameTaken(name)
 
 
 REPLACE = "if an ended study has the same name, rename it and create this one"

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from search_spaces import Fault
-from service.domain.errors import InvalidInput, StudyNotFound
+from service.domain.errors import InvalidInput, NameTaken, StudyNotFound
 from service.domain.records import Study
 from service.inspection import inspect_study
 from service.operations.idempotency import Idempotency
@@ -155,7 +155,12 @@ def receive_study(
         if paused:
             _refuse_unrunnable(header, settings)
         quota = Quota(settings.max_studies, keyed.disk.require_room)
-        return import_study(store, header, file, paused=paused, idempotency=key, quota=quota)
+        try:
+            return import_study(store, header, file, paused=paused, idempotency=key, quota=quota)
+        except NameTaken as error:
+            if not name:  # the name is the one in the file
+                error.fault = error.fault.below(("line 1", "spec"))
+            raise
 
     return keyed.create(store, checked_and_imported, _body, location=f"{API}/studies/{{id}}")
 

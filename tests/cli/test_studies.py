@@ -187,14 +187,14 @@ def test_a_study_is_paused_resumed_stopped_and_deleted(thaw: Thaw, served: Any, 
     assert thaw("--server", served.address, "study", "extend", "steered").code == 2
     assert thaw("--server", served.address, "study", "resume", "steered").out == "steered: active\n"
     taken = thaw("--server", served.address, "study", "create", file, "--replace")
-    assert taken.code == 1 and "stop it first" in taken.err
+    assert taken.code == 2 and taken.err.startswith(f"{file}: #/name  ") and "stop it first" in taken.err
     assert thaw("--server", served.address, "study", "stop", "steered").code == 0
     assert thaw("--server", served.address, "study", "create", file, "--replace").code == 0
     assert "steered~1" in thaw("--server", served.address, "study", "list").out
     assert thaw("--server", served.address, "study", "delete", "steered~1").code == 0
     assert thaw("--server", served.address, "study", "delete", "steered").code == 0
     gone = thaw("--server", served.address, "study", "show", "steered")
-    assert (gone.code, gone.err) == (1, "There is no such study.\n")
+    assert (gone.code, gone.err) == (1, 'There is no study "steered".\n')
 
 
 def test_without_a_result_there_is_no_best(thaw: Thaw, served: Any, study_file: StudyFile) -> None:

@@ -75,7 +75,9 @@ def test_a_fault_names_its_line_and_nothing_is_written(client: TestClient, embed
     raw = exported(embedded_store, study)
     problem = assert_problem(client.post(f"{IMPORT}?name=again", content=raw[:-300], headers=LINES), 422, "validation")
     assert problem["errors"][0]["pointer"] == "#/line 8"
-    assert_problem(client.post(IMPORT, content=raw, headers=LINES), 409, "name-taken")
+    for query, pointer in (("", "#/line 1/spec/name"), ("?name=digits", "#/name")):
+        problem = assert_problem(client.post(IMPORT + query, content=raw, headers=LINES), 409, "name-taken")
+        assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
     assert_problem(client.post(f"{IMPORT}?name=a/b", content=raw, headers=LINES), 422, "validation")
     assert_problem(client.post(IMPORT, content=b"", headers=LINES), 422, "validation")
     assert_problem(client.post(IMPORT, content=raw, headers={"content-type": "application/json"}), 415, "unsupported-media-type")

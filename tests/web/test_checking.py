@@ -83,7 +83,7 @@ def test_a_name_that_an_import_under_way_has_taken_is_told_as_when_it_is_created
     document = study_document("digits") | {"replace": replaces}
     (fault,) = client.post("/api/v1/study-check", json=document).json()["faults"]
     created = client.post("/api/v1/studies", json=document)
-    assert (fault["code"], fault["detail"]) == ("name_taken", created.json()["detail"]) and created.status_code == 409
+    assert fault["code"] == "name_taken" and created.json()["errors"] == [fault] and created.status_code == 409
     with lab.store.writing() as tx:
         registry.give_up_import(tx, "0" * 16)
     assert client.post("/api/v1/study-check", json=document).json()["faults"] == []

@@ -95,7 +95,7 @@ def test_trials_that_are_not_there_are_named_and_the_rest_is_shown(browser: Brow
         page.goto(f"/compare?trial=known:0&trial=known:7&trial=no:such:study:1&trial=known&trial={study.id}:0")
         expect(page.locator("#missing li")).to_have_count(3)
         expect(page.locator("#missing")).to_contain_text("known:7: The study has no trial 7")
-        expect(page.locator("#missing")).to_contain_text("no:such:study:1: There is no such study")
+        expect(page.locator("#missing")).to_contain_text('no:such:study:1: There is no study "no:such:study"')
         expect(page.locator(".contender")).to_have_count(2)
         page.locator("#missing li").first.get_by_role("button").click()
         expect(page.locator("#missing li")).to_have_count(2)

@@ -37,7 +37,7 @@ def test_a_study_is_made_in_the_form_with_each_fault_at_its_field(page: Page, li
     page.get_by_label("Path of the data").focus()
     name = page.locator('[data-pointer="#/name"]')
     expect(name).to_contain_text(
-        "Another study has this name; choose another name, or delete that study. With replace: true, a new study takes"
+        "another study has this name; choose another name, or delete that study; with replace: true, a new study takes"
     )
     expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
     page.get_by_label("Name", exact=True).fill("made-in-the-form")

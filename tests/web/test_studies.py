@@ -51,7 +51,10 @@ def test_a_baseline_waits_as_trial_0_of_a_new_study(client: TestClient) -> None:
 
 def test_a_taken_name_is_a_conflict(client: TestClient) -> None:
     client.post(STUDIES, json=study_document())
-    assert_problem(client.post(STUDIES, json=study_document()), 409, "name-taken")
+    problem = assert_problem(client.post(STUDIES, json=study_document()), 409, "name-taken")
+    assert '"digits"' in problem["detail"]
+    assert [(fault["pointer"], fault["code"]) for fault in problem["errors"]] == [("#/name", "name_taken")]
+    assert "choose another name" in problem["errors"][0]["detail"]
 
 
 def test_all_faults_are_told_at_once_each_with_its_pointer(client: TestClient) -> None:
@@ -186,7 +189,7 @@ def test_an_ended_study_is_replaced_on_request(client: TestClient, lab: Laborato
     address = STUDIES + ("?replace=true" if by == "query" else "")
     body = document | {"name": "digits"}
     problem = assert_problem(client.post(address, json=body), 409, "name-taken")
-    assert "stop it first" in problem["detail"]
+    assert [(fault["pointer"], "stop it first" in fault["detail"]) for fault in problem["errors"]] == [("#/name", True)]
     client.post(f"{STUDIES}/digits/stop")
     created = client.post(address, json=body)
     assert created.status_code == 201 and created.json()["id"] != old.id

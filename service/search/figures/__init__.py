@@ -70,7 +70,7 @@ class Request:
 def checked(name: str, params: Sequence[str], known: Sequence[str]) -> Request:
     """Validate a request and remove repeated parameters. Raises UnknownFigure, InvalidInput."""
     if name not in FIGURES:
-        raise UnknownFigure(FIGURES)
+        raise UnknownFigure(name, FIGURES)
     named = tuple(dict.fromkeys(params))
     if faults := list(_faults(name, named, known)):
         raise InvalidInput(faults)
