@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -186,7 +185,7 @@ class Client:
         Reconnects after a disconnection, and yields None before each attempt, so that the caller can report the interruption.
         """
         backoff, cursor = Backoff(*RECONNECT), after
-        while True:
+        for _ in backoff.tries():
             try:
                 for event in self._stream(study, cursor):
                     if event.kind == END:
@@ -200,7 +199,6 @@ class Client:
                 if refusal.status not in (429, 503):  # these two are temporary: too many streams, or an unavailable database
                     raise
             yield None
-            time.sleep(backoff.delay())
 
     def _stream(self, study: str, after: int) -> Iterator[Event]:
         """Yield the events of one connection, and an event of kind `end` after the study's last event."""
@@ -261,8 +259,8 @@ def _retry_while_broken(request: Callable[[], httpx2.Response]) -> httpx2.Respon
 
     A refused connection is an error on the first try. On a later try it is repeated: the server was reachable and may be restarting.
     """
-    backoff = Backoff(*RETRY)
-    for number in range(1, TRIES):
+    tries = Backoff(*RETRY).tries()
+    while (number := next(tries)) < TRIES:
         try:
             return request()
         except UNREACHED:
@@ -270,7 +268,6 @@ def _retry_while_broken(request: Callable[[], httpx2.Response]) -> httpx2.Respon
                 raise
         except BROKEN:
             pass
-        time.sleep(backoff.delay())
     return request()
 
 

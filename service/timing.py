@@ -1,7 +1,10 @@
 """A monotonic wall clock, and delays between retries."""
 
+import itertools
 import random
+import threading
 import time
+from collections.abc import Iterator
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # CLOCK_BOOTTIME also advances while the machine is suspended
 
@@ -29,6 +32,14 @@ class Backoff:
         """The next delay in seconds."""
         whole, self._next = self._next, min(self._next * 2, self._most)
         return whole * random.uniform(0.5, 1.0)  # noqa: S311  (jitter, not a secret)
+
+    def tries(self, stop: threading.Event | None = None) -> Iterator[int]:
+        """Yield the number of each try, from 1 on, with a delay between two tries. Ends when `stop` is set."""
+        stop = stop or threading.Event()
+        for number in itertools.count(1):
+            yield number
+            if stop.wait(self.delay()):
+                return
 
     def reset(self) -> None:
         """Start again with the first delay, after a success."""

@@ -300,17 +300,13 @@ def _upgraded(database_url: str, stop: threading.Event) -> bool:
 
     Raises SchemaTooNew, InvalidInput.
     """
-    backoff = Backoff(*RETRY)
-    reported = False
-    while not stop.is_set():
+    for number in Backoff(*RETRY).tries(stop):
         try:
             upgrade(database_url)
             return True
         except StoreUnavailable:
-            if not reported:
+            if number == 1:
                 sys.stderr.write("The database does not answer; waiting for it.\n")
-                reported = True
-            stop.wait(backoff.delay())
     return False
 
 

@@ -252,14 +252,12 @@ class StoreClient:
 
 def retry_while_unavailable(call: Callable[[], T], leaving: threading.Event) -> T | None:
     """Retry the call with jitter while it raises StoreUnavailable. Returns None if the worker leaves first."""
-    backoff = Backoff(FIRST_RETRY, LAST_RETRY)
     logged_at: float | None = None
-    while True:
+    for _ in Backoff(FIRST_RETRY, LAST_RETRY).tries(leaving):
         try:
             return call()
         except StoreUnavailable as error:
             if logged_at is None or time.monotonic() - logged_at > 60:
                 log.warning("the store is unavailable, retrying: %s", error)
                 logged_at = time.monotonic()
-        if leaving.wait(backoff.delay()):
-            return None
+    return None
