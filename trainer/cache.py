@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, lock_descriptor, unlock_descriptor
 from torch import Tensor
 
-from trainer.devices import readable
+from trainer.memory import readable
 
 log = logging.getLogger(__name__)
 

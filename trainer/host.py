@@ -18,7 +18,7 @@ from typing import Protocol, assert_never
 import torch
 from pydantic import ValidationError
 
-from trainer import devices
+from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.data.examples import BadData
@@ -265,10 +265,10 @@ class RunGroup:
         self._sink.hold(Stopped(lane=lane, step=checkpoints.step))
 
 
-def failed(error: Exception, lane: int, step: int = 0) -> Failed:
-    """The message of a run that ended with the error."""
-    if (lack := devices.lack(error)) is not None:
-        return Failed(lane=lane, reason="out_of_memory", detail=lack, step=step)
+def failed(error: Exception, lane: int, step: int = 0, own: memory.DeviceMemory | None = None) -> Failed:
+    """The message of a run that ended with the error; `own` as in `memory.lack`."""
+    if (lack := memory.lack(error, own)) is not None:
+        return Failed(lane=lane, reason="out_of_memory", detail=lack.detail, step=step)
     return Failed(lane=lane, reason="crashed", detail=f"{type(error).__name__}: {error}", step=step)
 
 
@@ -287,7 +287,7 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     while True:
         lines.send(TrainerReady())
         host.perform(orders.next_task())
-        devices.release(device)
+        memory.release(device)
 
 
 class Host:
@@ -316,7 +316,8 @@ class Host:
         except Exception as error:  # reported as Failed; the process can perform further tasks
             traceback.print_exc(limit=-12)
             count = len(task.runs) if isinstance(task, BatchedRuns) else 1
-            self._lines.send(*(failed(error, lane) for lane in range(count)))
+            own = memory.of(self._device)
+            self._lines.send(*(failed(error, lane, own=own) for lane in range(count)))
 
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:
         try:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer import devices
+from trainer import devices, memory
 from trainer.cache import Cache
 from trainer.checkpoints import TrainingState, digest, export
 from trainer.configuration import DatasetInfo, TrainConfig
@@ -113,7 +113,7 @@ class TrainingLoop:
         trained, and unfit data or weights end every member as Failed; unreadable data or weights end every member as Unavailable. A
         member that diverges ends alone. Any other error is raised.
         """
-        devices.start_peak(self._device)
+        memory.start_peak(self._device)
         failures: list[Failed | Unavailable]
         try:
             devices.settle(self._device)
@@ -124,11 +124,11 @@ class TrainingLoop:
         except (BadData, UnfitModel) as error:
             failures = self._for_open(partial(unfit, error, self._longest.config, self._longest.expected))
         except (MemoryError, RuntimeError) as error:
-            if (lack := devices.lack(error)) is None:
+            if (lack := memory.lack(error, memory.of(self._device))) is None:
                 raise
-            failures = self._for_open(partial(Failed, reason="out_of_memory", detail=lack))
+            failures = self._for_open(partial(Failed, reason="out_of_memory", detail=lack.detail))
         # Only here, behind the except blocks: until then the error's traceback keeps the tensors of its frames alive.
-        devices.release(self._device)
+        memory.release(self._device)
         yield from failures
 
     def _train(self) -> Events:  # noqa: C901, PLR0915  (the loop reads from top to bottom)
@@ -221,7 +221,7 @@ class TrainingLoop:
             pace = Pace(
                 samples_per_second=speed,
                 seconds_left=0.0,
-                memory=devices.present(device),
+                memory=memory.present(device),
                 utilization=use.share(),
                 seconds=stopwatch.seconds,
                 saved_seconds=inputs.saved_seconds,
@@ -237,7 +237,7 @@ class TrainingLoop:
         """Score, export and end the members whose last round this is; write the due checkpoints of the others."""
         last = [number for number in self._open(learner.members) if self._members[number].rounds == done]
         # The peak is read before scoring, so that it is the peak of the training whether the run is scored or not.
-        peak, scores = devices.peak(self._device) if last else 0, dict[int, Scores]()
+        peak, scores = memory.peak(self._device) if last else 0, dict[int, Scores]()
         if scored := [number for number in last if self._members[number].score_test]:
             with self._stopwatch("measure"):
                 scores = yield from score(run, learner.keep(scored), inputs, sign)

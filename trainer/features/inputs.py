@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer import devices
+from trainer import memory
 from trainer.cache import Cache
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix
@@ -84,7 +84,7 @@ class FeatureStorage:
         """Seconds to read one byte at random from entries of `size` bytes in total, once in each epoch."""
         source_device = self.device if fits_device(self.device, size) else torch.device("cpu")
         seconds = measuring.gather_seconds_a_byte(source_device, self.device)
-        free = devices.available()
+        free = memory.available()
         if self.folder is not None and source_device.type == "cpu" and free is not None and size > free:  # larger than the page cache
             seconds += measuring.disk_seconds_a_byte(self.folder)
         return seconds

@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.devices import readable
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout
+from trainer.memory import readable
 from trainer.preparation import PreparedRun
 
 BATCH = 32  # examples computed at a time; not more than in evaluation, so that measuring needs no more memory than the run

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from trainer import devices
+from trainer import memory
 from trainer.cache import CacheKey
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
@@ -116,7 +116,7 @@ class MemoryFeatureStore:
     @property
     def budget(self) -> int:
         """Limit of the bytes of all entries."""
-        free = devices.available()
+        free = memory.available()
         return UNKNOWN_BYTES if free is None else int((free + self._held) * SHARE)
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer import devices
+from trainer import memory
 from trainer.cache import Cache, CacheKey
 from trainer.data.contents import stored
 from trainer.data.images import reading
@@ -194,7 +194,7 @@ def _in_memory(dataset: ImageDataset, size: int) -> tuple[Tensor, Literal["decod
 
 
 def _lacks(needed: int) -> bool:
-    left = devices.available()
+    left = memory.available()
     return left is not None and needed + HEADROOM > left
 
 
