@@ -71,7 +71,7 @@ def _notes(study: StudyView) -> Iterator[str]:
     if study.majority is not None:
         yield f"note: {study.majority.sentence}"
         if study.majority.better is False:
-            yield f"note: the best result so far is not better than this. {study.majority.advice}"
+            yield f"note: the best result so far is not better than this. {study.majority.advice}".rstrip()
 
 
 def _row(study: ListedStudyView, trial: TrialView) -> tuple[str, ...]:

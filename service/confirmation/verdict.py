@@ -93,12 +93,55 @@ def _recommended(verdict: Verdict) -> Iterator[str]:
         yield f"{name} is recommended: over {runs} with fresh seeds it is better than every other configuration that was confirmed."
     else:
         tied = _listed([_name(arm) for number in verdict.tied if (arm := _arm(verdict, number)) is not None])
-        yield f"{name} is recommended: {tied} cannot be told apart over {runs} with fresh seeds, {_why(verdict, chosen)}."
+        yield (
+            f"{name} is recommended: {tied} cannot be told apart over {runs} with fresh seeds ({_tie_test(verdict)}), "
+            f"{_why(verdict, chosen)}."
+        )
+
+
+def _tie_test(verdict: Verdict) -> str:
+    """The test by which configurations count as tied."""
+    rivals, best = len(verdict.arms) - 1, f"trial {verdict.best}"
+    if rivals == 1:
+        return f"paired t test against {best}, the best, at 5 %"
+    return f"paired t test of each against {best}, the best, with 5 % divided among {rivals} comparisons"
 
 
 def _why(verdict: Verdict, chosen: Compared) -> str:
-    best = "the best" if chosen.trial == verdict.best else f"the best, trial {verdict.best}"
-    return f"and it is the cheapest of those within one standard error of {best}{_price(chosen)}"
+    """The reason for the recommendation among tied configurations."""
+    best = _arm(verdict, verdict.best)
+    if best is None or chosen.trial == best.trial:
+        return "and it has the best mean"
+    near = f"within one standard error of the best, trial {best.trial}"
+    cost = _cost_against(chosen.price, best.price)
+    return f"and it is the cheapest of those {near} ({cost})" if cost else f"and it is {near}, at the same cost"
+
+
+def _cost_against(ours: Price | None, theirs: Price | None) -> str:
+    """The cost by which the first configuration counts as cheaper, in the order of `_cheapest`; empty if the costs are the same."""
+    if ours is None:
+        return ""
+    if theirs is None:
+        return f"{_parameters(ours)}, {_seconds(ours)}, {_memory(ours)}; the cost of the best is not known"
+    if ours.trainable != theirs.trainable:
+        return f"{_parameters(ours)} against {theirs.trainable:,}"
+    if compared_seconds(ours.train_seconds) != compared_seconds(theirs.train_seconds):
+        return f"{_seconds(ours)} against {_seconds(theirs)}, with as many trained parameters"
+    if ours.peak_memory != theirs.peak_memory:
+        return f"{_memory(ours)} against {_memory(theirs)}, with as many trained parameters and as much time"
+    return ""
+
+
+def _parameters(price: Price) -> str:
+    return f"{price.trainable:,} trained parameters"
+
+
+def _seconds(price: Price) -> str:
+    return f"{compared_seconds(price.train_seconds):g} s a run"
+
+
+def _memory(price: Price) -> str:
+    return f"{price.peak_memory / 2**20:,.2f} MiB"
 
 
 def _expected(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
@@ -132,13 +175,26 @@ def _helped_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[st
 def _uplift_sentence(verdict: Verdict, chosen: Compared, baseline: Compared, uplift: Estimate, unit: Unit, examples: str) -> str:
     new = verdict.uplift_new_images
     ours, theirs = _numbered(chosen), f"the baseline, {_numbered(baseline)}"
-    by = f"{unit.difference(abs(uplift.value))} {'worse' if uplift.value < 0 else 'better'} than {theirs} ({unit.interval(uplift)}"
+    by = f"{unit.difference(abs(uplift.value))} {'worse' if uplift.value < 0 else 'better'} than {theirs}"
+    by += f" (95 % interval of this difference: {unit.interval(uplift)}"
+    beside = _beside_the_tie(verdict, baseline)
     if verdict.helped == "no":
-        return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain."
+        return f"Tuning did not help: {ours} is {by}), a difference that fresh seeds alone explain.{beside}"
     if verdict.helped == "unclear" and new is not None:
         few = f"but there are too few of them to conclude the same for new ones ({unit.interval(new)})"
-        return f"Unclear whether tuning helped: on these test {examples} {ours} is {by}), {few}."
-    return f"Tuning helped: {ours} is {by}{f'; {unit.interval(new)} on new {examples}' if new is not None else ''})."
+        return f"Unclear whether tuning helped: on these test {examples} {ours} is {by}), {few}.{beside}"
+    return f"Tuning helped: {ours} is {by}{f', and {unit.interval(new)} on new {examples}' if new is not None else ''}).{beside}"
+
+
+def _beside_the_tie(verdict: Verdict, baseline: Compared) -> str:
+    """A sentence where the uplift and the comparison with the best differ about the baseline, since they are different tests."""
+    compared = f"This compares the recommended configuration with the baseline alone, {_numbered(baseline)}"
+    if verdict.helped != "no" and baseline.tied:
+        comparisons = _many(len(verdict.arms) - 1, "comparison")
+        return f" {compared}; that it cannot be told apart from the best is the result of a stricter test, which covers {comparisons}."
+    if verdict.helped == "no" and baseline.behind is not None and baseline.behind.low > 0:
+        return f" {compared}; the best, trial {verdict.best}, is better than the baseline."
+    return ""
 
 
 def _optimism_sentence(verdict: Verdict, unit: Unit, examples: str) -> Iterator[str]:
@@ -193,12 +249,6 @@ def _many(count: int, noun: str) -> str:
 
 def _between(unit: Unit, estimate: Estimate) -> str:
     return f"{unit.plain(estimate.low)} and {unit.plain(estimate.high)}"
-
-
-def _price(arm: Compared) -> str:
-    if arm.price is None:
-        return ""
-    return f" ({arm.price.trainable:,} trained parameters, {arm.price.train_seconds:.3g} s a run, {arm.price.peak_memory / 2**20:,.0f} MiB)"
 
 
 def _cut(cause: str) -> str:
@@ -271,16 +321,21 @@ def _is_within_one_error(pair: Pair) -> bool:
 def _cheapest(near: Sequence[Arm], pairs: Mapping[int, Pair]) -> Arm:
     """The cheapest arm by trainable parameters, then time, then memory; the best of equally cheap ones.
 
-    Times are compared with two significant digits, because they are noisy.
+    Times are compared by `compared_seconds`, because they are noisy.
     """
 
     def price(arm: Arm) -> tuple[float, ...]:
         behind = float(pairs[arm.trial].behind.mean()) if arm.trial in pairs else 0.0
         if arm.cost is None:
             return math.inf, math.inf, math.inf, behind
-        return arm.cost.trainable, float(f"{arm.cost.train_seconds:.1e}"), arm.cost.peak_memory, behind
+        return arm.cost.trainable, compared_seconds(arm.cost.train_seconds), arm.cost.peak_memory, behind
 
     return min(near, key=price)
+
+
+def compared_seconds(seconds: float) -> float:
+    """The time with two significant digits."""
+    return float(f"{seconds:.1e}")
 
 
 def _compared(arm: Arm, metric: Metric, pair: Pair | None, lost: Mapping[int, int], tied: Collection[int], arms: int) -> Compared:

@@ -132,10 +132,16 @@ def _worth(exported: Exported) -> Iterator[str]:
         (f"uplift over the baseline, on these test {examples}", difference(measure, confirmed.uplift)),
         (f"uplift over the baseline, on new {examples}", difference(measure, confirmed.uplift_new_images)),
         ("how much better the best of the search looked (optimism)", optimism),
-        ("did tuning help", {None: "not known", "yes": "yes", "no": "no", "unclear": "unclear"}[confirmed.helped]),
+        (
+            "did tuning help (the recommended configuration against the baseline)",
+            {None: "not known", "yes": "yes", "no": "no", "unclear": "unclear"}[confirmed.helped],
+        ),
     ]
     yield table(("", "value (95 % interval)"), rows)
-    yield "The configurations that were compared; those marked `=` cannot be told apart from the best."
+    yield (
+        "The configurations that were compared; those marked `=` cannot be told apart from the best by a paired t test, "
+        "whose 5 % are divided among all comparisons with the best."
+    )
     yield table(("trial", "runs", metric, "behind the best", ""), _arms(exported))
 
 

@@ -7,13 +7,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import yaml
+
 from search_spaces import Fault
 from service.confirmation.status import phase_of
 from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
-from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Tpe
+from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Pruner, Sampler, Tpe
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, WorkerState
-from service.domain.verdict import constant_of
+from service.domain.verdict import FEWEST_USEFUL_RUNS, constant_of
 from service.rest_models import (
     AttemptView,
     BestView,
@@ -73,7 +75,7 @@ def instant_or_none(seconds: float | None) -> datetime | None:
 
 def notices_of(spec: StudySpec) -> list[NoticeView]:
     """Notices about parts of the study without effect, in the order of its sections."""
-    found = [*_idle_sampler(spec), *_idle_pruner(spec), *_small_space(spec)]
+    found = [*_idle_sampler(spec), *_idle_pruner(spec), *_small_space(spec), *_few_seeds(spec)]
     return [NoticeView(pointer=one.pointer, code=one.code, message=one.message) for one in found]
 
 
@@ -84,7 +86,7 @@ def _idle_sampler(spec: StudySpec) -> Iterator[Fault]:
                 ("sampler", "n_startup_trials"),
                 "sampler_never_acts",
                 f"all {spec.budget.trials} trials are sampled at random: n_startup_trials is {sampler.n_startup_trials}; "
-                "lower n_startup_trials, or raise budget.trials",
+                f"write `sampler: {_with_startup(sampler, spec.budget.trials // 2)}`, or raise budget.trials",
             )
 
 
@@ -105,7 +107,29 @@ def _idle_pruner(spec: StudySpec) -> Iterator[Fault]:
             place,
             "pruner_never_acts",
             f"the pruner never acts: it waits for {options.n_startup_trials} complete trials, and the budget has {spec.budget.trials}; "
-            "lower n_startup_trials, or raise budget.trials",
+            f"write `pruner: {_with_startup(spec.pruner, spec.budget.trials // 2)}`, or raise budget.trials",
+        )
+
+
+def _with_startup(options: Sampler | Pruner, count: int) -> str:
+    """The section in one line of YAML: the options that differ from their defaults, and `n_startup_trials`."""
+    given = options.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(options, Patient):
+        wrapped = options.wrapped
+        inner = wrapped.model_dump(mode="json", exclude_defaults=True)
+        given["wrapped"] = {"name": wrapped.name, **inner, "n_startup_trials": count}
+    else:
+        given["n_startup_trials"] = count
+    return yaml.safe_dump({"name": options.name, **given}, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+
+
+def _few_seeds(spec: StudySpec) -> Iterator[Fault]:
+    if spec.confirm is not None and spec.confirm.seeds < FEWEST_USEFUL_RUNS:
+        yield Fault(
+            ("confirm", "seeds"),
+            "too_few_seeds",
+            f"intervals from {spec.confirm.seeds} runs are so wide that they confirm little, often the whole range of the metric; "
+            f"write `confirm: {{top: {spec.confirm.top}, seeds: 5}}`, or at least {FEWEST_USEFUL_RUNS} seeds",
         )
 
 

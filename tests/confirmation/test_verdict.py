@@ -49,7 +49,9 @@ def test_the_cheapest_that_is_as_good_as_the_best_is_recommended() -> None:
     found = verdict(arm(3, BETTER, cost=cost(trainable=9_000)), arm(5, GOOD, cost=cost(trainable=1_000)), arm(0, POOR, baseline=True))
     assert (found.best, found.tied, found.recommended) == (3, (3, 5), 5)
     assert "Trial 5 is recommended: trial 3 and trial 5 cannot be told apart" in found.words[0]
-    assert "within one standard error of the best, trial 3 (1,000 trained parameters, 10 s a run, 95 MiB)" in found.words[0]
+    assert (
+        "the cheapest of those within one standard error of the best, trial 3 (1,000 trained parameters against 9,000)." in found.words[0]
+    )
 
 
 def test_who_is_tied_but_more_than_one_standard_error_behind_is_not_recommended_for_being_cheap() -> None:
@@ -58,24 +60,32 @@ def test_who_is_tied_but_more_than_one_standard_error_behind_is_not_recommended_
     assert (found.tied, found.recommended) == ((3, 5), 3)
 
 
+MIB = 2**20
+
+
 @pytest.mark.parametrize(
-    ("dear", "cheap"),
+    ("dear", "cheap", "stated"),
     [
-        (cost(trainable=2_000, train_seconds=1), cost(trainable=1_000, train_seconds=100)),
-        (cost(train_seconds=20), cost(train_seconds=10)),
-        (cost(train_seconds=10.04, peak_memory=2), cost(train_seconds=9.96, peak_memory=1)),
-        (None, cost(trainable=10**9)),
+        (cost(trainable=2_000, train_seconds=1), cost(trainable=1_000, train_seconds=100), "1,000 trained parameters against 2,000"),
+        (cost(train_seconds=20), cost(train_seconds=10), "10 s a run against 20 s a run, with as many trained parameters"),
+        (
+            cost(train_seconds=10.04, peak_memory=3 * MIB),
+            cost(train_seconds=9.96, peak_memory=2 * MIB),
+            "2.00 MiB against 3.00 MiB, with as many trained parameters and as much time",
+        ),
+        (None, cost(trainable=10**9), "1,000,000,000 trained parameters, 10 s a run, 95.37 MiB; the cost of the best is not known"),
     ],
     ids=["parameters first", "then time", "then memory, where times are about equal", "an unknown price is the highest"],
 )
-def test_the_price_is_parameters_then_time_then_memory(dear: Any, cheap: Any) -> None:
+def test_the_price_is_parameters_then_time_then_memory(dear: Any, cheap: Any, stated: str) -> None:
     found = verdict(arm(3, BETTER, cost=dear), arm(5, GOOD, cost=cheap), arm(0, POOR, baseline=True))
-    assert found.recommended == 5
+    assert found.recommended == 5 and f"trial 3 ({stated})." in found.words[0]
 
 
 def test_of_equally_cheap_ones_the_best_is_recommended() -> None:
     found = verdict(arm(5, GOOD, cost=cost()), arm(3, BETTER, cost=cost()), arm(0, POOR, baseline=True))
     assert found.recommended == 3
+    assert found.words[0].endswith(", and it has the best mean.") and "cheapest" not in words(found)
 
 
 def test_the_intervals_are_those_of_the_paired_t_test() -> None:
@@ -112,7 +122,7 @@ def test_tuning_helped_when_seeds_and_images_both_say_so() -> None:
     assert found.new_images is not None and found.expected is not None
     assert found.new_images.low < found.expected.low < found.expected.high < found.new_images.high
     assert found.uplift_new_images is not None and found.uplift_new_images.low > 0
-    assert "Tuning helped: trial 3 is 10.8 points better than the baseline, trial 0 (9." in words(found)
+    assert "Tuning helped: trial 3 is 10.8 points better than the baseline, trial 0 (95 % interval of this difference: 9." in words(found)
 
 
 def test_a_gain_on_too_few_images_is_unclear() -> None:
@@ -130,6 +140,40 @@ def test_what_could_be_the_seeds_alone_is_no_help(cheap: int) -> None:
     assert (found.recommended, found.helped) == (cheap, "no")
     assert "Tuning did not help" in words(found)
     assert (found.uplift is None) == (cheap == 0)
+
+
+def test_a_tied_baseline_beside_tuning_that_helped_is_explained_by_the_two_tests() -> None:
+    behind = np.array([0.01, 0.03, 0.02, 0.0, 0.025])
+    others = [arm(number, POOR) for number in (4, 5)]
+    found = verdict(arm(3, BETTER), *others, arm(0, np.array(BETTER) - behind, baseline=True))
+    assert (found.tied, found.recommended, found.helped) == ((3, 0), 3, "yes")
+    assert "cannot be told apart over 5 runs with fresh seeds (paired t test of each against trial 3, the best, with 5 % divided" in words(
+        found
+    )
+    assert "divided among 3 comparisons), and it has the best mean." in words(found)
+    assert (
+        "This compares the recommended configuration with the baseline alone, trial 0; that it cannot be told apart from the best is the "
+        "result of a stricter test, which covers 3 comparisons." in words(found)
+    )
+
+
+def test_a_best_that_beats_the_baseline_beside_tuning_that_did_not_help_is_explained() -> None:
+    best = np.array(BETTER)
+    noisy = best + np.array([-0.03, 0.03, -0.02, 0.02, -0.005])
+    found = verdict(
+        arm(3, best, cost=cost(trainable=9)), arm(5, noisy, cost=cost(trainable=1)),
+        arm(0, best - [0.02, 0.021, 0.019, 0.02, 0.02], baseline=True, cost=cost(trainable=9)),
+    )  # fmt: skip
+    assert (found.best, found.recommended, found.helped, 0 in found.tied) == (3, 5, "no", False)
+    explained = (
+        "This compares the recommended configuration with the baseline alone, trial 0; the best, trial 3, is better than the baseline."
+    )
+    assert explained in words(found)
+
+
+def test_tests_that_agree_are_not_explained() -> None:
+    for found in (verdict(shown(3, BETTER), shown(0, POOR, baseline=True)), verdict(shown(3, BETTER), shown(0, GOOD, baseline=True))):
+        assert "This compares" not in words(found)
 
 
 def test_optimism_is_what_the_search_saw_beyond_what_fresh_seeds_give() -> None:

@@ -32,6 +32,30 @@ def test_the_loss_is_that_of_answering_the_shares() -> None:
     assert found.judged(0.1) is None and "not better" in str(found.judged(0.3))
 
 
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ((30, 20, 10), "The largest class, noise, has 50.0 % of the validation images. Always answering it gives accuracy 50.0 %."),
+        ((20, 20, 20), "Each of the 3 classes has 33.3 % of the validation images. Always answering one of them gives accuracy 33.3 %."),
+        (
+            (10, 20, 20),
+            "Each of the 2 largest classes, cat and dog, has 40.0 % of the validation images. Always answering one of them gives accuracy "
+            "40.0 %.",
+        ),
+    ],
+)
+def test_of_equal_classes_none_is_called_the_largest(counts: tuple[int, ...], sentence: str) -> None:
+    found = constant_of(FACTS.model_copy(update={"class_counts": {"validation": counts}}), "validation", "accuracy")
+    assert found is not None and found.score.sentence == sentence
+
+
+def test_class_weights_are_no_advice_where_the_classes_are_equal_in_training_too() -> None:
+    for train, advised in (((40, 40, 40), False), ((60, 40, 20), True)):
+        facts = FACTS.model_copy(update={"class_counts": {"train": train, "validation": (10, 10, 10)}})
+        found = constant_of(facts, "validation", "accuracy")
+        assert found is not None and ("class_weights" in found.score.advice) == advised
+
+
 def test_a_best_value_that_is_not_above_is_said_so_with_the_metrics_that_suit() -> None:
     found = constant_of(FACTS, "validation", "accuracy")
     assert found is not None and "noise, has 95.0 % of the validation images" in found.score.sentence

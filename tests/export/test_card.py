@@ -67,7 +67,8 @@ def test_a_confirmed_configuration_states_its_intervals_and_what_tuning_was_wort
     text = card(full)
     for said in (
         "**Confirmed: a test.**", "- Use trial 3.", "81.00 % (79.00 % to 83.00 %)", "81.00 % (76.00 % to 86.00 %)",
-        "+3.00 points (+1.00 points to +5.00 points)", "+9.00 points", "| did tuning help | unclear |", "| 0 | 2 |", "baseline, failed",
+        "+3.00 points (+1.00 points to +5.00 points)", "+9.00 points", "| 0 | 2 |", "baseline, failed",
+        "| did tuning help (the recommended configuration against the baseline) | unclear |",
         "Near-duplicates: 5 images in 2 groups", "| lr | 0.0123 | yes |", "| a | 9 | 1 | 0 |", "1,234 parameters",
         "torchrun --nproc-per-node",
         "Recall over 2 runs, on the test images", "| pillow | 13.0.0 |",

@@ -14,7 +14,7 @@ from tests.goldens.training import machine
 TRIAL = ("number", "state", "params", "value", "metrics", "step", "reason", "duplicate_of", "source", "confirms", "round", "detail", "seed")
 REPORT = ("confusion_matrix", "per_class_recall", "test")
 TIMES = {"train_seconds", "peak_memory", "seconds", "price"}  # members of answers and files whose values differ from run to run
-PRICE = re.compile(r", [\d.e-]+ s a run, [\d,]+ MiB\)")  # within a sentence
+PRICE = re.compile(r" \([^()]* (s a run|MiB)[^()]*\)")  # within a sentence
 ENVIRONMENT = ("environment", "lock")
 
 
@@ -65,7 +65,7 @@ def timeless(value: Any) -> Any:
     """The value without times and memory."""
     match value:
         case str():
-            return PRICE.sub(", …)", value)
+            return PRICE.sub(" (…)", value)
         case dict():
             return {key: timeless(item) for key, item in value.items() if key not in TIMES}
         case list():

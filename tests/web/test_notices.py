@@ -1,10 +1,12 @@
 """Notices: a study that can run as it is written, and a part of it has no effect."""
 
+import re
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from search_spaces.documents import from_yaml
 from tests.web.laboratory import study_document
 
 MEDIAN = {"name": "median"}
@@ -25,6 +27,26 @@ MEDIAN = {"name": "median"}
             "30 complete trials",
         ),
         ({"sampler": {"name": "tpe", "n_startup_trials": 20}}, "#/sampler/n_startup_trials", "all 20 trials are sampled at random"),
+        (
+            {"sampler": {"name": "tpe", "seed": 3, "n_startup_trials": 20}},
+            "#/sampler/n_startup_trials",
+            "write `sampler: {name: tpe, seed: 3, n_startup_trials: 10}`, or raise",
+        ),
+        (
+            {"pruner": {**MEDIAN, "n_startup_trials": 20}},
+            "#/pruner/n_startup_trials",
+            "write `pruner: {name: median, n_startup_trials: 10}`, or raise",
+        ),
+        (
+            {"pruner": {"name": "patient", "patience": 0, "wrapped": {**MEDIAN, "n_startup_trials": 30}}},
+            "#/pruner/wrapped/n_startup_trials",
+            "write `pruner: {name: patient, patience: 0, wrapped: {name: median, n_startup_trials: 10}}`, or raise",
+        ),
+        (
+            {"confirm": {"top": 2, "seeds": 2}, "data": {"path": "/data/digits", "location": "workers", "test": 0.2}},
+            "#/confirm/seeds",
+            "write `confirm: {top: 2, seeds: 5}`, or at least 3 seeds",
+        ),
     ],
 )
 def test_what_cannot_act_is_noticed_and_not_refused(client: TestClient, changes: dict[str, Any], pointer: str, words: str) -> None:
@@ -39,10 +61,28 @@ def test_what_cannot_act_is_noticed_and_not_refused(client: TestClient, changes:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"sampler": {"name": "gp", "seed": 3, "n_startup_trials": 20}},
+        {"pruner": {"name": "percentile", "percentile": 30.0, "n_startup_trials": 20}},
+        {"pruner": {"name": "patient", "patience": 0, "wrapped": {**MEDIAN, "n_startup_trials": 30}}},
+        {"confirm": {"seeds": 2}, "data": {"path": "/data/digits", "location": "workers", "test": 0.2}},
+    ],
+)
+def test_the_line_that_a_notice_shows_removes_the_notice(client: TestClient, changes: dict[str, Any]) -> None:
+    document = study_document(**changes)
+    [notice] = client.post("/api/v1/study-check", json=document).json()["notices"]
+    line = from_yaml(re.findall("`(.*?)`", notice["message"])[0])
+    assert isinstance(line, dict)
+    assert client.post("/api/v1/study-check", json={**document, **line}).json()["notices"] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
         {},
         {"pruner": {"name": "asha", "min_steps": 2}},
         {"pruner": {**MEDIAN, "n_warmup_steps": 1}},
         {"sampler": {"name": "tpe"}},
+        {"confirm": {"top": 2, "seeds": 3}, "data": {"path": "/data/digits", "location": "workers", "test": 0.2}},
         {"pruner": {**MEDIAN, "n_startup_trials": 50}, "sampler": {"name": "tpe", "n_startup_trials": 50}, "budget": {"hours": 1}},
     ],
 )

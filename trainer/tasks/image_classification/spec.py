@@ -111,19 +111,32 @@ def majority(info: ImageDatasetInfo, part: Part, name: str, metrics: Mapping[str
     counts = info.class_counts.get(part, ()) if info.class_counts is not None else ()
     if not sum(counts) or name not in metrics:
         return None
-    largest = max(range(len(counts)), key=lambda label: counts[label])  # the first of equal ones
-    label, share = info.classes[largest], counts[largest] / sum(counts)
+    most = max(counts)
+    largest = [info.classes[place] for place, count in enumerate(counts) if count == most]
+    label, share = largest[0], most / sum(counts)
     value = _score(name, counts, share)
-    answering = "Answering the shares of the classes" if name == "loss" else "Always answering it"
+    equal = len({*counts}) == len({*(info.class_counts or {}).get("train", counts)}) == 1  # then classes count alike in any case
+    one = "it" if len(largest) == 1 else "one of them"
+    answering = "Answering the shares of the classes" if name == "loss" else f"Always answering {one}"
     advice = f"{MEANS_OVER_CLASSES}; {REMEDIES}" if name in ("accuracy", "loss") else REMEDIES
     return ConstantScore(
         label=label,
         share=share,
         value=value,
-        sentence=f"The largest class, {label}, has {100 * share:.1f} % of the {part} images. "
+        sentence=f"{_largest(largest, len(counts))} {100 * share:.1f} % of the {part} images. "
         f"{answering} gives {name} {metrics[name].shown(value)}.",
-        advice=f"{advice[:1].upper()}{advice[1:]}.",
+        advice="" if equal else f"{advice[:1].upper()}{advice[1:]}.",
     )
+
+
+def _largest(names: Sequence[str], classes: int) -> str:
+    """The beginning of a sentence about the share of the largest class, or of the classes that share this size."""
+    if len(names) == 1:
+        return f"The largest class, {names[0]}, has"
+    if len(names) == classes:
+        return f"Each of the {classes} classes has"
+    named = f", {' and '.join(names)}," if len(names) == 2 else ""
+    return f"Each of the {len(names)} largest classes{named} has"
 
 
 def _score(metric: str, counts: Sequence[int], share: float) -> float:

@@ -15,7 +15,7 @@ function chosen({ study, verdict, key }) {
   const { best, phase } = study;
   const confirmed = phase === "done" && verdict?.arms.find((arm) => arm.trial === verdict.recommended);
   const trial = (number) => el("a", { href: trialAddress(key, number) }, `trial ${number}`);
-  if (confirmed) return { params: confirmed.params, words: ["Confirmed: the configuration of ", trial(confirmed.trial), confirmed.trial === best?.number ? "." : ", the cheapest of the tied configurations."] };
+  if (confirmed) return { params: confirmed.params, words: ["Confirmed: the configuration of ", trial(confirmed.trial), confirmed.trial === best?.number ? "." : ", which the confirmation recommends."] };
   if (!best) return null;
   const tries = study.counts.complete > 1 ? `The best of ${count(study.counts.complete)} trials looks better than it is.` : "It was measured once.";
   return { params: best.params, words: ["Not confirmed: the configuration of ", trial(best.number), `. ${tries}`] };
