@@ -25,6 +25,7 @@ OWN_PATHS = frozenset(
 """The first parts of the server's own paths. A prefix that begins with one of them would be ambiguous."""
 
 
+# Not a BaseSettings of pydantic-settings: its constructor reads the environment, so that a value would depend on the process that makes it.
 class Settings(FrozenModel):
     """The settings, each read from the environment variable `THAW_<NAME>`. Command-line flags override them."""
 

@@ -35,6 +35,7 @@ class Backoff:
 
     def tries(self, stop: threading.Event | None = None) -> Iterator[int]:
         """Yield the number of each try, from 1 on, with a delay between two tries. Ends when `stop` is set."""
+        # Not tenacity: it makes one more try after its event is set, and the store may take long to refuse that one.
         stop = stop or threading.Event()
         for number in itertools.count(1):
             yield number
