@@ -13,8 +13,9 @@ LONGEST_QUOTE = 128  # characters; also the longest name of a study
 
 
 def quoted(text: str) -> str:
-    """The text in quotation marks, shortened to `LONGEST_QUOTE` characters."""
-    return f'"{text}"' if len(text) <= LONGEST_QUOTE else f'"{text[: LONGEST_QUOTE - 1]}…"'
+    """The text in quotation marks, at most `LONGEST_QUOTE` characters of it. Characters that cannot be printed become `?`."""
+    shown = text if len(text) <= LONGEST_QUOTE else f"{text[: LONGEST_QUOTE - 1]}…"
+    return f'"{"".join(character if character.isprintable() else "?" for character in shown)}"'
 
 
 class StudyNotFound(ThawlineError):

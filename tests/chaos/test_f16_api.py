@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from service import operations
+from service.domain.errors import quoted
 from service.store import queries
 from service.web.app import create_app
 from tests.chaos import corpus
@@ -58,14 +59,18 @@ def client(lab: Lab) -> Iterator[TestClient]:
         yield client
 
 
-def refused(lab: Lab, answer: Response, status: int, what: object) -> dict[str, Any]:
-    """The problem that a bad input must get: known, counted, and without a word of what was sent but its address."""
+def refused(lab: Lab, answer: Response, status: int, what: object, named: str = "") -> dict[str, Any]:
+    """The problem that a bad input must get: known, counted, and without a word of what was sent but its address.
+
+    `named` is the study in the address, which `detail` may quote.
+    """
     lab.counts["bad inputs tried"] += 1
     assert answer.status_code == status, (what, answer.status_code, answer.text[:500])
     body = assert_problem(answer, status, SLUGS.get(status, answer.json()["type"].rpartition(":")[2]))
     said = "".join(str(value) for name, value in body.items() if name not in ("instance", "errors")) + "".join(
         fault["code"] + fault["detail"] for fault in body.get("errors", ())
     )
+    said = said.replace(f"There is no study {quoted(named)}.", "") if named else said
     assert MARKER not in said, f"I28: the answer to {what} repeats what was sent: {answer.text[:500]}"
     assert len(answer.content) < 64 * 1024, f"the answer to {what} has {len(answer.content)} bytes"
     return body
@@ -163,7 +168,9 @@ def test_hostile_addresses_and_headers_are_refused(lab: Lab, study: str, client:
     for name in corpus.NAMES:
         for method, path in (("GET", ""), ("GET", "/best"), ("GET", "/events"), ("POST", "/stop"), ("DELETE", ""), ("POST", "/trials")):
             answer = client.request(method, f"{STUDIES}/{name}{path}", json={} if path == "/trials" else None)
-            refused(lab, answer, answer.status_code if answer.status_code in (404, 405) else 404, (method, name, path))
+            known = answer.status_code if answer.status_code in (404, 405) else 404
+            problem = refused(lab, answer, known, (method, name, path), named=unquote(name))
+            assert problem["detail"].isprintable() and len(problem["detail"]) < 200
     for number in corpus.NUMBERS:
         for method, path in (("GET", ""), ("GET", "/metrics"), ("POST", "/cancel")):
             answer = client.request(method, f"{STUDIES}/{study}/trials/{number}{path}")
