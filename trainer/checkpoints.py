@@ -77,6 +77,11 @@ class Checkpoints:
         if self.keeps:
             self._held = state
 
+    def detach(self, state: TrainingState | None) -> None:
+        """Replace the function that is held, which may refer to a learner on the device, by its result; None discards it."""
+        if self._held is not None:
+            self._held = None if state is None else lambda: state
+
     @property
     def keeps(self) -> bool:
         """Whether there is a folder for checkpoints."""

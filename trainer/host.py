@@ -12,6 +12,8 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, assert_never
 
@@ -121,10 +123,20 @@ class Orders:
         # thread is inside a kernel of torch; checkpoints and cache entries are written atomically.
         os._exit(0)
 
-    def next_task(self) -> ReceivedOrder:
-        """Wait for the next task. Decisions and cancels that arrived after the end of their run are dropped."""
+    def next_task(self, idle_seconds: float, on_idle: Callable[[], None]) -> ReceivedOrder:
+        """Wait for the next task, and call `on_idle` once if none arrives in time.
+
+        Decisions and cancels that arrived after the end of their run are dropped.
+        """
+        timeout: float | None = idle_seconds
         while True:
-            match order := self._queue.get():
+            try:
+                order = self._queue.get(timeout=timeout)
+            except queue.Empty:
+                on_idle()
+                timeout = None
+                continue
+            match order:
                 case Check() | Run() | BatchedRuns() | UnreadableOrder():
                     return order
                 case PruningDecision() | Cancel():
@@ -275,18 +287,38 @@ def failed(error: Exception, lane: int, step: int = 0, own: memory.DeviceMemory 
 PR_SET_PDEATHSIG = 1
 
 
-def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0) -> None:
+IDLE_SECONDS = 60.0  # without an order, until caches on the device are dropped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceOptions:
+    """How the process uses its device beside others."""
+
+    share: float = 1.0  # of the device's memory, for caches
+    idle_seconds: float = IDLE_SECONDS
+
+
+def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0, options: DeviceOptions | None = None) -> None:
     """Perform orders until standard input ends, which ends the process at once. Never returns."""
+    options = options or DeviceOptions()
     lines = MessageWriter(private_output())
     _ignore_signals_and_exit_with_supervisor()
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    memory.set_share(options.share)
     orders = Orders()
     host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
     gc.freeze()  # imported modules are never freed; scanning them would make each collection between tasks take 0.2 s
     while True:
         lines.send(TrainerReady())
-        host.perform(orders.next_task())
+        host.perform(orders.next_task(options.idle_seconds, partial(release_when_idle, device)))
+        memory.release(device)
+
+
+def release_when_idle(device: torch.device) -> None:
+    """Drop what is kept on the device for later runs, and return the memory to it."""
+    if memory.of(device) is not None:
+        log.info("idle: %s kept on the device are dropped", memory.readable(memory.drop_caches(device)))
         memory.release(device)
 
 
@@ -320,6 +352,7 @@ class Host:
             self._lines.send(*(failed(error, lane, own=own) for lane in range(count)))
 
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:
+        memory.start_run(self._device)
         try:
             checked = inspect(order.config, self._device, self._cache, order.batch_sizes)
             log_listing(checked.facts)

@@ -73,8 +73,8 @@ class Learner(Protocol):
     def snapshot(self) -> Callable[[int], MemberState]:
         """Copy the state of all members. The returned function maps a member's number to its state."""
 
-    def restore(self, state: TrainingState, steps: int) -> None:
-        """Continue from the state after `steps` steps. Only for a learner of a single member."""
+    def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
+        """Continue from the states of all members, by number, after `steps` steps."""
 
     def network_of(self, member: int) -> nn.Module:
         """The member's whole network; valid until the next call."""
@@ -143,8 +143,8 @@ class ModelLearner:
         state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()))
         return lambda member: state
 
-    def restore(self, state: TrainingState, steps: int) -> None:
-        changing = self._changing()
+    def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
+        state, changing = states[0], self._changing()
         rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
         self._model.network.load_state_dict({**rest, **state.model})
         self._optimizer.load_state_dict(dict[str, Any](state.optimizer))

@@ -13,8 +13,10 @@ the same number of threads, the same versions and the same stored outputs (`dept
 algorithms; some backward kernels of CUDA still add in a varying order.
 """
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -31,6 +33,7 @@ from trainer.data.examples import BadData
 from trainer.devices import utilization_of
 from trainer.features import Inputs
 from trainer.learners import Learner, Member, ModelLearner
+from trainer.memory import Lack, readable
 from trainer.models import Infeasible, UnfitModel
 from trainer.optimization import learning_rates
 from trainer.order import batches
@@ -44,6 +47,7 @@ from trainer.protocol import (
     ModelExported,
     Pace,
     Progress,
+    Reuse,
     RunPrepared,
     Scores,
     Unavailable,
@@ -56,6 +60,8 @@ from trainer.tasks.registry import spec_of
 
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # the fields that determine the batches; equal for all members
 STEPS_PER_CHECK = 16  # steps between two checks for divergence; each check waits for the device
+
+log = logging.getLogger(__name__)
 
 TrainingEvent = Progress | ModelExported
 Events = Generator[TrainingEvent, None, None]
@@ -101,6 +107,9 @@ class TrainingLoop:
         self._members, self._build, self._device = list(members), build, device
         self._cache, self._stopwatch = cache or Cache.none(), stopwatch or Stopwatch.of(device)
         self._ended = set[int]()
+        self._reuse: Reuse | None = None  # as last reported
+        self._state_of: Callable[[int], TrainingState] | None = None  # of the last round that was reported, by member
+        self._last_states: Mapping[int, TrainingState] = {}  # the same on the host, once memory ran out
 
     def end(self, member: int) -> None:
         """Emit no more events of the member, and exclude it from the next round on. Its checkpoints can still be written."""
@@ -112,24 +121,43 @@ class TrainingLoop:
         RunPrepared and EpochMetrics are yielded in rounds, one for each open member in a row. Out of memory, hyperparameters that cannot be
         trained, and unfit data or weights end every member as Failed; unreadable data or weights end every member as Unavailable. A
         member that diverges ends alone. Any other error is raised.
+
+        The first time that a device with memory of its own runs out of it, the cause may be what is kept there for later runs. It is
+        dropped, and the members are trained once more from their last whole round, with nothing kept on the device.
         """
-        memory.start_peak(self._device)
+        own, dropped = memory.of(self._device), None
         failures: list[Failed | Unavailable]
-        try:
-            devices.settle(self._device)
-            yield from self._train()
-            return
-        except Infeasible as error:
-            failures = self._for_open(partial(Failed, reason="infeasible", detail=str(error)))
-        except (BadData, UnfitModel) as error:
-            failures = self._for_open(partial(unfit, error, self._longest.config, self._longest.expected))
-        except (MemoryError, RuntimeError) as error:
-            if (lack := memory.lack(error, memory.of(self._device))) is None:
-                raise
-            failures = self._for_open(partial(Failed, reason="out_of_memory", detail=lack.detail))
-        # Only here, behind the except blocks: until then the error's traceback keeps the tensors of its frames alive.
-        memory.release(self._device)
-        yield from failures
+        with ExitStack() as retried:
+            while True:
+                memory.start_run(self._device)
+                lack: Lack | None = None
+                try:
+                    devices.settle(self._device)
+                    yield from self._train()
+                    return
+                except Infeasible as error:
+                    failures = self._for_open(partial(Failed, reason="infeasible", detail=str(error)))
+                except (BadData, UnfitModel) as error:
+                    failures = self._for_open(partial(unfit, error, self._longest.config, self._longest.expected))
+                except (MemoryError, RuntimeError) as error:
+                    if (lack := memory.lack(error, own)) is None:
+                        raise
+                # Only here, behind the except blocks: until then the error's traceback keeps the tensors of its frames alive.
+                if lack is not None:
+                    failures = self._for_open(partial(_out_of_memory, lack, dropped))
+                    if lack.usage is not None:
+                        self._stopwatch.end_step()
+                        self._detach()
+                        if dropped is None:
+                            dropped = memory.drop_caches(self._device)
+                            memory.release(self._device)
+                            retried.enter_context(memory.without_caches())
+                            log.warning("%s; %s kept on the GPU are dropped, and the run is tried again", lack.detail, readable(dropped))
+                            continue
+                        yield from self._last_checkpoints()
+                memory.release(self._device)
+                yield from failures
+                return
 
     def _train(self) -> Events:  # noqa: C901, PLR0915  (the loop reads from top to bottom)
         device, stopwatch, longest = self._device, self._stopwatch, self._longest
@@ -140,26 +168,34 @@ class TrainingLoop:
             return
         self._members = [replace(member, config=self._resolved(member.config, run)) for member in self._members]
         learner, inputs = self._build(run, self._members, self._cache, stopwatch)
-        for number in self._open(range(len(self._members))):
+        before, reuse = self._reuse, inputs.reuse
+        if before is not None:
+            reuse = reuse.model_copy(update={"pixels": before.pixels})
+        self._reuse = reuse
+        for number in self._open(range(len(self._members))) if reuse != before else ():
             yield RunPrepared(
                 lane=number,
                 facts=run.info,
                 parameters=sum(parameter.numel() for parameter in run.model.parameters()),
                 trainable=sum(parameter.numel() for parameter in run.model.trainable_parameters()),
                 environment=devices.environment(device, self._members[number].config),
-                reuse=inputs.reuse,
+                reuse=reuse,
             )
+        if self._is_over:
+            return
 
         steps_per_epoch = len(batches(run.training, run.config.batch_size))
         done, seconds, use = 0, 0.0, utilization_of(device)  # whole rounds; seconds of training, including earlier attempts
         round_seconds = list[float]()  # of the rounds of this process
         trained = dict[int, Mapping[str, float]]()  # train_loss and lr, by member
-        if state := self._restored(run.info):
-            learner.restore(state, state.step * steps_per_epoch)
-            done, seconds, trained = state.step, state.seconds, {0: {"train_loss": state.train_loss, "lr": state.lr}}
-        # Resumed after the last round: the previous attempt ended between its last checkpoint and Finished. Only evaluate.
-        if done == longest.rounds:
-            advanced = BatchProgress(epoch=run.config.epochs, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
+        if states := self._last_states or self._restored(run.info):
+            learner, state = learner.keep(list(states)), next(iter(states.values()))
+            learner.restore(states, state.step * steps_per_epoch)
+            done, seconds = state.step, state.seconds
+            trained = {number: {"train_loss": one.train_loss, "lr": one.lr} for number, one in states.items()}
+        # Resumed after a member's last round: the previous attempt ended between its last checkpoint and Finished. Only evaluate.
+        if any(self._members[number].rounds == done for number in self._open(learner.members)):
+            advanced = BatchProgress(epoch=done, batch=steps_per_epoch, batches=steps_per_epoch, samples_per_second=0.0)
             yield from inputs.ready(None, advanced)
             measurements = yield from evaluate(run, learner, inputs, run.validation, advanced)
             yield from self._finish_or_save(done, run, learner, inputs, Result(measurements, trained, seconds), advanced)
@@ -217,7 +253,7 @@ class TrainingLoop:
                 measurements = yield from evaluate(run, learner, inputs, run.validation, advanced)
             round_seconds.append(time.perf_counter() - started)
             seconds += round_seconds[-1]
-            self._keep_state(round.number, run.info, learner, trained, seconds)
+            state_of = self._keep_state(round.number, run.info, learner, trained, seconds)
             pace = Pace(
                 samples_per_second=speed,
                 seconds_left=0.0,
@@ -231,13 +267,15 @@ class TrainingLoop:
                 left = usual * (self._members[number].rounds - round.number)
                 metrics = dict(measurements[number].metrics, **trained[number])
                 yield EpochMetrics(lane=number, step=round.number, metrics=metrics, pace=pace.model_copy(update={"seconds_left": left}))
+            self._state_of = state_of  # not before: a round whose metrics were not reported is trained again
             yield from self._finish_or_save(round.number, run, learner, inputs, Result(measurements, trained, seconds), advanced)
 
     def _finish_or_save(self, done: int, run: PreparedRun, learner: Learner, inputs: Inputs, result: Result, sign: BatchProgress) -> Events:
         """Score, export and end the members whose last round this is; write the due checkpoints of the others."""
         last = [number for number in self._open(learner.members) if self._members[number].rounds == done]
         # The peak is read before scoring, so that it is the peak of the training whether the run is scored or not.
-        peak, scores = memory.peak(self._device) if last else 0, dict[int, Scores]()
+        peak, needed = (memory.peak(self._device), memory.needed(self._device)) if last else (0, None)
+        scores = dict[int, Scores]()
         if scored := [number for number in last if self._members[number].score_test]:
             with self._stopwatch("measure"):
                 scores = yield from score(run, learner.keep(scored), inputs, sign)
@@ -254,6 +292,7 @@ class TrainingLoop:
                 report=found.report().model_dump(mode="json"),
                 train_seconds=result.seconds,
                 peak_memory=peak,
+                device_memory=needed,
                 test=scores.get(number),
             )
             if member.model_file is not None:
@@ -262,26 +301,48 @@ class TrainingLoop:
 
     def _keep_state(
         self, done: int, info: DatasetInfo, learner: Learner, trained: Mapping[int, Mapping[str, float]], seconds: float
-    ) -> None:
-        """Keep the state after the round, so that a member's checkpoint can be written during the next round."""
+    ) -> Callable[[int], TrainingState] | None:
+        """Keep the state after the round, so that a member's checkpoint can be written during the next round.
+
+        For a device with memory of its own, which may run out, returns the function from a member's number to its state.
+        """
+        retryable = memory.of(self._device) is not None
         keeps = any(self._members[number].checkpoints.keeps for number in learner.members)
-        snapshot = learner.snapshot() if keeps else None
+        snapshot = learner.snapshot() if keeps or retryable else None
+
+        def state(number: int) -> TrainingState:
+            assert snapshot is not None  # noqa: S101  (only called where the state is kept)
+            model, optimizer = snapshot(number)
+            run = digest(self._members[number].config, info)
+            return TrainingState(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
+
         for number in learner.members:
-            member = self._members[number]
+            self._members[number].checkpoints.hold(done, partial(state, number))
+        return state if retryable else None
 
-            # The loop's variables are bound as defaults: the function is called only when the checkpoint is written.
-            def state(number: int = number, config: TrainConfig = member.config) -> TrainingState:
-                assert snapshot is not None  # noqa: S101  (only called where checkpoints are kept)
-                model, optimizer = snapshot(number)
-                run = digest(config, info)
-                return TrainingState(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
+    def _detach(self) -> None:
+        """Copy the states of the last whole round to the host, so that nothing refers to the learner and its tensors any more."""
+        if self._state_of is not None:
+            self._last_states = {number: self._state_of(number) for number in self._open(range(len(self._members)))}
+            self._state_of = None
+        for number, member in enumerate(self._members):
+            state = self._last_states.get(number)
+            member.checkpoints.detach(state if state is not None and state.step == member.checkpoints.step else None)
+        if self._reuse is not None and len(self._members) == 1:  # the rest of the run reads what its beginning has read
+            self._members[0] = replace(self._members[0], depths=(self._reuse.depth, self._reuse.validation_depth))
 
-            member.checkpoints.hold(done, state)
+    def _last_checkpoints(self) -> Iterator[CheckpointSaved]:
+        """Write the states that are held, so that another worker can continue from them."""
+        for number in self._open(range(len(self._members))):
+            if written := self._members[number].checkpoints.write():
+                yield CheckpointSaved(lane=number, checkpoint=written)
 
-    def _restored(self, info: DatasetInfo) -> TrainingState | None:
+    def _restored(self, info: DatasetInfo) -> Mapping[int, TrainingState]:
+        """The state to resume from, by member; empty to start at round 1."""
         if len(self._members) > 1:
-            return None
-        return self._members[0].checkpoints.restore(digest(self._members[0].config, info))
+            return {}
+        state = self._members[0].checkpoints.restore(digest(self._members[0].config, info))
+        return {} if state is None else {0: state}
 
     def _refuse_unscorable(self, run: PreparedRun) -> Iterator[Failed]:
         """End the members with `score_test` as Failed when the split has no test examples."""
@@ -326,6 +387,20 @@ def train(
     """Train one run by autograd; `options` are fields of Member, `share` is passed to `ModelLearner.build`."""
     build = partial(ModelLearner.build, share=share)
     return TrainingLoop([Member(config=config, **options)], build, device=device, cache=cache, stopwatch=stopwatch).events()
+
+
+def _out_of_memory(lack: Lack, dropped: int | None, *, lane: int, step: int) -> Failed:
+    """The failure of a member. `dropped` are the bytes that were dropped before the last try; None if there was only one."""
+    again = "" if dropped is None else f" (at the second try, after {readable(dropped)} kept on the GPU had been dropped)"
+    usage = lack.usage
+    return Failed(
+        lane=lane,
+        reason="out_of_memory",
+        detail=lack.detail + again,
+        step=step,
+        device_bytes=None if usage is None else usage.total,
+        crowded=usage is not None and usage.is_crowded,
+    )
 
 
 def _rounds(first: int, last: int, steps_per_epoch: int) -> Iterator[Round]:

@@ -3,9 +3,13 @@
 import gc
 import re
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 
@@ -118,8 +122,10 @@ def of(device: torch.device) -> DeviceMemory | None:
     return CudaMemory(device) if device.type == "cuda" else None
 
 
-def start_peak(device: torch.device) -> None:
-    """Reset the peak, so that `peak` returns the peak of the run that starts now."""
+def start_run(device: torch.device) -> None:
+    """Reset the peak, so that `peak` returns that of the run that starts now. No entry of a DeviceCache counts as used by it yet."""
+    for cache in _caches:
+        cache.start_run()
     if (own := of(device)) is not None:
         own.start_peak()
     elif sys.platform == "linux":
@@ -130,11 +136,20 @@ def start_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> int:
-    """Peak bytes: allocated on a GPU, or resident in this process; 0 if the system does not report it."""
+    """Peak bytes of the run: allocated on a GPU, or resident in this process; 0 if the system does not report it.
+
+    What DeviceCaches hold and the run has not used is not counted on a GPU, so that the figure does not depend on earlier runs.
+    """
     if (own := of(device)) is not None:
-        return own.peak()[0]
+        return max(0, own.peak()[0] - _unused_bytes(device))
     match = re.search(r"^VmHWM:\s+(\d+) kB", _text(Path("/proc/self/status")), re.MULTILINE)
     return int(match[1]) * 1024 if match else 0
+
+
+def needed(device: torch.device) -> int | None:
+    """Bytes that a GPU needs for the run: the peak that the allocator reserved, without unused caches, and CONTEXT_BYTES; else None."""
+    own = of(device)
+    return None if own is None else max(0, own.peak()[1] - _unused_bytes(device)) + CONTEXT_BYTES
 
 
 def present(device: torch.device) -> int:
@@ -207,6 +222,122 @@ def _usage(own: DeviceMemory | None) -> Usage | None:
 
 
 def _described(usage: Usage) -> str:
-    held = f"this process held {readable(usage.reserved)}, of which the run's tensors {readable(usage.allocated)}"
-    others = f"other processes {readable(usage.others)}" if usage.others else "other processes nothing"
-    return f"of {readable(usage.total)} {held}, {others}; {readable(usage.free)} was free"
+    kept = sum(cache.total_bytes for cache in _caches)
+    held = f"this process held {readable(usage.reserved)} (the run's tensors {readable(max(0, usage.allocated - kept))}"
+    held += f", examples and outputs kept for later runs {readable(kept)})"
+    return f"of {readable(usage.total)} {held}, other processes {readable(usage.others)}; {readable(usage.free)} was free"
+
+
+CACHE_SHARE = 1 / 3  # of the memory that this process can still allocate, for the entries of each DeviceCache, which count as free
+Kept = TypeVar("Kept")
+
+
+@dataclass(slots=True)
+class _Entry(Generic[Kept]):
+    value: Kept
+    size: int  # bytes
+    used: bool = True  # by the present run
+
+
+class DeviceCache(Generic[Kept]):
+    """Tensors that this process keeps on its device for later runs, evicted by least recent use.
+
+    The limit of their bytes follows the memory that is free and the share of the device that this process may use. Entries that the
+    present run uses are not evicted: they would stay allocated as long as it refers to them.
+    """
+
+    def __init__(self) -> None:
+        self._entries = OrderedDict[tuple[str, torch.device], _Entry[Kept]]()
+        _caches.add(self)
+
+    def find(self, key: str, device: torch.device) -> Kept | None:
+        """The value, used by the present run from now on."""
+        if (entry := self._entries.get((key, device))) is None:
+            return None
+        entry.used = True
+        self._entries.move_to_end((key, device))
+        return entry.value
+
+    def fits(self, size: int, device: torch.device) -> bool:
+        """Whether entries of `size` bytes in total are within the limit; False for a device without memory of its own."""
+        return size <= self._limit(device)
+
+    def make_room(self, size: int, device: torch.device) -> bool:
+        """Evict entries until another of `size` bytes is within the limit. Returns False, without an effect, if that is impossible."""
+        limit, held = self._limit(device), self.held_bytes(device)
+        if size > limit - held + self.held_bytes(device, unused=True):
+            return False
+        for place in [place for place, entry in self._entries.items() if place[1] == device and not entry.used]:
+            if held + size <= limit:
+                break
+            held -= self._entries.pop(place).size
+        return True
+
+    def keep(self, key: str, device: torch.device, value: Kept, size: int) -> None:
+        """Add an entry that the present run uses, after `make_room`."""
+        self._entries[key, device] = _Entry(value, size)
+
+    def held_bytes(self, device: torch.device, *, unused: bool = False) -> int:
+        """Bytes of the entries on the device; with `unused`, of those that the present run has not used."""
+        return sum(entry.size for (_, own), entry in self._entries.items() if own == device and not (unused and entry.used))
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all entries."""
+        return sum(entry.size for entry in self._entries.values())
+
+    def start_run(self) -> None:
+        """Mark all entries as not used by the present run."""
+        for entry in self._entries.values():
+            entry.used = False
+
+    def drop(self, device: torch.device) -> None:
+        """Remove the entries on the device."""
+        for place in [place for place in self._entries if place[1] == device]:
+            del self._entries[place]
+
+    def _limit(self, device: torch.device) -> int:
+        """Bytes; -1 if nothing may be kept."""
+        own = of(device)
+        if own is None or not _limits.caching:
+            return -1
+        usage = own.usage()
+        free = min(usage.left, int(_limits.share * usage.total) - usage.allocated)
+        return int(CACHE_SHARE * max(0, free + self.held_bytes(device)))
+
+
+@dataclass(slots=True)
+class _Limits:
+    share: float = 1.0  # of a device that this process may use; other processes may use the rest
+    caching: bool = True
+
+
+_limits = _Limits()
+_caches = WeakSet[DeviceCache[Any]]()
+
+
+def set_share(share: float) -> None:
+    """Set the share of its device that this process may use for caches."""
+    _limits.share = share
+
+
+@contextmanager
+def without_caches() -> Iterator[None]:
+    """Keep nothing in DeviceCaches within the context, so that the run has the whole device for itself."""
+    _limits.caching = False
+    try:
+        yield
+    finally:
+        _limits.caching = True
+
+
+def drop_caches(device: torch.device) -> int:
+    """Empty all DeviceCaches of the device, and return their bytes. They are free once no run refers to them and `release` is called."""
+    dropped = sum(cache.held_bytes(device) for cache in _caches)
+    for cache in _caches:
+        cache.drop(device)
+    return dropped
+
+
+def _unused_bytes(device: torch.device) -> int:
+    return sum(cache.held_bytes(device, unused=True) for cache in _caches)

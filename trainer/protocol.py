@@ -20,8 +20,9 @@ class Checkpoint(Frozen):
 
 
 # A run sends, in order: RunPrepared; in each epoch any number of BatchProgress, one EpochMetrics and at most one CheckpointSaved; then
-# Finished. Failed can be sent at any time and is then the last message. `lane` is the index of the run among the runs trained together; a
-# run that trains alone has lane 0.
+# Finished. A run that is tried again because memory ran out sends BatchProgress of the same epoch again, and RunPrepared again if its
+# stored outputs are kept elsewhere. Failed can be sent at any time and is then the last message. `lane` is the index of the run among the
+# runs trained together; a run that trains alone has lane 0.
 
 
 class Reuse(Frozen):
@@ -131,7 +132,12 @@ class Finished(_Reported):
     lane: int = 0
     step: int
     train_seconds: float
-    peak_memory: int = Field(description="peak memory in bytes: of the GPU, or resident in the process without one")
+    peak_memory: int = Field(description="peak memory in bytes: of the run's tensors on the GPU, or resident in the process without one")
+    device_memory: int | None = Field(
+        default=None,
+        description="bytes of a GPU that the run needs: the peak that the allocator reserved for it, and an allowance for the context of "
+        "the process; None without a GPU",
+    )
     test: Scores | None = Field(default=None, description="present if the order has score_test")
 
 
@@ -143,6 +149,8 @@ class Failed(Frozen):
     reason: FailureReason
     detail: str
     step: int = Field(default=0, description="epochs that were complete")
+    device_bytes: int | None = Field(default=None, ge=0, description="memory of the GPU, if it ran out of it")
+    crowded: bool = Field(default=False, description="other processes held more than a tenth of it")
 
 
 class Unavailable(Frozen):

@@ -180,6 +180,8 @@ def _this_model(exported: Exported, trained: Finished | None) -> Iterator[str]:
     if trained.test is not None:
         rows.append(("test", score(measure, trained.test.metrics[metric])))
     rows += [("seconds of training", f"{trained.train_seconds:.1f}"), ("peak memory", size(trained.peak_memory))]
+    if trained.device_memory is not None:
+        rows.append(("memory of the GPU that is needed, about", size(trained.device_memory)))
     yield table((f"{_task(exported).example}s", metric), rows)
     if (within := is_within(exported, trained)) is not None:
         yield f"The test score lies {'within' if within else '**outside**'} the stated interval of one run."

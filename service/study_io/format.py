@@ -75,6 +75,7 @@ class _Result(_Open):
     trainable: Whole | None = None
     train_seconds: Amount | None = None
     peak_memory: Whole | None = None
+    device_memory: Whole | None = None
     reuse: Annotated[Reuse | None, BeforeValidator(_strictly(Reuse))] = None
     pace: _Pace | None = None
     evidence: Annotated[PruningReason | None, BeforeValidator(_strictly(PruningReason))] = None

@@ -77,6 +77,12 @@ def test_a_confirmed_configuration_states_its_intervals_and_what_tuning_was_wort
     assert text.index("Confirmed: a test") < text.index("## ")
 
 
+def test_the_memory_of_a_gpu_is_stated_where_one_was_used(full: Exported) -> None:
+    said = "| memory of the GPU that is needed, about | "
+    assert said not in card(full, FINISHED)
+    assert said + "4.4 GB |" in card(full, FINISHED.model_copy(update={"device_memory": 4_400_000_000}))
+
+
 def test_the_card_states_a_given_split_and_what_was_left_out(full: Exported) -> None:
     assert ", split by content within each class with seed 0." in card(full)
     listing = ListingFacts(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from trainer import memory
 from trainer.data.examples import BadData
 from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
@@ -216,7 +217,7 @@ def test_rows_of_pixels_belong_to_their_files(paint: Paint) -> None:
 def test_images_too_large_for_the_gpu_stay_on_the_host_and_drive_out_none(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, dataset = torch.device("cuda:0"), find(paint(count=4))
     small = examples.load(dataset, 16, gpu)
-    monkeypatch.setattr(examples, "DEVICE_SHARE", 50_000 / torch.cuda.get_device_properties(gpu).total_memory)
+    monkeypatch.setattr(memory, "CACHE_SHARE", 50_000 / torch.cuda.mem_get_info(gpu)[0])
     large = examples.load(dataset, 64, gpu)  # 12 images, 147 kB
     assert isinstance(small, Resident) and isinstance(large, Resident)
     assert small.pixels.is_cuda and not large.pixels.is_cuda and not large.pixels.is_pinned()

@@ -69,7 +69,7 @@ def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_
     for _ in range(2):
         first.step()
     model, optimizer = first.learner.snapshot()(0)
-    second.learner.restore(TrainingState(step=1, run="", model=model, optimizer=optimizer, train_loss=0.0, lr=0.0, seconds=0.0), 2)
+    second.learner.restore({0: TrainingState(step=1, run="", model=model, optimizer=optimizer, train_loss=0.0, lr=0.0, seconds=0.0)}, 2)
     assert torch.equal(first.step(), second.step())
     assert plain(first.learner.snapshot()(0)) == plain(second.learner.snapshot()(0))
 
@@ -82,5 +82,5 @@ def test_a_parameter_that_is_not_finite_is_found(config: ImageTrainConfig, build
     broken["classifier.weight"][1, 2] = torch.inf
     trained.step()
     optimizer = trained.learner.snapshot()(0).optimizer
-    trained.learner.restore(TrainingState(step=1, run="", model=broken, optimizer=optimizer, train_loss=0.0, lr=0.0, seconds=0.0), 1)
+    trained.learner.restore({0: TrainingState(step=1, run="", model=broken, optimizer=optimizer, train_loss=0.0, lr=0.0, seconds=0.0)}, 1)
     assert trained.learner.finite() == [False]

@@ -98,10 +98,12 @@ def test_the_place_is_named_for_every_kind_of_device(text: str, where: str) -> N
 
 def test_the_detail_says_what_this_process_and_others_held() -> None:
     error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    cache = memory.DeviceCache[str]()
+    cache.keep("of another run", torch.device("cuda:0"), "", 3 * GB)
     found = memory.lack(error, card(free=0.5, reserved=16, allocated=15.5))
     assert found is not None and found.detail == (
-        "2.00 GiB could not be allocated on the GPU; of 24.0 GB this process held 16.0 GB, of which the run's tensors 15.5 GB, "
-        "other processes 6.4 GB; 500 MB was free"
+        "2.00 GiB could not be allocated on the GPU; of 24.0 GB this process held 16.0 GB (the run's tensors 12.5 GB, examples and "
+        "outputs kept for later runs 3.0 GB), other processes 6.4 GB; 500 MB was free"
     )
 
 
@@ -122,7 +124,7 @@ def test_other_errors_are_none_of_that(error: BaseException) -> None:
 
 
 def test_the_peak_of_a_gpu_can_be_started_before_anything_ran_on_it() -> None:
-    code = "import torch; from trainer import memory; memory.start_peak(torch.device('cuda:0'))"
+    code = "import torch; from trainer import memory; memory.start_run(torch.device('cuda:0'))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False
     )

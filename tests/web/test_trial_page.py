@@ -65,6 +65,17 @@ def test_a_trial_is_followed_to_its_end_without_reloading(page: Page, live_lab: 
     expect(row_of(page.locator("table.attempts"), "1")).to_contain_text("ran to its end")
 
 
+def test_the_memory_of_a_gpu_is_given_with_what_the_run_needs_of_it(page: Page, live_lab: Laboratory) -> None:
+    live_lab.study("on-a-gpu")
+    claim = live_lab.claim_from("on-a-gpu")
+    live_lab.report(claim, 1, accuracy=0.5)
+    done = finished([[1, 1], [1, 1]], ["cat", "dog"], accuracy=0.5)
+    write(live_lab, claim, outcome=done.model_copy(update={"peak_memory": 3_000_000_000, "device_memory": 4_400_000_000}))
+    page.goto("/studies/on-a-gpu/trials/0")
+    expect(page.locator("#figures")).to_contain_text("3 GB")
+    expect(page.locator("#figures")).to_contain_text("about 4.4 GB of the GPU needed")
+
+
 def test_reports_are_drawn_without_a_request(page: Page, live_lab: Laboratory) -> None:
     live_lab.study("quiet-trial")
     claim = live_lab.claim_from("quiet-trial")

@@ -15,7 +15,7 @@ from trainer.cache import Cache
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Plan, Problem, Rates, plan
-from trainer.features.source import Direct, FeatureStore, Inputs, MemoryFeatureStore, Sign, Source, StoredExamples, fits_device
+from trainer.features.source import ON_DEVICE, Direct, FeatureStore, Inputs, MemoryFeatureStore, Sign, Source, StoredExamples
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
@@ -76,13 +76,13 @@ class FeatureStorage:
 
     def place(self, size: int) -> Place:
         """The place of entries of `size` bytes while they are read."""
-        if fits_device(self.device, size):
+        if ON_DEVICE.fits(size, self.device):
             return "device"
         return "memory" if self.folder is None else "disk"
 
     def read_seconds_a_byte(self, size: int) -> float:
         """Seconds to read one byte at random from entries of `size` bytes in total, once in each epoch."""
-        source_device = self.device if fits_device(self.device, size) else torch.device("cpu")
+        source_device = self.device if ON_DEVICE.fits(size, self.device) else torch.device("cpu")
         seconds = measuring.gather_seconds_a_byte(source_device, self.device)
         free = memory.available()
         if self.folder is not None and source_device.type == "cpu" and free is not None and size > free:  # larger than the page cache

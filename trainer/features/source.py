@@ -163,13 +163,12 @@ class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
 
 
 POLL_SECONDS = 0.05  # while another process builds
-DEVICE_SHARE = 0.25  # of a GPU's memory, for stored outputs
 PROBES = 5
 TRIES = 3  # to find or begin an entry that another process has just finished or abandoned
 
 log = logging.getLogger(__name__)
 
-_on_device: OrderedDict[tuple[str, torch.device], Tensor] = OrderedDict()  # copies of entries on GPUs, kept for later runs of this process
+ON_DEVICE = memory.DeviceCache[Tensor]()  # copies of entries
 
 
 class StoredExamples:
@@ -310,15 +309,14 @@ class Source:
 
     def _placed(self, entry: Tensor, digest: str) -> Tensor:
         """The entry, copied to the GPU if all views of the part fit there."""
-        if not fits_device(self._device, entry.nbytes * self.part.views):
+        if (known := ON_DEVICE.find(digest, self._device)) is not None:
+            return known
+        all_fit = ON_DEVICE.fits(entry.nbytes * self.part.views, self._device)
+        if not all_fit or not ON_DEVICE.make_room(entry.nbytes, self._device):
             return entry
-        place = digest, self._device
-        if place not in _on_device:
-            while _on_device and not fits_device(self._device, entry.nbytes + sum(copy.nbytes for copy in _on_device.values())):
-                _on_device.popitem(last=False)
-            _on_device[place] = entry.to(self._device)
-        _on_device.move_to_end(place)
-        return _on_device[place]
+        copied = entry.to(self._device)
+        ON_DEVICE.keep(digest, self._device, copied, copied.nbytes)
+        return copied
 
     @contextmanager
     def _building(self) -> Iterator[None]:
@@ -326,8 +324,3 @@ class Source:
         with self._stopwatch("features"):
             yield
         self._build_seconds += time.perf_counter() - started
-
-
-def fits_device(device: torch.device, size: int) -> bool:
-    """Whether `size` bytes are within the GPU's share for stored outputs; False on a CPU."""
-    return device.type == "cuda" and size <= DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory

@@ -256,10 +256,11 @@ class HeadEnsemble:
 
         return state_of
 
-    def restore(self, state: TrainingState, steps: int) -> None:
-        for name, parameter in self._heads.parameters.items():
-            parameter.value[0].copy_(state.model[name])
-        self._optimizers.load(0, state.optimizer, self._trained, steps)
+    def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
+        for place, member in enumerate(self.members):
+            for name, parameter in self._heads.parameters.items():
+                parameter.value[place].copy_(states[member].model[name])
+            self._optimizers.load(place, states[member].optimizer, self._trained, steps)
 
     def network_of(self, member: int) -> nn.Module:
         place = self.members.index(member)

@@ -15,8 +15,8 @@ SHIPPED: Mapping[str, str] = {"image_classification": "trainer.tasks.image_class
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(
     {
-        "environment", "epochs", "evidence", "kind", "lane", "metrics", "pace", "peak_memory", "report", "reuse", "step", "test",
-        "train_seconds", "trainable",
+        "device_memory", "environment", "epochs", "evidence", "kind", "lane", "metrics", "pace", "peak_memory", "report", "reuse", "step",
+        "test", "train_seconds", "trainable",
     }
 )  # fmt: skip
 """Names that no field of a report may have: results store the report's fields beside these fields."""

@@ -83,8 +83,7 @@ def to_device(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
 
-KEPT = 4  # data sets or sizes kept by this process
-DEVICE_SHARE = 0.25  # of a GPU's memory for pixels; larger data sets stay on the host and are copied batch by batch
+KEPT = 4  # data sets or sizes kept by this process on the host
 HEADROOM = 256 * 2**20  # bytes of host memory left free
 
 
@@ -133,7 +132,8 @@ class Resident:
         """Nothing to do."""
 
 
-_kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()
+_kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()  # pixels on the host
+_on_device = memory.DeviceCache[Resident]()  # data sets that do not fit it stay on the host and are copied batch by batch
 
 
 def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed:
@@ -144,10 +144,11 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
     cache = cache or Cache.none()
     key = key_of(dataset, size)
     place = (f"{cache.folder}/{key.digest}", device)
-    if place in _kept:
-        _kept.move_to_end(place)
+    if (known := _on_device.find(*place) or _kept.get(place)) is not None:
+        if place in _kept:
+            _kept.move_to_end(place)
         cache.find(key)  # marks the entry as used
-        return _kept[place]
+        return known
     while len(_kept) >= KEPT:
         _kept.popitem(last=False)
     keys = torch.tensor([int(content.sha256[:15], 16) for content in dataset.contents])  # 60 bits
@@ -158,8 +159,12 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
         _kept[place] = streamed
         return streamed
     pixels, origin = found
-    resident = Resident(_placed(pixels, device), keys, origin, device)
-    _kept[place] = replace(resident, origin="cached")  # for the next run of this process
+    if _on_device.make_room(pixels.nbytes, device):
+        resident = Resident(pixels.to(device), keys, origin, device)
+        _on_device.keep(*place, replace(resident, origin="cached"), pixels.nbytes)  # for the next run of this process
+    else:  # not pinned, which would copy the whole tensor; each gathered batch is pinned instead
+        resident = Resident(pixels, keys, origin, device)
+        _kept[place] = replace(resident, origin="cached")
     return resident
 
 
@@ -196,18 +201,3 @@ def _in_memory(dataset: ImageDataset, size: int) -> tuple[Tensor, Literal["decod
 def _lacks(needed: int) -> bool:
     left = memory.available()
     return left is not None and needed + HEADROOM > left
-
-
-def _placed(pixels: Tensor, device: torch.device) -> Tensor:
-    if device.type != "cuda":
-        return pixels
-    limit = DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory
-    if pixels.nbytes > limit:
-        return pixels  # not pinned, which would copy the whole tensor; each gathered batch is pinned instead
-    while pixels.nbytes + _on_device() > limit:
-        _kept.popitem(last=False)
-    return pixels.to(device)
-
-
-def _on_device() -> int:
-    return sum(kept.pixels.nbytes for kept in _kept.values() if isinstance(kept, Resident) and kept.pixels.is_cuda)

@@ -28,10 +28,11 @@ function speedFigure(study, trial) {
 }
 
 function memoryFigure(trial) {
-  const peak = trial.result.peak_memory;
+  const { peak_memory: peak, device_memory: needed } = trial.result;
   const now = trial.pace?.memory;
   const where = trial.result.environment?.accelerator === "cuda" ? "of the GPU" : "of the process";
-  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), `peak, ${where}`);
+  const notes = needed == null ? `peak, ${where}` : ["peak of the run's tensors on the GPU", `about ${bytes(needed)} of the GPU needed`].map((note) => el("span", { class: "line" }, note));
+  if (peak != null && hasEnded(trial)) return figure("Memory", bytes(peak), notes);
   return figure("Memory", now == null ? "–" : bytes(now), now == null ? "not reported" : hasEnded(trial) ? `at its last report, ${where}` : `at present, ${where}`);
 }
 
