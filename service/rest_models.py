@@ -456,6 +456,15 @@ class RunningView(View):
     number: int = Field(examples=[7])
 
 
+class UnusableDeviceView(View):
+    """A device or a driver that the worker found but cannot use."""
+
+    device: str = Field(examples=["cuda:0"])
+    name: str = Field(examples=["NVIDIA H200 #0, 141 GB"])
+    detail: str = Field(description="the error of the device's test", examples=["no kernel image is available for execution on the device"])
+    remedy: str = Field(description="what to do about it")
+
+
 class WorkerView(View):
     """A process that claims trials."""
 
@@ -465,6 +474,12 @@ class WorkerView(View):
     slots: int = Field(description="number of trials, or groups of trials trained together, that the worker runs at the same time")
     devices: tuple[str, ...] = Field(examples=[["cuda:0"]])
     memory: tuple[int | None, ...] = Field(description="bytes of memory of each device, null if unknown; empty for older workers")
+    device_names: tuple[str, ...] = Field(
+        description="readable name of each device; empty for older workers", examples=[["NVIDIA H200 #0, 141 GB"]]
+    )
+    unusable: list[UnusableDeviceView] = Field(
+        description="devices that the worker found but cannot use; no trial runs on them, and the worker tests them again every few minutes"
+    )
     state: WorkerState = Field(description="a `draining` worker claims no more trials, completes those it runs, and exits")
     started_at: datetime
     seen_at: datetime

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from service.store import Store, open_store
 from service.store.migrate import upgrade
-from service.worker.devices import gpus
+from service.worker.discovery import find_devices
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # tests run side by side, and threads that spin would take each other's cores
 DATABASES = count()
@@ -28,7 +28,7 @@ WITHOUT_DATA = "THAW_TESTS_WITHOUT_DATA"  # set in the workflow of hosted CI, wh
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out, and say so, what this machine has no device for."""
     wanting = {
-        "gpu": None if gpus() else "needs an NVIDIA GPU; none is here",
+        "gpu": None if find_devices().devices else "needs an NVIDIA GPU; none is here",
         "browser": None if find_browser() or os.environ.get(SKIP_NOTHING) else f"needs one of {', '.join(BROWSERS)}; none is here",
     }
     for item in items:

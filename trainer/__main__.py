@@ -1,7 +1,8 @@
-"""`python -m trainer [--device cpu|cuda:0] [--threads N] [--cache FOLDER] [--cache-bytes N]`: the trainer process, see `trainer.host`."""
+"""`python -m trainer [--device cpu|cuda:0] [--threads N] [--cpus LIST] [--cache FOLDER]`: the trainer process, see `trainer.host`."""
 
 import argparse
 import logging
+import os
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ def main() -> None:
     usual = "cuda:0" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=torch.device, default=usual, help="device to train on, such as cpu or cuda:0")
     parser.add_argument("--threads", type=int, help="number of PyTorch threads on the CPU")
+    parser.add_argument("--cpus", type=_numbers, help="CPUs to run on, such as those of the device's NUMA node: 0,1,2; default: all")
     parser.add_argument("--cache", type=Path, help="folder for decoded examples and stored outputs, shared by all trainers; default: none")
     parser.add_argument("--cache-bytes", type=int, default=20 * 10**9, help="maximum size of the cache folder; 0 turns the cache off")
     parser.add_argument(
@@ -35,6 +37,8 @@ def main() -> None:
         "--idle-release-seconds", type=float, default=IDLE_SECONDS, help="seconds without an order until caches on the GPU are dropped"
     )
     given = parser.parse_args()
+    if given.cpus and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, given.cpus)  # before the first parallel operation, because threads inherit it
     if given.threads is not None:
         torch.set_num_threads(given.threads)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
@@ -49,6 +53,10 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise ValueError
     return share
+
+
+def _numbers(text: str) -> set[int]:
+    return {int(number) for number in text.split(",")}
 
 
 if __name__ == "__main__":

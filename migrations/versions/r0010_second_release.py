@@ -1,4 +1,5 @@
-"""The second release: identity and session key of the database, imports, failure reason `infeasible`, resumption, unavailable studies.
+"""The second release: identity and session key of the database, imports, failure reason `infeasible`, resumption, unavailable studies,
+names and faults of devices.
 
 Earlier sessions end, since the new session key signs none of their cookies.
 """
@@ -20,6 +21,8 @@ REASONS = REASONS_BEFORE.replace("'lost')", "'lost', 'infeasible')")
 def upgrade() -> None:
     _add_random_values()
     op.add_column("worker", sa.Column("set_aside", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("worker", sa.Column("device_names", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("worker", sa.Column("unusable", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("study", sa.Column("unpublished", sa.BigInteger(), nullable=True))
     op.add_column("study", sa.Column("recheck", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("study", sa.Column("idle_seconds", sa.Double(), nullable=False, server_default="0"))

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import importlib.util
+import logging
 import os
 import signal
 import subprocess
@@ -17,11 +18,14 @@ from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.timing import Backoff
-from service.worker.devices import cores, gpus, lay_out
+from service.worker.devices import Device, Layout, cores, lay_out
+from service.worker.discovery import find_devices
 from service.worker.process import TrainerProcess
 
 if TYPE_CHECKING:
     from service.worker.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4  # of Linux's <sys/prctl.h>
 NO_TORCH = "Training needs torch, which is not installed: pip install 'thawline[trainer]'"
@@ -32,10 +36,15 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     require_torch()
     configure_logging(settings, "worker")
     restrict_access(settings)
-    layout = lay_out(gpus(), available_cores or cores(), slots)
+    found = find_devices()
+    for step in found.tried:
+        log.info("devices: %s", step)
+    layout = Layout(lay_out(found.devices, available_cores or cores(), slots), faults=() if found.fault is None else (found.fault,))
+    log.info("slots: %s", ", ".join(slot.display for slot in layout.slots))
     # Started before the slow imports below, because importing torch takes the trainer seconds. Started by the main thread, because the
     # kernel kills a trainer when the thread that started it ends (PR_SET_PDEATHSIG).
-    first = TrainerProcess(layout[0].command(settings), layout[0].environment(os.environ))
+    slot = layout.slots[0]
+    first = TrainerProcess(slot.command(settings), slot.environment(os.environ))
     from service.store import open_store
     from service.worker.supervisor import Supervisor
 
@@ -164,7 +173,7 @@ class LocalWorkers:
         self._settings = settings
         self._slots: list[str] = [] if slots is None else ["--slots", str(slots)]
         self._ending = threading.Event()
-        shares = share_gpus(gpus(), count)
+        shares = share_gpus(find_devices().devices, count) if count > 1 else [None] * count  # one worker finds its devices itself
         self._threads = [
             threading.Thread(target=self._supervise, args=(self._environment(share), max(1, cores() // count)), name=f"worker-{number}")
             for number, share in enumerate(shares)
@@ -226,8 +235,11 @@ class LocalWorkers:
                 worker.kill()  # its trainers exit when their standard input is closed
                 worker.wait()
 
-    def _environment(self, gpu_share: Sequence[str] | None) -> dict[str, str]:
-        return environment_of(self._settings) | ({} if gpu_share is None else {"CUDA_VISIBLE_DEVICES": ",".join(gpu_share)})
+    def _environment(self, gpu_share: Sequence[Device] | None) -> dict[str, str]:
+        if gpu_share is None:
+            return environment_of(self._settings)
+        variable = "HIP_VISIBLE_DEVICES" if gpu_share[0].kind == "rocm" else "CUDA_VISIBLE_DEVICES"
+        return environment_of(self._settings) | {variable: ",".join(device.id for device in gpu_share)}
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -244,7 +256,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**os.environ, **overrides}
 
 
-def share_gpus(found: Sequence[str], workers: int) -> list[Sequence[str] | None]:
+def share_gpus(found: Sequence[Device], workers: int) -> list[Sequence[Device] | None]:
     """Divide the GPUs among the workers. Several workers share a GPU if there are fewer GPUs than workers; None means no GPU."""
     if not found:
         return [None] * workers

@@ -178,6 +178,10 @@ def drain_worker(settings: Settings, worker: str) -> None:
 
 
 def _problems(worker: WorkerView) -> Iterator[str]:
+    for one in worker.unusable:
+        yield f"cannot use {one.name}: {one.detail}. {one.remedy}."
+    if worker.unusable and set(worker.devices) == {"cpu"}:
+        yield "trains on the CPU, because it can use no GPU"
     for study in worker.unavailable:
         yield f"claims no trials of {study.study}, because it cannot read the {study.what}: {study.detail}"
     if worker.set_aside:
@@ -186,5 +190,5 @@ def _problems(worker: WorkerView) -> Iterator[str]:
 
 def _worker_row(worker: WorkerView) -> tuple[str, ...]:
     runs = " ".join(f"{trial.study}:{trial.number}" for trial in worker.running)
-    devices = " ".join(dict.fromkeys(worker.devices))
+    devices = ", ".join(dict.fromkeys(worker.device_names or worker.devices)) or "-"
     return worker.id, worker.state, str(worker.slots), devices, runs or "-", f"{duration(worker.silent_seconds)} ago"

@@ -19,7 +19,8 @@ from service.domain.export import Confirmed, Exported, read_export
 from service.domain.verdict import FEWEST_USEFUL_RUNS, Estimate
 from service.exports.card import card, is_within
 from service.settings import Settings
-from service.worker.devices import Slot, cores, gpus
+from service.worker.devices import Slot, cores
+from service.worker.discovery import find_devices
 from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from trainer import protocol
 from trainer.protocol import Finished
@@ -70,7 +71,7 @@ def order_of(exported: Exported, model_file: Path | None, seed: int | None) -> p
 def _slot_like(exported: Exported) -> Slot:
     """A slot with the trial's kind of device and thread count if this machine has them, because results depend on both."""
     recorded = exported.environment.get("threads", "")
-    found = gpus() if exported.environment.get("accelerator") == "cuda" else ()
+    found = find_devices().devices if exported.environment.get("accelerator") == "cuda" else ()
     wanted = int(recorded) if THREADS.fullmatch(recorded) else cores()
     if wanted > cores():
         sys.stderr.write(

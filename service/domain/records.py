@@ -176,6 +176,16 @@ class Unavailability:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class UnusableDevice:
+    """A device or a driver that a worker found but cannot use, and what to do about it."""
+
+    device: str
+    name: str
+    detail: str
+    remedy: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     id: str
@@ -187,6 +197,8 @@ class Worker:
     started_at: float
     seen_at: float
     memory: tuple[int | None, ...] = ()  # bytes of each device, where known
+    device_names: tuple[str, ...] = ()  # readable names, in the order of `devices`; empty for older workers
+    unusable: tuple[UnusableDevice, ...] = ()
     set_aside: int = 0  # number of results on its disk that could not be written to the database
 
 

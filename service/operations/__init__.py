@@ -17,6 +17,7 @@ from service.operations.studies import (
 from service.operations.trials import cancel_trial, enqueue_trials, queue_trial
 from service.operations.workers import (
     bound_keys,
+    change_devices,
     count_set_aside,
     drain_worker,
     forget_workers,
@@ -30,7 +31,8 @@ from service.operations.workers import (
 
 __all__ = [
     "Idempotency", "TrialOutcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
-    "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker", "enqueue_trials",
+    "change_devices", "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker",
+    "enqueue_trials",
     "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
     "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
     "requeue_lost", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",

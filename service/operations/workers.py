@@ -18,6 +18,12 @@ def register_worker(store: Store, worker: Worker) -> None:
         registry.put_worker(tx, worker)
 
 
+def change_devices(store: Store, worker: Worker) -> None:
+    """Store the slots and devices of a registered worker, after a device became usable or unusable. Raises StoreUnavailable."""
+    with store.writing() as tx:
+        registry.change_devices(tx, worker)
+
+
 def count_set_aside(store: Store, worker: str, count: int) -> None:
     """Store the number of results on the worker's disk that the database refused. Raises StoreUnavailable."""
     with store.writing() as tx:

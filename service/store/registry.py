@@ -3,6 +3,8 @@
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, false, func, insert, literal, or_, select, tuple_, update
 
@@ -154,8 +156,21 @@ def change_nothing(tx: Transaction) -> None:
 def put_worker(tx: Transaction, one: Worker) -> None:
     """Insert the worker, or overwrite it."""
     row = {name: getattr(one, name) for name in ("id", "pid", "slots", "state", "started_at", "seen_at")}
-    reported = {"host": cleaned(one.host), "devices": [cleaned(device) for device in one.devices], "memory": list(one.memory)}
-    tx.execute(insert_or_replace(tx, worker).values(row | reported))
+    tx.execute(insert_or_replace(tx, worker).values(row | {"host": cleaned(one.host)} | _device_columns(one)))
+
+
+def change_devices(tx: Transaction, one: Worker) -> None:
+    """Replace the slots and devices of a registered worker. Its state is unchanged."""
+    tx.execute(update(worker).where(worker.c.id == one.id).values(slots=one.slots, **_device_columns(one)))
+
+
+def _device_columns(one: Worker) -> dict[str, Any]:
+    return {
+        "devices": [cleaned(device) for device in one.devices],
+        "memory": list(one.memory),
+        "device_names": [cleaned(name) for name in one.device_names],
+        "unusable": [{name: cleaned(text) for name, text in asdict(device).items()} for device in one.unusable],
+    }
 
 
 def see_worker(tx: Transaction, worker_id: str) -> None:

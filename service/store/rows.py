@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy import Row
 
 from service.domain.errors import StudyUnreadable
-from service.domain.records import Confirmation, Event, Lease, ReportedMetric, Study, Trial, Worker
+from service.domain.records import Confirmation, Event, Lease, ReportedMetric, Study, Trial, UnusableDevice, Worker
 from service.domain.samplers import within_bounds
 from service.domain.spec import StudySpec
 from service.domain.states import StudyState, TrialState, ValueKind
@@ -236,5 +236,7 @@ def worker_of(row: Row[Any]) -> Worker:
         started_at=row.started_at,
         seen_at=row.seen_at,
         memory=tuple(row.memory or ()),
+        device_names=tuple(row.device_names or ()),
+        unusable=tuple(UnusableDevice(**one) for one in row.unusable or ()),
         set_aside=row.set_aside,
     )

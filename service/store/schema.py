@@ -202,6 +202,8 @@ worker = Table(
     Column("slots", Integer, nullable=False),
     Column("devices", JSON, nullable=False),
     Column("memory", JSON(none_as_null=True)),  # bytes of each device, null if unknown
+    Column("device_names", JSON(none_as_null=True)),  # readable names, in the order of `devices`
+    Column("unusable", JSON(none_as_null=True)),  # devices that the worker cannot use: device, name, detail, remedy
     Column("set_aside", Integer, nullable=False, server_default="0"),  # results on its disk that the database refused
     Column("state", String(16), nullable=False),
     Column("started_at", Double, nullable=False),

@@ -38,6 +38,7 @@ from service.rest_models import (
     TensorView,
     TrialView,
     UnavailableView,
+    UnusableDeviceView,
     WholeTrialView,
     WorkerView,
 )
@@ -337,7 +338,9 @@ def worker_view(worker: Worker, running: Sequence[tuple[str, int]], unavailable:
     """The REST model of the worker."""
     return WorkerView(
         id=worker.id, host=worker.host, pid=worker.pid, slots=worker.slots, devices=worker.devices,
-        memory=worker.memory, state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
+        memory=worker.memory, device_names=worker.device_names,
+        unusable=[UnusableDeviceView(device=one.device, name=one.name, detail=one.detail, remedy=one.remedy) for one in worker.unusable],
+        state=WorkerState(worker.state), started_at=instant(worker.started_at), seen_at=instant(worker.seen_at),
         silent_seconds=max(0.0, time.time() - worker.seen_at),
         running=[RunningView(study=study, number=number) for study, number in running], set_aside=worker.set_aside,
         unavailable=[unavailable_view(one) for one in unavailable if one.worker == worker.id],

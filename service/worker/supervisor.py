@@ -18,7 +18,7 @@ from service.store import Store, queries
 from service.store.migrate import upgrade
 from service.timing import Backoff
 from service.worker.context import DEFAULT_TIMEOUTS, Leases, Timeouts, WorkerContext
-from service.worker.devices import Slot, memory_of
+from service.worker.devices import Layout, Slot
 from service.worker.home import CheckpointFolder, Spool
 from service.worker.process import KILL_SECONDS, Death, TrainerDied, TrainerProcess
 from service.worker.run import READ_SECONDS, TrainerRun
@@ -234,7 +234,7 @@ class Supervisor:
         self,
         store: Store,
         settings: Settings,
-        slots: Sequence[Slot],
+        layout: Layout,
         command: Sequence[str] | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         trainer: TrainerProcess | None = None,
@@ -243,7 +243,8 @@ class Supervisor:
         self.id = worker_id()
         self._store = store
         self._settings = settings
-        self._slots = tuple(slots)
+        self._layout = layout
+        self._slots, self._faults = layout.slots, layout.faults
         self._leaving = threading.Event()
         self._wake = threading.Event()
         self._left = threading.Event()
@@ -300,7 +301,8 @@ class Supervisor:
         now = time.time()
         record = Worker(
             id=self.id, host=socket.gethostname(), pid=os.getpid(), slots=len(self._slots),
-            devices=tuple(slot.device for slot in self._slots), memory=memory_of(slot.gpu for slot in self._slots),
+            devices=tuple(slot.label for slot in self._slots), memory=tuple(slot.memory for slot in self._slots),
+            device_names=tuple(slot.display for slot in self._slots), unusable=self._faults,
             state=WorkerState.ALIVE, started_at=now, seen_at=now,
         )  # fmt: skip
 

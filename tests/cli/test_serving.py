@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service.cli.processes import share_gpus
+from service.worker.devices import Device
 from tests.processes import alive, below, children
 
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
@@ -83,6 +84,7 @@ def test_a_worker_does_not_import_torch() -> None:
 
 
 def test_workers_of_one_machine_divide_its_gpus() -> None:
-    assert share_gpus(("a", "b", "c"), 2) == [("a", "c"), ("b",)]
-    assert share_gpus(("a",), 2) == [("a",), ("a",)]
+    a, b, c = (Device(name, "cuda", "GPU") for name in "abc")
+    assert share_gpus((a, b, c), 2) == [(a, c), (b,)]
+    assert share_gpus((a,), 2) == [(a,), (a,)]
     assert share_gpus((), 2) == [None, None]

@@ -16,7 +16,7 @@ LOOK = f"""
 import resource, sys
 from pathlib import Path
 from service.domain.parsing import parse_study
-from service.inspection.files import weights_faults
+from service.inspection import weights_faults
 
 spec = parse_study({{
     "name": "bomb", "data": {{"path": "/nowhere"}}, "model": {{"name": "squeezenet1_1", "weights": sys.argv[1]}},

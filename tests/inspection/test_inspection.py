@@ -17,9 +17,10 @@ from PIL import Image
 
 import service.inspection
 from search_spaces import Fault
+from service import inspection
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import checked_study, files, inspect_study
+from service.inspection import checked_study, inspect_study
 from trainer.data.examples import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
@@ -93,7 +94,7 @@ def test_a_file_that_is_no_table_is_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_end_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(inspection, "LOOK_SECONDS", -1.0)
     assert codes(study(folder)) == {("#/data/path", "slow_data")}
 
 
@@ -240,7 +241,7 @@ def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest
         return scan(*asked)
 
     monkeypatch.setattr(spec, "scan", slow)
-    monkeypatch.setattr(files, "KEPT_SECONDS", 1e6)
+    monkeypatch.setattr(inspection, "KEPT_SECONDS", 1e6)
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(inspect_study, parse_study(study(folder))) for _ in range(8)]
         assert begun.wait(60)
@@ -252,7 +253,7 @@ def test_many_looks_at_one_folder_are_one_look(folder: Path, monkeypatch: pytest
 
 
 def test_a_changed_folder_is_looked_at_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "KEPT_SECONDS", 1e6)
+    monkeypatch.setattr(inspection, "KEPT_SECONDS", 1e6)
     inspect_study(parse_study(study(folder)))
     for file in sorted((folder / "cat").iterdir())[1:]:
         file.unlink()

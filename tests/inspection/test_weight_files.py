@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from service.domain.parsing import parse_study
-from service.inspection.files import weights_faults
+from service.inspection import weights_faults
 from trainer.configuration import LoadedWeights
 from trainer.models import UnfitModel
 from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig

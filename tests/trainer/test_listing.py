@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from service import inspection as inspected_data
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import files as inspected_data
 from service.inspection import inspect_study
 from tests.trainer.narrowed import image_info
 from trainer.checkpoints import digest

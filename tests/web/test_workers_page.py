@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from service import operations
-from service.domain.records import Worker
+from service.domain.records import UnusableDevice, Worker
 from service.store import queries
 from tests.web.laboratory import Laboratory
 
@@ -50,6 +50,32 @@ def test_a_worker_is_shown_with_what_it_has_and_runs_and_is_drained(page: Page, 
     assert live_lab.store.read(queries.find_worker, "worker-1").state == "draining"
     operations.retire_worker(live_lab.store, worker.id)
     expect(card).to_have_count(0)
+
+
+def test_devices_are_shown_by_name_and_unusable_ones_with_the_remedy(page: Page, live_lab: Laboratory) -> None:
+    worker = registered(live_lab, "worker-1")
+    old = UnusableDevice(
+        "cuda:GPU-2", "Tesla V100 #1, 32 GB", "AcceleratorError: CUDA error: no kernel image is available for execution on the device",
+        "Install torch from PyTorch's index for another CUDA",
+    )  # fmt: skip
+    named = replace(worker, device_names=("NVIDIA H200 #0, 141 GB",) * 2, unusable=(old,))
+    operations.change_devices(live_lab.store, named)
+    page.goto("/workers")
+    card = page.locator("#workers > li").filter(has_text="host of worker-1")
+    expect(card.locator(".facts > div").filter(has_text="Devices").locator("dd")).to_have_text("NVIDIA H200 #0, 141 GB")
+    expect(card).to_contain_text("Cannot use Tesla V100 #1, 32 GB: AcceleratorError: CUDA error: no kernel image")
+    expect(card).to_contain_text("Install torch from PyTorch's index for another CUDA")
+    expect(card).not_to_contain_text("Trials train on the CPU")
+    on_cpu = replace(worker, devices=("cpu", "cpu"), memory=(16 * 10**9,) * 2, device_names=("CPU", "CPU"), unusable=(old,))
+    operations.change_devices(live_lab.store, on_cpu)
+    expect(card).to_contain_text("CPU · 16 GB")
+    expect(card).to_contain_text("Trials train on the CPU, because no GPU can be used.")
+    operations.change_devices(live_lab.store, replace(worker, slots=0, devices=(), memory=(), unusable=(old,)))
+    expect(card).to_contain_text("none that can be used")
+    expect(card).to_contain_text("Claims no trials until a device can be used.")
+    operations.drain_worker(live_lab.store, worker.id)
+    operations.change_devices(live_lab.store, named)
+    assert live_lab.store.read(queries.find_worker, worker.id).state == "draining"
 
 
 def test_a_silent_worker_is_told_from_an_alive_one_and_gone_ones_are_folded_away(page: Page, live_lab: Laboratory) -> None:

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from service.worker.context import Timeouts
-from service.worker.devices import lay_out
+from service.worker.devices import Layout, lay_out
 from service.worker.process import TrainerProcess
 from service.worker.supervisor import Supervisor
 from tests.worker.fragile import Fragile
@@ -118,7 +118,7 @@ class Shop:
 
     def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, slots: int = 1) -> None:
         self.store = store
-        self.worker = Supervisor(store, settings, lay_out((), 1, slots), command, patience)
+        self.worker = Supervisor(store, settings, Layout(lay_out((), 1, slots)), command, patience)
         self._thread = threading.Thread(target=self.worker.run, daemon=True)
         self._thread.start()
 

@@ -7,9 +7,9 @@ def plant() -> None:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from service.inspection import files
+    from service import inspection
 
     def is_outside(path: Path, allowed: Sequence[Path]) -> bool:
         return bool(allowed) and not any(path.is_relative_to(root) for root in allowed)
 
-    files.is_outside = is_outside  # type: ignore[assignment]
+    inspection.is_outside = is_outside  # type: ignore[assignment]

@@ -24,6 +24,7 @@ export function workerCard(worker, drain) {
         fact("Heartbeat", el("span", { class: "heartbeat", "data-worker": worker.id }, heartbeat(worker.silent_seconds))),
         fact("Up for", elapsed(worker.started_at).replace(/ \d+ s$/, ""))),
       remark(worker, state),
+      unusableDevices(worker),
       unavailableStudies(worker),
       setAside(worker),
       state === "alive" ? el("div", { class: "changes" }, el("button", { class: "button small", type: "button", onclick: () => drain(worker) }, "Drain")) : null,
@@ -48,11 +49,17 @@ function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
 }
 
-// The worker's devices. Several slots can share a device, which is listed once; GPUs are named by the first digits of their UUID.
+// The worker's devices. Several slots can share a device, which is listed once. Older workers report no names: their GPUs are named by
+// the first digits of the UUID. The name of a GPU contains the size of its memory.
 function devices(worker) {
   const found = new Map();
-  worker.devices.forEach((device, place) => found.set(device, worker.memory[place] ?? null));
-  return [...found].map(([device, memory]) => `${named(device)}${memory == null ? "" : ` · ${bytes(memory)}`}`);
+  worker.devices.forEach((device, place) => found.set(device, described(device, worker.device_names[place], worker.memory[place])));
+  return found.size ? [...found.values()] : ["none that can be used"];
+}
+
+function described(device, name, memory) {
+  if (name && device !== "cpu") return name;
+  return `${named(device)}${memory == null ? "" : ` · ${bytes(memory)}`}`;
 }
 
 function named(device) {
@@ -83,6 +90,15 @@ function links(study, trials) {
     el("a", { class: "trial-link", href: at(`/studies/${encodeURIComponent(study)}/trials/${number}`), "aria-label": `trial ${number} of ${study}` }, `#${number}`));
   const rest = trials.length - shown.length;
   return rest ? [...shown, el("span", { class: "quiet" }, `and ${count(rest)} more`)] : shown;
+}
+
+function unusableDevices(worker) {
+  if (!worker.unusable.length) return null;
+  const onCpu = worker.devices.length && worker.devices.every((device) => device === "cpu");
+  const effect = onCpu ? "Trials train on the CPU, because no GPU can be used." : worker.devices.length ? "" : "Claims no trials until a device can be used.";
+  return el("ul", { class: "left-alone" },
+    worker.unusable.map(({ name, detail, remedy }) => el("li", { class: "fault" }, `Cannot use ${name}: ${detail}`, el("div", { class: "hint" }, remedy))),
+    effect ? el("li", { class: "fault strong" }, effect) : null);
 }
 
 function unavailableStudies({ unavailable }) {

@@ -941,11 +941,11 @@ CREATE TABLE worker (
 	memory JSON, 
 	state VARCHAR(16) NOT NULL, 
 	started_at DOUBLE NOT NULL, 
-	seen_at DOUBLE NOT NULL, set_aside INTEGER DEFAULT '0' NOT NULL, 
+	seen_at DOUBLE NOT NULL, set_aside INTEGER DEFAULT '0' NOT NULL, device_names JSON, unusable JSON, 
 	PRIMARY KEY (id), 
 	CONSTRAINT ck_worker_state CHECK (state IN ('alive', 'draining', 'gone'))
 );
-INSERT INTO "worker" VALUES('box-22129-a68b68','box',22129,1,'["cpu"]','[25276063744]','alive',1795942399.28813,1.79594247511605334278e+09,0);
+INSERT INTO "worker" VALUES('box-22129-a68b68','box',22129,1,'["cpu"]','[25276063744]','alive',1795942399.28813,1.79594247511605334278e+09,0,'["CPU"]','[]');
 CREATE INDEX ix_idempotency_at ON idempotency (at);
 CREATE INDEX ix_study_state ON study (state);
 CREATE INDEX ix_trial_study_id_changed ON trial (study_id, changed);
