@@ -23,7 +23,7 @@ def check(lab: Lab, study: Study, *, interval: int = 1) -> None:
 def _broken(lab: Lab, study: Study, interval: int) -> Iterator[str]:
     trials = {trial.number: trial for trial in lab.trials(study)}
     attempts = {trial.number: lab.store.read(queries.attempts, trial.id) for trial in trials.values()}
-    yield from acknowledged_is_there(lab.told("acknowledged"), trials)
+    yield from acknowledged_is_there(lab.reported("acknowledged"), trials)
     yield from budget_is_exact(study, trials)
     yield from events_are_gapless(study, trials, events := events_of(lab.store, study))
     yield from reports_follow_each_other(events)
@@ -119,15 +119,15 @@ def events_are_gapless(study: Study, trials: Mapping[int, Trial], events: Sequen
 
 def reports_follow_each_other(events: Iterable[Event]) -> Iterator[str]:
     """I8: an attempt reports step by step; a report from further on is another attempt's. I19: it is told once."""
-    last, told = dict[int, int](), dict[int, list[Any]]()
+    last, reported = dict[int, int](), dict[int, list[Any]]()
     for event in events:
         if event.kind == "trial_started":
-            last[event.body["number"]], told[event.body["number"]] = event.body["step"], []
+            last[event.body["number"]], reported[event.body["number"]] = event.body["step"], []
         for report in event.body.get("reports", ()):
             number = event.body["number"]
-            if report in told[number]:
+            if report in reported[number]:
                 yield f"I19: step {report['step']} of trial {number} is told again by event {event.seq}"
-            told[number].append(report)
+            reported[number].append(report)
             if report["step"] > last[number] + 1:
                 yield f"I8: step {report['step']} of trial {number} was reported after step {last[number]}, in event {event.seq}"
             last[number] = report["step"]

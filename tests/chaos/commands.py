@@ -42,14 +42,14 @@ class Clock:
         return self.now
 
 
-def told(value: float) -> dict[str, float]:
+def reported(value: float) -> dict[str, float]:
     """The metrics of one step: what is good for one objective is bad for the other."""
     return {"accuracy": value, "loss": value}
 
 
 def ended(value: float | None, step: int) -> Finished:
     """The outcome of a run that came to its end, perhaps without its objective."""
-    return finished(0.0, step).model_copy(update={"metrics": {} if value is None else told(value)})
+    return finished(0.0, step).model_copy(update={"metrics": {} if value is None else reported(value)})
 
 
 def failed(reason: Any) -> Failed:

@@ -20,7 +20,7 @@ OPEN = (TrialState.QUEUED, TrialState.RUNNING)
 
 
 @dataclass
-class Told:
+class ReportedSoFar:
     """By number: attempts that were claimed, ends that were taken or refused, cancels that won or came too late; and what went wrong."""
 
     claimed: list[tuple[int, int]] = field(default_factory=list)
@@ -32,9 +32,9 @@ class Told:
     busy: int = 0  # told to try again
     errors: list[str] = field(default_factory=list)
 
-    def add(self, other: "Told") -> None:
-        for name, told in vars(other).items():
-            setattr(self, name, getattr(self, name) + told)
+    def add(self, other: "ReportedSoFar") -> None:
+        for name, reported in vars(other).items():
+            setattr(self, name, getattr(self, name) + reported)
 
 
 @dataclass
@@ -43,15 +43,15 @@ class Contenders:
 
     store: Store
     study: str
-    told: Told = field(default_factory=Told)
+    reported: ReportedSoFar = field(default_factory=ReportedSoFar)
 
     def claim(self) -> Iterator[None]:
         """Claim trials and finish them."""
         searches = searches_of()
         while True:
             for claim in claim_trials(self.store, searches, f"w-{threading.get_ident()}"):
-                self.told.claimed.append((claim.lease.number, claim.lease.attempt))
-                (self.told.refused if self._lost(claim.lease) else self.told.finished).append(claim.lease.number)
+                self.reported.claimed.append((claim.lease.number, claim.lease.attempt))
+                (self.reported.refused if self._lost(claim.lease) else self.reported.finished).append(claim.lease.number)
             yield
 
     def _lost(self, lease: Lease) -> bool:
@@ -65,7 +65,7 @@ class Contenders:
     def ask(self) -> Iterator[None]:
         """Queue trials while there is room for some."""
         while True:
-            self.told.queued.append(operations.queue_trial(self.store, self.study, {"lr": random.random()}).number)
+            self.reported.queued.append(operations.queue_trial(self.store, self.study, {"lr": random.random()}).number)
             yield
 
     def cancel(self) -> Iterator[None]:
@@ -75,9 +75,9 @@ class Contenders:
             for trial in random.sample(trials, min(2, len(trials))):
                 try:
                     operations.cancel_trial(self.store, self.study, trial.number)
-                    self.told.cancelled.append(trial.number)
+                    self.reported.cancelled.append(trial.number)
                 except TrialClosed:
-                    self.told.too_late.append(trial.number)
+                    self.reported.too_late.append(trial.number)
             time.sleep(0.05)
             yield
 
@@ -93,16 +93,16 @@ class Contenders:
             except (BudgetSpent, StudyClosed, TrialNotFound):
                 time.sleep(0.05)
             except Exception as error:
-                self.told.errors.append(f"{type(error).__name__}: {error}"[:500])
+                self.reported.errors.append(f"{type(error).__name__}: {error}"[:500])
                 operations.fail_study(self.store, self.study, "an error reached a client; nobody need go on")
 
     def _busy(self, error: StoreUnavailable) -> None:
-        self.told.busy += 1
+        self.reported.busy += 1
         if "deadlock" in str(error.__cause__):
-            self.told.errors.append(str(error.__cause__)[:500])
+            self.reported.errors.append(str(error.__cause__)[:500])
 
 
-def contend(url: str, study: str, claimers: int, askers: int, cancellers: int) -> Told:
+def contend(url: str, study: str, claimers: int, askers: int, cancellers: int) -> ReportedSoFar:
     """What was told in one process with so many threads of each kind."""
     plant(planted())
     with closing(open_store(url)) as store:
@@ -113,7 +113,7 @@ def contend(url: str, study: str, claimers: int, askers: int, cancellers: int) -
             thread.start()
         for thread in threads:
             thread.join()
-        return ours.told
+        return ours.reported
 
 
 def ask_until_spent(url: str, study: str) -> list[int]:

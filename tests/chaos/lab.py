@@ -168,7 +168,7 @@ class Lab:
         """How often each running trial's lease was renewed, by the trial's key."""
         return {lease.trial: count for lease, count in self.store.read(queries.running_leases)}
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def reported(self, kind: str) -> list[dict[str, Any]]:
         """What the processes noted: `acknowledged` or `refused` writes and what scenarios add, by time."""
         return sorted((line for line in self._lines() if line["kind"] == kind), key=lambda line: line["at"])
 

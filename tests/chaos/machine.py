@@ -29,10 +29,10 @@ from tests.chaos.commands import (
     Clock,
     commands,
     objectives,
-    told,
+    reported,
 )
 from tests.chaos.model import Model
-from tests.chaos.promises import Told, numbers_and_budget_are_exact, trials_are_as_expected
+from tests.chaos.promises import ReportedSoFar, numbers_and_budget_are_exact, trials_are_as_expected
 from tests.chaos.snapshot import TABLES, same, taken
 from tests.operations.driving import FACTS, RandomSearch, checkpoint, claim_trials, decide_one, ready, searches_of
 
@@ -57,7 +57,7 @@ class Machine(RuleBasedStateMachine):
         metric, direction, sign = objective
         study = ready(self.store, name=f"model-{next(NAMES)}", objective={"metric": metric, "direction": direction}, **HEADS_ALONE)
         self.model = Model(study.id, metric, sign, budget=BUDGET, attempts=ATTEMPTS, failures=FAILURES)
-        self.told = Told()
+        self.reported = ReportedSoFar()
         self.sampler = RandomSearch(study.spec, choices=CHOICES)
         self.restart()
         if claims:
@@ -100,13 +100,13 @@ class Machine(RuleBasedStateMachine):
         for lease in self._one(which):
             if lease.study == self.model.study:
                 step += self.model.trials[lease.number].step
-            reports = [MetricReport(step, told(value))]
+            reports = [MetricReport(step, reported(value))]
             self._tells(Write(lease, reports=reports, checkpoint=checkpoint(step) if saves else None))
 
     def end(self, which: int, outcome: TrialOutcome, value: float | None) -> None:
         """An attempt has one last word, whether it is heard or not."""
         for lease in self._one(which):
-            reports = [] if value is None else [MetricReport(4, told(value))]
+            reports = [] if value is None else [MetricReport(4, reported(value))]
             self._tells(Write(lease, reports=reports, outcome=self.words.setdefault(lease, outcome)))
 
     def repeat(self, which: int) -> None:
@@ -306,10 +306,10 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def every_promise_holds(self) -> None:
-        now = self.store.read(taken, self.model.study, self.told.seq)
+        now = self.store.read(taken, self.model.study, self.reported.seq)
         numbers_and_budget_are_exact(now, self.model, PARALLEL)
         trials_are_as_expected(now, self.model)
-        self.told.each_change(now)
+        self.reported.each_change(now)
         COUNTS["steps"] += 1
 
     def teardown(self) -> None:

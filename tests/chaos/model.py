@@ -20,7 +20,7 @@ class Try:
     ending: AttemptEnd | None = None
     step: int | None = None
     said: TrialOutcome | None = None  # its last word
-    told: dict[int, str] = field(default_factory=dict)  # by step
+    reported: dict[int, str] = field(default_factory=dict)  # by step
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Model:
         one = self.trials[number]
         resumed = one.saved[0] if one.saved else 0
         if one.step > resumed:
-            one.curve = {step: told for step, told in one.curve.items() if step <= resumed}
+            one.curve = {step: reported for step, reported in one.curve.items() if step <= resumed}
             one.step, one.metrics = resumed, dict(one.curve.get(resumed, {}))
         one.tries.append(Try(worker, resumed))
         one.state, one.beaten_at = TrialState.RUNNING, now
@@ -104,9 +104,9 @@ class Model:
         one.beaten_at = now
         for report in write.reports:
             one.tries[-1].resumed = min(one.tries[-1].resumed, report.step - 1)
-            if report.step <= one.step and one.tries[-1].told.get(report.step) == str(report.metrics):
+            if report.step <= one.step and one.tries[-1].reported.get(report.step) == str(report.metrics):
                 continue  # known
-            one.tries[-1].told[report.step] = str(report.metrics)
+            one.tries[-1].reported[report.step] = str(report.metrics)
             one.curve[report.step] = dict(report.metrics)
             one.step, one.metrics = report.step, {**one.metrics, **report.metrics}
         if write.checkpoint is not None:

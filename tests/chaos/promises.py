@@ -44,7 +44,7 @@ def _course_is_as_expected(name: str, news: News, one: Expected) -> None:
     assert attempts == tries, f"I7: {name} has {attempts}, expected {tries}"
 
 
-class Told:
+class ReportedSoFar:
     """What a reader of the events knows of a study."""
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ def test_kills_lose_and_double_nothing(lab: Lab) -> None:
     storm.calm_down()
     lab.counts["attempts"] = sum(trial.attempt for trial in lab.trials(study))
     lab.measured |= {"seconds": round(time.monotonic() - started, 1), "steps repeated, at most": steps_repeated(lab, study)}
-    lab.measured |= {"writes acknowledged": len(lab.told("acknowledged")), "writes refused": len(lab.told("refused"))}
+    lab.measured |= {"writes acknowledged": len(lab.reported("acknowledged")), "writes refused": len(lab.reported("refused"))}
     check(lab, study)
     assert lab.now(study).state == "complete"
     assert {trial.state for trial in lab.trials(study)} == {TrialState.COMPLETE}

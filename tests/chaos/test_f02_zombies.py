@@ -50,7 +50,7 @@ class Zombie:
     @property
     def frozen(self) -> dict[str, Any] | None:
         """What it noted when it stopped: the number of its trial, and its attempt."""
-        return next((line for line in self._lab.told("frozen") if line["point"] == self.point), None)
+        return next((line for line in self._lab.reported("frozen") if line["point"] == self.point), None)
 
     def wake(self) -> None:
         """Its trainer first, so that it does what it was about to do."""
@@ -59,11 +59,11 @@ class Zombie:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def reported(self, kind: str) -> list[dict[str, Any]]:
         """What was noted of its attempt after it woke."""
         stopped = self.frozen
         assert stopped
-        lines = [line for line in self._lab.told(kind) if line["at"] > self.woken_at]
+        lines = [line for line in self._lab.reported(kind) if line["at"] > self.woken_at]
         return [line for line in lines if (line["number"], line["attempt"]) == (stopped["number"], stopped["attempt"])]
 
 
@@ -121,15 +121,15 @@ def judge(lab: Lab, study: Study, zombie: Zombie) -> None:
     trial, point = lab.trials(study)[zombie.frozen["number"]], zombie.point
     if point == ENDED:
         assert trial.attempt == zombie.frozen["attempt"], "an ended trial was started again"
-        lab.counts["repeats acknowledged"] += len(zombie.told("acknowledged"))
+        lab.counts["repeats acknowledged"] += len(zombie.reported("acknowledged"))
         return
     assert trial.attempt > zombie.frozen["attempt"]
-    assert not zombie.told("acknowledged"), f"I8: a zombie's word was taken, {point}"
-    refused = zombie.told("refused")
+    assert not zombie.reported("acknowledged"), f"I8: a zombie's word was taken, {point}"
+    refused = zombie.reported("refused")
     late = point == LEAVING and zombie.woken_at - zombie.frozen["at"] > LEAVE_SECONDS  # then it ends without handing back
     assert refused or late or point not in HAVE_WORDS, f"the zombie had nothing to say, {point}"
     lab.counts["refused writes"] += len(refused)
-    if steps := zombie.told("step"):
+    if steps := zombie.reported("step"):
         milliseconds = round(1_000 * (steps[-1]["at"] - zombie.woken_at))
         assert milliseconds <= 1_000 * LEASE_SECONDS, f"a zombie trained on for {milliseconds} ms, {point}"
         lab.measured[LONGEST] = max(lab.measured.get(LONGEST, 0), milliseconds)

@@ -87,19 +87,19 @@ def restarted(lab: Lab, server: Process, kill: bool, ends: list[float]) -> Proce
         server.kill()
         lab.counts["servers killed"] += 1
     else:
-        told = time.monotonic()
+        reported = time.monotonic()
         assert server.end(60) == 0, server.said()
-        ends.append(time.monotonic() - told)
+        ends.append(time.monotonic() - reported)
         lab.counts["servers ended"] += 1
     return lab.serve(**QUICK)
 
 
 def nobody_missed_anything(lab: Lab, study: Study, listeners: list[Listener]) -> None:
     """I25."""
-    told = [(event.seq, event.kind) for event in events_of(lab.store, study)]
+    reported = [(event.seq, event.kind) for event in events_of(lab.store, study)]
     for one in listeners:
         assert not one.is_alive(), "I25: the study's end was not heard"
-        assert one.heard == told, f"I25: heard {len(one.heard)}, told {len(told)}"
+        assert one.heard == reported, f"I25: heard {len(one.heard)}, reported {len(reported)}"
 
 
 def nothing_was_queued_twice(lab: Lab, study: Study, callers: list[Caller]) -> None:

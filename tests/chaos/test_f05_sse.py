@@ -69,8 +69,8 @@ def begin_again(lab: Lab, server: str, study: str, last: int) -> None:
     for identity in ("garbage", "-1", f"{study}--1", f"{study}-{last + 1}", f"{study}-{10**15}", f"{'0' * 16}-3", f"{study}-1e3", ""):
         with Stream(server, path(study), identity) as stream:
             assert stream.response().status_code == 200
-            told = [message for message in stream.messages() if message.event]
-        assert [message.seq for message in told] == [*range(1, last + 1), last] and told[-1].event == "end", identity
+            reported = [message for message in stream.messages() if message.event]
+        assert [message.seq for message in reported] == [*range(1, last + 1), last] and reported[-1].event == "end", identity
         lab.counts["ids of no event"] += 1
 
 

@@ -100,7 +100,7 @@ class Scene:
         """Full to the last byte while each worker has a trial: it cannot end. The numbers of those trials."""
         while True:
             self.until(lambda: len(self.running()) == len(self.workers), "each worker has a trial")
-            self.known, self.waited = len(self.lab.told("no room")), self.in_memory() + self.waited
+            self.known, self.waited = len(self.lab.reported("no room")), self.in_memory() + self.waited
             self.disk.fill()
             self.until(lambda: len(self.stuck()) == len(self.workers), "each worker finds no room")
             ends = {number for number in self.stuck().values() if number is not None}
@@ -113,7 +113,7 @@ class Scene:
 
     def stuck(self) -> dict[int, int | None]:
         """By worker, the number of the trial whose end finds no room now; None when it is a claim."""
-        refused = self.lab.told("no room")[self.known :]
+        refused = self.lab.reported("no room")[self.known :]
         return {line["pid"]: line["number"] for line in refused if line["outcome"] in ("finished", "claim")}
 
     def stand_full(self) -> None:

@@ -137,17 +137,17 @@ class Runs:
         data, model = ImageData(path=str(self.images)), ImageModel(name="small_cnn")
         return ImageTrainConfig(data=data, model=model, image_size=16, epochs=EPOCHS, batch_size=8, seed=seed)
 
-    def told(self, seed: int, checkpoints: Checkpoints) -> list[Any]:
+    def reported(self, seed: int, checkpoints: Checkpoints) -> list[Any]:
         return list(train(self.config(seed), device=torch.device("cpu"), checkpoints=checkpoints))
 
     def saved(self, seed: int) -> tuple[list[Checkpoint], Finished]:
         """The checkpoints of a whole run, the newest first, and its end."""
-        facts = self.told(seed, Checkpoints(self.folder / f"seed-{seed}", seconds=0))
+        facts = self.reported(seed, Checkpoints(self.folder / f"seed-{seed}", seconds=0))
         return [fact.checkpoint for fact in facts if isinstance(fact, CheckpointSaved)][::-1], facts[-1]
 
     def resumed(self, seed: int, resume: Sequence[Checkpoint]) -> tuple[list[int], Finished]:
         """The epochs that are trained when the run goes on from these, and its end."""
-        facts = self.told(seed, Checkpoints(resume=resume))
+        facts = self.reported(seed, Checkpoints(resume=resume))
         return [fact.step for fact in facts if isinstance(fact, EpochMetrics)], facts[-1]
 
 

@@ -93,8 +93,8 @@ def running(lab: Lab, study: Study) -> dict[int, int]:
 
 def nobody_asked_the_database(lab: Lab) -> None:
     """Its clock decides nothing, for it is not asked."""
-    lab.counts["processes whose statements were looked at"] = len(lab.told("statements looked at"))
-    assert not lab.told("asked for the time")
+    lab.counts["processes whose statements were looked at"] = len(lab.reported("statements looked at"))
+    assert not lab.reported("asked for the time")
 
 
 def test_a_clock_that_is_set_ends_no_study_no_session_and_no_key(lab: Lab) -> None:

@@ -111,7 +111,7 @@ def test_a_trainer_is_killed_before_anyone_else_may_claim_its_trial(lab: Lab, ca
     assert trained_on < LEASE_SECONDS, f"I9: it trained for {trained_on:.1f} s without a lease that could be renewed"
     no_two_at_once(lab)
     assert rescuer.end() == 0
-    lab.until(lambda: any(line["pid"] in cut_off.family() for line in lab.told("step")), "the worker that was cut off works again")
+    lab.until(lambda: any(line["pid"] in cut_off.family() for line in lab.reported("step")), "the worker that was cut off works again")
     end(lab, study)
     assert cut_off.runs
     no_two_at_once(lab)
@@ -216,13 +216,13 @@ def fails(caller: Client, study: Study) -> bool:
 
 def steps(lab: Lab, attempt: int) -> list[dict[str, Any]]:
     """Those that trainers computed in this attempt at any trial, by time, told or not."""
-    return [line for line in lab.told("step") if line["attempt"] == attempt]
+    return [line for line in lab.reported("step") if line["attempt"] == attempt]
 
 
 def no_two_at_once(lab: Lab) -> None:
     """I9: no trainer computed a step of a trial after a later attempt's first one."""
     by_trial = defaultdict[int, list[int]](list)
-    for line in lab.told("step"):
+    for line in lab.reported("step"):
         by_trial[line["number"]].append(line["attempt"])
     for number, attempts in by_trial.items():
         assert attempts == sorted(attempts), f"I9: two trainers worked on trial {number} at once"

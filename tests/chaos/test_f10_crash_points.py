@@ -84,7 +84,7 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path: Path, work: Callable[[Pa
         assert code == (FAILED if how == "EIO" else -signal.SIGKILL)
     files.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {"file", "acknowledged"}, "what a crash leaves is swept"
-    told(f"{how} at steps of {work.__name__}", step - 1, outcomes)
+    reported(f"{how} at steps of {work.__name__}", step - 1, outcomes)
 
 
 @pytest.mark.parametrize("how", ["kill", "EIO"])
@@ -102,7 +102,7 @@ def test_a_spooled_result_is_whole_or_absent(tmp_path: Path, how: str) -> None:
         if code == 0:
             break
     assert not list((tmp_path / "spool").rglob("set-aside"))
-    told(f"{how} at steps of the spool", step - 1, outcomes)
+    reported(f"{how} at steps of the spool", step - 1, outcomes)
 
 
 def finish(folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_end_is_recorded_whole_or_not_at_all(store: Store, database_url: str,
         if done:
             assert operations.record(store, [last_word(lease)]) == [], "the one whose answer was lost is told that it is late"
             lease = None
-    told("kill at steps of the record", step - 1, outcomes)
+    reported("kill at steps of the record", step - 1, outcomes)
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace, and leave to trace; the scenario above is its form without")
@@ -149,7 +149,7 @@ def test_sqlite_dies_or_its_disk_fails_at_each_system_call(embedded_store: Store
                 assert done
                 break
             crashes += 1
-    told(f"{how} at system calls of the record", crashes, outcomes)
+    reported(f"{how} at system calls of the record", crashes, outcomes)
 
 
 def claimed(store: Store, study: Study, url: str, folder: Path) -> Lease:
@@ -189,7 +189,7 @@ def acknowledgement(folder: Path) -> Path:
     return folder / "acknowledged"
 
 
-def told(what: str, crashes: int, outcomes: Counter[str]) -> None:
+def reported(what: str, crashes: int, outcomes: Counter[str]) -> None:
     """A scenario that injected nothing proves nothing."""
     assert crashes > 0 and outcomes["new"], f"{what}: {crashes} crashes, {dict(outcomes)}"
     print(f"F10: {crashes} times {what}: {dict(outcomes)}")

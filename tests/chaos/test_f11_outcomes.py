@@ -100,7 +100,7 @@ def test_a_trial_that_kills_its_worker_ends_after_its_attempts(lab: Lab) -> None
     assert (bad.state, bad.reason, bad.attempt) == (TrialState.FAILED, "lost", ATTEMPTS), bad.detail
     assert [one.ending for one in attempts_of(lab, bad)] == ATTEMPTS * [AttemptEnd.LOST]
     assert (first.state, good.state) == (TrialState.COMPLETE, TrialState.COMPLETE)
-    assert lab.counts["workers killed"] == len(lab.told("parent killed")) == ATTEMPTS
+    assert lab.counts["workers killed"] == len(lab.reported("parent killed")) == ATTEMPTS
     nothing_is_left(lab, workers[-1])
     check(lab, study)
     lab.tell("F11, the parent")
@@ -116,12 +116,12 @@ def follows_on_the_same_worker(bad: list[Attempt], good: list[Attempt]) -> None:
 def nothing_is_left(lab: Lab, worker: Process) -> None:
     """Of all trainers and what they started there is at most the one that waits for the next trial."""
     lab.until(lambda: len(below(worker.pid)) <= 1, "the killed trainers are gone")
-    for line in lab.told("forked"):
+    for line in lab.reported("forked"):
         assert not alive(line["child"]), f"a trainer's child outlived it: {line}"
 
 
 def count(lab: Lab, trials: list[Trial]) -> None:
-    for line in lab.told("misdeed"):
+    for line in lab.reported("misdeed"):
         lab.counts[line["misdeed"]] += 1
     for misdeed, reason in ENDS.items():
         wanted = ROUNDS * (ATTEMPTS if reason == "crashed" else 1)

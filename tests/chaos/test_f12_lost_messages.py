@@ -142,19 +142,19 @@ def test_what_is_sent_again_has_one_effect(lab: Lab, sender: Sender, faults: str
     good, bad = lab.serve(), lab.serve(THAW_CHAOS_FAULTS=faults)
     for number in range(ROUNDS):
         plain, tried = f"plain-{number}", f"tried-{number}"
-        expected = told(lab, good.address, plain, once)
-        assert told(lab, bad.address, tried, sender) == expected
+        expected = reported(lab, good.address, plain, once)
+        assert reported(lab, bad.address, tried, sender) == expected
         assert state(lab, tried) == state(lab, plain)
-        again = told(lab, good.address, tried, once, of_the_deleted=404)
+        again = reported(lab, good.address, tried, once, of_the_deleted=404)
         assert all(later == first for later, first in zip(again, expected, strict=True) if later[0] != httpx2.codes.NOT_FOUND)
         assert state(lab, tried) == state(lab, plain), "I27: a repetition after everything has no effect"
     for kind in ("request lost", "answer lost") if faults else ():
-        lab.counts[kind] += len(lab.told(kind))
+        lab.counts[kind] += len(lab.reported(kind))
         assert lab.counts[kind] == len(STORY) * ROUNDS
     lab.tell(f"F12 {sender.__name__}")
 
 
-def told(lab: Lab, server: str, study: str, send: Sender, of_the_deleted: int | None = None) -> list[tuple[int, str]]:
+def reported(lab: Lab, server: str, study: str, send: Sender, of_the_deleted: int | None = None) -> list[tuple[int, str]]:
     """The story with this name for its study; the answers, without what each run has of its own."""
     answers = []
     now = time.time()  # a worker that was last seen long ago is forgotten
@@ -211,7 +211,7 @@ def test_our_own_client_asks_again_by_itself(lab: Lab) -> None:
             client.study(study.name)
     with pytest.raises(StudyNotFound):
         lab.store.read(queries.find_study, study.id)
-    lab.counts |= {kind: len(lab.told(kind)) for kind in ("request lost", "answer lost")}
+    lab.counts |= {kind: len(lab.reported(kind)) for kind in ("request lost", "answer lost")}
     assert set(lab.counts.values()) == {6}
     lab.tell("F12 client")
 
@@ -276,7 +276,7 @@ def test_workers_that_do_not_hear_the_store_repeat_themselves(make_lab: MakeLab)
     for _ in range(3):
         lab.work(THAW_CHAOS_FAULTS=ambiguous.__name__)
     lab.until(lambda: lab.now(study).state.terminal, "all trials are done", seconds=600 if LONG else 180)
-    for line in lab.told("answer lost"):
+    for line in lab.reported("answer lost"):
         lab.counts[f"answers lost of {line['of']}"] += 1
     assert all(lab.counts[f"answers lost of {name}"] for name in ("claim_together", "record", "heartbeat")), lab.counts
     trials = lab.trials(study)
@@ -290,4 +290,4 @@ def test_workers_that_do_not_hear_the_store_repeat_themselves(make_lab: MakeLab)
 
 def ends_heard(lab: Lab) -> set[tuple[int, int]]:
     """Trial and attempt of each end that its worker knows to be recorded."""
-    return {(line["number"], line["attempt"]) for line in lab.told("acknowledged") if line["outcome"] == "finished"}
+    return {(line["number"], line["attempt"]) for line in lab.reported("acknowledged") if line["outcome"] == "finished"}

@@ -86,8 +86,8 @@ def follow_to_the_last(server: Process, study: Study) -> None:
     """A client as it should be receives everything."""
     with Stream(server.address, path(study)) as stream:
         assert stream.response().status_code == 200
-        told = islice((message.seq for message in stream.messages() if message.id), EVENTS + 1)
-        assert list(told) == list(range(1, EVENTS + 2))
+        reported = islice((message.seq for message in stream.messages() if message.id), EVENTS + 1)
+        assert list(reported) == list(range(1, EVENTS + 2))
 
 
 def resident(pid: int) -> int:

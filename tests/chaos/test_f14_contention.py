@@ -17,7 +17,7 @@ from service.store import open_store
 from service.store.engine import POSTGRESQL_LIMITS
 from service.store.unit_of_work import locked
 from tests.chaos.checker import check, events_of
-from tests.chaos.contenders import Told, ask_until_spent, contend
+from tests.chaos.contenders import ReportedSoFar, ask_until_spent, contend
 from tests.chaos.lab import LONG, Lab
 from tests.forking import forkserver
 from tests.operations.driving import ready
@@ -36,28 +36,28 @@ def test_everyone_at_one_study(lab: Lab) -> None:
     """I7, I15, I16, I18: no trial goes to two, none is both cancelled and finished, and no deadlock reaches a client."""
     study = ready(lab.store, budget={"trials": TRIALS, "parallel": PARALLEL})
     before = deadlocks(lab)
-    told = Told()
+    reported = ReportedSoFar()
     for one in race(contend, lab.database_url, study.id, CLAIMERS, ASKERS, CANCELLERS, processes=PROCESSES, seconds=SECONDS):
-        told.add(one)
-    assert told.errors == [], f"an error reached {len(told.errors)} clients: {Counter(told.errors).most_common(3)}"
+        reported.add(one)
+    assert reported.errors == [], f"an error reached {len(reported.errors)} clients: {Counter(reported.errors).most_common(3)}"
     assert deadlocks(lab) == before, "I18: locks were taken in opposite orders"
-    assert max(Counter(told.claimed).values()) == 1, "I7: an attempt went to two"
-    exactly_one_won(lab, study, told)
-    lab.counts |= {"claims": len(told.claimed), "trials queued": len(told.queued), "cancels that won": len(told.cancelled)}
+    assert max(Counter(reported.claimed).values()) == 1, "I7: an attempt went to two"
+    exactly_one_won(lab, study, reported)
+    lab.counts |= {"claims": len(reported.claimed), "trials queued": len(reported.queued), "cancels that won": len(reported.cancelled)}
     lab.counts["trials at once, at most"] = most_at_once(events_of(lab.store, lab.now(study)))
-    lab.measured |= {"cancels too late": len(told.too_late), "ends refused": len(told.refused), "told to try again": told.busy}
+    lab.measured |= {"cancels too late": len(reported.too_late), "ends refused": len(reported.refused), "told to try again": reported.busy}
     assert lab.counts["trials at once, at most"] <= PARALLEL, "I15"
     check(lab, study)
     lab.tell("F14")
 
 
-def exactly_one_won(lab: Lab, study: Study, told: Told) -> None:
+def exactly_one_won(lab: Lab, study: Study, reported: ReportedSoFar) -> None:
     """I18: a trial's end is what exactly one of them was told, and the others were told that they lost."""
     ended = {trial.number: trial.state for trial in lab.trials(study)}
     assert set(ended.values()) <= {TrialState.COMPLETE, TrialState.CANCELLED}
-    for winners, state in ((told.finished, TrialState.COMPLETE), (told.cancelled, TrialState.CANCELLED)):
+    for winners, state in ((reported.finished, TrialState.COMPLETE), (reported.cancelled, TrialState.CANCELLED)):
         assert sorted(winners) == sorted(number for number, end in ended.items() if end is state), f"I18: {state}"
-    assert all(ended[number] is TrialState.CANCELLED for number in told.refused), "I18: an end was refused that nothing stood against"
+    assert all(ended[number] is TrialState.CANCELLED for number in reported.refused), "I18: an end was refused that nothing stood against"
 
 
 def most_at_once(events: Sequence[Event]) -> int:

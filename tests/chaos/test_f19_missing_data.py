@@ -45,7 +45,7 @@ def test_a_worker_without_the_data_leaves_the_study_to_others(lab: Lab, tmp_path
     assert lab.now(study).state is StudyState.ACTIVE, f"I35: {lab.now(study).reason}"
     worker(lab, tmp_path / "seeing")
     lab.until(lambda: lab.ended(study), "the study ends")
-    lab.counts["tries without the data"] = len(lab.told("unreadable"))
+    lab.counts["tries without the data"] = len(lab.reported("unreadable"))
     now, trials = lab.now(study), lab.trials(study)
     assert now.state is StudyState.COMPLETE, f"I35: a worker without the data ended the study: {now.reason}"
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}, f"I35: {[(trial.state, trial.reason) for trial in trials]}"

@@ -48,8 +48,8 @@ def say(handler: BaseHTTPRequestHandler, status: int, kind: str, body: str) -> N
 
 
 def frames(*numbers: int, end: bool = False) -> str:
-    told = [f'id: s-{seq}\nevent: trial_reported\ndata: {{"seq": {seq}, "number": 7, "at": 5.0}}\n\n' for seq in numbers]
-    return "retry: 2000\n\n: still here\n\n" + "".join(told) + ('id: s-9\nevent: end\ndata: {"seq": 9}\n\n' if end else "")
+    reported = [f'id: s-{seq}\nevent: trial_reported\ndata: {{"seq": {seq}, "number": 7, "at": 5.0}}\n\n' for seq in numbers]
+    return "retry: 2000\n\n: still here\n\n" + "".join(reported) + ('id: s-9\nevent: end\ndata: {"seq": 9}\n\n' if end else "")
 
 
 def test_a_stream_that_breaks_off_is_taken_up_where_it_broke(address: Callable[[Respond], str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,9 @@ def test_a_record_is_one_line_without_secrets_or_controls(sentences: bool, broke
 
 
 def test_a_line_is_a_json_object_that_says_who_and_when() -> None:
-    told = json.loads(console.JsonFormatter("worker", ()).format(record("slot 0 is idle", broken=True)))
-    assert told["message"] == "slot 0 is idle" and told["process"] == "worker" and told["level"] == "warning"
-    assert "ValueError" in told["error"] and told["at"].endswith("+00:00")
+    reported = json.loads(console.JsonFormatter("worker", ()).format(record("slot 0 is idle", broken=True)))
+    assert reported["message"] == "slot 0 is idle" and reported["process"] == "worker" and reported["level"] == "warning"
+    assert "ValueError" in reported["error"] and reported["at"].endswith("+00:00")
 
 
 def test_a_process_keeps_its_journal_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:

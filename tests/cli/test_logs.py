@@ -83,7 +83,7 @@ def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     lines = [f"line {number}\n" for number in range(500)]
     for line in lines[:250]:
         write(lab, first, line)
-    told = until_shown(capsys, lines[0])  # a follower that starts after the second attempt begins with that one
+    reported = until_shown(capsys, lines[0])  # a follower that starts after the second attempt begins with that one
     write(lab, first, "handed back\n", outcome=Released())
     second = lab.claim_from("followed")
     for line in lines[250:]:
@@ -92,5 +92,5 @@ def test_a_log_is_followed_through_all_attempts_to_the_trials_end(
     lab.finish(second, 0.5)
     follower.join(120)
     assert not follower.is_alive()
-    told += capsys.readouterr().out
-    assert told == "".join([*lines[:250], "handed back\n", "--- attempt 2, on worker-1\n", *lines[250:]])
+    reported += capsys.readouterr().out
+    assert reported == "".join([*lines[:250], "handed back\n", "--- attempt 2, on worker-1\n", *lines[250:]])

@@ -36,9 +36,9 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
         line.split()[:3] == ["whole", "complete", "2/2"] for line in thaw("--server", served.address, "study", "list").out.splitlines()
     )
 
-    told = httpx2.get(f"{served.address}/api/v1/studies/whole/trials/1").json()
-    assert told["reuse"]["pixels"] in ("decoded", "cached") and told["reuse"]["lanes"] == 1
-    assert told["pace"]["samples_per_second"] > 0 and sum(told["pace"]["shares"].values()) == pytest.approx(1)
+    reported = httpx2.get(f"{served.address}/api/v1/studies/whole/trials/1").json()
+    assert reported["reuse"]["pixels"] in ("decoded", "cached") and reported["reuse"]["lanes"] == 1
+    assert reported["pace"]["samples_per_second"] > 0 and sum(reported["pace"]["shares"].values()) == pytest.approx(1)
 
     log = thaw("--server", served.address, "study", "log", "whole", "1", "--follow").out
     assert "prepared small_cnn" in log and "epoch 2 of 2: loss " in log and "finished 2 epochs in" in log.splitlines()[-1], log

@@ -80,8 +80,8 @@ def test_three_hundred_trials_that_end_at_once_are_each_told_once_in_a_few_reque
         ended = watch(client, client.study("flood"))
     ending.join()
     lines = capsys.readouterr().out.splitlines()
-    told = [int(line.split(":")[0].removeprefix("trial ")) for line in lines if line.startswith("trial ")]
-    assert sorted(told) == list(range(300))
+    reported = [int(line.split(":")[0].removeprefix("trial ")) for line in lines if line.startswith("trial ")]
+    assert sorted(reported) == list(range(300))
     assert ended.state == "complete" and lines[-1].startswith("The study is complete; best accuracy 0.7500")
     assert requests_of(address, "/api/v1/studies/{study}/changes") <= 8
     assert requests_of(address, "/api/v1/studies/{study}/trials/{number}") == 0

@@ -32,10 +32,10 @@ def trial(number: int, **changes: Any) -> Trial:
 
 def repeat(round: int, test: float | None = 0.8, **changes: Any) -> Trial:
     """Trial 4 trained again; None for a run that was not scored."""
-    told = scored(0.7, test or 0.0).test
+    reported = scored(0.7, test or 0.0).test
     result: dict[str, Any] = {"trainable": 1_000, "train_seconds": 10.0 * round, "peak_memory": 5 * round}
-    if test is not None and told is not None:
-        result |= {"test": told.flat()}
+    if test is not None and reported is not None:
+        result |= {"test": reported.flat()}
     known = {"value": 0.7, "source": CONFIRMATION, "confirms": 4, "round": round, "result": result}
     return trial(100 + round, **{**known, **changes})
 

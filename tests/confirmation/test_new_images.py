@@ -97,10 +97,10 @@ def arms(population: Population, objective: Objective, rng: np.random.Generator)
     found = []
     for number, behind in enumerate((0.0, BEHIND)):
         found_by = margins(population, actual, ease, seeds, rng) - behind
-        told = runs(actual, found_by > 0, loss_of(found_by))
-        tests = [value(one, objective.metric) for one in told]
+        reported = runs(actual, found_by > 0, loss_of(found_by))
+        tests = [value(one, objective.metric) for one in reported]
         step = 0.0 if objective.metric == "loss" else 1 / len(actual)
-        found.append(arm(number, tests, baseline=number == 1, examples=told, cost=cost(trainable=1 + number), resolution=step))
+        found.append(arm(number, tests, baseline=number == 1, examples=reported, cost=cost(trainable=1 + number), resolution=step))
     return found
 
 
@@ -124,13 +124,13 @@ CASES = {
 def test_the_metric_on_new_images_is_within_its_interval_and_the_uplift_within_its_own(
     population: Population, objective: Objective
 ) -> None:
-    told = [one for one in verdicts(population, objective) if one.recommended == 0]
-    assert len(told) > 0.9 * STUDIES
+    reported = [one for one in verdicts(population, objective) if one.recommended == 0]
+    assert len(reported) > 0.9 * STUDIES
     here, there = (truth(population, objective.metric, behind) for behind in (0.0, BEHIND))
-    ours = np.mean([one.new_images.low <= here <= one.new_images.high for one in told if one.new_images])
+    ours = np.mean([one.new_images.low <= here <= one.new_images.high for one in reported if one.new_images])
     uplift = abs(here - there)
-    gained = np.mean([one.uplift_new_images.low <= uplift <= one.uplift_new_images.high for one in told if one.uplift_new_images])
-    blind = np.mean([one.expected.low <= here <= one.expected.high for one in told if one.expected])
+    gained = np.mean([one.uplift_new_images.low <= uplift <= one.uplift_new_images.high for one in reported if one.uplift_new_images])
+    blind = np.mean([one.expected.low <= here <= one.expected.high for one in reported if one.expected])
     print(f"{objective.metric} {here:.4f}: {ours:.1%}; uplift {uplift:.4f}: {gained:.1%}; over seeds alone {blind:.1%}")  # noqa: T201
     assert 0.90 <= ours <= 0.98
     assert gained >= 0.90

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.domain.verdict import Estimate
-from tests.confirmation.worlds import LOSS, STUDIES, Told, World, studies_of
+from tests.confirmation.worlds import LOSS, STUDIES, ReportedSoFar, World, studies_of
 
 SELDOM, OFTEN = 0.90, 0.98  # of the runs in which an interval of 95 % may hold the truth
 
@@ -28,26 +28,26 @@ def tell(found: str) -> None:
     print(found)  # noqa: T201
 
 
-def share(told: Iterable[Told], holds: Callable[[Told], bool | None]) -> float:
+def share(reported: Iterable[ReportedSoFar], holds: Callable[[ReportedSoFar], bool | None]) -> float:
     """In how many of the studies of which it can be told."""
-    return float(np.mean([found for one in told if (found := holds(one)) is not None]))
+    return float(np.mean([found for one in reported if (found := holds(one)) is not None]))
 
 
 def within(estimate: Estimate | None, truth: float) -> bool | None:
     return None if estimate is None else estimate.low <= truth <= estimate.high
 
 
-def expected_holds(told: Told) -> bool | None:
-    return within(told.verdict.expected, told.recommended)
+def expected_holds(reported: ReportedSoFar) -> bool | None:
+    return within(reported.verdict.expected, reported.recommended)
 
 
 @each_world
 def test_the_expected_metric_and_the_next_run_fall_where_is_stated(world: World) -> None:
-    told = studies_of(world)
+    reported = studies_of(world)
     for name, found in {
-        "the true mean": share(told, expected_holds),
-        "one more run": share(told, lambda one: within(one.verdict.single_run, one.fresh)),
-        "the uplift": share(told, lambda one: within(one.verdict.uplift, world.sign * (one.recommended - one.truth[-1]))),
+        "the true mean": share(reported, expected_holds),
+        "one more run": share(reported, lambda one: within(one.verdict.single_run, one.fresh)),
+        "the uplift": share(reported, lambda one: within(one.verdict.uplift, world.sign * (one.recommended - one.truth[-1]))),
     }.items():
         tell(f"{world}: {name} in {found:.1%}")
         assert SELDOM <= found <= OFTEN, f"{name} was within its interval in {found:.1%} of {STUDIES} studies"
@@ -55,10 +55,10 @@ def test_the_expected_metric_and_the_next_run_fall_where_is_stated(world: World)
 
 @flattering_worlds
 def test_who_believes_the_best_of_many_tries_is_wrong_far_more_often(world: World) -> None:
-    told = studies_of(world)
-    naive = share(told, lambda one: abs(one.best_value - one.truth[0]) <= 1.96 * world.deviation)
+    reported = studies_of(world)
+    naive = share(reported, lambda one: abs(one.best_value - one.truth[0]) <= 1.96 * world.deviation)
     tell(f"{world}: the best value's own interval, its noise known, holds the truth in {naive:.1%}")
-    assert naive < share(told, expected_holds) - 0.2
+    assert naive < share(reported, expected_holds) - 0.2
 
 
 @flattering_worlds
@@ -88,15 +88,15 @@ def test_where_tuning_helps_it_is_mostly_said(world: World) -> None:
 
 @each_world
 def test_the_race_keeps_the_best_and_spends_no_run_more_than_was_asked_for(world: World) -> None:
-    told = studies_of(world)
-    kept = share(told, lambda one: one.verdict.arms[int(np.argmax(world.sign * one.truth))].stopped_after is None)
-    spent = sum(one.runs for one in told) / (STUDIES * (world.top + 1) * world.seeds)
+    reported = studies_of(world)
+    kept = share(reported, lambda one: one.verdict.arms[int(np.argmax(world.sign * one.truth))].stopped_after is None)
+    spent = sum(one.runs for one in reported) / (STUDIES * (world.top + 1) * world.seeds)
     tell(f"{world}: the best kept in {kept:.1%}, {spent:.1%} of the runs trained")
     assert kept >= 0.95
     assert spent <= 1
 
 
 def test_the_race_saves_runs_where_a_configuration_is_clearly_ahead() -> None:
-    told = studies_of(WINNER)
-    assert sum(one.runs for one in told) < 0.95 * STUDIES * (WINNER.top + 1) * WINNER.seeds
-    assert share(told, lambda one: one.verdict.recommended == 0) > 0.95
+    reported = studies_of(WINNER)
+    assert sum(one.runs for one in reported) < 0.95 * STUDIES * (WINNER.top + 1) * WINNER.seeds
+    assert share(reported, lambda one: one.verdict.recommended == 0) > 0.95

@@ -48,7 +48,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class ReportedSoFar:
     """A study that has ended."""
 
     truth: Floats  # of the arms, by their trials' numbers: in the order of the search, the baseline last
@@ -66,13 +66,13 @@ class Told:
 
 
 @cache
-def studies_of(world: World) -> list[Told]:
+def studies_of(world: World) -> list[ReportedSoFar]:
     """So many studies in that world as a coverage is told of."""
     rng = np.random.default_rng(6)
     return [_study(world, rng) for _ in range(STUDIES)]
 
 
-def _study(world: World, rng: np.random.Generator) -> Told:
+def _study(world: World, rng: np.random.Generator) -> ReportedSoFar:
     better = rng.normal(0, world.apart, TRIALS)
     if world.ahead:
         better[0] = better[1:].max() + world.ahead
@@ -86,7 +86,7 @@ def _study(world: World, rng: np.random.Generator) -> Told:
     raced, spent = race(runs, seen, prices, world)
     verdict = judge(raced, world.objective, task=TASK, seeds=world.seeds, test_examples=0, state="done")
     assert verdict.recommended is not None
-    return Told(
+    return ReportedSoFar(
         truth=arms,
         best_value=float(seen[0]),
         best_trial=float(truth[np.argmax(better)]),

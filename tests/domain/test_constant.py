@@ -61,8 +61,10 @@ def test_a_best_value_that_is_not_above_is_said_so_with_the_metrics_that_suit() 
     assert found is not None and "noise, has 95.0 % of the validation images" in found.score.sentence
     assert found.judged(0.96) is None
     for value in (0.95, 0.94):
-        told = str(found.judged(value))
-        assert "not better" in told and "Recall" in told and "balanced accuracy" in told and "class_weights: balanced" in told
+        reported = str(found.judged(value))
+        assert (
+            "not better" in reported and "Recall" in reported and "balanced accuracy" in reported and "class_weights: balanced" in reported
+        )
 
 
 def verdict(low: float, high: float, metric: str = "accuracy") -> Verdict:
@@ -75,8 +77,8 @@ def verdict(low: float, high: float, metric: str = "accuracy") -> Verdict:
 def test_a_confirmed_result_is_better_where_its_whole_interval_is(low: float, high: float, better: bool) -> None:
     found = constant_of(FACTS, "test", "accuracy")
     assert found is not None
-    told = str(found.confirmed(verdict(low, high)))
-    assert "90.0 % of the test images" in told and ("is not better beyond its uncertainty" in told) is not better
+    reported = str(found.confirmed(verdict(low, high)))
+    assert "90.0 % of the test images" in reported and ("is not better beyond its uncertainty" in reported) is not better
 
 
 def test_facts_of_version_0_1_have_no_counts() -> None:

@@ -170,8 +170,8 @@ class Trainer:
 
 def machine() -> dict[str, str]:
     """The versions and properties that results of processes with the pinned instructions depend on."""
-    told = subprocess.run([sys.executable, "-c", MACHINE], env={**os.environ, **PINNED}, capture_output=True, check=True)
-    return dict(json.loads(told.stdout))
+    reported = subprocess.run([sys.executable, "-c", MACHINE], env={**os.environ, **PINNED}, capture_output=True, check=True)
+    return dict(json.loads(reported.stdout))
 
 
 @contextmanager

@@ -36,8 +36,8 @@ TRAINED = 4  # trials of the search
 def confirming(store: Store, **changes: Any) -> Study:
     """A checked study of four trials whose best two are confirmed, with images for it."""
     confirm, baseline = {"top": 2, "seeds": 5}, {"lr": 0.5}
-    told = {"data": {"path": "data/pets", "test": 0.2}, "confirm": confirm, "budget": {"trials": TRAINED}, "baseline": baseline}
-    return ready(store, **(told | changes))
+    reported = {"data": {"path": "data/pets", "test": 0.2}, "confirm": confirm, "budget": {"trials": TRAINED}, "baseline": baseline}
+    return ready(store, **(reported | changes))
 
 
 def search(store: Store, searches: Searches, values: Mapping[int, float]) -> None:

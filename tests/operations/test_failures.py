@@ -67,8 +67,8 @@ def test_a_crashed_trial_goes_on_from_its_last_checkpoint(store: Store, study: S
     assert trial_of(store, study, 0).step == 1
     assert tell(store, second.lease, outcome=finished(0.5))
     assert trial_of(store, study, 0).state is TrialState.COMPLETE
-    (told,) = (event.body for event in store.read(queries.events_after, study.id, 0) if event.kind == "trial_requeued")
-    assert told.items() >= {"ending": "crashed", "lost": False, "detail": "signal 11", "number": 0, "attempt": 1}.items()
+    (reported,) = (event.body for event in store.read(queries.events_after, study.id, 0) if event.kind == "trial_requeued")
+    assert reported.items() >= {"ending": "crashed", "lost": False, "detail": "signal 11", "number": 0, "attempt": 1}.items()
 
 
 @pytest.mark.parametrize("order", ["crashed crashed crashed", "lost lost lost", "lost crashed crashed", "crashed crashed lost"])

@@ -112,8 +112,8 @@ def test_what_is_sent_again_is_told_once(store: Store, study: Study, searches: S
     assert operations.record(store, [write]) == []
     assert (trial_of(store, study, 0), kinds_of(store, study)) == (trial, events)
     assert operations.record(store, [replace(write, reports=[*reports, report(3, 0.75)])]) == []  # with what came since
-    told = store.read(queries.events_after, study.id, len(events))
-    assert [[one["step"] for one in event.body["reports"]] for event in told] == [[3]]
+    reported = store.read(queries.events_after, study.id, len(events))
+    assert [[one["step"] for one in event.body["reports"]] for event in reported] == [[3]]
     assert tell(store, claim.lease, reports=[report(3, 0.25)])  # an attempt that has computed it anew
     assert trial_of(store, study, 0).metrics == {"accuracy": 0.25}
     assert len(kinds_of(store, study)) == len(events) + 2
@@ -195,8 +195,8 @@ def test_what_a_write_brings_into_the_result_replaces_what_had_its_name_and_the_
     assert tell(store, lease, reports=[report(2, 0.6)])
     assert trial_of(store, study, 0).result == {"environment": {"torch": "2"}, "reuse": REUSE, "pace": PACE}
     events = store.read(queries.events_after, study.id, 0)
-    told = [event.body.get("pace") for event in events if event.kind == "trial_reported"]
-    assert told == [PACE | {"seconds_left": 9.0}, PACE, None]
+    reported = [event.body.get("pace") for event in events if event.kind == "trial_reported"]
+    assert reported == [PACE | {"seconds_left": 9.0}, PACE, None]
     assert tell(store, lease, outcome=finished(0.6))
     assert trial_of(store, study, 0).result.keys() == {
         "environment", "reuse", "pace", "per_class_recall", "confusion_matrix", "train_seconds", "peak_memory",

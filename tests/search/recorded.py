@@ -40,7 +40,7 @@ class Played:
     last: dict[int, int] = field(default_factory=dict)  # the last step of each so far
     over: dict[int, int] = field(default_factory=dict)  # when each ended
     shared: dict[int, str] = field(default_factory=dict)
-    told: RecordedReports = field(default_factory=lambda: RecordedReports(array("q"), array("q"), array("d"), array("q")))
+    reported: RecordedReports = field(default_factory=lambda: RecordedReports(array("q"), array("q"), array("d"), array("q")))
 
     def __post_init__(self) -> None:
         self._sim = Simulation(self.spec)
@@ -81,7 +81,9 @@ class Played:
         return self
 
     def recording(self) -> RecordedStudy:
-        return RecordedStudy(spec=self.spec, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.told)
+        return RecordedStudy(
+            spec=self.spec, partial=False, trials=list(map(self._recorded, range(len(self.curves)))), reports=self.reported
+        )
 
     def _recorded(self, number: int) -> RecordedTrial:
         curve, step = self.curves[number], self.last[number]
@@ -103,7 +105,7 @@ class Played:
         decisions: Mapping[int, Decision] = self._sim.grown.decide_all(asked) if asked else {}
         for number in numbers:
             self.clock += 1
-            for column, new in zip(self.told, (1000 + number, step, so_far[number][step], self.clock), strict=True):
+            for column, new in zip(self.reported, (1000 + number, step, so_far[number][step], self.clock), strict=True):
                 column.append(new)  # type: ignore[attr-defined]
             self.last[number] = step
             if number in decisions:

@@ -155,11 +155,11 @@ def test_no_text_of_a_user_is_markup() -> None:
     for name in figures.FIGURES:
         for params in ((), ("optimizer",)) if name in {*BY_PAIR, *BY_PARAMETERS} else ((),):
             drawn = draw(name, of, *params)
-            told = drawn["layout"].pop("meta")
+            reported = drawn["layout"].pop("meta")
             assert "<a href" not in json.dumps(drawn)
             if params:
                 assert "&lt;a href" in json.dumps(drawn)
-                assert told["params"][0] == "optimizer"
+                assert reported["params"][0] == "optimizer"
 
 
 def test_choices_that_look_alike_stay_apart() -> None:

@@ -127,8 +127,8 @@ def test_what_pruning_saved_is_what_the_pruned_trials_had_before_them() -> None:
 def test_seconds_are_counted_by_each_trials_own_pace_and_scaled_to_those_that_told_none() -> None:
     played = Played(spec_of(Asha(reduction_factor=3), epochs=9), noisy_curves(30, 9)).one_after_another()
     recording = played.recording()
-    told, untold = list(played.ends)[:2], list(played.ends)[2:]
-    trials = [replace(one, seconds_left=10.0 * (9 - one.step)) if one.number in told else one for one in recording.trials]
+    reported, untold = list(played.ends)[:2], list(played.ends)[2:]
+    trials = [replace(one, seconds_left=10.0 * (9 - one.step)) if one.number in reported else one for one in recording.trials]
     found = pruning_report(RecordedStudy(spec=recording.spec, partial=False, trials=trials, reports=recording.reports))
     assert untold
     assert found.saved.seconds == pytest.approx(10 * found.saved.epochs)
@@ -183,7 +183,7 @@ def test_a_duplicate_stands_and_falls_with_the_trial_that_answered_it() -> None:
 
 
 def test_a_study_of_which_little_is_known_says_so() -> None:
-    empty = RecordedStudy(spec=spec_of(Median()), partial=True, trials=[], reports=Played(spec_of(), []).told)
+    empty = RecordedStudy(spec=spec_of(Median()), partial=True, trials=[], reports=Played(spec_of(), []).reported)
     found = pruning_report(empty)
     assert (found.winner, found.chance, found.saved.of) == (None, None, 0)
     assert found.words == (

@@ -22,8 +22,8 @@ def test_waiting_running_and_ended_trials_count_and_duplicates_do_not(store: Sto
     other = ready(store, name="other")
     finish(store, claims[0])
     finish(store, claims[1])
-    told = [Write(claim.lease, result={"pace": {"seconds_left": left}}) for claim, left in zip(claims[2:], (4.0, 9.0), strict=False)]
-    operations.record(store, told)
+    reported = [Write(claim.lease, result={"pace": {"seconds_left": left}}) for claim, left in zip(claims[2:], (4.0, 9.0), strict=False)]
+    operations.record(store, reported)
     operations.queue_trial(store, study.id, {"lr": 0.123})
     course = store.read(queries.study_progress, [study.id, other.id])[study.id]
     first, second, third = (trial_of(store, study, claim.lease.number) for claim in claims[:3])

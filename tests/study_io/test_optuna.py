@@ -155,14 +155,14 @@ def test_parameters_that_do_not_fit_are_named_all_at_once_with_the_remedy(theirs
     }
     spec = parse_study(like(search_space=space))
     faults = faults_of(lambda: next(documents(read_database(theirs), spec, None, 1e9)))
-    told = {(fault.pointer, fault.code): fault.message for fault in faults}
-    assert told.keys() == {
+    reported = {(fault.pointer, fault.code): fault.message for fault in faults}
+    assert reported.keys() == {
         ("#/search_space/batch_size", "missing_parameter"),
         ("#/search_space/lr", "out_of_range"),
         ("#/search_space/optimizer", "unknown_parameter"),
     }
-    assert "12 of 12 trials" in told["#/search_space/batch_size", "missing_parameter"]
-    assert "the values range from 0.0" in told["#/search_space/lr", "out_of_range"]
+    assert "12 of 12 trials" in reported["#/search_space/batch_size", "missing_parameter"]
+    assert "the values range from 0.0" in reported["#/search_space/lr", "out_of_range"]
 
 
 def test_what_is_fixed_at_the_value_that_all_trials_had_fits(embedded_store: Store, tmp_path: Path) -> None:
@@ -241,14 +241,14 @@ def test_optunas_dashboard_reads_it(embedded_store: Store, tmp_path: Path) -> No
     study = mixed_study(embedded_store)
     to_optuna(embedded_store, operations.stop_study(embedded_store, study.id), tmp_path / "optuna.db")
     app = dashboard.wsgi(f"sqlite:///{tmp_path / 'optuna.db'}")
-    told: list[str] = []
+    reported: list[str] = []
 
     def start(status: str, *_: object) -> None:
-        told.append(status)
+        reported.append(status)
 
     request = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies/1", "wsgi.input": io.BytesIO(), "QUERY_STRING": "", "SERVER_NAME": "x"}
     body = json.loads(b"".join(app({**request, "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.errors": io.StringIO()}, start)))
-    assert told == ["200 OK"] and len(body["trials"]) == study.created and body["name"] == "digits"
+    assert reported == ["200 OK"] and len(body["trials"]) == study.created and body["name"] == "digits"
 
 
 def optunas(tmp_path: Path) -> Path:
@@ -287,13 +287,13 @@ def test_texts_that_are_long_together_or_alone_are_refused_before_they_are_read(
 
 
 @pytest.mark.parametrize(
-    ("stored", "told"), [("NaN", "nan"), ("Infinity", "pos_inf"), ("1" + "0" * 400, "pos_inf"), ("-1" + "0" * 400, "neg_inf")]
+    ("stored", "reported"), [("NaN", "nan"), ("Infinity", "pos_inf"), ("1" + "0" * 400, "pos_inf"), ("-1" + "0" * 400, "neg_inf")]
 )
-def test_an_attribute_that_is_no_finite_number_becomes_its_word(embedded_store: Store, tmp_path: Path, stored: str, told: str) -> None:
+def test_an_attribute_that_is_no_finite_number_becomes_its_word(embedded_store: Store, tmp_path: Path, stored: str, reported: str) -> None:
     file = optunas(tmp_path)
     with sqlite3.connect(file) as database:
         database.execute("INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (1, 'metric:loss', ?)", (stored,))
     like = study_document("theirs", search_space={"lr": {"type": "float", "low": 1e-4, "high": 0.1}})
     study = from_optuna(embedded_store, file, "theirs", like)
     trial = embedded_store.read(queries.find_trial, study.id, 0)
-    assert str(kind_of(trial.metrics["loss"])) == told
+    assert str(kind_of(trial.metrics["loss"])) == reported

@@ -117,8 +117,8 @@ def test_whatever_a_trial_reported_is_what_its_line_says(embedded_store: Store, 
     study, trial = found[0], embedded_store.read(queries.find_trial, found[0].id, 0)
     reports = [MetricReport(step, values) for step, values in enumerate(reported, 1)]
     lines = StudyLines()
-    told = {**trial_document(trial, reports), "detail": detail, "step": len(reports)}
-    raw = lines.line(study_document(study)) + lines.line(told)
+    whole = {**trial_document(trial, reports), "detail": detail, "step": len(reports)}
+    raw = lines.line(study_document(study)) + lines.line(whole)
     (_, read) = checked(io.BytesIO(raw + lines.end()))
     assert isinstance(read, TrialLine)
     assert read.detail == detail

@@ -164,9 +164,9 @@ def test_8_bit_images_beside_deep_ones_keep_their_pixels(tmp_path: Path) -> None
     root = dim(tmp_path)
     plain = np.asarray(Image.fromarray(noise(channels=3).astype(np.uint8)))
     Image.fromarray(plain).save(root / "a" / "plain.png")
-    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
-    assert told.pixel_range is not None and told.pixel_range.images == 20
-    assert any("The other 1 have 8 bits and are not changed" in note for note in told.notes)
+    reported = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
+    assert reported.pixel_range is not None and reported.pixel_range.images == 20
+    assert any("The other 1 have 8 bits and are not changed" in note for note in reported.notes)
     found = find(ImageData(path=str(root)))
     row = next(row for row, content in enumerate(found.contents) if content.files[0].name == "a/plain.png")
     pixels = load(found, 16, CPU).take(torch.tensor([row]))[0]
@@ -212,16 +212,16 @@ def test_studies_of_version_0_1_keep_their_pixels(tmp_path: Path) -> None:
 def test_images_of_one_colour_are_named(tmp_path: Path, paint: Any) -> None:
     root = paint()
     Image.new("RGB", (16, 16), (7, 8, 9)).save(root / "red" / "blank.png")
-    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
-    assert told.constant is not None and told.constant.count == 1 and told.constant.examples == ("red/blank.png",)
-    assert any("1 image is of one colour throughout" in note and "red/blank.png" in note for note in told.notes)
+    reported = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
+    assert reported.constant is not None and reported.constant.count == 1 and reported.constant.examples == ("red/blank.png",)
+    assert any("1 image is of one colour throughout" in note and "red/blank.png" in note for note in reported.notes)
 
 
 def test_a_deep_image_that_turns_black_is_named(tmp_path: Path) -> None:
     root = dim(tmp_path, low=0, high=60_000)
     folder_of(root, {"a/dark.png": deep_png(noise(high=50))})
-    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
-    assert told.constant is not None and told.constant.examples == ("a/dark.png",)
+    reported = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
+    assert reported.constant is not None and reported.constant.examples == ("a/dark.png",)
 
 
 def test_streamed_images_find_those_of_one_colour_too(tmp_path: Path, paint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,9 +229,9 @@ def test_streamed_images_find_those_of_one_colour_too(tmp_path: Path, paint: Any
     Image.new("RGB", (16, 16), (7, 8, 9)).save(root / "red" / "blank.png")
     examples._kept.clear()
     monkeypatch.setattr(examples, "_lacks", lambda needed: True)
-    told = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
+    reported = image_info(inspect(config_of(root), CPU, Cache.none()).facts)
     examples._kept.clear()
-    assert told.constant is not None and told.constant.examples == ("red/blank.png",)
+    assert reported.constant is not None and reported.constant.examples == ("red/blank.png",)
 
 
 def test_a_checkpoint_of_another_range_is_another_run(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ class Host:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.told: list[dict[str, Any]] = []
+        self.reported: list[dict[str, Any]] = []
 
     def say(self, order: str, **fields: Any) -> None:
         assert self.process.stdin is not None

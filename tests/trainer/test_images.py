@@ -166,6 +166,6 @@ def test_a_trainer_keeps_its_cache_where_it_is_told(configure: Configure, tmp_pa
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps({"order": "check", "config": config}) + "\n")
         process.stdin.flush()
-        told = [json.loads(process.stdout.readline())["kind"] for _ in range(3)]
+        reported = [json.loads(process.stdout.readline())["kind"] for _ in range(3)]
         process.kill()
-    assert told == ["ready", "checked", "ready"] and len(entries(folder)) == 1
+    assert reported == ["ready", "checked", "ready"] and len(entries(folder)) == 1

@@ -341,9 +341,9 @@ def test_near_duplicates_across_a_given_split_are_counted_and_not_moved(tree: Tr
     for place, quality in (("train/cat", 60), ("test/cat", 90)):
         picture.save(root / place / "photograph.jpg", quality=quality)
     found = find(config(root))
-    told = found.near_duplicates
-    assert (told.groups, told.across, told.crossing) == (1, 1, 0)
-    assert {parts(found)[name] for name in told.examples[0]} == {"train", "test"}
+    reported = found.near_duplicates
+    assert (reported.groups, reported.across, reported.crossing) == (1, 1, 0)
+    assert {parts(found)[name] for name in reported.examples[0]} == {"train", "test"}
 
 
 def test_the_fingerprint_covers_the_given_split(tree: Tree) -> None:

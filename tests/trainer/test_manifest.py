@@ -101,15 +101,15 @@ def test_a_label_in_a_table_is_named_by_its_image(configure: Configure, root: Pa
 def test_deleted_images_are_counted(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     for number in range(3):
         (root / "red" / f"{number}.png").unlink()
-    told = refusal(config, checked)
-    assert "missing: 3 of the 60 that were expected" in told and "changed or new" not in told
+    reported = refusal(config, checked)
+    assert "missing: 3 of the 60 that were expected" in reported and "changed or new" not in reported
 
 
 def test_an_added_image_is_named_even_if_it_is_a_copy(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
     Image.new("RGB", (16, 16), (1, 2, 3)).save(root / "red" / "added.png")
     shutil.copy(root / "blue" / "1.png", root / "blue" / "twin.png")
-    told = refusal(config, checked)
-    assert "changed or new: blue/twin.png, red/added.png; SHA-256" in told and "missing" not in told
+    reported = refusal(config, checked)
+    assert "changed or new: blue/twin.png, red/added.png; SHA-256" in reported and "missing" not in reported
 
 
 def test_renamed_images_are_the_same_data(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
@@ -121,8 +121,8 @@ def test_of_many_changed_images_ten_are_named(config: ImageTrainConfig, checked:
     for number in range(13):
         image = root / "red" / f"{number}.png"
         image.write_bytes(image.read_bytes() + b"more")
-    told = refusal(config, checked)
-    assert "and 3 more; missing: 13 of" in told and len(re.findall(r"red/\d+\.png", told)) == 10
+    reported = refusal(config, checked)
+    assert "and 3 more; missing: 13 of" in reported and len(re.findall(r"red/\d+\.png", reported)) == 10
 
 
 def test_a_name_that_is_not_utf8_can_be_told(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
@@ -146,11 +146,11 @@ def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configur
     Image.open(root / "red" / "0.png").save(root / "red" / "again.png", compress_level=1)
     shutil.copy(root / "red" / "1.png", root / "red" / "1-copy.png")
     config = configure(data=ImageData(path=str(root), test=0.3))
-    told = inspect(config, CPU, Cache.none())
-    near_duplicates = image_info(told.facts).near_duplicates
-    assert told.manifest is not None and near_duplicates is not None and near_duplicates.groups == 1
+    reported = inspect(config, CPU, Cache.none())
+    near_duplicates = image_info(reported.facts).near_duplicates
+    assert reported.manifest is not None and near_duplicates is not None and near_duplicates.groups == 1
     files = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.parent.name) for file in root.rglob("*.png")]
-    digests, parts = (base64.b64decode(part) for part in told.manifest.split("."))
+    digests, parts = (base64.b64decode(part) for part in reported.manifest.split("."))
     assert digests == b"".join(sorted(hashlib.sha256(json.dumps(pair).encode()).digest()[:4] for pair in files))
     contents = sorted({content for content, _ in files})
     names = ("train", "validation", "test")
@@ -179,8 +179,8 @@ def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: Im
 
 def test_more_files_than_are_listed_have_no_manifest(config: ImageTrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "MOST_LISTED", 59)
-    told = inspect(config, CPU, Cache.none())
-    assert told.manifest is None and trained_on(config, told).info == told.facts
+    reported = inspect(config, CPU, Cache.none())
+    assert reported.manifest is None and trained_on(config, reported).info == reported.facts
 
 
 def test_the_warm_process_checks_and_refuses_by_it(config: ImageTrainConfig, root: Path) -> None:
@@ -188,12 +188,12 @@ def test_the_warm_process_checks_and_refuses_by_it(config: ImageTrainConfig, roo
     with started() as host:
         host.until("ready")
         host.say("check", config=config.model_dump(mode="json"))
-        told = Checked.model_validate(host.until("checked")[-1])
-        near_duplicates = image_info(told.facts).near_duplicates
+        reported = Checked.model_validate(host.until("checked")[-1])
+        near_duplicates = image_info(reported.facts).near_duplicates
         assert near_duplicates is not None and near_duplicates.examples
         assert [set(names) for names in near_duplicates.examples] == [{"red/5-copy.png", "red/5.png"}]
         host.until("ready")
         (root / "blue" / "4.png").write_bytes((root / "blue" / "4.png").read_bytes() + b"more")
-        host.run(config, expected=told.facts.model_dump(mode="json"), manifest=told.manifest)
+        host.run(config, expected=reported.facts.model_dump(mode="json"), manifest=reported.manifest)
         failed = host.until("failed")[-1]
     assert failed["reason"] == "bad_data" and "changed or new: blue/4.png" in failed["detail"]

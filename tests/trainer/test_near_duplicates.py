@@ -202,12 +202,12 @@ def test_what_is_found_is_told(tmp_path: Path, pictures: dict[str, Image.Image])
     root, torn = folder_of(tmp_path / "data", pictures), list[int]()
     for seed in range(4):
         dataset = find(config_of(root, seed=seed))
-        told = dataset.near_duplicates
-        assert (told.groups, told.images, told.mixed, told.too_large) == (6, 13, 1, 0)
-        assert set(told.examples[0]) == {"a/0.png", "a/0-copy.jpg", "b/stray.jpg"}, "mixed labels first"
+        reported = dataset.near_duplicates
+        assert (reported.groups, reported.images, reported.mixed, reported.too_large) == (6, 13, 1, 0)
+        assert set(reported.examples[0]) == {"a/0.png", "a/0-copy.jpg", "b/stray.jpg"}, "mixed labels first"
         assert all(part_of(dataset, f"a/{number}.png") == part_of(dataset, f"a/{number}-copy.jpg") for number in range(6))
         assert part_of(dataset, "a/0.png") == part_of(dataset, "b/stray.jpg")
-        torn.append(told.crossing)
+        torn.append(reported.crossing)
     assert 0 < max(torn) <= 6
 
 
@@ -228,8 +228,8 @@ def test_a_chain_from_one_picture_to_another_is_broken_up(tmp_path: Path, pictur
     frames = faded(photograph(501, 48), photograph(502, 48), 60)
     root = folder_of(tmp_path / "data", pictures | {f"a/frame{number:02}.png": frame for number, frame in enumerate(frames)})
     dataset = find(config_of(root))
-    told = dataset.near_duplicates
-    assert told.groups >= 3 and told.too_large == 0 and told.images >= 50
+    reported = dataset.near_duplicates
+    assert reported.groups >= 3 and reported.too_large == 0 and reported.images >= 50
     frames_by_part = Counter(part_of(dataset, f"a/frame{number:02}.png") for number in range(60))
     assert frames_by_part["train"] < 60, "one chain as one group would be on one side"
 
@@ -246,8 +246,8 @@ def test_a_picture_under_many_labels_says_nothing(tmp_path: Path) -> None:
     pictures = {f"{label}/{number}.png": photograph(1000 * place + number, 32) for place, label in enumerate("abcd") for number in range(5)}
     blank = photograph(9, 32)
     pictures |= {f"{label}/blank.png": ImageEnhance.Brightness(blank).enhance(1 + place / 200) for place, label in enumerate("abcd")}
-    told = find(config_of(folder_of(tmp_path / "data", pictures))).near_duplicates
-    assert (told.groups, told.too_large) == (0, 1)
+    reported = find(config_of(folder_of(tmp_path / "data", pictures))).near_duplicates
+    assert (reported.groups, reported.too_large) == (0, 1)
 
 
 def refuse(*_: object) -> torch.Tensor:
@@ -275,13 +275,13 @@ def test_more_images_than_can_be_compared_are_sorted_by_their_gradients_first(
         pictures[f"b/{number}-copy.png"] = ImageEnhance.Brightness(pictures[f"b/{number}.png"]).enhance(0.97)
     root = folder_of(tmp_path / "data", pictures)
     monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 24)
-    told = find(config_of(root)).near_duplicates
-    assert 5 <= told.groups <= 8 and told.images == 2 * told.groups
+    reported = find(config_of(root)).near_duplicates
+    assert 5 <= reported.groups <= 8 and reported.images == 2 * reported.groups
 
 
 def test_names_that_are_not_utf8_can_be_told(tmp_path: Path, pictures: dict[str, Image.Image]) -> None:
     root = folder_of(tmp_path / "data", pictures)
     pictures["a/0.png"].resize((96, 96)).save(str(root / "a" / "caf") + "\udce9.png")
-    told = find(config_of(root)).near_duplicates
-    facts = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=told)
-    assert ImageDatasetInfo.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in told.examples[0]
+    reported = find(config_of(root)).near_duplicates
+    facts = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=reported)
+    assert ImageDatasetInfo.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in reported.examples[0]

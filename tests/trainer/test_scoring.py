@@ -78,7 +78,7 @@ def in_company(configs: Iterable[ImageTrainConfig], cache: Cache | None = None) 
     return sorted((fact for fact in facts if isinstance(fact, Finished)), key=lambda fact: fact.lane)
 
 
-def told(text: str | None, kind: str) -> np.ndarray[Any, Any]:
+def reported(text: str | None, kind: str) -> np.ndarray[Any, Any]:
     assert text is not None
     return np.frombuffer(base64.b64decode(text, validate=True), kind)
 
@@ -97,7 +97,7 @@ def outcome(finished: Finished) -> dict[str, Any]:
 def agree(one: Scores | None, other: Scores | None) -> bool:
     """But for rounding."""
     assert one is not None and other is not None
-    losses, others = (told(scores.report["losses"], "<f2") for scores in (one, other))
+    losses, others = (reported(scores.report["losses"], "<f2") for scores in (one, other))
     return (
         one.metrics == pytest.approx(dict(other.metrics), rel=1e-4)
         and {**one.report, "losses": None} == {**other.report, "losses": None}
@@ -135,8 +135,8 @@ def test_scores_are_those_of_the_exported_model_image_by_image(tested: Configure
     with torch.no_grad():
         logits = task.model(task.examples.take(torch.tensor(rows), None))
     losses = F.cross_entropy(logits, labels, reduction="none")
-    assert told(found.report["predicted"], "<u2").tolist() == logits.argmax(1).tolist()
-    assert told(found.report["losses"], "<f2") == pytest.approx(losses.numpy(), rel=2e-3, abs=1e-4)
+    assert reported(found.report["predicted"], "<u2").tolist() == logits.argmax(1).tolist()
+    assert reported(found.report["losses"], "<f2") == pytest.approx(losses.numpy(), rel=2e-3, abs=1e-4)
     assert found.metrics.keys() == SPEC.metrics.keys() and found.metrics["loss"] == pytest.approx(float(losses.mean()), rel=1e-4)
     assert found.metrics["accuracy"] == pytest.approx(float((logits.argmax(1) == labels).double().mean()))
     matrix = np.zeros((3, 3), int)
@@ -276,8 +276,8 @@ def test_a_run_that_is_resumed_after_its_last_epoch_is_scored_too(tested: Config
             facts: Iterable[Any] = together([Member(config=config, checkpoints=kept, score_test=True)]).events()
         else:
             facts = train(config, device=CPU, checkpoints=kept, score_test=True)
-        told = [fact for fact in facts if not isinstance(fact, CheckpointSaved)]
-        return told[-1]  # type: ignore[no-any-return]
+        reported = [fact for fact in facts if not isinstance(fact, CheckpointSaved)]
+        return reported[-1]  # type: ignore[no-any-return]
 
     first = Checkpoints(tmp_path / "first", seconds=3_600)
     whole, saved = run(first), first.write()
@@ -345,10 +345,10 @@ def test_a_loss_beyond_what_is_told_exactly_stays_finite(tested: Configure) -> N
     losses[0, 2], losses[1, 0] = 1e9, torch.nan
     tallies = torch.stack((torch.zeros(2, images), losses), -1)
     high, undefined = task.task.measure(tallies, task.targets[task.test], task.info, examples=True)
-    found = told(losses_in(high), "<f2")
+    found = reported(losses_in(high), "<f2")
     assert np.isfinite(found).all() and found.max() == 65_504
     assert high.metrics["loss"] == pytest.approx((1e9 + 3 * (images - 1)) / images)
-    assert np.isnan(told(losses_in(undefined), "<f2")).sum() == 1 and np.isnan(undefined.metrics["loss"])
+    assert np.isnan(reported(losses_in(undefined), "<f2")).sum() == 1 and np.isnan(undefined.metrics["loss"])
 
 
 def test_the_process_scores_the_runs_that_it_is_told_to_score(tested: Configure) -> None:
@@ -381,4 +381,4 @@ def test_a_gpu_scores_alike_alone_in_lanes_and_from_stored_outputs(tested: Confi
     for found in (lane, stored):
         assert found is not None and computed is not None
         assert found.metrics["loss"] == pytest.approx(computed.metrics["loss"], rel=1e-3)
-        assert np.allclose(told(found.report["losses"], "<f2"), told(computed.report["losses"], "<f2"), rtol=1e-2, atol=1e-3)
+        assert np.allclose(reported(found.report["losses"], "<f2"), reported(computed.report["losses"], "<f2"), rtol=1e-2, atol=1e-3)

@@ -47,14 +47,14 @@ def batches(count: int, size: int = 5) -> list[torch.Tensor]:
     return list(torch.randperm(count, generator=torch.Generator().manual_seed(1)).split(size))  # type: ignore[no-untyped-call]
 
 
-@pytest.mark.parametrize("told", ["all", "none", "others", "fewer"])
-def test_batches_are_equal_whatever_was_expected(paint: Paint, no_memory: Callable[[], None], told: str) -> None:
+@pytest.mark.parametrize("reported", ["all", "none", "others", "fewer"])
+def test_batches_are_equal_whatever_was_expected(paint: Paint, no_memory: Callable[[], None], reported: str) -> None:
     root = paint(count=8)
     kept = load(find(root), 16, CPU)
     no_memory()
     images, wanted = streamed(root), batches(24)
     assert images.origin == "streamed" and torch.equal(images.keys, kept.keys)
-    images.expect({"all": wanted, "none": [], "others": wanted[::-1], "fewer": wanted[2:3]}[told])
+    images.expect({"all": wanted, "none": [], "others": wanted[::-1], "fewer": wanted[2:3]}[reported])
     for rows in [*wanted, *wanted[::-1]]:
         assert torch.equal(images.take(rows), kept.take(rows))
 

@@ -31,7 +31,7 @@ Configure = Callable[..., ImageTrainConfig]
 Paint = Callable[..., Path]
 
 
-def told(config: ImageTrainConfig, **options: Any) -> list[Any]:
+def reported(config: ImageTrainConfig, **options: Any) -> list[Any]:
     return [fact for fact in train(config, device=options.pop("device", CPU), **options) if fact.kind != "advanced"]
 
 
@@ -45,7 +45,7 @@ def metrics(facts: Sequence[Any]) -> dict[int, dict[str, float]]:
 
 
 def test_a_run_tells_its_facts_in_order_and_learns(configure: Configure) -> None:
-    facts = told(configure(epochs=4))
+    facts = reported(configure(epochs=4))
     assert [fact.kind for fact in facts] == ["prepared", "measured", "measured", "measured", "measured", "finished"]
     prepared, finished = one(RunPrepared, facts), one(Finished, facts)
     info = image_info(prepared.facts)
@@ -87,21 +87,21 @@ def test_a_last_batch_of_one_image_is_left_out_and_a_larger_one_is_not(configure
 
 def test_equal_configs_give_equal_results_and_another_seed_gives_others(configure: Configure) -> None:
     config = configure(dropout=0.3, augmentation="trivial_augment")
-    first = told(config)
+    first = reported(config)
     torch.manual_seed(77)  # whatever ran before has no say
-    again, other = told(config), told(configure(dropout=0.3, augmentation="trivial_augment", seed=4))
+    again, other = reported(config), reported(configure(dropout=0.3, augmentation="trivial_augment", seed=4))
     assert metrics(again) == metrics(first) != metrics(other)
     assert one(Finished, again).report == one(Finished, first).report
 
 
 def test_another_order_of_the_images_gives_other_results(configure: Configure) -> None:
-    first, other = (metrics(told(configure(order_seed=seed, epochs=1))) for seed in (0, 1))
+    first, other = (metrics(reported(configure(order_seed=seed, epochs=1))) for seed in (0, 1))
     assert first != other
-    assert metrics(told(configure(order_seed=0, seed=4, epochs=1))) != first, "the seed decides the initial values"
+    assert metrics(reported(configure(order_seed=0, seed=4, epochs=1))) != first, "the seed decides the initial values"
 
 
 def test_each_epoch_tells_its_pace(configure: Configure) -> None:
-    facts = told(configure(epochs=3))
+    facts = reported(configure(epochs=3))
     paces = [fact.pace for fact in facts if isinstance(fact, EpochMetrics) and fact.pace is not None]
     reuse = one(RunPrepared, facts).reuse
     assert len(paces) == 3 and reuse is not None and reuse.model_copy(update={"pixels": "decoded"}) == Reuse(pixels="decoded")
@@ -117,7 +117,7 @@ def test_each_epoch_tells_its_pace(configure: Configure) -> None:
 
 def test_auto_is_the_precision_that_suits_the_device_and_is_told(configure: Configure) -> None:
     suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
-    chosen, named = told(configure(precision="auto")), told(configure(precision=suits))
+    chosen, named = reported(configure(precision="auto")), reported(configure(precision=suits))
     assert one(RunPrepared, chosen).environment["precision"] == suits
     assert metrics(chosen) == metrics(named)
 
@@ -125,14 +125,14 @@ def test_auto_is_the_precision_that_suits_the_device_and_is_told(configure: Conf
 def test_a_run_on_auto_goes_on_from_the_checkpoint_of_the_precision_that_it_means(configure: Configure, tmp_path: Path) -> None:
     suits = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
     saved = stopped_after(1, configure(precision=suits), tmp_path)
-    rest = told(configure(precision="auto"), checkpoints=Checkpoints(resume=[saved]))
+    rest = reported(configure(precision="auto"), checkpoints=Checkpoints(resume=[saved]))
     assert [fact.step for fact in rest if isinstance(fact, EpochMetrics)] == [2]
 
 
 @pytest.mark.parametrize("frozen", [0, 3])
 def test_single_images_that_leave_batch_normalisation_nothing_are_refused_before_training(configure: Configure, frozen: int) -> None:
     config = configure(model=ImageModel(name="mobilenet_v3_small"), image_size=32, batch_size=1, frozen_layers=frozen)
-    (failed,) = told(config)
+    (failed,) = reported(config)
     sentence = "batch_size 1 is too small for mobilenet_v3_small at 32 pixels"
     assert failed.reason == "infeasible" and failed.detail.startswith(sentence)
     with pytest.raises(Infeasible, match=sentence):
@@ -148,7 +148,7 @@ def test_single_images_that_leave_batch_normalisation_nothing_are_refused_before
     ],
 )
 def test_hyperparameters_that_the_model_cannot_take_are_infeasible(configure: Configure, changes: dict[str, Any], sentence: str) -> None:
-    (failed,) = told(configure(**changes))
+    (failed,) = reported(configure(**changes))
     assert failed.reason == "infeasible" and failed.detail.startswith(sentence)
 
 
@@ -162,7 +162,7 @@ def test_a_check_passes_when_one_of_the_batch_sizes_can_be_trained(configure: Co
 def test_single_images_are_trained_on_where_nothing_is_normalised_over_them(configure: Configure) -> None:
     stages = len(catalogue.load("mobilenet_v3_small").stages)
     frozen = configure(model=ImageModel(name="mobilenet_v3_small"), image_size=32, batch_size=1, epochs=1, frozen_layers=stages)
-    assert one(Finished, told(frozen)).step == 1
+    assert one(Finished, reported(frozen)).step == 1
 
 
 RESUMED: tuple[dict[str, Any], ...] = (
@@ -180,11 +180,11 @@ def test_a_run_that_is_stopped_and_resumed_equals_the_uninterrupted_one_bit_for_
     configure: Configure, tmp_path: Path, values: dict[str, Any]
 ) -> None:
     config = configure(epochs=4, **values)
-    whole = told(config, model_file=tmp_path / "whole.safetensors")
+    whole = reported(config, model_file=tmp_path / "whole.safetensors")
     saved = stopped_after(2, config, tmp_path)
     torch.manual_seed(123)
     torch.rand(7)
-    rest = told(config, checkpoints=Checkpoints(resume=[saved]), model_file=tmp_path / "resumed.safetensors")
+    rest = reported(config, checkpoints=Checkpoints(resume=[saved]), model_file=tmp_path / "resumed.safetensors")
     assert metrics(rest) == {step: values for step, values in metrics(whole).items() if step > 2}
     assert one(Finished, rest).metrics == one(Finished, whole).metrics
     assert one(Finished, rest).report == one(Finished, whole).report
@@ -206,32 +206,32 @@ def stopped_after(step: int, config: ImageTrainConfig, folder: Path) -> Checkpoi
 
 def test_a_run_that_is_resumed_after_its_last_epoch_finishes_as_it_did(configure: Configure, tmp_path: Path) -> None:
     config, checkpoints = configure(), Checkpoints(tmp_path / "checkpoints", seconds=3_600)
-    whole = told(config, checkpoints=checkpoints)
+    whole = reported(config, checkpoints=checkpoints)
     saved = checkpoints.write()
     assert saved is not None
-    again = told(config, checkpoints=Checkpoints(resume=[saved]))
+    again = reported(config, checkpoints=Checkpoints(resume=[saved]))
     assert [fact.kind for fact in again] == ["prepared", "finished"]
     assert one(Finished, again).metrics == one(Finished, whole).metrics
 
 
 def test_a_checkpoint_of_another_config_is_not_used(configure: Configure, tmp_path: Path) -> None:
     saved = stopped_after(1, configure(), tmp_path)
-    facts = told(configure(lr=0.004), checkpoints=Checkpoints(resume=[saved]))
+    facts = reported(configure(lr=0.004), checkpoints=Checkpoints(resume=[saved]))
     assert list(metrics(facts)) == [1, 2]
 
 
 def test_checkpoints_are_told_when_they_are_due_but_not_after_the_last_epoch(configure: Configure, tmp_path: Path) -> None:
-    facts = told(configure(epochs=3), checkpoints=Checkpoints(tmp_path / "checkpoints", seconds=0))
+    facts = reported(configure(epochs=3), checkpoints=Checkpoints(tmp_path / "checkpoints", seconds=0))
     assert [fact.checkpoint.step for fact in facts if isinstance(fact, CheckpointSaved)] == [1, 2]
     assert not [
-        fact for fact in told(configure(), checkpoints=Checkpoints(tmp_path / "b", seconds=3_600)) if isinstance(fact, CheckpointSaved)
+        fact for fact in reported(configure(), checkpoints=Checkpoints(tmp_path / "b", seconds=3_600)) if isinstance(fact, CheckpointSaved)
     ]
 
 
 def test_frozen_stages_stay_as_they_were_with_their_statistics(configure: Configure, tmp_path: Path) -> None:
-    one(ModelExported, told(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
+    one(ModelExported, reported(configure(epochs=1), model_file=tmp_path / "first.safetensors"))
     config = configure(frozen_layers=2, epochs=1, model=ImageModel(name="small_cnn", weights=str(tmp_path / "first.safetensors")))
-    facts = told(config, model_file=tmp_path / "tuned.safetensors")
+    facts = reported(config, model_file=tmp_path / "tuned.safetensors")
     before, after = load_file(tmp_path / "first.safetensors"), load_file(tmp_path / "tuned.safetensors")
     unchanged = {name for name in before if torch.equal(before[name], after[name])}
     frozen = {name for name in before if name.startswith(("stem.", "blocks.0."))}
@@ -242,7 +242,7 @@ def test_frozen_stages_stay_as_they_were_with_their_statistics(configure: Config
 
 def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path) -> None:
     config, path = configure(epochs=1), tmp_path / "out" / "model.safetensors"
-    exported = one(ModelExported, told(config, model_file=path))
+    exported = one(ModelExported, reported(config, model_file=path))
     assert exported.path == str(path) and [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
     with safe_open(path, "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
@@ -254,25 +254,25 @@ def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path
 
 
 def test_label_smoothing_raises_the_training_loss_and_not_the_validation_loss(configure: Configure) -> None:
-    sharp, smooth = (metrics(told(configure(epochs=4, label_smoothing=amount)))[4] for amount in (0.0, 0.5))
+    sharp, smooth = (metrics(reported(configure(epochs=4, label_smoothing=amount)))[4] for amount in (0.0, 0.5))
     assert smooth["train_loss"] > sharp["train_loss"] + 0.2
     assert smooth["loss"] < smooth["train_loss"], "the validation loss is the plain cross entropy"
 
 
 def test_the_learning_rate_of_the_last_batch_is_measured(configure: Configure) -> None:
-    found = metrics(told(configure(epochs=2, lr=0.01, schedule="step", lr_step_epochs=1, lr_gamma=0.1)))
+    found = metrics(reported(configure(epochs=2, lr=0.01, schedule="step", lr_step_epochs=1, lr_gamma=0.1)))
     assert found[1]["lr"] == 0.01 and found[2]["lr"] == pytest.approx(0.001)
 
 
 def test_bfloat16_learns_and_differs_from_float32(configure: Configure) -> None:
-    half, single = (told(configure(epochs=4, precision=precision)) for precision in ("bfloat16", "float32"))
+    half, single = (reported(configure(epochs=4, precision=precision)) for precision in ("bfloat16", "float32"))
     assert one(Finished, half).metrics["accuracy"] > 0.8
     assert metrics(half) != metrics(single)
 
 
 def test_stored_views_repeat_and_fresh_ones_do_not(configure: Configure) -> None:
     def losses(views: int) -> dict[int, dict[str, float]]:
-        return metrics(told(configure(augmentation="crop", augmentation_views=views, epochs=3)))
+        return metrics(reported(configure(augmentation="crop", augmentation_views=views, epochs=3)))
 
     assert losses(3) == losses(0) and losses(1) != losses(0)
     assert losses(1)[1] == losses(0)[1], "the first view is the same"
@@ -280,14 +280,14 @@ def test_stored_views_repeat_and_fresh_ones_do_not(configure: Configure) -> None
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_loss_that_is_not_finite_is_told_as_diverged_with_its_place(configure: Configure, epochs: int) -> None:
-    facts = told(configure(optimizer="sgd", lr=100, weight_decay=10, batch_size=2, epochs=epochs))
+    facts = reported(configure(optimizer="sgd", lr=100, weight_decay=10, batch_size=2, epochs=epochs))
     failed = one(Failed, facts)
     assert failed.reason == "diverged" and failed.step == 0 and facts[-1] is failed
     assert "the training loss was" in failed.detail and "of epoch 1, at a learning rate of 100" in failed.detail
 
 
 def test_parameters_that_only_the_last_step_broke_are_told_as_diverged(configure: Configure) -> None:
-    facts = told(configure(optimizer="sgd", lr=30, weight_decay=10, momentum=0, batch_size=3, frozen_layers=4, epochs=1))
+    facts = reported(configure(optimizer="sgd", lr=30, weight_decay=10, momentum=0, batch_size=3, frozen_layers=4, epochs=1))
     failed = one(Failed, facts)
     assert (failed.reason, failed.detail) == ("diverged", "parameters were not finite after epoch 1, at a learning rate of 30")
 
@@ -295,12 +295,12 @@ def test_parameters_that_only_the_last_step_broke_are_told_as_diverged(configure
 def test_unfit_data_is_told_as_bad_data(configure: Configure, paint: Paint) -> None:
     root = paint(name="broken")
     (root / "red" / "3.png").write_bytes(b"broken")
-    (failed,) = told(configure(data=ImageData(path=str(root))))
+    (failed,) = reported(configure(data=ImageData(path=str(root))))
     assert failed.reason == "bad_data" and "red/3.png" in failed.detail
 
 
 def test_a_batch_larger_than_the_training_set_is_infeasible(configure: Configure) -> None:
-    failed = one(Failed, told(configure(batch_size=49)))
+    failed = one(Failed, reported(configure(batch_size=49)))
     sentence = "a batch of 49 is larger than the 48 training images; lower batch_size"
     assert (failed.reason, failed.detail) == ("infeasible", sentence)
     with pytest.raises(Infeasible, match=sentence):
@@ -310,21 +310,21 @@ def test_a_batch_larger_than_the_training_set_is_infeasible(configure: Configure
 def test_unfit_weights_are_told_as_bad_data(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
     model = ImageModel(name="small_cnn", weights=str(tmp_path / "broken.safetensors"))
-    failed = one(Failed, told(configure(model=model)))
+    failed = one(Failed, reported(configure(model=model)))
     assert failed.reason == "bad_data" and "broken.safetensors" in failed.detail
 
 
 @pytest.mark.parametrize("other", ["fingerprint", "weights_sha256", "split"])
 def test_other_data_or_weights_than_expected_are_refused(configure: Configure, other: str) -> None:
     info = inspect(configure(), CPU, Cache.none()).facts.model_copy(update={other: "0" * 64})
-    failed = one(Failed, told(configure(), expected=Expected(info)))
+    failed = one(Failed, reported(configure(), expected=Expected(info)))
     assert failed.reason == "bad_data" and re.search("differ from the expected ones|differently than expected", failed.detail)
 
 
 def test_the_expected_data_is_trained_on(configure: Configure) -> None:
     config = configure(epochs=1)
     expected = Expected(inspect(config, CPU, Cache.none()).facts)
-    assert one(Finished, told(config, expected=expected)).step == 1
+    assert one(Finished, reported(config, expected=expected)).step == 1
 
 
 EXHAUSTED = """
@@ -356,7 +356,7 @@ def test_a_run_that_exhausts_the_memory_is_told_so_and_the_next_one_trains(confi
 @pytest.mark.gpu
 def test_a_gpu_learns_what_a_cpu_learns(configure: Configure) -> None:
     config = configure(epochs=4, augmentation="crop")
-    cpu, gpu = one(Finished, told(config)), one(Finished, told(config, device=torch.device("cuda:0")))
+    cpu, gpu = one(Finished, reported(config)), one(Finished, reported(config, device=torch.device("cuda:0")))
     assert abs(gpu.metrics["accuracy"] - cpu.metrics["accuracy"]) < 0.2 and gpu.metrics["accuracy"] > 0.8
     assert gpu.peak_memory < cpu.peak_memory
 
@@ -364,7 +364,7 @@ def test_a_gpu_learns_what_a_cpu_learns(configure: Configure) -> None:
 @pytest.mark.gpu
 def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(configure: Configure) -> None:
     gpu = torch.device("cuda:0")
-    chosen = told(configure(precision="auto", epochs=3), device=gpu)
+    chosen = reported(configure(precision="auto", epochs=3), device=gpu)
     suits = "bfloat16" if torch.cuda.get_device_capability(gpu) >= (8, 0) else "float32"
     assert one(RunPrepared, chosen).environment["precision"] == suits
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
@@ -377,7 +377,7 @@ def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(confi
 def test_a_run_that_exhausts_the_gpu_is_told_so_and_gives_the_memory_back(configure: Configure) -> None:
     gpu = torch.device("cuda:0")
     torch.cuda.set_per_process_memory_fraction(0.02, gpu)
-    failed = one(Failed, told(configure(image_size=2048, batch_size=48), device=gpu))
+    failed = one(Failed, reported(configure(image_size=2048, batch_size=48), device=gpu))
     assert failed.reason == "out_of_memory" and "could not be allocated on the GPU" in failed.detail
-    assert one(Finished, told(configure(epochs=1), device=gpu)).step == 1
+    assert one(Finished, reported(configure(epochs=1), device=gpu)).step == 1
     torch.cuda.set_per_process_memory_fraction(1.0, gpu)

@@ -126,7 +126,7 @@ def test_weights_that_cannot_be_downloaded_are_unavailable(
     assert isinstance(end, Unavailable) and (end.what, end.paths) == ("weights", ())
 
 
-class Told(list[HostMessage]):
+class ReportedSoFar(list[HostMessage]):
     def send(self, *lines: HostMessage) -> None:
         self.extend(lines)
 
@@ -134,22 +134,22 @@ class Told(list[HostMessage]):
 @pytest.mark.parametrize("damage", [move, unmount])
 def test_a_check_that_cannot_see_the_data_is_no_verdict(root: Path, config: ImageTrainConfig, damage: Callable[[Path], None]) -> None:
     damage(root)
-    told = Told()
-    Host(CPU, Cache.none(), None, told).perform(Check(config=config))  # type: ignore[arg-type]
-    [line] = told
+    reported = ReportedSoFar()
+    Host(CPU, Cache.none(), None, reported).perform(Check(config=config))  # type: ignore[arg-type]
+    [line] = reported
     assert isinstance(line, Unavailable) and line.paths == (str(root),)
 
 
 def test_a_check_of_data_that_is_unfit_is_a_verdict(root: Path, config: ImageTrainConfig) -> None:
     for colour in ("red", "blue"):
         shutil.rmtree(root / colour)
-    told = Told()
-    Host(CPU, Cache.none(), None, told).perform(Check(config=config))  # type: ignore[arg-type]
-    [line] = told
+    reported = ReportedSoFar()
+    Host(CPU, Cache.none(), None, reported).perform(Check(config=config))  # type: ignore[arg-type]
+    [line] = reported
     assert isinstance(line, Failed) and "one class only" in line.detail
 
 
 def test_a_check_of_sound_data_is_passed(config: ImageTrainConfig) -> None:
-    told = Told()
-    Host(CPU, Cache.none(), None, told).perform(Check(config=config))  # type: ignore[arg-type]
-    assert [type(line) for line in told] == [Checked]
+    reported = ReportedSoFar()
+    Host(CPU, Cache.none(), None, reported).perform(Check(config=config))  # type: ignore[arg-type]
+    assert [type(line) for line in reported] == [Checked]

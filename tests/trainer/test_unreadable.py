@@ -50,9 +50,9 @@ def damage(root: Path, count: int = 1) -> Path:
 
 
 def test_a_refusal_names_all_files_with_the_total_and_the_line_to_write(paint: Any) -> None:
-    with pytest.raises(BadData) as told:
+    with pytest.raises(BadData) as reported:
         inspect(config_of(damage(paint(), 3)), CPU, Cache.none())
-    text = str(told.value)
+    text = str(reported.value)
     assert text.startswith("3 of 63 images cannot be used: red/bad-0.jpg: truncated") and "unreadable: skip" in text
     assert "bad-1.jpg: the file is empty" in text and "bad-2.jpg: not an image" in text
 
@@ -66,10 +66,10 @@ def test_a_refusal_lists_a_bounded_number_of_names(paint: Any) -> None:
 
 
 def test_skipped_files_are_counted_and_named(paint: Any) -> None:
-    told = image_info(inspect(config_of(damage(paint(), 1), unreadable="skip"), CPU, Cache.none()).facts)
-    assert told.unreadable is not None and told.unreadable.count == 1 and sum(told.images.values()) == 60
-    assert told.unreadable.examples[0].startswith("red/bad-0.jpg: truncated")
-    assert any("1 image is left out" in note and "red/bad-0.jpg: truncated" in note for note in told.notes)
+    reported = image_info(inspect(config_of(damage(paint(), 1), unreadable="skip"), CPU, Cache.none()).facts)
+    assert reported.unreadable is not None and reported.unreadable.count == 1 and sum(reported.images.values()) == 60
+    assert reported.unreadable.examples[0].startswith("red/bad-0.jpg: truncated")
+    assert any("1 image is left out" in note and "red/bad-0.jpg: truncated" in note for note in reported.notes)
 
 
 def test_a_skipped_file_is_not_part_of_fingerprint_split_and_manifest(paint: Any) -> None:
@@ -86,29 +86,29 @@ def test_more_than_the_limit_are_refused(paint: Any) -> None:
         BadData, match=r"3 of 63 images cannot be used, and data\.unreadable_limit, 1 %, lets 1 be skipped; .*raise unreadable_limit"
     ):
         inspect(config_of(root, unreadable="skip"), CPU, Cache.none())
-    told = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.05), CPU, Cache.none()).facts)
-    assert told.unreadable is not None and told.unreadable.count == 3
+    reported = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.05), CPU, Cache.none()).facts)
+    assert reported.unreadable is not None and reported.unreadable.count == 3
 
 
 def test_equal_unreadable_files_of_two_classes_are_skipped_not_called_contradictory(paint: Any) -> None:
     root = paint()
     for colour in ("red", "blue"):
         (root / colour / "empty.png").write_bytes(b"")
-    told = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.1), CPU, Cache.none()).facts)
-    assert told.unreadable is not None and told.unreadable.count == 2
+    reported = image_info(inspect(config_of(root, unreadable="skip", unreadable_limit=0.1), CPU, Cache.none()).facts)
+    assert reported.unreadable is not None and reported.unreadable.count == 2
     with pytest.raises(BadData, match=r"2 of 62 images cannot be used.*the file is empty"):
         inspect(config_of(root), CPU, Cache.none())
 
 
 def test_every_process_and_machine_skips_the_same_files(paint: Any, tmp_path: Path, nothing_decoded: None) -> None:
     config, cache = config_of(damage(paint()), unreadable="skip"), Cache(tmp_path / "cache", 10**9)
-    told = image_info(inspect(config, CPU, cache).facts)
-    expected = Expected(told)
+    reported = image_info(inspect(config, CPU, cache).facts)
+    expected = Expected(reported)
     for place in (cache, Cache(tmp_path / "other", 10**9), Cache.none()):
         reading._known.clear()  # as a new process
         task = prepare(config, CPU, expected, place)
         info = image_info(task.info)
-        assert info.unreadable == told.unreadable and info.images == told.images
+        assert info.unreadable == reported.unreadable and info.images == reported.images
 
 
 def test_what_is_unreadable_is_found_in_the_cache(paint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +127,9 @@ def test_what_is_unreadable_is_found_in_the_cache(paint: Any, tmp_path: Path, mo
 
 def test_an_image_that_breaks_after_the_check_is_a_change_not_skipped(paint: Any) -> None:
     config = config_of(paint(), unreadable="skip")
-    told = inspect(config, CPU, Cache.none())
+    reported = inspect(config, CPU, Cache.none())
     (Path(config.data.path) / "red" / "3.png").write_bytes(b"broken")
-    expected = Expected(told.facts, told.manifest)
+    expected = Expected(reported.facts, reported.manifest)
     with pytest.raises(BadData, match=r"missing: 1 of the 60 that were expected; left out as unreadable: 1"):
         prepare(config, CPU, expected, Cache.none())
 
@@ -140,8 +140,8 @@ def test_a_row_of_a_table_without_its_file_can_be_skipped(paint: Any) -> None:
     (root / "table.csv").write_text("\n".join(["path,label", *rows, "red/gone.png,red", ""]))
     with pytest.raises(BadData, match=r"red/gone\.png: No such file"):
         inspect(config_of(root / "table.csv"), CPU, Cache.none())
-    told = image_info(inspect(config_of(root / "table.csv", unreadable="skip"), CPU, Cache.none()).facts)
-    assert told.unreadable is not None and told.unreadable.examples == ("red/gone.png: No such file or directory",)
+    reported = image_info(inspect(config_of(root / "table.csv", unreadable="skip"), CPU, Cache.none()).facts)
+    assert reported.unreadable is not None and reported.unreadable.examples == ("red/gone.png: No such file or directory",)
 
 
 def test_a_failing_disk_is_never_skipped(paint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,5 +194,5 @@ def test_one_bad_file_of_a_real_upload_is_skipped(shared_data: Path, tmp_path: P
     shutil.copytree(shared_data / "sign-digits", root)
     image = sorted(root.rglob("*.*"))[5]
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    told = image_info(inspect(config_of(root, unreadable="skip"), CPU, Cache.none()).facts)
-    assert told.unreadable is not None and told.unreadable.count == 1 and "truncated" in told.unreadable.examples[0]
+    reported = image_info(inspect(config_of(root, unreadable="skip"), CPU, Cache.none()).facts)
+    assert reported.unreadable is not None and reported.unreadable.count == 1 and "truncated" in reported.unreadable.examples[0]

@@ -41,8 +41,8 @@ def test_a_driver_that_cannot_be_asked_ends_no_run_and_is_told_of_once(caplog: p
         clock.now += 1.0
         use.look()
     assert (use.share(), len(asked)) == (None, 2)  # once in passing, once when the share was wanted
-    told = "the GPU's utilisation cannot be measured: nvidia-ml-py does not seem to be installed"
-    assert [record.getMessage() for record in caplog.records] == [told]
+    reported = "the GPU's utilisation cannot be measured: nvidia-ml-py does not seem to be installed"
+    assert [record.getMessage() for record in caplog.records] == [reported]
 
 
 def test_a_processors_share_is_of_the_time_that_the_threads_could_use() -> None:

@@ -22,12 +22,16 @@ RIGHT = ((10, 0), (5, 5))
 
 
 def finish(lab: Laboratory, claim: Claim, accuracy: float, matrix: tuple[tuple[int, ...], ...] = RIGHT, **metrics: float) -> None:
-    told = {"accuracy": accuracy, "loss": 1 - accuracy, **metrics}
+    reported = {"accuracy": accuracy, "loss": 1 - accuracy, **metrics}
     recall: Mapping[str, float] = {name: row[index] / 10 for index, (name, row) in enumerate(zip(FACTS.classes, matrix, strict=True))}
     done = Finished(
-        step=2, metrics=told, report={"per_class_recall": recall, "confusion_matrix": matrix}, train_seconds=42.0, peak_memory=3_000_000_000
+        step=2,
+        metrics=reported,
+        report={"per_class_recall": recall, "confusion_matrix": matrix},
+        train_seconds=42.0,
+        peak_memory=3_000_000_000,
     )
-    reports = [MetricReport(1, {"accuracy": 0.1}), MetricReport(2, told)]
+    reports = [MetricReport(1, {"accuracy": 0.1}), MetricReport(2, reported)]
     assert operations.record(lab.store, [Write(claim.lease, reports=reports, outcome=done)]) == []
 
 

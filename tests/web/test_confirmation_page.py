@@ -31,8 +31,8 @@ def facts(**changes: Any) -> ImageDatasetInfo:
 
 def confirming(lab: Laboratory, name: str, seeds: int = 3, found: ImageDatasetInfo | None = None, **changes: Any) -> None:
     """A study of three trials whose best two are confirmed, and the baseline with them."""
-    told = {"confirm": {"top": 2, "seeds": seeds}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
-    document = study_document(name, **(told | changes))
+    reported = {"confirm": {"top": 2, "seeds": seeds}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
+    document = study_document(name, **(reported | changes))
     document["data"] = {**document["data"], "test": 0.2}
     study = operations.create_study(lab.store, parse_study(document))
     operations.pass_check(lab.store, study.id, found or facts())
@@ -125,11 +125,11 @@ def test_the_chart_is_walked_by_keys_and_says_what_it_shows_as_its_table_does(pa
     page.goto("/studies/compared")
     rows = page.locator(".arms-canvas a")
     expect(rows).to_have_count(3)
-    told = [row.get_attribute("aria-label") or "" for row in rows.all()]
-    assert [re.split(";|, ", one)[0] for one in told] == ["Trial 1", "Trial 2", "Trial 0"]
-    assert told[0].startswith("Trial 1, recommended; 81.0 % on the test images over 3 runs; 95 % interval ")
-    assert told[0].endswith("90.00 % in the search")
-    assert told[2].startswith("Trial 0, baseline; 61.0 %")
+    reported = [row.get_attribute("aria-label") or "" for row in rows.all()]
+    assert [re.split(";|, ", one)[0] for one in reported] == ["Trial 1", "Trial 2", "Trial 0"]
+    assert reported[0].startswith("Trial 1, recommended; 81.0 % on the test images over 3 runs; 95 % interval ")
+    assert reported[0].endswith("90.00 % in the search")
+    assert reported[2].startswith("Trial 0, baseline; 61.0 %")
     page.get_by_text("As a table").first.press("Enter")
     table = page.locator(".arms-table")
     expect(table.get_by_role("row")).to_have_count(4)

@@ -49,12 +49,12 @@ class Viewer:
     """A stream that is read as it comes."""
 
     def __init__(self, streams: Streams, study: str, cursor: int) -> None:
-        self.told = b""
+        self.reported = b""
         self.frames = events._frames(streams.store, study, cursor, streams)
 
     async def read(self) -> None:
         async for frame in self.frames:
-            self.told += frame
+            self.reported += frame
 
 
 @asynccontextmanager
@@ -120,11 +120,11 @@ def test_what_viewers_at_one_place_are_told_is_read_once(lab: Laboratory, stream
         async with viewers(streams, study.id, study.seq, 20) as found:
             with statements(streams.store) as asked:
                 operations.pause_study(lab.store, study.id)
-                await until(lambda: all(b"event: study_paused" in one.told for one in found))
-            return [one.told for one in found], asked
+                await until(lambda: all(b"event: study_paused" in one.reported for one in found))
+            return [one.reported for one in found], asked
 
-    told, asked = asyncio.run(watch())
-    assert len(set(told)) == 1 and told[0].count(b"event:") == 1
+    reported, asked = asyncio.run(watch())
+    assert len(set(reported)) == 1 and reported[0].count(b"event:") == 1
     assert sum("FROM event" in one for one in asked) == 1
 
 
@@ -153,10 +153,10 @@ def test_each_viewer_is_told_of_its_own_study_and_of_its_end(lab: Laboratory, st
     async def watch() -> tuple[bytes, bytes]:
         async with viewers(streams, one.id, one.seq, 1) as (first,), viewers_of_another(streams, other.id, other.seq) as second:
             operations.pause_study(lab.store, one.id)
-            await until(lambda: b"study_paused" in first.told)
+            await until(lambda: b"study_paused" in first.reported)
             operations.delete_study(lab.store, other.id)
-            await until(lambda: b"event: end" in second.told)
-            return first.told, second.told
+            await until(lambda: b"event: end" in second.reported)
+            return first.reported, second.reported
 
     first, second = asyncio.run(watch())
     assert b"event: end" not in first and b"study_paused" not in second
@@ -193,11 +193,11 @@ def test_streams_outlive_an_outage_and_miss_nothing(lab: Laboratory, streams: St
             await asyncio.sleep(3 * LOOK_SECONDS)
             down.clear()
             operations.stop_study(lab.store, study.id)
-            await until(lambda: b"event: end" in viewer.told)
-            return viewer.told
+            await until(lambda: b"event: end" in viewer.reported)
+            return viewer.reported
 
-    told = asyncio.run(watch())
-    assert [line for line in told.decode().splitlines() if line.startswith("event:")] == [
+    reported = asyncio.run(watch())
+    assert [line for line in reported.decode().splitlines() if line.startswith("event:")] == [
         "event: study_paused",
         "event: study_stopped",
         "event: end",
@@ -219,7 +219,7 @@ def test_a_look_that_fails_is_told_and_tried_again(
     async def watch() -> None:
         async with viewers(streams, study.id, study.seq, 1) as (viewer,):
             operations.pause_study(lab.store, study.id)
-            await until(lambda: b"study_paused" in viewer.told)
+            await until(lambda: b"study_paused" in viewer.reported)
 
     asyncio.run(watch())
     assert "polling for new events failed" in caplog.text
@@ -237,18 +237,18 @@ def test_a_read_that_hangs_keeps_no_stream_silent(lab: Laboratory, streams: Stre
     async def watch() -> bytes:
         async with viewers(streams, study.id, study.seq, 1) as (viewer,):
             monkeypatch.setattr(events, "_read", hanging)
-            viewer.told = b""
+            viewer.reported = b""
             operations.pause_study(lab.store, study.id)
-            await until(lambda: viewer.told.count(events.KEEP_ALIVE) >= 3)
+            await until(lambda: viewer.reported.count(events.KEEP_ALIVE) >= 3)
             goes_on.set()
-            await until(lambda: b"study_paused" in viewer.told)
-            return viewer.told
+            await until(lambda: b"study_paused" in viewer.reported)
+            return viewer.reported
 
     assert asyncio.run(watch()).endswith(b"\n\n")
 
 
 def test_a_client_that_goes_takes_its_watch_with_it(lab: Laboratory, store: Store, settings: Settings) -> None:
-    app, told = create_app(store, settings), list[bytes]()
+    app, reported = create_app(store, settings), list[bytes]()
     streams: Streams = app.state.streams
     path, host = f"/api/v1/studies/{lab.study().id}/events", HERE.removeprefix("http://")
     scope = {
@@ -263,13 +263,13 @@ def test_a_client_that_goes_takes_its_watch_with_it(lab: Laboratory, store: Stor
         async def receive() -> Message:
             if (message := next(body, None)) is not None:
                 return message
-            await until(lambda: b"study_checked" in b"".join(told))
+            await until(lambda: b"study_checked" in b"".join(reported))
             nonlocal most
             most = streams.following.watches
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
-            told.append(message.get("body", b""))
+            reported.append(message.get("body", b""))
 
         await app(scope, receive, send)
 

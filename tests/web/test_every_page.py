@@ -33,8 +33,8 @@ READ = {
 
 def made(lab: Laboratory, name: str, text: str) -> str:
     """The id of a study that has confirmed its best, with this text wherever somebody's words may stand."""
-    told = {"confirm": {"top": 1, "seeds": 2}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
-    document = study_document(name, **told)
+    reported = {"confirm": {"top": 1, "seeds": 2}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
+    document = study_document(name, **reported)
     document["data"] = {"path": f"/data/{text}", "location": "workers", "test": 0.2}
     study = operations.create_study(lab.store, parse_study(document))
     twins = NearDuplicates(groups=1, images=2, crossing=1, mixed=1, examples=((f"{text}/1.png", f"{text}/2.png"),))
@@ -62,8 +62,8 @@ def confirm(lab: Laboratory, name: str, text: str) -> None:
 
 
 def write(lab: Laboratory, claim: Claim, reports: list[MetricReport], outcome: object, log: str) -> None:
-    told = operations.Write(claim.lease, reports=reports, outcome=outcome, log=log, result={**ENVIRONMENT, "trainable": 1})  # type: ignore[arg-type]
-    assert operations.record(lab.store, [told]) == []
+    reported = operations.Write(claim.lease, reports=reports, outcome=outcome, log=log, result={**ENVIRONMENT, "trainable": 1})  # type: ignore[arg-type]
+    assert operations.record(lab.store, [reported]) == []
 
 
 @pytest.fixture

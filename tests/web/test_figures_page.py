@@ -73,8 +73,8 @@ def test_figures_follow_the_trials_and_are_fetched_when_they_are_near(page: Page
 def test_a_fault_is_told_in_the_servers_words(browser: Browser, live: Served, live_lab: Laboratory) -> None:
     filled(live_lab, HOSTILE + "figures")
     with browser.new_page(base_url=live.address) as page:
-        told = {"type": "urn:thawline:problem:busy", "title": "Busy", "status": 503, "detail": f"Not now {HOSTILE}."}
-        page.route("**/figures/slice*", lambda route: route.fulfill(status=503, json=told), times=1)
+        reported = {"type": "urn:thawline:problem:busy", "title": "Busy", "status": 503, "detail": f"Not now {HOSTILE}."}
+        page.route("**/figures/slice*", lambda route: route.fulfill(status=503, json=reported), times=1)
         page.goto(f"/studies/{live_lab.id_of(HOSTILE + 'figures')}?figure=slice&param=%3Cb%3E")
         page.locator("#analysis").scroll_into_view_if_needed()
         expect(page.locator("#analysis .notice")).to_have_text(f"Not now {HOSTILE}.")

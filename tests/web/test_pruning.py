@@ -55,12 +55,14 @@ def pruned_study(lab: Laboratory, **changes: Any) -> None:
 def test_a_pruned_trial_tells_its_evidence(client: TestClient, lab: Laboratory) -> None:
     pruned_study(lab)
     trial = client.get("/api/v1/studies/digits/trials/2").json()
-    told = trial["result"]["evidence"]
-    evidence = PruningReason.model_validate(told)
+    reported = trial["result"]["evidence"]
+    evidence = PruningReason.model_validate(reported)
     assert (evidence.rung, evidence.step, evidence.value, evidence.threshold) == (0, 1, 0.3, 0.5)
-    assert told["rule"] == {"name": "asha", "min_steps": 1, "reduction_factor": 3, "min_early_stopping_rate": 0}
-    assert told["peers"] == [{"number": 0, "value": 0.5}, {"number": 1, "value": 0.4}]
-    assert trial["detail"] == told["sentence"] == "accuracy is 0.3 at step 1: not among the best 1 of 3 trials in rung 0, which needs 0.5."
+    assert reported["rule"] == {"name": "asha", "min_steps": 1, "reduction_factor": 3, "min_early_stopping_rate": 0}
+    assert reported["peers"] == [{"number": 0, "value": 0.5}, {"number": 1, "value": 0.4}]
+    assert (
+        trial["detail"] == reported["sentence"] == "accuracy is 0.3 at step 1: not among the best 1 of 3 trials in rung 0, which needs 0.5."
+    )
     assert "evidence" not in client.get("/api/v1/studies/digits/trials/3").json()["result"]
 
 

@@ -108,11 +108,11 @@ def test_a_worker_that_cannot_read_the_data_says_so_and_the_study_waits_when_no_
     operations.report_unavailable(lab.store, "blind", study.id, "data", "there is no folder /data/digits")
     operations.count_set_aside(lab.store, "seeing", 2)
     workers = {one["id"]: one for one in client.get("/api/v1/workers").json()["workers"]}
-    (told,) = workers["blind"]["unavailable"]
-    assert (told["study"], told["what"], told["detail"]) == ("digits", "data", "there is no folder /data/digits")
+    (reported,) = workers["blind"]["unavailable"]
+    assert (reported["study"], reported["what"], reported["detail"]) == ("digits", "data", "there is no folder /data/digits")
     assert (workers["seeing"]["unavailable"], workers["seeing"]["set_aside"], workers["blind"]["set_aside"]) == ([], 2, 0)
     shown = client.get("/api/v1/studies/digits").json()
-    assert (shown["waiting"], shown["unavailable"]) == (None, [told])  # the other worker may be able to read it
+    assert (shown["waiting"], shown["unavailable"]) == (None, [reported])  # the other worker may be able to read it
     listed = client.get("/api/v1/studies", headers={"If-None-Match": tag})
     assert listed.status_code == 200
     operations.retire_worker(lab.store, "seeing")

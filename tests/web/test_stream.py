@@ -59,13 +59,13 @@ def ended_study(lab: Laboratory) -> str:
 
 def test_an_ended_study_is_told_from_its_first_event_to_its_last_and_an_end(client: TestClient, lab: Laboratory, store: Store) -> None:
     study = ended_study(lab)
-    told = all_frames(client)
+    reported = all_frames(client)
     written = store.read(queries.events_after, study, 0)
-    assert [(frame.id, frame.event) for frame in told[:-1]] == [(f"{study}-{event.seq}", event.kind) for event in written]
-    for frame, event in zip(told, written, strict=False):
+    assert [(frame.id, frame.event) for frame in reported[:-1]] == [(f"{study}-{event.seq}", event.kind) for event in written]
+    for frame, event in zip(reported, written, strict=False):
         assert frame.data == {"seq": event.seq, "kind": event.kind, "at": event.at, **event.body}
-    assert (told[-1].event, told[-1].id) == ("end", told[-2].id)
-    assert {EventKind.STUDY_CREATED, EventKind.TRIAL_COMPLETED, EventKind.STUDY_STOPPED} <= {frame.event for frame in told[:-1]}
+    assert (reported[-1].event, reported[-1].id) == ("end", reported[-2].id)
+    assert {EventKind.STUDY_CREATED, EventKind.TRIAL_COMPLETED, EventKind.STUDY_STOPPED} <= {frame.event for frame in reported[:-1]}
 
 
 def test_every_kind_of_event_tells_its_own_place_in_the_stream(client: TestClient, lab: Laboratory, store: Store) -> None:
@@ -74,9 +74,9 @@ def test_every_kind_of_event_tells_its_own_place_in_the_stream(client: TestClien
     for text in ("one\n", "two\n"):
         assert operations.record(store, [operations.Write(claim.lease, log=text)]) == []
     lab.stop_all()
-    told = all_frames(client)
-    assert EventKind.TRIAL_LOGGED in {frame.event for frame in told}
-    assert [frame.data["seq"] for frame in told[:-1]] == list(range(1, len(told)))
+    reported = all_frames(client)
+    assert EventKind.TRIAL_LOGGED in {frame.event for frame in reported}
+    assert [frame.data["seq"] for frame in reported[:-1]] == list(range(1, len(reported)))
 
 
 def test_the_answer_tells_proxies_and_browsers_how_to_treat_it(client: TestClient, lab: Laboratory) -> None:
@@ -220,10 +220,10 @@ def test_a_deleted_study_ends_its_streams(live: Served, live_lab: Laboratory) ->
     study = live_lab.study("gone")
     address = events_of(live, "gone")
     with httpx2.stream("GET", address, timeout=120) as answer:
-        told = frames(answer.iter_lines())
-        assert next(told).event == EventKind.STUDY_CREATED
+        reported = frames(answer.iter_lines())
+        assert next(reported).event == EventKind.STUDY_CREATED
         operations.delete_study(live_lab.store, study.id)
-        assert [frame.event for frame in told][-1] == "end"
+        assert [frame.event for frame in reported][-1] == "end"
     assert_problem(httpx2.get(address), 404, "study-not-found")
 
 
@@ -240,8 +240,8 @@ def test_a_client_that_reads_nothing_holds_nobody_up(live: Served, live_lab: Lab
 
 def test_three_hundred_ends_of_one_transaction_are_told_one_by_one(client: TestClient, lab: Laboratory) -> None:
     lab.finish_all(lab.shared_pass("digits", 300), 0.9)
-    told = all_frames(client)
+    reported = all_frames(client)
     last = lab.store.read(queries.find_study, "digits").seq
-    assert [frame.data["seq"] for frame in told[:-1]] == list(range(1, last + 1))
-    assert sorted(frame.data["number"] for frame in told if frame.event == EventKind.TRIAL_COMPLETED) == list(range(300))
-    assert told[-2].event == EventKind.STUDY_COMPLETED and told[-1].event == "end"
+    assert [frame.data["seq"] for frame in reported[:-1]] == list(range(1, last + 1))
+    assert sorted(frame.data["number"] for frame in reported if frame.event == EventKind.TRIAL_COMPLETED) == list(range(300))
+    assert reported[-2].event == EventKind.STUDY_COMPLETED and reported[-1].event == "end"

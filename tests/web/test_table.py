@@ -55,12 +55,12 @@ def test_each_trial_stands_there_as_the_interface_tells_it_elsewhere(client: Tes
     found = trials_of(answer)
     assert found.keys() == {0, 1, 2, 3}
     for number, trial in found.items():
-        told = client.get(f"{STUDY}/trials/{number}").json()
+        reported = client.get(f"{STUDY}/trials/{number}").json()
         same = ("state", "step", "attempt", "source", "duplicate_of", "reason", "detail", "worker")
-        assert {name: trial[name] for name in same} == {name: told[name] for name in same}
-        assert trial["params"]["lr"] == pytest.approx(told["params"]["lr"], rel=1e-9)
-        assert trial["params"]["optimizer"] == told["params"]["optimizer"]
-        assert trial["value"] == told["value"]
+        assert {name: trial[name] for name in same} == {name: reported[name] for name in same}
+        assert trial["params"]["lr"] == pytest.approx(reported["params"]["lr"], rel=1e-9)
+        assert trial["params"]["optimizer"] == reported["params"]["optimizer"]
+        assert trial["value"] == reported["value"]
     assert found[1]["metrics"] == {"accuracy": 0.12346, "loss": None}
     assert found[3]["metrics"] == {"accuracy": None, "loss": None} and found[3]["started_at"] is None
     assert found[0]["queued_at"] <= found[0]["finished_at"]

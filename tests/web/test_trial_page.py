@@ -21,8 +21,8 @@ PACE = Pace(samples_per_second=1234.0, seconds_left=75.0, memory=2_500_000_000, 
 BASELINE = {"lr": 0.01, "optimizer": "sgd"}
 
 
-def write(lab: Laboratory, claim: Claim, **told: Any) -> None:
-    assert operations.record(lab.store, [Write(claim.lease, **told)]) == []
+def write(lab: Laboratory, claim: Claim, **reported: Any) -> None:
+    assert operations.record(lab.store, [Write(claim.lease, **reported)]) == []
 
 
 def finished(matrix: Sequence[Sequence[int]], names: Sequence[str], **metrics: float) -> Finished:

@@ -44,9 +44,9 @@ def test_a_run_is_told_line_by_line(start: Start, order: Order) -> None:
     process = start()
     assert lines_until(process, TrainerReady) == [TrainerReady()]
     process.send(order("train"))
-    told = lines_until(process, TrainerReady)
-    assert [line.step for line in told if isinstance(line, EpochMetrics)] == [1, 2, 3]
-    assert isinstance(told[-2], Finished)
+    reported = lines_until(process, TrainerReady)
+    assert [line.step for line in reported if isinstance(line, EpochMetrics)] == [1, 2, 3]
+    assert isinstance(reported[-2], Finished)
     assert process.ready and process.alive
 
 

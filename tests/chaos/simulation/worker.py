@@ -214,8 +214,8 @@ class Worker:
             self.written(writes, lost or [])
 
     def unwritten(self, lanes: Sequence[Lane]) -> list[tuple[Lane, Write]]:
-        told = [lane for lane in lanes if not (lane.over or lane.unwritten.empty or lane.holding.halt is StopReason.LOST)]
-        return [(lane, lane.unwritten.as_write(lane.claim.lease)) for lane in told]
+        reported = [lane for lane in lanes if not (lane.over or lane.unwritten.empty or lane.holding.halt is StopReason.LOST)]
+        return [(lane, lane.unwritten.as_write(lane.claim.lease)) for lane in reported]
 
     def written(self, writes: Sequence[tuple[Lane, Write]], lost: Sequence[Lease]) -> None:
         for lane, write in writes:

@@ -28,9 +28,9 @@ class Run:
     """What a run told."""
 
     def __init__(self, facts: Iterable[Any]) -> None:
-        told = list(facts)
-        (self.prepared,) = (fact for fact in told if isinstance(fact, RunPrepared))
-        measured = [fact for fact in told if isinstance(fact, EpochMetrics)]
+        reported = list(facts)
+        (self.prepared,) = (fact for fact in reported if isinstance(fact, RunPrepared))
+        measured = [fact for fact in reported if isinstance(fact, EpochMetrics)]
         self.metrics = [dict(fact.metrics) for fact in measured]
         pace, reuse = measured[-1].pace, self.prepared.reuse
         assert pace is not None and reuse is not None

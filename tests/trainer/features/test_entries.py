@@ -45,10 +45,10 @@ def test_processes_share_an_entry_and_two_at_once_build_it_once(configure: Confi
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     both = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
-    told = [process.communicate("go\n", timeout=600)[0].split() for process in both]
+    reported = [process.communicate("go\n", timeout=600)[0].split() for process in both]
     third = run(config, Cache(cache.folder, 10**9))
-    assert sum(int(built) for built, *_ in told) == 2, "the training images' and the validation images', by one of them"
-    assert told[0][1:] == told[1][1:] == ["4", str(third.metrics[-1]["loss"])] and len(entries(cache)) == 2
+    assert sum(int(built) for built, *_ in reported) == 2, "the training images' and the validation images', by one of them"
+    assert reported[0][1:] == reported[1][1:] == ["4", str(third.metrics[-1]["loss"])] and len(entries(cache)) == 2
 
 
 def test_a_damaged_entry_is_computed_again(configure: Configure, cache: Cache) -> None:
@@ -101,9 +101,9 @@ def test_what_a_builder_leaves_undone_the_one_who_waits_builds(configure: Config
 
 def test_where_there_is_no_room_everything_is_computed(configure: Configure, cache: Cache) -> None:
     config = configure(frozen_layers=4)
-    told = run(config, Cache(cache.folder, 5_000))
-    assert told.reuse.depth == 0 and told.reuse.place == "none" and entries(cache) == []
-    assert same(told, run(config, cache, share=False))
+    reported = run(config, Cache(cache.folder, 5_000))
+    assert reported.reuse.depth == 0 and reported.reuse.place == "none" and entries(cache) == []
+    assert same(reported, run(config, cache, share=False))
 
 
 def test_room_that_another_takes_meanwhile_is_done_without(configure: Configure, cache: Cache, caplog: pytest.LogCaptureFixture) -> None:

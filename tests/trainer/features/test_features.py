@@ -82,8 +82,8 @@ def test_an_image_that_lies_in_several_files_is_stored_once(configure: Configure
 
 
 def test_a_plan_for_deeper_runs_stores_nothing_that_this_run_cannot_read(configure: Configure, cache: Cache) -> None:
-    told = Run(train(configure(frozen_layers=2), device=CPU, cache=cache, demand={2: 1, 4: MUCH}))
-    assert told.reuse.depth <= 2 and len(entries(cache)) <= 2
+    reported = Run(train(configure(frozen_layers=2), device=CPU, cache=cache, demand={2: 1, 4: MUCH}))
+    assert reported.reuse.depth <= 2 and len(entries(cache)) <= 2
 
 
 def test_a_shallower_output_that_is_there_is_read_by_a_deeper_run(configure: Configure, cache: Cache) -> None:

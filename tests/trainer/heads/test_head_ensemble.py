@@ -43,7 +43,7 @@ def together(members: Sequence[Member]) -> TrainingLoop:
     return TrainingLoop(members, HeadEnsemble.build, device=CPU)
 
 
-def told(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoop, Any], None] | None = None) -> dict[int, list[Any]]:
+def reported(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoop, Any], None] | None = None) -> dict[int, list[Any]]:
     """What each lane is told, but Advanced; `ended` hears all facts and may end lanes."""
     members = [run if isinstance(run, Member) else Member(config=run) for run in runs]
     shared = together(members)
@@ -64,7 +64,7 @@ def measured(facts: Iterable[object]) -> list[dict[str, float]]:
 
 def test_each_lane_is_told_its_own_course_up_to_its_own_last_epoch(head: Head) -> None:
     configs = [head(seed=seed, epochs=epochs, lr=lr) for seed, epochs, lr in ((1, 2, 1e-2), (2, 4, 1e-3), (3, 1, 1e-2))]
-    facts = told(configs)
+    facts = reported(configs)
     for lane, config in enumerate(configs):
         kinds = [type(fact) for fact in facts[lane]]
         assert kinds == [RunPrepared, *[EpochMetrics] * config.epochs, Finished]
@@ -78,7 +78,7 @@ def test_each_lane_is_told_its_own_course_up_to_its_own_last_epoch(head: Head) -
 
 def test_measured_come_in_rounds_of_all_lanes_that_are_open(head: Head) -> None:
     order = list[tuple[str, int]]()
-    told(
+    reported(
         [head(seed=seed, epochs=epochs) for seed, epochs in ((1, 2), (2, 1), (3, 2))],
         lambda shared, fact: order.append((fact.kind, getattr(fact, "lane", -1))) if fact.kind != "advanced" else None,
     )
@@ -95,9 +95,9 @@ def test_a_lane_is_what_it_is_alone_within_rounding(head: Head) -> None:
         head(seed=5, optimizer="sgd", class_weights="balanced"),
     ]
     unequal(Path(configs[0].data.path))
-    together = told(configs)
+    together = reported(configs)
     for lane, config in enumerate(configs):
-        alone = told([config])[0]
+        alone = reported([config])[0]
         for found, expected in zip(measured(together[lane]), measured(alone), strict=True):
             assert found == pytest.approx(expected, rel=1e-4), config.optimizer
 
@@ -110,7 +110,7 @@ def test_a_lane_is_what_the_whole_network_would_be_within_rounding(head: Head) -
         data = ImageData(path=str(unequal(Path(head().data.path))))
         config = head(seed=7, epochs=3, data=data, **changes)
         whole = [fact for fact in train(config, device=CPU) if isinstance(fact, EpochMetrics)]
-        for found, expected in zip(measured(told([config])[0]), measured(whole), strict=True):
+        for found, expected in zip(measured(reported([config])[0]), measured(whole), strict=True):
             assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -130,8 +130,8 @@ def harmless(head: Head) -> list[ImageTrainConfig]:
 def test_a_lane_that_diverges_harms_no_other(kind: str, head: Head) -> None:
     others = harmless(head)
     bad = head(seed=9, epochs=4, optimizer=kind, lr=100.0, weight_decay=10.0, momentum=0.98, dropout=0.2)
-    undisturbed = told([*others, head(seed=9, epochs=4, optimizer=kind, dropout=0.2)])
-    facts = told([*others, bad])
+    undisturbed = reported([*others, head(seed=9, epochs=4, optimizer=kind, dropout=0.2)])
+    facts = reported([*others, bad])
     if kind in ("sgd", "adamw"):  # the others divide by their gradients' size, and only jump about
         failed = facts[6][-1]
         assert isinstance(failed, Failed) and failed.reason == "diverged" and "at a learning rate of 100" in failed.detail
@@ -145,14 +145,14 @@ def test_a_lane_that_diverges_harms_no_other(kind: str, head: Head) -> None:
 @pytest.mark.parametrize("kind", ["measured", "advanced"])
 def test_a_lane_that_is_ended_says_nothing_more_and_harms_no_other(kind: str, head: Head) -> None:
     configs = harmless(head)
-    undisturbed = told(configs)
+    undisturbed = reported(configs)
 
     def ended(shared: TrainingLoop, fact: Any) -> None:
         if fact.kind == kind and (fact.step if kind == "measured" else fact.epoch) == 2:
             shared.end(3)
             shared.end(0)
 
-    facts = told(configs, ended)
+    facts = reported(configs, ended)
     assert len(measured(facts[3])) == 1 and not any(isinstance(fact, Finished) for fact in facts[3])
     assert len(measured(facts[0])) == (2 if kind == "measured" else 1)
     for lane in (1, 2, 4, 5):
@@ -166,7 +166,7 @@ def test_the_pass_stops_when_all_its_lanes_are_ended(head: Head) -> None:
             for lane in range(2):
                 shared.end(lane)
 
-    facts = told([head(seed=seed, epochs=50) for seed in range(2)], ended)
+    facts = reported([head(seed=seed, epochs=50) for seed in range(2)], ended)
     assert all(len(measured(own)) == 1 for own in facts.values())
 
 
@@ -180,38 +180,38 @@ def test_a_run_goes_on_alone_from_what_it_left_in_company(kind: str, head: Head,
         if fact.kind == "advanced" and fact.epoch == 3:
             shared.end(1)
 
-    told(members, ended)
+    reported(members, ended)
     written = kept.write()
     assert written is not None and written.step == kept.step == 2
-    facts = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "alone", resume=(written,)))])[0]
+    facts = reported([Member(config=config, checkpoints=Checkpoints(tmp_path / "alone", resume=(written,)))])[0]
     assert [fact.step for fact in facts if isinstance(fact, EpochMetrics)] == [3, 4]
-    for found, expected in zip(measured(facts), measured(told([config])[0])[2:], strict=True):
+    for found, expected in zip(measured(facts), measured(reported([config])[0])[2:], strict=True):
         assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_alone_that_was_interrupted_goes_on_as_if_it_never_was(head: Head, tmp_path: Path) -> None:
     config = head(seed=1, epochs=4, optimizer="adamw", dropout=0.4, schedule="cosine", weight_decay=0.1)
-    whole = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "first", seconds=0))])[0]
+    whole = reported([Member(config=config, checkpoints=Checkpoints(tmp_path / "first", seconds=0))])[0]
     saved = [fact.checkpoint for fact in whole if isinstance(fact, CheckpointSaved)]
     assert [checkpoint.step for checkpoint in saved] == [1, 2, 3]
-    rest = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=tuple(saved)))])[0]
+    rest = reported([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=tuple(saved)))])[0]
     assert measured(rest) == measured(whole)[3:]
     assert rest[-1].report == whole[-1].report and rest[-1].train_seconds > 0
 
 
 def test_a_run_that_had_only_to_say_so_is_finished_from_its_last_checkpoint(head: Head, tmp_path: Path) -> None:
     config, kept = head(seed=1), Checkpoints(tmp_path / "first")
-    whole = told([Member(config=config, checkpoints=kept)])[0]
+    whole = reported([Member(config=config, checkpoints=kept)])[0]
     written = kept.write()
     assert written is not None
-    facts = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=(written,)))])[0]
+    facts = reported([Member(config=config, checkpoints=Checkpoints(tmp_path / "second", resume=(written,)))])[0]
     assert [type(fact) for fact in facts] == [RunPrepared, Finished]
     assert facts[-1].metrics == whole[-1].metrics
 
 
 def test_a_checkpoint_does_not_tell_by_which_engine_it_was_written(head: Head, tmp_path: Path) -> None:
     config, lane, module = head(seed=1, epochs=4), Checkpoints(tmp_path / "lane"), Checkpoints(tmp_path / "module")
-    whole = measured(told([config])[0])
+    whole = measured(reported([config])[0])
     for events, kept in (
         (together([Member(config=config, checkpoints=lane)]).events(), lane),
         (train(config, device=CPU, checkpoints=module), module),
@@ -224,7 +224,7 @@ def test_a_checkpoint_does_not_tell_by_which_engine_it_was_written(head: Head, t
     from_lane, from_module = lane.write(), module.write()
     assert from_lane is not None and from_module is not None
     by_module = list(train(config, device=CPU, checkpoints=Checkpoints(tmp_path / "third", resume=(from_lane,))))
-    by_lane = told([Member(config=config, checkpoints=Checkpoints(tmp_path / "fourth", resume=(from_module,)))])[0]
+    by_lane = reported([Member(config=config, checkpoints=Checkpoints(tmp_path / "fourth", resume=(from_module,)))])[0]
     for facts in (by_module, by_lane):
         for found, expected in zip(measured(facts), whole[2:], strict=True):
             assert found == pytest.approx(expected, rel=1e-4)
@@ -232,7 +232,7 @@ def test_a_checkpoint_does_not_tell_by_which_engine_it_was_written(head: Head, t
 
 def test_the_exported_model_answers_as_the_lane_did(head: Head, tmp_path: Path) -> None:
     file, config = tmp_path / "model.safetensors", head(seed=2, epochs=3, lr=0.02)
-    facts = told([Member(config=head(seed=1, epochs=3)), Member(config=config, model_file=file)])[1]
+    facts = reported([Member(config=head(seed=1, epochs=3)), Member(config=config, model_file=file)])[1]
     finished, exported = facts[-2], facts[-1]
     assert isinstance(finished, Finished) and isinstance(exported, ModelExported) and exported.path == str(file)
     task = prepare(config, CPU, Expected(), Cache.none())
@@ -249,12 +249,12 @@ def test_the_exported_model_answers_as_the_lane_did(head: Head, tmp_path: Path) 
 def test_data_or_weights_that_cannot_be_read_end_every_lane(head: Head) -> None:
     configs = [head(seed=seed) for seed in range(3)]
     Path(configs[0].model.weights or "").unlink()
-    facts = told(configs)
+    facts = reported(configs)
     assert [[(fact.kind, fact.what) for fact in facts[lane]] for lane in range(3)] == [[("unavailable", "weights")]] * 3
 
 
 def test_a_batch_larger_than_the_data_is_infeasible_for_every_lane(head: Head) -> None:
-    facts = told([head(seed=seed, batch_size=1_000) for seed in range(3)])
+    facts = reported([head(seed=seed, batch_size=1_000) for seed in range(3)])
     assert [[(fact.reason, "lower batch_size" in fact.detail) for fact in facts[lane]] for lane in range(3)] == [[("infeasible", True)]] * 3
 
 
@@ -273,7 +273,7 @@ def test_runs_that_do_not_agree_in_what_they_share_are_refused(head: Head) -> No
 
 def test_lanes_learn_under_augmentation_too(head: Head) -> None:
     for views in (0, 2):
-        facts = told([head(seed=seed, epochs=3, augmentation="flip", augmentation_views=views, lr=0.02) for seed in range(2)])
+        facts = reported([head(seed=seed, epochs=3, augmentation="flip", augmentation_views=views, lr=0.02) for seed in range(2)])
         for own in facts.values():
             losses = [metrics["train_loss"] for metrics in measured(own)]
             assert losses[-1] < losses[0]
@@ -282,8 +282,8 @@ def test_lanes_learn_under_augmentation_too(head: Head) -> None:
 def test_alone_in_company_and_as_a_module_runs_end_equally_well(head: Head) -> None:
     """Dropout draws differ between the engines, so their final loss agrees as runs with different seeds do."""
     configs = [head(seed=seed, order_seed=3, epochs=6, lr=0.01, dropout=0.2) for seed in range(6)]
-    company = [own[-1].metrics["loss"] for own in told(configs).values()]
-    alone = [told([config])[0][-1].metrics["loss"] for config in configs]
+    company = [own[-1].metrics["loss"] for own in reported(configs).values()]
+    alone = [reported([config])[0][-1].metrics["loss"] for config in configs]
     modules = [list(train(config, device=CPU))[-1].metrics["loss"] for config in configs]  # type: ignore[union-attr]
     spread = torch.tensor(modules).std()
     assert company == pytest.approx(alone, rel=1e-4)
