@@ -81,7 +81,9 @@ class ListedStudyView(View):
         description="`none`: the study has no confirmation; `search`, `running`: the search or the confirmation is in progress; "
         "`done`: the confirmation is complete; `stopped`: the study ended before its confirmation did"
     )
-    waiting: str | None = Field(description="the reason why no trial runs, if no live worker can read the data or weights; else null")
+    waiting: str | None = Field(
+        description="the reason why no trial runs, if no live worker can read data and weights and use a device; else null"
+    )
     unavailable: list[UnavailableView] = Field(description="live workers that cannot read the study's data or weights")
     reason: str | None = Field(description="the reason why the study failed, or why it is complete without a result; else null")
     created: int = Field(description="number of trials created so far", examples=[12])

@@ -20,7 +20,7 @@ from typing import Protocol, assert_never
 import torch
 from pydantic import ValidationError
 
-from trainer import memory
+from trainer import memory, proof
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.data.examples import BadData
@@ -38,6 +38,7 @@ from trainer.protocol import (
     Check,
     Checked,
     CheckpointSaved,
+    DeviceUnusable,
     EpochMetrics,
     Failed,
     Finished,
@@ -53,10 +54,12 @@ from trainer.protocol import (
 from trainer.run_logger import RunLogger, log_listing
 from trainer.stopwatch import Stopwatch
 
+SLOW_PROOF_SECONDS = 12.0  # after which the test of a device that has not ended is reported
+UNUSABLE_EXIT_CODE = 71
 ADVANCED_SECONDS = 0.25  # least time between two BatchProgress lines
 log = logging.getLogger(__name__)
 
-HostMessage = Progress | Checked | ModelExported | Stopped | TrainerReady
+HostMessage = Progress | Checked | ModelExported | Stopped | TrainerReady | DeviceUnusable
 
 
 class MessageWriter:
@@ -303,23 +306,44 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     options = options or DeviceOptions()
     lines = MessageWriter(private_output())
     _ignore_signals_and_exit_with_supervisor()
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    ready = TrainerReady() if device.type == "cpu" else _proved(device, lines)
     memory.set_share(options.share)
     orders = Orders()
     host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
     gc.freeze()  # imported modules are never freed; scanning them would make each collection between tasks take 0.2 s
     while True:
-        lines.send(TrainerReady())
+        lines.send(ready)
         host.perform(orders.next_task(options.idle_seconds, partial(release_when_idle, device)))
         memory.release(device)
+        ready = TrainerReady()
 
 
 def release_when_idle(device: torch.device) -> None:
     """Drop what is kept on the device for later runs, and return the memory to it."""
     if memory.of(device) is not None:
         log.info("idle: %s kept on the device are dropped", memory.readable(memory.drop_caches(device)))
-        memory.release(device)
+
+
+def _proved(device: torch.device, lines: MessageWriter) -> TrainerReady:
+    """Test the device. If it fails, send DeviceUnusable and end the process; if the test takes long, send it and wait on."""
+    slow = threading.Timer(SLOW_PROOF_SECONDS, lambda: lines.send(proof.slow(SLOW_PROOF_SECONDS)))
+    slow.daemon = True
+    slow.start()
+    started_at = time.monotonic()
+    try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        proof.prove(device)
+    except Exception as error:  # of any type: torch reports a missing driver by RuntimeError, a missing CUDA by AssertionError
+        traceback.print_exc(limit=-12)
+        slow.cancel()
+        slow.join()
+        lines.send(proof.unusable(error, device))
+        os._exit(UNUSABLE_EXIT_CODE)
+    slow.cancel()
+    slow.join()  # so that its message does not follow TrainerReady
+    memory.release(device)
+    return TrainerReady(proof_seconds=time.monotonic() - started_at)
 
 
 class Host:

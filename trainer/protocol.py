@@ -177,7 +177,7 @@ Progress = Annotated[
 
 # Messages between a worker and its trainer process (`python -m trainer`), one JSON object a line.
 # Worker to trainer: Check, Run, BatchedRuns, PruningDecision, Cancel.
-# Trainer to worker: Checked or Progress, and TrainerReady after each order.
+# Trainer to worker: Checked or Progress, and TrainerReady after each order; DeviceUnusable before the first one.
 
 
 class Check(Frozen):
@@ -291,9 +291,18 @@ class Stopped(Frozen):
 
 
 class TrainerReady(Frozen):
-    """The process waits for its next order. This is also its first message."""
+    """The process waits for its next order. On a device that can be used this is also its first message."""
 
     kind: Literal["ready"] = "ready"
+    proof_seconds: float | None = Field(default=None, description="of the test of an accelerator, in the first message on one")
+
+
+class DeviceUnusable(Frozen):
+    """The device of the process failed its test, and the process ends; or the test takes long, and TrainerReady may follow."""
+
+    kind: Literal["unusable"] = "unusable"
+    detail: str
+    remedy: str = Field(description="what to do about it")
 
 
 Order = Annotated[Check | Run | BatchedRuns | PruningDecision | Cancel, Field(discriminator="order")]
@@ -308,7 +317,8 @@ Message = Annotated[
     | Checked
     | ModelExported
     | Stopped
-    | TrainerReady,
+    | TrainerReady
+    | DeviceUnusable,
     Field(discriminator="kind"),
 ]
 ORDERS: TypeAdapter[Check | Run | BatchedRuns | PruningDecision | Cancel] = TypeAdapter(Order)
@@ -324,4 +334,5 @@ LINES: TypeAdapter[
     | ModelExported
     | Stopped
     | TrainerReady
+    | DeviceUnusable
 ] = TypeAdapter(Message, config=ConfigDict(ser_json_inf_nan="constants"))

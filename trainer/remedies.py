@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 # Least Linux driver by major version of CUDA, whose minor versions are compatible: "CUDA Toolkit Release Notes", table of driver versions.
 LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
+UNSUPPORTED = {
+    "mps": "training on Apple MPS is not supported by this version: it has no float64, in which losses are added up",
+    "xpu": "training on Intel XPU is not supported by this version: no run on one was ever tried",
+}
 FOUND_VERSION = re.compile(r"found version (\d+)")
 
 
@@ -76,9 +80,9 @@ REMEDIES: Sequence[tuple[str, Callable[[str, DeviceFacts], str]]] = (
         _says("Another process uses the card exclusively: `nvidia-smi` shows its compute mode; `nvidia-smi -c DEFAULT` allows several"),
     ),
     (
-        r"invalid device ordinal|No CUDA GPUs are available|no CUDA-capable device|Found no NVIDIA driver",
+        r"invalid device ordinal|No CUDA GPUs are available|no CUDA-capable device|Found no NVIDIA driver|no such device",
         _says(
-            "torch sees no such device: check CUDA_VISIBLE_DEVICES and `nvidia-smi -L`; a container needs NVIDIA's runtime "
+            "There is no such device for this process: check CUDA_VISIBLE_DEVICES and `nvidia-smi -L`; a container needs NVIDIA's runtime "
             "(`docker run --gpus all`, compose.gpu.yml)"
         ),
     ),

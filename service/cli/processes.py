@@ -18,7 +18,7 @@ from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.timing import Backoff
-from service.worker.devices import Device, Layout, cores, lay_out
+from service.worker.devices import Device, cores, layout_of
 from service.worker.discovery import find_devices
 from service.worker.process import TrainerProcess
 
@@ -39,7 +39,9 @@ def run_worker(settings: Settings, slots: int | None, available_cores: int | Non
     found = find_devices()
     for step in found.tried:
         log.info("devices: %s", step)
-    layout = Layout(lay_out(found.devices, available_cores or cores(), slots), faults=() if found.fault is None else (found.fault,))
+    layout = layout_of(found.devices, available_cores or cores(), slots, () if found.fault is None else (found.fault,))
+    for fault in layout.faults:
+        log.error("%s cannot be used, and trials train on the CPU: %s. %s.", fault.name, fault.detail, fault.remedy)
     log.info("slots: %s", ", ".join(slot.display for slot in layout.slots))
     # Started before the slow imports below, because importing torch takes the trainer seconds. Started by the main thread, because the
     # kernel kills a trainer when the thread that started it ends (PR_SET_PDEATHSIG).

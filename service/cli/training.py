@@ -108,7 +108,8 @@ def _follow(process: TrainerProcess, exported: Exported, order: protocol.Run) ->
 def _await_ready(process: TrainerProcess) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not process.ready:
-        process.read(READ_SECONDS)
+        if isinstance(line := process.read(READ_SECONDS), protocol.DeviceUnusable):
+            raise Failure(f"The GPU cannot be used: {line.detail}\n{line.remedy}.")
         if time.monotonic() > deadline:
             raise Failure(f"The trainer was not ready after {START_SECONDS:g} seconds.")
 

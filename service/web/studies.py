@@ -19,7 +19,7 @@ from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyU
 from service.domain.fault_messages import unknown_task
 from service.domain.parsing import resolve_paths, without_replace
 from service.domain.progress import StudyProgress, study_seconds_left
-from service.domain.records import Study, Unavailability
+from service.domain.records import Study
 from service.domain.spec import NOT_SEARCHED, StudySpec
 from service.domain.states import StudyState, TrialState
 from service.inspection import checked_study
@@ -216,13 +216,14 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     keys = [study.id for study in listed]
     counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
     courses, saved = queries.study_progress(tx, keys), queries.saved_seconds(tx, keys)
-    unavailable, live = queries.unavailabilities(tx, keys), queries.count_live(tx)
+    unavailable, blocked, live = queries.unavailabilities(tx, keys), queries.blocked_workers(tx), queries.count_live(tx)
     nothing = queries.SavedSeconds()
     return [
         Standing(
             counts[study.id],
             best.get(study.id),
             [one for one in unavailable if one.study == study.id],
+            blocked,
             live,
             _seconds_left(study, courses),
             saved.get(study.id, nothing),
@@ -316,18 +317,19 @@ def list_studies(
             raise unknown_cursor() from None
         shown, more = found[:limit], len(found) > limit
         unavailable = queries.unavailabilities(tx, [study.id for study in shown])
-        headers = {"ETag": _tag(shown, more, unavailable, queries.count_live(tx)), "Cache-Control": "private, no-cache"}
+        stuck = [*(f"{one.study}-{one.worker}" for one in unavailable), *(worker.id for worker in queries.blocked_workers(tx))]
+        headers = {"ETag": _tag(shown, more, stuck, queries.count_live(tx)), "Cache-Control": "private, no-cache"}
         if if_none_match is not None and headers["ETag"] in if_none_match:
             return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
         page = TrendsPage(studies=study_views(tx, shown), trends=trends.of(tx, shown), next=shown[-1].id if more else None)
     return Response(page.model_dump_json(), headers=headers, media_type="application/json")
 
 
-def _tag(studies: Iterable[Study], more: bool, unavailable: Sequence[Unavailability], live_workers: int) -> str:
+def _tag(studies: Iterable[Study], more: bool, stuck: Sequence[str], live_workers: int) -> str:
     """The ETag of a page of studies."""
     # Every change of a study and its trials is an event of the study, so its `seq` is sufficient. A worker's exit is no event of a study,
-    # so the workers that cannot read a study's data are part of the tag.
+    # so the workers that cannot read a study's data or use no device are part of the tag.
     state = " ".join(f"{study.id}-{study.seq}" for study in studies)
-    if unavailable:
-        state += " ".join(["", str(live_workers), *(f"{one.study}-{one.worker}" for one in unavailable)])
+    if stuck:
+        state += " ".join(["", str(live_workers), *stuck])
     return f'W/"{hashlib.sha256(f"{more} {state}".encode()).hexdigest()[:32]}"'

@@ -199,6 +199,7 @@ class Standing:
     counts: Mapping[TrialState, int]
     best: Trial | None = None
     unavailable: Sequence[Unavailability] = ()  # only of live workers
+    blocked: Sequence[Worker] = ()  # live workers that can use none of their devices
     live_workers: int = 0
     seconds_left: float | None = None
     saved: SavedSeconds = field(default_factory=SavedSeconds)
@@ -241,15 +242,21 @@ def _majority(study: Study, best: Trial | None) -> MajorityView | None:
 
 
 def _waiting(study: Study, standing: Standing) -> str | None:
-    """The reason why no trial runs, if no live worker can read the data or weights; else None."""
-    unavailable = standing.unavailable
+    """The reason why no trial runs, if no live worker can read the data or weights and has a device; else None."""
+    unavailable, blocked = standing.unavailable, standing.blocked
     busy = standing.counts.get(TrialState.RUNNING, 0) > 0
-    workers = {one.worker for one in unavailable}
-    if study.state is not StudyState.ACTIVE or busy or not unavailable or len(workers) < standing.live_workers:
+    workers = {one.worker for one in unavailable} | {worker.id for worker in blocked}
+    if study.state is not StudyState.ACTIVE or busy or not workers or len(workers) < standing.live_workers:
         return None
-    reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in unavailable)
     unread = " and ".join(sorted({one.what for one in unavailable}))
-    return f"No worker can read the study's {unread}: {'; '.join(reasons)}. The study continues when a worker can read them."
+    reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in unavailable)
+    faults = dict.fromkeys(f"on {worker.host}, {one.name}: {one.detail}. {one.remedy}" for worker in blocked for one in worker.unusable)
+    sentences = [
+        *([f"No worker can read the study's {unread}: {'; '.join(reasons)}."] if unavailable else []),
+        *([f"{'Other workers' if unavailable else 'Workers'} can use no device: {'; '.join(faults)}."] if blocked else []),
+    ]
+    can = "read them" if unavailable and not blocked else "train"
+    return f"{' '.join(sentences)} The study continues when a worker can {can}."
 
 
 def unavailable_view(one: Unavailability) -> UnavailableView:

@@ -129,13 +129,14 @@ class Leases:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a trainer may go without sending a message, in seconds."""
+    """How long a trainer may go without sending a message, and the pause after a failed test of a device, in seconds."""
 
     start: float = 300.0  # until its first message; importing torch is slow on a busy machine
     prepare: float = 7_200.0  # while it decodes a dataset or downloads weights
     check: float = 7_200.0  # for the whole check of a study's data and weights, which sends no progress
     stall: float = 900.0  # between two batches
     grace: float = 5.0  # to end a run on request, before it is killed
+    device_retry: float = 180.0  # between two tests of a device that cannot be used
 
 
 DEFAULT_TIMEOUTS = Timeouts()

@@ -114,6 +114,20 @@ class Layout:
     faults: tuple[UnusableDevice, ...] = ()
 
 
+def layout_of(
+    found: Sequence[Device],
+    available_cores: int,
+    count: int | None = None,
+    faults: Sequence[UnusableDevice] = (),
+    waits: bool = False,
+) -> Layout:
+    """The layout for these devices. With `waits` the worker waits for a device that cannot be used instead of using the CPU."""
+    slots = lay_out(found, available_cores, count)
+    on_cpu = () if waits or not found else lay_out((), available_cores, count)
+    fallback = tuple(replace(slot, index=len(slots) + slot.index) for slot in on_cpu)
+    return Layout(slots, fallback, tuple(faults))
+
+
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment without the variables in SECRETS."""
     return {name: value for name, value in environment.items() if name not in SECRETS}

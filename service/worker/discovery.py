@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from service.domain.records import UnusableDevice
 from service.worker.devices import GIB, SYS, Device, without_secrets
-from trainer.remedies import DeviceFacts, remedy
+from trainer.remedies import UNSUPPORTED, DeviceFacts, remedy
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,10 +56,6 @@ except Exception as error:
     found["error"] = "%s: %s" % (type(error).__name__, error)
 print(json.dumps(found))
 """
-UNSUPPORTED = {
-    "mps": "training on Apple MPS is not supported by this version: it has no float64, in which metrics are added up",
-    "xpu": "training on Intel XPU is not supported by this version: no run on one was ever tried",
-}
 
 
 class Unanswered(Exception):
@@ -156,6 +152,8 @@ class _Search:
                 found.append(replace(matching[0], id=entry) if entry.isdecimal() and ":" not in str(matching[0].index) else matching[0])
             else:
                 self.tried.append(f"CUDA_VISIBLE_DEVICES: the driver has no device {entry}; it and what follows it are ignored")
+                if not found:
+                    self._blame("GPU", f"CUDA_VISIBLE_DEVICES names {entry}, but the driver has no such device")
                 break
         return found
 

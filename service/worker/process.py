@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from service.worker.logs import LogReader, LogSanitizer
 from trainer import protocol
-from trainer.protocol import LINES, TrainerReady
+from trainer.protocol import LINES, DeviceUnusable, TrainerReady
 
 TrainerMessage = (
     protocol.RunPrepared | protocol.BatchProgress | protocol.EpochMetrics | protocol.CheckpointSaved | protocol.Finished
     | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.ModelExported | protocol.Stopped | TrainerReady
+    | DeviceUnusable
 )  # fmt: skip
 TrainerOrder = protocol.Check | protocol.Run | protocol.BatchedRuns | protocol.PruningDecision | protocol.Cancel
 TASKS = protocol.Check | protocol.Run | protocol.BatchedRuns
@@ -218,7 +219,7 @@ class TrainerProcess:
 
     def _without_secrets(self, line: TrainerMessage) -> TrainerMessage:
         """Mask secrets in the detail of an error, which may contain a URL or an environment variable."""
-        if not isinstance(line, protocol.Failed | protocol.Unavailable):
+        if not isinstance(line, protocol.Failed | protocol.Unavailable | DeviceUnusable):
             return line
         return line.model_copy(update={"detail": self._log.masked(line.detail)})
 

@@ -18,6 +18,7 @@ from trainer.protocol import (
     BatchProgress,
     Cancel,
     Checked,
+    DeviceUnusable,
     Failed,
     Finished,
     ModelExported,
@@ -111,7 +112,7 @@ class TrainerRun:
             case TrainerReady():
                 for run in self._open:
                     run.end(Failed(reason="crashed", detail=NO_RESULT, step=run.step))
-            case Checked() | ModelExported():  # answers to other orders
+            case Checked() | ModelExported() | DeviceUnusable():  # answers to other orders
                 pass
             case _:
                 if line.lane < len(self._runs):

@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces import presets
 from service import operations
 from service.domain.parsing import parse_study
-from service.domain.records import Worker
+from service.domain.records import UnusableDevice, Worker
 from service.web.health import Sweeper
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
@@ -126,6 +127,31 @@ def test_a_worker_that_cannot_read_the_data_says_so_and_the_study_waits_when_no_
     operations.report_available(lab.store, "blind", study.id)
     shown = client.get("/api/v1/studies/digits").json()
     assert (shown["waiting"], shown["unavailable"]) == (None, [])
+
+
+def test_a_study_states_that_no_worker_can_use_a_device_and_continues_when_one_can(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    fault = UnusableDevice("cuda:0", "NVIDIA H200 #0, 141 GB", "CUDA error: no kernel image", "Install another torch")
+    stuck = Worker(id="stuck", host="box", pid=7, slots=0, devices=(), unusable=(fault,), state="alive", started_at=now, seen_at=now)
+    operations.register_worker(lab.store, stuck)
+    study = lab.study(checked=False)
+    listed = client.get("/api/v1/studies")
+    waiting = (
+        "Workers can use no device: on box, NVIDIA H200 #0, 141 GB: CUDA error: no kernel image. Install another torch. "
+        "The study continues when a worker can train."
+    )
+    assert listed.json()["studies"][0]["waiting"] == client.get("/api/v1/studies/digits").json()["waiting"] == waiting
+    blind = Worker(id="blind", host="hut", pid=7, slots=1, devices=("cpu",), state="alive", started_at=now, seen_at=now)
+    operations.register_worker(lab.store, blind)
+    again = client.get("/api/v1/studies", headers={"If-None-Match": listed.headers["ETag"]})
+    assert again.status_code == 200 and again.json()["studies"][0]["waiting"] is None  # the other worker has a device
+    operations.report_unavailable(lab.store, "blind", study.id, "data", "there is no folder /data/digits")
+    assert client.get("/api/v1/studies/digits").json()["waiting"] == (
+        "No worker can read the study's data: on hut, there is no folder /data/digits. Other workers can use no device: on box, "
+        "NVIDIA H200 #0, 141 GB: CUDA error: no kernel image. Install another torch. The study continues when a worker can train."
+    )
+    operations.change_devices(lab.store, replace(stuck, slots=1, devices=("cuda:0",), unusable=()))
+    assert client.get("/api/v1/studies/digits").json()["waiting"] is None
 
 
 def test_a_worker_is_drained_once_however_often_it_is_told(client: TestClient, lab: Laboratory) -> None:

@@ -116,9 +116,9 @@ SHORT = Timeouts(start=60, prepare=20, stall=6, grace=5)  # a busy machine stops
 class Shop:
     """A worker with toy trainers in a thread, and the study as it stands."""
 
-    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, slots: int = 1) -> None:
+    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, layout: Layout) -> None:
         self.store = store
-        self.worker = Supervisor(store, settings, Layout(lay_out((), 1, slots)), command, patience)
+        self.worker = Supervisor(store, settings, layout, command, patience)
         self._thread = threading.Thread(target=self.worker.run, daemon=True)
         self._thread.start()
 
@@ -161,9 +161,16 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
     """Opens a worker with toys; it leaves at the end of the test."""
     opened: list[Shop] = []
 
-    def one(*options: str, patience: Timeouts = SHORT, slots: int = 1, on: Store = store, lease_seconds: float = 6.0) -> Shop:
+    def one(
+        *options: str,
+        patience: Timeouts = SHORT,
+        slots: int = 1,
+        on: Store = store,
+        lease_seconds: float = 6.0,
+        layout: Layout | None = None,
+    ) -> Shop:
         own = settings.model_copy(update={"lease_seconds": lease_seconds})
-        opened.append(Shop(on, own, (*toy_command, *options), patience, slots))
+        opened.append(Shop(on, own, (*toy_command, *options), patience, layout or Layout(lay_out((), 1, slots))))
         return opened[-1]
 
     yield one

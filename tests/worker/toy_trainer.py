@@ -1,6 +1,6 @@
 """A trainer that trains nothing: it speaks the contract's lines, starts in no time, and misbehaves as its learning rate says.
 
-Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start] [--greet]`.
+Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start] [--greet] [--bad-device ID --how HOW --while FILE]`.
 """
 
 import argparse
@@ -289,18 +289,34 @@ def save(order: dict[str, Any], step: int, lane: int = 0) -> None:
     tell("saved", lane=lane, checkpoint=checkpoint)
 
 
+def fail_on(how: str, fault: str) -> None:
+    """A device that cannot be used, or not for as long as the file exists."""
+    if how == "dies":
+        sys.exit("the driver broke the toy")
+    tell("unusable", detail="the toy's device is a brick at http://toy:swordfish@host/", remedy="Replace the brick")
+    if how == "unusable":
+        sys.exit(71)
+    while os.path.exists(fault):
+        time.sleep(0.05)
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--slow-epoch", type=float, default=0.0)
     options.add_argument("--deaf", action="store_true", help="never reads an order again once it runs")
     options.add_argument("--no-start", action="store_true")
     options.add_argument("--greet", action="store_true", help="prints before its first order")
+    options.add_argument("--bad-device", help="value of CUDA_VISIBLE_DEVICES with which the toy behaves as --how says")
+    options.add_argument("--how", choices=("unusable", "dies", "slow"))
+    options.add_argument("--while", dest="fault", help="file; while it exists, the device is bad")
     given = options.parse_args()
     if given.no_start:
         sys.exit("the toy does not start")
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # as the real one: it dies with its supervisor, whatever it does
     if given.greet:
         sys.stderr.write("the toy is imported\n")
+    if given.bad_device and os.environ["CUDA_VISIBLE_DEVICES"] == given.bad_device and os.path.exists(given.fault):
+        fail_on(given.how, given.fault)
     orders = Orders()
     tell("ready")
     while True:

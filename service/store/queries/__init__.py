@@ -52,6 +52,7 @@ from service.store.queries.trials import (
     trials_numbered,
 )
 from service.store.queries.workers import (
+    blocked_workers,
     count_live,
     find_worker,
     is_draining,
@@ -64,7 +65,7 @@ from service.store.queries.workers import (
 
 __all__ = [
     "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput",
-    "attempts", "best_trial", "best_trials", "candidates", "changed_since", "changed_trials", "completed_since",
+    "attempts", "best_trial", "best_trials", "blocked_workers", "candidates", "changed_since", "changed_trials", "completed_since",
     "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts", "curves", "events_after",
     "find_answer", "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events",
     "log_chunks", "manifest", "metric_names", "metrics", "reports_between", "running_best", "running_leases", "saved_seconds",

@@ -67,6 +67,12 @@ def count_live(tx: Transaction) -> int:
     return int(tx.execute(live).scalar_one())
 
 
+def blocked_workers(tx: Transaction) -> list[Worker]:
+    """The live workers that have no slot, because they can use none of their devices. See `count_live`."""
+    blocked = select(worker).where(ALIVE, worker.c.slots == 0, worker.c.seen_at > time.time() - SILENT_SECONDS).order_by(worker.c.id)
+    return [worker_of(row) for row in tx.execute(blocked)]
+
+
 def trials_by_worker(tx: Transaction) -> Mapping[str, list[tuple[str, int]]]:
     """Running trials by worker, as sorted (study name, trial number). Workers without a trial are missing."""
     running = select(trial.c.worker, study.c.name, trial.c.number).join(study).where(trial.c.state == TrialState.RUNNING)
