@@ -206,10 +206,10 @@ DEAD = (
 
 
 def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
-    """The spec that the document describes. Raises InvalidInput with every fault of the document and of the files that it names.
+    """The spec of the new study that the document describes, with the precision that new studies have if it gives none.
 
-    Files are checked if the sections that name them are sound, also when other sections have faults. They must lie in one of the `roots`,
-    if there are any.
+    Raises InvalidInput with every fault of the document and of the files that it names. Files are checked if the sections that name them
+    are sound, also when other sections have faults. They must lie in one of the `roots`, if there are any.
     """
     examined = examine(document)
     faults, spec = [*examined.faults], examined.spec
@@ -221,7 +221,7 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
             faults += _weights_faults(spec, roots)
     if faults or spec is None:
         raise InvalidInput(faults)
-    return spec
+    return spec.with_precision()
 
 
 def inspect_study(spec: StudySpec, roots: Sequence[Path] = ()) -> None:

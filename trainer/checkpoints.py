@@ -37,6 +37,7 @@ class TrainingState:
     train_loss: float
     lr: float
     seconds: float  # of training so far
+    scaler: Mapping[str, Any] | None = None  # the state of the loss scaling; None without it, and then left out of the file
 
 
 class Checkpoints:
@@ -116,7 +117,7 @@ class Checkpoints:
 def _written(state: TrainingState, folder: Path) -> Checkpoint:
     """Raises OSError."""
     path = folder / f"epoch-{state.step:06}.pt"
-    content = {field.name: getattr(state, field.name) for field in fields(state)}
+    content = {field.name: getattr(state, field.name) for field in fields(state) if field.name != "scaler" or state.scaler is not None}
     try:
         sha256 = files.write(path, lambda file: torch.save(content, file))
     except RuntimeError as error:  # torch's writer reports a failed write as RuntimeError

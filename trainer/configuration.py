@@ -194,6 +194,9 @@ def is_weights_file(weights: str) -> bool:
     return "/" in weights or "\\" in weights or PurePath(weights).suffix.lower() in WEIGHT_FILE_SUFFIXES
 
 
+Precision = Literal["auto", "float32", "bfloat16", "float16", "tf32"]
+
+
 class Hyperparameters(Frozen):
     """The hyperparameters common to all tasks, which a study may vary or fix."""
 
@@ -215,8 +218,10 @@ class Hyperparameters(Frozen):
     )
     lr_gamma: FiniteFloat = Field(default=0.1, gt=0, le=1)
     epochs: int = Field(default=5, ge=1, le=100_000)
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="float32", description="auto: bfloat16 if the device has matrix units for it, else float32"
+    precision: Precision = Field(
+        default="float32",
+        description="auto: bfloat16 or float16, the first for which the device has matrix units, else float32; float16 scales the loss; "
+        "tf32: float32 with matrix products and convolutions in TF32; with float32 nothing is computed in TF32",
     )
     seed: int = Field(default=0, ge=0, le=2**53, description="seed for weight initialisation and dropout")
     order_seed: int = Field(

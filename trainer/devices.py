@@ -1,6 +1,7 @@
 """The device of a run: utilisation, precision and versions."""
 
 import logging
+import os
 import platform
 import re
 import time
@@ -10,12 +11,13 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torchvision
 
 from trainer.configuration import TrainConfig
+from trainer.models import Infeasible
 
 log = logging.getLogger(__name__)
 
@@ -97,37 +99,93 @@ PACKAGES = (
     "thawline",
 )  # distribution names of packages, besides torch and torchvision, whose versions can change results
 
-BFLOAT16_SINCE = (8, 0)  # compute capability of Ampere, whose tensor cores multiply bfloat16; older GPUs emulate it
+Format = Literal["bfloat16", "float16", "tf32"]
+FLOAT16_SINCE = (7, 0)  # compute capability of Volta, the first with tensor cores
+BFLOAT16_SINCE = (8, 0)  # of Ampere, whose tensor cores multiply bfloat16 and TF32 too; older GPUs emulate bfloat16
+WITHOUT_TENSOR_CORES = ("GTX 16",)  # names of GPUs of capability 7.5 that have none; they are known for NaN in float16
+BFLOAT16_ARCHITECTURES = ("gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")  # of AMD's GPUs: CDNA from 2 on, RDNA from 3 on
+FLOAT16_ARCHITECTURES = ("gfx908", *BFLOAT16_ARCHITECTURES)
+OWNERS: Mapping[Format, str] = {
+    "bfloat16": "NVIDIA GPUs from Ampere on",
+    "float16": "NVIDIA GPUs from Volta on",
+    "tf32": "NVIDIA GPUs from Ampere on",
+}
+
+
+def matrix_formats(device: torch.device) -> frozenset[Format]:
+    """The number formats for which the device has matrix units."""
+    if device.type == "cuda" and torch.version.hip is not None:
+        return formats_of_amd(torch.cuda.get_device_properties(device).gcnArchName)
+    if device.type == "cuda":
+        return formats_of_nvidia(torch.cuda.get_device_capability(device), torch.cuda.get_device_name(device))
+    # A CPU's vector instructions for bfloat16 gain too little (measured in bench/step.py).
+    return frozenset({"bfloat16"}) if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else frozenset()
+
+
+def formats_of_nvidia(capability: tuple[int, int], name: str) -> frozenset[Format]:
+    """The formats of the tensor cores of a GPU of that compute capability."""
+    if capability >= BFLOAT16_SINCE:
+        return frozenset({"bfloat16", "float16", "tf32"})
+    has_cores = capability >= FLOAT16_SINCE and not any(part in name for part in WITHOUT_TENSOR_CORES)
+    return frozenset({"float16"}) if has_cores else frozenset()
+
+
+def formats_of_amd(architecture: str) -> frozenset[Format]:
+    """The formats of the matrix units of an AMD GPU, such as of gfx90a:sramecc+:xnack-."""
+    if architecture.startswith(BFLOAT16_ARCHITECTURES):
+        return frozenset({"bfloat16", "float16"})
+    return frozenset({"float16"}) if architecture.startswith(FLOAT16_ARCHITECTURES) else frozenset()
 
 
 def resolved(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """The config with the precision "auto" replaced by the device's: bfloat16 if it has matrix units for it, else float32."""
-    if config.precision != "auto":
-        return config
-    return config.model_copy(update={"precision": "bfloat16" if _multiplies_bfloat16(device) else "float32"})
+    """The config with the precision "auto" replaced by the device's: bfloat16, float16 or float32.
 
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has matrix units for bfloat16. A CPU's vector instructions gain too little (measured in bench/step.py)."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= BFLOAT16_SINCE
-    return bool(torch.cpu._is_amx_tile_supported())
-
-
-def settle(device: torch.device) -> None:
-    """Select deterministic algorithms and full float32 on the device.
-
-    TF32 keeps 10 of the 23 mantissa bits of a float32. torch enables it by default in cuDNN, not in matrix products. It is off in both, so
-    that float32 results of a CPU and a GPU can be compared. bfloat16 uses the tensor cores and is faster than TF32.
+    Raises Infeasible for float16 and tf32 on a device without matrix units for them. bfloat16 is computed everywhere, since studies
+    of earlier versions may name it; without matrix units it is slower than float32.
     """
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    found = matrix_formats(device)
+    match config.precision:
+        case "auto":
+            best = next((one for one in ("bfloat16", "float16") if one in found), "float32")
+            return config.model_copy(update={"precision": best})
+        case "float16" | "tf32" as wanted if wanted not in found:
+            raise Infeasible(
+                f"precision: {wanted} needs matrix units for it, such as those of {OWNERS[wanted]}; {_name(device)} has none. "
+                "Write precision: auto, which chooses by the device"
+            )
+        case _:
+            return config
+
+
+def computes_tf32(config: TrainConfig, device: torch.device) -> bool:
+    """Whether what stays float32 in runs of the resolved config is computed in TF32: on a GPU that has it, unless float32 is asked for."""
+    return config.precision != "float32" and "tf32" in matrix_formats(device)
+
+
+def settle(device: torch.device, config: TrainConfig) -> None:
+    """Select deterministic algorithms, and TF32 or full float32, on the device. Raises Infeasible as `resolved` does.
+
+    TF32 keeps 10 of the 23 mantissa bits of a float32. With `precision: float32` it is off in matrix products and convolutions, so that
+    float32 results of a CPU and a GPU can be compared.
+    """
+    config = resolved(config, device)
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    if config.precision == "bfloat16" and "bfloat16" not in matrix_formats(device):
+        log.warning("%s has no matrix units for bfloat16 and is slower in it than in float32; write precision: auto", _name(device))
+    # The flag of earlier versions of torch alone leaves cuDNN's precision to a global setting. It is set first, to the same value: when the
+    # two disagree, torch raises wherever it reads the flag, as in `torch.backends.cudnn.flags`.
+    has_tf32 = computes_tf32(config, device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = has_tf32
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if has_tf32 else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "tf32" if has_tf32 else "ieee"  # type: ignore[attr-defined]
 
 
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """The context of every forward pass of the resolved config."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    dtype = torch.float16 if config.precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=config.precision in ("bfloat16", "float16"))
 
 
 def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
@@ -138,11 +196,21 @@ def environment(device: torch.device, config: TrainConfig) -> dict[str, str]:
         "torchvision": torchvision.__version__,
         **_versions(),
         **_libraries(device),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": _name(device),
         "threads": str(torch.get_num_threads()),
-        "precision": resolved(config, device).precision,
-        "tf32": "off",
+        "precision": (config := resolved(config, device)).precision,
+        "tf32": _tf32(config, device),
     }
+
+
+def _tf32(config: TrainConfig, device: torch.device) -> str:
+    """Whether TF32 is on or off. NVIDIA's libraries obey NVIDIA_TF32_OVERRIDE before torch's settings."""
+    forced = os.environ.get("NVIDIA_TF32_OVERRIDE") if "tf32" in matrix_formats(device) else None
+    return "on" if forced == "1" or (computes_tf32(config, device) and forced != "0") else "off"
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
 
 
 @lru_cache(maxsize=1)

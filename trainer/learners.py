@@ -1,8 +1,10 @@
 """Learners: the interface between the training loop and the models that it trains."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -16,6 +18,8 @@ from trainer.optimization import make_optimizer, parameter_groups
 from trainer.order import seed_for
 from trainer.preparation import Expected, PreparedRun
 from trainer.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -42,6 +46,7 @@ class MemberState(NamedTuple):
 
     model: Mapping[str, Tensor]  # trainable parameters and all buffers, by their names in the network
     optimizer: Mapping[str, Any]  # torch's state dict
+    scaler: Mapping[str, Any] | None = None  # torch's state dict of the loss scaling, if there is any
 
 
 class Learner(Protocol):
@@ -50,6 +55,10 @@ class Learner(Protocol):
     @property
     def members(self) -> Sequence[int]:
         """The numbers of the members, in the learner's order."""
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Facts besides those of `devices.environment` on which results depend."""
 
     @property
     def smallest_batch(self) -> int:
@@ -84,6 +93,7 @@ class ModelLearner:
     """Trains the model of a single run by autograd."""
 
     members = (0,)
+    facts: Mapping[str, str] = MappingProxyType({})
     smallest_batch = 32
 
     def __init__(self, run: PreparedRun, depth: int, stopwatch: Stopwatch) -> None:
@@ -93,6 +103,10 @@ class ModelLearner:
         self._optimizer = make_optimizer(self._groups, run.config)
         self._loss_settings = run.task.loss_settings(run.config, run.training_targets, run.info)
         self._rates = list[float]()
+        # float16 has 5 bits of exponent: without scaling, small gradients would be 0. Disabled, the scaler only calls the optimizer.
+        self._scaler = torch.amp.GradScaler(run.device.type, enabled=run.config.precision == "float16")
+        self._overflows = torch.zeros((), device=run.device)  # steps of the round that were skipped
+        self.skipped_steps = 0  # of earlier rounds of this attempt
 
     @classmethod
     def build(
@@ -105,6 +119,7 @@ class ModelLearner:
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._rates = rates[:, 0].tolist()
+        self._overflows.zero_()
         # Dropout and stochastic depth draw from torch's global generators. Seeding them by round makes a resumed run draw the same numbers
         # without a generator state in the checkpoint.
         torch.manual_seed(seed_for(self._config.seed, "numbers", number))
@@ -120,8 +135,12 @@ class ModelLearner:
             loss = losses.sum() / weight
         with self._stopwatch("backward"):
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.step(self._optimizer)
+            if self._scaler.is_enabled():
+                (overflow,) = self._scaler._found_inf_per_device(self._optimizer).values()
+                self._overflows += overflow
+                self._scaler.update()
         return loss.detach()[None], weight
 
     def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
@@ -134,13 +153,20 @@ class ModelLearner:
         yield slice(0, 1), found
 
     def finite(self) -> list[bool]:
-        return [bool(torch.stack([parameter.isfinite().all() for parameter in self._model.trainable_parameters()]).all())]
+        finite = torch.stack([parameter.isfinite().all() for parameter in self._model.trainable_parameters()]).all()
+        sound, overflows = torch.stack([finite.to(self._overflows.dtype), self._overflows]).tolist()
+        if overflows:
+            self.skipped_steps += int(overflows)
+            steps = len(self._rates)
+            log.info("float16: %d of %d steps changed nothing, because gradients overflowed; the loss is scaled less", overflows, steps)
+        return [sound == 1]
 
     def keep(self, members: Sequence[int]) -> "ModelLearner":
         return self
 
     def snapshot(self) -> Callable[[int], MemberState]:
-        state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()))
+        scaler = self._scaler.state_dict() if self._scaler.is_enabled() else None
+        state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()), scaler)
         return lambda member: state
 
     def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
@@ -148,6 +174,8 @@ class ModelLearner:
         rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
         self._model.network.load_state_dict({**rest, **state.model})
         self._optimizer.load_state_dict(dict[str, Any](state.optimizer))
+        if state.scaler is not None:
+            self._scaler.load_state_dict(dict[str, Any](state.scaler))
 
     def network_of(self, member: int) -> nn.Module:
         return self._model.network

@@ -132,7 +132,7 @@ class TrainingLoop:
                 memory.start_run(self._device)
                 lack: Lack | None = None
                 try:
-                    devices.settle(self._device)
+                    devices.settle(self._device, self._longest.config)
                     yield from self._train()
                     return
                 except Infeasible as error:
@@ -312,9 +312,11 @@ class TrainingLoop:
 
         def state(number: int) -> TrainingState:
             assert snapshot is not None  # noqa: S101  (only called where the state is kept)
-            model, optimizer = snapshot(number)
+            model, optimizer, scaler = snapshot(number)
             run = digest(self._members[number].config, info)
-            return TrainingState(step=done, run=run, model=model, optimizer=optimizer, seconds=seconds, **trained[number])
+            return TrainingState(
+                step=done, run=run, model=model, optimizer=optimizer, scaler=scaler, seconds=seconds, **trained[number]
+            )
 
         for number in learner.members:
             self._members[number].checkpoints.hold(done, partial(state, number))

@@ -99,7 +99,7 @@ def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes
 
     `batch_sizes` are the sizes that a study may try. Raises Infeasible only if none of them can be trained.
     """
-    task = task_of(config.task)
+    task, config = task_of(config.task), devices.resolved(config, device)
     listing, dataset = _load(task, config, Expected(), cache)
     examples = task.examples(dataset, config, device, cache)
     resolved, info = task.resolve(config, listing, dataset)

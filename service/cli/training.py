@@ -193,6 +193,8 @@ def _report(exported: Exported, finished: protocol.Finished, out: Path) -> None:
     metric, expected = exported.reached.objective.metric, exported.reached.value
     reached = finished.metrics.get(metric)
     differs = "not equal: the trial was trained together with others, or device, threads or versions differ"
+    if exported.environment.get("accelerator") == "cuda":
+        differs += ", or the GPU added up in another order"
     verdict = "equal" if reached == expected else differs
     console().print(f"{metric}: {reached!r}, in the trial {expected!r} ({verdict})")
     console().print(test_sentence(exported, finished))

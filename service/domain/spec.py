@@ -141,6 +141,15 @@ class StudySpec(ByTask):
         values = {**seeds, **self.fixed, **params} if round is None else {**self.fixed, **params, **self.seeds_of(round)}
         return TrainConfig.of_task(self.task)(task=self.task, data=self.data, model=self.model, **values)
 
+    def with_precision(self) -> Self:
+        """The spec of a new study: `precision: auto` is fixed unless the document gives a precision.
+
+        The default of a config that gives none is float32, as it was before: stored studies and exported files keep their meaning.
+        """
+        if "precision" in self.fixed or "precision" in self.search_space.root:
+            return self
+        return self.model_copy(update={"fixed": {**self.fixed, "precision": "auto"}})
+
     def seeds_of(self, round: int) -> dict[str, int]:
         """The seeds of a confirmation round, counted from 1. They differ from those of the search's trials."""
         return {name: self._derived(f"{name} of round {round}") for name in ("seed", "order_seed")}

@@ -20,6 +20,7 @@ from service.domain.export import Origin
 from service.exports.configuration import requirements, script
 from tests.export.conftest import NOTHING, SIZE, exported_of, facts_of, module_of, weights_of
 from tests.trainer.test_deep_images import deep_png, tiff
+from trainer import devices
 from trainer.configuration import ListingFacts
 from trainer.data.dataset import manifest_of
 from trainer.data.images import augmentation, decoding
@@ -248,8 +249,11 @@ def test_other_images_and_other_weights_are_refused_by_name(
     assert str(photographs) in refusal(made.find_images, str(photographs))
 
 
-@pytest.mark.parametrize("balanced", [{}, {"class_weights": "balanced"}, {"sampling": "balanced"}])
-def test_training_gives_the_trainers_figures_to_the_last_bit(config: Config, photographs: Path, balanced: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize("balanced", [{}, {"class_weights": "balanced"}, {"sampling": "balanced", "precision": "float16"}])
+def test_training_gives_the_trainers_figures_to_the_last_bit(
+    config: Config, photographs: Path, balanced: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "matrix_formats", lambda device: frozenset({"float16"}))
     for image in sorted((photographs / "dog").glob("[0-9].png"))[5:]:
         image.unlink()
     chosen = config(
@@ -281,7 +285,7 @@ EVERY: tuple[Mapping[str, Any], ...] = (
         "augmentation": "trivial_augment",
         "dropout": 0.1,
     },
-    {"class_weights": "balanced", "sampling": "balanced"},
+    {"class_weights": "balanced", "sampling": "balanced", "precision": "float16"},
     {"model": ImageModel(name="efficientnet_b0"), "optimizer": "sgd", "augmentation": "crop", "schedule": "one_cycle", "image_size": 64},
     {"data": ImageData(path="/data/pets", unreadable="skip")},
     {"data": ImageData(path="/data/pets.csv"), "augmentation": "flip", "schedule": "cosine", "warmup_fraction": 0.1},

@@ -63,6 +63,22 @@ def test_a_sound_folder_is_accepted(folder: Path) -> None:
     inspect_study(parse_study(study(folder)))
 
 
+def test_a_new_study_gets_the_precision_of_the_device_unless_it_names_one(folder: Path) -> None:
+    made = checked_study(study(folder))
+    assert made.fixed == {"image_size": 64, "precision": "auto"} and made.config_for({}, 0).precision == "auto"
+    assert checked_study(made.model_dump(mode="json")) == made, "what the server answers can be posted again"
+    named = study(folder) | {"fixed": {"image_size": 64, "precision": "bfloat16"}}
+    assert checked_study(named).fixed["precision"] == "bfloat16"
+    varied = study(folder)
+    varied["search_space"]["precision"] = {"type": "categorical", "choices": ["float32", "tf32"]}
+    assert "precision" not in checked_study(varied).fixed
+
+
+def test_a_stored_or_imported_study_that_names_no_precision_keeps_float32(folder: Path) -> None:
+    stored = parse_study(study(folder))
+    assert "precision" not in stored.fixed and stored.config_for({}, 0).precision == "float32"
+
+
 def test_a_missing_folder_is_refused_unless_only_the_workers_see_it(folder: Path) -> None:
     assert codes(study(folder / "no")) == {("#/data/path", "missing_data")}
     inspect_study(parse_study(study(folder / "no", location="workers")))

@@ -68,7 +68,7 @@ def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_
     first, second = Trained(config, build), Trained(config, build)
     for _ in range(2):
         first.step()
-    model, optimizer = first.learner.snapshot()(0)
+    model, optimizer, _ = first.learner.snapshot()(0)
     second.learner.restore({0: TrainingState(step=1, run="", model=model, optimizer=optimizer, train_loss=0.0, lr=0.0, seconds=0.0)}, 2)
     assert torch.equal(first.step(), second.step())
     assert plain(first.learner.snapshot()(0)) == plain(second.learner.snapshot()(0))
@@ -77,7 +77,7 @@ def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_
 def test_a_parameter_that_is_not_finite_is_found(config: ImageTrainConfig, build: Build) -> None:
     trained = Trained(config, build)
     assert trained.learner.finite() == [True]
-    model, optimizer = trained.learner.snapshot()(0)
+    model, optimizer, _ = trained.learner.snapshot()(0)
     broken = {name: tensor.clone() for name, tensor in model.items()}
     broken["classifier.weight"][1, 2] = torch.inf
     trained.step()

@@ -19,6 +19,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
+from trainer.devices import matrix_formats
 from trainer.loop import train
 from trainer.models import Infeasible
 from trainer.preparation import Expected, inspect
@@ -365,9 +366,13 @@ def test_a_gpu_learns_what_a_cpu_learns(configure: Configure) -> None:
 def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(configure: Configure) -> None:
     gpu = torch.device("cuda:0")
     chosen = reported(configure(precision="auto", epochs=3), device=gpu)
-    suits = "bfloat16" if torch.cuda.get_device_capability(gpu) >= (8, 0) else "float32"
-    assert one(RunPrepared, chosen).environment["precision"] == suits
-    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    found = matrix_formats(gpu)
+    suits = next((one for one in ("bfloat16", "float16") if one in found), "float32")
+    environment = one(RunPrepared, chosen).environment
+    assert environment["precision"] == suits and environment["tf32"] == ("on" if "tf32" in found else "off")
+    single = one(RunPrepared, reported(configure(precision="float32", epochs=1), device=gpu)).environment
+    assert (single["precision"], single["tf32"]) == ("float32", "off")
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
     paces = [fact.pace for fact in chosen if isinstance(fact, EpochMetrics) and fact.pace is not None]
     steps = [paces[2].seconds[activity] - paces[0].seconds[activity] for activity in ("data", "forward", "backward", "measure")]
     assert min(steps) > 0 and sum(steps) <= one(Finished, chosen).train_seconds

@@ -100,6 +100,7 @@ def key_of(run: PreparedRun, prefix: FrozenPrefix, depth: int, contents: str, vi
             "model": run.config.model.name,
             "stages": prefix.names[:depth],
             "precision": run.config.precision,
+            **({"tf32": True} if devices.computes_tf32(run.config, run.device) else {}),
             "view": view,
             "torch": torch.__version__,
             "device": [run.device.type, prefix.device_name],

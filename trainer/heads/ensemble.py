@@ -215,6 +215,11 @@ class HeadEnsemble:
         heads = BatchedHeads(stack, values, _traits(ordered, run), half=ordered[0].precision == "bfloat16")
         return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters), stopwatch)
 
+    @property
+    def facts(self) -> Mapping[str, str]:
+        # Heads have no loss scaling, so the precision float16 is only that of the frozen stages.
+        return {"head_precision": "float32"} if self._configs[0].precision == "float16" else {}
+
     def begin(self, number: int, rates: Tensor) -> None:
         self._rates = rates.to(self._run.device, torch.float32)
         self._noise = Noise(seed_for(self._configs[0].order_seed, "numbers", number), self._run.device)

@@ -121,7 +121,7 @@ DIRECTIONS = _table(minimize="min minimise minimizing minimum lower", maximize="
 WORDS: Mapping[str, Mapping[str, str]] = {
     "optimizer": _table(adamw="adamw_torch adamw_hf adamw_torch_fused", sgd="", adam="", rmsprop=""),
     "schedule": _table(constant="none", cosine="cosine_annealing CosineAnnealingLR", step="StepLR", one_cycle="OneCycleLR onecycle"),
-    "precision": _table(auto="", float32="fp32 32", bfloat16="bf16"),
+    "precision": _table(auto="", float32="fp32 32", bfloat16="bf16", float16="fp16 half", tf32=""),
 }
 # type in the document -> (our type, log)
 KINDS: Mapping[str, tuple[str, bool]] = {

@@ -5,7 +5,8 @@ import { bytes, elapsed } from "../format.js";
 import { ENDINGS, hasEnded } from "./story.js";
 
 const WORDS = {
-  python: "Python", torch: "PyTorch", torchvision: "torchvision", device: "Device", threads: "Threads", precision: "Precision", tf32: "TF32",
+  python: "Python", torch: "PyTorch", torchvision: "torchvision", device: "Device", threads: "Threads", precision: "Precision",
+  head_precision: "Precision of the head", tf32: "TF32",
   accelerator: "Accelerator", cuda: "CUDA", cudnn: "cuDNN", driver: "Driver", platform: "Platform",
 };
 

@@ -142,10 +142,41 @@ def _is_version(text: str) -> bool:
     return bool(text) and all(character.isascii() and (character.isalnum() or character in ".+-") for character in text)
 
 
-def precision_of(run: ScriptRun) -> Literal["float32", "bfloat16"]:
-    """The precision of the trial's run, with `auto` resolved."""
-    recorded = run.environment.get("precision") if run.config.precision == "auto" else run.config.precision
-    return "bfloat16" if recorded == "bfloat16" else "float32"
+def precision_of(run: ScriptRun) -> Literal["float32", "bfloat16", "float16"]:
+    """The precision of the trial's forward pass, with `auto` resolved."""
+    match run.environment.get("precision") if run.config.precision == "auto" else run.config.precision:
+        case "bfloat16" | "float16" as precision:
+            return precision
+        case _:
+            return "float32"
+
+
+NO_TF32 = "torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False"
+TF32 = (
+    "torch.backends.cudnn.deterministic = True\n"
+    '        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"'
+)
+OPTIMIZED = "            (loss * weight).backward()\n            optimizer.step()\n"
+SCALED = (
+    "            scaler.scale(loss * weight).backward()\n"
+    "            scaler.step(optimizer)  # skipped if a gradient overflows\n"
+    "            scaler.update()\n"
+)
+MADE = "    for epoch in range(1, EPOCHS + 1):\n"
+SCALER = "    scaler = torch.amp.GradScaler(DEVICE.type)  # small gradients would be 0 in float16\n"
+
+
+def _trained(run: ScriptRun) -> str:
+    """The training function, with loss scaling for float16."""
+    text = part("train")
+    if precision_of(run) != "float16":
+        return text
+    return text.replace(OPTIMIZED, SCALED).replace(MADE, SCALER + MADE, 1)
+
+
+def _main(run: ScriptRun) -> str:
+    """The main function, with TF32 if the run had it."""
+    return part("main").replace(NO_TF32, TF32) if run.environment.get("tf32") == "on" else part("main")
 
 
 def block(run: ScriptRun, body: str) -> str:
@@ -345,8 +376,7 @@ IMPORTS = (
 
 def script(run: ScriptRun) -> str:
     """A Python file that trains this configuration, on one device or under torchrun. Values written by users are in it as literals only."""
-    config = run.config
-    functions = "\n\n\n".join([part("start"), *_data(run), *_model(run), *_training(config), *_ending(run)])
+    functions = "\n\n\n".join([part("start"), *_data(run), *_model(run), *_training(run), *_ending(run)])
     body = f"{block(run, functions)}\n\n{functions}"
     return f"{head(run)}\n\n{_imports(body)}\n\n{body}\n"
 
@@ -402,18 +432,19 @@ def _reader(weights_file: str | None, loaded: LoadedWeights | None) -> str:
     return "safetensors" if is_safetensors else "state_dict"
 
 
-def _training(config: ImageTrainConfig) -> Iterator[str]:
+def _training(run: ScriptRun) -> Iterator[str]:
+    config = run.config
     yield optimizer(config)
     yield schedule(config)
     yield part("score")
     yield part("drawn_evenly" if config.sampling == "balanced" else "shuffled")
     yield part("weighted_loss" if config.class_weights == "balanced" else "plain_loss")
-    yield part("train")
+    yield _trained(run)
 
 
 def _ending(run: ScriptRun) -> Iterator[str]:
     yield part("unconfirmed" if run.single_run is None else "confirmed")
-    yield part("main")
+    yield _main(run)
 
 
 def _imports(body: str) -> str:
