@@ -220,8 +220,8 @@ class Hyperparameters(Frozen):
     epochs: int = Field(default=5, ge=1, le=100_000)
     precision: Precision = Field(
         default="float32",
-        description="auto: bfloat16 or float16, the first for which the device has matrix units, else float32; float16 scales the loss; "
-        "tf32: float32 with matrix products and convolutions in TF32; with float32 nothing is computed in TF32",
+        description="auto, which new studies have that give none: bfloat16 or float16, the first that the device has matrix units for, "
+        "else float32; float16 scales the loss; tf32: float32 with matrix products and convolutions in TF32, which float32 excludes",
     )
     seed: int = Field(default=0, ge=0, le=2**53, description="seed for weight initialisation and dropout")
     order_seed: int = Field(

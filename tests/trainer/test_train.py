@@ -372,7 +372,7 @@ def test_on_a_gpu_auto_is_bfloat16_float32_is_no_tf32_and_the_time_adds_up(confi
     assert environment["precision"] == suits and environment["tf32"] == ("on" if "tf32" in found else "off")
     single = one(RunPrepared, reported(configure(precision="float32", epochs=1), device=gpu)).environment
     assert (single["precision"], single["tf32"]) == ("float32", "off")
-    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")  # type: ignore[attr-defined]
     paces = [fact.pace for fact in chosen if isinstance(fact, EpochMetrics) and fact.pace is not None]
     steps = [paces[2].seconds[activity] - paces[0].seconds[activity] for activity in ("data", "forward", "backward", "measure")]
     assert min(steps) > 0 and sum(steps) <= one(Finished, chosen).train_seconds
