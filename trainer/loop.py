@@ -178,7 +178,7 @@ class TrainingLoop:
                 facts=run.info,
                 parameters=sum(parameter.numel() for parameter in run.model.parameters()),
                 trainable=sum(parameter.numel() for parameter in run.model.trainable_parameters()),
-                environment=devices.environment(device, self._members[number].config),
+                environment={**devices.environment(device, self._members[number].config), **learner.facts},
                 reuse=reuse,
             )
         if self._is_over:
@@ -314,9 +314,7 @@ class TrainingLoop:
             assert snapshot is not None  # noqa: S101  (only called where the state is kept)
             model, optimizer, scaler = snapshot(number)
             run = digest(self._members[number].config, info)
-            return TrainingState(
-                step=done, run=run, model=model, optimizer=optimizer, scaler=scaler, seconds=seconds, **trained[number]
-            )
+            return TrainingState(step=done, run=run, model=model, optimizer=optimizer, scaler=scaler, seconds=seconds, **trained[number])
 
         for number in learner.members:
             self._members[number].checkpoints.hold(done, partial(state, number))
