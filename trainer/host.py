@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -56,6 +57,8 @@ from trainer.stopwatch import Stopwatch
 
 SLOW_PROOF_SECONDS = 12.0  # after which the test of a device that has not ended is reported
 UNUSABLE_EXIT_CODE = 71
+STICKY_EXIT_CODE = 70
+DEVICE_ERROR = re.compile(r"\b(?:CUDA|HIP) error:")
 ADVANCED_SECONDS = 0.25  # least time between two BatchProgress lines
 log = logging.getLogger(__name__)
 
@@ -203,20 +206,23 @@ class RunGroup:
         self._round = dict[int, RunPrepared | EpochMetrics]()  # events of the current round, by lane
         self._run_logger = RunLogger(members)
 
-    def follow(self, facts: Events) -> None:
-        """Handle the events until all runs have ended. An error of the generator ends the open runs as Failed."""
+    def follow(self, facts: Events) -> Exception | None:
+        """Handle the events until all runs have ended. An error of the generator ends the open runs as Failed and is returned."""
+        ended_by: Exception | None = None
         try:
             with closing(facts):
                 for event in facts:
                     self._handle(event)
                     if self._apply_orders(event):
                         break
-        except Exception as error:  # reported as Failed; the process can train further runs
+        except Exception as error:  # reported as Failed; the process can train further runs unless `is_sticky`
+            ended_by = error
             traceback.print_exc(limit=-12)
             for lane in sorted(self._open):
                 self._sink.hold(failed(error, lane, self._members[lane].checkpoints.step))
         self._run_logger.close()
         self._sink.send()
+        return ended_by
 
     def _handle(self, event: TrainingEvent) -> None:
         """Log the event, then send it. In this order a reader of the message finds the epoch's line in the log."""
@@ -287,6 +293,18 @@ def failed(error: Exception, lane: int, step: int = 0, own: memory.DeviceMemory 
     return Failed(lane=lane, reason="crashed", detail=f"{type(error).__name__}: {error}", step=step)
 
 
+def is_sticky(error: BaseException | None, own: memory.DeviceMemory | None = None) -> bool:
+    """Whether the error, or the one that it followed, leaves the process unable to use its device.
+
+    After an illegal memory access, a failed assertion in a kernel or a hardware error every later call of CUDA returns the same error. A
+    lack of memory does not have this effect.
+    """
+    if error is None:
+        return False
+    is_device_error = isinstance(error, torch.AcceleratorError) or DEVICE_ERROR.search(str(error)) is not None
+    return (is_device_error and memory.lack(error, own) is None) or is_sticky(error.__cause__ or error.__context__, own)
+
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -354,26 +372,34 @@ class Host:
         self._disk_floor_bytes = disk_floor_bytes
 
     def perform(self, task: Check | Run | BatchedRuns | UnreadableOrder) -> None:
-        """Perform the task and send its result. Any error is sent as Failed."""
+        """Perform the task and send its result. Any error is sent as Failed.
+
+        Ends the process after an error that leaves the device unusable; the supervisor then starts another one.
+        """
+        own, ended_by = memory.of(self._device), None
         try:
             match task:
                 case Check():
                     with threads(task.threads):
                         self._lines.send(self._checked(task))
                 case Run():
-                    self._train([task])
+                    ended_by = self._train([task])
                 case BatchedRuns():
                     with threads(task.threads):
-                        self._train(task.runs)
+                        ended_by = self._train(task.runs)
                 case UnreadableOrder():
                     raise task
                 case _:
                     assert_never(task)
-        except Exception as error:  # reported as Failed; the process can perform further tasks
+        except Exception as error:  # reported as Failed; the process can perform further tasks unless `is_sticky`
+            ended_by = error
             traceback.print_exc(limit=-12)
             count = len(task.runs) if isinstance(task, BatchedRuns) else 1
-            own = memory.of(self._device)
             self._lines.send(*(failed(error, lane, own=own) for lane in range(count)))
+        if is_sticky(ended_by, own):
+            log.error("the process ends, because it cannot use its device any more: %s", ended_by)
+            sys.stderr.flush()
+            os._exit(STICKY_EXIT_CODE)
 
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:
         memory.start_run(self._device)
@@ -386,12 +412,12 @@ class Host:
         except (BadData, UnfitModel) as error:
             return unfit(error, order.config, Expected())
 
-    def _train(self, runs: Sequence[Run]) -> None:
+    def _train(self, runs: Sequence[Run]) -> Exception | None:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
         build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else ModelLearner.build
         loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
-        RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
+        return RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 
     def _member(self, run: Run) -> Member:
         folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None

@@ -133,3 +133,13 @@ def test_a_real_worker_reports_a_left_over_variable_and_uses_the_cpu(settings: S
     [registered] = store.read(queries.workers)
     assert "There is no such device for this process: check CUDA_VISIBLE_DEVICES" in registered.unusable[0].remedy
     assert "train on the CPU" in log.read_text()
+
+
+def test_a_trial_whose_error_ends_its_trainer_is_tried_again_and_the_next_one_gets_a_new_trainer(
+    shop: OpenShop, make_study: MakeStudy
+) -> None:
+    opened = shop()
+    poisoned, sound = opened.trials_at_end(make_study("poison", "train", limits={"attempts": 2}))
+    assert (poisoned.state, poisoned.reason, poisoned.attempt) == (TrialState.FAILED, "crashed", 2)
+    assert poisoned.detail is not None and "an illegal memory access" in poisoned.detail
+    assert (sound.state, sound.attempt) == (TrialState.COMPLETE, 1)

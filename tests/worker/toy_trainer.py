@@ -20,6 +20,7 @@ PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
     "diverge", "mute", "starve", "talk", "babble", "flood", "peak",
+    "poison",
 )  # fmt: skip
 
 
@@ -109,6 +110,11 @@ def babble() -> None:
     os.write(2, b"a line that has no end")
 
 
+def poison() -> None:
+    tell("failed", reason="crashed", detail="AcceleratorError: CUDA error: an illegal memory access was encountered", step=1)
+    os._exit(70)
+
+
 def flood() -> None:
     for _ in range(5 * 2**20 // 64):
         sys.stderr.write(63 * "x" + "\n")
@@ -119,6 +125,7 @@ def flood() -> None:
 MISDEEDS = {
     "babble": babble,
     "flood": flood,
+    "poison": poison,
     "hang": lambda: time.sleep(600),
     "stubborn": sleep_through_sigterm,
     "crash": crash,
