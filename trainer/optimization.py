@@ -82,9 +82,23 @@ def make_optimizer(groups: Sequence[ParameterGroup], config: Hyperparameters) ->
 
 
 def learning_rates(configs: Sequence[Hyperparameters], first: int, count: int, steps_per_epoch: int) -> Tensor:
-    """The learning rate of each of M configs at `count` steps from step `first`: float64 [count, M], on the host."""
-    steps = range(first, first + count)
-    return torch.tensor([[lr_at(step, steps_per_epoch, config) for config in configs] for step in steps], dtype=torch.float64)
+    """The learning rate of each of M configs at `count` steps from step `first`: float64 [count, M], on the host.
+
+    Equal to `lr_at` to the last bit. Configs that differ only in `lr` share the computation of their schedule.
+    """
+    shapes = [_shape_of(config) for config in configs]
+    each = {shape: place for place, shape in enumerate(shapes)}  # one config of each shape
+    distinct = list(each)
+    factors = torch.tensor(
+        [[_factor_at(step, steps_per_epoch, configs[place]) for place in each.values()] for step in range(first, first + count)],
+        dtype=torch.float64,
+    )[:, [distinct.index(shape) for shape in shapes]]  # [count, M, 2]
+    return torch.tensor([config.lr for config in configs], dtype=torch.float64) * factors[..., 0] / factors[..., 1]
+
+
+def _shape_of(config: Hyperparameters) -> tuple[object, ...]:
+    """The hyperparameters of the schedule besides the peak."""
+    return config.schedule, config.warmup_fraction, config.epochs, config.lr_gamma, config.lr_step_epochs
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Hyperparameters) -> float:
@@ -94,22 +108,28 @@ def lr_at(step: int, steps_per_epoch: int, config: Hyperparameters) -> float:
     step schedule counts epochs from the start of the run. one_cycle rises from peak / 25 in the warm-up (30 % of the steps if
     warmup_fraction is 0), then falls as a cosine to peak / 250,000.
     """
+    factor, divisor = _factor_at(step, steps_per_epoch, config)
+    return config.lr * factor / divisor
+
+
+def _factor_at(step: int, steps_per_epoch: int, config: Hyperparameters) -> tuple[float, float]:
+    """The factor and the divisor of the peak at the step."""
     steps = config.epochs * steps_per_epoch
     if config.schedule == "one_cycle":
         rise = round((config.warmup_fraction or ONE_CYCLE_RISE) * steps)
         if step < rise:
-            return config.lr * (ONE_CYCLE_START + (1 - ONE_CYCLE_START) * step / rise)
-        return config.lr * (ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _cosine((step - rise) / (steps - rise)))
+            return ONE_CYCLE_START + (1 - ONE_CYCLE_START) * step / rise, 1.0
+        return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _cosine((step - rise) / (steps - rise)), 1.0
     warmup = round(config.warmup_fraction * steps)
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return step + 1.0, warmup  # divided last, as the exported script does
     match config.schedule:
         case "constant":
-            return config.lr
+            return 1.0, 1.0
         case "cosine":
-            return config.lr * _cosine((step - warmup) / (steps - warmup))
+            return _cosine((step - warmup) / (steps - warmup)), 1.0
         case "step":
-            return float(config.lr * config.lr_gamma ** (step // steps_per_epoch // config.lr_step_epochs))
+            return float(config.lr_gamma ** (step // steps_per_epoch // config.lr_step_epochs)), 1.0
         case _:
             assert_never(config.schedule)
 

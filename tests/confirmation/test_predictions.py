@@ -22,7 +22,7 @@ def value(one: Predictions, metric: str, rows: np.ndarray) -> float:
     """As the trainer measures it."""
     predicted, actual, losses = (torch.tensor(column[rows]) for column in (one.predicted, one.actual, one.losses))
     (found,) = measure(predicted[None], actual, losses[None], CLASSES)
-    return found[0][metric]
+    return found[metric]
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss", "recall", "precision", "f1"])

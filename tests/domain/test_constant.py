@@ -20,7 +20,7 @@ FACTS = ImageDatasetInfo(
 @pytest.mark.parametrize("metric", [name for name in SPEC.metrics if name != "loss"])
 def test_values_are_those_that_the_trainer_measures(metric: str) -> None:
     actual = torch.tensor([0] * 95 + [1] * 3 + [2] * 2)
-    ((metrics, _),) = measure(torch.zeros((1, 100), dtype=torch.int64), actual, torch.zeros((1, 100)), 3)
+    (metrics,) = measure(torch.zeros((1, 100), dtype=torch.int64), actual, torch.zeros((1, 100)), 3)
     measured = metrics[metric]
     found = constant_of(FACTS, "validation", metric)
     assert found is not None and found.score.value == pytest.approx(measured) and (found.score.label, found.score.share) == ("noise", 0.95)

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics.functional import classification as tm
 
 from trainer.tasks.image_classification.config import Report
@@ -18,8 +20,8 @@ PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2, 0])
 
 def measured(predicted: torch.Tensor, actual: torch.Tensor, loss: float, classes: int) -> tuple[Mapping[str, float], Report]:
     """Of one model whose loss is the same for each image."""
-    ((metrics, confusion),) = measure(predicted[None], actual, torch.full((1, len(actual)), loss), classes)
-    return metrics, report_of(confusion, "abcdef"[:classes])
+    (metrics,) = measure(predicted[None], actual, torch.full((1, len(actual)), loss), classes)
+    return metrics, report_of(predicted, actual, "abcdef"[:classes])
 
 
 def test_metrics_of_a_small_case_are_those_worked_out_by_hand() -> None:
@@ -50,7 +52,7 @@ def test_many_models_at_once_have_the_metrics_that_torchmetrics_gives_each(seed:
     actual = torch.randint(0, classes - 1, (30,), generator=random)  # the last class has no image
     predicted = torch.randint(0, classes - seed % 2, (lanes, 30), generator=random)
     losses = torch.rand((lanes, 30), generator=random)
-    for lane, (metrics, confusion) in enumerate(measure(predicted, actual, losses, classes)):
+    for lane, metrics in enumerate(measure(predicted, actual, losses, classes)):
         named = {
             "accuracy": ("accuracy", "micro"),
             "precision": ("precision", "macro"),
@@ -62,9 +64,35 @@ def test_many_models_at_once_have_the_metrics_that_torchmetrics_gives_each(seed:
             for name, (metric, average) in named.items()
         }
         assert metrics == pytest.approx(theirs | {"loss": float(losses[lane].mean())})
-        recalls = list(report_of(confusion, "abcdef").per_class_recall.values())
+        report = report_of(predicted[lane], actual, "abcdef")
+        recalls = list(report.per_class_recall.values())
         assert recalls == pytest.approx(tm.multiclass_recall(predicted[lane], actual, classes, average="none").tolist())
-        assert confusion.tolist() == tm.multiclass_confusion_matrix(predicted[lane], actual, classes).tolist()
+        assert list(map(list, report.confusion_matrix)) == tm.multiclass_confusion_matrix(predicted[lane], actual, classes).tolist()
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most numbers in a tensor that an operation inside the `with` block returns."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor):
+            self.count = max(self.count, found.numel())
+        return found
+
+
+def test_the_counts_of_many_models_stay_small() -> None:
+    """Confusion matrices of 64 models of 500 classes would hold 16 million numbers."""
+    random, models, classes, images = torch.Generator().manual_seed(0), 64, 500, 1_000
+    predicted, actual = (
+        torch.randint(0, classes, (models, images), generator=random),
+        torch.randint(0, classes, (images,), generator=random),
+    )
+    largest = Largest()  # type: ignore[no-untyped-call]
+    with largest:
+        measure(predicted, actual, torch.zeros(models, images), classes)
+    assert 0 < largest.count <= 2 * models * max(classes, images)
 
 
 def test_the_trainer_does_not_wait_for_torchmetrics_to_be_imported() -> None:

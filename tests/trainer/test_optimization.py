@@ -1,13 +1,16 @@
 """The learning rate of every step, and the optimizers' arithmetic."""
 
 import math
+from itertools import product
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import nn
 
-from trainer.optimization import ParameterGroup, lr_at, make_optimizer
+from trainer import optimization
+from trainer.optimization import ParameterGroup, learning_rates, lr_at, make_optimizer
 from trainer.tasks.image_classification.config import ImageHyperparameters
 
 PER_EPOCH = 10
@@ -38,6 +41,26 @@ def test_step_multiplies_by_gamma_each_so_many_epochs_of_the_run() -> None:
     found = rates(schedule="step", lr_step_epochs=2, lr_gamma=0.1)
     assert found == pytest.approx([1.0] * 20 + [0.1] * 20)
     assert rates(schedule="step", lr_step_epochs=2, lr_gamma=0.1, warmup_fraction=0.25)[10:] == found[10:]
+
+
+def test_the_rates_of_many_runs_are_those_of_each_to_the_last_bit() -> None:
+    configs = [
+        ImageHyperparameters(lr=lr, epochs=epochs, schedule=schedule, warmup_fraction=warmup, lr_gamma=gamma, lr_step_epochs=1)
+        for schedule, lr, epochs, warmup, gamma in product(
+            ("constant", "cosine", "step", "one_cycle"), (1e-3, 0.0123456789, 3.3e-5), (4, 5), (0.0, 0.13, 0.5), (0.1, 0.37)
+        )
+    ]
+    found = learning_rates(configs, 7, 30, PER_EPOCH)
+    assert found.dtype == torch.float64 and found.shape == (30, len(configs))
+    for place, config in enumerate(configs):
+        assert found[:, place].tolist() == [lr_at(step, PER_EPOCH, config) for step in range(7, 37)]
+
+
+def test_runs_that_differ_only_in_their_peak_share_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Mock(side_effect=optimization._cosine)
+    monkeypatch.setattr(optimization, "_cosine", calls)
+    learning_rates([ImageHyperparameters(lr=0.001 * (run + 1), epochs=4, schedule="cosine") for run in range(128)], 0, 10, PER_EPOCH)
+    assert calls.call_count == 10
 
 
 @pytest.mark.parametrize(("warmup", "rise"), [(0.0, 12), (0.5, 20)])

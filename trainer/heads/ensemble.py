@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from trainer.cache import Cache
 from trainer.checkpoints import TrainingState
 from trainer.configuration import TrainConfig
 from trainer.features import Inputs, stored_outputs
+from trainer.heads.joint import Execution, JointLinear, execution_on, flattened
 from trainer.heads.layers import (
     Activation,
     Affine,
@@ -28,7 +30,7 @@ from trainer.heads.layers import (
     Stack,
     split_head,
 )
-from trainer.heads.optimizers import Optimizers, sort_of
+from trainer.heads.optimizers import Optimizers, order_of
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun
@@ -37,7 +39,6 @@ from trainer.tasks.base import Task
 from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether
 from trainer.tasks.registry import spec_of
 
-ACTIVATION_BYTES = 256 * 2**20  # limit for the members computed at once; the others are computed after them, within the same step
 COPIES = 3  # of each layer's activations in memory: forward, backward and intermediate
 
 
@@ -56,9 +57,14 @@ class Traits:
 class BatchedHeads:
     """The heads of M members. `parameters` are keyed by their names in the network, each [M, ...]."""
 
-    def __init__(self, stack: Stack, values: Mapping[str, Tensor], traits: Traits, *, half: bool = False) -> None:
+    def __init__(self, stack: Stack, values: Mapping[str, Tensor], traits: Traits, execution: Execution, *, half: bool = False) -> None:
         self.parameters = {name: MemberParameter(value, torch.zeros_like(value)) for name, value in values.items()}
-        self._stack, self._traits, self._half = stack, traits, half
+        self.flat: MemberParameter | None = None  # all parameters in one tensor, if they are computed jointly
+        if execution.joint:
+            self.flat, self.parameters = flattened(values)
+        # Rounded once a step, not once for each product. A CPU rounds the masked features of each piece.
+        self.reads = torch.bfloat16 if half and execution.joint and not isinstance(stack[0], Affine) else torch.float32
+        self._stack, self._traits, self._execution, self._half = stack, traits, execution, half
         self._parts = dict[int, list[_Part]]()  # by the largest number of members in a part
 
     def __len__(self) -> int:
@@ -67,7 +73,7 @@ class BatchedHeads:
     def kept(self, places: Sequence[int], traits: Traits) -> "BatchedHeads":
         """Copies of the heads at `places`, with their traits."""
         values = {name: parameter.value[list(places)] for name, parameter in self.parameters.items()}
-        return BatchedHeads(self._stack, values, traits, half=self._half)
+        return BatchedHeads(self._stack, values, traits, self._execution, half=self._half)
 
     def learn(self, features: Tensor, targets: Tensor, noise: Noise, stopwatch: Stopwatch) -> Tensor:
         """Features [B, D] or [B, D, H, W], targets [B, ...] → mean loss of each member [M]. Writes the gradients into `parameters`."""
@@ -93,25 +99,35 @@ class BatchedHeads:
 
     def _parts_of(self, rows: Tensor) -> "list[_Part]":
         # Each weight [M, E, ...] contributes E activations for each row; a bias [M, E] contributes none.
-        widths = sum(parameter.value.shape[1] for parameter in self.parameters.values() if parameter.value.ndim > 2)
-        count = max(1, ACTIVATION_BYTES // (COPIES * rows.element_size() * len(rows) * max(1, widths)))
+        values = [parameter.value for parameter in self.parameters.values()]
+        widths = sum(value.shape[1] for value in values if value.ndim > 2)
+        count = max(1, self._execution.activation_bytes // (COPIES * values[0].element_size() * len(rows) * max(1, widths)))
         if count not in self._parts:
             self._parts[count] = [self._part(first, min(first + count, len(self))) for first in range(0, len(self), count)]
         return self._parts[count]
 
     def _part(self, first: int, last: int) -> "_Part":
         parameters = {name: parameter.of(first, last) for name, parameter in self.parameters.items()}
-        return _Part(self._stack, slice(first, last), parameters, self._traits.of(first, last), half=self._half)
+        return _Part(self._stack, slice(first, last), parameters, self._traits.of(first, last), self._execution, half=self._half)
 
 
 class _Part:
     """Members whose activations are in memory at the same time."""
 
-    def __init__(self, stack: Stack, members: slice, parameters: Mapping[str, MemberParameter], traits: Traits, *, half: bool) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        members: slice,
+        parameters: Mapping[str, MemberParameter],
+        traits: Traits,
+        execution: Execution,
+        *,
+        half: bool,
+    ) -> None:
         self.members, self.loss = members, traits.loss
         drops = stack[:1] == (Dropout(),)
         first, *rest = stack[1:] if drops else stack
-        self._first = _first(first, parameters, traits.dropout if drops else (0.0,) * len(traits.dropout), half=half)
+        self._first = _first(first, parameters, traits.dropout if drops else (0.0,) * len(traits.dropout), execution, half=half)
         self._rest = [_later(layer, parameters, traits.dropout, half=half) for layer in rest]
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
@@ -128,8 +144,13 @@ class _Part:
         self._first.backward(slope)
 
 
-def _first(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequence[float], *, half: bool) -> SharedLinear | MemberScale:
+def _first(
+    layer: object, parameters: Mapping[str, MemberParameter], rates: Sequence[float], execution: Execution, *, half: bool
+) -> SharedLinear | JointLinear | MemberScale:
     match layer:
+        case Linear() if execution.joint:
+            weight, bias = parameters[layer.weight], parameters[layer.bias]
+            return JointLinear(weight, bias, rates, half=half, masked_bytes=execution.masked_bytes)
         case Linear():
             return SharedLinear(parameters[layer.weight], parameters[layer.bias], rates, half=half)
         case Affine():
@@ -189,7 +210,7 @@ class HeadEnsemble:
         self.members = tuple(members)
         self._configs, self._run, self._task, self._model = tuple(configs), run, together(run.task), run.model
         self._heads, self._optimizers, self._stopwatch = heads, optimizers, stopwatch
-        self._rates, self._noise = torch.empty(0), Noise(0, run.device)
+        self._buffers, self._noise = FrozenBuffers(run.model.network), Noise(0, run.device)
 
     @classmethod
     def build(cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch) -> tuple["HeadEnsemble", Inputs]:
@@ -204,16 +225,18 @@ class HeadEnsemble:
     @classmethod
     def of(cls, run: PreparedRun, stack: Stack, configs: Sequence[TrainConfig], stopwatch: Stopwatch) -> "HeadEnsemble":
         """The learner with each member's head initialised as the task's `model` does it with the member's seed."""
-        # Sorted so that members of equal optimizer sort and of equal dropout are adjacent: both are computed in one operation.
-        members = sorted(range(len(configs)), key=lambda member: (sort_of(configs[member]), configs[member].dropout, member))
+        # Sorted so that members of equal optimizers and of equal dropout are adjacent: both are computed in one operation.
+        execution = execution_on(run.device)
+        first = order_of(execution)
+        members = sorted(range(len(configs)), key=lambda member: (first(configs[member]), configs[member].dropout, member))
         ordered, model = [configs[member] for member in members], run.model
         drawn = {config.seed: model.fresh_head(config.seed) for config in ordered}
         values = {
             name: torch.stack([drawn[config.seed].get(name, tensor.detach()).to(tensor.device) for config in ordered])
             for name, tensor in model.tensors_of(model.head).items()
         }
-        heads = BatchedHeads(stack, values, _traits(ordered, run), half=ordered[0].precision == "bfloat16")
-        return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters), stopwatch)
+        heads = BatchedHeads(stack, values, _traits(ordered, run), execution, half=ordered[0].precision == "bfloat16")
+        return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters, heads.flat), stopwatch)
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -221,17 +244,17 @@ class HeadEnsemble:
         return {"head_precision": "float32"} if self._configs[0].precision == "float16" else {}
 
     def begin(self, number: int, rates: Tensor) -> None:
-        self._rates = rates.to(self._run.device, torch.float32)
+        self._optimizers.begin(rates)
         self._noise = Noise(seed_for(self._configs[0].order_seed, "numbers", number), self._run.device)
 
     def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-        losses = self._heads.learn(features.float(), targets, self._noise, self._stopwatch)
+        losses = self._heads.learn(features.to(self._heads.reads), targets, self._noise, self._stopwatch)
         with self._stopwatch("backward"):
-            self._optimizers.step(self._rates[batch])
+            self._optimizers.step(batch)
         return losses, len(features)
 
     def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        for members, outputs in self._heads.outputs(features.float()):  # [m, O, B]
+        for members, outputs in self._heads.outputs(features.to(self._heads.reads)):  # [m, O, B]
             yield members, self._task.heads_tally(outputs, targets)
 
     def finite(self) -> list[bool]:
@@ -244,9 +267,11 @@ class HeadEnsemble:
             return self
         configs = [self._configs[place] for place in places]
         heads = self._heads.kept(places, _traits(configs, self._run))
-        optimizers = self._optimizers.kept(places, heads.parameters)
+        optimizers = self._optimizers.kept(places, heads.parameters, heads.flat)
         kept = [self.members[place] for place in places]
-        return HeadEnsemble(kept, configs, self._run, heads, optimizers, self._stopwatch)
+        found = HeadEnsemble(kept, configs, self._run, heads, optimizers, self._stopwatch)
+        found._buffers = self._buffers
+        return found
 
     def snapshot(self) -> Callable[[int], MemberState]:
         """Copy all members with one operation a tensor; the returned function extracts one member."""
@@ -256,8 +281,7 @@ class HeadEnsemble:
         def state_of(member: int) -> MemberState:
             place = members.index(member)
             head = {name: tensor[place].to("cpu", copy=True) for name, tensor in values.items()}
-            buffers = {name: tensor.cpu() for name, tensor in self._model.network.named_buffers()}  # constant: all stages are frozen
-            return MemberState(buffers | head, moments.exported(place, self._trained))
+            return MemberState({**self._buffers.on_host, **head}, moments.exported(place, self._trained))
 
         return state_of
 
@@ -277,6 +301,18 @@ class HeadEnsemble:
     def _trained(self) -> list[str]:
         """Names of the head's parameters in the order in which torch's optimizer numbers them."""
         return [name for name, parameter in self._model.network.named_parameters() if parameter.requires_grad]
+
+
+class FrozenBuffers:
+    """The buffers of a network. They are constant, since all of its stages are frozen."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    @cached_property
+    def on_host(self) -> Mapping[str, Tensor]:
+        """The buffers by their names, copied from the device once."""
+        return {name: tensor.cpu() for name, tensor in self._network.named_buffers()}
 
 
 def _traits(configs: Sequence[TrainConfig], run: PreparedRun) -> Traits:

@@ -285,6 +285,7 @@ class SharedLinear:
         self._pieces, self._pieces_for = list[Piece](), 0
         self._read = list[tuple[Piece, Tensor, Tensor | float]]()  # inputs of the last forward pass, for the backward pass
         self._found, self._masked = Buffer(), defaultdict[object, Buffer](Buffer)
+        self._bounds = dict[Piece, tuple[Tensor, Tensor]]()
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D], shared → [M, E, P, B]."""
@@ -322,7 +323,9 @@ class SharedLinear:
         read = list[tuple[Piece, Tensor, Tensor | float]]()
         for piece in self._pieces:
             if len(piece.rates) > 1:
-                lowest, scales = bounds(piece.rates, 2, rows)
+                if piece not in self._bounds:
+                    self._bounds[piece] = bounds(piece.rates, 2, rows)
+                lowest, scales = self._bounds[piece]
                 into = self._masked[piece].of((len(piece.rates), *rows.shape), rows)
                 read.append((piece, torch.mul(rows, field >= lowest, out=into), scales))
                 continue
@@ -388,13 +391,16 @@ class MemberDropout:
 
     def __init__(self, rates: Sequence[float]) -> None:
         self._rates = tuple(rates)
+        self._bounds: tuple[Tensor, Tensor] | None = None
         self._mask: Tensor | None = None
 
     def forward(self, given: Tensor, noise: Noise | None) -> Tensor:
         self._mask = None
         if noise is None or not any(self._rates):
             return given
-        lowest, scales = bounds(self._rates, 3, given)
+        if self._bounds is None:
+            self._bounds = bounds(self._rates, 3, given)
+        lowest, scales = self._bounds
         self._mask = (noise.field(given.shape[1:]) >= lowest) * scales  # [M, D, P, B]; 0 or the member's scale
         return given * self._mask
 

@@ -1,6 +1,7 @@
 """Heads of many lanes at once do what torch's modules do for each."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -9,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.trainer.heads.conftest import step as step_once
 from tests.trainer.heads.conftest import traits
-from trainer.heads.ensemble import BatchedHeads, Traits, _rows
+from trainer.heads.ensemble import BatchedHeads, _rows
 from trainer.heads.layers import Noise, UnsupportedHead, split_head
-from trainer.heads.optimizers import Optimizers
+from trainer.heads.optimizers import JOINT_ORDER, Optimizers
 from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.stopwatch import Stopwatch
@@ -58,7 +60,7 @@ def test_lanes_answer_as_each_module_does(name: str, shape: tuple[int, ...], sub
 
 def every_kind(head_config: Callable[..., ImageTrainConfig], name: str) -> list[ImageTrainConfig]:
     """Each optimizer with and without momentum, weight decay, label smoothing and class weights; learning rates and betas of their own."""
-    choices = product(("sgd", "adam", "adamw", "rmsprop"), (0.0, 0.9), (0.0, 0.03), (0.0, 0.1))
+    choices = product(JOINT_ORDER, (0.0, 0.9), (0.0, 0.03), (0.0, 0.1))
     return [
         head_config(
             name, seed=seed, optimizer=kind, momentum=momentum, weight_decay=decay, label_smoothing=smoothing, lr=0.01 / (seed + 1),
@@ -76,13 +78,14 @@ def test_after_several_steps_each_lane_is_where_torch_s_optimizer_and_autograd_b
     configs = every_kind(head_config, name)[:: 1 if name == "small_cnn" else 5]
     heads, stopwatch = own.heads(configs), Stopwatch()
     first = {title: parameter.value.clone() for title, parameter in heads.parameters.items()}
-    optimizers = Optimizers(configs, heads.parameters)
+    optimizers = Optimizers(configs, heads.parameters, heads.flat)
     losses, gradients = [], []
+    optimizers.begin(torch.tensor([[config.lr / (step + 1) for config in configs] for step in range(steps)], dtype=torch.float64))
     for step in range(steps):
         outputs, labels = batch(shape, seed=step)
         losses.append(heads.learn(own.prefix(outputs), labels, Noise(step, torch.device("cpu")), stopwatch))
         gradients.append({title: parameter.gradient.clone() for title, parameter in heads.parameters.items()})
-        optimizers.step(torch.tensor([config.lr / (step + 1) for config in configs], dtype=torch.float64))
+        optimizers.step(step)
     order = [title for title, tensor in own.model.network.named_parameters() if tensor.requires_grad]
     for lane, config in enumerate(configs):
         load(own.model, first, lane)
@@ -123,16 +126,16 @@ def test_an_optimizer_goes_on_from_what_was_exported(subject: Any, head_config: 
     own, order = subject("small_cnn"), ["classifier.weight", "classifier.bias"]
     for config in every_kind(head_config, "small_cnn"):
         first, second = own.heads([config]), own.heads([config])
-        ahead, behind = Optimizers([config], first.parameters), Optimizers([config], second.parameters)
-        for step in range(4):
-            outputs, labels = batch((64, 2, 2), seed=step)
-            if step == 2:
+        ahead, behind = Optimizers([config], first.parameters, first.flat), Optimizers([config], second.parameters, second.flat)
+        for number in range(4):
+            outputs, labels = batch((64, 2, 2), seed=number)
+            if number == 2:
                 for title, parameter in first.parameters.items():
                     second.parameters[title].value.copy_(parameter.value)
                 behind.load(0, ahead.moments.exported(0, order), order, ahead.done)
-            for heads, optimizers in ((first, ahead), (second, behind))[: 2 if step >= 2 else 1]:
-                heads.learn(own.prefix(outputs), labels, Noise(step, torch.device("cpu")), Stopwatch())
-                optimizers.step(torch.full((1,), config.lr, dtype=torch.float64))
+            for heads, optimizers in ((first, ahead), (second, behind))[: 2 if number >= 2 else 1]:
+                heads.learn(own.prefix(outputs), labels, Noise(number, torch.device("cpu")), Stopwatch())
+                step_once(optimizers, torch.full((1,), config.lr, dtype=torch.float64))
         assert all(torch.equal(parameter.value, second.parameters[title].value) for title, parameter in first.parameters.items())
 
 
@@ -140,19 +143,19 @@ def test_lanes_that_are_kept_go_on_as_if_the_others_were_still_there(subject: An
     own, configs = subject("small_cnn"), every_kind(head_config, "small_cnn")
     whole = own.heads(configs)
     lanes = [lane for lane in range(len(configs)) if lane % 3 != 1]
-    optimizers = Optimizers(configs, whole.parameters)
+    optimizers = Optimizers(configs, whole.parameters, whole.flat)
 
-    def step(heads: BatchedHeads, steps: Optimizers, seed: int, rates: list[float]) -> None:
+    def learn(heads: BatchedHeads, steps: Optimizers, seed: int, rates: list[float]) -> None:
         outputs, labels = batch((64, 2, 2), seed=seed)
         heads.learn(own.prefix(outputs), labels, Noise(seed, torch.device("cpu")), Stopwatch())
-        steps.step(torch.tensor(rates, dtype=torch.float64))
+        step_once(steps, torch.tensor(rates, dtype=torch.float64))
 
-    step(whole, optimizers, 0, [config.lr for config in configs])
-    kept = whole.kept(lanes, traits([configs[lane] for lane in lanes]))
-    fewer = optimizers.kept(lanes, kept.parameters)
+    learn(whole, optimizers, 0, [config.lr for config in configs])
+    kept = whole.kept(lanes, own.traits([configs[lane] for lane in lanes]))
+    fewer = optimizers.kept(lanes, kept.parameters, kept.flat)
     for seed in (1, 2):
-        step(whole, optimizers, seed, [config.lr for config in configs])
-        step(kept, fewer, seed, [configs[lane].lr for lane in lanes])
+        learn(whole, optimizers, seed, [config.lr for config in configs])
+        learn(kept, fewer, seed, [configs[lane].lr for lane in lanes])
     for title, parameter in kept.parameters.items():
         assert torch.allclose(parameter.value, whole.parameters[title].value[lanes], rtol=1e-10, atol=1e-12)
 
@@ -199,15 +202,12 @@ def test_dropout_s_gradient_is_that_of_what_was_kept(subject: Any, head_config: 
             assert torch.allclose((above - below) / (2 * small), expected, rtol=1e-4, atol=1e-7), name
 
 
-def test_lanes_gone_through_group_by_group_see_the_same(
-    subject: Any, head_config: Any, batch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lanes_gone_through_group_by_group_see_the_same(subject: Any, head_config: Any, batch: Any) -> None:
     own = subject("squeezenet1_1")
     configs = [head_config(seed=seed, dropout=(0.0, 0.2, 0.2, 0.4, 0.5)[seed]) for seed in range(5)]
     features, labels = batch((512, 3, 3))
-    whole, parts = own.heads(configs), own.heads(configs)
+    whole, parts = own.heads(configs), own.heads(configs, execution=replace(own.execution, activation_bytes=1))
     losses = whole.learn(features, labels, Noise(3, torch.device("cpu")), Stopwatch())
-    monkeypatch.setattr("trainer.heads.ensemble.ACTIVATION_BYTES", 1)
     assert torch.allclose(parts.learn(features, labels, Noise(3, torch.device("cpu")), Stopwatch()), losses, rtol=1e-12)
     assert len(parts._parts_of(features.flatten(1))) == 5
     for title, parameter in whole.parameters.items():
@@ -219,7 +219,7 @@ def test_half_precision_answers_as_autocast_does_within_its_rounding(subject: An
         own = subject(name, torch.float32)
         config = head_config(name, seed=1)
         values = own.values([1], torch.float32)
-        heads = BatchedHeads(own.stack, values, Traits(dropout=(0.0,), loss=HeadsCrossEntropy(smoothing=torch.zeros(1))), half=True)
+        heads = BatchedHeads(own.stack, values, own.traits([config], torch.float32), own.execution, half=True)
         outputs, labels = batch(HEADS[name])
         outputs = outputs.float()
         load(own.model, values, 0)

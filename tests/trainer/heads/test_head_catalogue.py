@@ -6,6 +6,7 @@ from torch import nn
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.heads.ensemble import BatchedHeads, Traits
+from trainer.heads.joint import IN_CACHE
 from trainer.heads.layers import split_head
 from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
@@ -29,7 +30,7 @@ def test_a_lane_answers_as_the_module_does(name: str) -> None:
         outputs = torch.randn(shape)
     prefix, stack = split_head(model)
     values = {title: tensor.detach()[None] for title, tensor in model.tensors_of(model.head).items()}
-    heads = BatchedHeads(stack, values, Traits(dropout=(0.0,), loss=HeadsCrossEntropy(smoothing=torch.zeros(1))))
+    heads = BatchedHeads(stack, values, Traits(dropout=(0.0,), loss=HeadsCrossEntropy(smoothing=torch.zeros(1))), IN_CACHE)
     with torch.no_grad():
         ((_, logits),) = heads.outputs(prefix(outputs))
         assert torch.allclose(logits[0].T, model.head(outputs), rtol=1e-4, atol=1e-5)

@@ -246,6 +246,21 @@ def test_the_exported_model_answers_as_the_lane_did(head: Head, tmp_path: Path) 
             break
 
 
+def test_frozen_buffers_are_copied_to_the_host_once(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepare(head(), CPU, Expected(), Cache.none())
+    buffers = len(list(run.model.network.named_buffers()))
+    learner, _ = HeadEnsemble.build(run, [Member(config=head(seed=seed)) for seed in range(3)], Cache.none(), Stopwatch())
+    copies, copy = list[torch.Size](), torch.Tensor.cpu
+
+    def counted(tensor: torch.Tensor) -> torch.Tensor:
+        copies.append(tensor.shape)
+        return copy(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", counted)
+    states = [own.snapshot()(member) for own in (learner, learner.keep([0, 2]), learner) for member in (0, 2)]
+    assert len(copies) == buffers > 0 and all(state.model.keys() == states[0].model.keys() for state in states)
+
+
 def test_data_or_weights_that_cannot_be_read_end_every_lane(head: Head) -> None:
     configs = [head(seed=seed) for seed in range(3)]
     Path(configs[0].model.weights or "").unlink()

@@ -40,15 +40,18 @@ from trainer.tasks.image_classification.networks.factory import build
 from trainer.tasks.image_classification.spec import SPEC
 
 
-def measure(predicted: Tensor, actual: Tensor, losses: Tensor, classes: int) -> list[tuple[Mapping[str, float], Tensor]]:
-    """Metrics and confusion matrix of each of M models.
+def measure(predicted: Tensor, actual: Tensor, losses: Tensor, classes: int) -> list[Mapping[str, float]]:
+    """Metrics of each of M models.
 
-    Takes predicted classes int64 [M, N], true classes [N] and cross entropies [M, N] in nats. A matrix is int64 [C, C] on the host; rows
-    are true classes, columns predicted ones. Macro means are over the classes with images or predictions, as in torchmetrics.
+    Takes predicted classes int64 [M, N], true classes [N] and cross entropies [M, N] in nats. Macro means are over the classes with images
+    or predictions, as in torchmetrics. Only counts by class leave the device: confusion matrices of many models would be large.
     """
-    matrices = confusions(predicted, actual, classes).cpu()
-    hits = matrices.diagonal(dim1=1, dim2=2)  # [M, C]
-    of_class, as_class = matrices.sum(2), matrices.sum(1)  # [M, C], images of the class; images predicted as the class
+    first = torch.arange(len(predicted), device=predicted.device)[:, None] * classes  # of each model's cells
+    wrong = len(predicted) * classes  # one cell for all wrong predictions
+    hits = torch.where(predicted == actual, first + actual, wrong).flatten().bincount(minlength=wrong + 1)[:-1]
+    as_class = (first + predicted).flatten().bincount(minlength=wrong)
+    hits, as_class = torch.stack((hits, as_class)).view(2, -1, classes).cpu().unbind()  # [M, C]; images predicted as the class
+    of_class = actual.bincount(minlength=classes).cpu().expand_as(hits)  # images of the class
     present = of_class + as_class > 0
 
     def macro(share: Tensor) -> Tensor:
@@ -62,11 +65,12 @@ def measure(predicted: Tensor, actual: Tensor, losses: Tensor, classes: int) -> 
         "loss": losses.double().mean(1).cpu(),
     }
     rows = torch.stack([*columns.values()], 1).tolist()
-    return [(dict(zip(columns, row, strict=True)), matrix) for row, matrix in zip(rows, matrices, strict=True)]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def report_of(confusion: Tensor, classes: Sequence[str]) -> Report:
-    """The confusion matrix, and the recall of each class; 0 for a class without images."""
+def report_of(predicted: Tensor, actual: Tensor, classes: Sequence[str]) -> Report:
+    """The confusion matrix of predicted and true classes [N], and the recall of each class; 0 for a class without images."""
+    confusion = confusion_of(predicted, actual, len(classes)).cpu()
     recalls = _share(confusion.diagonal(), confusion.sum(1)).tolist()
     return Report(
         per_class_recall=dict(zip(classes, recalls, strict=True)),
@@ -74,11 +78,9 @@ def report_of(confusion: Tensor, classes: Sequence[str]) -> Report:
     )
 
 
-def confusions(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
-    """Predictions [M, N] and true classes [N] → counts int64 [M, C, C] by true and predicted class."""
-    models = torch.arange(len(predicted), device=predicted.device)[:, None]
-    cells = (models * classes + actual) * classes + predicted  # [M, N]
-    return cells.flatten().bincount(minlength=len(predicted) * classes * classes).view(-1, classes, classes)
+def confusion_of(predicted: Tensor, actual: Tensor, classes: int) -> Tensor:
+    """Predicted and true classes [N] → counts int64 [C, C]; rows are true classes, columns predicted ones."""
+    return torch.bincount(actual * classes + predicted, minlength=classes * classes).view(classes, classes)
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
@@ -214,23 +216,25 @@ class ImageClassificationTask:
         predicted, losses = tallies[..., 0].long(), tallies[..., 1]
         measured = measure(predicted, targets, losses, len(classes))
         if not examples:
-            return [Measurement(metrics, partial(report_of, confusion, classes)) for metrics, confusion in measured]
+            each = zip(measured, predicted, strict=True)
+            return [Measurement(metrics, partial(report_of, own, targets, classes)) for metrics, own in each]
         order = targets.argsort(stable=True)  # by class, within it by content: rows are in the order of contents already
-        each = zip(measured, predicted[:, order].cpu(), losses[:, order].double().cpu(), strict=True)
-        return [Measurement(metrics, partial(_test_report, confusion, classes, *own)) for (metrics, confusion), *own in each]
+        actual = targets[order].cpu()
+        scored = zip(measured, predicted[:, order].cpu(), losses[:, order].double().cpu(), strict=True)
+        return [Measurement(metrics, partial(_test_report, own, actual, classes, lost)) for metrics, own, lost in scored]
 
     def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
         """The class names, for the exported model's metadata."""
         return {"classes": json.dumps(list(_info(info).classes))}
 
-    def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> "HeadsCrossEntropy":
+    def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> "HeadsCrossEntropy | TabulatedCrossEntropy":
         """Cross entropy with each member's label smoothing and class weights."""
-        members = [_config(config) for config in configs]
-        return HeadsCrossEntropy(
-            smoothing=torch.tensor([member.label_smoothing for member in members], device=targets.device),
-            weighted=tuple(member.class_weights == "balanced" for member in members),
-            class_weights=balanced_weights(targets, len(_info(info).classes)),
-        )
+        members, classes = [_config(config) for config in configs], len(_info(info).classes)
+        smoothing, weighted = [member.label_smoothing for member in members], [member.class_weights == "balanced" for member in members]
+        class_weights = balanced_weights(targets, classes) if any(weighted) else torch.ones(classes, device=targets.device)
+        if tabulates(targets.device):
+            return TabulatedCrossEntropy(smoothing, weighted, class_weights)
+        return HeadsCrossEntropy(smoothing=torch.tensor(smoothing, device=targets.device), weighted=weighted, class_weights=class_weights)
 
     def heads_tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Logits [M, C, B] and classes [B] → predicted classes and cross entropies [M, B, 2]."""
@@ -299,6 +303,45 @@ class HeadsCrossEntropy:
         return losses, (slope if each is None else slope.mul_(each)).div_(count)
 
 
+class TabulatedCrossEntropy:
+    """The function of HeadsCrossEntropy in five operations, whatever the members' smoothing and class weights are.
+
+    With targets t_c = w ((1 - e) [c = y] + e / C), the loss is -Σ_c t_c log p_c and its gradient w p_c - t_c. The targets of each class y
+    are in a table, and the gradient is torch's backward kernel of log_softmax, whose input is -t.
+    """
+
+    def __init__(self, smoothing: Sequence[float], weighted: Sequence[bool], class_weights: Tensor) -> None:
+        """Label smoothing and whether the loss is weighted by class, for each of M members; the class weights [C]."""
+        self._smoothing, self._weighted, self._class_weights = tuple(smoothing), tuple(weighted), class_weights
+        settings, classes = list(zip(self._smoothing, self._weighted, strict=True)), len(class_weights)
+        distinct, like = list(dict.fromkeys(settings)), class_weights
+        each = like.new_tensor([own for own, _ in distinct])[:, None, None]
+        weights = torch.stack([class_weights if own else torch.ones_like(class_weights) for _, own in distinct])[:, None, :]
+        same = torch.eye(classes, dtype=like.dtype, device=like.device)
+        self._table = -weights * ((1 - each) * same + each / classes)  # by setting, class c and true class y
+        self._setting = torch.tensor([distinct.index(own) for own in settings], device=like.device)[:, None, None]
+        self._class = torch.arange(classes, device=like.device)[:, None]
+        self._of_mean, self._count = self._table, 1  # the table over the number of images in the last batch
+
+    def of(self, first: int, last: int) -> "TabulatedCrossEntropy":
+        """The loss of members `first` to `last`, the latter excluded."""
+        return TabulatedCrossEntropy(self._smoothing[first:last], self._weighted[first:last], self._class_weights)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As HeadsCrossEntropy: logits [M, C, B], classes [B] → mean losses [M], gradient by the logits [M, C, B]."""
+        if self._count != len(targets):  # only the last batch of an epoch differs
+            self._of_mean, self._count = self._table / len(targets), len(targets)
+        found = self._of_mean[self._setting, self._class, targets]  # -t of each image, [M, C, B]
+        logs = outputs.log_softmax(1)
+        losses = (logs * found).sum((1, 2))
+        return losses, torch.ops.aten._log_softmax_backward_data(found, logs, 1, logs.dtype)
+
+
+def tabulates(device: torch.device) -> bool:
+    """Whether few operations are faster than small ones on the device."""
+    return device.type != "cpu"
+
+
 class ImageInputs:
     """Implements `trainer.tasks.base.Examples` for images: augments and normalises each batch."""
 
@@ -348,10 +391,10 @@ class Normalise:
         return spread.mul_(self.scale).add_(self.shift)
 
 
-def _test_report(confusion: Tensor, classes: Sequence[str], predicted: Tensor, losses: Tensor) -> TestReport:
+def _test_report(predicted: Tensor, actual: Tensor, classes: Sequence[str], losses: Tensor) -> TestReport:
     listed = len(predicted) <= MOST_SCORED
     return TestReport(
-        **dict(report_of(confusion, classes)),
+        **dict(report_of(predicted, actual, classes)),
         predicted=base64.b64encode(predicted.numpy().astype("<u2").tobytes()).decode() if listed else None,
         losses=base64.b64encode(losses.clamp(max=HIGHEST_LOSS).numpy().astype("<f2").tobytes()).decode() if listed else None,
     )
