@@ -62,6 +62,7 @@ bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an
 	$(BIN)/python -m bench.control_plane $(RECORD)
 	$(BIN)/python -m bench.contention $(RECORD)
 	$(BIN)/python -m bench.step $(RECORD)
+	$(BIN)/python -m bench.launches $(RECORD)
 	$(BIN)/python -m bench.warmth $(RECORD)
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
