@@ -1,4 +1,5 @@
-# A worker: the supervisor, and the trainer with torch. The wheels of torch contain the CUDA libraries.
+# A worker: the supervisor, and the trainer with torch. The wheels of torch contain the CUDA libraries, of CUDA 13 since torch 2.11: on
+# GPUs the host needs NVIDIA's driver 580 or newer. Older drivers need torch from PyTorch's index for an older CUDA, such as cu126.
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 thaw
 WORKDIR /app
@@ -10,5 +11,7 @@ COPY migrations ./migrations
 RUN pip install --no-cache-dir -c constraints.txt '.[trainer]' && install -d -o thaw /var/lib/thaw
 USER thaw
 ENV THAW_HOME=/var/lib/thaw
+# For NVIDIA's container runtime: CUDA, and NVML with nvidia-smi, by which the worker finds its GPUs.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 STOPSIGNAL SIGTERM
 CMD ["thaw", "worker"]

@@ -86,7 +86,7 @@ def slow(seconds: float) -> DeviceUnusable:
 
 def _first_line(text: str) -> str:
     """The text without the general advice that torch appends to CUDA's errors."""
-    return next(iter(text.strip().splitlines()), "").strip()
+    return next(iter(text.strip().splitlines()), "").strip().rstrip(".")
 
 
 def _facts(device: torch.device) -> DeviceFacts:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from service.cli.processes import WorkerOptions
     from service.settings import Settings
 
 app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -19,6 +20,11 @@ app.add_typer(workers, name="workers")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
+SlotsPerGpu = Annotated[int | None, typer.Option(min=1, help="Trials to run at once on each GPU; default: 1.")]
+Gpus = Annotated[
+    str | None,
+    typer.Option(help="GPUs to use, by index as in nvidia-smi or by UUID: 0,2. Without a usable one, wait; default: all, else the CPU."),
+]
 Parent = Annotated[int | None, typer.Option(hidden=True, help="Exit when the process with this id is no longer the parent.")]
 
 
@@ -46,18 +52,20 @@ def thaw(
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913  (the options of the command)
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to bind to. Addresses other than loopback require THAW_TOKEN.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to bind to; 0 picks a free port.")] = 8000,
     workers: Annotated[int | None, typer.Option(min=0, help="Local workers; default: 1 if torch is installed, else 0.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Slots of each local worker; see `thaw worker`.")] = None,
+    slots_per_gpu: SlotsPerGpu = None,
+    gpus: Gpus = None,
     parent: Parent = None,
 ) -> None:
     """Run the server with its dashboard, and local workers that use the same database."""
-    from service.cli.processes import run_server
+    from service.cli.processes import LocalOptions, run_server
 
-    run_server(_settings(context), host, port, workers, slots, parent)
+    run_server(_settings(context), host, port, LocalOptions(workers, _worker_options(slots, slots_per_gpu, gpus)), parent)
 
 
 @app.command()
@@ -79,13 +87,23 @@ def worker(
     slots: Annotated[
         int | None, typer.Option(min=1, help="Trials to run at once; default: one per GPU, or without GPUs one per core, at most 4.")
     ] = None,
+    slots_per_gpu: SlotsPerGpu = None,
+    gpus: Gpus = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to divide among the slots; default: all.")] = None,
     parent: Parent = None,
 ) -> None:
     """Run a worker that trains the trials of the database THAW_DATABASE_URL."""
     from service.cli.processes import run_worker
 
-    run_worker(_settings(context), slots, cores, parent)
+    run_worker(_settings(context), _worker_options(slots, slots_per_gpu, gpus), cores, parent)
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Check this machine: torch, driver, each device by a computation, disk, database. Exits with 1 if something is wrong."""
+    from service.cli.doctor import examine
+
+    examine(_settings(context))
 
 
 @study.command()
@@ -298,6 +316,14 @@ def _command(context: typer.Context, name: str, action: Literal["pause", "resume
     from service.cli.studies import command_study
 
     command_study(_settings(context), name, action)
+
+
+def _worker_options(slots: int | None, slots_per_gpu: int | None, gpus: str | None) -> "WorkerOptions":
+    from service.cli.processes import WorkerOptions
+
+    if slots is not None and slots_per_gpu is not None:
+        raise typer.BadParameter("give --slots or --slots-per-gpu, not both")
+    return WorkerOptions(slots=slots, slots_per_gpu=slots_per_gpu, gpus=gpus)
 
 
 def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":

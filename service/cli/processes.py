@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,8 +19,8 @@ from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.timing import Backoff
-from service.worker.devices import Device, cores, layout_of
-from service.worker.discovery import find_devices
+from service.worker.devices import Device, Layout, cores, layout_of
+from service.worker.discovery import Discovery, find_devices, select
 from service.worker.process import TrainerProcess
 
 if TYPE_CHECKING:
@@ -31,15 +32,43 @@ PR_SET_DUMPABLE = 4  # of Linux's <sys/prctl.h>
 NO_TORCH = "Training needs torch, which is not installed: pip install 'thawline[trainer]'"
 
 
-def run_worker(settings: Settings, slots: int | None, available_cores: int | None, parent: int | None) -> None:
-    """Run until SIGTERM, SIGINT, or the parent process exits. A second signal ends it at once. Raises Failure if torch is missing."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """The options of `thaw worker` about its slots; None: the default."""
+
+    slots: int | None = None
+    slots_per_gpu: int | None = None
+    gpus: str | None = None  # indices and ids of the GPUs to use; the worker then never trains on the CPU
+
+    def layout(self, available_cores: int) -> Layout:
+        """The slots on the devices of this machine. Raises Failure if `gpus` names a device that is not there."""
+        found = find_devices()
+        for step in found.tried:
+            log.info("devices: %s", step)
+        devices = found.devices if self.gpus is None else chosen(found, self.gpus)
+        count = len(devices) * self.slots_per_gpu if self.slots_per_gpu and devices else self.slots
+        faults = () if found.fault is None else (found.fault,)
+        return layout_of(devices, available_cores, count, faults, waits=self.gpus is not None)
+
+
+def chosen(found: Discovery, names: str) -> tuple[Device, ...]:
+    """The devices with these indices and ids. Raises Failure with the devices that were found."""
+    try:
+        return select(found.devices, names)
+    except ValueError as error:
+        fault = "" if found.fault is None else f"\n{found.fault.name}: {found.fault.detail}. {found.fault.remedy}."
+        raise Failure(f"--gpus: {error}.{fault}") from None
+
+
+def run_worker(settings: Settings, options: WorkerOptions, available_cores: int | None, parent: int | None) -> None:
+    """Run until SIGTERM, SIGINT, or the parent process exits. A second signal ends it at once.
+
+    Raises Failure if torch is missing or `options` name a GPU that is not there.
+    """
     require_torch()
     configure_logging(settings, "worker")
     restrict_access(settings)
-    found = find_devices()
-    for step in found.tried:
-        log.info("devices: %s", step)
-    layout = layout_of(found.devices, available_cores or cores(), slots, () if found.fault is None else (found.fault,))
+    layout = options.layout(available_cores or cores())
     for fault in layout.faults:
         log.error("%s cannot be used, and trials train on the CPU: %s. %s.", fault.name, fault.detail, fault.remedy)
     log.info("slots: %s", ", ".join(slot.display for slot in layout.slots))
@@ -109,13 +138,21 @@ STEADY_SECONDS = 60.0  # a worker that ran for longer than this is restarted wit
 RESTART = (1.0, 30.0)  # shortest and longest delay before a failed worker is restarted, in seconds
 
 
-def run_server(settings: Settings, host: str, port: int, workers: int | None, slots: int | None, parent: int | None) -> None:
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """The number of workers of a server, None for the default, and their options."""
+
+    workers: int | None
+    each: WorkerOptions
+
+
+def run_server(settings: Settings, host: str, port: int, local_options: LocalOptions, parent: int | None) -> None:
     """Serve until SIGTERM, SIGINT, or the parent process exits; then stop the workers. Raises Failure, InvalidInput."""
     from service.web.serve import serve
 
     configure_logging(settings, "server")
     restrict_access(settings)
-    with LocalWorkers(settings, _count(workers), slots) as local:
+    with LocalWorkers(settings, _count(local_options.workers), local_options.each) as local:
 
         def ready(address: str) -> None:
             sys.stdout.write(f"Thawline serves at {address} (press Ctrl-C to stop)\n")
@@ -170,15 +207,16 @@ def _parent_exited(parent: int | None) -> threading.Event:
 class LocalWorkers:
     """Runs `thaw worker` processes from `start` to the end of the block. Restarts failed workers, but not those that were drained."""
 
-    def __init__(self, settings: Settings, count: int, slots: int | None = None) -> None:
-        """`slots` is the number of slots of each worker; None: the default of `thaw worker`."""
+    def __init__(self, settings: Settings, count: int, options: WorkerOptions) -> None:
+        """`options` are those of each worker, except that they divide its GPUs. Raises Failure if it names a GPU that is not there."""
         self._settings = settings
-        self._slots: list[str] = [] if slots is None else ["--slots", str(slots)]
+        given = {"--slots": options.slots, "--slots-per-gpu": options.slots_per_gpu}
+        self._options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+        self._names_gpus = options.gpus is not None
         self._ending = threading.Event()
-        shares = share_gpus(find_devices().devices, count) if count > 1 else [None] * count  # one worker finds its devices itself
         self._threads = [
-            threading.Thread(target=self._supervise, args=(self._environment(share), max(1, cores() // count)), name=f"worker-{number}")
-            for number, share in enumerate(shares)
+            threading.Thread(target=self._supervise, args=(share, max(1, cores() // count)), name=f"worker-{number}")
+            for number, share in enumerate(_shares(count, options.gpus))
         ]
 
     def __enter__(self) -> Self:
@@ -195,21 +233,16 @@ class LocalWorkers:
             if thread.is_alive():
                 thread.join()
 
-    def _supervise(self, environment: dict[str, str], core_share: int) -> None:
-        """Run one worker, and restart it if it fails."""
+    def command(self, share: Sequence[Device] | None, core_share: int) -> list[str]:
+        """The command of a worker with this share of the GPUs and so many cores."""
+        named = ["--gpus", ",".join(device.id for device in share)] if share and self._names_gpus else []
+        start = [sys.executable, "-P", "-m", "service.cli", "worker", "--cores", str(core_share), "--parent", str(os.getpid())]
+        return [*start, *self._options, *named]
+
+    def _supervise(self, share: Sequence[Device] | None, core_share: int) -> None:
+        """Run one worker on its share of the GPUs, and restart it if it fails."""
+        command, environment = self.command(share, core_share), self._environment(share)
         backoff = Backoff(*RESTART)
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "service.cli",
-            "worker",
-            "--cores",
-            str(core_share),
-            "--parent",
-            str(os.getpid()),
-            *self._slots,
-        ]
         while not self._ending.is_set():
             started_at = time.monotonic()
             # In its own session, so that Ctrl-C reaches only the server, which then stops the workers.
@@ -238,7 +271,7 @@ class LocalWorkers:
                 worker.wait()
 
     def _environment(self, gpu_share: Sequence[Device] | None) -> dict[str, str]:
-        if gpu_share is None:
+        if gpu_share is None or self._names_gpus:
             return environment_of(self._settings)
         variable = "HIP_VISIBLE_DEVICES" if gpu_share[0].kind == "rocm" else "CUDA_VISIBLE_DEVICES"
         return environment_of(self._settings) | {variable: ",".join(device.id for device in gpu_share)}
@@ -256,6 +289,13 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "THAW_DISK_FLOOR_BYTES": str(settings.disk_floor_bytes),
     }
     return {**os.environ, **overrides}
+
+
+def _shares(count: int, gpus: str | None) -> list[Sequence[Device] | None]:
+    if count == 0 or (count == 1 and gpus is None):  # a single worker finds its devices itself
+        return [None] * count
+    found = find_devices()
+    return share_gpus(found.devices if gpus is None else chosen(found, gpus), count)
 
 
 def share_gpus(found: Sequence[Device], workers: int) -> list[Sequence[Device] | None]:

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfiles: every path exists, every command is one, every variable is a setting."""
+"""docker-compose.yml, compose.gpu.yml and the Dockerfiles: every path exists, every command is one, every variable is a setting."""
 
 import re
 import tomllib
@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from service.cli import app
 from service.settings import Settings
+from trainer.remedies import LEAST_DRIVER
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+GPU: dict[str, Any] = yaml.safe_load((ROOT / "compose.gpu.yml").read_text())
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 
@@ -35,10 +37,25 @@ def test_the_three_services_are_there_with_health_checks() -> None:
     assert all("test" in service["healthcheck"] for service in COMPOSE["services"].values())
 
 
-def test_the_worker_reserves_gpus() -> None:
-    [device] = COMPOSE["services"]["worker"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["driver"] == "nvidia"
-    assert device["capabilities"] == ["gpu"]
+def test_the_services_start_without_nvidia_s_runtime() -> None:
+    assert all("deploy" not in service and "runtime" not in service and "gpus" not in service for service in COMPOSE["services"].values())
+
+
+def test_the_second_file_gives_the_worker_the_gpus_and_changes_nothing_else() -> None:
+    assert set(GPU) == {"services"} and set(GPU["services"]) == {"worker"} and set(GPU["services"]["worker"]) == {"deploy"}
+    [device] = GPU["services"]["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+
+
+def test_the_worker_s_image_asks_the_runtime_for_the_library_by_which_gpus_are_found() -> None:
+    capabilities = [line for line in instructions(ROOT / "docker" / "worker.Dockerfile", "ENV") if "NVIDIA_DRIVER_CAPABILITIES" in line]
+    assert capabilities == ["NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+
+
+def test_the_image_states_the_driver_that_its_torch_needs() -> None:
+    """The wheels of torch 2.11 and newer are built for CUDA 13."""
+    assert re.search(r"^torch==2\.(1[1-9]|[2-9]\d)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert f"driver {LEAST_DRIVER[13]} or newer" in (ROOT / "docker" / "worker.Dockerfile").read_text()
 
 
 def test_each_dockerfile_that_compose_names_exists() -> None:

@@ -70,6 +70,7 @@ function named(device) {
 // The number of slots and running trials. A slot runs one trial, or several that are trained together, so busy slots cannot be counted.
 function slots(worker) {
   const running = worker.running.length;
+  if (!worker.slots) return "none";
   return `${count(worker.slots)}${running ? `, ${plural(running, "trial", "trials")} running` : ", idle"}`;
 }
 

@@ -1,0 +1,171 @@
+"""`thaw doctor`: checks this machine, and computes on each of its devices as a worker does before it takes trials."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+
+from service.cli.console import Failure, console, table
+from service.cli.processes import NO_TORCH, has_torch
+from service.domain.errors import ThawlineError
+from service.settings import Settings
+from service.worker.devices import Layout, Slot, cores, layout_of, machine_memory
+from service.worker.discovery import Unanswered, ask_torch, find_devices
+from service.worker.process import TrainerDied, TrainerProcess
+from trainer.protocol import DeviceUnusable, TrainerReady
+from trainer.remedies import remedy
+
+START_SECONDS = 180.0  # of a trainer, which imports torch and computes on its device
+READ_SECONDS = 0.2
+SECRET = ("token",)  # settings whose value is not printed
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of the report. `fault` is what is wrong and what to do about it."""
+
+    subject: str
+    value: str
+    fault: str | None = None
+
+
+def examine(settings: Settings) -> None:
+    """Print the report. Raises Failure if something is wrong."""
+    findings = [*_software(), *_devices(settings), *_storage(settings), *_settings_that_deviate(settings)]
+    rows = [("" if one.fault is None else "WRONG", one.subject, one.value) for one in findings]
+    console().print(table(("", "checked", "found"), rows))
+    for one in findings:
+        if one.fault is not None:
+            console().print(f"\n{one.subject}: {one.fault.rstrip('.')}.")
+    if wrong := sum(one.fault is not None for one in findings):
+        raise Failure(f"{wrong} {'check' if wrong == 1 else 'checks'} failed.")
+
+
+def _software() -> Iterator[Finding]:
+    yield Finding("Python", platform.python_version())
+    with suppress(metadata.PackageNotFoundError):
+        yield Finding("Thawline", metadata.version("thawline"))
+    if not has_torch():
+        yield Finding("torch", f"not installed: this installation runs servers, and no workers. {NO_TORCH}")
+        return
+    try:
+        answer = ask_torch()
+    except Unanswered as error:
+        yield Finding("torch", "cannot be imported", f"{error}. {remedy(str(error))}")
+        return
+    build = f"for CUDA {answer['cuda']}" if answer["cuda"] else f"for ROCm {answer['hip']}" if answer["hip"] else "for the CPU only"
+    yield Finding("torch", f"{answer['torch']}, built {build}")
+
+
+def _devices(settings: Settings) -> Iterator[Finding]:
+    found = find_devices()
+    yield Finding("NVIDIA driver", _driver_version() or "none found")
+    yield Finding("processor", f"{cores()} cores, {_size(machine_memory() or 0)} of memory")
+    if found.fault is not None:
+        yield Finding(found.fault.name, "cannot be used", f"{found.fault.detail}. {found.fault.remedy}")
+    if not found.devices:
+        yield Finding("GPU", "none: " + "; ".join(found.tried))
+    if has_torch():
+        yield from _proofs(layout_of(found.devices, cores()), settings.model_copy(update={"cache_bytes": 0}))
+
+
+def _driver_version() -> str | None:
+    """The version by NVML; None without a driver. The search for devices has found out whether NVML answers in time."""
+    try:
+        nvml = import_module("pynvml")
+        nvml.nvmlInit()
+        return str(nvml.nvmlSystemGetDriverVersion())
+    except Exception:  # nvidia-ml-py or the driver is missing; NVML's error class may be missing as well
+        return None
+
+
+def _proofs(layout: Layout, settings: Settings) -> Iterator[Finding]:
+    """Start a trainer on each device, all at once, and report what each one sends first."""
+    firsts = dict[str, Slot]()  # by device
+    for slot in layout.slots:
+        firsts.setdefault(slot.label, slot)
+    started = [(slot, TrainerProcess(slot.command(settings), slot.environment(os.environ))) for slot in firsts.values()]
+    began_at = time.monotonic()
+    try:
+        for slot, process in started:
+            yield _proof(slot, process, began_at)
+    finally:
+        for _, process in started:
+            process.close(0)
+
+
+def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> Finding:
+    subject = slot.display
+    try:
+        while time.monotonic() - began_at < START_SECONDS:
+            match process.read(READ_SECONDS):
+                case TrainerReady() as ready:
+                    computed = "" if ready.proof_seconds is None else f"computes as the CPU does, tested in {ready.proof_seconds:.1f} s; "
+                    return Finding(subject, f"{computed}trainer ready after {time.monotonic() - began_at:.1f} s")
+                case DeviceUnusable() as unusable:
+                    return Finding(subject, "cannot be used", f"{unusable.detail}. {unusable.remedy}")
+                case _:
+                    pass
+    except TrainerDied as died:
+        return Finding(subject, "cannot be used", f"{died.death.detail}. {remedy(died.death.detail)}")
+    return Finding(subject, "cannot be used", f"its trainer was not ready after {START_SECONDS:g} s")
+
+
+def _storage(settings: Settings) -> Iterator[Finding]:
+    yield _home(settings)
+    yield _database(settings)
+
+
+def _home(settings: Settings) -> Finding:
+    folder = settings.home
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    cache = "no cache" if settings.cache_bytes == 0 else f"cache in {settings.home / 'cache'}, up to {_size(settings.cache_bytes)}"
+    value = f"{settings.home}: {_size(free)} free; {cache}"
+    if not os.access(folder, os.W_OK):
+        return Finding("THAW_HOME", value, f"{folder} cannot be written; change its owner, or set THAW_HOME")
+    if free < settings.disk_floor_bytes:
+        return Finding(
+            "THAW_HOME", value, f"less than THAW_DISK_FLOOR_BYTES ({_size(settings.disk_floor_bytes)}) is free, so that nothing is written"
+        )
+    return Finding("THAW_HOME", value)
+
+
+def _database(settings: Settings) -> Finding:
+    from service.store import without_password
+    from service.store.migrate import check
+
+    url = without_password(settings.database_url)
+    file = settings.database_url.removeprefix("sqlite:///")
+    if file != settings.database_url and not Path(file).exists():
+        return Finding("database", f"{url} does not exist yet; the first server or worker creates it")
+    try:
+        is_current = check(settings.database_url)
+    except ThawlineError as error:
+        return Finding("database", url, f"{error}")
+    return Finding("database", f"{url} is reachable", None if is_current else "its schema is older; run `thaw db upgrade`")
+
+
+def _settings_that_deviate(settings: Settings) -> Iterator[Finding]:
+    from service.store import without_password
+
+    default = Settings()
+    for name in sorted(type(settings).model_fields.keys() - {"home"}):
+        value = getattr(settings, name)
+        if value != getattr(default, name) and not (name == "database_url" and value.endswith(f"{settings.home / 'thawline.db'}")):
+            text = "set" if name in SECRET else without_password(value) if name == "database_url" else _written(value)
+            yield Finding(f"THAW_{name.upper()}", text)
+
+
+def _written(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 1e9:.1f} GB"

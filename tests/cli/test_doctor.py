@@ -1,0 +1,136 @@
+"""`thaw doctor`, and the options that select GPUs and slots."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli import doctor, processes
+from service.cli.console import Failure
+from service.cli.processes import LocalWorkers, WorkerOptions
+from service.domain.records import UnusableDevice
+from service.settings import Settings
+from service.worker.devices import Device, Slot
+from service.worker.discovery import Discovery
+
+Thaw = Callable[..., Any]
+H100 = Device("GPU-1", "cuda", "NVIDIA H100", "0", 80 * 2**30)
+H200 = Device("GPU-2", "cuda", "NVIDIA H200", "1", 141 * 2**30)
+NO_SUCH_GPU = "GPU-00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "has_torch", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "find_devices", lambda: Discovery((H100, H200), ("CUDA_VISIBLE_DEVICES is not set",)))
+
+
+def line_of(report: str, subject: str) -> str:
+    (line,) = [line for line in report.splitlines() if line.removeprefix("WRONG").strip().startswith(f"{subject} ")]
+    return line
+
+
+def test_a_sound_machine_passes_and_nothing_is_created(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = thaw("--home", tmp_path / "home", "doctor")
+    assert (said.code, said.err) == (0, "")
+    assert "WRONG" not in said.out and not (tmp_path / "home").exists()
+    assert "built for" in line_of(said.out, "torch")
+    assert "CUDA_VISIBLE_DEVICES= allows no device" in line_of(said.out, "GPU")
+    assert "trainer ready after" in line_of(said.out, "CPU")
+    assert "GB free; cache in" in line_of(said.out, "THAW_HOME")
+    assert "the first server or worker creates it" in line_of(said.out, "database")
+
+
+def test_a_gpu_that_cannot_be_used_is_wrong_and_has_a_remedy(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a driver its trainer refuses this GPU; with one the search does."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", NO_SUCH_GPU)
+    said = thaw("--home", tmp_path, "doctor")
+    assert said.code == 1 and said.err == "1 check failed.\n"
+    assert line_of(said.out, "GPU").startswith("WRONG")
+    assert "There is no such device for this process: check CUDA_VISIBLE_DEVICES" in said.out
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_an_installation_without_torch_is_a_server_s_and_sound(thaw: Thaw, tmp_path: Path) -> None:
+    said = thaw("--home", tmp_path, "doctor")
+    assert said.code == 0 and "not installed: this installation runs servers" in line_of(said.out, "torch")
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_database_that_cannot_be_reached_or_is_old_is_wrong(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_TOKEN", "0123456789abcdef-secret")
+    said = thaw("--home", tmp_path, "--database-url", "postgresql://me:swordfish@127.0.0.1:1/thaw", "doctor")
+    assert said.code == 1 and line_of(said.out, "database").startswith("WRONG")
+    assert "THAW_TOKEN" in said.out and "secret" not in said.out and "swordfish" not in said.out + said.err
+    (tmp_path / "thawline.db").touch()
+    old = thaw("--home", tmp_path, "doctor")
+    assert old.code == 1 and "run `thaw db upgrade`" in old.out
+    monkeypatch.delenv("THAW_TOKEN")
+    assert thaw("--home", tmp_path, "db", "upgrade").code == 0
+    assert thaw("--home", tmp_path, "doctor").code == 0
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_full_disk_is_wrong_and_settings_that_deviate_are_listed(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAW_DISK_FLOOR_BYTES", str(10**18))
+    monkeypatch.setenv("THAW_HOSTS", "lab.example,den.example")
+    said = thaw("--home", tmp_path, "doctor")
+    assert said.code == 1 and "less than THAW_DISK_FLOOR_BYTES (1000000000.0 GB) is free" in said.out
+    assert "lab.example, den.example" in line_of(said.out, "THAW_HOSTS")
+    assert "THAW_LEASE_SECONDS" not in said.out
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(thaw: Thaw, tmp_path: Path) -> None:
+    for command in ("worker", "serve"):
+        said = thaw("--home", tmp_path, command, "--gpus", NO_SUCH_GPU)
+        assert said.code == 1 and f"--gpus: there is no GPU {NO_SUCH_GPU} here; found: " in said.err
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_gpus_are_selected_by_index_or_id_and_their_worker_does_not_fall_back() -> None:
+    [slot], fallback = (layout := WorkerOptions(gpus="1").layout(8)).slots, layout.fallback
+    assert (slot.gpu, fallback) == (H200, ())
+    assert [slot.gpu for slot in WorkerOptions(gpus="GPU-2,0").layout(8).slots] == [H200, H100]
+    with pytest.raises(Failure, match=r"there is no GPU 2 here; found: NVIDIA H100 #0, 80 GB \(GPU-1\); NVIDIA H200 #1, 141 GB \(GPU-2\)"):
+        WorkerOptions(gpus="0,2").layout(8)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_a_worker_that_was_given_no_gpus_falls_back_to_the_cpu() -> None:
+    layout = WorkerOptions().layout(3)
+    assert [slot.gpu for slot in layout.slots] == [H100, H200]
+    assert [(slot.index, slot.gpu, slot.threads) for slot in layout.fallback] == [(2, None, 1), (3, None, 1), (4, None, 1)]
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_slots_per_gpu_multiply_the_slots() -> None:
+    slots = WorkerOptions(slots_per_gpu=3).layout(12).slots
+    assert [slot.gpu for slot in slots] == [H100, H200] * 3
+    assert {(slot.threads, slot.sharing) for slot in slots} == {(2, 3)}
+
+
+def test_slots_per_gpu_have_no_effect_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = UnusableDevice("NVIDIA driver", "NVIDIA driver", "NVML: Driver/library version mismatch", "Reboot")
+    monkeypatch.setattr(processes, "find_devices", lambda: Discovery((), (), broken))
+    layout = WorkerOptions(slots_per_gpu=3).layout(2)
+    assert layout.slots == (Slot(0, None, 1, 2), Slot(1, None, 1, 2)) and layout.faults == (broken,)
+    with pytest.raises(Failure, match=r"found: none\.\nNVIDIA driver: NVML: Driver/library version mismatch\. Reboot\."):
+        WorkerOptions(gpus="0").layout(2)
+
+
+def test_slots_and_slots_per_gpu_exclude_each_other(thaw: Thaw, tmp_path: Path) -> None:
+    said = thaw("--home", tmp_path, "worker", "--slots", "2", "--slots-per-gpu", "2")
+    assert said.code == 2 and "give --slots or --slots-per-gpu, not both" in said.err
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_workers_of_a_server_divide_the_gpus_that_it_was_given(tmp_path: Path) -> None:
+    workers = LocalWorkers(Settings(home=tmp_path), 2, WorkerOptions(slots_per_gpu=2, gpus="0,1"))
+    assert workers.command([H100], 4)[-4:] == ["--slots-per-gpu", "2", "--gpus", "GPU-1"]
+    assert "--gpus" not in LocalWorkers(Settings(home=tmp_path), 2, WorkerOptions()).command([H100], 4)
