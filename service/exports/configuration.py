@@ -1,4 +1,4 @@
-"""The exported configuration of a trial: its file, notes, requirements and script."""
+"""The exported configuration of a trial: its file, notes and requirements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service.domain.errors import NoResult, NoScript
+from service.domain.errors import NoResult
 from service.domain.export import Confirmed, Exported, NoSummary, Origin, Point, Reached, lock_of
 from service.domain.records import ReportedMetric, Study, Trial, depths_in
 from service.domain.states import Phase, TrialState
 from service.domain.verdict import Price, Verdict
 from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.tasks.capabilities import ExportedRun, ReportSummary, ResolvesConfig, TrainingScript
+from trainer.tasks.capabilities import ReportSummary, ResolvesConfig
 from trainer.tasks.registry import spec_of
 
 MOST_POINTS = 64
@@ -83,37 +83,13 @@ def requirements(exported: Exported) -> str:
     if exported.facts.listing is not None and exported.facts.listing.heic:
         lines.append("pillow-heif")
     if thawline:
-        lines.append(f"# thawline=={_safe_version(thawline)}: for `thaw train` and `thaw verify`; the script does without")
+        lines.append(f"# thawline=={_safe_version(thawline)}: for `thaw train`, `thaw verify` and scripts that import it")
     return "\n".join(lines) + "\n"
 
 
 def _safe_version(text: str) -> str:
     """A version without characters that have a meaning in a requirements file. The exported file is not trusted."""
     return "".join(character for character in text if character.isascii() and (character.isalnum() or character in ".-_!"))
-
-
-def script(exported: Exported) -> str:
-    """A Python file that trains this configuration without Thawline. Raises NoScript for a task without scripts."""
-    task = spec_of(exported.config.task)
-    if not isinstance(task, TrainingScript):
-        raise NoScript(task.name)
-    confirmed = exported.confirmed
-    single_run = confirmed.single_run if confirmed is not None else None
-    return task.script(
-        ExportedRun(
-            config=exported.config,
-            info=exported.facts,
-            study=exported.origin.study_name,
-            trial=exported.origin.trial,
-            metric=exported.reached.objective.metric,
-            reached=exported.reached.value,
-            expected=confirmed.expected.value if confirmed is not None else None,
-            single_run=(single_run.low, single_run.high) if single_run is not None else None,
-            environment=exported.environment,
-            lock=exported.lock,
-            manifest=exported.manifest,
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

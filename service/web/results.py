@@ -19,7 +19,8 @@ from service.domain.pruning import PruningReport
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, TrialState
 from service.exports.card import card
-from service.exports.configuration import Known, export, note_of, requirements, script
+from service.exports.configuration import Known, export, note_of, requirements
+from service.exports.script import script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
 from service.search import figures
 from service.search.pruning_report import pruning_report

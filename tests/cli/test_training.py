@@ -19,7 +19,7 @@ from service.cli.training import STUDIES_SEEDS, conclusion, fresh_seed
 from service.domain.export import Exported, read_export
 from service.domain.verdict import Estimate
 from trainer.protocol import Finished, Scores
-from trainer.tasks.image_classification.export.card import Summary
+from trainer.tasks.image_classification.card import Summary
 
 Home = Callable[..., Any]
 CLOSE = 0.03  # to the mean, of a run with another seed or on another machine

@@ -19,7 +19,7 @@ from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.configuration import Known, requirements
 from service.exports.configuration import export as made
 from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
-from trainer.tasks.image_classification.export.card import ByClass, Mistake, Summary
+from trainer.tasks.image_classification.card import ByClass, Mistake, Summary
 
 SPEC = parse_study(
     {

@@ -12,7 +12,7 @@ import torch
 import trainer.tasks.image_classification.catalogue as catalogue
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
-from service.exports.configuration import script
+from service.exports.script import script
 from trainer.data.images.dataset import find
 from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
 from trainer.tasks.image_classification.networks.factory import staged

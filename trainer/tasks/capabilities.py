@@ -129,24 +129,26 @@ class ExportedRun(Generic[Config, Info]):
     trial: int
     metric: str  # of the objective
     reached: float
-    expected: float | None  # mean over seeds on the test examples; None without a confirmation
-    single_run: tuple[float, float] | None  # 95 % prediction interval of one run with a fresh seed
+    single_run: tuple[float, float] | None  # 95 % prediction interval of one run with a fresh seed; None without a confirmation
     environment: Mapping[str, str]
-    lock: Mapping[str, str]  # versions by package
     manifest: str | None
 
 
 @runtime_checkable
 class TrainingScript(Protocol):
-    """Capability of a TaskSpec: generates a Python file that trains a configuration without Thawline."""
+    """Capability of a TaskSpec: writes a Python file that trains a plain configuration without Thawline."""
 
     @property
     def script_needs(self) -> str:
         """The packages that the file needs, as a phrase."""
         ...
 
+    def script_obstacle(self, run: ExportedRun[Any, Any]) -> str | None:
+        """The reason, as a clause, why no such file would train this configuration as the study did; None for a plain configuration."""
+        ...
+
     def script(self, run: ExportedRun[Any, Any]) -> str:
-        """The text of the file. It contains text from users only as literals."""
+        """The text of the file for a plain configuration. It contains text from users only as literals."""
         ...
 
 

@@ -14,12 +14,12 @@ from trainer.data.examples import BadData, Example, MissingData, UnfitData
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder, Scale
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
+from trainer.data.images.listing.folders import COPY
 from trainer.data.images.near_duplicates import Groups, near_duplicates
 from trainer.data.images.reading import left_out
 from trainer.data.split import Split, split
 from trainer.tasks.image_classification.config import ImageData, ImageExamples, NearDuplicates, PixelRange
 
-COPY = "copy of an image in another part of the data's own split, and used there alone"
 MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one: a mount point without its mount is an empty folder
 EXAMPLES, NAMES = 5, 5  # groups listed in the dataset info, and images named of each
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+import trainer.tasks.image_classification.card as card
 import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
@@ -25,8 +26,7 @@ from trainer.tasks.image_classification.config import (
     Report,
     TestReport,
 )
-from trainer.tasks.image_classification.export import card
-from trainer.tasks.image_classification.export.script import script
+from trainer.tasks.image_classification.script import obstacle, script
 from trainer.tasks.image_classification.selection import select
 from trainer.weight_files import Outline
 
@@ -282,6 +282,10 @@ class ImageClassification:
         mean = model.mean or (found.mean if found else IMAGENET_MEAN)
         std = model.std or (found.std if found else IMAGENET_STD)
         return config.model_copy(update={"model": model.model_copy(update={"mean": mean, "std": std})})
+
+    def script_obstacle(self, run: ExportedRun[Any, Any]) -> str | None:
+        """See `script.obstacle`."""
+        return obstacle(run)
 
     def script(self, run: ExportedRun[Any, Any]) -> str:
         """The training script, which needs only torch and torchvision."""

@@ -43,6 +43,7 @@ HIDDEN = "hidden (the name begins with a dot), with all that is in it"
 BROKEN = "broken link"
 SPECIAL = "not a regular file (pipe, socket or device)"
 READ_ALREADY = "link to a folder that is read already, or that contains the link"
+COPY = "copy of an image in another part of the data's own split, and used there alone"  # found by content, after the listing
 BESIDE = "not in a class folder"
 BESIDE_PARTS = "not in a folder of the split that the data gives"
 ONE_CLASS = "lead to the same real folder by a link, and an image has one class and one part; remove the link"
