@@ -247,7 +247,7 @@ def best(
     name: StudyName,
     form: Annotated[
         Literal["yaml", "json", "python", "card", "requirements"],
-        typer.Option("--format", help="Output format. python: a script that trains without Thawline; card: the model card."),
+        typer.Option("--format", help="Output format. python: a script, without Thawline for plain configurations; card: the model card."),
     ] = "yaml",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")] = None,
 ) -> None:

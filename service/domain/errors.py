@@ -97,7 +97,7 @@ class NoResult(ThawlineError):
 
 
 class NoScript(ThawlineError):
-    """The study's task makes no training script."""
+    """The study's task has no training script."""
 
     def __init__(self, task: str) -> None:
         super().__init__(f"There is no training script for the task {task}; export as yaml and train with `thaw train FILE`.")

@@ -1,1 +1,1 @@
-"""Exports a study's result: a configuration file, a model card, requirements, and a script that trains without Thawline."""
+"""Exports a study's result: a configuration file, a model card, requirements, and a script."""

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from service.domain.export import Exported
 from service.domain.verdict import Estimate, constant_of
 from service.exports.configuration import thinned
+from service.exports.script import obstacle
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec
@@ -314,12 +315,14 @@ def _reproduction(exported: Exported) -> Iterator[str]:
         "thaw verify best.yaml                                # a fresh seed: does the test score fall where it should?",
         f"thaw best {study} --format requirements -o requirements.txt",
     ]
-    if isinstance(task, TrainingScript):
+    if isinstance(task, TrainingScript) and (reason := obstacle(exported)) is None:
         lines += [
             f"thaw best {study} --format python -o train.py         # needs {task.script_needs} alone",
-            "python train.py",
+            "python train.py                                      # agrees within the interval, not to the last bit",
             "torchrun --nproc-per-node 4 train.py                 # on four GPUs: each batch is divided among them",
         ]
+    elif isinstance(task, TrainingScript):
+        lines += [f"thaw best {study} --format python -o train.py         # one file that uses Thawline: {reason}", "python train.py"]
     yield "## How to make it again"
     yield "\n".join(("```sh", *lines, "```"))
     yield f"`{study}` is {plain(exported.origin.study)}, or the name of the study."

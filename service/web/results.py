@@ -187,7 +187,8 @@ def show_best(
     study: FoundStudy,
     store: TheStore,
     format: Annotated[
-        ExportFormat, Query(description="`json` and `yaml` are input of `thaw train`; `python` is a script that does not need Thawline")
+        ExportFormat,
+        Query(description="`json` and `yaml` are input of `thaw train`; `python` is a script"),
     ] = "json",
 ) -> Response:
     """The configuration for production training: the confirmed recommendation or, before there is one, the best complete trial.

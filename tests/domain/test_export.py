@@ -18,8 +18,8 @@ from service.domain.states import StudyState, TrialState, ValueKind
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.configuration import Known, requirements
 from service.exports.configuration import export as made
-from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
 from trainer.tasks.image_classification.card import ByClass, Mistake, Summary
+from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
 
 SPEC = parse_study(
     {

@@ -13,8 +13,8 @@ from service.exports.card import card, is_within, plain, sparkline
 from tests.export.conftest import NOTHING, exported_of
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Finished, Scores
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageExamples, ImageTrainConfig, NearDuplicates
 from trainer.tasks.image_classification.card import ByClass, Mistake, Summary
+from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageExamples, ImageTrainConfig, NearDuplicates
 
 Config = Callable[..., ImageTrainConfig]
 FARED = ByClass(

@@ -14,7 +14,7 @@ from service.exports.card import card
 from service.exports.script import script
 from service.store import Store
 from service.study_io.import_ import Header, sound
-from tests.export.conftest import exported_of
+from tests.export.conftest import NOTHING, exported_of
 from tests.study_io.luggage import documents, exported, imported, mixed_study, sealed
 from trainer.data.images.listing import is_foul
 from trainer.tasks.image_classification.config import MAX_CLASS_NAME, ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
@@ -40,7 +40,8 @@ def facts_of(classes: list[str]) -> ImageDatasetInfo:
 def configuration_of(classes: list[str]) -> Exported:
     """What is exported of such a study's best trial."""
     config = ImageTrainConfig(data=ImageData(path="/data"), model=ImageModel(name="squeezenet1_1"), image_size=64)
-    return exported_of(config, facts_of(classes))
+    plain = {name: getattr(NOTHING, name) for name in ("listing", "normalisation")}
+    return exported_of(config, facts_of(classes).model_copy(update=plain))
 
 
 def file_of(raw: bytes, classes: list[str]) -> bytes:
@@ -64,12 +65,14 @@ def test_an_exported_configuration_is_read_as_it_was_written(classes: list[str])
     whole = configuration_of(classes)
     assert read_export(whole.to_yaml()) == whole
     assert read_export(whole.to_json()) == whole
-    constants = {
-        node.targets[0].id: node.value
+    [written] = [
+        value
         for node in ast.parse(script(whole)).body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    assert list(ast.literal_eval(constants["CLASSES"])) == classes
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+        for target, value in zip(node.targets[0].elts, node.value.elts, strict=True)
+        if isinstance(target, ast.Name) and target.id == "CLASSES"
+    ]
+    assert list(ast.literal_eval(written)) == classes
     assert card(whole)
 
 

@@ -208,7 +208,7 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
             page.get_by_role("group", name="Download").get_by_role("link", name=name).click()
         assert downloading.value.suggested_filename == f"handed-over{end or '-requirements.txt'}"
     page.get_by_role("tab", name="Python script").click()
-    expect(page.locator("#file")).to_contain_text("import torch")
+    expect(page.locator("#file")).to_contain_text("from service.cli import main")
     ast.parse(page.locator("#file").inner_text())
     page.get_by_role("tab", name="Python script").press("ArrowRight")
     given = httpx2.get(f"{live.address}/api/v1/studies/handed over/best", params={"format": "card"}).text

@@ -18,33 +18,30 @@ ScriptRun = ExportedRun[ImageTrainConfig, ImageDatasetInfo]
 
 def obstacle(run: ScriptRun) -> str | None:
     """The reason why the template would not train this configuration as the study did; None for a plain configuration."""
-    return next(_obstacles(run), None)
+    return next((reason for reason, applies in _obstacles(run).items() if applies), None)
 
 
-def _obstacles(run: ScriptRun) -> Iterator[str]:
+def _obstacles(run: ScriptRun) -> dict[str, bool]:
     config, info = run.config, run.info
-    if config.data.is_table:
-        yield "the images are listed in a table"
-    if not _part_of_each(run.manifest) or info.listing is None or info.normalisation is None:
-        yield "the exported file does not state the part of each image, as with more than 100,000 images or a study of version 0.1"
-    elif info.listing.heic:
-        yield "some images are HEIC files, which torchvision does not read"
-    elif any(one.reason in (COPY, READ_ALREADY) for one in info.listing.left_out):
-        yield "the study left out files that are in the data folder twice"
-    if info.unreadable is not None:
-        yield "the study left out files that cannot be read"
-    if info.pixel_range is not None:
-        yield "some images have more than 8 bits per sample"
-    if catalogue.load(config.model.name).family == "small":
-        yield f"torchvision has no network {config.model.name}"
-    if config.model.pretrained and not _is_state_dict(info.weights):
-        yield "the weights are only a part of their file, or have other names than torchvision's"
-    if config.class_weights != "none":
-        yield "the loss is weighted by class"
-    if config.sampling != "none":
-        yield "an epoch draws the classes equally often"
-    if config.augmentation != "none" and 0 < config.augmentation_views < config.epochs:
-        yield "the augmented views of an image repeat"
+    listing = info.listing or ListingFacts()
+    is_old = info.listing is None or info.normalisation is None
+    return {
+        "the images are listed in a table": config.data.is_table,
+        "the exported file does not state the part of each image, as with more than 100,000 images or a study of version 0.1": (
+            is_old or not _part_of_each(run.manifest)
+        ),
+        "some images are HEIC files, which torchvision does not read": listing.heic,
+        "the study left out files that are in the data folder twice": any(one.reason in (COPY, READ_ALREADY) for one in listing.left_out),
+        "the study left out files that cannot be read": info.unreadable is not None,
+        "some images have more than 8 bits per sample": info.pixel_range is not None,
+        f"torchvision has no network {config.model.name}": catalogue.load(config.model.name).family == "small",
+        "the weights are only a part of their file, or have other names than torchvision's": (
+            config.model.pretrained and not _is_state_dict(info.weights)
+        ),
+        "the loss is weighted by class": config.class_weights != "none",
+        "an epoch draws the classes equally often": config.sampling != "none",
+        "the augmented views of an image repeat": config.augmentation != "none" and 0 < config.augmentation_views < config.epochs,
+    }
 
 
 def _is_state_dict(weights: LoadedWeights | None) -> bool:
@@ -235,13 +232,17 @@ def _lines(run: ScriptRun) -> dict[str, str]:
         agreement = {"noise": "the noise of another seed", "stated": REACHED.format(value=literal(run.reached)), "judge": NOISE}
     else:
         low, high = run.single_run
-        agreement = {"noise": "the interval from LOW to HIGH", "stated": LOW_HIGH.format(low=literal(low), high=literal(high)), "judge": WITHIN}
+        agreement = {
+            "noise": "the interval from LOW to HIGH",
+            "stated": LOW_HIGH.format(low=literal(low), high=literal(high)),
+            "judge": WITHIN,
+        }
     counts = "" if run.metric in ("accuracy", "loss") else COUNTS
     return {**agreement, "score": counts, "load": _load(run), "schedule": _schedule(run.config)}
 
 
 WARMUP = """\
-    steps, warmup = EPOCHS * len(loader), round({warmup!r} * EPOCHS * len(loader))
+    {names} = {steps}round({warmup!r} * EPOCHS * len(loader))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: {rise} if step < warmup else {fall}
     )
@@ -265,7 +266,8 @@ def _schedule(config: ImageTrainConfig) -> str:
             assert_never(config.schedule)
     if not warmup:
         return f"    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: {fall})\n"
-    return WARMUP.format(warmup=warmup, rise=rise, fall=fall)
+    names, steps = ("steps, warmup", "EPOCHS * len(loader), ") if "steps" in fall else ("warmup", "")
+    return WARMUP.format(names=names, steps=steps, warmup=warmup, rise=rise, fall=fall)
 
 
 def _load(run: ScriptRun) -> str:

@@ -37,8 +37,8 @@ export function commands(study, format, confirmed) {
     ["train", `thaw train ${configuration} --out model`, "Trains with this file, on the same data and split, and compares the result with the stated metric. Writes a model card next to the model."],
     confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a new seed and checks whether the metric is within the stated interval."] : null,
     ...(study.task.script_needs === null ? [] : [
-      ["script", `python ${script}`, `The same training without Thawline; the script requires only ${study.task.script_needs}.`],
-      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "Runs the script on several GPUs; each batch is split among them."],
+      ["script", `python ${script}`, `Trains from one file. It requires only ${study.task.script_needs}, or says at its top why it uses Thawline.`],
+      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "Runs a script without Thawline on several GPUs; each batch is split among them."],
     ]),
   ].filter(Boolean);
 }
