@@ -438,7 +438,7 @@ class TaskView(View):
         examples=["/static/tasks/image_classification.js"],
     )
     script_needs: str | None = Field(
-        description="packages that the task's exported training scripts require; null if the task exports no script",
+        description="packages that a training script without Thawline requires; null if the task has no training script",
         examples=["torch and torchvision"],
     )
 

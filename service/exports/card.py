@@ -318,7 +318,7 @@ def _reproduction(exported: Exported) -> Iterator[str]:
     if isinstance(task, TrainingScript) and (reason := obstacle(exported)) is None:
         lines += [
             f"thaw best {study} --format python -o train.py         # needs {task.script_needs} alone",
-            "python train.py                                      # agrees within the interval, not to the last bit",
+            "python train.py                                      # agrees within the noise of another seed",
             "torchrun --nproc-per-node 4 train.py                 # on four GPUs: each batch is divided among them",
         ]
     elif isinstance(task, TrainingScript):

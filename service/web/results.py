@@ -188,7 +188,7 @@ def show_best(
     store: TheStore,
     format: Annotated[
         ExportFormat,
-        Query(description="`json` and `yaml` are input of `thaw train`; `python` is a script"),
+        Query(description="`json` and `yaml` are input of `thaw train`; `python` is a training script"),
     ] = "json",
 ) -> Response:
     """The configuration for production training: the confirmed recommendation or, before there is one, the best complete trial.

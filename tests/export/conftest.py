@@ -28,8 +28,7 @@ from trainer.tasks.image_classification.config import (
     ImageTrainConfig,
     Normalisation,
 )
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.image_classification.networks.factory import load, normalisation_of, staged
 
 SIZE = 32  # pixels
 NOTHING = ImageDatasetInfo(
@@ -57,7 +56,7 @@ def exported_of(config: ImageTrainConfig, facts: ImageDatasetInfo = NOTHING, **c
 
 def found_of(config: ImageTrainConfig) -> Exported:
     """The file with what a worker finds of the config's data and weights."""
-    listing, loaded = listed(config.data), weights.load(config.model)
+    listing, loaded = listed(config.data), load(config.model)
     found = arrange(config.data, listing)
     facts = ImageDatasetInfo(
         classes=found.classes,
@@ -70,7 +69,7 @@ def found_of(config: ImageTrainConfig) -> Exported:
         listing=found.listing,
         pixel_range=found.pixel_range,
         weights=loaded.loaded if loaded else None,
-        normalisation=weights.normalisation_of(config.model, loaded),
+        normalisation=normalisation_of(config.model, loaded),
     )
     return exported_of(config, facts, manifest=manifest_of(listing, found))
 

@@ -14,8 +14,7 @@ from service.exports.script import script
 from tests.export.conftest import NOTHING, SIZE, exported_of, module_of, weights_of
 from trainer.optimization import lr_at, make_optimizer, parameter_groups
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import weights
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.networks.factory import build, load
 from trainer.tasks.image_classification.task import Normalise
 
 Config = Callable[..., ImageTrainConfig]
@@ -24,7 +23,7 @@ DEAR = ("convnext_tiny",)  # Swin, ViT and VGG take seconds each
 
 
 def made_of(config: ImageTrainConfig) -> ModuleType:
-    loaded = weights.load(config.model)
+    loaded = load(config.model)
     facts = {"weights": loaded.loaded, "weights_sha256": loaded.sha256} if loaded else {}
     return module_of(exported_of(config, NOTHING.model_copy(update=facts)))
 

@@ -380,15 +380,18 @@ def run_alone(folder: Path, text: str, *launcher: str) -> tuple[int, str, dict[s
     return done.returncode, done.stdout, json.loads((folder / "out" / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_script_runs_without_thawline_and_judges_its_test_score_by_the_interval(coloured: ImageTrainConfig, tmp_path: Path) -> None:
     run = run_of(found_of(coloured))
     code, said, result = run_alone(tmp_path, plain_script(dataclasses.replace(run, single_run=(0.85, 1.0))))
     assert code == 0 and "within the interval 0.8500 to 1.0000" in said, said
     assert result["test"]["accuracy"] >= 0.85 and result["classes"] == ["blue", "green", "red"] and result["processes"] == 1
-    code, said, _ = run_alone(tmp_path, plain_script(dataclasses.replace(run, single_run=(0.0, 0.2))))
+    once = dataclasses.replace(run, config=coloured.model_copy(update={"epochs": 1}), single_run=(0.0, 0.2))
+    code, said, _ = run_alone(tmp_path, plain_script(once))
     assert code == 1 and "OUTSIDE the interval 0.0000 to 0.2000" in said, said
 
 
+@pytest.mark.slow
 def test_the_script_divides_its_batches_among_the_processes_of_torchrun(coloured: ImageTrainConfig, tmp_path: Path) -> None:
     frozen = {"model": ImageModel(name="resnet18"), "frozen_layers": 9, "optimizer": "adam"}  # on CPUs, BatchNorm has its share alone
     run = run_of(found_of(coloured.model_copy(update=frozen)))
