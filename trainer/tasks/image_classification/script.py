@@ -38,6 +38,7 @@ def _obstacles(run: ScriptRun) -> dict[str, bool]:
         "the weights are only a part of their file, or have other names than torchvision's": (
             config.model.pretrained and not _is_state_dict(info.weights)
         ),
+        "the trial was computed in float16, with a scaled loss": _precision(run) == "float16",
         "the loss is weighted by class": config.class_weights != "none",
         "an epoch draws the classes equally often": config.sampling != "none",
         "the augmented views of an image repeat": config.augmentation != "none" and 0 < config.augmentation_views < config.epochs,
