@@ -137,6 +137,69 @@ def digest(config: TrainConfig, info: DatasetInfo) -> str:
     return hashlib.sha256(json.dumps([resolved, *info.identity], sort_keys=True).encode()).hexdigest()
 
 
+class HeldState:
+    """A copy of nested containers of tensors, each on the device of the tensor.
+
+    The memory is allocated at the first copy, and again if a shape changes. Copying waits for no device; each copy overwrites the last.
+    """
+
+    def __init__(self) -> None:
+        self._twins = list[Tensor]()
+        self._state: Any = None
+
+    def hold(self, state: Any) -> None:
+        """Copy all tensors with one operation for each device and number format."""
+        tensors = tensors_in(state)
+        if [_layout(tensor) for tensor in tensors] != [_layout(twin) for twin in self._twins]:
+            self._twins = [torch.empty_like(tensor) for tensor in tensors]
+        groups = dict[tuple[torch.device, torch.dtype], list[int]]()
+        for place, tensor in enumerate(tensors):
+            groups.setdefault((tensor.device, tensor.dtype), []).append(place)
+        with torch.no_grad():
+            for places in groups.values():
+                torch._foreach_copy_([self._twins[place] for place in places], [tensors[place] for place in places])
+        twins = iter(self._twins)
+        self._state = mapped(state, lambda tensor: next(twins))
+
+    def on_host(self) -> Any:
+        """The state on the host. Waits for the device."""
+        return copied(self._state)
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.dtype, tensor.device, tensor.stride()
+
+
+def tensors_in(state: Any) -> list[Tensor]:
+    """The tensors of nested containers, in the order of `mapped`."""
+    found = list[Tensor]()
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    mapped(state, note)
+    return found
+
+
+def copied(state: Any) -> Any:
+    """A copy of nested containers of tensors on the host."""
+    return mapped(state, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+
+def mapped(state: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The nested containers with each tensor replaced by `change` of it, in order."""
+    match state:
+        case Tensor():
+            return change(state)
+        case dict():
+            return {key: mapped(item, change) for key, item in state.items()}
+        case list() | tuple():
+            return type(state)(mapped(item, change) for item in state)
+        case _:
+            return state
+
+
 class DamagedCheckpoint(Exception):
     """The file is not the checkpoint that was written, or it belongs to another run."""
 

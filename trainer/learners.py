@@ -10,16 +10,19 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainer import memory
 from trainer.cache import Cache
-from trainer.checkpoints import Checkpoints, TrainingState
+from trainer.checkpoints import Checkpoints, HeldState, TrainingState, copied, tensors_in
 from trainer.configuration import TrainConfig
 from trainer.features import Direct, Inputs, inputs_for
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.order import seed_for
-from trainer.preparation import Expected, PreparedRun
+from trainer.preparation import Expected, PreparedRun, inference_batch
 from trainer.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
+
+HELD_SHARE = 0.25  # of the device's free memory, for the state that the next checkpoint will hold
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -80,7 +83,7 @@ class Learner(Protocol):
         """A learner of those members, at least one, in this learner's order; returns itself when they are all of its members."""
 
     def snapshot(self) -> Callable[[int], MemberState]:
-        """Copy the state of all members. The returned function maps a member's number to its state."""
+        """Copy the state of all members. The returned function maps a member's number to its state; call it before the next snapshot."""
 
     def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
         """Continue from the states of all members, by number, after `steps` steps."""
@@ -107,6 +110,10 @@ class ModelLearner:
         self._scaler = torch.amp.GradScaler(run.device.type, enabled=run.config.precision == "float16")
         self._overflows = torch.zeros((), device=run.device)  # steps of the round that were skipped
         self.skipped_steps = 0  # of earlier rounds of this attempt
+        if (size := inference_batch(run)) is not None:
+            self.smallest_batch = size
+        self._held: HeldState | None = None  # of the last snapshot, if it is on the device
+        self._fixed: Mapping[str, Tensor] = {}  # buffers of frozen stages, on the host
 
     @classmethod
     def build(
@@ -153,7 +160,8 @@ class ModelLearner:
         yield slice(0, 1), found
 
     def finite(self) -> list[bool]:
-        finite = torch.stack([parameter.isfinite().all() for parameter in self._model.trainable_parameters()]).all()
+        # The largest absolute value of each parameter: unlike a sum of squares it is finite if all values are.
+        finite = torch.stack(torch._foreach_norm(list(self._model.trainable_parameters()), float("inf"))).isfinite().all()
         sound, overflows = torch.stack([finite.to(self._overflows.dtype), self._overflows]).tolist()
         if overflows:
             self.skipped_steps += int(overflows)
@@ -165,12 +173,39 @@ class ModelLearner:
         return self
 
     def snapshot(self) -> Callable[[int], MemberState]:
+        """Copy the state. On a device with room for it the copy stays there until the function is called, at the latest before the next
+        snapshot; otherwise it is on the host.
+        """
         scaler = self._scaler.state_dict() if self._scaler.is_enabled() else None
-        state = MemberState(_copied(self._changing()), _copied(self._optimizer.state_dict()), scaler)
-        return lambda member: state
+        model, optimizer = self._changing(), self._optimizer.state_dict()
+        if self._held is None and not self._has_room_for(model, optimizer):
+            state = MemberState(copied(model), copied(optimizer), scaler)
+            return lambda member: state
+        if self._held is None:
+            self._held = HeldState()
+            self._fixed = copied({name: model[name] for name in self._frozen_buffers() & model.keys()})
+        held, fixed, names = self._held, self._fixed, list(model)
+        held.hold(({name: tensor for name, tensor in model.items() if name not in fixed}, optimizer))
+
+        def state_of(member: int) -> MemberState:
+            moving, moments = held.on_host()
+            return MemberState({name: fixed[name] if name in fixed else moving[name] for name in names}, moments, scaler)
+
+        return state_of
+
+    def _has_room_for(self, *state: Mapping[str, Any]) -> bool:
+        """Whether the device has memory of its own, of which a copy of the state takes a small share."""
+        own = memory.of(self._run.device)
+        return own is not None and sum(tensor.nbytes for tensor in tensors_in(state)) <= HELD_SHARE * own.usage().left
+
+    def _frozen_buffers(self) -> set[str]:
+        """Names of the buffers of frozen stages, which do not change."""
+        frozen = {id(buffer) for stage in self._model.stages[: self._model.frozen] for buffer in stage.buffers()}
+        return {name for name, buffer in self._model.network.named_buffers() if id(buffer) in frozen}
 
     def restore(self, states: Mapping[int, TrainingState], steps: int) -> None:
         state, changing = states[0], self._changing()
+        self._held = None
         rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
         self._model.network.load_state_dict({**rest, **state.model})
         self._optimizer.load_state_dict(dict[str, Any](state.optimizer))
@@ -184,16 +219,3 @@ class ModelLearner:
         """Trainable parameters and all buffers. Frozen parameters are left out: they follow from weights and seed."""
         tensors = self._model.network.state_dict(keep_vars=True)
         return {name: tensor.detach() for name, tensor in tensors.items() if not isinstance(tensor, nn.Parameter) or tensor.requires_grad}
-
-
-def _copied(value: Any) -> Any:
-    """A copy on the host."""
-    match value:
-        case Tensor():
-            return value.detach().to("cpu", copy=True)
-        case dict():
-            return {key: _copied(item) for key, item in value.items()}
-        case list() | tuple():
-            return type(value)(_copied(item) for item in value)
-        case _:
-            return value

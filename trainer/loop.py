@@ -212,7 +212,10 @@ class TrainingLoop:
             configs = [self._members[number].config for number in learner.members]
             rates = learning_rates(configs, round.first_step, len(order), steps_per_epoch)  # [steps, M]
             # Losses stay on the device; reading one in every step would make the host wait for a GPU in every step.
-            losses, weights = torch.zeros(rates.shape, device=device), torch.zeros(len(rates), device=device)  # [steps, M], [steps]
+            recorded = torch.zeros(
+                (len(rates), len(learner.members) + 1), device=device
+            )  # [steps, M + 1]; one copy brings both to the host
+            losses, weights = recorded[:, :-1], recorded[:, -1]  # [steps, M], [steps]
             learner.begin(round.number, rates)
             steps_started, examples = time.perf_counter(), 0
             for batch, rows in enumerate(order):
@@ -235,6 +238,8 @@ class TrainingLoop:
                 if self._is_over:
                     return
             with stopwatch("backward"):
+                recorded = recorded.cpu()
+                losses, weights = recorded[:, :-1], recorded[:, -1]
                 diverged = _diverged(round, learner, losses, rates)
             speed = examples / (time.perf_counter() - steps_started)  # examples/s; `_diverged` has waited for the GPU
             for number in self._open(diverged):
@@ -242,8 +247,8 @@ class TrainingLoop:
                 self.end(number)
             if self._is_over:
                 return
-            batch_weights = weights.double().cpu()  # [steps]
-            means = ((losses.double().cpu() * batch_weights[:, None]).sum(0) / batch_weights.sum()).tolist()  # [M]
+            batch_weights = weights.double()  # [steps]
+            means = ((losses.double() * batch_weights[:, None]).sum(0) / batch_weights.sum()).tolist()  # [M]
             each = zip(learner.members, means, rates[-1].tolist(), strict=True)
             trained = {number: {"train_loss": mean, "lr": lr} for number, mean, lr in each}
             learner = learner.keep(list(self._open(learner.members)))
@@ -410,8 +415,11 @@ def _rounds(first: int, last: int, steps_per_epoch: int) -> Iterator[Round]:
 
 
 def _diverged(round: Round, learner: Learner, losses: Tensor, rates: Tensor) -> dict[int, str]:
-    """The members that diverged, with the reason: a loss [steps, M] is not finite, or a parameter is not finite after the last step."""
-    sound, found = losses.isfinite().cpu(), dict[int, str]()
+    """The members that diverged, with the reason: a loss is not finite, or a parameter is not finite after the last step.
+
+    `losses` is [steps, M] on the host.
+    """
+    sound, found = losses.isfinite(), dict[int, str]()
     for place, (number, finite) in enumerate(zip(learner.members, learner.finite(), strict=True)):
         if not bool(sound[:, place].all()):
             batch = int(sound[:, place].logical_not().nonzero()[0, 0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer import devices
+from trainer import devices, memory
 from trainer.cache import Cache
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import Dataset, Listing, differences, manifest_of, split_differs
@@ -89,9 +89,33 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         training_targets=taken(targets, training),
         validation=torch.tensor(dataset.rows("validation")),
         test=torch.tensor(dataset.rows("test"), dtype=torch.int64),
-        model=model.to(device),
+        model=placed(model, device),
         autocast=devices.autocast(config, device),
     )
+
+
+def placed(model: StagedModel, device: torch.device) -> StagedModel:
+    """The model on the device. On an accelerator its 4-dimensional weights are channels last, as its inputs are.
+
+    Otherwise cuDNN's convolutions copy them into that order in every step. On a CPU the order stays, since it changes how sums are rounded.
+    """
+    if device.type == "cpu" or any(tensor.ndim > 4 for tensor in (*model.parameters(), *model.buffers())):
+        return model.to(device)
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+INFERENCE_BATCH, LEAST_INFERENCE_BATCH = 256, 32
+INFERENCE_SHARE = 0.25  # of the device's free memory
+ACTIVATIONS = 32  # bytes of activations that are in memory at a time, for each byte of the input; of wide early layers about 20
+
+
+def inference_batch(run: PreparedRun) -> int | None:
+    """Examples that a device with memory of its own computes at a time where no gradients are needed; None for other devices."""
+    if (own := memory.of(run.device)) is None:
+        return None
+    size = ACTIVATIONS * run.examples.take(run.validation[:1], None).nbytes
+    fitting = max(1, int(INFERENCE_SHARE * own.usage().left) // size)
+    return max(LEAST_INFERENCE_BATCH, min(INFERENCE_BATCH, 1 << (fitting.bit_length() - 1)))
 
 
 def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes: Sequence[int] = ()) -> Checked:

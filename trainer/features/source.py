@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from trainer.cache import CacheKey
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
 from trainer.features.planner import Rates
-from trainer.preparation import PreparedRun
+from trainer.preparation import PreparedRun, inference_batch
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
 
@@ -164,11 +164,67 @@ class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
 
 POLL_SECONDS = 0.05  # while another process builds
 PROBES = 5
+BATCHES_PER_WAIT = 8  # batches that an accelerator computes and copies between two reports of progress
+PINNED_BYTES = 64 * 2**20  # of each of the two buffers for copies to the host
 TRIES = 3  # to find or begin an entry that another process has just finished or abandoned
 
 log = logging.getLogger(__name__)
 
 ON_DEVICE = memory.DeviceCache[Tensor]()  # copies of entries
+
+
+class Event(Protocol):
+    """A point in a device's queue; as torch.cuda.Event."""
+
+    def record(self) -> None:
+        """Set the point behind the work that is queued."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has reached it."""
+
+
+def device_event(device: torch.device) -> Callable[[], Event] | None:
+    """Makes events of a device that runs asynchronously; None for others."""
+    return torch.cuda.Event if device.type == "cuda" else None
+
+
+class HostCopies:
+    """Copies batches from a device into a tensor on the host, one batch behind, so that the device computes the next one meanwhile.
+
+    The copies go through two buffers of pinned memory: a copy to other memory would wait for the device. Without `event` each batch is
+    copied at once.
+    """
+
+    def __init__(self, into: Tensor, event: Callable[[], Event] | None, *, pinned: bool = True) -> None:
+        self._into, self._event, self._pinned = into, event, pinned
+        self._buffers = list[Tensor]()
+        self._queued: tuple[int, Tensor, Event] | None = None
+
+    def write(self, first: int, rows: Tensor) -> None:
+        """Copy the rows to row `first` and the following ones."""
+        if self._event is None:
+            self._into[first:][: len(rows)] = rows
+            return
+        count = max(1, PINNED_BYTES // max(1, rows[0].nbytes))
+        if not self._buffers:
+            shape = min(count, len(rows)), *rows.shape[1:]
+            self._buffers = [torch.empty(shape, dtype=rows.dtype, pin_memory=self._pinned) for _ in range(2)]
+        for part in torch.split(rows, len(self._buffers[0])):
+            staged, event = self._buffers[0][: len(part)], self._event()
+            staged.copy_(part, non_blocking=True)
+            event.record()
+            self.finish()
+            self._queued = first, staged, event
+            self._buffers.reverse()
+            first += len(part)
+
+    def finish(self) -> None:
+        """Wait for the batch that is still being copied."""
+        if self._queued is not None:
+            first, staged, event = self._queued
+            event.synchronize()
+            self._into[first:][: len(staged)] = staged
+            self._queued = None
 
 
 class StoredExamples:
@@ -286,14 +342,21 @@ class Source:
         return None
 
     def _built(self, draft: FeatureDraft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
-        batches = torch.split(self.part.rows, measuring.BATCH)
+        size = inference_batch(self._run)
+        batches = torch.split(self.part.rows, size or measuring.BATCH)
         log.info("building the output of %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
         with draft:
             self._direct.expect(batches, view)
-            for batch, rows in enumerate(batches):
+            copies, first = HostCopies(draft.tensor, device_event(self._device)), 0
+            # The stopwatch waits for the device at the end of each group. Within a group, computing and copying overlap.
+            together = 1 if size is None else BATCHES_PER_WAIT
+            for start in range(0, len(batches), together):
                 with self._building():
-                    output = self._prefix.run(self._direct.batch(rows, view), 0, self.depth)
-                    draft.tensor[batch * measuring.BATCH :][: len(rows)] = self._form.rows(output).flatten(1)
+                    for rows in batches[start : start + together]:
+                        output = self._prefix.run(self._direct.batch(rows, view), 0, self.depth)
+                        copies.write(first, self._form.rows(output).flatten(1))
+                        first += len(rows)
+                    copies.finish()
                 yield sign
             try:
                 with self._building():
