@@ -340,6 +340,7 @@ def release_when_idle(device: torch.device) -> None:
     """Drop what is kept on the device for later runs, and return the memory to it."""
     if memory.of(device) is not None:
         log.info("idle: %s kept on the device are dropped", memory.readable(memory.drop_caches(device)))
+        memory.release(device)
 
 
 def _proved(device: torch.device, lines: MessageWriter) -> TrainerReady:
