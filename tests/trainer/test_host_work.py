@@ -78,7 +78,8 @@ def flat(state: Any) -> list[Tensor]:
 
 
 def test_a_held_state_is_a_copy_in_memory_that_is_allocated_once() -> None:
-    first: dict[str, Any] = {"weight": torch.arange(6.0).view(2, 3).t(), "counts": [torch.tensor(3), torch.tensor(4)], "betas": (0.9, 0.99), "name": "adam"}
+    first: dict[str, Any] = {"weight": torch.arange(6.0).view(2, 3).t(), "counts": [torch.tensor(3), torch.tensor(4)]}
+    first |= {"betas": (0.9, 0.99), "name": "adam"}
     held = HeldState()
     held.hold(first)
     kept, places = held.on_host(), [tensor.data_ptr() for tensor in flat(held._state)]
