@@ -30,7 +30,7 @@ from trainer.heads.layers import (
     Stack,
     split_head,
 )
-from trainer.heads.optimizers import Optimizers, order_of
+from trainer.heads.optimizers import Optimizers, sort_of
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun
@@ -225,17 +225,15 @@ class HeadEnsemble:
     @classmethod
     def of(cls, run: PreparedRun, stack: Stack, configs: Sequence[TrainConfig], stopwatch: Stopwatch) -> "HeadEnsemble":
         """The learner with each member's head initialised as the task's `model` does it with the member's seed."""
-        # Sorted so that members of equal optimizers and of equal dropout are adjacent: both are computed in one operation.
-        execution = execution_on(run.device)
-        first = order_of(execution)
-        members = sorted(range(len(configs)), key=lambda member: (first(configs[member]), configs[member].dropout, member))
+        # Sorted so that members of equal optimizer sort and of equal dropout are adjacent: both are computed in one operation.
+        members = sorted(range(len(configs)), key=lambda member: (sort_of(configs[member]), configs[member].dropout, member))
         ordered, model = [configs[member] for member in members], run.model
         drawn = {config.seed: model.fresh_head(config.seed) for config in ordered}
         values = {
             name: torch.stack([drawn[config.seed].get(name, tensor.detach()).to(tensor.device) for config in ordered])
             for name, tensor in model.tensors_of(model.head).items()
         }
-        heads = BatchedHeads(stack, values, _traits(ordered, run), execution, half=ordered[0].precision == "bfloat16")
+        heads = BatchedHeads(stack, values, _traits(ordered, run), execution_on(run.device), half=ordered[0].precision == "bfloat16")
         return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters, heads.flat), stopwatch)
 
     @property

@@ -1,23 +1,19 @@
 """torch's optimizers for heads trained together, each member with its own learning rate, weight decay and momentum."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, groupby
 from typing import Any, Protocol, assert_never
 
 import torch
 from torch import Tensor, nn
 
 from trainer.configuration import Hyperparameters
-from trainer.heads.joint import Execution, padded
+from trainer.heads.joint import padded
 from trainer.heads.layers import MemberParameter
 from trainer.optimization import ALPHA, EPS, MOMENTS, Coefficients, OptimizerKind, ParameterGroup, make_optimizer
 
 OptimizerSort = tuple[OptimizerKind, tuple[float, float]]
-
-
-JOINT_ORDER: tuple[OptimizerKind, ...] = ("sgd", "rmsprop", "adam", "adamw")
-"""The order of members in `JointGroup`: those that share an operation are adjacent."""
 
 
 def sort_of(config: Hyperparameters) -> OptimizerSort:
@@ -26,9 +22,17 @@ def sort_of(config: Hyperparameters) -> OptimizerSort:
     return coefficients.kind, coefficients.betas
 
 
-def order_of(execution: Execution) -> Callable[[Hyperparameters], Any]:
-    """The key by which members must be sorted."""
-    return (lambda config: JOINT_ORDER.index(config.optimizer)) if execution.joint else sort_of
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """The moments of consecutive members of one optimizer: by moment, a tensor [M, N] for each parameter."""
+
+    members: slice
+    moments: Mapping[str, Sequence[Tensor]]
+
+
+def state_of(place: int, states: Iterable[State]) -> State:
+    """The state that has the member at `place`."""
+    return next(state for state in states if state.members.start <= place < state.members.stop)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,17 +42,17 @@ class Moments:
     configs: tuple[Hyperparameters, ...]
     shapes: Mapping[str, torch.Size]  # of a member's parameters, by their names in the network
     done: int
-    groups: tuple[tuple[slice, Mapping[str, Sequence[Tensor]]], ...]  # members; by moment, a tensor [M, N] for each parameter
+    states: tuple[State, ...]
 
     def copied(self) -> "Moments":
         """A deep copy, which later steps do not change."""
-        groups = tuple((members, {name: [tensor.clone() for tensor in of] for name, of in found.items()}) for members, found in self.groups)
-        return replace(self, groups=groups)
+        copies = (replace(one, moments={name: [own.clone() for own in of] for name, of in one.moments.items()}) for one in self.states)
+        return replace(self, states=tuple(copies))
 
     def of(self, place: int) -> dict[str, list[Tensor]]:
         """The moments of the member at `place`: by moment, a tensor [N] for each parameter."""
-        members, found = next(group for group in self.groups if group[0].start <= place < group[0].stop)
-        return {name: [tensor[place - members.start] for tensor in of] for name, of in found.items()}
+        found = state_of(place, self.states)
+        return {name: [tensor[place - found.members.start] for tensor in of] for name, of in found.moments.items()}
 
     def exported(self, place: int, order: Sequence[str]) -> dict[str, Any]:
         """A member's moments as the state dict of torch's optimizer over parameters in `order`, on the host.
@@ -76,22 +80,14 @@ class Group(Protocol):
         """The members' moments."""
 
     def begin(self, rates: Tensor, done: int) -> None:
-        """Start a round after `done` steps, with learning rates [steps, M] of the group's members."""
+        """Start a round after `done` steps, with learning rates [steps, M] of all members."""
 
     def step(self, number: int, done: int) -> None:
         """Step `number` of the round, from 0, which is step `done` of all, from 1."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class State:
-    """The moments of consecutive members of one optimizer: by moment, a tensor [M, N] for each parameter."""
-
-    members: slice
-    moments: Mapping[str, Sequence[Tensor]]
-
-
 class Optimizers:
-    """One optimizer for each member. Members should be sorted by `order_of`, so that they are stepped together."""
+    """One optimizer for each member. Members of equal sort should be consecutive, so that they are stepped together."""
 
     def __init__(
         self, configs: Sequence[Hyperparameters], parameters: Mapping[str, MemberParameter], flat: MemberParameter | None = None
@@ -105,9 +101,10 @@ class Optimizers:
             self._groups.append(JointGroup(coefficients, flat, [parameter.value[0].numel() for parameter in parameters.values()]))
         else:
             for _, some in groupby(range(len(configs)), lambda place: sort_of(configs[place])):
-                first, *_, last = (places := list(some))[:1] + places[-1:]
-                own = [parameter.of(first, last + 1) for parameter in parameters.values()]
-                self._groups.append(_Group(first, coefficients[first : last + 1], own))
+                places = list(some)
+                first, last = places[0], places[-1] + 1
+                own = [parameter.of(first, last) for parameter in parameters.values()]
+                self._groups.append(_Group(first, coefficients[first:last], own))
         self._states = [state for group in self._groups for state in group.states]
 
     def begin(self, rates: Tensor) -> None:
@@ -133,7 +130,7 @@ class Optimizers:
     def moments(self) -> Moments:
         """Views of the current moments; the next step changes them."""
         shapes = {name: parameter.value.shape[1:] for name, parameter in self._parameters.items()}
-        return Moments(self._configs, shapes, self.done, tuple((state.members, state.moments) for state in self._states))
+        return Moments(self._configs, shapes, self.done, tuple(self._states))
 
     def load(self, place: int, state: Mapping[str, Any], order: Sequence[str], done: int) -> None:
         """Load torch's state dict for the member at `place`. All members must have done the same number of steps."""
@@ -142,7 +139,7 @@ class Optimizers:
         self._set(place, {name: [state["state"][order.index(own)][name].flatten() for own in self._parameters] for name in moments})
 
     def _set(self, place: int, moments: Mapping[str, Sequence[Tensor]]) -> None:
-        state = next(state for state in self._states if state.members.start <= place < state.members.stop)
+        state = state_of(place, self._states)
         for name, tensors in moments.items():
             for into, tensor in zip(state.moments[name], tensors, strict=True):
                 into[place - state.members.start].copy_(tensor)
@@ -226,104 +223,83 @@ class _Group:
 
 
 class JointGroup:
-    """All members over all of their parameters, in at most 12 operations, whatever their optimizers, betas and rates are.
+    """All members in at most nine operations, whatever their optimizers, betas and rates are.
 
-    Values, gradients and moments are [M, N], coefficients [M, 1]. The members are sorted by JOINT_ORDER, so those that share an operation
-    are a slice. `first` is the buffer of momentum or Adam's mean of gradients m, `square` RMSprop's and Adam's mean of squares s.
-        L2 penalty           g += decay value                          all but adamw
-        squares              s += (1 - β) (g² - s)                     rmsprop (β = ALPHA), adam, adamw
-        divisor              d = gain √s + shift                       the same
-        RMSprop              g /= d            gain 1, shift EPS
-        momentum             b = μ b + g;  value -= lr b               sgd, rmsprop
-        Adam                 m += (1 - β₁) (g - m);  value += m / d    adam, adamw
-    The coefficients of Adam's divisor contain learning rate and bias corrections c₁ = 1 - β₁ᵗ, c₂ = 1 - β₂ᵗ of step t:
-        -lr (m / c₁) / (√(s / c₂) + EPS) = m / d    with    gain = -c₁ / (lr √c₂),  shift = -EPS c₁ / lr
-    They are computed at the start of a round for all of its steps, so no step copies anything from the host.
+    One formula serves the four optimizers. Values v, gradients g and moments are [M, N], coefficients [M, 1]. `first` b is the buffer of
+    momentum or Adam's mean of gradients, `square` s the mean of squares.
+        g += penalty v
+        s += (1 - β) (g² - s)
+        b = memory b + g / d₁
+        v = left v + b / d₂
+    Each divisor d is shift + gain √s:
+                  memory      d₁              d₂
+        sgd       momentum    1               -1 / lr
+        rmsprop   momentum    EPS + √s        -1 / lr                             β = ALPHA
+        Adam      β₁          1 / (1 - β₁)    -(c₁ / lr) (EPS + √s / √c₂)         β = β₂; bias corrections cᵢ = 1 - βᵢᵗ of step t
+    The coefficients of all steps of a round are computed at its start, so no step copies anything from the host. A gradient whose square
+    overflows makes a member diverge at once.
     """
 
     def __init__(self, coefficients: Sequence[Coefficients], flat: MemberParameter, sizes: Sequence[int]) -> None:
         """`sizes` are the numbers of a member's values in each parameter."""
+        self._value, self._gradient, self._first = flat.value, flat.gradient, torch.zeros_like(flat.value)
         kinds = [own.kind for own in coefficients]
-        if kinds != sorted(kinds, key=JOINT_ORDER.index):
-            raise ValueError("the members are not sorted by their optimizers")
-        # Members `starts[k]` to `starts[k + 1]` have the kind JOINT_ORDER[k].
-        starts = list(accumulate((kinds.count(kind) for kind in JOINT_ORDER), initial=0))
-        _, rmsprop, adam, adamw, _ = starts
-        self._momentums, self._squares, self._adams = slice(0, adam), slice(rmsprop, None), slice(adam, None)
-        self._adamws, self._penalised = slice(adamw, None), slice(0, adamw)
-        value, gradient, first = flat.value, flat.gradient, torch.zeros_like(flat.value)
-        square = torch.zeros_like(value[self._squares])
-        divisor = torch.empty_like(square)
-        self.states = [
-            _state(kind, slice(*ends), first[slice(*ends)], square[max(0, ends[0] - rmsprop) : max(0, ends[1] - rmsprop)], sizes)
-            for kind, ends in zip(JOINT_ORDER, pairwise(starts), strict=True)
-            if kind in kinds
-        ]
+        self._has_squares = any(kind != "sgd" for kind in kinds)
+        self._square = torch.zeros_like(flat.value if self._has_squares else flat.value[:, :0])
+        self._root, self._divisors = torch.empty_like(self._square), self._square.new_empty((2, *self._square.shape))
 
         def column(numbers: Iterable[float]) -> Tensor:
             return torch.tensor(list(numbers), dtype=torch.float64)[:, None]  # on the host
 
+        adams = [kind in ("adam", "adamw") for kind in kinds]
         self._betas = [column(own.betas[index] for own in coefficients) for index in (0, 1)]
-        self._decay = column(own.weight_decay for own in coefficients)
-        momentum = column(own.momentum for own in coefficients)
-        new_first, new_square = 1 - self._betas[0], 1 - column(ALPHA if own.kind == "rmsprop" else own.betas[1] for own in coefficients)
-        self._has_penalty, self._has_momentum = bool(self._decay[self._penalised].any()), bool(momentum.any())
-        self._has_decay = bool(self._decay[self._adamws].any())
-
-        # The operands of each operation in `step`; slicing them there would take the host as long as the launches.
-        some = self._penalised
-        self._of_penalty = gradient[some], value[some], self._decay[some].to(value)
-        some = self._squares
-        self._of_squares = gradient[some], square, new_square[some].to(value), divisor
-        self._of_rmsprop = gradient[rmsprop:adam], divisor[: adam - rmsprop]
-        some = self._momentums
-        self._of_momentum = value[some], gradient[some], first[some], momentum[some].to(value)
-        some = self._adams
-        self._of_adam = value[some], gradient[some], first[some], new_first[some].to(value), divisor[adam - rmsprop :]
-        self._of_decay = value[self._adamws]
-        self._round, self._rows = torch.empty(0), [adam, len(kinds) - rmsprop, len(kinds) - rmsprop, len(kinds) - adamw]
+        self._is_adam, self._is_rmsprop = column(adams).bool(), column(kind == "rmsprop" for kind in kinds).bool()
+        self._decay = column(own.weight_decay if own.kind == "adamw" else 0.0 for own in coefficients)
+        penalty = column(own.weight_decay if own.kind != "adamw" else 0.0 for own in coefficients)
+        self._has_penalty, self._has_decay = bool(penalty.any()), bool(self._decay.any())
+        self._penalty = penalty.to(flat.value)
+        self._memory = torch.where(self._is_adam, self._betas[0], column(own.momentum for own in coefficients)).to(flat.value)
+        self._new_square = (1 - torch.where(self._is_rmsprop, ALPHA, self._betas[1])).to(flat.value)
+        self._round = torch.empty(0)  # coefficients of its steps [steps, 5, M, 1]
+        self.states = [
+            _state(kind, [place for place, _ in some], self._first, self._square, sizes)
+            for kind, some in groupby(enumerate(kinds), lambda own: own[1])
+        ]
 
     def begin(self, rates: Tensor, done: int) -> None:
         lr = rates.to("cpu", torch.float64)[:, :, None]  # [steps, M, 1]
         numbers = torch.arange(done + 1, done + 1 + len(lr), dtype=torch.float64)[:, None, None]
-        first, second = ((1 - betas**numbers)[:, self._adams] for betas in self._betas)
-        gain, shift = torch.ones_like(lr), torch.full_like(lr, EPS)
-        # A learning rate of 0 makes the divisor so large that the update does not matter, but not infinite.
-        inverse = -first / lr[:, self._adams].clamp(min=1e-30)
-        gain[:, self._adams], shift[:, self._adams] = inverse / second.sqrt(), inverse * EPS
-        left = 1 - lr * self._decay
-        columns = (lr[:, self._momentums], gain[:, self._squares], shift[:, self._squares], left[:, self._adamws])
-        self._round = torch.cat(columns, 1).to(self._of_decay)  # the only copy of the round
+        inverse = -1 / lr.clamp(min=1e-30)  # a rate of 0 makes the divisor so large that the update does not matter, but not infinite
+        first, second = (1 - betas**numbers for betas in self._betas)
+        nothing, one = torch.zeros_like(lr), torch.ones_like(lr)
+        shift_of_first = torch.where(self._is_rmsprop, EPS, 1 / (1 - self._betas[0])).expand_as(lr)  # sgd's betas are 0
+        shift_of_value = torch.where(self._is_adam, inverse * first * EPS, inverse)
+        gain_of_first = torch.where(self._is_rmsprop, one, nothing)
+        gain_of_value = torch.where(self._is_adam, inverse * first / second.sqrt(), nothing)
+        columns = (shift_of_first, shift_of_value, gain_of_first, gain_of_value, 1 - lr * self._decay)
+        self._round = torch.stack(columns, 1).to(self._value)  # the only copy of the round
 
     def step(self, number: int, done: int) -> None:
-        lr, gain, shift, left = torch.split(self._round[number], self._rows)
+        shifts, gains, left = torch.split(self._round[number], [2, 2, 1])  # [2, M, 1], [2, M, 1], [1, M, 1]
         if self._has_penalty:
-            gradient, value, penalty = self._of_penalty
-            gradient.addcmul_(value, penalty)
-        gradient, square, new, divisor = self._of_squares
-        if len(square):
-            torch.mul(gradient, gradient, out=divisor)
-            square.lerp_(divisor, new)
-            torch.sqrt(square, out=divisor)
-            torch.addcmul(shift, divisor, gain, out=divisor)
-        gradient, divisor = self._of_rmsprop
-        if len(gradient):
-            gradient.div_(divisor)
-        value, gradient, first, momentum = self._of_momentum
-        if len(value):
-            move = torch.addcmul(gradient, first, momentum, out=first) if self._has_momentum else gradient
-            value.addcmul_(move, lr, value=-1)
-        value, gradient, first, new, divisor = self._of_adam
-        if len(value):
-            first.lerp_(gradient, new)
-            if self._has_decay:
-                self._of_decay.mul_(left)
-            value.addcdiv_(first, divisor)
+            self._gradient.addcmul_(self._value, self._penalty)
+        divisors = shifts
+        if self._has_squares:
+            torch.mul(self._gradient, self._gradient, out=self._root)
+            self._square.lerp_(self._root, self._new_square)
+            torch.sqrt(self._square, out=self._root)
+            divisors = torch.addcmul(shifts, self._root, gains, out=self._divisors)
+        of_first, of_value = divisors
+        self._first.mul_(self._memory).addcdiv_(self._gradient, of_first)
+        if self._has_decay:
+            self._value.mul_(left[0])
+        self._value.addcdiv_(self._first, of_value)
 
 
-def _state(kind: OptimizerKind, members: slice, first: Tensor, square: Tensor, sizes: Sequence[int]) -> State:
-    """Views of the moments of members of that kind, which are rows of the buffers [M, N]."""
+def _state(kind: OptimizerKind, places: Sequence[int], first: Tensor, square: Tensor, sizes: Sequence[int]) -> State:
+    """Views of the moments of consecutive members of that kind, which are rows of the buffers [M, N]."""
+    members = slice(places[0], places[-1] + 1)
     starts = accumulate((padded(size) for size in sizes), initial=0)
     columns = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
     buffers = {name: square if name in ("exp_avg_sq", "square_avg") else first for name in MOMENTS[kind]}
-    return State(members, {name: [buffer[:, own] for own in columns] for name, buffer in buffers.items()})
+    return State(members, {name: [buffer[members, own] for own in columns] for name, buffer in buffers.items()})
