@@ -28,7 +28,9 @@ class Observation:
 
 
 class Reaper:
-    """Requeues trials whose workers stopped sending heartbeats. Any number of reapers may run.
+    """Requeues trials whose workers stopped sending heartbeats, and fails those that wait for a device that no worker has any more.
+
+    Any number of reapers may run.
 
     The seconds for which a lease was stale are also stored, so that the next reaper continues the count after a restart: see
     docs/decisions/0012-standstills.md.
@@ -43,6 +45,7 @@ class Reaper:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._seen: dict[int, Observation] = {}
+        self._silent: dict[str, tuple[float, float]] = {}  # by worker, while trials wait: the last heartbeat, and seconds without another
         self._swept_at: float | None = None
 
     @property
@@ -67,7 +70,20 @@ class Reaper:
         suspects = [(lease, counted.heartbeats) for lease, counted in found if self._is_lost(self._seen[lease.trial])]
         requeued = operations.requeue_lost(self._store, suspects) if suspects else 0
         self._store_seconds({lease.trial for lease, _ in suspects})
+        self._end_waiting(elapsed)
         return requeued
+
+    def _end_waiting(self, elapsed: float) -> None:
+        """Fail the trials that wait for a larger device when every worker that has one stopped sending heartbeats."""
+        waiting = self._store.read(_waiting_trials)
+        known = {worker: seen_at for workers in waiting.values() for worker, seen_at in workers.items()}
+        before, self._silent = self._silent, {}
+        for worker, seen_at in known.items():
+            last, seconds = before.get(worker, (seen_at, -elapsed))
+            self._silent[worker] = seen_at, seconds + elapsed if last == seen_at else 0.0
+        silent = {worker: seen_at for worker, (seen_at, seconds) in self._silent.items() if seconds >= self._lease_seconds}
+        if hopeless := [trial for trial, workers in waiting.items() if workers.keys() <= silent.keys()]:
+            operations.fail_without_device(self._store, hopeless, silent)
 
     def _observed(self, lease: Lease, counted: StaleLease, elapsed: float) -> Observation:
         before = self._seen.get(lease.trial)
@@ -95,6 +111,11 @@ class Reaper:
         seconds = {seen.counted: seen.uncounted_seconds for seen in still.values() if seen.uncounted_seconds > 0}
         for longer in operations.record_stale_leases(self._store, seconds):
             self._seen[longer.trial] = replace(self._seen[longer.trial], counted=longer, uncounted_seconds=0.0)
+
+
+def _waiting_trials(tx: Transaction) -> dict[queries.WaitingTrial, dict[str, float]]:
+    """The trials that wait for a larger device, each with the workers that have one and the time of their last heartbeat."""
+    return {one: queries.workers_with_device(tx, one.study, one.least_device_bytes) for one in queries.waiting_for_device(tx)}
 
 
 def _current_leases(tx: Transaction) -> list[tuple[Lease, StaleLease]]:

@@ -1,5 +1,5 @@
 """The second release: identity and session key of the database, imports, failure reason `infeasible`, resumption, unavailable studies,
-names and faults of devices.
+names and faults of devices, device memory that a trial needs.
 
 Earlier sessions end, since the new session key signs none of their cookies.
 """
@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.add_column("study", sa.Column("recheck", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("study", sa.Column("idle_seconds", sa.Double(), nullable=False, server_default="0"))
     op.add_column("idempotency", sa.Column("study_id", sa.String(length=16), nullable=True))
+    op.add_column("trial", sa.Column("least_device_bytes", sa.BigInteger(), nullable=True))
     op.create_index(op.f("ix_idempotency_study_id"), "idempotency", ["study_id"], unique=False)
     if op.get_bind().dialect.name == "sqlite":
         _change_sqlite_constraint()

@@ -7,6 +7,7 @@ No other module decides by the reason.
 - `out_of_memory`, `diverged`: caused by the parameters. They would fail again on this machine and on similar ones. The trial ends, its
   duplicates get its result, and it is reported to the sampler as infeasible: `service.search.history` gives it a violated constraint and
   the worst known value. A final objective that is not finite counts as `diverged`.
+  A trial that ran out of a GPU's memory is first offered to a GPU with LARGER times as much, as long as a worker that has one is alive.
 - `crashed`: the process died, or raised an unexpected exception. The cause may be transient, so the trial is retried from its last valid
   checkpoint, at most `limits.attempts` times. The parameters may not be the cause, so the sampler gets no result and duplicates are
   trained. A crash of a process that trains several trials does not count against them: each is requeued to run alone.
@@ -25,7 +26,7 @@ from types import MappingProxyType
 
 from service.domain.records import Trial
 from service.domain.states import TrialState
-from trainer.protocol import FailureReason
+from trainer.protocol import Failed, FailureReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,13 @@ class Policy:
     answers: bool = False  # duplicates get this result instead of being trained
     infeasible: bool = False  # reported to the sampler as parameters that cannot be trained
     ends_study: bool = False
+    moves: bool = False  # to a larger device before it counts, while a worker has one
 
 
 POLICIES: Mapping[FailureReason, Policy] = MappingProxyType(
     {
         "infeasible": Policy(answers=True, infeasible=True),
-        "out_of_memory": Policy(answers=True, infeasible=True),
+        "out_of_memory": Policy(answers=True, infeasible=True, moves=True),
         "diverged": Policy(answers=True, infeasible=True),
         "crashed": Policy(retried=True),
         "timeout": Policy(),
@@ -52,12 +54,19 @@ POLICIES: Mapping[FailureReason, Policy] = MappingProxyType(
     }
 )
 
+LARGER = 1.25  # times the memory of the device on which a trial failed
+
 COUNTING = frozenset(reason for reason, policy in POLICIES.items() if policy.counts)
 
 
 def policy_of(trial: Trial) -> Policy | None:
     """The policy of the reason for which the trial failed; None for one that did not fail."""
     return None if trial.state is not TrialState.FAILED or trial.reason is None else POLICIES[trial.reason]
+
+
+def least_device_bytes(failure: Failed) -> int | None:
+    """The memory of a device on which the trial is worth another attempt; None if the failure counts at once."""
+    return int(LARGER * failure.device_bytes) if POLICIES[failure.reason].moves and failure.device_bytes is not None else None
 
 
 def in_a_row(before: int, ended: Sequence[Trial]) -> int:

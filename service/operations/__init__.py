@@ -3,7 +3,17 @@
 from service.operations.claiming import Searches, claim_together
 from service.operations.idempotency import Idempotency, Replay
 from service.operations.importing import import_study, remove_hidden, sweep_imports
-from service.operations.recording import Pruned, Released, TrialOutcome, Write, decide_many, heartbeat, record, requeue_lost
+from service.operations.recording import (
+    Pruned,
+    Released,
+    TrialOutcome,
+    Write,
+    decide_many,
+    fail_without_device,
+    heartbeat,
+    record,
+    requeue_lost,
+)
 from service.operations.studies import (
     create_study,
     delete_study,
@@ -33,7 +43,7 @@ __all__ = [
     "Idempotency", "TrialOutcome", "Pruned", "Released", "Replay", "Searches", "Write", "bound_keys", "cancel_trial",
     "change_devices", "claim_together", "count_set_aside", "create_study", "decide_many", "delete_study", "drain_worker",
     "enqueue_trials",
-    "extend_study", "fail_study", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
+    "extend_study", "fail_study", "fail_without_device", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
     "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
     "requeue_lost", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
 ]  # fmt: skip

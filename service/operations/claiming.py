@@ -157,13 +157,13 @@ def start_completed(uow: StudyUnitOfWork, trial: HeldTrial, suggestion: Suggesti
     return ended
 
 
-def completions(store: Store, searches: Searches, study: Study, limit: int) -> dict[int, Suggestion]:
+def completions(store: Store, searches: Searches, study: Study, limit: int, device_bytes: int = 0) -> dict[int, Suggestion]:
     """Suggestions by number for those of the first `limit` queued trials that lack parameters.
 
     The sampler runs before the study is locked, so that it does not block other writers.
     Raises StudyNotFound, StudyUnreadable, SearchFailed, StoreUnavailable.
     """
-    first = store.read(queued_trials, study.id, limit)
+    first = store.read(queued_trials, study.id, limit, device_bytes)
     lacking = [one for one in first if one.attempt == 0 and study.spec.search_space.missing(one.params)]
     if not lacking:
         return {}
@@ -259,10 +259,13 @@ MAX_SUGGESTIONS = 512  # suggestions in one transaction
 log = logging.getLogger(__name__)
 
 
-def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = ()) -> list[Claim]:
+def claim_together(
+    store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+) -> list[Claim]:
     """Claim the next trial, with the trials of its study that can be trained together with it. Raises StoreUnavailable.
 
-    `lane_bytes` bounds the memory of the heads and `without` lists the ids of studies to skip. The study with the fewest running
+    `lane_bytes` bounds the memory of the heads and `without` lists the ids of studies to skip. `device_bytes` is the memory of the
+    accelerator that runs the trials, 0 without one: trials that ran out of memory wait for a larger one. The study with the fewest running
     trials comes first. Within a study, queued trials come before new ones, and trials that were started before come first of all.
     Only trials that were never started join the first one, and new ones join when no other trial is queued.
 
@@ -271,10 +274,12 @@ def claim_together(store: Store, searches: Searches, worker: str, lane_bytes: in
     that were made at once: leaving some out would favour the configurations that can be trained together. If the first
     suggestion has to train alone, no further ones are requested.
     """
-    for candidate in store.read(queries.candidates):
+    for candidate in store.read(queries.candidates, device_bytes):
         if candidate.study.id in without:
             continue
-        if claims := _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, worker, lane_bytes)):
+        if claims := _claims_or_end(
+            store, candidate.study, partial(_claim_from, store, searches, candidate, worker, lane_bytes, device_bytes)
+        ):
             return claims
     return []
 
@@ -292,23 +297,23 @@ def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) 
     return []
 
 
-def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
+def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int, device_bytes: int) -> list[Claim]:
     study = candidate.study
     lanes = _lanes(study, lane_bytes)
-    if candidate.claimable and not _queue_leaves_places(store, candidate, lanes):
-        whole = completions(store, searches, study, COMPLETED_PER_CLAIM)
+    if candidate.claimable and not _queue_leaves_places(store, candidate, lanes, device_bytes):
+        whole = completions(store, searches, study, COMPLETED_PER_CLAIM, device_bytes)
         with store.writing() as tx, locked(tx, study.id) as uow:
-            started, _ = _start_queued(uow, worker, lanes, whole)
+            started, _ = _start_queued(uow, worker, lanes, device_bytes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
-    return _claim_with_new(store, searches, study, worker, lanes) if _can_add(store, candidate) else []
+    return _claim_with_new(store, searches, study, worker, lanes, device_bytes) if _can_add(store, candidate) else []
 
 
 def _can_add(store: Store, candidate: Candidate) -> bool:
     """Whether a new trial may be added, judged without the lock. Starts the confirmation or the end of a study without open trials."""
     study = candidate.study
     if candidate.exhausted or is_spent(study):
-        if not candidate.running and not candidate.claimable:
+        if not candidate.running and not candidate.queued:
             carry_on(store, study)
         return False
     parallel = study.spec.budget.parallel
@@ -322,12 +327,12 @@ def _lanes(study: Study, lane_bytes: int) -> int:
     return min(lanes, study.spec.budget.parallel or lanes)
 
 
-def _queue_leaves_places(store: Store, candidate: Candidate, lanes: int) -> bool:
+def _queue_leaves_places(store: Store, candidate: Candidate, lanes: int, device_bytes: int) -> bool:
     """Whether all queued trials can be trained together and leave places for new ones."""
     study = candidate.study
     if candidate.claimable >= lanes or candidate.exhausted or study.created >= study.spec.budget.max_trials:
         return False
-    keys = {_key_of(study.spec, trial) for trial in store.read(queued_trials, study.id, lanes)}
+    keys = {_key_of(study.spec, trial) for trial in store.read(queued_trials, study.id, lanes, device_bytes)}
     return len(keys) == 1 and None not in keys
 
 
@@ -337,7 +342,7 @@ def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None
 
 
 def _start_queued(
-    uow: StudyUnitOfWork, worker: str, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
+    uow: StudyUnitOfWork, worker: str, lanes: int, device_bytes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
     """Start the first queued trial with all that can be trained together with it; returns them and their shared key.
 
@@ -345,7 +350,7 @@ def _start_queued(
     """
     complete_if_spent(uow)
     most = available_slots(uow, lanes)
-    found = uow.claimable(MAX_QUEUED if most > 1 else most)
+    found = uow.claimable(MAX_QUEUED if most > 1 else most, device_bytes)
     queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # complete_if_spent may have cancelled some
     spec = uow.study.spec
     while queue and spec.search_space.missing(queue[0].params):
@@ -359,18 +364,18 @@ def _start_queued(
     return [start(uow, trial, worker) for trial in joining[:most]], key
 
 
-def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int) -> list[Claim]:
+def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int, device_bytes: int) -> list[Claim]:
     """Claim new trials, together with compatible queued ones. Adds duplicates, which need no worker, until a trial starts."""
     duplicates = 0
     with searches.turn(study) as cached:
-        while duplicates < MAX_DUPLICATES and (touched := _add(store, cached, study, worker, lanes)):
+        while duplicates < MAX_DUPLICATES and (touched := _add(store, cached, study, worker, lanes, device_bytes)):
             if running := [claim_of(study, trial) for trial in touched if trial.state is TrialState.RUNNING]:
                 return running
             duplicates += len(touched)
     return []
 
 
-def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int, device_bytes: int) -> list[HeldTrial]:
     """Ask the sampler without a lock; then, under the lock, start queued trials and add the suggestions that are still valid.
 
     Returns no trial when none may be added, or when other claims took the numbers in each round.
@@ -383,7 +388,7 @@ def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: i
         left = study.spec.budget.max_trials - cached.created
         suggestions = _suggest(cached, study.spec, min(lanes, left), left, surplus) if left > 0 else []
         with store.writing() as tx, locked(tx, study.id) as uow:
-            started, key = _start_queued(uow, worker, lanes)
+            started, key = _start_queued(uow, worker, lanes, device_bytes)
             if left <= 0 or (started and key is None):
                 return started
             taken = uow.study.created - cached.created

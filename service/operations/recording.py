@@ -10,18 +10,18 @@ from pydantic import BaseModel, ValidationError
 
 from search_spaces.faults import Path
 from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
-from service.domain.failures import POLICIES
+from service.domain.failures import POLICIES, least_device_bytes
 from service.domain.fault_messages import faults_of
 from service.domain.pruning import PruningReason
 from service.domain.records import WHILE_RUNNING, Lease, MetricReport, Study
 from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind
 from service.operations.claiming import Searches, SearchFailed
-from service.operations.completion import completion_event, finalize, requeue
+from service.operations.completion import completion_event, end, finalize, requeue
 from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction, registry
 from service.store.codec import encode_metrics, finite, kind_of, plain, storable
-from service.store.queries.workers import held_leases, readable_studies
+from service.store.queries.workers import WaitingTrial, held_leases, readable_studies
 from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, all_locked
 from trainer.protocol import Checkpoint, Failed, Finished
@@ -178,9 +178,41 @@ def _add_checkpoint(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoi
 def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: TrialOutcome) -> HeldTrial:
     if isinstance(outcome, Released):
         return requeue(uow, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
+    if isinstance(outcome, Failed) and (offered := _offered_to_larger(uow, trial, outcome)) is not None:
+        return offered
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
         return _retry_or_fail(uow, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
     return uow.save(completion_event(replace(_with_outcome(uow, trial, outcome), finished_at=uow.now)))
+
+
+def _offered_to_larger(uow: StudyUnitOfWork, trial: HeldTrial, failure: Failed) -> HeldTrial | None:
+    """The trial, back in the queue for a larger device; None if the failure counts, or no worker has such a device."""
+    if (least := least_device_bytes(failure)) is None or not uow.workers_with_device(least):
+        return None
+    why = storable(f"{failure.detail}; it waits for a GPU with at least {least / 1e9:.1f} GB")
+    return requeue(uow, replace(trial, least_device_bytes=least), AttemptEnd.RELEASED, why)
+
+
+def fail_without_device(store: Store, waiting: Sequence[WaitingTrial], silent: Mapping[str, float]) -> int:
+    """Fail the trials for which no larger device is left, and return their number. Raises StoreUnavailable.
+
+    `silent` has the workers that sent no heartbeat for a lease, each with the time of its last one: one that sent another is alive.
+    """
+    failed = 0
+    with store.writing() as tx, all_locked(tx, {one.study for one in waiting}) as units:
+        for study, uow in units.items():
+            wanted = {one.trial: one.least_device_bytes for one in waiting if one.study == study}
+            for trial in uow.trials(wanted).values():
+                least = wanted[trial.id]
+                unchanged = trial.state is TrialState.QUEUED and trial.least_device_bytes == least
+                if not unchanged or uow.workers_with_device(least).items() - silent.items():
+                    continue
+                last = uow.attempts.detail(trial.id, trial.attempt) or "it ran out of memory"
+                detail = storable(f"no worker with a GPU of at least {least / 1e9:.1f} GB is left; the last attempt: {last}")
+                end(uow, trial, TrialState.FAILED, reason="out_of_memory", detail=detail)
+                failed += 1
+            finalize(uow)
+    return failed
 
 
 def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
@@ -256,11 +288,18 @@ def _is_repeat(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> bool:
             return uow.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.RELEASED
         case Failed(reason=reason) if POLICIES[reason].retried:
             return uow.attempts.ending(trial.id, write.lease.attempt) is AttemptEnd.CRASHED
+        case Failed() if _was_offered(uow, trial, write.lease, write.outcome):
+            return True
         case Finished() | Failed() | Pruned():
             ended = trial.state.terminal and trial.attempt == write.lease.attempt
             return ended and _has_outcome(trial, write.outcome)
         case _:
             assert_never(write.outcome)
+
+
+def _was_offered(uow: StudyUnitOfWork, trial: HeldTrial, lease: Lease, failure: Failed) -> bool:
+    """Whether the attempt's failure returned the trial to the queue for a larger device."""
+    return least_device_bytes(failure) is not None and uow.attempts.ending(trial.id, lease.attempt) is AttemptEnd.RELEASED
 
 
 def _has_outcome(trial: HeldTrial, outcome: Finished | Failed | Pruned) -> bool:

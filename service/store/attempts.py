@@ -67,6 +67,10 @@ class Attempts:
         stored = self._tx.scalar(select(attempt.c.ending).where(attempt.c.trial == trial, attempt.c.attempt == number))
         return None if stored is None else AttemptEnd(stored)
 
+    def detail(self, trial: int, number: int) -> str | None:
+        """Why the attempt ended, as an earlier transaction stored it."""
+        return self._tx.scalar(select(attempt.c.detail).where(attempt.c.trial == trial, attempt.c.attempt == number))
+
     def find_logs(self, keys: Collection[AttemptKey]) -> None:
         """Load the ends of these attempts' logs. Call it before `log`."""
         if keys:

@@ -35,6 +35,7 @@ class HeldTrial(Trial):
     lost: int
     crashes: int
     heartbeat: int
+    least_device_bytes: int | None = None
 
 
 def _parse_spec(study_id: str, text: str) -> StudySpec:
@@ -137,7 +138,9 @@ def trial_of(row: Row[Any]) -> Trial:
 
 def held_trial_of(row: Row[Any]) -> HeldTrial:
     """The trial of a whole row, with the counters for writers."""
-    return HeldTrial(**_trial_fields(row), lost=row.lost, crashes=row.crashes, heartbeat=row.heartbeat)
+    return HeldTrial(
+        **_trial_fields(row), lost=row.lost, crashes=row.crashes, heartbeat=row.heartbeat, least_device_bytes=row.least_device_bytes
+    )
 
 
 def _trial_fields(row: Row[Any]) -> dict[str, Any]:
@@ -181,6 +184,7 @@ def columns_of(trial: HeldTrial) -> dict[str, Any]:
         "lost": trial.lost,
         "crashes": trial.crashes,
         "heartbeat": trial.heartbeat,
+        "least_device_bytes": trial.least_device_bytes,
         "worker": trial.worker and cleaned(trial.worker),
         "checkpoints": [one.model_dump() for one in trial.checkpoints],
         "reason": trial.reason,

@@ -18,8 +18,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    bindparam,
     case,
     false,
+    or_,
 )
 
 from service.domain.states import AttemptEnd, StudyState, TrialState, ValueKind, WorkerState
@@ -113,6 +115,7 @@ trial = Table(
     Column("queued_at", Double, nullable=False),
     Column("started_at", Double),
     Column("finished_at", Double),
+    Column("least_device_bytes", BigInteger),  # memory of a device that may claim it, after it ran out of memory on a smaller one
     UniqueConstraint("study_id", "number"),
     Index(None, "study_id", "params_key"),
     Index(None, "study_id", "state"),
@@ -125,6 +128,9 @@ trial = Table(
     CheckConstraint("(source = 'confirmation') = (confirms IS NOT NULL AND round IS NOT NULL)", name="confirmation_has_round"),
     CheckConstraint("state <> 'running' OR (worker IS NOT NULL AND attempt > 0)", name="running_has_lease"),
 )
+
+FITS = or_(trial.c.least_device_bytes.is_(None), trial.c.least_device_bytes <= bindparam("device_bytes"))
+"""Whether a device with `device_bytes` of memory may start the trial."""
 
 CLAIM_ORDER = (case((trial.c.attempt > 0, 0), else_=1), trial.c.number)
 """Trials that were started before come first, then by number."""

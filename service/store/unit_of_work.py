@@ -18,8 +18,9 @@ from service.store.attempts import Attempts
 from service.store.codec import cleaned, finite, is_storable, key_of, kind_of, number_of
 from service.store.dialects import insert_or_replace
 from service.store.engine import Transaction
+from service.store.queries.workers import workers_with_device
 from service.store.rows import HeldTrial, columns_of, first_columns_of, held_trial_of, readable, study_of
-from service.store.schema import CLAIM_ORDER, OPEN, VISIBLE, event, metric, study, trial
+from service.store.schema import CLAIM_ORDER, FITS, OPEN, VISIBLE, event, metric, study, trial
 from trainer.protocol import Checkpoint, FailureReason
 
 
@@ -72,11 +73,18 @@ class StudyUnitOfWork:
         """Every trial that has not ended."""
         return [one for one in self._load(trial.c.state.in_(OPEN)) if not one.state.terminal]
 
-    def claimable(self, limit: int) -> list[HeldTrial]:
-        """Queued trials in CLAIM_ORDER, without duplicates that wait for their original. Skips rows that are locked."""
-        waiting = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
+    def claimable(self, limit: int, device_bytes: int = 0) -> list[HeldTrial]:
+        """Queued trials that a device with that memory may start, in CLAIM_ORDER, without duplicates that wait for their original.
+
+        Skips rows that are locked.
+        """
+        waiting = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None) & FITS
         query = self._query(waiting).order_by(*CLAIM_ORDER).limit(limit)
-        return self._hold(query.with_for_update(key_share=True, skip_locked=True))
+        return self._hold(query.with_for_update(key_share=True, skip_locked=True), device_bytes=device_bytes)
+
+    def workers_with_device(self, least_bytes: int) -> dict[str, float]:
+        """See `queries.workers_with_device`."""
+        return workers_with_device(self._tx, self.study.id, least_bytes)
 
     def unstarted(self) -> list[HeldTrial]:
         """Queued trials of the search without an attempt, waiting duplicates included, by number."""

@@ -184,6 +184,23 @@ class Checks:
             del self._crashes[study]
 
 
+MOST_CROWDED = 3  # times that a worker releases a trial because other processes hold the GPU's memory; then the failure counts
+
+
+class CrowdedTrials:
+    """How often this worker's trials ran out of a GPU's memory that other processes held. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times = Counter[tuple[str, int]]()
+
+    def is_released(self, lease: Lease) -> bool:
+        """Count the failure. Returns whether the trial is released, because it has not happened more than MOST_CROWDED times."""
+        with self._lock:
+            self._times[lease.study, lease.trial] += 1
+            return self._times[lease.study, lease.trial] <= MOST_CROWDED
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
     """The store client, leases, checkpoints, timeouts and events of one worker."""
@@ -196,6 +213,7 @@ class WorkerContext:
     draining: threading.Event  # set when each slot should end after its current trials
     wake: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
     checks: Checks = field(default_factory=Checks)
+    crowded: CrowdedTrials = field(default_factory=CrowdedTrials)
 
     def drain(self) -> None:
         """Make every slot end after its current trials."""

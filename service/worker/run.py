@@ -62,6 +62,7 @@ class TrainerRun:
         self._name = ", ".join(run.name for run in self._runs[:3]) + (" and others" if len(self._runs) > 3 else "")
         self._earlier: dict[int, Mapping[int, float]] = {}  # by run, the objective at the steps of earlier attempts
         self._began_at = time.monotonic()
+        self.crowded = False  # a trial was released because other processes hold the memory of the GPU
         self._advanced = False
         self._prepared = False  # the trainer has read data and weights
         self._control_seconds = 0.0
@@ -119,6 +120,9 @@ class TrainerRun:
                     run = self._runs[line.lane]
                     self._note_availability(run, line)
                     run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
+                    if isinstance(line, Failed) and line.crowded and run.open and self._context.crowded.is_released(run.claim.lease):
+                        self.crowded = True
+                        run.release_crowded(line)
                     run.on_message(line, self._accelerator, self._control_seconds)
 
     def _note_availability(self, run: TrialRun, line: TrainerMessage) -> None:

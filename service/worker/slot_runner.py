@@ -20,6 +20,7 @@ from trainer.remedies import remedy
 log = logging.getLogger(__name__)
 
 IDLE = (0.2, 1.0)  # first and longest delay between two attempts to find work, in seconds
+CROWDED = (15.0, 240.0)  # first and longest pause of a slot after other processes held the memory of its GPU, in seconds
 RETRY = (1.0, 30.0)  # first and longest delay after an unexpected error, in seconds
 MOST_FAILED_STARTS = 2  # of a trainer in succession, until its device counts as unusable
 LOOK_SECONDS = 2.0  # interval at which a slot that waits for its device looks whether the worker drains
@@ -52,7 +53,9 @@ class SlotRunner:
         self._command = tuple(command)
         self._process = process
         self._first = first
-        self._idle, self._retry = Backoff(*IDLE), Backoff(*RETRY)
+        self._idle, self._retry, self._crowded = Backoff(*IDLE), Backoff(*RETRY), Backoff(*CROWDED)
+        self._paused_until = 0.0  # monotonic seconds; no trial is claimed before
+        self._device_bytes = 0 if slot.gpu is None else slot.memory or 0
         self._failed_starts = 0
         self._retired = threading.Event()
         self._fault: UnusableDevice | None = None
@@ -170,7 +173,7 @@ class SlotRunner:
                     self._check(study, process)
             return True
         asked_at = time.monotonic()
-        if not (claims := self._context.control.claim()):
+        if asked_at < self._paused_until or not (claims := self._context.control.claim(self._device_bytes)):
             return False
         self._run(claims, process, asked_at)
         return True
@@ -178,14 +181,19 @@ class SlotRunner:
     def _is_needed(self) -> bool:
         """Whether there is work for another trainer: a trial, or a second study to check."""
         control, checking = self._context.control, self._context.checks.under_way()
-        return control.has_work() or (bool(checking) and control.look(checking)[1] is not None)
+        return control.has_work(self._device_bytes) or (bool(checking) and control.look(checking)[1] is not None)
 
     def _run(self, claims: Sequence[Claim], process: TrainerProcess, claimed_at: float) -> None:
         leases = self._context.leases
         held = [leases.take(claim.lease, process, claimed_at) for claim in claims]
         self._log_start(claims)
         try:
-            TrainerRun(self._context, self.slot, process, claims, held).execute()
+            run = TrainerRun(self._context, self.slot, process, claims, held)
+            run.execute()
+            if run.crowded:  # not claimed again at once, so that another slot can take it or the other processes can end
+                self._paused_until = time.monotonic() + self._crowded.delay()
+            else:
+                self._crowded.reset()
         finally:
             for lease in held:
                 leases.drop(lease)

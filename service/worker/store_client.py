@@ -162,15 +162,19 @@ class StoreClient:
         except (StudyNotFound, StudyUnreadable):
             return False
 
-    def has_work(self) -> bool:
+    def has_work(self, device_bytes: int = 0) -> bool:
         """Whether a claim would probably find a trial. A cheap query; a claim may still find none. Raises StoreUnavailable."""
         unavailable = self.unavailable.ids()
-        candidates = self.store.read(queries.candidates)
+        candidates = self.store.read(queries.candidates, device_bytes)
         return any(candidate.has_work and candidate.study.id not in unavailable for candidate in candidates)
 
-    def claim(self) -> list[Claim]:
-        """Claim trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable."""
-        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, self.unavailable.ids())
+    def claim(self, device_bytes: int = 0) -> list[Claim]:
+        """Claim trials to run together on one trainer: none, one, or several of one study. Raises StoreUnavailable.
+
+        `device_bytes` is the memory of the slot's GPU, 0 without one.
+        """
+        unavailable = self.unavailable.ids()
+        return operations.claim_together(self.store, self._searches, self.worker, self._lane_bytes, unavailable, device_bytes)
 
     def decide(self, requests: Sequence[tuple[Lease, Mapping[int, float]]]) -> list[Decision | None]:
         """A pruning decision for each trial, given its objective by step; None if its lease is lost. Raises StoreUnavailable."""

@@ -173,6 +173,11 @@ class TrialRun:
         self.outcome = outcome
         self._unwritten.ended(outcome)
 
+    def release_crowded(self, failure: Failed) -> None:
+        """End it as released: other processes held a part of the memory that ran out, so the parameters need not be the cause."""
+        reason = f"other processes hold memory of the GPU: {failure.detail}"
+        self.end(Released(reason), f"released after epoch {self.step}: {reason}")
+
     @property
     def takes_log(self) -> bool:
         """Whether its log accepts lines now."""

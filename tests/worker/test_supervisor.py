@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from service import operations
 from service.domain.records import Study
 from service.domain.states import StudyState, TrialState
 from service.store import Store, queries
+from service.worker import slot_runner
 from service.worker.context import Timeouts
 from tests.processes import children
 
@@ -50,6 +52,20 @@ def test_what_goes_wrong_is_an_outcome_and_the_next_trial_runs(
     assert (failed.reason, detail in (failed.detail or "")) == (reason, True), failed.detail
     assert failed.attempt == (3 if reason == "crashed" else 1)
     assert fine.state is TrialState.COMPLETE
+
+
+def test_a_trial_that_others_left_no_memory_is_released_a_few_times_and_then_fails(
+    make_study: MakeStudy, shop: OpenShop, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_runner, "CROWDED", (0.2, 0.4))
+    study = make_study("crowd", "train")
+    failed, fine = shop().trials_at_end(study)
+    attempts = store.read(queries.attempts, failed.id)
+    assert [attempt.ending for attempt in attempts] == ["released"] * 3 + ["failed"]
+    assert {attempt.detail for attempt in attempts[:3]} == {"other processes hold memory of the GPU: the toy has no memory left"}
+    pauses = [after.started_at - (before.ended_at or 0) for before, after in pairwise(attempts)]
+    assert min(pauses) > 0.05, "the slot does not claim it again at once"
+    assert (failed.state, failed.reason, fine.state) == (TrialState.FAILED, "out_of_memory", TrialState.COMPLETE)
 
 
 def test_data_that_changed_since_the_check_end_the_study(make_study: MakeStudy, shop: OpenShop) -> None:

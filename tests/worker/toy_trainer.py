@@ -20,7 +20,7 @@ PR_SET_PDEATHSIG = 1
 BEHAVIOURS = (
     "train", "hang", "crash", "segfault", "spew", "quit", "bad_data", "stubborn", "fork", "kill_parent", "killed", "rant", "nan", "endless",
     "diverge", "mute", "starve", "talk", "babble", "flood", "peak",
-    "poison",
+    "poison", "crowd",
 )  # fmt: skip
 
 
@@ -154,8 +154,8 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
             return stop(order, cancel, step - 1)
         if step == resumed + 2:
             misbehave(how)
-            if how == "starve":
-                return tell("failed", **STARVED)
+            if how in STARVED_HOW:
+                return tell("failed", **STARVED, **STARVED_HOW[how])
         metrics = metrics_of(config, step)
         misbehave_each_epoch(how, step)
         tell("advanced", epoch=step, batch=1, batches=1, samples_per_second=1.0)
@@ -257,6 +257,7 @@ def await_answers(lanes: dict[int, dict[str, Any]], orders: Orders, step: int) -
         end_lanes(lanes, word, step)
 
 
+STARVED_HOW: dict[str, dict[str, Any]] = {"starve": {}, "crowd": {"device_bytes": 8 * 10**9, "crowded": True}}
 STARVED = {"reason": "out_of_memory", "detail": "the toy has no memory left", "step": 1}
 PACE = {"samples_per_second": 8.0, "seconds_left": 1.0, "memory": 1, "seconds": {"forward": 0.5}}
 

@@ -16,7 +16,7 @@ from service.store.codec import is_storable
 from service.store.engine import Transaction
 from service.store.registry import ANSWER, KEYS_KEPT_SECONDS, stored_answer
 from service.store.rows import event_of, readable, study_of
-from service.store.schema import VISIBLE, database_identity, event, idempotency, study, trial
+from service.store.schema import FITS, VISIBLE, database_identity, event, idempotency, study, trial
 from service.store.schema import manifest as kept
 from service.store.schema import session_key as stored_session_key
 
@@ -27,8 +27,9 @@ class Candidate:
 
     study: Study
     running: int
-    claimable: int  # queued trials, without duplicates that wait for their original
+    claimable: int  # queued trials that this device may start, without duplicates that wait for their original
     exhausted: bool  # the sampler has nothing left to suggest
+    queued: int = 0  # as `claimable`, for any device
 
     @property
     def has_work(self) -> bool:
@@ -132,17 +133,16 @@ def unchecked_study(tx: Transaction, without: Collection[str] = ()) -> Study | N
 
 def _candidates() -> Select[Any]:
     running = func.count(case((trial.c.state == TrialState.RUNNING, 1)))
-    claimable = func.count(case((and_(trial.c.state == TrialState.QUEUED, trial.c.duplicate_of.is_(None)), 1)))
+    waits = and_(trial.c.state == TrialState.QUEUED, trial.c.duplicate_of.is_(None))
+    queued, claimable = func.count(case((waits, 1))), func.count(case((and_(waits, FITS), 1)))
     open_trials = (
-        select(trial.c.study_id, running.label("running"), claimable.label("claimable"))
+        select(trial.c.study_id, running.label("running"), queued.label("queued"), claimable.label("claimable"))
         .where(trial.c.state.in_((TrialState.RUNNING, TrialState.QUEUED)))
         .group_by(trial.c.study_id)
         .subquery()
     )
     return (
-        select(
-            study, func.coalesce(open_trials.c.running, 0).label("running"), func.coalesce(open_trials.c.claimable, 0).label("claimable")
-        )
+        select(study, *(func.coalesce(column, 0).label(column.name) for column in open_trials.c if column is not open_trials.c.study_id))
         .outerjoin(open_trials, open_trials.c.study_id == study.c.id)
         .where(study.c.state == StudyState.ACTIVE, study.c.facts.is_not(None), ~study.c.recheck, VISIBLE)
         .order_by("running", study.c.created_at, study.c.id)
@@ -152,9 +152,10 @@ def _candidates() -> Select[Any]:
 CANDIDATES = _candidates()
 
 
-def candidates(tx: Transaction) -> list[Candidate]:
-    """Checked, active studies: the one with the fewest running trials first, then the oldest."""
-    return [Candidate(one, row.running, row.claimable, row.exhausted) for row, one in readable(tx.execute(CANDIDATES))]
+def candidates(tx: Transaction, device_bytes: int = 0) -> list[Candidate]:
+    """Checked, active studies: the one with the fewest running trials first, then the oldest. `device_bytes` as in `claim_together`."""
+    found = tx.execute(CANDIDATES, {"device_bytes": device_bytes})
+    return [Candidate(one, row.running, row.claimable, row.exhausted, row.queued) for row, one in readable(found)]
 
 
 def identity(tx: Transaction) -> str:

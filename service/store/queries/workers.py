@@ -10,11 +10,11 @@ from sqlalchemy import bindparam, func, select
 from search_spaces import Scalar
 from service.domain.errors import WorkerNotFound
 from service.domain.records import Lease, StaleLease, Study, Unavailability, Worker
-from service.domain.states import TrialState, WorkerState
+from service.domain.states import StudyState, TrialState, WorkerState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
 from service.store.rows import readable, worker_of
-from service.store.schema import CLAIM_ORDER, VISIBLE, standstill, study, trial, unavailable, worker
+from service.store.schema import CLAIM_ORDER, FITS, VISIBLE, standstill, study, trial, unavailable, worker
 
 HAS_ID = worker.c.id == bindparam("its_id")
 WORKER_BY_ID = select(worker).where(HAS_ID)
@@ -92,11 +92,44 @@ class QueuedTrial:
     round: int | None
 
 
-def queued_trials(tx: Transaction, study_id: str, limit: int) -> list[QueuedTrial]:
-    """The first `limit` claimable trials, in CLAIM_ORDER."""
-    queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None)
+def queued_trials(tx: Transaction, study_id: str, limit: int, device_bytes: int = 0) -> list[QueuedTrial]:
+    """The first `limit` trials that a device with that memory may claim, in CLAIM_ORDER."""
+    queued = (trial.c.study_id == study_id) & (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None) & FITS
     query = select(trial.c.number, trial.c.params, trial.c.attempt, trial.c.round).where(queued).order_by(*CLAIM_ORDER).limit(limit)
-    return [QueuedTrial(row.number, row.params, row.attempt, row.round) for row in tx.execute(query)]
+    return [QueuedTrial(row.number, row.params, row.attempt, row.round) for row in tx.execute(query, {"device_bytes": device_bytes})]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTrial:
+    """A queued trial of an active study that needs a device of a certain memory."""
+
+    study: str
+    trial: int  # primary key
+    least_device_bytes: int
+
+
+def waiting_for_device(tx: Transaction) -> list[WaitingTrial]:
+    """The queued trials that ran out of memory and wait for a larger device."""
+    waits = (trial.c.state == TrialState.QUEUED) & trial.c.least_device_bytes.is_not(None)
+    query = select(trial.c.study_id, trial.c.id, trial.c.least_device_bytes).join(study)
+    return [WaitingTrial(*row) for row in tx.execute(query.where(study.c.state == StudyState.ACTIVE, VISIBLE, waits).order_by(trial.c.id))]
+
+
+def workers_with_device(tx: Transaction, study_id: str, least_bytes: int) -> dict[str, float]:
+    """Workers that can start a trial of the study on an accelerator with that memory: the time of the last heartbeat by worker id.
+
+    Workers that drain or cannot read the study's data are left out. A worker that was killed is not: its heartbeat does not change.
+    """
+    cannot = select(unavailable.c.worker).where(unavailable.c.study_id == study_id)
+    found = tx.execute(select(worker.c.id, worker.c.devices, worker.c.memory, worker.c.seen_at).where(ALIVE, worker.c.id.not_in(cannot)))
+    return {
+        row.id: row.seen_at
+        for row in found
+        if any(
+            device != "cpu" and size is not None and size >= least_bytes
+            for device, size in zip(row.devices, row.memory or (), strict=False)
+        )
+    }
 
 
 def held_leases(tx: Transaction, leases: Iterable[Lease]) -> set[Lease]:

@@ -65,8 +65,8 @@ def install() -> None:
     Store.reading, Store.writing = freezer.apart(Store.reading), freezer.apart(Store.writing)  # type: ignore[method-assign, assignment]
     claim, record, heartbeat = StoreClient.claim, StoreClient.record, StoreClient.heartbeat
 
-    def claiming(self: StoreClient) -> list[Claim]:
-        claims = claim(self)
+    def claiming(self: StoreClient, device_bytes: int = 0) -> list[Claim]:
+        claims = claim(self, device_bytes)
         freezer.at("after the claim", [one.lease for one in claims])
         return claims
 

@@ -44,9 +44,11 @@ def install() -> None:
                 note("no room", number=write.lease.number, outcome=write.outcome and type(write.outcome).__name__.lower())
             raise
 
-    def claiming(store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = ()) -> list[Claim]:
+    def claiming(
+        store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+    ) -> list[Claim]:
         try:
-            return claim(store, searches, worker, lane_bytes, without)
+            return claim(store, searches, worker, lane_bytes, without, device_bytes)
         except DiskFull:
             note("no room", number=None, outcome="claim")
             raise

@@ -13,7 +13,7 @@ def plant() -> None:
     from service.operations.claiming import insert
     from service.store.unit_of_work import locked
 
-    def add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int) -> list[HeldTrial]:
+    def add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int, device_bytes: int) -> list[HeldTrial]:
         cached.refresh(store)
         if cached.created >= study.spec.budget.max_trials:
             return []

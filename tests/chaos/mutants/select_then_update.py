@@ -16,11 +16,13 @@ def plant() -> None:
 
     claim = claiming._claim_from
 
-    def select_then_update(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int) -> list[Claim]:
+    def select_then_update(
+        store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int, device_bytes: int
+    ) -> list[Claim]:
         study = candidate.study
         waiting = store.read(queries.trials, study.id, states=[TrialState.QUEUED], limit=1)
         if not waiting:
-            return claim(store, searches, candidate, worker, lane_bytes)
+            return claim(store, searches, candidate, worker, lane_bytes, device_bytes)
         with store.writing() as tx, locked(tx, study.id) as uow:
             started = [start(uow, trial, worker) for trial in uow.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
