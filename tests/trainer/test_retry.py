@@ -3,7 +3,7 @@
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ class Card:
     others: int = 0
     emptied: int = 0
     peaks: tuple[int, int] = (0, 0)
-    held_at_errors: list[int] = field(default_factory=list)
 
     def usage(self) -> memory.Usage:
         held = sum(cache.total_bytes for cache in memory._caches)

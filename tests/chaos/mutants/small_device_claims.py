@@ -1,8 +1,12 @@
 """A trial that ran out of memory is claimed again by the device on which it did."""
 
-from typing import Any
+from collections.abc import Collection
 
-SCENARIO = "tests/operations/test_larger_device.py -k 'waits_for_the_larger and sqlite'"
+from service.domain.records import Claim
+from service.operations import Searches
+from service.store import Store
+
+SCENARIO = "tests/chaos/test_f21_larger_device.py -k 'too_large and sqlite'"
 
 
 def plant() -> None:
@@ -10,7 +14,9 @@ def plant() -> None:
 
     claim_together = operations.claim_together
 
-    def any_device(*given: Any, **named: Any) -> Any:
-        return claim_together(*given, **{**named, "device_bytes": 2**62})
+    def on_any_device(
+        store: Store, searches: Searches, worker: str, lane_bytes: int, without: Collection[str] = (), device_bytes: int = 0
+    ) -> list[Claim]:
+        return claim_together(store, searches, worker, lane_bytes, without, max(device_bytes, 2**62))
 
-    operations.claim_together = any_device
+    operations.claim_together = on_any_device

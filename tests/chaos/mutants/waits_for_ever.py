@@ -1,6 +1,6 @@
 """A trial waits for a larger device although the worker that had one is gone."""
 
-SCENARIO = "tests/operations/test_larger_device.py -k 'disappears and sqlite'"
+SCENARIO = "tests/chaos/test_f21_larger_device.py -k 'killed and sqlite'"
 
 
 def plant() -> None:
