@@ -36,7 +36,7 @@ from trainer.learners import Learner, Member, ModelLearner
 from trainer.memory import Lack, readable
 from trainer.models import Infeasible, UnfitModel
 from trainer.optimization import learning_rates
-from trainer.order import batches
+from trainer.order import RowsAhead, batches
 from trainer.preparation import PreparedRun, prepare, taken, unfit
 from trainer.protocol import (
     BatchProgress,
@@ -184,6 +184,7 @@ class TrainingLoop:
         if self._is_over:
             return
 
+        ahead = RowsAhead(device)
         steps_per_epoch = len(batches(run.training, run.config.batch_size))
         done, seconds, use = 0, 0.0, utilization_of(device)  # whole rounds; seconds of training, including earlier attempts
         round_seconds = list[float]()  # of the rounds of this process
@@ -209,6 +210,7 @@ class TrainingLoop:
             yield from inputs.ready(view, advanced)
             order = run.batches_of(round.epoch)[round.batches]  # rows of each batch
             inputs.expect(order, view)
+            ahead.expect(order)
             configs = [self._members[number].config for number in learner.members]
             rates = learning_rates(configs, round.first_step, len(order), steps_per_epoch)  # [steps, M]
             # Losses stay on the device; reading one in every step would make the host wait for a GPU in every step.
@@ -221,7 +223,7 @@ class TrainingLoop:
             for batch, rows in enumerate(order):
                 stopwatch.begin_step()
                 with stopwatch("data"):
-                    features, targets = inputs.batch(rows, view), taken(run.targets, rows)  # [B, ...], [B, ...]
+                    features, targets = inputs.batch(rows, view), taken(run.targets, rows, ahead)  # [B, ...], [B, ...]
                 losses[batch], weights[batch] = learner.step(batch, features, targets)
                 stopwatch.end_step()
                 examples += len(rows)

@@ -1,6 +1,7 @@
 """Order and batches of a run's examples, and seeds for its random numbers."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -36,6 +37,28 @@ def batches(rows: Tensor, size: int) -> list[Tensor]:
     """The rows in batches. A last batch of a single example is left out, because BatchNorm needs two."""
     cut = list(torch.split(rows, size))
     return cut[:-1] if size > 1 and len(cut[-1]) == 1 else cut
+
+
+class RowsAhead:
+    """The rows of announced batches on a device, moved there by one copy. A copy for each batch would cost the host time in each step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._moved = dict[int, tuple[Tensor, Tensor]]()  # by the identity of the batch's rows, which are kept so that it stays theirs
+
+    def expect(self, batches: Sequence[Tensor], rows: Sequence[Tensor] | None = None) -> None:
+        """Announce the next batches; `of` then returns the batch's rows, or the tensor of `rows` at its place. Replaces the last call."""
+        self._moved = {}
+        if self._device.type == "cpu" or not len(batches):
+            return
+        rows = batches if rows is None else rows
+        moved = torch.split(torch.cat(list(rows)).to(self._device, non_blocking=True), [len(some) for some in rows])
+        self._moved = {id(batch): (batch, own) for batch, own in zip(batches, moved, strict=True)}
+
+    def of(self, batch: Tensor) -> Tensor | None:
+        """The rows on the device; None if the batch was not announced."""
+        known = self._moved.get(id(batch))
+        return None if known is None else known[1]
 
 
 def seed_for(seed: int, purpose: Purpose, epoch: int) -> int:

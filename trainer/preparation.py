@@ -13,7 +13,7 @@ from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import Dataset, Listing, differences, manifest_of, split_differs
 from trainer.data.examples import BadData, ChangedData, MissingData, NoTestExamples, UnfitData
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
-from trainer.order import batches, shuffled
+from trainer.order import RowsAhead, batches, shuffled
 from trainer.protocol import Checked, Failed, Unavailable
 from trainer.tasks.base import Examples, Task
 from trainer.tasks.registry import task_of
@@ -149,9 +149,10 @@ def unfit(error: BadData | UnfitModel, config: TrainConfig, expected: Expected, 
     return Failed(lane=lane, reason="bad_data", detail=str(error), step=step)
 
 
-def taken(tensor: Tensor, rows: Tensor) -> Tensor:
-    """The rows of the tensor, indexed on the tensor's own device."""
-    return tensor[rows.to(tensor.device, non_blocking=True)]
+def taken(tensor: Tensor, rows: Tensor, ahead: RowsAhead | None = None) -> Tensor:
+    """The rows of the tensor, indexed on the tensor's own device; `ahead` has the rows there already if they were announced."""
+    moved = None if ahead is None else ahead.of(rows)
+    return tensor[rows.to(tensor.device, non_blocking=True) if moved is None else moved]
 
 
 def _load(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:

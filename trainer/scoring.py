@@ -9,6 +9,7 @@ from trainer.data.examples import NoTestExamples
 from trainer.features import Inputs
 from trainer.features.source import Sign
 from trainer.learners import Learner
+from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, taken
 from trainer.protocol import Scores
 from trainer.tasks.base import Measurement
@@ -31,11 +32,13 @@ def evaluate(
     found, first = torch.empty(0), 0
     batches = torch.split(rows, max(run.config.batch_size, learner.smallest_batch))
     inputs.expect(batches, None)
+    ahead = RowsAhead(run.device)
+    ahead.expect(batches)
     for batch, some in enumerate(batches):
         if batch:
             yield sign
         columns = slice(first, first := first + len(some))
-        for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some)):
+        for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some, ahead)):
             if not found.numel():
                 found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))  # [M, N, K]
             found[members, columns] = tallies

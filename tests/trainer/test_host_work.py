@@ -1,7 +1,6 @@
 """The host's share of a step and of an epoch on a device of its own: no copy that waits, states held on the device. Shown on the CPU."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.trainer.dispatched import Counted
 from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, copied, tensors_in
@@ -44,18 +43,6 @@ class Card:
         return 0, 0
 
     def empty_cache(self) -> None: ...
-
-
-class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the operations that are dispatched."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls = Counter[str]()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls[function.name().partition(".")[0]] += 1
-        return function(*args, **(kwargs or {}))
 
 
 class Prepared:

@@ -2,7 +2,9 @@
 
 import torch
 
-from trainer.order import batches, seed_for, shuffled
+from tests.trainer.dispatched import Counted
+from trainer.order import RowsAhead, batches, seed_for, shuffled
+from trainer.preparation import taken
 
 ROWS = torch.arange(100, 150)
 
@@ -25,3 +27,33 @@ def test_a_last_batch_of_one_is_left_out_unless_all_are() -> None:
 def test_seeds_differ_by_purpose_and_fit_a_generator() -> None:
     assert seed_for(3, "order", 1) != seed_for(3, "numbers", 1)
     assert all(0 <= seed_for(seed, "order", 1) < 2**63 for seed in range(200))
+
+
+def test_the_rows_of_announced_batches_are_moved_to_a_device_together() -> None:
+    batches = list(torch.split(torch.randperm(10), 4))
+    ahead = RowsAhead(torch.device("meta"))
+    with Counted() as counted:
+        ahead.expect(batches)
+    assert counted.calls["aten::_to_copy"] == 1
+    with Counted() as counted:
+        moved = [ahead.of(batch) for batch in batches]
+    assert not counted.calls and [one is not None and (one.device.type, len(one)) for one in moved] == [
+        ("meta", 4),
+        ("meta", 4),
+        ("meta", 2),
+    ]
+    assert ahead.of(batches[0].clone()) is None, "equal rows that were not announced"
+    ahead.expect(batches[:1])
+    assert ahead.of(batches[1]) is None and RowsAhead(torch.device("cpu")).of(batches[0]) is None
+
+
+def test_the_targets_of_announced_batches_are_taken_without_a_copy() -> None:
+    batches, targets = list(torch.split(torch.randperm(10), 4)), torch.arange(10, device="meta")
+    ahead = RowsAhead(torch.device("meta"))
+    ahead.expect(batches)
+    with Counted() as counted:
+        found = taken(targets, batches[0], ahead)
+    assert len(found) == 4 and counted.calls["aten::_to_copy"] == 0
+    with Counted() as counted:
+        taken(targets, batches[0])
+    assert counted.calls["aten::_to_copy"] == 1

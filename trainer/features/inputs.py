@@ -152,8 +152,11 @@ class StoredFeatures:
         yield from self._of(view).ready(view, sign)
 
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
-        """Announce the batches to the examples, unless the stored output is read in their place."""
-        if not self._of(view).reads:
+        """Announce the batches to the stored output, or to the examples if it is not read in their place."""
+        source, batches = self._of(view), list(batches)
+        if source.reads:
+            source.expect(batches, view)
+        else:
             self._direct.expect(batches, view)
 
     def batch(self, rows: Tensor, view: int | None) -> Tensor:

@@ -16,6 +16,7 @@ from trainer.cache import CacheKey
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
 from trainer.features.planner import Rates
+from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, inference_batch
 from trainer.protocol import Reuse
 from trainer.stopwatch import Stopwatch
@@ -277,6 +278,7 @@ class Source:
         self._examples_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
         self._probed = 0.0  # seconds to read one example, as measured by `_probe`
         self._disabled = False
+        self._ahead = RowsAhead(self._device)  # places in an entry that is on the device
 
     @property
     def reads(self) -> bool:
@@ -307,12 +309,19 @@ class Source:
         if not self._always_read and self._probed > (computing := self._rates.computing(0, self.depth)):
             self._disable(f"reading an example takes {self._probed:.3g} s, computing it {computing:.3g} s")
 
+    def expect(self, batches: Sequence[Tensor], view: int | None) -> None:
+        """Announce the rows of the next calls of `read`."""
+        entry = self._entries.get(self.part.stored_view(view))
+        if entry is not None and entry.device.type == self._device.type:
+            self._ahead.expect(batches, [self.part.places(rows) for rows in batches])
+
     def read(self, rows: Tensor, view: int | None) -> Tensor | None:
         """The output [B, ...] for those rows; None if it is not stored."""
         if (entry := self._entries.get(self.part.stored_view(view))) is None:
             return None
         started = time.perf_counter()
-        found = self._form.output(measuring.gathered(entry, self.part.places(rows), self._device))
+        places = self._ahead.of(rows)
+        found = self._form.output(measuring.gathered(entry, self.part.places(rows) if places is None else places, self._device))
         # A GPU runs asynchronously, so the host's clock would not measure the copy; there the probe's rate is used for every read.
         self._read_seconds += self._probed * len(rows) if self._device.type == "cuda" else time.perf_counter() - started
         self._examples_read += len(rows)

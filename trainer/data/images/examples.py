@@ -16,6 +16,7 @@ from trainer.cache import Cache, CacheKey
 from trainer.data.contents import stored
 from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
+from trainer.order import RowsAhead
 
 AHEAD_BATCHES = 8
 AHEAD_BYTES = 256 * 2**20  # of batches decoded ahead; at least one batch is
@@ -116,6 +117,7 @@ class Resident:
     keys: Tensor
     origin: Literal["decoded", "cached"]
     device: torch.device
+    ahead: RowsAhead
 
     def constant_rows(self) -> list[int]:
         """The rows of images of a single colour, ascending. Reads every pixel."""
@@ -125,11 +127,14 @@ class Resident:
 
     def take(self, rows: Tensor) -> Tensor:
         """Pixels uint8 [B, 3, S, S] on the device."""
-        found = self.pixels.index_select(0, rows.to(self.pixels.device, non_blocking=True))  # several times as fast as indexing
+        moved = self.ahead.of(rows)
+        moved = rows.to(self.pixels.device, non_blocking=True) if moved is None else moved
+        found = self.pixels.index_select(0, moved)  # several times as fast as indexing
         return found if found.device.type == self.device.type else to_device(found, self.device)
 
     def expect(self, batches: Iterable[Tensor]) -> None:
-        """Nothing to do."""
+        """Move the rows of the next batches to the device of the pixels."""
+        self.ahead.expect(list(batches))
 
 
 _kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()  # pixels on the host
@@ -160,10 +165,10 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
         return streamed
     pixels, origin = found
     if _on_device.make_room(pixels.nbytes, device):
-        resident = Resident(pixels.to(device), keys, origin, device)
+        resident = Resident(pixels.to(device), keys, origin, device, RowsAhead(device))
         _on_device.keep(*place, replace(resident, origin="cached"), pixels.nbytes)  # for the next run of this process
     else:  # not pinned, which would copy the whole tensor; each gathered batch is pinned instead
-        resident = Resident(pixels, keys, origin, device)
+        resident = Resident(pixels, keys, origin, device, RowsAhead(pixels.device))
         _kept[place] = replace(resident, origin="cached")
     return resident
 
