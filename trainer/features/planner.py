@@ -18,18 +18,19 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout
 from trainer.memory import readable
-from trainer.preparation import PreparedRun
+from trainer.preparation import PreparedRun, inference_batch
 
-BATCH = 32  # examples computed at a time; not more than in evaluation, so that measuring needs no more memory than the run
+BATCH = 32  # examples computed at a time on a CPU; not more than in evaluation, so that measuring needs no more memory than the run
 MEASURE_SECONDS = 0.5  # approximate limit for measuring all stages; of a large model fewer examples are measured
 LEAST_TRIES, MOST_TRIES = 2, 5  # the quickest try counts, since other processes can only make a try slower
-SAMPLE_ROWS, SAMPLE_BYTES = 1024, 16 * 2**20
+SAMPLE_ROWS, SAMPLE_BYTES, DEVICE_SAMPLE_BYTES = 1024, 16 * 2**20, 64 * 2**20
 DISK_BYTES_A_SECOND = 1e9  # assumed rate of writing, through the page cache
 
 ToInputs = Callable[[Tensor], Tensor]
@@ -46,6 +47,79 @@ class Rates:
     def computing(self, start: int, end: int) -> float:
         """Seconds from the output of the first `start` stages to that of the first `end`; from 0, reading the example is included."""
         return sum(self.stage_seconds[start:end]) + (0.0 if start else self.input_seconds)
+
+
+class WorkClock(Protocol):
+    """Times consecutive pieces of work on a device; implemented by HostClock and DeviceClock."""
+
+    def start(self) -> None:
+        """Begin: the next piece of work is the first."""
+
+    def mark(self) -> None:
+        """End a piece of work; the next one begins."""
+
+    def seconds(self) -> list[float]:
+        """Seconds of each piece of work since `start`. Waits for the device."""
+
+
+class HostClock:
+    """Times work that is done when the call returns, as on a CPU."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock, self._marks = clock, list[float]()
+
+    def start(self) -> None:
+        self._marks = [self._clock()]
+
+    def mark(self) -> None:
+        self._marks.append(self._clock())
+
+    def seconds(self) -> list[float]:
+        return [after - before for before, after in pairwise(self._marks)]
+
+
+class TimedEvent(Protocol):
+    """A point in a device's queue with its time; as torch.cuda.Event(enable_timing=True)."""
+
+    def record(self) -> None: ...
+    def synchronize(self) -> None: ...
+    def elapsed_time(self, end: Any, /) -> float:
+        """Milliseconds between two points that the device has reached."""
+
+
+class DeviceClock:
+    """Times work on a device that runs behind the host, by events in its queue.
+
+    `hold` keeps the device busy while the host queues the work that follows. Without it the device would wait for each launch, and
+    the events would time the host. What the host itself computes, such as the decoding of images, counts if it takes longer than the hold.
+    """
+
+    def __init__(self, event: Callable[[], TimedEvent], hold: Callable[[], object]) -> None:
+        self._event, self._hold, self._marks = event, hold, list[TimedEvent]()
+
+    def start(self) -> None:
+        self._hold()
+        self._marks = []
+        self.mark()
+
+    def mark(self) -> None:
+        event = self._event()
+        event.record()
+        self._marks.append(event)
+
+    def seconds(self) -> list[float]:
+        self._marks[-1].synchronize()
+        return [before.elapsed_time(after) / 1000 for before, after in pairwise(self._marks)]
+
+
+HOLD_CYCLES = 40_000_000  # of a GPU's clock: about 20 ms, in which the host launches some thousand kernels
+
+
+def clock_of(device: torch.device) -> WorkClock:
+    """The clock for work on the device."""
+    if device.type != "cuda":
+        return HostClock()
+    return DeviceClock(lambda: torch.cuda.Event(enable_timing=True), lambda: torch.cuda._sleep(HOLD_CYCLES))  # type: ignore[no-untyped-call]
 
 
 _measured: dict[tuple[object, ...], Rates] = {}
@@ -74,47 +148,48 @@ def rates(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs) -> Rates:
 
 
 def _measure(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs) -> Rates:
-    few = run.training[:2]
-    _timed(run, prefix, to_inputs, few)  # warm-up: the first call of a kernel includes its preparation
-    input_seconds, stages, _ = _timed(run, prefix, to_inputs, few)
+    few, clock = run.training[:2], clock_of(run.device)
+    _timed(prefix, to_inputs, few, clock)  # warm-up: the first call of a kernel includes its preparation
+    input_seconds, stages, _ = _timed(prefix, to_inputs, few, clock)
     affordable = int(MEASURE_SECONDS / (input_seconds + sum(stages) + 1e-9))  # examples
-    rows = run.training[: max(2, min(BATCH, affordable // LEAST_TRIES))]
-    tries = [_timed(run, prefix, to_inputs, rows) for _ in range(max(LEAST_TRIES, min(MOST_TRIES, affordable // len(rows))))]
+    rows = run.training[: max(2, min(inference_batch(run) or BATCH, affordable // LEAST_TRIES))]
+    tries = [_timed(prefix, to_inputs, rows, clock) for _ in range(max(LEAST_TRIES, min(MOST_TRIES, affordable // len(rows))))]
     inputs, outputs, forms = zip(*tries, strict=True)
     return Rates(min(inputs), tuple(map(min, *outputs)), tuple(forms[0]))
 
 
-def _timed(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs, rows: Tensor) -> tuple[float, list[float], list[TensorLayout]]:
+def _timed(prefix: FrozenPrefix, to_inputs: ToInputs, rows: Tensor, clock: WorkClock) -> tuple[float, list[float], list[TensorLayout]]:
     """Seconds for one example's input and for each stage, and the layouts of the stages' outputs."""
-    marks, forms = [_now(run.device)], list[TensorLayout]()
+    forms = list[TensorLayout]()
+    clock.start()
     features = to_inputs(rows)
-    marks.append(_now(run.device))
+    clock.mark()
     for output in prefix.steps(features, 0, len(prefix.modules)):
         forms.append(TensorLayout.of(output))
-        marks.append(_now(run.device))
-    first, *stages = ((after - before) / len(rows) for before, after in pairwise(marks))
+        clock.mark()
+    first, *stages = (seconds / len(rows) for seconds in clock.seconds())
     return first, stages, forms
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 @lru_cache
 def gather_seconds_a_byte(device: torch.device, onto: torch.device) -> float:
     """Seconds to gather one byte of random rows from `device` onto the device where they are used."""
-    rows = torch.zeros((SAMPLE_ROWS, SAMPLE_BYTES // SAMPLE_ROWS), dtype=torch.uint8, device=device)
-    order = torch.arange(SAMPLE_ROWS).roll(SAMPLE_ROWS // 2).view(-1, BATCH)
-    return min(seconds_to_gather(rows, some, onto) for some in order) / (BATCH * rows.shape[1])
+    size = SAMPLE_BYTES if onto.type == "cpu" else DEVICE_SAMPLE_BYTES
+    rows = torch.zeros((SAMPLE_ROWS, size // SAMPLE_ROWS), dtype=torch.uint8, device=device)
+    order = torch.arange(SAMPLE_ROWS).roll(SAMPLE_ROWS // 2)
+    # Batches of a CPU's size: larger ones would not stay in its caches. An accelerator takes as long to begin as to gather a small batch.
+    batches = order.view(-1, BATCH) if onto.type == "cpu" else order.expand(MOST_TRIES, -1)
+    return min(seconds_to_gather(rows, some, onto) for some in batches) / (batches.shape[1] * rows.shape[1])
 
 
 def seconds_to_gather(rows: Tensor, some: Tensor, onto: torch.device) -> float:
     """Seconds until the rows `some` are on the device."""
-    started = _now(onto)
+    clock = clock_of(onto)
+    clock.start()
     gathered(rows, some, onto)
-    return _now(onto) - started
+    clock.mark()
+    (seconds,) = clock.seconds()
+    return seconds
 
 
 def gathered(rows: Tensor, some: Tensor, onto: torch.device) -> Tensor:

@@ -376,7 +376,8 @@ class Source:
 
     def _probe(self, entry: Tensor) -> float:
         """Seconds to read one example: the quickest of PROBES tries, since other processes can only make a try slower."""
-        some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[: measuring.BATCH]
+        count = measuring.BATCH if self._device.type == "cpu" else max(measuring.BATCH, measuring.DEVICE_SAMPLE_BYTES // entry[0].nbytes)
+        some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[:count]
         return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
 
     def _placed(self, entry: Tensor, digest: str) -> Tensor:
