@@ -99,20 +99,20 @@ PACKAGES = (
     "thawline",
 )  # distribution names of packages, besides torch and torchvision, whose versions can change results
 
-Format = Literal["bfloat16", "float16", "tf32"]
+PrecisionFormat = Literal["bfloat16", "float16", "tf32"]
 FLOAT16_SINCE = (7, 0)  # compute capability of Volta, the first with tensor cores
 BFLOAT16_SINCE = (8, 0)  # of Ampere, whose tensor cores multiply bfloat16 and TF32 too; older GPUs emulate bfloat16
 WITHOUT_TENSOR_CORES = ("GTX 16",)  # names of GPUs of capability 7.5 that have none; they are known for NaN in float16
 BFLOAT16_ARCHITECTURES = ("gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")  # of AMD's GPUs: CDNA from 2 on, RDNA from 3 on
 FLOAT16_ARCHITECTURES = ("gfx908", *BFLOAT16_ARCHITECTURES)
-OWNERS: Mapping[Format, str] = {
+OWNERS: Mapping[PrecisionFormat, str] = {
     "bfloat16": "NVIDIA GPUs from Ampere on",
     "float16": "NVIDIA GPUs from Volta on",
     "tf32": "NVIDIA GPUs from Ampere on",
 }
 
 
-def matrix_formats(device: torch.device) -> frozenset[Format]:
+def matrix_formats(device: torch.device) -> frozenset[PrecisionFormat]:
     """The number formats for which the device has matrix units."""
     if device.type == "cuda" and torch.version.hip is not None:
         return formats_of_amd(torch.cuda.get_device_properties(device).gcnArchName)
@@ -122,7 +122,7 @@ def matrix_formats(device: torch.device) -> frozenset[Format]:
     return frozenset({"bfloat16"}) if device.type == "cpu" and torch.cpu._is_amx_tile_supported() else frozenset()
 
 
-def formats_of_nvidia(capability: tuple[int, int], name: str) -> frozenset[Format]:
+def formats_of_nvidia(capability: tuple[int, int], name: str) -> frozenset[PrecisionFormat]:
     """The formats of the tensor cores of a GPU of that compute capability."""
     if capability >= BFLOAT16_SINCE:
         return frozenset({"bfloat16", "float16", "tf32"})
@@ -130,7 +130,7 @@ def formats_of_nvidia(capability: tuple[int, int], name: str) -> frozenset[Forma
     return frozenset({"float16"}) if has_cores else frozenset()
 
 
-def formats_of_amd(architecture: str) -> frozenset[Format]:
+def formats_of_amd(architecture: str) -> frozenset[PrecisionFormat]:
     """The formats of the matrix units of an AMD GPU, such as of gfx90a:sramecc+:xnack-."""
     if architecture.startswith(BFLOAT16_ARCHITECTURES):
         return frozenset({"bfloat16", "float16"})

@@ -229,17 +229,17 @@ def _described(usage: Usage) -> str:
 
 
 CACHE_SHARE = 1 / 3  # of the memory that this process can still allocate, for the entries of each DeviceCache, which count as free
-Kept = TypeVar("Kept")
+CachedValue = TypeVar("CachedValue")
 
 
 @dataclass(slots=True)
-class _Entry(Generic[Kept]):
-    value: Kept
+class _Entry(Generic[CachedValue]):
+    value: CachedValue
     size: int  # bytes
     used: bool = True  # by the present run
 
 
-class DeviceCache(Generic[Kept]):
+class DeviceCache(Generic[CachedValue]):
     """Tensors that this process keeps on its device for later runs, evicted by least recent use.
 
     The limit of their bytes follows the memory that is free and the share of the device that this process may use. Entries that the
@@ -247,10 +247,10 @@ class DeviceCache(Generic[Kept]):
     """
 
     def __init__(self) -> None:
-        self._entries = OrderedDict[tuple[str, torch.device], _Entry[Kept]]()
+        self._entries = OrderedDict[tuple[str, torch.device], _Entry[CachedValue]]()
         _caches.add(self)
 
-    def find(self, key: str, device: torch.device) -> Kept | None:
+    def find(self, key: str, device: torch.device) -> CachedValue | None:
         """The value, used by the present run from now on."""
         if (entry := self._entries.get((key, device))) is None:
             return None
@@ -273,7 +273,7 @@ class DeviceCache(Generic[Kept]):
             held -= self._entries.pop(place).size
         return True
 
-    def keep(self, key: str, device: torch.device, value: Kept, size: int) -> None:
+    def keep(self, key: str, device: torch.device, value: CachedValue, size: int) -> None:
         """Add an entry that the present run uses, after `make_room`."""
         self._entries[key, device] = _Entry(value, size)
 

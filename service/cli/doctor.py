@@ -14,7 +14,7 @@ from service.cli.console import Failure, console, table
 from service.cli.processes import NO_TORCH, has_torch
 from service.domain.errors import ThawlineError
 from service.settings import Settings
-from service.worker.devices import Layout, Slot, cores, layout_of, machine_memory
+from service.worker.devices import Slot, SlotLayout, cores, layout_of, machine_memory
 from service.worker.discovery import Unanswered, ask_torch, find_devices
 from service.worker.process import TrainerDied, TrainerProcess
 from trainer.protocol import DeviceUnusable, TrainerReady
@@ -26,7 +26,7 @@ SECRET = ("token",)  # settings whose value is not printed
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorLine:
     """A line of the report. `fault` is what is wrong and what to do about it."""
 
     subject: str
@@ -46,30 +46,30 @@ def examine(settings: Settings) -> None:
         raise Failure(f"{wrong} {'check' if wrong == 1 else 'checks'} failed.")
 
 
-def _software() -> Iterator[Finding]:
-    yield Finding("Python", platform.python_version())
+def _software() -> Iterator[DoctorLine]:
+    yield DoctorLine("Python", platform.python_version())
     with suppress(metadata.PackageNotFoundError):
-        yield Finding("Thawline", metadata.version("thawline"))
+        yield DoctorLine("Thawline", metadata.version("thawline"))
     if not has_torch():
-        yield Finding("torch", f"not installed: this installation runs servers, and no workers. {NO_TORCH}")
+        yield DoctorLine("torch", f"not installed: this installation runs servers, and no workers. {NO_TORCH}")
         return
     try:
         answer = ask_torch()
     except Unanswered as error:
-        yield Finding("torch", "cannot be imported", f"{error}. {remedy(str(error))}")
+        yield DoctorLine("torch", "cannot be imported", f"{error}. {remedy(str(error))}")
         return
     build = f"for CUDA {answer['cuda']}" if answer["cuda"] else f"for ROCm {answer['hip']}" if answer["hip"] else "for the CPU only"
-    yield Finding("torch", f"{answer['torch']}, built {build}")
+    yield DoctorLine("torch", f"{answer['torch']}, built {build}")
 
 
-def _devices(settings: Settings) -> Iterator[Finding]:
+def _devices(settings: Settings) -> Iterator[DoctorLine]:
     found = find_devices()
-    yield Finding("NVIDIA driver", _driver_version() or "none found")
-    yield Finding("processor", f"{cores()} cores, {_size(machine_memory() or 0)} of memory")
+    yield DoctorLine("NVIDIA driver", _driver_version() or "none found")
+    yield DoctorLine("processor", f"{cores()} cores, {_size(machine_memory() or 0)} of memory")
     if found.fault is not None:
-        yield Finding(found.fault.name, "cannot be used", f"{found.fault.detail}. {found.fault.remedy}")
+        yield DoctorLine(found.fault.name, "cannot be used", f"{found.fault.detail}. {found.fault.remedy}")
     if not found.devices:
-        yield Finding("GPU", "none: " + "; ".join(found.tried))
+        yield DoctorLine("GPU", "none: " + "; ".join(found.tried))
     if has_torch():
         yield from _proofs(layout_of(found.devices, cores()), settings.model_copy(update={"cache_bytes": 0}))
 
@@ -84,7 +84,7 @@ def _driver_version() -> str | None:
         return None
 
 
-def _proofs(layout: Layout, settings: Settings) -> Iterator[Finding]:
+def _proofs(layout: SlotLayout, settings: Settings) -> Iterator[DoctorLine]:
     """Start a trainer on each device, all at once, and report what each one sends first."""
     firsts = dict[str, Slot]()  # by device
     for slot in layout.slots:
@@ -99,29 +99,29 @@ def _proofs(layout: Layout, settings: Settings) -> Iterator[Finding]:
             process.close(0)
 
 
-def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> Finding:
+def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> DoctorLine:
     subject = slot.display
     try:
         while time.monotonic() - began_at < START_SECONDS:
             match process.read(READ_SECONDS):
                 case TrainerReady() as ready:
                     computed = "" if ready.proof_seconds is None else f"computes as the CPU does, tested in {ready.proof_seconds:.1f} s; "
-                    return Finding(subject, f"{computed}trainer ready after {time.monotonic() - began_at:.1f} s")
+                    return DoctorLine(subject, f"{computed}trainer ready after {time.monotonic() - began_at:.1f} s")
                 case DeviceUnusable() as unusable:
-                    return Finding(subject, "cannot be used", f"{unusable.detail}. {unusable.remedy}")
+                    return DoctorLine(subject, "cannot be used", f"{unusable.detail}. {unusable.remedy}")
                 case _:
                     pass
     except TrainerDied as died:
-        return Finding(subject, "cannot be used", f"{died.death.detail}. {remedy(died.death.detail)}")
-    return Finding(subject, "cannot be used", f"its trainer was not ready after {START_SECONDS:g} s")
+        return DoctorLine(subject, "cannot be used", f"{died.death.detail}. {remedy(died.death.detail)}")
+    return DoctorLine(subject, "cannot be used", f"its trainer was not ready after {START_SECONDS:g} s")
 
 
-def _storage(settings: Settings) -> Iterator[Finding]:
+def _storage(settings: Settings) -> Iterator[DoctorLine]:
     yield _home(settings)
     yield _database(settings)
 
 
-def _home(settings: Settings) -> Finding:
+def _home(settings: Settings) -> DoctorLine:
     folder = settings.home
     while not folder.exists():
         folder = folder.parent
@@ -129,30 +129,30 @@ def _home(settings: Settings) -> Finding:
     cache = "no cache" if settings.cache_bytes == 0 else f"cache in {settings.home / 'cache'}, up to {_size(settings.cache_bytes)}"
     value = f"{settings.home}: {_size(free)} free; {cache}"
     if not os.access(folder, os.W_OK):
-        return Finding("THAW_HOME", value, f"{folder} cannot be written; change its owner, or set THAW_HOME")
+        return DoctorLine("THAW_HOME", value, f"{folder} cannot be written; change its owner, or set THAW_HOME")
     if free < settings.disk_floor_bytes:
-        return Finding(
+        return DoctorLine(
             "THAW_HOME", value, f"less than THAW_DISK_FLOOR_BYTES ({_size(settings.disk_floor_bytes)}) is free, so that nothing is written"
         )
-    return Finding("THAW_HOME", value)
+    return DoctorLine("THAW_HOME", value)
 
 
-def _database(settings: Settings) -> Finding:
+def _database(settings: Settings) -> DoctorLine:
     from service.store import without_password
     from service.store.migrate import check
 
     url = without_password(settings.database_url)
     file = settings.database_url.removeprefix("sqlite:///")
     if file != settings.database_url and not Path(file).exists():
-        return Finding("database", f"{url} does not exist yet; the first server or worker creates it")
+        return DoctorLine("database", f"{url} does not exist yet; the first server or worker creates it")
     try:
         is_current = check(settings.database_url)
     except ThawlineError as error:
-        return Finding("database", url, f"{error}")
-    return Finding("database", f"{url} is reachable", None if is_current else "its schema is older; run `thaw db upgrade`")
+        return DoctorLine("database", url, f"{error}")
+    return DoctorLine("database", f"{url} is reachable", None if is_current else "its schema is older; run `thaw db upgrade`")
 
 
-def _settings_that_deviate(settings: Settings) -> Iterator[Finding]:
+def _settings_that_deviate(settings: Settings) -> Iterator[DoctorLine]:
     from service.store import without_password
 
     default = Settings()
@@ -160,7 +160,7 @@ def _settings_that_deviate(settings: Settings) -> Iterator[Finding]:
         value = getattr(settings, name)
         if value != getattr(default, name) and not (name == "database_url" and value.endswith(f"{settings.home / 'thawline.db'}")):
             text = "set" if name in SECRET else without_password(value) if name == "database_url" else _written(value)
-            yield Finding(f"THAW_{name.upper()}", text)
+            yield DoctorLine(f"THAW_{name.upper()}", text)
 
 
 def _written(value: object) -> str:

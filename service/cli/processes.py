@@ -19,7 +19,7 @@ from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
 from service.settings import Settings
 from service.timing import Backoff
-from service.worker.devices import Device, Layout, cores, layout_of
+from service.worker.devices import Device, SlotLayout, cores, layout_of
 from service.worker.discovery import Discovery, find_devices, select
 from service.worker.process import TrainerProcess
 
@@ -40,7 +40,7 @@ class WorkerOptions:
     slots_per_gpu: int | None = None
     gpus: str | None = None  # indices and ids of the GPUs to use; the worker then never trains on the CPU
 
-    def layout(self, available_cores: int) -> Layout:
+    def layout(self, available_cores: int) -> SlotLayout:
         """The slots on the devices of this machine. Raises Failure if `gpus` names a device that is not there."""
         found = find_devices()
         for step in found.tried:

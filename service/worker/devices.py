@@ -106,7 +106,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class SlotLayout:
     """The slots of a worker, those it uses while no device of `slots` works, and drivers that do not work, which have no slot."""
 
     slots: tuple[Slot, ...]
@@ -120,12 +120,12 @@ def layout_of(
     count: int | None = None,
     faults: Sequence[UnusableDevice] = (),
     waits: bool = False,
-) -> Layout:
+) -> SlotLayout:
     """The layout for these devices. With `waits` the worker waits for a device that cannot be used instead of using the CPU."""
     slots = lay_out(found, available_cores, count)
     on_cpu = () if waits or not found else lay_out((), available_cores, count)
     fallback = tuple(replace(slot, index=len(slots) + slot.index) for slot in on_cpu)
-    return Layout(slots, fallback, tuple(faults))
+    return SlotLayout(slots, fallback, tuple(faults))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.store import Store, queries
 from service.store.migrate import upgrade
 from service.worker.context import DEFAULT_TIMEOUTS, Leases, Timeouts, WorkerContext
-from service.worker.devices import Layout, Slot
+from service.worker.devices import Slot, SlotLayout
 from service.worker.home import CheckpointFolder, Spool
 from service.worker.process import KILL_SECONDS, TrainerProcess
 from service.worker.slot_runner import SlotRunner
@@ -44,7 +44,7 @@ class Supervisor:
         self,
         store: Store,
         settings: Settings,
-        layout: Layout,
+        layout: SlotLayout,
         command: Sequence[str] | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         trainer: TrainerProcess | None = None,

@@ -67,13 +67,15 @@ def work(toy_options: Sequence[str]) -> None:
     from service.cli.processes import install_signal_handlers
     from service.store import open_store
     from service.worker.context import Timeouts
-    from service.worker.devices import Layout, lay_out
+    from service.worker.devices import SlotLayout, lay_out
     from service.worker.supervisor import Supervisor
 
     settings = Settings.from_environment()
     toy = (sys.executable, "-P", str(TOY), *toy_options)
     patience = Timeouts(start=60, prepare=60, stall=60, grace=2)
-    worker = Supervisor(open_store(settings.database_url), settings, Layout(lay_out((), 1, int(os.environ.get(SLOTS, "1")))), toy, patience)
+    worker = Supervisor(
+        open_store(settings.database_url), settings, SlotLayout(lay_out((), 1, int(os.environ.get(SLOTS, "1")))), toy, patience
+    )
     install_signal_handlers(worker)
     note("born")
     worker.run()

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from service.worker.context import Timeouts
-from service.worker.devices import Layout, lay_out
+from service.worker.devices import SlotLayout, lay_out
 from service.worker.process import TrainerProcess
 from service.worker.supervisor import Supervisor
 from tests.worker.fragile import Fragile
@@ -116,7 +116,7 @@ SHORT = Timeouts(start=60, prepare=20, stall=6, grace=5)  # a busy machine stops
 class Shop:
     """A worker with toy trainers in a thread, and the study as it stands."""
 
-    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, layout: Layout) -> None:
+    def __init__(self, store: Store, settings: Settings, command: tuple[str, ...], patience: Timeouts, layout: SlotLayout) -> None:
         self.store = store
         self.worker = Supervisor(store, settings, layout, command, patience)
         self._thread = threading.Thread(target=self.worker.run, daemon=True)
@@ -167,10 +167,10 @@ def shop(store: Store, settings: Settings, toy_command: tuple[str, ...]) -> Iter
         slots: int = 1,
         on: Store = store,
         lease_seconds: float = 6.0,
-        layout: Layout | None = None,
+        layout: SlotLayout | None = None,
     ) -> Shop:
         own = settings.model_copy(update={"lease_seconds": lease_seconds})
-        opened.append(Shop(on, own, (*toy_command, *options), patience, layout or Layout(lay_out((), 1, slots))))
+        opened.append(Shop(on, own, (*toy_command, *options), patience, layout or SlotLayout(lay_out((), 1, slots))))
         return opened[-1]
 
     yield one

@@ -174,7 +174,7 @@ log = logging.getLogger(__name__)
 ON_DEVICE = memory.DeviceCache[Tensor]()  # copies of entries
 
 
-class Event(Protocol):
+class DeviceEvent(Protocol):
     """A point in a device's queue; as torch.cuda.Event."""
 
     def record(self) -> None:
@@ -184,7 +184,7 @@ class Event(Protocol):
         """Wait until the device has reached it."""
 
 
-def device_event(device: torch.device) -> Callable[[], Event] | None:
+def device_event(device: torch.device) -> Callable[[], DeviceEvent] | None:
     """Makes events of a device that runs asynchronously; None for others."""
     return torch.cuda.Event if device.type == "cuda" else None
 
@@ -196,10 +196,10 @@ class HostCopies:
     copied at once.
     """
 
-    def __init__(self, into: Tensor, event: Callable[[], Event] | None, *, pinned: bool = True) -> None:
+    def __init__(self, into: Tensor, event: Callable[[], DeviceEvent] | None, *, pinned: bool = True) -> None:
         self._into, self._event, self._pinned = into, event, pinned
         self._buffers = list[Tensor]()
-        self._queued: tuple[int, Tensor, Event] | None = None
+        self._queued: tuple[int, Tensor, DeviceEvent] | None = None
 
     def write(self, first: int, rows: Tensor) -> None:
         """Copy the rows to row `first` and the following ones."""

@@ -72,7 +72,7 @@ class Moments:
         return found
 
 
-class Group(Protocol):
+class OptimizerGroup(Protocol):
     """Members whose update is computed together."""
 
     @property
@@ -95,7 +95,7 @@ class Optimizers:
         """`flat` is the tensor of which `parameters` are views, if they are computed jointly."""
         self.done = 0  # steps
         self._configs, self._parameters = tuple(configs), dict(parameters)
-        self._groups = list[Group]()
+        self._groups = list[OptimizerGroup]()
         coefficients = [Coefficients.of(config) for config in configs]
         if flat is not None:
             self._groups.append(JointGroup(coefficients, flat, [parameter.value[0].numel() for parameter in parameters.values()]))
