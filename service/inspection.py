@@ -22,7 +22,8 @@ from trainer.data.examples import Look, UnfitData, shown
 from trainer.files import UnfitFile, open_regular
 from trainer.tasks.base import Counted
 from trainer.tasks.registry import spec_of
-from trainer.weight_files import MOST_WEIGHTS_BYTES, UnfitTensors, UnreadableWeights, read_outline
+from trainer.weight_files import MOST_WEIGHTS_BYTES, read_outline
+from trainer.weight_files.pickles import UnfitTensors, UnreadableWeights
 
 
 def is_outside(path: Path, roots: Sequence[Path]) -> bool:

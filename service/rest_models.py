@@ -496,12 +496,3 @@ class WorkerView(View):
 
 class WorkersView(View):
     workers: list[WorkerView]
-
-
-class Alive(View):
-    status: str = Field(default="alive")
-
-
-class Ready(View):
-    status: str = Field(default="ready")
-    sweep_age_seconds: float | None = Field(description="seconds since the last check for lost workers; null on a read-only server")

@@ -6,8 +6,7 @@ from pathlib import PurePath
 
 from service.domain.export import Exported
 from service.domain.verdict import Estimate, constant_of
-from service.exports.configuration import thinned
-from service.exports.script import obstacle
+from service.exports.configuration import obstacle, thinned
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec

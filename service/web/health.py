@@ -12,13 +12,14 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+from pydantic import Field
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import operations
 from service.domain.errors import StoreUnavailable
 from service.reaper import Reaper
-from service.rest_models import Alive, Ready
+from service.rest_models import View
 from service.settings import Settings
 from service.store import Store, queries
 from service.web.dependencies import Disk, TheStore, free_bytes
@@ -105,6 +106,15 @@ UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 router = APIRouter(tags=["service"])
+
+
+class Alive(View):
+    status: str = Field(default="alive")
+
+
+class Ready(View):
+    status: str = Field(default="ready")
+    sweep_age_seconds: float | None = Field(description="seconds since the last check for lost workers; null on a read-only server")
 
 
 @router.get("/livez", summary="Check liveness")

@@ -12,15 +12,14 @@ from typing import Annotated, Any, assert_never
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from search_spaces.parameters import MAX_PARAMETERS
-from service.confirmation.status import phase_of, recommended_trial, verdict_of
+from service.confirmation.verdict import phase_of, recommended_trial, verdict_of
 from service.domain.errors import NoResult
 from service.domain.export import Exported
 from service.domain.pruning import PruningReport
 from service.domain.records import Study, Trial
 from service.domain.states import Phase, TrialState
 from service.exports.card import card
-from service.exports.configuration import Known, export, note_of, requirements
-from service.exports.script import script
+from service.exports.configuration import Known, export, note_of, requirements, script
 from service.rest_models import ConfirmationView, ExportFormat, RunsView
 from service.search import figures
 from service.search.pruning_report import pruning_report

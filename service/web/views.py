@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from search_spaces import Fault
-from service.confirmation.status import phase_of
+from service.confirmation.verdict import phase_of
 from service.domain.records import Attempt, LogChunk, ReportedMetric, Study, Trial, Unavailability, Worker
 from service.domain.samplers import CmaEs, Gp, Median, NoPruner, Patient, Percentile, Pruner, Sampler, Tpe
 from service.domain.spec import StudySpec

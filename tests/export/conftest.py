@@ -15,7 +15,7 @@ from PIL import Image
 import trainer.tasks.image_classification.catalogue as catalogue
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
-from service.exports.script import script
+from service.exports.configuration import script
 from trainer.configuration import ListingFacts
 from trainer.data.dataset import manifest_of
 from trainer.data.images.dataset import arrange, listed

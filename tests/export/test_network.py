@@ -10,7 +10,7 @@ import torch
 from torchvision.ops import StochasticDepth
 
 import trainer.tasks.image_classification.catalogue as catalogue
-from service.exports.script import script
+from service.exports.configuration import script
 from tests.export.conftest import NOTHING, SIZE, exported_of, module_of, weights_of
 from trainer.optimization import lr_at, make_optimizer, parameter_groups
 from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig

@@ -21,8 +21,7 @@ from PIL import Image
 from torchvision.models import get_model
 
 from service.domain.export import Exported, Origin
-from service.exports.configuration import requirements
-from service.exports.script import obstacle, run_of, script
+from service.exports.configuration import obstacle, requirements, run_of, script
 from tests.export.conftest import NOTHING, SIZE, exported_of, found_of, module_of, weights_of
 from trainer.configuration import LeftOut, ListingFacts, LoadedWeights
 from trainer.data.images import decoding

@@ -25,8 +25,8 @@ from trainer.tasks.image_classification.config import ImageData, ImageModel, Ima
 from trainer.tasks.image_classification.networks import factory
 from trainer.tasks.image_classification.networks.factory import build, staged
 from trainer.tasks.image_classification.selection import select
-from trainer.weight_files import Outline, UnreadableWeights, read_outline
-from trainer.weight_files.pickles import HARMLESS, TensorOutline
+from trainer.weight_files import Outline, read_outline
+from trainer.weight_files.pickles import HARMLESS, TensorOutline, UnreadableWeights
 
 State = dict[str, Tensor]
 MODEL = "small_cnn"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service import operations
-from service.confirmation.status import phase_of, recommended_trial, verdict_of
+from service.confirmation.verdict import phase_of, recommended_trial, verdict_of
 from service.domain.errors import StudyClosed
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, Study, Trial

@@ -11,7 +11,7 @@ from search_spaces.documents import impurities
 from service import operations
 from service.domain.export import Exported, read_export
 from service.exports.card import card
-from service.exports.script import script
+from service.exports.configuration import script
 from service.store import Store
 from service.study_io.import_ import Header, sound
 from tests.export.conftest import NOTHING, exported_of

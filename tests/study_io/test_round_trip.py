@@ -45,7 +45,7 @@ def test_a_study_that_was_under_way_comes_stopped_and_its_open_trials_cancelled(
 
 
 def test_a_confirmation_comes_along_and_is_judged_alike(store: Store) -> None:
-    from service.confirmation.status import verdict_of
+    from service.confirmation.verdict import verdict_of
 
     study = confirmed_study(store)
     operations.stop_study(store, study.id)

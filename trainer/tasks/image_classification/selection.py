@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any
 
 from trainer.tasks.image_classification.catalogue import Model
-from trainer.weight_files.outline import Outline
+from trainer.weight_files import Outline
 from trainer.weight_files.pickles import TensorOutline, UnfitTensors, UnreadableWeights, conversion
 
 CONTAINERS = (

@@ -26,7 +26,8 @@ from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, 
 from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
 from trainer.tasks.image_classification.networks.families import BY_MODEL, Family
 from trainer.tasks.image_classification.selection import Selection, select
-from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, UnfitTensors, UnreadableWeights, conversion, read_outline
+from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
+from trainer.weight_files.pickles import UnfitTensors, UnreadableWeights, conversion
 
 MOST_NAMED = 5
 
