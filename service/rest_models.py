@@ -463,7 +463,7 @@ class UnusableDeviceView(View):
 
     device: str = Field(examples=["cuda:0"])
     name: str = Field(examples=["NVIDIA H200 #0, 141 GB"])
-    detail: str = Field(description="the error of the device's test", examples=["no kernel image is available for execution on the device"])
+    detail: str = Field(description="the error of the device's test", examples=["the NVIDIA driver on your system is too old"])
     remedy: str = Field(description="what to do about it")
 
 

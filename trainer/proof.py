@@ -50,14 +50,14 @@ def precisions(device: torch.device) -> list[torch.dtype]:
 
 def trained_once(device: torch.device, precision: torch.dtype) -> float:
     """The loss of a convolution and a linear layer after one step of gradient descent. Draws no random numbers."""
-    images = torch.linspace(-1, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16).to(device)
+    examples = torch.linspace(-1, 1, 4 * 3 * 16 * 16).reshape(4, 3, 16, 16).to(device)
     labels = torch.arange(4).to(device)
     filters = torch.linspace(-1, 1, 8 * 27).sin().reshape(8, 3, 3, 3).to(device).requires_grad_()
     weights = torch.linspace(-1, 1, 8 * 4).cos().reshape(8, 4).to(device).requires_grad_()
 
     def loss() -> torch.Tensor:
         with torch.autocast(device.type, precision, enabled=precision is not torch.float32):
-            scores = functional.conv2d(images, filters, padding=1).relu().mean((2, 3)) @ weights
+            scores = functional.conv2d(examples, filters, padding=1).relu().mean((2, 3)) @ weights
         return functional.cross_entropy(scores.float(), labels)
 
     gradients = torch.autograd.grad(loss(), (filters, weights))

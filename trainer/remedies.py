@@ -59,7 +59,7 @@ def _says(sentence: str) -> Callable[[str, DeviceFacts], str]:
 # The first row whose expression is found in the error decides.
 REMEDIES: Sequence[tuple[str, Callable[[str, DeviceFacts], str]]] = (
     (r"driver.*too old|driver version is insufficient|forward compatibility was attempted", _old_driver),
-    (r"no kernel image|not compatible with the current PyTorch", _no_kernels),
+    (r"no kernel \w+ is available|not compatible with the current PyTorch", _no_kernels),
     (r"not compiled with CUDA|built without CUDA", _no_cuda),
     (
         r"version mismatch|CUDA unknown error",

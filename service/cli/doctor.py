@@ -80,7 +80,7 @@ def _driver_version() -> str | None:
         nvml = import_module("pynvml")
         nvml.nvmlInit()
         return str(nvml.nvmlSystemGetDriverVersion())
-    except Exception:  # nvidia-ml-py or the driver is missing; NVML's error class may be missing as well
+    except Exception:  # nvidia-ml-py or the driver is missing; the exception of NVML may be missing as well
         return None
 
 

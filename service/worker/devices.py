@@ -99,7 +99,7 @@ class Slot:
             kept.pop("CUDA_VISIBLE_DEVICES", None)
             return {**kept, "HIP_VISIBLE_DEVICES": self.gpu.id}
         if "PYTORCH_CUDA_ALLOC_CONF" not in kept:  # the older name of the same variable
-            # Trials of different image and batch sizes follow each other in one process; fixed segments would fragment its memory.
+            # Trials of different example and batch sizes follow each other in one process; fixed segments would fragment its memory.
             kept.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
         # Without it an index counts the fastest device first, and names another device than `nvidia-smi` does.
         return {**kept, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": self.gpu.id}
