@@ -91,7 +91,7 @@ class DeviceClock:
     """Times work on a device that runs behind the host, by events in its queue.
 
     `hold` keeps the device busy while the host queues the work that follows. Without it the device would wait for each launch, and
-    the events would time the host. What the host itself computes, such as the decoding of examples, counts if it takes longer than the hold.
+    the events would time the host. What the host itself computes, such as decoding, counts if it takes longer than the hold.
     """
 
     def __init__(self, event: Callable[[], TimedEvent], hold: Callable[[], object]) -> None:
