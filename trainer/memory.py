@@ -262,6 +262,10 @@ class DeviceCache(Generic[CachedValue]):
         """Whether entries of `size` bytes in total are within the limit; False for a device without memory of its own."""
         return size <= self._limit(device)
 
+    def budget(self, device: torch.device) -> int:
+        """Limit of the bytes of all entries on the device."""
+        return max(0, self._limit(device))
+
     def make_room(self, size: int, device: torch.device) -> bool:
         """Evict entries until another of `size` bytes is within the limit. Returns False, without an effect, if that is impossible."""
         limit, held = self._limit(device), self.held_bytes(device)

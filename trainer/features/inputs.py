@@ -68,11 +68,12 @@ class FeatureStorage:
 
     @classmethod
     def of(cls, cache: Cache, run: PreparedRun) -> "FeatureStorage":
-        """The cache's folder, or this process's memory if the cache has no folder."""
+        """The cache's folder, or this process's memory if the cache has no folder. A device with more room than either has the outputs."""
+        of_device = ON_DEVICE.budget(run.device)
         if cache.folder is None:
-            return cls(MEMORY, None, MEMORY.budget, run.device)
+            return cls(MEMORY, None, max(MEMORY.budget, of_device), run.device)
         # The decoded examples are entries of the same cache; stored outputs must not evict them.
-        return cls(cache, cache.folder, max(0, cache.max_bytes - run.examples.stored_bytes), run.device)
+        return cls(cache, cache.folder, max(0, cache.max_bytes - run.examples.stored_bytes, of_device), run.device)
 
     def place(self, size: int) -> Place:
         """The place of entries of `size` bytes while they are read."""

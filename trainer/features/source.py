@@ -333,6 +333,8 @@ class Source:
         self._entries.clear()
 
     def _found_or_built(self, key: CacheKey, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+        if (known := ON_DEVICE.find(key.digest, self._device)) is not None:
+            return known
         shape = (len(self.part.rows), torch.Size(self._form.shape).numel())
         tries = 0
         while tries < TRIES:
@@ -341,38 +343,58 @@ class Source:
                     return entry
                 draft = self._store.begin(key, shape, self._form.dtype)
             if draft is not None:
-                return (yield from self._built(draft, view, sign))
+                return (yield from self._built(draft, key, view, sign))
             if self._store.busy(key):
                 with self._building():
                     time.sleep(POLL_SECONDS)
                 yield sign
             else:
                 tries += 1  # another process has just finished or abandoned it, or it does not fit
-        return None
+        return (yield from self._built(None, key, view, sign))
 
-    def _built(self, draft: FeatureDraft, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+    def _built(self, draft: FeatureDraft | None, key: CacheKey, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
+        """Compute the entry: on the device if it has room for all views, and in the draft, if there is one; None if there is no place."""
+        shape = len(self.part.rows), torch.Size(self._form.shape).numel()
+        with self._building():
+            kept = self._room_on_device(shape)
+        places = [HostCopies(draft.tensor, device_event(self._device))] if draft is not None else []
+        places += [HostCopies(kept, None)] if kept is not None else []
+        if not places:
+            return None
         size = inference_batch(self._run)
         batches = torch.split(self.part.rows, size or measuring.BATCH)
         log.info("building the output of %d stages for %d examples, view %s", self.depth, len(self.part.rows), view)
-        with draft:
+        first = 0
+        with draft or nullcontext():
             self._direct.expect(batches, view)
-            copies, first = HostCopies(draft.tensor, device_event(self._device)), 0
             # The stopwatch waits for the device at the end of each group. Within a group, computing and copying overlap.
             together = 1 if size is None else BATCHES_PER_WAIT
             for start in range(0, len(batches), together):
                 with self._building():
                     for rows in batches[start : start + together]:
                         output = self._prefix.run(self._direct.batch(rows, view), 0, self.depth)
-                        copies.write(first, self._form.rows(output).flatten(1))
+                        for place in places:
+                            place.write(first, self._form.rows(output).flatten(1))
                         first += len(rows)
-                    copies.finish()
+                    for place in places:
+                        place.finish()
                 yield sign
+            if kept is not None:
+                ON_DEVICE.keep(key.digest, self._device, kept, kept.nbytes)
             try:
                 with self._building():
-                    return draft.commit()
+                    stored = draft.commit() if draft is not None else None
             except OSError as error:
                 log.warning("the output of %d stages could not be stored: %s", self.depth, error)
-                return None
+                stored = None
+        return stored if kept is None else kept
+
+    def _room_on_device(self, shape: tuple[int, int]) -> Tensor | None:
+        """Memory of the device for an entry; None if it has no room for all views."""
+        size = math.prod(shape) * self._form.dtype.itemsize
+        if not ON_DEVICE.fits(size * self.part.views, self._device) or not ON_DEVICE.make_room(size, self._device):
+            return None
+        return torch.empty(shape, dtype=self._form.dtype, device=self._device)
 
     def _probe(self, entry: Tensor) -> float:
         """Seconds to read one example: the quickest of PROBES tries, since other processes can only make a try slower."""
