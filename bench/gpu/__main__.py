@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.gpu.needs import ROOT, advice, missing
+from bench.gpu.needs import ROOT, absent, advice, requirements
 
 SECONDS = {"works": 180.0, "speed": 360.0}
 TABLE_SECONDS = 2.0
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="some of the parts, with commas between")
     parser.add_argument("--tiny", action="store_true", help="small data and a CPU")
     given = parser.parse_args(arguments)
-    if lacking := missing("trainer"):
+    if lacking := absent(requirements("trainer")):
         print(advice(lacking), file=sys.stderr)
         return 2
-    if lacking := missing(""):
+    if lacking := absent(requirements("service")):
         print(f"{advice(lacking)}\nThe parts that need them are left out.", file=sys.stderr)
     if given.tiny:
         os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that spin would take the cores of the tests beside this one
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace, started_at: float) -> int:
     from bench.gpu import speed, works
-    from bench.gpu.parts import Bench, perform
+    from bench.gpu.parts import Bench, forkserver, perform
     from bench.gpu.rows import Rows, as_table, read
 
     parts = {"works": works.PARTS, "speed": speed.PARTS}[given.run]
@@ -55,7 +55,7 @@ def _run(given: argparse.Namespace, started_at: float) -> int:
     folder = Path(tempfile.mkdtemp(prefix="thaw-gpu-"))
     try:
         bench = Bench(Rows(file, started_at), out, folder, given.tiny, "cpu" if given.tiny else "cuda:0")
-        perform(parts, bench, started_at + (given.seconds or SECONDS[given.run]) - TABLE_SECONDS)
+        perform(parts, bench, started_at + (given.seconds or SECONDS[given.run]) - TABLE_SECONDS, forkserver())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         rows = read(file)

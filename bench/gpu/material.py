@@ -118,8 +118,11 @@ def steps(events: Events) -> Iterator[BatchProgress]:
 
 
 def step_seconds(events: Events, device: torch.device, seconds: float) -> float:
-    """Mean time of a whole training step, over about that time. Epochs' first steps and last batches, which are smaller, are left out."""
-    took, count, warm = 0.0, 0, WARM_STEPS
+    """Mean time of a whole training step, over about that time, but at most three times as long with what is between the steps.
+
+    The first steps, and the last batch of each epoch, which may be smaller, are not measured.
+    """
+    took, count, warm, until = 0.0, 0, WARM_STEPS, float("inf")
     started_at, first = 0.0, None
     with closing(events):
         for event in steps(events):
@@ -128,10 +131,11 @@ def step_seconds(events: Events, device: torch.device, seconds: float) -> float:
             if first is None and event.batch >= min(warm, event.batches - 2):
                 synchronise(device)
                 started_at, first = time.perf_counter(), event.batch
+                until = min(until, started_at + 3 * seconds)
             elif first is not None and (event.batch == event.batches - 1 or time.perf_counter() - started_at > seconds):
                 synchronise(device)
                 took, count = took + time.perf_counter() - started_at, count + event.batch - first
-                if took > seconds:
+                if took > seconds or time.perf_counter() > until:
                     return took / count
             if event.batch == event.batches:
                 first, warm = None, 1

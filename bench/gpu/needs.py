@@ -1,54 +1,56 @@
 """The packages that the benchmark needs, by pyproject.toml. The source tree need not be installed."""
 
 import tomllib
-from functools import cache
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-TESTS = ("pytest>=8.4",)
+Needs = Literal["trainer", "tests", "service"]
 
 
-@cache
-def missing(extra: str) -> list[str]:
-    """Requirements that are not installed: of the trainer, of its tests, or of the whole service (""), with all that they require."""
+def requirements(needs: Needs) -> list[str]:
+    """What the trainer, its tests, or the whole service require."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    trainer = [*project["optional-dependencies"]["trainer"], *(one for one in project["dependencies"] if one.startswith("pydantic"))]
-    wanted = {"trainer": trainer, "tests": [*trainer, *TESTS], "": [*project["dependencies"], *trainer]}[extra]
-    found, seen = list[str](), set[str]()
-    for text in wanted:
-        _check(Requirement(text), found, seen)
-    return sorted(found)
+    service, trainer = project["dependencies"], project["optional-dependencies"]["trainer"]
+    trainer = [*trainer, *(one for one in service if one.startswith("pydantic"))]
+    match needs:
+        case "trainer":
+            return trainer
+        case "tests":
+            return [*trainer, "pytest"]
+        case "service":
+            return sorted({*service, *trainer})
 
 
-def _check(wanted: Requirement, found: list[str], seen: set[str]) -> None:
-    if str(wanted) in seen:
-        return
-    seen.add(str(wanted))
+def absent(wanted: Iterable[str]) -> list[str]:
+    """The requirements whose package is not installed."""
+    return [text for text in wanted if _version(Requirement(text)) is None]
+
+
+def outdated(wanted: Iterable[str]) -> list[str]:
+    """The requirements whose package is installed in a version that they do not allow. It may do nevertheless."""
+    parsed = [(Requirement(text), _version(Requirement(text))) for text in wanted]
+    return [f"{one}, installed {found}" for one, found in parsed if found and not one.specifier.contains(found, prereleases=True)]
+
+
+def _version(wanted: Requirement) -> str | None:
     try:
-        installed = metadata.distribution(wanted.name)
+        return metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
-        found.append(str(wanted))
-        return
-    if not wanted.specifier.contains(installed.version, prereleases=True):
-        found.append(f"{wanted} (installed: {installed.version})")
-        return
-    for text in installed.requires or ():
-        further = Requirement(text)
-        extras = wanted.extras or {""}
-        if further.marker is None or any(further.marker.evaluate({"extra": extra}) for extra in extras):
-            _check(further, found, seen)
+        return None
 
 
-def advice(lacking: list[str]) -> str:
+def advice(lacking: Sequence[str]) -> str:
     """How to install the packages on a machine that reaches no package index."""
-    names = " ".join(f"'{one.partition(' (')[0]}'" for one in lacking)
+    names = " ".join(f"'{one}'" for one in lacking)
     return (
         f"Missing packages: {', '.join(lacking)}\n"
-        "On a machine with a package index, download their wheels:\n"
-        f"    python -m pip download --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \\\n"
-        f"        -c constraints.txt -d wheels {names}\n"
+        "On a machine with a package index, in this folder, download their wheels:\n"
+        "    python -m pip download --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \\\n"
+        f"        --platform manylinux2014_x86_64 -c constraints.txt -d wheels {names}\n"
         f"Here, install them:\n    python -m pip install --no-index --find-links wheels {names}"
     )

@@ -10,13 +10,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import torch
-
-from bench.gpu.needs import missing
+from bench.gpu.needs import Needs, absent, requirements
 from bench.gpu.rows import WHOLE, Rows, State
+
+if TYPE_CHECKING:
+    import torch
 
 GRACE_SECONDS = 4.0  # in which a part that is stopped can end its servers and trainers
 
@@ -46,14 +50,16 @@ class Bench:
     deadline: float = 0.0  # by time.monotonic
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """The device to measure."""
+        import torch
+
         return torch.device(self.device_name)
 
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return self.device.type == "cuda"
+        return self.device_name.startswith("cuda")
 
     @property
     def seconds_left(self) -> float:
@@ -82,8 +88,7 @@ class Bench:
             self.row(what, "failed", error=f"{type(error).__name__}: {error}", trace=traceback.format_exc(limit=-6))
         gc.collect()
         if self.on_gpu:
-            with contextlib.suppress(RuntimeError):  # after an error from which the process cannot recover
-                torch.cuda.empty_cache()
+            _empty_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +99,38 @@ class Part:
     work: Callable[[Bench], None]
     seconds: float  # its limit where later parts need all of their time
     least_seconds: float  # with less it is left out
-    needs: str = "trainer"  # the extra of pyproject.toml whose packages it imports, or "" for those of the service
+    needs: Needs = "trainer"  # the packages that it imports
 
 
-def perform(parts: Sequence[Part], bench: Bench, deadline: float) -> None:
-    """Run the parts until the deadline, by time.monotonic. Time that a part does not use is given to the next one."""
+def forkserver() -> BaseContext:
+    """Forks the parts from a process that has imported torch but never used it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.gpu.works", "bench.gpu.speed"])  # torch is imported once; each part is forked
+    context.set_forkserver_preload(["bench.gpu.works", "bench.gpu.speed"])
+    return context
+
+
+def perform(parts: Sequence[Part], bench: Bench, deadline: float, context: BaseContext) -> None:
+    """Run the parts until the deadline, by time.monotonic. Time that a part does not use is given to the next one."""
+    started_at = time.monotonic()
+    first: BaseProcess = context.Process(target=os.getpid)  # type: ignore[attr-defined]
+    first.start()  # waits until the process that all are forked from has imported torch
+    first.join()
+    bench.rows.add("start", WHOLE, seconds=time.monotonic() - started_at)
     for place, part in enumerate(parts):
         left = deadline - time.monotonic() - GRACE_SECONDS
         limit = min(left, max(part.seconds, left - sum(later.seconds for later in parts[place + 1 :])))
-        if lacking := missing(part.needs):
+        if lacking := absent(requirements(part.needs)):
             bench.rows.add(part.name, WHOLE, "left out", missing=lacking)
         elif limit < part.least_seconds:
             bench.rows.add(part.name, WHOLE, "left out", needs_seconds=part.least_seconds, seconds_left=max(0.0, left))
         else:
             receiver, sender = context.Pipe(duplex=False)
             given = replace(bench, part=part.name, deadline=time.monotonic() + limit)
-            process = context.Process(target=_run, args=(part.work, given, sender), name=part.name)
+            process = context.Process(target=_run, args=(part.work, given, sender))  # type: ignore[attr-defined]
             _supervise(process, receiver, given, limit)
 
 
-def _supervise(process: multiprocessing.process.BaseProcess, receiver: Connection, bench: Bench, limit: float) -> None:
+def _supervise(process: BaseProcess, receiver: Connection, bench: Bench, limit: float) -> None:
     """Run the process, stop it at the limit, and write the row of the part."""
     started_at = time.monotonic()
     process.start()
@@ -145,17 +160,29 @@ def _run(work: Callable[[Bench], None], bench: Bench, sender: Connection) -> Non
     """The part's process."""
     os.setsid()  # so that the whole group can be killed
     signal.signal(signal.SIGTERM, _stop)
+    gc.freeze()  # imported modules are never freed; scanning them after each case would take longer than small cases
     try:
-        if bench.on_gpu:
-            torch.cuda.set_device(bench.device)
         if bench.tiny:
-            torch.set_num_threads(1)  # more only wait for each other on small data
+            _use_one_thread()
         work(bench)
     except Stopped:
         return
     except BaseException:
         sender.send(traceback.format_exc(limit=-12))
         raise
+
+
+def _empty_cache() -> None:
+    import torch
+
+    with contextlib.suppress(RuntimeError):  # after an error from which the process cannot recover
+        torch.cuda.empty_cache()
+
+
+def _use_one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # more only wait for each other on small data
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -118,7 +118,7 @@ def _workers(client: Client) -> Mapping[str, object]:
 
 def _killed(bench: Bench, client: Client, server: int) -> Mapping[str, object]:
     """Kill the trainer after the first epoch. The trial must be complete after a second attempt."""
-    document = _study(bench, "killed", 1, {"frozen_layers": 0, "epochs": bench.sized(200, 40)})
+    document = _study(bench, "killed", 1, {"frozen_layers": 0, "epochs": bench.sized(60, 40)})
     client.create_study(document)
     while not any(trial.step for trial in client.trials("killed")):
         if bench.seconds_left < 2 or client.study("killed").state in ENDED:

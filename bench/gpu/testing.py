@@ -4,6 +4,7 @@ The module is also the pytest plugin that writes the rows. Tests are collected w
 client and skips tests of a GPU that it does not find.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -27,11 +28,12 @@ OPTIONS = (
 def perform(bench: Bench) -> None:
     """Run the tests. On a CPU they are only collected."""
     # A conftest of the product's own package is read, but none above it.
-    for folder in sorted({file.relative_to(ROOT).parts[1] for file in (ROOT / "tests").rglob("test_*.py") if MARK in file.read_text()}):
+    files = sorted(file.relative_to(ROOT) for file in (ROOT / "tests").rglob("test_*.py") if MARK in file.read_text())
+    for folder, some in itertools.groupby(files, key=lambda file: file.parts[1]):
         log = bench.out / f"tests-{folder}.txt"
         options = [*OPTIONS, f"--confcutdir=tests/{folder}", *([] if bench.on_gpu else ["--collect-only"])]
         # Warnings of another version of torch are no errors here.
-        command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-W", "default", *options, f"tests/{folder}"]
+        command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-W", "default", *options, *map(str, some)]
         where = json.dumps([str(bench.rows.file), bench.part, bench.rows.started_at])
         environment = {**os.environ, "PYTHONPATH": str(ROOT), WHERE: where}
         with log.open("w") as output:

@@ -13,7 +13,7 @@ import torch
 
 from bench.gpu import testing
 from bench.gpu.material import cache, call_seconds, config, outcome
-from bench.gpu.needs import ROOT, missing
+from bench.gpu.needs import ROOT, absent, outdated, requirements
 from bench.gpu.parts import Bench, NotHere, Part, Unexpected
 from service.settings import Settings
 from service.worker.devices import Slot, cores
@@ -64,8 +64,9 @@ def _smi(option: str) -> Mapping[str, object]:
 
 
 def _versions(bench: Bench) -> Mapping[str, object]:
+    wanted = requirements("service")
     found: dict[str, object] = {
-        "python": platform.python_version(), "cores": cores(), "missing": missing(""),
+        "python": platform.python_version(), "cores": cores(), "missing": absent(wanted), "outdated": outdated(wanted),
         **devices.environment(bench.device, config(bench, "small_cnn", 16, 60)),
     }  # fmt: skip
     if bench.on_gpu:
@@ -89,7 +90,7 @@ def _utilisation(bench: Bench) -> Mapping[str, object]:
 
 
 def _copy(bench: Bench) -> Mapping[str, object]:
-    source = torch.ones(bench.sized(2**30, 2**20), device=bench.device)
+    source = torch.ones(bench.sized(2**28, 2**20), device=bench.device)
     target = torch.empty_like(source)
     seconds, _ = call_seconds(lambda: target.copy_(source), bench.device, bench.sized(1, 0) / 4)
     return {"gigabytes_per_second": 2 * source.nbytes / seconds / 1e9}
@@ -124,7 +125,7 @@ def _exhausted(bench: Bench) -> Mapping[str, object]:
     if not bench.on_gpu:
         raise NotHere("the device has no memory of its own")
     found = outcome(
-        train(config(bench, "resnet50", 1024, 256, batch_size=200, precision="float32"), device=bench.device, cache=cache(bench))
+        train(config(bench, "resnet50", 1024, 256, batch_size=192, precision="float32"), device=bench.device, cache=cache(bench))
     )
     if not isinstance(found.end, Failed) or found.end.reason != "out_of_memory":
         raise Unexpected(f"the run ended as {found.end.model_dump_json()[:500]}")
@@ -155,6 +156,8 @@ def _poisoned(bench: Bench) -> Mapping[str, object]:
     values = {"reports": [str(report)[:300] for report in reports], "exit_code": process.exit_code}
     if not died:
         raise Unexpected(f"the process waits for further orders after its context became unusable: {values}")
+    if not any(isinstance(report, Failed) for report in reports):
+        raise Unexpected(f"the process ended without reporting the failure of its run: {values}")
     return values
 
 
@@ -176,8 +179,8 @@ def await_ready(process: TrainerProcess, bench: Bench) -> None:
 
 
 PARTS = (
-    Part("environment", environment, seconds=15, least_seconds=5),
-    Part("tests", testing.perform, seconds=65, least_seconds=15, needs="tests"),
-    Part("service", service, seconds=55, least_seconds=20, needs=""),
-    Part("faults", faults, seconds=40, least_seconds=15),
+    Part("environment", environment, seconds=12, least_seconds=5),
+    Part("tests", testing.perform, seconds=60, least_seconds=15, needs="tests"),
+    Part("service", service, seconds=50, least_seconds=20, needs="service"),
+    Part("faults", faults, seconds=35, least_seconds=15),
 )
