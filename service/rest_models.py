@@ -480,7 +480,8 @@ class WorkerView(View):
         description="readable name of each device; empty for older workers", examples=[["NVIDIA H200 #0, 141 GB"]]
     )
     unusable: list[UnusableDeviceView] = Field(
-        description="devices that the worker found but cannot use; no trial runs on them, and the worker tests them again every few minutes"
+        description="devices and drivers that the worker found but cannot use; no trial runs on them. A device is tested again every few "
+        "minutes, a driver when the worker starts"
     )
     state: WorkerState = Field(description="a `draining` worker claims no more trials, completes those it runs, and exits")
     started_at: datetime

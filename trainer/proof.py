@@ -4,19 +4,17 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch.nn import functional
 
 from trainer import devices
-from trainer.configuration import Hyperparameters
 from trainer.protocol import DeviceUnusable
 from trainer.remedies import UNSUPPORTED, DeviceFacts, remedy
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 CLOSE = {torch.float32: 1e-2, torch.bfloat16: 0.1, torch.float16: 0.05}  # to the loss on the CPU, relative; TF32 may be on
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SHORTER = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 Computation = Callable[[torch.device, torch.dtype], float]
 
 
@@ -29,7 +27,7 @@ class WrongResult(Exception):
 
 
 def prove(device: torch.device, compute: "Computation | None" = None) -> None:
-    """Compute on the device in each precision that it offers. Raises Unsupported, WrongResult, and any error of torch."""
+    """Compute on the device in each precision. Raises Unsupported, WrongResult, and any error of torch."""
     if device.type not in ("cpu", "cuda"):
         raise Unsupported(UNSUPPORTED.get(device.type, f"training on {device.type} is not supported by this version"))
     compute = compute or trained_once
@@ -41,11 +39,9 @@ def prove(device: torch.device, compute: "Computation | None" = None) -> None:
 
 
 def precisions(device: torch.device) -> list[torch.dtype]:
-    """The precisions that a config can name and the device multiplies without emulation."""
-    offered = [DTYPES[name] for name in get_args(Hyperparameters.model_fields["precision"].annotation) if name in DTYPES]
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < devices.BFLOAT16_SINCE:
-        offered.remove(torch.bfloat16)
-    return offered
+    """float32, and the shorter formats for which the device has matrix units."""
+    formats = devices.matrix_formats(device)
+    return [torch.float32, *(dtype for name, dtype in SHORTER.items() if name in formats)]
 
 
 def trained_once(device: torch.device, precision: torch.dtype) -> float:

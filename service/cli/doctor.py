@@ -79,7 +79,10 @@ def _driver_version() -> str | None:
     try:
         nvml = import_module("pynvml")
         nvml.nvmlInit()
-        return str(nvml.nvmlSystemGetDriverVersion())
+        try:
+            return str(nvml.nvmlSystemGetDriverVersion())
+        finally:
+            nvml.nvmlShutdown()
     except Exception:  # nvidia-ml-py or the driver is missing; the exception of NVML may be missing as well
         return None
 

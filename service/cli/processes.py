@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -47,7 +47,8 @@ class WorkerOptions:
             log.info("devices: %s", step)
         devices = found.devices if self.gpus is None else chosen(found, self.gpus)
         count = len(devices) * self.slots_per_gpu if self.slots_per_gpu and devices else self.slots
-        faults = () if found.fault is None else (found.fault,)
+        # The search for devices is not repeated.
+        faults = () if found.fault is None else (replace(found.fault, remedy=f"{found.fault.remedy}; then restart the worker"),)
         return layout_of(devices, available_cores, count, faults, waits=self.gpus is not None)
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -84,6 +85,7 @@ class Sources:
     torch: Sequence[str] = (sys.executable, "-P", "-c", TORCH_QUERY)
     dev: Path = Path("/dev")
     sys: Path = SYS
+    system: str = f"{platform.system()} {platform.machine()}"
     tool_folders: Sequence[str] = TOOL_FOLDERS
     query_seconds: float = QUERY_SECONDS
     slow_seconds: float = SLOW_SECONDS
@@ -182,7 +184,10 @@ class _Search:
             raise Unanswered("NVML was not asked: nvidia-ml-py is not found") from None
         try:
             nvml.nvmlInit()
-            return [device for index in range(nvml.nvmlDeviceGetCount()) for device in self._nvml_devices(nvml, index)]
+            try:
+                return [device for index in range(nvml.nvmlDeviceGetCount()) for device in self._nvml_devices(nvml, index)]
+            finally:
+                nvml.nvmlShutdown()  # else this process keeps the driver's files open
         except nvml.NVMLError as error:
             raise Unanswered(f"NVML: {error}") from None
 
@@ -236,6 +241,9 @@ class _Search:
         """The devices that torch can use. Importing torch takes seconds, so it is asked only where a device can be."""
         if self.fault is not None:
             self.tried.append("torch was not asked: the driver does not work")
+            return ()
+        if self._sources.system == "Darwin arm64":
+            self.tried.append(UNSUPPORTED["mps"])
             return ()
         if not self._sources.has_node("nvidia") and not _is_built_for_other_devices():
             self.tried.append(f"torch was not asked: {self._sources.dev} has no device of an NVIDIA or AMD driver")

@@ -77,11 +77,12 @@ class SlotRunner:
                 delay = None if self._one_task() else self._idle.delay()
                 self._retry.reset()
             except TrainerDied as died:
-                log.error("slot %d: %s", self.slot.index, died)
-                delay = self._retry.delay()
-                if self._fault is not None and self.slot.gpu is not None:
+                if self._fault is not None and self.slot.gpu is not None:  # its error is logged
                     self._await_device()
                     delay = 0.0
+                else:
+                    log.error("slot %d: %s", self.slot.index, died)
+                    delay = self._retry.delay()
             except StoreUnavailable as error:
                 log.warning("slot %d: the store is unavailable: %s", self.slot.index, error)
                 delay = self._retry.delay()

@@ -1,6 +1,7 @@
 """`thaw doctor`, and the options that select GPUs and slots."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,9 @@ def test_slots_per_gpu_have_no_effect_without_a_gpu(monkeypatch: pytest.MonkeyPa
     broken = UnusableDevice("NVIDIA driver", "NVIDIA driver", "NVML: Driver/library version mismatch", "Reboot")
     monkeypatch.setattr(processes, "find_devices", lambda: Discovery((), (), broken))
     layout = WorkerOptions(slots_per_gpu=3).layout(2)
-    assert layout.slots == (Slot(0, None, 1, 2), Slot(1, None, 1, 2)) and layout.faults == (broken,)
+    assert layout.slots == (Slot(0, None, 1, 2), Slot(1, None, 1, 2)) and layout.faults == (
+        replace(broken, remedy="Reboot; then restart the worker"),
+    )
     with pytest.raises(Failure, match=r"found: none\.\nNVIDIA driver: NVML: Driver/library version mismatch\. Reboot\."):
         WorkerOptions(gpus="0").layout(2)
 

@@ -47,6 +47,14 @@ def test_it_serves_studies_models_and_the_page(server: str) -> None:
             assert answer.status == 200, path
 
 
+def test_the_doctor_finds_a_server_sound(clean_python: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "THAW_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    command: list[str | Path] = [clean_python.parent / "thaw", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not installed: this installation runs servers" in done.stdout
+
+
 def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("{}")
     command: list[str | Path] = [clean_python.parent / "thaw", "train", str(tmp_path / "x.yaml")]

@@ -21,8 +21,13 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 H100 = DeviceFacts("2.14.1+cu130", "13.0", "550.54.15", (7, 0), ("sm_75", "sm_80", "sm_90"))
 
 
+def card_of(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "NVIDIA card")
+
+
 def test_a_device_that_computes_as_the_cpu_does_is_proved_in_each_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    card_of(monkeypatch, (9, 0))
     asked = list[torch.dtype]()
 
     def compute(_device: torch.device, precision: torch.dtype) -> float:
@@ -30,17 +35,27 @@ def test_a_device_that_computes_as_the_cpu_does_is_proved_in_each_precision(monk
         return proof.trained_once(CPU, precision)
 
     proof.prove(GPU, compute)
-    assert asked == proof.precisions(GPU) and {torch.float32, torch.bfloat16} <= set(asked)
+    assert asked == [torch.float32, torch.bfloat16, torch.float16]
 
 
-def test_a_card_that_emulates_bfloat16_is_not_tested_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
-    assert torch.bfloat16 not in proof.precisions(GPU) and torch.float32 in proof.precisions(GPU)
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((9, 0), [torch.float32, torch.bfloat16, torch.float16]),
+        ((7, 5), [torch.float32, torch.float16]),
+        ((6, 1), [torch.float32]),
+    ],
+)
+def test_a_card_is_tested_in_the_formats_of_its_matrix_units(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: list[torch.dtype]
+) -> None:
+    card_of(monkeypatch, capability)
+    assert proof.precisions(GPU) == expected
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 0.0, 1.2])
 def test_a_device_that_computes_something_else_fails(monkeypatch: pytest.MonkeyPatch, loss: float) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    card_of(monkeypatch, (9, 0))
     with pytest.raises(proof.WrongResult, match=r"in float32 on this device, and 1\.0"):
         proof.prove(GPU, lambda _device, _precision: loss)
 
@@ -133,6 +148,18 @@ def read_lines(work: Callable[[MessageWriter], None]) -> list[dict[str, Any]]:
     os.close(writer)
     with open(reader) as stream:
         return [json.loads(line) for line in stream]
+
+
+def test_a_trainer_runs_on_the_cpus_that_it_was_given() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    command = [sys.executable, "-P", "-m", "trainer", "--device", "cpu", "--cpus", str(cpu)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and json.loads(process.stdout.readline())["kind"] == "ready"
+            threads = [int(thread.name) for thread in Path(f"/proc/{process.pid}/task").iterdir()]
+            assert os.sched_getaffinity(process.pid) == {cpu} and len(threads) >= 2
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class Nvml:
         if self.error:
             raise NVMLError(self.error)
 
+    def nvmlShutdown(self) -> None: ...
+
     def nvmlDeviceGetCount(self) -> int:
         return len(self.cards)
 
@@ -105,7 +107,7 @@ def machine(tmp_path: Path) -> Sources:
     """A machine without drivers."""
     for folder in ("dev", "sys", "bin"):
         (tmp_path / folder).mkdir()
-    return Sources({"PATH": str(tmp_path / "bin")}, ABSENT, NO_TORCH, tmp_path / "dev", tmp_path / "sys", tool_folders=())
+    return Sources({"PATH": str(tmp_path / "bin")}, ABSENT, NO_TORCH, tmp_path / "dev", tmp_path / "sys", "Linux x86_64", ())
 
 
 def with_environment(machine: Sources, **variables: str) -> Sources:
@@ -326,6 +328,11 @@ def test_the_real_torch_answers() -> None:
     """The program that asks torch runs, here without a device."""
     answer = ask_torch(Sources(environment={"PATH": "", "CUDA_VISIBLE_DEVICES": ""}))
     assert answer["torch"] and answer["devices"] == [] and answer["other"] is None
+
+
+def test_apple_s_mps_is_said_and_not_used(machine: Sources) -> None:
+    found = find_devices(replace(machine, system="Darwin arm64"))
+    assert found.devices == () and any(step.startswith("training on Apple MPS is not supported") for step in found.tried)
 
 
 CARDS = (
