@@ -38,8 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, started_at: float) -> int:
-    from bench.gpu import speed, works
     from bench.gpu.parts import Bench, forkserver, perform
+
+    context = forkserver()  # imports torch at the same time as this process
+    import torch
+
+    from bench.gpu import speed, works
     from bench.gpu.rows import Rows, as_table, read
 
     parts = {"works": works.PARTS, "speed": speed.PARTS}[given.run]
@@ -49,13 +53,17 @@ def _run(given: argparse.Namespace, started_at: float) -> int:
             print(f"no part is named {', '.join(sorted(unknown))}; the parts are {', '.join(part.name for part in parts)}", file=sys.stderr)
             return 2
         parts = tuple(part for part in parts if part.name in wanted)
+    if not given.tiny and not torch.cuda.is_available():
+        print("torch finds no GPU; the rows of `works` state why, and --tiny runs on a CPU", file=sys.stderr)
+        if given.run == "speed":
+            return 2
     given.out.mkdir(parents=True, exist_ok=True)
     out, file = given.out.resolve(), given.out.resolve() / f"rows-{given.run}.jsonl"
     file.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="thaw-gpu-"))
     try:
         bench = Bench(Rows(file, started_at), out, folder, given.tiny, "cpu" if given.tiny else "cuda:0")
-        perform(parts, bench, started_at + (given.seconds or SECONDS[given.run]) - TABLE_SECONDS, forkserver())
+        perform(parts, bench, started_at + (given.seconds or SECONDS[given.run]) - TABLE_SECONDS, context)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         rows = read(file)

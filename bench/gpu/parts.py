@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -103,9 +104,10 @@ class Part:
 
 
 def forkserver() -> BaseContext:
-    """Forks the parts from a process that has imported torch but never used it."""
+    """Forks the parts from a process that has imported torch but never used it. That process is started, and not waited for."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.gpu.works", "bench.gpu.speed"])
+    ensure_running()
     return context
 
 

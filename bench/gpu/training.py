@@ -190,6 +190,8 @@ def packing(bench: Bench) -> None:
 def _packed(bench: Bench, name: str, size: int, batch: int, count: int) -> Mapping[str, object]:
     """Images a second of all slots while all of them train."""
     found = find_devices().devices[:1] if bench.on_gpu else ()
+    if bench.on_gpu and not found:
+        raise Unexpected("the product finds no GPU")
     run = config(bench, name, size, bench.sized(2000, 80), batch_size=batch, precision="bfloat16")
     processes = [trainer_process(bench, slot) for slot in lay_out(found, cores(), count)]
     speeds: dict[int, list[float]] = {number: [] for number in range(count)}

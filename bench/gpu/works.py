@@ -163,7 +163,11 @@ def _poisoned(bench: Bench) -> Mapping[str, object]:
 
 def trainer_process(bench: Bench, slot: Slot | None = None, start: tuple[str, ...] | None = None) -> TrainerProcess:
     """The trainer of a slot, by default of one on the device. `start` replaces the part of its command before the options."""
-    slot = slot or Slot(0, None if not bench.on_gpu else find_devices().devices[0], cores())
+    if slot is None:
+        found = find_devices().devices if bench.on_gpu else ()
+        if bench.on_gpu and not found:
+            raise Unexpected("the product finds no GPU")
+        slot = Slot(0, found[0] if found else None, cores())
     command = slot.command(Settings(home=bench.folder / "home"))
     if start is not None:
         command = (*start, *command[command.index("--device") :])
