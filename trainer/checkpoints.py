@@ -145,25 +145,33 @@ class HeldState:
 
     def __init__(self) -> None:
         self._twins = list[Tensor]()
-        self._state: Any = None
+        self.state: Any = None  # the copy
 
     def hold(self, state: Any) -> None:
         """Copy all tensors with one operation for each device and number format."""
         tensors = tensors_in(state)
         if [_layout(tensor) for tensor in tensors] != [_layout(twin) for twin in self._twins]:
             self._twins = [torch.empty_like(tensor) for tensor in tensors]
-        groups = dict[tuple[torch.device, torch.dtype], list[int]]()
-        for place, tensor in enumerate(tensors):
-            groups.setdefault((tensor.device, tensor.dtype), []).append(place)
-        with torch.no_grad():
-            for places in groups.values():
-                torch._foreach_copy_([self._twins[place] for place in places], [tensors[place] for place in places])
+        _copy(self._twins, tensors)
         twins = iter(self._twins)
-        self._state = mapped(state, lambda tensor: next(twins))
+        self.state = mapped(state, lambda tensor: next(twins))
+
+    def put_back(self, state: Any) -> None:
+        """Copy the held state into the tensors of `state`, which has the same layout."""
+        _copy(tensors_in(state), self._twins)
 
     def on_host(self) -> Any:
         """The state on the host. Waits for the device."""
-        return copied(self._state)
+        return copied(self.state)
+
+
+def _copy(into: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    groups = dict[tuple[torch.device, torch.dtype], list[int]]()
+    for place, tensor in enumerate(tensors):
+        groups.setdefault((tensor.device, tensor.dtype), []).append(place)
+    with torch.no_grad():
+        for places in groups.values():
+            torch._foreach_copy_([into[place] for place in places], [tensors[place] for place in places])
 
 
 def _layout(tensor: Tensor) -> tuple[object, ...]:

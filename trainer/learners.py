@@ -15,6 +15,7 @@ from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, TrainingState, copied, tensors_in
 from trainer.configuration import TrainConfig
 from trainer.features import Direct, Inputs, inputs_for
+from trainer.graphs import CudaGraphs, GraphedStep, Graphs
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.order import seed_for
 from trainer.preparation import Expected, PreparedRun, inference_batch
@@ -22,6 +23,7 @@ from trainer.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
+IMPLEMENTATION = ("lr", "fused", "foreach", "capturable")  # settings of an optimizer that follow from the device; lr is set in each step
 HELD_SHARE = 0.25  # of the device's free memory, for the state that the next checkpoint will hold
 
 
@@ -99,7 +101,8 @@ class ModelLearner:
     facts: Mapping[str, str] = MappingProxyType({})
     smallest_batch = 32
 
-    def __init__(self, run: PreparedRun, depth: int, stopwatch: Stopwatch) -> None:
+    def __init__(self, run: PreparedRun, depth: int, stopwatch: Stopwatch, graphs: Graphs | None = None) -> None:
+        """With `graphs` steps are performed by graphs where that is possible; not in float16, whose scaling is not captured."""
         self._run, self._task, self._model, self._config = run, run.task, run.model, run.config
         self._depth, self._stopwatch = depth, stopwatch
         self._groups = parameter_groups(run.model)
@@ -114,15 +117,24 @@ class ModelLearner:
             self.smallest_batch = size
         self._held: HeldState | None = None  # of the last snapshot, if it is on the device
         self._fixed: Mapping[str, Tensor] = {}  # buffers of frozen stages, on the host
+        self._graphed: GraphedStep | None = None
+        if graphs is not None and not self._scaler.is_enabled():
+            self._graphed = GraphedStep(self._computed, self._stepped_state, self._optimizer.zero_grad, graphs)
+            for group in self._optimizer.param_groups:  # a graph reads the learning rate and the number of steps from the device
+                group["lr"] = torch.tensor(float(group["lr"]), device=run.device)
+                group |= {"capturable": True} if "capturable" in group and run.device.type != "cpu" else {}
 
     @classmethod
     def build(
-        cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, share: bool = True
+        cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, share: bool = True, graphs: bool = False
     ) -> tuple["ModelLearner", Inputs]:
-        """The learner and its inputs. With `share=False` every round computes the whole network, and no output is stored."""
+        """The learner and its inputs. With `share=False` every round computes the whole network, and no output is stored.
+
+        With `graphs` a GPU performs the steps by CUDA graphs.
+        """
         (member,) = members
         inputs = inputs_for(run, cache, member.demand, stopwatch, member.depths) if share else Direct(run)
-        return cls(run, inputs.depth, stopwatch), inputs
+        return cls(run, inputs.depth, stopwatch, CudaGraphs(run.device) if graphs and run.device.type == "cuda" else None), inputs
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._rates = rates[:, 0].tolist()
@@ -134,21 +146,45 @@ class ModelLearner:
 
     def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         for group, own in zip(self._optimizer.param_groups, self._groups, strict=True):
-            group["lr"] = self._rates[batch] * own.lr_factor
+            if self._graphed is None:
+                group["lr"] = self._rates[batch] * own.lr_factor
+            else:
+                group["lr"].fill_(self._rates[batch] * own.lr_factor)
+        if self._graphed is not None:
+            with self._stopwatch("backward"):  # a graph is not divided into forward and backward
+                if (found := self._graphed.step(features, targets)) is not None:
+                    return found[0], found[1]
         with self._stopwatch("forward"):
-            with self._run.autocast:
-                losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)  # [B], [B]
-            weight = weights.sum()
-            loss = losses.sum() / weight
+            loss, weight = self._forward(features, targets)
         with self._stopwatch("backward"):
-            self._optimizer.zero_grad()
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._scaler.step(self._optimizer)
-            if self._scaler.is_enabled():
-                (overflow,) = self._scaler._found_inf_per_device(self._optimizer).values()
-                self._overflows += overflow
-                self._scaler.update()
+            self._backward(loss)
         return loss.detach()[None], weight
+
+    def _forward(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss, and the weight of the batch."""
+        with self._run.autocast:
+            losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)  # [B], [B]
+        weight = weights.sum()
+        return losses.sum() / weight, weight
+
+    def _backward(self, loss: Tensor) -> None:
+        self._optimizer.zero_grad()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.step(self._optimizer)
+        if self._scaler.is_enabled():
+            (overflow,) = self._scaler._found_inf_per_device(self._optimizer).values()
+            self._overflows += overflow
+            self._scaler.update()
+
+    def _computed(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """A step without the stopwatch, which would wait for the device."""
+        loss, weight = self._forward(features, targets)
+        self._backward(loss)
+        return loss.detach()[None], weight
+
+    def _stepped_state(self) -> tuple[object, ...]:
+        """The tensors that a step changes."""
+        return self._changing(), self._optimizer.state_dict()["state"]
 
     def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         if self._model.training:
@@ -208,7 +244,12 @@ class ModelLearner:
         self._held = None
         rest = {name: tensor for name, tensor in self._model.network.state_dict().items() if name not in changing}
         self._model.network.load_state_dict({**rest, **state.model})
-        self._optimizer.load_state_dict(dict[str, Any](state.optimizer))
+        # The state may come from another device, whose implementation of the optimizer this one need not have.
+        groups = [
+            {**saved, **{name: own[name] for name in IMPLEMENTATION if name in own}}
+            for saved, own in zip(state.optimizer["param_groups"], self._optimizer.param_groups, strict=True)
+        ]
+        self._optimizer.load_state_dict({**state.optimizer, "param_groups": groups})
         if state.scaler is not None:
             self._scaler.load_state_dict(dict[str, Any](state.scaler))
 

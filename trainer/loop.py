@@ -388,11 +388,12 @@ def train(
     device: torch.device,
     cache: Cache | None = None,
     share: bool = True,
+    graphs: bool = False,
     stopwatch: Stopwatch | None = None,
     **options: Any,
 ) -> Events:
-    """Train one run by autograd; `options` are fields of Member, `share` is passed to `ModelLearner.build`."""
-    build = partial(ModelLearner.build, share=share)
+    """Train one run by autograd; `options` are fields of Member, `share` and `graphs` are passed to `ModelLearner.build`."""
+    build = partial(ModelLearner.build, share=share, graphs=graphs)
     return TrainingLoop([Member(config=config, **options)], build, device=device, cache=cache, stopwatch=stopwatch).events()
 
 

@@ -69,12 +69,12 @@ def test_a_held_state_is_a_copy_in_memory_that_is_allocated_once() -> None:
     first |= {"betas": (0.9, 0.99), "name": "adam"}
     held = HeldState()
     held.hold(first)
-    kept, places = held.on_host(), [tensor.data_ptr() for tensor in flat(held._state)]
+    kept, places = held.on_host(), [tensor.data_ptr() for tensor in flat(held.state)]
     first["weight"].zero_()
     assert torch.equal(kept["weight"], torch.arange(6.0).view(2, 3).t()) and torch.equal(held.on_host()["weight"], kept["weight"])
     assert (kept["betas"], kept["name"], [int(count) for count in kept["counts"]]) == ((0.9, 0.99), "adam", [3, 4])
     held.hold(first)
-    assert [tensor.data_ptr() for tensor in flat(held._state)] == places and not held.on_host()["weight"].any()
+    assert [tensor.data_ptr() for tensor in flat(held.state)] == places and not held.on_host()["weight"].any()
     held.hold({"weight": torch.ones(5)})
     assert torch.equal(held.on_host()["weight"], torch.ones(5))
 
