@@ -44,6 +44,7 @@ class Settings(FrozenModel):
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none
     lane_bytes: int = Field(default=1_000_000_000, ge=0)  # memory of a slot for heads trained together; 0: each alone
+    step_graphs: bool = False  # perform training steps on GPUs by CUDA graphs
 
     @field_validator("token")
     @classmethod

@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument(
         "--idle-release-seconds", type=float, default=IDLE_SECONDS, help="seconds without an order until caches on the GPU are dropped"
     )
+    parser.add_argument("--step-graphs", action="store_true", help="perform training steps on a GPU by CUDA graphs")
     given = parser.parse_args()
     if given.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, given.cpus)  # before the first parallel operation, because threads inherit it
@@ -44,7 +45,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     logging.Formatter.converter = time.gmtime
     logging.captureWarnings(True)
-    options = DeviceOptions(share=given.device_share, idle_seconds=given.idle_release_seconds)
+    options = DeviceOptions(share=given.device_share, idle_seconds=given.idle_release_seconds, step_graphs=given.step_graphs)
     serve(given.device, Cache(given.cache, given.cache_bytes, given.disk_floor_bytes), given.disk_floor_bytes, options)
 
 

@@ -317,6 +317,7 @@ class DeviceOptions:
 
     share: float = 1.0  # of the device's memory, for caches
     idle_seconds: float = IDLE_SECONDS
+    step_graphs: bool = False  # whether steps are performed by CUDA graphs
 
 
 def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0, options: DeviceOptions | None = None) -> None:
@@ -327,7 +328,7 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
     ready = TrainerReady() if device.type == "cpu" else _proved(device, lines)
     memory.set_share(options.share)
     orders = Orders()
-    host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes)
+    host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes, options.step_graphs)
     gc.freeze()  # imported modules are never freed; scanning them would make each collection between tasks take 0.2 s
     while True:
         lines.send(ready)
@@ -368,9 +369,11 @@ def _proved(device: torch.device, lines: MessageWriter) -> TrainerReady:
 class Host:
     """Performs the tasks of the process on one device with one cache."""
 
-    def __init__(self, device: torch.device, cache: Cache, orders: Orders, lines: MessageWriter, disk_floor_bytes: int = 0) -> None:
+    def __init__(
+        self, device: torch.device, cache: Cache, orders: Orders, lines: MessageWriter, disk_floor_bytes: int = 0, step_graphs: bool = False
+    ) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
-        self._disk_floor_bytes = disk_floor_bytes
+        self._disk_floor_bytes, self._step_graphs = disk_floor_bytes, step_graphs
 
     def perform(self, task: Check | Run | BatchedRuns | UnreadableOrder) -> None:
         """Perform the task and send its result. Any error is sent as Failed.
@@ -416,7 +419,8 @@ class Host:
     def _train(self, runs: Sequence[Run]) -> Exception | None:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
-        build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else ModelLearner.build
+        alone: Build = partial(ModelLearner.build, graphs=self._step_graphs)
+        build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else alone
         loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
         return RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 

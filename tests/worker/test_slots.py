@@ -43,6 +43,12 @@ def test_slots_that_share_a_gpu_divide_its_memory_for_caches() -> None:
     assert not any("--device-share" in slot.command(SETTINGS) for slot in lay_out((), 4))
 
 
+def test_only_gpus_perform_steps_by_graphs_and_only_where_it_is_asked_for() -> None:
+    asked = SETTINGS.model_copy(update={"step_graphs": True})
+    assert ["--step-graphs" in slot.command(asked) for slot in (*lay_out((FIRST,), 8), *lay_out((), 1))] == [True, False]
+    assert not any("--step-graphs" in slot.command(SETTINGS) for slot in lay_out((FIRST,), 8))
+
+
 def test_a_machine_without_gpu_has_a_slot_a_core_up_to_four() -> None:
     assert lay_out((), available_cores=2) == (Slot(0, None, 1, 2), Slot(1, None, 1, 2))
     assert [slot.threads for slot in lay_out((), available_cores=9)] == [2, 2, 2, 2]
