@@ -94,6 +94,7 @@ def changes(bench: Bench) -> None:
         ways = {"weights channels last": Way("bfloat16", channels_last=True), "cuDNN free": Way("bfloat16", free=True)}
         for title, way in {"none": base, **ways, "one CUDA graph": Way("bfloat16", graph=True)}.items():
             bench.case(f"plain loop, {name}, batch {batch}: {title}", partial(_plain, bench, name, size, batch, way), 5)
+        bench.case(f"product, {name}, batch {batch}: steps by CUDA graphs", partial(_graphed, bench, name, size, batch), 10)
         for title, switch in SWITCHES.items():
             bench.case(f"product, {name}, batch {batch}: {title}", partial(_switched, bench, name, size, batch, switch), 10)
 
@@ -106,6 +107,17 @@ def _plain(bench: Bench, name: str, size: int, batch: int, way: Way) -> Mapping[
     seconds, host = call_seconds(PlainLoop(name, size, batch, way, bench.device).stepper(), bench.device, _seconds(bench))
     cudnn.benchmark, cudnn.deterministic = False, True
     return {"images_per_second": batch / seconds, "ms_a_step": 1e3 * seconds, "host_ms": 1e3 * host}
+
+
+def _graphed(bench: Bench, name: str, size: int, batch: int) -> Mapping[str, object]:
+    if not bench.on_gpu:
+        raise NotHere("the device is no GPU")
+    run = config(bench, name, size, _count(bench), batch_size=batch, precision="bfloat16")
+    off, on = (
+        step_seconds(train(run, device=bench.device, cache=cache(bench), share=False, graphs=graphs), bench.device, _seconds(bench))
+        for graphs in (False, True)
+    )
+    return {"images_per_second": batch / on, "without": batch / off, "of_without": off / on}
 
 
 def _switched(bench: Bench, name: str, size: int, batch: int, switch: Mapping[str, Any]) -> Mapping[str, object]:

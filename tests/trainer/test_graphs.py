@@ -174,3 +174,18 @@ def test_a_processor_has_no_graphs(configure: Configure) -> None:
 
     assert list(TrainingLoop([Member(config=configure(epochs=1))], build, device=CPU).events())
     assert learners[0]._graphed is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
+def test_a_gpu_captures_its_steps(
+    configure: Configure, folders: Callable[[str], Path], optimizer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu, config = torch.device("cuda:0"), configure(epochs=4, optimizer=optimizer, dropout=0.2)
+    found = list[list[dict[str, float]]]()
+    for graphs in (False, True):
+        member = Member(config=config)
+        build = partial(ModelLearner.build, graphs=graphs)
+        found.append(metrics(list(TrainingLoop([member], build, device=gpu).events())))
+    assert "CUDA graphs" not in caplog.text, "no capture and no proof has failed"
+    assert found[1] == [pytest.approx(one, rel=0.05, abs=0.05) for one in found[0]]

@@ -48,8 +48,8 @@ class Card:
 class Prepared:
     """A run, its learner and inputs, and the batches of its first epoch."""
 
-    def __init__(self, config: ImageTrainConfig) -> None:
-        self.run: PreparedRun = prepare(config, CPU, Expected(), Cache.none())
+    def __init__(self, config: ImageTrainConfig, device: torch.device = CPU) -> None:
+        self.run: PreparedRun = prepare(config, device, Expected(), Cache.none())
         built = ModelLearner.build(self.run, [Member(config=config)], Cache.none(), Stopwatch())
         self.learner, self.inputs = built[0], built[1]
         self.order = self.run.batches_of(1)
@@ -242,3 +242,19 @@ def test_large_outputs_go_through_buffers_of_bounded_size(monkeypatch: pytest.Mo
     copies.finish()
     assert torch.equal(into, rows) and len(queue.events) == 5
     assert copied({"rows": into})["rows"].equal(rows)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augmentation", ["none", "flip", "crop"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_no_operation_of_a_step_waits_for_the_gpu(configure: Configure, optimizer: str, augmentation: str) -> None:
+    prepared = Prepared(configure(optimizer=optimizer, augmentation=augmentation, dropout=0.2), torch.device("cuda:0"))
+    prepared.step(0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        prepared.step(1)
+        prepared.learner.snapshot()
+        prepared.step(2)
+        prepared.learner.snapshot()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -180,6 +180,18 @@ def test_the_check_of_a_study_refuses_what_the_worker_s_device_lacks(configure: 
         inspect(configure(precision="float16"), CPU, Cache.none())
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float16", "tf32", "bfloat16", "float32"])
+def test_a_gpu_learns_in_each_precision_that_it_has(configure: Configure, precision: str) -> None:
+    if precision in ("float16", "tf32") and precision not in devices.matrix_formats(GPU):
+        with pytest.raises(Infeasible):
+            devices.resolved(configure(precision=precision), GPU)
+        return
+    found = [event for event in train(configure(precision=precision, epochs=6), device=GPU) if event.kind != "advanced"]
+    assert only(RunPrepared, found).environment["precision"] == precision
+    assert only(Finished, found).metrics["accuracy"] > 0.8
+
+
 def scale_by(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
     made = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: made(device, init_scale=scale, enabled=enabled))

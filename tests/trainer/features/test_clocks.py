@@ -82,3 +82,18 @@ def test_reading_the_seconds_waits_for_the_device() -> None:
 
 def test_a_cpu_is_timed_by_the_host_s_clock() -> None:
     assert isinstance(clock_of(torch.device("cpu")), HostClock)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_timed_by_its_queue() -> None:
+    gpu = torch.device("cuda:0")
+    clock, matrix = clock_of(gpu), torch.ones((4096, 4096), device=gpu)
+    assert isinstance(clock, DeviceClock)
+    for _ in range(2):  # the first call prepares kernels
+        clock.start()
+        for count in (1, 8):
+            for _ in range(count):
+                matrix @ matrix
+            clock.mark()
+        one, eight = clock.seconds()
+    assert one > 0 and eight == pytest.approx(8 * one, rel=0.5)
