@@ -45,7 +45,7 @@ def _text(file: Path) -> str:
 def readable(amount: float) -> str:
     """A number of bytes with a unit."""
     for unit in ("B", "kB", "MB"):
-        if amount < 1000:
+        if amount < 999.5:  # `.3g` writes larger amounts as 1e+03
             return f"{amount:.3g} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"

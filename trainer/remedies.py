@@ -52,7 +52,7 @@ def _no_cuda(_text: str, facts: DeviceFacts) -> str:
     )
 
 
-def _says(sentence: str) -> Callable[[str, DeviceFacts], str]:
+def _fixed(sentence: str) -> Callable[[str, DeviceFacts], str]:
     return lambda _text, _facts: sentence
 
 
@@ -63,45 +63,49 @@ REMEDIES: Sequence[tuple[str, Callable[[str, DeviceFacts], str]]] = (
     (r"not compiled with CUDA|built without CUDA", _no_cuda),
     (
         r"version mismatch|CUDA unknown error",
-        _says(
+        _fixed(
             "Reboot, or reload the driver's kernel modules: the driver was updated while an old module stayed loaded, or the machine slept"
         ),
     ),
     (
         r"system not yet initialized",
-        _says("Start the service nvidia-fabricmanager in the version of the driver; cards connected by NVSwitch need it"),
+        _fixed("Start the service nvidia-fabricmanager in the version of the driver; cards connected by NVSwitch need it"),
     ),
+    (r"machine ran out of memory", _fixed("Free memory of the machine, or start fewer slots (`--slots`)")),
     (
         r"out of memory|alloc_failed|allocate memory",
-        _says("Other processes use the card's memory: `nvidia-smi` lists them. End them, or leave the card out with --gpus"),
+        _fixed("Other processes use the card's memory: `nvidia-smi` lists them. End them, or leave the card out with --gpus"),
     ),
     (
         r"busy or unavailable",
-        _says("Another process uses the card exclusively: `nvidia-smi` shows its compute mode; `nvidia-smi -c DEFAULT` allows several"),
+        _fixed("Another process uses the card exclusively: `nvidia-smi` shows its compute mode; `nvidia-smi -c DEFAULT` allows several"),
     ),
     (
         r"invalid device ordinal|No CUDA GPUs are available|no CUDA-capable device|Found no NVIDIA driver|no such device",
-        _says(
+        _fixed(
             "There is no such device for this process: check CUDA_VISIBLE_DEVICES and `nvidia-smi -L`; a container needs NVIDIA's runtime "
             "(`docker run --gpus all`, compose.gpu.yml)"
         ),
     ),
     (
         r"uncorrectable|ECC|fallen off the bus|GPU is lost|unspecified launch failure|illegal memory access|misaligned address",
-        _says("The card or its driver is faulty: look for Xid errors in the kernel's log (dmesg), then reset the card or reboot"),
+        _fixed("The card or its driver is faulty: look for Xid errors in the kernel's log (dmesg), then reset the card or reboot"),
     ),
     (
         r"not answer|did not finish",
-        _says("The driver hangs or is slow: look for Xid errors in the kernel's log (dmesg); `nvidia-smi -pm 1` avoids a slow first use"),
+        _fixed("The driver hangs or is slow: look for Xid errors in the kernel's log (dmesg); `nvidia-smi -pm 1` avoids a slow first use"),
     ),
     (
         r"communicate with the NVIDIA driver|driver not loaded",
-        _says("Load the kernel module (`modprobe nvidia`); if there is none for this kernel, install the driver anew"),
+        _fixed("Load the kernel module (`modprobe nvidia`); if there is none for this kernel, install the driver anew"),
     ),
-    (r"permission", _says("Give the account of the worker access to /dev/nvidia*, for example by its group")),
+    (
+        r"insufficient permissions|permission.*nvidia|nvidia.*permission",
+        _fixed("Give the account of the worker access to /dev/nvidia*, for example by its group"),
+    ),
     (
         r"cudnn|cublas|libcu|cannot open shared object|undefined symbol",
-        _says("CUDA libraries of another version are loaded: unset LD_LIBRARY_PATH, or install torch anew in a fresh environment"),
+        _fixed("CUDA libraries of another version are loaded: unset LD_LIBRARY_PATH, or install torch anew in a fresh environment"),
     ),
 )
 

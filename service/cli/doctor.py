@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 from service.cli.console import Failure, console, table
@@ -15,13 +15,14 @@ from service.cli.processes import NO_TORCH, has_torch
 from service.domain.errors import ThawlineError
 from service.settings import Settings
 from service.worker.devices import Slot, SlotLayout, cores, layout_of, machine_memory
-from service.worker.discovery import Unanswered, ask_torch, find_devices
+from service.worker.discovery import Sources, Unanswered, ask_torch, driver_version, find_devices
 from service.worker.process import TrainerDied, TrainerProcess
 from trainer.protocol import DeviceUnusable, TrainerReady
 from trainer.remedies import remedy
 
 START_SECONDS = 180.0  # of a trainer, which imports torch and computes on its device
 READ_SECONDS = 0.2
+VERSION_SECONDS = 10.0  # of the driver; the search for devices has waited for it already
 SECRET = ("token",)  # settings whose value is not printed
 
 
@@ -64,7 +65,7 @@ def _software() -> Iterator[DoctorLine]:
 
 def _devices(settings: Settings) -> Iterator[DoctorLine]:
     found = find_devices()
-    yield DoctorLine("NVIDIA driver", _driver_version() or "none found")
+    yield DoctorLine("NVIDIA driver", _driver_version())
     yield DoctorLine("processor", f"{cores()} cores, {_size(machine_memory() or 0)} of memory")
     if found.fault is not None:
         yield DoctorLine(found.fault.name, "cannot be used", f"{found.fault.detail}. {found.fault.remedy}")
@@ -74,17 +75,11 @@ def _devices(settings: Settings) -> Iterator[DoctorLine]:
         yield from _proofs(layout_of(found.devices, cores()), settings.model_copy(update={"cache_bytes": 0}))
 
 
-def _driver_version() -> str | None:
-    """The version by NVML; None without a driver. The search for devices has found out whether NVML answers in time."""
+def _driver_version() -> str:
     try:
-        nvml = import_module("pynvml")
-        nvml.nvmlInit()
-        try:
-            return str(nvml.nvmlSystemGetDriverVersion())
-        finally:
-            nvml.nvmlShutdown()
-    except Exception:  # nvidia-ml-py or the driver is missing; the exception of NVML may be missing as well
-        return None
+        return driver_version(Sources(query_seconds=VERSION_SECONDS, slow_seconds=VERSION_SECONDS))
+    except Unanswered as error:
+        return "none found" if "not found" in str(error).lower() else str(error)
 
 
 def _proofs(layout: SlotLayout, settings: Settings) -> Iterator[DoctorLine]:
@@ -103,7 +98,9 @@ def _proofs(layout: SlotLayout, settings: Settings) -> Iterator[DoctorLine]:
 
 
 def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> DoctorLine:
-    subject = slot.display
+    """What the trainer reports. A DeviceUnusable about a slow test may be followed by TrainerReady; after any other the trainer ends."""
+    subject, fault = slot.display, f"its trainer was not ready after {START_SECONDS:g} s"
+    reported = False
     try:
         while time.monotonic() - began_at < START_SECONDS:
             match process.read(READ_SECONDS):
@@ -111,12 +108,13 @@ def _proof(slot: Slot, process: TrainerProcess, began_at: float) -> DoctorLine:
                     computed = "" if ready.proof_seconds is None else f"computes as the CPU does, tested in {ready.proof_seconds:.1f} s; "
                     return DoctorLine(subject, f"{computed}trainer ready after {time.monotonic() - began_at:.1f} s")
                 case DeviceUnusable() as unusable:
-                    return DoctorLine(subject, "cannot be used", f"{unusable.detail}. {unusable.remedy}")
+                    fault, reported = f"{unusable.detail}. {unusable.remedy}", True
                 case _:
                     pass
     except TrainerDied as died:
-        return DoctorLine(subject, "cannot be used", f"{died.death.detail}. {remedy(died.death.detail)}")
-    return DoctorLine(subject, "cannot be used", f"its trainer was not ready after {START_SECONDS:g} s")
+        if not reported:
+            fault = f"{died.death.detail}. {remedy(died.death.detail)}"
+    return DoctorLine(subject, "cannot be used", fault)
 
 
 def _storage(settings: Settings) -> Iterator[DoctorLine]:

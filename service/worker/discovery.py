@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from pathlib import Path
@@ -178,18 +178,8 @@ class _Search:
         return ()
 
     def _from_nvml(self) -> list[Device]:
-        try:
-            nvml = self._sources.nvml()
-        except ImportError:
-            raise Unanswered("NVML was not asked: nvidia-ml-py is not found") from None
-        try:
-            nvml.nvmlInit()
-            try:
-                return [device for index in range(nvml.nvmlDeviceGetCount()) for device in self._nvml_devices(nvml, index)]
-            finally:
-                nvml.nvmlShutdown()  # else this process keeps the driver's files open
-        except nvml.NVMLError as error:
-            raise Unanswered(f"NVML: {error}") from None
+        with _opened_nvml(self._sources) as nvml:
+            return [device for index in range(nvml.nvmlDeviceGetCount()) for device in self._nvml_devices(nvml, index)]
 
     def _nvml_devices(self, nvml: Any, index: int) -> Iterator[Device]:
         """The card with that index, or its MIG slices."""
@@ -295,6 +285,34 @@ class _Search:
         return None
 
 
+def driver_version(sources: Sources | None = None) -> str:
+    """The version of NVIDIA's driver by NVML, such as 550.54.15. Raises Unanswered."""
+    sources = sources or Sources()
+
+    def ask() -> str:
+        with _opened_nvml(sources) as nvml:
+            return _text(nvml.nvmlSystemGetDriverVersion())
+
+    return _within(sources, "NVML", ask)
+
+
+@contextmanager
+def _opened_nvml(sources: Sources) -> Iterator[Any]:
+    """The module pynvml while NVML is initialised. Raises Unanswered for its errors."""
+    try:
+        nvml = sources.nvml()
+    except ImportError:
+        raise Unanswered("NVML was not asked: nvidia-ml-py is not found") from None
+    try:
+        nvml.nvmlInit()
+        try:
+            yield nvml
+        finally:
+            nvml.nvmlShutdown()  # else this process keeps the driver's files open
+    except nvml.NVMLError as error:
+        raise Unanswered(f"NVML: {error}") from None
+
+
 def ask_torch(sources: Sources | None = None) -> dict[str, Any]:
     """Torch's version, the CUDA or ROCm that it is built for, and its devices, found by a process of its own. Raises Unanswered."""
     sources = sources or Sources()
@@ -346,7 +364,7 @@ def _within(sources: Sources, name: str, call: Callable[[], T]) -> T:
 
 def _run(name: str, command: Sequence[str], environment: Mapping[str, str], seconds: float) -> str:
     try:
-        answer = subprocess.run(list(command), capture_output=True, text=True, timeout=seconds, env=dict(environment))  # noqa: S603  (a fixed list)
+        answer = subprocess.run(list(command), capture_output=True, text=True, errors="replace", timeout=seconds, env=dict(environment))  # noqa: S603  (a fixed list)
     except subprocess.TimeoutExpired:
         raise _Hung(f"{name} did not answer within {seconds:g} s") from None
     except OSError as error:

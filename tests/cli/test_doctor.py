@@ -1,8 +1,11 @@
 """`thaw doctor`, and the options that select GPUs and slots."""
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from service.domain.records import UnusableDevice
 from service.settings import Settings
 from service.worker.devices import Device, Slot
 from service.worker.discovery import Discovery
+from service.worker.process import TrainerProcess
 
 Thaw = Callable[..., Any]
 H100 = Device("GPU-1", "cuda", "NVIDIA H100", "0", 80 * 2**30)
@@ -55,6 +59,37 @@ def test_a_gpu_that_cannot_be_used_is_wrong_and_has_a_remedy(thaw: Thaw, tmp_pat
     assert said.code == 1 and said.err == "1 check failed.\n"
     assert line_of(said.out, "GPU").startswith("WRONG")
     assert "There is no such device for this process: check CUDA_VISIBLE_DEVICES" in said.out
+
+
+def test_a_driver_that_hangs_does_not_hang_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = SimpleNamespace(NVMLError=type("NVMLError", (Exception,), {}), nvmlInit=lambda: time.sleep(30))
+    monkeypatch.setitem(sys.modules, "pynvml", hanging)
+    monkeypatch.setattr(doctor, "VERSION_SECONDS", 0.2)
+    began_at = time.monotonic()
+    assert doctor._driver_version() == "NVML did not answer within 0.2 s"
+    assert time.monotonic() - began_at < 15
+
+
+SLOW = """print('{"kind": "unusable", "detail": "the test is slow", "remedy": "Wait"}', flush=True)\n"""
+READY = """print('{"kind": "ready", "proof_seconds": 14.0}', flush=True)\nimport sys\nsys.stdin.read()"""
+
+
+@pytest.mark.parametrize(
+    ("trainer", "value", "fault"),
+    [
+        (SLOW + READY, "computes as the CPU does, tested in 14.0 s; trainer ready after", None),
+        (SLOW, "cannot be used", "the test is slow. Wait"),
+        ("raise SystemExit('CUDA error: invalid device ordinal')", "cannot be used", "There is no such device for this process"),
+    ],
+)
+def test_a_device_is_judged_by_the_end_of_its_test(trainer: str, value: str, fault: str | None) -> None:
+    process = TrainerProcess((sys.executable, "-c", trainer), {})
+    try:
+        found = doctor._proof(Slot(0, H100, 1), process, time.monotonic())
+    finally:
+        process.close(0)
+    assert found.value.startswith(value)
+    assert found.fault is None if fault is None else fault in str(found.fault)
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -27,6 +27,13 @@ def test_memory_that_ran_out_is_recognised(error: BaseException) -> None:
     assert memory.lack(error)
 
 
+@pytest.mark.parametrize(
+    ("amount", "text"), [(0, "0 B"), (999, "999 B"), (1_000, "1 kB"), (999_499, "999 kB"), (999_700, "1 MB"), (10**9, "1.0 GB")]
+)
+def test_a_number_of_bytes_is_written_without_an_exponent(amount: int, text: str) -> None:
+    assert memory.readable(amount) == text
+
+
 GB = 10**9
 
 

@@ -93,6 +93,9 @@ def test_a_real_gpu_is_proved() -> None:
         ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.", ["modprobe nvidia"]),
         ("OSError: libcudnn.so.9: cannot open shared object file", ["LD_LIBRARY_PATH"]),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", ["CUDA libraries of another version"]),
+        ("nvidia-smi failed with exit code 4: Insufficient Permissions", ["access to /dev/nvidia"]),
+        ("PermissionError: [Errno 13] Permission denied: '/srv/cache'", ["thaw doctor"]),
+        ("the kernel killed the trainer because the machine ran out of memory", ["Free memory of the machine", "--slots"]),
         ("something that nobody has seen", ["thaw doctor"]),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.worker.devices import Device
-from service.worker.discovery import Sources, ask_torch, find_devices, select
+from service.worker.discovery import Sources, Unanswered, ask_torch, driver_version, find_devices, select
 
 UUIDS = ("GPU-11111111-2222-3333-4444-555555555555", "GPU-66666666-7777-8888-9999-000000000000")
 SLICES = ("MIG-aaaaaaaa-0000-0000-0000-000000000001", "MIG-bbbbbbbb-0000-0000-0000-000000000002")
@@ -62,6 +62,9 @@ class Nvml:
             raise NVMLError(self.error)
 
     def nvmlShutdown(self) -> None: ...
+
+    def nvmlSystemGetDriverVersion(self) -> bytes:
+        return b"580.95.05"
 
     def nvmlDeviceGetCount(self) -> int:
         return len(self.cards)
@@ -224,9 +227,23 @@ def test_a_driver_that_hangs_is_left_after_its_time_and_asked_no_other_way(machi
     assert "NVML has not answered for 0.1 s; waiting up to 0.4 s" in caplog.text
 
 
+def test_the_driver_s_version_is_asked_for_no_longer_than_its_time(machine: Sources) -> None:
+    assert driver_version(replace(machine, nvml=Nvml())) == "580.95.05"
+    with pytest.raises(Unanswered, match="NVML Shared Library Not Found"):
+        driver_version(machine)
+    with pytest.raises(Unanswered, match=r"NVML did not answer within 0\.2 s"):
+        driver_version(replace(machine, nvml=Nvml(wait_seconds=30), query_seconds=0.2, slow_seconds=0.2))
+
+
 def test_a_slow_driver_is_awaited(machine: Sources, caplog: pytest.LogCaptureFixture) -> None:
     found = find_devices(replace(machine, nvml=Nvml([H100], wait_seconds=0.3), slow_seconds=0.1))
     assert len(found.devices) == 1 and found.fault is None and "NVML has not answered" in caplog.text
+
+
+def test_a_tool_s_output_that_is_no_text_is_read_as_far_as_it_is(machine: Sources) -> None:
+    tool = Path(with_smi(machine, TWO_CARDS).environment["PATH"]) / "nvidia-smi"
+    tool.write_text(f"#!{sys.executable}\nimport os\nos.write(1, {TWO_CARDS!r}.encode().replace(b'H200', b'H200\\xae'))\n")
+    assert [device.name for device in find_devices(machine).devices] == ["NVIDIA H100 80GB HBM3", "NVIDIA H200\ufffd"]
 
 
 def test_a_tool_that_hangs_is_ended(machine: Sources) -> None:
