@@ -115,7 +115,10 @@ class Reaper:
 
 def _waiting_trials(tx: Transaction) -> dict[queries.WaitingTrial, dict[str, float]]:
     """The trials that wait for a larger device, each with the workers that have one and the time of their last heartbeat."""
-    return {one: queries.workers_with_device(tx, one.study, one.least_device_bytes) for one in queries.waiting_for_device(tx)}
+    waiting = queries.waiting_for_device(tx)
+    needs = {(one.study, one.least_device_bytes) for one in waiting}  # of many trials that failed on the same kind of device, one
+    having = {need: queries.workers_with_device(tx, *need) for need in needs}
+    return {one: having[one.study, one.least_device_bytes] for one in waiting}
 
 
 def _current_leases(tx: Transaction) -> list[tuple[Lease, StaleLease]]:

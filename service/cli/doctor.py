@@ -124,12 +124,12 @@ def _storage(settings: Settings) -> Iterator[DoctorLine]:
 
 def _home(settings: Settings) -> DoctorLine:
     folder = settings.home
-    while not folder.exists():
+    while not os.path.exists(folder):  # unlike Path.exists, False also for a place that this user may not look up
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     cache = "no cache" if settings.cache_bytes == 0 else f"cache in {settings.home / 'cache'}, up to {_size(settings.cache_bytes)}"
     value = f"{settings.home}: {_size(free)} free; {cache}"
-    if not os.access(folder, os.W_OK):
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         return DoctorLine("THAW_HOME", value, f"{folder} cannot be written; change its owner, or set THAW_HOME")
     if free < settings.disk_floor_bytes:
         return DoctorLine(

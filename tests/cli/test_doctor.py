@@ -113,6 +113,13 @@ def test_a_database_that_cannot_be_reached_or_is_old_is_wrong(thaw: Thaw, tmp_pa
 
 
 @pytest.mark.usefixtures("without_torch")
+def test_a_home_that_cannot_be_a_folder_is_wrong(thaw: Thaw, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = thaw("--home", tmp_path / "file" / "home", "doctor")
+    assert said.code == 1 and f"{tmp_path / 'file'} cannot be written" in said.out
+
+
+@pytest.mark.usefixtures("without_torch")
 def test_a_full_disk_is_wrong_and_settings_that_deviate_are_listed(thaw: Thaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_DISK_FLOOR_BYTES", str(10**18))
     monkeypatch.setenv("THAW_HOSTS", "lab.example,den.example")
