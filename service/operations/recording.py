@@ -189,8 +189,13 @@ def _offered_to_larger(uow: StudyUnitOfWork, trial: HeldTrial, failure: Failed) 
     """The trial, back in the queue for a larger device; None if the failure counts, or no worker has such a device."""
     if (least := least_device_bytes(failure)) is None or not uow.workers_with_device(least):
         return None
-    why = storable(f"{failure.detail}; it waits for a GPU with at least {least / 1e9:.1f} GB")
+    why = storable(failure.detail + _waits_for(least))
     return requeue(uow, replace(trial, least_device_bytes=least), AttemptEnd.RELEASED, why)
+
+
+def _waits_for(least_bytes: int) -> str:
+    """The end of an attempt's detail while its trial waits for a larger device."""
+    return f"; it waits for a GPU with at least {least_bytes / 1e9:.1f} GB"
 
 
 def fail_without_device(store: Store, waiting: Sequence[WaitingTrial], silent: Mapping[str, float]) -> int:
@@ -207,7 +212,7 @@ def fail_without_device(store: Store, waiting: Sequence[WaitingTrial], silent: M
                 unchanged = trial.state is TrialState.QUEUED and trial.least_device_bytes == least
                 if not unchanged or uow.workers_with_device(least).items() - silent.items():
                     continue
-                last = uow.attempts.detail(trial.id, trial.attempt) or "it ran out of memory"
+                last = (uow.attempts.detail(trial.id, trial.attempt) or "it ran out of memory").removesuffix(_waits_for(least))
                 detail = storable(f"no worker with a GPU of at least {least / 1e9:.1f} GB is left; the last attempt: {last}")
                 end(uow, trial, TrialState.FAILED, reason="out_of_memory", detail=detail)
                 failed += 1
