@@ -71,6 +71,13 @@ REMEDIES: Sequence[tuple[str, Callable[[str, DeviceFacts], str]]] = (
         r"system not yet initialized",
         _fixed("Start the service nvidia-fabricmanager in the version of the driver; cards connected by NVSwitch need it"),
     ),
+    (
+        r"MIG enabled, but no slice",
+        _fixed(
+            "Create slices (`nvidia-smi mig -lgip` lists the profiles, `nvidia-smi mig -cgi PROFILE -C` creates one), or switch MIG off "
+            "(`nvidia-smi -mig 0`)"
+        ),
+    ),
     (r"machine ran out of memory", _fixed("Free memory of the machine, or start fewer slots (`--slots`)")),
     (
         r"out of memory|alloc_failed|allocate memory",

@@ -167,6 +167,8 @@ class _Search:
                 if devices := _within(self._sources, name, ask):
                     return devices
                 self.tried.append(f"{name} lists no device")
+                if self.fault is not None:  # cards without MIG slices, which nvidia-smi would list as whole ones
+                    return ()
             except _Hung as hung:
                 self.tried.append(str(hung))
                 self._blame(DRIVER, str(hung))
@@ -190,12 +192,16 @@ class _Search:
         if not _has_slices(nvml, handle):
             yield _nvml_device(nvml, handle, str(index), node)
             return
+        has_slice = False
         for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
             try:
                 piece = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
             except nvml.NVMLError:  # no slice at this place
                 continue
+            has_slice = True
             yield _nvml_device(nvml, piece, f"{index}:{number}", node)
+        if not has_slice:
+            self._blame("GPU", f"{_text(nvml.nvmlDeviceGetName(handle))} #{index} has MIG enabled, but no slice")
 
     def _from_smi(self) -> list[Device]:
         listed = self._run_smi("-L")
@@ -230,7 +236,9 @@ class _Search:
     def _from_torch(self) -> Sequence[Device]:
         """The devices that torch can use. Importing torch takes seconds, so it is asked only where a device can be."""
         if self.fault is not None:
-            self.tried.append("torch was not asked: the driver does not work")
+            self.tried.append(
+                f"torch was not asked: {'the driver does not work' if self.fault.device == DRIVER else 'no card can be used'}"
+            )
             return ()
         if self._sources.system == "Darwin arm64":
             self.tried.append(UNSUPPORTED["mps"])

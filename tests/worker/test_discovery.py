@@ -203,6 +203,16 @@ def test_the_tool_s_list_of_slices_is_read(machine: Sources) -> None:
     ]
 
 
+def test_a_card_with_mig_and_no_slice_is_a_fault_and_not_a_whole_card(machine: Sources) -> None:
+    without_slices = replace(with_smi(machine, TWO_CARDS), nvml=Nvml([replace(H100, slices=(None, None))]))
+    found = find_devices(without_slices)
+    assert found.devices == () and found.fault is not None and "nvidia-smi mig -cgi" in found.fault.remedy
+    assert found.fault.detail == "NVIDIA H100 80GB HBM3 #0 has MIG enabled, but no slice"
+    assert found.tried[1:] == ("NVML lists no device", "torch was not asked: no card can be used")
+    both = find_devices(replace(without_slices, nvml=Nvml([replace(H100, slices=(None,)), H200])))
+    assert [device.id for device in both.devices] == [UUIDS[1]] and both.fault is None
+
+
 def test_the_tool_is_found_beside_path_as_in_wsl(machine: Sources) -> None:
     folder = machine.environment["PATH"]
     found = find_devices(replace(with_environment(with_smi(machine, TWO_CARDS), PATH="/nowhere"), tool_folders=(folder,)))
