@@ -477,11 +477,12 @@ class WorkerView(View):
     devices: tuple[str, ...] = Field(examples=[["cuda:0"]])
     memory: tuple[int | None, ...] = Field(description="bytes of memory of each device, null if unknown; empty for older workers")
     device_names: tuple[str, ...] = Field(
-        description="readable name of each device; empty for older workers", examples=[["NVIDIA H200 #0, 141 GB"]]
+        default=(), description="readable name of each device; empty for older workers", examples=[["NVIDIA H200 #0, 141 GB"]]
     )
     unusable: list[UnusableDeviceView] = Field(
+        default=[],
         description="devices and drivers that the worker found but cannot use; no trial runs on them. A device is tested again every few "
-        "minutes, a driver when the worker starts"
+        "minutes, a driver when the worker starts",
     )
     state: WorkerState = Field(description="a `draining` worker claims no more trials, completes those it runs, and exits")
     started_at: datetime
