@@ -51,7 +51,7 @@ class Subscription:
 
     def has_news(self, cursor: int) -> bool:
         """Whether the last poll found events after `cursor`, or found the study ended or deleted."""
-        last = self._notifier.extents.get(self._study)
+        last = self._notifier.last_events.get(self._study)
         return last is not None and (last.ended or last.seq > cursor)
 
     async def wait(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ class EventNotifier:
     """
 
     def __init__(self, store: Store, stopping: threading.Event) -> None:
-        self.extents: dict[str, LastEvent] = {}  # last event of each study with subscriptions, from the first poll on
+        self.last_events: dict[str, LastEvent] = {}  # by study with subscriptions, from the first poll on
         self._store = store
         self._stopping = stopping
         self._lock = threading.Lock()
@@ -107,7 +107,7 @@ class EventNotifier:
                 self._watches[study].discard(subscription)
                 if not self._watches[study]:
                     del self._watches[study]
-                    self.extents.pop(study, None)
+                    self.last_events.pop(study, None)
 
     def look(self) -> None:
         """Poll once: read the last events of all studies, and wake the subscriptions of those that changed. Raises StoreUnavailable."""
@@ -117,8 +117,8 @@ class EventNotifier:
         with self._lock:
             for study in self._watches.keys() & studies:
                 last = found.get(study, DELETED)
-                if self.extents.get(study) != last:
-                    self.extents[study] = last
+                if self.last_events.get(study) != last:
+                    self.last_events[study] = last
                     self._wake(study)
 
     def _wake(self, study: str) -> None:

@@ -194,7 +194,7 @@ class CrowdedTrials:
         self._lock = threading.Lock()
         self._times = Counter[tuple[str, int]]()
 
-    def is_released(self, lease: Lease) -> bool:
+    def count_and_release(self, lease: Lease) -> bool:
         """Count the failure. Returns whether the trial is released, because it has not happened more than MOST_CROWDED times."""
         with self._lock:
             self._times[lease.study, lease.trial] += 1

@@ -107,7 +107,7 @@ def find_devices(sources: Sources | None = None) -> Discovery:
 
 
 class _Search:
-    """One search. `tried` gets a line for each step that gave nothing."""
+    """One search. Each step that found nothing adds a line to `tried`."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

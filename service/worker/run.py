@@ -120,7 +120,7 @@ class TrainerRun:
                     run = self._runs[line.lane]
                     self._note_availability(run, line)
                     run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
-                    if isinstance(line, Failed) and line.crowded and run.open and self._context.crowded.is_released(run.claim.lease):
+                    if isinstance(line, Failed) and line.crowded and run.open and self._context.crowded.count_and_release(run.claim.lease):
                         self.crowded = True
                         run.release_crowded(line)
                     run.on_message(line, self._accelerator, self._control_seconds)

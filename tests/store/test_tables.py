@@ -63,7 +63,7 @@ def test_curves_hold_the_finite_values_of_one_metric_by_step(store: Store) -> No
     assert [one.number for one in store.read(queries.changed_trials, study.id, moved[1].changed)] == [0]
 
 
-def test_extents_tell_how_far_studies_go_and_leave_out_those_that_are_not_there(store: Store) -> None:
+def test_last_events_leave_out_studies_that_do_not_exist(store: Store) -> None:
     one, other, gone = (ready(store, name=name) for name in ("one", "other", "gone"))
     operations.stop_study(store, other.id)
     operations.delete_study(store, gone.id)
@@ -74,7 +74,7 @@ def test_extents_tell_how_far_studies_go_and_leave_out_those_that_are_not_there(
     assert store.read(queries.last_events, []) == {}
 
 
-def test_a_write_between_two_looks_moves_the_extent(store: Store) -> None:
+def test_a_write_moves_the_last_event(store: Store) -> None:
     study = ready(store)
     before = store.read(queries.last_events, [study.id])[study.id]
     claim = claim_one(store, searches_of())

@@ -141,7 +141,7 @@ def test_nothing_is_asked_while_no_stream_is_open(lab: Laboratory, streams: Stre
         while streams.following._thread is not None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert streams.following.watches == 0 and not streams.following.extents
+        assert streams.following.watches == 0 and not streams.following.last_events
         with statements(streams.store) as asked:
             time.sleep(3 * LOOK_SECONDS)
         assert asked == []
@@ -167,7 +167,7 @@ async def viewers_of_another(streams: Streams, study: str, cursor: int) -> Async
     viewer = Viewer(streams, study, cursor)
     async with aclosing(viewer.frames):
         reading = asyncio.create_task(viewer.read())
-        await until(lambda: study in streams.following.extents)
+        await until(lambda: study in streams.following.last_events)
         yield viewer
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -207,12 +207,12 @@ def test_streams_outlive_an_outage_and_miss_nothing(lab: Laboratory, streams: St
 def test_a_look_that_fails_is_told_and_tried_again(
     lab: Laboratory, streams: Streams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study, extents, failures = lab.study(), queries.last_events, [ZeroDivisionError()]
+    study, last_events, failures = lab.study(), queries.last_events, [ZeroDivisionError()]
 
     def asked(*args: object) -> object:
         if failures:
             raise failures.pop()
-        return extents(*args)  # type: ignore[arg-type]
+        return last_events(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(queries, "last_events", asked)
 
