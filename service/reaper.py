@@ -46,6 +46,7 @@ class Reaper:
         self._clock = clock
         self._seen: dict[int, Observation] = {}
         self._silent: dict[str, tuple[float, float]] = {}  # by worker, while trials wait: the last heartbeat, and seconds without another
+        self._without: dict[queries.WaitingTrial, float] = {}  # seconds for which no worker has had a device for the trial
         self._swept_at: float | None = None
 
     @property
@@ -74,7 +75,7 @@ class Reaper:
         return requeued
 
     def _end_waiting(self, elapsed: float) -> None:
-        """Fail the trials that wait for a larger device when every worker that has one stopped sending heartbeats."""
+        """Fail the trials that wait for a larger device once for a lease no worker has had one, or every one that has is silent."""
         waiting = self._store.read(_waiting_trials)
         known = {worker: seen_at for workers in waiting.values() for worker, seen_at in workers.items()}
         before, self._silent = self._silent, {}
@@ -82,7 +83,12 @@ class Reaper:
             last, seconds = before.get(worker, (seen_at, -elapsed))
             self._silent[worker] = seen_at, seconds + elapsed if last == seen_at else 0.0
         silent = {worker: seen_at for worker, (seen_at, seconds) in self._silent.items() if seconds >= self._lease_seconds}
-        if hopeless := [trial for trial, workers in waiting.items() if workers.keys() <= silent.keys()]:
+        # A worker that restarts, or whose device fails for a moment, registers the device again within a lease.
+        without, self._without = self._without, {trial: 0.0 for trial, workers in waiting.items() if not workers}
+        for trial in self._without.keys() & without.keys():
+            self._without[trial] = without[trial] + elapsed
+        over = {trial for trial, seconds in self._without.items() if seconds >= self._lease_seconds}
+        if hopeless := [trial for trial, workers in waiting.items() if trial in over or (workers and workers.keys() <= silent.keys())]:
             operations.fail_without_device(self._store, hopeless, silent)
 
     def _observed(self, lease: Lease, counted: StaleLease, elapsed: float) -> Observation:

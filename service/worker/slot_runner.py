@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 IDLE = (0.2, 1.0)  # first and longest delay between two attempts to find work, in seconds
 CROWDED = (15.0, 240.0)  # first and longest pause of a slot after other processes held the memory of its GPU, in seconds
 RETRY = (1.0, 30.0)  # first and longest delay after an unexpected error, in seconds
+SLOW_TEST_SECONDS = 60.0  # how long the CPU does not stand in for a device whose test has not ended; a cold driver takes long
 MOST_FAILED_STARTS = 2  # of a trainer in succession, until its device counts as unusable
 LOOK_SECONDS = 2.0  # interval at which a slot that waits for its device looks whether the worker drains
 MOST_CRASHED_CHECKS = 2  # of a study in one worker, until the study fails
@@ -59,11 +60,19 @@ class SlotRunner:
         self._failed_starts = 0
         self._retired = threading.Event()
         self._fault: UnusableDevice | None = None
+        self._tested_since: float | None = None  # since when a slow test of the device is awaited
 
     @property
     def fault(self) -> UnusableDevice | None:
         """Why the slot's device cannot be used; None while it can or has not been tested yet."""
         return self._fault if self._first is None or self._first.fault is None else self._first.fault
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the device failed its test, or the test has been awaited for SLOW_TEST_SECONDS."""
+        own = self if self._first is None or self._first.fault is None else self._first
+        awaited = own._tested_since is not None and time.monotonic() - own._tested_since < SLOW_TEST_SECONDS
+        return own._fault is not None and not awaited
 
     def retire(self) -> None:
         """End after the current trials. Thread-safe."""
@@ -111,6 +120,7 @@ class SlotRunner:
             try:
                 self._await_ready(process)
             except TrainerDied as died:
+                self._tested_since = None
                 self._failed_starts += 1
                 if self._fault is None and self._failed_starts >= MOST_FAILED_STARTS:
                     self._set_fault(died.death.detail, remedy(died.death.detail))
@@ -124,6 +134,7 @@ class SlotRunner:
         while not process.ready and not self._context.leaving.is_set():
             if isinstance(line := process.read(READ_SECONDS), DeviceUnusable):
                 self._set_fault(line.detail, line.remedy)
+                self._tested_since = time.monotonic()  # until the process ends, which it does at once if the test failed
             if time.monotonic() - started_at > self._context.timeouts.start:
                 process.kill()
                 raise TrainerDied(Death("crashed", f"the trainer was not ready after {self._context.timeouts.start:g} seconds"))
@@ -133,7 +144,7 @@ class SlotRunner:
         log.error("slot %d: %s cannot be used: %s. %s.", self.slot.index, self.slot.display, detail, advice)
 
     def _clear_fault(self) -> None:
-        self._failed_starts = 0
+        self._failed_starts, self._tested_since = 0, None
         if self._fault is not None:
             log.warning("slot %d: %s can be used now", self.slot.index, self.slot.display)
             self._fault = None

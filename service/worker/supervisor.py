@@ -231,7 +231,7 @@ class Supervisor:
     def _fall_back_or_return(self) -> None:
         """Start slots on the CPU when no accelerator can be used, and retire them when one can be."""
         accelerated = [runner for runner in self._runners if runner.slot.gpu is not None]
-        blocked = bool(accelerated) and all(runner.fault is not None for runner in accelerated)
+        blocked = bool(accelerated) and all(runner.is_blocked for runner in accelerated)
         if blocked == self._blocked or self._context.draining.is_set():
             return
         self._blocked = blocked

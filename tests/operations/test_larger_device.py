@@ -159,13 +159,27 @@ def test_the_study_ends_when_the_larger_worker_disappears(store: Store, searches
     assert study_of(store, study).state is StudyState.COMPLETE
 
 
-def test_a_worker_that_leaves_in_order_ends_the_wait_at_the_next_sweep(store: Store, searches: Searches) -> None:
+def test_a_worker_that_leaves_in_order_ends_the_wait_after_a_lease(store: Store, searches: Searches) -> None:
     study = ready(store, budget={"trials": 1})
     register(store, "large", LARGE)
     starve(store, searches)
     operations.retire_worker(store, "large")
-    sweep(store, 0)
+    sweep(store, LEASE - 10)
+    assert study_of(store, study).state is StudyState.ACTIVE, "the worker may be restarting"
+    sweep(store, LEASE + 5)
     assert study_of(store, study).state is StudyState.COMPLETE
+
+
+def test_a_worker_that_restarts_on_the_large_device_trains_the_trial(store: Store, searches: Searches) -> None:
+    study = ready(store, budget={"trials": 1})
+    register(store, "large", LARGE)
+    starve(store, searches)
+    operations.retire_worker(store, "large")
+    sweep(store, LEASE - 10)
+    register(store, "large again", LARGE)
+    sweep(store, 3 * LEASE, "large again")
+    assert trial_of(store, study, 0).state is TrialState.QUEUED
+    assert [claim.lease.number for claim in claim_on(store, searches, LARGE, "large again")] == [0]
 
 
 def test_a_trial_that_is_lost_on_the_large_device_waits_for_another_and_fails_without_one(store: Store, searches: Searches) -> None:
