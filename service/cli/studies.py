@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import typer
+
 from service.cli.console import assignments, console, duration, number, saved, table, time_left
 from service.cli.files import faults_of, read_document, read_list, write_whole
 from service.cli.watching import confirmed, remark, watch
@@ -15,7 +17,7 @@ from service.settings import Settings
 
 
 def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool = False) -> None:
-    """Create a study from the file. Raises FaultyFile with the errors of the parser or the server."""
+    """Create a study from the file. Raises FaultyFile with the errors of the parser or the server, Exit if the watched study fails."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
         with faults_of(file, document):
@@ -23,8 +25,8 @@ def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool 
         console().print(f"Study {study.name} ({study.id}) was created: {settings.server}/studies/{study.id}")
         for line in _notices(study):
             console().print(line)
-        if and_watch:
-            watch(client, study)
+        if and_watch and watch(client, study).state is StudyState.FAILED:
+            raise typer.Exit(1)
 
 
 def list_studies(settings: Settings) -> None:

@@ -63,6 +63,12 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
     assert not (tmp_path / "refused" / "model.safetensors").exists()
 
 
+def test_watching_a_study_that_fails_ends_with_an_error(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    fixed = {"image_size": 16, "precision": "float16"}
+    created = thaw("--server", served.address, "study", "create", study_file("unfit", fixed=fixed), "--watch")
+    assert created.code == 1 and "precision" in created.out, created.out
+
+
 def test_trials_of_the_head_alone_share_a_pass_and_say_so(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
     fixed = {"epochs": 2, "image_size": 16, "batch_size": 64, "frozen_layers": STAGES}
     created = thaw("--server", served.address, "study", "create", study_file("heads", fixed=fixed, budget={"trials": 8}), "--watch")
