@@ -207,7 +207,7 @@ def test_our_own_client_asks_again_by_itself(lab: Lab) -> None:
         kinds = [event.kind for event in lab.store.read(queries.events_after, study.id, 0)]
         assert kinds == ["study_created", *["trial_queued"] * 2, "study_paused", "study_resumed", *["trial_cancelled"] * 2, "study_stopped"]
         client.delete_study(study.name)
-        with pytest.raises(Refused, match="no such study"):
+        with pytest.raises(Refused, match="There is no study"):
             client.study(study.name)
     with pytest.raises(StudyNotFound):
         lab.store.read(queries.find_study, study.id)

@@ -79,7 +79,7 @@ def test_text_that_means_harm_stays_text_on_every_page(page: Page, live_lab: Lab
     assert live_lab.store.read(queries.find_study, key).state == "complete"
     seen = {
         "/": HOSTILE, f"/studies/{key}": HOSTILE, f"/studies/{key}?figure=slice": HOSTILE, f"/studies/{key}/best": HOSTILE,
-        f"/studies/{key}/best?format=card": HOSTILE, f"/studies/{key}/best?format=python": "import torch",
+        f"/studies/{key}/best?format=card": HOSTILE, f"/studies/{key}/best?format=python": "Trains trial",
         f"/studies/{key}/trials/1": f"{HOSTILE} too", f"/studies/{key}/trials/2": f": {HOSTILE}", f"/studies/{key}/trials/3": HOSTILE,
         f"/compare?trial={key}:0&trial={key}:1": HOSTILE, "/workers": "Workers", f"/new?from={key}": HOSTILE,
     }  # fmt: skip

@@ -106,20 +106,25 @@ def test_a_pasted_text_is_checked_shown_in_the_form_and_outlives_a_reload(page: 
     assert live_lab.store.read(queries.find_study, "pasted").spec.budget.trials == 6
 
 
-def test_a_copy_begins_with_the_other_study_and_differs_in_its_name_alone(page: Page, live_lab: Laboratory) -> None:
+@pytest.mark.parametrize(("name", "fixed"), [("origin", {"precision": "auto"}), ("of-an-earlier-version", {})])
+def test_a_copy_begins_with_the_other_study_and_differs_in_its_name_alone(
+    page: Page, live_lab: Laboratory, name: str, fixed: dict[str, str]
+) -> None:
     conditional = {
         "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]},
         "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": ["sgd"]}},
     }
     origin = live_lab.study(
-        "origin", search_space=conditional, baseline={"optimizer": "sgd", "momentum": 0.5}, limits={"minutes": 5},
+        name, search_space=conditional, baseline={"optimizer": "sgd", "momentum": 0.5}, limits={"minutes": 5},
         sampler={"name": "tpe", "seed": 7, "group": True}, pruner={"name": "patient", "patience": 2, "wrapped": {"name": "median"}},
+        fixed=fixed,
     )  # fmt: skip
     page.goto(f"/new?from={origin.id}")
     page.get_by_role("button", name="Create the study").click()
-    expect(page).to_have_url(re.compile("/studies/origin-copy$"))
-    copy = live_lab.store.read(queries.find_study, "origin-copy").spec
-    assert copy.model_copy(update={"name": "origin"}) == origin.spec
+    expect(page).to_have_url(re.compile(f"/studies/{name}-copy$"))
+    copy = live_lab.store.read(queries.find_study, f"{name}-copy").spec
+    stated = origin.spec.model_copy(update={"fixed": {"precision": "float32", **origin.spec.fixed}})  # as studies without one trained
+    assert copy.model_copy(update={"name": name}) == stated
 
 
 def test_hostile_names_stay_text_in_the_form(page: Page) -> None:

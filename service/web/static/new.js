@@ -218,7 +218,11 @@ async function learn(name) {
 }
 
 function firstDocument(spec) {
-  if (spec) return { ...withoutDefaults(spec, context.schema, usualTask), name: `${spec.name}-copy` };
+  if (spec) {
+    // A study of an earlier version trained in float32, but a new document without a precision gets `auto`.
+    const fixed = "precision" in { ...spec.search_space, ...spec.fixed } ? spec.fixed : { ...spec.fixed, precision: "float32" };
+    return { ...withoutDefaults({ ...spec, fixed }, context.schema, usualTask), name: `${spec.name}-copy` };
+  }
   const [metric, direction] = Object.entries(context.metrics)[0];
   const { name } = context.task;
   return { ...(name === usualTask ? {} : { task: name }), objective: { metric, direction }, ...FIRST, ...context.words.first };
