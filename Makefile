@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 UNIT := $(addprefix tests/,domain search_spaces confirmation inspection store trainer/cache trainer/heads)
-PROCESSES := $(addprefix --ignore=tests/,inspection/test_weight_files.py trainer/cache/test_cache_processes.py store/test_clean_text.py)
+PROCESSES := $(addprefix --ignore=tests/,inspection/test_weight_files.py inspection/test_hostile_weights.py trainer/cache/test_cache_processes.py store/test_clean_text.py store/test_migrations.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check lint types imports js tests unit goldens chaos mutants fix bench catalogue clean
@@ -41,7 +41,7 @@ js:  ## check types and lint the JavaScript of the pages, if Node is installed
 tests: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 
-unit: $(INSTALLED)  ## run the fast tests, without those that start processes; about 40 s on two idle cores
+unit: $(INSTALLED)  ## run the fast tests, without those that start processes or read very large files; about 50 s on two idle cores
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(UNIT) $(PROCESSES)
 
 goldens: $(INSTALLED)  ## rewrite the recorded behaviour in tests/goldens, and print the differences
