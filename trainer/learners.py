@@ -19,6 +19,7 @@ from trainer.graphs import CudaGraphs, GraphedStep, Graphs
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.order import seed_for
 from trainer.preparation import Expected, PreparedRun, inference_batch
+from trainer.sequences import Features
 from trainer.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -72,10 +73,10 @@ class Learner(Protocol):
     def begin(self, number: int, rates: Tensor) -> None:
         """Start a round; `rates` are the learning rates of its steps, float64 [steps, M] on the host."""
 
-    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | float]:
+    def step(self, batch: int, features: Features, targets: Tensor) -> tuple[Tensor, Tensor | float]:
         """Train on batch number `batch` of the round → mean loss of each member [M], weight of the batch in the round's mean."""
 
-    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def tallies(self, features: Features, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yields the task's tallies [m, B, K] of some members at a time, computed in evaluation mode."""
 
     def finite(self) -> list[bool]:
@@ -144,13 +145,13 @@ class ModelLearner:
         torch.manual_seed(seed_for(self._config.seed, "numbers", number))
         self._model.train()
 
-    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, batch: int, features: Features, targets: Tensor) -> tuple[Tensor, Tensor]:
         for group, own in zip(self._optimizer.param_groups, self._groups, strict=True):
             if self._graphed is None:
                 group["lr"] = self._rates[batch] * own.lr_factor
             else:
                 group["lr"].fill_(self._rates[batch] * own.lr_factor)
-        if self._graphed is not None:
+        if self._graphed is not None and isinstance(features, Tensor):  # sequences have many shapes
             with self._stopwatch("backward"):  # a graph is not divided into forward and backward
                 if (found := self._graphed.step(features, targets)) is not None:
                     return found[0], found[1]
@@ -160,7 +161,7 @@ class ModelLearner:
             self._backward(loss)
         return loss.detach()[None], weight
 
-    def _forward(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward(self, features: Features, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss, and the weight of the batch."""
         with self._run.autocast:
             losses, weights = self._task.loss(self._model, features, self._depth, targets, self._loss_settings)  # [B], [B]
@@ -186,7 +187,7 @@ class ModelLearner:
         """The tensors that a step changes."""
         return self._changing(), self._optimizer.state_dict()["state"]
 
-    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def tallies(self, features: Features, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         if self._model.training:
             self._model.eval()
         with torch.no_grad():

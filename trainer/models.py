@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from trainer.sequences import Features
+
 
 class UnfitModel(Exception):
     """Base of the errors of building a model; raised itself for an unknown model name."""
@@ -68,18 +70,18 @@ class StagedModel(nn.Module):
         """The last part: the last stage's output → predictions. Never frozen."""
         return self._parts[-1]
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Features) -> Tensor:
         """The input of the first stage [N, ...] → predictions [N, ...]."""
         return self.forward_from(self.forward_prefix(inputs, self.frozen), self.frozen)
 
-    def forward_prefix(self, inputs: Tensor, k: int) -> Tensor:
+    def forward_prefix(self, inputs: Features, k: int) -> Features:
         """The output of the first `k` stages, without gradient. Raises ValueError when fewer than `k` stages are frozen."""
         if not 0 <= k <= self.frozen:
             raise ValueError(f"the first {k} stages are not all frozen; {self.frozen} are")
         with torch.no_grad():
             return _run(self.stages[:k], inputs)
 
-    def forward_from(self, features: Tensor, k: int) -> Tensor:
+    def forward_from(self, features: Features, k: int) -> Tensor:
         """The output of the first `k` stages → predictions [N, ...]. Stages above `k` that are frozen run without gradient."""
         with torch.no_grad():
             features = _run(self.stages[k : self.frozen], features)
@@ -129,7 +131,7 @@ class StagedModel(nn.Module):
         return {name: tensor for name, tensor in self.network.state_dict(keep_vars=True).items() if id(tensor) in own}
 
 
-def _run(stages: tuple[nn.Module, ...], features: Tensor) -> Tensor:
+def _run(stages: tuple[nn.Module, ...], features: Features) -> Features:
     for stage in stages:
         features = stage(features)
     return features

@@ -15,6 +15,7 @@ from trainer.data.examples import BadData, ChangedData, MissingData, NoTestExamp
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
 from trainer.order import RowsAhead, batches, shuffled
 from trainer.protocol import Checked, Failed, Unavailable
+from trainer.sequences import Sequences
 from trainer.tasks.base import Examples, Task
 from trainer.tasks.registry import task_of
 
@@ -113,7 +114,11 @@ def inference_batch(run: PreparedRun) -> int | None:
     """Examples that a device with memory of its own computes at a time where no gradients are needed; None for other devices."""
     if (own := memory.of(run.device)) is None:
         return None
-    size = ACTIVATIONS * run.examples.take(run.validation[:1], None).nbytes
+    inputs = run.examples.take(run.validation[:1], None)
+    if isinstance(inputs, Sequences):  # token numbers take less memory than every stage's output
+        with torch.no_grad():
+            inputs = run.model.stages[0](inputs)
+    size = ACTIVATIONS * inputs.nbytes
     fitting = max(1, int(INFERENCE_SHARE * own.usage().left) // size)
     return max(LEAST_INFERENCE_BATCH, min(INFERENCE_BATCH, 1 << (fitting.bit_length() - 1)))
 

@@ -12,7 +12,7 @@ from trainer.learners import Learner
 from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, taken
 from trainer.protocol import Scores
-from trainer.tasks.base import Measurement
+from trainer.tasks.base import Measurement, Ragged
 
 
 def require_test_examples(run: PreparedRun) -> None:
@@ -29,19 +29,22 @@ def evaluate(
 
     Yields `sign` between two batches, so that the consumer sees progress and can stop.
     """
-    found, first = torch.empty(0), 0
-    batches = torch.split(rows, max(run.config.batch_size, learner.smallest_batch))
+    found = torch.empty(0)
+    size = max(run.config.batch_size, learner.smallest_batch)
+    places: Sequence[slice | Tensor] = [slice(first, first + size) for first in range(0, len(rows), size)]
+    if isinstance(run.examples, Ragged):  # sequences of similar lengths together, so that little padding is computed
+        places = torch.split(run.examples.lengths[rows].argsort(stable=True), size)
+    batches = [rows[own] for own in places]
     inputs.expect(batches, None)
     ahead = RowsAhead(run.device)
     ahead.expect(batches)
     for batch, some in enumerate(batches):
         if batch:
             yield sign
-        columns = slice(first, first := first + len(some))
         for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some, ahead)):
             if not found.numel():
                 found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))  # [M, N, K]
-            found[members, columns] = tallies
+            found[members, places[batch]] = tallies
     measured: Sequence[Measurement] = run.task.measure(found, taken(run.targets, rows), run.info, examples=examples)
     return dict(zip(learner.members, measured, strict=True))
 

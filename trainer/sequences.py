@@ -1,6 +1,5 @@
 """Batches of sequences of different lengths, such as the tokens of texts."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -64,6 +63,8 @@ def starts_of(lengths: Tensor) -> Tensor:
     return lengths.cumsum(0) - lengths
 
 
-def tensors_of(features: Features) -> Iterable[Tensor]:
-    """The tensors that the features consist of."""
-    return (features,) if isinstance(features, Tensor) else (features.values, features.lengths)
+def dense(features: Features) -> Tensor:
+    """The features of a model without sequences, or behind its pool. Raises TypeError for sequences."""
+    if isinstance(features, Sequences):
+        raise TypeError("a dense tensor is needed here, not sequences")
+    return features

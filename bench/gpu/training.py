@@ -20,6 +20,7 @@ from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.loop import train
 from trainer.preparation import Expected, prepare
 from trainer.protocol import EpochMetrics, Failed, Run, Unavailable
+from trainer.sequences import dense
 from trainer.tasks.image_classification import catalogue
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
@@ -167,7 +168,7 @@ def _rates(bench: Bench) -> Mapping[str, object]:
 
 
 def _prefix(prefix: FrozenPrefix, direct: Direct, rows: torch.Tensor) -> torch.Tensor:
-    return prefix.run(direct.batch(rows, 0), 0, prefix.frozen)
+    return dense(prefix.run(direct.batch(rows, 0), 0, prefix.frozen))
 
 
 def _decision(bench: Bench) -> Mapping[str, object]:

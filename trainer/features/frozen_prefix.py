@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from trainer import devices
 from trainer.cache import CacheKey
 from trainer.preparation import PreparedRun
+from trainer.sequences import Features, Sequences
 
 
 @dataclass(frozen=True, slots=True)
 class TensorLayout:
-    """Shape, dtype and memory order of one example's output of a stage."""
+    """Shape, dtype and memory order of one example's output of a stage. An entry has a row for each example."""
 
     shape: tuple[int, ...]  # [C, H, W] of convolutions, [T, D] of tokens, [D] behind a pool
     dtype: torch.dtype
@@ -44,6 +45,38 @@ class TensorLayout:
         return rows.view(-1, *places, channels).permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class SequenceLayout:
+    """Shape and dtype of a stage's output at one position of a sequence. An entry has a row for each position, without padding."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes of the output at one position."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+Layout = TensorLayout | SequenceLayout
+
+
+def layout_of(output: Features) -> Layout:
+    """The layout of a batch's output."""
+    if isinstance(output, Sequences):
+        return SequenceLayout(tuple(output.values.shape[2:]), output.values.dtype)
+    return TensorLayout.of(output)
+
+
+def stored_rows(output: Features, layout: Layout) -> Tensor:
+    """A batch's output as rows of an entry, [R, W]."""
+    if isinstance(output, Sequences):
+        return output.packed().flatten(1)
+    if isinstance(layout, SequenceLayout):
+        raise TypeError("the output of a stage was a sequence for one batch and a tensor for another")
+    return layout.rows(output).flatten(1)
+
+
 class FrozenPrefix:
     """The stages in the order of the forward pass, and as the last one the optional `tail`. Outputs of frozen stages can be stored.
 
@@ -62,7 +95,7 @@ class FrozenPrefix:
         """The number of leading stages that are pure functions of the examples."""
         return self._model.frozen + (self.tail is not None and self._model.frozen == len(self._model.stages))
 
-    def run(self, features: Tensor, start: int, end: int) -> Tensor:
+    def run(self, features: Features, start: int, end: int) -> Features:
         """The output of the first `start` stages → the output of the first `end`, in the run's precision, without gradient.
 
         Raises ValueError when one of them is not frozen.
@@ -73,7 +106,7 @@ class FrozenPrefix:
             features = output
         return features
 
-    def steps(self, features: Tensor, start: int, end: int) -> Generator[Tensor, None, None]:
+    def steps(self, features: Features, start: int, end: int) -> Generator[Features, None, None]:
         """As `run`, one stage at a time. Also runs trainable stages, which must be in evaluation mode."""
         for module in self.modules[start:end]:
             with torch.no_grad(), devices.autocast(self._config, self._device):

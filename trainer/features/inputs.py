@@ -18,6 +18,7 @@ from trainer.features.planner import Plan, Problem, Rates, plan
 from trainer.features.source import ON_DEVICE, Direct, FeatureStore, Inputs, MemoryFeatureStore, Sign, Source, StoredExamples
 from trainer.preparation import PreparedRun
 from trainer.protocol import Reuse
+from trainer.sequences import Features
 from trainer.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -160,12 +161,11 @@ class StoredFeatures:
         else:
             self._direct.expect(batches, view)
 
-    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+    def batch(self, rows: Tensor, view: int | None) -> Features:
         """The output of the first `depth` stages, read or computed: [B, ...] on the device, in the run's precision."""
         source = self._of(view)
-        if (features := source.read(rows, view)) is not None:
-            start = source.depth
-        else:
+        features, start = source.read(rows, view), source.depth
+        if features is None:
             features, start = self._direct.batch(rows, view), 0
         if start == self.depth:
             return features
@@ -196,14 +196,14 @@ class StoredFeatures:
         return found
 
     def _size(self, part: StoredExamples, depth: int) -> int:
-        return part.views * len(part.rows) * self._rates.forms[depth - 1].size
+        return part.views * part.bytes_of(self._rates.forms[depth - 1])
 
 
 def problem_of(
     part: StoredExamples, prefix: FrozenPrefix, rates: Rates, storage: FeatureStorage, passes: Mapping[int, float], budget: int
 ) -> Problem:
     """The planner's problem for one part of the examples."""
-    sizes = [form.size for form in rates.forms]
+    sizes = [-(-part.bytes_of(form) // len(part.rows)) for form in rates.forms]  # of an example, on average
     stored = part.views * len(part.rows)
     return Problem(
         input_seconds=rates.input_seconds,

@@ -23,9 +23,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout
+from trainer.features.frozen_prefix import FrozenPrefix, Layout, layout_of
 from trainer.memory import readable
 from trainer.preparation import PreparedRun, inference_batch
+from trainer.sequences import Features
+from trainer.tasks.base import Ragged
 
 BATCH = 32  # examples computed at a time on a CPU; not more than in evaluation, so that measuring needs no more memory than the run
 MEASURE_SECONDS = 0.5  # approximate limit for measuring all stages; of a large model fewer examples are measured
@@ -33,7 +35,7 @@ LEAST_TRIES, MOST_TRIES = 2, 5  # the quickest try counts, since other processes
 SAMPLE_ROWS, SAMPLE_BYTES, DEVICE_SAMPLE_BYTES = 1024, 16 * 2**20, 64 * 2**20
 DISK_BYTES_A_SECOND = 1e9  # assumed rate of writing, through the page cache
 
-ToInputs = Callable[[Tensor], Tensor]
+ToInputs = Callable[[Tensor], Features]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Rates:
 
     input_seconds: float
     stage_seconds: tuple[float, ...]
-    forms: tuple[TensorLayout, ...]
+    forms: tuple[Layout, ...]
 
     def computing(self, start: int, end: int) -> float:
         """Seconds from the output of the first `start` stages to that of the first `end`; from 0, reading the example is included."""
@@ -136,7 +138,8 @@ def rates(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs) -> Rates:
     facts = run.task.cache_key(config, run.info, "", augmented=run.examples.augmented)
     read = json.dumps({name: fact for name, fact in facts.items() if name != "weights"}, sort_keys=True)
     model = config.model.name, prefix.names, read, config.precision
-    key = *model, run.examples.origin == "streamed", str(run.device), torch.get_num_threads()
+    lengths = run.examples.lengths.double().mean().item() if isinstance(run.examples, Ragged) else None
+    key = *model, run.examples.origin == "streamed", str(run.device), torch.get_num_threads(), lengths
     if key not in _measured:
         training = run.model.training
         run.model.eval()
@@ -158,14 +161,14 @@ def _measure(run: PreparedRun, prefix: FrozenPrefix, to_inputs: ToInputs) -> Rat
     return Rates(min(inputs), tuple(map(min, *outputs)), tuple(forms[0]))
 
 
-def _timed(prefix: FrozenPrefix, to_inputs: ToInputs, rows: Tensor, clock: WorkClock) -> tuple[float, list[float], list[TensorLayout]]:
+def _timed(prefix: FrozenPrefix, to_inputs: ToInputs, rows: Tensor, clock: WorkClock) -> tuple[float, list[float], list[Layout]]:
     """Seconds for one example's input and for each stage, and the layouts of the stages' outputs."""
-    forms = list[TensorLayout]()
+    forms = list[Layout]()
     clock.start()
     features = to_inputs(rows)
     clock.mark()
     for output in prefix.steps(features, 0, len(prefix.modules)):
-        forms.append(TensorLayout.of(output))
+        forms.append(layout_of(output))
         clock.mark()
     first, *stages = (seconds / len(rows) for seconds in clock.seconds())
     return first, stages, forms

@@ -14,12 +14,14 @@ from torch import Tensor
 from trainer import memory
 from trainer.cache import CacheKey
 from trainer.features import planner as measuring
-from trainer.features.frozen_prefix import FrozenPrefix, TensorLayout, digest_of, key_of
+from trainer.features.frozen_prefix import FrozenPrefix, Layout, SequenceLayout, digest_of, key_of, stored_rows
 from trainer.features.planner import Rates
 from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, inference_batch
 from trainer.protocol import Reuse
+from trainer.sequences import Features, Sequences, places_of, starts_of
 from trainer.stopwatch import Stopwatch
+from trainer.tasks.base import Ragged
 
 Sign = TypeVar("Sign")
 
@@ -45,7 +47,7 @@ class Inputs(Protocol):
     def expect(self, batches: Iterable[Tensor], view: int | None) -> None:
         """Announce the rows of the next batches in order, so that they can be fetched ahead."""
 
-    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+    def batch(self, rows: Tensor, view: int | None) -> Features:
         """The input of the stage behind the first `depth`: floating point [B, ...] on the device, in the memory order that it prefers."""
 
     def for_test(self) -> "Inputs":
@@ -70,7 +72,7 @@ class Direct:
         """Announce the batches to examples that are streamed."""
         self._run.examples.expect(batches)
 
-    def batch(self, rows: Tensor, view: int | None) -> Tensor:
+    def batch(self, rows: Tensor, view: int | None) -> Features:
         """The input of the first stage [B, ...]."""
         return self._run.examples.take(rows, view)
 
@@ -235,12 +237,32 @@ class StoredExamples:
         self.run, self.views, self.augmented = run, views, augmented
         self.rows = torch.unique(rows)  # sorted; a content of several files is stored once
         self._digest = digest_of(run, self.rows)
-        self._places = torch.full((len(run.examples.keys),), -1)  # [N], by row: its index in an entry
+        self._places = torch.full((len(run.examples.keys),), -1)  # [N], by row: its index among the part's examples
         self._places[self.rows] = torch.arange(len(self.rows))
+        self._lengths = run.examples.lengths[self.rows] if isinstance(run.examples, Ragged) else None
+        self._starts = None if self._lengths is None else starts_of(self._lengths)
 
     def places(self, rows: Tensor) -> Tensor:
-        """The indices of those rows in an entry."""
+        """The indices of those rows in an entry with a row for each example."""
         return self._places[rows]
+
+    def places_of_sequences(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The indices [B, T] of those rows in an entry with a row for each position, and their lengths [B]."""
+        assert self._lengths is not None and self._starts is not None  # noqa: S101  (the layout is that of sequences)
+        own = self._places[rows]
+        return places_of(self._starts[own], self._lengths[own]), self._lengths[own]
+
+    def entry_shape(self, layout: Layout) -> tuple[int, int]:
+        """The shape of an entry with the part's output."""
+        count = len(self.rows)
+        if isinstance(layout, SequenceLayout):
+            assert self._lengths is not None  # noqa: S101  (as above)
+            count = int(self._lengths.sum())
+        return count, torch.Size(layout.shape).numel()
+
+    def bytes_of(self, layout: Layout) -> int:
+        """Bytes of an entry with the part's output."""
+        return self.entry_shape(layout)[0] * layout.size
 
     def stored_view(self, view: int | None) -> int | None:
         """The view in the key; None if the examples are not augmented."""
@@ -286,7 +308,7 @@ class Source:
         return self.depth > 0 and not self._disabled
 
     @property
-    def _form(self) -> TensorLayout:
+    def _form(self) -> Layout:
         return self._rates.forms[self.depth - 1]
 
     @property
@@ -312,20 +334,28 @@ class Source:
     def expect(self, batches: Sequence[Tensor], view: int | None) -> None:
         """Announce the rows of the next calls of `read`."""
         entry = self._entries.get(self.part.stored_view(view))
-        if entry is not None and entry.device.type == self._device.type:
+        if entry is not None and entry.device.type == self._device.type and not isinstance(self._form, SequenceLayout):
             self._ahead.expect(batches, [self.part.places(rows) for rows in batches])
 
-    def read(self, rows: Tensor, view: int | None) -> Tensor | None:
+    def read(self, rows: Tensor, view: int | None) -> Features | None:
         """The output [B, ...] for those rows; None if it is not stored."""
         if (entry := self._entries.get(self.part.stored_view(view))) is None:
             return None
         started = time.perf_counter()
-        places = self._ahead.of(rows)
-        found = self._form.output(measuring.gathered(entry, self.part.places(rows) if places is None else places, self._device))
+        found = self._gathered(entry, rows)
         # A GPU runs asynchronously, so the host's clock would not measure the copy; there the probe's rate is used for every read.
         self._read_seconds += self._probed * len(rows) if self._device.type == "cuda" else time.perf_counter() - started
         self._examples_read += len(rows)
         return found
+
+    def _gathered(self, entry: Tensor, rows: Tensor) -> Features:
+        form = self._form
+        if isinstance(form, SequenceLayout):
+            positions, lengths = self.part.places_of_sequences(rows)
+            values = measuring.gathered(entry, positions.flatten(), self._device)
+            return Sequences(values.view(*positions.shape, *form.shape), lengths.to(self._device, non_blocking=True))
+        places = self._ahead.of(rows)
+        return form.output(measuring.gathered(entry, self.part.places(rows) if places is None else places, self._device))
 
     def _disable(self, reason: str) -> None:
         log.info("the output of %d stages is not stored but computed in each epoch: %s", self.depth, reason)
@@ -335,8 +365,7 @@ class Source:
     def _found_or_built(self, key: CacheKey, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         if (known := ON_DEVICE.find(key.digest, self._device)) is not None:
             return known
-        shape = (len(self.part.rows), torch.Size(self._form.shape).numel())
-        tries = 0
+        shape, tries = self.part.entry_shape(self._form), 0
         while tries < TRIES:
             with self._building():
                 if (entry := self._store.find(key)) is not None:
@@ -354,9 +383,8 @@ class Source:
 
     def _built(self, draft: FeatureDraft | None, key: CacheKey, view: int | None, sign: Sign) -> Generator[Sign, None, Tensor | None]:
         """Compute the entry: on the device if it has room for all views, and in the draft, if there is one; None if there is no place."""
-        shape = len(self.part.rows), torch.Size(self._form.shape).numel()
         with self._building():
-            kept = self._room_on_device(shape)
+            kept = self._room_on_device(self.part.entry_shape(self._form))
         places = [HostCopies(draft.tensor, device_event(self._device))] if draft is not None else []
         places += [HostCopies(kept, None)] if kept is not None else []
         if not places:
@@ -372,10 +400,10 @@ class Source:
             for start in range(0, len(batches), together):
                 with self._building():
                     for rows in batches[start : start + together]:
-                        output = self._prefix.run(self._direct.batch(rows, view), 0, self.depth)
+                        found = stored_rows(self._prefix.run(self._direct.batch(rows, view), 0, self.depth), self._form)
                         for place in places:
-                            place.write(first, self._form.rows(output).flatten(1))
-                        first += len(rows)
+                            place.write(first, found)
+                        first += len(found)
                     for place in places:
                         place.finish()
                 yield sign
@@ -400,7 +428,8 @@ class Source:
         """Seconds to read one example: the quickest of PROBES tries, since other processes can only make a try slower."""
         count = measuring.BATCH if self._device.type == "cpu" else max(measuring.BATCH, measuring.DEVICE_SAMPLE_BYTES // entry[0].nbytes)
         some = torch.randperm(len(entry), generator=torch.Generator().manual_seed(0))[:count]
-        return min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
+        seconds = min(measuring.seconds_to_gather(entry, some, self._device) for _ in range(PROBES)) / len(some)
+        return seconds * len(entry) / len(self.part.rows)  # an example has several rows if it is a sequence
 
     def _placed(self, entry: Tensor, digest: str) -> Tensor:
         """The entry, copied to the GPU if all views of the part fit there."""

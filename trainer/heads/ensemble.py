@@ -34,6 +34,7 @@ from trainer.heads.optimizers import Optimizers, sort_of
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun
+from trainer.sequences import Features, dense
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Task
 from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether
@@ -245,14 +246,14 @@ class HeadEnsemble:
         self._optimizers.begin(rates)
         self._noise = Noise(seed_for(self._configs[0].order_seed, "numbers", number), self._run.device)
 
-    def step(self, batch: int, features: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-        losses = self._heads.learn(features.to(self._heads.reads), targets, self._noise, self._stopwatch)
+    def step(self, batch: int, features: Features, targets: Tensor) -> tuple[Tensor, float]:
+        losses = self._heads.learn(dense(features).to(self._heads.reads), targets, self._noise, self._stopwatch)
         with self._stopwatch("backward"):
             self._optimizers.step(batch)
         return losses, len(features)
 
-    def tallies(self, features: Tensor, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        for members, outputs in self._heads.outputs(features.to(self._heads.reads)):  # [m, O, B]
+    def tallies(self, features: Features, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        for members, outputs in self._heads.outputs(dense(features).to(self._heads.reads)):  # [m, O, B]
             yield members, self._task.heads_tally(outputs, targets)
 
     def finite(self) -> list[bool]:

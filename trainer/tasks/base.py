@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # torch and numpy take long to import, and the server does wi
     from trainer.data.dataset import Dataset, Listing
     from trainer.data.examples import Look
     from trainer.models import StagedModel
+    from trainer.sequences import Features
     from trainer.weight_files import Outline
 
 MOST_MAGNITUDE = 1e30  # of a metric; a larger loss means that the run diverged
@@ -177,12 +178,25 @@ class Examples(Protocol):
         """The number of different views of each example; 0: a new one in each epoch."""
         ...
 
-    def take(self, rows: "Tensor", view: int | None) -> "Tensor":
-        """Input [B, ...] on the device for the rows, int64 [B] on the host. `view` None: without augmentation."""
+    def take(self, rows: "Tensor", view: int | None) -> "Features":
+        """Input [B, ...] on the device for the rows, int64 [B] on the host; without augmentation if `view` is None.
+
+        Examples that are Ragged return Sequences.
+        """
         ...
 
     def expect(self, batches: "Iterable[Tensor]") -> None:
         """Announce the rows of the next batches, in the order of the calls of `take`, so that they can be prefetched."""
+        ...
+
+
+@runtime_checkable
+class Ragged(Protocol):
+    """Capability of Examples: sequences of different lengths, whose stages map Sequences to Sequences."""
+
+    @property
+    def lengths(self) -> "Tensor":
+        """The length of each example, int64 [N] on the host."""
         ...
 
 
@@ -251,7 +265,7 @@ class Task(Protocol):
         """
         return None
 
-    def loss(self, model: "StagedModel", features: "Tensor", depth: int, targets: "Tensor", settings: Any) -> "tuple[Tensor, Tensor]":
+    def loss(self, model: "StagedModel", features: "Features", depth: int, targets: "Tensor", settings: Any) -> "tuple[Tensor, Tensor]":
         """Run the stages after `depth` on features [B, ...] → loss [B] and weight in the mean [B] of each example, with gradient.
 
         Called under autocast; the loss itself is float32. The settings are those of `loss_settings`.
@@ -262,7 +276,7 @@ class Task(Protocol):
         """Settings of the loss that are constant during a run, computed from the targets of the training rows."""
         return None
 
-    def predict(self, model: "StagedModel", features: "Tensor", depth: int) -> "Tensor":
+    def predict(self, model: "StagedModel", features: "Features", depth: int) -> "Tensor":
         """Run the stages after `depth` in evaluation mode → predictions [B, ...]. Called under autocast, without gradient."""
         ...
 

@@ -18,6 +18,7 @@ from trainer.data.dataset import PARTS, Dataset, Listing, split_contents, split_
 from trainer.data.examples import Example
 from trainer.data.split import split
 from trainer.models import StagedModel
+from trainer.sequences import Features
 from trainer.tasks.base import Measurement, Task
 
 
@@ -104,12 +105,12 @@ class RegressionTask(Task):
     def loss_settings(self, config: TrainConfig, targets: Tensor, info: DatasetInfo) -> float:
         return _config(config).l2
 
-    def loss(self, model: StagedModel, features: Tensor, depth: int, targets: Tensor, settings: float) -> tuple[Tensor, Tensor]:
+    def loss(self, model: StagedModel, features: Features, depth: int, targets: Tensor, settings: float) -> tuple[Tensor, Tensor]:
         predicted = self.predict(model, features, depth)
         losses = (predicted - targets) ** 2 + settings * predicted**2
         return losses, torch.ones_like(losses)
 
-    def predict(self, model: StagedModel, features: Tensor, depth: int) -> Tensor:
+    def predict(self, model: StagedModel, features: Features, depth: int) -> Tensor:
         return model.forward_from(features, depth).float().squeeze(1)
 
     def tally(self, predictions: Tensor, targets: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from tests.trainer.features.running import Configure, drained, entries, inputs_of, run, same, task_of
 from trainer.cache import Cache, CacheKey
 from trainer.features.source import MemoryFeatureStore
+from trainer.sequences import dense
 from trainer.tasks.image_classification.config import ImageTrainConfig
 
 
@@ -67,10 +68,10 @@ def test_an_entry_that_is_evicted_stays_readable_for_whoever_uses_it(configure: 
     task = task_of(configure(frozen_layers=4))
     inputs = inputs_of(task, cache)
     drained(inputs.ready(0, None))
-    before = inputs.batch(task.training, 0).clone()
+    before = dense(inputs.batch(task.training, 0)).clone()
     for file in entries(cache):
         file.unlink()
-    assert drained(inputs.ready(0, None)) == 0 and torch.equal(inputs.batch(task.training, 0), before)
+    assert drained(inputs.ready(0, None)) == 0 and torch.equal(dense(inputs.batch(task.training, 0)), before)
 
 
 def test_who_waits_for_another_builder_gives_signs_and_takes_what_it_made(configure: Configure, cache: Cache) -> None:
@@ -84,7 +85,7 @@ def test_who_waits_for_another_builder_gives_signs_and_takes_what_it_made(config
     finish.start()
     drained(waiter)
     finish.join()
-    assert len(entries(cache)) == 1 and torch.equal(waiting.batch(task.training, 0), building.batch(task.training, 0))
+    assert len(entries(cache)) == 1 and torch.equal(dense(waiting.batch(task.training, 0)), dense(building.batch(task.training, 0)))
 
 
 def test_what_a_builder_leaves_undone_the_one_who_waits_builds(configure: Configure, cache: Cache) -> None:

@@ -10,6 +10,7 @@ from trainer.cache import Cache
 from trainer.data.images import examples, reading
 from trainer.features.source import StoredExamples
 from trainer.loop import train
+from trainer.sequences import dense
 from trainer.tasks.image_classification.config import ImageData, ImageModel
 
 
@@ -40,7 +41,7 @@ def test_in_bfloat16_a_stored_output_is_bfloat16_and_the_same_bit_for_bit(config
     assert run(config, cache).metrics == run(config, cache, share=False).metrics
     inputs = inputs_of(task_of(config), cache)
     drained(inputs.ready(None, None))
-    assert inputs.batch(task_of(config).validation, None).dtype == torch.bfloat16
+    assert dense(inputs.batch(task_of(config).validation, None)).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("name", "frozen"), [("squeezenet1_1", 7), ("mobilenet_v2", 19)])
@@ -62,7 +63,7 @@ def test_outputs_lie_as_the_network_wants_them(configure: Configure, cache: Cach
     inputs = inputs_of(task, cache)
     drained(inputs.ready(0, None))
     rows = task.training[torch.tensor([5, 0, 7, 7])]
-    found, wanted = inputs.batch(rows, 0), task.model.forward_prefix(task.examples.take(rows, None), 3)
+    found, wanted = dense(inputs.batch(rows, 0)), dense(task.model.forward_prefix(task.examples.take(rows, None), 3))
     assert found.stride() == wanted.stride() and found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, wanted)
 

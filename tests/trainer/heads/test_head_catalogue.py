@@ -8,6 +8,7 @@ import trainer.tasks.image_classification.catalogue as catalogue
 from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.joint import IN_CACHE
 from trainer.heads.layers import split_head
+from trainer.sequences import dense
 from trainer.tasks.image_classification.networks.factory import staged
 from trainer.tasks.image_classification.networks.families import BY_MODEL
 from trainer.tasks.image_classification.task import HeadsCrossEntropy
@@ -20,7 +21,7 @@ def test_a_lane_answers_as_the_module_does(name: str) -> None:
     with torch.device("meta"):
         model = staged(name, 4, 224)
         model.freeze(len(model.stages)).eval()
-        shape = model.forward_prefix(torch.empty(2, 3, 224, 224), len(model.stages)).shape
+        shape = dense(model.forward_prefix(torch.empty(2, 3, 224, 224), len(model.stages))).shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model.head.to_empty(device="cpu")

@@ -23,6 +23,7 @@ from trainer.data.images.augmentation import augment
 from trainer.data.images.examples import Images, load
 from trainer.models import Infeasible, StagedModel
 from trainer.order import drawn_evenly
+from trainer.sequences import Features
 from trainer.tasks.base import Examples, Measurement, Task
 from trainer.tasks.image_classification.config import (
     IMAGENET_MEAN,
@@ -194,7 +195,7 @@ class ImageClassificationTask:
         balanced = balanced_weights(targets, len(_info(info).classes)) if asked.class_weights == "balanced" else None
         return CrossEntropy(asked.label_smoothing, balanced)
 
-    def loss(self, model: StagedModel, features: Tensor, depth: int, targets: Tensor, settings: "CrossEntropy") -> tuple[Tensor, Tensor]:
+    def loss(self, model: StagedModel, features: Features, depth: int, targets: Tensor, settings: "CrossEntropy") -> tuple[Tensor, Tensor]:
         """Cross entropy of each image in nats [B], and weights of 1 [B]: class weights multiply the loss itself."""
         logits: Tensor = model.forward_from(features, depth)  # [B, C]
         losses = F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=settings.smoothing)
@@ -202,7 +203,7 @@ class ImageClassificationTask:
             losses = losses * settings.class_weights[targets]
         return losses, torch.ones_like(losses)
 
-    def predict(self, model: StagedModel, features: Tensor, depth: int) -> Tensor:
+    def predict(self, model: StagedModel, features: Features, depth: int) -> Tensor:
         """Logits, float32 [B, C]."""
         return model.forward_from(features, depth).float()
 
