@@ -121,7 +121,7 @@ COUNTS: SingleFlightCache[tuple[str, tuple[int, ...], int], Counted] = SingleFli
 def _key_of(spec: StudySpec, roots: Sequence[Path]) -> tuple[str, tuple[int, ...], int]:
     config = f"{spec.task} {spec.data.model_dump_json()} {[*map(str, roots)]}"
     # The time slot limits the age of a cached listing if changes do not affect any of the modification times.
-    return config, tuple(_changes(Path(spec.data.path))), int(time.monotonic() / KEPT_SECONDS)
+    return config, tuple(change for path in spec.data.paths for change in _changes(Path(path))), int(time.monotonic() / KEPT_SECONDS)
 
 
 def _changes(path: Path) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """Models of a run's configuration and of its data, which each task extends. Imports no torch."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
 
 from pydantic import (
@@ -104,6 +104,16 @@ class ByTask(Frozen):
         return {"oneOf": schemas, "discriminator": {"propertyName": "task"}, "title": cls.__name__}
 
 
+Resolve = Callable[[str], str]
+"""A path as written in a document → the path from the document's folder."""
+
+
+def resolve_fields(section: Mapping[str, Any], fields: Mapping[str, Callable[[str], bool]], resolve: Resolve) -> dict[str, Any]:
+    """The section with those of the fields resolved that contain a path; a field's function decides that for its text."""
+    paths = {name: text for name, is_path in fields.items() if isinstance(text := section.get(name), str) and text and is_path(text)}
+    return {**section, **{name: resolve(text) for name, text in paths.items()}}
+
+
 class DataConfig(Frozen):
     """Labelled examples: a folder or a table (.csv, .tsv)."""
 
@@ -142,6 +152,11 @@ class DataConfig(Frozen):
         """All paths in this section."""
         return (self.path,)
 
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], resolve: "Resolve") -> dict[str, Any]:
+        """The section as written, with its relative paths resolved."""
+        return resolve_fields(section, {"path": bool}, resolve)
+
     @property
     def is_table(self) -> bool:
         """Whether the path is a table (CSV) rather than a folder."""
@@ -177,6 +192,16 @@ class ModelConfig(Frozen):
         description="a safetensors or state-dict file, the name of published weights, or `random` for random initial values; "
         "without this field, a study takes the model's default pretrained weights",
     )  # fmt: skip
+
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], resolve: "Resolve") -> dict[str, Any]:
+        """The section as written, with its relative paths resolved."""
+        return resolve_fields(section, {"weights": is_weights_file}, resolve)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether workers can load the model by its name alone."""
+        return True
 
     @property
     def weights_file(self) -> str | None:
@@ -238,6 +263,31 @@ class TrainConfig(ByTask, Hyperparameters):
     task: str
     data: DataConfig
     model: ModelConfig
+
+
+def resolve_paths(document: object, base: Path) -> object:
+    """The study document with the relative paths of data and model made absolute, from the folder `base`. Other values stay as they are."""
+    if not isinstance(document, dict):
+        return document
+    try:
+        fields = TrainConfig.of_task(document.get("task", FIRST_TASK)).model_fields
+    except ValueError:  # the task is not installed; the parser reports it
+        fields = TrainConfig.of_task(FIRST_TASK).model_fields
+    sections = {part: section for part in ("data", "model") if isinstance(section := document.get(part), dict)}
+    models = {part: fields[part].annotation for part in sections}
+    return document | {
+        part: model.resolved(sections[part], lambda text: str(base / _expanded(text)))
+        for part, model in models.items()
+        if isinstance(model, type) and issubclass(model, DataConfig | ModelConfig)
+    }
+
+
+def _expanded(text: str) -> Path:
+    """The path with `~` expanded; unchanged where the home directory is unknown."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 ShownName = Annotated[str, Field(max_length=300)]

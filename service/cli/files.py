@@ -14,9 +14,9 @@ from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES, from_json, from_y
 from service.cli.console import Failure, FaultyFile, console
 from service.client import Client, Refused
 from service.domain.errors import InvalidInput
-from service.domain.parsing import resolve_paths
 from service.rest_models import StudyView
 from service.settings import Settings
+from trainer.configuration import resolve_paths
 
 
 def write_whole(file: Path, text: str) -> None:

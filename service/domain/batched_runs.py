@@ -97,13 +97,11 @@ def _capability(task: str) -> HeadsTogether:
     return found
 
 
-@lru_cache(maxsize=256)
 def _supported(task: str, model: str) -> bool:
     found = spec_of(task)
     return isinstance(found, HeadsTogether) and found.trains_together(model)
 
 
-@lru_cache(maxsize=256)
 def _stages_of(task: str, model: str) -> int:
     return spec_of(task).describe(model).stages
 

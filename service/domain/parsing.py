@@ -1,6 +1,5 @@
 """Parse a study document into a StudySpec, and report every fault that shows without reading data or weights."""
 
-import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,8 @@ from service.domain.fault_messages import Inherited, faults_of, unknown_model, u
 from service.domain.samplers import Grid
 from service.domain.spec import MAX_TRIALS, StudySpec, searchable
 from service.domain.synonyms import translate
-from trainer.configuration import FIRST_TASK, Hyperparameters, is_weights_file
-from trainer.tasks.base import ModelInfo, TaskSpec
+from trainer.configuration import FIRST_TASK, Hyperparameters
+from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
 from trainer.tasks.registry import spec_of, specs
 
 MOST_QUEUED = 1_000  # trials in one request
@@ -44,7 +43,8 @@ class Examined:
 def parse_study(document: object) -> StudySpec:
     """The spec that the document describes, with its preset expanded and its open ranges closed.
 
-    Raises InvalidInput with every fault. Opens no files: `service.inspection.checked_study` checks data and weights.
+    Raises InvalidInput with every fault. Opens no files but the description of a model that is a folder:
+    `service.inspection.checked_study` checks data and weights.
     """
     examined = examine(document)
     if examined.faults or examined.spec is None:
@@ -121,9 +121,8 @@ class _Draft:
     def _with_all_stages(self) -> dict[str, Any]:
         """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages, or with a stand-in for an unknown model."""
         model = self.document.get("model")
-        name = model.get("name") if isinstance(model, dict) else None
-        known = isinstance(name, str) and name in self.task.models()
-        stages = self.task.describe(str(name)).stages if known else MOST_STAGES
+        described = described_model(self.task, model.get("name") if isinstance(model, dict) else None)
+        known, stages = described is not None, described.stages if described is not None else MOST_STAGES
         written = {part: section for part in ("fixed", "baseline") if isinstance(section := self.document.get(part), dict)}
         frozen = {part: section for part, section in written.items() if section.get("frozen_layers") == "all"}
         if not known and "baseline" in frozen:
@@ -197,16 +196,17 @@ class _Draft:
         if any(fault.path == ("model", "name") for fault in model):
             self.stand_ins.add("model")
             spec = spec.model_copy(update={"model": type(spec.model)(**self.task.stand_ins["model"])})
-        stages = MOST_STAGES if "model" in self.stand_ins else self.task.describe(spec.model.name).stages
-        spec, faults = _with_open_ranges_closed(spec, stages)
+        described = None if "model" in self.stand_ins else described_model(self.task, spec.model.name)
+        if described is None and "model" not in self.stand_ins and (open_depth := _open_depth(spec)) is not None:
+            self.add([open_depth])
+        spec, faults = _with_open_ranges_closed(spec, MOST_STAGES if described is None else described.stages)
         self.stand_ins |= {str(fault.path[1]) for fault in self.add(faults)} | ({"search_space"} if faults else set())
         return spec
 
     def check(self, spec: StudySpec) -> None:
         """Check the sections against each other."""
         faults = [*_space_faults(spec), *_fixed_faults(spec)]
-        if "model" not in self.stand_ins:
-            model = self.task.describe(spec.model.name)
+        if "model" not in self.stand_ins and (model := described_model(self.task, spec.model.name)) is not None:
             faults += [*_stage_faults(spec, model), *_fit_faults(spec, model)]
         if not {"search_space", "sampler", "budget"} & self.stand_ins:
             faults += _grid_faults(spec)
@@ -266,26 +266,6 @@ def without_replace(document: object) -> tuple[object, bool]:
     return {key: value for key, value in document.items() if key != "replace"}, replace
 
 
-def resolve_paths(document: object, base: pathlib.Path) -> object:
-    """The document with the relative paths of data and weights made absolute, from the folder `base`. Other values stay as they are."""
-    if not isinstance(document, dict):
-        return document
-    resolved = dict(document)
-    for part, key, is_path in (("data", "path", bool), ("data", "root", bool), ("model", "weights", is_weights_file)):
-        section = resolved.get(part)
-        if isinstance(section, dict) and isinstance(text := section.get(key), str) and text and is_path(text):
-            resolved[part] = {**section, key: str(base / _expanded(text))}
-    return resolved
-
-
-def _expanded(text: str) -> pathlib.Path:
-    """The path with `~` expanded; unchanged where the home directory is unknown."""
-    try:
-        return pathlib.Path(text).expanduser()
-    except RuntimeError:
-        return pathlib.Path(text)
-
-
 def _with_preset(document: dict[str, Any]) -> tuple[dict[str, Any], Inherited | None]:
     """The document with its preset expanded, and what it takes from the preset."""
     if (name := document.get("preset")) is None:
@@ -321,7 +301,24 @@ def _name_without_weights(document: dict[str, Any], task: TaskSpec) -> str | Non
     if not isinstance(model, dict) or model.get("weights") is not None:
         return None
     name = model.get("name")
-    return name if isinstance(name, str) and name in task.models() else None
+    return name if isinstance(name, str) and described_model(task, name) is not None else None
+
+
+def described_model(task: TaskSpec, name: object) -> ModelInfo | None:
+    """The description of a model; None for an unknown model, and for one that cannot be described on this machine."""
+    try:
+        return task.describe(name) if isinstance(name, str) else None
+    except KeyError:
+        return None
+
+
+def _open_depth(spec: StudySpec) -> Fault | None:
+    """The fault of an open range of frozen stages, for a model whose number of stages is not known on this machine."""
+    frozen = spec.search_space.root.get("frozen_layers")
+    if not isinstance(frozen, Int) or frozen.high is not None:
+        return None
+    message = "the model cannot be read on the server, so its number of stages is not known here; write high"
+    return Fault(("search_space", "frozen_layers", "high"), "unknown_stages", message)
 
 
 def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
@@ -355,19 +352,25 @@ def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:
 
 
 def _model_faults(spec: StudySpec, task: TaskSpec) -> Iterator[Fault]:
-    if spec.model.name not in task.models():
+    try:
+        known = task.describe(spec.model.name).weights
+    except UndescribedModel as error:
+        local = spec.data.location == "server" and not spec.model.is_published
+        if local or not error.elsewhere:
+            yield Fault(("model", "name"), error.code, error.text)
+        return
+    except KeyError:
         yield unknown_model(task)
         return
-    if spec.model.pretrained and spec.model.weights_file is None:
-        known = task.describe(spec.model.name).weights
-        if spec.model.weights.rpartition(".")[2] not in (*known, "DEFAULT") or not known:
-            listed = ", ".join(known) or "none"
-            yield Fault(
-                ("model", "weights"),
-                "unknown_weights",
-                f"this is neither a file (.safetensors, .pt, .pth) nor a name of this model's published weights ({listed}); "
-                "choose one of these, or write random",
-            )
+    named = spec.model.pretrained and spec.model.weights_file is None
+    if named and (spec.model.weights.rpartition(".")[2] not in (*known, "DEFAULT") or not known):
+        listed = ", ".join(known) or "none"
+        yield Fault(
+            ("model", "weights"),
+            "unknown_weights",
+            f"this is neither a file (.safetensors, .pt, .pth) nor a name of this model's published weights ({listed}); "
+            "choose one of these, or write random",
+        )
 
 
 def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, list[Fault]]:

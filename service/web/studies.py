@@ -17,7 +17,7 @@ from service import operations
 from service.domain.budgets import parse_budget_change
 from service.domain.errors import InvalidInput, NameTaken, StudyNotFound, StudyUnreadable
 from service.domain.fault_messages import unknown_task
-from service.domain.parsing import resolve_paths, without_replace
+from service.domain.parsing import without_replace
 from service.domain.progress import StudyProgress, study_seconds_left
 from service.domain.records import Study
 from service.domain.spec import NOT_SEARCHED, StudySpec
@@ -32,7 +32,7 @@ from service.web.middleware import SlowWork
 from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
 from service.web.requests import ANY_STUDY_BODY, BUDGET_BODY, STUDY_BODY, Document, Keyed, Raw, read_document
 from service.web.views import Standing, listed_study_view, notices_of, study_view
-from trainer.configuration import FIRST_TASK, Direction
+from trainer.configuration import FIRST_TASK, Direction, resolve_paths
 from trainer.tasks.registry import spec_of, specs
 
 router = APIRouter(prefix=API, tags=["studies"])

@@ -12,7 +12,7 @@ import pytest
 
 import trainer.tasks.image_classification.catalogue as catalogue
 from search_spaces.documents import from_yaml
-from service.domain.parsing import resolve_paths
+from trainer.configuration import resolve_paths
 
 STAGES = len(catalogue.load("small_cnn").stages)
 Thaw = Callable[..., Any]

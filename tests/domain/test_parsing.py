@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidInput
-from service.domain.parsing import parse_params, parse_study, resolve_paths
+from service.domain.parsing import parse_params, parse_study
 from service.domain.spec import StudySpec
+from trainer.configuration import resolve_paths
 from trainer.tasks.registry import spec_of
 
 STUDY: dict[str, Any] = {

@@ -64,6 +64,17 @@ class Counted:
     stratum: str = "stratum"  # noun for messages
 
 
+class UndescribedModel(KeyError):
+    """A model cannot be described here. The text states the reason and the remedy for the user; `code` is for programs.
+
+    `elsewhere`: another machine, such as a worker, may be able to describe it.
+    """
+
+    def __init__(self, code: str, text: str, *, elsewhere: bool = False) -> None:
+        super().__init__(text)
+        self.code, self.text, self.elsewhere = code, text, elsewhere
+
+
 class ModelInfo(Protocol):
     """Description of a model, available without torch."""
 
@@ -138,11 +149,13 @@ class TaskSpec(Protocol):
         ...
 
     def models(self) -> Collection[str]:
-        """The accepted values of `model.name`."""
+        """The accepted values of `model.name`; empty for a task whose models are folders or names of a hub."""
         ...
 
     def describe(self, model: str) -> ModelInfo:
-        """The description of a model. Raises KeyError for a name that is not in `models()`."""
+        """The description of a model. Raises KeyError for a name that is not in `models()`, and UndescribedModel for a folder or hub name
+        without a usable description.
+        """
         ...
 
     def count(self, data: DataConfig, look: "Look") -> Counted:

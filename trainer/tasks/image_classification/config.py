@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from trainer.configuration import DataConfig, DatasetInfo, Frozen, Hyperparameters, ModelConfig, TrainConfig
+from trainer.configuration import (
+    DataConfig,
+    DatasetInfo,
+    Frozen,
+    Hyperparameters,
+    ModelConfig,
+    Resolve,
+    TrainConfig,
+    resolve_fields,
+)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -81,6 +90,11 @@ class ImageData(DataConfig):
         default=DEFAULT_MEGAPIXELS, gt=0, le=HIGHEST_MEGAPIXELS, exclude_if=lambda limit: limit == DEFAULT_MEGAPIXELS,
         description="larger images are refused by their header; each decoding thread needs 3 to 12 MB of memory per megapixel",
     )  # fmt: skip
+
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+        """The section as written, with its relative paths resolved."""
+        return resolve_fields(section, {"path": bool, "root": bool}, resolve)
 
     @property
     def paths(self) -> tuple[str, ...]:
