@@ -340,7 +340,8 @@ def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: in
 def release_when_idle(device: torch.device) -> None:
     """Drop what is kept on the device for later runs, and return the memory to it."""
     if memory.of(device) is not None:
-        log.info("idle: %s kept on the device are dropped", memory.readable(memory.drop_caches(device)))
+        if dropped := memory.drop_caches(device):
+            log.info("idle: %s kept on the device are dropped", memory.readable(dropped))
         memory.release(device)
 
 

@@ -335,7 +335,8 @@ def test_a_run_reports_what_the_device_needs_and_without_one_nothing(
     assert told(configure(epochs=1))[-1].device_memory is None
 
 
-def test_a_trainer_without_an_order_drops_what_it_keeps_once(card: Card) -> None:
+def test_a_trainer_without_an_order_drops_what_it_keeps_once(card: Card, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "trainer.host")
     ON_DEVICE.keep("of the last run", CPU, torch.empty(3), 12)
     orders, idle = Orders.__new__(Orders), list[str]()
     orders._queue = queue.SimpleQueue()
@@ -348,3 +349,6 @@ def test_a_trainer_without_an_order_drops_what_it_keeps_once(card: Card) -> None
     error = UnreadableOrder("no order")
     assert orders.next_task(0.01, on_idle) is error and idle == ["idle"]
     assert ON_DEVICE.find("of the last run", CPU) is None and card.emptied == 1
+    assert caplog.messages == ["idle: 12 B kept on the device are dropped"]
+    release_when_idle(CPU)
+    assert card.emptied == 2 and len(caplog.messages) == 1, "an idle trainer that keeps nothing logs nothing"
