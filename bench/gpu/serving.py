@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.gpu.material import images, weights
 from bench.gpu.needs import ROOT
 from bench.gpu.parts import Bench, Unexpected
+from service.cli.processes import end_process
 from service.client import Client
 from service.rest_models import TrialView
 from trainer.tasks.image_classification import catalogue
@@ -50,11 +51,7 @@ def served(bench: Bench) -> Iterator[tuple[Client, int]]:
             with Client(_address(server, log)) as client:
                 yield client, server.pid
         finally:
-            server.terminate()
-            try:
-                server.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            end_process(server, END_SECONDS)
 
 
 def _address(server: "subprocess.Popen[bytes]", log: Path) -> str:

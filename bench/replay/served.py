@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 
 from bench.replay.orders import Order, Outcome, Trained
+from service.cli.processes import end_process
 
 ADDRESS = "http://"
 END_SECONDS = 20
@@ -45,12 +46,7 @@ def server(home: Path, without: tuple[str, ...] = (), workers: int = 1) -> Itera
             raise RuntimeError(f"the server did not start: {(home / 'server.log').read_text()[-2_000:]}")
         yield process.pid, ADDRESS + line.partition(ADDRESS)[2].split()[0]
     finally:
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, END_SECONDS)
 
 
 def replayed(order: Order, address: str) -> tuple[Outcome, float]:

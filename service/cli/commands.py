@@ -82,7 +82,7 @@ def dashboard(
 
 
 @app.command()
-def worker(
+def worker(  # noqa: PLR0913  (the options of the command)
     context: typer.Context,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Trials to run at once; default: one per GPU, or without GPUs one per core, at most 4.")
@@ -90,12 +90,13 @@ def worker(
     slots_per_gpu: SlotsPerGpu = None,
     gpus: Gpus = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to divide among the slots; default: all.")] = None,
+    gpu_workers: Annotated[int, typer.Option(hidden=True, min=1, help="Workers that use the same GPUs, with as many slots each.")] = 1,
     parent: Parent = None,
 ) -> None:
     """Run a worker that trains the trials of the database THAW_DATABASE_URL."""
     from service.cli.processes import run_worker
 
-    run_worker(_settings(context), _worker_options(slots, slots_per_gpu, gpus), cores, parent)
+    run_worker(_settings(context), _worker_options(slots, slots_per_gpu, gpus, gpu_workers), cores, parent)
 
 
 @app.command()
@@ -318,12 +319,12 @@ def _command(context: typer.Context, name: str, action: Literal["pause", "resume
     command_study(_settings(context), name, action)
 
 
-def _worker_options(slots: int | None, slots_per_gpu: int | None, gpus: str | None) -> "WorkerOptions":
+def _worker_options(slots: int | None, slots_per_gpu: int | None, gpus: str | None, gpu_workers: int = 1) -> "WorkerOptions":
     from service.cli.processes import WorkerOptions
 
     if slots is not None and slots_per_gpu is not None:
         raise typer.BadParameter("give --slots or --slots-per-gpu, not both")
-    return WorkerOptions(slots=slots, slots_per_gpu=slots_per_gpu, gpus=gpus)
+    return WorkerOptions(slots=slots, slots_per_gpu=slots_per_gpu, gpus=gpus, gpu_workers=gpu_workers)
 
 
 def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from service.cli.console import Failure, assignments, console, number
 from service.cli.files import write_whole
-from service.cli.processes import environment_of, require_torch
+from service.cli.processes import end_process, environment_of, require_torch
 from service.cli.watching import watch
 from service.client import Client, Refused
 from service.rest_models import ListedStudyView, StudyView
@@ -96,11 +96,7 @@ def _server(settings: Settings, port: int, log: Path) -> Iterator[tuple[subproce
     try:
         yield server, _address_of(server, log)
     finally:
-        server.terminate()
-        try:
-            server.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
+        end_process(server, END_SECONDS)
 
 
 def _address_of(server: subprocess.Popen[str], log: Path) -> str:

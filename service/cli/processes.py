@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
@@ -39,6 +39,7 @@ class WorkerOptions:
     slots: int | None = None
     slots_per_gpu: int | None = None
     gpus: str | None = None  # indices and ids of the GPUs to use; the worker then never trains on the CPU
+    gpu_workers: int = 1  # number of workers that use the same GPUs
 
     def layout(self, available_cores: int) -> SlotLayout:
         """The slots on the devices of this machine. Raises Failure if `gpus` names a device that is not there."""
@@ -49,7 +50,7 @@ class WorkerOptions:
         count = len(devices) * self.slots_per_gpu if self.slots_per_gpu and devices else self.slots
         # The search for devices is not repeated.
         faults = () if found.fault is None else (replace(found.fault, remedy=f"{found.fault.remedy}; then restart the worker"),)
-        return layout_of(devices, available_cores, count, faults, waits=self.gpus is not None)
+        return layout_of(devices, available_cores, count, faults, self.gpus is not None, self.gpu_workers)
 
 
 def chosen(found: Discovery, names: str) -> tuple[Device, ...]:
@@ -69,6 +70,7 @@ def run_worker(settings: Settings, options: WorkerOptions, available_cores: int 
     require_torch()
     configure_logging(settings, "worker")
     restrict_access(settings)
+    exit_on_signals()  # until there is a worker: the search for devices waits for a slow driver for a minute
     layout = options.layout(available_cores or cores())
     for fault in layout.faults:
         log.error("%s cannot be used, and trials train on the CPU: %s. %s.", fault.name, fault.detail, fault.remedy)
@@ -110,6 +112,16 @@ def require_torch() -> None:
 def has_torch() -> bool:
     """Whether torch is installed. Does not import it."""
     return importlib.util.find_spec("torch") is not None
+
+
+def exit_on_signals() -> None:
+    """Make SIGTERM and SIGINT end the process with exit code 0, because no trial has to be released yet."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)  # in the main thread; what it waits for is interrupted, and its child processes are killed
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
 
 
 def install_signal_handlers(worker: "Supervisor") -> None:
@@ -215,9 +227,12 @@ class LocalWorkers:
         self._options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
         self._names_gpus = options.gpus is not None
         self._ending = threading.Event()
+        shares = _shares(count, options.gpus)
         self._threads = [
-            threading.Thread(target=self._supervise, args=(share, max(1, cores() // count)), name=f"worker-{number}")
-            for number, share in enumerate(_shares(count, options.gpus))
+            threading.Thread(
+                target=self._supervise, args=(share, max(1, cores() // count), gpu_workers(shares, share)), name=f"worker-{number}"
+            )
+            for number, share in enumerate(shares)
         ]
 
     def __enter__(self) -> Self:
@@ -234,15 +249,16 @@ class LocalWorkers:
             if thread.is_alive():
                 thread.join()
 
-    def command(self, share: Sequence[Device] | None, core_share: int) -> list[str]:
-        """The command of a worker with this share of the GPUs and so many cores."""
+    def command(self, share: Sequence[Device] | None, core_share: int, workers_on_share: int = 1) -> list[str]:
+        """The command of a worker with this share of the GPUs, which so many workers use, and so many cores."""
         named = ["--gpus", ",".join(device.id for device in share)] if share and self._names_gpus else []
+        shared = ["--gpu-workers", str(workers_on_share)] if workers_on_share > 1 else []
         start = [sys.executable, "-P", "-m", "service.cli", "worker", "--cores", str(core_share), "--parent", str(os.getpid())]
-        return [*start, *self._options, *named]
+        return [*start, *self._options, *named, *shared]
 
-    def _supervise(self, share: Sequence[Device] | None, core_share: int) -> None:
+    def _supervise(self, share: Sequence[Device] | None, core_share: int, workers_on_share: int) -> None:
         """Run one worker on its share of the GPUs, and restart it if it fails."""
-        command, environment = self.command(share, core_share), self._environment(share)
+        command, environment = self.command(share, core_share, workers_on_share), self._environment(share)
         backoff = Backoff(*RESTART)
         while not self._ending.is_set():
             started_at = time.monotonic()
@@ -264,18 +280,23 @@ class LocalWorkers:
         while worker.poll() is None and not self._ending.wait(0.1):
             pass
         if worker.poll() is None:
-            worker.terminate()
-            try:
-                worker.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                worker.kill()  # its trainers exit when their standard input is closed
-                worker.wait()
+            end_process(worker, END_SECONDS)  # trainers of a killed worker exit when their standard input is closed
 
     def _environment(self, gpu_share: Sequence[Device] | None) -> dict[str, str]:
         if gpu_share is None or self._names_gpus:
             return environment_of(self._settings)
         variable = "HIP_VISIBLE_DEVICES" if gpu_share[0].kind == "rocm" else "CUDA_VISIBLE_DEVICES"
         return environment_of(self._settings) | {variable: ",".join(device.id for device in gpu_share)}
+
+
+def end_process(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Terminate the process, and kill it if it has not exited after `seconds`. Returns when it has exited."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -304,6 +325,11 @@ def share_gpus(found: Sequence[Device], workers: int) -> list[Sequence[Device] |
     if not found:
         return [None] * workers
     return [found[number::workers] or (found[number % len(found)],) for number in range(workers)]
+
+
+def gpu_workers(shares: Sequence[Sequence[Device] | None], share: Sequence[Device] | None) -> int:
+    """The number of workers that use the GPUs of this share: one, unless there are fewer GPUs than workers."""
+    return shares.count(share) if share else 1
 
 
 def run_dashboard(settings: Settings, host: str, port: int) -> None:

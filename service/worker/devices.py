@@ -59,7 +59,7 @@ class Slot:
     threads: int
     most_threads: int | None = None  # None: as `threads`
     cpus: tuple[int, ...] = ()
-    sharing: int = 1  # number of slots on its device
+    sharing: int = 1  # number of slots on its device, those of other workers included
 
     @property
     def label(self) -> str:
@@ -122,9 +122,13 @@ def layout_of(
     count: int | None = None,
     faults: Sequence[UnusableDevice] = (),
     waits: bool = False,
+    workers: int = 1,
 ) -> SlotLayout:
-    """The layout for these devices. With `waits` the worker waits for a device that cannot be used instead of using the CPU."""
-    slots = lay_out(found, available_cores, count)
+    """The layout for these devices. With `waits` the worker waits for a device that cannot be used instead of using the CPU.
+
+    `workers` is the number of workers, this one included, that have as many slots on each of the devices.
+    """
+    slots = tuple(replace(slot, sharing=slot.sharing * workers) if slot.gpu else slot for slot in lay_out(found, available_cores, count))
     on_cpu = () if waits or not found else lay_out((), available_cores, count)
     fallback = tuple(replace(slot, index=len(slots) + slot.index) for slot in on_cpu)
     return SlotLayout(slots, fallback, tuple(faults))

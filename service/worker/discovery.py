@@ -1,5 +1,6 @@
 """Finds the accelerators of this machine: what the environment names, then NVIDIA's driver, then torch in a process of its own."""
 
+import atexit
 import json
 import logging
 import os
@@ -370,17 +371,38 @@ def _within(sources: Sources, name: str, call: Callable[[], T]) -> T:
     return result[0]
 
 
+_tools = set[subprocess.Popen[str]]()  # running ones
+
+
+@atexit.register
+def _kill_tools() -> None:
+    """Kill the tools that threads still wait for when this process exits, as after a signal during the search."""
+    for tool in list(_tools):
+        tool.kill()
+
+
 def _run(name: str, command: Sequence[str], environment: Mapping[str, str], seconds: float) -> str:
     try:
-        answer = subprocess.run(list(command), capture_output=True, text=True, errors="replace", timeout=seconds, env=dict(environment))  # noqa: S603  (a fixed list)
-    except subprocess.TimeoutExpired:
-        raise _Hung(f"{name} did not answer within {seconds:g} s") from None
+        tool = subprocess.Popen(  # noqa: S603  (a fixed list)
+            list(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", env=dict(environment)
+        )
     except OSError as error:
         raise Unanswered(f"{name}: {error}") from None
-    if answer.returncode != 0:
-        printed = "; ".join((answer.stdout + answer.stderr).strip().splitlines())
-        raise Unanswered(f"{name} failed with exit code {answer.returncode}: {printed[-MOST_CHARACTERS:] or 'no output'}")
-    return answer.stdout
+    _tools.add(tool)
+    try:
+        with tool:
+            try:
+                output, errors = tool.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise _Hung(f"{name} did not answer within {seconds:g} s") from None
+            finally:
+                tool.kill()  # no effect on one that has exited
+    finally:
+        _tools.discard(tool)
+    if tool.returncode != 0:
+        printed = "; ".join((output + errors).strip().splitlines())
+        raise Unanswered(f"{name} failed with exit code {tool.returncode}: {printed[-MOST_CHARACTERS:] or 'no output'}")
+    return output
 
 
 def _has_slices(nvml: Any, handle: Any) -> bool:

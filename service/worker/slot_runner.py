@@ -64,13 +64,25 @@ class SlotRunner:
 
     @property
     def fault(self) -> UnusableDevice | None:
-        """Why the slot's device cannot be used; None while it can or has not been tested yet."""
-        return self._fault if self._first is None or self._first.fault is None else self._first.fault
+        """Why the slot cannot be used; None while it can or its device has not been tested yet."""
+        return self._tester._fault
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it ends after its current trials."""
+        return self._retired.is_set()
+
+    @property
+    def _tester(self) -> "SlotRunner":
+        """The runner whose test of the device counts: this one, or the first of the device while this one has no trainer."""
+        process = self._process  # its thread may replace it meanwhile
+        has_trainer = process is not None and process.alive
+        return self if self._first is None or self._fault is not None or has_trainer else self._first
 
     @property
     def is_blocked(self) -> bool:
         """Whether the device failed its test, or the test has been awaited for SLOW_TEST_SECONDS."""
-        own = self if self._first is None or self._first.fault is None else self._first
+        own = self._tester
         awaited = own._tested_since is not None and time.monotonic() - own._tested_since < SLOW_TEST_SECONDS
         return own._fault is not None and not awaited
 
@@ -170,7 +182,7 @@ class SlotRunner:
 
         Only the first slot of a device starts its trainer before there is work, because one trainer may be enough.
         """
-        if self._process is None and self._first is not None and (self._first.fault is not None or not self._is_needed()):
+        if self._process is None and (first := self._first) is not None and not self._may_start(first):
             return False
         process = self._ready_process()
         if not process.ready:
@@ -189,6 +201,10 @@ class SlotRunner:
             return False
         self._run(claims, process, asked_at)
         return True
+
+    def _may_start(self, first: "SlotRunner") -> bool:
+        """Whether the slot, which is not the first one of its device, starts its trainer: for work, or to test the device again."""
+        return first.fault is None and (self._fault is not None or self._is_needed())
 
     def _is_needed(self) -> bool:
         """Whether there is work for another trainer: a trial, or a second study to check."""

@@ -6,7 +6,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from service import operations
 from service.domain.errors import StoreUnavailable
@@ -60,10 +62,10 @@ class Supervisor:
         self._left = threading.Event()
         self._leases = Leases(settings.trust_seconds)
         self._command, self._timeouts, self._first_trainer = command, timeouts, trainer
-        self._runners = list[SlotRunner]()  # empty until the database's identity is known
+        # With the thread of each; empty until the database's identity is known. Replaced as a whole, because several threads read it.
+        self._runners: Mapping[SlotRunner, threading.Thread] = {}
         self._fallback: Sequence[SlotRunner] = ()  # the runners on the CPU while no accelerator can be used
         self._blocked = False  # whether no accelerator can be used
-        self._slot_threads = list[threading.Thread]()
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
         """Work until `leave` is called, `still_wanted` returns False, or the worker has drained; then release its trials. Blocks."""
@@ -74,8 +76,8 @@ class Supervisor:
             background = [self._thread(work, work.__name__.strip("_")) for work in works]
             for thread in background:
                 thread.start()
-            self._watch(still_wanted, self._slot_threads)
-            self._await_slots(self._slot_threads)
+            self._watch(still_wanted)
+            self._await_slots()
             self._retire()
             self._left.set()
             self._join_background(background)
@@ -92,14 +94,22 @@ class Supervisor:
     def _start_slots(self, slots: Sequence[Slot], trainer: TrainerProcess | None = None) -> Sequence[SlotRunner]:
         """Start a thread for each slot. `trainer` is an already started trainer for the first one."""
         firsts = dict[str, SlotRunner]()  # by device
+        started = dict[SlotRunner, threading.Thread]()
         for slot in slots:
             command = self._command or slot.command(self._settings)
             runner = SlotRunner(self._context, slot, command, None if firsts else trainer, firsts.get(slot.label))
             firsts.setdefault(slot.label, runner)
-            self._runners.append(runner)
-            self._slot_threads.append(self._thread(runner.work, f"slot-{slot.index}"))
-            self._slot_threads[-1].start()
-        return self._runners[-len(slots) :]
+            started[runner] = self._thread(runner.work, f"slot-{slot.index}")
+        self._runners = {**self._runners, **started}
+        for thread in started.values():
+            thread.start()
+        return tuple(started)
+
+    def _forget_retired(self) -> None:
+        """Forget the retired runners whose threads have ended. Called by the thread that starts and retires runners."""
+        ended = {runner for runner, thread in self._runners.items() if runner.is_retired and not thread.is_alive()}
+        if ended:
+            self._runners = {runner: thread for runner, thread in self._runners.items() if runner not in ended}
 
     def leave(self) -> None:
         """Release the trials and end. Thread-safe. A signal handler must call it in another thread, because it acquires locks."""
@@ -134,23 +144,27 @@ class Supervisor:
             unusable=(*self._layout.faults, *unusable), state=WorkerState.ALIVE, started_at=self._started_at, seen_at=self._started_at,
         )  # fmt: skip
 
-    def _watch(self, still_wanted: Callable[[], bool], slot_threads: Sequence[threading.Thread]) -> None:
+    def _has_slots(self) -> bool:
+        """Whether the thread of a slot has not ended."""
+        return any(thread.is_alive() for thread in self._runners.values())
+
+    def _watch(self, still_wanted: Callable[[], bool]) -> None:
         """Watch the trust window until the worker leaves. Does not use the database, so a database that hangs cannot block it."""
         while not self._leaving.wait(WATCH_SECONDS):
             self._leases.end_untrusted()
             if not still_wanted():
                 log.info("the parent process has exited")
                 self.leave()
-            elif not any(thread.is_alive() for thread in slot_threads):
+            elif not self._has_slots():
                 log.info("drained: the last trial has ended")
                 self.leave()
 
-    def _await_slots(self, slot_threads: Sequence[threading.Thread]) -> None:
+    def _await_slots(self) -> None:
         """Wait up to LEAVE_SECONDS for the slots to release their trials, and still watch the trust window. Then kill the trainers."""
         log.info("shutting down: releasing unfinished trials")
         self._leases.leave()
         deadline = time.monotonic() + LEAVE_SECONDS
-        while any(thread.is_alive() for thread in slot_threads) and time.monotonic() < deadline:
+        while self._has_slots() and time.monotonic() < deadline:
             self._leases.end_untrusted()
             time.sleep(0.05)
         self.abandon()
@@ -215,10 +229,10 @@ class Supervisor:
         while not self._leaving.wait(WATCH_SECONDS):
             try:
                 self._fall_back_or_return()
-                own = [runner for runner in self._runners if runner.slot in self._layout.slots]
+                self._forget_retired()
+                own = [runner for runner in self._runners if not runner.is_retired and runner not in self._fallback]
                 usable = [runner.slot for runner in (*own, *self._fallback) if runner.fault is None]
-                faults = {fault.device: fault for runner in own if (fault := runner.fault) is not None}
-                if (record := self._record(usable, tuple(faults.values()))) != reported:
+                if (record := self._record(usable, _faults_of(own))) != reported:
                     operations.change_devices(self._store, record)
                     reported = record
             except StoreUnavailable as error:
@@ -263,3 +277,16 @@ class Supervisor:
                 log.exception("the clean-up failed")
             if self._leaving.wait(SWEEP_SECONDS):
                 return
+
+
+def _faults_of(runners: Sequence[SlotRunner]) -> tuple[UnusableDevice, ...]:
+    """One fault for each device with slots that cannot be used. Its name states their number if other slots of the device work."""
+    on_device = defaultdict[str, list[UnusableDevice | None]](list)
+    for runner in runners:
+        on_device[runner.slot.label].append(runner.fault)
+    found = list[UnusableDevice]()
+    for slots in on_device.values():
+        if faults := [fault for fault in slots if fault is not None]:
+            part = "" if len(faults) == len(slots) else f"{len(faults)} of {len(slots)} slots on "
+            found.append(replace(faults[0], name=part + faults[0].name))
+    return tuple(found)

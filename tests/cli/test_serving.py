@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
-from service.cli.processes import share_gpus
+from service.cli import processes
+from service.cli.processes import LocalWorkers, WorkerOptions, gpu_workers, share_gpus
+from service.settings import Settings
 from service.worker.devices import Device
+from service.worker.discovery import Discovery
 from tests.processes import alive, below, children
 
 HEAVY = ("torch", "sqlalchemy", "fastapi", "optuna", "httpx2", "pydantic", "rich.live")
@@ -88,3 +91,19 @@ def test_workers_of_one_machine_divide_its_gpus() -> None:
     assert share_gpus((a, b, c), 2) == [(a, c), (b,)]
     assert share_gpus((a,), 2) == [(a,), (a,)]
     assert share_gpus((), 2) == [None, None]
+
+
+def test_workers_that_share_a_gpu_are_started_with_their_number() -> None:
+    a, b = (Device(name, "cuda", "GPU") for name in "ab")
+    shares = share_gpus((a, b), 3)
+    assert [gpu_workers(shares, share) for share in shares] == [2, 1, 2]
+    assert [gpu_workers([None, None], None), gpu_workers([(a, b)], (a, b))] == [1, 1]
+    local = LocalWorkers(Settings(), 0, WorkerOptions())
+    assert local.command((a,), 4, 2)[-2:] == ["--gpu-workers", "2"]
+    assert "--gpu-workers" not in local.command((b,), 4, 1)
+
+
+def test_a_worker_divides_the_memory_of_a_gpu_with_the_other_workers_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "find_devices", lambda: Discovery((Device("a", "cuda", "GPU"),), ()))
+    layout = WorkerOptions(slots=2, gpu_workers=2).layout(4)
+    assert [slot.sharing for slot in layout.slots] == [4, 4]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
-from service.worker.devices import Device, Slot, lay_out, machine_memory, node_cpus
+from service.worker.devices import Device, Slot, lay_out, layout_of, machine_memory, node_cpus
 
 SETTINGS = Settings(home=Path("/home/u/.thaw"))
 FIRST = Device("GPU-11111111-2222-3333-4444-555555555555", "cuda", "NVIDIA H100 80GB HBM3", "0", 81559 * 2**20, 0)
@@ -41,6 +41,12 @@ def test_slots_that_share_a_gpu_divide_its_memory_for_caches() -> None:
     shares = [command[command.index("--device-share") + 1] if "--device-share" in command else None for command in commands]
     assert shares == ["1/2", None, "1/2"]
     assert not any("--device-share" in slot.command(SETTINGS) for slot in lay_out((), 4))
+
+
+def test_slots_of_several_workers_on_a_gpu_divide_its_memory_for_caches() -> None:
+    slots = layout_of([FIRST], 8, count=2, workers=3).slots
+    assert [slot.command(SETTINGS)[slot.command(SETTINGS).index("--device-share") + 1] for slot in slots] == ["1/6", "1/6"]
+    assert layout_of([FIRST], 8, workers=3).fallback[0].sharing == 1 == layout_of((), 8, workers=3).slots[0].sharing
 
 
 def test_only_gpus_perform_steps_by_graphs_and_only_where_it_is_asked_for() -> None:

@@ -104,6 +104,37 @@ def test_of_two_gpus_the_one_that_works_trains_and_the_cpu_is_not_used(
     assert [one.device for one in worker.unusable] == ["cuda:GPU-1"]
 
 
+def test_of_two_slots_on_a_gpu_one_that_fails_leaves_the_other_usable_and_is_shown(
+    fault: Path, shop: OpenShop, store: Store, make_study: MakeStudy, until: Until
+) -> None:
+    fault.unlink()
+    opened = shop("--slow-epoch", "0.02", *bad(FIRST, "unusable", fault), patience=RETRIES, layout=layout_of([FIRST], 2, count=2))
+    until(lambda: is_registered(store, opened))
+    first, second = opened.worker._runners
+    until(lambda: first._process is not None and first._process.ready)
+    fault.touch()
+    study = make_study("endless", "train")
+    until(lambda: worker_of(store, opened).unusable, IN_TIME)
+    worker = worker_of(store, opened)
+    assert [(one.device, one.name) for one in worker.unusable] == [("cuda:GPU-1", "1 of 2 slots on NVIDIA H100 #0, 80 GB")]
+    assert (worker.devices, worker.slots) == (("cuda:GPU-1",), 1), "the first slot trains"
+    operations.cancel_trial(store, study.id, 0)
+    assert opened.trials_at_end(study)[1].state is TrialState.COMPLETE
+    fault.unlink()
+    until(lambda: not worker_of(store, opened).unusable)
+    assert worker_of(store, opened).slots == 2 and second.fault is None
+
+
+def test_slots_on_the_cpu_are_forgotten_when_they_have_ended(
+    fault: Path, shop: OpenShop, store: Store, make_study: MakeStudy, until: Until
+) -> None:
+    opened = shop(*bad(FIRST, "unusable", fault), patience=RETRIES, layout=layout_of([FIRST], 2))
+    until(lambda: len(opened.worker._runners) == 3)
+    fault.unlink()
+    until(lambda: len(opened.worker._runners) == 1)
+    assert opened.trials_at_end(make_study("train"))[0].state is TrialState.COMPLETE
+
+
 def test_a_driver_that_does_not_work_is_reported_with_the_registration(
     shop: OpenShop, store: Store, make_study: MakeStudy, until: Until
 ) -> None:
