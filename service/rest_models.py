@@ -82,7 +82,7 @@ class ListedStudyView(View):
         "`done`: the confirmation is complete; `stopped`: the study ended before its confirmation did"
     )
     waiting: str | None = Field(
-        description="the reason why no trial runs, if no live worker can read data and weights and use a device; else null"
+        description="why no trial runs: no live worker can read the data and use a device, or all trials wait for a larger GPU; else null"
     )
     unavailable: list[UnavailableView] = Field(description="live workers that cannot read the study's data or weights")
     reason: str | None = Field(description="the reason why the study failed, or why it is complete without a result; else null")

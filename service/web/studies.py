@@ -217,6 +217,7 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
     counts, best = queries.counts(tx, keys), queries.best_trials(tx, listed)
     courses, saved = queries.study_progress(tx, keys), queries.saved_seconds(tx, keys)
     unavailable, blocked, live = queries.unavailabilities(tx, keys), queries.blocked_workers(tx), queries.count_live(tx)
+    device_waits = queries.device_waits(tx, keys)
     nothing = queries.SavedSeconds()
     return [
         Standing(
@@ -227,6 +228,7 @@ def _standings(tx: Transaction, listed: Sequence[Study]) -> list[Standing]:
             live,
             _seconds_left(study, courses),
             saved.get(study.id, nothing),
+            device_waits.get(study.id),
         )
         for study in listed
     ]

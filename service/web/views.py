@@ -43,7 +43,7 @@ from service.rest_models import (
     WorkerView,
 )
 from service.search.pruners import first_decision
-from service.store.queries import SavedSeconds
+from service.store.queries import DeviceWait, SavedSeconds
 from trainer.protocol import Reuse
 from trainer.tasks.base import Metric, TaskSpec
 from trainer.tasks.capabilities import TrainingScript
@@ -203,6 +203,7 @@ class Standing:
     live_workers: int = 0
     seconds_left: float | None = None
     saved: SavedSeconds = field(default_factory=SavedSeconds)
+    device_wait: DeviceWait | None = None
 
 
 def study_view(study: Study, standing: Standing) -> StudyView:
@@ -242,12 +243,14 @@ def _majority(study: Study, best: Trial | None) -> MajorityView | None:
 
 
 def _waiting(study: Study, standing: Standing) -> str | None:
-    """The reason why no trial runs, if no live worker can read the data or weights and has a device; else None."""
+    """The reason why no trial runs: no live worker can read the data and has a device, or all queued trials wait for a larger one."""
     unavailable, blocked = standing.unavailable, standing.blocked
     busy = standing.counts.get(TrialState.RUNNING, 0) > 0
     workers = {one.worker for one in unavailable} | {worker.id for worker in blocked}
-    if study.state is not StudyState.ACTIVE or busy or not workers or len(workers) < standing.live_workers:
+    if study.state is not StudyState.ACTIVE or busy:
         return None
+    if not workers or len(workers) < standing.live_workers:
+        return None if standing.device_wait is None else _waits_for_device(standing.device_wait)
     unread = " and ".join(sorted({one.what for one in unavailable}))
     reasons = dict.fromkeys(f"on {one.host}, {one.detail}" for one in unavailable)
     faults = dict.fromkeys(f"on {worker.host}, {one.name}: {one.detail}. {one.remedy}" for worker in blocked for one in worker.unusable)
@@ -257,6 +260,15 @@ def _waiting(study: Study, standing: Standing) -> str | None:
     ]
     can = "read them" if unavailable and not blocked else "train"
     return f"{' '.join(sentences)} The study continues when a worker can {can}."
+
+
+def _waits_for_device(wait: DeviceWait) -> str:
+    since = f"{instant(wait.since):%Y-%m-%d %H:%M} UTC"
+    one = wait.trials == 1
+    waiting = f"{wait.trials} {'trial waits' if one else 'trials wait'} for a GPU with at least {wait.least_device_bytes / 1e9:.1f} GB"
+    cause = f"{'it' if one else 'they'} ran out of memory on a smaller one"
+    end = f"{'It fails' if one else 'They fail'} if no worker with such a GPU is left."
+    return f"{waiting} since {since}, because {cause}. {end}"
 
 
 def unavailable_view(one: Unavailability) -> UnavailableView:

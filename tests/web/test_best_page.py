@@ -4,9 +4,12 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
+from service import operations
 from service.domain.export import read_export
+from tests.export.conftest import MANIFEST, NOTHING
 from tests.web.laboratory import Laboratory
 from tests.web.server import Served
+from trainer.configuration import LoadedWeights
 
 pytestmark = pytest.mark.browser
 
@@ -53,13 +56,31 @@ def test_the_file_is_shown_copied_and_downloaded_as_the_server_gives_it(page: Pa
     assert downloading.value.path().read_text() == given["yaml"]
     assert read_export(given["yaml"]).origin.study_name == HOSTILE
     expect(page.locator("#command-train")).to_have_text(f"thaw train {name} --out model")
-    page.get_by_role("button", name="Copy the torchrun command").click()
+    page.get_by_role("button", name="Copy the script command").click()
     script = name.replace("-best.yaml", "-train.py")
     expect(page.locator("#copied")).to_have_text("Copied.")
-    assert page.evaluate("navigator.clipboard.readText()") == f"torchrun --nproc-per-node 4 {script}"
+    assert page.evaluate("navigator.clipboard.readText()") == f"python {script}"
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
     page.get_by_role("tab", name="YAML").press("ArrowRight")
     expect(page.locator("#file")).to_have_text(given["json"])
     assert page.url.endswith("?format=json")
     assert page.locator("img[src=x]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_torchrun_is_offered_only_for_scripts_without_thawline(page: Page, live_lab: Laboratory, plain: bool) -> None:
+    name = f"torchrun plain {plain}"
+    study = live_lab.study(name, checked=False)
+    published = LoadedWeights(format="torch", name="SqueezeNet1_1_Weights.IMAGENET1K_V1")
+    facts = NOTHING.model_copy(update={"weights": published, "weights_sha256": "0" * 64})
+    operations.pass_check(live_lab.store, study.id, facts, MANIFEST if plain else None)
+    live_lab.finish(live_lab.claim_from(name), 0.75)
+    page.goto(f"/studies/{study.id}/best")
+    words = page.locator(".command-row", has=page.locator("#command-script")).locator("p")
+    expect(words).to_have_text(
+        "Trains from one file, which requires only torch and torchvision."
+        if plain
+        else "Trains from one file, which uses Thawline; its first lines state the reason."
+    )
+    expect(page.locator("#command-torchrun")).to_have_count(1 if plain else 0)

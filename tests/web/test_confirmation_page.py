@@ -194,7 +194,7 @@ def test_the_best_page_becomes_the_confirmed_one_and_hands_it_over_in_each_form(
     expect(page.locator("#figures")).to_contain_text("the best of the search was trial 1")
     params = live_lab.store.read(queries.find_trial, live_lab.id_of("handed over"), 2).params
     expect(page.locator("#parameters")).to_contain_text(str(params["optimizer"]))
-    expect(page.locator("#command-torchrun")).to_have_text("torchrun --nproc-per-node 4 handed-over-train.py")
+    expect(page.locator("#command-script")).to_have_text("python handed-over-train.py")
     expect(page.locator("#command-verify")).to_have_text("thaw verify handed-over-best.yaml")
     names = {
         "Download YAML": "-best.yaml",

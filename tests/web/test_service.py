@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from search_spaces import presets
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import UnusableDevice, Worker
+from service.store import queries
 from service.web.health import Sweeper
 from tests.web.laboratory import Laboratory
 from tests.web.problem import assert_problem
+from trainer.protocol import Failed
 
 
 def test_a_server_lives_and_is_ready(client: TestClient) -> None:
@@ -151,6 +154,31 @@ def test_a_study_states_that_no_worker_can_use_a_device_and_continues_when_one_c
         "NVIDIA H200 #0, 141 GB: CUDA error: no kernel image. Install another torch. The study continues when a worker can train."
     )
     operations.change_devices(lab.store, replace(stuck, slots=1, devices=("cuda:0",), unusable=()))
+    assert client.get("/api/v1/studies/digits").json()["waiting"] is None
+
+
+def test_a_study_states_that_its_last_trials_wait_for_a_larger_gpu(client: TestClient, lab: Laboratory) -> None:
+    now = time.time()
+    large = Worker(
+        id="large", host="box", pid=7, slots=1, devices=("cuda:0",), memory=(80 * 10**9,), state="alive", started_at=now, seen_at=now
+    )
+    operations.register_worker(lab.store, large)
+    lab.study(budget={"trials": 3})
+    starved = Failed(reason="out_of_memory", detail="2 GB could not be allocated", device_bytes=24 * 10**9)
+    claims = [lab.claim(), lab.claim(), lab.claim()]
+    operations.record(lab.store, [operations.Write(claims[0].lease, outcome=starved)])
+    assert client.get("/api/v1/studies/digits").json()["waiting"] is None, "others run"
+    lab.finish(claims[1], 0.5)
+    operations.record(lab.store, [operations.Write(claims[2].lease, outcome=operations.Released("for a test"))])
+    assert client.get("/api/v1/studies/digits").json()["waiting"] is None, "one is queued that any device can train"
+    lab.finish(lab.claim(), 0.6)
+    [attempt] = lab.store.read(queries.attempts, claims[0].lease.trial)
+    since = datetime.fromtimestamp(attempt.ended_at or 0, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    assert client.get("/api/v1/studies/digits").json()["waiting"] == (
+        f"1 trial waits for a GPU with at least 30.0 GB since {since}, because it ran out of memory on a smaller one. "
+        "It fails if no worker with such a GPU is left."
+    )
+    operations.stop_study(lab.store, lab.id_of("digits"))
     assert client.get("/api/v1/studies/digits").json()["waiting"] is None
 
 

@@ -52,9 +52,11 @@ from service.store.queries.trials import (
     trials_numbered,
 )
 from service.store.queries.workers import (
+    DeviceWait,
     WaitingTrial,
     blocked_workers,
     count_live,
+    device_waits,
     find_worker,
     is_draining,
     stale_leases,
@@ -68,9 +70,9 @@ from service.store.queries.workers import (
 
 __all__ = [
     "Candidate", "ChangedTrial", "Curve", "LastEvent", "SavedSeconds", "TrialSort", "StudyChanges", "TableRow", "Throughput",
-    "WaitingTrial",
+    "DeviceWait", "WaitingTrial",
     "attempts", "best_trial", "best_trials", "blocked_workers", "candidates", "changed_since", "changed_trials", "completed_since",
-    "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts", "curves", "events_after",
+    "confirmation_trials", "count_confirmation_trials", "count_live", "count_studies", "counts", "curves", "device_waits", "events_after",
     "find_answer", "find_study", "find_trial", "find_worker", "identity", "is_being_imported", "is_draining", "last_events",
     "log_chunks", "manifest", "metric_names", "metrics", "reports_between", "running_best", "running_leases", "saved_seconds",
     "session_key", "stale_leases", "studies", "study_progress", "table_rows", "throughput", "totals", "trials",

@@ -14,7 +14,7 @@ from service.domain.states import StudyState, TrialState, WorkerState
 from service.store.codec import is_storable
 from service.store.engine import Transaction
 from service.store.rows import readable, worker_of
-from service.store.schema import CLAIM_ORDER, FITS, VISIBLE, standstill, study, trial, unavailable, worker
+from service.store.schema import CLAIM_ORDER, FITS, VISIBLE, attempt, standstill, study, trial, unavailable, worker
 
 HAS_ID = worker.c.id == bindparam("its_id")
 WORKER_BY_ID = select(worker).where(HAS_ID)
@@ -113,6 +113,32 @@ def waiting_for_device(tx: Transaction) -> list[WaitingTrial]:
     waits = (trial.c.state == TrialState.QUEUED) & trial.c.least_device_bytes.is_not(None)
     query = select(trial.c.study_id, trial.c.id, trial.c.least_device_bytes).join(study)
     return [WaitingTrial(*row) for row in tx.execute(query.where(study.c.state == StudyState.ACTIVE, VISIBLE, waits).order_by(trial.c.id))]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWait:
+    """The queued trials of a study, if all of them wait for a larger device."""
+
+    trials: int
+    least_device_bytes: int  # the smallest need among them
+    since: float  # when the first of them began to wait
+
+
+def device_waits(tx: Transaction, study_ids: Collection[str]) -> dict[str, DeviceWait]:
+    """The studies all of whose queued trials wait for a larger device, by id. Duplicates, which wait for their original, do not count."""
+    last = (attempt.c.trial == trial.c.id) & (attempt.c.attempt == trial.c.attempt)
+    queued = (trial.c.state == TrialState.QUEUED) & trial.c.duplicate_of.is_(None) & trial.c.study_id.in_(study_ids)
+    found = (
+        select(
+            trial.c.study_id, func.count().label("trials"), func.min(trial.c.least_device_bytes).label("least"),
+            func.min(attempt.c.ended_at).label("since"),
+        )
+        .select_from(trial.outerjoin(attempt, last))
+        .where(queued)
+        .group_by(trial.c.study_id)
+        .having((func.count() == func.count(trial.c.least_device_bytes)) & (func.min(attempt.c.ended_at).is_not(None)))
+    )  # fmt: skip
+    return {row.study_id: DeviceWait(row.trials, row.least, row.since) for row in tx.execute(found)}
 
 
 def workers_with_device(tx: Transaction, study_id: str, least_bytes: int) -> dict[str, float]:

@@ -110,10 +110,12 @@ async function showFile() {
     byId(`download-${one}`).download = fileName(study, one);
   }
   byId("file").setAttribute("aria-labelledby", `tab-${format}`);
-  const lines = commands(study, format, confirmedBy(confirmation, study) !== null);
-  renew(byId("commands"), lines, () => lines.map(command));
   const text = await textOf(format).catch((error) => error.message);
   if (format === chosenFormat(study)) byId("file").textContent = text;
+  const code = offered(study).includes("python") ? await textOf("python").catch(() => "") : "";
+  if (format !== chosenFormat(study)) return;
+  const lines = commands(study, format, confirmedBy(confirmation, study) !== null, code);
+  renew(byId("commands"), lines, () => lines.map(command));
 }
 
 function command([name, line, words]) {

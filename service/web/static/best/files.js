@@ -29,16 +29,19 @@ export async function readText(key, format) {
   return answer.text();
 }
 
-// The commands that use the files: [name, command line, explanation].
-export function commands(study, format, confirmed) {
+// Whether a script is one without Thawline: only those describe in their first lines how torchrun runs them.
+const usesTorchrun = (script) => /^ {4}torchrun /m.test(script);
+
+// The commands that use the files: [name, command line, explanation]. `code`: the text of the script, empty if the task has none.
+export function commands(study, format, confirmed, code) {
   const configuration = fileName(study, format === "json" ? "json" : "yaml");
   const script = fileName(study, "python");
   return [
     ["train", `thaw train ${configuration} --out model`, "Trains with this file, on the same data and split, and compares the result with the stated metric. Writes a model card next to the model."],
     confirmed ? ["verify", `thaw verify ${configuration}`, "Trains again with a new seed and checks whether the metric is within the stated interval."] : null,
-    ...(study.task.script_needs === null ? [] : [
-      ["script", `python ${script}`, `Trains from one file. It requires only ${study.task.script_needs}, or says at its top why it uses Thawline.`],
-      ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "Runs a script without Thawline on several GPUs; each batch is split among them."],
-    ]),
+    study.task.script_needs === null ? null : ["script", `python ${script}`, usesTorchrun(code)
+      ? `Trains from one file, which requires only ${study.task.script_needs}.`
+      : "Trains from one file, which uses Thawline; its first lines state the reason."],
+    usesTorchrun(code) ? ["torchrun", `torchrun --nproc-per-node 4 ${script}`, "Runs the script on several GPUs; each batch is split among them."] : null,
   ].filter(Boolean);
 }
