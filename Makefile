@@ -67,8 +67,8 @@ bench: $(INSTALLED)  ## run all benchmarks, also of Optuna and Ray Tune; over an
 	$(BIN)/python -m bench.replay all $(RECORD)
 	$(BIN)/python -m bench.search $(RECORD)
 
-catalogue: $(INSTALLED)  ## regenerate trainer/tasks/image_classification/catalogue/models from torchvision
-	$(BIN)/python -m trainer.tasks.image_classification.networks.catalogue
+catalogue: $(INSTALLED)  ## regenerate trainer/tasks/images/catalogue/models from torchvision
+	$(BIN)/python -m trainer.tasks.images.networks.catalogue
 
 clean:  ## remove the environment and caches
 	rm -rf .venv .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .ci/js/node_modules

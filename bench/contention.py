@@ -36,7 +36,7 @@ from service.operations import Searches, Write
 from service.store import open_store
 from service.store.migrate import upgrade
 from trainer.protocol import Finished
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 PACE_SECONDS = 1.0  # between two reports, and between two heartbeats
 WARM_SECONDS = 3.0

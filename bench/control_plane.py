@@ -48,8 +48,9 @@ from service.search.study import Suggestion
 from service.store import Store, open_store, queries
 from service.store.migrate import upgrade
 from trainer.protocol import Finished
-from trainer.tasks.image_classification import catalogue
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images import catalogue
+from trainer.tasks.images.config import ImageData, ImageModel
 
 REPORTS = 10
 TOGETHER = 16
@@ -77,7 +78,7 @@ HEADS = SearchSpace.model_validate(
 STAGES = len(catalogue.load("squeezenet1_1").stages)
 LANE_BYTES = 10**9  # a worker's default
 OPTIONS: Mapping[str, Any] = {"n_startup_trials": 10, "n_ei_candidates": 24, "multivariate": True, "constant_liar": True}
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=("a", "b"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
 )
 

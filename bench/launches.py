@@ -22,9 +22,10 @@ from trainer.heads import ensemble
 from trainer.heads.layers import Noise, split_head
 from trainer.preparation import PreparedRun
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.task import ImageClassificationTask
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.image_classification.task import TASK
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import staged
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 MODEL, CLASSES, SIZE, WIDTH = "resnet50", 10, 64, 2048
@@ -112,13 +113,13 @@ def learner(changes: Changes, members: int, device: torch.device) -> ensemble.He
     _, stack = split_head(model)
     run = SimpleNamespace(
         model=model,
-        task=ImageClassificationTask(),
-        info=ImageDatasetInfo(classes=("a",) * CLASSES, images={}, fingerprint="", split="", weights_sha256=None),
+        task=TASK,
+        info=ImageClassificationInfo(classes=("a",) * CLASSES, images={}, fingerprint="", split="", weights_sha256=None),
         device=device,
         training_targets=torch.zeros(1, dtype=torch.int64, device=device),
     )
     data, base = ImageData(path="data"), ImageModel(name=MODEL)
-    configs = [ImageTrainConfig(data=data, model=base, seed=1, **changes(member / members)) for member in range(members)]
+    configs = [ImageClassificationConfig(data=data, model=base, seed=1, **changes(member / members)) for member in range(members)]
     return ensemble.HeadEnsemble.of(cast(PreparedRun, run), stack, configs, Stopwatch())
 
 

@@ -28,7 +28,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bench.tables import machine, record, spread, table
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.images.networks.factory import staged
 
 CLASSES, SIZE, BATCH = 10, 64, 32
 MODELS = ("squeezenet1_1", "mobilenet_v2")

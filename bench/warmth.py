@@ -27,19 +27,19 @@ from service.settings import Settings
 from service.worker.devices import Slot
 from service.worker.process import TrainerProcess
 from trainer.protocol import Failed, Finished, Run, RunPrepared
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 WAYS = ("warm", "a process a trial", "a process a trial, nothing kept")
 EPOCHS = 2
 
 
-def configs(workload: Workload, trials: int) -> list[ImageTrainConfig]:
+def configs(workload: Workload, trials: int) -> list[ImageClassificationConfig]:
     """Trials of two epochs; even ones train the head alone, odd ones the whole network."""
     shared = {"data": workload.data, "model": workload.model, "image_size": workload.image_size, "epochs": EPOCHS}
-    return [ImageTrainConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
+    return [ImageClassificationConfig(**shared, seed=number, frozen_layers=workload.stages * (1 - number % 2)) for number in range(trials)]
 
 
-def seconds_of(way: str, settings: Settings, runs: Sequence[ImageTrainConfig]) -> tuple[list[float], list[str]]:
+def seconds_of(way: str, settings: Settings, runs: Sequence[ImageClassificationConfig]) -> tuple[list[float], list[str]]:
     """Seconds per trial, including the start of its process, and the origin of its pixels."""
     slot = Slot(0, None, os.cpu_count() or 1)
     took, origins = [], []
@@ -57,7 +57,7 @@ def seconds_of(way: str, settings: Settings, runs: Sequence[ImageTrainConfig]) -
     return took, origins
 
 
-def _train(process: TrainerProcess, config: ImageTrainConfig) -> str:
+def _train(process: TrainerProcess, config: ImageClassificationConfig) -> str:
     """Train, and return the origin of the pixels."""
     while not process.ready:
         process.read(0.2)

@@ -435,8 +435,8 @@ class TaskView(View):
     report: Sequence[str] = Field(description="fields that the task adds to the `result` of a complete trial", examples=[["residuals"]])
     module: str | None = Field(
         description="path of the JavaScript module that draws these fields; if null, the pages show their single numbers as a table",
-        examples=["/static/tasks/image_classification.js"],
     )
+    input_module: str | None = Field(description="path of the JavaScript module that shows facts about the data; or null")
     script_needs: str | None = Field(
         description="packages that a training script without Thawline requires; null if the task has no training script",
         examples=["torch and torchvision"],

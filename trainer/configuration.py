@@ -41,7 +41,7 @@ class ByTask(Frozen):
 
     A direct subclass is a family. Calling or validating the family returns an instance of the model of the document's task, and
     serializing a field of the family's type writes all fields of that model. A subclass of the family with a literal `task` is the model
-    of that task.
+    of that task; one without is a part of the models of several tasks.
     """
 
     find_tasks: ClassVar[Callable[[], Collection[str]]] = lambda: ()
@@ -56,9 +56,8 @@ class ByTask(Frozen):
         super().__pydantic_init_subclass__(**kwargs)
         if ByTask in cls.__bases__:
             cls._family, cls._models = cls, {}
-        else:
-            (task,) = get_args(cls.model_fields["task"].annotation)
-            cls._models[task] = cls
+        elif task := get_args(cls.model_fields["task"].annotation):  # else a part that several tasks have
+            cls._models[task[0]] = cls
 
     def __new__(cls, *args: Any, **values: Any) -> Self:
         """Create an instance of the task's model, also when the family is called."""
@@ -353,6 +352,9 @@ class LoadedWeights(Frozen):
 class DatasetInfo(ByTask):
     """Facts about data and weights, on which results depend besides the config."""
 
+    example: ClassVar[str] = "example"
+    """The noun for one example in sentences."""
+
     task: str
     fingerprint: str = Field(description="SHA-256 over the content and target of every example, and its part of a given split")
     split: str = Field(description="SHA-256 over the assignment of examples to parts")
@@ -374,12 +376,12 @@ class DatasetInfo(ByTask):
     @property
     def in_words(self) -> str:
         """The amount of data as a phrase for logs."""
-        return f"{self.sizes.get('train', 0):,} examples to train on, {self.sizes.get('validation', 0):,} to validate"
+        return f"{self.sizes.get('train', 0):,} {self.example}s to train on, {self.sizes.get('validation', 0):,} to validate"
 
     @property
     def checked(self) -> Mapping[str, Any]:
         """The body of the event `study_checked`."""
-        return {"examples": dict(self.sizes)}
+        return {f"{self.example}s": dict(self.sizes)}
 
     def faults(self) -> Iterable[tuple[str, str, str]]:
         """Field, code and message of impossible values, for imported facts."""
@@ -391,7 +393,12 @@ class DatasetInfo(ByTask):
         return ()
 
     @property
+    def identity_fields(self) -> frozenset[str]:
+        """The fields in `identity`."""
+        return frozenset({"fingerprint", "split", "weights_sha256"})
+
+    @property
     def identity(self) -> Sequence[Mapping[str, Any]]:
         """The inputs of a run besides its config, as JSON: data, split and weights, without the way in which they were read."""
         # Checkpoints depend on this value. A field that does not change training must stay out of it, or resuming would be refused.
-        return (self.model_dump(mode="json", include={"fingerprint", "split", "weights_sha256"}),)
+        return (self.model_dump(mode="json", include=set(self.identity_fields)),)

@@ -29,9 +29,10 @@ from service.store.rows import HeldTrial
 from service.store.schema import attempt
 from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from trainer.protocol import FailureReason
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel
 
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=CLASSES, images={"train": 6000, "validation": 1000}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
 )
 COLUMNS = ("trial", "step", "name", "attempt", "value", "kind", "seq")  # of the table metric

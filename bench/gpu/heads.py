@@ -16,7 +16,7 @@ from bench.launches import KINDS, count
 from trainer.heads import HeadEnsemble
 from trainer.learners import Member
 from trainer.loop import Events, TrainingLoop
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 MEASURED = (
     "alike", "own dropout", "own betas", "four optimizers", "label smoothing", "all of these at once, float32",

@@ -18,8 +18,9 @@ from service.worker.devices import cores
 from trainer.cache import Cache
 from trainer.loop import Events
 from trainer.protocol import BatchProgress, EpochMetrics, Failed, Finished, Pace, RunPrepared, Unavailable
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import staged
 
 CLASSES = 10
 CACHE_BYTES = 20 * 10**9
@@ -56,11 +57,11 @@ def weights(bench: Bench, name: str, size: int) -> Path:
     return file
 
 
-def config(bench: Bench, name: str, size: int, count: int, *, pretrained: bool = False, **changes: Any) -> ImageTrainConfig:
+def config(bench: Bench, name: str, size: int, count: int, *, pretrained: bool = False, **changes: Any) -> ImageClassificationConfig:
     """A run of the model on `count` images."""
     model = ImageModel(name=name, weights=str(weights(bench, name, size))) if pretrained else ImageModel(name=name)
     values = {"epochs": 1000, "optimizer": "adamw", "lr": 1e-4, "image_size": size, **changes}
-    return ImageTrainConfig(data=ImageData(path=str(images(bench, count, bench.sized(256, 32)))), model=model, **values)
+    return ImageClassificationConfig(data=ImageData(path=str(images(bench, count, bench.sized(256, 32)))), model=model, **values)
 
 
 def cache(bench: Bench) -> Cache:

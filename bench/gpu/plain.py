@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.gpu.material import CLASSES
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD
+from trainer.tasks.images.networks.factory import staged
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 GRAPH_WARM_STEPS = 3

@@ -17,7 +17,7 @@ from bench.gpu.parts import Bench, Unexpected
 from service.cli.processes import end_process
 from service.client import Client
 from service.rest_models import TrialView
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 MODEL = "small_cnn"
 ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+")

@@ -21,8 +21,8 @@ from trainer.loop import train
 from trainer.preparation import Expected, prepare
 from trainer.protocol import EpochMetrics, Failed, Run, Unavailable
 from trainer.sequences import dense
-from trainer.tasks.image_classification import catalogue
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images import catalogue
 
 IMAGES = 6000
 SIZES = {"resnet50": (224, (256, 32)), "vit_b_16": (224, (128, 32)), "small_cnn": (32, (256, 32))}  # pixels, batch sizes
@@ -34,7 +34,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {"compiled": {"compile": True}}
 
 def train_speed(bench: Bench) -> None:
     """Images a second of each network at two batch sizes and in each precision, beside a plain loop."""
-    known = get_args(ImageTrainConfig.model_fields["precision"].annotation)
+    known = get_args(ImageClassificationConfig.model_fields["precision"].annotation)
     precisions = [one for one in PRECISIONS if one in known and (bench.on_gpu or one in ("bfloat16", "float32"))]
     name, (size, batches) = next(iter(_sizes(bench).items()))
     bench.case(f"{name}, {size} px, epoch, batch {batches[1]}", partial(_epoch, bench, name, size, batches[1]), 10)
@@ -122,7 +122,7 @@ def _graphed(bench: Bench, name: str, size: int, batch: int) -> Mapping[str, obj
 
 
 def _switched(bench: Bench, name: str, size: int, batch: int, switch: Mapping[str, Any]) -> Mapping[str, object]:
-    if unknown := sorted(switch.keys() - ImageTrainConfig.model_fields.keys()):
+    if unknown := sorted(switch.keys() - ImageClassificationConfig.model_fields.keys()):
         raise NotHere(f"a run has no field {', '.join(unknown)}")
     off, on = (
         step_seconds(
@@ -143,7 +143,7 @@ def planning(bench: Bench) -> None:
     bench.case("decision", lambda: _decision(bench), 15)
 
 
-def _frozen(bench: Bench, **changed: Any) -> ImageTrainConfig:
+def _frozen(bench: Bench, **changed: Any) -> ImageClassificationConfig:
     name, size = ("small_cnn", 16) if bench.tiny else ("resnet50", 224)
     stages = len(catalogue.load(name).stages)
     values = {"precision": "bfloat16", "batch_size": bench.sized(64, 8), "frozen_layers": stages - 1, **changed}

@@ -25,13 +25,13 @@ from trainer.protocol import Failed, Finished, Run
 
 POISON = """
 import torch
-from trainer.tasks.image_classification.task import ImageClassificationTask
-first = ImageClassificationTask.loss
+from trainer.tasks.images.task import ImageTask
+first = ImageTask.loss
 def loss(self, *arguments, **options):
     zeros = torch.zeros(4, device="cuda:0")
     zeros[torch.tensor([2**30], device="cuda:0")].sum().item()  # fails in the kernel, after which the context is unusable
     return first(self, *arguments, **options)
-ImageClassificationTask.loss = loss
+ImageTask.loss = loss
 from trainer.__main__ import main
 main()
 """

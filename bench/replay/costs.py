@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.replay.orders import THREADS
 from bench.replay.workloads import Workload
 from trainer.data.images.dataset import find
-from trainer.tasks.image_classification.config import ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.networks.factory import staged
 
 COUNTED = 4  # images used for counting; the operations per image do not depend on their number
 PEAK_SIZE, PEAK_ROUNDS = 2_048, 9
@@ -31,7 +31,7 @@ class Costs:
         """Forward pass of the stages from `first` up to `end`, or up to and including the head if `end` is None."""
         return sum(self.forward[first:end])
 
-    def trial(self, config: ImageTrainConfig, depth: int = 0) -> float:
+    def trial(self, config: ImageClassificationConfig, depth: int = 0) -> float:
         """A trial that reads the stored output of the first `depth` stages and computes the rest in each epoch."""
         k = config.frozen_layers
         epoch = self.training * (self.between(depth, k) + self.step[k]) + self.validation * self.between(depth)
@@ -41,11 +41,11 @@ class Costs:
         """The first `depth` stages, once per image."""
         return (self.training + self.validation) * self.between(0, depth)
 
-    def executed(self, configs: Mapping[int, ImageTrainConfig], depths: Mapping[int, int]) -> float:
+    def executed(self, configs: Mapping[int, ImageClassificationConfig], depths: Mapping[int, int]) -> float:
         """The trials, each from its depth, plus one computation from the pixels for each depth that is read."""
         return sum(self.trial(config, depths[number]) for number, config in configs.items()) + sum(map(self.stored, set(depths.values())))
 
-    def unique(self, configs: Iterable[ImageTrainConfig]) -> float:
+    def unique(self, configs: Iterable[ImageClassificationConfig]) -> float:
         """The frozen stages once for all trials, plus the trainable part of each trial. Valid only without augmentation."""
         listed = list(configs)
         return sum(self.trial(config, config.frozen_layers) for config in listed) + self.stored(max(each.frozen_layers for each in listed))

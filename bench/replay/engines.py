@@ -11,9 +11,9 @@ from bench.asking import asked
 from bench.replay import loop
 from bench.replay.orders import THREADS, Order, Outcome, Trained, image_config
 from trainer.protocol import Failed, Finished
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
-Training = Callable[[ImageTrainConfig], loop.Metrics]
+Training = Callable[[ImageClassificationConfig], loop.Metrics]
 
 
 def naive(order: Order) -> Outcome:
@@ -45,7 +45,7 @@ def through_optuna(order: Order, training: Training) -> Outcome:
     return Outcome(trials=tuple(trained), busy_seconds=time.perf_counter() - started)
 
 
-def with_our_step(config: ImageTrainConfig) -> loop.Metrics:
+def with_our_step(config: ImageClassificationConfig) -> loop.Metrics:
     """The metrics after the last epoch; empty if the trial diverged."""
     from trainer.loop import train
 

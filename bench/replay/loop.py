@@ -19,8 +19,9 @@ from torchvision import transforms
 
 from trainer.data.images.dataset import find
 from trainer.optimization import lr_at
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageTrainConfig
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageData
+from trainer.tasks.images.networks.families import BY_MODEL
 
 Metrics = Mapping[str, float]
 
@@ -50,7 +51,7 @@ def split(data: ImageData) -> Mapping[str, list[tuple[Path, int]]]:
     return parts
 
 
-def fine_tune(config: ImageTrainConfig, loader_workers: int, measured_on: str = "validation") -> Iterator[Metrics]:
+def fine_tune(config: ImageClassificationConfig, loader_workers: int, measured_on: str = "validation") -> Iterator[Metrics]:
     """Train, and yield accuracy and mean cross entropy after each epoch."""
     torch.manual_seed(config.seed)
     parts = split(config.data)
@@ -88,7 +89,7 @@ def measure(model: nn.Module, loader: DataLoader[tuple[Tensor, int]]) -> Metrics
     return {"accuracy": right / count, "loss": loss / count}
 
 
-def make_model(config: ImageTrainConfig, classes: int) -> tuple[nn.Sequential, list[nn.Module]]:
+def make_model(config: ImageClassificationConfig, classes: int) -> tuple[nn.Sequential, list[nn.Module]]:
     """The network with the file's weights and a new last layer, and its frozen stages, which must be in evaluation mode."""
     family = BY_MODEL[config.model.name]
     network = family.make(config.model.name, classes, config.image_size)
@@ -115,7 +116,7 @@ def renew(network: nn.Module, tensors: Iterable[str]) -> None:
         network.get_submodule(name).reset_parameters()  # type: ignore[operator]
 
 
-def make_optimizer(parameters: list[nn.Parameter], config: ImageTrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: list[nn.Parameter], config: ImageClassificationConfig) -> torch.optim.Optimizer:
     lr, decay = config.lr, config.weight_decay
     match config.optimizer:
         case "sgd":
@@ -128,12 +129,12 @@ def make_optimizer(parameters: list[nn.Parameter], config: ImageTrainConfig) -> 
             return torch.optim.AdamW(parameters, lr, weight_decay=decay)
 
 
-def plain_transform(config: ImageTrainConfig) -> transforms.Compose:
+def plain_transform(config: ImageClassificationConfig) -> transforms.Compose:
     size = config.image_size
     return transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), *_as_input(config)])
 
 
-def training_transform(config: ImageTrainConfig) -> transforms.Compose:
+def training_transform(config: ImageClassificationConfig) -> transforms.Compose:
     if config.augmentation == "crop":
         changes = [transforms.RandomResizedCrop(config.image_size), transforms.RandomHorizontalFlip()]
         return transforms.Compose([*changes, *_as_input(config)])
@@ -141,7 +142,7 @@ def training_transform(config: ImageTrainConfig) -> transforms.Compose:
     return plain_transform(config)
 
 
-def _as_input(config: ImageTrainConfig) -> list[Any]:
+def _as_input(config: ImageClassificationConfig) -> list[Any]:
     return [transforms.ToTensor(), transforms.Normalize(config.model.mean or IMAGENET_MEAN, config.model.std or IMAGENET_STD)]
 
 

@@ -9,7 +9,7 @@ from search_spaces import Params
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
 from trainer.configuration import Frozen
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 Engine = Literal["naive", "strong", "ray", "thawline"]
 ENGINES: tuple[Engine, ...] = ("naive", "strong", "ray", "thawline")
@@ -49,16 +49,16 @@ class Order(Frozen):
         return {number: points[number] for number in self.numbers}
 
     @property
-    def configs(self) -> Mapping[int, ImageTrainConfig]:
+    def configs(self) -> Mapping[int, ImageClassificationConfig]:
         """The points as complete configurations, by number."""
         spec = self.spec
         return {number: image_config(spec, params, number) for number, params in self.params.items()}
 
 
-def image_config(spec: StudySpec, params: Params, number: int) -> ImageTrainConfig:
+def image_config(spec: StudySpec, params: Params, number: int) -> ImageClassificationConfig:
     """The configuration of a trial of a study of images."""
     config = spec.config_for(params, number)
-    assert isinstance(config, ImageTrainConfig)
+    assert isinstance(config, ImageClassificationConfig)
     return config
 
 

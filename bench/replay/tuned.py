@@ -11,7 +11,7 @@ from ray.tune import CheckpointConfig, RunConfig, TuneConfig, Tuner
 
 from bench.replay.loop import fine_tune
 from bench.replay.orders import THREADS, Order, Outcome, Trained
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
 
@@ -25,7 +25,7 @@ class FineTuning(tune.Trainable):  # type: ignore[misc]  # Ray is Any to mypy
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         self.began, self.done = time.time(), 0
-        self.trained = ImageTrainConfig.model_validate_json(config["trial"]["config"])
+        self.trained = ImageClassificationConfig.model_validate_json(config["trial"]["config"])
         self.epochs = fine_tune(self.trained, config["loader_workers"])
         return True
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from bench.replay.recorded import Recorded
 from trainer.configuration import Frozen
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 Name = Literal["digits", "signs"]
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"

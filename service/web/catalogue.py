@@ -4,12 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from search_spaces import presets
 from service.domain.errors import quoted
 from service.rest_models import ModelsView, ModelView, SpacesView, TasksView
 from service.web import API
-from service.web.pages import module_of
 from service.web.problems import UNKNOWN_MODEL, ProblemError
 from service.web.views import model_view, task_view
 from trainer.configuration import FIRST_TASK
@@ -42,4 +41,4 @@ def list_search_spaces() -> SpacesView:
 def list_tasks() -> TasksView:
     """The installed tasks, which a study's `task` can name, with their metrics."""
     names = sorted(specs(), key=lambda name: (name != FIRST_TASK, name))
-    return TasksView(tasks=[task_view(spec_of(name), module_of(name)) for name in names])
+    return TasksView(tasks=[task_view(spec_of(name)) for name in names])

@@ -71,9 +71,9 @@ class Static(StaticFiles):
         return kept
 
 
-def module_of(task: str) -> str | None:
-    """URL path of the JavaScript module that draws the task's reports; None if the task has none."""
-    return f"/static/tasks/{task}.js" if (STATIC / "tasks" / f"{task}.js").is_file() else None
+def module_of(page: str) -> str:
+    """URL path of the JavaScript module with the name that a task's ReportPage gives."""
+    return f"/static/tasks/{page}.js"
 
 
 def _read(file: Path, signature: Signature = (0, 0)) -> Kept:

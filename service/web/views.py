@@ -44,10 +44,11 @@ from service.rest_models import (
 )
 from service.search.pruners import first_decision
 from service.store.queries import DeviceWait, SavedSeconds
+from service.web.pages import module_of
 from trainer.protocol import Reuse
 from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import TrainingScript
-from trainer.tasks.image_classification.catalogue import Model
+from trainer.tasks.capabilities import ReportPage, TrainingScript
+from trainer.tasks.images.catalogue import Model
 from trainer.tasks.registry import example_fields
 
 
@@ -330,15 +331,17 @@ def model_view(model: Model) -> ModelView:
     )  # fmt: skip
 
 
-def task_view(spec: TaskSpec, module: str | None) -> TaskView:
-    """The REST model of the task. `module`: URL path of the JavaScript module that draws its reports."""
+def task_view(spec: TaskSpec) -> TaskView:
+    """The REST model of the task."""
+    page = spec if isinstance(spec, ReportPage) else None
     metrics = {name: _metric_view(metric) for name, metric in spec.metrics.items()}
     return TaskView(
         name=spec.name,
         example=spec.example,
         metrics=metrics,
         report=list(spec.Report.model_fields),
-        module=module,
+        module=module_of(page.page) if page is not None else None,
+        input_module=module_of(page.page_of_input) if page is not None else None,
         script_needs=spec.script_needs if isinstance(spec, TrainingScript) else None,
     )
 

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from bench.replay.orders import Order
 from bench.replay.workloads import Workload
-from trainer.tasks.image_classification.config import ImageData, ImageModel
-from trainer.tasks.image_classification.networks.factory import staged
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import staged
 
 IMAGES = 12  # a class
 

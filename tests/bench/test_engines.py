@@ -8,7 +8,7 @@ import torch
 from bench.replay import engines, loop
 from bench.replay.orders import Order
 from bench.replay.watching import pss, tree
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 
 def small_batches(order: Order) -> dict[str, object]:
@@ -29,7 +29,7 @@ def test_the_usual_loop_measures_as_our_step_does_when_nothing_is_learnt(tiny: O
     """With a learning rate of nearly nothing and the same last layer, all that is left is reading, normalising and measuring."""
     config = tiny.configs[5].model_copy(update=small_batches(tiny) | {"lr": 1e-30, "weight_decay": 0.0, "frozen_layers": 4})
     from trainer.loop import train
-    from trainer.tasks.image_classification.networks.factory import build
+    from trainer.tasks.images.networks.factory import build
 
     model, _ = loop.make_model(config, classes=2)
     ours = build(config, 2)
@@ -47,10 +47,10 @@ def test_the_usual_loop_measures_as_our_step_does_when_nothing_is_learnt(tiny: O
 def test_the_usual_loop_and_our_step_run_every_point_through_optuna(tiny: Order) -> None:
     batches = {"batch_size": 6}
 
-    def usual(config: ImageTrainConfig) -> loop.Metrics:
+    def usual(config: ImageClassificationConfig) -> loop.Metrics:
         return loop.last(loop.fine_tune(config.model_copy(update=batches), 0))
 
-    def our_step(config: ImageTrainConfig) -> loop.Metrics:
+    def our_step(config: ImageClassificationConfig) -> loop.Metrics:
         return engines.with_our_step(config.model_copy(update=batches))
 
     for training in (usual, our_step):

@@ -7,7 +7,7 @@ import pytest
 from bench.replay.orders import Order
 from bench.replay.recorded import LISTS, frozen
 from bench.replay.workloads import Workload
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 NO_FILES = {
     "small_cnn": Workload(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.operations import Pruned, Released, TrialOutcome
 from tests.operations.driving import finished
 from trainer.protocol import Failed, Finished
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 BUDGET, PARALLEL, ATTEMPTS, FAILURES = 8, 4, 2, 4
 LEASE = 30.0

@@ -23,7 +23,8 @@ from tests.chaos.lab import Lab
 from trainer.checkpoints import Checkpoints
 from trainer.loop import train
 from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Finished
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 PAGE = 4_096
 EPOCHS = 4
@@ -133,9 +134,9 @@ class Runs:
     def __init__(self, images: Path, folder: Path) -> None:
         self.images, self.folder = images, folder
 
-    def config(self, seed: int) -> ImageTrainConfig:
+    def config(self, seed: int) -> ImageClassificationConfig:
         data, model = ImageData(path=str(self.images)), ImageModel(name="small_cnn")
-        return ImageTrainConfig(data=data, model=model, image_size=16, epochs=EPOCHS, batch_size=8, seed=seed)
+        return ImageClassificationConfig(data=data, model=model, image_size=16, epochs=EPOCHS, batch_size=8, seed=seed)
 
     def reported(self, seed: int, checkpoints: Checkpoints) -> list[Any]:
         return list(train(self.config(seed), device=torch.device("cpu"), checkpoints=checkpoints))

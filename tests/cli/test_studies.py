@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from search_spaces.documents import from_yaml
 from trainer.configuration import resolve_paths
 

@@ -19,7 +19,7 @@ from service.cli.training import STUDIES_SEEDS, conclusion, fresh_seed
 from service.domain.export import Exported, read_export
 from service.domain.verdict import Estimate
 from trainer.protocol import Finished, Scores
-from trainer.tasks.image_classification.card import Summary
+from trainer.targets.classes.card import ClassSummary
 
 Home = Callable[..., Any]
 CLOSE = 0.03  # to the mean, of a run with another seed or on another machine
@@ -94,7 +94,7 @@ def test_the_file_says_what_its_configuration_is_worth(confirmed: Confirmed) -> 
     assert confirmed.file("best.yaml").read_text().startswith("# Confirmed: ")
     assert read_export(confirmed.file("best.json").read_text()) == confirmed.exported
     assert found.test_images == confirmed.exported.test_examples > 0 and len(found.run_seeds) == found.seeds == 3
-    assert isinstance(found.summary, Summary) and found.summary.by_class is not None
+    assert isinstance(found.summary, ClassSummary) and found.summary.by_class is not None
     assert found.summary.by_class.confusion_matrix is not None
     assert sum(map(sum, found.summary.by_class.confusion_matrix)) == found.seeds * found.test_images
     assert {"torch", "torchvision", "numpy", "pillow"} <= confirmed.exported.lock.keys()

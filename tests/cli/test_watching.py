@@ -22,7 +22,7 @@ from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import running
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Pace, Reuse
-from trainer.tasks.image_classification.config import Normalisation
+from trainer.tasks.images.config import Normalisation
 
 Thaw = Callable[..., Any]
 SPENT = {"forward": 6.0, "backward": 3.0}

@@ -9,7 +9,7 @@ from service.confirmation.race import Arm, arms_of
 from service.domain.records import CONFIRMATION, Confirmation, Trial
 from service.domain.states import TrialState
 from tests.operations.driving import TEST_IMAGES, scored, spec_of
-from trainer.tasks.image_classification.predictions import Predictions
+from trainer.targets.classes.predictions import Predictions
 
 TOLD = {
     "params": {"lr": 0.5},

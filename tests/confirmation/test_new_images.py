@@ -13,7 +13,7 @@ from service.confirmation.verdict import judge
 from service.domain.spec import Objective
 from service.domain.verdict import Verdict
 from tests.confirmation.worlds import ACCURACY, LOSS, STUDIES, TASK, Floats, arm, cost
-from trainer.tasks.image_classification.predictions import Predictions
+from trainer.targets.classes.predictions import Predictions
 
 Classes = NDArray[np.int64]
 F1 = Objective(metric="f1", direction="maximize")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.tasks.image_classification.predictions import Predictions
-from trainer.tasks.image_classification.task import measure
+from trainer.targets.classes.predictions import Predictions
+from trainer.targets.classes.target import measure
 
 CLASSES = 5
 

@@ -12,7 +12,7 @@ from service.confirmation.race import Arm
 from service.confirmation.verdict import ConfirmationState, judge
 from service.domain.verdict import Verdict
 from tests.confirmation.worlds import ACCURACY, LOSS, TASK, arm, cost
-from trainer.tasks.image_classification.predictions import Predictions
+from trainer.targets.classes.predictions import Predictions
 
 GOOD, BETTER, POOR = [0.90, 0.92, 0.91, 0.90, 0.92], [0.91, 0.915, 0.92, 0.90, 0.915], [0.80, 0.82, 0.80, 0.79, 0.81]
 

@@ -7,7 +7,7 @@ import pytest
 from service.domain.batched_runs import lane_budget, may_share, shared_key
 from service.domain.spec import StudySpec
 from tests.operations.driving import FACTS, spec_of
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 STAGES = len(catalogue.load("resnet18").stages)
 GIGABYTE = 10**9

@@ -7,11 +7,11 @@ import torch
 
 from service.domain.spec import Objective
 from service.domain.verdict import Estimate, Verdict, constant_of
-from trainer.tasks.image_classification.config import ImageDatasetInfo
+from trainer.targets.classes.target import measure
+from trainer.tasks.image_classification.config import ImageClassificationInfo
 from trainer.tasks.image_classification.spec import SPEC
-from trainer.tasks.image_classification.task import measure
 
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=("noise", "cat", "dog"), images={"train": 8, "validation": 100, "test": 100}, fingerprint="", split="", weights_sha256=None,
     class_counts={"train": (6, 1, 1), "validation": (95, 3, 2), "test": (90, 5, 5)},
 )  # fmt: skip

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.domain.spec import StudySpec
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, ImageModel
+from trainer.tasks.images.config import IMAGENET_MEAN, ImageModel
 
 STUDY: dict[str, Any] = {
     "name": "pets", "data": {"path": "/data"}, "model": {"name": "resnet18"},

@@ -18,8 +18,9 @@ from service.domain.states import StudyState, TrialState, ValueKind
 from service.domain.verdict import Compared, Estimate, Optimism, Price
 from service.exports.configuration import Known, requirements
 from service.exports.configuration import export as made
-from trainer.tasks.image_classification.card import ByClass, Mistake, Summary
-from trainer.tasks.image_classification.config import ImageDatasetInfo, NearDuplicates
+from trainer.targets.classes.card import ByClass, ClassSummary, Mistake
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images.config import NearDuplicates
 
 SPEC = parse_study(
     {
@@ -32,7 +33,7 @@ SPEC = parse_study(
         "budget": {"trials": 3},
     }
 )
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=("no", "yes", "0123", "12e4"),
     images={"train": 9, "validation": 3, "test": 0},
     fingerprint="1e" * 32,
@@ -41,7 +42,7 @@ FACTS = ImageDatasetInfo(
 )
 
 
-def study(facts: ImageDatasetInfo | None = FACTS) -> Study:
+def study(facts: ImageClassificationInfo | None = FACTS) -> Study:
     return Study(
         id="12e4567890123456", name="1e5", state=StudyState.COMPLETE, reason=None, spec=SPEC, facts=facts, created=3, seq=9,
         created_at=0.0, started_at=0.0, finished_at=1.0,
@@ -111,7 +112,7 @@ def test_every_field_is_documented() -> None:
         Exported,
         Origin,
         Reached,
-        Summary,
+        ClassSummary,
         ByClass,
         Mistake,
         Point,
@@ -120,7 +121,7 @@ def test_every_field_is_documented() -> None:
         Optimism,
         Price,
         Estimate,
-        ImageDatasetInfo,
+        ImageClassificationInfo,
         NearDuplicates,
     ]
     assert {name for model in models for name in model.model_fields} <= documented
@@ -157,7 +158,7 @@ def test_a_learning_curve_holds_what_is_finite_and_64_epochs_at_most() -> None:
 def test_classes_fare_as_the_confusion_matrix_says() -> None:
     matrix = ((5, 1, 0, 0), (3, 1, 0, 0), (0, 0, 2, 0), (0, 0, 0, 0))
     summary = export(study(), replace(trial(), result={"confusion_matrix": matrix})).summary
-    assert isinstance(summary, Summary)
+    assert isinstance(summary, ClassSummary)
     found = summary.by_class
     assert found is not None and found.confusion_matrix == matrix
     assert found.recall == {"no": 5 / 6, "yes": 0.25, "0123": 1.0, "12e4": 0.0}
@@ -166,7 +167,7 @@ def test_classes_fare_as_the_confusion_matrix_says() -> None:
 
 def test_a_matrix_of_other_classes_is_left_out() -> None:
     summary = export(study(), replace(trial(), result={"confusion_matrix": ((5, 1), (3, 1))})).summary
-    assert isinstance(summary, Summary)
+    assert isinstance(summary, ClassSummary)
     assert summary.by_class is None
 
 

@@ -12,33 +12,27 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
 from service.exports.configuration import script
 from trainer.configuration import ListingFacts
 from trainer.data.dataset import manifest_of
 from trainer.data.images.dataset import arrange, listed
-from trainer.tasks.image_classification.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageData,
-    ImageDatasetInfo,
-    ImageModel,
-    ImageTrainConfig,
-    Normalisation,
-)
-from trainer.tasks.image_classification.networks.factory import load, normalisation_of, staged
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.image_classification.task import TASK
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, Normalisation
+from trainer.tasks.images.networks.factory import load, normalisation_of, staged
 
 SIZE = 32  # pixels
-NOTHING = ImageDatasetInfo(
+NOTHING = ImageClassificationInfo(
     classes=("a", "b", "c"), images={"train": 9, "validation": 3, "test": 3}, fingerprint="0" * 64, split="0" * 64, weights_sha256=None,
     listing=ListingFacts(), normalisation=Normalisation(mean=IMAGENET_MEAN, std=IMAGENET_STD, source="default"),
 )  # fmt: skip
 MANIFEST = "AAAA.AEEk"  # of contents in every part
 
 
-def exported_of(config: ImageTrainConfig, facts: ImageDatasetInfo = NOTHING, **changes: Any) -> Exported:
+def exported_of(config: ImageClassificationConfig, facts: ImageClassificationInfo = NOTHING, **changes: Any) -> Exported:
     """The file of a trial with that config."""
     metric = changes.pop("metric", "accuracy")
     values: dict[str, Any] = {
@@ -54,14 +48,13 @@ def exported_of(config: ImageTrainConfig, facts: ImageDatasetInfo = NOTHING, **c
     return Exported(**(values | changes))
 
 
-def found_of(config: ImageTrainConfig) -> Exported:
+def found_of(config: ImageClassificationConfig) -> Exported:
     """The file with what a worker finds of the config's data and weights."""
     listing, loaded = listed(config.data), load(config.model)
     found = arrange(config.data, listing)
-    facts = ImageDatasetInfo(
-        classes=found.classes,
+    facts = ImageClassificationInfo(
+        **TASK.target.facts(found),
         images=found.counts,
-        class_counts=found.class_counts,
         fingerprint=found.fingerprint,
         split=found.split,
         weights_sha256=loaded.sha256 if loaded else None,
@@ -97,10 +90,10 @@ def weights_of(model: str, folder: Path, *, headless: bool, suffix: str = ".safe
 
 
 @pytest.fixture
-def config() -> Callable[..., ImageTrainConfig]:
+def config() -> Callable[..., ImageClassificationConfig]:
     """Makes a config; keywords change it."""
 
-    def config(**changes: Any) -> ImageTrainConfig:
+    def config(**changes: Any) -> ImageClassificationConfig:
         values = {
             "data": ImageData(path="/nowhere", test=0.2),
             "model": ImageModel(name="shufflenet_v2_x0_5"),
@@ -108,7 +101,7 @@ def config() -> Callable[..., ImageTrainConfig]:
             "epochs": 3,
             **changes,
         }
-        return ImageTrainConfig(**values)
+        return ImageClassificationConfig(**values)
 
     return config
 

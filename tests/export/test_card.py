@@ -13,10 +13,11 @@ from service.exports.card import card, is_within, plain, sparkline
 from tests.export.conftest import NOTHING, exported_of
 from trainer.configuration import LeftOut, ListingFacts
 from trainer.protocol import Finished, Scores
-from trainer.tasks.image_classification.card import ByClass, Mistake, Summary
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageExamples, ImageTrainConfig, NearDuplicates
+from trainer.targets.classes.card import ByClass, ClassSummary, Mistake
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 FARED = ByClass(
     recall={"a": 0.9, "b": 0.5, "c": 1.0},
     confusion_matrix=((9, 1, 0), (3, 5, 2), (0, 0, 4)),
@@ -41,7 +42,7 @@ CONFIRMED = Confirmed(
     seeds=2, run_seeds=(5, 6), test_images=24, expected=estimate(0.81), new_images=estimate(0.81, 0.1), single_run=estimate(0.81, 0.05),
     uplift=estimate(0.03), uplift_new_images=estimate(0.03, 0.08), helped="unclear", best=3, tied=(3,),
     optimism=Optimism(trial=3, searched=0.9, confirmed=0.81, value=0.09, chosen=0.05), words=("Use trial 3.", "Tuning helped a little."),
-    arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), summary=Summary(by_class=FARED),
+    arms=(arm(3), arm(0, tied=False, behind=estimate(0.03), failed="it diverged")), summary=ClassSummary(by_class=FARED),
 )  # fmt: skip
 FINISHED = Finished(
     step=3, metrics={"accuracy": 0.85}, report={"per_class_recall": {}, "confusion_matrix": ()}, train_seconds=12.3, peak_memory=3_100_000,
@@ -55,7 +56,7 @@ def full(config: Config) -> Exported:
     near = NearDuplicates(groups=2, images=5, crossing=1, mixed=1)
     return exported_of(
         config(lr=0.0123), NOTHING.model_copy(update={"near_duplicates": near}),
-        note="Confirmed: a test.", confirmed=CONFIRMED, summary=Summary(by_class=FARED),
+        note="Confirmed: a test.", confirmed=CONFIRMED, summary=ClassSummary(by_class=FARED),
         environment={"torch": "2.14.1+cu130", "threads": "2"},
         lock={"torch": "2.14.1", "pillow": "13.0.0"}, cost=Price(trainable=1234, train_seconds=10.0, peak_memory=2_000_000),
         origin=Origin(study="0" * 16, study_name="a test", trial=3, params={"lr": 0.0123}),
@@ -138,8 +139,8 @@ def test_with_many_classes_the_worst_pairs_stand_for_the_matrix(full: Exported) 
     fared = ByClass(
         recall=dict.fromkeys(many, 1.0), confusion_matrix=None, mistakes=(Mistake(actual="class 7", predicted="class 9", images=5),)
     )
-    facts = ImageDatasetInfo(**{**full.facts.model_dump(), "classes": many})
-    text = card(full.model_copy(update={"facts": facts, "confirmed": None, "summary": Summary(by_class=fared)}))
+    facts = ImageClassificationInfo(**{**full.facts.model_dump(), "classes": many})
+    text = card(full.model_copy(update={"facts": facts, "confirmed": None, "summary": ClassSummary(by_class=fared)}))
     assert "| class 7 | class 9 | 5 |" in text and "Confusion matrix" not in text and "and 10 more" in text
 
 
@@ -160,8 +161,8 @@ def test_what_users_wrote_is_text_in_every_place(full: Exported) -> None:
     data = ImageData(path=f"/data/{HOSTILE}")
     hostile = full.model_copy(
         update={
-            "facts": facts, "summary": Summary(by_class=fared),
-            "confirmed": CONFIRMED.model_copy(update={"summary": Summary(by_class=fared), "words": (HOSTILE,)}),
+            "facts": facts, "summary": ClassSummary(by_class=fared),
+            "confirmed": CONFIRMED.model_copy(update={"summary": ClassSummary(by_class=fared), "words": (HOSTILE,)}),
             "note": HOSTILE,
             "origin": full.origin.model_copy(update={"study_name": HOSTILE}), "environment": {HOSTILE: HOSTILE},
             "config": full.config.model_copy(update={"data": data}),

@@ -9,26 +9,27 @@ import pytest
 import torch
 from torchvision.ops import StochasticDepth
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from service.exports.configuration import script
 from tests.export.conftest import NOTHING, SIZE, exported_of, module_of, weights_of
 from trainer.optimization import lr_at, make_optimizer, parameter_groups
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build, load
-from trainer.tasks.image_classification.task import Normalise
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build, load
+from trainer.tasks.images.task import Normalise
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 CHEAP = ("squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0")
 DEAR = ("convnext_tiny",)  # Swin, ViT and VGG take seconds each
 
 
-def made_of(config: ImageTrainConfig) -> ModuleType:
+def made_of(config: ImageClassificationConfig) -> ModuleType:
     loaded = load(config.model)
     facts = {"weights": loaded.loaded, "weights_sha256": loaded.sha256} if loaded else {}
     return module_of(exported_of(config, NOTHING.model_copy(update=facts)))
 
 
-def assert_builds_alike(config: ImageTrainConfig) -> None:
+def assert_builds_alike(config: ImageClassificationConfig) -> None:
     """The script's network has the trainer's weights, new layers of the same distribution, and trains the same parameters."""
     ours, theirs = made_of(config).build(config.model.weights), build(config, len(NOTHING.classes))
     expected = theirs.network.state_dict()

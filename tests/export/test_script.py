@@ -29,18 +29,12 @@ from trainer.data.images.dataset import find
 from trainer.data.images.listing.folders import COPY, HIDDEN, READ_ALREADY
 from trainer.loop import train
 from trainer.protocol import Finished
-from trainer.tasks.image_classification.config import (
-    Columns,
-    ImageData,
-    ImageExamples,
-    ImageModel,
-    ImageTrainConfig,
-    PixelRange,
-)
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.image_classification.script import script as plain_script
 from trainer.tasks.image_classification.task import TASK
+from trainer.tasks.images.config import Columns, ImageData, ImageExamples, ImageModel, PixelRange
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 PARTS = ("train", "validation", "test")
 FILE = LoadedWeights(format="safetensors")
 LEFT_OUT = {reason: ListingFacts(left_out=(LeftOut(reason=reason, count=1),)) for reason in (COPY, READ_ALREADY, HIDDEN)}
@@ -146,7 +140,7 @@ def test_no_plain_script_is_longer_than_150_lines_or_uses_an_undefined_name(conf
     assert checked.returncode == 0, checked.stdout
 
 
-def files_of(config: ImageTrainConfig) -> dict[str, Counter[tuple[str, int]]]:
+def files_of(config: ImageClassificationConfig) -> dict[str, Counter[tuple[str, int]]]:
     """The files and classes that a run of the trainer uses, by part."""
     contents = find(config.data).contents
     return {p: Counter((str(f.file), one.label) for one in contents if one.part == p for f in one.files) for p in PARTS}
@@ -305,13 +299,13 @@ CLOSE = 0.1  # of two runs with different random numbers, on 24 validation image
 
 
 @pytest.fixture
-def coloured(config: Config, photographs: Path) -> ImageTrainConfig:
+def coloured(config: Config, photographs: Path) -> ImageClassificationConfig:
     """A configuration that learns the colours of the squares within its epochs."""
     return config(data=ImageData(path=str(photographs), validation=0.2, test=0.2), **TASK_OF_COLOURS)
 
 
 def test_the_script_trains_on_training_images_alone_and_reaches_the_trainers_figure(
-    coloured: ImageTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    coloured: ImageClassificationConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [finished] = [line for line in train(coloured, device=torch.device("cpu"), share=False) if isinstance(line, Finished)]
     made, expected = module_of(found_of(coloured)), files_of(coloured)
@@ -382,7 +376,9 @@ def run_alone(folder: Path, text: str, *launcher: str) -> tuple[int, str, dict[s
 
 
 @pytest.mark.slow
-def test_the_script_runs_without_thawline_and_judges_its_test_score_by_the_interval(coloured: ImageTrainConfig, tmp_path: Path) -> None:
+def test_the_script_runs_without_thawline_and_judges_its_test_score_by_the_interval(
+    coloured: ImageClassificationConfig, tmp_path: Path
+) -> None:
     run = run_of(found_of(coloured))
     code, said, result = run_alone(tmp_path, plain_script(dataclasses.replace(run, single_run=(0.85, 1.0))))
     assert code == 0 and "within the interval 0.8500 to 1.0000" in said, said
@@ -393,7 +389,7 @@ def test_the_script_runs_without_thawline_and_judges_its_test_score_by_the_inter
 
 
 @pytest.mark.slow
-def test_the_script_divides_its_batches_among_the_processes_of_torchrun(coloured: ImageTrainConfig, tmp_path: Path) -> None:
+def test_the_script_divides_its_batches_among_the_processes_of_torchrun(coloured: ImageClassificationConfig, tmp_path: Path) -> None:
     frozen = {"model": ImageModel(name="resnet18"), "frozen_layers": 9, "optimizer": "adam"}  # on CPUs, BatchNorm has its share alone
     run = run_of(found_of(coloured.model_copy(update=frozen)))
     text = plain_script(dataclasses.replace(run, single_run=(0.85, 1.0)))
@@ -401,15 +397,15 @@ def test_the_script_divides_its_batches_among_the_processes_of_torchrun(coloured
     assert (code, result["processes"], said.count("epoch 10/10")) == (0, 2, 1), said
 
 
-def _weighted(config: Config, photographs: Path) -> ImageTrainConfig:
+def _weighted(config: Config, photographs: Path) -> ImageClassificationConfig:
     return config(data=ImageData(path=str(photographs), validation=0.3), class_weights="balanced", epochs=1)
 
 
-def _small_and_even(config: Config, photographs: Path) -> ImageTrainConfig:
+def _small_and_even(config: Config, photographs: Path) -> ImageClassificationConfig:
     return config(data=ImageData(path=str(photographs), validation=0.3), model=ImageModel(name="small_cnn"), sampling="balanced", epochs=2)
 
 
-def _table(config: Config, photographs: Path) -> ImageTrainConfig:
+def _table(config: Config, photographs: Path) -> ImageClassificationConfig:
     rows = [f"{file.relative_to(photographs)};{file.parts[len(photographs.parts)]}" for file in sorted(photographs.rglob("[0-9]*.png"))]
     (photographs / "squares.tsv").write_text("\n".join(["file name;class", *rows]))
     data = ImageData(path=str(photographs / "squares.tsv"), columns=Columns(path="file name", label="class"), validation=0.3)
@@ -419,7 +415,7 @@ def _table(config: Config, photographs: Path) -> ImageTrainConfig:
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [_weighted, _small_and_even, _table])
 def test_the_script_with_thawline_gives_the_figure_of_the_trial(
-    make: Callable[[Config, Path], ImageTrainConfig], config: Config, photographs: Path, tmp_path: Path
+    make: Callable[[Config, Path], ImageClassificationConfig], config: Config, photographs: Path, tmp_path: Path
 ) -> None:
     chosen = make(config, photographs)
     events = list(train(chosen, device=torch.device("cpu"), share=False))

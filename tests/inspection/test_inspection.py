@@ -25,7 +25,7 @@ from trainer.data.examples import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
 from trainer.tasks.image_classification import spec
-from trainer.tasks.image_classification.config import ImageData
+from trainer.tasks.images.config import ImageData
 
 
 @pytest.fixture

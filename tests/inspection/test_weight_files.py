@@ -16,15 +16,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from service.domain.parsing import parse_study
 from service.inspection import weights_faults
 from trainer.configuration import LoadedWeights
 from trainer.models import UnfitModel
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import factory
-from trainer.tasks.image_classification.networks.factory import build, staged
-from trainer.tasks.image_classification.selection import select
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks import factory
+from trainer.tasks.images.networks.factory import build, staged
+from trainer.tasks.images.selection import select
 from trainer.weight_files import Outline, read_outline
 from trainer.weight_files.pickles import HARMLESS, TensorOutline, UnreadableWeights
 
@@ -55,7 +56,7 @@ def by_the_server(file: Path) -> str | None:
 def by_the_trainer(file: Path) -> str | None:
     """The same of the trainer."""
     try:
-        build(ImageTrainConfig(data=ImageData(path="data"), model=ImageModel(name=MODEL, weights=str(file)), image_size=16), 5)
+        build(ImageClassificationConfig(data=ImageData(path="data"), model=ImageModel(name=MODEL, weights=str(file)), image_size=16), 5)
     except UnfitModel as error:
         return str(error)
     return None

@@ -17,9 +17,9 @@ from service.operations import Searches, Write
 from service.search.study import Decision, Suggestion
 from service.store import Store, open_store, queries
 from trainer.protocol import Checkpoint, Failed, Finished, Scores
-from trainer.tasks.image_classification.config import ImageDatasetInfo
+from trainer.tasks.image_classification.config import ImageClassificationInfo
 
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=("cat", "dog"), images={"train": 8, "validation": 2}, fingerprint="f" * 64, split="5" * 64, weights_sha256=None
 )
 TEST_IMAGES = 200

@@ -28,7 +28,7 @@ from tests.operations.driving import (
     trials_of,
 )
 from tests.racing import race
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 STAGES = len(catalogue.load("resnet18").stages)
 BYTES = 10**9

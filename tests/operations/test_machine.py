@@ -29,7 +29,7 @@ from tests.operations.driving import (
     study_of,
     trials_of,
 )
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 BUDGET, PARALLEL, MOST_TRIES, MOST_FAILURES = 8, 4, 2, 3
 STAGES = len(catalogue.load("resnet18").stages)

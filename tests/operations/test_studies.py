@@ -38,7 +38,7 @@ from tests.operations.driving import (
     trial_of,
     trials_of,
 )
-from trainer.tasks.image_classification.config import ImageModel
+from trainer.tasks.images.config import ImageModel
 
 
 def keyed(key: str, request: str) -> Idempotency:

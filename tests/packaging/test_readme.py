@@ -13,7 +13,7 @@ from service.domain.samplers import Pruner, Sampler
 from service.settings import Settings
 from service.store import open_store
 from service.web.app import create_app
-from trainer.tasks.image_classification.config import ImageHyperparameters
+from trainer.tasks.image_classification.config import ImageClassificationHyperparameters
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -44,7 +44,7 @@ def test_the_study_reference_lists_all_samplers_and_pruners() -> None:
 def test_the_study_reference_names_every_hyperparameter() -> None:
     listed = re.search(r"Everything that can vary: `(.*?)`", STUDY, re.DOTALL)
     assert listed is not None
-    assert set(listed.group(1).split()) == set(ImageHyperparameters.model_fields) - {"seed", "order_seed"}
+    assert set(listed.group(1).split()) == set(ImageClassificationHyperparameters.model_fields) - {"seed", "order_seed"}
 
 
 def test_the_five_calls_of_the_server_page_are_routes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from service.domain.spec import Budget, Objective, StudySpec
 from service.domain.states import TrialState, ValueKind
 from service.search.study import Decision, StudySearch, Suggestion
 from trainer.protocol import FailureReason
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 EXAMPLE: dict[str, Any] = {
     "lr": {"type": "float", "low": 1.0e-5, "high": 0.1, "log": True},

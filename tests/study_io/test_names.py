@@ -17,7 +17,9 @@ from service.study_io.import_ import Header, sound
 from tests.export.conftest import NOTHING, exported_of
 from tests.study_io.luggage import documents, exported, imported, mixed_study, sealed
 from trainer.data.images.listing import is_foul
-from trainer.tasks.image_classification.config import MAX_CLASS_NAME, ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
+from trainer.targets.classes.config import MAX_CLASS_NAME
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel
 
 HOSTILE = [
     "", " ", "\u2028", "\u2029", "\ufeff", "\u200b", "\u200d", "---", "...", "!!python/object", "{x}", "%s", "'''", '"""', "\\", "\\n",
@@ -30,16 +32,16 @@ CLASSES = some.lists(
 )  # fmt: skip
 
 
-def facts_of(classes: list[str]) -> ImageDatasetInfo:
+def facts_of(classes: list[str]) -> ImageClassificationInfo:
     """Of a study with these classes."""
-    return ImageDatasetInfo(
+    return ImageClassificationInfo(
         classes=tuple(classes), images={"train": 9, "validation": 3}, fingerprint="0" * 64, split="1" * 64, weights_sha256=None
     )
 
 
 def configuration_of(classes: list[str]) -> Exported:
     """What is exported of such a study's best trial."""
-    config = ImageTrainConfig(data=ImageData(path="/data"), model=ImageModel(name="squeezenet1_1"), image_size=64)
+    config = ImageClassificationConfig(data=ImageData(path="/data"), model=ImageModel(name="squeezenet1_1"), image_size=64)
     plain = {name: getattr(NOTHING, name) for name in ("listing", "normalisation")}
     return exported_of(config, facts_of(classes).model_copy(update=plain))
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from trainer.data.images import examples
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 COLOURS = {"blue": (60, 60, 190), "green": (60, 190, 60), "red": (190, 60, 60)}
 Paint = Callable[..., Path]
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -65,12 +66,12 @@ def configure(paint: Paint) -> Configure:
     """Makes the config of a short run of `small_cnn` on painted squares; keywords change it."""
     made: list[Path] = []
 
-    def configure(**changes: Any) -> ImageTrainConfig:
+    def configure(**changes: Any) -> ImageClassificationConfig:
         if "data" not in changes and not made:
             made.append(paint())
         data = changes.pop("data", None) or ImageData(path=str(made[0]))
         values = {"image_size": 16, "epochs": 2, "batch_size": 8, "lr": 3e-3, "seed": 3, **changes}
-        return ImageTrainConfig(data=data, model=values.pop("model", ImageModel(name="small_cnn")), **values)
+        return ImageClassificationConfig(data=data, model=values.pop("model", ImageModel(name="small_cnn")), **values)
 
     return configure
 

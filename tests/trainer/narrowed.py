@@ -2,12 +2,12 @@
 
 from trainer.configuration import DatasetInfo
 from trainer.tasks.base import Examples
-from trainer.tasks.image_classification.config import ImageDatasetInfo
-from trainer.tasks.image_classification.task import ImageInputs
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images.task import ImageInputs
 
 
-def image_info(info: DatasetInfo) -> ImageDatasetInfo:
-    assert isinstance(info, ImageDatasetInfo)
+def image_info(info: DatasetInfo) -> ImageClassificationInfo:
+    assert isinstance(info, ImageClassificationInfo)
     return info
 
 

@@ -16,15 +16,8 @@ import torch
 from trainer import files
 from trainer.checkpoints import Checkpoints, DamagedCheckpoint, TrainingState, digest, read
 from trainer.protocol import Checkpoint
-from trainer.tasks.image_classification.config import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageData,
-    ImageDatasetInfo,
-    ImageModel,
-    ImageTrainConfig,
-    NearDuplicates,
-)
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, NearDuplicates
 
 RUN = "a" * 64
 
@@ -226,9 +219,9 @@ def test_a_writer_that_is_killed_never_leaves_a_torn_file(tmp_path: Path) -> Non
 
 def test_the_digest_of_a_run_without_new_fields_is_that_of_version_0_1() -> None:
     model = ImageModel(name="resnet18", weights="a.safetensors", mean=IMAGENET_MEAN, std=IMAGENET_STD)  # as a run has them written out
-    config = ImageTrainConfig(data=ImageData(path="data"), model=model, lr=0.01)
+    config = ImageClassificationConfig(data=ImageData(path="data"), model=model, lr=0.01)
     near = NearDuplicates(groups=0, images=0, crossing=0, mixed=0)
-    facts = ImageDatasetInfo(
+    facts = ImageClassificationInfo(
         classes=("a", "b"), images={"train": 8, "validation": 2, "test": 0}, fingerprint="f", split="s", weights_sha256="w",
         near_duplicates=near,
     )  # fmt: skip

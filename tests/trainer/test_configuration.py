@@ -7,8 +7,9 @@ from service.domain.spec import StudySpec
 from trainer.configuration import TrainConfig
 from trainer.protocol import Finished, Scores
 from trainer.tasks import registry
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.image_classification.spec import SPEC
+from trainer.tasks.images.config import ImageData, ImageModel
 
 DATA, MODEL = {"path": "labels.csv", "root": "/images"}, {"name": "resnet18"}
 STUDY = {
@@ -25,14 +26,14 @@ class Answer(BaseModel):
 @pytest.mark.parametrize("named", [{}, {"task": "image_classification"}], ids=["as version 0.1 wrote it", "named"])
 def test_a_document_becomes_the_model_of_its_task(named: dict[str, str]) -> None:
     config = TrainConfig.model_validate({"data": DATA, "model": MODEL, "image_size": 32, **named})
-    assert isinstance(config, ImageTrainConfig) and config.image_size == 32
+    assert isinstance(config, ImageClassificationConfig) and config.image_size == 32
     study = StudySpec.model_validate({**STUDY, **named})
     assert type(study) is StudySpec.of_task("image_classification") and isinstance(study.data, ImageData)
 
 
 def test_calling_a_family_gives_the_model_of_the_task() -> None:
     config = TrainConfig(task="image_classification", data=ImageData(path="data"), model=ImageModel(name="resnet18"))
-    assert type(config) is ImageTrainConfig
+    assert type(config) is ImageClassificationConfig
 
 
 def test_a_field_of_a_family_is_serialized_with_all_fields_of_the_task() -> None:
@@ -61,7 +62,7 @@ def test_a_task_whose_report_has_a_field_of_every_result_is_refused(monkeypatch:
     class Report(BaseModel):
         pace: float
 
-    monkeypatch.setattr(SPEC, "TestReport", Report, raising=False)
+    monkeypatch.setattr(type(SPEC), "TestReport", Report)
     registry.spec_of.cache_clear()
     with pytest.raises(ValueError, match="the report of task image_classification has fields named like those of every result: pace"):
         registry.spec_of("image_classification")

@@ -14,7 +14,7 @@ from trainer.data.examples import BadData
 from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
 from trainer.data.images.examples import Resident, load
-from trainer.tasks.image_classification.config import ImageData
+from trainer.tasks.images.config import ImageData
 
 CPU = torch.device("cpu")
 Paint = Callable[..., Path]

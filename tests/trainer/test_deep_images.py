@@ -21,7 +21,8 @@ from trainer.data.images.dataset import find
 from trainer.data.images.decoding import Decoder, Undecodable
 from trainer.data.images.examples import load
 from trainer.preparation import Expected, inspect, prepare
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig, PixelRange
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel, PixelRange
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(4)
@@ -60,8 +61,8 @@ def dim(root: Path, count: int = 10, **options: int) -> Path:
     return folder_of(root, files)
 
 
-def config_of(root: Path, **changes: Any) -> ImageTrainConfig:
-    return ImageTrainConfig(
+def config_of(root: Path, **changes: Any) -> ImageClassificationConfig:
+    return ImageClassificationConfig(
         data=ImageData(path=str(root), **changes), model=ImageModel(name="small_cnn"), image_size=16, batch_size=4, epochs=1
     )
 
@@ -236,7 +237,7 @@ def test_streamed_images_find_those_of_one_colour_too(tmp_path: Path, paint: Any
 
 def test_a_checkpoint_of_another_range_is_another_run(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    facts = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None)
+    facts = ImageClassificationInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None)
     ranged = [facts.model_copy(update={"pixel_range": PixelRange(low=0, high=high, source="bit_depth")}) for high in (240, 4095)]
     assert len({digest(config, one) for one in (facts, *ranged)}) == 3
 

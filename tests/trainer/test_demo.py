@@ -9,7 +9,8 @@ from trainer.data.images.dataset import find
 from trainer.loop import train
 from trainer.protocol import Finished
 from trainer.tasks.image_classification import demo
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def test_what_is_complete_is_not_made_again_and_what_is_not_is(folder: Path) -> 
 def test_the_pretrained_network_helps_on_digits_that_it_has_not_seen(folder: Path) -> None:
     def accuracy(weights: str | None) -> float:
         model = ImageModel(name="small_cnn", weights=weights, mean=demo.HALF, std=demo.HALF)
-        config = ImageTrainConfig(
+        config = ImageClassificationConfig(
             data=ImageData(path=str(folder / "digits")), model=model, image_size=16, epochs=2, frozen_layers=4, lr=0.03
         )
         *_, finished = train(config, device=torch.device("cpu"))

@@ -18,10 +18,10 @@ from trainer.graphs import WARM_STEPS, Outputs
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop
 from trainer.protocol import CheckpointSaved, EpochMetrics, Finished
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 CPU = torch.device("cpu")
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 class Recorded:
@@ -75,7 +75,7 @@ class Twice(Recorded):
             super().replayed(work, outputs)
 
 
-def trained(config: ImageTrainConfig, graphs: Recorded | None, folder: Path, **options: Any) -> list[Any]:
+def trained(config: ImageClassificationConfig, graphs: Recorded | None, folder: Path, **options: Any) -> list[Any]:
     def build(run: Any, members: Any, cache: Cache, stopwatch: Any) -> Any:
         return ModelLearner(run, 0, stopwatch, graphs), Direct(run)
 

@@ -14,10 +14,11 @@ from trainer.learners import Member
 from trainer.loop import Events
 from trainer.protocol import BatchProgress, Cancel, EpochMetrics, Failed, Finished, ModelExported, PruningDecision, RunPrepared, Stopped
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel
 
-FACTS = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
-CONFIG = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="small_cnn"))
+FACTS = ImageClassificationInfo(classes=("a", "b"), images={}, fingerprint="f", split="s", weights_sha256=None)
+CONFIG = ImageClassificationConfig(data=ImageData(path="images"), model=ImageModel(name="small_cnn"))
 
 
 class Supervisor:

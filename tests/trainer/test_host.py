@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 ROOT = Path(__file__).resolve().parents[2]
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 Paint = Callable[..., Path]
 
 
@@ -32,7 +33,7 @@ class Host:
         self.process.stdin.write(json.dumps({"order": order, **fields}) + "\n")
         self.process.stdin.flush()
 
-    def run(self, config: ImageTrainConfig, **fields: Any) -> None:
+    def run(self, config: ImageClassificationConfig, **fields: Any) -> None:
         self.say("run", config=config.model_dump(mode="json"), **fields)
 
     def until(self, kind: str) -> list[dict[str, Any]]:
@@ -242,7 +243,7 @@ def test_a_lane_that_is_cancelled_with_save_is_gone_on_with_alone(host: Host, we
     host.say("cancel")
     rest = host.until("ready")
     assert "stopped" in [line["kind"] for line in rest if line.get("lane") == 1]
-    host.run(ImageTrainConfig.model_validate(runs[0]["config"]), resume=[saved], decision_steps=[saved["step"] + 1])
+    host.run(ImageClassificationConfig.model_validate(runs[0]["config"]), resume=[saved], decision_steps=[saved["step"] + 1])
     resumed = host.until("measured")[-1]
     host.say("cancel")
     host.until("ready")

@@ -19,10 +19,11 @@ from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, inference_batch, placed, prepare, taken
 from trainer.protocol import CheckpointSaved, Finished
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build
 
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 CPU, META = torch.device("cpu"), torch.device("meta")
 GB = 2**30
 WAITING = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal")
@@ -48,7 +49,7 @@ class Card:
 class Prepared:
     """A run, its learner and inputs, and the batches of its first epoch."""
 
-    def __init__(self, config: ImageTrainConfig, device: torch.device = CPU) -> None:
+    def __init__(self, config: ImageClassificationConfig, device: torch.device = CPU) -> None:
         self.run: PreparedRun = prepare(config, device, Expected(), Cache.none())
         built = ModelLearner.build(self.run, [Member(config=config)], Cache.none(), Stopwatch())
         self.learner, self.inputs = built[0], built[1]

@@ -17,13 +17,14 @@ from trainer.data.examples import BadData
 from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
 from trainer.data.images.examples import Resident
-from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData
 
 CPU = torch.device("cpu")
 PLENTY = 10**9
 ROOT = Path(__file__).resolve().parents[2]
 Paint = Callable[..., Path]
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")

@@ -15,11 +15,13 @@ from trainer.models import StagedModel
 from trainer.order import drawn_evenly
 from trainer.preparation import Expected, PreparedRun, prepare
 from trainer.protocol import Finished
-from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
-from trainer.tasks.image_classification.task import TASK, CrossEntropy, balanced_weights
+from trainer.targets.classes.losses import CrossEntropy, balanced_weights
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.image_classification.task import TASK
+from trainer.tasks.images.config import ImageData
 
 CPU = torch.device("cpu")
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def unequal(paint: Callable[..., Path]) -> Path:
     return root
 
 
-def prepared(config: ImageTrainConfig) -> PreparedRun:
+def prepared(config: ImageClassificationConfig) -> PreparedRun:
     return prepare(config, CPU, Expected(), Cache.none())
 
 
@@ -97,6 +99,6 @@ def test_rare_classes_are_found_more_often(configure: Configure, unequal: Path, 
 def test_configs_without_them_are_written_as_in_version_0_1(configure: Configure) -> None:
     written = configure().model_dump_json()
     assert "class_weights" not in written and "sampling" not in written
-    assert ImageTrainConfig.model_validate_json(written) == configure()
+    assert ImageClassificationConfig.model_validate_json(written) == configure()
     changed = configure(sampling="balanced")
-    assert ImageTrainConfig.model_validate_json(changed.model_dump_json()) == changed
+    assert ImageClassificationConfig.model_validate_json(changed.model_dump_json()) == changed

@@ -14,16 +14,17 @@ from trainer.learners import Learner, Member, MemberState, ModelLearner
 from trainer.loop import Build
 from trainer.preparation import Expected, prepare, taken
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build
 
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 RATE = torch.full((4, 1), 0.01, dtype=torch.float64)
 pytestmark = pytest.mark.parametrize("build", [ModelLearner.build, HeadEnsemble.build], ids=["model", "heads"])
 
 
 @pytest.fixture
-def config(configure: Configure, tmp_path: Path) -> ImageTrainConfig:
+def config(configure: Configure, tmp_path: Path) -> ImageClassificationConfig:
     """Of a run of the head alone, which both learners can train."""
     file = tmp_path / "weights.pt"
     torch.save(build(configure(), 3).network.state_dict(), file)
@@ -33,7 +34,7 @@ def config(configure: Configure, tmp_path: Path) -> ImageTrainConfig:
 class Trained:
     """A learner, and steps of it on the first images."""
 
-    def __init__(self, config: ImageTrainConfig, build: Build) -> None:
+    def __init__(self, config: ImageClassificationConfig, build: Build) -> None:
         self.task = prepare(config, torch.device("cpu"), Expected(), Cache.none())
         self.learner: Learner
         self.learner, self.inputs = build(self.task, [Member(config=self.task.config)], Cache.none(), Stopwatch())
@@ -55,7 +56,7 @@ def plain(state: MemberState) -> Any:
     return plain(dict(state.model)), plain(dict(state.optimizer))
 
 
-def test_a_snapshot_does_not_change_with_later_steps(config: ImageTrainConfig, build: Build) -> None:
+def test_a_snapshot_does_not_change_with_later_steps(config: ImageClassificationConfig, build: Build) -> None:
     trained = Trained(config, build)
     trained.step()
     snapshot = trained.learner.snapshot()
@@ -64,7 +65,9 @@ def test_a_snapshot_does_not_change_with_later_steps(config: ImageTrainConfig, b
     assert plain(snapshot(0)) == before != plain(trained.learner.snapshot()(0))
 
 
-def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_have(config: ImageTrainConfig, build: Build) -> None:
+def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_have(
+    config: ImageClassificationConfig, build: Build
+) -> None:
     first, second = Trained(config, build), Trained(config, build)
     for _ in range(2):
         first.step()
@@ -74,7 +77,7 @@ def test_a_learner_that_is_restored_takes_the_next_step_as_the_one_before_would_
     assert plain(first.learner.snapshot()(0)) == plain(second.learner.snapshot()(0))
 
 
-def test_a_parameter_that_is_not_finite_is_found(config: ImageTrainConfig, build: Build) -> None:
+def test_a_parameter_that_is_not_finite_is_found(config: ImageClassificationConfig, build: Build) -> None:
     trained = Trained(config, build)
     assert trained.learner.finite() == [True]
     model, optimizer, _ = trained.learner.snapshot()(0)

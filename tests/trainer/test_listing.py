@@ -27,15 +27,8 @@ from trainer.data.images.decoding import FORMATS, Decoder
 from trainer.data.images.listing import folders, scan
 from trainer.loop import train
 from trainer.protocol import Finished, RunPrepared
-from trainer.tasks.image_classification.config import (
-    HEIC_SUFFIXES,
-    IMAGE_SUFFIXES,
-    ImageData,
-    ImageDatasetInfo,
-    ImageModel,
-    ImageTrainConfig,
-    NearDuplicates,
-)
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData, ImageModel, NearDuplicates
 
 Tree = Callable[..., Path]
 
@@ -108,7 +101,7 @@ def test_what_version_0_1_did_not_have_is_not_written_while_it_has_its_default()
     assert not new & set(ImageData(path="a").model_dump()) and not new & set(ImageData(path="a").model_dump(mode="json"))
     changed = ImageData(path="a.csv", split="given", root="b", columns={"label": "c"}, similar_labels="keep")
     assert new <= set(changed.model_dump()) and ImageData.model_validate_json(changed.model_dump_json()) == changed
-    facts = ImageDatasetInfo(
+    facts = ImageClassificationInfo(
         classes=("a",),
         images={},
         fingerprint="",
@@ -120,8 +113,8 @@ def test_what_version_0_1_did_not_have_is_not_written_while_it_has_its_default()
 
 
 def test_files_that_are_left_out_do_not_part_a_run_from_its_checkpoints() -> None:
-    run = ImageTrainConfig(data=ImageData(path="a"), model=ImageModel(name="small_cnn"))
-    facts = ImageDatasetInfo(classes=("a",), images={}, fingerprint="", split="", weights_sha256=None)
+    run = ImageClassificationConfig(data=ImageData(path="a"), model=ImageModel(name="small_cnn"))
+    facts = ImageClassificationInfo(classes=("a",), images={}, fingerprint="", split="", weights_sha256=None)
     assert digest(run, facts) == digest(run, facts.model_copy(update={"listing": ListingFacts(notes=("A note.",))}))
 
 
@@ -356,7 +349,9 @@ def test_the_fingerprint_covers_the_given_split(tree: Tree) -> None:
 
 def test_a_run_trains_validates_and_scores_on_the_given_parts(tree: Tree) -> None:
     root = tree(*three(count=5))
-    run = ImageTrainConfig(data=config(root), model=ImageModel(name="small_cnn", weights="random"), image_size=16, epochs=1, batch_size=2)
+    run = ImageClassificationConfig(
+        data=config(root), model=ImageModel(name="small_cnn", weights="random"), image_size=16, epochs=1, batch_size=2
+    )
     lines = list(train(run, device=torch.device("cpu"), share=False, score_test=True))
     [prepared] = [line for line in lines if isinstance(line, RunPrepared)]
     [finished] = [line for line in lines if isinstance(line, Finished)]

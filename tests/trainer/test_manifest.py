@@ -22,44 +22,45 @@ from trainer.data.images.dataset import find
 from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, inspect, prepare
 from trainer.protocol import Checked
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 CPU = torch.device("cpu")
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 Paint = Callable[..., Path]
 
 
 @pytest.fixture
-def config(paint: Paint, configure: Configure) -> ImageTrainConfig:
+def config(paint: Paint, configure: Configure) -> ImageClassificationConfig:
     """Of a run on sixty painted squares, twenty a colour."""
     return configure(data=ImageData(path=str(paint()), test=0.2))
 
 
 @pytest.fixture
-def root(config: ImageTrainConfig) -> Path:
+def root(config: ImageClassificationConfig) -> Path:
     return Path(config.data.path)
 
 
 @pytest.fixture
-def checked(config: ImageTrainConfig) -> Checked:
+def checked(config: ImageClassificationConfig) -> Checked:
     return inspect(config, CPU, Cache.none())
 
 
-def trained_on(config: ImageTrainConfig, checked: Checked) -> PreparedRun:
+def trained_on(config: ImageClassificationConfig, checked: Checked) -> PreparedRun:
     return prepare(config, CPU, Expected(checked.facts, checked.manifest), Cache.none())
 
 
-def refusal(config: ImageTrainConfig, checked: Checked) -> str:
+def refusal(config: ImageClassificationConfig, checked: Checked) -> str:
     with pytest.raises(BadData, match="differ from the expected ones") as caught:
         trained_on(config, checked)
     return str(caught.value)
 
 
-def test_the_data_that_was_checked_is_taken(config: ImageTrainConfig, checked: Checked) -> None:
+def test_the_data_that_was_checked_is_taken(config: ImageClassificationConfig, checked: Checked) -> None:
     assert trained_on(config, checked).info == checked.facts
 
 
-def test_one_byte_of_one_image_names_it(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_one_byte_of_one_image_names_it(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     image = root / "green" / "7.png"
     content = bytearray(image.read_bytes())
     content[len(content) // 2] ^= 1
@@ -68,14 +69,14 @@ def test_one_byte_of_one_image_names_it(config: ImageTrainConfig, checked: Check
 
 
 def test_an_image_that_still_shows_the_same_but_was_compressed_again_is_named(
-    config: ImageTrainConfig, checked: Checked, root: Path
+    config: ImageClassificationConfig, checked: Checked, root: Path
 ) -> None:
     image = root / "red" / "3.png"
     Image.open(image).save(image, optimize=True, compress_level=1)
     assert "changed or new: red/3.png; missing: 1 of" in refusal(config, checked)
 
 
-def test_two_images_that_changed_places_are_both_named(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_two_images_that_changed_places_are_both_named(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     one, other, aside = root / "blue" / "1.png", root / "red" / "2.png", root / "aside"
     one.rename(aside)
     other.rename(one)
@@ -83,7 +84,7 @@ def test_two_images_that_changed_places_are_both_named(config: ImageTrainConfig,
     assert "changed or new: blue/1.png, red/2.png; missing: 2 of" in refusal(config, checked)
 
 
-def test_an_image_in_another_folder_is_named_by_its_new_place(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_an_image_in_another_folder_is_named_by_its_new_place(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     (root / "red" / "0.png").rename(root / "blue" / "stray.png")
     assert "changed or new: blue/stray.png; missing: 1 of" in refusal(config, checked)
 
@@ -98,26 +99,26 @@ def test_a_label_in_a_table_is_named_by_its_image(configure: Configure, root: Pa
     assert "changed or new: green/11.png; missing: 1 of" in refusal(config, before)
 
 
-def test_deleted_images_are_counted(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_deleted_images_are_counted(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     for number in range(3):
         (root / "red" / f"{number}.png").unlink()
     reported = refusal(config, checked)
     assert "missing: 3 of the 60 that were expected" in reported and "changed or new" not in reported
 
 
-def test_an_added_image_is_named_even_if_it_is_a_copy(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_an_added_image_is_named_even_if_it_is_a_copy(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     Image.new("RGB", (16, 16), (1, 2, 3)).save(root / "red" / "added.png")
     shutil.copy(root / "blue" / "1.png", root / "blue" / "twin.png")
     reported = refusal(config, checked)
     assert "changed or new: blue/twin.png, red/added.png; SHA-256" in reported and "missing" not in reported
 
 
-def test_renamed_images_are_the_same_data(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_renamed_images_are_the_same_data(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     (root / "red" / "0.png").rename(root / "red" / "renamed.png")
     assert trained_on(config, checked).info == checked.facts
 
 
-def test_of_many_changed_images_ten_are_named(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_of_many_changed_images_ten_are_named(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     for number in range(13):
         image = root / "red" / f"{number}.png"
         image.write_bytes(image.read_bytes() + b"more")
@@ -125,7 +126,7 @@ def test_of_many_changed_images_ten_are_named(config: ImageTrainConfig, checked:
     assert "and 3 more; missing: 13 of" in reported and len(re.findall(r"red/\d+\.png", reported)) == 10
 
 
-def test_a_name_that_is_not_utf8_can_be_told(config: ImageTrainConfig, checked: Checked, root: Path) -> None:
+def test_a_name_that_is_not_utf8_can_be_told(config: ImageClassificationConfig, checked: Checked, root: Path) -> None:
     Path(f"{root}/red/caf\udce9.png").write_bytes((root / "red" / "1.png").read_bytes() + b"more")
     assert "changed or new: red/caf?.png" in refusal(config, checked)
 
@@ -158,7 +159,7 @@ def test_a_manifest_reads_as_the_contract_says(paint: Paint, configure: Configur
     assert split == {content.sha256: content.part for content in find(config.data).contents}
 
 
-def test_a_split_that_came_out_otherwise_is_refused(config: ImageTrainConfig, checked: Checked) -> None:
+def test_a_split_that_came_out_otherwise_is_refused(config: ImageClassificationConfig, checked: Checked) -> None:
     assert checked.manifest is not None
     digests, parts = checked.manifest.split(".")
     packed = bytearray(base64.b64decode(parts))
@@ -169,7 +170,9 @@ def test_a_split_that_came_out_otherwise_is_refused(config: ImageTrainConfig, ch
 
 
 @pytest.mark.parametrize("text", ["", "no manifest", "YWJj", "%%%.%%%", "YWJj.YWJj"])
-def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: ImageTrainConfig, checked: Checked, text: str) -> None:
+def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(
+    config: ImageClassificationConfig, checked: Checked, text: str
+) -> None:
     with pytest.raises(BadData, match=r"manifest of the expected data cannot be read|split differently"):
         trained_on(config, checked.model_copy(update={"manifest": text}))
     changed = checked.facts.model_copy(update={"fingerprint": "0" * 64})
@@ -177,13 +180,13 @@ def test_a_manifest_that_somebody_wrote_is_refused_and_never_believed(config: Im
         trained_on(config, checked.model_copy(update={"manifest": text, "facts": changed}))
 
 
-def test_more_files_than_are_listed_have_no_manifest(config: ImageTrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_files_than_are_listed_have_no_manifest(config: ImageClassificationConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "MOST_LISTED", 59)
     reported = inspect(config, CPU, Cache.none())
     assert reported.manifest is None and trained_on(config, reported).info == reported.facts
 
 
-def test_the_warm_process_checks_and_refuses_by_it(config: ImageTrainConfig, root: Path) -> None:
+def test_the_warm_process_checks_and_refuses_by_it(config: ImageClassificationConfig, root: Path) -> None:
     ImageEnhance.Brightness(Image.open(root / "red" / "5.png")).enhance(1.02).save(root / "red" / "5-copy.png")
     with started() as host:
         host.until("ready")

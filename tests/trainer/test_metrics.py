@@ -10,15 +10,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchmetrics.functional import classification as tm
 
-from trainer.tasks.image_classification.config import Report
+from trainer.targets.classes.config import ClassReport
+from trainer.targets.classes.target import measure, report_of
 from trainer.tasks.image_classification.spec import SPEC
-from trainer.tasks.image_classification.task import measure, report_of
 
 ACTUAL = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = torch.tensor([0, 0, 0, 1, 1, 2, 2, 0])
 
 
-def measured(predicted: torch.Tensor, actual: torch.Tensor, loss: float, classes: int) -> tuple[Mapping[str, float], Report]:
+def measured(predicted: torch.Tensor, actual: torch.Tensor, loss: float, classes: int) -> tuple[Mapping[str, float], ClassReport]:
     """Of one model whose loss is the same for each image."""
     (metrics,) = measure(predicted[None], actual, torch.full((1, len(actual)), loss), classes)
     return metrics, report_of(predicted, actual, "abcdef"[:classes])

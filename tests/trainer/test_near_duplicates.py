@@ -23,7 +23,8 @@ from trainer.data.images import near_duplicates, reading
 from trainer.data.images.dataset import ImageDataset, find
 from trainer.data.images.near_duplicates import SIDE, Thumbnails, clusters
 from trainer.data.split import Group, split
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images.config import ImageData
 
 LETTERS = ("a", "b", "c")
 
@@ -283,5 +284,5 @@ def test_names_that_are_not_utf8_can_be_told(tmp_path: Path, pictures: dict[str,
     root = folder_of(tmp_path / "data", pictures)
     pictures["a/0.png"].resize((96, 96)).save(str(root / "a" / "caf") + "\udce9.png")
     reported = find(config_of(root)).near_duplicates
-    facts = ImageDatasetInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=reported)
-    assert ImageDatasetInfo.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in reported.examples[0]
+    facts = ImageClassificationInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None, near_duplicates=reported)
+    assert ImageClassificationInfo.model_validate_json(facts.model_dump_json()) == facts and "a/caf?.png" in reported.examples[0]

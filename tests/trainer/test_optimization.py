@@ -11,13 +11,13 @@ from torch import nn
 
 from trainer import optimization
 from trainer.optimization import ParameterGroup, learning_rates, lr_at, make_optimizer
-from trainer.tasks.image_classification.config import ImageHyperparameters
+from trainer.tasks.image_classification.config import ImageClassificationHyperparameters
 
 PER_EPOCH = 10
 
 
 def rates(**values: Any) -> list[float]:
-    config = ImageHyperparameters(lr=1.0, epochs=4, **values)
+    config = ImageClassificationHyperparameters(lr=1.0, epochs=4, **values)
     return [lr_at(step, PER_EPOCH, config) for step in range(config.epochs * PER_EPOCH)]
 
 
@@ -45,7 +45,9 @@ def test_step_multiplies_by_gamma_each_so_many_epochs_of_the_run() -> None:
 
 def test_the_rates_of_many_runs_are_those_of_each_to_the_last_bit() -> None:
     configs = [
-        ImageHyperparameters(lr=lr, epochs=epochs, schedule=schedule, warmup_fraction=warmup, lr_gamma=gamma, lr_step_epochs=1)
+        ImageClassificationHyperparameters(
+            lr=lr, epochs=epochs, schedule=schedule, warmup_fraction=warmup, lr_gamma=gamma, lr_step_epochs=1
+        )
         for schedule, lr, epochs, warmup, gamma in product(
             ("constant", "cosine", "step", "one_cycle"), (1e-3, 0.0123456789, 3.3e-5), (4, 5), (0.0, 0.13, 0.5), (0.1, 0.37)
         )
@@ -59,7 +61,9 @@ def test_the_rates_of_many_runs_are_those_of_each_to_the_last_bit() -> None:
 def test_runs_that_differ_only_in_their_peak_share_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Mock(side_effect=optimization._cosine)
     monkeypatch.setattr(optimization, "_cosine", calls)
-    learning_rates([ImageHyperparameters(lr=0.001 * (run + 1), epochs=4, schedule="cosine") for run in range(128)], 0, 10, PER_EPOCH)
+    learning_rates(
+        [ImageClassificationHyperparameters(lr=0.001 * (run + 1), epochs=4, schedule="cosine") for run in range(128)], 0, 10, PER_EPOCH
+    )
     assert calls.call_count == 10
 
 
@@ -68,14 +72,14 @@ def test_one_cycle_rises_from_a_25th_to_the_peak_and_falls_to_a_250000th(warmup:
     found = rates(schedule="one_cycle", warmup_fraction=warmup)
     assert found[0] == pytest.approx(1 / 25) and found[rise] == 1.0 == max(found)
     assert found[:rise] == sorted(found[:rise]) and found[rise:] == sorted(found[rise:], reverse=True)
-    after = lr_at(40, PER_EPOCH, ImageHyperparameters(lr=1.0, epochs=4, schedule="one_cycle", warmup_fraction=warmup))
+    after = lr_at(40, PER_EPOCH, ImageClassificationHyperparameters(lr=1.0, epochs=4, schedule="one_cycle", warmup_fraction=warmup))
     assert after == pytest.approx(1 / 250_000)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "step", "one_cycle"])
 @pytest.mark.parametrize("warmup", [0.0, 0.01, 0.99])
 def test_every_rate_is_positive_and_at_most_the_peak(schedule: str, warmup: float) -> None:
-    config = ImageHyperparameters(lr=0.5, epochs=1, schedule=schedule, warmup_fraction=warmup)
+    config = ImageClassificationHyperparameters(lr=0.5, epochs=1, schedule=schedule, warmup_fraction=warmup)
     for steps in (1, 2, 3, 50):
         found = [lr_at(step, steps, config) for step in range(steps)]
         assert all(0 < rate <= 0.5 and math.isfinite(rate) for rate in found)
@@ -84,7 +88,7 @@ def test_every_rate_is_positive_and_at_most_the_peak(schedule: str, warmup: floa
 def stepped(gradients: list[float], **values: Any) -> float:
     """Where a parameter at 1 comes to."""
     parameter = nn.Parameter(torch.ones(1))
-    optimizer = make_optimizer([ParameterGroup([parameter])], ImageHyperparameters(lr=0.1, **values))
+    optimizer = make_optimizer([ParameterGroup([parameter])], ImageClassificationHyperparameters(lr=0.1, **values))
     for gradient in gradients:
         parameter.grad = torch.tensor([gradient])
         optimizer.step()

@@ -20,10 +20,11 @@ from trainer.loop import TrainingLoop, train
 from trainer.models import Infeasible
 from trainer.preparation import inspect
 from trainer.protocol import Checkpoint, EpochMetrics, Failed, Finished, RunPrepared
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build
 
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 NVIDIA: tuple[tuple[tuple[int, int], str, str, bool], ...] = (  # capability, name, what auto is, TF32 beside it
     ((6, 1), "NVIDIA GeForce GTX 1080", "float32", False),
@@ -50,7 +51,7 @@ def backends() -> Iterator[None]:
     cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = kept
 
 
-def events(config: ImageTrainConfig, **options: Any) -> list[Any]:
+def events(config: ImageClassificationConfig, **options: Any) -> list[Any]:
     return [event for event in train(config, device=CPU, **options) if event.kind != "advanced"]
 
 
@@ -197,7 +198,7 @@ def scale_by(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
     monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: made(device, init_scale=scale, enabled=enabled))
 
 
-def stopped_after(step: int, config: ImageTrainConfig, folder: Path) -> Checkpoint:
+def stopped_after(step: int, config: ImageClassificationConfig, folder: Path) -> Checkpoint:
     """Train, stop in the middle of the next epoch, and return the checkpoint of the last whole one."""
     checkpoints = Checkpoints(folder / "checkpoints", seconds=3_600)
     with closing(train(config, device=CPU, checkpoints=checkpoints)) as run:

@@ -21,11 +21,12 @@ from trainer.host import Orders, UnreadableOrder, release_when_idle
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build
 
 CPU = torch.device("cpu")
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 MB = 10**6
 
 
@@ -81,7 +82,7 @@ class Exhausting:
         monkeypatch.setattr(kind, "step", exhausting)
 
 
-def told(config: ImageTrainConfig, **options: Any) -> list[Any]:
+def told(config: ImageClassificationConfig, **options: Any) -> list[Any]:
     return [fact for fact in train(config, device=CPU, **options) if fact.kind != "advanced"]
 
 

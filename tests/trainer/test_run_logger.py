@@ -9,12 +9,15 @@ from trainer.configuration import LeftOut, ListingFacts
 from trainer.learners import Member
 from trainer.protocol import BatchProgress, Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Reuse, RunPrepared
 from trainer.run_logger import RunLogger
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel
 
-FACTS = ImageDatasetInfo(classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None)
+FACTS = ImageClassificationInfo(
+    classes=("a", "b"), images={"train": 1_200, "validation": 300}, fingerprint="f", split="s", weights_sha256=None
+)
 WHERE = {"device": "Xeon", "threads": "2", "precision": "float32", "torch": "2"}
 SPEED = Pace(samples_per_second=1_812.3, seconds_left=1, memory=1, seconds={})
-RUN = ImageTrainConfig(data=ImageData(path="images"), model=ImageModel(name="resnet18"), epochs=8)
+RUN = ImageClassificationConfig(data=ImageData(path="images"), model=ImageModel(name="resnet18"), epochs=8)
 
 
 @pytest.fixture(autouse=True)

@@ -28,15 +28,17 @@ from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, PreparedRun, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, Scores
 from trainer.stopwatch import Stopwatch
+from trainer.targets.classes.config import ClassTestReport
 from trainer.tasks.base import Measurement
 from trainer.tasks.image_classification import task as image_task
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig, TestReport
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.image_classification.spec import SPEC
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import build
 
 CPU = torch.device("cpu")
 MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 Paint = Callable[..., Path]
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")
@@ -53,17 +55,17 @@ def tested(paint: Paint, configure: Configure, tmp_path: Path) -> Configure:
     file = tmp_path / "weights.pt"
     torch.save(build(configure(seed=5, data=share), 3).network.state_dict(), file)
 
-    def make(**changes: Any) -> ImageTrainConfig:
+    def make(**changes: Any) -> ImageClassificationConfig:
         return configure(**{"data": share, "model": ImageModel(name="small_cnn", weights=str(file)), **changes})
 
     return make
 
 
-def task_of(config: ImageTrainConfig) -> PreparedRun:
+def task_of(config: ImageClassificationConfig) -> PreparedRun:
     return prepare(config, CPU, Expected(), Cache.none())
 
 
-def alone(config: ImageTrainConfig, **options: Any) -> Finished:
+def alone(config: ImageClassificationConfig, **options: Any) -> Finished:
     facts = train(config, **{"device": CPU, "score_test": True, **options})
     (finished,) = [fact for fact in facts if isinstance(fact, Finished)]
     return finished
@@ -73,7 +75,7 @@ def together(members: Sequence[Member], **options: Any) -> TrainingLoop:
     return TrainingLoop(members, HeadEnsemble.build, **{"device": CPU, **options})
 
 
-def in_company(configs: Iterable[ImageTrainConfig], cache: Cache | None = None) -> list[Finished]:
+def in_company(configs: Iterable[ImageClassificationConfig], cache: Cache | None = None) -> list[Finished]:
     facts = together([Member(config=config, score_test=True) for config in configs], cache=cache).events()
     return sorted((fact for fact in facts if isinstance(fact, Finished)), key=lambda fact: fact.lane)
 
@@ -85,7 +87,7 @@ def reported(text: str | None, kind: str) -> np.ndarray[Any, Any]:
 
 def losses_in(one: Measurement) -> str | None:
     report = one.report()
-    assert isinstance(report, TestReport)
+    assert isinstance(report, ClassTestReport)
     return report.losses
 
 

@@ -12,11 +12,12 @@ from trainer.data.images.dataset import ImageDataset
 from trainer.data.images.examples import Streamed, load
 from trainer.loop import train
 from trainer.protocol import EpochMetrics
-from trainer.tasks.image_classification.config import ImageData, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData
 
 CPU = torch.device("cpu")
 Paint = Callable[..., Path]
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from tests.trainer.narrowed import image_info
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
@@ -24,15 +24,16 @@ from trainer.loop import train
 from trainer.models import Infeasible
 from trainer.preparation import Expected, inspect
 from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, ModelExported, Reuse, RunPrepared
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageData, ImageModel
 
 CPU = torch.device("cpu")
 Kind = TypeVar("Kind")
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 Paint = Callable[..., Path]
 
 
-def reported(config: ImageTrainConfig, **options: Any) -> list[Any]:
+def reported(config: ImageClassificationConfig, **options: Any) -> list[Any]:
     return [fact for fact in train(config, device=options.pop("device", CPU), **options) if fact.kind != "advanced"]
 
 
@@ -193,7 +194,7 @@ def test_a_run_that_is_stopped_and_resumed_equals_the_uninterrupted_one_bit_for_
     assert tensors.keys() == resumed.keys() and all(torch.equal(tensors[name], resumed[name]) for name in tensors)
 
 
-def stopped_after(step: int, config: ImageTrainConfig, folder: Path) -> Checkpoint:
+def stopped_after(step: int, config: ImageClassificationConfig, folder: Path) -> Checkpoint:
     """Train, stop in the middle of the epoch after, and give the checkpoint of the last whole one."""
     checkpoints = Checkpoints(folder / "checkpoints", seconds=3_600)
     with closing(train(config, device=CPU, checkpoints=checkpoints)) as run:
@@ -248,7 +249,7 @@ def test_the_exported_model_says_what_it_is(configure: Configure, tmp_path: Path
     with safe_open(path, "pt") as file:
         metadata, names = file.metadata(), set(file.keys())
     assert metadata["format"] == "thawline/1" and json.loads(metadata["classes"]) == ["blue", "green", "red"]
-    written = ImageTrainConfig.model_validate_json(metadata["config"])
+    written = ImageClassificationConfig.model_validate_json(metadata["config"])
     assert (written.model.mean, written.model.std) == (IMAGENET_MEAN, IMAGENET_STD), "written out, though the study left them open"
     assert written == config.model_copy(update={"model": written.model}) and written.model.name == config.model.name
     assert {"classifier.weight", "classifier.bias"} <= names
@@ -332,10 +333,10 @@ EXHAUSTED = """
 import re, resource, sys
 from pathlib import Path
 import torch
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.loop import train
 torch.set_num_threads(1)
-small = ImageTrainConfig.model_validate_json(sys.argv[1])
+small = ImageClassificationConfig.model_validate_json(sys.argv[1])
 large = small.model_copy(update={"image_size": 512, "batch_size": 48})
 used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + 500_000_000, resource.RLIM_INFINITY))

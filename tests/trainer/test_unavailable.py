@@ -15,11 +15,12 @@ from trainer.host import Host, HostMessage
 from trainer.loop import train
 from trainer.preparation import Expected, inspect
 from trainer.protocol import Check, Checked, Failed, Progress, Unavailable
-from trainer.tasks.image_classification.config import ImageData, ImageDatasetInfo, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import ImageData, ImageModel
 
 CPU = torch.device("cpu")
 Paint = Callable[..., Path]
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 pytestmark = pytest.mark.usefixtures("nothing_decoded")
 
@@ -30,17 +31,17 @@ def root(paint: Paint) -> Path:
 
 
 @pytest.fixture
-def config(configure: Configure, root: Path) -> ImageTrainConfig:
+def config(configure: Configure, root: Path) -> ImageClassificationConfig:
     return configure(data=ImageData(path=str(root)), epochs=1)
 
 
 @pytest.fixture
-def facts(config: ImageTrainConfig) -> ImageDatasetInfo:
+def facts(config: ImageClassificationConfig) -> ImageClassificationInfo:
     """As the data was checked."""
     return image_info(inspect(config, CPU, Cache.none()).facts)
 
 
-def end_of(config: ImageTrainConfig, facts: ImageDatasetInfo) -> Progress:
+def end_of(config: ImageClassificationConfig, facts: ImageClassificationInfo) -> Progress:
     """How a run ends that expects what was checked."""
     expected = Expected(facts)
     *_, last = train(config, device=CPU, expected=expected)
@@ -73,7 +74,7 @@ def break_a_link(root: Path) -> None:
 
 @pytest.mark.parametrize("damage", [move, unmount, lose_a_class, lose_an_image, break_a_link])
 def test_checked_data_that_is_missing_is_unavailable(
-    root: Path, config: ImageTrainConfig, facts: ImageDatasetInfo, damage: Callable[[Path], None]
+    root: Path, config: ImageClassificationConfig, facts: ImageClassificationInfo, damage: Callable[[Path], None]
 ) -> None:
     damage(root)
     end = end_of(config, facts)
@@ -81,7 +82,7 @@ def test_checked_data_that_is_missing_is_unavailable(
 
 
 def test_checked_data_that_this_machine_cannot_decode_is_unavailable(
-    config: ImageTrainConfig, facts: ImageDatasetInfo, monkeypatch: pytest.MonkeyPatch
+    config: ImageClassificationConfig, facts: ImageClassificationInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise Undecodable("not an image, or its header is damaged")
@@ -92,7 +93,7 @@ def test_checked_data_that_this_machine_cannot_decode_is_unavailable(
     assert isinstance(end, Unavailable) and "cannot be used" in end.detail
 
 
-def test_content_that_has_changed_is_a_failure(root: Path, config: ImageTrainConfig, facts: ImageDatasetInfo) -> None:
+def test_content_that_has_changed_is_a_failure(root: Path, config: ImageClassificationConfig, facts: ImageClassificationInfo) -> None:
     shutil.copy(root / "blue" / "1.png", root / "red" / "3.png")
     (root / "blue" / "1.png").unlink()
     shutil.copy(root / "green" / "1.png", root / "green" / "again.png")
@@ -100,20 +101,22 @@ def test_content_that_has_changed_is_a_failure(root: Path, config: ImageTrainCon
     assert isinstance(end, Failed) and end.reason == "bad_data" and "differ from the expected ones" in end.detail
 
 
-def test_an_image_more_is_a_failure(root: Path, config: ImageTrainConfig, facts: ImageDatasetInfo) -> None:
+def test_an_image_more_is_a_failure(root: Path, config: ImageClassificationConfig, facts: ImageClassificationInfo) -> None:
     shutil.copy(root / "green" / "1.png", root / "green" / "again.png")
     end = end_of(config, facts)
     assert isinstance(end, Failed) and end.reason == "bad_data"
 
 
-def test_a_weights_file_that_is_missing_is_unavailable(config: ImageTrainConfig, facts: ImageDatasetInfo, tmp_path: Path) -> None:
+def test_a_weights_file_that_is_missing_is_unavailable(
+    config: ImageClassificationConfig, facts: ImageClassificationInfo, tmp_path: Path
+) -> None:
     file = str(tmp_path / "gone.safetensors")
     end = end_of(config.model_copy(update={"model": ImageModel(name="small_cnn", weights=file)}), facts)
     assert isinstance(end, Unavailable) and (end.what, end.paths) == ("weights", (file,))
 
 
 def test_weights_that_cannot_be_downloaded_are_unavailable(
-    configure: Configure, facts: ImageDatasetInfo, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    configure: Configure, facts: ImageClassificationInfo, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError("no route to host")
@@ -132,7 +135,9 @@ class ReportedSoFar(list[HostMessage]):
 
 
 @pytest.mark.parametrize("damage", [move, unmount])
-def test_a_check_that_cannot_see_the_data_is_no_verdict(root: Path, config: ImageTrainConfig, damage: Callable[[Path], None]) -> None:
+def test_a_check_that_cannot_see_the_data_is_no_verdict(
+    root: Path, config: ImageClassificationConfig, damage: Callable[[Path], None]
+) -> None:
     damage(root)
     reported = ReportedSoFar()
     Host(CPU, Cache.none(), None, reported).perform(Check(config=config))  # type: ignore[arg-type]
@@ -140,7 +145,7 @@ def test_a_check_that_cannot_see_the_data_is_no_verdict(root: Path, config: Imag
     assert isinstance(line, Unavailable) and line.paths == (str(root),)
 
 
-def test_a_check_of_data_that_is_unfit_is_a_verdict(root: Path, config: ImageTrainConfig) -> None:
+def test_a_check_of_data_that_is_unfit_is_a_verdict(root: Path, config: ImageClassificationConfig) -> None:
     for colour in ("red", "blue"):
         shutil.rmtree(root / colour)
     reported = ReportedSoFar()
@@ -149,7 +154,7 @@ def test_a_check_of_data_that_is_unfit_is_a_verdict(root: Path, config: ImageTra
     assert isinstance(line, Failed) and "one class only" in line.detail
 
 
-def test_a_check_of_sound_data_is_passed(config: ImageTrainConfig) -> None:
+def test_a_check_of_sound_data_is_passed(config: ImageClassificationConfig) -> None:
     reported = ReportedSoFar()
     Host(CPU, Cache.none(), None, reported).perform(Check(config=config))  # type: ignore[arg-type]
     assert [type(line) for line in reported] == [Checked]

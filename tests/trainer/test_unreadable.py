@@ -18,7 +18,8 @@ from trainer.data.images import reading
 from trainer.data.images.dataset import listed
 from trainer.data.images.decoding import Decoder, Undecodable
 from trainer.preparation import Expected, inspect, prepare
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 CPU = torch.device("cpu")
 
@@ -28,8 +29,8 @@ def _nothing_known() -> None:
     reading._known.clear()
 
 
-def config_of(root: Path, **changes: Any) -> ImageTrainConfig:
-    return ImageTrainConfig(
+def config_of(root: Path, **changes: Any) -> ImageClassificationConfig:
+    return ImageClassificationConfig(
         data=ImageData(path=str(root), **changes), model=ImageModel(name="small_cnn"), image_size=16, batch_size=4, epochs=1
     )
 

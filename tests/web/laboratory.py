@@ -10,11 +10,11 @@ from service.domain.records import Claim, MetricReport, Study
 from service.store import Store, queries
 from tests.operations.driving import claim_one, claim_trials
 from trainer.protocol import Failed, Finished, Pace, Reuse
-from trainer.tasks.image_classification.config import ImageDatasetInfo
+from trainer.tasks.image_classification.config import ImageClassificationInfo
 
 HERE = "http://127.0.0.1:8000"
 TOKEN = "correct-horse-battery-staple"
-FACTS = ImageDatasetInfo(
+FACTS = ImageClassificationInfo(
     classes=("cat", "dog"), images={"train": 60, "validation": 20, "test": 20}, fingerprint="ab" * 32, split="cd" * 32, weights_sha256=None
 )
 LANE_BYTES = 10**9

@@ -18,18 +18,19 @@ from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import Served
 from trainer.configuration import LeftOut, ListingFacts
-from trainer.tasks.image_classification.config import ImageDatasetInfo, ImageExamples, NearDuplicates
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.images.config import ImageExamples, NearDuplicates
 
 pytestmark = pytest.mark.browser
 
 SEARCHED = {0: 0.7, 1: 0.9, 2: 0.8}  # by number; 0 is the baseline
 
 
-def facts(**changes: Any) -> ImageDatasetInfo:
+def facts(**changes: Any) -> ImageClassificationInfo:
     return FACTS.model_copy(update={"images": {"train": 600, "validation": 200, "test": TEST_IMAGES}, **changes})
 
 
-def confirming(lab: Laboratory, name: str, seeds: int = 3, found: ImageDatasetInfo | None = None, **changes: Any) -> None:
+def confirming(lab: Laboratory, name: str, seeds: int = 3, found: ImageClassificationInfo | None = None, **changes: Any) -> None:
     """A study of three trials whose best two are confirmed, and the baseline with them."""
     reported = {"confirm": {"top": 2, "seeds": seeds}, "budget": {"trials": 3}, "baseline": {"lr": 0.01, "optimizer": "sgd"}}
     document = study_document(name, **(reported | changes))

@@ -13,7 +13,7 @@ from tests.operations.driving import TEST_IMAGES, scored
 from tests.web.laboratory import ENVIRONMENT, FACTS, Laboratory, study_document
 from tests.web.server import Served
 from trainer.protocol import Failed
-from trainer.tasks.image_classification.config import NearDuplicates
+from trainer.tasks.images.config import NearDuplicates
 
 pytestmark = pytest.mark.browser
 

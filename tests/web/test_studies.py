@@ -14,7 +14,7 @@ from service.domain.export import read_export
 from service.store import Store, registry, schema
 from tests.web.laboratory import FACTS, Laboratory, study_document
 from tests.web.problem import assert_problem
-from trainer.tasks.image_classification.config import ImageExamples, PixelRange
+from trainer.tasks.images.config import ImageExamples, PixelRange
 
 STUDIES = "/api/v1/studies"
 STUDY = study_document()

@@ -23,7 +23,8 @@ from service.worker.process import TrainerProcess
 from service.worker.supervisor import Supervisor
 from tests.worker.fragile import Fragile
 from trainer.protocol import Run
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 TOY = Path(__file__).parent / "toy_trainer.py"
 
@@ -65,7 +66,7 @@ def start(toy_command: tuple[str, ...]) -> Iterator[Callable[..., TrainerProcess
 @pytest.fixture
 def order(lr_of: Callable[[str], float], tmp_path: Path) -> Callable[..., Run]:
     def one(behaviour: str, epochs: int = 3) -> Run:
-        config = ImageTrainConfig(data=ImageData(path="/data"), model=ImageModel(name="toy"), lr=lr_of(behaviour), epochs=epochs)
+        config = ImageClassificationConfig(data=ImageData(path="/data"), model=ImageModel(name="toy"), lr=lr_of(behaviour), epochs=epochs)
         return Run(config=config, checkpoint_folder=str(tmp_path / "checkpoints"))
 
     return one

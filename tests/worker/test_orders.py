@@ -11,7 +11,8 @@ from service.worker.home import CheckpointFolder
 from service.worker.trial_run import TrialRun
 from tests.export.conftest import NOTHING, exported_of
 from tests.operations.driving import FACTS, claim_one, searches_of, spec_of
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig, PixelRange
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel, PixelRange
 
 RANGE = PixelRange(low=0, high=240, source="training_images", images=10)
 
@@ -22,6 +23,6 @@ def test_every_trial_and_thaw_train_get_the_range_of_pixels_that_the_check_found
     claim = claim_one(embedded_store, searches_of(), "w")
     order = TrialRun(0, claim, cast(HeldLease, None), shared=False).order(CheckpointFolder(tmp_path, "w"))
     assert order.expected == FACTS.model_copy(update={"pixel_range": RANGE})
-    config = ImageTrainConfig(data=ImageData(path="data"), model=ImageModel(name="small_cnn"))
+    config = ImageClassificationConfig(data=ImageData(path="data"), model=ImageModel(name="small_cnn"))
     exported = exported_of(config, NOTHING.model_copy(update={"pixel_range": RANGE}))
     assert order_of(exported, None, None).expected == NOTHING.model_copy(update={"pixel_range": RANGE})

@@ -50,6 +50,16 @@ class Spellings:
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # spellings of the values of a hyperparameter
     dropped: str = ""  # names in other tools without an equivalent in the trainer
 
+    def joined(self, other: "Spellings") -> "Spellings":
+        """The names of both."""
+        return Spellings(
+            hyperparameters={**self.hyperparameters, **other.hyperparameters},
+            metrics={**self.metrics, **other.metrics},
+            data={**self.data, **other.data},
+            words={**self.words, **other.words},
+            dropped=f"{self.dropped} {other.dropped}".strip(),
+        )
+
 
 @runtime_checkable
 class OtherNames(Protocol):
@@ -73,6 +83,21 @@ class ExampleStudy(Protocol):
     @property
     def example_study_yaml(self) -> str:
         """A short study document in YAML."""
+        ...
+
+
+@runtime_checkable
+class ReportPage(Protocol):
+    """Capability of a TaskSpec: JavaScript modules in service/web/static/tasks that draw its runs."""
+
+    @property
+    def page(self) -> str:
+        """The name of the module that draws the report."""
+        ...
+
+    @property
+    def page_of_input(self) -> str:
+        """The name of the module that shows facts about the input, and has the texts of the form for a new study."""
         ...
 
 

@@ -211,7 +211,7 @@ async function create(event) {
 // Loads the task's schema, models and texts, which determine the fields of the form.
 async function learn(name) {
   if (name === context.task?.name) return;
-  const task = (await listTasks()).find((one) => one.name === name) ?? { name, example: "example", module: null };
+  const task = (await listTasks()).find((one) => one.name === name) ?? { name, example: "example", module: null, input_module: null };
   const [schema, { form: words = {} }] = await Promise.all([getSchema(name), drawingOf(task)]);
   const models = (await words.models?.()) ?? [];
   Object.assign(context, { task, words, models, schema: schema.study, hyperparameters: schema.hyperparameters.properties, notSearched: schema.not_searched, metrics: schema.metrics });
@@ -225,7 +225,8 @@ function firstDocument(spec) {
   }
   const [metric, direction] = Object.entries(context.metrics)[0];
   const { name } = context.task;
-  return { ...(name === usualTask ? {} : { task: name }), objective: { metric, direction }, ...FIRST, ...context.words.first };
+  const preset = context.presets.some((one) => one.name === name) ? { preset: name } : {};
+  return { ...(name === usualTask ? {} : { task: name }), objective: { metric, direction }, ...FIRST, ...context.words.first, ...preset };
 }
 
 async function start() {

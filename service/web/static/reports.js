@@ -1,12 +1,17 @@
-// Loads the module of static/tasks/ that draws the report of a task's runs. For a task without a module, the single numbers and strings of
-// the report are shown as a table.
+// Loads the two modules of static/tasks/ that a task is drawn by: that of its target, which draws the report of its runs, and that of its
+// input. For a task without a module, the single numbers and strings of the report are shown as a table.
 //
-// A module exports the following; all but the panels are optional:
-//   facts(study), leftOut(facts)   rows of the panel "Data and model", and unused files
-//   reuse(reuse)                   rows on the work that a run shares with others
+// The target's module exports:
+//   target                         its name
 //   panels, comparison             panels of a trial and of a comparison: [{id, title, wide, draw}]
 //   test(report, study)            draws the report on the test examples
-//   form                           defaults, texts and choices of the form for a new study: {first, path, strata, weights, models, model}
+// The module of the input may export:
+//   leftOut(facts)                 unused files
+//   reuse(reuse)                   rows on the work that a run shares with others
+// Both may export:
+//   facts(study)                   rows of the panel "Data and model"
+//   form                           defaults, texts and choices of the form for a new study: {first, strata, weights, models, model}, and
+//                                  `paths`, texts on the path of the data by target
 
 import { cell, row, table } from "./compare/tables.js";
 import { at, el } from "./dom.js";
@@ -38,9 +43,15 @@ function besides(columns) {
 
 const PLAIN = { panels: [{ id: "fields", title: "Report", draw: single }], comparison: [{ id: "fields", title: "Report", draw: besides }], test: single };
 
+// What both modules export, the target's rows first.
+function joined(drawing, input) {
+  const form = { ...input.form, ...drawing.form, path: input.form?.paths?.[drawing.target] };
+  return { ...input, ...drawing, form, facts: (study) => [drawing, input].flatMap((one) => one.facts?.(study) ?? []) };
+}
+
 async function load(task) {
   try {
-    return await import(at(task.module));
+    return joined(await import(at(task.module)), task.input_module === null ? {} : await import(at(task.input_module)));
   } catch {
     drawings.delete(task.name); // possibly a network error: the next call tries again
     return PLAIN;

@@ -23,7 +23,7 @@ from tests.chaos.simulation.transport import Remote, Weather
 from tests.chaos.simulation.worker import IDLE_SECONDS, Never, Spool, Trainer, Worker
 from tests.chaos.simulation.world import Process, World
 from tests.operations.driving import ready
-from trainer.tasks.image_classification import catalogue
+from trainer.tasks.images import catalogue
 
 LONGEST = 80.0
 LAST_WORDS_SECONDS = 20.0

@@ -27,9 +27,12 @@ import safetensors.torch
 import torch
 
 try:
-    from trainer.tasks.image_classification import catalogue
-except ImportError:  # a release before the tasks
-    from trainer import catalogue  # type: ignore[attr-defined, no-redef]
+    from trainer.tasks.images import catalogue
+except ImportError:  # an earlier release
+    try:
+        from trainer.tasks.image_classification import catalogue  # type: ignore[attr-defined, no-redef]
+    except ImportError:  # a release before the tasks
+        from trainer import catalogue  # type: ignore[attr-defined, no-redef]
 
 COLOURS = {"blue": (255, 0, 0), "green": (0, 255, 0), "red": (0, 0, 255)}  # blue, green and red, as bitmaps have them
 SECONDS = 300

@@ -13,14 +13,14 @@ from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, prepare
 from trainer.protocol import EpochMetrics, RunPrepared
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4  # of float32: a matrix product rounds by the size of its batch, and training carries it on
 MUCH = 1e9  # epochs that a study has still to come: everything is worth storing
 
 
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 Paint = Callable[..., Path]
 
 
@@ -37,13 +37,13 @@ class Run:
         self.pace, self.reuse = pace, reuse
 
 
-def run(config: ImageTrainConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:
+def run(config: ImageClassificationConfig, cache: Cache, demand: float = MUCH, **options: Any) -> Run:
     """A whole run in a study that has `demand` epochs to come with as many frozen stages."""
     device = options.pop("device", CPU)
     return Run(train(config, device=device, cache=cache, demand={config.frozen_layers: demand}, **options))
 
 
-def task_of(config: ImageTrainConfig, cache: Cache | None = None) -> PreparedRun:
+def task_of(config: ImageClassificationConfig, cache: Cache | None = None) -> PreparedRun:
     return prepare(config, CPU, Expected(), cache or Cache.none())
 
 

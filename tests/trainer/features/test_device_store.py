@@ -9,9 +9,9 @@ from tests.trainer.test_retry import Card
 from trainer import memory
 from trainer.cache import Cache
 from trainer.features.source import ON_DEVICE
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 ROW = 48 * 4 * 4 * 4  # bytes of the output of three stages, [48, 4, 4] float32
 
 

@@ -14,17 +14,17 @@ from tests.trainer.features.running import Configure, drained, entries, inputs_o
 from trainer.cache import Cache, CacheKey
 from trainer.features.source import MemoryFeatureStore
 from trainer.sequences import dense
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 
 
-def script(config: ImageTrainConfig, folder: Path) -> list[str]:
+def script(config: ImageClassificationConfig, folder: Path) -> list[str]:
     """Trains in a process of its own and tells how many entries it built, and what it reused."""
     code = f"""
 import logging, sys, torch
 from pathlib import Path
 from tests.trainer.features.running import MUCH, run
 from trainer.cache import Cache
-from trainer.tasks.image_classification.config import ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
 built = []
 class Count(logging.Handler):
     def emit(self, record):
@@ -33,7 +33,7 @@ logging.getLogger("trainer.features.source").addHandler(Count())
 logging.getLogger("trainer.features.source").setLevel(logging.INFO)
 torch.set_num_threads(1)
 sys.stdin.readline()
-told = run(ImageTrainConfig.model_validate_json({config.model_dump_json()!r}), Cache(Path({str(folder)!r}), 10**9))
+told = run(ImageClassificationConfig.model_validate_json({config.model_dump_json()!r}), Cache(Path({str(folder)!r}), 10**9))
 print(len(built), told.reuse.depth, told.metrics[-1]["loss"])
 """
     return [sys.executable, "-c", code]

@@ -11,7 +11,7 @@ from trainer.data.images import examples, reading
 from trainer.features.source import StoredExamples
 from trainer.loop import train
 from trainer.sequences import dense
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 
 @pytest.mark.parametrize("frozen", [1, 2, 4])

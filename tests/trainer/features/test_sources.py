@@ -15,7 +15,7 @@ from trainer.features.frozen_prefix import FrozenPrefix
 from trainer.features.planner import Rates, rates
 from trainer.features.source import Source, StoredExamples
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageData, ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 
 
 def test_lanes_read_what_lies_behind_the_head_s_beginning(configure: Configure, cache: Cache) -> None:

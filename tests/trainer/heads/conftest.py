@@ -14,9 +14,10 @@ from trainer.heads.joint import IN_CACHE, JOINT, Execution
 from trainer.heads.layers import Stack, split_head
 from trainer.heads.optimizers import Optimizers
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.task import HeadsCrossEntropy, TabulatedCrossEntropy
+from trainer.targets.classes.losses import HeadsCrossEntropy, TabulatedCrossEntropy
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import staged
 
 CLASSES = 5
 
@@ -39,16 +40,16 @@ class Subject:
         return {name: torch.stack([own[name] for own in drawn]).to(dtype) for name in self.names}
 
     def heads(
-        self, configs: Sequence[ImageTrainConfig], dtype: torch.dtype = torch.float64, *, execution: Execution | None = None
+        self, configs: Sequence[ImageClassificationConfig], dtype: torch.dtype = torch.float64, *, execution: Execution | None = None
     ) -> BatchedHeads:
         values, half = self.values([config.seed for config in configs], dtype), configs[0].precision == "bfloat16"
         return BatchedHeads(self.stack, values, self.traits(configs, dtype), execution or self.execution, half=half)
 
-    def traits(self, configs: Sequence[ImageTrainConfig], dtype: torch.dtype = torch.float64) -> Traits:
+    def traits(self, configs: Sequence[ImageClassificationConfig], dtype: torch.dtype = torch.float64) -> Traits:
         return traits(configs, dtype, joint=self.execution.joint)
 
 
-def traits(configs: Sequence[ImageTrainConfig], dtype: torch.dtype = torch.float64, *, joint: bool = False) -> Traits:
+def traits(configs: Sequence[ImageClassificationConfig], dtype: torch.dtype = torch.float64, *, joint: bool = False) -> Traits:
     smoothing = [config.label_smoothing for config in configs]
     weighted = tuple(config.class_weights == "balanced" for config in configs)
     weights = torch.linspace(0.3, 2.0, CLASSES, dtype=dtype)
@@ -66,8 +67,8 @@ def step(optimizers: Optimizers, rates: Tensor) -> None:
     optimizers.step(0)
 
 
-def config_of(name: str = "small_cnn", **changes: Any) -> ImageTrainConfig:
-    return ImageTrainConfig(data=ImageData(path="data"), model=ImageModel(name=name), **changes)
+def config_of(name: str = "small_cnn", **changes: Any) -> ImageClassificationConfig:
+    return ImageClassificationConfig(data=ImageData(path="data"), model=ImageModel(name=name), **changes)
 
 
 def subject_of(name: str, dtype: torch.dtype = torch.float64, execution: Execution = IN_CACHE) -> Subject:
@@ -84,6 +85,6 @@ def subject(request: pytest.FixtureRequest) -> Callable[..., Subject]:
 
 
 @pytest.fixture
-def head_config() -> Callable[..., ImageTrainConfig]:
+def head_config() -> Callable[..., ImageClassificationConfig]:
     """Makes a config; keywords are hyperparameters."""
     return config_of

@@ -18,9 +18,9 @@ from trainer.heads.optimizers import Optimizers
 from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageTrainConfig
-from trainer.tasks.image_classification.networks.families import BY_MODEL
-from trainer.tasks.image_classification.task import HeadsCrossEntropy
+from trainer.targets.classes.losses import HeadsCrossEntropy
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.networks.families import BY_MODEL
 
 HEADS = {  # family and shape of the last stage's output: one of each kind of head
     "squeezenet1_1": (512, 3, 3), "small_cnn": (64, 2, 2), "convnext_tiny": (768, 1, 1), "swin_t": (2, 2, 768),
@@ -58,7 +58,7 @@ def test_lanes_answer_as_each_module_does(name: str, shape: tuple[int, ...], sub
             assert torch.allclose(found[lane].T, own.model.head(outputs), rtol=1e-10, atol=1e-10)
 
 
-def every_kind(head_config: Callable[..., ImageTrainConfig], name: str) -> list[ImageTrainConfig]:
+def every_kind(head_config: Callable[..., ImageClassificationConfig], name: str) -> list[ImageClassificationConfig]:
     """Each optimizer with and without momentum, weight decay, label smoothing and class weights; learning rates and betas of their own."""
     choices = product(("sgd", "adam", "adamw", "rmsprop"), (0.0, 0.9), (0.0, 0.03), (0.0, 0.1))
     return [

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.joint import IN_CACHE
 from trainer.heads.layers import split_head
 from trainer.sequences import dense
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.networks.families import BY_MODEL
-from trainer.tasks.image_classification.task import HeadsCrossEntropy
+from trainer.targets.classes.losses import HeadsCrossEntropy
+from trainer.tasks.images.networks.factory import staged
+from trainer.tasks.images.networks.families import BY_MODEL
 
 VGGS = tuple(name for name in BY_MODEL if name.startswith("vgg") and name != "vgg11")  # half a gigabyte each, and all vgg11's
 

@@ -19,12 +19,13 @@ from trainer.preparation import Expected, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, ModelExported, RunPrepared
 from trainer.scoring import evaluate
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import build
 
 CPU = torch.device("cpu")
-Configure = Callable[..., ImageTrainConfig]
-Head = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
+Head = Callable[..., ImageClassificationConfig]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def head(configure: Configure, tmp_path: Path) -> Head:
     file = tmp_path / "weights.pt"
     torch.save(build(configure(seed=5), 3).network.state_dict(), file)
 
-    def make(**changes: Any) -> ImageTrainConfig:
+    def make(**changes: Any) -> ImageClassificationConfig:
         return configure(**{"model": ImageModel(name="small_cnn", weights=str(file)), "frozen_layers": 4, **changes})
 
     return make
@@ -43,7 +44,9 @@ def together(members: Sequence[Member]) -> TrainingLoop:
     return TrainingLoop(members, HeadEnsemble.build, device=CPU)
 
 
-def reported(runs: Iterable[Member | ImageTrainConfig], ended: Callable[[TrainingLoop, Any], None] | None = None) -> dict[int, list[Any]]:
+def reported(
+    runs: Iterable[Member | ImageClassificationConfig], ended: Callable[[TrainingLoop, Any], None] | None = None
+) -> dict[int, list[Any]]:
     """What each lane is told, but Advanced; `ended` hears all facts and may end lanes."""
     members = [run if isinstance(run, Member) else Member(config=run) for run in runs]
     shared = together(members)
@@ -121,7 +124,7 @@ def unequal(root: Path) -> Path:
     return root
 
 
-def harmless(head: Head) -> list[ImageTrainConfig]:
+def harmless(head: Head) -> list[ImageClassificationConfig]:
     kinds = ("sgd", "adam", "adamw", "rmsprop", "sgd", "adamw")
     return [head(seed=seed, epochs=4, optimizer=kind, dropout=0.2 * (seed % 3), lr=3e-3) for seed, kind in enumerate(kinds)]
 

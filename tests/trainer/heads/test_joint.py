@@ -22,12 +22,13 @@ from trainer.learners import Member
 from trainer.loop import TrainingLoop
 from trainer.protocol import EpochMetrics, Finished
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import build
-from trainer.tasks.image_classification.task import HeadsCrossEntropy, TabulatedCrossEntropy
+from trainer.targets.classes.losses import HeadsCrossEntropy, TabulatedCrossEntropy
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build
 
 LAUNCHES = 24
-Configure = Callable[..., ImageTrainConfig]
+Configure = Callable[..., ImageClassificationConfig]
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -80,7 +81,9 @@ def few_operations(monkeypatch: pytest.MonkeyPatch, execution: Execution = JOINT
         yield
 
 
-def learned(own: Subject, configs: list[ImageTrainConfig], shape: tuple[int, ...], dtype: torch.dtype, steps: int) -> dict[str, Tensor]:
+def learned(
+    own: Subject, configs: list[ImageClassificationConfig], shape: tuple[int, ...], dtype: torch.dtype, steps: int
+) -> dict[str, Tensor]:
     """Losses [steps, M], the last gradients, and the parameters at the end, by name."""
     heads = own.heads(configs, dtype)
     optimizers, random = Optimizers(configs, heads.parameters, heads.flat), torch.Generator().manual_seed(0)

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
+from trainer.tasks.images.networks.factory import staged
+from trainer.tasks.images.networks.families import BY_MODEL
 
 ONE_OF_EACH = (
     "convnext_tiny", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5",
@@ -41,12 +42,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def config() -> Callable[..., ImageTrainConfig]:
+def config() -> Callable[..., ImageClassificationConfig]:
     """A config for a model by name; further arguments are hyperparameters, but `weights`."""
 
-    def make(name: str, *, weights: str | Path | None = None, **hyperparameters: Any) -> ImageTrainConfig:
+    def make(name: str, *, weights: str | Path | None = None, **hyperparameters: Any) -> ImageClassificationConfig:
         model = ImageModel(name=name, weights=None if weights is None else str(weights))
-        return ImageTrainConfig(data=ImageData(path="data"), model=model, **hyperparameters)
+        return ImageClassificationConfig(data=ImageData(path="data"), model=model, **hyperparameters)
 
     return make
 

@@ -12,12 +12,13 @@ from torch import nn
 from torchvision.models import VisionTransformer
 
 from trainer.models import StagedModel, UnfitModel, UnfitWeights
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import families
-from trainer.tasks.image_classification.networks.factory import UnfitImageSize, build, load_into
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks import families
+from trainer.tasks.images.networks.factory import UnfitImageSize, build, load_into
+from trainer.tasks.images.networks.families import BY_MODEL
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 
 
 def state_of(model: StagedModel) -> dict[str, torch.Tensor]:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import trainer.tasks.image_classification.catalogue as catalogue
-from trainer.tasks.image_classification.networks.catalogue import FOLDER, describe, write
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+import trainer.tasks.images.catalogue as catalogue
+from trainer.tasks.images.networks.catalogue import FOLDER, describe, write
+from trainer.tasks.images.networks.families import BY_MODEL
 
 
 def test_there_is_a_file_for_each_model_and_no_other() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torchvision
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.images.networks.factory import staged
+from trainer.tasks.images.networks.families import BY_MODEL
 
 STAGES = {
     "squeezenet1_0": 9, "squeezenet1_1": 9, "resnet18": 9, "resnet34": 17, "resnet50": 17, "resnet152": 51, "vgg11": 8, "vgg16": 13,

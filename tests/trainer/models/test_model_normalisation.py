@@ -13,12 +13,13 @@ from torchvision.models import EfficientNet_V2_L_Weights, MobileNet_V2_Weights
 
 from trainer.checkpoints import export
 from trainer.models import WeightsUnavailable
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
-from trainer.tasks.image_classification.networks import factory
-from trainer.tasks.image_classification.networks.factory import build, normalisation_of, staged
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, Normalisation
+from trainer.tasks.images.networks import factory
+from trainer.tasks.images.networks.factory import build, normalisation_of, staged
 from trainer.weight_files import Outline
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 HALF = (0.5, 0.5, 0.5)
 PUBLISHED = "mobilenet_v2-b0353104.pth"
 

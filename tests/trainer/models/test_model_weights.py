@@ -13,11 +13,12 @@ from torch import Tensor
 from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
 from trainer.models import StagedModel, UnfitWeights, WeightsUnavailable
-from trainer.tasks.image_classification.config import ImageModel, ImageTrainConfig
-from trainer.tasks.image_classification.networks import factory
-from trainer.tasks.image_classification.networks.factory import build
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks import factory
+from trainer.tasks.images.networks.factory import build
 
-Config = Callable[..., ImageTrainConfig]
+Config = Callable[..., ImageClassificationConfig]
 State = dict[str, Tensor]
 
 

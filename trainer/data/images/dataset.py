@@ -1,7 +1,6 @@
 """Lists and splits a data set of images by content."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -9,7 +8,7 @@ from typing import Literal
 from trainer.cache import Cache
 from trainer.configuration import LeftOut, ListingFacts, Part
 from trainer.data.contents import Distinct, digests, distinct
-from trainer.data.dataset import PARTS, Content, Dataset, Listing, split_contents, split_digest
+from trainer.data.dataset import Content, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import BadData, Example, MissingData, UnfitData
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder, Scale
@@ -18,7 +17,7 @@ from trainer.data.images.listing.folders import COPY
 from trainer.data.images.near_duplicates import Groups, near_duplicates
 from trainer.data.images.reading import left_out
 from trainer.data.split import Split, split
-from trainer.tasks.image_classification.config import ImageData, ImageExamples, NearDuplicates, PixelRange
+from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates, PixelRange
 
 MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one: a mount point without its mount is an empty folder
 EXAMPLES, NAMES = 5, 5  # groups listed in the dataset info, and images named of each
@@ -36,14 +35,6 @@ class ImageDataset(Dataset):
     def classes(self) -> tuple[str, ...]:
         """The class names in the order of the model's outputs."""
         return self.labels
-
-    @property
-    def class_counts(self) -> Mapping[str, tuple[int, ...]]:
-        """Number of files by part and class, in the order of `classes`."""
-        counted = Counter[tuple[Part, int]]()
-        for content in self.contents:
-            counted[content.part, content.label] += len(content.files)
-        return {part: tuple(counted[part, label] for label in range(len(self.classes))) for part in PARTS}
 
     def examples(self, rows: Sequence[int]) -> ImageExamples:
         """The number of files with the contents of those rows, and the names of some."""
@@ -79,7 +70,7 @@ def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = Fals
     kept = [(image, sha256) for image, sha256 in zip(found.examples, sha256s, strict=True) if image not in unreadable]
     reasons = tuple(sorted(_printable(f"{image.name}: {reason}") for image, reason in unreadable.items()))
     images, contents = tuple(image for image, _ in kept), tuple(str(sha256) for _, sha256 in kept)
-    return _listing(found.classes, images, contents, found.facts.model_dump_json(), reasons)
+    return _listing(found.labels, images, contents, found.facts.model_dump_json(), reasons)
 
 
 @lru_cache(maxsize=4)  # each trial of a search lists the same data set

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from trainer.cache import JSON
-from trainer.tasks.image_classification.config import DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS, ImageData
+from trainer.tasks.images.config import DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS, ImageData
 
 VERSION = 1  # raise it when decoding gives other pixels; part of the cache key
 

@@ -17,7 +17,7 @@ from trainer.data.contents import Distinct, Unopened, stored
 from trainer.data.examples import BadData, Example, MissingData
 from trainer.data.images.decoding import Decoder, Scale, Undecodable, may_be_deep
 from trainer.files import UnfitFile, open_regular, read_regular
-from trainer.tasks.image_classification.config import ImageData
+from trainer.tasks.images.config import ImageData
 
 CHUNK = 32  # images decoded by one task; a task for each image would cost more than decoding a small one
 

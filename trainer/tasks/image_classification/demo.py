@@ -22,7 +22,8 @@ from sklearn.datasets import load_digits
 from trainer import files
 from trainer.loop import train
 from trainer.protocol import Failed, Finished
-from trainer.tasks.image_classification.config import ImageData, ImageModel, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageData, ImageModel
 
 VERSION = 1  # of the folder's content; a folder of an older version is made again
 SCALE = 2  # 8 pixels become 16
@@ -72,7 +73,7 @@ def _write_images(folder: Path, digits: Sequence[int]) -> int:
 
 
 def _pretrain(images: Path, weights: Path) -> Finished:
-    config = ImageTrainConfig(
+    config = ImageClassificationConfig(
         data=ImageData(path=str(images)), model=ImageModel(name="small_cnn", mean=HALF, std=HALF),
         image_size=8 * SCALE, epochs=8, batch_size=32, optimizer="adamw", lr=3e-3, schedule="one_cycle", weight_decay=0.01,
     )  # fmt: skip

@@ -7,13 +7,14 @@ from importlib.resources import files
 from string import Template
 from typing import Any, assert_never
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from trainer.configuration import ListingFacts, LoadedWeights
 from trainer.data.images.listing.folders import COPY, READ_ALREADY
 from trainer.tasks.capabilities import ExportedRun
-from trainer.tasks.image_classification.config import IMAGE_SUFFIXES, IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageTrainConfig
+from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
+from trainer.tasks.images.config import IMAGE_SUFFIXES, IMAGENET_MEAN, IMAGENET_STD
 
-ScriptRun = ExportedRun[ImageTrainConfig, ImageDatasetInfo]
+ScriptRun = ExportedRun[ImageClassificationConfig, ImageClassificationInfo]
 
 
 def obstacle(run: ScriptRun) -> str | None:
@@ -98,12 +99,12 @@ def _part_of_each(manifest: str | None) -> str:
     return "" if "3" in digits else digits
 
 
-def _head(config: ImageTrainConfig) -> tuple[str, ...]:
+def _head(config: ImageClassificationConfig) -> tuple[str, ...]:
     """The layers of the head with parameters, in order; the last one is replaced for the task's classes."""
     return tuple(dict.fromkeys(tensor.rpartition(".")[0] for tensor in catalogue.load(config.model.name).head.tensors))
 
 
-def frozen_prefixes(config: ImageTrainConfig) -> tuple[str, ...]:
+def frozen_prefixes(config: ImageClassificationConfig) -> tuple[str, ...]:
     """Prefixes of the names of all frozen tensors; the prefix of a module ends with a dot."""
     prefixes = dict[str, None]()
     for stage in catalogue.load(config.model.name).stages[: config.frozen_layers]:
@@ -128,7 +129,7 @@ def _weights(run: ScriptRun) -> str | None:
     return (model.weights if loaded is None or loaded.name is None else loaded.name).rpartition(".")[2]
 
 
-def _has_dropout(config: ImageTrainConfig) -> bool:
+def _has_dropout(config: ImageClassificationConfig) -> bool:
     """Whether torchvision's network has dropout in its head. The trainer inserts one before the last layer of other networks."""
     return catalogue.load(config.model.name).family in {"efficientnet", "mobilenet_v2", "mobilenet_v3", "squeezenet", "vgg"}
 
@@ -250,7 +251,7 @@ WARMUP = """\
 """
 
 
-def _schedule(config: ImageTrainConfig) -> str:
+def _schedule(config: ImageClassificationConfig) -> str:
     """The schedule of the learning rate, as `trainer.optimization.lr_at` defines it."""
     rise, fall, warmup = "(step + 1) / warmup", "1.0", config.warmup_fraction or (0.3 if config.schedule == "one_cycle" else 0.0)
     cosine = f"math.cos(math.pi / 2 * {'(step - warmup) / (steps - warmup or 1)' if warmup else 'step / len(loader) / EPOCHS'}) ** 2"

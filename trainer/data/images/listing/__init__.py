@@ -13,7 +13,8 @@ from trainer.configuration import Part
 from trainer.data.examples import Look, UnfitData, enumerated, shown
 from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
-from trainer.tasks.image_classification.config import HEIC_SUFFIXES, MAX_CLASS_NAME, ImageData
+from trainer.targets.classes.config import MAX_CLASS_NAME
+from trainer.tasks.images.config import HEIC_SUFFIXES, ImageData
 
 DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?\Z", re.ASCII)
@@ -32,13 +33,13 @@ def scan(data: ImageData, look: Look | None = None) -> Scan:
     except OSError as error:
         text = f"{shown(data.path)} cannot be read: {error.strerror or type(error).__name__}; {UNREADABLE}"
         raise UnfitData("unreadable_data", text) from None
-    found = Scan(found.classes, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
+    found = Scan(found.labels, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
     for refuse in (_refuse_names_outside_utf8, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_divided_groups):
         refuse(data, found)
     notes = [*found.facts.notes, *_split_notes(data, found.facts.given)]
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
     facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
-    return Scan(found.classes, found.examples, facts)
+    return Scan(found.labels, found.examples, facts)
 
 
 def refuse_similar_labels(data: ImageData, found: Scan) -> None:
@@ -47,7 +48,7 @@ def refuse_similar_labels(data: ImageData, found: Scan) -> None:
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
     same = defaultdict[str, list[str]](list)
-    for name in found.classes:
+    for name in found.labels:
         same[_normalised(name)].append(name)
     remedy = "give them one name, or write data.similar_labels: keep if they are different classes"
     if data.similar_labels == "refuse" and (alike := [names for names in same.values() if len(names) > 1]):
@@ -65,7 +66,7 @@ def _normalised(name: str) -> str:
 
 
 def _refuse_names_outside_utf8(_: ImageData, found: Scan) -> None:
-    if invalid := [name for name in found.classes if name != name.encode("utf-8", "replace").decode()]:
+    if invalid := [name for name in found.labels if name != name.encode("utf-8", "replace").decode()]:
         raise UnfitData("foul_class_names", f"these class names are not UTF-8: {enumerated(invalid)}; rename them")
 
 
@@ -74,14 +75,14 @@ def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    if invalid := [name for name in found.classes if any(map(is_foul, name))]:
+    if invalid := [name for name in found.labels if any(map(is_foul, name))]:
         why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
         raise UnfitData(
             "foul_class_names",
             f"{len(invalid)} class names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
             unnamed=f"{len(invalid)} class names {why}; rename the folders or labels",
         )
-    if long := [name for name in found.classes if len(name) > MAX_CLASS_NAME]:
+    if long := [name for name in found.labels if len(name) > MAX_CLASS_NAME]:
         raise UnfitData(
             "long_class_names",
             f"{len(long)} class names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
@@ -99,10 +100,10 @@ def _refuse_too_few(data: ImageData, found: Scan) -> None:
         left_out = "".join(f"; {one.count} left out: {one.reason}" for one in found.facts.left_out)
         needs = "it needs a folder per class with .jpg, .png or similar files"
         raise UnfitData("empty_data", f"{shown(data.path)} holds no images{left_out}; {needs}")
-    if len(found.classes) < 2:
+    if len(found.labels) < 2:
         raise UnfitData(
             "one_class",
-            f"{shown(data.path)} has one class only ({shown(found.classes[0])}); a classifier needs two or more",
+            f"{shown(data.path)} has one class only ({shown(found.labels[0])}); a classifier needs two or more",
             unnamed="only one class was found; a classifier needs two or more",
         )
 
@@ -132,7 +133,7 @@ def _refuse_contradictions(data: ImageData, found: Scan) -> None:
 def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
     """Raises UnfitData if a part lacks a class: without training images it cannot be learned, without test images it has no recall."""
     there = {(example.label, example.part) for example in found.examples}
-    lacking = [f"{part} lacks {shown(name)}" for part in found.facts.given for name in found.classes if (name, part) not in there]
+    lacking = [f"{part} lacks {shown(name)}" for part in found.facts.given for name in found.labels if (name, part) not in there]
     if lacking:
         raise UnfitData(
             "class_missing_in_part",

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, shown
-from trainer.tasks.image_classification.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
+from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 
 NO_HEIC_READER = 'HEIC, which needs the package pillow-heif: pip install "thawline[heic]"'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """The images of a folder or table. `classes` is sorted and includes class folders without images."""
+    """The images of a folder or table. `labels` is sorted and includes the names of label folders without images."""
 
-    classes: tuple[str, ...]
+    labels: tuple[str, ...]
     examples: tuple[Example, ...]
     facts: ListingFacts
 

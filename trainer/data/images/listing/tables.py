@@ -15,7 +15,7 @@ from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
 from trainer.files import UnfitFile, bounded_lines, open_regular
-from trainer.tasks.image_classification.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
+from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 
 MOST_BYTES = 512 * 2**20
 LONGEST_LINE = 2**20  # characters

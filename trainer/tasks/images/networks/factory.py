@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
-import trainer.tasks.image_classification.catalogue as catalogue
+import trainer.tasks.images.catalogue as catalogue
 from trainer.configuration import LoadedWeights
 from trainer.files import UnfitFile, read_regular
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, UnfitWeights, WeightsUnavailable
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
-from trainer.tasks.image_classification.networks.families import BY_MODEL, Family
-from trainer.tasks.image_classification.selection import Selection, select
+from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageModel, ImageTrainConfig, Normalisation
+from trainer.tasks.images.networks.families import BY_MODEL, Family
+from trainer.tasks.images.selection import Selection, select
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import UnfitTensors, UnreadableWeights, conversion
 
@@ -274,8 +274,8 @@ class UnfitImageSize(Infeasible):
     """The network cannot process images of this size."""
 
 
-def build(config: ImageTrainConfig, classes: int) -> StagedModel:
-    """The model on the CPU with its weights loaded, a new last layer for the classes, and its first stages frozen.
+def build(config: ImageTrainConfig, outputs: int) -> StagedModel:
+    """The model on the CPU with its weights loaded, a new last layer for the outputs, and its first stages frozen.
 
     Equal configs give models that are equal bit for bit; the new layers depend on the seed alone. Torch's random state is restored.
     Raises WeightsUnavailable, UnfitWeights, Infeasible for more frozen stages than the model has, UnfitImageSize, and UnfitModel
@@ -285,7 +285,7 @@ def build(config: ImageTrainConfig, classes: int) -> StagedModel:
     found = load(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # the CPU's generator only, since the model is made on the CPU
-        model = staged(config.model.name, classes, config.image_size)
+        model = staged(config.model.name, outputs, config.image_size)
     if found is not None:
         model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
     model.network.load_state_dict(model.fresh_head(config.seed), strict=False)
@@ -295,10 +295,10 @@ def build(config: ImageTrainConfig, classes: int) -> StagedModel:
     return model.freeze(config.frozen_layers)
 
 
-def staged(name: str, classes: int, image_size: int) -> StagedModel:
+def staged(name: str, outputs: int, image_size: int) -> StagedModel:
     """The model with initial values drawn from torch's random state, nothing frozen. Raises KeyError for an unknown name."""
     family = BY_MODEL[name]
-    network = family.make(name, classes, image_size)
+    network = family.make(name, outputs, image_size)
     stages, head = family.split(network)
     return StagedModel(network, stages, head)
 

@@ -1,6 +1,6 @@
 """Generates the catalogue of models, which the server reads without torch.
 
-Run as `python -m trainer.tasks.image_classification.networks.catalogue`.
+Run as `python -m trainer.tasks.images.networks.catalogue`.
 """
 
 import json
@@ -13,10 +13,10 @@ from torch import nn
 
 from trainer.heads.layers import UnsupportedHead, split_head
 from trainer.models import StagedModel
-from trainer.tasks.image_classification.catalogue import Model, Stage
-from trainer.tasks.image_classification.networks import factory
-from trainer.tasks.image_classification.networks.factory import staged
-from trainer.tasks.image_classification.networks.families import BY_MODEL
+from trainer.tasks.images.catalogue import Model, Stage
+from trainer.tasks.images.networks import factory
+from trainer.tasks.images.networks.factory import staged
+from trainer.tasks.images.networks.families import BY_MODEL
 
 FOLDER = Path(__file__).parent.parent / "catalogue" / "models"
 ORIGINAL_SIZE = 224  # pixels, of torchvision's position embeddings

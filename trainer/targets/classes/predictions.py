@@ -1,4 +1,4 @@
-"""A run's predictions for the test images, and the contribution of each image to the metrics."""
+"""A run's predictions for the test examples, and the contribution of each example to the metrics."""
 
 import base64
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.tasks.image_classification.config import TestReport
+from trainer.targets.classes.config import ClassTestReport
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """The predictions of one run on N test images, ordered by true class and within it by content."""
+    """The predictions of one run on N test examples, ordered by true class and within it by content."""
 
     actual: Counts  # true class, shape (N,)
     predicted: Counts  # shape (N,)
@@ -22,7 +22,7 @@ class Predictions:
     classes: int
 
     @classmethod
-    def of(cls, report: TestReport) -> "Predictions | None":
+    def of(cls, report: ClassTestReport) -> "Predictions | None":
         """The predictions in a report; None if it has none."""
         if report.predicted is None or report.losses is None or not report.confusion_matrix:
             return None
@@ -38,7 +38,7 @@ class Predictions:
         return len(self.actual)
 
     def are_those_of(self, other: "Predictions") -> bool:
-        """Whether another run was scored on the same images."""
+        """Whether another run was scored on the same examples."""
         return np.array_equal(self.actual, other.actual)
 
     def has_scores(self, metric: str) -> bool:
@@ -46,9 +46,9 @@ class Predictions:
         return metric != "loss" or bool(np.isfinite(self.losses).all())
 
     def scores(self, metric: str) -> Values:
-        """Each image's contribution to the metric, shape (N,), whose mean estimates the metric.
+        """Each example's contribution to the metric, shape (N,), whose mean estimates the metric.
 
-        accuracy: 1 or 0; loss: the image's cross entropy; a macro mean: the image's jackknife pseudo-value.
+        accuracy: 1 or 0; loss: the example's cross entropy; a macro mean: the example's jackknife pseudo-value.
         """
         if metric == "loss":
             return self.losses
@@ -63,15 +63,15 @@ class Predictions:
 def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:
     """Jackknife pseudo-values (Tukey 1958) of a macro mean, by cell of the confusion matrix, (K,).
 
-    A macro mean t is not a mean over images, so an image has no score of its own. Its pseudo-value is n t - (n - 1) t(i), with t(i) the
-    metric without image i. Images of one cell, equal in true and predicted class, have equal t(i), so it is computed for each cell.
+    A macro mean t is not a mean over examples, so an example has no score of its own. Its pseudo-value is n t - (n - 1) t(i), with t(i) the
+    metric without example i. Examples of one cell, equal in true and predicted class, have equal t(i), so it is computed for each cell.
     """
     hits = np.bincount(found.actual[found.actual == found.predicted], minlength=found.classes)
     actual, predicted = np.bincount(found.actual, minlength=found.classes), np.bincount(found.predicted, minlength=found.classes)
     row, column = cells // found.classes, cells % found.classes
     right = (row == column).astype(np.int64)
     share, present = _share(metric, hits, actual, predicted), (actual + predicted > 0).astype(np.int64)
-    # Without the image only two summands of the macro mean change: its true class (`own`) and its predicted class (`other`). For a right
+    # Without the example only two summands of the macro mean change: its true class (`own`) and its predicted class (`other`). For a right
     # prediction both are the same class, and only `own` is exchanged (`wrong` is 0).
     own = hits[row] - right, actual[row] - 1, predicted[row] - right
     other = hits[column] - right, actual[column] - right, predicted[column] - 1
@@ -86,7 +86,7 @@ def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:
 
 
 def _share(metric: str, hits: Counts, actual: Counts, predicted: Counts) -> Values:
-    """The metric of each class, as in `task.measure`; 0 where the denominator is 0."""
+    """The metric of each class, as in `target.measure`; 0 where the denominator is 0."""
     match metric:
         case "recall":
             part, whole = hits, actual

@@ -23,7 +23,7 @@ class Model(Frozen):
     family: str
     stages: tuple[Stage, ...]
     head: Stage
-    classifier: tuple[str, ...]  # the head's tensors that are replaced for the task's classes
+    classifier: tuple[str, ...]  # the head's tensors that are replaced for the task's outputs
     weights: tuple[str, ...]  # names of torchvision's weights, without the enum's name
     smallest_image: int  # pixels
     image_step: int  # the image size must be a multiple of this

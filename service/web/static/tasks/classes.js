@@ -1,74 +1,26 @@
-// Page module of the task image classification: facts about the images, confusion matrix, and recall of each class.
+// Page module of the target `classes`: the classes of the data, confusion matrix, and recall of each class.
 
-import { getModel, listModels } from "../api.js";
 import { bestPlaces, cell, row, table } from "../compare/tables.js";
 import { el } from "../dom.js";
-import { count, plural } from "../format.js";
+import { count } from "../format.js";
+import { capital, examples } from "../measures.js";
 import { byClass, classNames, confusion, share, shareBar } from "./confusion.js";
 
 const MOST_CLASSES = 24;
-const MOST_EXAMPLES = 3;
 const FEW_CLASSES = 25; // rows shown first in a longer table
 const FEW_PAIRS = 10; // most confused pairs shown for each compared trial
 
-const NORMALISATION_SOURCES = {
-  study: "stated by the study",
-  weights: "belongs to these published weights",
-  metadata: "stated in the weights file",
-  assumed: "assumed: ImageNet's, because the weights file does not state its own; set model.mean and model.std if it was trained with others",
-  default: "ImageNet's",
-};
-const PIXELS = { decoded: "decoded by this run", cached: "read from the cache", streamed: "streamed, too large for the cache" };
-
-function normalisation({ mean, std, source }) {
-  return `mean ${mean.join(", ")}; standard deviation ${std.join(", ")} (${NORMALISATION_SOURCES[source]})`;
-}
+export const target = "classes";
 
 function classes({ classes: names }) {
   return `${count(names.length)}: ${names.slice(0, MOST_CLASSES).join(", ")}${names.length > MOST_CLASSES ? ", …" : ""}`;
 }
 
-// Near-duplicates: images with different files and nearly the same content.
-function nearDuplicates({ groups, images, crossing, mixed, examples, across = 0 }) {
-  if (!groups) return "none found";
-  const apart = crossing ? ` ${count(crossing)} would have been divided.` : "";
-  const named = examples.slice(0, MOST_EXAMPLES).map((names) => names.join(" = "));
-  return [
-    el("p", {}, `${plural(images, "image", "images")} in ${plural(groups, "group", "groups")}${across ? "" : ", each kept in one part of the split"}.${apart}`),
-    across ? el("p", { class: "fault" }, `${plural(across, "group has", "groups have")} images in several parts of the data's own split and ${across === 1 ? "was" : "were"} not moved: scores may look better than they are.`) : null,
-    mixed ? el("p", { class: "fault" }, `${plural(mixed, "group has", "groups have")} more than one label: one of the images may have a wrong label.`) : null,
-    named.length ? el("details", { class: "disclosure" }, el("summary", {}, "Examples"), el("ul", { class: "examples" }, named.map((names) => el("li", { class: "mono" }, names)))) : null,
-  ];
-}
-
-// Defaults and texts of the form for a new study.
-export const form = {
-  first: { model: { name: "resnet18", weights: "DEFAULT" }, preset: "image_classification", objective: { metric: "accuracy", direction: "maximize" } },
-  path: "a folder with one folder of images for each class, or a CSV file with the columns path and label",
-  strata: "of each class",
-  weights: "a .safetensors, .pt or .pth file, or the name of torchvision weights, which a worker downloads",
-  models: async () => (await listModels()).models,
-  model: getModel,
-};
+// Texts of the form for a new study.
+export const form = { strata: "of each class" };
 
 // Rows of the panel "Data and model": [name, content].
-export function facts({ facts: known }) {
-  return [
-    ...(known.normalisation ? [["Normalisation", normalisation(known.normalisation)]] : []),
-    ["Classes", classes(known)],
-    ...(known.near_duplicates ? [["Near-duplicates", nearDuplicates(known.near_duplicates)]] : []),
-  ];
-}
-
-// Unused files that the listing does not name, one row for each reason.
-export function leftOut({ unreadable }) {
-  return unreadable ? [{ reason: "cannot be read as an image", ...unreadable }] : [];
-}
-
-// Rows on the work that a run shares with others.
-export function reuse({ pixels }) {
-  return [["Pixels", PIXELS[pixels] ?? pixels]];
-}
+export const facts = ({ facts: known }) => [["Classes", classes(known)]];
 
 const namesOf = (report, study) => classNames(report, study.facts);
 
@@ -86,32 +38,33 @@ function beginning(label, node, rows, line) {
 // One row for each class; for many classes, lowest recall first.
 function recallOfEach(report, study) {
   const rows = byClass(report, namesOf(report, study));
+  const noun = study.task.example;
   if (!rows.length) return el("p", { class: "quiet" }, "Available for complete trials.");
   const many = rows.length > FEW_CLASSES;
   if (many) rows.sort((one, other) => (one.recall ?? 2) - (other.recall ?? 2));
   const line = (one) => el("tr", {},
     el("th", { scope: "row" }, one.name),
     el("td", { class: "number" }, one.examples === null ? "–" : count(one.examples)),
-    el("td", { class: "number" }, shareBar(one.recall, "image")),
+    el("td", { class: "number" }, shareBar(one.recall, noun)),
     el("td", { class: "remark" }, one.taken ? `${one.taken[0]} (${count(one.taken[1])})` : "–"));
-  const node = el("table", { class: "recall" }, heads(["Class"], ["Images", true], ["Recall", true], ["Most often predicted as"]), el("tbody", {}));
+  const node = el("table", { class: "recall" }, heads(["Class"], [`${capital(noun)}s`, true], ["Recall", true], ["Most often predicted as"]), el("tbody", {}));
   return [many ? el("p", { class: "quiet" }, "Lowest recall first.") : null, beginning("Recall by class", node, rows, line)];
 }
 
-// Panels of a trial, for the report on the validation images.
+// Panels of a trial, for the report on the validation examples.
 export const panels = [
-  { id: "confusion", title: "Confusion", draw: (report, study) => confusion(report, namesOf(report, study), "image") },
+  { id: "confusion", title: "Confusion", draw: (report, study) => confusion(report, namesOf(report, study), study.task.example) },
   { id: "recall", title: "Recall of each class", draw: recallOfEach },
 ];
 
-// The report on the test images, shown below its metrics.
+// The report on the test examples, shown below its metrics.
 export function test(report, study) {
-  return el("details", { class: "disclosure" }, el("summary", {}, "Confusion on the test images"), confusion(report, namesOf(report, study), "image"));
+  return el("details", { class: "disclosure" }, el("summary", {}, `Confusion on the test ${examples(study)}`), confusion(report, namesOf(report, study), study.task.example));
 }
 
 const confusionOf = ({ study, trial, letter, number }) =>
   el("section", { class: "matrix", "aria-label": `Confusion of ${letter}` },
-    el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, namesOf(trial.result, study), "image", FEW_PAIRS));
+    el("h3", {}, el("b", {}, letter), ` ${study.name}, trial ${number}`), confusion(trial.result, namesOf(trial.result, study), study.task.example, FEW_PAIRS));
 
 // The difference between the largest and smallest known value.
 function spread(values) {

@@ -1,4 +1,4 @@
-"""Sections of the model card of an image classifier."""
+"""Sections of the model card of a classifier."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, FiniteFloat
 
 from trainer.configuration import Frozen
+from trainer.targets.classes.config import ClassInfo
 from trainer.tasks.capabilities import CardData, CardSection, CardTable
-from trainer.tasks.image_classification.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageModel, NearDuplicates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,24 +18,24 @@ MOST_MISTAKES = 20
 
 
 class Mistake(Frozen):
-    """Images of one class that were predicted as another class."""
+    """Examples of one class that were predicted as another class."""
 
     actual: str
     predicted: str
-    images: int
+    images: int = Field(description="the number of these examples, of any kind")
 
 
 class ByClass(Frozen):
     """Results by class."""
 
-    recall: Mapping[str, FiniteFloat] = Field(description="share of the class's images that were recognised, by class")
+    recall: Mapping[str, FiniteFloat] = Field(description="share of the class's examples that were recognised, by class")
     confusion_matrix: tuple[tuple[int, ...], ...] | None = Field(
         description="rows are true classes, columns predicted ones, in the order of facts.classes; null above 100 classes"
     )
     mistakes: tuple[Mistake, ...] = Field(description="the most frequent ones, 20 at most")
 
 
-class Summary(Frozen):
+class ClassSummary(Frozen):
     """The summary of the runs' reports in an exported file."""
 
     by_class: ByClass | None = Field(default=None, description="summed over the runs")
@@ -71,16 +71,14 @@ MOST_IN_A_MATRIX = 20  # classes
 LONGEST_NAME = 200  # characters
 
 
-def data_of(info: ImageDatasetInfo, model: ImageModel) -> CardData:
-    """The card's section on data: classes with their sizes, near-duplicates, normalisation."""
+def data_of(info: ClassInfo) -> CardData:
+    """The card's contents about the classes, with their sizes."""
     names = ", ".join(map(_short, info.classes[:MOST_IN_A_MATRIX]))
     more = f" and {len(info.classes) - MOST_IN_A_MATRIX} more" if len(info.classes) > MOST_IN_A_MATRIX else ""
     return CardData(
-        opening=f"Image classification, {len(info.classes)} classes: {names}{more}.",
+        opening=f"classification, {len(info.classes)} classes: {names}{more}.",
         counts=tuple(_counts(info)),
         split="content within each class",
-        notes=tuple(_near_duplicates(info.near_duplicates)),
-        model=(("normalisation", _normalisation(info, model)),),
     )
 
 
@@ -88,8 +86,8 @@ def _short(name: str) -> str:
     return (name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…").strip()
 
 
-def _counts(info: ImageDatasetInfo) -> Iterator[str | CardTable]:
-    """Images of each class by part; only the largest and smallest classes if there are more than MOST_IN_A_MATRIX."""
+def _counts(info: ClassInfo) -> Iterator[str | CardTable]:
+    """Examples of each class by part; only the largest and smallest classes if there are more than MOST_IN_A_MATRIX."""
     if info.class_counts is None:
         return
     parts = [part for part in ("train", "validation", "test") if sum(info.class_counts.get(part, ()))]
@@ -102,39 +100,16 @@ def _counts(info: ImageDatasetInfo) -> Iterator[str | CardTable]:
     yield CardTable(("class", *parts), [(name, *counts) for name, counts in counted])
 
 
-def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
-    if near is None:
-        yield "Near-duplicates were not looked for."
-    elif near.groups == 0:
-        yield "No near-duplicates were found."
-    else:
-        torn = f"a split by content alone would have torn {near.crossing} of them apart"
-        mixed = f" {near.mixed} of them have more than one label: look at those images." if near.mixed else ""
-        across = f", {near.across} of them in several parts of the data's own split and not moved, the others" if near.across else ", each"
-        yield f"Near-duplicates: {near.images} images in {near.groups} groups{across} kept on one side of the split; {torn}.{mixed}"
-
-
-def _normalisation(info: ImageDatasetInfo, model: ImageModel) -> str:
-    """Mean and standard deviation of the input, marked if they are assumed. Studies of version 0.1 state them in the model."""
-    found = info.normalisation
-    assumed = "; assumed, since the weights file does not state its own" if found is not None and found.source == "assumed" else ""
-    return f"mean {_numbers(model.mean or IMAGENET_MEAN)}, standard deviation {_numbers(model.std or IMAGENET_STD)}{assumed}"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
-
-
-def results_of(classes: Sequence[str], fared: ByClass, where: str) -> CardSection:
+def results_of(classes: Sequence[str], fared: ByClass, where: str, example: str) -> CardSection:
     """The recall of each class, and the confusion matrix or the most frequent mistakes."""
     recall = CardTable(("class", "recall"), [(name, f"{100 * share:.1f} %") for name, share in fared.recall.items()])
-    return CardSection("Class by class", (f"Recall {where}.", recall, *_confusion(classes, fared)))
+    return CardSection("Class by class", (f"Recall {where}.", recall, *_confusion(classes, fared, example)))
 
 
-def _confusion(classes: Sequence[str], fared: ByClass) -> Iterator[str | CardTable]:
+def _confusion(classes: Sequence[str], fared: ByClass, example: str) -> Iterator[str | CardTable]:
     if fared.confusion_matrix is not None and len(classes) <= MOST_IN_A_MATRIX:
         yield "Confusion matrix of the same: a row a true class, a column a predicted one."
         yield CardTable(("", *classes), [(name, *row) for name, row in zip(classes, fared.confusion_matrix, strict=True)])
     elif fared.mistakes:
         yield "The most frequent mistakes of the same."
-        yield CardTable(("true class", "taken for", "images"), [(one.actual, one.predicted, one.images) for one in fared.mistakes])
+        yield CardTable(("true class", "taken for", f"{example}s"), [(one.actual, one.predicted, one.images) for one in fared.mistakes])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isqrt
 from typing import Any
 
-from trainer.tasks.image_classification.catalogue import Model
+from trainer.tasks.images.catalogue import Model
 from trainer.weight_files import Outline
 from trainer.weight_files.pickles import TensorOutline, UnfitTensors, UnreadableWeights, conversion
 
@@ -152,7 +152,7 @@ def _misfits(found: Mapping[str, TensorOutline], model: Model) -> str:
 
 
 def _fits(title: str, found: tuple[int, ...], wanted: tuple[int, ...], model: Model) -> bool:
-    """Whether the shape fits. Positions of another image size fit if they form a square grid behind a class token (`families.adapt`)."""
+    """Whether the shape fits. Positions of another image size fit if they form a square grid behind the first token (`families.adapt`)."""
     if found == wanted or title not in model.resizable:
         return found == wanted
     if len(found) != 3 or found[0] != 1 or found[2] != wanted[2] or found[1] < 2:

@@ -1,0 +1,142 @@
+"""Models of the target `classes`: hyperparameters of its loss, facts about the data, and reports. Imports no torch."""
+
+import base64
+import binascii
+import sys
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
+
+MAX_CLASS_NAME = 256  # characters
+MOST_CLASSES = 65_536
+
+
+class ClassHyperparameters(Hyperparameters):
+    """Hyperparameters of the loss."""
+
+    label_smoothing: FiniteFloat = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        exclude_if=lambda weights: weights == "none",
+        description="balanced: the training loss of an example has the weight n / (k * n_c): n training examples, k classes, n_c in its "
+        "class",
+    )
+    sampling: Literal["none", "balanced"] = Field(
+        default="none",
+        exclude_if=lambda sampling: sampling == "none",
+        description="balanced: an epoch draws as many examples as there are training examples, equally many of each class, with "
+        "replacement",
+    )
+
+
+class ClassInfo(DatasetInfo):
+    """Facts about the classes."""
+
+    classes: tuple[str, ...] = Field(description="label names, in the order of the model's outputs")
+    class_counts: Mapping[str, tuple[int, ...]] | None = Field(
+        default=None,
+        exclude_if=lambda counts: counts is None,
+        description="number of examples of each class, in the order of `classes`, in train, validation and test; None in version 0.1",
+    )
+
+    @property
+    def in_words(self) -> str:
+        """The amount of data and the number of classes as a phrase for logs."""
+        return f"{super().in_words}, {len(self.classes)} classes"
+
+    @property
+    def identity_fields(self) -> frozenset[str]:
+        """Those of every task, and the classes."""
+        return super().identity_fields | {"classes"}
+
+    @property
+    def checked(self) -> Mapping[str, Any]:
+        """The numbers of classes and of examples by part."""
+        return {"classes": len(self.classes), **super().checked}
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """Faults of imported facts: too few or too many classes, and class names that are too long."""
+        if not 2 <= len(self.classes) <= MOST_CLASSES:
+            yield "classes", "class_count", f"a study has 2 to {MOST_CLASSES} classes; correct the list"
+        if any(len(name) > MAX_CLASS_NAME for name in self.classes):
+            yield "classes", "name_too_long", f"a class name has at most {MAX_CLASS_NAME} characters; shorten it"
+        yield from super().faults()
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class ClassReport(Frozen):
+    """The report of a run on the validation examples, beside its metrics."""
+
+    per_class_recall: Mapping[str, Annotated[float, Field(ge=0, le=1)]]
+    confusion_matrix: tuple[tuple[Count, ...], ...] = Field(
+        max_length=MOST_CLASSES, description="rows are true classes, columns are predicted classes"
+    )
+
+    @field_validator("confusion_matrix")
+    @classmethod
+    def _matrix_is_square(cls, matrix: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if any(len(row) != len(matrix) for row in matrix):
+            raise PydanticCustomError("not_square", "a confusion matrix has as many columns as rows; correct it")
+        return matrix
+
+
+class ClassTestReport(ClassReport):
+    """The report on the test examples, with the prediction for each of them."""
+
+    __test__ = False  # pytest would collect the class by its name
+
+    predicted: str | None = Field(
+        default=None,
+        description="base64 of the predicted classes as little-endian uint16; examples are ordered by true class, then by content; "
+        "None for more than MOST_SCORED examples",
+    )
+    losses: str | None = Field(
+        default=None, description="base64 of the examples' cross entropy as little-endian float16, in the same order"
+    )
+
+    @field_validator("confusion_matrix")
+    @classmethod
+    def _has_rows(cls, matrix: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+        if not matrix:
+            raise PydanticCustomError("empty", "scores on test examples need a row and a column for each class; add them, or remove test")
+        return matrix
+
+    @field_validator("predicted", "losses")
+    @classmethod
+    def _has_two_bytes_an_example(cls, text: str | None, known: ValidationInfo) -> str | None:
+        matrix = known.data.get("confusion_matrix")
+        if text is None or not matrix:
+            return text
+        examples, raw = sum(map(sum, matrix)), _decoded(text)
+        if raw is None or len(raw) != 2 * examples:
+            raise PydanticCustomError(
+                "wrong_length", f"this must be base64 of two bytes for each of the {examples} test examples; correct it"
+            )
+        if known.field_name == "predicted" and max(_uint16s(raw), default=0) >= len(matrix):
+            raise PydanticCustomError("unknown_class", f"classes are numbered from 0 to {len(matrix) - 1}; correct it")
+        return text
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _uint16s(raw: bytes) -> "array[int]":
+    """Decode little-endian uint16."""
+    values = array("H", raw)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+MOST_SCORED = 100_000  # most test examples whose predictions are stored

@@ -1,0 +1,150 @@
+"""The TargetSpec of classes: one class for each example. Imports no torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+import trainer.targets.classes.card as card
+from trainer.configuration import DatasetInfo, Part
+from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
+from trainer.tasks.base import Metric
+from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
+
+SPELLINGS = Spellings(
+    hyperparameters={"label_smoothing": "label_smoothing_factor smoothing"},
+    metrics={
+        "accuracy": "acc val_acc val_accuracy eval_accuracy valid_accuracy validation_accuracy test_accuracy mean_accuracy top1 "
+        "top1_accuracy",
+        "loss": "val_loss eval_loss valid_loss validation_loss cross_entropy",
+        "f1": "f1_score val_f1 eval_f1 f1_macro macro_f1",
+        "precision": "val_precision eval_precision precision_macro",
+        "recall": "val_recall eval_recall recall_macro",
+    },
+    dropped="num_classes",
+)
+
+
+def _share(*, additive: bool = False) -> Metric:
+    return Metric("maximize", low=0.0, high=1.0, unit="share", resolution="example", additive=additive)
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "accuracy": _share(additive=True),
+        "precision": _share(),
+        "recall": _share(),
+        "f1": _share(),
+        "loss": Metric("minimize", low=0.0, unit="nats", additive=True),
+    }
+)
+"""Precision, recall and F1 are means over the classes; the loss is the cross entropy."""
+
+MEANS_OVER_CLASSES = "recall (its mean over the classes is balanced accuracy) and f1 count every class alike"
+REMEDIES = "class_weights: balanced and sampling: balanced train with every class counting alike"
+
+
+def majority(info: ClassInfo, part: Part, name: str, example: str) -> ConstantScore | None:
+    """The score of always predicting the largest class or, for the loss, of predicting the class frequencies.
+
+    None if the counts by class are unknown, the part has no examples, or there is no such metric.
+    """
+    counts = info.class_counts.get(part, ()) if info.class_counts is not None else ()
+    if not sum(counts) or name not in METRICS:
+        return None
+    most = max(counts)
+    largest = [info.classes[place] for place, count in enumerate(counts) if count == most]
+    label, share = largest[0], most / sum(counts)
+    value = _score(name, counts, share)
+    equal = len({*counts}) == len({*(info.class_counts or {}).get("train", counts)}) == 1  # then classes count alike in any case
+    one = "it" if len(largest) == 1 else "one of them"
+    answering = "Answering the shares of the classes" if name == "loss" else f"Always answering {one}"
+    advice = f"{MEANS_OVER_CLASSES}; {REMEDIES}" if name in ("accuracy", "loss") else REMEDIES
+    return ConstantScore(
+        label=label,
+        share=share,
+        value=value,
+        sentence=f"{_largest(largest, len(counts))} {100 * share:.1f} % of the {part} {example}s. "
+        f"{answering} gives {name} {METRICS[name].shown(value)}.",
+        advice="" if equal else f"{advice[:1].upper()}{advice[1:]}.",
+    )
+
+
+def _largest(names: Sequence[str], classes: int) -> str:
+    """The beginning of a sentence about the share of the largest class, or of the classes that share this size."""
+    if len(names) == 1:
+        return f"The largest class, {names[0]}, has"
+    if len(names) == classes:
+        return f"Each of the {classes} classes has"
+    named = f", {' and '.join(names)}," if len(names) == 2 else ""
+    return f"Each of the {len(names)} largest classes{named} has"
+
+
+def _score(metric: str, counts: Sequence[int], share: float) -> float:
+    """The metric of the constant prediction, with macro means over the classes that have examples, as in the trainer."""
+    present = sum(count > 0 for count in counts)
+    match metric:
+        case "recall":
+            return 1 / present
+        case "precision":
+            return share / present
+        case "f1":
+            return 2 * share / (1 + share) / present
+        case "loss":
+            return -sum(count / sum(counts) * math.log(count / sum(counts)) for count in counts if count)
+        case _:
+            return share
+
+
+class ClassesSpec:
+    """One class for each example, as `trainer.targets.base.TargetSpec`."""
+
+    name = "classes"
+    stratum = "class"
+    metrics = METRICS
+    Report = ClassReport
+    TestReport = ClassTestReport
+    Summary = card.ClassSummary
+    page = "classes"
+    shared = ("sampling",)
+    spellings = SPELLINGS
+
+    def __init__(self, example: str) -> None:
+        """`example`: the task's noun for one example."""
+        self.example = example
+
+    def outputs(self, info: DatasetInfo) -> int:
+        """The number of classes."""
+        return len(class_info(info).classes)
+
+    def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
+        """See `majority`."""
+        return majority(class_info(info), part, metric, self.example)
+
+    def examples(self, report: BaseModel) -> ExampleScores | None:
+        """The predictions for the test examples."""
+        from trainer.targets.classes.predictions import Predictions  # imports numpy, which few importers of this module need
+
+        return Predictions.of(ClassTestReport.model_validate(report))
+
+    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> card.ClassSummary:
+        """The results by class."""
+        return card.ClassSummary(by_class=card.by_class(class_info(info).classes, [one.get("confusion_matrix") for one in reports]))
+
+    def card_data(self, info: DatasetInfo) -> CardData:
+        """The contents about the classes."""
+        return card.data_of(class_info(info))
+
+    def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
+        """The section of results by class."""
+        by_class = summary.by_class if isinstance(summary, card.ClassSummary) else None
+        return None if by_class is None else card.results_of(class_info(info).classes, by_class, where, self.example)
+
+
+def class_info(info: DatasetInfo) -> ClassInfo:
+    """The info as that of a task with classes. Raises TypeError for another one."""
+    if not isinstance(info, ClassInfo):
+        raise TypeError(f"{type(info).__name__} has no classes")
+    return info

@@ -1,0 +1,162 @@
+"""The part of a TaskSpec that all image tasks have. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from math import prod
+
+import trainer.tasks.images.catalogue as catalogue
+from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
+from trainer.data.examples import Look
+from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
+from trainer.tasks.base import Counted
+from trainer.tasks.capabilities import CardData, Spellings
+from trainer.tasks.composition import ComposedSpec
+from trainer.tasks.images.config import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageData,
+    ImageDatasetInfo,
+    ImageModel,
+    ImageTrainConfig,
+    NearDuplicates,
+)
+from trainer.tasks.images.selection import select
+from trainer.weight_files import Outline
+
+SPELLINGS = Spellings(
+    hyperparameters={
+        "augmentation": "augment data_augmentation aug",
+        "image_size": "img_size input_size im_size imgsz resolution",
+    },
+    data={"path": "image_folder"},
+    words={"augmentation": {"none": "", "flip": "horizontal_flip", "crop": "random_crop", "trivial_augment": "TrivialAugmentWide"}},
+)
+
+
+class CatalogueModel:
+    """A model of the catalogue as `trainer.tasks.base.ModelInfo`."""
+
+    def __init__(self, model: catalogue.Model) -> None:
+        self._model = model
+
+    @property
+    def stages(self) -> int:
+        """The number of stages that can be frozen."""
+        return len(self._model.stages)
+
+    @property
+    def weights(self) -> Collection[str]:
+        """torchvision's names of the weights."""
+        return self._model.weights
+
+    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
+        """A fault if the network does not accept images of that size."""
+        if name != "image_size" or not isinstance(value, int):
+            return None
+        if value < self._model.smallest_image:
+            return "image_too_small", f"the model needs images of at least {self._model.smallest_image} pixels; raise this"
+        if value % self._model.image_step:
+            return "image_size_off_step", f"the model needs a multiple of {self._model.image_step} pixels; change this"
+        return None
+
+    def refuse_weights(self, outline: Outline, file_name: str) -> None:
+        """Raises UnfitTensors, or UnreadableWeights if the file contains no state dict or must be converted first."""
+        select(outline, self._model, file_name)
+
+
+class ImageSpec(ComposedSpec):
+    """The members of a TaskSpec that images define; the task adds its name, its target and its documents."""
+
+    example = "image"
+    size = "image_size"
+    page_of_input = "images"
+    _shared = ("batch_size", "image_size", "precision", "augmentation", "augmentation_views", "order_seed", "frozen_layers")
+    _spellings = SPELLINGS
+
+    def models(self) -> Collection[str]:
+        """The models of the catalogue."""
+        return catalogue.names()
+
+    def describe(self, model: str) -> CatalogueModel:
+        """The description of a model. Raises KeyError for a name that is not in the catalogue."""
+        return CatalogueModel(catalogue.load(model))
+
+    def count(self, data: DataConfig, look: Look) -> Counted:
+        """Images by label and part. Raises UnfitData."""
+        found = scan(image_data(data), look)
+        refuse_unwritable_names(image_data(data), found)
+        refuse_similar_labels(image_data(data), found)
+        counts = {name: Counter[Part | None]() for name in found.labels}
+        for example in found.examples:
+            counts[example.label][example.part] += 1
+        return Counted(tuple(found.facts.given), counts, self.target.stratum)
+
+    def trains_together(self, model: str) -> bool:
+        """Whether `trainer.heads` supports all layers of the head."""
+        return model in catalogue.names() and catalogue.load(model).lanes
+
+    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+        """The number of parameters of the head with the target's outputs."""
+        described, outputs = catalogue.load(model), self.target.outputs(info)
+        tensors = described.head.tensors.items()
+        return sum(prod((outputs, *shape[1:]) if name in described.classifier else shape) for name, shape in tensors)
+
+    def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
+        """The config with the mean and deviation by which the images were normalised. Studies of version 0.1 state them."""
+        model, found = image_config(config).model, image_info(info).normalisation
+        mean = model.mean or (found.mean if found else IMAGENET_MEAN)
+        std = model.std or (found.std if found else IMAGENET_STD)
+        return config.model_copy(update={"model": model.model_copy(update={"mean": mean, "std": std})})
+
+    def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
+        """The target's contents, near-duplicates and normalisation."""
+        return replace(
+            self._card_of_target(info),
+            notes=tuple(_near_duplicates(image_info(info).near_duplicates)),
+            model=(("normalisation", _normalisation(image_info(info), image_config(config).model)),),
+        )
+
+
+def _near_duplicates(near: NearDuplicates | None) -> Iterator[str]:
+    if near is None:
+        yield "Near-duplicates were not looked for."
+    elif near.groups == 0:
+        yield "No near-duplicates were found."
+    else:
+        torn = f"a split by content alone would have torn {near.crossing} of them apart"
+        mixed = f" {near.mixed} of them have more than one label: look at those images." if near.mixed else ""
+        across = f", {near.across} of them in several parts of the data's own split and not moved, the others" if near.across else ", each"
+        yield f"Near-duplicates: {near.images} images in {near.groups} groups{across} kept on one side of the split; {torn}.{mixed}"
+
+
+def _normalisation(info: ImageDatasetInfo, model: ImageModel) -> str:
+    """Mean and standard deviation of the input, marked if they are assumed. Studies of version 0.1 state them in the model."""
+    found = info.normalisation
+    assumed = "; assumed, since the weights file does not state its own" if found is not None and found.source == "assumed" else ""
+    return f"mean {_numbers(model.mean or IMAGENET_MEAN)}, standard deviation {_numbers(model.std or IMAGENET_STD)}{assumed}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def image_config(config: TrainConfig) -> ImageTrainConfig:
+    """The config as that of an image task. Raises TypeError for another one."""
+    if not isinstance(config, ImageTrainConfig):
+        raise TypeError(f"{type(config).__name__} is not the config of an image task")
+    return config
+
+
+def image_data(data: DataConfig) -> ImageData:
+    """The data as that of an image task. Raises TypeError for other data."""
+    if not isinstance(data, ImageData):
+        raise TypeError(f"{type(data).__name__} is not the data of an image task")
+    return data
+
+
+def image_info(info: DatasetInfo) -> ImageDatasetInfo:
+    """The info as that of an image task. Raises TypeError for another one."""
+    if not isinstance(info, ImageDatasetInfo):
+        raise TypeError(f"{type(info).__name__} is not about images")
+    return info
