@@ -24,7 +24,7 @@ from service.inspection import checked_study, inspect_study
 from trainer.data.examples import BadData
 from trainer.data.images.dataset import listed
 from trainer.data.images.listing import scan
-from trainer.tasks.image_classification import spec
+from trainer.tasks.images import spec
 from trainer.tasks.images.config import ImageData
 
 

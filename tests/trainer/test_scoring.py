@@ -28,9 +28,9 @@ from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, PreparedRun, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, Scores
 from trainer.stopwatch import Stopwatch
+from trainer.targets.classes import target as class_target
 from trainer.targets.classes.config import ClassTestReport
 from trainer.tasks.base import Measurement
-from trainer.tasks.image_classification import task as image_task
 from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.image_classification.spec import SPEC
 from trainer.tasks.images.config import ImageData, ImageModel
@@ -333,7 +333,7 @@ def test_without_test_images_there_is_nothing_to_score_and_nothing_is_trained(co
 
 def test_of_too_many_images_only_the_sums_are_told(tested: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = alone(tested(epochs=1)).test
-    monkeypatch.setattr(image_task, "MOST_SCORED", 10)
+    monkeypatch.setattr(class_target, "MOST_SCORED", 10)
     sums = alone(tested(epochs=1)).test
     assert whole is not None and sums is not None
     assert sums.report.keys() == whole.report.keys() - {"predicted", "losses"}
