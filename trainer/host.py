@@ -388,8 +388,10 @@ class Host:
                     with threads(task.threads):
                         self._lines.send(self._checked(task))
                 case Run():
+                    _set_share(task.device_share)
                     ended_by = self._train([task])
                 case BatchedRuns():
+                    _set_share(task.device_share)
                     with threads(task.threads):
                         ended_by = self._train(task.runs)
                 case UnreadableOrder():
@@ -437,6 +439,11 @@ class Host:
             demand=run.demand,
             depths=run.depths,
         )
+
+
+def _set_share(share: float | None) -> None:
+    if share is not None:
+        memory.set_share(share)
 
 
 @contextmanager

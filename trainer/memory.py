@@ -290,6 +290,11 @@ class DeviceCache(Generic[CachedValue]):
         """Bytes of all entries."""
         return sum(entry.size for entry in self._entries.values())
 
+    def shrink(self) -> None:
+        """Evict entries that exceed the limit, except those that the present run uses."""
+        for device in {device for _, device in self._entries}:
+            self.make_room(0, device)
+
     def start_run(self) -> None:
         """Mark all entries as not used by the present run."""
         for entry in self._entries.values():
@@ -321,8 +326,11 @@ _caches = WeakSet[DeviceCache[Any]]()
 
 
 def set_share(share: float) -> None:
-    """Set the share of its device that this process may use for caches."""
+    """Set the share of its device that this process may use for caches, and evict what exceeds it. Called between two runs."""
     _limits.share = share
+    for cache in _caches:
+        cache.start_run()
+        cache.shrink()
 
 
 @contextmanager

@@ -191,6 +191,9 @@ class Check(Frozen):
     threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
 
 
+SHARE = "of the GPU's memory for caches, from now on, as the number of slots on it changes; None: unchanged"
+
+
 class Run(Frozen):
     """Train one run. Answered by Progress messages, then TrainerReady."""
 
@@ -225,6 +228,7 @@ class Run(Frozen):
         description="Reuse.depth and validation_depth of the run that this one must reproduce bit for bit, since rounding depends on "
         "them. None: chosen by the planner, as always for BatchedRuns",
     )
+    device_share: float | None = Field(default=None, gt=0, le=1, description=SHARE)
 
 
 class BatchedRuns(Frozen):
@@ -238,6 +242,7 @@ class BatchedRuns(Frozen):
     order: Literal["lanes"] = "lanes"
     runs: tuple[Run, ...] = Field(min_length=1)
     threads: int | None = Field(default=None, ge=1, description="of PyTorch on the CPU meanwhile; None: as many as the process has")
+    device_share: float | None = Field(default=None, gt=0, le=1, description=SHARE)
 
 
 class PruningDecision(Frozen):

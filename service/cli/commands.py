@@ -20,7 +20,9 @@ app.add_typer(workers, name="workers")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
-SlotsPerGpu = Annotated[int | None, typer.Option(min=1, help="Trials to run at once on each GPU; default: 1.")]
+SlotsPerGpu = Annotated[
+    str | None, typer.Option(metavar="N|auto", help="Trials to run at once on each GPU, or auto: by measured memory and speed; default: 1.")
+]
 Gpus = Annotated[
     str | None,
     typer.Option(help="GPUs to use, by index as in nvidia-smi or by UUID: 0,2. Without a usable one, wait; default: all, else the CPU."),
@@ -319,12 +321,22 @@ def _command(context: typer.Context, name: str, action: Literal["pause", "resume
     command_study(_settings(context), name, action)
 
 
-def _worker_options(slots: int | None, slots_per_gpu: int | None, gpus: str | None, gpu_workers: int = 1) -> "WorkerOptions":
+def _worker_options(slots: int | None, slots_per_gpu: str | None, gpus: str | None, gpu_workers: int = 1) -> "WorkerOptions":
     from service.cli.processes import WorkerOptions
 
     if slots is not None and slots_per_gpu is not None:
         raise typer.BadParameter("give --slots or --slots-per-gpu, not both")
-    return WorkerOptions(slots=slots, slots_per_gpu=slots_per_gpu, gpus=gpus, gpu_workers=gpu_workers)
+    return WorkerOptions(slots=slots, slots_per_gpu=_number_or_auto(slots_per_gpu), gpus=gpus, gpu_workers=gpu_workers)
+
+
+def _number_or_auto(text: str | None) -> int | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1_000):
+        raise typer.BadParameter("--slots-per-gpu is a whole number from 1 on, or auto")
+    return int(text)
 
 
 def _settings(context: typer.Context, database_url: str | None = None) -> "Settings":

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from service.cli.console import Failure, configure_logging
 from service.domain.errors import NotADatabase, SchemaTooNew, SchemaTooOld, StoreUnavailable
@@ -37,7 +37,7 @@ class WorkerOptions:
     """The options of `thaw worker` about its slots; None: the default."""
 
     slots: int | None = None
-    slots_per_gpu: int | None = None
+    slots_per_gpu: int | Literal["auto"] | None = None
     gpus: str | None = None  # indices and ids of the GPUs to use; the worker then never trains on the CPU
     gpu_workers: int = 1  # number of workers that use the same GPUs
 
@@ -47,10 +47,12 @@ class WorkerOptions:
         for step in found.tried:
             log.info("devices: %s", step)
         devices = found.devices if self.gpus is None else chosen(found, self.gpus)
-        count = len(devices) * self.slots_per_gpu if self.slots_per_gpu and devices else self.slots
+        packs = self.slots_per_gpu == "auto"
+        count = len(devices) * self.slots_per_gpu if isinstance(self.slots_per_gpu, int) and devices else self.slots
         # The search for devices is not repeated.
         faults = () if found.fault is None else (replace(found.fault, remedy=f"{found.fault.remedy}; then restart the worker"),)
-        return layout_of(devices, available_cores, count, faults, self.gpus is not None, self.gpu_workers)
+        layout = layout_of(devices, available_cores, count, faults, self.gpus is not None, self.gpu_workers)
+        return replace(layout, packed_by=self.gpu_workers if packs else 0)
 
 
 def chosen(found: Discovery, names: str) -> tuple[Device, ...]:

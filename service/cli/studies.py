@@ -1,5 +1,6 @@
 """Commands for studies and workers, which call the REST interface."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -192,5 +193,7 @@ def _problems(worker: WorkerView) -> Iterator[str]:
 
 def _worker_row(worker: WorkerView) -> tuple[str, ...]:
     runs = " ".join(f"{trial.study}:{trial.number}" for trial in worker.running)
-    devices = ", ".join(dict.fromkeys(worker.device_names or worker.devices)) or "-"
+    slots = Counter(zip(worker.devices, worker.device_names or worker.devices, strict=False))
+    shared = (f"{name} ({count} slots)" if count > 1 and device != "cpu" else name for (device, name), count in slots.items())
+    devices = ", ".join(shared) or "-"
     return worker.id, worker.state, str(worker.slots), devices, runs or "-", f"{duration(worker.silent_seconds)} ago"

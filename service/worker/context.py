@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from service.domain.records import Lease
 from service.worker.home import CheckpointFolder
+from service.worker.packing import Card
 from service.worker.process import TrainerProcess
 from service.worker.store_client import StoreClient
 
@@ -214,6 +215,7 @@ class WorkerContext:
     wake: threading.Event  # set when idle slots should look for work at once, and when the worker leaves or drains
     checks: Checks = field(default_factory=Checks)
     crowded: CrowdedTrials = field(default_factory=CrowdedTrials)
+    cards: Mapping[str, Card] = field(default_factory=dict)  # by label; empty unless the number of slots on a GPU is automatic
 
     def drain(self) -> None:
         """Make every slot end after its current trials."""

@@ -114,6 +114,7 @@ class SlotLayout:
     slots: tuple[Slot, ...]
     fallback: tuple[Slot, ...] = ()  # empty: the worker waits for a device
     faults: tuple[UnusableDevice, ...] = ()
+    packed_by: int = 0  # number of workers that each open further slots on the GPUs by what is measured; 0: the slots are fixed
 
 
 def layout_of(

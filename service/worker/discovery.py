@@ -181,7 +181,7 @@ class _Search:
         return ()
 
     def _from_nvml(self) -> list[Device]:
-        with _opened_nvml(self._sources) as nvml:
+        with opened_nvml(self._sources) as nvml:
             return [device for index in range(nvml.nvmlDeviceGetCount()) for device in self._nvml_devices(nvml, index)]
 
     def _nvml_devices(self, nvml: Any, index: int) -> Iterator[Device]:
@@ -299,14 +299,14 @@ def driver_version(sources: Sources | None = None) -> str:
     sources = sources or Sources()
 
     def ask() -> str:
-        with _opened_nvml(sources) as nvml:
+        with opened_nvml(sources) as nvml:
             return _text(nvml.nvmlSystemGetDriverVersion())
 
     return _within(sources, "NVML", ask)
 
 
 @contextmanager
-def _opened_nvml(sources: Sources) -> Iterator[Any]:
+def opened_nvml(sources: Sources) -> Iterator[Any]:
     """The module pynvml while NVML is initialised. Raises Unanswered for its errors."""
     try:
         nvml = sources.nvml()

@@ -12,13 +12,14 @@ from service.worker.context import HeldLease, StopReason, WorkerContext
 from service.worker.devices import Slot
 from service.worker.process import TrainerDied, TrainerMessage, TrainerProcess
 from service.worker.store_client import FIRST_RETRY, LAST_RETRY, hung
-from service.worker.trial_run import ALONE, NO_RESULT, TrialLogs, TrialRun
+from service.worker.trial_run import ALONE, NO_RESULT, TrialLogs, TrialMessage, TrialRun
 from trainer.protocol import (
     BatchedRuns,
     BatchProgress,
     Cancel,
     Checked,
     DeviceUnusable,
+    EpochMetrics,
     Failed,
     Finished,
     ModelExported,
@@ -55,6 +56,7 @@ class TrainerRun:
         self._process = process
         self._accelerator = "cpu" if slot.gpu is None else "cuda"
         self._most_threads = slot.most_threads
+        self._slot, self._card, self._study = slot.index, context.cards.get(slot.label), claims[0].lease.study
         pairs = zip(claims, held, strict=True)
         self._shared = len(claims) > 1
         self._runs = tuple(TrialRun(index, claim, lease, shared=self._shared) for index, (claim, lease) in enumerate(pairs))
@@ -62,7 +64,8 @@ class TrainerRun:
         self._name = ", ".join(run.name for run in self._runs[:3]) + (" and others" if len(self._runs) > 3 else "")
         self._earlier: dict[int, Mapping[int, float]] = {}  # by run, the objective at the steps of earlier attempts
         self._began_at = time.monotonic()
-        self.crowded = False  # a trial was released because other processes hold the memory of the GPU
+        self.crowded = False  # a trial was released because others hold the memory of the GPU
+        self._packed = False  # these are other trials of this worker
         self._advanced = False
         self._prepared = False  # the trainer has read data and weights
         self._control_seconds = 0.0
@@ -72,12 +75,18 @@ class TrainerRun:
 
     def execute(self) -> None:
         """Train, record reports, and record the outcomes. Returns when they are recorded, or spooled because the worker leaves."""
+        if self._card is not None:
+            self._card.began(self._slot, self._study, self._runs[0].claim.spec.name)
         try:
-            self._train()
-        except TrainerDied as died:
-            self._end_after_death(died)
-        self._conclude()
-        self._clean_up()
+            try:
+                self._train()
+            except TrainerDied as died:
+                self._end_after_death(died)
+            self._conclude()
+            self._clean_up()
+        finally:
+            if self._card is not None:
+                self._card.ended(self._slot)
 
     @property
     def _open(self) -> list[TrialRun]:
@@ -101,15 +110,18 @@ class TrainerRun:
 
     def _order(self) -> Run | BatchedRuns:
         orders = tuple(run.order(self._checkpoints) for run in self._runs)
+        share = None if self._card is None else self._card.share
         if not self._shared:
-            return orders[0]
+            return orders[0].model_copy(update={"device_share": share})
         free = self._context.leases.only_on(self._process)  # more threads than cores would slow each other down
-        return BatchedRuns(runs=orders, threads=self._most_threads if free else None)
+        return BatchedRuns(runs=orders, threads=self._most_threads if free else None, device_share=share)
 
     def _on_message(self, line: TrainerMessage) -> None:
         match line:
             case BatchProgress():
                 self._advanced = True
+                if self._card is not None:
+                    self._card.trained(self._slot)
             case TrainerReady():
                 for run in self._open:
                     run.end(Failed(reason="crashed", detail=NO_RESULT, step=run.step))
@@ -120,10 +132,32 @@ class TrainerRun:
                     run = self._runs[line.lane]
                     self._note_availability(run, line)
                     run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
-                    if isinstance(line, Failed) and line.crowded and run.open and self._context.crowded.count_and_release(run.claim.lease):
-                        self.crowded = True
-                        run.release_crowded(line)
+                    self._note_on_card(line)
+                    if isinstance(line, Failed) and run.open:
+                        self._release_crowded(run, line)
                     run.on_message(line, self._accelerator, self._control_seconds)
+
+    def _note_on_card(self, line: TrialMessage) -> None:
+        """Report what the number of slots on the GPU depends on."""
+        if self._card is not None and isinstance(line, EpochMetrics):
+            self._card.trained(self._slot, epochs=1)
+        elif self._card is not None and isinstance(line, Finished):
+            self._card.finished(self._study, line.device_memory)
+
+    def _release_crowded(self, run: TrialRun, failure: Failed) -> None:
+        """Release the trial if others hold a part of the memory that ran out: of this worker's trials always, else a few times."""
+        if self._is_packed(failure.reason):
+            run.release_crowded(failure.detail, "trials")
+        elif failure.crowded and self._context.crowded.count_and_release(run.claim.lease):
+            self.crowded = True
+            run.release_crowded(failure.detail)
+
+    def _is_packed(self, reason: str) -> bool:
+        """Whether a lack of memory arose while other trials of this worker shared the GPU, whose number of slots is then lowered."""
+        if reason != "out_of_memory" or self._card is None or not (self._packed or self._card.exhausted(self._study)):
+            return False
+        self.crowded = self._packed = True
+        return True
 
     def _note_availability(self, run: TrialRun, line: TrainerMessage) -> None:
         """Note whether this worker can read the study's data and weights.
@@ -272,7 +306,10 @@ class TrainerRun:
         for run in self._open:
             if run.held.halt is None:
                 log.warning("%s: %s", run.name, died)
-                run.end(Failed(reason=died.death.reason, detail=died.death.detail, step=run.step))
+                if self._is_packed(died.death.reason):
+                    run.release_crowded(died.death.detail, "trials")
+                else:
+                    run.end(Failed(reason=died.death.reason, detail=died.death.detail, step=run.step))
             else:
                 run.end(Released(), LEAVING if run.held.halt is StopReason.LEAVING else UNTRUSTED)
 

@@ -68,6 +68,11 @@ class SlotRunner:
         return self._tester._fault
 
     @property
+    def is_first(self) -> bool:
+        """Whether it is the first slot of its device."""
+        return self._first is None
+
+    @property
     def is_retired(self) -> bool:
         """Whether it ends after its current trials."""
         return self._retired.is_set()

@@ -18,9 +18,12 @@ from service.reaper import Reaper
 from service.settings import Settings
 from service.store import Store, queries
 from service.store.migrate import upgrade
+from service.worker import packing
 from service.worker.context import DEFAULT_TIMEOUTS, Leases, Timeouts, WorkerContext
 from service.worker.devices import Slot, SlotLayout
+from service.worker.discovery import Unanswered
 from service.worker.home import CheckpointFolder, Spool
+from service.worker.packing import Card
 from service.worker.process import KILL_SECONDS, TrainerProcess
 from service.worker.slot_runner import SlotRunner
 from service.worker.store_client import StoreClient, retry_while_unavailable
@@ -66,6 +69,11 @@ class Supervisor:
         self._runners: Mapping[SlotRunner, threading.Thread] = {}
         self._fallback: Sequence[SlotRunner] = ()  # the runners on the CPU while no accelerator can be used
         self._blocked = False  # whether no accelerator can be used
+        self._slots_lock = threading.Lock()  # held while runners are added, retired or forgotten
+        packed = [slot.gpu for slot in layout.slots if slot.gpu is not None and layout.packed_by]
+        self._cards = {device.label: Card(device, workers=layout.packed_by) for device in packed}
+        self._decided = dict[str, tuple[str, int, str]]()  # by device, the study, slots and reason of the last decision that was logged
+        self._unsampled = set[str]()  # devices whose utilisation could not be measured
 
     def run(self, still_wanted: Callable[[], bool] = lambda: True) -> None:
         """Work until `leave` is called, `still_wanted` returns False, or the worker has drained; then release its trials. Blocks."""
@@ -73,7 +81,7 @@ class Supervisor:
             self._open(database)
             self._start_slots(self._layout.slots, self._first_trainer)
             works = (self._renew, self._reap, self._tidy, self._retry_unavailable, self._follow_devices)
-            background = [self._thread(work, work.__name__.strip("_")) for work in works]
+            background = [self._thread(work, work.__name__.strip("_")) for work in (*works, *([self._pack] if self._cards else []))]
             for thread in background:
                 thread.start()
             self._watch(still_wanted)
@@ -88,28 +96,30 @@ class Supervisor:
         self._control = StoreClient(self._store, self.id, Spool(self._settings.home / "spool", database), self._settings.lane_bytes)
         self._checkpoints = CheckpointFolder(self._settings.home / "checkpoints", database)
         self._context = WorkerContext(
-            self._control, self._leases, self._checkpoints, self._timeouts, self._leaving, threading.Event(), self._wake
+            self._control, self._leases, self._checkpoints, self._timeouts, self._leaving, threading.Event(), self._wake, cards=self._cards
         )
 
     def _start_slots(self, slots: Sequence[Slot], trainer: TrainerProcess | None = None) -> Sequence[SlotRunner]:
         """Start a thread for each slot. `trainer` is an already started trainer for the first one."""
-        firsts = dict[str, SlotRunner]()  # by device
         started = dict[SlotRunner, threading.Thread]()
-        for slot in slots:
-            command = self._command or slot.command(self._settings)
-            runner = SlotRunner(self._context, slot, command, None if firsts else trainer, firsts.get(slot.label))
-            firsts.setdefault(slot.label, runner)
-            started[runner] = self._thread(runner.work, f"slot-{slot.index}")
-        self._runners = {**self._runners, **started}
+        with self._slots_lock:
+            firsts = {runner.slot.label: runner for runner in self._runners if runner.is_first and not runner.is_retired}
+            for slot in slots:
+                command = self._command or slot.command(self._settings)
+                runner = SlotRunner(self._context, slot, command, None if started else trainer, firsts.get(slot.label))
+                firsts.setdefault(slot.label, runner)
+                started[runner] = self._thread(runner.work, f"slot-{slot.index}")
+            self._runners = {**self._runners, **started}
         for thread in started.values():
             thread.start()
         return tuple(started)
 
     def _forget_retired(self) -> None:
-        """Forget the retired runners whose threads have ended. Called by the thread that starts and retires runners."""
-        ended = {runner for runner, thread in self._runners.items() if runner.is_retired and not thread.is_alive()}
-        if ended:
-            self._runners = {runner: thread for runner, thread in self._runners.items() if runner not in ended}
+        """Forget the retired runners whose threads have ended."""
+        with self._slots_lock:
+            ended = {runner for runner, thread in self._runners.items() if runner.is_retired and not thread.is_alive()}
+            if ended:
+                self._runners = {runner: thread for runner, thread in self._runners.items() if runner not in ended}
 
     def leave(self) -> None:
         """Release the trials and end. Thread-safe. A signal handler must call it in another thread, because it acquires locks."""
@@ -244,7 +254,7 @@ class Supervisor:
 
     def _fall_back_or_return(self) -> None:
         """Start slots on the CPU when no accelerator can be used, and retire them when one can be."""
-        accelerated = [runner for runner in self._runners if runner.slot.gpu is not None]
+        accelerated = [runner for runner in self._runners if runner.slot.gpu is not None and not runner.is_retired]
         blocked = bool(accelerated) and all(runner.is_blocked for runner in accelerated)
         if blocked == self._blocked or self._context.draining.is_set():
             return
@@ -259,6 +269,56 @@ class Supervisor:
             for runner in self._fallback:
                 runner.retire()
             self._fallback = ()
+
+    def _pack(self) -> None:
+        """Sample the GPUs, and open and retire slots on them by what was measured."""
+        while not self._leaving.wait(packing.SAMPLE_SECONDS):
+            for card in self._cards.values():
+                try:
+                    self._sample(card)
+                    if not self._context.draining.is_set():
+                        self._change_slots(card)
+                except Exception:
+                    log.exception("the slots of %s could not be decided", card.device.display)
+
+    def _sample(self, card: Card) -> None:
+        try:
+            card.sample(packing.read_card(card.device))
+            self._unsampled.discard(card.device.label)
+        except Unanswered as error:
+            if card.device.label not in self._unsampled:
+                log.warning("%s gets no further slots, because its utilisation cannot be measured: %s", card.device.display, error)
+            self._unsampled.add(card.device.label)
+
+    def _change_slots(self, card: Card) -> None:
+        if (found := card.decision()) is None:
+            return
+        study, decision = found
+        if self._decided.get(card.device.label) != (state := (study, card.slots, decision.reason)):
+            self._decided[card.device.label] = state
+            figures = f" ({decision.detail})" if decision.detail else ""
+            effect = {-1: "a slot is retired", 0: "no change", 1: "a slot is opened"}[decision.change]
+            log.info("%s, slots %d, study %s: %s: %s%s", card.device.display, card.slots, study, effect, decision.reason, figures)
+        if decision.change > 0:
+            self._open_slot(card)
+        elif decision.change < 0:
+            self._retire_slot(card)
+
+    def _open_slot(self, card: Card) -> None:
+        first = next(slot for slot in self._layout.slots if slot.label == card.device.label)
+        used = {runner.slot.index for runner in self._runners} | {slot.index for slot in (*self._layout.slots, *self._layout.fallback)}
+        card.opened()
+        # The first order to each trainer sets its share of the memory.
+        self._start_slots([replace(first, index=max(used) + 1, threads=max(1, first.threads // card.slots))])
+        self._wake.set()
+
+    def _retire_slot(self, card: Card) -> None:
+        """Retire a further slot of the GPU, one that trains nothing if there is one."""
+        with self._slots_lock:
+            further = [one for one in self._runners if one.slot.gpu == card.device and not one.is_first and not one.is_retired]
+            if further:
+                min(reversed(further), key=lambda runner: card.is_busy(runner.slot.index)).retire()
+                card.retired()
 
     def _tidy(self) -> None:
         """Deliver spooled outcomes and remove checkpoint files that are no longer needed, every SWEEP_SECONDS.

@@ -173,9 +173,9 @@ class TrialRun:
         self.outcome = outcome
         self._unwritten.ended(outcome)
 
-    def release_crowded(self, failure: Failed) -> None:
-        """End it as released: other processes held a part of the memory that ran out, so the parameters need not be the cause."""
-        reason = f"other processes hold memory of the GPU: {failure.detail}"
+    def release_crowded(self, detail: str, others: str = "processes") -> None:
+        """End it as released: other processes or trials held a part of the memory that ran out, so its parameters need not be the cause."""
+        reason = f"other {others} hold memory of the GPU: {detail}"
         self.end(Released(reason), f"released after epoch {self.step}: {reason}")
 
     @property

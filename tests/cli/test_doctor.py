@@ -152,6 +152,20 @@ def test_a_worker_that_was_given_no_gpus_falls_back_to_the_cpu() -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_an_automatic_number_of_slots_begins_with_one_for_each_gpu() -> None:
+    layout = WorkerOptions(slots_per_gpu="auto", gpu_workers=2).layout(12)
+    assert [slot.gpu for slot in layout.slots] == [H100, H200] and layout.packed_by == 2
+    assert [WorkerOptions(slots_per_gpu=number).layout(12).packed_by for number in (None, 2)] == [0, 0]
+    assert LocalWorkers(Settings(), 0, WorkerOptions(slots_per_gpu="auto")).command(None, 4)[-2:] == ["--slots-per-gpu", "auto"]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "Auto"])
+def test_another_number_of_slots_per_gpu_is_refused(thaw: Thaw, tmp_path: Path, text: str) -> None:
+    said = thaw("--home", tmp_path, "worker", f"--slots-per-gpu={text}")
+    assert said.code == 2 and "--slots-per-gpu is a whole number from 1 on, or auto" in said.err
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_slots_per_gpu_multiply_the_slots() -> None:
     slots = WorkerOptions(slots_per_gpu=3).layout(12).slots
     assert [slot.gpu for slot in slots] == [H100, H200] * 3

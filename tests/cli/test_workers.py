@@ -50,7 +50,7 @@ def test_devices_are_listed_by_name_and_unusable_ones_with_the_remedy(start_serv
         for worker in (named, on_cpu, stuck):
             operations.register_worker(store, worker)
     listed = thaw("--server", served.address, "workers", "list").out
-    assert listed.count("NVIDIA H200 #0, 141 GB") == 1  # two slots on one device
+    assert listed.count("NVIDIA H200 #0, 141 GB") == 1 and "(2 slots)" in listed
     assert "box-1: cannot use Tesla V100 #1, 32 GB: CUDA error: no kernel image. Install another torch." in listed
     assert "hut-1: trains on the CPU, because it can use no GPU" in listed
     assert "box-1: trains" not in listed and "den-1: trains" not in listed

@@ -17,12 +17,12 @@ from trainer.checkpoints import Checkpoints
 from trainer.data.images import examples
 from trainer.features.source import ON_DEVICE
 from trainer.heads import HeadEnsemble
-from trainer.host import Orders, UnreadableOrder, release_when_idle
+from trainer.host import Host, Orders, UnreadableOrder, release_when_idle
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
-from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
+from trainer.protocol import BatchedRuns, CheckpointSaved, EpochMetrics, Failed, Finished, Run, RunPrepared
 from trainer.tasks.image_classification.config import ImageClassificationConfig
-from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.config import ImageData, ImageModel
 from trainer.tasks.images.networks.factory import build
 
 CPU = torch.device("cpu")
@@ -306,6 +306,45 @@ def test_entries_of_earlier_runs_are_evicted_and_those_in_use_are_not(card: Card
     assert not cache.make_room(30 * MB, CPU) and cache.find("a", CPU) == "a", "without an effect"
     memory.start_run(CPU)
     assert cache.make_room(30 * MB, CPU) and cache.find("a", CPU) is None
+
+
+@pytest.fixture
+def _whole_device() -> Iterator[None]:
+    yield
+    memory.set_share(1.0)
+
+
+@pytest.mark.usefixtures("_whole_device")
+def test_a_smaller_share_of_the_device_evicts_what_exceeds_it(card: Card) -> None:
+    cache = memory.DeviceCache[str]()
+    for name in "ab":
+        cache.keep(name, CPU, name, 10 * MB)
+    memory.set_share(0.8)
+    assert cache.held_bytes(CPU) == 20 * MB, "80 of 100 MB, of which a third is for caches"
+    memory.set_share(0.5)
+    assert cache.find("a", CPU) is None and cache.find("b", CPU) == "b"
+    memory.set_share(1.0)
+    assert cache.make_room(20 * MB, CPU)
+
+
+@pytest.mark.usefixtures("_whole_device")
+def test_an_order_sets_the_share_of_the_device_until_another_one_does(card: Card) -> None:
+    config = ImageClassificationConfig(data=ImageData(path="/no/such/folder"), model=ImageModel(name="small_cnn"))
+    shares = list[float]()
+    host = Host(CPU, Cache.none(), None, Unheard())  # type: ignore[arg-type]
+    for share in (0.5, None, 0.25):
+        run = Run(config=config, device_share=share)
+        host.perform(run if share != 0.25 else BatchedRuns(runs=(run.model_copy(update={"device_share": None}),), device_share=share))
+        shares.append(memory._limits.share)
+    assert shares == [0.5, 0.5, 0.25]
+
+
+class Unheard:
+    """Takes messages."""
+
+    def hold(self, line: Any) -> None: ...
+
+    def send(self, *lines: Any) -> None: ...
 
 
 def test_examples_on_the_host_are_not_evicted_for_the_device(configure: Configure, card: Card) -> None:

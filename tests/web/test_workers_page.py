@@ -62,7 +62,7 @@ def test_devices_are_shown_by_name_and_unusable_ones_with_the_remedy(page: Page,
     operations.change_devices(live_lab.store, named)
     page.goto("/workers")
     card = page.locator("#workers > li").filter(has_text="host of worker-1")
-    expect(card.locator(".facts > div").filter(has_text="Devices").locator("dd")).to_have_text("NVIDIA H200 #0, 141 GB")
+    expect(card.locator(".facts > div").filter(has_text="Devices").locator("dd")).to_have_text("NVIDIA H200 #0, 141 GB · 2 slots")
     expect(card).to_contain_text("Cannot use Tesla V100 #1, 32 GB: AcceleratorError: CUDA error: no kernel image")
     expect(card).to_contain_text("Install torch from PyTorch's index for another CUDA")
     expect(card).not_to_contain_text("Trials train on the CPU")

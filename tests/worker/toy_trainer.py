@@ -1,10 +1,13 @@
 """A trainer that trains nothing: it speaks the contract's lines, starts in no time, and misbehaves as its learning rate says.
 
-Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start] [--greet] [--bad-device ID --how HOW --while FILE]`.
+Run as `python toy_trainer.py [--slow-epoch SECONDS] [--deaf] [--no-start] [--greet] [--bad-device ID --how HOW --while FILE]
+[--device-memory BYTES] [--takes-turns FILE] [--alone FILE]`.
 """
 
 import argparse
+import contextlib
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,18 +143,57 @@ MISDEEDS = {
 }
 
 
-def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
+class Gpu:
+    """What the toy shares with other toys on its device, by locks on files."""
+
+    def __init__(self, device_memory: int | None, takes_turns: str | None, alone: str | None) -> None:
+        self.finished = MEASURED_AT_THE_END | ({} if device_memory is None else {"device_memory": device_memory})
+        self.takes_turns, self.alone = takes_turns, alone
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """One epoch after the other, if they take turns."""
+        with open(self.takes_turns or os.devnull, "a") as file:
+            if self.takes_turns:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[bool]:
+        """Whether there is memory for the run: not if it has to be alone on the device and another run is there."""
+        with open(self.alone or os.devnull, "a") as file:
+            try:
+                if self.alone:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+
+
+def run(order: dict[str, Any], orders: Orders, slow_epoch: float, gpu: Gpu) -> None:
+    with gpu.memory() as is_enough:
+        if is_enough:
+            train(order, orders, slow_epoch, gpu)
+        else:
+            tell("failed", **STARVED, device_bytes=8 * 10**9, crowded=True)
+
+
+def train(order: dict[str, Any], orders: Orders, slow_epoch: float, gpu: Gpu) -> None:
     config, how = order["config"], behaviour_of(order["config"])
     if unmounted(config):
         return tell("unavailable", **missing(config))
     hang_on_a_dead_mount(config)
     resumed = order["resume"][0]["step"] if order["resume"] else 0
     epochs = epochs_of(config)
-    tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1"})
+    share = {} if order.get("device_share") is None else {"share": str(order["device_share"])}
+    tell("prepared", facts=FACTS, parameters=2, trainable=1, environment={"device": "toy", "threads": "1", **share})
     if how == "bad_data":
         return tell("failed", reason="bad_data", detail="the toy refuses its data at http://toy:swordfish@host/", step=0)
     for step in range(resumed + 1, epochs + 1):
-        if (cancel := orders.next(slow_epoch)) is not None:
+        with gpu.turn():
+            cancel = orders.next(slow_epoch)
+        if cancel is not None:
             return stop(order, cancel, step - 1)
         if step == resumed + 2:
             misbehave(how)
@@ -166,7 +209,7 @@ def run(order: dict[str, Any], orders: Orders, slow_epoch: float) -> None:
                 return tell("stopped", step=step)
         if order["checkpoint_seconds"] == 0:
             save(order, step)
-    tell("finished", step=epochs, metrics=metrics, **MEASURED_AT_THE_END)
+    tell("finished", step=epochs, metrics=metrics, **gpu.finished)
     return None
 
 
@@ -317,6 +360,9 @@ def main() -> None:
     options.add_argument("--bad-device", help="value of CUDA_VISIBLE_DEVICES with which the toy behaves as --how says")
     options.add_argument("--how", choices=("unusable", "dies", "slow"))
     options.add_argument("--while", dest="fault", help="file; while it exists, the device is bad")
+    options.add_argument("--device-memory", type=int, help="bytes of a GPU that each run says it needs")
+    options.add_argument("--takes-turns", help="file; toys with the same one do one epoch after the other")
+    options.add_argument("--alone", help="file; of toys with the same one only one has memory for a run")
     given = options.parse_args()
     if given.no_start:
         sys.exit("the toy does not start")
@@ -335,7 +381,7 @@ def main() -> None:
         elif order["order"] == "run":
             if given.deaf:
                 time.sleep(600)
-            run(order, orders, given.slow_epoch)
+            run(order, orders, given.slow_epoch, Gpu(given.device_memory, given.takes_turns, given.alone))
         elif order["order"] == "lanes":
             run_pass(order, orders, given.slow_epoch)
         else:

@@ -49,11 +49,14 @@ function fact(name, value) {
   return el("div", {}, el("dt", {}, name), el("dd", {}, value));
 }
 
-// The worker's devices. Several slots can share a device, which is listed once. Older workers report no names: their GPUs are named by
+// The worker's devices. Several slots can share a device, which is listed once, a GPU with their number. Older workers report no names: their GPUs are named by
 // the first digits of the UUID. The name of a GPU contains the size of its memory.
 function devices(worker) {
   const found = new Map();
-  worker.devices.forEach((device, place) => found.set(device, described(device, worker.device_names[place], worker.memory[place])));
+  worker.devices.forEach((device, place) => {
+    const shared = device === "cpu" ? 1 : worker.devices.filter((other) => other === device).length;
+    found.set(device, described(device, worker.device_names[place], worker.memory[place]) + (shared > 1 ? ` · ${shared} slots` : ""));
+  });
   return found.size ? [...found.values()] : ["none that can be used"];
 }
 
