@@ -98,7 +98,8 @@ def data_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
     """
     try:
         permit = _permit(roots)
-        permit(Path(spec.data.path))
+        for path in spec.data.paths:
+            permit(Path(path))
         count = partial(spec_of(spec.task).count, spec.data, Look(tick=_clock(), permit=permit))
         found = COUNTS.get_or_compute(_key_of(spec, roots), count)
     except UnfitData as error:
@@ -215,7 +216,7 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
     examined = examine(document)
     faults, spec = [*examined.faults], examined.spec
     if spec is not None and spec.data.location == "server":
-        if "data" not in examined.stand_ins and Path(spec.data.path).is_absolute():
+        if "data" not in examined.stand_ins and all(Path(path).is_absolute() for path in spec.data.paths):
             without = {"batch_above_data"} if "batch_size" in examined.stand_ins else set()
             faults += [examined.with_origin(fault) for fault in _data_faults(spec, roots) if fault.code not in without]
         if not {"data", "model"} & examined.stand_ins:

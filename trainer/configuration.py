@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 Direction = Literal["minimize", "maximize"]
 Part = Literal["train", "validation", "test"]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
 FIRST_TASK = "image_classification"
 """The task of documents without the field `task`: it was the only task of version 0.1."""
@@ -155,6 +156,11 @@ class DataConfig(Frozen):
     def resolved(cls, section: Mapping[str, Any], resolve: "Resolve") -> dict[str, Any]:
         """The section as written, with its relative paths resolved."""
         return resolve_fields(section, {"path": bool}, resolve)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether a test part is asked for, or must be in the data."""
+        return self.test > 0 or self.split == "given"
 
     @property
     def is_table(self) -> bool:

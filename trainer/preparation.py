@@ -150,7 +150,7 @@ def unfit(error: BadData | UnfitModel, config: TrainConfig, expected: Expected, 
         return Unavailable(lane=lane, what="weights", detail=str(error), paths=() if file is None else (file,), step=step)
     proven = isinstance(error, UnfitModel | ChangedData | NoTestExamples)
     if not proven and (expected.info is not None or isinstance(error, MissingData)):
-        return Unavailable(lane=lane, what="data", detail=str(error), paths=(config.data.path,), step=step)
+        return Unavailable(lane=lane, what="data", detail=str(error), paths=config.data.paths, step=step)
     return Failed(lane=lane, reason="bad_data", detail=str(error), step=step)
 
 

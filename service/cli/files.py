@@ -107,7 +107,8 @@ def faults_of(file: Path, document: object = None) -> Iterator[None]:
         raise FaultyFile(file, tuple((one.pointer, _with_path(one.pointer, one.detail, document)) for one in refusal.faults)) from None
 
 
-PATHS = {f"#/{section}/{name}": (section, name) for section, name in (("data", "path"), ("data", "root"), ("model", "weights"))}
+PATH_FIELDS = (("data", "path"), ("data", "root"), ("data", "validation"), ("data", "test"), ("model", "weights"))
+PATHS = {f"#/{section}/{name}": (section, name) for section, name in PATH_FIELDS}
 
 
 def _with_path(pointer: str, message: str, document: object) -> str:

@@ -285,7 +285,7 @@ def _with_preset(document: dict[str, Any]) -> tuple[dict[str, Any], Inherited | 
 def _is_without_test_part(document: Mapping[str, Any]) -> bool:
     """Whether the document's section `data` gives no test part, whatever its faults are."""
     data = document.get("data")
-    return isinstance(data, dict) and data.get("test", 0) == 0 and data.get("split") != "given"
+    return isinstance(data, dict) and data.get("test", 0) == 0 and data.get("split") != "given" and data.get("test_path") is None
 
 
 def _with_default_weights(document: dict[str, Any], task: TaskSpec) -> dict[str, Any]:

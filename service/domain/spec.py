@@ -120,7 +120,7 @@ class StudySpec(ByTask):
 
     @model_validator(mode="after")
     def _confirmation_has_test_examples(self) -> Self:
-        if self.confirm is not None and self.data.test == 0 and self.data.split != "given":
+        if self.confirm is not None and not self.data.has_test:
             examples = f"{spec_of(self.task).example}s"
             message = (
                 f"confirm scores configurations on test {examples} that no trial has used, and there are none; set data.test, such as to "

@@ -28,7 +28,7 @@ READ_RETRY = (2.0, 300.0)  # first and longest delay between two attempts to rea
 def hung(config: TrainConfig, detail: str, step: int = 0) -> Unavailable:
     """The result for a trainer that hung while it read data or weights, as on a dead mount. Which of the two is not known."""
     weights = config.model.weights_file
-    return Unavailable(what="data", detail=detail, paths=(config.data.path, *(() if weights is None else (weights,))), step=step)
+    return Unavailable(what="data", detail=detail, paths=(*config.data.paths, *(() if weights is None else (weights,))), step=step)
 
 
 @dataclass(slots=True)

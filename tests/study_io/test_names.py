@@ -16,7 +16,7 @@ from service.store import Store
 from service.study_io.import_ import Header, sound
 from tests.export.conftest import NOTHING, exported_of
 from tests.study_io.luggage import documents, exported, imported, mixed_study, sealed
-from trainer.data.images.listing import is_foul
+from trainer.data.labels import is_foul
 from trainer.targets.classes.config import MAX_CLASS_NAME
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
 from trainer.tasks.images.config import ImageData, ImageModel

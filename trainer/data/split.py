@@ -22,7 +22,9 @@ class Split:
     kept: tuple[Group, ...]
 
 
-def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], groups: Sequence[Group] = ()) -> Split:
+def split(
+    data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], groups: Sequence[Group] = (), *, complete: bool = True
+) -> Split:
     """Split contents, sorted by SHA-256, into parts of the sizes of `split_sizes` for each label. Raises BadData.
 
     A unit is a group of contents, or a content that is in no group. Its rank is SHA-256(seed/content) of its first content, so the
@@ -34,13 +36,14 @@ def split(data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct],
     label's part empty, other ranks are tried; after ORDERS of them BadData is raised.
 
     Contents keep their part in the data's own split. The parts that it lacks are filled from its train part. BadData is raised also for
-    labels with too few contents.
+    labels with too few contents, and with `complete` for labels that lack contents in a part of the data's own split.
     """
     given = {part for content in contents if (part := content.given) is not None}
     pool = [row for row, content in enumerate(contents) if content.given in (None, "train")]
     chosen, place = [contents[row] for row in pool], {row: index for index, row in enumerate(pool)}
     sizes = _sizes(data, labels, chosen, given)
-    _refuse_lacking_given_parts(labels, contents, given)
+    if complete:
+        _refuse_lacking_given_parts(labels, contents, given)
     declared, order = _declared(chosen), 0
     while True:
         near = [tuple(place[row] for row in group if row in place) for group in groups]

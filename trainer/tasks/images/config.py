@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from trainer.configuration import (
+    ColumnName,
     DataConfig,
     DatasetInfo,
     Frozen,
@@ -28,9 +29,6 @@ IMAGE_SUFFIXES = frozenset(
 HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 """Read only if the package pillow-heif is installed (the extra `heic`)."""
 DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS = 50, 1_000  # of an image, by its header; decoding takes at least 3 MB of memory per megapixel
-
-ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
-
 
 class Columns(Frozen):
     """Names of a table's columns. Case is ignored unless two columns differ only in case."""

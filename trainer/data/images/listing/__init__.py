@@ -3,21 +3,14 @@
 Refused are too few classes, a contradictory split, and labels that are nearly equal. Used by the server and the trainer; imports no torch.
 """
 
-import re
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from decimal import Decimal
-
-from trainer.configuration import Part
 from trainer.data.examples import Look, UnfitData, enumerated, shown
+from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
 from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
+from trainer.data.labels import is_foul, similar
 from trainer.targets.classes.config import MAX_CLASS_NAME
 from trainer.tasks.images.config import HEIC_SUFFIXES, ImageData
 
-DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?\Z", re.ASCII)
 HEIC = tuple(HEIC_SUFFIXES)
 UNREADABLE = "make it readable for the user that runs this"
 
@@ -36,7 +29,7 @@ def scan(data: ImageData, look: Look | None = None) -> Scan:
     found = Scan(found.labels, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
     for refuse in (_refuse_names_outside_utf8, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_divided_groups):
         refuse(data, found)
-    notes = [*found.facts.notes, *_split_notes(data, found.facts.given)]
+    notes = [*found.facts.notes, *split_notes(data, found.facts.given)]
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
     facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
     return Scan(found.labels, found.examples, facts)
@@ -47,22 +40,14 @@ def refuse_similar_labels(data: ImageData, found: Scan) -> None:
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    same = defaultdict[str, list[str]](list)
-    for name in found.labels:
-        same[_normalised(name)].append(name)
     remedy = "give them one name, or write data.similar_labels: keep if they are different classes"
-    if data.similar_labels == "refuse" and (alike := [names for names in same.values() if len(names) > 1]):
+    if data.similar_labels == "refuse" and (alike := similar(found.labels)):
         listed = enumerated([" and ".join(map(ascii, names)) for names in alike])
         raise UnfitData(
             "similar_labels",
             f"these class names are nearly equal: {listed}; {remedy}",
             unnamed=f"{len(alike)} class names are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
         )
-
-
-def _normalised(name: str) -> str:
-    text = " ".join(unicodedata.normalize("NFC", name).split()).casefold()
-    return str(Decimal(text).normalize()) if NUMBER.match(text) else text
 
 
 def _refuse_names_outside_utf8(_: ImageData, found: Scan) -> None:
@@ -88,11 +73,6 @@ def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
             f"{len(long)} class names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
             unnamed=f"{len(long)} class names have more than {MAX_CLASS_NAME} characters; shorten them",
         )
-
-
-def is_foul(character: str) -> bool:
-    """Whether the character is forbidden in class names, as it is in study files."""
-    return character in DIRECTION_MARKS or unicodedata.category(character) in ("Cc", "Cs")
 
 
 def _refuse_too_few(data: ImageData, found: Scan) -> None:
@@ -144,25 +124,5 @@ def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
 
 def _refuse_divided_groups(_: ImageData, found: Scan) -> None:
     """Raises UnfitData if a declared group has images in several parts of the data's own split."""
-    parts = defaultdict[str, set[Part | None]](set)
-    for example in found.examples:
-        if example.group is not None:
-            parts[example.group].add(example.part)
-    if divided := sorted(group for group, own in parts.items() if len(own) > 1):
-        raise UnfitData(
-            "group_in_two_parts",
-            f"the column {found.facts.columns['group']} keeps a group in one part, and the data's own split has {len(divided)} of them in "
-            f"several: {enumerated(divided)}; correct the rows, or write data.columns: {{group: null}} to leave the groups out of account",
-            place=("data", "columns"),
-        )
-
-
-def _split_notes(data: ImageData, given: Sequence[Part]) -> Iterator[str]:
-    if not given:
-        return
-    if "validation" not in given:
-        yield f"The data has no validation part: validation is drawn from its train part by data.validation ({data.validation:g})."
-    if "test" not in given and data.test > 0:
-        yield f"The data has no test part: test is drawn from its train part by data.test ({data.test:g})."
-    if "validation" in given and data.validation != ImageData.model_fields["validation"].default:
-        yield f"data.validation ({data.validation:g}) is not used: the data has a validation part of its own."
+    parts = parts_of_groups((example.group, example.part) for example in found.examples)
+    refuse_divided_groups(parts, found.facts.columns.get("group", "group"))

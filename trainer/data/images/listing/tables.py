@@ -2,40 +2,26 @@
 
 import csv
 import io
-import json
 import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
+from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Header, Rows, choices, in_yaml, opened, place_of
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 
-MOST_BYTES = 512 * 2**20
-LONGEST_LINE = 2**20  # characters
-SEPARATORS = (",", ";", "\t")
 COLUMNS = ("path", "label", "split", "group")
 USUAL = {
     "path": ("filename", "file", "filepath", "file_name", "file_path", "image", "image_path", "img", "name", "id"),
     "label": ("class", "target", "category", "labels", "class_name", "y"),
 }  # common names of these columns, used to suggest a value of data.columns
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_ -]*\Z")
 SUFFIXES = IMAGE_SUFFIXES | HEIC_SUFFIXES
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-VALUES = "train, val, validation, valid, dev or test"
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    separator: str
-    names: tuple[str, ...]  # as written in the file
-    places: Mapping[str, int]  # index of each of COLUMNS that the table has
 
 
 def read(data: ImageData, look: Look) -> Scan:
@@ -85,56 +71,25 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
     return Path(data.root)
 
 
-TableExample = tuple[int, list[str]]
-
-
-def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[_Header, Iterator[TableExample]]:
-    first = next(lines, "")
+def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[Header, Rows]:
     wanted = {column for column in (data.columns.path, data.columns.label) if column}
-    separator = max(SEPARATORS, key=lambda sign: _fitness(first, sign, wanted))  # of equal ones the first in SEPARATORS
-    reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
-    header = _header(data, name, separator, tuple(next(reader, [])))
-
-    def rows() -> Iterator[TableExample]:
-        end = reader.line_num
-        for row in reader:
-            start, end = end + 1, reader.line_num
-            if row:  # skips empty lines
-                yield start, row
-
-    return header, rows()
+    separator, names, rows = opened(lines, wanted)
+    return _header(data, name, separator, names), rows
 
 
-def _fitness(line: str, separator: str, wanted: set[str]) -> tuple[int, int]:
-    """The fit of a separator to the header line: the number of wanted columns found, then the number of columns."""
-    try:
-        names = next(csv.reader([line], delimiter=separator, strict=True), [])
-    except csv.Error:
-        return 0, 0
-    return len({_folded(name) for name in names} & {_folded(name) for name in wanted}), len(names)
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> _Header:
+def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> Header:
     places, absent = dict[str, int](), list[str]()
     for column in COLUMNS:
         wanted: str | None = getattr(data.columns, column)
         if wanted is None or (column == "split" and data.split == "drawn"):
             continue
-        exact = [place for place, name in enumerate(names) if name.strip() == wanted.strip()]
-        found = exact or [place for place, name in enumerate(names) if _folded(name) == _folded(wanted)]
-        if len(found) > 1:
-            raise UnfitData("column_twice", f"{table} has {len(found)} columns {wanted}; leave one of them, or rename the others")
-        if found:
-            places[column] = found[0]
+        if (place := place_of(names, wanted, table)) is not None:
+            places[column] = place
         elif wanted != column or column in ("path", "label"):
             absent.append(column)
     if absent:
         raise _absent(data, table, names, absent, places)
-    return _Header(separator, names, places)
+    return Header(names, places, separator)
 
 
 def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[str], places: Mapping[str, int]) -> UnfitData:
@@ -143,25 +98,16 @@ def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[
         return UnfitData(
             "missing_column", f"{table} has {wanted}: its first line is no header but an image; add a first line such as path,label"
         )
-    left = [name.strip() for place, name in enumerate(names) if place not in places.values() and name.strip()]
     written = {column: names[place].strip() for column, place in places.items() if column in ("path", "label")}
-    for column in absent:
-        usual = [name for often in USUAL.get(column, ()) for name in left if name.casefold() == often]
-        if choice := (usual or left)[:1]:
-            written[column] = choice[0]
-            left.remove(choice[0])
+    written |= choices(absent, names, set(places.values()), USUAL)
     columns = enumerated([name.strip() or "(no name)" for name in names]) or "none"
-    line = ", ".join(f"{column}: {_yaml(name)}" for column, name in written.items() if name != column)
+    line = ", ".join(f"{column}: {in_yaml(name)}" for column, name in written.items() if name != column)
     remedy = f"write, say, data.columns: {{{line}}}" if line else "its first line must name path and label"
     place = ("data", "path") if {"path", "label"} & set(absent) else ("data", "columns")
     return UnfitData("missing_column", f"{table} has {wanted}; its columns are: {columns}; {remedy}", place=place)
 
 
-def _yaml(name: str) -> str:
-    return name if PLAIN.match(name) else json.dumps(name)
-
-
-def _example(header: _Header, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
+def _example(header: Header, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
     """The row as an example, or its fault as a sentence."""
     if len(row) > len(header.names):
         return "it has more fields than the first line"
@@ -178,7 +124,7 @@ def _example(header: _Header, row: Sequence[str], root: Path, data: ImageData) -
         return f"the path is no image by its suffix ({shown(suffix[:20]) or 'it has none'})"
     part: Part | None = None
     if "split" in values and (part := PART_NAMES.get(values["split"].casefold())) is None:
-        return f"the split is none of {VALUES}"
+        return f"the split is none of {PART_VALUES}"
     return Example(root / name, name, values["label"], part, values.get("group"))
 
 
@@ -201,17 +147,5 @@ def _missing(table: Path, data: ImageData, missing: list[str], there: int) -> Un
     )
 
 
-def _facts(header: _Header, examples: Sequence[Example]) -> ListingFacts:
-    given = tuple(part for part in ("train", "validation", "test") if any(example.part == part for example in examples))
-    used = set(header.places.values())
-    notes = []
-    if given:
-        notes.append(f"The data's own split is used: the column {header.names[header.places['split']].strip()}, with {', '.join(given)}.")
-    return ListingFacts(
-        given=given,
-        columns={column: header.names[place] for column, place in header.places.items()},
-        separator=header.separator,
-        unused_columns=tuple(shown(name.strip() or "(no name)") for place, name in enumerate(header.names) if place not in used)[:100],
-        groups=len({example.group for example in examples}) if "group" in header.places else None,
-        notes=tuple(notes),
-    )
+def _facts(header: Header, examples: Sequence[Example]) -> ListingFacts:
+    return header.facts({example.part for example in examples}, {example.group for example in examples})

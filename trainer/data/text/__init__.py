@@ -1,0 +1,1 @@
+"""Texts as examples: read from tables, compared, split and tokenized."""
