@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from trainer.cache import Cache
 from trainer.configuration import split_sizes
+from trainer.data import groups
 from trainer.data.contents import Distinct
 from trainer.data.dataset import digest_of
 from trainer.data.images import near_duplicates, reading
@@ -261,9 +262,9 @@ def test_the_search_is_made_once_for_all_processes(
     pictures["a/copy.jpg"] = pictures["a/3.png"]
     root, cache = folder_of(tmp_path / "data", pictures), Cache(tmp_path / "cache", 10**8)
     alone = find(config_of(root))
-    near_duplicates._kept.clear()  # as in another process
+    groups._kept.clear()  # as in another process
     first = find(config_of(root), cache)
-    near_duplicates._kept.clear()
+    groups._kept.clear()
     monkeypatch.setattr(reading, "thumbnails", refuse)
     assert find(config_of(root), Cache(tmp_path / "cache", 10**8)) == first == alone
     assert find(config_of(root, seed=1)).near_duplicates.groups == 1, "another split of the same images needs no search either"

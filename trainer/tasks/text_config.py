@@ -1,6 +1,7 @@
 """The data of text tasks: its configuration and facts about it. Imports no torch."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, WithJsonSchema, model_validator
@@ -77,6 +78,8 @@ class TextData(DataConfig):
             raise ValueError(f"split: drawn contradicts the separate files of {fields}; leave out split, or give shares in place of files")
         if self.test_path is not None and self.test > 0:
             raise ValueError(f"test is a share ({self.test:g}), and test_path is a file; leave one of them out")
+        if len(set(self.paths)) < len(self.paths):
+            raise ValueError("path, validation and test name one file twice; each part needs a file of its own")
         names = [self.text, self.target, *([self.text_b] if self.text_b is not None else [])]
         if len({name.strip() for name in names}) < len(names):
             raise ValueError("text, text_b and target name one column twice; each needs a column of its own")
@@ -98,6 +101,13 @@ class TextData(DataConfig):
     def paths(self) -> tuple[str, ...]:
         """The path, and those of separate files."""
         return (self.path, *self.files_of_parts.values())
+
+    @property
+    def file_names(self) -> Mapping[str, str]:
+        """A name for each path in messages: the file's name, or with its folder where two files have one name."""
+        names = {path: PurePath(path).name for path in self.paths}
+        twice = {name for name in names.values() if [*names.values()].count(name) > 1}
+        return {path: name if name not in twice else "/".join(PurePath(path).parts[-2:]) for path, name in names.items()}
 
     @property
     def is_table(self) -> bool:

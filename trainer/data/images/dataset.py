@@ -10,11 +10,12 @@ from trainer.configuration import LeftOut, ListingFacts, Part
 from trainer.data.contents import Distinct, digests, distinct
 from trainer.data.dataset import Content, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import BadData, Example, MissingData, UnfitData
+from trainer.data.groups import GroupCounts, Groups
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder, Scale
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
 from trainer.data.images.listing.folders import COPY
-from trainer.data.images.near_duplicates import Groups, near_duplicates
+from trainer.data.images.near_duplicates import near_duplicates
 from trainer.data.images.reading import left_out
 from trainer.data.split import Split, split
 from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates, PixelRange
@@ -119,7 +120,7 @@ def _arranged(data: ImageData, listing: Listing, groups: Groups, given: PixelRan
         contents=contents,
         fingerprint=listing.fingerprint,
         split=split_digest(contents),
-        near_duplicates=_summary(listing.contents, found, by_content.parts, len(groups.sound + groups.too_large) - len(found.kept)),
+        near_duplicates=_summary(listing.contents, groups, found, by_content.parts),
         listing=listing.facts.model_copy(update={"left_out": (*listing.facts.left_out, *unused)}),
         decoder=Decoder.of(data, None if pixel_range is None else (pixel_range.low, pixel_range.high)),
         pixel_range=pixel_range,
@@ -146,19 +147,16 @@ def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[S
     )
 
 
-def _summary(contents: Sequence[Distinct], split: Split, by_content: Sequence[Part], too_large: int) -> NearDuplicates:
-    kept = split.kept
-    across = {group for group in kept if len({split.parts[row] for row in group}) > 1}  # only possible in the data's own split
-    mixed = {group for group in kept if len({contents[row].label for row in group}) > 1}
-    examples = sorted(kept, key=lambda group: (group not in across, group not in mixed))
+def _summary(contents: Sequence[Distinct], groups: Groups, split: Split, by_content: Sequence[Part]) -> NearDuplicates:
+    counts = GroupCounts.of([content.label for content in contents], groups, split, by_content)
     return NearDuplicates(
-        groups=len(kept),
-        images=sum(len(group) for group in kept),
-        crossing=sum(len({by_content[row] for row in group}) > 1 for group in kept if group not in across),
-        mixed=len(mixed),
-        too_large=too_large,
-        examples=tuple(tuple(_printable(contents[row].files[0].name) for row in group[:NAMES]) for group in examples[:EXAMPLES]),
-        across=len(across),
+        groups=counts.groups,
+        images=counts.contents,
+        crossing=counts.crossing,
+        mixed=len(counts.mixed),
+        too_large=counts.too_large,
+        examples=tuple(tuple(_printable(contents[row].files[0].name) for row in group[:NAMES]) for group in counts.ordered[:EXAMPLES]),
+        across=len(counts.across),
     )
 
 

@@ -7,7 +7,7 @@ docs/decisions/0017-near-duplicates.md.
 """
 
 import hashlib
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from trainer.cache import Cache, CacheKey
-from trainer.data.contents import Distinct, stored
+from trainer.data.contents import Distinct
+from trainer.data.groups import Groups, find_groups, joined
 from trainer.data.images import reading
 from trainer.data.images.decoding import Decoder
 from trainer.data.split import Group
@@ -102,7 +101,7 @@ def clusters(thumbnails: Thumbnails) -> NDArray[np.int64]:
             known = torch.from_numpy(found)
             possible = _possible(coarse, thumbnails.limit, rows, columns) & (known[rows][:, None] != known[columns][None])
             for left, right in _confirmed(thumbnails, rows, columns, possible):
-                found = _joined(found, left, right)
+                found = joined(found, left.numpy(), right.numpy())
     return found
 
 
@@ -151,15 +150,7 @@ def _confirmed(thumbnails: Thumbnails, rows: Tensor, columns: Tensor, possible: 
         yield left, right
 
 
-def _joined(found: NDArray[np.int64], left: Tensor, right: Tensor) -> NDArray[np.int64]:
-    edges = (np.ones(len(left), dtype=np.int8), (found[left.numpy()], found[right.numpy()]))
-    _, numbers = connected_components(coo_array(edges, shape=(len(found), len(found))), directed=False)
-    joined: NDArray[np.int64] = numbers.astype(np.int64)[found]
-    return joined
-
-
 VERSION = 1  # raise it when other groups are found; part of the cache key
-KEPT = 4  # data sets kept by this process
 MOST_COMPARED = 50_000  # contents compared pairwise; of a larger data set only those whose difference hash equals another's
 LARGEST_SHARE = 0.25  # of the contents of a class; a larger cluster is a chain of unlike images and is broken up
 LARGEST_SMALL = 4  # contents; a cluster of at most this size is never too large
@@ -167,43 +158,9 @@ MOST_LABELS = 3
 MOST_CENTRES = 100  # groups into which a chain is broken up at most
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Groups of near-duplicates by positions of contents, each ascending, sorted by their first position."""
-
-    sound: tuple[Group, ...]
-    too_large: tuple[Group, ...]  # reported, but not kept together: a class could not be split otherwise
-
-    @classmethod
-    def read(cls, numbers: Tensor) -> "Groups":
-        """From int32 [N]: 0 for a content in no group, `k` for a member of sound group k, `-k` for a member of too large group k."""
-        members = defaultdict[int, list[int]](list)
-        for row in numbers.nonzero()[:, 0].tolist():
-            members[int(numbers[row])].append(row)
-        ordered = sorted(members.items(), key=lambda one: one[1])
-        return cls(*(tuple(tuple(rows) for number, rows in ordered if (number > 0) is sound) for sound in (True, False)))
-
-    def write(self, into: Tensor) -> None:
-        """Write the numbers of `read` into zeros, int32 [N]."""
-        for number, group in enumerate(self.sound, start=1):
-            into[list(group)] = number
-        for number, group in enumerate(self.too_large, start=1):
-            into[list(group)] = -number
-
-
-_kept: OrderedDict[str, Groups] = OrderedDict()
-
-
 def near_duplicates(contents: Sequence[Distinct], decoder: Decoder, cache: Cache) -> Groups:
     """The groups: kept by this process, found in the cache, or computed. Raises BadData with the names of undecodable images."""
-    key = _key(contents, decoder)
-    if key.digest not in _kept:
-        while len(_kept) >= KEPT:
-            _kept.popitem(last=False)
-        found = stored(cache, key, (len(contents),), torch.int32, lambda numbers: _search(contents, decoder).write(numbers))
-        _kept[key.digest] = Groups.read(found[0]) if found is not None else _search(contents, decoder)
-    _kept.move_to_end(key.digest)
-    return _kept[key.digest]
+    return find_groups(_key(contents, decoder), len(contents), cache, lambda: _search(contents, decoder))
 
 
 def _key(contents: Sequence[Distinct], decoder: Decoder) -> CacheKey:

@@ -96,7 +96,7 @@ def scan(data: TextData, kind: TargetKind, look: Look | None = None, *, texts: b
     files += [(path, ("data", part), part) for part, path in data.files_of_parts.items()]
     rows, headers = list[TextRow](), list[Header]()
     for path, place, part in files:
-        found, header = _read(data, kind, _File(Path(path), place, part, texts), look)
+        found, header = _read(data, kind, _File(path, place, part, texts), look)
         if not found:
             left_out = "".join(f"; {one.count} left out: {one.reason}" for one in look.left_out)
             name = shown(Path(path).name)
@@ -148,7 +148,7 @@ def strata(kind: TargetKind, targets: Sequence[TextTarget]) -> tuple[tuple[str, 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    path: Path
+    path: str
     place: tuple[str, ...]  # of the field that names it
     part: Part | None
     texts: bool  # whether texts are kept
@@ -157,8 +157,8 @@ class _File:
 def _read(data: TextData, kind: TargetKind, file: _File, look: Look) -> tuple[list[TextRow], Header]:
     """The rows of a file, without those that `data.empty: skip` leaves out. Raises UnfitData with the lines of unfit rows."""
     rows, faults, known = list[TextRow](), _Faults(), dict[Value, TextTarget | _Fault]()
-    name = shown(file.path.name)
-    with opened_table(data, file.path, file.place, look) as table:
+    name = shown(data.file_names[file.path])
+    with opened_table(data, Path(file.path), file.place, look) as table:
         if file.part is not None and "split" in table.header.places:
             _refuse_split_twice(name, table.header, file.place, data)
         for line, values in table.records:
