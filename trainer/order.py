@@ -39,6 +39,24 @@ def batches(rows: Tensor, size: int) -> list[Tensor]:
     return cut[:-1] if size > 1 and len(cut[-1]) == 1 else cut
 
 
+POOL = 50  # batches whose examples are sorted by length together
+
+
+def bucketed(rows: Tensor, lengths: Tensor, batch_size: int, order_seed: int, epoch: int) -> list[Tensor]:
+    """The rows shuffled into batches of similar lengths, which need little padding; a shorter batch is the last one.
+
+    Rows are shuffled; POOL batches at a time are sorted by length, equal lengths in random order; then the batches are shuffled. The rows
+    of the shorter batch are drawn before lengths are compared. `lengths` are those of all examples, int64 [N] on the host.
+    """
+    generator = torch.Generator().manual_seed(seed_for(order_seed, "order", epoch))
+    order = rows[torch.randperm(len(rows), generator=generator)]
+    whole = len(order) - len(order) % batch_size
+    pools = torch.split(order[:whole], POOL * batch_size)
+    cut = [batch for pool in pools if len(pool) for batch in torch.split(pool[lengths[pool].argsort(stable=True)], batch_size)]
+    places = torch.randperm(len(cut), generator=generator).tolist()
+    return [*(cut[place] for place in places), *([order[whole:]] if whole < len(order) else [])]
+
+
 class RowsAhead:
     """The rows of announced batches on a device, moved there by one copy. A copy for each batch would cost the host time in each step."""
 

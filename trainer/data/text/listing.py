@@ -356,4 +356,4 @@ def _notes(data: TextData, found: TextScan) -> Iterator[str]:
     for part in found.facts.given:
         with suppress(KeyError):
             if missing := by_part["train"] - by_part[part]:
-                yield f"The {part} part has no rows of {len(missing)} labels."
+                yield f"The {part} part has no rows of {len(missing)} label{'s' if len(missing) > 1 else ''}."
