@@ -1,7 +1,7 @@
 """Models of image tasks: data, model, hyperparameters of the input, and facts about the data. Imports no torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
@@ -29,6 +29,7 @@ IMAGE_SUFFIXES = frozenset(
 HEIC_SUFFIXES = frozenset({".heic", ".heics", ".heif", ".heifs", ".hif"})
 """Read only if the package pillow-heif is installed (the extra `heic`)."""
 DEFAULT_MEGAPIXELS, HIGHEST_MEGAPIXELS = 50, 1_000  # of an image, by its header; decoding takes at least 3 MB of memory per megapixel
+
 
 class Columns(Frozen):
     """Names of a table's columns. Case is ignored unless two columns differ only in case."""
