@@ -21,7 +21,7 @@ Rows = Iterator[TableExample]
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class TableHeader:
     """The first line of a table."""
 
     names: tuple[str, ...]  # as written in the file

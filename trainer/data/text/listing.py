@@ -13,7 +13,7 @@ from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import LISTED, PART_NAMES, Look, UnfitData, enumerated, shown
 from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, similar
-from trainer.data.tables import PART_VALUES, Header
+from trainer.data.tables import PART_VALUES, TableHeader
 from trainer.data.text.tables import Value, Values, opened_table
 from trainer.tasks.base import Counted
 from trainer.tasks.text_config import MAX_LABEL_NAME, TextData
@@ -94,7 +94,7 @@ def scan(data: TextData, kind: TargetKind, look: Look | None = None, *, texts: b
     own: Part | None = "train" if data.files_of_parts else None
     files: list[tuple[str, tuple[str, ...], Part | None]] = [(data.path, ("data", "path"), own)]
     files += [(path, ("data", part), part) for part, path in data.files_of_parts.items()]
-    rows, headers = list[TextRow](), list[Header]()
+    rows, headers = list[TextRow](), list[TableHeader]()
     for path, place, part in files:
         found, header = _read(data, kind, _File(path, place, part, texts), look)
         if not found:
@@ -154,7 +154,7 @@ class _File:
     texts: bool  # whether texts are kept
 
 
-def _read(data: TextData, kind: TargetKind, file: _File, look: Look) -> tuple[list[TextRow], Header]:
+def _read(data: TextData, kind: TargetKind, file: _File, look: Look) -> tuple[list[TextRow], TableHeader]:
     """The rows of a file, without those that `data.empty: skip` leaves out. Raises UnfitData with the lines of unfit rows."""
     rows, faults, known = list[TextRow](), _Faults(), dict[Value, TextTarget | _Fault]()
     name = shown(data.file_names[file.path])
@@ -240,7 +240,7 @@ def _refuse_faults(name: str, faults: _Faults, place: tuple[str, ...]) -> None:
         raise UnfitData("not_a_number", f"{name} has {rows}: {faults.listed('not_a_number')}; {remedy}", place=("data", "target"))
 
 
-def _refuse_split_twice(name: str, header: Header, place: tuple[str, ...], data: TextData) -> None:
+def _refuse_split_twice(name: str, header: TableHeader, place: tuple[str, ...], data: TextData) -> None:
     fields = " and ".join(f"data.{part}" for part in data.files_of_parts)
     raise UnfitData(
         "split_given_twice",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.data.examples import Look, UnfitData, enumerated, shown
-from trainer.data.tables import LONGEST_LINE, MOST_BYTES, SEPARATORS, Header, choices, folded, in_yaml, opened, place_of
+from trainer.data.tables import LONGEST_LINE, MOST_BYTES, SEPARATORS, TableHeader, choices, folded, in_yaml, opened, place_of
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.text_config import TextData
 
@@ -52,7 +52,7 @@ Record = tuple[int, Values | str]
 class TextTable:
     """An open file: its columns and its rows."""
 
-    header: Header
+    header: TableHeader
     records: Iterator[Record]
 
 
@@ -154,7 +154,7 @@ def _table(data: TextData, name: str, lines: _Lines, file: IO[bytes], separators
     wanted = {column for column in (data.text, data.text_b, data.target) if column}
     separator, names, rows = opened(lines.of(file), wanted, separators)
     lines.row_end = lines.count
-    header = Header(names, _places(data, name, names), separator)
+    header = TableHeader(names, _places(data, name, names), separator)
 
     def records() -> Iterator[Record]:
         for line, row in rows:
@@ -173,7 +173,7 @@ def _json_lines(data: TextData, name: str, lines: Iterator[str]) -> TextTable:
     names = tuple(dict.fromkeys(key for _, found in first if isinstance(found, dict) for key in found))
     if first and not names:
         raise _Unusable('its lines are no JSON objects such as {"text": "...", "label": "..."}')
-    header = Header(names, _places(data, name, names))
+    header = TableHeader(names, _places(data, name, names))
     keys = {role: names[place] for role, place in header.places.items()}
     return TextTable(header, ((line, _values(found, keys)) for line, found in chain(first, numbered)))
 
@@ -244,7 +244,7 @@ def _parquet(data: TextData, name: str, file: IO[bytes], look: Look) -> TextTabl
             raise _Unusable(f"it has more than {MOST_ROWS:,} rows")
     except (pyarrow.ArrowException, ValueError, OSError):
         raise _Unusable("it is not a whole Parquet file") from None
-    header = Header(names, _places(data, name, names))
+    header = TableHeader(names, _places(data, name, names))
     keys = {role: names[place] for role, place in header.places.items()}
 
     def records() -> Iterator[Record]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
-from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Header, Rows, choices, in_yaml, opened, place_of
+from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Rows, TableHeader, choices, in_yaml, opened, place_of
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 
@@ -71,13 +71,13 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
     return Path(data.root)
 
 
-def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[Header, Rows]:
+def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[TableHeader, Rows]:
     wanted = {column for column in (data.columns.path, data.columns.label) if column}
     separator, names, rows = opened(lines, wanted)
     return _header(data, name, separator, names), rows
 
 
-def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> Header:
+def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> TableHeader:
     places, absent = dict[str, int](), list[str]()
     for column in COLUMNS:
         wanted: str | None = getattr(data.columns, column)
@@ -89,7 +89,7 @@ def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...])
             absent.append(column)
     if absent:
         raise _absent(data, table, names, absent, places)
-    return Header(names, places, separator)
+    return TableHeader(names, places, separator)
 
 
 def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[str], places: Mapping[str, int]) -> UnfitData:
@@ -107,7 +107,7 @@ def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[
     return UnfitData("missing_column", f"{table} has {wanted}; its columns are: {columns}; {remedy}", place=place)
 
 
-def _example(header: Header, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
+def _example(header: TableHeader, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
     """The row as an example, or its fault as a sentence."""
     if len(row) > len(header.names):
         return "it has more fields than the first line"
@@ -147,5 +147,5 @@ def _missing(table: Path, data: ImageData, missing: list[str], there: int) -> Un
     )
 
 
-def _facts(header: Header, examples: Sequence[Example]) -> ListingFacts:
+def _facts(header: TableHeader, examples: Sequence[Example]) -> ListingFacts:
     return header.facts({example.part for example in examples}, {example.group for example in examples})
