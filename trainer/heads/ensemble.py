@@ -150,12 +150,12 @@ def _first(
 ) -> SharedLinear | JointLinear | MemberScale:
     match layer:
         case Linear() if execution.joint:
-            weight, bias = parameters[layer.weight], parameters[layer.bias]
+            weight, bias = parameters[layer.weight], _bias(layer, parameters)
             return JointLinear(weight, bias, rates, half=half, masked_bytes=execution.masked_bytes)
         case Linear():
-            return SharedLinear(parameters[layer.weight], parameters[layer.bias], rates, half=half)
+            return SharedLinear(parameters[layer.weight], _bias(layer, parameters), rates, half=half)
         case Affine():
-            return MemberScale(parameters[layer.weight], parameters[layer.bias])
+            return MemberScale(parameters[layer.weight], _bias(layer, parameters), layer.offset)
         case _:
             raise TypeError(f"no head begins with {layer}")
 
@@ -163,7 +163,7 @@ def _first(
 def _later(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequence[float], *, half: bool) -> MemberLayer:
     match layer:
         case Linear():
-            return MemberLinear(parameters[layer.weight], parameters[layer.bias], half=half)
+            return MemberLinear(parameters[layer.weight], _bias(layer, parameters), half=half)
         case Dropout():
             return MemberDropout(rates)
         case PlacesMean():
@@ -172,6 +172,14 @@ def _later(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequ
             return MemberActivation(layer.module)
         case _:
             raise TypeError(f"{layer} can only come first")
+
+
+def _bias(layer: Linear | Affine, parameters: Mapping[str, MemberParameter]) -> MemberParameter:
+    """The layer's bias; zeros that no optimizer changes for a layer without one."""
+    if layer.bias is not None:
+        return parameters[layer.bias]
+    value = parameters[layer.weight].value
+    return MemberParameter(*(value.new_zeros(value.shape[:2]) for _ in range(2)))
 
 
 def _rows(features: Tensor) -> tuple[Tensor, int]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import Permute
 
 from trainer.models import ClassToken, GlobalMean, StagedModel
+from trainer.pooling import Pooling, TokenScale
 
 
 class UnsupportedHead(Exception):
@@ -29,15 +30,16 @@ class Linear:
     """A linear layer or a 1x1 convolution; the fields are the names of its tensors in the network."""
 
     weight: str
-    bias: str
+    bias: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Scale and shift of each channel: the trainable half of a LayerNorm, behind `Standardise`."""
+    """Scale and shift of each channel: the trainable half of a normalisation, behind `Standardise` or a standardising pool."""
 
     weight: str
-    bias: str
+    bias: str | None
+    offset: float = 0.0  # added to the scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,15 @@ def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
     prefix, stack, flat = list[nn.Module](), list[Layer](), False
     for layer in _leaves(model.head):
         begun = any(not isinstance(done, Affine) for done in stack)  # a layer other than a scale and shift is in the stack
-        flat = flat or isinstance(layer, ClassToken | GlobalMean) or _pools_all(layer)  # one place is left
+        flat = flat or isinstance(layer, ClassToken | GlobalMean | Pooling) or _pools_all(layer)  # one place is left
         match layer:
             case nn.Identity():
                 continue
             case nn.LayerNorm() if not stack:
                 prefix.append(Standardise(1 if isinstance(layer, _channels_first()) else -1, layer.eps))
                 stack.append(Affine(*_tensors(layer, names)))
+            case TokenScale() if not stack:
+                stack.append(Affine(*_tensors(layer.norm, names), layer.offset))
             case nn.Dropout():
                 stack.append(Dropout())
             case nn.Linear() | nn.Conv2d():
@@ -133,11 +137,11 @@ def _pointwise(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     return layer
 
 
-def _tensors(layer: nn.Module, names: dict[int, str]) -> tuple[str, str]:
+def _tensors(layer: nn.Module, names: dict[int, str]) -> tuple[str, str | None]:
     found = dict(layer.named_parameters(recurse=False))
-    if found.keys() != {"weight", "bias"}:
+    if found.keys() not in ({"weight", "bias"}, {"weight"}):
         raise UnsupportedHead(f"{type(layer).__name__} has {sorted(found)}, not weight and bias")
-    return names[id(found["weight"])], names[id(found["bias"])]
+    return names[id(found["weight"])], names[id(found["bias"])] if "bias" in found else None
 
 
 def _without_parameters(layer: nn.Module) -> nn.Module:
@@ -337,19 +341,20 @@ class SharedLinear:
 
 
 class MemberScale:
-    """A first layer that is the scale and shift of a LayerNorm: y = b + w ∘ x, for each channel.
+    """A first layer that is the scale and shift of a normalisation: y = b + (w + offset) ∘ x, for each channel.
 
     Backward, with slope g: ∂loss/∂b = Σ g and ∂loss/∂w = Σ g ∘ x, both over places and examples.
     """
 
-    def __init__(self, weight: MemberParameter, bias: MemberParameter) -> None:
-        self._weight, self._bias = weight, bias
+    def __init__(self, weight: MemberParameter, bias: MemberParameter, offset: float = 0.0) -> None:
+        self._weight, self._bias, self._offset = weight, bias, offset
         self._given = torch.empty(0)
 
     def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
         """Rows [P * B, D], shared → [M, D, P, B]."""
         self._given = rows.T.contiguous()  # [D, P * B]
-        scaled = torch.addcmul(self._bias.value[:, :, None], self._weight.value[:, :, None], self._given)
+        weight = self._weight.value + self._offset if self._offset else self._weight.value
+        scaled = torch.addcmul(self._bias.value[:, :, None], weight[:, :, None], self._given)
         return scaled.view(*scaled.shape[:2], places, -1)
 
     def backward(self, slope: Tensor) -> None:
