@@ -255,7 +255,7 @@ class ModelLearner:
             self._scaler.load_state_dict(dict[str, Any](state.scaler))
 
     def network_of(self, member: int) -> nn.Module:
-        return self._model.network
+        return self._model.plain_network()
 
     def _changing(self) -> dict[str, Tensor]:
         """Trainable parameters and all buffers. Frozen parameters are left out: they follow from weights and seed."""

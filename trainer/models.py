@@ -1,7 +1,7 @@
 """Models as ordered stages and a head, and the errors of building one."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Self
 
 import torch
@@ -58,6 +58,9 @@ class StagedModel(nn.Module):
         self.stage_names = tuple(stages)
         self.frozen = 0
         self.drawn = frozenset(network.state_dict().keys())  # names of tensors that were not loaded from weights
+        self.trained: frozenset[str] | None = None  # parameters of stages above the frozen ones that are trained; None: all
+        self.merge: Callable[[nn.Module], nn.Module] | None = None  # the network → one without the layers that were added to it
+        self.layer_decay = 1.0  # learning rate of a stage relative to that of the stage above it
         self._parts = (*stages.values(), head)  # a tuple is not registered, so the state dict holds each tensor once
 
     @property
@@ -89,12 +92,19 @@ class StagedModel(nn.Module):
         return predictions
 
     def freeze(self, k: int) -> Self:
-        """Freeze the first `k` stages and thaw all others. Raises ValueError for more stages than the model has."""
+        """Freeze the first `k` stages and thaw all others, or what `trained` names of them.
+
+        Raises ValueError for more stages than the model has.
+        """
         if not 0 <= k <= len(self.stages):
             raise ValueError(f"{k} stages cannot be frozen; the model has {len(self.stages)}")
         self.frozen = k
         for index, part in enumerate(self._parts):
             part.requires_grad_(index >= k)
+        if self.trained is not None:
+            kept = {id(parameter) for parameter in self.head.parameters()}
+            for name, parameter in self.network.named_parameters():
+                parameter.requires_grad_(parameter.requires_grad and (name in self.trained or id(parameter) in kept))
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -103,6 +113,10 @@ class StagedModel(nn.Module):
         for index, part in enumerate(self._parts):
             part.train(mode and index >= self.frozen)
         return self
+
+    def plain_network(self) -> nn.Module:
+        """The network in its own layout: the network itself, or a copy of an adapted one on the CPU."""
+        return self.network if self.merge is None else self.merge(self.network)
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The trainable parameters in the network's order."""

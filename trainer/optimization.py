@@ -58,8 +58,17 @@ class ParameterGroup:
 
 
 def parameter_groups(model: StagedModel) -> list[ParameterGroup]:
-    """One group, since the learning rate is equal at every depth. The network's order is that by which checkpoints number parameters."""
-    return [ParameterGroup(list(model.trainable_parameters()))]
+    """One group in the network's order, by which checkpoints number parameters; with layer decay one for each stage, and the head's.
+
+    The factor of the head is 1, that of each stage the factor of the part above times the decay. Source: Clark et al., ELECTRA, ICLR 2020.
+    """
+    if model.layer_decay == 1:
+        return [ParameterGroup(list(model.trainable_parameters()))]
+    groups, parts = list[ParameterGroup](), (*model.stages, model.head)
+    for height, part in zip(range(len(parts) - 1, -1, -1), parts, strict=True):
+        if own := [parameter for parameter in part.parameters() if parameter.requires_grad]:
+            groups.append(ParameterGroup(own, model.layer_decay**height))
+    return groups
 
 
 def make_optimizer(groups: Sequence[ParameterGroup], config: Hyperparameters) -> Optimizer:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Purpose = Literal["order", "numbers"]
+Purpose = Literal["order", "numbers", "adapters"]
 
 
 def shuffled(rows: Tensor, order_seed: int, epoch: int) -> Tensor:

@@ -2,13 +2,14 @@
 
 from collections.abc import Hashable
 from functools import lru_cache
+from typing import Any
 
 from search_spaces import Params
 from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND
 from service.domain.samplers import CmaEs, Gp, Grid, Nsga2, Qmc, Random, Sampler, Tpe
 from service.domain.spec import StudySpec
 from trainer.configuration import DatasetInfo
-from trainer.tasks.capabilities import HeadsTogether
+from trainer.tasks.capabilities import HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
 
 MOST_LANES = 256
@@ -36,10 +37,10 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
     """
     if spec.limits.lanes == 1 or not _heads_can_train_together(spec):
         return None
-    values = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
+    values: dict[str, Any] = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
     if round is not None:
         values |= spec.seeds_of(round)
-    if values["frozen_layers"] != _stages_of(spec.task, spec.model.name):
+    if spec.frozen_stages(values) != _stages_of(spec.task, spec.model.name):
         return None
     return tuple(values[name] for name in _capability(spec.task).shared)
 
@@ -108,5 +109,5 @@ def _stages_of(task: str, model: str) -> int:
 
 @lru_cache(maxsize=16)
 def _defaults(task: str) -> dict[str, Hashable]:
-    fields = spec_of(task).Hyperparameters.model_fields
-    return {name: fields[name].default for name in _capability(task).shared}
+    found, fields = spec_of(task), spec_of(task).Hyperparameters.model_fields
+    return {name: fields[name].default for name in (*_capability(task).shared, *methods_of(found).freezing)}

@@ -1,7 +1,8 @@
 """Estimate the epochs that a study will train, by number of frozen stages."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from search_spaces import Categorical, Float, Int, Scalar, SearchSpace
 from trainer.configuration import Hyperparameters
@@ -11,23 +12,46 @@ MOST_VALUES = 10_001  # of a range of frozen stages: TrainConfig accepts 0 to 10
 
 
 def epochs_by_depth(
-    space: SearchSpace, fixed: Mapping[str, Scalar], hyperparameters: type[Hyperparameters], trials: int
+    space: SearchSpace,
+    fixed: Mapping[str, Scalar],
+    hyperparameters: type[Hyperparameters],
+    trials: int,
+    frozen: Callable[[Mapping[str, Any]], int] = lambda values: int(values["frozen_layers"]),
+    names: Sequence[str] = ("frozen_layers",),
 ) -> dict[int, float]:
     """The epochs that `trials` trials, drawn uniformly from the space, train with each number of frozen stages above 0.
 
-    Assumes that parameters are independent apart from their conditions, and that no trial is pruned: an upper estimate.
+    `frozen` computes that number from hyperparameters by name, and depends on `names`; a parameter that a condition names precedes those
+    that it governs. Assumes that parameters are independent apart from their conditions, and that no trial is pruned: an upper estimate.
     """
     values = {name: fixed.get(name, field.default) for name, field in hyperparameters.model_fields.items()}
     epochs = trials * _mean(space, values, "epochs")
-    shares = _shares(space, values, "frozen_layers")
-    return {int(depth): share * epochs for depth, share in sorted(shares.items()) if isinstance(depth, int) and depth > 0}
+    shares = dict[int, float]()
+    for drawn, share in _joint_shares(space, values, names, {}):
+        depth = frozen({**values, **drawn})
+        shares[depth] = shares.get(depth, 0.0) + share
+    return {depth: share * epochs for depth, share in sorted(shares.items()) if depth > 0}
 
 
-def _shares(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> dict[Scalar, float]:
-    """The probability of each value of the parameter. The default applies where its condition does not hold."""
+def _joint_shares(
+    space: SearchSpace, values: Mapping[str, Scalar], names: Sequence[str], drawn: Mapping[str, Scalar]
+) -> Iterator[tuple[Mapping[str, Scalar], float]]:
+    """The probability of each combination of values of the parameters."""
+    if not names:
+        yield drawn, 1.0
+        return
+    name, *rest = names
+    for value, share in _shares(space, values, name, drawn).items():
+        for found, own in _joint_shares(space, values, rest, {**drawn, name: value}):
+            yield found, share * own
+
+
+def _shares(space: SearchSpace, values: Mapping[str, Scalar], name: str, drawn: Mapping[str, Scalar]) -> dict[Scalar, float]:
+    """The probability of each value of the parameter, given the drawn ones. The default applies where its condition does not hold."""
     if (parameter := space.root.get(name)) is None:
         return {values[name]: 1.0}
-    active = _activity(space, name)
+    if not (active := _activity(space, name, drawn)):
+        return {values[name]: 1.0}
     shares = {value: share * active for value, share in _evenly(parameter).items()}
     if active < 1:
         default = values[name]
@@ -39,17 +63,18 @@ def _mean(space: SearchSpace, values: Mapping[str, Scalar], name: str) -> float:
     """The mean of a numeric parameter, with its default where its condition does not hold."""
     if (parameter := space.root.get(name)) is None:
         return float(values[name])  # type: ignore[arg-type]  # epochs are a number
-    active = _activity(space, name)
+    active = _activity(space, name, {})
     return active * _even_mean(parameter) + (1 - active) * float(values[name])  # type: ignore[arg-type]
 
 
-def _activity(space: SearchSpace, name: str) -> float:
-    """The probability that the parameter's condition holds."""
+def _activity(space: SearchSpace, name: str, drawn: Mapping[str, Scalar]) -> float:
+    """The probability that the parameter's condition holds, given the drawn values of others."""
     probability = 1.0
     for parent, values in space.root[name].when.items():
-        shares = _evenly(space.root[parent])
-        drawn = sum(share for value, share in shares.items() if any(type(value) is type(one) and value == one for one in values))
-        probability *= drawn * _activity(space, parent)
+        known = parent in drawn
+        shares = {drawn[parent]: 1.0} if known else _evenly(space.root[parent])
+        fitting = sum(share for value, share in shares.items() if any(type(value) is type(one) and value == one for one in values))
+        probability *= fitting * (1.0 if known else _activity(space, parent, drawn))
     return probability
 
 

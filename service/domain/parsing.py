@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from search_spaces import Fault, Int, Params, Path, SearchSpace, contains, nearest, presets
 from search_spaces.documents import impurities
+from service.domain.consistency import condition_faults, fit_faults, fixed_faults, grid_faults, space_faults, stage_faults, too_many_stages
 from service.domain.errors import InvalidInput
 from service.domain.fault_messages import Inherited, faults_of, unknown_model, unknown_parameter, unknown_task, with_remedies
-from service.domain.samplers import Grid
 from service.domain.spec import MAX_TRIALS, StudySpec, searchable
 from service.domain.synonyms import translate
-from trainer.configuration import FIRST_TASK, Hyperparameters
+from trainer.configuration import FIRST_TASK
 from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
 from trainer.tasks.registry import spec_of, specs
 
@@ -205,11 +205,11 @@ class _Draft:
 
     def check(self, spec: StudySpec) -> None:
         """Check the sections against each other."""
-        faults = [*_space_faults(spec), *_fixed_faults(spec)]
+        faults = [*space_faults(spec), *fixed_faults(spec), *condition_faults(spec)]
         if "model" not in self.stand_ins and (model := described_model(self.task, spec.model.name)) is not None:
-            faults += [*_stage_faults(spec, model), *_fit_faults(spec, model)]
+            faults += [*stage_faults(spec, model), *fit_faults(spec, model)]
         if not {"search_space", "sampler", "budget"} & self.stand_ins:
-            faults += _grid_faults(spec)
+            faults += grid_faults(spec)
         # A parameter that was replaced by a stand-in has been reported already; a fault of the stand-in would mislead.
         own = [fault for fault in faults if not (fault.path[0] in ("search_space", "fixed") and fault.path[1] in self.stand_ins)]
         for fault in self.add(own):
@@ -384,7 +384,7 @@ def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, l
             if name != "frozen_layers":
                 faults.append(Fault(("search_space", name, "high"), "missing", "this field is required; add it"))
             elif parameter.low > stages:
-                faults.append(_too_many_stages(("search_space", name, "low"), stages))
+                faults.append(too_many_stages(("search_space", name, "low"), stages))
             space[name] = parameter.model_copy(update={"high": max(stages, parameter.low) if name == "frozen_layers" else parameter.low})
     try:
         closed = SearchSpace.model_validate({name: parameter.model_dump() for name, parameter in space.items()})
@@ -394,81 +394,6 @@ def _with_open_ranges_closed(spec: StudySpec, stages: int) -> tuple[StudySpec, l
         # The conditions no longer fit the closed ranges. Without them the other parameters can still be checked.
         closed = SearchSpace({name: parameter.model_copy(update={"when": {}}) for name, parameter in space.items()})
     return spec.model_copy(update={"search_space": closed}), faults
-
-
-def _space_faults(spec: StudySpec) -> Iterator[Fault]:
-    """Faults of range ends and choices that the trainer does not accept."""
-    for name in spec.search_space.root:
-        if name in spec.fixed:
-            yield Fault(("fixed", name), "fixed_and_varied", "the search space varies this parameter too; remove it from one of the two")
-        for place, value in spec.extremes(name):
-            for fault in _hyperparameter_faults(spec.hyperparameters, {name: value}):
-                yield Fault(place, fault.code, fault.message)
-
-
-def _fixed_faults(spec: StudySpec) -> Iterator[Fault]:
-    for fault in _hyperparameter_faults(spec.hyperparameters, spec.fixed):
-        yield fault.below(("fixed",))
-
-
-def _hyperparameter_faults(hyperparameters: type[Hyperparameters], values: Mapping[str, Any]) -> Iterator[Fault]:
-    try:
-        hyperparameters.model_validate(dict(values), strict=True)
-    except ValidationError as error:
-        for item in error.errors():
-            yield from faults_of(item)
-
-
-def _stage_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
-    stages = model.stages
-    frozen_random = dict[Fault, None]()
-    for place, most in _whole_extremes(spec, "frozen_layers"):
-        if most > stages:
-            yield _too_many_stages(place, stages)
-        elif most > 0 and not spec.model.pretrained:
-            frozen_random[_frozen_random(place)] = None
-    yield from frozen_random
-
-
-def _frozen_random(place: tuple[str | int, ...]) -> Fault:
-    """The fault of frozen stages with random initial values.
-
-    Its path is that of the parameter for a range: an open range was closed before, so the document may have no `high`.
-    """
-    remedy = "remove it" if place[0] == "fixed" else "remove it here and write fixed: {frozen_layers: 0}"
-    return Fault(
-        place if "choices" in place else place[:2],
-        "frozen_random",
-        f"model.weights is random, and frozen stages keep their random values; {remedy}, or name pretrained weights in model.weights",
-    )
-
-
-def _too_many_stages(place: tuple[str | int, ...], stages: int) -> Fault:
-    return Fault(place, "too_many_stages", f"the model has {stages} stages to freeze; lower this to {stages} or less")
-
-
-def _fit_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:
-    """Faults of values of the task's own hyperparameters with which the model cannot be trained."""
-    for name in [name for name in spec.hyperparameters.model_fields if name not in Hyperparameters.model_fields]:
-        for place, value in spec.extremes(name):
-            if (fault := model.fault_of(name, value)) is not None:
-                yield Fault(place, *fault)
-
-
-def _whole_extremes(spec: StudySpec, name: str) -> Iterator[tuple[tuple[str | int, ...], int]]:
-    """The extremes that are whole numbers. Other values have a fault of their own."""
-    for place, value in spec.extremes(name):
-        if isinstance(value, int):
-            yield place, value
-
-
-def _grid_faults(spec: StudySpec) -> Iterator[Fault]:
-    if not isinstance(spec.sampler, Grid):
-        return
-    if (size := spec.search_space.size) is None:
-        yield Fault(("sampler", "name"), "endless_grid", "a grid needs a step on each float range; add steps, or choose another sampler")
-    elif size > spec.budget.max_trials:
-        yield Fault(("budget", "trials"), "grid_above_budget", f"the grid has {size} combinations; raise the budget or coarsen the grid")
 
 
 def _with_baseline_completed(spec: StudySpec) -> tuple[StudySpec, list[Fault]]:

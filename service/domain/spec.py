@@ -13,6 +13,7 @@ from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
 from trainer.configuration import ByTask, DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig
 from trainer.tasks.base import TaskSpec
+from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of
 
 NOT_SEARCHED = frozenset({"seed", "order_seed"})
@@ -139,7 +140,24 @@ class StudySpec(ByTask):
         # seeds of a round override fixed ones.
         seeds: dict[str, Any] = {"seed": self.seed_of(number), "order_seed": self.order_seed}
         values = {**seeds, **self.fixed, **params} if round is None else {**self.fixed, **params, **self.seeds_of(round)}
-        return TrainConfig.of_task(self.task)(task=self.task, data=self.data, model=self.model, **values)
+        return TrainConfig.of_task(self.task)(task=self.task, data=self.data, model=self.model, **self.applicable(values))
+
+    def applicable(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The hyperparameters that apply together: one whose condition does not hold keeps its default in a config."""
+        fields, conditions = self.hyperparameters.model_fields, methods_of(spec_of(self.task)).conditions
+
+        def holds(name: str) -> bool:
+            needed = conditions.get(name, {})
+            return all(values.get(other, fields[other].default) in accepted for other, accepted in needed.items())
+
+        return {name: value for name, value in values.items() if holds(name)}
+
+    def frozen_stages(self, values: Mapping[str, Any]) -> int:
+        """The number of stages that are frozen with these hyperparameters; 0 if it depends on a model that is not described here."""
+        try:
+            return methods_of(spec_of(self.task)).frozen_stages(self.model.name, values)
+        except KeyError:
+            return 0
 
     def with_precision(self) -> Self:
         """The spec of a new study: `precision: auto` is fixed unless the document gives a precision.
@@ -167,14 +185,16 @@ class StudySpec(ByTask):
         if not self.model.pretrained:
             return {}
         trials = TRIALS_WITHOUT_BOUND if self.budget.trials is None else max(1, self.budget.trials - created)
-        return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials)
+        names = methods_of(spec_of(self.task)).freezing
+        return epochs_by_depth(self.search_space, self.fixed, self.hyperparameters, trials, self.frozen_stages, names)
 
     def demand_of_repeats(self, params: Params, round: int) -> Mapping[int, float]:
         """The epochs that the confirmation will train from `round` on with the configuration's number of frozen stages, by that number."""
         if not self.model.pretrained or self.confirm is None:
             return {}
         config = self.config_for(params, 0, round)
-        return {config.frozen_layers: (self.confirm.seeds - round + 1) * config.epochs} if config.frozen_layers else {}
+        frozen = self.frozen_stages(dict(config))
+        return {frozen: (self.confirm.seeds - round + 1) * config.epochs} if frozen else {}
 
     def seed_of(self, number: int) -> int:
         """The seed of a trial: below 2^31, and a function of the study's seed and the number."""
@@ -201,6 +221,13 @@ class StudySpec(ByTask):
                 return tuple((("search_space", name, end), value) for end, value in ends.items())
             case Float() as varied:
                 return (("search_space", name, "low"), varied.low), (("search_space", name, "high"), varied.high)
+
+    def values_of(self, name: str) -> tuple[Any, ...]:
+        """The values that a categorical hyperparameter takes in some trial; the extremes of a number."""
+        values = [value for _, value in self.extremes(name)]
+        if (varied := self.search_space.root.get(name)) is not None and varied.when:
+            values.append(self.fixed.get(name, self.hyperparameters.model_fields[name].default))
+        return tuple(dict.fromkeys(values))
 
     def largest(self, name: str) -> Any:
         """The largest value of a numeric hyperparameter."""

@@ -10,7 +10,7 @@ from service.exports.configuration import obstacle, thinned
 from trainer.configuration import DataConfig, DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript
+from trainer.tasks.capabilities import CardData, CardTable, ModelCard, TrainingScript, methods_of
 from trainer.tasks.registry import spec_of
 
 
@@ -245,7 +245,9 @@ def _configuration(exported: Exported) -> Iterator[str]:
         ("weights", _weights(exported), ""),
         *((name, value, "") for name, value in _card_data(exported).model),
     ]
-    rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in _task(exported).Hyperparameters.model_fields]
+    fields, settings = _task(exported).Hyperparameters.model_fields, methods_of(_task(exported)).settings
+    names = [name for name in fields if name in searched or name not in settings or getattr(config, name) != fields[name].default]
+    rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in names]
     yield table(("", "value", "searched"), rows)
 
 

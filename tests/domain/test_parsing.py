@@ -212,9 +212,9 @@ def test_an_unknown_model_gets_the_nearest_names_and_where_all_are_listed(name: 
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("droput", "did you mean dropout?"),
+        ("droput", "did you mean dropout or lora_dropout?"),
         ("weight", "did you mean weight_decay or class_weights?"),
-        ("colour", "`thaw study schema` and GET /api/v1/study-schema list all 21"),
+        ("colour", "`thaw study schema` and GET /api/v1/study-schema list all 31"),
     ],
 )
 def test_an_unknown_parameter_gets_the_nearest_names_or_where_all_are_listed(name: str, remedy: str) -> None:

@@ -38,7 +38,8 @@ def test_the_study_of_the_readme_and_the_shown_ones_are_accepted() -> None:
 
 @pytest.mark.parametrize("preset", presets.names(FIRST_TASK))
 def test_a_preset_takes_the_place_of_the_space(preset: str) -> None:
-    document = changed(search_space=None, fixed={"epochs": 2}, preset=preset)
+    model = {"name": "vit_b_16", "weights": "DEFAULT"}  # a model that all of them can train
+    document = changed(search_space=None, fixed={"epochs": 2}, preset=preset, model=model)
     EDITOR.validate(document)
     parse_study(document)
 

@@ -37,7 +37,7 @@ from trainer.preparation import PreparedRun
 from trainer.sequences import Features, dense
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Task
-from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether
+from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
 
 COPIES = 3  # of each layer's activations in memory: forward, backward and intermediate
@@ -195,7 +195,8 @@ def fits(config: TrainConfig) -> bool:
     spec = spec_of(config.task)
     if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name):
         return False
-    return config.frozen_layers == spec.describe(config.model.name).stages
+    stages: int = spec.describe(config.model.name).stages
+    return methods_of(spec).frozen_stages(config.model.name, dict(config)) == stages
 
 
 class HeadEnsemble:

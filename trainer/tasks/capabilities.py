@@ -1,7 +1,8 @@
 """Optional capabilities of tasks: protocols that callers test with isinstance. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel
@@ -113,6 +114,53 @@ class Demonstration(Protocol):
     def demo(self, data: str, weights: str, model: str) -> Mapping[str, Any]:
         """The demo's study document, without name, sampler, pruner and budget."""
         ...
+
+
+@runtime_checkable
+class FineTuningMethods(Protocol):
+    """Capability of a TaskSpec: hyperparameters that choose what is trained besides the head."""
+
+    @property
+    def conditions(self) -> Mapping[str, Mapping[str, Sequence[Any]]]:
+        """Hyperparameters that apply only with some values of another one: by name, the other's name and these values.
+
+        Where one does not apply, configs have its default.
+        """
+        ...
+
+    @property
+    def settings(self) -> Collection[str]:
+        """The hyperparameters of the methods. A model card lists those that were searched or differ from their default."""
+        ...
+
+    @property
+    def freezing(self) -> tuple[str, ...]:
+        """The hyperparameters on which `frozen_stages` depends. One that a condition names precedes those that it governs."""
+        ...
+
+    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
+        """The number of leading stages whose output does not change during a run with these hyperparameters, by name."""
+        ...
+
+
+class FrozenLayers:
+    """`FineTuningMethods` of a task without this capability: everything above `frozen_layers` is trained."""
+
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType({})
+    settings: Collection[str] = ()
+    freezing = ("frozen_layers",)
+
+    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
+        """The value of `frozen_layers`."""
+        return int(values["frozen_layers"])
+
+
+FROZEN_LAYERS = FrozenLayers()
+
+
+def methods_of(spec: object) -> FineTuningMethods:
+    """The task's methods of fine-tuning."""
+    return spec if isinstance(spec, FineTuningMethods) else FROZEN_LAYERS
 
 
 @runtime_checkable

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+import trainer.adapters.config as adapters
 from trainer.configuration import DatasetInfo, Hyperparameters, Part, TrainConfig
 from trainer.targets.base import Target, TargetSpec
-from trainer.tasks.base import Measurement, Metric, Task
+from trainer.tasks.base import Measurement, Metric, ModelInfo, Task
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, HeadsLoss, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
@@ -20,7 +21,10 @@ if TYPE_CHECKING:  # torch takes long to import, and the server does without it
 
 
 class ComposedSpec:
-    """The members of a TaskSpec, and of its capabilities, that follow from the target. A modality adds the others in a subclass."""
+    """The members of a TaskSpec, and of its capabilities, that follow from the target, and the methods of fine-tuning.
+
+    A modality adds the others in a subclass.
+    """
 
     name: str
     example: str
@@ -30,6 +34,7 @@ class ComposedSpec:
     """The name of the JavaScript module in service/web/static/tasks that shows facts about the input, and has the form's texts."""
     _shared: tuple[str, ...]
     _spellings: Spellings
+    conditions, freezing, settings = adapters.CONDITIONS, adapters.FREEZING, adapters.SETTINGS
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -64,7 +69,15 @@ class ComposedSpec:
     @property
     def spellings(self) -> Spellings:
         """Other tools' names of the hyperparameters, metrics and data fields of modality and target."""
-        return self.target.spellings.joined(self._spellings)
+        return self.target.spellings.joined(self._spellings).joined(Spellings(hyperparameters=adapters.SPELLINGS))
+
+    def describe(self, model: str) -> ModelInfo:
+        """The description of a model, which the modality has."""
+        raise NotImplementedError
+
+    def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
+        """See `trainer.adapters.config.frozen_stages`. Raises KeyError for a model that cannot be described here, if that is necessary."""
+        return adapters.frozen_stages(values, self.describe(model).stages if values["lora_layers"] else 0)
 
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
         """The target's best constant prediction."""

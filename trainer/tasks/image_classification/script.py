@@ -40,6 +40,9 @@ def _obstacles(run: ScriptRun) -> dict[str, bool]:
             config.model.pretrained and not _is_state_dict(info.weights)
         ),
         "the trial was computed in float16, with a scaled loss": _precision(run) == "float16",
+        f"the trial was fine-tuned with the method {config.method}": config.method != "full",
+        "learning rates differ by stage": config.layer_decay != 1,
+        "the last stages started from random values": config.reinit_layers > 0,
         "the loss is weighted by class": config.class_weights != "none",
         "an epoch draws the classes equally often": config.sampling != "none",
         "the augmented views of an image repeat": config.augmentation != "none" and 0 < config.augmentation_views < config.epochs,

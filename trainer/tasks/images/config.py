@@ -5,12 +5,12 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
+from trainer.adapters.config import AdapterHyperparameters
 from trainer.configuration import (
     ColumnName,
     DataConfig,
     DatasetInfo,
     Frozen,
-    Hyperparameters,
     ModelConfig,
     Resolve,
     TrainConfig,
@@ -119,7 +119,7 @@ class ImageModel(ModelConfig):
         return std
 
 
-class ImageHyperparameters(Hyperparameters):
+class ImageHyperparameters(AdapterHyperparameters):
     """Hyperparameters of the input of image tasks."""
 
     augmentation: Literal["none", "flip", "crop", "trivial_augment"] = "none"

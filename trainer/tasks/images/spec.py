@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
+import trainer.adapters.config as adapters
 import trainer.tasks.images.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
@@ -51,7 +52,10 @@ class CatalogueModel:
         return self._model.weights
 
     def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
-        """A fault if the network does not accept images of that size."""
+        """A fault if the network does not accept images of that size, or the method of fine-tuning."""
+        own = adapters.fault_of(name, value, model=self._model.name, stages=self.stages, methods=self._model.methods)
+        if own is not None:
+            return own
         if name != "image_size" or not isinstance(value, int):
             return None
         if value < self._model.smallest_image:

@@ -6,6 +6,8 @@ from importlib.resources import files
 
 from trainer.configuration import Frozen
 
+ADAPTED = {"vit": ("lora", "dora", "bitfit", "adapter"), "swin": ("lora", "dora", "bitfit", "adapter")}
+"""Methods besides full, by family."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -29,6 +31,11 @@ class Model(Frozen):
     image_step: int  # the image size must be a multiple of this
     lanes: bool  # whether heads of many runs can be trained together
     resizable: tuple[str, ...]  # tensors that are interpolated for another image size (positions of a ViT)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods of fine-tuning besides full."""
+        return ADAPTED.get(self.family, ())
 
 
 def names() -> tuple[str, ...]:

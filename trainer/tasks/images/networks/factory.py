@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_model_weights
 
 import trainer.tasks.images.catalogue as catalogue
+from trainer.adapters.adapt import adapt, initial_values
+from trainer.adapters.config import fault_of
 from trainer.configuration import LoadedWeights
 from trainer.files import UnfitFile, read_regular
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, UnfitWeights, WeightsUnavailable
@@ -275,7 +277,7 @@ class UnfitImageSize(Infeasible):
 
 
 def build(config: ImageTrainConfig, outputs: int) -> StagedModel:
-    """The model on the CPU with its weights loaded, a new last layer for the outputs, and its first stages frozen.
+    """The model on the CPU with its weights loaded, a new last layer for the outputs, adapted and frozen as the config's method asks.
 
     Equal configs give models that are equal bit for bit; the new layers depend on the seed alone. Torch's random state is restored.
     Raises WeightsUnavailable, UnfitWeights, Infeasible for more frozen stages than the model has, UnfitImageSize, and UnfitModel
@@ -286,13 +288,15 @@ def build(config: ImageTrainConfig, outputs: int) -> StagedModel:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # the CPU's generator only, since the model is made on the CPU
         model = staged(config.model.name, outputs, config.image_size)
+    fresh = initial_values(model, config)
     if found is not None:
         model.drawn = load_into(model, BY_MODEL[config.model.name], found.tensors, config.model)
-    model.network.load_state_dict(model.fresh_head(config.seed), strict=False)
+    model.network.load_state_dict({**fresh, **model.fresh_head(config.seed)}, strict=False)
     for layer in model.head.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = config.dropout
-    return model.freeze(config.frozen_layers)
+    model.layer_decay = config.layer_decay
+    return adapt(model, BY_MODEL[config.model.name].blocks(model), config)
 
 
 def staged(name: str, outputs: int, image_size: int) -> StagedModel:
@@ -308,8 +312,11 @@ def _check(config: ImageTrainConfig) -> None:
     if name not in catalogue.names():
         raise UnfitModel(f"the catalogue has no model named {name}; it has {', '.join(catalogue.names())}")
     model = catalogue.load(name)
-    if config.frozen_layers > len(model.stages):
-        raise Infeasible(f"{name} has {len(model.stages)} stages to freeze, not {config.frozen_layers}; lower frozen_layers")
+    for title, count in (("frozen_layers", config.frozen_layers), ("lora_layers", config.lora_layers)):
+        if count > len(model.stages):
+            raise Infeasible(f"{name} has {len(model.stages)} stages to freeze, not {count}; lower {title}")
+    if (fault := fault_of("method", config.method, model=name, stages=len(model.stages), methods=model.methods)) is not None:
+        raise Infeasible(fault[1])
     if size < model.smallest_image:
         raise UnfitImageSize(f"{name} needs images of at least {model.smallest_image} pixels, not {size}; raise image_size")
     if size % model.image_step:

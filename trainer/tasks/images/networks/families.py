@@ -15,11 +15,13 @@ from torchvision.models.mobilenetv3 import MobileNetV3
 from torchvision.models.resnet import ResNet
 from torchvision.models.shufflenetv2 import ShuffleNetV2
 from torchvision.models.squeezenet import Fire, SqueezeNet
-from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torchvision.models.vgg import VGG as Network
-from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
+from torchvision.models.vision_transformer import EncoderBlock, VisionTransformer, interpolate_embeddings
 
-from trainer.models import ClassToken, GlobalMean
+from trainer.adapters.adapt import Block
+from trainer.models import ClassToken, GlobalMean, StagedModel
+from trainer.tasks.images.networks.attention import SelfAttention, WindowAttention
 
 StateDict = dict[str, Tensor]
 NetworkParts = tuple[dict[str, nn.Module], nn.Module]
@@ -34,6 +36,11 @@ def from_torchvision(name: str, classes: int, image_size: int) -> nn.Module:
 def as_it_is(state: StateDict, network: nn.Module) -> StateDict:
     """The state dict unchanged, which is the case for most families."""
     return state
+
+
+def no_block(path: str, stage: nn.Module) -> Block | None:
+    """For networks that adapters do not change."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,13 @@ class Family:
     resizable: tuple[str, ...] = ()
     """Tensors that depend on the image size; `adapt` interpolates them."""
     original_classes: int = 1000
+    block: Callable[[str, nn.Module], Block | None] = no_block
+    """Path of a stage and its module in the network → the layers that adapters change."""
+
+    def blocks(self, model: StagedModel) -> list[Block | None]:
+        """The layers that adapters change, by stage; None for a stage without attention and MLP."""
+        modules = dict(model.network.named_modules())
+        return [self.block(name, modules[name]) if name in modules else None for name in model.stage_names]
 
     @property
     def classifier_tensors(self) -> tuple[str, ...]:
@@ -212,11 +226,24 @@ def split_swin(network: SwinTransformer) -> NetworkParts:
     return pyramid(network.features), head  # features [N, H, W, D]
 
 
+def swin_block(path: str, stage: nn.Module) -> Block | None:
+    """A block of Swin, version 1 or 2; the stem is none."""
+    if not isinstance(stage, SwinTransformerBlock):
+        return None
+    return Block(
+        attention=(f"{path}.attn.attention.qkv", f"{path}.attn.attention.proj"),
+        mlp=(f"{path}.mlp.0", f"{path}.mlp.3"),
+        outputs=dict.fromkeys((f"{path}.attn", f"{path}.mlp"), stage.norm1.normalized_shape[0]),
+        exposed={f"{path}.attn": WindowAttention},
+    )
+
+
 SWIN = Family(
     name="swin",
     members=("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"),
     classifier="head",
     split=split_swin,
+    block=swin_block,
 )
 
 
@@ -280,6 +307,18 @@ def _is_square_grid(positions: Tensor) -> bool:
     return patches > 0 and math.isqrt(patches) ** 2 == patches
 
 
+def vit_block(path: str, stage: nn.Module) -> Block | None:
+    """A block of the encoder."""
+    if not isinstance(stage, EncoderBlock):
+        return None
+    return Block(
+        attention=(f"{path}.self_attention.in_proj", f"{path}.self_attention.out_proj"),
+        mlp=(f"{path}.mlp.0", f"{path}.mlp.3"),
+        outputs=dict.fromkeys((f"{path}.self_attention", f"{path}.mlp"), stage.self_attention.embed_dim),
+        exposed={f"{path}.self_attention": SelfAttention},
+    )
+
+
 VIT = Family(
     name="vit",
     members=("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"),
@@ -288,6 +327,7 @@ VIT = Family(
     make=make_vit,
     adapt=adapt,
     resizable=(POSITIONS,),
+    block=vit_block,
 )
 
 
