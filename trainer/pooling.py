@@ -67,9 +67,9 @@ class TokenScale(nn.Module):
         self.norm, self.offset = norm, offset
 
     def forward(self, values: Tensor) -> Tensor:
-        weight, bias = self.norm.weight, getattr(self.norm, "bias", None)
-        scaled: Tensor = values * (weight + self.offset if self.offset else weight)
-        return scaled if bias is None else scaled + bias
+        own = dict(self.norm.named_parameters(recurse=False))
+        scaled = values * (own["weight"] + self.offset if self.offset else own["weight"])
+        return scaled + own["bias"] if "bias" in own else scaled
 
 
 class OfTokens(nn.Module):

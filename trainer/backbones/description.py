@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -19,7 +19,8 @@ from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
 
-CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG, TOKENIZER, CARD = "config.json", "tokenizer.json", "README.md"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TOKENIZER_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 MOST_CONFIG_BYTES = 2**20
@@ -127,7 +128,11 @@ def describe_folder(folder: Path, permit: Permit = _any) -> TextModelInfo:
 
     The last folders are kept in memory; they are read again when a size or a modification time has changed.
     """
-    return _described(folder, _signature(folder, permit))
+    files = files_of(folder, permit)
+    if (card := folder / CARD).is_file():
+        permit(card)
+        files = (*files, card)
+    return _described(folder, _signature(folder, files))
 
 
 def files_of(folder: Path, permit: Permit = _any) -> tuple[Path, ...]:
@@ -146,17 +151,21 @@ def digest(folder: Path) -> str:
 
     The digest is kept in memory until a size or a modification time changes.
     """
-    return _digest(folder, _signature(folder, _any))
+    return _digest(folder, _signature(folder, files_of(folder)))
 
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
-def _signature(folder: Path, permit: Permit) -> Signature:
-    try:
-        return tuple((path.name, status.st_size, status.st_mtime_ns) for path in files_of(folder, permit) for status in [path.stat()])
-    except OSError as error:
-        raise _unreadable(folder, error) from None
+def _signature(folder: Path, files: Iterable[Path]) -> Signature:
+    found = list[tuple[str, int, int]]()
+    for path in files:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        found.append((path.name, status.st_size, status.st_mtime_ns))
+    return tuple(found)
 
 
 @lru_cache(maxsize=64)
@@ -398,7 +407,7 @@ def _tokenizer(folder: Path) -> tuple[str, int]:
 def _license(folder: Path) -> str | None:
     """The licence that the model card states, or the name of a licence file."""
     try:
-        with open_regular(folder / "README.md", MOST_WEIGHTS_BYTES) as file:
+        with open_regular(folder / CARD, MOST_WEIGHTS_BYTES) as file:
             text = file.read(MOST_CARD_BYTES).decode("utf-8", "replace")
         if text.startswith("---") and (found := re.search(r"^license:[ \t]*(\S.{0,60})$", text.partition("\n---")[0], re.MULTILINE)):
             return found.group(1).strip()

@@ -61,7 +61,7 @@ def build(
     """
     info = describe(folder)
     own = info.has_own_head(pooling)
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.default_generator.manual_seed(seed)
         network, missing = _network(folder, info, outputs, own_head=own, random=weights == "random")
     base = _base_of(network)
@@ -99,7 +99,6 @@ def _network(folder: Path, info: TextModelInfo, outputs: int, *, own_head: bool,
     except Exception as error:  # validation errors of many types
         raise UnfitWeights(f"the model folder {folder} cannot be used: its config.json is invalid ({_line(error)})") from None
     config.num_labels = outputs
-    config.use_cache = False
     settings: dict[str, Any] = {"attn_implementation": "eager" if info.model_type in PLAIN_ATTENTION else "sdpa", "dtype": torch.float32}
     if own_head:
         kind: Any = AutoModelForSequenceClassification
@@ -192,8 +191,7 @@ def _activation(name: str) -> nn.Module:
         return known[name]()
     from transformers.activations import ACT2FN
 
-    found: nn.Module = ACT2FN[name]
-    return found
+    return ACT2FN[name]  # type: ignore[no-any-return]
 
 
 def _require_parts(model: StagedModel) -> None:
@@ -234,7 +232,7 @@ def _line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's reports and progress bars: what it would report, this module checks."""
     try:
         from transformers.utils import logging as reports
@@ -242,10 +240,10 @@ def _quiet() -> Iterator[None]:
         raise MissingExtra from None
     level, bars = reports.get_verbosity(), reports.is_progress_bar_enabled()
     reports.set_verbosity(logging.CRITICAL)
-    reports.disable_progress_bar()
+    reports.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         reports.set_verbosity(level)
         if bars:
-            reports.enable_progress_bar()
+            reports.enable_progress_bar()  # type: ignore[no-untyped-call]

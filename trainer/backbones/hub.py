@@ -52,7 +52,7 @@ def find(name: str, revision: str | None = None, *, endpoint: str | None = None,
     if not is_hub_name(name):
         return FoundModel(Path(name), None)
     try:
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise MissingExtra from None
     disable_progress_bars()
@@ -64,8 +64,8 @@ def find(name: str, revision: str | None = None, *, endpoint: str | None = None,
         if (cached := _cached(name, revision)) is None:
             raise
         return FoundModel(cached, cached.name)  # the newest commit of the revision that was downloaded
-    folder = _cached(name, commit) or _within(seconds, name, lambda: _downloaded(name, commit, endpoint))
-    return FoundModel(folder, commit)
+    folder = _cached(name, commit) or _within(seconds, name, lambda: _downloaded(name, revision, endpoint))
+    return FoundModel(folder, folder.name)
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
@@ -74,7 +74,7 @@ def _cached(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*DOWNLOADED], local_files_only=True))
         return folder if all(path.is_file() for path in files_of(folder)) else None
     except (LocalEntryNotFoundError, UnfitFolder, OSError):
         return None
@@ -109,10 +109,11 @@ def _commit_of(name: str, revision: str | None, endpoint: str | None) -> str:
     return commit
 
 
-def _downloaded(name: str, commit: str, endpoint: str | None) -> Path:
+def _downloaded(name: str, revision: str | None, endpoint: str | None) -> Path:
+    """The folder of the snapshot, whose name is its commit."""
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, revision=commit, allow_patterns=[*DOWNLOADED], endpoint=endpoint, max_workers=2))
+    return Path(snapshot_download(name, revision=revision, allow_patterns=[*DOWNLOADED], endpoint=endpoint, max_workers=2))
 
 
 def _translated(name: str, ask: Callable[[], T]) -> T:

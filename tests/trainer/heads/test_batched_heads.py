@@ -17,6 +17,7 @@ from trainer.heads.layers import Noise, UnsupportedHead, split_head
 from trainer.heads.optimizers import Optimizers
 from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
+from trainer.pooling import TokenScale
 from trainer.stopwatch import Stopwatch
 from trainer.targets.classes.losses import HeadsCrossEntropy
 from trainer.tasks.image_classification.config import ImageClassificationConfig
@@ -241,7 +242,7 @@ def test_a_head_with_an_unknown_layer_is_not_for_lanes() -> None:
     for layers in (
         [nn.Linear(4, 4), nn.Softplus(), nn.Linear(4, 2)],
         [nn.Conv2d(4, 2, 3)],
-        [nn.Linear(4, 4, bias=False)],
+        [nn.Linear(4, 4), TokenScale(nn.LayerNorm(4)), nn.Linear(4, 2)],
         [nn.BatchNorm1d(4), nn.Linear(4, 2)],
         [nn.Conv2d(4, 2, 1), nn.Flatten(1)],
         [nn.ReLU()],

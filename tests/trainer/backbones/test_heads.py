@@ -1,0 +1,60 @@
+"""Heads of text models are trained together as each alone, also those without biases."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.trainer.backbones.test_stages import OUTPUTS, POOLINGS, after, texts
+from trainer.backbones.description import AutoPooling, describe_folder
+from trainer.backbones.factory import build
+from trainer.backbones.families import FAMILIES
+from trainer.heads.ensemble import BatchedHeads, Traits
+from trainer.heads.joint import IN_CACHE, JOINT, Execution
+from trainer.heads.layers import Noise, UnsupportedHead, split_head
+from trainer.pooling import Pooling
+from trainer.stopwatch import Stopwatch
+from trainer.tasks.image_classification.task import HeadsCrossEntropy
+
+CASES: list[tuple[str, AutoPooling]] = [(kind, "auto") for kind in FAMILIES]
+CASES += [(kind, pooling) for kind in ("bert", "gpt2", "gemma", "modernbert", "t5") for pooling in POOLINGS]
+
+
+@pytest.mark.parametrize("execution", [IN_CACHE, JOINT], ids=["in cache", "joint"])
+@pytest.mark.parametrize(("kind", "pooling"), CASES)
+def test_outputs_and_gradients_are_those_of_the_module(
+    kind: str, pooling: AutoPooling, execution: Execution, model_folder: Callable[..., Path]
+) -> None:
+    model = build(model_folder(kind), OUTPUTS, pooling=pooling)
+    info = describe_folder(model_folder(kind))
+    model.freeze(len(model.stages)).double().eval()
+    if not info.trains_together(pooling):
+        with pytest.raises(UnsupportedHead):
+            split_head(model)
+        return
+    prefix, stack = split_head(model)
+    assert isinstance(prefix[0], Pooling)  # type: ignore[index]
+    heads = [model.fresh_head(seed) for seed in (1, 2)]
+    values = {
+        name: torch.stack([own.get(name, tensor.detach()).double() for own in heads]) for name, tensor in model.tensors_of(model.head).items()
+    }
+    traits = Traits(dropout=(0.0, 0.0), loss=HeadsCrossEntropy(smoothing=torch.zeros(2).double()))
+    batched = BatchedHeads(stack, values, traits, execution)
+    with torch.no_grad():
+        states = after(model, texts())
+        pooled = prefix(states)
+    targets = torch.arange(len(pooled)) % OUTPUTS
+    batched.learn(pooled, targets, Noise(0, torch.device("cpu")), Stopwatch())
+    outputs = torch.cat([found for _, found in batched.outputs(pooled)])
+    for place in range(2):
+        model.network.load_state_dict({name: value[place] for name, value in values.items()}, strict=False)
+        model.zero_grad()
+        expected = model.head(states)
+        F.cross_entropy(expected, targets).backward()  # type: ignore[no-untyped-call]
+        assert torch.allclose(outputs[place].T, expected, rtol=1e-6, atol=1e-7)
+        for name, parameter in batched.parameters.items():
+            gradient = model.network.get_parameter(name).grad
+            assert gradient is not None and gradient.any()
+            assert torch.allclose(parameter.gradient[place], gradient, rtol=1e-5, atol=1e-7), name

@@ -1,0 +1,125 @@
+"""Saves a trained text model so that Hugging Face's library loads it without this project."""
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+import safetensors.torch
+
+from trainer import files
+from trainer.backbones.description import MOST_INDEX_BYTES, MOST_TOKENIZER_BYTES, TOKENIZER, TOKENIZER_FILES, AutoPooling, TextModelInfo
+from trainer.backbones.factory import PooledText, describe, quiet
+from trainer.backbones.families import PoolingKind
+from trainer.files import read_regular
+from trainer.models import StagedModel
+
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+HEAD, TOKENIZER_CONFIG = "head.safetensors", "tokenizer_config.json"
+
+
+def save(
+    model: StagedModel, folder: Path, source: Path, *, pooling: AutoPooling, names: Sequence[str], problem: Problem, max_length: int | None
+) -> None:
+    """Write the model into the folder, with the tokenizer of `source`, the folder it was built from. `names` are those of the outputs.
+
+    With the library's own head the result is a folder for `AutoModelForSequenceClassification`; with another pooling it is one for
+    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both. Longer texts than `max_length` tokens are cut.
+    """
+    info = describe(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    network: Any = model.network
+    whole = network.whole if isinstance(network, PooledText) else network
+    tokenizer, pad_id = _tokenizer(source, whole.config, max_length)
+    before, whole.config = whole.config, _config(whole.config, names, problem, pad_id)
+    try:
+        with quiet():
+            whole.save_pretrained(folder)
+    finally:
+        whole.config = before
+    if isinstance(network, PooledText):
+        head = {name: tensor.detach().cpu().contiguous() for name, tensor in network.classifier.state_dict().items()}
+        metadata = {"pooling": info.pooling_of(pooling), "names": json.dumps([*names]), "problem_type": problem}
+        content = safetensors.torch.save(head, metadata)
+        files.write(folder / HEAD, lambda file: file.write(content))
+    for name in TOKENIZER_FILES:
+        if name != TOKENIZER_CONFIG and (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    document = json.dumps(tokenizer, indent=2, ensure_ascii=False).encode()
+    files.write(folder / TOKENIZER_CONFIG, lambda file: file.write(document))
+
+
+def usage(info: TextModelInfo, pooling: AutoPooling, folder: str) -> str:
+    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`."""
+    where = repr(folder)
+    encode = 'tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
+    if info.has_own_head(pooling):
+        kind = "AutoModelForSequenceClassification"
+        return (
+            f"from transformers import {kind}, AutoTokenizer\n\n"
+            f"tokenizer, model = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where})\n"
+            f"logits = model(**{encode}).logits\n"
+        )
+    kind = "T5EncoderModel" if info.model_type == "t5" else "AutoModel"
+    return (
+        "from safetensors.torch import load_file\n"
+        "from torch.nn.functional import linear\n"
+        f"from transformers import {kind}, AutoTokenizer\n\n"
+        f"tokenizer, model, head = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where}), "
+        f"load_file({f'{folder}/{HEAD}'!r})\n"
+        f"tokens = {encode}\n"
+        'states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][:, :, None]\n'
+        f'logits = linear({_pooled(info.pooling_of(pooling))}, head["weight"], head["bias"])\n'
+    )
+
+
+def _pooled(kind: PoolingKind) -> str:
+    match kind:
+        case "cls":
+            return "states[:, 0]"
+        case "mean":
+            return "(states * mask).sum(1) / mask.sum(1)"
+        case "last":
+            return "states[range(len(states)), mask[:, :, 0].sum(1) - 1]"
+        case "max":
+            return 'states.masked_fill(mask == 0, float("-inf")).amax(1)'
+        case _:
+            assert_never(kind)
+
+
+def _config(config: Any, names: Sequence[str], problem: Problem, pad_id: int | None) -> Any:
+    found = copy.deepcopy(config)
+    found.id2label = dict(enumerate(names))
+    found.label2id = {name: place for place, name in enumerate(names)}
+    found.problem_type = problem
+    if found.pad_token_id is None:
+        found.pad_token_id = pad_id  # by which the library finds the last token of a text
+    return found
+
+
+def _tokenizer(source: Path, config: Any, max_length: int | None) -> tuple[dict[str, Any], int | None]:
+    """The tokenizer's settings for padding at the end and texts cut at the length of the training, and the id of the padding."""
+    path = source / TOKENIZER_CONFIG
+    settings: dict[str, Any] = json.loads(read_regular(path, MOST_INDEX_BYTES)) if path.is_file() else {}
+    tokens = _tokens(json.loads(read_regular(source / TOKENIZER, MOST_TOKENIZER_BYTES)))
+    settings["padding_side"] = "right"
+    if max_length is not None:
+        settings["model_max_length"] = max_length
+    stated = settings.get("pad_token")
+    stated = stated.get("content") if isinstance(stated, dict) else stated
+    ids = {token: number for number, token in tokens.items()}
+    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
+    pad_id = config.pad_token_id if config.pad_token_id is not None else ids.get(stated, end)
+    if stated is None and pad_id in tokens:
+        settings["pad_token"] = tokens[pad_id]
+    return settings, pad_id
+
+
+def _tokens(document: Mapping[str, Any]) -> dict[int, str]:
+    """The tokens by id."""
+    vocabulary = document["model"]["vocab"]
+    pairs = {number: token for token, number in vocabulary.items()} if isinstance(vocabulary, dict) else None
+    tokens = pairs if pairs is not None else {place: str(one[0]) for place, one in enumerate(vocabulary)}
+    return tokens | {one["id"]: one["content"] for one in document.get("added_tokens", [])}
