@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.backbones.families import BUFFERS, FAMILIES, Family, PoolingKind
+from trainer.backbones.families import BUFFERS, FAMILIES, TextFamily, PoolingKind
 from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
@@ -68,7 +68,7 @@ class TextModelInfo:
     license: str | None
 
     @property
-    def family(self) -> Family:
+    def family(self) -> TextFamily:
         """The type of the model."""
         return FAMILIES[self.model_type]
 
@@ -249,7 +249,7 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def _refuse_unlike(config: Mapping[str, Any], family: Family) -> None:
+def _refuse_unlike(config: Mapping[str, Any], family: TextFamily) -> None:
     """Raises UnfitFolder for settings with which the model would compute something else than its family's stages."""
     unlike = {
         "is_decoder": bool(config.get("is_decoder")) and not family.causal,
@@ -281,20 +281,20 @@ def _numbers(config: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     return ((str(name)[:80], value) for name, value in config.items() if isinstance(value, int | float))
 
 
-def _size(config: Mapping[str, Any], family: Family, name: str, most: int) -> int:
+def _size(config: Mapping[str, Any], family: TextFamily, name: str, most: int) -> int:
     value = family.size(config, name)
     if type(value) is not int or not 1 <= value <= most:
         raise UnfitFolder("absurd_size", f"its {CONFIG} has {name} {str(value)[:80]}; a whole number from 1 to {most:,} is accepted")
     return value
 
 
-def _reserved(config: Mapping[str, Any], family: Family) -> int:
+def _reserved(config: Mapping[str, Any], family: TextFamily) -> int:
     """Positions that no token has: those up to the id of the padding, which RoBERTa's configuration states."""
     pad = config.get("pad_token_id", 1)
     return pad + 1 if family.reserved and config["model_type"] != "mpnet" and type(pad) is int and pad >= 0 else family.reserved
 
 
-def _stage_names(config: Mapping[str, Any], family: Family, layers: int) -> tuple[str, ...]:
+def _stage_names(config: Mapping[str, Any], family: TextFamily, layers: int) -> tuple[str, ...]:
     if not family.stacked:
         return ("embeddings", *(f"layer {place}" for place in range(layers)))
     groups = _size(config, family, "num_hidden_groups", layers)
@@ -343,14 +343,14 @@ def _tensors(folder: Path, names: list[str]) -> dict[str, TensorOutline]:
     return tensors
 
 
-def _embedding_rows(tensors: Mapping[str, TensorOutline], family: Family) -> int:
+def _embedding_rows(tensors: Mapping[str, TensorOutline], family: TextFamily) -> int:
     found = [tensor.shape for name, tensor in tensors.items() if re.search(family.word, name)]
     if not found or len(found[0]) != 2:
         raise UnfitFolder("unfit_weights", "its weights have no embeddings of tokens, so they are not those of this type of models")
     return found[0][0]
 
 
-def _parameters(tensors: Mapping[str, TensorOutline], family: Family, names: tuple[str, ...]) -> tuple[int, ...]:
+def _parameters(tensors: Mapping[str, TensorOutline], family: TextFamily, names: tuple[str, ...]) -> tuple[int, ...]:
     """The number of parameters of each stage. Raises UnfitFolder if a layer is missing or differs from the others."""
     counts, ends = [0] * len(names), [Counter[str]() for _ in names]
     words = dict[tuple[int, ...], int]()

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
@@ -20,20 +21,28 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 HEAD, TOKENIZER_CONFIG = "head.safetensors", "tokenizer_config.json"
 
 
-def save(
-    model: StagedModel, folder: Path, source: Path, *, pooling: AutoPooling, names: Sequence[str], problem: Problem, max_length: int | None
-) -> None:
-    """Write the model into the folder, with the tokenizer of `source`, the folder it was built from. `names` are those of the outputs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """What the outputs of a model are."""
+
+    names: Sequence[str]
+    problem: Problem
+    pooling: AutoPooling = "auto"
+    max_length: int | None = None  # tokens of a text in training; longer ones are cut
+
+
+def save(model: StagedModel, folder: Path, source: Path, outputs: Outputs) -> None:
+    """Write the model into the folder, with the tokenizer of `source`, the folder it was built from.
 
     With the library's own head the result is a folder for `AutoModelForSequenceClassification`; with another pooling it is one for
-    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both. Longer texts than `max_length` tokens are cut.
+    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both.
     """
     info = describe(source)
     folder.mkdir(parents=True, exist_ok=True)
     network: Any = model.network
     whole = network.whole if isinstance(network, PooledText) else network
-    tokenizer, pad_id = _tokenizer(source, whole.config, max_length)
-    before, whole.config = whole.config, _config(whole.config, names, problem, pad_id)
+    tokenizer, pad_id = _tokenizer(source, whole.config, outputs.max_length)
+    before, whole.config = whole.config, _config(whole.config, outputs, pad_id)
     try:
         with quiet():
             whole.save_pretrained(folder)
@@ -41,7 +50,9 @@ def save(
         whole.config = before
     if isinstance(network, PooledText):
         head = {name: tensor.detach().cpu().contiguous() for name, tensor in network.classifier.state_dict().items()}
-        metadata = {"pooling": info.pooling_of(pooling), "names": json.dumps([*names]), "problem_type": problem}
+        metadata = {
+            "pooling": info.pooling_of(outputs.pooling), "names": json.dumps([*outputs.names]), "problem_type": outputs.problem,
+        }  # fmt: skip
         content = safetensors.torch.save(head, metadata)
         files.write(folder / HEAD, lambda file: file.write(content))
     for name in TOKENIZER_FILES:
@@ -89,11 +100,11 @@ def _pooled(kind: PoolingKind) -> str:
             assert_never(kind)
 
 
-def _config(config: Any, names: Sequence[str], problem: Problem, pad_id: int | None) -> Any:
+def _config(config: Any, outputs: Outputs, pad_id: int | None) -> Any:
     found = copy.deepcopy(config)
-    found.id2label = dict(enumerate(names))
-    found.label2id = {name: place for place, name in enumerate(names)}
-    found.problem_type = problem
+    found.id2label = dict(enumerate(outputs.names))
+    found.label2id = {name: place for place, name in enumerate(outputs.names)}
+    found.problem_type = outputs.problem
     if found.pad_token_id is None:
         found.pad_token_id = pad_id  # by which the library finds the last token of a text
     return found
@@ -111,7 +122,7 @@ def _tokenizer(source: Path, config: Any, max_length: int | None) -> tuple[dict[
     stated = stated.get("content") if isinstance(stated, dict) else stated
     ids = {token: number for number, token in tokens.items()}
     end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
-    pad_id = config.pad_token_id if config.pad_token_id is not None else ids.get(stated, end)
+    pad_id = config.pad_token_id if config.pad_token_id is not None else end if stated is None else ids.get(stated, end)
     if stated is None and pad_id in tokens:
         settings["pad_token"] = tokens[pad_id]
     return settings, pad_id

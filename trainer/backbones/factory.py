@@ -123,7 +123,9 @@ def _network(folder: Path, info: TextModelInfo, outputs: int, *, own_head: bool,
     missing |= {str(one[0] if isinstance(one, tuple) else one) for one in loading.get("mismatched_keys", ())}
     if own_head:
         return found, missing
-    return PooledText(found, outputs), {f"backbone.{name.removeprefix('encoder.') if info.model_type == 't5' else name}" for name in missing}
+    return PooledText(found, outputs), {
+        f"backbone.{name.removeprefix('encoder.') if info.model_type == 't5' else name}" for name in missing
+    }
 
 
 def _refuse_absurd(kind: Any, config: Any, settings: Mapping[str, Any], info: TextModelInfo) -> None:
@@ -186,12 +188,13 @@ def _layers(network: Any, info: TextModelInfo, *, own_head: bool, dropout: float
 
 def _activation(name: str) -> nn.Module:
     """torch's module where there is one, since `trainer.heads` has gradients for some of them; else the library's."""
-    known = {"gelu": nn.GELU, "tanh": nn.Tanh, "relu": nn.ReLU}
+    known: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "tanh": nn.Tanh, "relu": nn.ReLU}
     if name in known:
         return known[name]()
     from transformers.activations import ACT2FN
 
-    return ACT2FN[name]  # type: ignore[no-any-return]
+    found: nn.Module = ACT2FN[name]
+    return found
 
 
 def _require_parts(model: StagedModel) -> None:

@@ -16,7 +16,7 @@ without bias.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class TextFamily:
     """A type of models. Patterns are searched in the names of tensors."""
 
     defaults: Mapping[str, int]  # the library's values of the sizes below, which a config.json may leave out
@@ -61,13 +61,13 @@ def _encoder(
     layer: str = _ENCODER_LAYER,
     embeddings: str = _EMBEDDINGS,
     shared: str | None = None,
-) -> Family:
-    return Family(defaults=defaults, word=_WORD, embeddings=embeddings, layer=layer, shared=shared, head=head, reserved=reserved)
+) -> TextFamily:
+    return TextFamily(defaults=defaults, word=_WORD, embeddings=embeddings, layer=layer, shared=shared, head=head, reserved=reserved)
 
 
-def _decoder(defaults: Mapping[str, int]) -> Family:
+def _decoder(defaults: Mapping[str, int]) -> TextFamily:
     embedding = r"(?:^|\.)embed_tokens\.weight$"
-    return Family(
+    return TextFamily(
         defaults=defaults,
         word=embedding,
         embeddings=embedding,
@@ -78,12 +78,12 @@ def _decoder(defaults: Mapping[str, int]) -> Family:
     )
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
+FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
     {
         "bert": _encoder(_sizes(30522, 768, 12, 512), "pooler"),
         "roberta": _encoder(_sizes(50265, 768, 12, 512), "dense", reserved=2),
         "xlm-roberta": _encoder(_sizes(30522, 768, 12, 512), "dense", reserved=2),
-        "distilbert": Family(
+        "distilbert": TextFamily(
             defaults=MappingProxyType({"vocab_size": 30522, "dim": 768, "n_layers": 6, "max_position_embeddings": 512}),
             hidden="dim",
             layers="n_layers",
@@ -101,7 +101,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "electra": _encoder(_sizes(30522, 256, 12, 512), "dense", embeddings=rf"{_EMBEDDINGS}|(?:^|\.)embeddings_project\."),
         "deberta-v2": _encoder(_sizes(128100, 1536, 24, 512), "pooler", shared=r"(?:^|\.)encoder\.(?:rel_embeddings|LayerNorm|conv)\."),
         "mpnet": _encoder(_sizes(30527, 768, 12, 512), "dense", reserved=2, shared=r"(?:^|\.)encoder\.relative_attention_bias\."),
-        "modernbert": Family(
+        "modernbert": TextFamily(
             defaults=_sizes(50368, 768, 22, 8192),
             word=r"(?:^|\.)embeddings\.tok_embeddings\.weight$",
             embeddings=_EMBEDDINGS,
@@ -109,7 +109,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             norm=r"(?:^|\.)final_norm\.",
             head="prediction",
         ),
-        "gpt2": Family(
+        "gpt2": TextFamily(
             defaults=MappingProxyType({"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_positions": 1024}),
             hidden="n_embd",
             layers="n_layer",
@@ -129,7 +129,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "gemma3_text": _decoder(_sizes(262208, 2304, 26, 131072)),
         "mistral": _decoder(_sizes(32000, 4096, 32, 131072)),
         "smollm3": _decoder(_sizes(128256, 2048, 36, 32768)),
-        "t5": Family(
+        "t5": TextFamily(
             defaults=MappingProxyType({"vocab_size": 32128, "d_model": 512, "num_layers": 6}),
             hidden="d_model",
             layers="num_layers",

@@ -122,7 +122,9 @@ def _translated(name: str, ask: Callable[[], T]) -> T:
     try:
         return ask()
     except GatedRepoError:
-        raise MissingWeights(f"the model {name} needs an accepted licence; accept it on the hub, and set HF_TOKEN on this machine") from None
+        raise MissingWeights(
+            f"the model {name} needs an accepted licence; accept it on the hub, and set HF_TOKEN on this machine"
+        ) from None
     except RevisionNotFoundError:
         raise WeightsUnavailable(f"the hub's model {name} has no such revision; correct model.revision") from None
     except RepositoryNotFoundError:

@@ -150,11 +150,9 @@ class DecoderLayer(TextStage):
     def values(self, given: Sequences) -> Tensor:
         values, layer = given.values, self.own[0]
         if self.base.config.model_type == "gpt2":
-            found: Tensor = layer(values, None, None)
-            return found
+            return layer(values, None, None)  # type: ignore[no-any-return]
         rotation = self.base.rotary_emb(values, _positions(values), *self._kind)
-        found = layer(values, attention_mask=self._mask(given), position_embeddings=rotation)
-        return found
+        return layer(values, attention_mask=self._mask(given), position_embeddings=rotation)  # type: ignore[no-any-return]
 
     @property
     def _kind(self) -> tuple[str, ...]:

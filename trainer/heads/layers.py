@@ -91,11 +91,9 @@ def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
         match layer:
             case nn.Identity():
                 continue
-            case nn.LayerNorm() if not stack:
-                prefix.append(Standardise(1 if isinstance(layer, _channels_first()) else -1, layer.eps))
-                stack.append(Affine(*_tensors(layer, names)))
-            case TokenScale() if not stack:
-                stack.append(Affine(*_tensors(layer.norm, names), layer.offset))
+            case nn.LayerNorm() | TokenScale() if not stack:
+                prefix += _standardise(layer)
+                stack.append(_affine_half(layer, names))
             case nn.Dropout():
                 stack.append(Dropout())
             case nn.Linear() | nn.Conv2d():
@@ -111,6 +109,15 @@ def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
             case _:
                 raise UnsupportedHead(f"{type(layer).__name__} has no hand-written gradient at this place of the head")
     return nn.Sequential(*prefix), _checked(tuple(stack))
+
+
+def _standardise(layer: nn.LayerNorm | TokenScale) -> list[nn.Module]:
+    """The half of a normalisation without parameters; nothing if it is in the pool before it."""
+    return [] if isinstance(layer, TokenScale) else [Standardise(1 if isinstance(layer, _channels_first()) else -1, layer.eps)]
+
+
+def _affine_half(layer: nn.LayerNorm | TokenScale, names: dict[int, str]) -> Affine:
+    return Affine(*_tensors(layer.norm, names), layer.offset) if isinstance(layer, TokenScale) else Affine(*_tensors(layer, names))
 
 
 def _leaves(module: nn.Module) -> list[nn.Module]:

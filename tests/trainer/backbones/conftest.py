@@ -30,7 +30,7 @@ def write_weights(path: Path, shapes: Shapes) -> None:
 def write_tokenizer(folder: Path, tokens: int = VOCABULARY, *, pad: int = 0) -> None:
     start = 1 - pad
     vocabulary = {"[PAD]": pad, "[CLS]": start, "[SEP]": 2, "[UNK]": 3} | {f"w{number}": number for number in range(4, tokens)}
-    document = {
+    document: dict[str, Any] = {
         "version": "1.0", "truncation": None, "padding": None, "normalizer": None, "decoder": None, "added_tokens": [],
         "pre_tokenizer": {"type": "Whitespace"},
         "post_processor": {
@@ -137,8 +137,9 @@ def model_folder(text_extra: None, tmp_path_factory: pytest.TempPathFactory) -> 
             folder = made[key] = tmp_path_factory.mktemp(kind)
             with torch.random.fork_rng(devices=[]), quiet():
                 torch.manual_seed(0)
+                auto: Any = AutoModelForSequenceClassification
                 config = config_of(kind, **changes)
-                whole: Any = T5EncoderModel(config) if kind == "t5" else AutoModelForSequenceClassification.from_config(config)
+                whole: Any = T5EncoderModel(config) if kind == "t5" else auto.from_config(config)
                 for name, parameter in whole.named_parameters():
                     torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0, 0.2)
                 whole.save_pretrained(folder)

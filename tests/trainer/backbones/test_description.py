@@ -110,7 +110,9 @@ def test_a_missing_tokenizer_is_refused_with_the_line_that_writes_it(bert_folder
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-@pytest.mark.parametrize("content", [b"", b"[]", b"{" * 100_000, b"\xff", b'{"model": {"vocab": {"a": "b"}}}', b'{"model": {"vocab": {"a": true}}}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{" * 100_000, b"\xff", b'{"model": {"vocab": {"a": "b"}}}', b'{"model": {"vocab": {"a": true}}}']
+)
 def test_a_damaged_document_is_refused(name: str, content: bytes, bert_folder: Folder) -> None:
     folder = bert_folder()
     (folder / name).write_bytes(content)

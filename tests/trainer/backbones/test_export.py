@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainer.backbones.description import AutoPooling, describe_folder
-from trainer.backbones.export import Problem, save, usage
+from trainer.backbones.export import Outputs, Problem, save, usage
 from trainer.backbones.factory import build
 from trainer.backbones.families import FAMILIES
 from trainer.models import StagedModel
@@ -52,7 +52,7 @@ def test_a_clean_process_computes_equal_outputs(model_folder: Folder, tmp_path: 
     for kind, pooling in CASES:
         source, folder = model_folder(kind), tmp_path / f"{kind} {pooling}"
         model = trained(source, pooling)
-        save(model, folder, source, pooling=pooling, names=NAMES, problem="single_label_classification", max_length=100)
+        save(model, folder, source, Outputs(pooling=pooling, names=NAMES, problem="single_label_classification", max_length=100))
         expected.append(outputs_of(model, source))
         code = usage(describe_folder(source), pooling, str(folder))
         if kind.startswith("qwen"):  # for Qwen the library takes its own tokenizer, and splits by bytes, whatever the folder's one does
@@ -72,7 +72,7 @@ def test_the_outputs_have_their_names(problem: Problem, model_folder: Folder, tm
     source = model_folder("distilbert")
     model = trained(source, "auto")
     before = model.network.config.to_dict()  # type: ignore[operator, union-attr]
-    save(model, tmp_path, source, pooling="auto", names=NAMES, problem=problem, max_length=None)
+    save(model, tmp_path, source, Outputs(names=NAMES, problem=problem))
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "01", "2": "good"}
     assert config["label2id"] == {"bad": 0, "01": 1, "good": 2}
@@ -86,7 +86,7 @@ def test_a_decoder_without_padding_gets_one(model_folder: Folder, tmp_path: Path
     source = model_folder("llama", pad_token_id=None)
     settings = json.loads((source / "tokenizer_config.json").read_text())
     (source / "tokenizer_config.json").write_text(json.dumps({name: value for name, value in settings.items() if name != "pad_token"}))
-    save(trained(source, "auto"), tmp_path, source, pooling="auto", names=NAMES, problem="single_label_classification", max_length=7)
+    save(trained(source, "auto"), tmp_path, source, Outputs(names=NAMES, problem="single_label_classification", max_length=7))
     written = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert json.loads((tmp_path / "config.json").read_text())["pad_token_id"] == 2
     assert (written["pad_token"], written["padding_side"], written["model_max_length"]) == ("[SEP]", "right", 7)
@@ -98,7 +98,7 @@ def test_the_real_model_is_saved(shared_data: Path, text_extra: None, tmp_path: 
     source = shared_data / "weights/minilm-l6-v2"
     model = build(source, len(NAMES)).eval()
     assert model.drawn == {"classifier.weight", "classifier.bias"}  # its pooler is in the file
-    save(model, tmp_path, source, pooling="auto", names=NAMES, problem="single_label_classification", max_length=128)
+    save(model, tmp_path, source, Outputs(names=NAMES, problem="single_label_classification", max_length=128))
     tokens = AutoTokenizer.from_pretrained(tmp_path)(["Where is my card?", "Top up"], padding="longest", return_tensors="pt")
     with torch.no_grad():
         expected = AutoModelForSequenceClassification.from_pretrained(tmp_path)(**tokens).logits

@@ -16,7 +16,7 @@ from trainer.heads.joint import IN_CACHE, JOINT, Execution
 from trainer.heads.layers import Noise, UnsupportedHead, split_head
 from trainer.pooling import Pooling
 from trainer.stopwatch import Stopwatch
-from trainer.tasks.image_classification.task import HeadsCrossEntropy
+from trainer.targets.classes.losses import HeadsCrossEntropy
 
 CASES: list[tuple[str, AutoPooling]] = [(kind, "auto") for kind in FAMILIES]
 CASES += [(kind, pooling) for kind in ("bert", "gpt2", "gemma", "modernbert", "t5") for pooling in POOLINGS]
@@ -38,7 +38,8 @@ def test_outputs_and_gradients_are_those_of_the_module(
     assert isinstance(prefix[0], Pooling)  # type: ignore[index]
     heads = [model.fresh_head(seed) for seed in (1, 2)]
     values = {
-        name: torch.stack([own.get(name, tensor.detach()).double() for own in heads]) for name, tensor in model.tensors_of(model.head).items()
+        name: torch.stack([own.get(name, tensor.detach()).double() for own in heads])
+        for name, tensor in model.tensors_of(model.head).items()
     }
     traits = Traits(dropout=(0.0, 0.0), loss=HeadsCrossEntropy(smoothing=torch.zeros(2).double()))
     batched = BatchedHeads(stack, values, traits, execution)

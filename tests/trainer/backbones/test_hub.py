@@ -4,9 +4,11 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -28,50 +30,49 @@ def cache(text_extra: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "hub"
 
 
+class Hub(BaseHTTPRequestHandler):
+    """A hub that has one model, the folder `model`."""
+
+    model: ClassVar[Path]
+
+    def do_GET(self) -> None:
+        self.wfile.write(self.answer())
+
+    def do_HEAD(self) -> None:
+        self.answer()
+
+    def answer(self) -> bytes:
+        body = self.body(self.path.partition("?")[0])
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("ETag", f'"{zlib.crc32(body or b""):x}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if body is None:
+            self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+        return body or b""
+
+    def body(self, path: str) -> bytes | None:
+        names = sorted(file.name for file in self.model.iterdir())
+        if path.startswith(f"/api/models/{NAME}/tree/"):
+            return json.dumps(
+                [{"type": "file", "path": name, "size": (self.model / name).stat().st_size, "oid": name} for name in names]
+            ).encode()
+        if path in (f"/api/models/{NAME}", f"/api/models/{NAME}/revision/main", f"/api/models/{NAME}/revision/{COMMIT}"):
+            return json.dumps({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}).encode()
+        name = path.removeprefix(f"/{NAME}/resolve/{COMMIT}/").removeprefix(f"/{NAME}/resolve/main/")
+        return (self.model / name).read_bytes() if name in names else None
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 @pytest.fixture
 def endpoint(bert_folder: Callable[..., Path]) -> Iterator[str]:
-    """A hub on loopback that has one model."""
-    folder = bert_folder()
-    (folder / "pytorch_model.bin").write_bytes(b"a pickle, which is not to be downloaded")
-
-    class Hub(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.reply()
-
-        def do_HEAD(self) -> None:
-            self.reply()
-
-        def reply(self) -> None:
-            path = self.path.partition("?")[0]
-            names = sorted(file.name for file in folder.iterdir())
-            if path.startswith((f"/api/models/{NAME}/tree/",)):
-                body = json.dumps([{"type": "file", "path": name, "size": (folder / name).stat().st_size, "oid": name} for name in names])
-                self.answer(200, body.encode())
-            elif path in (f"/api/models/{NAME}", f"/api/models/{NAME}/revision/main", f"/api/models/{NAME}/revision/{COMMIT}"):
-                siblings = [{"rfilename": name} for name in names]
-                self.answer(200, json.dumps({"id": NAME, "modelId": NAME, "sha": COMMIT, "siblings": siblings}).encode())
-            elif path.startswith(f"/{NAME}/resolve/{COMMIT}/") and (folder / Path(path).name).is_file():
-                self.answer(200, (folder / Path(path).name).read_bytes())
-            else:
-                self.answer(404, b"{}")
-
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{hash(body) & 0xFFFFFFFF:x}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            if status == 404:
-                self.send_header("X-Error-Code", "RepoNotFound")
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
+    Hub.model = bert_folder()
+    (Hub.model / "pytorch_model.bin").write_bytes(b"a pickle, which is not to be downloaded")
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -113,7 +114,7 @@ def test_a_name_or_a_revision_that_the_hub_does_not_have_is_an_error_of_the_stud
 
 
 def test_a_hub_that_cannot_be_reached_is_an_error_of_the_machine(cache: Path) -> None:
-    with pytest.raises(MissingWeights, match="HF_HOME.*give its folder"):
+    with pytest.raises(MissingWeights, match=r"HF_HOME.*give its folder"):
         find(NAME, endpoint=closed())
 
 
@@ -121,6 +122,6 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(cache: Path, monkeypatch: 
     monkeypatch.setattr(hub, "ANSWER_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         began = time.monotonic()
-        with pytest.raises(MissingWeights, match="within 1 seconds|timed out"):
+        with pytest.raises(MissingWeights, match=r"within 1 seconds|timed out"):
             find(NAME, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}")
         assert time.monotonic() - began < 10
