@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.backbones.families import BUFFERS, FAMILIES, TextFamily, PoolingKind
+from trainer.backbones.families import BUFFERS, FAMILIES, PoolingKind, TextFamily
 from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
