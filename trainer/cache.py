@@ -96,17 +96,22 @@ class Layout:
         count = math.prod(self.shape)
         return torch.frombuffer(mapping, dtype=self.dtype, count=count, offset=self.offset).view(self.shape)
 
-    def sha256(self, mapping: mmap.mmap) -> bytes:
-        """SHA-256 over the header and the SHA-256s of the data's parts, computed by several threads."""
-        whole = memoryview(mapping)
-        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
-            parts = threads.map(lambda first: hashlib.sha256(whole[first : first + PART]).digest(), range(self.offset, self.size, PART))
-            return hashlib.sha256(self.header + b"".join(parts)).digest()
+    def sha256(self, mapping: mmap.mmap, *, alone: bool = False) -> bytes:
+        """SHA-256 over the header and the SHA-256s of the data's parts, computed by several threads; with `alone` by this one."""
+        whole, firsts = memoryview(mapping), range(self.offset, self.size, PART)
 
-    def seal(self, mapping: mmap.mmap) -> None:
-        """Write prefix and header. Without them `read_entry` refuses the file."""
+        def part(first: int) -> bytes:
+            return hashlib.sha256(whole[first : first + PART]).digest()
+
+        if alone:
+            return hashlib.sha256(self.header + b"".join(map(part, firsts))).digest()
+        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as threads:
+            return hashlib.sha256(self.header + b"".join(threads.map(part, firsts))).digest()
+
+    def seal(self, mapping: mmap.mmap, *, alone: bool = False) -> None:
+        """Write prefix and header. Without them `read_entry` refuses the file. `alone` as in `sha256`."""
         mapping[PREFIX.size : PREFIX.size + len(self.header)] = self.header
-        mapping[: PREFIX.size] = PREFIX.pack(MAGIC, VERSION, len(self.header), self.sha256(mapping))
+        mapping[: PREFIX.size] = PREFIX.pack(MAGIC, VERSION, len(self.header), self.sha256(mapping, alone=alone))
 
 
 def read_entry(descriptor: int, key: CacheKey, *, check: bool) -> Tensor:
@@ -256,23 +261,62 @@ def remove_orphans(folder: Path) -> None:
             log.info("%s was removed: its builder died", orphan.name)
 
 
+class Commits:
+    """Commits in the background, one at a time."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def start(self, commit: Callable[[], object]) -> None:
+        """Begin a commit. Waits for the end of the one before."""
+        self.wait()
+        # Not a daemon: the interpreter waits for it at its end. A process that is killed leaves a draft whose lock is free.
+        self._thread = threading.Thread(target=commit, name="committing")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the commit that is under way."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
 class Draft:
     """An entry under construction. Leaving the context without `commit` discards it, as does the death of the process."""
 
     tensor: Tensor
     """Zeros, to be filled. It is a shared mapping of the file: it must not be written to after `commit`."""
 
-    def __init__(self, path: Path, descriptor: int, layout: Layout, committed: Callable[[int], Tensor]) -> None:
-        self._path, self._descriptor, self._layout, self._committed = path, descriptor, layout, committed
+    def __init__(self, path: Path, descriptor: int, layout: Layout, committed: Callable[[int], Tensor], commits: Commits) -> None:
+        self._path, self._descriptor, self._layout, self._committed, self._commits = path, descriptor, layout, committed, commits
         self._mapping = mmap.mmap(descriptor, layout.size)
-        self._open = True
+        self._open, self._handed_over = True, False  # handed over to the thread that commits
         self.tensor = layout.tensor(self._mapping)
 
     def commit(self) -> Tensor:
         """Flush the file to the disk and make it an entry; returns the entry's tensor, mapped as by `find`. Raises OSError."""
+        return self._commit(alone=False)
+
+    def commit_later(self) -> None:
+        """Begin to commit in a thread, which holds the draft's lock until the end. If the disk refuses it, this is logged.
+
+        The draft may be left at once, and its tensor must not be written to any more. Waits for an earlier commit of the cache.
+        """
+        self._commits.start(self._commit_alone)
+        self._handed_over = True
+
+    def _commit_alone(self) -> None:
+        try:
+            self._commit(alone=True)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error)
+        finally:
+            self._discard()
+
+    def _commit(self, *, alone: bool) -> Tensor:
         # Order matters: the header is written last and the rename follows the fsync, so that under the entry's name there is never a
         # partial file, even after a power failure. The lock is freed after the rename, so that no waiter builds the entry again.
-        self._layout.seal(self._mapping)
+        self._layout.seal(self._mapping, alone=alone)
         self._mapping.flush()
         os.fsync(self._descriptor)
         self._path.replace(self._path.with_suffix(ENTRY))
@@ -285,6 +329,11 @@ class Draft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if not self._handed_over:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Remove the file unless it is an entry by now."""
         if self._open:
             self._open = False
             self._path.unlink(missing_ok=True)
@@ -304,7 +353,7 @@ class Cache:
         self.floor_bytes = floor_bytes
         self._live = WeakValueDictionary[str, Tensor]()  # by digest: one mapping while it is in use
         self._checked = dict[str, tuple[int, int]]()  # by digest: device and inode of the file whose SHA-256 was checked
-        self._lock = threading.Lock()
+        self._lock, self._commits = threading.Lock(), Commits()
         if folder is not None and folder.is_dir():
             remove_orphans(folder)
 
@@ -367,7 +416,7 @@ class Cache:
                 layout = Layout.of(key, shape, dtype)
                 if path.with_suffix(ENTRY).exists() or not self._reserved(self.folder, descriptor, layout.size):
                     return None
-                draft = Draft(path, descriptor, layout, partial(self._adopted, key))
+                draft = Draft(path, descriptor, layout, partial(self._adopted, key), self._commits)
                 undo.pop_all()  # the draft frees the lock from now on
                 return draft
         except OSError as error:
@@ -377,6 +426,10 @@ class Cache:
     def busy(self, key: CacheKey) -> bool:
         """Whether another process or thread is building the entry."""
         return self.folder is not None and is_building(_place(self.folder, key, key.digest, DRAFT))
+
+    def wait(self) -> None:
+        """Wait until drafts of this process that are committed in the background are entries."""
+        self._commits.wait()
 
     def _reserved(self, folder: Path, descriptor: int, size: int) -> bool:
         """Make room for the draft and allocate all of its blocks. Returns False if it does not fit.

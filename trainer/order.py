@@ -1,11 +1,13 @@
 """Order and batches of a run's examples, and seeds for its random numbers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from trainer.transfers import sent
 
 Purpose = Literal["order", "numbers", "adapters"]
 
@@ -64,13 +66,17 @@ class RowsAhead:
         self._device = device
         self._moved = dict[int, tuple[Tensor, Tensor]]()  # by the identity of the batch's rows, which are kept so that it stays theirs
 
-    def expect(self, batches: Sequence[Tensor], rows: Sequence[Tensor] | None = None) -> None:
-        """Announce the next batches; `of` then returns the batch's rows, or the tensor of `rows` at its place. Replaces the last call."""
+    def expect(self, batches: Sequence[Tensor], places: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Announce the next batches; `of` then returns the batch's rows, mapped by `places` if it is given. Replaces the last call.
+
+        Does nothing on a CPU, where there is nothing to move.
+        """
         self._moved = {}
         if self._device.type == "cpu" or not len(batches):
             return
-        rows = batches if rows is None else rows
-        moved = torch.split(torch.cat(list(rows)).to(self._device, non_blocking=True), [len(some) for some in rows])
+        rows = torch.cat(list(batches))
+        rows = rows if places is None else places(rows)
+        moved = torch.split(sent(rows, self._device), [len(batch) for batch in batches])
         self._moved = {id(batch): (batch, own) for batch, own in zip(batches, moved, strict=True)}
 
     def of(self, batch: Tensor) -> Tensor | None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainer.cards import Card
+from trainer import memory
 from trainer.data.images import examples
 from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.images.config import ImageData, ImageModel
@@ -82,3 +84,13 @@ def nothing_decoded() -> Iterator[None]:
     examples._kept.clear()
     yield
     examples._kept.clear()
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch, nothing_decoded: None) -> Iterator[Card]:
+    """Gives the processor a memory of its own, of 100 MB."""
+    found = Card()
+    monkeypatch.setattr(memory, "of", lambda device: found)
+    yield found
+    monkeypatch.undo()
+    memory.drop_caches(torch.device("cpu"))

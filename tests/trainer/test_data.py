@@ -13,7 +13,7 @@ from trainer import memory
 from trainer.data.examples import BadData
 from trainer.data.images import dataset, examples
 from trainer.data.images.dataset import ImageDataset
-from trainer.data.images.examples import Resident, load
+from trainer.data.images.examples import Prefetched, Resident, load
 from trainer.tasks.images.config import ImageData
 
 CPU = torch.device("cpu")
@@ -219,8 +219,9 @@ def test_images_too_large_for_the_gpu_stay_on_the_host_and_drive_out_none(paint:
     small = examples.load(dataset, 16, gpu)
     monkeypatch.setattr(memory, "CACHE_SHARE", 50_000 / torch.cuda.mem_get_info(gpu)[0])
     large = examples.load(dataset, 64, gpu)  # 12 images, 147 kB
-    assert isinstance(small, Resident) and isinstance(large, Resident)
-    assert small.pixels.is_cuda and not large.pixels.is_cuda and not large.pixels.is_pinned()
+    assert isinstance(small, Resident) and isinstance(large, Prefetched) and isinstance(large.images, Resident)
+    pixels = large.images.pixels
+    assert small.pixels.is_cuda and not pixels.is_cuda and not pixels.is_pinned()
     again, rows = examples.load(dataset, 16, gpu), torch.tensor([7, 0, 7])
     assert isinstance(again, Resident) and again.pixels is small.pixels
-    assert large.take(rows).is_cuda and torch.equal(large.take(rows).cpu(), large.pixels[rows])
+    assert large.take(rows).is_cuda and torch.equal(large.take(rows).cpu(), pixels[rows])

@@ -13,7 +13,6 @@ from tests.trainer.dispatched import Counted
 from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, copied, tensors_in
-from trainer.features.source import HostCopies
 from trainer.learners import Member, ModelLearner
 from trainer.loop import train
 from trainer.preparation import Expected, PreparedRun, inference_batch, placed, prepare, taken
@@ -22,6 +21,7 @@ from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.images.config import ImageModel
 from trainer.tasks.images.networks.factory import build
+from trainer.transfers import HostCopies
 
 Configure = Callable[..., ImageClassificationConfig]
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -221,6 +221,9 @@ class Queued:
         assert self.recorded
         self.waited = True
 
+    def wait(self) -> None:
+        raise AssertionError("copies to the host wait in the host")
+
 
 def test_outputs_are_copied_to_the_host_one_batch_behind() -> None:
     rows = torch.arange(70.0).view(10, 7)
@@ -235,7 +238,7 @@ def test_outputs_are_copied_to_the_host_one_batch_behind() -> None:
 
 
 def test_large_outputs_go_through_buffers_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.features.source.PINNED_BYTES", 60)
+    monkeypatch.setattr("trainer.transfers.PINNED_BYTES", 60)
     rows = torch.arange(70.0).view(10, 7)
     into, queue = torch.zeros((10, 7)), Queue()
     copies = HostCopies(into, queue.event, pinned=False)

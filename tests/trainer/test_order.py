@@ -1,6 +1,7 @@
 """The images' order is a run's own only as far as its order seed is."""
 
 import torch
+from torch import Tensor
 
 from tests.trainer.dispatched import Counted
 from trainer.order import RowsAhead, batches, seed_for, shuffled
@@ -44,7 +45,22 @@ def test_the_rows_of_announced_batches_are_moved_to_a_device_together() -> None:
     ]
     assert ahead.of(batches[0].clone()) is None, "equal rows that were not announced"
     ahead.expect(batches[:1])
-    assert ahead.of(batches[1]) is None and RowsAhead(torch.device("cpu")).of(batches[0]) is None
+    assert ahead.of(batches[1]) is None
+
+
+def test_places_of_announced_batches_are_looked_up_at_once_and_never_on_a_cpu() -> None:
+    batches, asked = list(torch.split(torch.randperm(10), 4)), list[Tensor]()
+
+    def places(rows: Tensor) -> Tensor:
+        asked.append(rows)
+        return rows[:0].new_empty((len(rows), 3))
+
+    ahead, on_cpu = RowsAhead(torch.device("meta")), RowsAhead(torch.device("cpu"))
+    ahead.expect(batches, places)
+    found = ahead.of(batches[2])
+    assert found is not None and found.shape == (2, 3) and [len(rows) for rows in asked] == [10]
+    on_cpu.expect(batches, places)
+    assert on_cpu.of(batches[0]) is None and len(asked) == 1
 
 
 def test_the_targets_of_announced_batches_are_taken_without_a_copy() -> None:

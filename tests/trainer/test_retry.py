@@ -3,7 +3,6 @@
 import queue
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainer.cards import Card
 from trainer import loop, memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
@@ -28,39 +28,6 @@ from trainer.tasks.images.networks.factory import build
 CPU = torch.device("cpu")
 Configure = Callable[..., ImageClassificationConfig]
 MB = 10**6
-
-
-@dataclass
-class Card:
-    """Memory in which only DeviceCaches and other processes hold something."""
-
-    total: int = 100 * MB
-    others: int = 0
-    emptied: int = 0
-    peaks: tuple[int, int] = (0, 0)
-
-    def usage(self) -> memory.Usage:
-        held = sum(cache.total_bytes for cache in memory._caches)
-        return memory.Usage(self.total - self.others - held, self.total, held, held)
-
-    def start_peak(self) -> None:
-        self.peaks = (0, 0)
-
-    def peak(self) -> tuple[int, int]:
-        return self.peaks
-
-    def empty_cache(self) -> None:
-        self.emptied += 1
-
-
-@pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch, nothing_decoded: None) -> Iterator[Card]:
-    """Gives the processor a memory of its own, of 100 MB."""
-    found = Card()
-    monkeypatch.setattr(memory, "of", lambda device: found)
-    yield found
-    monkeypatch.undo()
-    memory.drop_caches(CPU)
 
 
 class Exhausting:

@@ -111,6 +111,7 @@ class StoredFeatures:
         self._run, self._prefix, self._stopwatch, self._direct, self._lanes = run, prefix, stopwatch, Direct(run), lanes
         # A resumed attempt passes `depths`: to continue bit for bit it must read what the last attempt read, even if computing is quicker.
         self._storage, self._always_read = storage, depths is not None
+        storage.store.wait()  # the plan counts entries of an earlier run of this process
         augmented, epochs = run.examples.augmented, run.config.epochs
         views = min(run.examples.views or epochs, epochs) if augmented else 1
         validation = StoredExamples(run, run.validation, 1, augmented=False)

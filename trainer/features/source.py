@@ -4,14 +4,16 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from trainer import memory
+from trainer import memory, transfers
 from trainer.cache import CacheKey
 from trainer.features import planner as measuring
 from trainer.features.frozen_prefix import FrozenPrefix, Layout, SequenceLayout, digest_of, key_of, stored_rows
@@ -22,6 +24,7 @@ from trainer.protocol import Reuse
 from trainer.sequences import Features, Sequences, places_of, starts_of
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import Ragged
+from trainer.transfers import HostCopies, Lookup, Prefetcher, device_event, sent
 
 Sign = TypeVar("Sign")
 
@@ -93,6 +96,9 @@ class FeatureDraft(AbstractContextManager["FeatureDraft"], Protocol):
     def commit(self) -> Tensor:
         """Make the draft an entry, and return its tensor."""
 
+    def commit_later(self) -> None:
+        """Make the draft an entry in the background. Its tensor must not be written to any more."""
+
 
 class FeatureStore(Protocol):
     """Finds and builds entries; implemented by `trainer.cache.Cache` and MemoryFeatureStore."""
@@ -108,6 +114,9 @@ class FeatureStore(Protocol):
 
     def busy(self, key: CacheKey) -> bool:
         """Whether another thread or process is building the entry."""
+
+    def wait(self) -> None:
+        """Wait for drafts of this process that become entries in the background."""
 
 
 class MemoryFeatureStore:
@@ -150,6 +159,9 @@ class MemoryFeatureStore:
         """Never: a process trains one run at a time."""
         return False
 
+    def wait(self) -> None:
+        """Nothing to do."""
+
 
 class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
     """A draft of MemoryFeatureStore."""
@@ -164,70 +176,19 @@ class MemoryFeatureDraft(nullcontext["MemoryFeatureDraft"]):
         self._entries[self._digest] = self.tensor
         return self.tensor
 
+    def commit_later(self) -> None:
+        """As `commit`, which takes no time."""
+        self.commit()
+
 
 POLL_SECONDS = 0.05  # while another process builds
 PROBES = 5
 BATCHES_PER_WAIT = 8  # batches that an accelerator computes and copies between two reports of progress
-PINNED_BYTES = 64 * 2**20  # of each of the two buffers for copies to the host
 TRIES = 3  # to find or begin an entry that another process has just finished or abandoned
 
 log = logging.getLogger(__name__)
 
 ON_DEVICE = memory.DeviceCache[Tensor]()  # copies of entries
-
-
-class DeviceEvent(Protocol):
-    """A point in a device's queue; as torch.cuda.Event."""
-
-    def record(self) -> None:
-        """Set the point behind the work that is queued."""
-
-    def synchronize(self) -> None:
-        """Wait until the device has reached it."""
-
-
-def device_event(device: torch.device) -> Callable[[], DeviceEvent] | None:
-    """Makes events of a device that runs asynchronously; None for others."""
-    return torch.cuda.Event if device.type == "cuda" else None
-
-
-class HostCopies:
-    """Copies batches from a device into a tensor on the host, one batch behind, so that the device computes the next one meanwhile.
-
-    The copies go through two buffers of pinned memory: a copy to other memory would wait for the device. Without `event` each batch is
-    copied at once.
-    """
-
-    def __init__(self, into: Tensor, event: Callable[[], DeviceEvent] | None, *, pinned: bool = True) -> None:
-        self._into, self._event, self._pinned = into, event, pinned
-        self._buffers = list[Tensor]()
-        self._queued: tuple[int, Tensor, DeviceEvent] | None = None
-
-    def write(self, first: int, rows: Tensor) -> None:
-        """Copy the rows to row `first` and the following ones."""
-        if self._event is None:
-            self._into[first:][: len(rows)] = rows
-            return
-        count = max(1, PINNED_BYTES // max(1, rows[0].nbytes))
-        if not self._buffers:
-            shape = min(count, len(rows)), *rows.shape[1:]
-            self._buffers = [torch.empty(shape, dtype=rows.dtype, pin_memory=self._pinned) for _ in range(2)]
-        for part in torch.split(rows, len(self._buffers[0])):
-            staged, event = self._buffers[0][: len(part)], self._event()
-            staged.copy_(part, non_blocking=True)
-            event.record()
-            self.finish()
-            self._queued = first, staged, event
-            self._buffers.reverse()
-            first += len(part)
-
-    def finish(self) -> None:
-        """Wait for the batch that is still being copied."""
-        if self._queued is not None:
-            first, staged, event = self._queued
-            event.synchronize()
-            self._into[first:][: len(staged)] = staged
-            self._queued = None
 
 
 class StoredExamples:
@@ -246,11 +207,16 @@ class StoredExamples:
         """The indices of those rows in an entry with a row for each example."""
         return self._places[rows]
 
-    def places_of_sequences(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The indices [B, T] of those rows in an entry with a row for each position, and their lengths [B]."""
+    def places_of_positions(self, rows: Tensor) -> Tensor:
+        """The indices of those rows in an entry with a row for each position: int64 [B * T], for sequences padded to the longest, T."""
         assert self._lengths is not None and self._starts is not None  # noqa: S101  (the layout is that of sequences)
         own = self._places[rows]
-        return places_of(self._starts[own], self._lengths[own]), self._lengths[own]
+        return places_of(self._starts[own], self._lengths[own]).flatten()
+
+    def lengths(self, rows: Tensor) -> Tensor:
+        """The lengths of those rows' sequences, int64 [B]."""
+        assert self._lengths is not None  # noqa: S101  (as above)
+        return self._lengths[self._places[rows]]
 
     def entry_shape(self, layout: Layout) -> tuple[int, int]:
         """The shape of an entry with the part's output."""
@@ -278,6 +244,18 @@ class StoredExamples:
         return sum(store.holds(self.key(prefix, depth, view)) for view in asked) / len(asked)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Opened:
+    """An entry that is read."""
+
+    tensor: Tensor
+    lookup: Lookup | None  # if it is on the host
+
+
+def _looked_up(entry: Tensor, part: StoredExamples, layout: Layout, rows: Tensor) -> tuple[Tensor, Tensor]:
+    return entry, part.places_of_positions(rows) if isinstance(layout, SequenceLayout) else part.places(rows)
+
+
 class Source:
     """Reads the stored output of the first `depth` stages for one part; depth 0 means that nothing is stored."""
 
@@ -296,11 +274,13 @@ class Source:
         self.part, self.depth, self._always_read = part, depth, always_read
         self._prefix, self._store, self._rates, self._stopwatch = prefix, store, rates, stopwatch
         self._run, self._direct, self._device = part.run, Direct(part.run), part.run.device
-        self._entries = dict[int | None, Tensor]()  # by view; the mapping stays readable after another process evicts the file
+        self._entries = dict[int | None, _Opened]()  # by view; a mapping stays readable after another process evicts the file
         self._examples_read, self._read_seconds, self._build_seconds = 0, 0.0, 0.0
         self._probed = 0.0  # seconds to read one example, as measured by `_probe`
         self._disabled = False
         self._ahead = RowsAhead(self._device)  # places in an entry that is on the device
+        queue = transfers.copy_queue(self._device)
+        self._prefetcher = None if queue is None else Prefetcher(queue)  # of entries that are on the host
 
     @property
     def reads(self) -> bool:
@@ -326,16 +306,22 @@ class Source:
             self._disable("there is no room for it")
             return
         with self._building():
-            self._entries[stored] = self._placed(entry, self.part.key(self._prefix, self.depth, view).digest)
-            self._probed = self._probe(self._entries[stored])
+            digest = self.part.key(self._prefix, self.depth, view).digest
+            placed = self._placed(entry, digest)
+            on_host = ON_DEVICE.find(digest, self._device) is None
+            self._entries[stored] = _Opened(placed, partial(_looked_up, placed, self.part, self._form) if on_host else None)
+            self._probed = self._probe(placed)
         if not self._always_read and self._probed > (computing := self._rates.computing(0, self.depth)):
             self._disable(f"reading an example takes {self._probed:.3g} s, computing it {computing:.3g} s")
 
     def expect(self, batches: Sequence[Tensor], view: int | None) -> None:
         """Announce the rows of the next calls of `read`."""
-        entry = self._entries.get(self.part.stored_view(view))
-        if entry is not None and entry.device.type == self._device.type and not isinstance(self._form, SequenceLayout):
-            self._ahead.expect(batches, [self.part.places(rows) for rows in batches])
+        if (entry := self._entries.get(self.part.stored_view(view))) is None:
+            return
+        if self._prefetcher is not None and entry.lookup is not None:
+            self._prefetcher.expect(batches, entry.lookup)
+        elif not isinstance(self._form, SequenceLayout):
+            self._ahead.expect(batches, self.part.places)
 
     def read(self, rows: Tensor, view: int | None) -> Features | None:
         """The output [B, ...] for those rows; None if it is not stored."""
@@ -348,14 +334,18 @@ class Source:
         self._examples_read += len(rows)
         return found
 
-    def _gathered(self, entry: Tensor, rows: Tensor) -> Features:
+    def _gathered(self, entry: _Opened, rows: Tensor) -> Features:
         form = self._form
+        if self._prefetcher is not None and entry.lookup is not None:
+            stored = self._prefetcher.take(rows, entry.lookup)
+        elif isinstance(form, SequenceLayout):
+            stored = measuring.gathered(entry.tensor, self.part.places_of_positions(rows), self._device)
+        else:
+            places = self._ahead.of(rows)
+            stored = measuring.gathered(entry.tensor, self.part.places(rows) if places is None else places, self._device)
         if isinstance(form, SequenceLayout):
-            positions, lengths = self.part.places_of_sequences(rows)
-            values = measuring.gathered(entry, positions.flatten(), self._device)
-            return Sequences(values.view(*positions.shape, *form.shape), lengths.to(self._device, non_blocking=True))
-        places = self._ahead.of(rows)
-        return form.output(measuring.gathered(entry, self.part.places(rows) if places is None else places, self._device))
+            return Sequences(stored.view(len(rows), -1, *form.shape), sent(self.part.lengths(rows), self._device))
+        return form.output(stored)
 
     def _disable(self, reason: str) -> None:
         log.info("the output of %d stages is not stored but computed in each epoch: %s", self.depth, reason)
@@ -409,13 +399,17 @@ class Source:
                 yield sign
             if kept is not None:
                 ON_DEVICE.keep(key.digest, self._device, kept, kept.nbytes)
+                if draft is not None:
+                    with self._building():  # while the copy of the view before is hashed
+                        draft.commit_later()
+                return kept
+            assert draft is not None  # noqa: S101  (one of the two is the place)
             try:
                 with self._building():
-                    stored = draft.commit() if draft is not None else None
+                    return draft.commit()
             except OSError as error:
                 log.warning("the output of %d stages could not be stored: %s", self.depth, error)
-                stored = None
-        return stored if kept is None else kept
+                return None
 
     def _room_on_device(self, shape: tuple[int, int]) -> Tensor | None:
         """Memory of the device for an entry; None if it has no room for all views."""

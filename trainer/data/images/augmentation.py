@@ -9,6 +9,8 @@ import torch.nn.functional as F
 import torchvision.transforms.v2.functional as TF
 from torch import Tensor
 
+from trainer.transfers import sent
+
 Augmentation = Literal["none", "flip", "crop", "trivial_augment"]
 
 DRAWS = 4  # random numbers for each image and view
@@ -57,7 +59,7 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 
 
 def _flip(pixels: Tensor, draws: Tensor) -> Tensor:
-    turned = (draws[:, 0] < 0.5).to(pixels.device, non_blocking=True)  # [B]
+    turned = sent(draws[:, 0] < 0.5, pixels.device)  # [B]
     return torch.where(turned[:, None, None, None], pixels.flip(-1), pixels)
 
 
@@ -80,7 +82,7 @@ def _resampled(pixels: Tensor, maps: Tensor, mode: str, padding: str) -> Tensor:
     The grid is computed by elementwise operations: a matrix product may round differently in a batch of another size.
     """
     size = pixels.shape[-1]
-    maps = maps.to(pixels.device, non_blocking=True)
+    maps = sent(maps, pixels.device)
     places = (torch.arange(size, device=pixels.device) * 2 + 1) / size - 1  # [S], centres of pixels
     grid = maps[:, None, None, :, 0] * places[None, None, :, None]
     grid = grid + maps[:, None, None, :, 1] * places[None, :, None, None] + maps[:, None, None, :, 2]  # [B, S, S, 2]
@@ -103,7 +105,7 @@ def _trivial_augment(pixels: Tensor, draws: Tensor) -> Tensor:
             strength = torch.tensor(strengths)[bins[own]]
             if change in SIGNED:
                 strength = strength * signs[own]
-            where = own.to(pixels.device, non_blocking=True)
+            where = sent(own, pixels.device)
             changed[where] = change(pixels[where], strength)
     return changed
 
@@ -154,7 +156,7 @@ def _rotate(pixels: Tensor, strength: Tensor) -> Tensor:
 
 def _blended(pixels: Tensor, other: Tensor | float, strength: Tensor) -> Tensor:
     """Interpolate: `other` at strength -1, the pixels at 0; extrapolate above 0."""
-    share = (1 + strength).to(pixels.device, non_blocking=True)[:, None, None, None]
+    share = sent(1 + strength, pixels.device)[:, None, None, None]
     return (share * pixels + (1 - share) * other).clamp_(0, 255).to(torch.uint8)
 
 
@@ -186,11 +188,11 @@ def _sharpness(pixels: Tensor, strength: Tensor) -> Tensor:
 
 def _posterize(pixels: Tensor, strength: Tensor) -> Tensor:
     masks = torch.tensor([256 - 2 ** (8 - int(bits)) for bits in strength.tolist()], dtype=torch.uint8)
-    return pixels & masks.to(pixels.device, non_blocking=True)[:, None, None, None]
+    return pixels & sent(masks, pixels.device)[:, None, None, None]
 
 
 def _solarize(pixels: Tensor, strength: Tensor) -> Tensor:
-    return torch.where(pixels >= strength.to(pixels.device, non_blocking=True)[:, None, None, None], 255 - pixels, pixels)
+    return torch.where(pixels >= sent(strength, pixels.device)[:, None, None, None], 255 - pixels, pixels)
 
 
 def _autocontrast(pixels: Tensor, strength: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Images as tensors: resident in memory, or streamed batch by batch."""
 
+import copy
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer import memory
+from trainer import memory, transfers
 from trainer.cache import Cache, CacheKey
 from trainer.data.contents import stored
 from trainer.data.images import reading
 from trainer.data.images.dataset import ImageDataset
 from trainer.order import RowsAhead
+from trainer.transfers import CopyQueue, Prefetcher
 
 AHEAD_BATCHES = 8
 AHEAD_BYTES = 256 * 2**20  # of batches decoded ahead; at least one batch is
@@ -30,13 +32,13 @@ class _Batch:
 
 
 class Streamed:
-    """Decodes images for each batch, in bounded memory. The pixels equal those of `Resident` bit for bit."""
+    """Decodes images for each batch, on the host in bounded memory. The pixels equal those of `Resident` bit for bit."""
 
     origin: Literal["streamed"] = "streamed"
 
-    def __init__(self, dataset: ImageDataset, size: int, keys: Tensor, device: torch.device) -> None:
+    def __init__(self, dataset: ImageDataset, size: int, keys: Tensor) -> None:
         self.keys = keys  # as Resident.keys
-        self._contents, self._decoder, self._size, self._device = dataset.contents, dataset.decoder, size, device
+        self._contents, self._decoder, self._size = dataset.contents, dataset.decoder, size
         self._constant = np.zeros(len(dataset.contents), dtype=np.bool_)
         self._threads = reading.pool()
         self._coming: Iterator[Tensor] = iter(())
@@ -60,12 +62,22 @@ class Streamed:
         self._read_ahead()
 
     def take(self, rows: Tensor) -> Tensor:
-        """Pixels uint8 [B, 3, S, S] on the device, decoded ahead if the batch was announced. Raises BadData with file names."""
+        """Pixels uint8 [B, 3, S, S], decoded ahead if the batch was announced. Raises BadData with file names."""
         expected = bool(self._ahead) and torch.equal(self._ahead[0].rows, rows)
         batch = self._ahead.popleft() if expected else self._begun(rows)
         self._read_ahead()
         reading.finish(batch.started, [self._contents[row] for row in rows.tolist()])
-        return to_device(batch.pixels, self._device)
+        return batch.pixels
+
+    def lookup(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As `transfers.Lookup`."""
+        return self.take(rows), torch.arange(len(rows))
+
+    def separate(self) -> "Streamed":
+        """The same images, with announcements of its own."""
+        found = copy.copy(self)
+        found._coming, found._ahead = iter(()), deque()
+        return found
 
     def _begun(self, rows: Tensor) -> _Batch:
         contents = [self._contents[row] for row in rows.tolist()]
@@ -77,11 +89,6 @@ class Streamed:
             if (rows := next(self._coming, None)) is None:
                 return
             self._ahead.append(self._begun(rows))
-
-
-def to_device(pixels: Tensor, device: torch.device) -> Tensor:
-    """Copy a batch from the host to the device without a synchronisation."""
-    return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
 
 KEPT = 4  # data sets or sizes kept by this process on the host
@@ -103,7 +110,7 @@ class Images(Protocol):
         """The rows of images of a single colour, ascending."""
 
     def take(self, rows: Tensor) -> Tensor:
-        """Pixels uint8 [B, 3, S, S] on the device; `rows` are int64 [B] on the host."""
+        """Pixels uint8 [B, 3, S, S] on the device; on the host if the device has no queue of copies. `rows` are int64 [B] on the host."""
 
     def expect(self, batches: Iterable[Tensor]) -> None:
         """Announce the rows of the next batches in order."""
@@ -116,7 +123,6 @@ class Resident:
     pixels: Tensor  # uint8 [N, 3, S, S], on the device or, if too large for it, on the host; read-only
     keys: Tensor
     origin: Literal["decoded", "cached"]
-    device: torch.device
     ahead: RowsAhead
 
     def constant_rows(self) -> list[int]:
@@ -126,22 +132,57 @@ class Resident:
         return equal.nonzero()[:, 0].tolist()
 
     def take(self, rows: Tensor) -> Tensor:
-        """Pixels uint8 [B, 3, S, S] on the device."""
+        """Pixels uint8 [B, 3, S, S] on the device of `pixels`."""
         moved = self.ahead.of(rows)
         moved = rows.to(self.pixels.device, non_blocking=True) if moved is None else moved
-        found = self.pixels.index_select(0, moved)  # several times as fast as indexing
-        return found if found.device.type == self.device.type else to_device(found, self.device)
+        return self.pixels.index_select(0, moved)  # several times as fast as indexing
+
+    def lookup(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As `transfers.Lookup`."""
+        return self.pixels, rows
 
     def expect(self, batches: Iterable[Tensor]) -> None:
         """Move the rows of the next batches to the device of the pixels."""
         self.ahead.expect(list(batches))
 
 
+class Prefetched:
+    """Images on the host, whose batches are gathered and copied to an accelerator ahead of the step."""
+
+    def __init__(self, images: Resident | Streamed, queue: CopyQueue) -> None:
+        self.images, self._prefetcher = images, Prefetcher(queue)
+
+    @property
+    def keys(self) -> Tensor:
+        """As Images.keys."""
+        return self.images.keys
+
+    @property
+    def origin(self) -> Literal["decoded", "cached", "streamed"]:
+        """As Images.origin."""
+        return self.images.origin
+
+    def constant_rows(self) -> list[int]:
+        """As Images.constant_rows."""
+        return self.images.constant_rows()
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Pixels uint8 [B, 3, S, S] on the device. Raises BadData with file names for streamed images."""
+        return self._prefetcher.take(rows, self.images.lookup)
+
+    def expect(self, batches: Iterable[Tensor]) -> None:
+        """Announce the rows of the next batches in order. Replaces earlier announcements."""
+        announced = list(batches)
+        self._prefetcher.cancel()  # the thread uses the images
+        self.images.expect(announced)
+        self._prefetcher.expect(announced, self.images.lookup)
+
+
 _kept: OrderedDict[tuple[str, torch.device], Resident | Streamed] = OrderedDict()  # pixels on the host
 _on_device = memory.DeviceCache[Resident]()  # data sets that do not fit it stay on the host and are copied batch by batch
 
 
-def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed:
+def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | None = None) -> Resident | Streamed | Prefetched:
     """The images at that size: found in the cache, decoded into it, decoded into memory, or streamed, whichever is possible first.
 
     Every image has been decoded at least once on return. Raises BadData with the names of unusable images.
@@ -149,28 +190,37 @@ def load(dataset: ImageDataset, size: int, device: torch.device, cache: Cache | 
     cache = cache or Cache.none()
     key = key_of(dataset, size)
     place = (f"{cache.folder}/{key.digest}", device)
-    if (known := _on_device.find(*place) or _kept.get(place)) is not None:
-        if place in _kept:
-            _kept.move_to_end(place)
+    if (known := _on_device.find(*place)) is not None:
         cache.find(key)  # marks the entry as used
         return known
+    if (on_host := _kept.get(place)) is not None:
+        _kept.move_to_end(place)
+        cache.find(key)
+        return _from_host(on_host, device)
     while len(_kept) >= KEPT:
         _kept.popitem(last=False)
     keys = torch.tensor([int(content.sha256[:15], 16) for content in dataset.contents])  # 60 bits
     found = _stored(dataset, size, key, cache) or _in_memory(dataset, size)
     if found is None:
-        streamed = Streamed(dataset, size, keys, device)
+        streamed = Streamed(dataset, size, keys)
         streamed.check()
         _kept[place] = streamed
-        return streamed
+        return _from_host(streamed, device)
     pixels, origin = found
     if _on_device.make_room(pixels.nbytes, device):
-        resident = Resident(pixels.to(device), keys, origin, device, RowsAhead(device))
+        resident = Resident(pixels.to(device), keys, origin, RowsAhead(device))
         _on_device.keep(*place, replace(resident, origin="cached"), pixels.nbytes)  # for the next run of this process
-    else:  # not pinned, which would copy the whole tensor; each gathered batch is pinned instead
-        resident = Resident(pixels, keys, origin, device, RowsAhead(pixels.device))
-        _kept[place] = replace(resident, origin="cached")
-    return resident
+        return resident
+    resident = Resident(pixels, keys, origin, RowsAhead(pixels.device))  # not pinned, which would copy the whole tensor
+    _kept[place] = replace(resident, origin="cached")
+    return _from_host(resident, device)
+
+
+def _from_host(images: Resident | Streamed, device: torch.device) -> Resident | Streamed | Prefetched:
+    """The images as one run reads them on the device."""
+    if (queue := transfers.copy_queue(device)) is None:
+        return images
+    return Prefetched(images.separate() if isinstance(images, Streamed) else images, queue)
 
 
 def key_of(dataset: ImageDataset, size: int) -> CacheKey:
