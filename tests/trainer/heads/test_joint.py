@@ -77,7 +77,7 @@ def few_operations(monkeypatch: pytest.MonkeyPatch, execution: Execution = JOINT
     """Compute as on a GPU."""
     with monkeypatch.context() as patched:
         patched.setattr("trainer.heads.ensemble.execution_on", lambda device: execution)
-        patched.setattr("trainer.tasks.image_classification.task.tabulates", lambda device: True)
+        patched.setattr("trainer.targets.classes.target.tabulates", lambda device: True)
         yield
 
 
