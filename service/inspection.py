@@ -17,7 +17,7 @@ from service.domain.errors import InvalidInput
 from service.domain.parsing import examine
 from service.domain.spec import StudySpec
 from service.single_flight import SingleFlightCache
-from trainer.configuration import Part, split_sizes
+from trainer.configuration import DataConfig, Part, split_sizes
 from trainer.data.examples import Look, UnfitData, shown
 from trainer.files import UnfitFile, open_regular
 from trainer.tasks.base import Counted
@@ -109,7 +109,7 @@ def data_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
     if spec.confirm is not None and spec.data.test == 0 and "test" not in found.given:
         yield Fault(("data", "test"), "nothing_to_confirm_on", "the data has no test part; add one, or set data.test, for example to 0.2")
         return
-    faults = list(_count_faults(spec, found))
+    faults = list(count_faults(spec.task, spec.data, found))
     yield from faults or _batch_faults(spec, found)
 
 
@@ -166,26 +166,27 @@ def _clock() -> Callable[[], None]:
     return tick
 
 
-def _sizes(spec: StudySpec, found: Counted, counts: Counter[Part | None]) -> tuple[int, int, int]:
+def sizes(data: DataConfig, found: Counted, counts: Counter[Part | None]) -> tuple[int, int, int]:
     """The number of a stratum's files for training, and of those drawn from them for validation and test."""
-    return split_sizes(counts["train"] if found.given else counts[None], spec.data, found.given)
+    return split_sizes(counts["train"] if found.given else counts[None], data, found.given)
 
 
-def _count_faults(spec: StudySpec, found: Counted) -> Iterator[Fault]:
+def count_faults(task: str, data: DataConfig, found: Counted) -> Iterator[Fault]:
+    """Faults of strata that are too small for the split."""
     counts = found.counts
-    short = sorted(name for name, own in counts.items() if _sizes(spec, found, own)[0] < 1)
+    short = sorted(name for name, own in counts.items() if sizes(data, found, own)[0] < 1)
     named = [name for name in short if counts[name].total()]
     if short:
         empty = len(short) - len(named)
         names = [*named[:LISTED], *(["more"] if len(named) > LISTED else []), *([f"{empty} folders without any"] if empty else [])]
-        examples = f"{spec_of(spec.task).example}s"
+        examples = f"{spec_of(task).example}s"
         few = f"too few {examples} for the split in: {', '.join(names)}; add {examples}, or drop the {found.stratum}"
         yield Fault(PLACE, f"{found.stratum}_too_small", few)
 
 
 def _batch_faults(spec: StudySpec, found: Counted) -> Iterator[Fault]:
     examples = f"{spec_of(spec.task).example}s"
-    training = sum(_sizes(spec, found, own)[0] for own in found.counts.values())
+    training = sum(sizes(spec.data, found, own)[0] for own in found.counts.values())
     for place, size in spec.extremes("batch_size"):
         if size > training:
             largest = 2 ** int(math.log2(max(training, 1)))

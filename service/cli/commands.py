@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 study = typer.Typer(help="Create, watch and control studies.", no_args_is_help=True)
 workers = typer.Typer(help="List and drain workers.", no_args_is_help=True)
+data = typer.Typer(help="Look at data sets.", no_args_is_help=True)
 db = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(study, name="study")
 app.add_typer(workers, name="workers")
+app.add_typer(data, name="data")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
@@ -297,6 +299,25 @@ def demo(
     from service.cli.demo import run_demo
 
     run_demo(_settings(context), port, trials, keep)
+
+
+@data.command()
+def inspect(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help="Study file, in YAML or JSON.", show_default=False)] = None,
+    task: Annotated[str | None, typer.Option(help="Name of an installed task; default: that of the file, or image_classification.")] = None,
+    fields: Annotated[
+        list[str] | None, typer.Option("--data", metavar="KEY=VALUE", help="Field of the section data, such as path=train.csv; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what a server checks: no duplicates, and no lengths in tokens.")] = False,
+) -> None:
+    """Show what a study would read: examples, labels, lengths, split, duplicates. Exits with 2 if the data has faults. Needs no server."""
+    from service.cli.data import inspect_data
+
+    if file is None and not fields:
+        raise typer.BadParameter("give a study file, or --data path=...")
+    inspect_data(_settings(context), file, task, fields or [], as_json=as_json, quick=quick)
 
 
 @db.command()

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from trainer.configuration import ListingFacts, Part
+from trainer.configuration import Frozen, ListingFacts, Part
 from trainer.data.contents import Distinct
 from trainer.data.examples import BadData, Example
 from trainer.protocol import MOST_LISTED
@@ -57,6 +57,11 @@ class Dataset:
     def rows(self, part: Part) -> list[int]:
         """Positions in `contents` of the part's examples; a content of several examples is repeated."""
         return [row for row, content in enumerate(self.contents) if content.part == part for _ in content.files]
+
+    @property
+    def duplicate_facts(self) -> Frozen | None:
+        """Facts about near-duplicates; None if they were not searched for."""
+        return None
 
     @property
     def counts(self) -> Mapping[str, int]:

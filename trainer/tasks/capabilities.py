@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime
 
 from pydantic import BaseModel
 
-from trainer.configuration import DatasetInfo, Part, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, ListingFacts, ModelConfig, Part, TrainConfig
 
 if TYPE_CHECKING:  # torch and numpy take long to import, and the server does without torch
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from trainer.data.dataset import Dataset
+    from trainer.data.examples import Look
 
 Config = TypeVar("Config", bound=TrainConfig)
 Info = TypeVar("Info", bound=DatasetInfo)
@@ -303,6 +306,33 @@ class HeadsTogether(Protocol):
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
         """The number of parameters of the model's head for that data."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedData:
+    """What a data set contains, without torch."""
+
+    listing: ListingFacts
+    labels: Mapping[str, Mapping[Part | None, int]] = field(default_factory=dict)  # number of examples by label and part
+    measures: Mapping[str, Sequence[float]] = field(default_factory=dict)  # a value of each example, by name, such as the length in words
+
+
+@runtime_checkable
+class InspectsData(Protocol):
+    """Capability of a TaskSpec: describes a data set for `thaw data inspect`."""
+
+    def inspect_data(self, data: DataConfig, look: "Look") -> InspectedData:
+        """List the examples. Raises UnfitData and the errors of the hooks of `look`."""
+        ...
+
+
+@runtime_checkable
+class MeasuresInput(Protocol):
+    """Capability of a Task: measures the examples as a model's input, such as their length in tokens."""
+
+    def measure_input(self, model: ModelConfig, dataset: "Dataset") -> Mapping[str, Sequence[float]]:
+        """A value of each content, by name. Raises UnfitModel."""
         ...
 
 

@@ -37,6 +37,11 @@ class ImageDataset(Dataset):
         """The class names in the order of the model's outputs."""
         return self.labels
 
+    @property
+    def duplicate_facts(self) -> NearDuplicates:
+        """Numbers of the groups of near-duplicates."""
+        return self.near_duplicates
+
     def examples(self, rows: Sequence[int]) -> ImageExamples:
         """The number of files with the contents of those rows, and the names of some."""
         files = [_printable(self.contents[row].files[0].name) for row in rows]

@@ -42,6 +42,11 @@ class TextDataset(Dataset):
     names: tuple[str, ...]  # of all labels, sorted; empty for numbers
     duplicates: DuplicateTexts = field(repr=False)
 
+    @property
+    def duplicate_facts(self) -> DuplicateTexts:
+        """Numbers of the groups of equal and nearly equal texts."""
+        return self.duplicates
+
 
 def identity(row: TextRow) -> str:
     """SHA-256 over text, second text and target: equal texts with different targets are different contents."""

@@ -16,6 +16,7 @@ from trainer.data.labels import is_foul, similar
 from trainer.data.tables import PART_VALUES, TableHeader
 from trainer.data.text.tables import Value, Values, opened_table
 from trainer.tasks.base import Counted
+from trainer.tasks.capabilities import InspectedData
 from trainer.tasks.text_config import MAX_LABEL_NAME, TextData
 
 TargetKind = Literal["label", "labels", "number"]
@@ -125,6 +126,22 @@ def counted(data: TextData, kind: TargetKind, look: Look) -> Counted:
     for row, place in zip(found.rows, places, strict=True):
         counts[names[place]][row.part] += 1
     return Counted(tuple(found.facts.given), counts, "label" if kind == "label" else "stratum")
+
+
+def inspected(data: TextData, kind: TargetKind, look: Look) -> InspectedData:
+    """The rows by label and part, and their lengths, for `InspectsData`. Raises UnfitData."""
+    found = scan(data, kind, look)
+    labels = {name: Counter[Part | None]() for name in found.labels}
+    for row in found.rows:
+        for name in labels_of(row.target):
+            labels[name][row.part] += 1
+    texts = [row.text if row.text_b is None else f"{row.text} {row.text_b}" for row in found.rows]
+    measures: dict[str, Sequence[float]] = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
+    if kind == "labels":
+        measures["labels of a row"] = [len(labels_of(row.target)) for row in found.rows]
+    if kind == "number":
+        measures["target"] = [row.target for row in found.rows if isinstance(row.target, float)]
+    return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
 
 def strata(kind: TargetKind, targets: Sequence[TextTarget]) -> tuple[tuple[str, ...], list[int]]:

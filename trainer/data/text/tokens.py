@@ -109,6 +109,11 @@ def _converted(folder: Path) -> "Tokenizer":
     return backend
 
 
+def token_lengths(texts: Sequence[Texts], tokenizer: FastTokenizer) -> list[int]:
+    """The number of tokens of each text, special ones included, if none is cut."""
+    return [len(ids) for ids, _, _ in tokenizer.encode(texts, None)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
     """The tokens of N texts, one text after the other, without padding."""

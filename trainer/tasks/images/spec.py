@@ -11,7 +11,7 @@ from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
 from trainer.tasks.base import Counted
-from trainer.tasks.capabilities import CardData, Spellings
+from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
 from trainer.tasks.images.config import (
     IMAGENET_MEAN,
@@ -95,6 +95,10 @@ class ImageSpec(ComposedSpec):
         for example in found.examples:
             counts[example.label][example.part] += 1
         return Counted(tuple(found.facts.given), counts, self.target.stratum)
+
+    def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
+        """Images by label and part, and how they are listed. Raises UnfitData."""
+        return InspectedData(listing=scan(image_data(data), look).facts, labels=self.count(data, look).counts)
 
     def trains_together(self, model: str) -> bool:
         """Whether `trainer.heads` supports all layers of the head."""
