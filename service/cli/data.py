@@ -13,7 +13,8 @@ from search_spaces import Fault
 from service.cli.console import Failure, FaultyFile, console, table
 from service.cli.files import read_document
 from service.cli.processes import has_torch
-from service.domain.fault_messages import faults_of
+from service.domain.errors import InvalidInput
+from service.domain.fault_messages import faults_of, unknown_task
 from service.inspection import count_faults, sizes
 from service.settings import Settings
 from trainer.configuration import FIRST_TASK, DataConfig, ListingFacts, ModelConfig, Part, TrainConfig, resolve_paths
@@ -29,11 +30,11 @@ QUICK = "Duplicates and the exact split were not computed, because torch is not 
 
 
 def inspect_data(settings: Settings, file: Path | None, task: str | None, fields: Sequence[str], *, as_json: bool, quick: bool) -> None:
-    """Print what would be read. Raises FaultyFile with the faults of the data, Failure if it cannot be inspected."""
+    """Print what would be read. Raises FaultyFile with the faults of the data, InvalidInput, Failure."""
     document = _document(file, task, fields)
     name = str(document["task"])
     if name not in specs():
-        raise Failure(f"There is no task {name}; choose one of {', '.join(sorted(specs()))}.")
+        raise InvalidInput([unknown_task(("task",))])
     data, model = _sections(document, file)
     faults, counted, found = _listed(name, data)
     splitting = None
@@ -123,7 +124,7 @@ def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig |
         "cache": str(settings.home / "cache"),
         "cache_bytes": settings.cache_bytes,
     }
-    command = [sys.executable, "-m", "trainer.data.inspection"]
+    command = [sys.executable, "-P", "-m", "trainer.data.inspection"]
     done = subprocess.run(command, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise Failure(f"The data cannot be split: {' '.join(command)} ended with {done.returncode}.")
