@@ -53,13 +53,13 @@ from trainer.protocol import (
     Unavailable,
 )
 from trainer.scoring import evaluate, require_test_examples, score
-from trainer.stopwatch import Stopwatch
+from trainer.stopwatch import DeviceQueue, QueueEvent, Stopwatch, queue_of
 from trainer.tasks.base import Measurement
 from trainer.tasks.capabilities import HeadsTogether
 from trainer.tasks.registry import spec_of
 
 SHARED = ("batch_size", "precision", "order_seed", "frozen_layers")  # the fields that determine the batches; equal for all members
-STEPS_PER_CHECK = 16  # steps between two checks for divergence; each check waits for the device
+STEPS_PER_CHECK = 16  # steps between two checks for divergence
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,39 @@ class Result:
     measurements: Mapping[int, Measurement]  # on the validation examples
     trained: Mapping[int, Mapping[str, float]]  # train_loss and lr
     seconds: float  # of training, including earlier attempts
+
+
+class DivergenceCheck:
+    """Whether every member has diverged, found out without waiting for the device.
+
+    A GPU copies the answer to pinned memory behind the work that is queued; it is read in the first step in which it has arrived. Without
+    a queue, as on a CPU, it is read at once.
+    """
+
+    def __init__(self, queue: DeviceQueue | None, *, pinned: bool = True) -> None:
+        self._queue, self._pinned = queue, pinned
+        self._answer = torch.empty(0, dtype=torch.bool)
+        self._arrival: QueueEvent | None = None
+        self._over = False
+
+    def look(self, losses: Tensor) -> None:
+        """Ask whether each member has a loss in [steps, M] that is not finite. While an answer is on its way, nothing more is asked."""
+        if self._arrival is not None:
+            return
+        sound = losses.isfinite().all(0).any()
+        if self._queue is None:
+            self._over = not bool(sound)
+            return
+        self._answer = torch.empty((), dtype=torch.bool, pin_memory=self._pinned)
+        self._answer.copy_(sound, non_blocking=True)
+        self._arrival = self._queue.event()
+        self._arrival.record()
+
+    def found(self) -> bool:
+        """Whether an answer that has arrived was yes. Does not wait."""
+        if self._arrival is not None and self._arrival.query():
+            self._over, self._arrival = not bool(self._answer), None
+        return self._over
 
 
 class TrainingLoop:
@@ -219,18 +252,21 @@ class TrainingLoop:
             )  # [steps, M + 1]; one copy brings both to the host
             losses, weights = recorded[:, :-1], recorded[:, -1]  # [steps, M], [steps]
             learner.begin(round.number, rates)
+            divergence = DivergenceCheck(queue_of(device))
             steps_started, examples = time.perf_counter(), 0
             for batch, rows in enumerate(order):
                 stopwatch.begin_step()
                 with stopwatch("data"):
                     features, targets = inputs.batch(rows, view), taken(run.targets, rows, ahead)  # [B, ...], [B, ...]
                 losses[batch], weights[batch] = learner.step(batch, features, targets)
+                with stopwatch("backward"):
+                    if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
+                        divergence.look(losses[: batch + 1])
+                    have_diverged = divergence.found()
                 stopwatch.end_step()
                 examples += len(rows)
-                if batch % STEPS_PER_CHECK == STEPS_PER_CHECK - 1:
-                    with stopwatch("backward"):
-                        if not bool(losses[: batch + 1].isfinite().all(0).any()):  # every member has diverged
-                            break
+                if have_diverged:
+                    break
                 speed = examples / (time.perf_counter() - steps_started)
                 advanced = BatchProgress(
                     epoch=round.epoch, batch=round.batches.start + batch + 1, batches=steps_per_epoch, samples_per_second=speed
