@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, copied, tensors_in
 from trainer.learners import Member, ModelLearner
-from trainer.loop import train
+from trainer.loop import DivergenceCheck, train
 from trainer.preparation import Expected, PreparedRun, inference_batch, placed, prepare, taken
-from trainer.protocol import CheckpointSaved, Finished
-from trainer.stopwatch import Stopwatch
+from trainer.protocol import BatchProgress, CheckpointSaved, Failed, Finished
+from trainer.stopwatch import DeviceQueue, Stopwatch
 from trainer.tasks.image_classification.config import ImageClassificationConfig
 from trainer.tasks.images.config import ImageModel
 from trainer.tasks.images.networks.factory import build
@@ -147,10 +148,14 @@ def test_checkpoints_and_results_do_not_depend_on_where_the_state_is_held(
     assert found[0] == found[1] and len(found[0][0]) == 2
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("augmentation", ["none", "flip", "crop"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
-def test_no_operation_of_a_step_reads_a_number_from_the_device(configure: Configure, optimizer: str, augmentation: str) -> None:
-    prepared = Prepared(configure(optimizer=optimizer, augmentation=augmentation, dropout=0.2))
+def test_no_operation_of_a_step_reads_a_number_from_the_device(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, optimizer: str, augmentation: str, precision: str
+) -> None:
+    monkeypatch.setattr("trainer.devices.matrix_formats", lambda device: frozenset({"float16", "bfloat16"}))
+    prepared = Prepared(configure(optimizer=optimizer, augmentation=augmentation, dropout=0.2, precision=precision))
     prepared.step(0)
     with Counted() as counted:
         prepared.step(1)
@@ -223,6 +228,81 @@ class Queued:
 
     def wait(self) -> None:
         raise AssertionError("copies to the host wait in the host")
+
+
+class Arrival:
+    """An event that a device reaches when it is told to."""
+
+    reached = recorded = False
+
+    def record(self) -> None:
+        self.recorded = True
+
+    def query(self) -> bool:
+        assert self.recorded
+        return self.reached
+
+    def synchronize(self) -> None:
+        raise AssertionError("nothing may wait for the device")
+
+    def elapsed_time(self, end: object) -> float:
+        raise AssertionError
+
+
+NAN = float("nan")
+
+
+def test_divergence_is_found_when_the_answer_arrives_and_is_not_waited_for() -> None:
+    arrivals = list[Arrival]()
+
+    def event() -> Arrival:
+        arrivals.append(Arrival())
+        return arrivals[-1]
+
+    check = DivergenceCheck(DeviceQueue(lambda: None, event), pinned=False)
+    assert not check.found()
+    check.look(torch.tensor([[1.0, NAN], [2.0, 3.0]]))
+    assert not check.found()
+    check.look(torch.full((4, 2), NAN))
+    assert len(arrivals) == 1, "one answer is on its way at a time"
+    arrivals[0].reached = True
+    assert not check.found(), "the first member is sound"
+    check.look(torch.tensor([[1.0, NAN], [NAN, 3.0]]))
+    assert not check.found()
+    arrivals[1].reached = True
+    assert check.found() and check.found()
+
+
+def test_on_a_processor_divergence_is_found_at_once() -> None:
+    check = DivergenceCheck(None)
+    check.look(torch.tensor([[1.0, NAN]]))
+    assert not check.found()
+    check.look(torch.tensor([[1.0, NAN], [NAN, NAN]]))
+    assert check.found()
+
+
+@pytest.mark.parametrize("behind", [0, 3, 1000])
+def test_a_diverged_run_ends_alike_however_late_the_answer_arrives(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    """Of 27 steps the loss of the second is not finite; steps 16 and on are asked about."""
+    config = configure(optimizer="sgd", lr=100, weight_decay=10, batch_size=2, epochs=1)
+    (expected,) = [event for event in train(config, device=CPU) if isinstance(event, Failed)]
+
+    class Late(Arrival):
+        left = behind
+
+        def query(self) -> bool:
+            self.left -= 1
+            return self.left < 0
+
+    queue = DeviceQueue(lambda: None, Late)
+    monkeypatch.setattr("trainer.loop.queue_of", lambda device: queue)
+    monkeypatch.setattr("trainer.loop.DivergenceCheck", partial(DivergenceCheck, pinned=False))
+    events = list(train(config, device=CPU, stopwatch=Stopwatch()))
+    assert events[-1] == expected and expected.reason == "diverged"
+    steps = max(event.batch for event in events if isinstance(event, BatchProgress))
+    assert steps == min(15 + behind, 24), "as many as the answer is late, up to the end of the round"
 
 
 def test_outputs_are_copied_to_the_host_one_batch_behind() -> None:

@@ -121,3 +121,38 @@ def test_adam_uses_its_betas(optimizer: str) -> None:
 
 def test_adam_ignores_momentum() -> None:
     assert stepped([1.0, -0.5], optimizer="adam", momentum=0.1) == stepped([1.0, -0.5], optimizer="adam", momentum=0.9)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_steps_of_scaled_gradients_are_torchs_and_those_that_overflow_change_nothing(
+    optimizer: Any, weight_decay: float, momentum: float
+) -> None:
+    """The first step overflows too, before there is any state."""
+    draws = torch.Generator().manual_seed(1)
+    start = [torch.randn(4, 3, generator=draws), torch.randn(7, generator=draws)]
+    pairs = list[tuple[torch.optim.Optimizer, list[nn.Parameter]]]()
+    for precision in ("float32", "float16"):
+        own = [nn.Parameter(value.clone()) for value in start]
+        config = ImageClassificationHyperparameters(
+            optimizer=optimizer, weight_decay=weight_decay, momentum=momentum, lr=0.1, precision=precision
+        )  # fmt: skip
+        pairs.append((make_optimizer([ParameterGroup(own)], config), own))
+    (plain, ours), (scaled, theirs) = pairs
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for overflows in (True, False, False, True, False, True):
+        gradients = [torch.randn(value.shape, generator=draws) for value in start]
+        before = [value.detach().clone() for value in theirs]
+        for value, other, gradient in zip(ours, theirs, gradients, strict=True):
+            value.grad, other.grad = gradient, scaler.scale(gradient)
+        if overflows:
+            theirs[1].grad[3] = float("inf")  # type: ignore[index]
+        else:
+            plain.step()
+        scaler.step(scaled)
+        scaler.update()
+        assert all(torch.equal(one, two) for one, two in zip(theirs, before, strict=True)) == overflows
+        assert all(torch.allclose(one, two, rtol=1e-5, atol=1e-6) for one, two in zip(ours, theirs, strict=True))
+    assert {float(state["step"]) for state in scaled.state.values() if "step" in state} <= {3.0}
+    assert scaled.state_dict()["state"].get(0, {}).keys() == plain.state_dict()["state"].get(0, {}).keys()
