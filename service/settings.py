@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -18,6 +18,7 @@ SQLITE = re.compile(r"(sqlite(?:\+pysqlite)?:///)([^?]+)(.*)", re.DOTALL)
 TOKEN = re.compile(r"[!-~]{16,}\Z")
 HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\Z")
 PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%@:+,=-]+)+\Z")
+SWITCHES = {**dict.fromkeys(("1", "true", "yes"), "on"), **dict.fromkeys(("0", "false", "no"), "off")}
 OWN_PATHS = frozenset(
     ("api", "compare", "docs", "figure", "livez", "login", "logout", "metrics", "new",
      "openapi.json", "plotly.js", "readyz", "static", "studies", "workers")
@@ -44,7 +45,7 @@ class Settings(FrozenModel):
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none
     lane_bytes: int = Field(default=1_000_000_000, ge=0)  # memory of a slot for heads trained together; 0: each alone
-    step_graphs: bool = False  # perform training steps on GPUs by CUDA graphs
+    step_graphs: Literal["off", "auto", "on"] = "off"  # perform training steps on GPUs by CUDA graphs; auto: where they are faster
 
     @field_validator("token")
     @classmethod
@@ -55,6 +56,11 @@ class Settings(FrozenModel):
                 "a token has 16 or more visible ASCII characters, without spaces or a line end; make one with `openssl rand -hex 24`"
             )
         return token
+
+    @field_validator("step_graphs", mode="before")
+    @classmethod
+    def _switches_are_words(cls, mode: Any) -> Any:
+        return SWITCHES.get(str(mode).lower(), mode)
 
     @field_validator("hosts")
     @classmethod

@@ -6,10 +6,12 @@ import os
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from trainer.cache import Cache
+from trainer.graphs import GraphMode
 from trainer.host import IDLE_SECONDS, DeviceOptions, serve
 
 
@@ -36,7 +38,12 @@ def main() -> None:
     parser.add_argument(
         "--idle-release-seconds", type=float, default=IDLE_SECONDS, help="seconds without an order until caches on the GPU are dropped"
     )
-    parser.add_argument("--step-graphs", action="store_true", help="perform training steps on a GPU by CUDA graphs")
+    parser.add_argument(
+        "--step-graphs",
+        choices=get_args(GraphMode),
+        default="off",
+        help="perform training steps on a GPU by CUDA graphs; auto: where a measurement finds them faster",
+    )
     given = parser.parse_args()
     if given.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, given.cpus)  # before the first parallel operation, because threads inherit it

@@ -25,6 +25,7 @@ from trainer import memory, proof
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.data.examples import BadData
+from trainer.graphs import GraphMode
 from trainer.heads import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
 from trainer.loop import Build, Events, TrainingEvent, TrainingLoop
@@ -317,7 +318,7 @@ class DeviceOptions:
 
     share: float = 1.0  # of the device's memory, for caches
     idle_seconds: float = IDLE_SECONDS
-    step_graphs: bool = False  # whether steps are performed by CUDA graphs
+    step_graphs: GraphMode = "off"
 
 
 def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0, options: DeviceOptions | None = None) -> None:
@@ -371,7 +372,13 @@ class Host:
     """Performs the tasks of the process on one device with one cache."""
 
     def __init__(
-        self, device: torch.device, cache: Cache, orders: Orders, lines: MessageWriter, disk_floor_bytes: int = 0, step_graphs: bool = False
+        self,
+        device: torch.device,
+        cache: Cache,
+        orders: Orders,
+        lines: MessageWriter,
+        disk_floor_bytes: int = 0,
+        step_graphs: GraphMode = "off",
     ) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
         self._disk_floor_bytes, self._step_graphs = disk_floor_bytes, step_graphs

@@ -15,7 +15,7 @@ from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, TrainingState, copied, tensors_in
 from trainer.configuration import TrainConfig
 from trainer.features import Direct, Inputs, inputs_for
-from trainer.graphs import CudaGraphs, GraphedStep, Graphs
+from trainer.graphs import CudaGraphs, GraphedStep, GraphMode, Graphs, Outputs
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.order import seed_for
 from trainer.preparation import Expected, PreparedRun, inference_batch
@@ -102,8 +102,10 @@ class ModelLearner:
     facts: Mapping[str, str] = MappingProxyType({})
     smallest_batch = 32
 
-    def __init__(self, run: PreparedRun, depth: int, stopwatch: Stopwatch, graphs: Graphs | None = None) -> None:
-        """With `graphs` steps are performed by graphs where that is possible; not in float16, whose scaling is not captured."""
+    def __init__(
+        self, run: PreparedRun, depth: int, stopwatch: Stopwatch, graphs: Graphs | None = None, *, timed_graphs: bool = False
+    ) -> None:
+        """With `graphs` steps are performed by graphs where that is possible; with `timed_graphs` where they are faster."""
         self._run, self._task, self._model, self._config = run, run.task, run.model, run.config
         self._depth, self._stopwatch = depth, stopwatch
         self._groups = parameter_groups(run.model)
@@ -119,23 +121,33 @@ class ModelLearner:
         self._held: HeldState | None = None  # of the last snapshot, if it is on the device
         self._fixed: Mapping[str, Tensor] = {}  # buffers of frozen stages, on the host
         self._graphed: GraphedStep | None = None
-        if graphs is not None and not self._scaler.is_enabled():
-            self._graphed = GraphedStep(self._computed, self._stepped_state, self._optimizer.zero_grad, graphs)
+        if graphs is not None:
+            self._graphed = GraphedStep(
+                self._computed, self._stepped_state, self._optimizer.zero_grad, graphs, proves=self._proves, timed=timed_graphs
+            )
             for group in self._optimizer.param_groups:  # a graph reads the learning rate and the number of steps from the device
                 group["lr"] = torch.tensor(float(group["lr"]), device=run.device)
                 group |= {"capturable": True} if "capturable" in group and run.device.type != "cpu" else {}
 
     @classmethod
     def build(
-        cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, share: bool = True, graphs: bool = False
+        cls,
+        run: PreparedRun,
+        members: Sequence[Member],
+        cache: Cache,
+        stopwatch: Stopwatch,
+        *,
+        share: bool = True,
+        graphs: GraphMode = "off",
     ) -> tuple["ModelLearner", Inputs]:
         """The learner and its inputs. With `share=False` every round computes the whole network, and no output is stored.
 
-        With `graphs` a GPU performs the steps by CUDA graphs.
+        `graphs` is for GPUs; other devices have none.
         """
         (member,) = members
         inputs = inputs_for(run, cache, member.demand, stopwatch, member.depths) if share else Direct(run)
-        return cls(run, inputs.depth, stopwatch, CudaGraphs(run.device) if graphs and run.device.type == "cuda" else None), inputs
+        own = CudaGraphs(run.device) if graphs != "off" and run.device.type == "cuda" else None
+        return cls(run, inputs.depth, stopwatch, own, timed_graphs=graphs == "auto"), inputs
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._rates = rates[:, 0].tolist()
@@ -173,19 +185,25 @@ class ModelLearner:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.step(self._optimizer)
         if self._scaler.is_enabled():
-            (overflow,) = self._scaler._found_inf_per_device(self._optimizer).values()
+            (overflow,) = self._scaler._found_inf_per_device(self._optimizer).values()  # stays on the device
             self._overflows += overflow
             self._scaler.update()
 
-    def _computed(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """A step without the stopwatch, which would wait for the device."""
+    def _computed(self, features: Tensor, targets: Tensor) -> Outputs:
+        """A step without the stopwatch, which does not time within a graph. Returns loss, weight, and the overflows of the round."""
         loss, weight = self._forward(features, targets)
+        before = self._overflows.clone()
         self._backward(loss)
-        return loss.detach()[None], weight
+        return loss.detach()[None], weight, self._overflows - before
+
+    def _proves(self, outputs: Outputs) -> bool:
+        """Whether the step changed the parameters: its gradients did not overflow. Waits for the device."""
+        return not self._scaler.is_enabled() or not bool(outputs[2])
 
     def _stepped_state(self) -> tuple[object, ...]:
         """The tensors that a step changes."""
-        return self._changing(), self._optimizer.state_dict()["state"]
+        scaling = [self._scaler._scale, self._scaler._growth_tracker, self._overflows] if self._scaler.is_enabled() else []
+        return self._changing(), self._optimizer.state_dict()["state"], scaling
 
     def tallies(self, features: Features, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         if self._model.training:

@@ -32,6 +32,7 @@ from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.examples import BadData
 from trainer.devices import utilization_of
 from trainer.features import Inputs
+from trainer.graphs import GraphMode
 from trainer.learners import Learner, Member, ModelLearner
 from trainer.memory import Lack, readable
 from trainer.models import Infeasible, UnfitModel
@@ -424,7 +425,7 @@ def train(
     device: torch.device,
     cache: Cache | None = None,
     share: bool = True,
-    graphs: bool = False,
+    graphs: GraphMode = "off",
     stopwatch: Stopwatch | None = None,
     **options: Any,
 ) -> Events:

@@ -17,6 +17,7 @@ from service.worker.discovery import find_devices
 from trainer.features import Direct
 from trainer.features import planner as planning_of
 from trainer.features.frozen_prefix import FrozenPrefix
+from trainer.graphs import GraphMode
 from trainer.loop import train
 from trainer.preparation import Expected, prepare
 from trainer.protocol import EpochMetrics, Failed, Run, Unavailable
@@ -110,13 +111,16 @@ def _plain(bench: Bench, name: str, size: int, batch: int, way: Way) -> Mapping[
     return {"images_per_second": batch / seconds, "ms_a_step": 1e3 * seconds, "host_ms": 1e3 * host}
 
 
+MODES: tuple[GraphMode, GraphMode] = ("off", "on")
+
+
 def _graphed(bench: Bench, name: str, size: int, batch: int) -> Mapping[str, object]:
     if not bench.on_gpu:
         raise NotHere("the device is no GPU")
     run = config(bench, name, size, _count(bench), batch_size=batch, precision="bfloat16")
     off, on = (
-        step_seconds(train(run, device=bench.device, cache=cache(bench), share=False, graphs=graphs), bench.device, _seconds(bench))
-        for graphs in (False, True)
+        step_seconds(train(run, device=bench.device, cache=cache(bench), share=False, graphs=mode), bench.device, _seconds(bench))
+        for mode in MODES
     )
     return {"images_per_second": batch / on, "without": batch / off, "of_without": off / on}
 

@@ -84,8 +84,8 @@ class Slot:
             options += ["--cpus", ",".join(map(str, self.cpus))]
         if self.sharing > 1:
             options += ["--device-share", f"1/{self.sharing}"]
-        if settings.step_graphs and self.gpu is not None:
-            options += ["--step-graphs"]
+        if settings.step_graphs != "off" and self.gpu is not None:
+            options += ["--step-graphs", settings.step_graphs]
         start = (sys.executable, "-P", "-m", "trainer", *options)
         if settings.cache_bytes == 0:
             return start

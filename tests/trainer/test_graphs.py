@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.features import Direct
-from trainer.graphs import WARM_STEPS, Outputs
+from trainer.graphs import TIMED_STEPS, WARM_STEPS, GraphMode, Outputs
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop
 from trainer.protocol import CheckpointSaved, EpochMetrics, Finished
@@ -50,6 +50,9 @@ class Recorded:
     def set_random_state(self, state: Tensor) -> None:
         torch.set_rng_state(state)
 
+    def seconds(self) -> float:
+        raise AssertionError("nothing is timed")
+
 
 class Refusing(Recorded):
     """Captures nothing."""
@@ -75,9 +78,24 @@ class Twice(Recorded):
             super().replayed(work, outputs)
 
 
-def trained(config: ImageClassificationConfig, graphs: Recorded | None, folder: Path, **options: Any) -> list[Any]:
+class Timed(Recorded):
+    """Has a clock on which an eager step takes a second, and a replay `graph` seconds."""
+
+    def __init__(self, graph: float) -> None:
+        super().__init__()
+        self.graph, self.now, self.seen, self.readings = graph, 0.0, 0, 0
+
+    def seconds(self) -> float:
+        self.readings += 1
+        if self.readings % 2 == 0:
+            self.now += self.graph if self.replays > self.seen else 1.0
+        self.seen = self.replays
+        return self.now
+
+
+def trained(config: ImageClassificationConfig, graphs: Recorded | None, folder: Path, *, timed: bool = False, **options: Any) -> list[Any]:
     def build(run: Any, members: Any, cache: Cache, stopwatch: Any) -> Any:
-        return ModelLearner(run, 0, stopwatch, graphs), Direct(run)
+        return ModelLearner(run, 0, stopwatch, graphs, timed_graphs=timed), Direct(run)
 
     member = Member(config=config, model_file=folder / "model.safetensors", **options)
     return [event for event in TrainingLoop([member], build, device=CPU).events() if event.kind != "advanced"]
@@ -140,11 +158,54 @@ def test_a_graph_that_does_something_else_than_a_step_is_found_out(
     assert wrong.replays == 1 and "a replay changed the state by" in caplog.text
 
 
-def test_float16_is_not_captured(configure: Configure, folders: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def float16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainer.devices.matrix_formats", lambda device: frozenset({"float16"}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_float16_is_captured_with_its_loss_scale(
+    configure: Configure, folders: Callable[[str], Path], float16: None, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """Gradients overflow in the first steps, of which none is a proof, and again whenever the scale has grown."""
+    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**26, growth_interval=4))
+    config = configure(precision="float16", epochs=4, batch_size=9, dropout=0.3, optimizer=optimizer)
     graphs = Recorded()
-    trained(configure(epochs=3, precision="float16"), graphs, folders("run"))
-    assert graphs.captures == 0
+    captured, eager = trained(config, graphs, folders("captured")), trained(config, Refusing(), folders("eager"))
+    assert metrics(captured) == metrics(eager) and equal(model(folders("captured")), model(folders("eager")))
+    assert 1 <= graphs.captures <= 2 and graphs.replays > 4
+
+
+def test_a_step_that_overflowed_proves_nothing(
+    configure: Configure, folders: Callable[[str], Path], float16: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Replays that do nothing agree with an eager step that was skipped."""
+    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**80))
+    graphs = Idle()
+    trained(configure(precision="float16", epochs=2), graphs, folders("run"))
+    assert graphs.captures == 0, "no step of these two epochs changes anything"
+    graphs = Idle()
+    monkeypatch.setattr("torch.amp.GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**10))
+    trained(configure(precision="float16", epochs=2), graphs, folders("run"))
+    assert graphs.captures == 1 and "a replay changed the state by" in caplog.text
+
+
+@pytest.mark.parametrize(("graph", "is_kept"), [(0.5, True), (0.94, True), (0.96, False), (2.0, False)])
+def test_the_faster_way_is_kept(
+    configure: Configure, folders: Callable[[str], Path], graph: float, is_kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, graphs = configure(epochs=6, batch_size=12, dropout=0.2), Timed(graph)
+    with caplog.at_level(logging.INFO, "trainer.graphs"):
+        events = trained(config, graphs, folders("timed"), timed=True)
+    steps = 6 * 4  # of one shape
+    timed = 1 + TIMED_STEPS  # replays, the first of which is the proof
+    assert graphs.captures == 1 and graphs.replays == (steps - WARM_STEPS - TIMED_STEPS if is_kept else timed)
+    assert graphs.readings == 2 * 2 * TIMED_STEPS, "no step waits for the device after the choice"
+    way = "by a CUDA graph" if is_kept else "without a graph"
+    said = [record.getMessage() for record in caplog.records if record.name == "trainer.graphs"]
+    assert said == [f"a step of 12 examples takes {1000 * graph:.2f} ms by a CUDA graph and 1000.00 ms without: {way}"]
+    assert metrics(events) == metrics(trained(config, Refusing(), folders("eager")))
+    assert equal(model(folders("timed")), model(folders("eager")))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
@@ -168,7 +229,7 @@ def test_a_processor_has_no_graphs(configure: Configure) -> None:
     learners = list[ModelLearner]()
 
     def build(*arguments: Any) -> Any:
-        found = partial(ModelLearner.build, graphs=True)(*arguments)
+        found = partial(ModelLearner.build, graphs="on")(*arguments)
         learners.append(found[0])
         return found
 
@@ -183,9 +244,10 @@ def test_a_gpu_captures_its_steps(
 ) -> None:
     gpu, config = torch.device("cuda:0"), configure(epochs=4, optimizer=optimizer, dropout=0.2)
     found = list[list[dict[str, float]]]()
-    for graphs in (False, True):
+    modes: tuple[GraphMode, ...] = ("off", "on", "auto")
+    for mode in modes:
         member = Member(config=config)
-        build = partial(ModelLearner.build, graphs=graphs)
+        build = partial(ModelLearner.build, graphs=mode)
         found.append(metrics(list(TrainingLoop([member], build, device=gpu).events())))
     assert "CUDA graphs" not in caplog.text, "no capture and no proof has failed"
-    assert found[1] == [pytest.approx(one, rel=0.05, abs=0.05) for one in found[0]]
+    assert found[1:] == [[pytest.approx(one, rel=0.05, abs=0.05) for one in found[0]]] * 2

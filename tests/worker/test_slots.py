@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.domain.errors import InvalidInput
 from service.settings import Settings
 from service.worker.devices import Device, Slot, lay_out, layout_of, machine_memory, node_cpus
 
@@ -50,9 +51,14 @@ def test_slots_of_several_workers_on_a_gpu_divide_its_memory_for_caches() -> Non
 
 
 def test_only_gpus_perform_steps_by_graphs_and_only_where_it_is_asked_for() -> None:
-    asked = SETTINGS.model_copy(update={"step_graphs": True})
-    assert ["--step-graphs" in slot.command(asked) for slot in (*lay_out((FIRST,), 8), *lay_out((), 1))] == [True, False]
-    assert not any("--step-graphs" in slot.command(SETTINGS) for slot in lay_out((FIRST,), 8))
+    for text, option in (("1", "on"), ("true", "on"), ("on", "on"), ("auto", "auto")):
+        asked = Settings.from_environment({"THAW_STEP_GRAPHS": text})
+        on_gpu, on_cpu = (slot.command(asked) for slot in (*lay_out((FIRST,), 8), *lay_out((), 1)))
+        assert on_gpu[on_gpu.index("--step-graphs") + 1] == option and "--step-graphs" not in on_cpu
+    for settings in (SETTINGS, Settings.from_environment({"THAW_STEP_GRAPHS": "0"})):
+        assert not any("--step-graphs" in slot.command(settings) for slot in lay_out((FIRST,), 8))
+    with pytest.raises(InvalidInput, match="THAW_STEP_GRAPHS"):
+        Settings.from_environment({"THAW_STEP_GRAPHS": "sometimes"})
 
 
 def test_a_machine_without_gpu_has_a_slot_a_core_up_to_four() -> None:
