@@ -429,8 +429,8 @@ class Host:
     def _train(self, runs: Sequence[Run]) -> Exception | None:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
-        alone: Build = partial(ModelLearner.build, graphs=self._step_graphs)
-        build: Build = HeadEnsemble.build if len(runs) > 1 or fits(runs[0].config) else alone
+        learner = HeadEnsemble if len(runs) > 1 or fits(runs[0].config) else ModelLearner
+        build: Build = partial(learner.build, graphs=self._step_graphs)
         loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
         return RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 

@@ -10,25 +10,83 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.features import Direct
 from trainer.graphs import TIMED_STEPS, WARM_STEPS, GraphMode, Outputs
+from trainer.heads.ensemble import Graphing, HeadEnsemble
+from trainer.heads.joint import JOINT
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop
+from trainer.preparation import Expected, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Finished
+from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageClassificationConfig
+from trainer.tasks.images.config import ImageModel
+from trainer.tasks.images.networks.factory import build as network
 
 CPU = torch.device("cpu")
 Configure = Callable[..., ImageClassificationConfig]
 
 
-class Recorded:
-    """Graphs of a device that performs the work again in each replay, from and to the same tensors."""
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records operations, and performs them again as a graph does: on the same memory, with the numbers that Python passed then."""
 
     def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._calls = list[tuple[Any, Any, Any, Any]]()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.name() == "aten::_local_scalar_dense":
+            raise RuntimeError("a number is read on the host while the work is captured")
+        found = function(*args, **(kwargs or {}))
+        self._calls.append((function, args, kwargs or {}, found))
+        return found
+
+    def play(self) -> None:
+        with torch.no_grad():
+            for function, args, kwargs, before in self._calls:
+                for kept, found in zip(tree_leaves(before), tree_leaves(function(*args, **kwargs)), strict=True):
+                    if isinstance(kept, Tensor) and kept.data_ptr() != found.data_ptr():  # neither in place nor a view
+                        kept.copy_(found)
+
+
+class Recorded:
+    """Graphs of a device, as tapes."""
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         self.captures, self.replays = 0, 0
+        self._generator = torch.default_generator if generator is None else generator
+
+    def capture(self, work: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
+        self.captures += 1
+        with Tape() as tape:
+            outputs = work()
+
+        def replay() -> None:
+            self.replays += 1
+            self.replayed(tape)
+
+        return outputs, replay
+
+    def replayed(self, tape: Tape) -> None:
+        tape.play()
+
+    def random_state(self) -> Tensor:
+        return self._generator.get_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        self._generator.set_state(state)
+
+    def seconds(self) -> float:
+        raise AssertionError("nothing is timed")
+
+
+class Repeated(Recorded):
+    """Performs the work itself again. For SGD and RMSprop in float32, which on a CPU read the learning rate on the host."""
 
     def capture(self, work: Callable[[], Outputs]) -> tuple[Outputs, Callable[[], None]]:
         self.captures += 1
@@ -36,22 +94,10 @@ class Recorded:
 
         def replay() -> None:
             self.replays += 1
-            self.replayed(work, outputs)
+            for output, found in zip(outputs, work(), strict=True):
+                output.copy_(found)
 
         return outputs, replay
-
-    def replayed(self, work: Callable[[], Outputs], outputs: Outputs) -> None:
-        for output, found in zip(outputs, work(), strict=True):
-            output.copy_(found)
-
-    def random_state(self) -> Tensor:
-        return torch.get_rng_state()
-
-    def set_random_state(self, state: Tensor) -> None:
-        torch.set_rng_state(state)
-
-    def seconds(self) -> float:
-        raise AssertionError("nothing is timed")
 
 
 class Refusing(Recorded):
@@ -66,16 +112,16 @@ class Refusing(Recorded):
 class Idle(Recorded):
     """Replays change nothing."""
 
-    def replayed(self, work: Callable[[], Outputs], outputs: Outputs) -> None:
+    def replayed(self, tape: Tape) -> None:
         return
 
 
 class Twice(Recorded):
     """Replays take two steps."""
 
-    def replayed(self, work: Callable[[], Outputs], outputs: Outputs) -> None:
-        for _ in range(2):
-            super().replayed(work, outputs)
+    def replayed(self, tape: Tape) -> None:
+        tape.play()
+        tape.play()
 
 
 class Timed(Recorded):
@@ -122,13 +168,13 @@ def folders(tmp_path: Path) -> Callable[[str], Path]:
     return made
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize(("optimizer", "kind"), [("sgd", Repeated), ("adam", Recorded), ("adamw", Recorded), ("rmsprop", Repeated)])
 def test_steps_by_graphs_compute_what_eager_steps_compute(
-    configure: Configure, folders: Callable[[str], Path], optimizer: str, caplog: pytest.LogCaptureFixture
+    configure: Configure, folders: Callable[[str], Path], optimizer: str, kind: type[Recorded], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Dropout, a schedule, and a last batch of another size."""
     config = configure(optimizer=optimizer, epochs=4, batch_size=9, dropout=0.3, schedule="cosine", augmentation="flip")
-    graphs, refusing = Recorded(), Refusing()
+    graphs, refusing = kind(), Refusing()
     captured, eager = trained(config, graphs, folders("captured")), trained(config, refusing, folders("eager"))
     assert metrics(captured) == metrics(eager) and equal(model(folders("captured")), model(folders("eager")))
     full, last = 4 * 5 - WARM_STEPS, 4 - WARM_STEPS  # steps of each shape once it is warm; the first of them is the proof
@@ -152,7 +198,7 @@ def test_work_that_cannot_be_captured_stays_eager_and_is_logged_once(
 def test_a_graph_that_does_something_else_than_a_step_is_found_out(
     configure: Configure, folders: Callable[[str], Path], kind: type[Recorded], caplog: pytest.LogCaptureFixture
 ) -> None:
-    config, wrong = configure(epochs=3, dropout=0.2, optimizer="sgd", lr=0.01), kind()
+    config, wrong = configure(epochs=3, dropout=0.2, optimizer="adam", lr=0.01), kind()
     assert metrics(trained(config, wrong, folders("wrong"))) == metrics(trained(config, Refusing(), folders("eager")))
     assert equal(model(folders("wrong")), model(folders("eager")))
     assert wrong.replays == 1 and "a replay changed the state by" in caplog.text
@@ -209,7 +255,7 @@ def test_the_faster_way_is_kept(
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "rmsprop"])
-@pytest.mark.parametrize(("first", "second"), [(Recorded, None), (None, Recorded), (Recorded, Recorded)])
+@pytest.mark.parametrize(("first", "second"), [(Repeated, None), (None, Repeated), (Repeated, Repeated)])
 def test_a_run_continues_with_or_without_graphs(
     configure: Configure, folders: Callable[[str], Path], optimizer: str, first: type[Recorded] | None, second: type[Recorded] | None
 ) -> None:
@@ -223,6 +269,78 @@ def test_a_run_continues_with_or_without_graphs(
     if first is second:
         assert metrics(rest) == expected
     assert metrics(rest) == [pytest.approx(one, rel=1e-3) for one in expected]
+
+
+@pytest.fixture
+def heads(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Trains heads together as on a GPU; the last of them for fewer epochs. Returns their events, and the graphs of each learner."""
+    monkeypatch.setattr("trainer.heads.ensemble.execution_on", lambda device: JOINT)
+    torch.save(network(configure(seed=5), 3).network.state_dict(), tmp_path / "weights.pt")
+    model_of = ImageModel(name="small_cnn", weights=str(tmp_path / "weights.pt"))
+    own: list[dict[str, Any]] = [
+        {"optimizer": "sgd", "dropout": 0.1, "weight_decay": 0.01},
+        {"optimizer": "adamw", "dropout": 0.4, "beta1": 0.8},
+        {"optimizer": "rmsprop"},
+        {"optimizer": "adam", "dropout": 0.4, "epochs": 3},
+    ]
+
+    def heads(make: Callable[[torch.Generator], Recorded] | None, folder: Path, *, timed: bool = False) -> list[Any]:
+        def build(*arguments: Any) -> Any:
+            learner, inputs = HeadEnsemble.build(*arguments)
+            if make is not None:
+                learner.use_graphs(Graphing(make, timed))
+            return learner, inputs
+
+        common = {"model": model_of, "frozen_layers": 4, "batch_size": 9, "schedule": "cosine", "epochs": 5}
+        configs = [configure(**{**common, **changes}) for changes in own]
+        members = [
+            Member(config=config, model_file=folder / f"{lane}.safetensors", checkpoints=Checkpoints(folder / str(lane), seconds=0))
+            for lane, config in enumerate(configs)
+        ]
+        return [event for event in TrainingLoop(members, build, device=CPU).events() if event.kind != "advanced"]
+
+    return heads
+
+
+def states(events: list[Any]) -> list[Any]:
+    saved = [event.checkpoint for event in events if isinstance(event, CheckpointSaved)]
+    return [torch.load(one.path, weights_only=True)["optimizer"]["state"] for one in saved]
+
+
+def test_heads_trained_together_are_captured(heads: Callable[..., list[Any]], folders: Callable[[str], Path]) -> None:
+    """Again once a member has ended, since the others then have tensors of their own."""
+    made = list[Recorded]()
+
+    def recorded(generator: torch.Generator) -> Recorded:
+        made.append(Recorded(generator))
+        return made[-1]
+
+    captured, eager = heads(recorded, folders("captured")), heads(None, folders("eager"))
+    assert metrics(captured) == metrics(eager) and len(metrics(captured)) == 3 * 5 + 3
+    for lane in range(4):
+        ours, theirs = (load_file(folders(name) / f"{lane}.safetensors") for name in ("captured", "eager"))
+        assert equal(ours, theirs)
+    assert [(one.captures, one.replays) for one in made] == [(1, 3 * 5 - WARM_STEPS), (1, 2 * 5 - WARM_STEPS)]
+    moments, expected = states(captured), states(eager)
+    assert len(moments) == len(expected) > 4
+    assert str(moments) == str(expected), "and the number of steps"
+
+
+def test_heads_whose_graph_does_something_else_stay_eager(
+    heads: Callable[..., list[Any]], folders: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert metrics(heads(Twice, folders("wrong"))) == metrics(heads(None, folders("eager")))
+    assert caplog.text.count("a replay changed the state by") == 2, "of each learner"
+
+
+def test_heads_on_a_processor_cannot_be_captured(configure: Configure, tmp_path: Path) -> None:
+    torch.save(network(configure(seed=5), 3).network.state_dict(), tmp_path / "weights.pt")
+    config = configure(model=ImageModel(name="small_cnn", weights=str(tmp_path / "weights.pt")), frozen_layers=4)
+    run = prepare(config, CPU, Expected(), Cache.none())
+    learner, _ = HeadEnsemble.build(run, [Member(config=config)], Cache.none(), Stopwatch(), graphs="on")
+    assert learner._graphed is None
+    with pytest.raises(ValueError, match="computed jointly"):
+        learner.use_graphs(Graphing(Recorded, timed=False))
 
 
 def test_a_processor_has_no_graphs(configure: Configure) -> None:

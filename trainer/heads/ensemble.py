@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from trainer.cache import Cache
 from trainer.checkpoints import TrainingState
 from trainer.configuration import TrainConfig
 from trainer.features import Inputs, stored_outputs
+from trainer.graphs import CudaGraphs, GraphedStep, GraphMode, Graphs, Outputs
 from trainer.heads.joint import Execution, JointLinear, execution_on, flattened
 from trainer.heads.layers import (
     Activation,
@@ -40,6 +42,7 @@ from trainer.tasks.base import Task
 from trainer.tasks.capabilities import ClosedFormHeads, HeadsLoss, HeadsTogether, methods_of
 from trainer.tasks.registry import spec_of
 
+UNTIMED = Stopwatch()
 COPIES = 3  # of each layer's activations in memory: forward, backward and intermediate
 
 
@@ -53,6 +56,13 @@ class Traits:
     def of(self, first: int, last: int) -> "Traits":
         """The traits of members `first` to `last`, the latter excluded."""
         return Traits(dropout=self.dropout[first:last], loss=self.loss.of(first, last))
+
+
+class Graphing(NamedTuple):
+    """How steps become graphs."""
+
+    graphs: Callable[[torch.Generator], Graphs]  # of work that draws from the generator
+    timed: bool  # only where they are faster
 
 
 class BatchedHeads:
@@ -221,16 +231,26 @@ class HeadEnsemble:
         self._configs, self._run, self._task, self._model = tuple(configs), run, together(run.task), run.model
         self._heads, self._optimizers, self._stopwatch = heads, optimizers, stopwatch
         self._buffers, self._noise = FrozenBuffers(run.model.network), Noise(0, run.device)
+        self._graphing: Graphing | None = None
+        self._graphed: GraphedStep | None = None
 
     @classmethod
-    def build(cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch) -> tuple["HeadEnsemble", Inputs]:
-        """The learner, and its inputs: the output of the frozen stages and the head's prefix. Raises ValueError for runs without `fits`."""
+    def build(
+        cls, run: PreparedRun, members: Sequence[Member], cache: Cache, stopwatch: Stopwatch, *, graphs: GraphMode = "off"
+    ) -> tuple["HeadEnsemble", Inputs]:
+        """The learner, and its inputs: the output of the frozen stages and the head's prefix. Raises ValueError for runs without `fits`.
+
+        `graphs` is for GPUs; other devices have none.
+        """
         if not all(fits(member.config) for member in members):
             raise ValueError("only runs that train just a head on pretrained stages can be trained together")
         prefix, stack = split_head(run.model)
         longest = max(members, key=lambda member: member.config.epochs)
         inputs = stored_outputs(run, cache, longest.demand, stopwatch, prefix, len(members))
-        return cls.of(run, stack, [member.config for member in members], stopwatch), inputs
+        learner = cls.of(run, stack, [member.config for member in members], stopwatch)
+        if graphs != "off" and run.device.type == "cuda":
+            learner.use_graphs(Graphing(partial(CudaGraphs, run.device), timed=graphs == "auto"))
+        return learner, inputs
 
     @classmethod
     def of(cls, run: PreparedRun, stack: Stack, configs: Sequence[TrainConfig], stopwatch: Stopwatch) -> "HeadEnsemble":
@@ -246,6 +266,15 @@ class HeadEnsemble:
         heads = BatchedHeads(stack, values, _traits(ordered, run), execution_on(run.device), half=ordered[0].precision == "bfloat16")
         return cls(members, ordered, run, heads, Optimizers(ordered, heads.parameters, heads.flat), stopwatch)
 
+    def use_graphs(self, graphing: Graphing) -> None:
+        """Perform steps by graphs where that is possible, also in the learners of `keep`. Needs parameters that are computed jointly."""
+        flat, optimizers = self._heads.flat, self._optimizers
+        if flat is None:
+            raise ValueError("heads are captured only where they are computed jointly")
+        graphs, values = graphing.graphs(self._noise.generator), flat.value
+        self._graphing = graphing
+        self._graphed = GraphedStep(self._computed, lambda: [values, *optimizers.tensors], lambda: None, graphs, timed=graphing.timed)
+
     @property
     def facts(self) -> Mapping[str, str]:
         # Heads have no loss scaling, so the precision float16 is only that of the frozen stages.
@@ -253,13 +282,25 @@ class HeadEnsemble:
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._optimizers.begin(rates)
-        self._noise = Noise(seed_for(self._configs[0].order_seed, "numbers", number), self._run.device)
+        self._noise.seed(seed_for(self._configs[0].order_seed, "numbers", number))
 
     def step(self, batch: int, features: Features, targets: Tensor) -> tuple[Tensor, float]:
-        losses = self._heads.learn(dense(features).to(self._heads.reads), targets, self._noise, self._stopwatch)
+        features = dense(features)
+        self._optimizers.advance(batch, in_place=self._graphed is not None)
+        if self._graphed is not None:
+            with self._stopwatch("backward"):  # a graph is not divided into forward and backward
+                if (found := self._graphed.step(features, targets)) is not None:
+                    return found[0], len(features)
+        losses = self._heads.learn(features.to(self._heads.reads), targets, self._noise, self._stopwatch)
         with self._stopwatch("backward"):
-            self._optimizers.step(batch)
+            self._optimizers.update()
         return losses, len(features)
+
+    def _computed(self, features: Tensor, targets: Tensor) -> Outputs:
+        """A step without the stopwatch, which does not time within a graph."""
+        losses = self._heads.learn(features.to(self._heads.reads), targets, self._noise, UNTIMED)
+        self._optimizers.update()
+        return (losses,)
 
     def tallies(self, features: Features, targets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         for members, outputs in self._heads.outputs(dense(features).to(self._heads.reads)):  # [m, O, B]
@@ -279,6 +320,8 @@ class HeadEnsemble:
         kept = [self.members[place] for place in places]
         found = HeadEnsemble(kept, configs, self._run, heads, optimizers, self._stopwatch)
         found._buffers = self._buffers
+        if self._graphing is not None:
+            found.use_graphs(self._graphing)
         return found
 
     def snapshot(self) -> Callable[[int], MemberState]:

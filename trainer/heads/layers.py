@@ -171,21 +171,25 @@ class Noise:
     """Random numbers common to all members. Members of equal rate drop the same values; a higher rate drops these and more."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self._generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Draw as a new one with that seed does."""
+        self.generator.manual_seed(seed)
 
     def state(self) -> Tensor:
         """The generator's state, for `restore`."""
-        return self._generator.get_state()
+        return self.generator.get_state()
 
     def restore(self, state: Tensor) -> None:
         """Restore the state, so that the next draws repeat those made after `state()`."""
-        self._generator.set_state(state)
+        self.generator.set_state(state)
 
     def field(self, shape: Sequence[int]) -> Tensor:
         """Uniform integers from -32768 to 32767: int16 of that shape."""
         count = torch.Size(shape).numel()
-        quads = torch.empty(-(-count // 4), dtype=torch.int64, device=self._generator.device)  # four int16 each
-        return quads.random_(-(2**63), None, generator=self._generator).view(torch.int16)[:count].view(*shape)
+        quads = torch.empty(-(-count // 4), dtype=torch.int64, device=self.generator.device)  # four int16 each
+        return quads.random_(-(2**63), None, generator=self.generator).view(torch.int16)[:count].view(*shape)
 
 
 def bounds(rates: Sequence[float], ndim: int, like: Tensor) -> tuple[Tensor, Tensor]:

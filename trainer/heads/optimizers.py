@@ -61,7 +61,7 @@ class Moments:
         """
         config, own, names = self.configs[place], self.of(place), list(self.shapes)
         blank = [nn.Parameter(torch.empty(self.shapes[name], device="meta")) for name in order]  # shapes without memory
-        found: dict[str, Any] = make_optimizer([ParameterGroup(blank)], config).state_dict()
+        found: dict[str, Any] = {**make_optimizer([ParameterGroup(blank)], config).state_dict(), "state": {}}
         for index, name in enumerate(order if self.done else ()):
             at, shape = names.index(name), self.shapes[name]
             state = {moment: own[moment][at].view(shape).to("cpu", copy=True) for moment in Coefficients.of(config).moments}
@@ -79,11 +79,21 @@ class OptimizerGroup(Protocol):
     def states(self) -> "Sequence[State]":
         """The members' moments."""
 
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """The tensors of which the moments are views."""
+
     def begin(self, rates: Tensor, done: int) -> None:
         """Start a round after `done` steps, with learning rates [steps, M] of all members."""
 
-    def step(self, number: int, done: int) -> None:
-        """Step `number` of the round, from 0, which is step `done` of all, from 1."""
+    def advance(self, number: int, done: int, *, in_place: bool) -> None:
+        """Select the coefficients of step `number` of the round, from 0, which is step `done` of all, from 1.
+
+        With `in_place` they are copied to memory that `update` always reads, so that it can be captured in a graph.
+        """
+
+    def update(self) -> None:
+        """Update the parameters from their gradients."""
 
 
 class Optimizers:
@@ -114,9 +124,24 @@ class Optimizers:
 
     def step(self, number: int) -> None:
         """Update all parameters from their gradients, which are overwritten; `number` counts the steps of the round, from 0."""
+        self.advance(number)
+        self.update()
+
+    def advance(self, number: int, *, in_place: bool = False) -> None:
+        """Count a step, and select its coefficients for `update`; `in_place` as in OptimizerGroup."""
         self.done += 1
         for group in self._groups:
-            group.step(number, self.done)
+            group.advance(number, self.done, in_place=in_place)
+
+    def update(self) -> None:
+        """The work of a step on the device."""
+        for group in self._groups:
+            group.update()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The moments, each tensor once. A step changes them in place."""
+        return [tensor for group in self._groups for tensor in group.tensors]
 
     def kept(self, places: Sequence[int], parameters: Mapping[str, MemberParameter], flat: MemberParameter | None = None) -> "Optimizers":
         """Optimizers of the members at `places` over `parameters`, with copies of their moments."""
@@ -156,7 +181,7 @@ class _Group:
         self._moments = {name: [torch.zeros_like(value) for value in self._values] for name in MOMENTS[self._kind]}
         self.states = (State(self._members, self._moments),)
         like = self._values[0]
-        self._rates = torch.empty(0)
+        self._rates, self._lr, self._done = torch.empty(0), torch.empty(0), 0
         self._momentum = like.new_tensor([own.momentum for own in coefficients])[:, None]
         self._decay = like.new_tensor([own.weight_decay for own in coefficients])[:, None]
         self._decays, self._has_momentum = bool(self._decay.any()), bool(self._momentum.any())
@@ -167,8 +192,17 @@ class _Group:
     def begin(self, rates: Tensor, done: int) -> None:
         self._rates = rates[:, self._members, None].to(self._values[0])
 
-    def step(self, number: int, done: int) -> None:
-        lr = self._rates[number]  # [M, 1]
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [tensor for tensors in self._moments.values() for tensor in tensors]
+
+    def advance(self, number: int, done: int, *, in_place: bool) -> None:
+        if in_place:
+            raise NotImplementedError("on a CPU, where these members are computed, there are no graphs")
+        self._lr, self._done = self._rates[number], done
+
+    def update(self) -> None:
+        lr = self._lr  # [M, 1]
         # Weight decay as an L2 penalty, in torch's order: g += decay * value, before the moments. AdamW decouples it (`_step_adam`).
         if self._decays and self._kind != "adamw":
             for value, gradient in zip(self._values, self._gradients, strict=True):
@@ -177,7 +211,7 @@ class _Group:
             case "sgd":
                 self._step_sgd(lr)
             case "adam" | "adamw":
-                self._step_adam(lr, done)
+                self._step_adam(lr, self._done)
             case "rmsprop":
                 self._step_rmsprop(lr)
             case _:
@@ -261,6 +295,7 @@ class JointGroup:
         self._memory = torch.where(self._is_adam, self._betas[0], column(own.momentum for own in coefficients)).to(flat.value)
         self._new_square = (1 - torch.where(self._is_rmsprop, ALPHA, self._betas[1])).to(flat.value)
         self._round = torch.empty(0)  # coefficients of its steps [steps, 5, M, 1]
+        self._now = flat.value.new_empty((5, len(coefficients), 1))  # of the current step
         self.states = [
             _state(kind, [place for place, _ in some], self._first, self._square, sizes)
             for kind, some in groupby(enumerate(kinds), lambda own: own[1])
@@ -279,8 +314,18 @@ class JointGroup:
         columns = (shift_of_first, shift_of_value, gain_of_first, gain_of_value, 1 - lr * self._decay)
         self._round = torch.stack(columns, 1).to(self._value)  # the only copy of the round
 
-    def step(self, number: int, done: int) -> None:
-        shifts, gains, left = torch.split(self._round[number], [2, 2, 1])  # [2, M, 1], [2, M, 1], [1, M, 1]
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self._first, self._square]
+
+    def advance(self, number: int, done: int, *, in_place: bool) -> None:
+        if in_place:
+            self._now.copy_(self._round[number])
+        else:
+            self._now = self._round[number]
+
+    def update(self) -> None:
+        shifts, gains, left = torch.split(self._now, [2, 2, 1])  # [2, M, 1], [2, M, 1], [1, M, 1]
         if self._has_penalty:
             self._gradient.addcmul_(self._value, self._penalty)
         divisors = shifts
