@@ -253,6 +253,11 @@ class Hyperparameters(Frozen):
         description="auto, which new studies have that give none: bfloat16 or float16, the first that the device has matrix units for, "
         "else float32; float16 scales the loss; tf32: float32 with matrix products and convolutions in TF32, which float32 excludes",
     )
+    compile: bool = Field(
+        default=False,
+        exclude_if=lambda compile: not compile,
+        description="compile the layers that are trained with torch.compile; computed as usual where that fails",
+    )
     seed: int = Field(default=0, ge=0, le=2**53, description="seed for weight initialisation and dropout")
     order_seed: int = Field(
         default=0,

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from trainer import memory
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints, HeldState, TrainingState, copied, tensors_in
+from trainer.compilation import compile_trained_part
 from trainer.configuration import TrainConfig
 from trainer.features import Direct, Inputs, inputs_for
 from trainer.graphs import CudaGraphs, GraphedStep, GraphMode, Graphs, Outputs
@@ -99,7 +99,6 @@ class ModelLearner:
     """Trains the model of a single run by autograd."""
 
     members = (0,)
-    facts: Mapping[str, str] = MappingProxyType({})
     smallest_batch = 32
 
     def __init__(
@@ -120,8 +119,10 @@ class ModelLearner:
             self.smallest_batch = size
         self._held: HeldState | None = None  # of the last snapshot, if it is on the device
         self._fixed: Mapping[str, Tensor] = {}  # buffers of frozen stages, on the host
+        # Compiled in any case before the first round, whose seconds are compared with those of other runs.
+        self.facts: Mapping[str, str] = {"compile": "on" if compile_trained_part(run) else "off"} if run.config.compile else {}
         self._graphed: GraphedStep | None = None
-        if graphs is not None:
+        if graphs is not None and run.model.compiled is None:  # compiled code in graphs has not been tried
             self._graphed = GraphedStep(
                 self._computed, self._stepped_state, self._optimizer.zero_grad, graphs, proves=self._proves, timed=timed_graphs
             )

@@ -57,6 +57,7 @@ class StagedModel(nn.Module):
         self.network = network
         self.stage_names = tuple(stages)
         self.frozen = 0
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # computes `trained_part` in training mode
         self.drawn = frozenset(network.state_dict().keys())  # names of tensors that were not loaded from weights
         self.trained: frozenset[str] | None = None  # parameters of stages above the frozen ones that are trained; None: all
         self.merge: Callable[[nn.Module], nn.Module] | None = None  # the network → one without the layers that were added to it
@@ -88,7 +89,14 @@ class StagedModel(nn.Module):
         """The output of the first `k` stages → predictions [N, ...]. Stages above `k` that are frozen run without gradient."""
         with torch.no_grad():
             features = _run(self.stages[k : self.frozen], features)
+        if self.compiled is not None and self.training and k <= self.frozen and isinstance(features, Tensor):
+            return self.compiled(features)
         predictions: Tensor = self.head(_run(self.stages[max(k, self.frozen) :], features))
+        return predictions
+
+    def trained_part(self, features: Tensor) -> Tensor:
+        """The output of the frozen stages → predictions."""
+        predictions: Tensor = self.head(_run(self.stages[self.frozen :], features))
         return predictions
 
     def freeze(self, k: int) -> Self:

@@ -150,11 +150,18 @@ def _remedy(fault: Fault, document: Mapping[str, Any], task: TaskSpec) -> str | 
             near = _nearest(str(document["model"]["name"]), task.models())
             return f"the catalogue has no such model; did you mean {near}? {_models_listed_by(task)}" if near else None
         case "unknown_parameter", (section, name, *_):
-            known = searchable(task) if section == "search_space" else set(task.Hyperparameters.model_fields)
-            return f"the trainer has no such parameter; did you mean {near}?" if (near := _nearest(str(name), known)) else None
+            return _unknown_parameter(section, str(name), task)
         case "union_tag_invalid", (("sampler" | "pruner") as section,):
             return _did_you_mean(str(document[section].get("name")), _options_by_name(section), fault.message)
     return None
+
+
+def _unknown_parameter(section: str | int, name: str, task: TaskSpec) -> str | None:
+    own = set(task.Hyperparameters.model_fields)
+    if name in own:
+        return f"a study cannot vary {name}; write it under fixed, or leave it out"
+    near = _nearest(name, searchable(task) if section == "search_space" else own)
+    return f"the trainer has no such parameter; did you mean {near}?" if near else None
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

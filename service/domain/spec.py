@@ -16,7 +16,7 @@ from trainer.tasks.base import TaskSpec
 from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of
 
-NOT_SEARCHED = frozenset({"seed", "order_seed"})
+NOT_SEARCHED = frozenset({"seed", "order_seed", "compile"})
 MAX_TRIALS = 100_000
 MOST_COVERED = 5_000  # the largest space whose configurations are enumerated, so that none is tried twice
 MAX_NUMBER = 2 * MAX_TRIALS  # of a trial: confirmation trials are numbered after those of the search

@@ -245,7 +245,7 @@ def _configuration(exported: Exported) -> Iterator[str]:
         ("weights", _weights(exported), ""),
         *((name, value, "") for name, value in _card_data(exported).model),
     ]
-    fields, settings = _task(exported).Hyperparameters.model_fields, methods_of(_task(exported)).settings
+    fields, settings = _task(exported).Hyperparameters.model_fields, {*methods_of(_task(exported)).settings, "compile"}
     names = [name for name in fields if name in searched or name not in settings or getattr(config, name) != fields[name].default]
     rows += [(name, getattr(config, name), "yes" if name in searched else "") for name in names]
     yield table(("", "value", "searched"), rows)

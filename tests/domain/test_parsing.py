@@ -209,6 +209,19 @@ def test_an_unknown_model_gets_the_nearest_names_and_where_all_are_listed(name: 
     assert messages(changed(model__name=name)) == {"#/model/name": f"the catalogue has no such model; {nearest}{listed}"}
 
 
+@pytest.mark.parametrize("name", ["compile", "seed"])
+def test_a_hyperparameter_that_a_study_can_only_fix_is_refused_in_the_search_space(name: str) -> None:
+    document = changed(**{f"search_space__{name}": {"type": "categorical", "choices": [0, 1]}})
+    assert messages(document) == {f"#/search_space/{name}": f"a study cannot vary {name}; write it under fixed, or leave it out"}
+
+
+def test_a_study_can_fix_that_its_trials_are_compiled() -> None:
+    spec = parse_study(changed(fixed__compile=True))
+    assert spec.fixed["compile"] is True and spec.config_for({"lr": 0.01}, 0).compile
+    plain = parse_study(changed()).config_for({"lr": 0.01}, 0)
+    assert not plain.compile and "compile" not in plain.model_dump()
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [

@@ -10,6 +10,7 @@ from search_spaces.documents import from_yaml
 from service.cli import app
 from service.domain.parsing import parse_study
 from service.domain.samplers import Pruner, Sampler
+from service.domain.spec import NOT_SEARCHED
 from service.settings import Settings
 from service.store import open_store
 from service.web.app import create_app
@@ -44,7 +45,8 @@ def test_the_study_reference_lists_all_samplers_and_pruners() -> None:
 def test_the_study_reference_names_every_hyperparameter() -> None:
     listed = re.search(r"Everything that can vary: `(.*?)`", STUDY, re.DOTALL)
     assert listed is not None
-    assert set(listed.group(1).split()) == set(ImageClassificationHyperparameters.model_fields) - {"seed", "order_seed"}
+    assert set(listed.group(1).split()) == set(ImageClassificationHyperparameters.model_fields) - NOT_SEARCHED
+    assert "`compile: true`" in STUDY
 
 
 def test_the_five_calls_of_the_server_page_are_routes(tmp_path: Path) -> None:

@@ -277,8 +277,10 @@ class HeadEnsemble:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        # Heads have no loss scaling, so the precision float16 is only that of the frozen stages.
-        return {"head_precision": "float32"} if self._configs[0].precision == "float16" else {}
+        # Heads have no loss scaling, so the precision float16 is only that of the frozen stages. Their gradients are written by hand, so
+        # there is nothing to compile.
+        precision = {"head_precision": "float32"} if self._configs[0].precision == "float16" else {}
+        return precision | ({"compile": "off"} if self._configs[0].compile else {})
 
     def begin(self, number: int, rates: Tensor) -> None:
         self._optimizers.begin(rates)
