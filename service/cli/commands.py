@@ -15,10 +15,12 @@ app = typer.Typer(name="thaw", no_args_is_help=True, add_completion=False, prett
 study = typer.Typer(help="Create, watch and control studies.", no_args_is_help=True)
 workers = typer.Typer(help="List and drain workers.", no_args_is_help=True)
 data = typer.Typer(help="Look at data sets.", no_args_is_help=True)
+models = typer.Typer(help="Look at pretrained models.", no_args_is_help=True)
 db = typer.Typer(help="Manage the database schema.", no_args_is_help=True)
 app.add_typer(study, name="study")
 app.add_typer(workers, name="workers")
 app.add_typer(data, name="data")
+app.add_typer(models, name="models")
 app.add_typer(db, name="db")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name or id of the study.", show_default=False)]
@@ -244,6 +246,19 @@ def drain(
     from service.cli.studies import drain_worker
 
     drain_worker(_settings(context), name)
+
+
+@models.command("inspect")
+def inspect_folder(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder with config.json, tokenizer.json and safetensors files.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Describe a text model in Hugging Face's format: type, stages, parameters, tokenizer. Exits with 2 if it cannot be trained."""
+    from service.cli.models import inspect_model
+
+    inspect_model(folder, as_json)
 
 
 @app.command()
