@@ -33,7 +33,9 @@ def inspect_model(folder: Path, as_json: bool) -> None:
     )
     console().print(table(("model", str(folder)), facts))
     console().print("")
-    rows = [(str(place), *row) for place, row in enumerate(zip(info.stage_names, map("{:,}".format, info.stage_parameters), strict=True), 1)]
+    rows = [
+        (str(place), *row) for place, row in enumerate(zip(info.stage_names, map("{:,}".format, info.stage_parameters), strict=True), 1)
+    ]
     console().print(table(("frozen_layers", "up to stage", "parameters"), [*rows, ("", "all", f"{sum(info.stage_parameters):,}")]))
 
 
