@@ -357,7 +357,7 @@ class HeadEnsemble:
 
 
 class FrozenBuffers:
-    """The buffers of a network. They are constant, since all of its stages are frozen."""
+    """The buffers in a network's state dict. They are constant, since all of its stages are frozen."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
@@ -365,7 +365,8 @@ class FrozenBuffers:
     @cached_property
     def on_host(self) -> Mapping[str, Tensor]:
         """The buffers by their names, copied from the device once."""
-        return {name: tensor.cpu() for name, tensor in self._network.named_buffers()}
+        tensors = self._network.state_dict(keep_vars=True)
+        return {name: tensor.cpu() for name, tensor in tensors.items() if not isinstance(tensor, nn.Parameter)}
 
 
 def _traits(configs: Sequence[TrainConfig], run: PreparedRun) -> Traits:

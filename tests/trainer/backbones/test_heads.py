@@ -11,7 +11,7 @@ from tests.trainer.backbones.test_stages import OUTPUTS, POOLINGS, after, texts
 from trainer.backbones.description import AutoPooling, describe_folder
 from trainer.backbones.factory import build
 from trainer.backbones.families import FAMILIES
-from trainer.heads.ensemble import BatchedHeads, Traits
+from trainer.heads.ensemble import BatchedHeads, FrozenBuffers, Traits
 from trainer.heads.joint import IN_CACHE, JOINT, Execution
 from trainer.heads.layers import Noise, UnsupportedHead, split_head
 from trainer.pooling import Pooling
@@ -59,3 +59,10 @@ def test_outputs_and_gradients_are_those_of_the_module(
             gradient = model.network.get_parameter(name).grad
             assert gradient is not None and gradient.any()
             assert torch.allclose(parameter.gradient[place], gradient, rtol=1e-5, atol=1e-7), name
+
+
+def test_a_checkpoint_has_no_buffers_that_the_network_computes(model_folder: Callable[..., Path]) -> None:
+    """Such as the frequencies of rotary embeddings: the network would refuse them as unknown names."""
+    network = build(model_folder("llama"), OUTPUTS).network
+    assert any(True for _ in network.named_buffers())
+    assert FrozenBuffers(network).on_host == {}
