@@ -16,11 +16,15 @@ MAY = {
     "trainer/data/images/": IMAGES_MAY | CLASSES_MAY,  # folders and tables of labelled images
     "trainer/tasks/images/networks/": IMAGES_MAY | CLASSES_MAY,  # networks pretrained on classes, with torchvision's arguments
     "trainer/tasks/images/": IMAGES_MAY,
+    "trainer/tasks/image_regression/": IMAGES_MAY,
+    "trainer/tasks/image_multilabel/": IMAGES_MAY,
     "trainer/targets/classes/": CLASSES_MAY,
 }
 """Package to the words that it may use, the first that is its own or contains it."""
-NAMES = re.compile(r"\b(?:image_classification|test_images|(?:uplift_)?new_images|smallest_image|image_step|pixels|response_class)\b")
-"""The first task, names of version 0.1 in REST answers and files, which hold for any task, and an argument of FastAPI."""
+NAMES = re.compile(
+    r"\b(?:image_classification|test_images|(?:uplift_)?new_images|image_regression|image_multilabel|smallest_image|image_step|pixels|response_class)\b"
+)
+"""The tasks of images, names of version 0.1 in REST answers and files, which hold for any task, and an argument of FastAPI."""
 KEPT: dict[str, tuple[str, ...]] = {
     "trainer/targets/classes/card.py": (
         "images: int = Field(",

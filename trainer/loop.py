@@ -322,7 +322,7 @@ class TrainingLoop:
         scores = dict[int, Scores]()
         if scored := [number for number in last if self._members[number].score_test]:
             with self._stopwatch("measure"):
-                scores = yield from score(run, learner.keep(scored), inputs, sign)
+                scores = yield from score(run, learner.keep(scored), inputs, result.measurements, sign)
         for number in self._open(learner.members):
             member, found = self._members[number], result.measurements[number]
             if number not in last:
@@ -340,7 +340,8 @@ class TrainingLoop:
                 test=scores.get(number),
             )
             if member.model_file is not None:
-                yield export(learner.network_of(number), member.config, run.task.metadata(run.info), member.model_file)
+                described = run.task.metadata(run.info, found.decision)
+                yield export(learner.network_of(number), member.config, described, member.model_file)
             self.end(number)
 
     def _keep_state(

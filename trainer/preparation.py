@@ -41,6 +41,7 @@ class PreparedRun:
     config: TrainConfig  # with its precision resolved for the device
     info: DatasetInfo
     examples: Examples
+    names: Sequence[str]  # of the examples, by row
     targets: Tensor  # [N, ...], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
@@ -85,6 +86,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         config=config,
         info=info,
         examples=task.examples(dataset, config, device, cache),
+        names=dataset.example_names,
         targets=targets,
         training=training,
         training_targets=taken(targets, training),

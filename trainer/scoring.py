@@ -1,6 +1,6 @@
 """Evaluates a learner's models on validation and test examples."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,10 +23,18 @@ def require_test_examples(run: PreparedRun) -> None:
 
 
 def evaluate(
-    run: PreparedRun, learner: Learner, inputs: Inputs, rows: Tensor, sign: Sign, *, examples: bool = False
+    run: PreparedRun,
+    learner: Learner,
+    inputs: Inputs,
+    rows: Tensor,
+    sign: Sign,
+    *,
+    validated: Mapping[int, Measurement] | None = None,
 ) -> Generator[Sign, None, dict[int, Measurement]]:
-    """Returns each member's measurement on the examples of those rows; `examples` as in `Task.measure`.
+    """Returns each member's measurement on the examples of those rows.
 
+    `validated` are the members' measurements on the validation examples if the rows are test examples. Their decisions hold for these, and
+    the reports have values of each example.
     Yields `sign` between two batches, so that the consumer sees progress and can stop.
     """
     found = torch.empty(0)
@@ -45,15 +53,27 @@ def evaluate(
             if not found.numel():
                 found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))  # [M, N, K]
             found[members, places[batch]] = tallies
-    measured: Sequence[Measurement] = run.task.measure(found, taken(run.targets, rows), run.info, examples=examples)
+    measured: Sequence[Measurement] = run.task.measure(
+        found,
+        taken(run.targets, rows),
+        run.info,
+        examples=validated is not None,
+        names=lambda place: run.names[int(rows[place])],
+        decisions=None if validated is None else [validated[number].decision for number in learner.members],
+    )
     return dict(zip(learner.members, measured, strict=True))
 
 
-def score(run: PreparedRun, learner: Learner, inputs: Inputs, sign: Sign) -> Generator[Sign, None, dict[int, Scores]]:
-    """Returns each member's scores on the test examples; `inputs` are those of the training. Yields like `evaluate`."""
+def score(
+    run: PreparedRun, learner: Learner, inputs: Inputs, validated: Mapping[int, Measurement], sign: Sign
+) -> Generator[Sign, None, dict[int, Scores]]:
+    """Returns each member's scores on the test examples; `inputs` are those of the training. Yields like `evaluate`.
+
+    `validated` are the members' measurements on the validation examples, whose decisions hold for the test examples.
+    """
     of_test = inputs.for_test()
     yield from of_test.ready(None, sign)
-    measured = yield from evaluate(run, learner, of_test, run.test, sign, examples=True)
+    measured = yield from evaluate(run, learner, of_test, run.test, sign, validated=validated)
     return {
         number: Scores(metrics=one.metrics, report=one.report().model_dump(mode="json", exclude_none=True))
         for number, one in measured.items()

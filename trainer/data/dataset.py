@@ -53,6 +53,7 @@ class Dataset:
     fingerprint: str  # as in Listing
     split: str  # SHA-256 over the sorted (content, part)
     listing: ListingFacts = field(repr=False)
+    merged_strata: int = field(default=0, kw_only=True)  # strata of the split that were too small, and are one
 
     def rows(self, part: Part) -> list[int]:
         """Positions in `contents` of the part's examples; a content of several examples is repeated."""
@@ -62,6 +63,11 @@ class Dataset:
     def duplicate_facts(self) -> Frozen | None:
         """Facts about near-duplicates; None if they were not searched for."""
         return None
+
+    @property
+    def example_names(self) -> tuple[str, ...]:
+        """The name of an example of each content, as valid UTF-8."""
+        return tuple(content.files[0].name.encode("utf-8", "replace").decode() for content in self.contents)
 
     @property
     def counts(self) -> Mapping[str, int]:

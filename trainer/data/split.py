@@ -3,11 +3,12 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainer.configuration import DataConfig, Part, split_sizes
 from trainer.data.contents import Distinct
 from trainer.data.examples import BadData
+from trainer.data.targets import TargetReader
 
 PARTS: tuple[Part, ...] = ("test", "validation", "train")  # in the order in which they are filled
 Group = tuple[int, ...]  # positions of contents, ascending
@@ -59,6 +60,22 @@ def split(
             short = [f"{labels[label]} has {counts[label]} groups of several examples" for label in sorted(lacking)]
             raise BadData.listing("these labels leave a part of the split empty when their groups stay whole", short)
         groups = fewer
+
+
+def stratified(
+    data: DataConfig, labels: Sequence[str], contents: Sequence[Distinct], target: TargetReader | None
+) -> tuple[Sequence[str], Sequence[Distinct], int]:
+    """The strata that `target` makes of the labels: their names, the contents with a stratum in place of a label, and the merged strata.
+
+    Without `target` each label is a stratum.
+    """
+    if target is None:
+        return labels, contents, 0
+    counts = defaultdict[str, Counter[Part | None]](Counter)
+    for content in contents:
+        counts[labels[content.label]][content.given] += 1
+    strata = target.strata(counts, data, sorted({part for content in contents if (part := content.given) is not None}))
+    return strata.names, [replace(content, label=strata.of[labels[content.label]]) for content in contents], strata.merged
 
 
 def _declared(contents: Sequence[Distinct]) -> list[Group]:

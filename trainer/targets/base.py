@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from trainer.configuration import DatasetInfo, Part, TrainConfig
-from trainer.tasks.base import Measurement, Metric
+from trainer.data.targets import TargetReader
+from trainer.tasks.base import Decision, Measurement, Metric, Names
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, HeadsLoss, Spellings
 
 if TYPE_CHECKING:  # torch and numpy take long to import, and the server does without torch
@@ -75,6 +76,11 @@ class TargetSpec(Protocol):
         """Other tools' names of the target's hyperparameters and metrics."""
         ...
 
+    @property
+    def reader(self) -> TargetReader | None:
+        """How targets are read from tables; None if the modality reads them itself, as labels."""
+        ...
+
     def outputs(self, info: DatasetInfo) -> int:
         """The number of outputs of the head."""
         ...
@@ -132,11 +138,20 @@ class Target(Protocol):
         """Outputs float32 [B, O] and targets [B, ...] → contributions of each example to the metrics, float32 [B, K]."""
         ...
 
-    def measure(self, tallies: "Tensor", targets: "Tensor", info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
+    def measure(
+        self,
+        tallies: "Tensor",
+        targets: "Tensor",
+        info: DatasetInfo,
+        *,
+        examples: bool = False,
+        names: Names | None = None,
+        decisions: Sequence[Decision] | None = None,
+    ) -> Sequence[Measurement]:
         """As `Task.measure`."""
         ...
 
-    def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
+    def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """As `Task.metadata`."""
         return {}
 

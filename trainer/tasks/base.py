@@ -213,12 +213,19 @@ class Ragged(Protocol):
         ...
 
 
+Names = Callable[[int], str]
+"""Place of an example among those that are evaluated → its name."""
+Decision = Any
+"""A rule that turns a model's outputs into an answer, such as a threshold; chosen on validation examples. None for a task without one."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
     """The evaluation of a model on examples that it was not trained on."""
 
     metrics: Mapping[str, float]  # of the task
     report: Callable[[], BaseModel]  # creates the task's Report or TestReport
+    decision: Decision = None  # chosen on these examples, or given
 
 
 class Task(Protocol):
@@ -297,13 +304,23 @@ class Task(Protocol):
         """Predictions [B, ...] and targets [B, ...] → contributions of each example to the metrics, float32 [B, K]."""
         ...
 
-    def measure(self, tallies: "Tensor", targets: "Tensor", info: DatasetInfo, *, examples: bool = False) -> "Sequence[Measurement]":
+    def measure(
+        self,
+        tallies: "Tensor",
+        targets: "Tensor",
+        info: DatasetInfo,
+        *,
+        examples: bool = False,
+        names: Names | None = None,
+        decisions: "Sequence[Decision] | None" = None,
+    ) -> "Sequence[Measurement]":
         """Tallies [M, N, K] of M models on N examples with targets [N, ...] → one Measurement for each model.
 
-        With `examples` the report is the task's TestReport, with values of each example for statistics; else its Report.
+        With `examples` the report is the task's TestReport, with values of each example for statistics; else its Report. A report may have
+        the names of some examples. `decisions` are those of the models; without them each is chosen on these examples.
         """
         ...
 
-    def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
-        """Metadata of the exported model file besides the config."""
+    def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
+        """Metadata of the exported model file besides the config. `decision` is that of the model."""
         return {}

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 import trainer.adapters.config as adapters
 from trainer.configuration import DatasetInfo, Hyperparameters, Part, TrainConfig
 from trainer.targets.base import Target, TargetSpec
-from trainer.tasks.base import Measurement, Metric, ModelInfo, Task
+from trainer.tasks.base import Decision, Measurement, Metric, ModelInfo, Names, Task
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, HeadsLoss, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
@@ -131,13 +131,22 @@ class ComposedTask(Task):
         """The target's tallies [B, K]."""
         return self.target.tally(predictions, targets)
 
-    def measure(self, tallies: "Tensor", targets: "Tensor", info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
+    def measure(
+        self,
+        tallies: "Tensor",
+        targets: "Tensor",
+        info: DatasetInfo,
+        *,
+        examples: bool = False,
+        names: Names | None = None,
+        decisions: Sequence[Decision] | None = None,
+    ) -> Sequence[Measurement]:
         """The target's metrics and reports."""
-        return self.target.measure(tallies, targets, info, examples=examples)
+        return self.target.measure(tallies, targets, info, examples=examples, names=names, decisions=decisions)
 
-    def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
+    def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """The target's metadata of the exported model."""
-        return self.target.metadata(info)
+        return self.target.metadata(info, decision)
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: "Tensor", info: DatasetInfo) -> HeadsLoss:
         """The target's loss of heads trained together."""

@@ -11,7 +11,11 @@ from trainer.tasks.base import Task, TaskSpec
 
 ENTRY_POINTS = "thawline.tasks"
 """Entry point group: task name to package. The package contains `spec.SPEC`, a TaskSpec, and `task.TASK`, a Task."""
-SHIPPED: Mapping[str, str] = {"image_classification": "trainer.tasks.image_classification"}
+SHIPPED: Mapping[str, str] = {
+    "image_classification": "trainer.tasks.image_classification",
+    "image_regression": "trainer.tasks.image_regression",
+    "image_multilabel": "trainer.tasks.image_multilabel",
+}
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(
     {

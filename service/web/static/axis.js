@@ -67,6 +67,12 @@ function atEdge(axis, low, high) {
   return { ...axis, place, free: axis.place, beyond, low, high };
 }
 
+// The axis of numbers that have no measure: it has all values from `low` to `high`.
+export function stepless(low, high, from, to, count = 5) {
+  const [bottom, top] = high > low ? [low, high] : [low - 1, high + 1];
+  return { ...linear(bottom, top, from, to, count), low: bottom, high: top };
+}
+
 // The axis of epochs, with marks at whole numbers.
 export function stepAxis(low, high, from, to, count) {
   const axis = high > low ? linear(low, high, from, to, count) : linear(low - 1, low + 1, from, to, 2);

@@ -19,7 +19,7 @@ from trainer.data.examples import Example
 from trainer.data.split import split
 from trainer.models import StagedModel
 from trainer.sequences import Features
-from trainer.tasks.base import Measurement, Task
+from trainer.tasks.base import Decision, Measurement, Names, Task
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +116,16 @@ class RegressionTask(Task):
     def tally(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return (predictions - targets)[:, None]
 
-    def measure(self, tallies: Tensor, targets: Tensor, info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
+    def measure(
+        self,
+        tallies: Tensor,
+        targets: Tensor,
+        info: DatasetInfo,
+        *,
+        examples: bool = False,
+        names: Names | None = None,
+        decisions: Sequence[Decision] | None = None,
+    ) -> Sequence[Measurement]:
         return [_measured(errors, targets.double(), examples=examples) for errors in tallies[..., 0].double()]
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> SquaredErrors:

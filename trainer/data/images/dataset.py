@@ -17,7 +17,8 @@ from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable
 from trainer.data.images.listing.folders import COPY
 from trainer.data.images.near_duplicates import near_duplicates
 from trainer.data.images.reading import left_out
-from trainer.data.split import Split, split
+from trainer.data.split import Split, split, stratified
+from trainer.data.targets import TargetReader, TargetValue
 from trainer.tasks.images.config import ImageData, ImageExamples, NearDuplicates, PixelRange
 
 MISSING = ("missing_data", "unreadable_data", "empty_data")  # the last one: a mount point without its mount is an empty folder
@@ -30,6 +31,7 @@ class ImageDataset(Dataset):
 
     near_duplicates: NearDuplicates = field(repr=False)
     decoder: Decoder
+    targets: tuple[TargetValue, ...] = field(repr=False)  # by content
     pixel_range: PixelRange | None  # None if no image has more than 8 bits a sample, or the decoder takes their upper 8 bits
 
     @property
@@ -57,17 +59,17 @@ def find(data: ImageData, cache: Cache | None = None) -> ImageDataset:
     return arrange(data, listed(data, cache), cache)
 
 
-def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = False) -> Listing:
-    """The images at the path, without those that `data.unreadable: skip` leaves out. Raises BadData.
+def listed(data: ImageData, cache: Cache | None = None, *, accepted: bool = False, target: TargetReader | None = None) -> Listing:
+    """The images at the path, without those that `data.unreadable: skip` leaves out. `target` as of `scan`. Raises BadData.
 
     With `accepted`, for data that passed an earlier check, class names are not checked again: so a study that was accepted by a version
     with fewer checks can continue.
     """
     try:
-        found = scan(data)
+        found = scan(data, target=target)
         if not accepted:
-            refuse_unwritable_names(data, found)
-            refuse_similar_labels(data, found)
+            refuse_unwritable_names(data, found, target)
+            refuse_similar_labels(data, found, target)
     except UnfitData as error:
         missing = error.code in MISSING or (accepted and error.code == "missing_files")
         raise (MissingData if missing else BadData)(str(error)) from error
@@ -88,18 +90,24 @@ def _listing(
 
 
 def arrange(
-    data: ImageData, listing: Listing, cache: Cache | None = None, pixel_range: PixelRange | Literal["find"] | None = "find"
+    data: ImageData,
+    listing: Listing,
+    cache: Cache | None = None,
+    pixel_range: PixelRange | Literal["find"] | None = "find",
+    target: TargetReader | None = None,
 ) -> ImageDataset:
     """Split the images. `pixel_range` is the range (or None) of an earlier check, or "find" to compute it from the training images.
 
+    The split is stratified by the strata of `target`; without it by label.
+
     Raises BadData if a class has too few images, and with the names of images that cannot be decoded.
     """
-    _by_content(data, listing)  # refuses data that cannot be split before anything is decoded
+    _by_content(data, listing, target)  # refuses data that cannot be split before anything is decoded
     # The range of the training images needs the split, and the split needs the near-duplicates. So while images are compared, each image
     # of more than 8 bits is scaled by its own range.
     deep = any(_sample_ranges(data, listing)) if pixel_range == "find" else pixel_range is not None
     groups = near_duplicates(listing.contents, Decoder.of(data, own_range=deep), cache or Cache.none())
-    return _arranged(data, listing, groups, pixel_range if deep else None)
+    return _arranged(data, listing, groups, pixel_range if deep else None, target)
 
 
 @lru_cache(maxsize=4)
@@ -108,27 +116,38 @@ def _sample_ranges(data: ImageData, listing: Listing) -> list[Scale | None]:
 
 
 @lru_cache(maxsize=4)
-def _by_content(data: ImageData, listing: Listing) -> Split:
-    return split(data, listing.labels, listing.contents)
+def _by_content(data: ImageData, listing: Listing, target: TargetReader | None) -> Split:
+    strata, contents, _ = _strata(data, listing, target)
+    return split(data, strata, contents)
 
 
 @lru_cache(maxsize=4)
-def _arranged(data: ImageData, listing: Listing, groups: Groups, given: PixelRange | Literal["find"] | None) -> ImageDataset:
-    by_content = _by_content(data, listing)
-    found = split(data, listing.labels, listing.contents, groups.sound) if groups.sound else by_content
+def _strata(data: ImageData, listing: Listing, target: TargetReader | None) -> tuple[Sequence[str], Sequence[Distinct], int]:
+    return stratified(data, listing.labels, listing.contents, target)
+
+
+@lru_cache(maxsize=4)
+def _arranged(
+    data: ImageData, listing: Listing, groups: Groups, given: PixelRange | Literal["find"] | None, target: TargetReader | None
+) -> ImageDataset:
+    by_content, (strata, stratified_contents, merged) = _by_content(data, listing, target), _strata(data, listing, target)
+    found = split(data, strata, stratified_contents, groups.sound) if groups.sound else by_content
     contents = split_contents(listing.contents, found.parts)
     copies = [_printable(file.name) for one in listing.contents for file in one.files if file.part != one.given]
     unused = [LeftOut(reason=COPY, count=len(copies), examples=tuple(copies[:EXAMPLES]))] if copies else []
     pixel_range = _pixel_range(data, contents, _sample_ranges(data, listing)) if given == "find" else given
+    values = [label if target is None else target.value(label) for label in listing.labels]
     return ImageDataset(
         labels=listing.labels,
         contents=contents,
         fingerprint=listing.fingerprint,
         split=split_digest(contents),
-        near_duplicates=_summary(listing.contents, groups, found, by_content.parts),
+        near_duplicates=_summary(listing, groups, found, by_content.parts, target),
         listing=listing.facts.model_copy(update={"left_out": (*listing.facts.left_out, *unused)}),
         decoder=Decoder.of(data, None if pixel_range is None else (pixel_range.low, pixel_range.high)),
         pixel_range=pixel_range,
+        targets=tuple(values[content.label] for content in contents),
+        merged_strata=merged,
     )
 
 
@@ -152,8 +171,10 @@ def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[S
     )
 
 
-def _summary(contents: Sequence[Distinct], groups: Groups, split: Split, by_content: Sequence[Part]) -> NearDuplicates:
-    counts = GroupCounts.of([content.label for content in contents], groups, split, by_content)
+def _summary(listing: Listing, groups: Groups, split: Split, by_content: Sequence[Part], target: TargetReader | None) -> NearDuplicates:
+    contents = listing.contents
+    named = target is None or bool(target.names(listing.labels))  # near-duplicates may differ in a number without a mistake
+    counts = GroupCounts.of([content.label if named else 0 for content in contents], groups, split, by_content)
     return NearDuplicates(
         groups=counts.groups,
         images=counts.contents,

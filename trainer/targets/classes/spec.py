@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 import trainer.targets.classes.card as card
 from trainer.configuration import DatasetInfo, Part
+from trainer.data.targets import TargetReader
 from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
@@ -109,6 +110,7 @@ class ClassesSpec:
     Summary = card.ClassSummary
     page = "classes"
     shared = ("sampling",)
+    reader: TargetReader | None = None
     spellings = SPELLINGS
 
     def __init__(self, example: str) -> None:

@@ -18,7 +18,7 @@ from trainer.targets.base import Target
 from trainer.targets.classes.config import MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy, TabulatedCrossEntropy, balanced_weights, tabulates
 from trainer.targets.classes.spec import ClassesSpec, class_info
-from trainer.tasks.base import Measurement
+from trainer.tasks.base import Decision, Measurement, Names
 
 HIGHEST_LOSS = torch.finfo(torch.float16).max  # losses are reported as float16; a higher one would become infinite
 
@@ -65,7 +65,16 @@ class ClassesTarget(Target):
         """The predicted class and the cross entropy of each example, [B, 2]."""
         return torch.stack((outputs.argmax(1).float(), F.cross_entropy(outputs, targets, reduction="none")), -1)
 
-    def measure(self, tallies: Tensor, targets: Tensor, info: DatasetInfo, *, examples: bool = False) -> Sequence[Measurement]:
+    def measure(
+        self,
+        tallies: Tensor,
+        targets: Tensor,
+        info: DatasetInfo,
+        *,
+        examples: bool = False,
+        names: Names | None = None,
+        decisions: Sequence[Decision] | None = None,
+    ) -> Sequence[Measurement]:
         """Tallies [M, N, 2] and classes [N] → accuracy, macro precision, recall and F1, and the mean cross entropy in nats."""
         classes = class_info(info).classes
         predicted, losses = tallies[..., 0].long(), tallies[..., 1]
@@ -78,7 +87,7 @@ class ClassesTarget(Target):
         scored = zip(measured, predicted[:, order].cpu(), losses[:, order].double().cpu(), strict=True)
         return [Measurement(metrics, partial(_test_report, own, actual, classes, lost)) for metrics, own, lost in scored]
 
-    def metadata(self, info: DatasetInfo) -> Mapping[str, str]:
+    def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """The class names, for the exported model's metadata."""
         return {"classes": json.dumps(list(class_info(info).classes))}
 

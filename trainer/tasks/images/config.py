@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, FiniteFloat, field_validator, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from trainer.adapters.config import AdapterHyperparameters
 from trainer.configuration import (
@@ -43,6 +43,28 @@ class Columns(Frozen):
     group: ColumnName | None = Field(
         default="group", description="rows of one group stay in one part of the split; used if the table has this column; null: not used"
     )
+
+    @property
+    def role_of_target(self) -> str:
+        """The name of the field for the column of labels, in documents."""
+        return "label"
+
+    def of(self, role: str) -> str | None:
+        """The column with that role: path, split, group or that of the target."""
+        name: str | None = getattr(self, "label" if role == self.role_of_target else role)
+        return name
+
+
+class TargetColumns(Columns):
+    """Columns of a table with a column of targets in place of labels."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+    label: ColumnName = Field(default="target", alias="target", description="numbers, or label names joined by data.label_separator")
+
+    @property
+    def role_of_target(self) -> str:
+        """The name of the field for the column of targets, in documents."""
+        return "target"
 
 
 # Fields that version 0.1 lacked are excluded from JSON while they have their default, so that stored JSON and digests of configs do not
@@ -95,9 +117,17 @@ class ImageData(DataConfig):
 
     @model_validator(mode="after")
     def _root_and_columns_belong_to_a_table(self) -> Self:
-        if not self.is_table and (self.root is not None or self.columns != Columns()):
+        if not self.is_table and (self.root is not None or self.columns != type(self.columns)()):
             raise ValueError("root and columns apply to a table (.csv, .tsv), but the path is a folder; leave them out")
         return self
+
+
+class ImageTableData(ImageData):
+    """Images with targets: a table (.csv, .tsv) of paths and targets."""
+
+    columns: TargetColumns = Field(
+        default=TargetColumns(), exclude_if=lambda columns: columns == TargetColumns(), description="column names of the table"
+    )
 
 
 Channel = tuple[FiniteFloat, FiniteFloat, FiniteFloat]

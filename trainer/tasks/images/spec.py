@@ -10,6 +10,7 @@ import trainer.tasks.images.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
+from trainer.data.targets import by_stratum
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
@@ -87,13 +88,16 @@ class ImageSpec(ComposedSpec):
         return CatalogueModel(catalogue.load(model))
 
     def count(self, data: DataConfig, look: Look) -> Counted:
-        """Images by label and part. Raises UnfitData."""
-        found = scan(image_data(data), look)
-        refuse_unwritable_names(image_data(data), found)
-        refuse_similar_labels(image_data(data), found)
+        """Images by stratum and part. Raises UnfitData."""
+        reader = self.target.reader
+        found = scan(image_data(data), look, reader)
+        refuse_unwritable_names(image_data(data), found, reader)
+        refuse_similar_labels(image_data(data), found, reader)
         counts = {name: Counter[Part | None]() for name in found.labels}
         for example in found.examples:
             counts[example.label][example.part] += 1
+        if reader is not None:
+            counts = by_stratum(counts, reader.strata(counts, data, found.facts.given))
         return Counted(tuple(found.facts.given), counts, self.target.stratum)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
@@ -119,9 +123,10 @@ class ImageSpec(ComposedSpec):
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         """The target's contents, near-duplicates and normalisation."""
+        found = self._card_of_target(info)
         return replace(
-            self._card_of_target(info),
-            notes=tuple(_near_duplicates(image_info(info).near_duplicates)),
+            found,
+            notes=(*found.notes, *_near_duplicates(image_info(info).near_duplicates)),
             model=(("normalisation", _normalisation(image_info(info), image_config(config).model)),),
         )
 

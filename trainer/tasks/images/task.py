@@ -42,11 +42,12 @@ class ImageTask(ComposedTask):
 
     def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
         """The images, without those that `data.unreadable: skip` leaves out. Raises BadData."""
-        return images.listed(image_data(data), cache, accepted=accepted)
+        return images.listed(image_data(data), cache, accepted=accepted, target=self.target.spec.reader)
 
     def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> images.ImageDataset:
-        """Split stratified by label, near-duplicates in one part. Raises BadData, with the names of images that cannot be decoded."""
-        return images.arrange(image_data(data), listing, cache, "find" if expected is None else image_info(expected).pixel_range)
+        """Split by the target's strata, near-duplicates in one part. Raises BadData, with the names of images that cannot be decoded."""
+        reader = self.target.spec.reader
+        return images.arrange(image_data(data), listing, cache, "find" if expected is None else image_info(expected).pixel_range, reader)
 
     def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[ImageTrainConfig, ImageDatasetInfo]:
         """The config with the input's mean and standard deviation filled in, and the dataset info. Raises UnfitModel."""

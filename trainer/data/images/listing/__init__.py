@@ -3,11 +3,14 @@
 Refused are too few classes, a contradictory split, and labels that are nearly equal. Used by the server and the trainer; imports no torch.
 """
 
+from collections.abc import Sequence
+
 from trainer.data.examples import Look, UnfitData, enumerated, shown
 from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
 from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
 from trainer.data.labels import is_foul, similar
+from trainer.data.targets import TargetReader
 from trainer.targets.classes.config import MAX_CLASS_NAME
 from trainer.tasks.images.config import HEIC_SUFFIXES, ImageData
 
@@ -15,71 +18,97 @@ HEIC = tuple(HEIC_SUFFIXES)
 UNREADABLE = "make it readable for the user that runs this"
 
 
-def scan(data: ImageData, look: Look | None = None) -> Scan:
+def scan(data: ImageData, look: Look | None = None, target: TargetReader | None = None) -> Scan:
     """Every image with its label, and its part and group if the data has them. Reads names only, not images.
 
-    Raises UnfitData and the errors of the hooks of `look`.
+    `target` reads the targets of a table; without it the label of an image is its class. Raises UnfitData and the errors of the hooks of
+    `look`.
     """
     look = look or Look()
     try:
-        found = tables.read(data, look) if data.is_table else folders.read(data, look)
+        if target is not None and not data.is_table:
+            role = data.columns.role_of_target
+            text = f"{shown(data.path)} is no table; give a table (.csv, .tsv) with the columns path and {role} as data.path"
+            raise UnfitData("not_a_table", text)
+        found = tables.read(data, look, target) if data.is_table else folders.read(data, look)
     except OSError as error:
         text = f"{shown(data.path)} cannot be read: {error.strerror or type(error).__name__}; {UNREADABLE}"
         raise UnfitData("unreadable_data", text) from None
     found = Scan(found.labels, found.examples, found.facts.model_copy(update={"left_out": look.left_out}))
-    for refuse in (_refuse_names_outside_utf8, _refuse_too_few, _refuse_contradictions, _refuse_missing_classes, _refuse_divided_groups):
-        refuse(data, found)
+    _refuse_names_outside_utf8(found, target)
+    _refuse_empty(data, found, target)
+    if target is None:
+        _refuse_one_class(data, found)
+    _refuse_contradictions(data, found)
+    if target is None:
+        _refuse_missing_classes(data, found)
+    else:
+        target.refuse(data, found.examples, found.facts.given)
+    _refuse_divided_groups(data, found)
     notes = [*found.facts.notes, *split_notes(data, found.facts.given)]
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
     facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
     return Scan(found.labels, found.examples, facts)
 
 
-def refuse_similar_labels(data: ImageData, found: Scan) -> None:
-    """Raises UnfitData for class names that differ only in case, spaces, Unicode form or number format, unless `similar_labels` is keep.
+def refuse_similar_labels(data: ImageData, found: Scan, target: TargetReader | None = None) -> None:
+    """Raises UnfitData for names that differ only in case, spaces, Unicode form or number format, unless `similar_labels` is keep.
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    remedy = "give them one name, or write data.similar_labels: keep if they are different classes"
-    if data.similar_labels == "refuse" and (alike := similar(found.labels)):
+    names, noun = _names(found, target)
+    different = "classes" if target is None else "labels"
+    remedy = f"give them one name, or write data.similar_labels: keep if they are different {different}"
+    if data.similar_labels == "refuse" and (alike := similar(names)):
         listed = enumerated([" and ".join(map(ascii, names)) for names in alike])
         raise UnfitData(
             "similar_labels",
-            f"these class names are nearly equal: {listed}; {remedy}",
-            unnamed=f"{len(alike)} class names are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
+            f"these {noun} names are nearly equal: {listed}; {remedy}",
+            unnamed=f"{len(alike)} {noun} names are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
         )
 
 
-def _refuse_names_outside_utf8(_: ImageData, found: Scan) -> None:
-    if invalid := [name for name in found.labels if name != name.encode("utf-8", "replace").decode()]:
-        raise UnfitData("foul_class_names", f"these class names are not UTF-8: {enumerated(invalid)}; rename them")
+def _refuse_names_outside_utf8(found: Scan, target: TargetReader | None) -> None:
+    names, noun = _names(found, target)
+    if invalid := [name for name in names if name != name.encode("utf-8", "replace").decode()]:
+        raise UnfitData(f"foul_{noun}_names", f"these {noun} names are not UTF-8: {enumerated(invalid)}; rename them")
 
 
-def refuse_unwritable_names(data: ImageData, found: Scan) -> None:
-    """Raises UnfitData for class names that `search_spaces.documents` cannot read in a study file or an exported configuration.
+def _names(found: Scan, target: TargetReader | None) -> tuple[Sequence[str], str]:
+    """The names that study files and exported configurations contain, and the noun for what they name."""
+    return (found.labels, "class") if target is None else (target.names(found.labels), "label")
+
+
+def refuse_unwritable_names(data: ImageData, found: Scan, target: TargetReader | None = None) -> None:
+    """Raises UnfitData for names that `search_spaces.documents` cannot read in a study file or an exported configuration.
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    if invalid := [name for name in found.labels if any(map(is_foul, name))]:
+    names, noun = _names(found, target)
+    if invalid := [name for name in names if any(map(is_foul, name))]:
         why = "hold line breaks, other control characters, direction marks, or bytes that are not UTF-8"
         raise UnfitData(
-            "foul_class_names",
-            f"{len(invalid)} class names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
-            unnamed=f"{len(invalid)} class names {why}; rename the folders or labels",
+            f"foul_{noun}_names",
+            f"{len(invalid)} {noun} names in {shown(data.path)} {why}: {enumerated([*map(ascii, invalid)])}; rename the folders or labels",
+            unnamed=f"{len(invalid)} {noun} names {why}; rename the folders or labels",
         )
-    if long := [name for name in found.labels if len(name) > MAX_CLASS_NAME]:
+    if long := [name for name in names if len(name) > MAX_CLASS_NAME]:
         raise UnfitData(
-            "long_class_names",
-            f"{len(long)} class names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
-            unnamed=f"{len(long)} class names have more than {MAX_CLASS_NAME} characters; shorten them",
+            f"long_{noun}_names",
+            f"{len(long)} {noun} names in {shown(data.path)} have more than {MAX_CLASS_NAME} characters: {enumerated(long)}; shorten them",
+            unnamed=f"{len(long)} {noun} names have more than {MAX_CLASS_NAME} characters; shorten them",
         )
 
 
-def _refuse_too_few(data: ImageData, found: Scan) -> None:
+def _refuse_empty(data: ImageData, found: Scan, target: TargetReader | None) -> None:
     if not found.examples:
         left_out = "".join(f"; {one.count} left out: {one.reason}" for one in found.facts.left_out)
-        needs = "it needs a folder per class with .jpg, .png or similar files"
+        folders_needed = "it needs a folder per class with .jpg, .png or similar files"
+        needs = folders_needed if target is None else "it needs rows with a path and a target"
         raise UnfitData("empty_data", f"{shown(data.path)} holds no images{left_out}; {needs}")
+
+
+def _refuse_one_class(data: ImageData, found: Scan) -> None:
     if len(found.labels) < 2:
         raise UnfitData(
             "one_class",

@@ -12,20 +12,24 @@ from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
 from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Rows, TableHeader, choices, in_yaml, opened, place_of
+from trainer.data.targets import TargetReader
 from trainer.files import UnfitFile, bounded_lines, open_regular
 from trainer.tasks.images.config import HEIC_SUFFIXES, IMAGE_SUFFIXES, ImageData
 
-COLUMNS = ("path", "label", "split", "group")
 USUAL = {
     "path": ("filename", "file", "filepath", "file_name", "file_path", "image", "image_path", "img", "name", "id"),
     "label": ("class", "target", "category", "labels", "class_name", "y"),
+    "target": ("label", "labels", "value", "count", "score", "y"),
 }  # common names of these columns, used to suggest a value of data.columns
 SUFFIXES = IMAGE_SUFFIXES | HEIC_SUFFIXES
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def read(data: ImageData, look: Look) -> Scan:
-    """The images of a table. Raises UnfitData, OSError, and the errors of the hooks of `look`."""
+def read(data: ImageData, look: Look, target: TargetReader | None = None) -> Scan:
+    """The images of a table. `target` reads their targets; without it they are labels.
+
+    Raises UnfitData, OSError, and the errors of the hooks of `look`.
+    """
     table = Path(data.path)
     look.permit(table)
     root = _root(data, table, look)
@@ -39,7 +43,7 @@ def read(data: ImageData, look: Look) -> Scan:
             header, rows = _opened(data, table.name, lines)
             for line, row in rows:
                 look.tick()
-                found = _example(header, row, root, data)
+                found = _example(header, row, root, data, target)
                 if isinstance(found, str):
                     faults.append(f"line {line}: {found}")
                 elif found.file.suffix.lower() in HEIC_SUFFIXES and not reads_heic():
@@ -72,20 +76,21 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
 
 
 def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[TableHeader, Rows]:
-    wanted = {column for column in (data.columns.path, data.columns.label) if column}
+    wanted = {data.columns.path, data.columns.label}
     separator, names, rows = opened(lines, wanted)
     return _header(data, name, separator, names), rows
 
 
 def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> TableHeader:
     places, absent = dict[str, int](), list[str]()
-    for column in COLUMNS:
-        wanted: str | None = getattr(data.columns, column)
+    target = data.columns.role_of_target
+    for column in ("path", target, "split", "group"):
+        wanted = data.columns.of(column)
         if wanted is None or (column == "split" and data.split == "drawn"):
             continue
         if (place := place_of(names, wanted, table)) is not None:
             places[column] = place
-        elif wanted != column or column in ("path", "label"):
+        elif wanted != column or column in ("path", target):
             absent.append(column)
     if absent:
         raise _absent(data, table, names, absent, places)
@@ -93,26 +98,28 @@ def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...])
 
 
 def _absent(data: ImageData, table: str, names: Sequence[str], absent: Sequence[str], places: Mapping[str, int]) -> UnfitData:
-    wanted = " and ".join(f"no column {getattr(data.columns, column)}" for column in absent)
+    target = data.columns.role_of_target
+    wanted = " and ".join(f"no column {data.columns.of(column)}" for column in absent)
     if any(Path(name.strip()).suffix.lower() in IMAGE_SUFFIXES for name in names):
         return UnfitData(
-            "missing_column", f"{table} has {wanted}: its first line is no header but an image; add a first line such as path,label"
+            "missing_column", f"{table} has {wanted}: its first line is no header but an image; add a first line such as path,{target}"
         )
-    written = {column: names[place].strip() for column, place in places.items() if column in ("path", "label")}
+    written = {column: names[place].strip() for column, place in places.items() if column in ("path", target)}
     written |= choices(absent, names, set(places.values()), USUAL)
     columns = enumerated([name.strip() or "(no name)" for name in names]) or "none"
     line = ", ".join(f"{column}: {in_yaml(name)}" for column, name in written.items() if name != column)
-    remedy = f"write, say, data.columns: {{{line}}}" if line else "its first line must name path and label"
-    place = ("data", "path") if {"path", "label"} & set(absent) else ("data", "columns")
+    remedy = f"write, say, data.columns: {{{line}}}" if line else f"its first line must name path and {target}"
+    place = ("data", "path") if {"path", target} & set(absent) else ("data", "columns")
     return UnfitData("missing_column", f"{table} has {wanted}; its columns are: {columns}; {remedy}", place=place)
 
 
-def _example(header: TableHeader, row: Sequence[str], root: Path, data: ImageData) -> Example | str:
+def _example(header: TableHeader, row: Sequence[str], root: Path, data: ImageData, reader: TargetReader | None) -> Example | str:
     """The row as an example, or its fault as a sentence."""
     if len(row) > len(header.names):
         return "it has more fields than the first line"
     values = {column: row[place].strip() if place < len(row) else "" for column, place in header.places.items()}
-    if blank := [column for column, value in values.items() if not value]:
+    target = data.columns.role_of_target
+    if blank := [column for column, value in values.items() if not value and (reader is None or column != target)]:
         return f"{' and '.join(blank)} {'is' if len(blank) == 1 else 'are'} missing"
     name = values["path"]
     if "\0" in name:
@@ -125,7 +132,13 @@ def _example(header: TableHeader, row: Sequence[str], root: Path, data: ImageDat
     part: Part | None = None
     if "split" in values and (part := PART_NAMES.get(values["split"].casefold())) is None:
         return f"the split is none of {PART_VALUES}"
-    return Example(root / name, name, values["label"], part, values.get("group"))
+    label = values[target]
+    if reader is not None:
+        try:
+            label = reader.parse(label, data)
+        except ValueError as error:
+            return f"the target {shown(label[:40])!r} {error}" if label else f"the target is empty, which {error}"
+    return Example(root / name, name, label, part, values.get("group"))
 
 
 def _file_fault(file: Path, look: Look) -> str | None:

@@ -1,0 +1,1 @@
+"""The target of multi-label tasks: a set of labels for each example."""

@@ -1,0 +1,1 @@
+"""The target of regression: one number for each example."""

@@ -1,0 +1,133 @@
+"""The TargetSpec of numbers: one number for each example. Imports no torch."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel
+
+import trainer.targets.numbers.card as card
+from trainer.configuration import DataConfig, DatasetInfo, Part
+from trainer.data.examples import Example, UnfitData
+from trainer.data.targets import Strata, TargetReader
+from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, number_of
+from trainer.tasks.base import Metric
+from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
+
+SPELLINGS = Spellings(
+    hyperparameters={"loss": "loss_fn criterion loss_function", "huber_delta": "delta"},
+    metrics={
+        "rmse": "root_mean_squared_error val_rmse eval_rmse",
+        "mae": "mean_absolute_error val_mae eval_mae",
+        "r2": "r2_score val_r2 eval_r2 r_squared",
+        "pearson": "pearsonr pearson_correlation eval_pearson",
+        "spearman": "spearmanr spearman_correlation eval_spearman eval_spearmanr",
+    },
+    words={"loss": {"mse": "mse_loss l2 mean_squared_error", "l1": "mae l1_loss mean_absolute_error", "huber": "smooth_l1 huber_loss"}},
+    dropped="num_labels problem_type",
+)
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "rmse": Metric("minimize", low=0.0),
+        "mae": Metric("minimize", low=0.0, additive=True),
+        "r2": Metric("maximize", high=1.0),
+        "pearson": Metric("maximize", low=-1.0, high=1.0),
+        "spearman": Metric("maximize", low=-1.0, high=1.0),
+    }
+)
+"""Errors are in the unit of the data."""
+
+
+class NumbersSpec:
+    """One number for each example, as `trainer.targets.base.TargetSpec`."""
+
+    name = "numbers"
+    stratum = "table"
+    metrics = METRICS
+    Report = NumberReport
+    TestReport = NumberTestReport
+    Summary = card.NumberSummary
+    page = "numbers"
+    shared: tuple[str, ...] = ()
+    spellings = SPELLINGS
+
+    def __init__(self, example: str) -> None:
+        """`example`: the task's noun for one example."""
+        self.example = example
+
+    @property
+    def reader(self) -> TargetReader:
+        """This target itself."""
+        return self
+
+    def parse(self, text: str, data: DataConfig) -> str:
+        """The number with all its digits, in one form. Raises ValueError with the reason for a text that is no finite number."""
+        return repr(number_of(text))
+
+    def value(self, target: str) -> float:
+        """The number."""
+        return float(target)
+
+    def names(self, targets: Iterable[str]) -> tuple[str, ...]:
+        """None: numbers have no names."""
+        return ()
+
+    def refuse(self, data: DataConfig, examples: Sequence[Example], given: Sequence[Part]) -> None:
+        """Raises UnfitData if all targets are equal, or all of those to train on."""
+        for part in (None, "train"):
+            own = {example.label for example in examples if part is None or example.part == part}
+            if len(own) == 1 and (part is None or part in given):
+                where = "" if part is None else " of the train part"
+                text = f"every target{where} is {float(next(iter(own))):g}, so there is nothing to learn; give targets that differ"
+                raise UnfitData("one_target", text, unnamed=f"all targets{where} are equal, so there is nothing to learn")
+
+    def strata(self, counts: Mapping[str, "Counter[Part | None]"], data: DataConfig, given: Sequence[Part]) -> Strata:
+        """All examples are one stratum."""
+        return Strata(names=(f"all {self.example}s",), of=dict.fromkeys(counts, 0))
+
+    def outputs(self, info: DatasetInfo) -> int:
+        """One number."""
+        return 1
+
+    def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
+        """The score of always predicting the part's mean or, for mae, its median. None for metrics that a constant does not have."""
+        found = number_info(info).numbers.get(part)
+        if found is None or metric not in ("rmse", "mae", "r2"):
+            return None
+        kind, label = ("median", found.median) if metric == "mae" else ("mean", found.mean)
+        value = {"rmse": found.std, "mae": found.mean_deviation, "r2": 0.0}[metric]
+        return ConstantScore(
+            label=f"{label:g}",
+            share=0.0,
+            value=value,
+            sentence=f"The {kind} of the {part} {self.example}s is {label:g}. "
+            f"Always answering it gives {metric} {METRICS[metric].shown(value)}.",
+            advice="",
+        )
+
+    def examples(self, report: BaseModel) -> ExampleScores | None:
+        """The residuals of the test examples."""
+        from trainer.targets.numbers.scores import Residuals  # imports numpy, which few importers of this module need
+
+        return Residuals.of(NumberTestReport.model_validate(report))
+
+    def summary(self, info: DatasetInfo, reports: Sequence[Mapping[str, Any]]) -> card.NumberSummary:
+        """The residuals of the runs."""
+        return card.summary_of(reports)
+
+    def card_data(self, info: DatasetInfo) -> CardData:
+        """The contents about the targets."""
+        return card.data_of(number_info(info), f"{self.example}s")
+
+    def card_results(self, info: DatasetInfo, summary: BaseModel, where: str) -> CardSection | None:
+        """The section of residuals."""
+        found = summary.residuals if isinstance(summary, card.NumberSummary) else None
+        return None if found is None else card.results_of(found, where)
+
+
+def number_info(info: DatasetInfo) -> NumberInfo:
+    """The info as that of a task with numbers. Raises TypeError for another one."""
+    if not isinstance(info, NumberInfo):
+        raise TypeError(f"{type(info).__name__} has no facts about numbers")
+    return info

@@ -1,0 +1,1 @@
+"""Image multi-label classification: a set of labels is predicted from an image."""

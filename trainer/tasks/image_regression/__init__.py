@@ -1,0 +1,1 @@
+"""Image regression: a number is predicted from an image."""
