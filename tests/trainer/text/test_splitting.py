@@ -238,14 +238,14 @@ def test_labels_with_too_few_rows_are_refused(write: Write) -> None:
 
 def test_a_given_part_may_lack_labels_that_train_has(write: Write) -> None:
     split = found(write("train.csv", *lines()), validation=str(write("dev.csv", "text,label", "other words,a")))
-    assert split.counts == {"train": 60, "validation": 1, "test": 0} and split.names == ("a", "b", "c")
+    assert split.counts == {"train": 60, "validation": 1, "test": 0} and split.label_names == ("a", "b", "c")
 
 
 def test_sets_of_labels_and_numbers_are_split(write: Write) -> None:
     sets = found(
         write("sets.csv", "text,label", *(f"{sentence(number)},{'a|b|c'[: 1 + 2 * (number % 3)]}" for number in range(90))), "labels"
     )
-    assert sets.names == ("a", "b", "c") and sets.labels == ("a", "b", "c") and sets.targets[0] in {("a",), ("a", "b"), ("a", "b", "c")}
+    assert sets.label_names == ("a", "b", "c") and sets.labels == ("a", "b", "c") and sets.targets[0] in {("a",), ("a", "b"), ("a", "b", "c")}
     rare = [
         target
         for target, content in zip(sets.targets, sets.contents, strict=True)
@@ -253,7 +253,7 @@ def test_sets_of_labels_and_numbers_are_split(write: Write) -> None:
     ]
     assert len(rare) == 6 == 0.2 * 30
     numbers = found(write("numbers.csv", "text,label", *(f"{sentence(number)},{number / 7}" for number in range(50))), "number", test=0.1)
-    assert numbers.names == () and numbers.counts == {"train": 35, "validation": 10, "test": 5}
+    assert numbers.label_names == () and numbers.counts == {"train": 35, "validation": 10, "test": 5}
     assert sorted(float(str(target)) for target in numbers.targets) == [number / 7 for number in range(50)]
 
 
@@ -276,6 +276,6 @@ def test_a_manifest_names_changed_rows_and_another_split(write: Write) -> None:
 def test_banking77_is_compared_in_seconds(shared_data: Path) -> None:
     folder = shared_data / "text" / "banking77"
     split = found(folder / "train.csv", test=str(folder / "test.csv"))
-    assert split.counts == {"train": 8005, "validation": 1998, "test": 3080} and len(split.names) == 77
+    assert split.counts == {"train": 8005, "validation": 1998, "test": 3080} and len(split.label_names) == 77
     assert (split.duplicates.groups, split.duplicates.rows, split.duplicates.across, split.duplicates.mixed) == (218, 470, 102, 10)
     assert split.split == "3128d15dfb4c8a73f67884b7abf675e3a7a2c081b5de618367e2e125384bd7d6"

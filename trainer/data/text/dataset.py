@@ -29,7 +29,7 @@ class TextListing(Listing):
     kind: TargetKind
     texts: tuple[Texts, ...]
     targets: tuple[TextTarget, ...]
-    names: tuple[str, ...]  # of all labels, sorted; empty for numbers
+    label_names: tuple[str, ...]  # sorted; empty for numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class TextDataset(Dataset):
     kind: TargetKind
     texts: tuple[Texts, ...] = field(repr=False)  # by content
     targets: tuple[TextTarget, ...] = field(repr=False)  # by content
-    names: tuple[str, ...]  # of all labels, sorted; empty for numbers
+    label_names: tuple[str, ...]  # sorted; empty for numbers
     duplicates: DuplicateTexts = field(repr=False)
 
     @property
@@ -100,7 +100,7 @@ def _scanned(data: TextData, kind: TargetKind) -> TextListing:
         kind=kind,
         texts=tuple((rows[content.sha256].text, rows[content.sha256].text_b) for content in contents),
         targets=tuple(rows[content.sha256].target for content in contents),
-        names=found.labels,
+        label_names=found.labels,
     )
 
 
@@ -135,7 +135,7 @@ def _arranged(data: TextData, listing: TextListing, groups: Groups) -> TextDatas
         kind=listing.kind,
         texts=listing.texts,
         targets=listing.targets,
-        names=listing.names,
+        label_names=listing.label_names,
         duplicates=_summary(listing, groups, found, by_content),
     )
 
