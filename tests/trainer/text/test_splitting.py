@@ -245,7 +245,9 @@ def test_sets_of_labels_and_numbers_are_split(write: Write) -> None:
     sets = found(
         write("sets.csv", "text,label", *(f"{sentence(number)},{'a|b|c'[: 1 + 2 * (number % 3)]}" for number in range(90))), "labels"
     )
-    assert sets.label_names == ("a", "b", "c") and sets.labels == ("a", "b", "c") and sets.targets[0] in {("a",), ("a", "b"), ("a", "b", "c")}
+    assert (
+        sets.label_names == ("a", "b", "c") and sets.labels == ("a", "b", "c") and sets.targets[0] in {("a",), ("a", "b"), ("a", "b", "c")}
+    )
     rare = [
         target
         for target, content in zip(sets.targets, sets.contents, strict=True)
