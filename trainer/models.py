@@ -61,6 +61,7 @@ class StagedModel(nn.Module):
         self.drawn = frozenset(network.state_dict().keys())  # names of tensors that were not loaded from weights
         self.trained: frozenset[str] | None = None  # parameters of stages above the frozen ones that are trained; None: all
         self.merge: Callable[[nn.Module], nn.Module] | None = None  # the network → one without the layers that were added to it
+        self.extended = False  # whether layers were added that the network's own layout does not have
         self.layer_decay = 1.0  # learning rate of a stage relative to that of the stage above it
         self._parts = (*stages.values(), head)  # a tuple is not registered, so the state dict holds each tensor once
 
@@ -73,6 +74,10 @@ class StagedModel(nn.Module):
     def head(self) -> nn.Module:
         """The last part: the last stage's output → predictions. Never frozen."""
         return self._parts[-1]
+
+    def replace_stage(self, index: int, stage: nn.Module) -> None:
+        """Put another stage in the place of one; its parameters are in the network."""
+        self._parts = (*self._parts[:index], stage, *self._parts[index + 1 :])
 
     def forward(self, inputs: Features) -> Tensor:
         """The input of the first stage [N, ...] → predictions [N, ...]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainer.transfers import sent
 
-Purpose = Literal["order", "numbers", "adapters"]
+Purpose = Literal["order", "numbers", "adapters", "stages"]
 
 
 def shuffled(rows: Tensor, order_seed: int, epoch: int) -> Tensor:

@@ -28,7 +28,13 @@ class Block:
     """Attention modules that read their layers' weights instead of calling the layers, and what replaces each."""
 
 
-def adapt(model: StagedModel, blocks: Sequence[Block | None], config: AdapterHyperparameters) -> StagedModel:
+AddPrompt = Callable[[StagedModel, AdapterHyperparameters], Iterable[str]]
+"""Adds prompt vectors to a model, and returns the names of the added parameters."""
+
+
+def adapt(
+    model: StagedModel, blocks: Sequence[Block | None], config: AdapterHyperparameters, prompt: AddPrompt | None = None
+) -> StagedModel:
     """Add the layers of the config's method, and freeze what it does not train; `blocks` describes each stage of the model.
 
     Initial values depend on the config's seed alone, and torch's random state is restored. Raises Infeasible for more stages than the
@@ -50,26 +56,33 @@ def adapt(model: StagedModel, blocks: Sequence[Block | None], config: AdapterHyp
                 model.merge = merged
             case "adapter":
                 added = frozenset(_add_bottlenecks(model.network, changed, config.adapter_size))
+            case "bitfit" if not (added := frozenset(_biases(model, frozen))):
+                raise Infeasible("the network has no biases that bitfit could train; choose another method")
             case "bitfit":
-                added = frozenset(_biases(model, frozen))
+                pass
+            case "prompt" if prompt is not None:
+                added = frozenset(prompt(model, config))
             case "prompt":
                 raise UnfitModel("prompt tuning needs a text model")
     model.trained = added
+    model.extended = config.method in ("adapter", "prompt")
     return model.freeze(frozen)
 
 
-def initial_values(model: StagedModel, config: AdapterHyperparameters) -> dict[str, Tensor]:
-    """Copies of the tensors of the last `reinit_layers` stages, by their names in the network, taken before weights are loaded.
-
-    Raises Infeasible if one of these stages is frozen or does not exist.
-    """
+def random_stages(model: StagedModel, config: AdapterHyperparameters) -> tuple[nn.Module, ...]:
+    """The stages that start from random values. Raises Infeasible if one of them is frozen or does not exist."""
     if config.reinit_layers > len(model.stages) - config.frozen_layers:
         raise Infeasible(
             f"the last {config.reinit_layers} stages start from random values, but the first {config.frozen_layers} of "
             f"{len(model.stages)} are frozen; lower reinit_layers or frozen_layers"
         )
-    top = model.stages[len(model.stages) - config.reinit_layers :]
-    return {name: tensor.detach().clone() for stage in top for name, tensor in model.tensors_of(stage).items()}
+    return model.stages[len(model.stages) - config.reinit_layers :]
+
+
+def initial_values(model: StagedModel, config: AdapterHyperparameters) -> dict[str, Tensor]:
+    """Copies of the tensors of `random_stages`, by their names in the network, taken before weights are loaded."""
+    stages = random_stages(model, config)
+    return {name: tensor.detach().clone() for stage in stages for name, tensor in model.tensors_of(stage).items()}
 
 
 def _add_low_rank(network: nn.Module, blocks: Iterable[Block], config: AdapterHyperparameters) -> Iterator[str]:
@@ -90,6 +103,8 @@ def _add_low_rank(network: nn.Module, blocks: Iterable[Block], config: AdapterHy
             lora_dropout=config.lora_dropout,
             use_dora=config.method == "dora",
             target_modules=targets,
+            # GPT-2's layers are of the library's Conv1D, whose weights are transposed.
+            fan_in_fan_out=any(type(network.get_submodule(path)).__name__ == "Conv1D" for path in targets),
         ),
         network,
     )
@@ -143,5 +158,10 @@ def _peft() -> tuple[Any, Any]:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:
-        raise UnfitModel(f"lora and dora need the package {error.name}; install thawline[text] on the workers") from error
+        raise missing_peft(error) from error
     return LoraConfig, inject_adapter_in_model
+
+
+def missing_peft(error: ModuleNotFoundError) -> UnfitModel:
+    """The error of a method that needs PEFT."""
+    return UnfitModel(f"lora, dora and prompt need the package {error.name}; install thawline[text] on the workers")

@@ -35,11 +35,14 @@ def save(model: StagedModel, folder: Path, source: Path, outputs: Outputs) -> No
     """Write the model into the folder, with the tokenizer of `source`, the folder it was built from.
 
     With the library's own head the result is a folder for `AutoModelForSequenceClassification`; with another pooling it is one for
-    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both.
+    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both. Low-rank updates are added to the weights.
+    Raises ValueError for a model with layers that the library's network does not have.
     """
+    if model.extended:
+        raise ValueError("the model has bottleneck adapters or a prompt, which the library's network does not have")
     info = describe(source)
     folder.mkdir(parents=True, exist_ok=True)
-    network: Any = model.network
+    network: Any = model.plain_network()
     whole = network.whole if isinstance(network, PooledText) else network
     tokenizer, pad_id = _tokenizer(source, whole.config, outputs.max_length)
     before, whole.config = whole.config, _config(whole.config, outputs, pad_id)

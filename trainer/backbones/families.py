@@ -32,6 +32,12 @@ class TextFamily:
     causal: bool = False
     pooling: PoolingKind = "cls"  # of the library's own head
     head: HeadForm = "linear"
+    biases: bool = True  # whether the layers of published models have biases
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods of fine-tuning besides full."""
+        return ("lora", "dora", "adapter", "prompt", *(("bitfit",) if self.biases else ()))
 
     def size(self, config: Mapping[str, object], name: str) -> object:
         """The value of a size in config.json, or the library's default."""
@@ -65,7 +71,7 @@ def _encoder(
     return TextFamily(defaults=defaults, word=_WORD, embeddings=embeddings, layer=layer, shared=shared, head=head, reserved=reserved)
 
 
-def _decoder(defaults: Mapping[str, int]) -> TextFamily:
+def _decoder(defaults: Mapping[str, int], *, biases: bool = False) -> TextFamily:
     embedding = r"(?:^|\.)embed_tokens\.weight$"
     return TextFamily(
         defaults=defaults,
@@ -74,6 +80,7 @@ def _decoder(defaults: Mapping[str, int]) -> TextFamily:
         layer=_DECODER_LAYER,
         norm=r"(?:^|\.)norm\.weight$",
         causal=True,
+        biases=biases,
         pooling="last",
     )
 
@@ -102,6 +109,7 @@ FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
         "deberta-v2": _encoder(_sizes(128100, 1536, 24, 512), "pooler", shared=r"(?:^|\.)encoder\.(?:rel_embeddings|LayerNorm|conv)\."),
         "mpnet": _encoder(_sizes(30527, 768, 12, 512), "dense", reserved=2, shared=r"(?:^|\.)encoder\.relative_attention_bias\."),
         "modernbert": TextFamily(
+            biases=False,
             defaults=_sizes(50368, 768, 22, 8192),
             word=r"(?:^|\.)embeddings\.tok_embeddings\.weight$",
             embeddings=_EMBEDDINGS,
@@ -122,7 +130,7 @@ FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
             pooling="last",
         ),
         "llama": _decoder(_sizes(32000, 4096, 32, 2048)),
-        "qwen2": _decoder(_sizes(151936, 4096, 32, 32768)),
+        "qwen2": _decoder(_sizes(151936, 4096, 32, 32768), biases=True),
         "qwen3": _decoder(_sizes(151936, 4096, 32, 32768)),
         "gemma": _decoder(_sizes(256000, 3072, 28, 8192)),
         "gemma2": _decoder(_sizes(256000, 2304, 26, 8192)),
@@ -130,6 +138,7 @@ FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
         "mistral": _decoder(_sizes(32000, 4096, 32, 131072)),
         "smollm3": _decoder(_sizes(128256, 2048, 36, 32768)),
         "t5": TextFamily(
+            biases=False,
             defaults=MappingProxyType({"vocab_size": 32128, "d_model": 512, "num_layers": 6}),
             hidden="d_model",
             layers="num_layers",
