@@ -13,10 +13,10 @@ from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import Dataset, Listing, differences, manifest_of, split_differs
 from trainer.data.examples import BadData, ChangedData, MissingData, NoTestExamples, UnfitData
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
-from trainer.order import RowsAhead, batches, shuffled
+from trainer.order import RowsAhead, batches, bucketed, shuffled
 from trainer.protocol import Checked, Failed, Unavailable
 from trainer.sequences import Sequences
-from trainer.tasks.base import Examples, Task
+from trainer.tasks.base import Examples, Ragged, Task
 from trainer.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,9 @@ class PreparedRun:
     def batches_of(self, epoch: int) -> list[Tensor]:
         """The rows of each batch of the epoch in training order, int64 on the host; epochs count from 1."""
         rows = self.task.order(self.training, self.training_targets, self.config, epoch)
+        if isinstance(self.examples, Ragged):
+            own = self.training if rows is None else rows
+            return bucketed(own, self.examples.lengths, self.config.batch_size, self.config.order_seed, epoch)
         if rows is None:
             rows = shuffled(self.training, self.config.order_seed, epoch)
         return batches(rows, self.config.batch_size)

@@ -15,6 +15,7 @@ SHIPPED: Mapping[str, str] = {
     "image_classification": "trainer.tasks.image_classification",
     "image_regression": "trainer.tasks.image_regression",
     "image_multilabel": "trainer.tasks.image_multilabel",
+    "text_classification": "trainer.tasks.text_classification",
 }
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(

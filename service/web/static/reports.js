@@ -10,8 +10,9 @@
 //   reuse(reuse)                   rows on the work that a run shares with others
 // Both may export:
 //   facts(study)                   rows of the panel "Data and model"
-//   form                           defaults, texts and choices of the form for a new study: {first, strata, weights, models, model}, and
-//                                  `paths`, texts on the path of the data by target
+//   form                           defaults, texts and choices of the form for a new study: {first, strata, name, weights, models, model},
+//                                  `paths`, texts on the path of the data by target, and `columns`, further fields of the data, each
+//                                  [field, label, placeholder]
 
 import { cell, row, table } from "./compare/tables.js";
 import { at, el } from "./dom.js";

@@ -1,0 +1,1 @@
+"""The text modality: what all tasks on texts have in common."""

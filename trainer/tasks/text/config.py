@@ -1,0 +1,84 @@
+"""Models of the text modality besides its data: the model, hyperparameters, and facts. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from trainer.configuration import DatasetInfo, Hyperparameters, ModelConfig, Resolve, TrainConfig, resolve_fields
+from trainer.tasks.text_config import TextData, TextFacts
+
+
+class TextModel(ModelConfig):
+    """A model in Hugging Face's format: a folder of this machine, or a model of the hub."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="folder with config.json, tokenizer.json and model.safetensors, or the hub's name OWNER/NAME",
+    )
+    weights: Literal["DEFAULT", "random"] = Field(
+        default="DEFAULT", description="DEFAULT: those of the model; random: random initial values"
+    )
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\w./-]+$",
+        description="branch, tag or commit of a hub's model; null: its main branch. Exported files have the commit",
+    )
+
+    @classmethod
+    def resolved(cls, section: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+        """The section as written, with a relative folder resolved. OWNER/NAME is a folder if there is one, else a name of the hub."""
+        return resolve_fields(section, {"name": lambda name: is_folder_name(name) or Path(resolve(name)).is_dir()}, resolve)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the name is one of the hub."""
+        return not is_folder_name(self.name)
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether the name can only be that of a folder."""
+    return name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..") or name.count("/") != 1 or "\\" in name
+
+
+Pooling = Literal["auto", "cls", "mean", "last", "max"]
+
+
+class TextHyperparameters(Hyperparameters):
+    """Hyperparameters of the text modality."""
+
+    max_length: int = Field(default=128, ge=4, le=131_072, description="tokens; longer texts are cut")
+    pooling: Pooling = Field(
+        default="auto",
+        description="how the tokens of a text become one vector: its first token, mean, last token or maximum; auto: the head of the "
+        "library for sequence classification, with its pooling",
+    )
+
+
+class TextTrainConfig(TextHyperparameters, TrainConfig):
+    """The configuration of a run on texts."""
+
+    data: TextData
+    model: TextModel
+
+
+class TextDatasetInfo(TextFacts, DatasetInfo):
+    """Facts about texts and weights."""
+
+    commit: str | None = Field(
+        default=None, exclude_if=lambda commit: commit is None, description="commit of the hub's model; None for a folder"
+    )
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The number of rows in train, validation and test."""
+        return self.rows
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes to the user about texts and weights."""
+        return (*super().notes, *self.text_notes())

@@ -1,0 +1,142 @@
+"""The part of a TaskSpec that all text tasks have. Imports no torch."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.data.examples import Look
+from trainer.data.text.listing import TargetKind, counted
+from trainer.tasks.base import Counted, UndescribedModel
+from trainer.tasks.capabilities import CardData, Spellings
+from trainer.tasks.composition import ComposedSpec
+from trainer.tasks.text.config import TextDatasetInfo, TextTrainConfig, is_folder_name
+from trainer.tasks.text_config import DuplicateTexts, TextData
+
+SPELLINGS = Spellings(
+    hyperparameters={
+        "lr": "learning_rate lr learning-rate",
+        "batch_size": "per_device_train_batch_size train_batch_size per_gpu_train_batch_size",
+        "epochs": "num_train_epochs num_epochs",
+        "max_length": "max_seq_length max_seq_len max_len model_max_length sequence_length",
+        "pooling": "pooling_mode pooler",
+    },
+    data={"path": "train_file dataset csv", "text": "text_column sentence sentence1 sentence_column", "text_b": "sentence2 text_pair"},
+    dropped="num_labels per_device_eval_batch_size eval_batch_size tokenizer tokenizer_name",
+)
+
+
+class TextSpec(ComposedSpec):
+    """The members of a TaskSpec that texts define; the task adds its name, its target and its documents."""
+
+    example = "text"
+    size = "max_length"
+    page_of_input = "texts"
+    kind: TargetKind
+    stand_ins: Mapping[str, Any]
+    lines: Mapping[str, str]
+    _shared = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
+    _spellings = SPELLINGS
+
+    def models(self) -> Collection[str]:
+        """None: the name of a model is that of its folder, or of the hub."""
+        return ()
+
+    def describe(self, model: str) -> TextModelInfo:
+        """The model in that folder. Raises UndescribedModel; workers may have a folder that is missing here, and can ask the hub."""
+        folder = Path(model)
+        if not is_folder_name(model) and not folder.is_dir():
+            text = "the model is one of the hub, which only workers ask, so its stages are not known here"
+            raise UndescribedModel("model_of_hub", text, elsewhere=True)
+        try:
+            return describe_folder(folder)
+        except UnfitFolder as error:
+            raise UndescribedModel(error.code, f"this is no model folder that can be used: {error}", elsewhere=error.is_missing) from None
+
+    def count(self, data: DataConfig, look: Look) -> Counted:
+        """Rows by stratum and part. Raises UnfitData."""
+        return counted(text_data(data), self.kind, look)
+
+    def trains_together(self, model: str) -> bool:
+        """Whether `trainer.heads` supports the layers of the head with each pooling."""
+        try:
+            described = self.describe(model)
+        except UndescribedModel:
+            return False
+        return all(described.trains_together(pooling) for pooling in ("auto", "cls", "mean", "last", "max"))
+
+    def head_parameters(self, model: str, info: DatasetInfo) -> int:
+        """The number of parameters of the library's head, which is the largest."""
+        return self.describe(model).head_parameters("auto", self.target.outputs(info))
+
+    def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
+        """The config with the commit of a hub's model."""
+        asked, found = text_config(config), text_info(info)
+        if found.commit is None:
+            return config
+        return asked.model_copy(update={"model": asked.model.model_copy(update={"revision": found.commit})})
+
+    def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
+        """The target's contents, near-duplicates and lengths."""
+        found, asked = text_info(info), text_config(config)
+        model: list[tuple[str, str]] = [("longest text", f"{asked.max_length} tokens"), ("pooling", asked.pooling)]
+        model += [("commit", found.commit)] if found.commit is not None else []
+        return replace(self._card_of_target(info), notes=tuple(_notes(found)), model=tuple(model))
+
+
+def _notes(info: TextDatasetInfo) -> Iterator[str]:
+    if (tokens := info.tokens) is not None:
+        yield tokens.note or f"No text is longer than {tokens.max_length} tokens; the longest has {tokens.longest}."
+    yield _duplicates(info.duplicate_texts)
+
+
+def _duplicates(found: DuplicateTexts | None) -> str:
+    if found is None:
+        return "Near-duplicates were not looked for."
+    if found.groups == 0:
+        return "No near-duplicates were found."
+    torn = f"a split by content alone would have torn {found.crossing} of them apart"
+    mixed = f" {found.mixed} of them have more than one target." if found.mixed else ""
+    return f"Near-duplicates: {found.rows} rows in {found.groups} groups kept on one side of the split; {torn}.{mixed}"
+
+
+def stand_ins(metric: str, direction: str) -> Mapping[str, Any]:
+    """The stand-ins of a text task's sections: data that is not looked at, and a name that only the hub could describe."""
+    return {
+        "data": {"path": "train.csv"},
+        "model": {"name": "owner/model"},
+        "objective": {"metric": metric, "direction": direction},
+    }
+
+
+def lines(task: str, metric: str, direction: str) -> Mapping[str, str]:
+    """The example lines of a text task."""
+    return {
+        "data": "data: {path: /path/to/train.csv, text: text, target: label}",
+        "model": "model: {name: /path/to/model-folder}",
+        "search_space": f"preset: {task}",
+        "objective": f"objective: {{metric: {metric}, direction: {direction}}}",
+    }
+
+
+def text_config(config: TrainConfig) -> TextTrainConfig:
+    """The config as that of a text task. Raises TypeError for another one."""
+    if not isinstance(config, TextTrainConfig):
+        raise TypeError(f"{type(config).__name__} is not the config of a text task")
+    return config
+
+
+def text_data(data: DataConfig) -> TextData:
+    """The data as that of a text task. Raises TypeError for other data."""
+    if not isinstance(data, TextData):
+        raise TypeError(f"{type(data).__name__} is not the data of a text task")
+    return data
+
+
+def text_info(info: DatasetInfo) -> TextDatasetInfo:
+    """The info as that of a text task. Raises TypeError for another one."""
+    if not isinstance(info, TextDatasetInfo):
+        raise TypeError(f"{type(info).__name__} is not about texts")
+    return info

@@ -1,0 +1,107 @@
+"""The part of a Task that all text tasks have, with torch: data, model and input of the stages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from trainer.backbones import hub
+from trainer.backbones.description import digest
+from trainer.backbones.factory import build, freeze
+from trainer.cache import JSON, Cache
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.data.dataset import Dataset, Listing
+from trainer.data.text import dataset as texts
+from trainer.data.text.examples import TextExamples, load
+from trainer.data.text.tokens import FastTokenizer
+from trainer.models import StagedModel
+from trainer.targets.base import Target
+from trainer.tasks.base import Examples, TaskSpec
+from trainer.tasks.composition import ComposedTask
+from trainer.tasks.text.config import TextDatasetInfo, TextModel, TextTrainConfig
+from trainer.tasks.text.spec import TextSpec, text_config, text_data, text_info
+
+
+class TextTask(ComposedTask):
+    """Texts with a target."""
+
+    def __init__(self, spec: TextSpec, target: Target) -> None:
+        super().__init__(target)
+        self._spec = spec
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The half without torch."""
+        return self._spec
+
+    def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
+        """The rows of the files. Raises BadData."""
+        return texts.listed(text_data(data), self._spec.kind)
+
+    def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> texts.TextDataset:
+        """Split the rows, near-duplicates in one part. Raises BadData."""
+        return texts.arrange(text_data(data), listing, cache)
+
+    def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[TextTrainConfig, DatasetInfo]:
+        """The config with the commit of a hub's model, and the facts. Raises UnfitModel."""
+        asked, found = text_config(config), _texts(dataset)
+        model = hub.find(asked.model.name, asked.model.revision)
+        info = TextDatasetInfo.of_task(asked.task)(
+            rows=found.counts,
+            duplicate_texts=found.duplicates,
+            fingerprint=found.fingerprint,
+            split=found.split,
+            listing=found.listing,
+            weights_sha256=digest(model.folder),
+            commit=model.commit,
+            **self.target.facts(dataset),
+        )
+        return text_config(self._spec.resolved(asked, info)), info
+
+    def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
+        """The network with the target's outputs. Raises UnfitModel."""
+        asked = text_config(config)
+        model = build(
+            folder_of(asked.model),
+            self.target.spec.outputs(info),
+            pooling=asked.pooling,
+            dropout=asked.dropout,
+            seed=asked.seed,
+            weights=asked.model.weights,
+        )
+        return freeze(model, asked.frozen_layers)
+
+    def inspect(self, examples: Examples, dataset: Dataset, info: DatasetInfo) -> TextDatasetInfo:
+        """The facts with the lengths of the texts."""
+        if not isinstance(examples, TextExamples):
+            raise TypeError(f"{type(examples).__name__} contains no texts")
+        return text_info(info).model_copy(update={"tokens": examples.tokens.counts})
+
+    def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
+        """The texts as tokens. Raises UnfitModel."""
+        asked = text_config(config)
+        return load(_texts(dataset), FastTokenizer.of(folder_of(asked.model)), asked.max_length, device, cache)
+
+    def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
+        """The facts that determine the output of frozen stages: weights, tokenizer, contents and length."""
+        import transformers
+
+        asked, found = text_config(config), text_info(info)
+        drawn = {"seed": asked.seed, "outputs": self.target.spec.outputs(info)}
+        return {
+            "weights": found.weights_sha256 if asked.model.pretrained else [found.weights_sha256, drawn],
+            "texts": contents,
+            "max_length": asked.max_length,
+            "transformers": transformers.__version__,
+        }
+
+
+def folder_of(model: TextModel) -> Path:
+    """The folder of the model, downloaded if it is one of the hub. Raises UnfitModel."""
+    return hub.find(model.name, model.revision).folder
+
+
+def _texts(dataset: Dataset) -> texts.TextDataset:
+    if not isinstance(dataset, texts.TextDataset):
+        raise TypeError(f"{type(dataset).__name__} contains no texts")
+    return dataset

@@ -1,0 +1,7 @@
+"""The Task of text classification: texts, and one class for each."""
+
+from trainer.targets.classes.target import ClassesTarget
+from trainer.tasks.text.task import TextTask
+from trainer.tasks.text_classification.spec import SPEC
+
+TASK = TextTask(SPEC, ClassesTarget(SPEC.target))
