@@ -19,6 +19,7 @@ MAY = {
     "trainer/tasks/image_regression/": IMAGES_MAY,
     "trainer/tasks/image_multilabel/": IMAGES_MAY,
     "trainer/targets/classes/": CLASSES_MAY,
+    "trainer/tasks/text_classification/": CLASSES_MAY,
 }
 """Package to the words that it may use, the first that is its own or contains it."""
 NAMES = re.compile(

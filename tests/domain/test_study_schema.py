@@ -15,6 +15,7 @@ from service.domain.spec import NOT_SEARCHED
 from service.domain.study_schema import document_schema
 from tests.domain.test_parsing import STUDY, changed
 from trainer.configuration import FIRST_TASK
+from trainer.tasks import registry
 from trainer.tasks.capabilities import ExampleStudy
 from trainer.tasks.registry import spec_of
 
@@ -116,4 +117,5 @@ def test_every_section_is_described() -> None:
 def test_a_task_that_is_not_installed_is_refused_with_the_names_of_those_that_are() -> None:
     with pytest.raises(InvalidInput) as refused:
         document_schema("poetry")
-    assert [fault.message for fault in refused.value.faults] == ["no such task is installed; choose one of image_classification"]
+    listed = ", ".join(sorted(registry.SHIPPED))
+    assert [fault.message for fault in refused.value.faults] == [f"no such task is installed; choose one of {listed}"]

@@ -186,7 +186,15 @@ def test_documents_are_checked_by_the_task(tmp_path: Path, client: TestClient) -
     assert "l2" in editing["properties"]["search_space"]["properties"] and "image_size" not in editing["properties"]["fixed"]["properties"]
     described = client.get("/openapi.json").json()["components"]["schemas"]["DatasetInfo"]
     members = {one.get("title", one.get("$ref", "").rpartition("/")[2]) for one in described["oneOf"]}
-    assert members == {"ImageClassificationInfo", "ImageMultilabelInfo", "ImageRegressionInfo", "NumberInfo"}
+    assert members == {
+        "ImageClassificationInfo",
+        "ImageMultilabelInfo",
+        "ImageRegressionInfo",
+        "NumberInfo",
+        "TextClassificationInfo",
+        "TextMultilabelInfo",
+        "TextRegressionInfo",
+    }
 
 
 def test_the_command_line_shows_it(study: Study, client: TestClient) -> None:

@@ -16,6 +16,8 @@ SHIPPED: Mapping[str, str] = {
     "image_regression": "trainer.tasks.image_regression",
     "image_multilabel": "trainer.tasks.image_multilabel",
     "text_classification": "trainer.tasks.text_classification",
+    "text_regression": "trainer.tasks.text_regression",
+    "text_multilabel": "trainer.tasks.text_multilabel",
 }
 log = logging.getLogger(__name__)
 RESULT_NAMES = frozenset(

@@ -1,0 +1,22 @@
+"""Models of text multi-label classification: those of texts, and those of labels. Imports no torch."""
+
+from typing import Literal
+
+from trainer.targets.labels.config import LabelHyperparameters, LabelInfo
+from trainer.tasks.text.config import TextDatasetInfo, TextHyperparameters, TextTrainConfig
+
+
+class TextMultilabelHyperparameters(TextHyperparameters, LabelHyperparameters):
+    """Hyperparameters of text multi-label classification."""
+
+
+class TextMultilabelConfig(TextMultilabelHyperparameters, TextTrainConfig):
+    """The complete configuration of one run of text multi-label classification."""
+
+    task: Literal["text_multilabel"] = "text_multilabel"
+
+
+class TextMultilabelInfo(TextDatasetInfo, LabelInfo):
+    """Facts about texts with a set of labels each, and about weights."""
+
+    task: Literal["text_multilabel"] = "text_multilabel"
