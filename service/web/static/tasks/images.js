@@ -35,7 +35,11 @@ function nearDuplicates({ groups, images, crossing, mixed, examples, across = 0 
 // Defaults and texts of the form for a new study; `paths` by the target.
 export const form = {
   first: { model: { name: "resnet18", weights: "DEFAULT" } },
-  paths: { classes: "a folder with one folder of images for each class, or a CSV file with the columns path and label" },
+  paths: {
+    classes: "a folder with one folder of images for each class, or a CSV file with the columns path and label",
+    numbers: "a CSV file with the columns path and target, a number in each row",
+    labels: "a CSV file with the columns path and target, the target being label names joined by |",
+  },
   weights: "a .safetensors, .pt or .pth file, or the name of torchvision weights, which a worker downloads",
   models: async () => (await listModels()).models,
   model: getModel,

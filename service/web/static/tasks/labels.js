@@ -18,6 +18,9 @@ const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, numer
 const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
 const known = (value) => (value === null || value === undefined ? "–" : share(value));
 
+// Texts of the form for a new study.
+export const form = { strata: "of each label" };
+
 // Rows of the panel "Data and model".
 export function facts({ facts: found, task }) {
   const names = found.labels ?? [];
