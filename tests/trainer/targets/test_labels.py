@@ -20,6 +20,7 @@ from trainer.targets.labels.measures import (
     losses_of,
     predict,
     ranking,
+    sorted_by_label,
 )
 from trainer.targets.labels.scores import LabelPredictions
 from trainer.targets.labels.strata import NO_LABEL, OTHERS, strata_of
@@ -39,7 +40,7 @@ def logits(models: int = 3, examples: int = 60, *, ties: bool = False) -> tuple[
 def test_metrics_are_those_of_torchmetrics(ties: bool) -> None:
     found, actual = logits(ties=ties)
     thresholds = [0.3, 0.51, 0.62]  # no probability equals one: torchmetrics predicts a label only above it
-    counts, (areas, precisions) = count(predict(found, thresholds), actual), ranking(found, actual)
+    counts, (areas, precisions) = count(predict(found, thresholds), actual), ranking(sorted_by_label(found, actual))
     for model, threshold in enumerate(thresholds):
         own, options = found[model].sigmoid(), {"num_labels": LABELS, "threshold": threshold}
         for name in ("f1", "precision", "recall"):
@@ -57,26 +58,34 @@ def test_metrics_are_those_of_torchmetrics(ties: bool) -> None:
 def test_a_ranking_is_not_defined_without_examples_of_both_kinds() -> None:
     found, actual = logits(1, 20)
     actual[:, 0], actual[:, 1], actual[::2, 2:] = False, True, True
-    areas, precisions = ranking(found, actual)
+    areas, precisions = ranking(sorted_by_label(found, actual))
     assert areas[0].isnan().tolist() == [True, True, False, False, False]
     assert precisions[0].isnan().tolist() == [True, False, False, False, False] and precisions[0, 1] == 1
 
 
 def test_the_threshold_has_the_largest_macro_f1() -> None:
     found, actual = logits(4, 200)
-    for model, threshold in enumerate(choose_thresholds(found, actual)):
+    for model, threshold in enumerate(choose_thresholds(sorted_by_label(found, actual))):
         scores = {one: float(count(predict(found[model : model + 1], [one]), actual).f1.mean()) for one in THRESHOLDS}
         best = max(scores.values())
         assert scores[threshold] == pytest.approx(best, abs=1e-12)
         assert abs(threshold - 0.5) == pytest.approx(min(abs(one - 0.5) for one, score in scores.items() if score >= best - 1e-12))
 
 
-def test_many_models_have_the_thresholds_that_each_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_models_have_the_values_that_each_has_alone() -> None:
     found, actual = logits(5, 80)
-    together = choose_thresholds(found, actual), ranking(found, actual)
-    monkeypatch.setattr("trainer.targets.labels.measures.CELLS", 500)
-    assert choose_thresholds(found, actual) == together[0]
-    assert all(torch.equal(one, other) for one, other in zip(ranking(found, actual), together[1], strict=True))
+    together = sorted_by_label(found, actual)
+    alone = [sorted_by_label(found[model : model + 1], actual) for model in range(5)]
+    assert choose_thresholds(together) == [choose_thresholds(own)[0] for own in alone]
+    for one, others in zip(ranking(together), zip(*map(ranking, alone), strict=True), strict=True):
+        assert torch.equal(one, torch.cat(others))
+
+
+def test_a_model_with_nan_among_its_logits_does_not_disturb_the_others() -> None:
+    found, actual = logits(2, 40)
+    expected = ranking(sorted_by_label(found[1:], actual))
+    found[0, 3, 2] = torch.nan
+    assert all(torch.equal(one[1:], other) for one, other in zip(ranking(sorted_by_label(found, actual)), expected, strict=True))
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -110,7 +119,7 @@ def value(one: LabelPredictions, metric: str, rows: np.ndarray) -> float:
         case "subset_accuracy":
             return float((actual == predicted).all(1).double().mean())
         case "auroc" | "average_precision":
-            return float(ranking(found[None], actual)[metric == "average_precision"].nanmean())
+            return float(ranking(sorted_by_label(found[None], actual))[metric == "average_precision"].nanmean())
     named = counts.total if metric.startswith("micro_") else counts
     return float(getattr(named, metric.removeprefix("micro_")).mean())
 

@@ -1,13 +1,13 @@
 """Metrics and the loss of multi-label tasks, for one model and for many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CELLS = 4_000_000  # logits that are ranked or counted at a time
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))  # candidates
 
 
@@ -45,81 +45,83 @@ def share(part: Tensor, whole: Tensor) -> Tensor:
     return part.double() / whole.clamp(min=1)
 
 
-def choose_thresholds(logits: Tensor, actual: Tensor) -> list[float]:
-    """The threshold of each of M models with the largest macro F1, given logits [M, N, L] and labels bool [N, L].
+@dataclass(frozen=True, slots=True, eq=False)
+class SortedLogits:
+    """The logits of M models for one label, ascending: of the P examples that have it, and of the Q that lack it."""
 
-    Of equally good thresholds the one nearest to 0.5.
+    having: Tensor  # [M, P]
+    lacking: Tensor  # [M, Q]
+
+    def auroc(self) -> Tensor:
+        """Area under the ROC curve, float64 [M]: the share of pairs whose example with the label has the greater logit, ties half."""
+        pairs = self.having.shape[1] * self.lacking.shape[1]
+        below = torch.searchsorted(self.lacking, self.having) + torch.searchsorted(self.lacking, self.having, right=True)
+        return below.double().sum(1) / 2 / pairs if pairs else self._undefined()
+
+    def average_precision(self) -> Tensor:
+        """The mean, over examples with the label, of the share of them among the examples with at least their logit, float64 [M]."""
+        if not self.having.shape[1]:
+            return self._undefined()
+        hits = self.having.shape[1] - torch.searchsorted(self.having, self.having)
+        others = self.lacking.shape[1] - torch.searchsorted(self.lacking, self.having)
+        return (hits.double() / (hits + others)).mean(1)
+
+    def reaching(self, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+        """Thresholds of the logits [T] → examples with the label that reach each, and all examples that do, int64 [M, T]."""
+        each = thresholds.expand(len(self.having), -1).contiguous()
+        hits, others = (own.shape[1] - torch.searchsorted(own, each) for own in (self.having, self.lacking))
+        return hits, hits + others
+
+    def _undefined(self) -> Tensor:
+        return torch.full((len(self.having),), torch.nan, dtype=torch.float64, device=self.having.device)
+
+
+def sorted_by_label(logits: Tensor, actual: Tensor) -> list[SortedLogits]:
+    """Logits [M, N, L] and labels bool [N, L] → sorted logits of each label.
+
+    Metrics of rankings follow from the sorted values alone. NumPy sorts values several times as fast as torch, which sorts indices too.
     """
-    candidates = torch.tensor(THRESHOLDS, device=logits.device, dtype=logits.dtype)
+    columns = logits.permute(2, 0, 1).contiguous()  # [L, M, N]
+    return [
+        SortedLogits(*(_sorted(column[:, rows.nonzero()[:, 0]]) for rows in (own, ~own)))
+        for column, own in zip(columns, actual.T, strict=True)
+    ]
+
+
+def _sorted(values: Tensor) -> Tensor:
+    return values.sort(1).values if values.device.type != "cpu" else torch.from_numpy(np.sort(values.numpy(), axis=1))
+
+
+def ranking(labels: Sequence[SortedLogits]) -> tuple[Tensor, Tensor]:
+    """Area under the ROC curve and average precision by label, each float64 [M, L].
+
+    NaN where they are not defined: without an example that has the label, and for the area also without one that lacks it.
+    """
+    return torch.stack([own.auroc() for own in labels], 1), torch.stack([own.average_precision() for own in labels], 1)
+
+
+def choose_thresholds(labels: Sequence[SortedLogits]) -> list[float]:
+    """The threshold of each of M models with the largest macro F1. Of equally good ones the one nearest to 0.5."""
+    candidates = torch.tensor(THRESHOLDS, dtype=torch.float64)
+    reached = candidates.logit().to(labels[0].having)
+    f1 = torch.zeros((len(labels[0].having), len(THRESHOLDS)), dtype=torch.float64, device=reached.device)
+    for own in labels:
+        hits, predicted = own.reaching(reached)
+        f1 += share(2 * hits, predicted + own.having.shape[1])
     nearest = (candidates - 0.5).abs().argsort(stable=True)
-    chosen = list[float]()
-    for part in _parts(logits):
-        models, _, labels = part.shape
-        reached = torch.bucketize(part.sigmoid(), candidates, right=True)  # thresholds that the probability reaches
-        # One histogram of the probabilities for each model and label, of all examples and of those that have the label.
-        cell = torch.arange(models * labels, device=part.device).view(models, 1, labels) * (len(candidates) + 1) + reached
-        size = models * labels * (len(candidates) + 1)
-        every, having = torch.bincount(cell.flatten(), minlength=size), cell[actual.expand_as(cell)]
-        counted = torch.stack((every, torch.bincount(having, minlength=size))).view(2, models, labels, -1).double()
-        predicted, hits = counted.flip(3).cumsum(3).flip(3)[..., 1:]  # [m, L, T]
-        f1 = share(2 * hits, predicted + actual.sum(0)[:, None]).mean(1)  # [m, T]
-        chosen += [THRESHOLDS[int(nearest[best])] for best in f1[:, nearest].argmax(1).tolist()]
-    return chosen
+    best = f1.round(decimals=12).cpu()[:, nearest].argmax(1)  # rounded: sums of equal terms may differ in the last bit
+    return [THRESHOLDS[place] for place in nearest[best].tolist()]
 
 
 def predict(logits: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Logits [M, N, L] → predicted labels, bool of the same shape."""
-    return logits.sigmoid() >= torch.tensor(thresholds, device=logits.device, dtype=logits.dtype)[:, None, None]
+    """Logits [M, N, L] → predicted labels, bool of the same shape: those whose probability reaches the threshold of the model."""
+    return logits >= torch.tensor(thresholds, dtype=torch.float64).logit().to(logits)[:, None, None]
 
 
 def count(predicted: Tensor, actual: Tensor) -> LabelCounts:
     """Predicted labels bool [M, N, L] and labels [N, L] → counts."""
     hits, own = (predicted & actual).sum(1).double(), actual.sum(0).double()
     return LabelCounts(hits, predicted.sum(1).double(), own.expand_as(hits))
-
-
-def ranking(logits: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [M, N, L] and labels bool [N, L] → area under the ROC curve and average precision by label, each float64 [M, L].
-
-    NaN where they are not defined: without an example that has the label, and for the area also without one that lacks it.
-    """
-    found = [_ranking(part.transpose(1, 2).contiguous(), actual.T.contiguous()) for part in _parts(logits)]
-    return torch.cat([area for area, _ in found]), torch.cat([precision for _, precision in found])
-
-
-def _ranking(logits: Tensor, actual: Tensor) -> tuple[Tensor, Tensor]:
-    """As `ranking`, from logits [m, L, N] and labels [L, N]."""
-    ordered, order = logits.sort(2, descending=True)
-    has = actual.expand_as(order).gather(2, order)
-    hits = has.cumsum(2, dtype=torch.int32)
-    place = torch.arange(1, logits.shape[2] + 1, device=logits.device, dtype=torch.int32)
-    # Examples with equal logits count alike: they have the counts at the end of their run of equal values.
-    ends = torch.ones_like(has)
-    ends[..., :-1] = ordered[..., 1:] != ordered[..., :-1]
-    if bool(ends.all()):
-        last, hits_at_end, hits_before = place.expand_as(hits), hits, hits - has.int()
-        first = place - 1
-    else:
-        last = torch.where(ends, place, logits.shape[2]).flip(2).cummin(2).values.flip(2)
-        hits_at_end = hits.gather(2, last.long() - 1)
-        starts = torch.ones_like(ends)
-        starts[..., 1:] = ends[..., :-1]
-        first = torch.where(starts, place - 1, 0).cummax(2).values
-        hits_before = torch.where(first > 0, hits.gather(2, (first.long() - 1).clamp(min=0)), 0)
-    m = actual.sum(1).double()
-    n = actual.shape[1] - m
-    precision = (has * (hits_at_end.double() / last)).sum(2) / torch.where(m > 0, m, torch.nan)
-    # For each example with the label, the examples without it that have a smaller logit, and half of those with an equal one.
-    above, at_least = first - hits_before, last - hits_at_end
-    pairs = (has * (n[:, None] - (above + at_least).double() / 2)).sum(2)
-    area = pairs / torch.where(m * n > 0, m * n, torch.nan)
-    unranked = logits.isnan().any(2)
-    return area.masked_fill(unranked, torch.nan), precision.masked_fill(unranked, torch.nan)
-
-
-def _parts(logits: Tensor) -> Iterator[Tensor]:
-    """Some models at a time, since intermediate results take several times the memory of the logits."""
-    return iter(torch.split(logits, max(1, CELLS // max(1, logits.shape[1] * logits.shape[2]))))
 
 
 def losses_of(logits: Tensor, actual: Tensor, pos_weight: Tensor | None = None) -> Tensor:

@@ -33,6 +33,7 @@ from trainer.targets.labels.measures import (
     losses_of,
     predict,
     ranking,
+    sorted_by_label,
 )
 from trainer.targets.labels.spec import LabelsSpec, label_info
 from trainer.tasks.base import Decision, Measurement, Names
@@ -101,9 +102,10 @@ class LabelsTarget(Target):
         decisions: Sequence[Decision] | None = None,
     ) -> Sequence[Measurement]:
         """Logits [M, N, L] and labels [N, L] → metrics. `decisions` are the thresholds; without them they are chosen by the F1."""
-        thresholds = choose_thresholds(tallies, targets) if decisions is None else [float(decision) for decision in decisions]
-        predicted, labels = predict(tallies, thresholds), label_info(info).labels
-        counts, (areas, precisions) = count(predicted, targets), ranking(tallies, targets)
+        ordered, labels = sorted_by_label(tallies, targets), label_info(info).labels
+        thresholds = choose_thresholds(ordered) if decisions is None else [float(decision) for decision in decisions]
+        predicted = predict(tallies, thresholds)
+        counts, (areas, precisions) = count(predicted, targets), ranking(ordered)
         wrong = predicted != targets
         columns = {
             "f1": counts.f1.mean(1),
@@ -163,7 +165,7 @@ def _known_mean(values: Tensor, logits: Tensor) -> Tensor:
 def _report(logits: Tensor, actual: Tensor, labels: Sequence[str], threshold: float, names: Names | None) -> LabelReport:
     """The report of logits and labels [N, L]."""
     predicted = predict(logits[None], [threshold])
-    counts, (areas, precisions) = count(predicted, actual), ranking(logits[None], actual)
+    counts, (areas, precisions) = count(predicted, actual), ranking(sorted_by_label(logits[None], actual))
     columns = (counts.actual, counts.predicted, counts.hits, counts.precision, counts.recall, counts.f1, areas, precisions)
     scores = dict[str, LabelScores]()
     for label, row in zip(labels, torch.stack([column[0] for column in columns], 1).tolist(), strict=True):
