@@ -34,7 +34,8 @@ def study(task: str, path: Path, **data: Any) -> dict[str, Any]:
 
 def checked(task: str, path: Path, **data: Any) -> Checked:
     """What a worker finds in the data."""
-    config = TrainConfig(task=task, data={"path": str(path), **data}, model=MODEL, image_size=16, batch_size=8)
+    document = {"task": task, "data": {"path": str(path), **data}, "model": MODEL, "image_size": 16, "batch_size": 8}
+    config = TrainConfig.model_validate(document)
     return inspect(config, torch.device("cpu"), Cache.none())
 
 
