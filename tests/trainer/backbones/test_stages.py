@@ -184,6 +184,18 @@ def test_the_description_counts_the_parameters_of_stages_and_head(kind: str, mod
         assert info.head_parameters(pooling, OUTPUTS) == sum(tensor.numel() for tensor in head.parameters())
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_lower_precision_computes_nearly_the_same(precision: torch.dtype, kind: str, model_folder: Folder) -> None:
+    model, batch = build(model_folder(kind), OUTPUTS), texts()
+    with torch.autocast("cpu", precision):
+        outputs = model(batch)
+    outputs.float().sum().backward()  # type: ignore[no-untyped-call]
+    expected = model(batch)
+    assert not torch.equal(outputs.float(), expected)
+    assert (outputs - expected).abs().max() < 0.1 * expected.abs().max()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in model.parameters() if parameter.grad is not None)
+
+
 def test_layers_that_share_weights_are_one_stage(model_folder: Folder) -> None:
     model = build(model_folder("albert", num_hidden_groups=1), OUTPUTS)
     assert model.stage_names == ("embeddings", "layers 0-3")
