@@ -14,8 +14,11 @@ PoolingName = Literal["cls", "mean", "last", "max"]
 class Pooling(nn.Module):
     """Sequences [B, T, D] → one vector each [B, D]: the first token, the last one, or mean or maximum over all tokens.
 
-    Tokens are standardised before a mean and after a choice of one token, which is the same and costs less. It has no parameters, so its
-    output can be stored and shared by heads that are trained together.
+    Tokens are standardised before a mean or maximum and after a choice of one token, which is the same and costs less. It has no
+    parameters, so its output can be stored and shared by heads that are trained together.
+
+    A maximum does not commute with the scale behind the pooling if that is negative: the largest value becomes the smallest. So a
+    standardising maximum gives both extremes [B, 2 D], of which `TokenScale` takes the one that is the largest when scaled.
     """
 
     def __init__(self, kind: PoolingName, standardise: "StandardiseTokens | None" = None) -> None:
@@ -33,7 +36,9 @@ class Pooling(nn.Module):
                 kept = self._standardised(values).masked_fill(~tokens.mask[:, :, None], 0)
                 return kept.sum(1) / lengths[:, None].to(kept.dtype)
             case "max":
-                return self._standardised(values).masked_fill(~tokens.mask[:, :, None], -torch.inf).amax(1)
+                found, padding = self._standardised(values), ~tokens.mask[:, :, None]
+                largest = found.masked_fill(padding, -torch.inf).amax(1)
+                return largest if self.standardise is None else torch.cat((largest, found.masked_fill(padding, torch.inf).amin(1)), 1)
             case _:
                 assert_never(self.kind)
 
@@ -60,24 +65,20 @@ class StandardiseTokens(nn.Module):
 
 
 class TokenScale(nn.Module):
-    """The other half: scale and, if the normalisation has one, shift of each channel. `offset` is added to the scale (Gemma: 1)."""
+    """The other half: scale and, if the normalisation has one, shift of each channel. `offset` is added to the scale (Gemma: 1).
 
-    def __init__(self, norm: nn.Module, offset: float = 0.0) -> None:
+    With `extremes` the input [B, 2 D] has the largest and the smallest value of each channel, and the output is the largest scaled one.
+    """
+
+    def __init__(self, norm: nn.Module, offset: float = 0.0, *, extremes: bool = False) -> None:
         super().__init__()
-        self.norm, self.offset = norm, offset
+        self.norm, self.offset, self.extremes = norm, offset, extremes
 
     def forward(self, values: Tensor) -> Tensor:
         own = dict(self.norm.named_parameters(recurse=False))
-        scaled = values * (own["weight"] + self.offset if self.offset else own["weight"])
+        weight = own["weight"] + self.offset if self.offset else own["weight"]
+        if self.extremes:
+            largest, smallest = values.chunk(2, 1)
+            values = torch.where(weight >= 0, largest, smallest)
+        scaled = values * weight
         return scaled + own["bias"] if "bias" in own else scaled
-
-
-class OfTokens(nn.Module):
-    """A module over the values of all tokens: Sequences [B, T, D] → Sequences [B, T, D]."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, tokens: Sequences) -> Sequences:
-        return tokens.replaced(self.module(tokens.values))

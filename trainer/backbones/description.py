@@ -33,6 +33,8 @@ MOST_HIDDEN, MOST_LAYERS, MOST_VOCABULARY, MOST_POSITIONS = 2**16, 1024, 2**23, 
 MOST_NUMBER = 2**31  # of any whole number in config.json
 NAMED = 5
 
+ACTIVATIONS = ("gelu", "relu", "tanh")  # of heads that `trainer.heads` supports
+
 AutoPooling = PoolingKind | Literal["auto"]
 
 
@@ -67,6 +69,7 @@ class TextModelInfo:
     dtypes: tuple[str, ...]  # of the weights
     weight_files: tuple[str, ...]
     license: str | None
+    activation: str = "gelu"  # in the library's own head of DeBERTa and ModernBERT
 
     @property
     def family(self) -> TextFamily:
@@ -106,9 +109,7 @@ class TextModelInfo:
 
     def trains_together(self, pooling: AutoPooling) -> bool:
         """Whether `trainer.heads` supports all layers of the head."""
-        if self.pooling_of(pooling) == "max" and self.family.norm is not None:
-            return False  # the scale of the normalisation does not commute with a maximum
-        return not (self.has_own_head(pooling) and self.family.head == "prediction")
+        return not self.has_own_head(pooling) or self.activation in ACTIVATIONS
 
     def head_parameters(self, pooling: AutoPooling, outputs: int) -> int:
         """The number of parameters of the head. Counts no bias of normalisations except GPT-2's."""
@@ -220,6 +221,7 @@ def _described(folder: Path, signature: Signature) -> TextModelInfo:
         dtypes=tuple(sorted({tensor.dtype for tensor in tensors.values() if tensor.is_floating_point})),
         weight_files=tuple(files),
         license=_license(folder),
+        activation=str(config.get("pooler_hidden_act", config.get("classifier_activation", "gelu")))[:80],
     )
 
 

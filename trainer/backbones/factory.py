@@ -13,7 +13,7 @@ from trainer.backbones.description import AutoPooling, TextModelInfo, UnfitFolde
 from trainer.backbones.hub import MissingExtra
 from trainer.backbones.stages import final_norm, stages_of
 from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, UnfitWeights
-from trainer.pooling import OfTokens, Pooling
+from trainer.pooling import Pooling
 
 PLAIN_ATTENTION = ("mpnet", "deberta-v2", "gemma2")  # types for which the library has no scaled_dot_product_attention
 WITH_POOLER = ("bert", "roberta", "xlm-roberta", "albert", "mpnet")  # types whose network has a pooler unless that is declined
@@ -144,18 +144,16 @@ def _base_of(network: Any) -> Any:
 
 
 def _pooled(base: Any, info: TextModelInfo, pooling: AutoPooling) -> Iterator[nn.Module]:
-    """Pooling and final normalisation. A normalisation is computed whole before a maximum, else in two halves."""
+    """Pooling, and the two halves of the final normalisation."""
     kind, norm = info.pooling_of(pooling), final_norm(base)
     if pooling == "auto" and info.model_type == "modernbert":
         kind = base.config.classifier_pooling
     if norm is None:
         yield Pooling(kind)
-    elif kind == "max":
-        yield OfTokens(norm[0])
-        yield Pooling(kind)
-    else:
-        yield Pooling(kind, norm[1])
-        yield norm[2]
+        return
+    _, standardise, scale = norm
+    scale.extremes = kind == "max"
+    yield from (Pooling(kind, standardise), scale)
 
 
 def _layers(network: Any, info: TextModelInfo, *, own_head: bool, dropout: float) -> Iterator[nn.Module]:

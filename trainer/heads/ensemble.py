@@ -17,6 +17,7 @@ from trainer.heads.joint import Execution, JointLinear, execution_on, flattened
 from trainer.heads.layers import (
     Activation,
     Affine,
+    ChannelNorm,
     Dropout,
     Linear,
     MemberActivation,
@@ -25,13 +26,13 @@ from trainer.heads.layers import (
     MemberLinear,
     MemberMean,
     MemberParameter,
-    MemberScale,
     Noise,
     PlacesMean,
     SharedLinear,
     Stack,
     split_head,
 )
+from trainer.heads.norms import MemberNorm, MemberScale
 from trainer.heads.optimizers import Optimizers, sort_of
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
@@ -165,7 +166,7 @@ def _first(
         case Linear():
             return SharedLinear(parameters[layer.weight], _bias(layer, parameters), rates, half=half)
         case Affine():
-            return MemberScale(parameters[layer.weight], _bias(layer, parameters), layer.offset)
+            return MemberScale(parameters[layer.weight], _bias(layer, parameters), layer.offset, extremes=layer.extremes)
         case _:
             raise TypeError(f"no head begins with {layer}")
 
@@ -174,6 +175,8 @@ def _later(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequ
     match layer:
         case Linear():
             return MemberLinear(parameters[layer.weight], _bias(layer, parameters), half=half)
+        case ChannelNorm():
+            return MemberNorm(parameters[layer.weight], _bias(layer, parameters), layer.eps)
         case Dropout():
             return MemberDropout(rates)
         case PlacesMean():
@@ -184,7 +187,7 @@ def _later(layer: object, parameters: Mapping[str, MemberParameter], rates: Sequ
             raise TypeError(f"{layer} can only come first")
 
 
-def _bias(layer: Linear | Affine, parameters: Mapping[str, MemberParameter]) -> MemberParameter:
+def _bias(layer: Linear | Affine | ChannelNorm, parameters: Mapping[str, MemberParameter]) -> MemberParameter:
     """The layer's bias; zeros that no optimizer changes for a layer without one."""
     if layer.bias is not None:
         return parameters[layer.bias]

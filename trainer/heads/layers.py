@@ -40,6 +40,16 @@ class Affine:
     weight: str
     bias: str | None
     offset: float = 0.0  # added to the scale
+    extremes: bool = False  # whether its input has the largest and the smallest value of each channel, as `trainer.pooling.TokenScale`
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelNorm:
+    """A LayerNorm over the channels of one place, behind a linear layer."""
+
+    weight: str
+    bias: str | None
+    eps: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ class Activation:
     module: nn.Module
 
 
-Layer = Linear | Affine | Dropout | PlacesMean | Activation
+Layer = Linear | Affine | ChannelNorm | Dropout | PlacesMean | Activation
 Stack = tuple[Layer, ...]
 """Begins with an Affine, a Linear, or a Dropout and a Linear."""
 
@@ -102,8 +112,8 @@ def split_head(model: StagedModel) -> tuple[nn.Module, Stack]:
                 stack.append(PlacesMean())
             case nn.Flatten() if begun and flat:
                 continue
-            case nn.ReLU() | nn.Hardswish() | nn.GELU() | nn.Tanh() if begun:
-                stack.append(Activation(layer))
+            case nn.ReLU() | nn.Hardswish() | nn.GELU() | nn.Tanh() | nn.LayerNorm() if begun:
+                stack.append(_between(layer, names, flat=flat))
             case _ if not stack or (not begun and (flat or isinstance(layer, Permute))):
                 prefix.append(_without_parameters(layer))
             case _:
@@ -117,7 +127,18 @@ def _standardise(layer: nn.LayerNorm | TokenScale) -> list[nn.Module]:
 
 
 def _affine_half(layer: nn.LayerNorm | TokenScale, names: dict[int, str]) -> Affine:
-    return Affine(*_tensors(layer.norm, names), layer.offset) if isinstance(layer, TokenScale) else Affine(*_tensors(layer, names))
+    if isinstance(layer, TokenScale):
+        return Affine(*_tensors(layer.norm, names), layer.offset, layer.extremes)
+    return Affine(*_tensors(layer, names))
+
+
+def _between(layer: nn.Module, names: dict[int, str], *, flat: bool) -> Activation | ChannelNorm:
+    """A layer between linear ones. Raises UnsupportedHead for a normalisation of more than one place."""
+    if not isinstance(layer, nn.LayerNorm):
+        return Activation(layer)
+    if not flat or len(layer.normalized_shape) > 1:
+        raise UnsupportedHead("a normalisation of more than one place has no hand-written gradient")
+    return ChannelNorm(*_tensors(layer, names), layer.eps)
 
 
 def _leaves(module: nn.Module) -> list[nn.Module]:
@@ -349,30 +370,6 @@ class SharedLinear:
                 masked[rate] = torch.mul(rows, field >= threshold(rate), out=self._masked[rate].of(rows.shape, rows))
             read.append((piece, masked[rate], 1 / (1 - rate)))
         return read
-
-
-class MemberScale:
-    """A first layer that is the scale and shift of a normalisation: y = b + (w + offset) ∘ x, for each channel.
-
-    Backward, with slope g: ∂loss/∂b = Σ g and ∂loss/∂w = Σ g ∘ x, both over places and examples.
-    """
-
-    def __init__(self, weight: MemberParameter, bias: MemberParameter, offset: float = 0.0) -> None:
-        self._weight, self._bias, self._offset = weight, bias, offset
-        self._given = torch.empty(0)
-
-    def forward(self, rows: Tensor, places: int, noise: Noise | None) -> Tensor:
-        """Rows [P * B, D], shared → [M, D, P, B]."""
-        self._given = rows.T.contiguous()  # [D, P * B]
-        weight = self._weight.value + self._offset if self._offset else self._weight.value
-        scaled = torch.addcmul(self._bias.value[:, :, None], weight[:, :, None], self._given)
-        return scaled.view(*scaled.shape[:2], places, -1)
-
-    def backward(self, slope: Tensor) -> None:
-        """Slope [M, D, P, B]. The input needs no gradient, as in SharedLinear."""
-        slope = slope.flatten(2)
-        torch.sum(slope, 2, out=self._bias.gradient)
-        torch.sum(slope * self._given, 2, out=self._weight.gradient)
 
 
 class MemberLinear:

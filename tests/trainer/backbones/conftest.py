@@ -141,7 +141,8 @@ def model_folder(text_extra: None, tmp_path_factory: pytest.TempPathFactory) -> 
                 config = config_of(kind, **changes)
                 whole: Any = T5EncoderModel(config) if kind == "t5" else auto.from_config(config)
                 for name, parameter in whole.named_parameters():
-                    torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 and name.endswith("weight") else 0.0, 0.2)
+                    is_scale = parameter.ndim == 1 and name.endswith("weight")  # some are negative; Gemma's are one and the weight
+                    torch.nn.init.normal_(parameter, float(is_scale and not kind.startswith("gemma")), 0.8 if is_scale else 0.2)
                 whole.save_pretrained(folder)
             write_tokenizer(folder, pad=1 if FAMILIES[kind].reserved else 0)
         return made[key]
