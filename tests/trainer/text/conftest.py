@@ -2,15 +2,19 @@
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from tests.conftest import SKIP_NOTHING
+from trainer.data.targets import TargetReader
+from trainer.targets.labels.spec import LabelsSpec
+from trainer.targets.numbers.spec import NumbersSpec
 
 Write = Callable[..., Path]
+READERS: Mapping[str, TargetReader | None] = {"label": None, "labels": LabelsSpec("text"), "number": NumbersSpec("text")}
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def rows(write: Write, count: int = 40) -> TextDataset:
     lines = [
         f"{' '.join('abc'[(number + place) % 3] for place in range(1 + number % 9))} {number},{'xy'[number % 2]}" for number in range(count)
     ]
-    return find(TextData(path=str(write("rows.csv", "text,label", *lines)), near_duplicates=False), "label")
+    return find(TextData(path=str(write("rows.csv", "text,label", *lines)), near_duplicates=False))
 
 
 def test_a_batch_is_padded_to_its_longest_text(write: Write) -> None:
@@ -234,7 +234,7 @@ def test_a_real_tokenizer_and_real_texts(minilm: Path, shared_data: Path, tmp_pa
     (ids, segments, cut), (pair, pair_segments, _) = tokenizer.encode([("Where is my card?", None), ("Where?", "Here.")], 128)
     assert (ids, segments, cut) == ([101, 2073, 2003, 2026, 4003, 1029, 102], [0] * 7, False)
     assert (pair, pair_segments) == ([101, 2073, 1029, 102, 2182, 1012, 102], [0, 0, 0, 0, 1, 1, 1])
-    dataset = find(TextData(path=str(shared_data / "text" / "banking77" / "train.csv")), "label")
+    dataset = find(TextData(path=str(shared_data / "text" / "banking77" / "train.csv")))
     examples = load(dataset, tokenizer, 32, CPU, Cache(tmp_path, 10**9))
     assert examples.tokens.counts == TokenCounts(max_length=32, texts=10_003, truncated=701, tokens=154_323, longest=32)
     training = torch.tensor(dataset.rows("train"))

@@ -2,18 +2,20 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from trainer.cache import Cache
 from trainer.configuration import LeftOut
-from trainer.data.contents import distinct
+from trainer.data.contents import Distinct, distinct
 from trainer.data.dataset import Dataset, Listing, split_contents, split_digest
-from trainer.data.examples import BadData, Example, MissingData, UnfitData, shown
+from trainer.data.examples import BadData, MissingData, UnfitData
 from trainer.data.groups import GroupCounts, Groups
-from trainer.data.split import Split, split
-from trainer.data.text.listing import TargetKind, TextRow, TextTarget, scan, strata
+from trainer.data.split import Split, split, stratified
+from trainer.data.targets import TargetReader, TargetValue
+from trainer.data.text.listing import scan
 from trainer.data.text.near_duplicates import Texts, near_duplicates
 from trainer.tasks.text_config import DuplicateTexts, TextData
 
@@ -26,9 +28,9 @@ EXAMPLES, NAMES = 5, 5  # groups listed in the dataset info, and rows named of e
 class TextListing(Listing):
     """The rows at the data's paths by content, with the texts and the target of each content."""
 
-    kind: TargetKind
+    reader: TargetReader | None
     texts: tuple[Texts, ...]
-    targets: tuple[TextTarget, ...]
+    targets: tuple[TargetValue, ...]
     label_names: tuple[str, ...]  # sorted; empty for numbers
 
 
@@ -36,9 +38,8 @@ class TextListing(Listing):
 class TextDataset(Dataset):
     """Rows sorted by the SHA-256 of their texts and target."""
 
-    kind: TargetKind
     texts: tuple[Texts, ...] = field(repr=False)  # by content
-    targets: tuple[TextTarget, ...] = field(repr=False)  # by content
+    targets: tuple[TargetValue, ...] = field(repr=False)  # by content
     label_names: tuple[str, ...]  # sorted; empty for numbers
     duplicates: DuplicateTexts = field(repr=False)
 
@@ -48,21 +49,24 @@ class TextDataset(Dataset):
         return self.duplicates
 
 
-def identity(row: TextRow) -> str:
-    """SHA-256 over text, second text and target: equal texts with different targets are different contents."""
-    return hashlib.sha256(json.dumps([row.text, row.text_b, row.target], ensure_ascii=False).encode()).hexdigest()
+def identity(text: str, text_b: str | None, target: TargetValue) -> str:
+    """SHA-256 over the texts and the target: equal texts with different targets are different contents."""
+    return hashlib.sha256(json.dumps([text, text_b, target], ensure_ascii=False).encode()).hexdigest()
 
 
-def find(data: TextData, kind: TargetKind, cache: Cache | None = None) -> TextDataset:
+def find(data: TextData, reader: TargetReader | None = None, cache: Cache | None = None) -> TextDataset:
     """List and split the rows. Raises BadData."""
-    return arrange(data, listed(data, kind), cache)
+    return arrange(data, listed(data, reader), cache)
 
 
-def listed(data: TextData, kind: TargetKind) -> TextListing:
-    """The rows at the data's paths. Raises BadData. Reads the files that changed since this process last read them."""
+def listed(data: TextData, reader: TargetReader | None) -> TextListing:
+    """The rows at the data's paths, whose targets `reader` reads; without it each is one label. Raises BadData.
+
+    Reads the files only if they changed since this process last read them.
+    """
     try:
         signatures = tuple(_signature(Path(path)) for path in data.paths)
-        return _scanned(data, kind) if None in signatures else _listed(data, kind, signatures)
+        return _scanned(data, reader) if None in signatures else _listed(data, reader, signatures)
     except UnfitData as error:
         raise (MissingData if error.code in MISSING else BadData)(str(error)) from error
 
@@ -76,31 +80,27 @@ def _signature(path: Path) -> tuple[int, ...] | None:
 
 
 @lru_cache(maxsize=4)  # each trial of a search lists the same rows
-def _listed(data: TextData, kind: TargetKind, signatures: tuple[tuple[int, ...] | None, ...]) -> TextListing:
-    return _scanned(data, kind)
+def _listed(data: TextData, reader: TargetReader | None, signatures: tuple[tuple[int, ...] | None, ...]) -> TextListing:
+    return _scanned(data, reader)
 
 
-def _scanned(data: TextData, kind: TargetKind) -> TextListing:
-    found = scan(data, kind)
-    labels, places = strata(kind, [row.target for row in found.rows])
-    paths = {shown(name): Path(path) for path, name in data.file_names.items()}
-    digests = [identity(row) for row in found.rows]
+def _scanned(data: TextData, reader: TargetReader | None) -> TextListing:
+    found = scan(data, reader)
+    labels = tuple(sorted({row.target for row in found.rows}))
+    values: dict[str, TargetValue] = {label: label if reader is None else reader.value(label) for label in labels}
+    digests = [identity(row.text, row.text_b, values[row.target]) for row in found.rows]
     rows = dict(zip(digests, found.rows, strict=True))
-    examples = [
-        Example(paths.get(row.file, Path(data.path)), row.name, labels[place], row.part, row.group)
-        for row, place in zip(found.rows, places, strict=True)
-    ]
-    contents = distinct(labels, examples, digests)
+    contents = distinct(labels, found.examples(data), digests)
     plain = Listing.of(labels, contents, found.facts)
     return TextListing(
         labels=plain.labels,
         contents=plain.contents,
         fingerprint=plain.fingerprint,
         facts=plain.facts,
-        kind=kind,
+        reader=reader,
         texts=tuple((rows[content.sha256].text, rows[content.sha256].text_b) for content in contents),
-        targets=tuple(rows[content.sha256].target for content in contents),
-        label_names=found.labels,
+        targets=tuple(values[labels[content.label]] for content in contents),
+        label_names=found.label_names,
     )
 
 
@@ -109,20 +109,27 @@ def arrange(data: TextData, listing: Listing, cache: Cache | None = None) -> Tex
     if not isinstance(listing, TextListing):
         raise TypeError(f"{type(listing).__name__} contains no texts")
     _by_content(data, listing)  # refuses data that cannot be split before texts are compared
-    digests, labels = [content.sha256 for content in listing.contents], [content.label for content in listing.contents]
-    groups = near_duplicates(digests, listing.texts, labels, cache or Cache.none(), near=data.near_duplicates)
+    digests = [content.sha256 for content in listing.contents]
+    strata = [content.label for content in _strata(data, listing)[1]]
+    groups = near_duplicates(digests, listing.texts, strata, cache or Cache.none(), near=data.near_duplicates)
     return _arranged(data, listing, groups)
 
 
 @lru_cache(maxsize=4)
 def _by_content(data: TextData, listing: TextListing) -> Split:
-    return split(data, listing.labels, listing.contents, complete=False)
+    strata, contents, _ = _strata(data, listing)
+    return split(data, strata, contents, complete=False)
+
+
+@lru_cache(maxsize=4)
+def _strata(data: TextData, listing: TextListing) -> tuple[Sequence[str], Sequence[Distinct], int]:
+    return stratified(data, listing.labels, listing.contents, listing.reader)
 
 
 @lru_cache(maxsize=4)
 def _arranged(data: TextData, listing: TextListing, groups: Groups) -> TextDataset:
-    by_content = _by_content(data, listing)
-    found = split(data, listing.labels, listing.contents, groups.sound, complete=False) if groups.sound else by_content
+    by_content, (strata, stratified_contents, merged) = _by_content(data, listing), _strata(data, listing)
+    found = split(data, strata, stratified_contents, groups.sound, complete=False) if groups.sound else by_content
     contents = split_contents(listing.contents, found.parts)
     copies = [file.name for one in listing.contents for file in one.files if file.part != one.given]
     unused = [LeftOut(reason=COPY, count=len(copies), examples=tuple(copies[:EXAMPLES]))] if copies else []
@@ -132,16 +139,17 @@ def _arranged(data: TextData, listing: TextListing, groups: Groups) -> TextDatas
         fingerprint=listing.fingerprint,
         split=split_digest(contents),
         listing=listing.facts.model_copy(update={"left_out": (*listing.facts.left_out, *unused)}),
-        kind=listing.kind,
         texts=listing.texts,
         targets=listing.targets,
         label_names=listing.label_names,
         duplicates=_summary(listing, groups, found, by_content),
+        merged_strata=merged,
     )
 
 
 def _summary(listing: TextListing, groups: Groups, found: Split, by_content: Split) -> DuplicateTexts:
-    counts = GroupCounts.of(listing.targets, groups, found, by_content.parts)
+    # Numbers of near-duplicates may differ without a mistake.
+    counts = GroupCounts.of(listing.targets if listing.label_names else [0] * len(listing.targets), groups, found, by_content.parts)
     return DuplicateTexts(
         groups=counts.groups,
         rows=counts.contents,

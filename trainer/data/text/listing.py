@@ -1,34 +1,25 @@
 """Lists the rows of text files with their targets, and refuses unusable data. Used by the server and the trainer; imports no torch."""
 
-import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from trainer.configuration import ListingFacts, Part
-from trainer.data.examples import LISTED, PART_NAMES, Look, UnfitData, enumerated, shown
+from trainer.data.examples import LISTED, PART_NAMES, Example, Look, UnfitData, enumerated, shown
 from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, similar
 from trainer.data.tables import PART_VALUES, TableHeader
+from trainer.data.targets import TargetReader, by_stratum
 from trainer.data.text.tables import Value, Values, opened_table
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import InspectedData
 from trainer.tasks.text_config import MAX_LABEL_NAME, TextData
 
-TargetKind = Literal["label", "labels", "number"]
-"""What the target of a row is: one label, a set of labels, or a number."""
-TextTarget = str | tuple[str, ...] | float
-"""A target of that kind; the labels of a set are sorted."""
-NUMBER = re.compile(r"[+-]?(?:\d{1,400}\.?\d{0,400}|\.\d{1,400})(?:[eE][+-]?\d{1,4})?\Z", re.ASCII)
-MOST_NUMBER = 1e30
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
 EMPTY = "the text is empty"
-ALL = "all rows"
-LEAST_STRATUM = 20  # rows; smaller strata of sets of labels are joined with others
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +30,7 @@ class TextRow:
     line: int  # of a Parquet file, the row
     text: str
     text_b: str | None
-    target: TextTarget
+    target: str  # in the form of `TargetReader.parse`; without a reader the label
     part: Part | None = None  # in the data's own split
     group: str | None = None
 
@@ -51,21 +42,26 @@ class TextRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextScan:
-    """The rows of all files."""
+    """The rows of all files. `reader` reads targets; without it each is one label."""
 
-    kind: TargetKind
+    reader: TargetReader | None
     rows: tuple[TextRow, ...]
     facts: ListingFacts
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def label_names(self) -> tuple[str, ...]:
         """The names of all labels, sorted; empty for numbers."""
-        return tuple(sorted({name for row in self.rows for name in labels_of(row.target)}))
+        targets = {row.target for row in self.rows}
+        return tuple(sorted(targets)) if self.reader is None else self.reader.names(targets)
 
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """The labels in a target; empty for a number."""
+        return (target,) if self.reader is None else self.reader.names((target,))
 
-def labels_of(target: TextTarget) -> tuple[str, ...]:
-    """The labels in a target."""
-    return target if isinstance(target, tuple) else (target,) if isinstance(target, str) else ()
+    def examples(self, data: TextData) -> tuple[Example, ...]:
+        """The rows as examples, whose labels are the targets."""
+        paths = {shown(name): Path(path) for path, name in data.file_names.items()}
+        return tuple(Example(paths[row.file], row.name, row.target, row.part, row.group) for row in self.rows)
 
 
 @dataclass(slots=True)
@@ -85,7 +81,7 @@ class _Faults:
         return enumerated(self.shown[kind]) + (f"; and {more} more" if more else "")
 
 
-def scan(data: TextData, kind: TargetKind, look: Look | None = None, *, texts: bool = True) -> TextScan:
+def scan(data: TextData, reader: TargetReader | None, look: Look | None = None, *, texts: bool = True) -> TextScan:
     """Every row with its target, part and group. Without `texts` they are read, checked and dropped, which saves memory.
 
     Raises UnfitData and the errors of the hooks of `look`. Messages in `unnamed` form contain nothing of the files except names of columns
@@ -97,7 +93,7 @@ def scan(data: TextData, kind: TargetKind, look: Look | None = None, *, texts: b
     files += [(path, ("data", part), part) for part, path in data.files_of_parts.items()]
     rows, headers = list[TextRow](), list[TableHeader]()
     for path, place, part in files:
-        found, header = _read(data, kind, _File(path, place, part, texts), look)
+        found, header = _read(data, reader, _File(path, place, part, texts), look)
         if not found:
             left_out = "".join(f"; {one.count} left out: {one.reason}" for one in look.left_out)
             name = shown(Path(path).name)
@@ -107,60 +103,40 @@ def scan(data: TextData, kind: TargetKind, look: Look | None = None, *, texts: b
     parts: set[Part | None] = {row.part for row in rows}
     facts = headers[0].facts(parts, {row.group for row in rows})
     facts = facts.model_copy(update={"left_out": look.left_out})
-    found_all = TextScan(kind, tuple(rows), facts)
+    found_all = TextScan(reader, tuple(rows), facts)
     _refuse_contradictions(data, found_all)
     refuse_divided_groups(parts_of_groups((row.group, row.part) for row in rows), facts.columns.get("group", "group"))
-    if kind == "number":
-        _refuse_constant_numbers(data, found_all)
-    else:
-        _refuse_unfit_labels(data, found_all)
+    _refuse_unfit_targets(data, found_all)
     notes = [*facts.notes, *_notes(data, found_all), *split_notes(data, facts.given)]
     return replace(found_all, facts=facts.model_copy(update={"notes": tuple(notes)}))
 
 
-def counted(data: TextData, kind: TargetKind, look: Look) -> Counted:
-    """Rows by stratum and part, for `TaskSpec.count`. Raises UnfitData."""
-    found = scan(data, kind, look, texts=False)
-    names, places = strata(found.kind, [row.target for row in found.rows])
-    counts = {name: Counter[Part | None]() for name in names}
-    for row, place in zip(found.rows, places, strict=True):
-        counts[names[place]][row.part] += 1
-    return Counted(tuple(found.facts.given), counts, "label" if kind == "label" else "stratum")
-
-
-def inspected(data: TextData, kind: TargetKind, look: Look) -> InspectedData:
-    """The rows by label and part, and their lengths, for `InspectsData`. Raises UnfitData."""
-    found = scan(data, kind, look)
-    labels = {name: Counter[Part | None]() for name in found.labels}
+def counted(data: TextData, reader: TargetReader | None, look: Look, stratum: str) -> Counted:
+    """Rows by stratum and part, for `TaskSpec.count`; `stratum` is the noun of the target for a stratum. Raises UnfitData."""
+    found = scan(data, reader, look, texts=False)
+    counts = defaultdict[str, Counter[Part | None]](Counter)
     for row in found.rows:
-        for name in labels_of(row.target):
+        counts[row.target][row.part] += 1
+    given = tuple(found.facts.given)
+    strata = counts if reader is None else by_stratum(counts, reader.strata(counts, data, given))
+    return Counted(given, dict(sorted(strata.items())), stratum)
+
+
+def inspected(data: TextData, reader: TargetReader | None, look: Look) -> InspectedData:
+    """The rows by label and part, and their lengths, for `InspectsData`. Raises UnfitData."""
+    found = scan(data, reader, look)
+    labels = {name: Counter[Part | None]() for name in found.label_names}
+    for row in found.rows:
+        for name in found.labels_of(row.target):
             labels[name][row.part] += 1
     texts = [row.text if row.text_b is None else f"{row.text} {row.text_b}" for row in found.rows]
     measures: dict[str, Sequence[float]] = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
-    if kind == "labels":
-        measures["labels of a row"] = [len(labels_of(row.target)) for row in found.rows]
-    if kind == "number":
-        measures["target"] = [row.target for row in found.rows if isinstance(row.target, float)]
+    values = [] if reader is None else [reader.value(row.target) for row in found.rows]
+    if numbers := [value for value in values if isinstance(value, float)]:
+        measures["target"] = numbers
+    if sets := [value for value in values if isinstance(value, tuple)]:
+        measures["labels of a row"] = [len(value) for value in sets]
     return InspectedData(listing=found.facts, labels=labels, measures=measures)
-
-
-def strata(kind: TargetKind, targets: Sequence[TextTarget]) -> tuple[tuple[str, ...], list[int]]:
-    """Names of the strata of the split, sorted, and the stratum of each target.
-
-    Labels are strata themselves. The stratum of a set of labels is its rarest label, so that rare labels are in each part; strata of fewer
-    than LEAST_STRATUM targets are joined with the largest one. Numbers are one stratum.
-    """
-    if kind == "number":
-        return (ALL,), [0] * len(targets)
-    counts = Counter(name for target in targets for name in labels_of(target))
-    own = [min(labels_of(target), key=lambda name: (counts[name], name), default=ALL) for target in targets]
-    if kind == "labels":
-        sizes = Counter(own)
-        largest = min(sizes, key=lambda name: (-sizes[name], name))
-        own = [name if sizes[name] >= LEAST_STRATUM else largest for name in own]
-    names = tuple(sorted(set(own)))
-    places = {name: place for place, name in enumerate(names)}
-    return names, [places[name] for name in own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +147,16 @@ class _File:
     texts: bool  # whether texts are kept
 
 
-def _read(data: TextData, kind: TargetKind, file: _File, look: Look) -> tuple[list[TextRow], TableHeader]:
+def _read(data: TextData, reader: TargetReader | None, file: _File, look: Look) -> tuple[list[TextRow], TableHeader]:
     """The rows of a file, without those that `data.empty: skip` leaves out. Raises UnfitData with the lines of unfit rows."""
-    rows, faults, known = list[TextRow](), _Faults(), dict[Value, TextTarget | _Fault]()
+    rows, faults, known = list[TextRow](), _Faults(), dict[Value, str | _Fault]()
     name = shown(data.file_names[file.path])
     with opened_table(data, Path(file.path), file.place, look) as table:
         if file.part is not None and "split" in table.header.places:
             _refuse_split_twice(name, table.header, file.place, data)
         for line, values in table.records:
             look.tick()
-            row = _row(data, kind, name, line, values, known) if not isinstance(values, str) else _Fault("unfit_rows", values)
+            row = _row(data, reader, name, line, values, known) if not isinstance(values, str) else _Fault("unfit_rows", values)
             if isinstance(row, _Fault):
                 if row.kind == "empty_texts" and data.empty == "skip":
                     look.leave_out(EMPTY, f"{name} line {line}")
@@ -201,7 +177,7 @@ class _Fault:
 
 
 def _row(
-    data: TextData, kind: TargetKind, file: str, line: int, values: Values, known: dict[Value, "TextTarget | _Fault"]
+    data: TextData, reader: TargetReader | None, file: str, line: int, values: Values, known: dict[Value, "str | _Fault"]
 ) -> "TextRow | _Fault":
     """The row, or its fault. `known` are the targets of values that were read before: labels recur."""
     texts = [values["text"], *([values["text_b"]] if "text_b" in values else [])]
@@ -209,9 +185,7 @@ def _row(
         return _Fault("empty_texts", EMPTY)
     value = values["target"]
     if (target := known.get(value)) is None:
-        target = _target(data, kind, value)
-        if kind != "number":
-            known[value] = target
+        target = known[value] = _target(data, reader, value)
     if isinstance(target, _Fault):
         return target
     part: Part | None = None
@@ -223,23 +197,22 @@ def _row(
     return TextRow(file, line, str(texts[0]), str(texts[1]) if len(texts) > 1 else None, target, part, group)
 
 
-def _target(data: TextData, kind: TargetKind, value: Value) -> "TextTarget | _Fault":
-    if kind == "labels":
-        parts = value if isinstance(value, tuple) else value.split(data.label_separator)
-        return tuple(sorted({name for part in parts if (name := part.strip())}))
+def _target(data: TextData, reader: TargetReader | None, value: Value) -> "str | _Fault":
     if isinstance(value, tuple):
-        return _Fault("unfit_rows", "the target is a list")
+        if reader is None:
+            return _Fault("unfit_rows", "the target is a list")
+        if any(data.label_separator in name for name in value):
+            return _Fault("unfit_targets", f"a name in the list holds data.label_separator ({data.label_separator})")
+        value = data.label_separator.join(value)
     text = value.strip()
-    if not text:
-        return _Fault("unfit_rows", "the target is missing")
-    if kind == "label":
-        return text
-    if not NUMBER.match(text):
-        return _Fault("not_a_number", "a decimal comma" if DECIMAL_COMMA.match(text) else "no number")
-    number = float(text) + 0.0  # -0.0 becomes 0.0, so that equal numbers have equal digests
-    if not math.isfinite(number) or abs(number) > MOST_NUMBER:
-        return _Fault("not_a_number", f"a number beyond {MOST_NUMBER:g}")
-    return number
+    if reader is None:
+        return text or _Fault("unfit_rows", "the target is missing")
+    try:
+        return reader.parse(text, data)
+    except ValueError as error:
+        if not text:
+            return _Fault("unfit_rows", "the target is missing")
+        return _Fault("unfit_targets", f"it {error}" + (" (a decimal comma)" if DECIMAL_COMMA.match(text) else ""))
 
 
 def _refuse_faults(name: str, faults: _Faults, place: tuple[str, ...]) -> None:
@@ -251,10 +224,10 @@ def _refuse_faults(name: str, faults: _Faults, place: tuple[str, ...]) -> None:
         rows = f"{count} rows" if count > 1 else "1 row"
         remedy = "fill them in, remove them, or write data.empty: skip to leave them out"
         raise UnfitData("empty_texts", f"{name} has {rows} with an empty text: {faults.listed('empty_texts')}; {remedy}", place=place)
-    if count := counts["not_a_number"]:
-        rows = f"{count} targets that are no numbers" if count > 1 else "1 target that is no number"
-        remedy = "write numbers such as 1.5, or choose a task whose targets are labels"
-        raise UnfitData("not_a_number", f"{name} has {rows}: {faults.listed('not_a_number')}; {remedy}", place=("data", "target"))
+    if count := counts["unfit_targets"]:
+        rows = f"{count} unfit targets" if count > 1 else "1 unfit target"
+        remedy = "correct them, or name another column as data.target"
+        raise UnfitData("unfit_targets", f"{name} has {rows}: {faults.listed('unfit_targets')}; {remedy}", place=TARGET)
 
 
 def _refuse_split_twice(name: str, header: TableHeader, place: tuple[str, ...], data: TextData) -> None:
@@ -292,8 +265,9 @@ def _refuse_contradictions(data: TextData, found: TextScan) -> None:
 TARGET = ("data", "target")
 
 
-def _refuse_unfit_labels(data: TextData, found: TextScan) -> None:
-    names = found.labels
+def _refuse_unfit_targets(data: TextData, found: TextScan) -> None:
+    """Raises UnfitData for targets that cannot be learned, and for names of labels that are nearly equal or that no study file can hold."""
+    names = found.label_names
     _refuse_unwritable(names)
     if data.similar_labels == "refuse" and (alike := similar(names)):
         remedy = "give them one name, or write data.similar_labels: keep if they are different labels"
@@ -304,18 +278,20 @@ def _refuse_unfit_labels(data: TextData, found: TextScan) -> None:
             place=TARGET,
             unnamed=f"{len(alike)} labels are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
         )
-    distinct = {row.target for row in found.rows}
-    if len(distinct) == 1:
-        what = "label" if found.kind == "label" else "set of labels"
-        listed = shown(", ".join(names)) or "none"
-        remedy = f"rows need two or more different ones; name another column as data.target{_separator_remedy(data, found)}"
-        text = f"all rows have one {what}"
-        raise UnfitData("one_label", f"{text} ({listed}); {remedy}", place=TARGET, unnamed=f"{text}; {remedy}")
-    _refuse_unlearned(found)
-
-
-def _separator_remedy(data: TextData, found: TextScan) -> str:
-    return f", or correct data.label_separator ({data.label_separator})" if found.kind == "labels" else ""
+    if len({row.target for row in found.rows}) == 1:
+        value = found.rows[0].target if found.reader is None else found.reader.value(found.rows[0].target)
+        listed = shown(", ".join(value) if isinstance(value, tuple) else str(value)) or "none"
+        remedy = "there is nothing to learn; name another column as data.target"
+        text = "all rows have one target"
+        raise UnfitData("one_target", f"{text} ({listed}), so {remedy}", place=TARGET, unnamed=f"{text}, so {remedy}")
+    if found.reader is None:
+        _refuse_unlearned(found)
+        return
+    try:
+        found.reader.refuse(data, found.examples(data), found.facts.given)
+    except UnfitData as error:
+        error.place = TARGET
+        raise
 
 
 def _refuse_unwritable(names: Sequence[str]) -> None:
@@ -353,21 +329,15 @@ def _labels_by_part(found: TextScan) -> Mapping[Part, set[str]]:
     by_part = dict[Part, set[str]]()
     for row in found.rows:
         if row.part is not None:
-            by_part.setdefault(row.part, set()).update(labels_of(row.target))
+            by_part.setdefault(row.part, set()).update(found.labels_of(row.target))
     return by_part
-
-
-def _refuse_constant_numbers(data: TextData, found: TextScan) -> None:
-    training = {row.target for row in found.rows if row.part in (None, "train")}
-    if len(training) == 1:
-        text = "all training rows have the same number as target, with nothing to learn; name another column as data.target"
-        raise UnfitData("constant_target", text, place=TARGET)
 
 
 def _notes(data: TextData, found: TextScan) -> Iterator[str]:
     for name, path in data.files_of_parts.items():
         yield f"The {name} part is the file {shown(Path(path).name)}."
-    if found.kind == "labels" and all(len(labels_of(row.target)) < 2 for row in found.rows):
+    sets = {row.target for row in found.rows} if found.reader is not None and found.label_names else ()
+    if sets and all(len(found.labels_of(target)) < 2 for target in sets):
         yield f"No row has more than one label; labels are separated by data.label_separator ({data.label_separator})."
     by_part = _labels_by_part(found)
     for part in found.facts.given:
