@@ -98,8 +98,10 @@ def data_faults(spec: StudySpec, roots: Sequence[Path] = ()) -> Iterator[Fault]:
     """
     try:
         permit = _permit(roots)
-        for path in spec.data.paths:
-            permit(Path(path))
+        for name, path in spec.data.path_fields.items():
+            if is_outside(Path(path), roots):
+                yield Fault(("data", name), "outside_data_roots", outside(roots))
+                return
         count = partial(spec_of(spec.task).count, spec.data, Look(tick=_clock(), permit=permit))
         found = COUNTS.get_or_compute(_key_of(spec, roots), count)
     except UnfitData as error:

@@ -158,6 +158,11 @@ class DataConfig(Frozen):
         return resolve_fields(section, {"path": bool}, resolve)
 
     @property
+    def path_fields(self) -> Mapping[str, str]:
+        """Paths that are opened first, by the field of this section that names them in a study document."""
+        return {"path": self.path}
+
+    @property
     def has_test(self) -> bool:
         """Whether a test part is asked for, or must be in the data."""
         return self.test > 0 or self.split == "given"

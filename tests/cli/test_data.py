@@ -110,6 +110,40 @@ def test_without_torch_the_split_is_counted_and_a_sentence_says_so(thaw: Thaw, p
     assert said.code == 0 and data.QUICK in said.out and "near-duplicates" not in said.out
 
 
+def test_texts_are_shown_with_their_lengths(thaw: Thaw, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(
+        "text,label\n" + "".join(f"words {'and ' * (number % 4)}{number},{'ab'[number % 2]}\n" for number in range(20))
+    )
+    (tmp_path / "dev.jsonl").write_text('{"text": "some other words", "label": "a"}\n')
+    options = (
+        "--task",
+        "text_classification",
+        "--data",
+        f"path={tmp_path / 'train.csv'}",
+        "--data",
+        f"validation={tmp_path / 'dev.jsonl'}",
+    )
+    found = json.loads(thaw("data", "inspect", "--quick", "--json", *options).out)
+    assert found["given"] == ["train", "validation"] and found["parts"] == {"train": 20, "validation": 1, "test": 0}
+    assert found["labels"] == {"a": {"train": 10, "validation": 1}, "b": {"train": 10}}
+    assert found["measures"]["words"] == {"least": 2, "median": 3, "p95": 5, "most": 5}
+    assert "The validation part has no rows of 1 label." in found["listing"]["notes"]
+    missing = thaw("data", "inspect", "--quick", *options, "--data", "text=sentence")
+    assert missing.code == 2 and "#/data/text  train.csv has no column sentence; its columns are: text; label" in missing.err
+
+
+def test_tokens_and_near_duplicates_of_texts_are_counted_with_the_model_of_the_study(thaw: Thaw, shared_data: Path, tmp_path: Path) -> None:
+    lines = [f"where is my card {word}{mark},{label}" for word in ("today", "now", "please") for mark in ("", "!") for label in "ab"]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
+    file = tmp_path / "study.yaml"
+    model = shared_data / "weights" / "minilm-l6-v2"
+    file.write_text(f"name: x\ntask: text_classification\ndata: {{path: train.csv}}\nmodel: {{name: {model}}}\n")
+    found = json.loads(thaw("--home", tmp_path / "home", "data", "inspect", "--json", file).out)
+    assert found["measures"]["tokens"] == {"least": 7, "median": 7, "p95": 8, "most": 8}
+    assert (found["duplicates"]["groups"], found["duplicates"]["rows"], found["duplicates"]["mixed"]) == (3, 12, 3)
+    assert found["distinct"] == 12 and sum(found["parts"].values()) == 12
+
+
 def test_quantiles_are_values() -> None:
     assert Spread.of([]) is None and Spread.of([3]) == Spread(least=3, median=3, p95=3, most=3)
     assert Spread.of(range(100, -1, -1)) == Spread(least=0, median=50, p95=95, most=100)

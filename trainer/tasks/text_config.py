@@ -98,6 +98,11 @@ class TextData(DataConfig):
         return {part: path for part, path in paths.items() if path is not None}
 
     @property
+    def path_fields(self) -> Mapping[str, str]:
+        """The path and separate files, by field."""
+        return {"path": self.path} | {part: path for part, path in self.files_of_parts.items()}
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """The path, and those of separate files."""
         return (self.path, *self.files_of_parts.values())

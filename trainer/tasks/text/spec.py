@@ -8,9 +8,9 @@ from typing import Any
 from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
 from trainer.data.examples import Look
-from trainer.data.text.listing import TargetKind, counted
+from trainer.data.text.listing import counted, inspected
 from trainer.tasks.base import Counted, UndescribedModel
-from trainer.tasks.capabilities import CardData, Spellings
+from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
 from trainer.tasks.text.config import TextDatasetInfo, TextTrainConfig, is_folder_name
 from trainer.tasks.text_config import DuplicateTexts, TextData
@@ -34,7 +34,6 @@ class TextSpec(ComposedSpec):
     example = "text"
     size = "max_length"
     page_of_input = "texts"
-    kind: TargetKind
     stand_ins: Mapping[str, Any]
     lines: Mapping[str, str]
     _shared = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
@@ -57,7 +56,11 @@ class TextSpec(ComposedSpec):
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Rows by stratum and part. Raises UnfitData."""
-        return counted(text_data(data), self.kind, look)
+        return counted(text_data(data), self.target.reader, look, self.target.stratum)
+
+    def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
+        """Rows by label and part, and their lengths. Raises UnfitData."""
+        return inspected(text_data(data), self.target.reader, look)
 
     def trains_together(self, model: str) -> bool:
         """Whether `trainer.heads` supports the layers of the head with each pooling."""

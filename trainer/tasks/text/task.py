@@ -1,6 +1,6 @@
 """The part of a Task that all text tasks have, with torch: data, model and input of the stages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,11 +9,11 @@ from trainer.backbones import hub
 from trainer.backbones.description import digest
 from trainer.backbones.factory import build, freeze
 from trainer.cache import JSON, Cache
-from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig
 from trainer.data.dataset import Dataset, Listing
 from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
-from trainer.data.text.tokens import FastTokenizer
+from trainer.data.text.tokens import FastTokenizer, token_lengths
 from trainer.models import StagedModel
 from trainer.targets.base import Target
 from trainer.tasks.base import Examples, TaskSpec
@@ -36,7 +36,7 @@ class TextTask(ComposedTask):
 
     def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
         """The rows of the files. Raises BadData."""
-        return texts.listed(text_data(data), self._spec.kind)
+        return texts.listed(text_data(data), self.target.spec.reader)
 
     def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> texts.TextDataset:
         """Split the rows, near-duplicates in one part. Raises BadData."""
@@ -76,6 +76,12 @@ class TextTask(ComposedTask):
         if not isinstance(examples, TextExamples):
             raise TypeError(f"{type(examples).__name__} contains no texts")
         return text_info(info).model_copy(update={"tokens": examples.tokens.counts})
+
+    def measure_input(self, model: ModelConfig, dataset: Dataset) -> Mapping[str, Sequence[float]]:
+        """The lengths of the texts in tokens. Raises UnfitModel."""
+        if not isinstance(model, TextModel):
+            raise TypeError(f"{type(model).__name__} is not the model of a text task")
+        return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder_of(model)))}
 
     def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
         """The texts as tokens. Raises UnfitModel."""

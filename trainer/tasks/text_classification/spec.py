@@ -12,7 +12,6 @@ class TextClassification(TextSpec):
     """Texts with one label each, as `trainer.tasks.base.TaskSpec`."""
 
     name = "text_classification"
-    kind = "label"
     target = ClassesSpec(TextSpec.example)
     Hyperparameters = TextClassificationHyperparameters
     stand_ins: Mapping[str, Any] = stand_ins("accuracy", "maximize")

@@ -12,7 +12,6 @@ class TextMultilabel(TextSpec):
     """Texts with a set of labels each, as `trainer.tasks.base.TaskSpec`."""
 
     name = "text_multilabel"
-    kind = "labels"
     target = LabelsSpec(TextSpec.example)
     Hyperparameters = TextMultilabelHyperparameters
     stand_ins: Mapping[str, Any] = stand_ins("f1", "maximize")

@@ -12,7 +12,6 @@ class TextRegression(TextSpec):
     """Texts with a number each, as `trainer.tasks.base.TaskSpec`."""
 
     name = "text_regression"
-    kind = "number"
     target = NumbersSpec(TextSpec.example)
     Hyperparameters = TextRegressionHyperparameters
     stand_ins: Mapping[str, Any] = stand_ins("rmse", "minimize")
