@@ -1,6 +1,6 @@
 """Select the trials of a study whose heads may be trained together, and bound their number."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -35,9 +35,11 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
     `round` is the confirmation round. Trials of one round share their seeds, so they also share the order of the examples; the key
     holds `order_seed`, which separates them from the trials of other rounds and of the search.
     """
-    if spec.limits.lanes == 1 or not _heads_can_train_together(spec):
+    if spec.limits.lanes == 1 or not isinstance(spec_of(spec.task), HeadsTogether):
         return None
     values: dict[str, Any] = {**_defaults(spec.task), "order_seed": spec.order_seed, **spec.fixed, **params}
+    if not _heads_can_train_together(spec, values):
+        return None
     if round is not None:
         values |= spec.seeds_of(round)
     if spec.frozen_stages(values) != _stages_of(spec.task, spec.model.name):
@@ -47,7 +49,7 @@ def shared_key(spec: StudySpec, params: Params, round: int | None = None) -> Sha
 
 def may_share(spec: StudySpec) -> bool:
     """Whether the search space contains trials that have a shared key."""
-    if spec.limits.lanes == 1 or not _heads_can_train_together(spec):
+    if spec.limits.lanes == 1 or not _heads_can_train_together(spec, spec.fixed):
         return False
     stages = _stages_of(spec.task, spec.model.name)
     return any(value == stages for _, value in spec.extremes("frozen_layers"))
@@ -87,8 +89,9 @@ def _startup(sampler: Sampler) -> int:
             return 0
 
 
-def _heads_can_train_together(spec: StudySpec) -> bool:
-    return spec.model.pretrained and _supported(spec.task, spec.model.name)
+def _heads_can_train_together(spec: StudySpec, values: Mapping[str, Any]) -> bool:
+    found = spec_of(spec.task)
+    return spec.model.pretrained and isinstance(found, HeadsTogether) and found.trains_together(spec.model.name, values)
 
 
 def _capability(task: str) -> HeadsTogether:
@@ -96,11 +99,6 @@ def _capability(task: str) -> HeadsTogether:
     if not isinstance(found := spec_of(task), HeadsTogether):
         raise TypeError(f"the heads of {task} do not train together")
     return found
-
-
-def _supported(task: str, model: str) -> bool:
-    found = spec_of(task)
-    return isinstance(found, HeadsTogether) and found.trains_together(model)
 
 
 def _stages_of(task: str, model: str) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainer.backbones.description import AutoPooling, TextModelInfo, UnfitFolder, describe_folder
 from trainer.backbones.hub import MissingExtra
 from trainer.backbones.stages import final_norm, stages_of
-from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel, UnfitWeights
+from trainer.models import MissingWeights, StagedModel, UnfitModel, UnfitWeights
 from trainer.pooling import Pooling
 
 PLAIN_ATTENTION = ("mpnet", "deberta-v2", "gemma2")  # types for which the library has no scaled_dot_product_attention
@@ -77,13 +77,6 @@ def build(
         model.drawn = frozenset(_accepted(folder, model, missing, last) | last)
     network.load_state_dict(model.fresh_head(seed), strict=False)
     return model
-
-
-def freeze(model: StagedModel, frozen_layers: int) -> StagedModel:
-    """Freeze the first stages. Raises Infeasible for more stages than the model has."""
-    if frozen_layers > len(model.stages):
-        raise Infeasible(f"the model has {len(model.stages)} stages to freeze, not {frozen_layers}; lower frozen_layers")
-    return model.freeze(frozen_layers)
 
 
 def _network(folder: Path, info: TextModelInfo, outputs: int, *, own_head: bool, random: bool) -> tuple[nn.Module, set[str]]:

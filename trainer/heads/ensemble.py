@@ -206,7 +206,7 @@ def _rows(features: Tensor) -> tuple[Tensor, int]:
 def fits(config: TrainConfig) -> bool:
     """Whether the run trains only a head, with hand-written gradients, on pretrained weights."""
     spec = spec_of(config.task)
-    if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name):
+    if not isinstance(spec, HeadsTogether) or not config.model.pretrained or not spec.trains_together(config.model.name, dict(config)):
         return False
     stages: int = spec.describe(config.model.name).stages
     return methods_of(spec).frozen_stages(config.model.name, dict(config)) == stages

@@ -300,8 +300,8 @@ class HeadsTogether(Protocol):
         """The hyperparameters that must be equal for runs trained together."""
         ...
 
-    def trains_together(self, model: str) -> bool:
-        """Whether heads of that model can be trained together."""
+    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+        """Whether heads of that model can be trained together, with these values of hyperparameters. Some may be left out."""
         ...
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:

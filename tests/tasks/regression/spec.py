@@ -132,7 +132,7 @@ class Regression:
     def count(self, data: DataConfig, look: Look) -> Counted:
         return Counted((), {"rows": Counter[Part | None]({None: len(read(data))})})
 
-    def trains_together(self, model: str) -> bool:
+    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
         return True
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.backbones import factory
-from trainer.backbones.factory import build, freeze
+from trainer.backbones.factory import build
 from trainer.backbones.hub import MissingExtra
-from trainer.models import Infeasible, MissingWeights, UnfitWeights
+from trainer.models import MissingWeights, UnfitWeights
 
 Folder = Callable[..., Path]
 
@@ -105,13 +105,6 @@ def test_a_missing_folder_is_an_error_of_the_machine(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_trained_is_an_error_of_the_weights(changed: Callable[..., Path]) -> None:
     with pytest.raises(UnfitWeights, match="names code to be executed"):
         build(changed(auto_map={"AutoModel": "modeling.Own"}), 3)
-
-
-def test_more_frozen_stages_than_the_model_has_are_infeasible(model_folder: Folder) -> None:
-    model = build(model_folder("bert"), 3)
-    assert freeze(model, 3).frozen == 3
-    with pytest.raises(Infeasible, match="3 stages to freeze, not 4; lower frozen_layers"):
-        freeze(model, 4)
 
 
 def test_without_the_extra_the_error_says_what_to_install(model_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """The part of a TaskSpec that all image tasks have. Imports no torch."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import trainer.adapters.config as adapters
 import trainer.tasks.images.catalogue as catalogue
@@ -104,7 +105,7 @@ class ImageSpec(ComposedSpec):
         """Images by label and part, and how they are listed. Raises UnfitData."""
         return InspectedData(listing=scan(image_data(data), look).facts, labels=self.count(data, look).counts)
 
-    def trains_together(self, model: str) -> bool:
+    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports all layers of the head."""
         return model in catalogue.names() and catalogue.load(model).lanes
 

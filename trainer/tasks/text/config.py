@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from trainer.configuration import DatasetInfo, Hyperparameters, ModelConfig, Resolve, TrainConfig, resolve_fields
+from trainer.adapters.config import AdapterHyperparameters
+from trainer.configuration import DatasetInfo, ModelConfig, Resolve, TrainConfig, resolve_fields
 from trainer.tasks.text_config import TextData, TextFacts
 
 
@@ -48,7 +49,7 @@ def is_folder_name(name: str) -> bool:
 Pooling = Literal["auto", "cls", "mean", "last", "max"]
 
 
-class TextHyperparameters(Hyperparameters):
+class TextHyperparameters(AdapterHyperparameters):
     """Hyperparameters of the text modality."""
 
     max_length: int = Field(default=128, ge=4, le=131_072, description="tokens; longer texts are cut")

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
@@ -12,7 +12,7 @@ from trainer.data.text.listing import counted, inspected
 from trainer.tasks.base import Counted, UndescribedModel
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
-from trainer.tasks.text.config import TextDatasetInfo, TextTrainConfig, is_folder_name
+from trainer.tasks.text.config import Pooling, TextDatasetInfo, TextTrainConfig, is_folder_name
 from trainer.tasks.text_config import DuplicateTexts, TextData
 
 SPELLINGS = Spellings(
@@ -62,13 +62,14 @@ class TextSpec(ComposedSpec):
         """Rows by label and part, and their lengths. Raises UnfitData."""
         return inspected(text_data(data), self.target.reader, look)
 
-    def trains_together(self, model: str) -> bool:
-        """Whether `trainer.heads` supports the layers of the head with each pooling."""
+    def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
+        """Whether `trainer.heads` supports the layers of the head with this pooling; with some pooling if the values have none."""
         try:
             described = self.describe(model)
         except UndescribedModel:
             return False
-        return all(described.trains_together(pooling) for pooling in ("auto", "cls", "mean", "last", "max"))
+        poolings = (values["pooling"],) if "pooling" in values else get_args(Pooling)
+        return any(described.trains_together(pooling) for pooling in poolings)
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
         """The number of parameters of the library's head, which is the largest."""

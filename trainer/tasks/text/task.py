@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
+from trainer.adapters.texts import adapted
 from trainer.backbones import hub
 from trainer.backbones.description import digest
-from trainer.backbones.factory import build, freeze
+from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
 from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig
 from trainer.data.dataset import Dataset, Listing
@@ -59,17 +60,18 @@ class TextTask(ComposedTask):
         return text_config(self._spec.resolved(asked, info)), info
 
     def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
-        """The network with the target's outputs. Raises UnfitModel."""
-        asked = text_config(config)
+        """The network with the target's outputs, adapted and frozen as the config's method asks. Raises UnfitModel."""
+        asked, folder = text_config(config), folder_of(config.model)
         model = build(
-            folder_of(asked.model),
+            folder,
             self.target.spec.outputs(info),
             pooling=asked.pooling,
             dropout=asked.dropout,
             seed=asked.seed,
             weights=asked.model.weights,
         )
-        return freeze(model, asked.frozen_layers)
+        positions = describe(folder).positions
+        return adapted(model, asked, None if positions is None else positions - asked.max_length)
 
     def inspect(self, examples: Examples, dataset: Dataset, info: DatasetInfo) -> TextDatasetInfo:
         """The facts with the lengths of the texts."""
@@ -102,8 +104,10 @@ class TextTask(ComposedTask):
         }
 
 
-def folder_of(model: TextModel) -> Path:
+def folder_of(model: ModelConfig) -> Path:
     """The folder of the model, downloaded if it is one of the hub. Raises UnfitModel."""
+    if not isinstance(model, TextModel):
+        raise TypeError(f"{type(model).__name__} is not the model of a text task")
     return hub.find(model.name, model.revision).folder
 
 

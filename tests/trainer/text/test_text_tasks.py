@@ -1,0 +1,178 @@
+"""Training on texts: stored outputs, heads together, methods and tasks give the results that computing everything alone gives."""
+
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.backbones.conftest import write_tokenizer
+from tests.trainer.text.conftest import needed
+from trainer.cache import Cache
+from trainer.checkpoints import Checkpoints
+from trainer.configuration import TrainConfig
+from trainer.data.examples import BadData
+from trainer.features import inputs_for
+from trainer.features.frozen_prefix import SequenceLayout
+from trainer.features.source import StoredExamples
+from trainer.heads.ensemble import HeadEnsemble, fits
+from trainer.learners import Member
+from trainer.loop import TrainingLoop, train
+from trainer.preparation import Expected, inspect, prepare
+from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
+from trainer.sequences import Sequences
+from trainer.stopwatch import Stopwatch
+from trainer.tasks.text.spec import text_info
+
+HOST = torch.device("cpu")
+TASKS = {
+    "text_classification": ("label", "accuracy"),
+    "text_regression": ("number", "rmse"),
+    "text_multilabel": ("labels", "f1"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with random weights."""
+    transformers = needed("transformers")
+    path: Path = tmp_path_factory.mktemp("bert")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
+        )
+        transformers.BertModel(config).save_pretrained(path)
+    write_tokenizer(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 texts of 1 to 20 words. The word w5 decides about the label, and the number of words about the number."""
+    generator = torch.Generator().manual_seed(0)
+    lines = ["text\tlabel\tnumber\tlabels"]
+    for _ in range(120):
+        words = torch.randint(4, 30, (int(torch.randint(1, 21, (1,), generator=generator)),), generator=generator).tolist()
+        label, labels = "yes" if 5 in words or 6 in words else "no", "|".join(sorted({f"w{word}" for word in words if word in (7, 8, 9)}))
+        lines.append(f"{' '.join(f'w{word}' for word in words)}\t{label}\t{len(words) / 2}\t{labels}")
+    file: Path = tmp_path_factory.mktemp("texts") / "texts.tsv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture
+def configure(folder: Path, rows: Path) -> Any:
+    def configure(task: str = "text_classification", **values: Any) -> TrainConfig:
+        data = {"path": str(rows), "target": TASKS[task][0], "test": 0.2, "near_duplicates": False}
+        settings = {"epochs": 2, "max_length": 12, "batch_size": 16, "lr": 3e-3, "pooling": "mean", **values}
+        return TrainConfig.of_task(task)(task=task, data=data, model={"name": str(folder)}, **settings)
+
+    return configure
+
+
+def run(config: TrainConfig, **options: Any) -> tuple[RunPrepared, Finished]:
+    events = list(train(config, device=HOST, **options))
+    assert not [event for event in events if isinstance(event, Failed)], events
+    (prepared,) = [event for event in events if isinstance(event, RunPrepared)]
+    (finished,) = [event for event in events if isinstance(event, Finished)]
+    return prepared, finished
+
+
+def near(found: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    return found.keys() == wanted.keys() and all(found[name] == pytest.approx(wanted[name], abs=2e-4) for name in found)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_trains_and_reports(configure: Any, task: str) -> None:
+    _, finished = run(configure(task, epochs=1), score_test=True)
+    assert TASKS[task][1] in finished.metrics and finished.test is not None and TASKS[task][1] in finished.test.metrics
+
+
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_stored_sequences_give_what_computing_gives(configure: Any, tmp_path: Path, frozen: int) -> None:
+    config, cache = configure(frozen_layers=frozen, epochs=3), Cache(tmp_path, 10**9)
+    prepared, reading = run(config, cache=cache, demand={frozen: 1e9}, depths=(frozen, frozen))
+    assert prepared.reuse is not None and prepared.reuse.depth == frozen
+    _, computing = run(config, share=False)
+    assert near(reading.metrics, computing.metrics)
+
+
+def test_an_entry_has_a_row_for_each_token_and_none_for_padding(configure: Any, tmp_path: Path) -> None:
+    prepared = prepare(configure(frozen_layers=2), HOST, Expected(), Cache.none())
+    part, lengths = StoredExamples(prepared, prepared.training, 1, augmented=False), prepared.examples.lengths  # type: ignore[attr-defined]
+    assert part.entry_shape(SequenceLayout((32,), torch.float32)) == (int(lengths[part.rows].sum()), 32)
+    inputs = inputs_for(prepared, Cache(tmp_path, 10**9), {}, Stopwatch.of(HOST), (2, 2))
+    list(inputs.ready(0, None))
+    batch = prepared.batches_of(1)[0]
+    found, wanted = inputs.batch(batch, 0), prepared.model.forward_prefix(prepared.examples.take(batch, None), 2)
+    assert isinstance(found, Sequences) and isinstance(wanted, Sequences) and inputs.depth == 2
+    torch.testing.assert_close(found.packed(), wanted.packed(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_is_padded_to_its_longest_text_alone(configure: Any) -> None:
+    prepared = prepare(configure(), HOST, Expected(), Cache.none())
+    batch = prepared.batches_of(1)[0]
+    found = prepared.examples.take(batch, None)
+    assert isinstance(found, Sequences) and found.values.shape[1] == int(found.lengths.max())
+    widths = [int(prepared.examples.take(rows, None).lengths.max()) for rows in prepared.batches_of(1)]  # type: ignore[union-attr]
+    assert len({*widths}) > 1, "batches are of similar lengths"
+
+
+def test_heads_together_equal_heads_alone(configure: Any, tmp_path: Path) -> None:
+    configs = [configure(frozen_layers=3, seed=number, lr=lr) for number, lr in enumerate((1e-3, 1e-2))]
+    assert all(map(fits, configs))
+    loop = TrainingLoop([Member(config=config) for config in configs], HeadEnsemble.build, device=HOST, cache=Cache(tmp_path, 10**9))
+    with closing(loop.events()) as events:
+        together = {event.lane: event for event in events if isinstance(event, Finished)}
+    for number, config in enumerate(configs):
+        _, alone = run(config, share=False)
+        assert near(together[number].metrics, alone.metrics)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "bitfit", "adapter", "prompt"])
+def test_each_method_trains_less_than_everything_and_changes_the_result(configure: Any, method: str) -> None:
+    whole, _ = run(configure(epochs=1))
+    prepared, finished = run(configure(epochs=1, method=method, prompt_tokens=2, adapter_size=4))
+    assert 0 < prepared.trainable < whole.trainable / 2
+    _, frozen = run(configure(epochs=1, frozen_layers=3))
+    assert finished.metrics["loss"] != frozen.metrics["loss"]
+
+
+def test_lora_in_the_last_layer_reads_what_lies_below(configure: Any, tmp_path: Path) -> None:
+    config = configure(method="lora", lora_layers=1, lora_r=2)
+    prepared, reading = run(config, cache=Cache(tmp_path, 10**9), demand={2: 1e9}, depths=(2, 2))
+    assert prepared.reuse is not None and prepared.reuse.depth == 2
+    _, computing = run(config, share=False)
+    assert near(reading.metrics, computing.metrics)
+
+
+def test_a_lora_run_resumes_bit_for_bit(configure: Any, tmp_path: Path) -> None:
+    config = configure(method="lora", lora_r=2, lora_dropout=0.1, epochs=3)
+    _, whole = run(config)
+    kept = Checkpoints(tmp_path, seconds=0.0)
+    with closing(train(config, device=HOST, checkpoints=kept)) as events:
+        saved = next(event.checkpoint for event in events if isinstance(event, CheckpointSaved))
+    resumed = list(train(config, device=HOST, checkpoints=Checkpoints(tmp_path, seconds=0.0, resume=[saved])))
+    (finished,) = [event for event in resumed if isinstance(event, Finished)]
+    assert [event.step for event in resumed if isinstance(event, EpochMetrics)] == [2, 3]
+    assert finished.metrics == whole.metrics
+
+
+def test_the_check_states_how_many_texts_are_cut(configure: Any) -> None:
+    checked = inspect(configure(max_length=8), HOST, Cache.none())
+    tokens = text_info(checked.facts).tokens
+    assert tokens is not None and tokens.max_length == 8 and 0 < tokens.truncated < tokens.texts
+    assert any("max_length 8 cuts" in note for note in checked.facts.notes)
+
+
+def test_unfit_targets_are_refused(configure: Any, rows: Path, tmp_path: Path) -> None:
+    other = tmp_path / "one.tsv"
+    other.write_text("text\tlabel\n" + "".join(f"w4 w{number}\tsame\n" for number in range(5, 20)))
+    config = configure()
+    with pytest.raises(BadData, match="same"):
+        prepare(config.model_copy(update={"data": config.data.model_copy(update={"path": str(other)})}), HOST, Expected(), Cache.none())
+    assert os.path.exists(rows)
