@@ -38,6 +38,7 @@ from trainer.targets.labels.measures import (
 from trainer.targets.labels.spec import LabelsSpec, label_info
 from trainer.tasks.base import Decision, Measurement, Names
 
+MOST_LOSS = 1e30  # in a report, which has finite numbers alone
 HIGHEST_LOGIT = torch.finfo(torch.float16).max  # logits are reported as float16; a higher one would become infinite
 
 
@@ -180,7 +181,7 @@ def _report(logits: Tensor, actual: Tensor, labels: Sequence[str], threshold: fl
 
 def _worst(logits: Tensor, predicted: Tensor, actual: Tensor, labels: Sequence[str], names: Names) -> list[WrongLabels]:
     """The examples with wrong labels that have the largest losses."""
-    losses = losses_of(logits, actual).masked_fill((predicted == actual).all(1), -1.0)
+    losses = losses_of(logits, actual).nan_to_num(nan=MOST_LOSS, posinf=MOST_LOSS).masked_fill((predicted == actual).all(1), -1.0)
     found = list[WrongLabels]()
     for row in losses.argsort(descending=True, stable=True)[:MOST_WORST].tolist():
         if (loss := float(losses[row])) < 0:
@@ -199,7 +200,7 @@ def _worst(logits: Tensor, predicted: Tensor, actual: Tensor, labels: Sequence[s
 
 def _test_report(logits: Tensor, actual: Tensor, labels: Sequence[str], threshold: float, names: Names | None) -> LabelTestReport:
     report, listed = _report(logits, actual, labels, threshold, names), logits.numel() <= MOST_CELLS
-    values = logits.clamp(-HIGHEST_LOGIT, HIGHEST_LOGIT).cpu().numpy().astype("<f2")
+    values = logits.nan_to_num(nan=0.0).clamp(-HIGHEST_LOGIT, HIGHEST_LOGIT).cpu().numpy().astype("<f2")
     return LabelTestReport(
         **dict(report),
         target_bits=_bits(actual) if listed else None,

@@ -85,6 +85,7 @@ class HeadsNumberLoss:
         self._losses, self._deltas, self._mean, self._std, self._device = tuple(losses), tuple(deltas), mean, std, device
         limits = [delta if loss == "huber" else torch.inf for loss, delta in zip(losses, deltas, strict=True)]
         self._limit = torch.tensor(limits, device=device)[:, None, None]
+        self._lowest = -self._limit
         self._factor = torch.tensor([2.0 if loss == "mse" else 1.0 for loss in losses], device=device)[:, None, None]
         self._linear: Tensor | None = None  # whether a member's loss is l1, [M, 1, 1]
         if "l1" in losses:
@@ -97,7 +98,7 @@ class HeadsNumberLoss:
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs [M, 1, B], targets [B] in the unit of the data → mean losses [M], gradient by the outputs [M, 1, B]."""
         errors = outputs - standardised(targets, self._mean, self._std).to(outputs.dtype)
-        slope = errors.clamp(-self._limit, self._limit)
+        slope = errors.clamp(self._lowest, self._limit)
         half = slope / 2
         if self._linear is not None:
             slope, half = torch.where(self._linear, errors.sign(), slope), torch.where(self._linear, 0.0, half)

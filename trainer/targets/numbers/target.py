@@ -15,6 +15,7 @@ from trainer.data.targets import HasTargets
 from trainer.targets.base import Target
 from trainer.targets.numbers.config import (
     MOST_BINS,
+    MOST_MAGNITUDE,
     MOST_SCORED,
     MOST_WORST,
     QUANTILES,
@@ -56,7 +57,7 @@ class NumbersTarget(Target):
     def facts(self, dataset: Dataset) -> Mapping[str, Any]:
         """Mean, deviation and range of the targets of each part."""
         targets = self.targets(dataset)
-        return {"numbers": {part: _facts_of(targets[rows]) for part in PARTS if (rows := dataset.rows(part))}}
+        return {"numbers": {part: facts_of(targets[rows]) for part in PARTS if (rows := dataset.rows(part))}}
 
     def targets(self, dataset: Dataset) -> Tensor:
         """Numbers in the unit of the data, float64 [N]."""
@@ -92,7 +93,9 @@ class NumbersTarget(Target):
         mean, std = number_info(info).scale
         predicted = tallies[..., 0].double() * std + mean
         report = _test_report if examples else _report
-        measured = zip(measure(predicted, targets), predicted, strict=True)
+        # A report has finite numbers alone. The metrics of such a run are not finite.
+        finite = predicted.nan_to_num(nan=MOST_MAGNITUDE, posinf=MOST_MAGNITUDE, neginf=-MOST_MAGNITUDE)
+        measured = zip(measure(predicted, targets), finite.clamp(-MOST_MAGNITUDE, MOST_MAGNITUDE), strict=True)
         return [Measurement(metrics, partial(report, own, targets, names)) for metrics, own in measured]
 
     def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
@@ -110,7 +113,8 @@ class NumbersTarget(Target):
         return outputs.transpose(1, 2)
 
 
-def _facts_of(targets: Tensor) -> NumberFacts:
+def facts_of(targets: Tensor) -> NumberFacts:
+    """Facts about the targets of a part, float64 [N]."""
     ordered = targets.sort().values
     median = float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     return NumberFacts(
