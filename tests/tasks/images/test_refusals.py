@@ -10,12 +10,15 @@ from service.domain.errors import InvalidInput
 from service.inspection import checked_study
 from tests.tasks.images.conftest import Table
 from trainer.cache import Cache
-from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.data.examples import BadData
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.data.examples import BadData, Look
 from trainer.preparation import inspect
 from trainer.protocol import Checked
-from trainer.tasks.image_multilabel.config import ImageMultilabelInfo
+from trainer.tasks.capabilities import InspectedData, InspectsData
+from trainer.tasks.image_multilabel.config import ImageMultilabelData, ImageMultilabelInfo
 from trainer.tasks.image_regression.config import ImageRegressionInfo
+from trainer.tasks.images.config import ImageTableData
+from trainer.tasks.registry import spec_of
 
 MODEL = {"name": "small_cnn", "weights": "random"}
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -130,6 +133,23 @@ def test_numbers_that_are_equal_are_one_target_however_they_are_written(numbers:
     found = [checked("image_regression", with_targets(numbers(name=text), {0: text})).facts for text in ("12", "12.0", "1.2e1")]
     assert len({one.fingerprint for one in found}) == 1
     assert isinstance(found[0], ImageRegressionInfo) and found[0].numbers["train"].min == 12.0
+
+
+def inspected(task: str, data: DataConfig) -> InspectedData:
+    spec = spec_of(task)
+    assert isinstance(spec, InspectsData)
+    return spec.inspect_data(data, Look())
+
+
+def test_the_inspection_of_data_shows_targets_and_labels_by_part(numbers: Table, labels: Table) -> None:
+    parts = {number: "validation" for number in range(20)}
+    data = ImageTableData(path=str(with_targets(numbers(4), {0: "-1", 1: "7.5", 2: "3", 3: "3"}, split={0: "validation"})))
+    found = inspected("image_regression", data)
+    assert (found.labels, found.measures) == ({}, {"target": [-1.0, 7.5, 3.0, 3.0]})
+    path = with_targets(labels(40), {number: "blue|red" if number % 2 else "" for number in range(40)}, split=parts)
+    found = inspected("image_multilabel", ImageMultilabelData(path=str(path)))
+    assert found.labels == {name: {"train": 10, "validation": 10} for name in ("blue", "red")}
+    assert sorted(found.measures["labels of an image"]) == [0.0] * 20 + [2.0] * 20
 
 
 def test_rare_labels_are_merged_in_the_split_and_said(labels: Table) -> None:

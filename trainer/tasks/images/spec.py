@@ -102,8 +102,20 @@ class ImageSpec(ComposedSpec):
         return Counted(tuple(found.facts.given), counts, self.target.stratum)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
-        """Images by label and part, and how they are listed. Raises UnfitData."""
-        return InspectedData(listing=scan(image_data(data), look).facts, labels=self.count(data, look).counts)
+        """Images by label and part, their targets, and how they are listed. Raises UnfitData."""
+        reader = self.target.reader
+        found = scan(image_data(data), look, reader)
+        if reader is None:
+            return InspectedData(listing=found.facts, labels=self.count(data, look).counts)
+        labels = {name: Counter[Part | None]() for name in reader.names(found.labels)}
+        for example in found.examples:
+            for name in reader.names([example.label]):
+                labels[name][example.part] += 1
+        values = [reader.value(example.label) for example in found.examples]
+        numbers = [value for value in values if isinstance(value, float)]
+        sets = [float(len(value)) for value in values if isinstance(value, tuple)]
+        measures = {"target": numbers} if numbers else {f"labels of an {self.example}": sets}
+        return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports all layers of the head."""
