@@ -1,10 +1,12 @@
 """The stages of each type compute what the library computes, independent of padding, and freeze as stages do."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -153,6 +155,23 @@ def test_random_weights_depend_on_the_seed(kind: str, model_folder: Folder) -> N
     assert not torch.equal(first(batch), other.eval()(batch))
     for name, value in first.fresh_head(3).items():
         assert torch.equal(value, first.network.state_dict()[name])
+
+
+def test_a_copy_shares_nothing_with_the_model(model: StagedModel) -> None:
+    batch, twin = texts(), copy.deepcopy(model)
+    with torch.no_grad():
+        before = model(batch)
+        for parameter in twin.parameters():
+            parameter.add_(0.1)
+        assert torch.equal(model(batch), before) and not torch.equal(twin(batch), before)
+
+
+def test_the_state_dict_can_be_saved_and_loaded(kind: str, model: StagedModel, model_folder: Folder) -> None:
+    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()})
+    other, batch = build(model_folder(kind), OUTPUTS, seed=9, weights="random").eval(), texts()
+    other.network.load_state_dict(safetensors.torch.load(content))
+    with torch.no_grad():
+        assert torch.equal(other(batch), model(batch))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
