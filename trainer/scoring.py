@@ -37,7 +37,7 @@ def evaluate(
     the reports have values of each example.
     Yields `sign` between two batches, so that the consumer sees progress and can stop.
     """
-    found = torch.empty(0)
+    found, width = torch.empty(0), run.task.tally_width(len(rows), run.info)
     size = max(run.config.batch_size, learner.smallest_batch)
     places: Sequence[slice | Tensor] = [slice(first, first + size) for first in range(0, len(rows), size)]
     if isinstance(run.examples, Ragged):  # sequences of similar lengths together, so that little padding is computed
@@ -51,8 +51,8 @@ def evaluate(
             yield sign
         for members, tallies in learner.tallies(inputs.batch(some, None), taken(run.targets, some, ahead)):
             if not found.numel():
-                found = tallies.new_empty((len(learner.members), len(rows), tallies.shape[-1]))  # [M, N, K]
-            found[members, places[batch]] = tallies
+                found = tallies.new_empty((len(learner.members), len(rows), tallies[..., :width].shape[-1]))  # [M, N, K]
+            found[members, places[batch]] = tallies[..., :width]
     measured: Sequence[Measurement] = run.task.measure(
         found,
         taken(run.targets, rows),

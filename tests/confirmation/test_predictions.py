@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.targets.classes.measuring import measure
 from trainer.targets.classes.predictions import Predictions
-from trainer.targets.classes.target import measure
 
 CLASSES = 5
+OF_COUNTS = [
+    "accuracy", "loss", "recall", "precision", "f1", "balanced_accuracy", "micro_precision", "micro_recall", "micro_f1",
+    "weighted_precision", "weighted_recall", "weighted_f1", "matthews",
+]  # fmt: skip
 
 
 def images(count: int, *, right: float = 0.6, last: int = 1) -> Predictions:
@@ -21,11 +25,12 @@ def images(count: int, *, right: float = 0.6, last: int = 1) -> Predictions:
 def value(one: Predictions, metric: str, rows: np.ndarray) -> float:
     """As the trainer measures it."""
     predicted, actual, losses = (torch.tensor(column[rows]) for column in (one.predicted, one.actual, one.losses))
-    (found,) = measure(predicted[None], actual, losses[None], CLASSES)
+    tallies = torch.stack((predicted.double(), losses, torch.ones_like(losses), (predicted == actual).double()), -1)
+    (found,) = measure(tallies[None], actual, CLASSES)
     return found[metric]
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "loss", "recall", "precision", "f1"])
+@pytest.mark.parametrize("metric", OF_COUNTS)
 @pytest.mark.parametrize("right", [0.0, 0.6, 1.0])
 def test_an_images_score_is_what_leaving_it_out_shows(metric: str, right: float) -> None:
     one, everyone = images(40, right=right), np.arange(40)
@@ -34,10 +39,17 @@ def test_an_images_score_is_what_leaving_it_out_shows(metric: str, right: float)
     assert one.scores(metric) == pytest.approx(left_out, abs=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "loss", "recall", "precision", "f1"])
+@pytest.mark.parametrize("metric", OF_COUNTS)
 def test_the_mean_of_the_images_scores_is_the_metric(metric: str) -> None:
     one = images(4_000, last=200)
     assert one.scores(metric).mean() == pytest.approx(value(one, metric, np.arange(4_000)), abs=2e-2)
+
+
+def test_results_of_earlier_versions_have_scores_of_what_follows_from_the_predictions() -> None:
+    one = images(10)
+    assert not any(one.has_scores(metric) for metric in ("top_5_accuracy", "auroc", "average_precision", "ece")) and one.has_scores(
+        "matthews"
+    )
 
 
 def test_a_metric_that_is_no_mean_of_classes_is_refused_by_name() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from service.domain.spec import Objective
 from service.domain.verdict import Estimate, Verdict, constant_of
-from trainer.targets.classes.target import measure
+from trainer.targets.classes.measuring import measure, tallies_of
 from trainer.tasks.image_classification.config import ImageClassificationInfo
 from trainer.tasks.image_classification.spec import SPEC
 
@@ -17,13 +17,17 @@ FACTS = ImageClassificationInfo(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("metric", [name for name in SPEC.metrics if name != "loss"])
+@pytest.mark.parametrize("metric", [name for name in SPEC.metrics if name not in ("loss", "ece")])
 def test_values_are_those_that_the_trainer_measures(metric: str) -> None:
     actual = torch.tensor([0] * 95 + [1] * 3 + [2] * 2)
-    (metrics,) = measure(torch.zeros((1, 100), dtype=torch.int64), actual, torch.zeros((1, 100)), 3)
-    measured = metrics[metric]
+    logits = torch.tensor([0.95, 0.03, 0.02]).log()[None, :, None].expand(1, 3, 100)
+    measured = measure(tallies_of(logits, actual), actual, 3)[0][metric]
     found = constant_of(FACTS, "validation", metric)
     assert found is not None and found.score.value == pytest.approx(measured) and (found.score.label, found.score.share) == ("noise", 0.95)
+
+
+def test_no_constant_prediction_is_named_for_the_calibration_error() -> None:
+    assert constant_of(FACTS, "validation", "ece") is None
 
 
 def test_the_loss_is_that_of_answering_the_shares() -> None:

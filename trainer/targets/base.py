@@ -138,6 +138,10 @@ class Target(Protocol):
         """Outputs float32 [B, O] and targets [B, ...] → contributions of each example to the metrics, float32 [B, K]."""
         ...
 
+    def tally_width(self, examples: int, info: DatasetInfo) -> int | None:
+        """As `Task.tally_width`."""
+        return None
+
     def measure(
         self,
         tallies: "Tensor",

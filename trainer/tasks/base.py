@@ -304,6 +304,10 @@ class Task(Protocol):
         """Predictions [B, ...] and targets [B, ...] → contributions of each example to the metrics, float32 [B, K]."""
         ...
 
+    def tally_width(self, examples: int, info: DatasetInfo) -> int | None:
+        """The number of leading tallies that are kept for so many examples; None: all. Metrics that need the others are left out."""
+        return None
+
     def measure(
         self,
         tallies: "Tensor",

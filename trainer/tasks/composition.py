@@ -131,6 +131,10 @@ class ComposedTask(Task):
         """The target's tallies [B, K]."""
         return self.target.tally(predictions, targets)
 
+    def tally_width(self, examples: int, info: DatasetInfo) -> int | None:
+        """The number of the target's tallies that are kept."""
+        return self.target.tally_width(examples, info)
+
     def measure(
         self,
         tallies: "Tensor",

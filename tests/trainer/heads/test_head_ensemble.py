@@ -109,6 +109,7 @@ def test_a_lane_is_what_the_whole_network_would_be_within_rounding(head: Head) -
     for changes in (
         {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.1}, {"sampling": "balanced"},
         {"optimizer": "sgd", "weight_decay": 0.01}, {"label_smoothing": 0.1, "schedule": "cosine"}, {"optimizer": "rmsprop"},
+        {"optimizer": "sgd", "focal_gamma": 2.0},
     ):  # fmt: skip
         data = ImageData(path=str(unequal(Path(head().data.path))))
         config = head(seed=7, epochs=3, data=data, **changes)

@@ -14,6 +14,8 @@ from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
 
 MAX_CLASS_NAME = 256  # characters
 MOST_CLASSES = 65_536
+ACCURACIES = frozenset({"accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall"})
+"""Metrics that equal accuracy for examples of one class each."""
 
 
 class ClassHyperparameters(Hyperparameters):
@@ -31,6 +33,13 @@ class ClassHyperparameters(Hyperparameters):
         exclude_if=lambda sampling: sampling == "none",
         description="balanced: an epoch draws as many examples as there are training examples, equally many of each class, with "
         "replacement",
+    )
+    focal_gamma: FiniteFloat = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        exclude_if=lambda gamma: gamma == 0,
+        description="exponent of the focal loss, a factor (1 - p)^gamma of the cross entropy; p: the true class's probability; 0: off",
     )
 
 
@@ -100,6 +109,11 @@ class ClassTestReport(ClassReport):
     losses: str | None = Field(
         default=None, description="base64 of the examples' cross entropy as little-endian float16, in the same order"
     )
+    scores: Mapping[Literal["top_5_accuracy", "auroc", "average_precision", "ece"], str] | None = Field(
+        default=None,
+        description="base64 of each example's contribution to metrics that do not follow from the predicted classes, as little-endian "
+        "float16 in the same order: 0 or 1, or the jackknife's pseudo-value; None in earlier versions",
+    )
 
     @field_validator("confusion_matrix")
     @classmethod
@@ -122,6 +136,17 @@ class ClassTestReport(ClassReport):
         if known.field_name == "predicted" and max(_uint16s(raw), default=0) >= len(matrix):
             raise PydanticCustomError("unknown_class", f"classes are numbered from 0 to {len(matrix) - 1}; correct it")
         return text
+
+    @field_validator("scores")
+    @classmethod
+    def _have_two_bytes_an_example(cls, scores: Mapping[str, str] | None, known: ValidationInfo) -> Mapping[str, str] | None:
+        if scores is not None and (matrix := known.data.get("confusion_matrix")):
+            examples = sum(map(sum, matrix))
+            for text in scores.values():
+                if (raw := _decoded(text)) is None or len(raw) != 2 * examples:
+                    fault = f"these must be base64 of two bytes for each of the {examples} test examples; correct them"
+                    raise PydanticCustomError("wrong_length", fault)
+        return scores
 
 
 def _decoded(text: str) -> bytes | None:

@@ -14,13 +14,25 @@ class CrossEntropy:
 
     smoothing: float
     class_weights: Tensor | None  # [C]
+    focal_gamma: float = 0.0
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits float32 [B, C] and classes [B] → losses in nats [B]."""
         losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.smoothing)
         if self.class_weights is not None:  # by the true class; torch's own weights would weight each smoothed target separately
             losses = losses * self.class_weights[targets]
+        if self.focal_gamma:
+            own = logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
+            losses = losses * _missing(own).clamp(min=LEAST).pow(self.focal_gamma)
         return losses
+
+
+LEAST = 1e-7  # of 1 - p: a power with an exponent below 0 stays finite
+
+
+def _missing(logs: Tensor) -> Tensor:
+    """1 - p for log p."""
+    return logs.expm1().neg()
 
 
 def balanced_weights(targets: Tensor, classes: int) -> Tensor:
@@ -41,10 +53,21 @@ class HeadsCrossEntropy:
         derivative  ∂log p_j / ∂z_c = [c = j] - p_c
         gradient    ∂L / ∂z_c = w (p_c - (1 - e) [c = y] - e / C)
     The p_c terms add up to w p_c, since the targets' weights (1 - e) + C e / C are 1. The mean over B examples divides both by B.
+
+    The focal loss (Lin et al., Focal Loss for Dense Object Detection, 2017) is f L with f = (1 - p_y)^g. By the product rule, with
+    ∂p_y / ∂z_c = p_y ([c = y] - p_c), its gradient is f ∂L / ∂z_c - L g (1 - p_y)^(g - 1) p_y ([c = y] - p_c).
     """
 
-    def __init__(self, *, smoothing: Tensor, weighted: Sequence[bool] = (), class_weights: Tensor | None = None) -> None:
-        """Label smoothing [M]; for each member whether its loss is weighted by class (empty: none is); the class weights [C]."""
+    def __init__(
+        self,
+        *,
+        smoothing: Tensor,
+        weighted: Sequence[bool] = (),
+        class_weights: Tensor | None = None,
+        focal_gamma: Tensor | None = None,
+    ) -> None:
+        """Label smoothing [M]; for each member whether its loss is weighted by class (empty: none is); the class weights [C]; g [M]."""
+        self._gamma = focal_gamma
         self.class_weights, self._smoothing, self._weighted = class_weights, smoothing, tuple(weighted)
         # Tested once here: in `__call__` the test would make the host wait for the device in every step.
         self._smooth = smoothing if bool(smoothing.any()) else None
@@ -55,7 +78,8 @@ class HeadsCrossEntropy:
     def of(self, first: int, last: int) -> "HeadsCrossEntropy":
         """The loss of members `first` to `last`, the latter excluded."""
         smoothing, weighted = self._smoothing[first:last], self._weighted[first:last]
-        return HeadsCrossEntropy(smoothing=smoothing, weighted=weighted, class_weights=self.class_weights)
+        gamma = None if self._gamma is None else self._gamma[first:last]
+        return HeadsCrossEntropy(smoothing=smoothing, weighted=weighted, class_weights=self.class_weights, focal_gamma=gamma)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [M, C, B], classes [B] → mean losses [M], gradient by the logits [M, C, B]. A mean over examples, not weights."""
@@ -64,6 +88,8 @@ class HeadsCrossEntropy:
         logs = outputs.log_softmax(1)  # log p, [M, C, B]
         true = targets.expand(members, 1, count)
         each = None if self._weights is None else self._weights[:, None, targets]  # w of each example, [M, 1, B]
+        if self._gamma is not None:
+            return self._focal(logs, true, each, self._gamma[:, None, None])
         of_true, of_all = logs.gather(1, true), logs if each is None else logs * each
         losses, slope = (of_true if each is None else of_true * each).mean((1, 2)).neg_(), logs.exp()
         # `slope` is p at first; subtract the smoothed targets.
@@ -74,6 +100,23 @@ class HeadsCrossEntropy:
             slope.sub_((smoothing / classes)[:, None, None])
             slope.scatter_add_(1, true, (smoothing - 1)[:, None, None].expand(members, 1, count))
         return losses, (slope if each is None else slope.mul_(each)).div_(count)
+
+    def _focal(self, logs: Tensor, true: Tensor, each: Tensor | None, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """The focal loss: log p [M, C, B], classes [M, 1, B], class weights [M, 1, B] and exponents [M, 1, 1]."""
+        _, classes, count = logs.shape
+        smoothing = self._smoothing[:, None, None]
+        of_true = logs.gather(1, true)  # log p_y, [M, 1, B]
+        is_true = torch.zeros_like(logs).scatter_(1, true, 1.0)
+        probabilities, exact = logs.exp(), _missing(of_true)
+        missing = exact.clamp(min=LEAST)  # constant below LEAST, where its derivative is 0
+        losses = -(1 - smoothing) * of_true - smoothing * logs.mean(1, keepdim=True)  # L, [M, 1, B]
+        factor = missing.pow(gamma)  # f
+        slope = factor * (probabilities - (1 - smoothing) * is_true - smoothing / classes)
+        slope -= losses * gamma * missing.pow(gamma - 1) * (exact >= LEAST) * of_true.exp() * (is_true - probabilities)
+        losses = losses * factor
+        if each is not None:
+            losses, slope = losses * each, slope * each
+        return losses.mean((1, 2)), slope / count
 
 
 class TabulatedCrossEntropy:

@@ -1,12 +1,14 @@
 """A run's predictions for the test examples, and the contribution of each example to the metrics."""
 
 import base64
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.targets.classes.config import ClassTestReport
+from trainer.targets.classes.config import ACCURACIES, ClassTestReport
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -20,6 +22,7 @@ class Predictions:
     predicted: Counts  # shape (N,)
     losses: Values  # cross entropy, nats, shape (N,)
     classes: int
+    contributions: Mapping[str, Values] = field(default_factory=dict)  # to metrics that need more than the predicted class, each (N,)
 
     @classmethod
     def of(cls, report: ClassTestReport) -> "Predictions | None":
@@ -32,6 +35,9 @@ class Predictions:
             predicted=np.frombuffer(base64.b64decode(report.predicted), dtype="<u2").astype(np.int64),
             losses=np.frombuffer(base64.b64decode(report.losses), dtype="<f2").astype(np.float64),
             classes=len(counts),
+            contributions={
+                name: np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float64) for name, text in (report.scores or {}).items()
+            },
         )
 
     def __len__(self) -> int:
@@ -42,22 +48,64 @@ class Predictions:
         return np.array_equal(self.actual, other.actual)
 
     def has_scores(self, metric: str) -> bool:
-        """Whether all scores of the metric are finite; only a loss may be infinite or NaN."""
+        """Whether the report has scores of the metric, and all are finite."""
+        if metric in STORED:
+            return metric in self.contributions and bool(np.isfinite(self.contributions[metric]).all())
         return metric != "loss" or bool(np.isfinite(self.losses).all())
 
     def scores(self, metric: str) -> Values:
         """Each example's contribution to the metric, shape (N,), whose mean estimates the metric.
 
-        accuracy: 1 or 0; loss: the example's cross entropy; a macro mean: the example's jackknife pseudo-value.
+        accuracy and its equals: 1 or 0; loss: the example's cross entropy; another metric: the example's jackknife pseudo-value.
         """
         if metric == "loss":
             return self.losses
-        if metric == "accuracy":
+        if metric in STORED:
+            return self.contributions[metric]
+        if metric in ACCURACIES:
             right: Values = (self.predicted == self.actual).astype(np.float64)
             return right
         cells, place = np.unique(self.actual * self.classes + self.predicted, return_inverse=True)
-        scores: Values = _pseudo_values(self, metric, cells)[place]
+        of_cells = _pseudo_values if metric in MACRO_MEANS else _recounted
+        scores: Values = of_cells(self, metric, cells)[place]
         return scores
+
+
+STORED = frozenset({"top_5_accuracy", "auroc", "average_precision", "ece"})
+MACRO_MEANS = frozenset({"precision", "recall", "f1"})
+
+
+def _recounted(found: Predictions, metric: str, cells: Counts) -> Values:
+    """Jackknife pseudo-values by cell of the confusion matrix, (K,), from the counts without one example of the cell."""
+    hits = np.bincount(found.actual[found.actual == found.predicted], minlength=found.classes)
+    actual, predicted = np.bincount(found.actual, minlength=found.classes), np.bincount(found.predicted, minlength=found.classes)
+    number = len(found.actual)
+    whole = _of_counts(metric, hits, actual, predicted)
+    without = np.empty(len(cells))
+    for place, (row, column) in enumerate(zip(*np.divmod(cells, found.classes), strict=True)):
+        counts = hits.copy(), actual.copy(), predicted.copy()
+        counts[0][row] -= row == column
+        counts[1][row] -= 1
+        counts[2][column] -= 1
+        without[place] = _of_counts(metric, *counts)
+    return number * whole - (number - 1) * without
+
+
+def _of_counts(metric: str, hits: Counts, actual: Counts, predicted: Counts) -> float:
+    """A metric of counts by class, as in `trainer.targets.classes.measuring.measure`."""
+    number = max(int(actual.sum()), 1)
+    match metric:
+        case "balanced_accuracy":
+            return float(_share("recall", hits, actual, predicted).sum() / max(int((actual > 0).sum()), 1))
+        case "weighted_precision":
+            return float(_share("precision", hits, actual, predicted) @ actual / number)
+        case "weighted_f1":
+            return float(_share("f1", hits, actual, predicted) @ actual / number)
+        case "matthews":
+            spread = float(number**2 - predicted @ predicted) * float(number**2 - actual @ actual)
+            return float(hits.sum() * number - actual @ predicted) / math.sqrt(spread) if spread > 0 else 0.0
+        case _:
+            raise ValueError(f"{metric} does not follow from counts by class")
 
 
 def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:

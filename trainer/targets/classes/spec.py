@@ -15,7 +15,7 @@ from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
 
 SPELLINGS = Spellings(
-    hyperparameters={"label_smoothing": "label_smoothing_factor smoothing"},
+    hyperparameters={"label_smoothing": "label_smoothing_factor smoothing", "focal_gamma": "focal_loss_gamma"},
     metrics={
         "accuracy": "acc val_acc val_accuracy eval_accuracy valid_accuracy validation_accuracy test_accuracy mean_accuracy top1 "
         "top1_accuracy",
@@ -23,6 +23,18 @@ SPELLINGS = Spellings(
         "f1": "f1_score val_f1 eval_f1 f1_macro macro_f1",
         "precision": "val_precision eval_precision precision_macro",
         "recall": "val_recall eval_recall recall_macro",
+        "top_5_accuracy": "top5 top_5 top5_accuracy val_top5 acc5",
+        "balanced_accuracy": "balanced_accuracy_score balanced_acc bal_acc",
+        "micro_precision": "precision_micro",
+        "micro_recall": "recall_micro",
+        "micro_f1": "f1_micro",
+        "weighted_precision": "precision_weighted",
+        "weighted_recall": "recall_weighted",
+        "weighted_f1": "f1_weighted",
+        "matthews": "mcc matthews_correlation matthews_corrcoef eval_matthews_correlation",
+        "auroc": "auc roc_auc rocauc roc_auc_score eval_roc_auc",
+        "average_precision": "pr_auc auprc average_precision_score",
+        "ece": "calibration_error expected_calibration_error",
     },
     dropped="num_classes",
 )
@@ -39,9 +51,24 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "recall": _share(),
         "f1": _share(),
         "loss": Metric("minimize", low=0.0, unit="nats", additive=True),
+        "top_5_accuracy": _share(additive=True),
+        "balanced_accuracy": _share(),
+        "micro_precision": _share(additive=True),
+        "micro_recall": _share(additive=True),
+        "micro_f1": _share(additive=True),
+        "weighted_precision": _share(),
+        "weighted_recall": _share(additive=True),
+        "weighted_f1": _share(),
+        "matthews": Metric("maximize", low=-1.0, high=1.0),
+        "auroc": Metric("maximize", low=0.0, high=1.0, unit="share"),
+        "average_precision": Metric("maximize", low=0.0, high=1.0, unit="share"),
+        "ece": Metric("minimize", low=0.0, high=1.0, unit="share"),
     }
 )
-"""Precision, recall and F1 are means over the classes; the loss is the cross entropy."""
+"""Precision, recall, F1, AUROC and average precision are means over the classes, `micro_` counts all classes together,
+and `weighted_` weights the classes by their examples; the loss is the cross entropy; ece is the expected calibration error with 15 bins."""
+RANKED = frozenset({"loss", "top_5_accuracy", "auroc", "average_precision"})  # depend on more than the predicted class
+EVERY_CLASS_ALIKE = frozenset({"precision", "recall", "f1", "balanced_accuracy", "matthews", "auroc", "average_precision"})
 
 MEANS_OVER_CLASSES = "recall (its mean over the classes is balanced accuracy) and f1 count every class alike"
 REMEDIES = "class_weights: balanced and sampling: balanced train with every class counting alike"
@@ -53,7 +80,7 @@ def majority(info: ClassInfo, part: Part, name: str, example: str) -> ConstantSc
     None if the counts by class are unknown, the part has no examples, or there is no such metric.
     """
     counts = info.class_counts.get(part, ()) if info.class_counts is not None else ()
-    if not sum(counts) or name not in METRICS:
+    if not sum(counts) or name not in METRICS or name == "ece":  # the shares of the classes are calibrated, and predict nothing
         return None
     most = max(counts)
     largest = [info.classes[place] for place, count in enumerate(counts) if count == most]
@@ -61,8 +88,8 @@ def majority(info: ClassInfo, part: Part, name: str, example: str) -> ConstantSc
     value = _score(name, counts, share)
     equal = len({*counts}) == len({*(info.class_counts or {}).get("train", counts)}) == 1  # then classes count alike in any case
     one = "it" if len(largest) == 1 else "one of them"
-    answering = "Answering the shares of the classes" if name == "loss" else f"Always answering {one}"
-    advice = f"{MEANS_OVER_CLASSES}; {REMEDIES}" if name in ("accuracy", "loss") else REMEDIES
+    answering = "Answering the shares of the classes" if name in RANKED else f"Always answering {one}"
+    advice = f"{MEANS_OVER_CLASSES}; {REMEDIES}" if name not in EVERY_CLASS_ALIKE else REMEDIES
     return ConstantScore(
         label=label,
         share=share,
@@ -87,8 +114,18 @@ def _score(metric: str, counts: Sequence[int], share: float) -> float:
     """The metric of the constant prediction, with macro means over the classes that have examples, as in the trainer."""
     present = sum(count > 0 for count in counts)
     match metric:
-        case "recall":
+        case "recall" | "balanced_accuracy" | "average_precision":
             return 1 / present
+        case "weighted_precision":
+            return share**2
+        case "weighted_f1":
+            return 2 * share**2 / (1 + share)
+        case "matthews":
+            return 0.0
+        case "auroc":
+            return 0.5
+        case "top_5_accuracy":
+            return sum(sorted(counts)[-5:]) / sum(counts)
         case "precision":
             return share / present
         case "f1":

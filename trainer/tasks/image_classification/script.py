@@ -44,6 +44,8 @@ def _obstacles(run: ScriptRun) -> dict[str, bool]:
         "learning rates differ by stage": config.layer_decay != 1,
         "the last stages started from random values": config.reinit_layers > 0,
         "the loss is weighted by class": config.class_weights != "none",
+        "the loss is focal": config.focal_gamma > 0,
+        f"the script does not compute the objective {run.metric}": run.metric not in SCORES,
         "an epoch draws the classes equally often": config.sampling != "none",
         "the augmented views of an image repeat": config.augmentation != "none" and 0 < config.augmentation_views < config.epochs,
     }

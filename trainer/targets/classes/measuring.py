@@ -1,0 +1,190 @@
+"""Tallies and metrics of classes, and the contributions of test examples to metrics that need more than the predicted class."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PROBABILITIES = 4  # the first tally that is a probability
+MOST_CLASSES_RANKED = 64  # classes up to which tallies contain probabilities: with 77, an epoch of 128 heads took 40 % longer
+MOST_RANKED = 2**17  # probabilities of one model's examples up to which AUROC and average precision are computed
+TOP = 5
+BINS = 15  # of the calibration error, of equal width
+
+Values = NDArray[np.float64]
+
+
+def tallies_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Logits [M, C, B] and classes [B] → [M, B, K]: predicted class, cross entropy in nats, its probability, 1 if the true class is among
+    the five most probable ones, and the probability of each class unless there are many.
+    """
+    logs, true = outputs.log_softmax(1), targets.expand(len(outputs), 1, -1)
+    better = (outputs > outputs.gather(1, true)).sum(1)  # classes that are more probable than the true one
+    found = [outputs.argmax(1).to(logs.dtype), -logs.gather(1, true)[:, 0], logs.amax(1).exp(), (better < TOP).to(logs.dtype)]
+    if outputs.shape[1] > MOST_CLASSES_RANKED:
+        return torch.stack(found, -1)
+    return torch.cat((torch.stack(found, 1), logs.exp()), 1).transpose(1, 2)
+
+
+def measure(tallies: Tensor, actual: Tensor, classes: int) -> list[Mapping[str, float]]:
+    """Metrics of each of M models, from tallies [M, N, K] and true classes [N].
+
+    Macro means are over the classes that have examples or predictions, as in torchmetrics, and over those that have examples for balanced
+    accuracy, AUROC and average precision. Only counts by class leave the device: confusion matrices of many models would be large.
+    """
+    predicted = tallies[..., 0].long()
+    first = torch.arange(len(predicted), device=predicted.device)[:, None] * classes  # of each model's cells
+    wrong = len(predicted) * classes  # one cell for all wrong predictions
+    hits = torch.where(predicted == actual, first + actual, wrong).flatten().bincount(minlength=wrong + 1)[:-1]
+    as_class = (first + predicted).flatten().bincount(minlength=wrong)
+    hits, as_class = torch.stack((hits, as_class)).view(2, -1, classes).cpu().unbind()  # [M, C]; examples predicted as the class
+    of_class = actual.bincount(minlength=classes).cpu().expand_as(hits)  # examples of the class
+    present, total = of_class + as_class > 0, of_class.sum(1)
+    precision, recall, f1 = share(hits, as_class), share(hits, of_class), share(2 * hits, of_class + as_class)
+    accuracy = share(hits.sum(1), total)
+
+    def macro(each: Tensor) -> Tensor:
+        return (each * present).sum(1) / present.sum(1)
+
+    def weighted(each: Tensor) -> Tensor:
+        return (each * of_class).sum(1) / total
+
+    columns = {
+        "accuracy": accuracy,
+        "top_5_accuracy": tallies[..., 3].double().mean(1).cpu(),
+        "balanced_accuracy": recall.sum(1) / (of_class > 0).sum(1),
+        "precision": macro(precision),
+        "recall": macro(recall),
+        "f1": macro(f1),
+        "micro_precision": accuracy,  # with one class for each example, every wrong prediction is one false positive and one false negative
+        "micro_recall": accuracy,
+        "micro_f1": accuracy,
+        "weighted_precision": weighted(precision),
+        "weighted_recall": accuracy,
+        "weighted_f1": weighted(f1),
+        "matthews": _matthews(hits.sum(1), as_class, of_class),
+        **_ranking(tallies[..., PROBABILITIES:], actual),
+        "loss": tallies[..., 1].double().mean(1).cpu(),
+        "ece": _gaps(tallies, actual)[0].abs().sum(1).cpu() / tallies.shape[1],
+    }
+    rows = torch.stack([*columns.values()], 1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def share(part: Tensor, whole: Tensor) -> Tensor:
+    """The quotient in float64; 0 where the denominator is 0 (the numerator is 0 there too)."""
+    return part.double() / whole.clamp(min=1)
+
+
+def _matthews(hits: Tensor, as_class: Tensor, of_class: Tensor) -> Tensor:
+    """Matthews' correlation of hits [M] and counts by class [M, C]; 0 if all examples or all predictions have one class.
+
+    Source: Gorodkin, Comp. Biol. Chem. 28, 2004.
+    """
+    as_class, of_class = as_class.double(), of_class.double()
+    count = of_class.sum(1)
+    spread = (count**2 - (as_class**2).sum(1)) * (count**2 - (of_class**2).sum(1))
+    return torch.where(spread > 0, (hits * count - (as_class * of_class).sum(1)) / spread.clamp(min=1).sqrt(), 0.0)
+
+
+def _gaps(tallies: Tensor, actual: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """By bin of the predicted class's probability, the sum of hits less probabilities [M, bins]; the summands [M, N]; their bins [M, N].
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017.
+    """
+    confidence = tallies[..., 2].double()
+    bins = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)  # a bin contains its upper limit
+    gaps = (tallies[..., 0].long() == actual).double() - confidence
+    return gaps.new_zeros((len(gaps), BINS)).scatter_add_(1, bins, gaps), gaps, bins
+
+
+def _ranking(probabilities: Tensor, actual: Tensor) -> dict[str, Tensor]:
+    """AUROC and average precision [M] of each class against the others, their means over the classes; empty without [M, N, C]."""
+    if not probabilities.shape[-1]:
+        return {}
+    aurocs, precisions = list[Tensor](), list[Tensor]()
+    for column, own in _columns(probabilities, actual):  # [M, N] sorted, [M, n] sorted
+        count, positives = column.shape[1], own.shape[1]
+        below, upto = torch.searchsorted(column, own), torch.searchsorted(column, own, right=True)
+        own_below, own_upto = torch.searchsorted(own, own), torch.searchsorted(own, own, right=True)
+        if positives < count:
+            twice = (below - own_below) + (upto - own_upto)  # negatives below, and half of the equal ones, times two
+            aurocs.append(twice.sum(1).double() / (2 * positives * (count - positives)))
+        precisions.append(((positives - own_below).double() / (count - below)).mean(1))
+    return {
+        "auroc": (torch.stack(aurocs).mean(0) if aurocs else probabilities.new_full((len(probabilities),), 0.5).double()).cpu(),
+        "average_precision": torch.stack(precisions).mean(0).cpu(),
+    }
+
+
+def _columns(probabilities: Tensor, actual: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each class that has examples, the sorted probabilities of all examples [M, N] and those of its own examples [M, n]."""
+    columns = probabilities.permute(2, 0, 1).contiguous()  # [C, M, N]
+    on_host = columns.device.type == "cpu"  # where numpy sorts several times as fast as torch
+    ordered = torch.from_numpy(np.sort(columns.numpy(), axis=-1)) if on_host else columns.sort(-1).values
+    for label in torch.unique(actual).tolist():
+        yield ordered[label], columns[label][:, actual == label].sort(-1).values
+
+
+def contributions(tallies: Tensor, actual: Tensor) -> dict[str, Values]:
+    """Each example's contribution to metrics, from one model's tallies [N, K] and true classes [N] on the host.
+
+    1 or 0 for top_5_accuracy; for the others the jackknife's pseudo-value N t - (N - 1) t(i), with t(i) the metric without example i.
+    """
+    sums, gaps, bins = (one[0] for one in _gaps(tallies[None], actual))
+    of_bin = sums[bins]
+    found = {"top_5_accuracy": tallies[:, 3].double().numpy(), "ece": (of_bin.abs() - (of_bin - gaps).abs()).numpy()}
+    if tallies.shape[1] > PROBABILITIES:
+        found |= _ranking_without_each(tallies[:, PROBABILITIES:].numpy(), actual.numpy())
+    return found
+
+
+def _ranking_without_each(probabilities: "NDArray[np.float32]", actual: "NDArray[np.int64]") -> dict[str, Values]:
+    """Pseudo-values of AUROC and average precision, exact, from prefix sums over the positives of each class."""
+    count, labels = len(actual), np.unique(actual)
+    aurocs, precisions = (np.zeros((2, count)) for _ in range(2))  # sums over classes of the metric and of the metric without i
+    ranked, kept = np.zeros((2, count)), np.zeros((2, count))  # numbers of classes in those sums
+    for label in labels:
+        scores, positive = probabilities[:, label], actual == label
+        own, others = np.sort(scores[positive]), np.sort(scores[~positive])
+        n, m = len(own), len(others)
+        wins = np.where(positive, _halves(others, scores), n - _halves(own, scores))  # pairs that example i wins, or loses as a negative
+        total = wins[positive].sum()
+        if m:
+            aurocs[0] += total / (n * m)
+            ranked[0] += 1
+            left = np.where(positive, (n - 1) * m, n * (m - 1))
+            aurocs[1] += np.divide(total - wins, left, out=np.zeros(count), where=left > 0)
+            ranked[1] += left > 0
+        # Precision at each positive: hits / listed. Without example i, the positives that do not rank above it lose one listed example.
+        hits = n - np.searchsorted(own, own)
+        listed = hits + m - np.searchsorted(others, own)
+        upto = np.searchsorted(own, scores, side="right")  # positives that do not rank above example i
+        whole = _prefixes(hits / listed)
+        less = _prefixes(np.divide(hits, listed - 1, out=np.zeros(n), where=listed > 1))
+        less_hit = _prefixes(np.divide(hits - 1, listed - 1, out=np.zeros(n), where=listed > 1))
+        place = np.minimum(np.searchsorted(own, scores), n - 1)  # of a positive
+        of_itself = np.divide(hits - 1, listed - 1, out=np.zeros(n), where=listed > 1)[place]
+        above = whole[-1] - whole[upto]
+        rest = np.where(positive, above + less_hit[upto] - of_itself, above + less[upto])
+        left = np.where(positive, n - 1, n)
+        precisions[0] += whole[-1] / n
+        kept[0] += 1
+        precisions[1] += np.divide(rest, left, out=np.zeros(count), where=left > 0)
+        kept[1] += left > 0
+    pairs = {"auroc": (aurocs, ranked), "average_precision": (precisions, kept)}
+    means = {name: sums / np.maximum(numbers, 1) for name, (sums, numbers) in pairs.items()}
+    return {name: count * whole - (count - 1) * without for name, (whole, without) in means.items()}
+
+
+def _halves(ordered: NDArray[np.float32], scores: NDArray[np.float32]) -> Values:
+    """How many of the ordered values lie below each score, equal ones counted half."""
+    found: Values = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right")) / 2
+    return found
+
+
+def _prefixes(values: Values) -> Values:
+    """Sums of the first 0, 1, ... values."""
+    return np.concatenate(([0.0], np.cumsum(values)))
