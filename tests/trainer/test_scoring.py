@@ -336,7 +336,7 @@ def test_of_too_many_images_only_the_sums_are_told(tested: Configure, monkeypatc
     monkeypatch.setattr(class_target, "MOST_SCORED", 10)
     sums = alone(tested(epochs=1)).test
     assert whole is not None and sums is not None
-    assert sums.report.keys() == whole.report.keys() - {"predicted", "losses"}
+    assert sums.report.keys() == whole.report.keys() - {"predicted", "losses", "scores"}
     assert whole.metrics == sums.metrics
 
 
