@@ -345,7 +345,7 @@ def test_a_loss_beyond_what_is_told_exactly_stays_finite(tested: Configure) -> N
     images = len(task.test)
     losses = torch.full((2, images), 3.0)
     losses[0, 2], losses[1, 0] = 1e9, torch.nan
-    tallies = torch.stack((torch.zeros(2, images), losses), -1)
+    tallies = torch.stack((torch.zeros(2, images), losses, torch.ones(2, images), torch.ones(2, images)), -1)
     high, undefined = task.task.measure(tallies, task.targets[task.test], task.info, examples=True)
     found = reported(losses_in(high), "<f2")
     assert np.isfinite(found).all() and found.max() == 65_504
