@@ -239,6 +239,7 @@ async function start() {
   context.presets = presets.filter(own);
   draft = new Draft(known?.document ?? firstDocument(copied?.spec), changed);
   context.draft = draft;
+  context.tasks = from ? [] : tasks.map(({ name }) => name);
   if (!known && !from) draft.document.baseline = usualBaseline();
   made = known?.made ?? made;
   showAll = known?.told ?? Boolean(from);

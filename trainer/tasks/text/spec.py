@@ -1,6 +1,6 @@
 """The part of a TaskSpec that all text tasks have. Imports no torch."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -84,16 +84,9 @@ class TextSpec(ComposedSpec):
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         """The target's contents, near-duplicates and lengths."""
-        found, asked = text_info(info), text_config(config)
-        model: list[tuple[str, str]] = [("longest text", f"{asked.max_length} tokens"), ("pooling", asked.pooling)]
-        model += [("commit", found.commit)] if found.commit is not None else []
-        return replace(self._card_of_target(info), notes=tuple(_notes(found)), model=tuple(model))
-
-
-def _notes(info: TextDatasetInfo) -> Iterator[str]:
-    if (tokens := info.tokens) is not None:
-        yield tokens.note or f"No text is longer than {tokens.max_length} tokens; the longest has {tokens.longest}."
-    yield _duplicates(info.duplicate_texts)
+        found = text_info(info)
+        model = () if found.commit is None else (("commit", found.commit),)
+        return replace(self._card_of_target(info), notes=(_duplicates(found.duplicate_texts),), model=model)
 
 
 def _duplicates(found: DuplicateTexts | None) -> str:

@@ -1,6 +1,6 @@
 // The form: a panel for each part of a study. It shows and edits the draft's document.
 
-import { el } from "../dom.js";
+import { at, el } from "../dom.js";
 import { plural, scalar } from "../format.js";
 import { choice, field, numberInput, textInput } from "./fields.js";
 import { optionFields, section, summary, variants } from "./options.js";
@@ -14,7 +14,7 @@ function panel(title, ...content) {
   return el("section", { class: "panel" }, el("header", {}, el("h2", {}, title)), content);
 }
 
-// `context` has draft, schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, task, words (`form` of
+// `context` has draft, tasks (names, empty for a copy), schema, models, weights (of the chosen model), stages, presets, hyperparameters, notSearched, metrics, task, words (`form` of
 // the task's module), redraw.
 export function panels(context) {
   return [
@@ -28,8 +28,18 @@ export function panels(context) {
   ];
 }
 
-function studyFields({ draft, words }) {
+// Choosing a task opens its form, which has a draft of its own. A copy of a study keeps the task.
+function taskField({ tasks, task }) {
+  if (tasks.length < 2) return null;
+  const input = el("select", { onchange: () => location.assign(at(`/new?task=${tasks[input.selectedIndex]}`)) },
+    tasks.map((name) => el("option", { selected: name === task.name }, name.replaceAll("_", " "))));
+  return field("Task", ["task"], input);
+}
+
+function studyFields(context) {
+  const { draft, words } = context;
   return el("div", { class: "fields" },
+    taskField(context),
     field("Name", ["name"], textInput(draft, ["name"], { maxlength: 128 })),
     wide(field("Path of the data", ["data", "path"], textInput(draft, ["data", "path"], { class: "mono" }), words.path ?? "a folder or a table")),
     (words.columns ?? []).map(([name, label, usual]) => field(label, ["data", name], textInput(draft, ["data", name], { placeholder: usual }))),
