@@ -195,7 +195,8 @@ def _print(task: str, data: DataConfig, counted: Counted, found: InspectedData |
     out.print(table(("part", f"{example}s"), [(part, f"{count:,}") for part, count in parts.items()]))
     labels: Mapping[str, Mapping[Part | None, int]] = counted.counts if found is None else found.labels
     if labels:
-        out.print(f"\n{len(labels):,} labels" + (f", the first {MOST_LABELS} of them" if len(labels) > MOST_LABELS else ""))
+        first = f", the first {MOST_LABELS} of them" if len(labels) > MOST_LABELS else ""
+        out.print(f"\n{len(labels):,} label{'s' if len(labels) > 1 else ''}{first}")
         columns = [part for part in (None, *PARTS) if any(part in own for own in labels.values())]
         rows = [(name, *(f"{own.get(part, 0):,}" for part in columns)) for name, own in [*labels.items()][:MOST_LABELS]]
         out.print(table(("label", *(part or f"{example}s" for part in columns)), rows))

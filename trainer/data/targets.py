@@ -1,6 +1,6 @@
 """How targets are read, checked and stratified that are not just one label: between listing and target. Imports no torch."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -64,3 +64,24 @@ def by_stratum(counts: Mapping[str, "Counter[Part | None]"], strata: Strata) -> 
     for target, own in counts.items():
         found[strata.names[strata.of[target]]].update(own)
     return found
+
+
+def described(
+    reader: TargetReader | None, targets: Sequence[tuple[str, Part | None]]
+) -> tuple[dict[str, "Counter[Part | None]"], dict[str, Sequence[float]]]:
+    """For `thaw data inspect`, from the target and part of each example: the examples by label and part, and measures of the targets.
+
+    Without a reader each target is a label.
+    """
+    values = {target: target if reader is None else reader.value(target) for target, _ in targets}
+    labels = defaultdict[str, Counter[Part | None]](Counter)
+    for target, part in targets:
+        value = values[target]
+        for name in value if isinstance(value, tuple) else (value,) if isinstance(value, str) else ():
+            labels[name][part] += 1
+    measures = dict[str, Sequence[float]]()
+    if numbers := [value for target, _ in targets if isinstance(value := values[target], float)]:
+        measures["target"] = numbers
+    if sizes := [len(value) for target, _ in targets if isinstance(value := values[target], tuple)]:
+        measures["labels of an example"] = sizes
+    return dict(sorted(labels.items())), measures

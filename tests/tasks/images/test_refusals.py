@@ -149,7 +149,7 @@ def test_the_inspection_of_data_shows_targets_and_labels_by_part(numbers: Table,
     path = with_targets(labels(40), {number: "blue|red" if number % 2 else "" for number in range(40)}, split=parts)
     found = inspected("image_multilabel", ImageMultilabelData(path=str(path)))
     assert found.labels == {name: {"train": 10, "validation": 10} for name in ("blue", "red")}
-    assert sorted(found.measures["labels of an image"]) == [0.0] * 20 + [2.0] * 20
+    assert sorted(found.measures["labels of an example"]) == [0.0] * 20 + [2.0] * 20
 
 
 def test_rare_labels_are_merged_in_the_split_and_said(labels: Table) -> None:

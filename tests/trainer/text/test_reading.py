@@ -425,7 +425,7 @@ def test_labels_and_lengths_are_inspected(write: Write) -> None:
     data = TextData(path=str(write("rows.csv", "text,label", "one two,b|a", "three,a")))
     found = inspected(data, READERS["labels"], Look())
     assert found.labels == {"a": {None: 2}, "b": {None: 1}} and found.listing.columns == {"text": "text", "target": "label"}
-    assert found.measures == {"words": [2, 1], "characters": [7, 5], "labels of a row": [2, 1]}
+    assert found.measures == {"words": [2, 1], "characters": [7, 5], "labels of an example": [2, 1]}
     numbers = inspected(TextData(path=str(write("n.csv", "text,label", "a b,1.5", "c,2"))), READERS["number"], Look())
     assert (numbers.labels, numbers.measures["target"]) == ({}, [1.5, 2.0])
     assert inspected(data, None, Look()).labels == {"a": {None: 1}, "b|a": {None: 1}}

@@ -12,7 +12,7 @@ from trainer.data.examples import LISTED, PART_NAMES, Example, Look, UnfitData, 
 from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, similar
 from trainer.data.tables import PART_VALUES, TableHeader
-from trainer.data.targets import TargetReader, by_stratum
+from trainer.data.targets import TargetReader, by_stratum, described
 from trainer.data.text.tables import Value, Values, opened_table
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import InspectedData
@@ -125,18 +125,10 @@ def counted(data: TextData, reader: TargetReader | None, look: Look, stratum: st
 def inspected(data: TextData, reader: TargetReader | None, look: Look) -> InspectedData:
     """The rows by label and part, and their lengths, for `InspectsData`. Raises UnfitData."""
     found = scan(data, reader, look)
-    labels = {name: Counter[Part | None]() for name in found.label_names}
-    for row in found.rows:
-        for name in found.labels_of(row.target):
-            labels[name][row.part] += 1
+    labels, measures = described(reader, [(row.target, row.part) for row in found.rows])
     texts = [row.text if row.text_b is None else f"{row.text} {row.text_b}" for row in found.rows]
-    measures: dict[str, Sequence[float]] = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
-    values = [] if reader is None else [reader.value(row.target) for row in found.rows]
-    if numbers := [value for value in values if isinstance(value, float)]:
-        measures["target"] = numbers
-    if sets := [value for value in values if isinstance(value, tuple)]:
-        measures["labels of a row"] = [len(value) for value in sets]
-    return InspectedData(listing=found.facts, labels=labels, measures=measures)
+    lengths: dict[str, Sequence[float]] = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
+    return InspectedData(listing=found.facts, labels=labels, measures={**lengths, **measures})
 
 
 @dataclass(frozen=True, slots=True)

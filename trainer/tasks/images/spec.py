@@ -11,7 +11,7 @@ import trainer.tasks.images.catalogue as catalogue
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
-from trainer.data.targets import by_stratum
+from trainer.data.targets import by_stratum, described
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
@@ -103,18 +103,8 @@ class ImageSpec(ComposedSpec):
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
         """Images by label and part, their targets, and how they are listed. Raises UnfitData."""
-        reader = self.target.reader
-        found = scan(image_data(data), look, reader)
-        if reader is None:
-            return InspectedData(listing=found.facts, labels=self.count(data, look).counts)
-        labels = {name: Counter[Part | None]() for name in reader.names(found.labels)}
-        for example in found.examples:
-            for name in reader.names([example.label]):
-                labels[name][example.part] += 1
-        values = [reader.value(example.label) for example in found.examples]
-        numbers = [value for value in values if isinstance(value, float)]
-        sets = [float(len(value)) for value in values if isinstance(value, tuple)]
-        measures = {"target": numbers} if numbers else {f"labels of an {self.example}": sets}
+        found = scan(image_data(data), look, self.target.reader)
+        labels, measures = described(self.target.reader, [(example.label, example.part) for example in found.examples])
         return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
