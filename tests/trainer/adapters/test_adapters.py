@@ -187,3 +187,18 @@ def test_dropout_of_the_update_is_drawn_in_training_alone(adapted: Adapt, images
         assert torch.equal(model(images), model(images))
         model.train()
         assert not torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_adapted_networks_train_in_bfloat16(adapted: Adapt, images: Tensor, kind: str, method: str) -> None:
+    model = adapted(kind, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.train()(images)
+        loss = nn.functional.cross_entropy(found.float(), torch.tensor([0, 1, 2, 0]))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert found.dtype == torch.bfloat16
+    assert all(
+        one.grad is not None and one.grad.dtype == torch.float32 and one.grad.isfinite().all() for one in model.trainable_parameters()
+    )
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(images), found.float(), rtol=0.1, atol=0.3)
