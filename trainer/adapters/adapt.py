@@ -71,7 +71,7 @@ def adapt(
 
 def random_stages(model: StagedModel, config: AdapterHyperparameters) -> tuple[nn.Module, ...]:
     """The stages that start from random values. Raises Infeasible if one of them is frozen or does not exist."""
-    if config.reinit_layers > len(model.stages) - config.frozen_layers:
+    if 0 < config.reinit_layers > len(model.stages) - config.frozen_layers:
         raise Infeasible(
             f"the last {config.reinit_layers} stages start from random values, but the first {config.frozen_layers} of "
             f"{len(model.stages)} are frozen; lower reinit_layers or frozen_layers"

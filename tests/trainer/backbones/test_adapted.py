@@ -145,6 +145,13 @@ def test_a_prompt_lengthens_each_text_and_padding_changes_nothing(model_folder: 
         assert torch.allclose(model(short), model(given)[1:], atol=1e-5)
 
 
+@pytest.mark.parametrize("values", [{"method": "full", "frozen_layers": 4}, {"method": "lora", "lora_layers": 4}])
+def test_more_stages_than_the_model_has_are_infeasible(model_folder: Folder, values: dict[str, Any]) -> None:
+    assert adapted(build(model_folder("bert"), OUTPUTS), config("full", frozen_layers=3)).frozen == 3
+    with pytest.raises(Infeasible, match="the model has 3 stages; lower frozen_layers or lora_layers"):
+        adapted(build(model_folder("bert"), OUTPUTS), config(**values))
+
+
 def test_a_prompt_needs_positions(model_folder: Folder) -> None:
     with pytest.raises(Infeasible, match="the model has 4 positions left for a prompt; lower prompt_tokens or max_length"):
         adapted(build(model_folder("bert"), OUTPUTS), config("prompt", prompt_tokens=5), room=4)
