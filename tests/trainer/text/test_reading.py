@@ -67,9 +67,9 @@ def test_labels_stay_text_in_every_format(write: Write, parquet: ModuleType, suf
 
 
 def test_json_values_are_labels_as_they_are_written(write: Write) -> None:
-    values = ("1", "1.0", "true", '"x"', "1e3")
+    values = ("1", "1.0", "true", '"x"', "1e3", "-0", "9" * 200)
     file = write("rows.jsonl", *(f'{{"text": "t{place}", "label": {value}}}' for place, value in enumerate(values)))
-    assert [row.target for row in read(file, similar_labels="keep")] == ["1", "1.0", "true", "x", "1e3"]
+    assert [row.target for row in read(file, similar_labels="keep")] == ["1", "1.0", "true", "x", "1e3", "-0", "9" * 200]
 
 
 def test_numbers_of_a_parquet_file_are_labels_and_targets(tmp_path: Path, parquet: ModuleType) -> None:
