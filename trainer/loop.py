@@ -340,8 +340,9 @@ class TrainingLoop:
                 test=scores.get(number),
             )
             if member.model_file is not None:
-                described = run.task.metadata(run.info, found.decision)
-                yield export(learner.network_of(number), member.config, described, member.model_file)
+                described, network = run.task.metadata(run.info, found.decision), learner.network_of(number)
+                run.task.export(run.model, member.config, run.info, member.model_file.parent)  # the model has the member's head now
+                yield export(network, member.config, described, member.model_file)
             self.end(number)
 
     def _keep_state(

@@ -104,6 +104,7 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
         *_results(exported),
         *_environment(exported),
         *_reproduction(exported),
+        *_loading(exported),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -297,6 +298,13 @@ def _results(exported: Exported) -> Iterator[str]:
     if section is not None:
         yield f"## {plain(section.title)}"
         yield from _blocks(section.blocks)
+
+
+def _loading(exported: Exported) -> Iterator[str]:
+    task = _task(exported)
+    if isinstance(task, ModelCard) and (code := task.card_data(exported.config, exported.facts).loading):
+        yield "## How to load it"
+        yield f"```python\n{code.rstrip()}\n```"
 
 
 def _environment(exported: Exported) -> Iterator[str]:

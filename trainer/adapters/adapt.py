@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.adapters.config import AdapterHyperparameters, frozen_stages
+from trainer.adapters.config import EXTENDING, AdapterHyperparameters, frozen_stages
 from trainer.adapters.layers import Bottleneck, ExposedAttention
 from trainer.models import Infeasible, StagedModel, UnfitModel
 from trainer.order import seed_for
@@ -65,7 +65,7 @@ def adapt(
             case "prompt":
                 raise UnfitModel("prompt tuning needs a text model")
     model.trained = added
-    model.extended = config.method in ("adapter", "prompt")
+    model.extended = config.method in EXTENDING
     return model.freeze(frozen)
 
 

@@ -11,6 +11,7 @@ from trainer.configuration import Hyperparameters
 Method = Literal["full", "lora", "dora", "bitfit", "prompt", "adapter"]
 METHODS: tuple[str, ...] = get_args(Method)
 LOW_RANK = ("lora", "dora")  # methods that PEFT's LoRA layers implement
+EXTENDING = ("adapter", "prompt")  # methods that add layers which cannot be merged into the network
 OF_LAYERS = (*LOW_RANK, "bitfit", "adapter")  # methods that train something in each stage
 
 # Fields that earlier versions lacked are left out of JSON while they have their default, so that digests of configs do not change.

@@ -6,19 +6,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, Literal
 
 import safetensors.torch
 
 from trainer import files
-from trainer.backbones.description import MOST_INDEX_BYTES, MOST_TOKENIZER_BYTES, TOKENIZER, TOKENIZER_FILES, AutoPooling, TextModelInfo
+from trainer.backbones.description import MOST_INDEX_BYTES, MOST_TOKENIZER_BYTES, TOKENIZER, TOKENIZER_FILES, AutoPooling
 from trainer.backbones.factory import PooledText, describe, quiet
-from trainer.backbones.families import PoolingKind
+from trainer.backbones.usage import HEAD
 from trainer.files import read_regular
 from trainer.models import StagedModel
 
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
-HEAD, TOKENIZER_CONFIG = "head.safetensors", "tokenizer_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ def save(model: StagedModel, folder: Path, source: Path, outputs: Outputs) -> No
     """Write the model into the folder, with the tokenizer of `source`, the folder it was built from.
 
     With the library's own head the result is a folder for `AutoModelForSequenceClassification`; with another pooling it is one for
-    `AutoModel`, and the last layer is in head.safetensors. `usage` has the code for both. Low-rank updates are added to the weights.
+    `AutoModel`, and the last layer is in head.safetensors. `trainer.backbones.usage` has the code for both. Low-rank updates are added
+    to the weights.
     Raises ValueError for a model with layers that the library's network does not have.
     """
     if model.extended:
@@ -63,44 +64,6 @@ def save(model: StagedModel, folder: Path, source: Path, outputs: Outputs) -> No
             shutil.copyfile(source / name, folder / name)
     document = json.dumps(tokenizer, indent=2, ensure_ascii=False).encode()
     files.write(folder / TOKENIZER_CONFIG, lambda file: file.write(document))
-
-
-def usage(info: TextModelInfo, pooling: AutoPooling, folder: str) -> str:
-    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`."""
-    where = repr(folder)
-    encode = 'tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
-    if info.has_own_head(pooling):
-        kind = "AutoModelForSequenceClassification"
-        return (
-            f"from transformers import {kind}, AutoTokenizer\n\n"
-            f"tokenizer, model = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where})\n"
-            f"logits = model(**{encode}).logits\n"
-        )
-    kind = "T5EncoderModel" if info.model_type == "t5" else "AutoModel"
-    return (
-        "from safetensors.torch import load_file\n"
-        "from torch.nn.functional import linear\n"
-        f"from transformers import {kind}, AutoTokenizer\n\n"
-        f"tokenizer, model, head = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where}), "
-        f"load_file({f'{folder}/{HEAD}'!r})\n"
-        f"tokens = {encode}\n"
-        'states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][:, :, None]\n'
-        f'logits = linear({_pooled(info.pooling_of(pooling))}, head["weight"], head["bias"])\n'
-    )
-
-
-def _pooled(kind: PoolingKind) -> str:
-    match kind:
-        case "cls":
-            return "states[:, 0]"
-        case "mean":
-            return "(states * mask).sum(1) / mask.sum(1)"
-        case "last":
-            return "states[range(len(states)), mask[:, :, 0].sum(1) - 1]"
-        case "max":
-            return 'states.masked_fill(mask == 0, float("-inf")).amax(1)'
-        case _:
-            assert_never(kind)
 
 
 def _config(config: Any, outputs: Outputs, pad_id: int | None) -> Any:

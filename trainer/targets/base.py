@@ -85,6 +85,10 @@ class TargetSpec(Protocol):
         """The number of outputs of the head."""
         ...
 
+    def output_names(self, info: DatasetInfo) -> tuple[str, ...]:
+        """The name of each output, for libraries that load the model."""
+        ...
+
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
         """As `ConstantPrediction.constant`."""
         ...

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -324,6 +325,10 @@ class Task(Protocol):
         the names of some examples. `decisions` are those of the models; without them each is chosen on these examples.
         """
         ...
+
+    def export(self, model: "StagedModel", config: TrainConfig, info: DatasetInfo, folder: Path) -> None:
+        """Write further files of the trained model, which other libraries load, into the folder of the exported model."""
+        return
 
     def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """Metadata of the exported model file besides the config. `decision` is that of the model."""

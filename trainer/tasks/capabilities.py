@@ -267,6 +267,7 @@ class CardData:
     split: str = "content"  # the unit by which the parts are drawn
     notes: Sequence[str] = ()  # sentences
     model: Sequence[tuple[str, str]] = ()  # rows of the configuration besides hyperparameters
+    loading: str = ""  # Python code that loads a model from `model/`, the folder that `thaw train` wrote; without text from users
 
 
 @runtime_checkable

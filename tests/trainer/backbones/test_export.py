@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from trainer.backbones.description import AutoPooling, describe_folder
-from trainer.backbones.export import Outputs, Problem, save, usage
+from trainer.backbones.export import Outputs, Problem, save
 from trainer.backbones.factory import build
 from trainer.backbones.families import FAMILIES
+from trainer.backbones.usage import usage
 from trainer.models import StagedModel
 from trainer.sequences import Sequences
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.trainer.backbones.conftest import write_tokenizer
 from tests.trainer.text.conftest import needed
@@ -176,3 +177,28 @@ def test_unfit_targets_are_refused(configure: Any, rows: Path, tmp_path: Path) -
     with pytest.raises(BadData, match="same"):
         prepare(config.model_copy(update={"data": config.data.model_copy(update={"path": str(other)})}), HOST, Expected(), Cache.none())
     assert os.path.exists(rows)
+
+
+def test_an_exported_run_is_a_folder_of_the_library_and_an_adapter(configure: Any, tmp_path: Path) -> None:
+    config = configure(method="lora", lora_r=2, pooling="auto", epochs=1)
+    _, finished = run(config, model_file=tmp_path / "model.safetensors")
+    transformers = needed("transformers")
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "huggingface").eval()
+    assert loaded.config.id2label == {0: "no", 1: "yes"} and not [name for name, _ in loaded.named_parameters() if "lora" in name]
+    assert {file.name for file in (tmp_path / "adapter").iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    prepared = prepare(config, HOST, Expected(), Cache.none())
+    rows = prepared.validation
+    batch = prepared.examples.take(rows, None)
+    assert isinstance(batch, Sequences)
+    state = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(state[name], tensor) for name, tensor in loaded.state_dict().items()), "both files have the merged weights"
+    with torch.no_grad():
+        right = loaded(input_ids=batch.values[..., 0], attention_mask=batch.mask.long()).logits.argmax(1) == prepared.targets[rows]
+    assert float(right.double().mean()) == pytest.approx(finished.metrics["accuracy"])
+
+
+@pytest.mark.parametrize("method", ["adapter", "prompt"])
+def test_layers_that_do_not_fit_the_library_are_left_out_of_its_folder(configure: Any, tmp_path: Path, method: str) -> None:
+    run(configure(method=method, pooling="auto", epochs=1, prompt_tokens=2), model_file=tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "huggingface").exists()
+    assert (tmp_path / "adapter").exists() == (method == "prompt")

@@ -158,6 +158,10 @@ class ClassesSpec:
         """The number of classes."""
         return len(class_info(info).classes)
 
+    def output_names(self, info: DatasetInfo) -> tuple[str, ...]:
+        """The classes."""
+        return class_info(info).classes
+
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
         """See `majority`."""
         return majority(class_info(info), part, metric, self.example)

@@ -137,6 +137,10 @@ class LabelsSpec:
         """The number of labels."""
         return len(label_info(info).labels)
 
+    def output_names(self, info: DatasetInfo) -> tuple[str, ...]:
+        """The labels."""
+        return label_info(info).labels
+
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
         """The score of the best constant answer. None for metrics of rankings, which a constant does not have."""
         return constant_of(label_info(info), part, metric, self.example)

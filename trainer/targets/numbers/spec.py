@@ -90,6 +90,10 @@ class NumbersSpec:
         """One number."""
         return 1
 
+    def output_names(self, info: DatasetInfo) -> tuple[str, ...]:
+        """One name."""
+        return ("value",)
+
     def constant(self, info: DatasetInfo, part: Part, metric: str) -> ConstantScore | None:
         """The score of always predicting the part's mean or, for mae, its median. None for metrics that a constant does not have."""
         found = number_info(info).numbers.get(part)

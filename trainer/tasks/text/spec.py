@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from trainer.adapters.config import EXTENDING
 from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
+from trainer.backbones.usage import usage
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.text.listing import counted, inspected
@@ -26,6 +28,10 @@ SPELLINGS = Spellings(
     data={"path": "train_file dataset csv", "text": "text_column sentence sentence1 sentence_column", "text_b": "sentence2 text_pair"},
     dropped="num_labels per_device_eval_batch_size eval_batch_size tokenizer tokenizer_name",
 )
+
+
+LIBRARY_FOLDER = "huggingface"
+"""In the folder of an exported model: the model as the library Transformers saves it."""
 
 
 class TextSpec(ComposedSpec):
@@ -86,7 +92,16 @@ class TextSpec(ComposedSpec):
         """The target's contents, near-duplicates and lengths."""
         found = text_info(info)
         model = () if found.commit is None else (("commit", found.commit),)
-        return replace(self._card_of_target(info), notes=(_duplicates(found.duplicate_texts),), model=model)
+        notes = (_duplicates(found.duplicate_texts),)
+        return replace(self._card_of_target(info), notes=notes, model=model, loading=self._loading(text_config(config)))
+
+    def _loading(self, config: TextTrainConfig) -> str:
+        if config.method in EXTENDING:
+            return ""
+        try:
+            return usage(self.describe(config.model.name), config.pooling, f"model/{LIBRARY_FOLDER}")
+        except UndescribedModel:
+            return ""
 
 
 def _duplicates(found: DuplicateTexts | None) -> str:

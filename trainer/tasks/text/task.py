@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
-from trainer.adapters.texts import adapted
+from trainer.adapters.config import LOW_RANK
+from trainer.adapters.texts import adapted, save_adapter
 from trainer.backbones import hub
 from trainer.backbones.description import digest
+from trainer.backbones.export import Outputs, Problem, save
 from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
 from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig
@@ -20,7 +22,9 @@ from trainer.targets.base import Target
 from trainer.tasks.base import Examples, TaskSpec
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import TextDatasetInfo, TextModel, TextTrainConfig
-from trainer.tasks.text.spec import TextSpec, text_config, text_data, text_info
+from trainer.tasks.text.spec import LIBRARY_FOLDER, TextSpec, text_config, text_data, text_info
+
+ADAPTER_FOLDER = "adapter"
 
 
 class TextTask(ComposedTask):
@@ -90,6 +94,20 @@ class TextTask(ComposedTask):
         asked = text_config(config)
         return load(_texts(dataset), FastTokenizer.of(folder_of(asked.model)), asked.max_length, device, cache)
 
+    def export(self, model: StagedModel, config: TrainConfig, info: DatasetInfo, folder: Path) -> None:
+        """Write the model as the library saves it, and what LoRA or a prompt trained in PEFT's format.
+
+        A regression model's output is in standard deviations from the mean of the training targets. Layers of `method: adapter` fit neither
+        format, so such a model is only in the file of all tasks.
+        """
+        asked, source = text_config(config), folder_of(config.model)
+        if not model.extended:
+            names = self.target.spec.output_names(info)
+            outputs = Outputs(names=names, problem=PROBLEMS[self.target.spec.name], pooling=asked.pooling, max_length=asked.max_length)
+            save(model, folder / LIBRARY_FOLDER, source, outputs)
+        if asked.method in (*LOW_RANK, "prompt") and describe(source).has_own_head(asked.pooling):
+            save_adapter(model, asked, folder / ADAPTER_FOLDER, asked.model.name)
+
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, tokenizer, contents and length."""
         import transformers
@@ -102,6 +120,11 @@ class TextTask(ComposedTask):
             "max_length": asked.max_length,
             "transformers": transformers.__version__,
         }
+
+
+PROBLEMS: Mapping[str, Problem] = {
+    "classes": "single_label_classification", "labels": "multi_label_classification", "numbers": "regression",
+}  # fmt: skip
 
 
 def folder_of(model: ModelConfig) -> Path:

@@ -1,0 +1,46 @@
+"""Python code that loads a saved text model. Imports no torch."""
+
+from typing import assert_never
+
+from trainer.backbones.description import AutoPooling, TextModelInfo
+from trainer.backbones.families import PoolingKind
+
+HEAD = "head.safetensors"
+
+
+def usage(info: TextModelInfo, pooling: AutoPooling, folder: str) -> str:
+    """Lines of Python that load the saved folder and compute the outputs `logits` of the list `texts`."""
+    where = repr(folder)
+    encode = 'tokenizer(texts, padding=True, truncation=True, return_tensors="pt")'
+    if info.has_own_head(pooling):
+        kind = "AutoModelForSequenceClassification"
+        return (
+            f"from transformers import {kind}, AutoTokenizer\n\n"
+            f"tokenizer, model = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where})\n"
+            f"logits = model(**{encode}).logits\n"
+        )
+    kind = "T5EncoderModel" if info.model_type == "t5" else "AutoModel"
+    return (
+        "from safetensors.torch import load_file\n"
+        "from torch.nn.functional import linear\n"
+        f"from transformers import {kind}, AutoTokenizer\n\n"
+        f"tokenizer, model, head = AutoTokenizer.from_pretrained({where}), {kind}.from_pretrained({where}), "
+        f"load_file({f'{folder}/{HEAD}'!r})\n"
+        f"tokens = {encode}\n"
+        'states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"][:, :, None]\n'
+        f'logits = linear({_pooled(info.pooling_of(pooling))}, head["weight"], head["bias"])\n'
+    )
+
+
+def _pooled(kind: PoolingKind) -> str:
+    match kind:
+        case "cls":
+            return "states[:, 0]"
+        case "mean":
+            return "(states * mask).sum(1) / mask.sum(1)"
+        case "last":
+            return "states[range(len(states)), mask[:, :, 0].sum(1) - 1]"
+        case "max":
+            return 'states.masked_fill(mask == 0, float("-inf")).amax(1)'
+        case _:
+            assert_never(kind)
