@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,51 @@ from tests.serving import served
 
 THAW = Path(sys.executable).parent / "thaw"
 SECONDS = 300
-EPOCHS, STAGES, LAYERS = 30, 13, 2  # of a trial; of swin_t; that are adapted
+LAYERS = 2  # that are adapted
+LORA = {"method": "lora", "lora_layers": LAYERS, "lora_dropout": 0.1, "lora_r": 4, "batch_size": 8, "precision": "float32"}
+COMMON = {
+    "search_space": {"lr": {"type": "categorical", "choices": [0.001]}},
+    "objective": {"metric": "loss", "direction": "minimize"},
+    "budget": {"trials": 1},
+    "limits": {"checkpoint_seconds": 0},
+}
 Call = Callable[..., Any]
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Subject:
+    """A study, and what is known of its model."""
+
+    document: dict[str, Any]
+    weights: Path
+    stages: int
+    head: set[str]  # names of its tensors in the weights
+
+    @property
+    def epochs(self) -> int:
+        return int(self.document["fixed"]["epochs"])
+
+
+@pytest.fixture(params=["images", "texts"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
+    return images(tmp_path) if request.param == "images" else texts(tmp_path, request.getfixturevalue("shared_data"))
+
+
+def texts(tmp_path: Path, shared_data: Path) -> Subject:
+    """Few texts of two labels, and a MiniLM."""
+    random = np.random.default_rng(0)
+    words = {"good": ["fine", "nice", "great"], "bad": ["poor", "awful", "weak"]}
+    rows = [f"{' '.join(random.choice([*words[label], 'tea', 'is', str(n)], 6))},{label}" for n in range(30) for label in words]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    folder = shared_data / "weights" / "minilm-l6-v2"
+    document = {
+        "task": "text_classification", "data": {"path": str(tmp_path / "texts.csv"), "validation": 0.3}, "model": {"name": str(folder)},
+        "fixed": {**LORA, "max_length": 16, "epochs": 100}, **COMMON,
+    }  # fmt: skip
+    return Subject(document, folder / "model.safetensors", 7, {"pooler.dense.weight", "pooler.dense.bias"})
+
+
+def images(tmp_path: Path) -> Subject:
     """Few small images of two colours, and weights of a Swin with random values."""
     random = np.random.default_rng(0)
     for place, colour in enumerate(("green", "red")):
@@ -41,18 +81,12 @@ def study(tmp_path: Path) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         save_file(get_model("swin_t").state_dict(), tmp_path / "swin_t.safetensors")
-    return {
-        "data": {"path": str(tmp_path / "squares"), "validation": 0.3},
-        "model": {"name": "swin_t", "weights": str(tmp_path / "swin_t.safetensors")},
-        "search_space": {"lr": {"type": "categorical", "choices": [0.001]}},
-        "fixed": {
-            "method": "lora", "lora_layers": LAYERS, "lora_dropout": 0.1, "lora_r": 4, "image_size": 32, "epochs": EPOCHS, "batch_size": 8,
-            "precision": "float32",
-        },
-        "objective": {"metric": "loss", "direction": "minimize"},
-        "budget": {"trials": 1},
-        "limits": {"checkpoint_seconds": 0},
+    weights = tmp_path / "swin_t.safetensors"
+    document = {
+        "data": {"path": str(tmp_path / "squares"), "validation": 0.3}, "model": {"name": "swin_t", "weights": str(weights)},
+        "fixed": {**LORA, "image_size": 32, "epochs": 30}, **COMMON,
     }  # fmt: skip
+    return Subject(document, weights, 13, {"norm.weight", "norm.bias", "head.weight", "head.bias"})
 
 
 @pytest.fixture
@@ -91,11 +125,11 @@ def trainers() -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_trial_whose_trainer_is_killed_ends_as_one_that_is_left_alone(call: Call, study: dict[str, Any], tmp_path: Path) -> None:
+def test_a_trial_whose_trainer_is_killed_ends_as_one_that_is_left_alone(call: Call, subject: Subject, tmp_path: Path) -> None:
     for name in ("alone", "killed"):
-        call("", {**study, "name": name})
+        call("", {**subject.document, "name": name})
         if name == "killed":
-            until(lambda: 2 <= trial_of(call, "killed")["step"] < EPOCHS, "the trial is under way")
+            until(lambda: 2 <= trial_of(call, "killed")["step"] < subject.epochs, "the trial is under way")
             found = trainers()
             assert found
             for trainer in found:
@@ -104,15 +138,15 @@ def test_a_trial_whose_trainer_is_killed_ends_as_one_that_is_left_alone(call: Ca
     alone, killed = (trial_of(call, name) for name in ("alone", "killed"))
     assert (alone["state"], alone["attempt"]) == (killed["state"], killed["attempt"] - 1) == ("complete", 1)
     assert alone["seed"] == killed["seed"]
-    assert alone["reuse"]["depth"] == killed["reuse"]["depth"] == STAGES - LAYERS
+    assert alone["reuse"]["depth"] == killed["reuse"]["depth"] == subject.stages - LAYERS
     one, other = (call(f"/{name}/trials/0/metrics") for name in ("alone", "killed"))
-    assert one == other and str(EPOCHS) in json.dumps(one)
+    assert one == other and f'"step": {subject.epochs}' in json.dumps(one)
     checkpoints = [torch.load(newest(tmp_path, call(f"/{name}")["id"]), weights_only=True)["model"] for name in ("alone", "killed")]
     assert checkpoints[0].keys() == checkpoints[1].keys()
     assert all(torch.equal(tensor, checkpoints[1][name]) for name, tensor in checkpoints[0].items())
-    base = load_file(tmp_path / "swin_t.safetensors")
-    weights = {name for name in checkpoints[0] if name in base and base[name].is_floating_point()}
-    assert weights <= {"norm.weight", "norm.bias", "head.weight", "head.bias"}, "no weights of the stages"
+    base = load_file(subject.weights)
+    weights = {name for name in (name.removeprefix("bert.") for name in checkpoints[0]) if name in base and base[name].is_floating_point()}
+    assert weights == subject.head, "and no weights of the stages"
 
 
 def newest(folder: Path, study: str) -> Path:
