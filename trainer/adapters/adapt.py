@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.adapters.config import EXTENDING, AdapterHyperparameters, frozen_stages
 from trainer.adapters.layers import Bottleneck, ExposedAttention
-from trainer.models import Infeasible, StagedModel, UnfitModel
+from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
 from trainer.order import seed_for
 
 
@@ -154,7 +154,7 @@ def on_host(network: nn.Module) -> nn.Module:
 
 
 def _peft() -> tuple[Any, Any]:
-    """PEFT's LoraConfig, and its function that wraps layers. Raises UnfitModel if PEFT is not installed."""
+    """PEFT's LoraConfig, and its function that wraps layers. Raises MissingWeights if PEFT is not installed."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:
@@ -162,6 +162,6 @@ def _peft() -> tuple[Any, Any]:
     return LoraConfig, inject_adapter_in_model
 
 
-def missing_peft(error: ModuleNotFoundError) -> UnfitModel:
-    """The error of a method that needs PEFT."""
-    return UnfitModel(f"lora, dora and prompt need the package {error.name}; install thawline[text] on the workers")
+def missing_peft(error: ModuleNotFoundError) -> MissingWeights:
+    """The error of a method that needs PEFT, which another machine may have."""
+    return MissingWeights(f"lora, dora and prompt need the package {error.name}, which this machine lacks; install thawline[text]")

@@ -1,6 +1,8 @@
 """Adapted networks of two small families: a ViT and a Swin, each of torchvision's classes with few and narrow layers."""
 
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 from torchvision.models.vision_transformer import VisionTransformer
 
+from tests.conftest import SKIP_NOTHING
 from trainer.adapters.adapt import adapt
 from trainer.models import StagedModel
 from trainer.tasks.images.config import ImageHyperparameters
@@ -16,6 +19,14 @@ from trainer.tasks.images.networks.families import SWIN, VIT, Family
 
 CLASSES = 3
 Adapt = Callable[..., StagedModel]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _peft() -> None:
+    """Skips without PEFT; fails where nothing may be skipped."""
+    if find_spec("peft") is None and not os.environ.get(SKIP_NOTHING):
+        pytest.skip("needs thawline[text]")
+    assert find_spec("peft") is not None, "peft is missing"
 
 
 def _vit() -> nn.Module:

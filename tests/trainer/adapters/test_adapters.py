@@ -1,6 +1,7 @@
 """Adapted networks: what is trained, what starts equal, and that the merged network computes the same."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from tests.trainer.adapters.conftest import MAKERS, Adapt, make
 from trainer.adapters.config import AdapterHyperparameters, frozen_stages
-from trainer.models import Infeasible, StagedModel, UnfitModel
+from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
 from trainer.optimization import parameter_groups
 from trainer.sequences import dense
 
@@ -202,3 +203,10 @@ def test_adapted_networks_train_in_bfloat16(adapted: Adapt, images: Tensor, kind
     )
     with torch.no_grad():
         assert torch.allclose(model.eval()(images), found.float(), rtol=0.1, atol=0.3)
+
+
+def test_without_peft_the_error_has_the_extra_to_install(adapted: Adapt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingWeights, match=r"need the package peft, which this machine lacks; install thawline\[text\]"):
+        adapted("vit", "lora")
+    assert adapted("vit", "bitfit").trained and adapted("vit", "adapter").trained
