@@ -14,7 +14,7 @@ from tests.trainer.backbones.conftest import write_tokenizer
 from tests.trainer.text.conftest import needed
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.configuration import TrainConfig
+from trainer.configuration import TrainConfig, resolve_paths
 from trainer.data.examples import BadData
 from trainer.features import inputs_for
 from trainer.features.frozen_prefix import SequenceLayout
@@ -26,6 +26,8 @@ from trainer.preparation import Expected, inspect, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
 from trainer.sequences import Sequences
 from trainer.stopwatch import Stopwatch
+from trainer.tasks.base import UndescribedModel
+from trainer.tasks.registry import spec_of
 from trainer.tasks.text.spec import text_info
 
 HOST = torch.device("cpu")
@@ -202,3 +204,14 @@ def test_layers_that_do_not_fit_the_library_are_left_out_of_its_folder(configure
     run(configure(method=method, pooling="auto", epochs=1, prompt_tokens=2), model_file=tmp_path / "model.safetensors")
     assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "huggingface").exists()
     assert (tmp_path / "adapter").exists() == (method == "prompt")
+
+
+def test_a_hub_name_without_its_owner_gets_an_example(tmp_path: Path) -> None:
+    document = {"task": "text_classification", "model": {"name": "bert-base-uncased"}, "data": {"path": "train.csv"}}
+    assert resolve_paths(document, tmp_path) == {**document, "data": {"path": str(tmp_path / "train.csv")}}
+    with pytest.raises(UndescribedModel) as refused:
+        spec_of("text_classification").describe("bert-base-uncased")
+    assert "OWNER/NAME, such as google-bert/bert-base-uncased" in refused.value.text
+    (tmp_path / "models" / "own").mkdir(parents=True)
+    document["model"] = {"name": "models/own"}
+    assert resolve_paths(document, tmp_path)["model"] == {"name": str(tmp_path / "models" / "own")}  # type: ignore[index]

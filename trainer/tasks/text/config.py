@@ -33,7 +33,7 @@ class TextModel(ModelConfig):
     @classmethod
     def resolved(cls, section: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
         """The section as written, with a relative folder resolved. OWNER/NAME is a folder if there is one, else a name of the hub."""
-        return resolve_fields(section, {"name": lambda name: is_folder_name(name) or Path(resolve(name)).is_dir()}, resolve)
+        return resolve_fields(section, {"name": lambda name: name.startswith(PATHS) or Path(resolve(name)).is_dir()}, resolve)
 
     @property
     def is_published(self) -> bool:
@@ -41,9 +41,13 @@ class TextModel(ModelConfig):
         return not is_folder_name(self.name)
 
 
+PATHS = ("/", "./", "../", "~", ".\\", "..\\")
+"""Beginnings of paths of folders."""
+
+
 def is_folder_name(name: str) -> bool:
     """Whether the name can only be that of a folder."""
-    return name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in (".", "..") or name.count("/") != 1 or "\\" in name
+    return name.startswith(PATHS) or name in (".", "..") or name.count("/") != 1 or "\\" in name
 
 
 Pooling = Literal["auto", "cls", "mean", "last", "max"]

@@ -58,7 +58,9 @@ class TextSpec(ComposedSpec):
         try:
             return describe_folder(folder)
         except UnfitFolder as error:
-            raise UndescribedModel(error.code, f"this is no model folder that can be used: {error}", elsewhere=error.is_missing) from None
+            hint = "" if "/" in model else "; models of the hub are named OWNER/NAME, such as google-bert/bert-base-uncased"
+            text = f"this is no model folder that can be used: {error}{hint}"
+            raise UndescribedModel(error.code, text, elsewhere=error.is_missing) from None
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Rows by stratum and part. Raises UnfitData."""
