@@ -139,6 +139,10 @@ class Client:
         added = {name: value for name, value in (("trials", trials), ("hours", hours)) if value is not None}
         return self._call(StudyView, "PATCH", _study(study), json.dumps({"add": added}).encode())
 
+    def rerank_study(self, study: str, metric: str) -> StudyView:
+        """Rank the trials of a study that has ended by another metric."""
+        return self._call(StudyView, "POST", f"{_study(study)}/objective", json.dumps({"metric": metric}).encode())
+
     def delete_study(self, study: str) -> None:
         """Delete a study with all its trials."""
         self._send("DELETE", _study(study))

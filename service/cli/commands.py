@@ -217,6 +217,16 @@ def extend(
 
 
 @study.command()
+def objective(
+    context: typer.Context, name: StudyName, metric: Annotated[str, typer.Argument(help="A metric that its trials recorded.")]
+) -> None:
+    """Rank the trials of a study that has ended by another metric, without training."""
+    from service.cli.studies import rerank_study
+
+    rerank_study(_settings(context), name, metric)
+
+
+@study.command()
 def stop(context: typer.Context, name: StudyName) -> None:
     """Stop a study and cancel its trials."""
     _command(context, name, "stop")

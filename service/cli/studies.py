@@ -109,6 +109,14 @@ def extend_study(settings: Settings, name: str, trials: int | None, hours: float
         out.print(f"run `thaw study resume {study.name}` to continue it")
 
 
+def rerank_study(settings: Settings, name: str, metric: str) -> None:
+    """Rank the study's trials by another metric, and print the best one."""
+    with Client(settings.server, settings.token) as client:
+        study = client.rerank_study(name, metric)
+    best = "no complete trial" if study.best is None else f"the best is trial {study.best.number}, {study.best.value:g}"
+    console().print(f"{study.name}: ranked by {metric}; {best}")
+
+
 def delete_study(settings: Settings, name: str) -> None:
     """Delete the study and its trials."""
     with Client(settings.server, settings.token) as client:

@@ -86,6 +86,7 @@ class EventKind(StrEnum):
     STUDY_RESUMED = "study_resumed"
     STUDY_STOPPED = "study_stopped"
     STUDY_EXTENDED = "study_extended"  # its budget was changed
+    STUDY_RERANKED = "study_reranked"  # its trials were ranked by another metric
     STUDY_RENAMED = "study_renamed"  # another study took its name
     STUDY_CONFIRMING = "study_confirming"  # the search has ended; its best trials and the baseline are trained again
     STUDY_COMPLETED = "study_completed"

@@ -21,6 +21,7 @@ from service.operations.studies import (
     fail_study,
     pass_check,
     pause_study,
+    rerank_study,
     resume_study,
     stop_study,
 )
@@ -45,5 +46,5 @@ __all__ = [
     "enqueue_trials",
     "extend_study", "fail_study", "fail_without_device", "forget_workers", "heartbeat", "import_study", "record_stale_leases", "pass_check",
     "pause_study", "queue_trial", "record", "register_worker", "remove_hidden", "report_available", "report_unavailable",
-    "requeue_lost", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
+    "requeue_lost", "rerank_study", "resume_study", "retire_worker", "stop_study", "sweep_imports", "try_to_write",
 ]  # fmt: skip

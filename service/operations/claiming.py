@@ -14,7 +14,7 @@ from search_spaces import Params
 from service.domain.batched_runs import SharedKey, lane_budget, learns, may_share, shared_key
 from service.domain.errors import StudyNotFound, StudyUnreadable
 from service.domain.records import Claim, Lease, Study, depths_in
-from service.domain.spec import Budget, StudySpec
+from service.domain.spec import Budget, Objective, StudySpec
 from service.domain.states import EventKind, StudyState, TrialState
 from service.operations.completion import (
     ATTEMPT_RESULTS,
@@ -53,6 +53,7 @@ class CachedSearch:
     study_id: str
     search: StudySearch
     budget: Budget  # for which the search was created
+    objective: Objective  # likewise
     created: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -112,9 +113,9 @@ class Searches:
     def _cached_search(self, study: Study) -> CachedSearch:
         with self._lock:
             known = self._cached.get(study.id)
-            if known is None or known.budget != study.spec.budget:
+            if known is None or (known.budget, known.objective) != (study.spec.budget, study.spec.objective):
                 with _search_errors("be created"):
-                    self._cached[study.id] = CachedSearch(study.id, self._make(study.spec), study.spec.budget)
+                    self._cached[study.id] = CachedSearch(study.id, self._make(study.spec), study.spec.budget, study.spec.objective)
             self._cached.move_to_end(study.id)
             if len(self._cached) > MAX_STUDIES:
                 self._cached.popitem(last=False)

@@ -2,20 +2,22 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from search_spaces import Fault
 from service.domain.budgets import BudgetChange
-from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound
+from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound, quoted
 from service.domain.records import Study
-from service.domain.spec import StudySpec
-from service.domain.states import EventKind, StudyState
+from service.domain.spec import Objective, StudySpec
+from service.domain.states import EventKind, StudyState, TrialState
 from service.operations import idempotency as keys
 from service.operations.completion import close, complete_if_spent, has_nothing_left, hours_used, is_spent, reopen
 from service.operations.idempotency import Idempotency
 from service.store import Store, Transaction, queries, registry
-from service.store.codec import storable
+from service.store.codec import finite, storable
+from service.store.rows import HeldTrial
 from service.store.unit_of_work import Step, StudyUnitOfWork, locked
 from trainer.configuration import DatasetInfo
 from trainer.tasks.registry import spec_of
@@ -92,6 +94,15 @@ def extend_study(store: Store, study: str, change: BudgetChange, idempotency: Id
     return _change(store, study, idempotency, partial(_extend, change=change))
 
 
+def rerank_study(store: Store, study: str, metric: str, idempotency: Idempotency | None = None) -> Study:
+    """Rank the trials of a study that has ended by another metric, without training. Nothing changes when it is the objective's.
+
+    Raises StudyNotFound, InvalidInput for a metric that the task lacks or that a complete trial did not record, StudyClosed for a study
+    that has not ended or that has a confirmation, IdempotencyConflict, Replay.
+    """
+    return _change(store, study, idempotency, partial(_rerank, metric=metric))
+
+
 def stop_study(store: Store, study: str, idempotency: Idempotency | None = None) -> Study:
     """End the study and cancel its open trials.
 
@@ -154,6 +165,50 @@ def _extend(uow: StudyUnitOfWork, change: BudgetChange) -> None:
             raise InvalidInput([change.too_small(study.created)])
     uow.emit(EventKind.STUDY_EXTENDED, state=uow.study.state, budget=budget.model_dump(mode="json"))
     complete_if_spent(uow)
+
+
+def _rerank(uow: StudyUnitOfWork, metric: str) -> None:
+    study, metrics = uow.study, spec_of(uow.study.spec.task).metrics
+    if metric not in metrics:
+        message = f"the task has no metric {quoted(metric)}; choose one of {', '.join(metrics)}"
+        raise InvalidInput([Fault(("metric",), "unknown_metric", message)])
+    if not study.state.terminal:
+        raise StudyClosed(
+            f"The study is {study.state}, and its search still follows {study.spec.objective.metric}. Wait for its end, or stop it."
+        )
+    if study.confirmation is not None:
+        raise StudyClosed(
+            f"The confirmation of this study compared its best configurations by {study.spec.objective.metric}, and would not hold for "
+            "another metric. Create a study with the other objective."
+        )
+    was = study.spec.objective
+    if metric == was.metric:
+        return
+    judged = uow.judged_trials()
+    complete = [one for one in judged if one.state is TrialState.COMPLETE]
+    if without := [one.number for one in complete if finite(one.metrics.get(metric)) is None]:
+        some = f"trial {without[0]}" if len(without) == 1 else f"{len(without)} trials, the first of them {without[0]},"
+        raise InvalidInput([Fault(("metric",), "not_recorded", f"{some} ended without a finite {metric}; choose another metric")])
+    objective = Objective(metric=metric, direction=metrics[metric].direction)
+    uow.study = replace(study, spec=study.spec.model_copy(update={"objective": objective}))
+    seq = uow.emit(
+        EventKind.STUDY_RERANKED,
+        state=study.state,
+        objective=objective.model_dump(mode="json"),
+        best=_best_by(complete, objective),
+        was={**was.model_dump(mode="json"), "best": _best_by(complete, was)},
+    )
+    for one in judged:
+        uow.value(one, one.metrics.get(metric), seq)
+
+
+def _best_by(complete: Sequence[HeldTrial], objective: Objective) -> int | None:
+    """The number of the best of the complete trials of the search, the first one of equal values."""
+    sign = -1 if objective.direction == "maximize" else 1
+    values = {
+        one.number: value for one in complete if one.round is None and (value := finite(one.metrics.get(objective.metric))) is not None
+    }
+    return min(values, key=lambda number: (sign * values[number], number), default=None)
 
 
 def _tried_all(study: Study) -> str:

@@ -55,6 +55,7 @@ class StudyUnitOfWork:
         self._loaded: dict[int, HeldTrial] = {}
         self._changed: dict[int, HeldTrial] = {}
         self._events: list[dict[str, Any]] = []
+        self._values: list[dict[str, Any]] = []
 
     # loading
 
@@ -90,6 +91,11 @@ class StudyUnitOfWork:
         """Queued trials of the search without an attempt, waiting duplicates included, by number."""
         queued = self._load((trial.c.state == TrialState.QUEUED) & (trial.c.attempt == 0) & (trial.c.source != CONFIRMATION))
         return sorted((one for one in queued if one.state is TrialState.QUEUED), key=lambda one: one.number)
+
+    def judged_trials(self) -> list[HeldTrial]:
+        """Trials that ended with a value or could have: complete and pruned ones, by number."""
+        judged = self._load(trial.c.state.in_((TrialState.COMPLETE, TrialState.PRUNED)))
+        return sorted(judged, key=lambda one: one.number)
 
     def waiting_for(self, numbers: Collection[int]) -> list[HeldTrial]:
         """Duplicates that wait for one of these trials."""
@@ -220,6 +226,10 @@ class StudyUnitOfWork:
         """Buffer the metrics of steps. The caller emits their event by `save` directly afterwards, which takes the next number."""
         self.metrics.report(one, reports, self._seq + 1)
 
+    def value(self, one: HeldTrial, number: float | None, seq: int) -> None:
+        """Buffer another value of a complete or pruned trial; `seq` is the number of the event."""
+        self._values.append({"its_id": one.id, "its_value": finite(number), "its_kind": kind_of(number), "its_seq": seq})
+
     def log(self, one: HeldTrial, text: str, start: int | None) -> None:
         """Append whole lines to the attempt's log, which `attempts.find_logs` loaded, and emit an event if it grew."""
         if (chunk := self.attempts.log(one, text, start)) is not None:
@@ -238,6 +248,8 @@ class StudyUnitOfWork:
         if (self.study, self.exhausted, self.failures) == self._found:
             return
         self._write_trials()
+        if self._values:
+            self._tx.execute(REVALUED, self._values)
         self.metrics.write(self._seq)
         self.attempts.write()
         if self._events:
@@ -305,6 +317,11 @@ LOCKED_TRIALS = (
     .where(trial.c.study_id == bindparam("owner"), trial.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(trial.c.id)
     .with_for_update(key_share=True)
+)
+REVALUED = (
+    update(trial)
+    .where(trial.c.id == bindparam("its_id"))
+    .values(value=bindparam("its_value"), value_kind=bindparam("its_kind"), changed=bindparam("its_seq"))
 )
 GUARDED_UPDATE = (
     update(trial)

@@ -172,6 +172,13 @@ TRIAL_BODY: dict[str, Any] = {
     }
 }
 
+OBJECTIVE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": _object_with("metric", {"type": "string"}), "example": {"metric": "f1"}}},
+    }
+}
+
 BUDGET_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

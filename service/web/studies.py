@@ -30,7 +30,7 @@ from service.web import API
 from service.web.dependencies import FoundStudy, Limit, StudyRef, TheSettings, TheStore, unknown_cursor
 from service.web.middleware import SlowWork
 from service.web.problems import MALFORMED, MOST_FAULTS, ProblemError
-from service.web.requests import ANY_STUDY_BODY, BUDGET_BODY, STUDY_BODY, Document, Keyed, Raw, read_document
+from service.web.requests import ANY_STUDY_BODY, BUDGET_BODY, OBJECTIVE_BODY, STUDY_BODY, Document, Keyed, Raw, read_document
 from service.web.views import Standing, listed_study_view, notices_of, study_view
 from trainer.configuration import FIRST_TASK, Direction, resolve_paths
 from trainer.tasks.registry import spec_of, specs
@@ -187,6 +187,15 @@ def change_study(study: FoundStudy, document: Document, keyed: Keyed, store: The
     return keyed.change(store, lambda key: operations.extend_study(store, study.id, change, key), _body)
 
 
+@router.post("/studies/{study}/objective", summary="Rank by another metric", response_model=StudyView, openapi_extra=OBJECTIVE_BODY)
+def rerank_study(study: FoundStudy, document: Document, keyed: Keyed, store: TheStore) -> Response:
+    """Rank the trials of a study that has ended by another recorded metric, without training. Its event names the best trial before."""
+    metric = document.get("metric") if isinstance(document, dict) and document.keys() == {"metric"} else None
+    if not isinstance(metric, str):
+        raise InvalidInput([Fault(("metric",), "missing", 'send an object with the name of a metric: {"metric": "f1"}')])
+    return keyed.change(store, lambda key: operations.rerank_study(store, study.id, metric, key), _body)
+
+
 @router.delete("/studies/{study}", status_code=status.HTTP_204_NO_CONTENT, summary="Delete a study")
 def delete_study(study: StudyRef, keyed: Keyed, store: TheStore) -> Response:
     """Delete the study with its trials, metrics and events."""
@@ -251,14 +260,15 @@ class Filters:
 
 
 class Trends:
-    """A cache of trends with the last event that each includes, so that only trials completed since then are read."""
+    """A cache of trends with objective and the last event that each includes, so that only trials completed since then are read."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[int, Trend]] = {}
+        self._known: dict[str, tuple[str, int, Trend]] = {}
 
     def of(self, tx: Transaction, studies: Sequence[Study]) -> dict[str, Trend]:
         """The thinned trends of the studies, by study id. `studies` must have been read in `tx`, so that both show the same state."""
-        known = {study.id: self._known[study.id] for study in studies if study.id in self._known}
+        metrics = {study.id: study.spec.objective.metric for study in studies}
+        known = {key: found[1:] for key, metric in metrics.items() if (found := self._known.get(key)) is not None and found[0] == metric}
         first = [study for study in studies if study.id not in known]
         stale = {study.id: known[study.id][0] for study in studies if study.id in known and known[study.id][0] < study.seq}
         whole = queries.running_best(tx, first) if first else {}
@@ -267,10 +277,10 @@ class Trends:
         for study in studies:
             before = known[study.id][1] if study.id in known else tuple(whole.get(study.id, ()))
             trends[study.id] = merged(before, newer.get(study.id, ()), study.spec.objective.direction)
-        self._remember({study.id: (study.seq, trends[study.id]) for study in studies})
+        self._remember({study.id: (metrics[study.id], study.seq, trends[study.id]) for study in studies})
         return {key: thinned(trend) for key, trend in trends.items()}
 
-    def _remember(self, known: Mapping[str, tuple[int, Trend]]) -> None:
+    def _remember(self, known: Mapping[str, tuple[str, int, Trend]]) -> None:
         kept = self._known if len(self._known) < MOST_REMEMBERED else {}
         self._known = {**kept, **known}
 

@@ -183,6 +183,17 @@ def test_a_missing_file_is_named(thaw: Thaw, tmp_path: Path) -> None:
     assert (said.code, said.err) == (2, f"{tmp_path / 'none.yaml'}: #  the file cannot be read: No such file or directory\n")
 
 
+def test_a_stopped_study_is_ranked_by_another_metric(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
+    thaw("--server", served.address, "study", "create", study_file("ranked"))
+    assert thaw("--server", served.address, "study", "pause", "ranked").code == 0
+    refused = thaw("--server", served.address, "study", "objective", "ranked", "f1")
+    assert refused.code == 1 and "The study is paused, and its search still follows accuracy" in refused.err
+    assert thaw("--server", served.address, "study", "stop", "ranked").code == 0
+    assert "ranked: ranked by loss" in thaw("--server", served.address, "study", "objective", "ranked", "loss").out
+    assert thaw("--server", served.address, "study", "objective", "ranked", "poetry").code == 2
+    assert thaw("--server", served.address, "study", "delete", "ranked").code == 0
+
+
 def test_a_study_is_paused_resumed_stopped_and_deleted(thaw: Thaw, served: Any, study_file: StudyFile) -> None:
     file = study_file("steered", fixed={"epochs": 1000, "image_size": 16, "batch_size": 64})
     assert thaw("--server", served.address, "study", "create", file).code == 0

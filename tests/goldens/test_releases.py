@@ -114,7 +114,8 @@ def test_an_exported_file_is_trained_to_its_value(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "trained" / "result.json").read_text())
     reached = read_export(text).reached
     assert result["expected"] == reached.value
-    assert result["metrics"] == pytest.approx(reached.metrics, rel=CLOSE)  # its trial shared a pass with others
+    recorded = {name: result["metrics"][name] for name in reached.metrics}  # that release recorded fewer metrics
+    assert recorded == pytest.approx(reached.metrics, rel=CLOSE)  # its trial shared a pass with others
 
 
 def test_an_exported_study_is_imported(embedded_store: Store, tmp_path: Path, goldens: Goldens) -> None:

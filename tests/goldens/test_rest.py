@@ -129,6 +129,8 @@ def test_changes(recorder: Recorder, goldens: Goldens) -> None:
     content = {"Content-Type": "application/x-ndjson"}
     recorder.ask("POST", f"{API}/studies/import", query="?name=again", content=lines, headers=content)
     recorder.ask("GET", f"{TRIAL}", study="again", number=2)
+    recorder.ask("POST", f"{STUDY}/objective", study="again", json={"metric": "f1"})
+    recorder.ask("GET", f"{TRIAL}", study="again", number=2)
     worker = recorder.ask("GET", f"{API}/workers").json()["workers"][0]["id"]
     recorder.ask("POST", f"{API}/workers/{{worker}}/drain", name=worker)
     goldens.check_json("rest/changes.json", anonymous(recorder.answers))
@@ -160,6 +162,9 @@ def test_refusals(recorder: Recorder, goldens: Goldens) -> None:
     ask("DELETE", STUDY, study="nobody")
     ask("POST", f"{API}/studies/import", content=b"{}\n", headers={"Content-Type": "application/x-ndjson"})
     ask("POST", f"{API}/workers/{{worker}}/drain", name="nobody")
+    ask("POST", f"{STUDY}/objective", study="under-way", json={"metric": "f1"})
+    ask("POST", f"{STUDY}/objective", study="curves", json={"metric": "poetry"})
+    ask("POST", f"{STUDY}/objective", study="curves", json={"best": "f1"})
     for study in ("paused", "under-way"):
         ask("POST", f"{STUDY}/stop", study=study, headers={"Idempotency-Key": "key"})
     goldens.check_json("rest/refusals.json", anonymous(recorder.answers))

@@ -135,6 +135,18 @@ def test_a_wrong_page_is_a_fault_of_the_query(client: TestClient, query: str, po
     assert [fault["pointer"] for fault in problem["errors"]] == [f"#/query/{pointer}"]
 
 
+def test_a_study_that_has_ended_is_ranked_by_another_metric(client: TestClient, lab: Laboratory) -> None:
+    lab.study()
+    running = client.post(f"{STUDIES}/digits/objective", json={"metric": "f1"})
+    assert running.status_code == 409 and "its search still follows accuracy" in running.json()["detail"]
+    client.post(f"{STUDIES}/digits/stop")
+    ranked = client.post(f"{STUDIES}/digits/objective", json={"metric": "loss"})
+    assert ranked.status_code == 200 and ranked.json()["spec"]["objective"] == {"metric": "loss", "direction": "minimize"}
+    for body in ({"metric": "poetry"}, {"metric": 1}, {}, {"metric": "f1", "more": 1}, []):
+        refused = client.post(f"{STUDIES}/digits/objective", json=body)
+        assert refused.status_code == 422 and refused.json()["errors"][0]["pointer"] == "#/metric", body
+
+
 def test_a_study_is_paused_resumed_and_stopped(client: TestClient, lab: Laboratory) -> None:
     lab.study()
     lab.claim()

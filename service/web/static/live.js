@@ -3,7 +3,7 @@
 import { eventsAddress, getChanges } from "./api.js";
 
 const KINDS = [
-  "study_created", "study_checked", "study_paused", "study_resumed", "study_stopped", "study_extended", "study_renamed", "study_confirming", "study_completed", "study_failed",
+  "study_created", "study_checked", "study_paused", "study_resumed", "study_stopped", "study_extended", "study_reranked", "study_renamed", "study_confirming", "study_completed", "study_failed",
   "study_unavailable", "study_available",
   "trial_queued", "trial_started", "trial_reported", "trial_saved", "trial_logged", "trial_completed", "trial_pruned", "trial_failed",
   "trial_cancelled", "trial_requeued",

@@ -122,6 +122,7 @@ async function update(all) {
   const { false: events = [], true: repeats = [] } = Object.groupBy(all, (event) => String(model.ofConfirmation(event)));
   parts.confirmation.apply(repeats);
   if (!events.length) return;
+  if (events.some((event) => event.kind === "study_reranked")) return location.reload(); // every value and every figure changes
   for (const event of events) measurements.apply(event);
   if (measurements.byNumber.size) byId("curves-empty").hidden = true;
   const news = events.filter((event) => !model.apply(event));
