@@ -142,7 +142,8 @@ def test_a_study_that_has_ended_is_ranked_by_another_metric(client: TestClient, 
     client.post(f"{STUDIES}/digits/stop")
     ranked = client.post(f"{STUDIES}/digits/objective", json={"metric": "loss"})
     assert ranked.status_code == 200 and ranked.json()["spec"]["objective"] == {"metric": "loss", "direction": "minimize"}
-    for body in ({"metric": "poetry"}, {"metric": 1}, {}, {"metric": "f1", "more": 1}, []):
+    bodies: list[Any] = [{"metric": "poetry"}, {"metric": 1}, {}, {"metric": "f1", "more": 1}, []]
+    for body in bodies:
         refused = client.post(f"{STUDIES}/digits/objective", json=body)
         assert refused.status_code == 422 and refused.json()["errors"][0]["pointer"] == "#/metric", body
 
