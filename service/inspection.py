@@ -224,6 +224,9 @@ def checked_study(document: object, roots: Sequence[Path] = ()) -> StudySpec:
             faults += [examined.with_origin(fault) for fault in _data_faults(spec, roots) if fault.code not in without]
         if not {"data", "model"} & examined.stand_ins:
             faults += _weights_faults(spec, roots)
+    section = document.get("model") if isinstance(document, dict) else None
+    if isinstance(section, dict) and (outer := _folder_faults(section.get("name"), roots)):
+        faults = [*outer, *(fault for fault in faults if fault.path[:1] != ("model",) and fault.code not in OF_MODEL)]
     if faults or spec is None:
         raise InvalidInput(faults)
     return spec.with_precision()
@@ -234,8 +237,20 @@ def inspect_study(spec: StudySpec, roots: Sequence[Path] = ()) -> None:
 
     With `data.location: workers` the server checks no files; the first worker does, before any trial.
     """
-    if spec.data.location == "server" and (faults := [*_data_faults(spec, roots), *_weights_faults(spec, roots)]):
+    folder = _folder_faults(spec.model.name, roots)
+    if spec.data.location == "server" and (faults := [*_data_faults(spec, roots), *folder, *_weights_faults(spec, roots)]):
         raise InvalidInput(faults)
+
+
+OF_MODEL = ("too_many_stages", "text_too_long", "unfit_method")
+"""Faults of other sections that state facts about the model."""
+
+
+def _folder_faults(name: object, roots: Sequence[Path]) -> list[Fault]:
+    """The fault of a model that is a folder outside the roots. Nothing else may be said about such a folder."""
+    if not isinstance(name, str) or not Path(name).is_absolute() or not is_outside(Path(name), roots):
+        return []
+    return [Fault(("model", "name"), "outside_data_roots", outside(roots))]
 
 
 def _data_faults(spec: StudySpec, roots: Sequence[Path]) -> list[Fault]:

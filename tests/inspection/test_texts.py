@@ -9,7 +9,7 @@ import pytest
 from service import inspection as inspected_data
 from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
-from service.inspection import inspect_study
+from service.inspection import checked_study, inspect_study
 from trainer.configuration import resolve_paths
 from trainer.tasks.text_config import TextData
 
@@ -115,3 +115,13 @@ def test_a_study_keeps_its_paths(write: Write) -> None:
     again = type(spec).model_validate_json(spec.model_dump_json())
     assert again == spec and isinstance(again.data, TextData) and again.data.validation_path == "/data/dev.csv"
     assert spec.config_for({"lr": 0.5}, 0).data == spec.data
+
+
+def test_nothing_is_said_of_a_model_folder_outside_the_roots(write: Write, tmp_path: Path) -> None:
+    train, root = write("inside/train.csv", *ROWS), tmp_path / "inside"
+    outer = write("outside/model/config.json", '{"model_type": "secret"}').parent
+    for folder in (outer, tmp_path / "outside" / "absent"):
+        with pytest.raises(InvalidInput) as refused:
+            checked_study({**study(train), "model": {"name": str(folder)}}, [root])
+        [fault] = refused.value.faults
+        assert (fault.pointer, fault.code) == ("#/model/name", "outside_data_roots") and "secret" not in fault.message
