@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 
@@ -16,8 +16,8 @@ from trainer.backbones.factory import PooledText, describe, quiet
 from trainer.backbones.usage import HEAD
 from trainer.files import read_regular
 from trainer.models import StagedModel
+from trainer.targets.base import Problem
 
-Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 

@@ -5,7 +5,7 @@ that is trained, measured and reported). `trainer.tasks.composition` has the tas
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:  # torch and numpy take long to import, and the server does wi
     from trainer.data.dataset import Dataset
 
 
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""Kinds of targets by the names of the library Transformers."""
+
+
 class TargetSpec(Protocol):
     """The part of a target that needs no torch, for server, parser, pages and statistics.
 
@@ -29,6 +33,11 @@ class TargetSpec(Protocol):
     @property
     def name(self) -> str:
         """The name of the target's package. It is the key of the head's width in cache keys of random weights."""
+        ...
+
+    @property
+    def problem(self) -> Problem:
+        """The kind of the target."""
         ...
 
     @property

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from trainer.backbones.description import AutoPooling, describe_folder
-from trainer.backbones.export import Outputs, Problem, save
+from trainer.backbones.export import Outputs, save
 from trainer.backbones.factory import build
 from trainer.backbones.families import FAMILIES
 from trainer.backbones.usage import usage
 from trainer.models import StagedModel
 from trainer.sequences import Sequences
+from trainer.targets.base import Problem
 
 Folder = Callable[..., Path]
 NAMES = ("bad", "01", "good")

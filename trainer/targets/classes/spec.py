@@ -10,6 +10,7 @@ from pydantic import BaseModel
 import trainer.targets.classes.card as card
 from trainer.configuration import DatasetInfo, Part
 from trainer.data.targets import TargetReader
+from trainer.targets.base import Problem
 from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
@@ -140,6 +141,7 @@ class ClassesSpec:
     """One class for each example, as `trainer.targets.base.TargetSpec`."""
 
     name = "classes"
+    problem: Problem = "single_label_classification"
     stratum = "class"
     metrics = METRICS
     Report = ClassReport

@@ -12,6 +12,7 @@ import trainer.targets.labels.card as card
 from trainer.configuration import DataConfig, DatasetInfo, Part
 from trainer.data.examples import Example, UnfitData, enumerated, shown
 from trainer.data.targets import Strata, TargetReader
+from trainer.targets.base import Problem
 from trainer.targets.labels.config import (
     MAX_LABEL_NAME,
     MOST_LABELS,
@@ -73,6 +74,7 @@ class LabelsSpec:
     """A set of labels for each example, as `trainer.targets.base.TargetSpec`."""
 
     name = "labels"
+    problem: Problem = "multi_label_classification"
     stratum = "label"
     metrics = METRICS
     Report = LabelReport

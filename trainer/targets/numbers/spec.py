@@ -11,6 +11,7 @@ import trainer.targets.numbers.card as card
 from trainer.configuration import DataConfig, DatasetInfo, Part
 from trainer.data.examples import Example, UnfitData
 from trainer.data.targets import Strata, TargetReader
+from trainer.targets.base import Problem
 from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, number_of
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
@@ -43,6 +44,7 @@ class NumbersSpec:
     """One number for each example, as `trainer.targets.base.TargetSpec`."""
 
     name = "numbers"
+    problem: Problem = "regression"
     stratum = "table"
     metrics = METRICS
     Report = NumberReport

@@ -9,7 +9,7 @@ from trainer.adapters.config import LOW_RANK
 from trainer.adapters.texts import adapted, save_adapter
 from trainer.backbones import hub
 from trainer.backbones.description import digest
-from trainer.backbones.export import Outputs, Problem, save
+from trainer.backbones.export import Outputs, save
 from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
 from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig
@@ -103,7 +103,7 @@ class TextTask(ComposedTask):
         asked, source = text_config(config), folder_of(config.model)
         if not model.extended:
             names = self.target.spec.output_names(info)
-            outputs = Outputs(names=names, problem=PROBLEMS[self.target.spec.name], pooling=asked.pooling, max_length=asked.max_length)
+            outputs = Outputs(names=names, problem=self.target.spec.problem, pooling=asked.pooling, max_length=asked.max_length)
             save(model, folder / LIBRARY_FOLDER, source, outputs)
         if asked.method in (*LOW_RANK, "prompt") and describe(source).has_own_head(asked.pooling):
             save_adapter(model, asked, folder / ADAPTER_FOLDER, asked.model.name)
@@ -120,11 +120,6 @@ class TextTask(ComposedTask):
             "max_length": asked.max_length,
             "transformers": transformers.__version__,
         }
-
-
-PROBLEMS: Mapping[str, Problem] = {
-    "classes": "single_label_classification", "labels": "multi_label_classification", "numbers": "regression",
-}  # fmt: skip
 
 
 def folder_of(model: ModelConfig) -> Path:
