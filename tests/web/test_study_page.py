@@ -337,6 +337,16 @@ def test_a_page_left_open_on_an_ended_study_follows_it_when_it_goes_on_elsewhere
     expect(page.locator("#live")).to_have_text("live", timeout=60_000)
 
 
+def test_a_page_left_open_on_an_ended_study_shows_the_best_by_another_metric(page: Page, live_lab: Laboratory) -> None:
+    study = live_lab.study("ranked-anew", budget={"trials": 1})
+    live_lab.finish(live_lab.claim_from("ranked-anew"), 0.75)
+    opened(page, "/studies/ranked-anew")
+    expect(page.locator("#figures")).to_contain_text("Best accuracy75.00 %")
+    expect(page.locator("#live")).to_have_text("ended")
+    operations.rerank_study(live_lab.store, study.id, "loss")
+    expect(page.locator("#figures")).to_contain_text("Best loss0.25", timeout=60_000)
+
+
 def test_a_study_is_deleted_only_after_a_question(page: Page, live_lab: Laboratory) -> None:
     finished(live_lab, "doomed", [0.5])
     opened(page, "/studies/doomed")
