@@ -13,7 +13,6 @@ from service.domain.errors import StudyNotFound
 from service.domain.records import Lease, Study
 from service.store import Store, queries, registry
 from service.store.schema import event, log, metric, study, trial, unavailable
-from service.web.health import Cleanup
 from tests.operations.driving import (
     claim_one,
     claim_trials,
@@ -22,6 +21,7 @@ from tests.operations.driving import (
     ready,
     report,
     searches_of,
+    sweep_all,
     tell,
     trials_of,
 )
@@ -78,7 +78,7 @@ def test_a_large_study_is_gone_at_once_and_its_rows_go_in_pieces(store: Store) -
     with deletions(store) as deleted:
         operations.delete_study(store, one.id)
         assert rows(store)["metric"] == 2 * REPORTS + 1, "the deletion itself removes no rows of a large study"
-        Cleanup(store).sweep()
+        sweep_all(store)
     assert max(deleted) <= BOUND and len(deleted) > 10
     assert rows(store) == dict.fromkeys((table.name for table in TABLES), 0)
 

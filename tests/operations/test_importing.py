@@ -24,7 +24,7 @@ from service.store.schema import metric, study, trial
 from service.study_io.import_ import sound
 from service.web.health import TIDY_SECONDS, Cleanup
 from service.web.study_io import pieces
-from tests.operations.driving import claim_trials, searches_of
+from tests.operations.driving import claim_trials, searches_of, sweep_all
 from tests.study_io.luggage import documents, sealed
 from tests.web.laboratory import study_document
 
@@ -205,7 +205,7 @@ def test_an_import_that_fails_leaves_nothing_visible_and_its_rows_are_swept(stor
     assert not is_visible(store, "large") and rows_left(store)[1] > 0
     operations.create_study(store, parse_study(study_document("large")))  # the name is free at once
     operations.delete_study(store, "large")
-    Cleanup(store).sweep()
+    sweep_all(store)
     assert rows_left(store) == (0, 0, 0, 0)
 
 
@@ -321,7 +321,7 @@ def test_workers_that_were_seen_last_a_month_ago_are_forgotten(store: Store) -> 
         seen = now - days * 86_400
         one = Worker(id=name, host="box", pid=1, slots=1, devices=("cpu",), state="gone", started_at=seen, seen_at=seen)
         operations.register_worker(store, one)
-    Cleanup(store).sweep()
+    sweep_all(store)
     assert [one.id for one in store.read(queries.workers)] == ["young"]
 
 
@@ -331,7 +331,7 @@ def test_idempotency_keys_are_bounded_in_number_and_in_the_length_of_their_answe
         with store.writing() as tx:
             registry.reserve_key(tx, f"k{number}", "0" * 64)
             registry.answer_key(tx, f"k{number}", "x" * 10, None)
-    Cleanup(store).sweep()
+    sweep_all(store)
     kept = {f"k{n}" for n in range(5) if store.read(queries.find_answer, f"k{n}", "0" * 64)}
     assert kept == {"k2", "k3", "k4"}
     monkeypatch.setattr(registry, "MOST_ANSWERS", 25)
