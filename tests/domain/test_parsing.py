@@ -76,7 +76,7 @@ def test_a_task_that_is_not_installed_is_named_with_those_that_are(task: Any) ->
             "#/search_space/learning_rate",
             "unknown_parameter",
         ),
-        (changed(objective__metric="auc"), "#/objective/metric", "unknown_metric"),
+        (changed(objective__metric="gini"), "#/objective/metric", "unknown_metric"),
         (changed(search_space__lr__low=1.0), "#/search_space/lr/low", "low_above_high"),
         (changed(search_space__lr__low=0.0), "#/search_space/lr/low", "log_from_zero"),
         (changed(search_space__lr__low=-1.0, search_space__lr__log=False), "#/search_space/lr/low", "greater_than"),
@@ -227,7 +227,7 @@ def test_a_study_can_fix_that_its_trials_are_compiled() -> None:
     [
         ("droput", "did you mean dropout or lora_dropout?"),
         ("weight", "did you mean weight_decay or class_weights?"),
-        ("colour", "`thaw study schema` and GET /api/v1/study-schema list all 31"),
+        ("colour", "`thaw study schema` and GET /api/v1/study-schema list all 32"),
     ],
 )
 def test_an_unknown_parameter_gets_the_nearest_names_or_where_all_are_listed(name: str, remedy: str) -> None:
