@@ -24,7 +24,7 @@ def upgrade() -> None:
         op.execute("DROP TRIGGER trial_end_absorbs")
         op.execute(
             f"CREATE TRIGGER trial_end_absorbs BEFORE UPDATE ON trial WHEN {refused}\n"
-            "BEGIN SELECT RAISE(ABORT, 'of a trial that has ended only the value changes'); END"
+            "BEGIN SELECT RAISE(ABORT, 'a trial that has ended never changes, except its value'); END"
         )
     else:
         op.execute("DROP TRIGGER trial_end_absorbs ON trial")

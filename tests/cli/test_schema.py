@@ -6,6 +6,7 @@ from typing import Any
 
 from service.domain.study_schema import document_schema
 from trainer.configuration import FIRST_TASK
+from trainer.tasks import registry
 
 Thaw = Callable[..., Any]
 
@@ -21,4 +22,5 @@ def test_the_schema_is_printed_where_no_server_is(thaw: Thaw) -> None:
 def test_a_task_that_is_not_installed_is_faulty_input(thaw: Thaw) -> None:
     refused = thaw("study", "schema", "--task", "poetry")
     assert (refused.code, refused.out) == (2, "")
-    assert refused.err == "#/task  no such task is installed; choose one of image_classification\n"
+    listed = ", ".join(sorted(registry.SHIPPED))
+    assert refused.err == f"#/task  no such task is installed; choose one of {listed}\n"

@@ -155,7 +155,10 @@ def test_a_trial_that_has_ended_takes_no_other_outcome(store: Store, study: Stud
 def test_the_database_itself_refuses_to_change_a_trial_that_has_ended(store: Store, study: Study, searches: Searches, end: Any) -> None:
     assert tell(store, claim_one(store, searches).lease, outcome=end)
     trial = trial_of(store, study, 0)
-    for change in ({"state": "running"}, {"value": 0.99}, {"attempt": 7}, {"heartbeat": 9}):
+    changes: list[dict[str, Any]] = [{"state": "running"}, {"value": 0.99, "attempt": 7}, {"attempt": 7}, {"heartbeat": 9}]
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):  # their value may become that of another metric
+        changes.append({"value": 0.99})
+    for change in changes:
         with pytest.raises(IntegrityError, match="never changes"), store.writing() as tx:
             tx.execute(update(schema.trial).values(change))
     assert trial_of(store, study, 0) == trial
