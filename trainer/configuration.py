@@ -285,7 +285,7 @@ def resolve_paths(document: object, base: Path) -> object:
     if not isinstance(document, dict):
         return document
     try:
-        fields = TrainConfig.of_task(document.get("task", FIRST_TASK)).model_fields
+        fields = TrainConfig.of_task(str(document.get("task", FIRST_TASK))).model_fields
     except ValueError:  # the task is not installed; the parser reports it
         fields = TrainConfig.of_task(FIRST_TASK).model_fields
     sections = {part: section for part in ("data", "model") if isinstance(section := document.get(part), dict)}

@@ -33,6 +33,7 @@ TEMPLATES: dict[str, Callable[[], Any]] = {
     "/api/v1/studies": lambda: study_document(MARKER, search_space={"lr": {"type": "float", "low": HOLE, "high": 0.1}}),
     "/api/v1/studies/{study}": lambda: {"budget": {"trials": HOLE, "hours": MARKER}},
     "/api/v1/studies/{study}/trials": lambda: {"params": {"lr": HOLE, "optimizer": MARKER}},
+    "/api/v1/studies/{study}/objective": lambda: {"metric": HOLE, "note": MARKER},
     "/login": lambda: {"token": HOLE, "note": MARKER},
 }
 """By route, a document with a hole where a value is expected."""

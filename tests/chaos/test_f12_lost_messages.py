@@ -86,6 +86,7 @@ STORY = (
     Request(f"PATCH {STUDIES}/{{study}}", {"add": {"trials": 2}}),
     Request(f"POST {STUDIES}", document("{study}" + PASSING), 201, other=PASSING),
     Request(f"POST {STUDIES}/{{study}}/stop", other=PASSING),
+    Request(f"POST {STUDIES}/{{study}}/objective", {"metric": "f1"}, other=PASSING),
     Request(f"DELETE {STUDIES}/{{study}}", status=204, other=PASSING),
     Request(f"POST {STUDIES}/{{study}}/pause"),
     Request(f"POST {STUDIES}/import", luggage(), 201, query="?name={study}-imported"),

@@ -215,3 +215,8 @@ def test_a_hub_name_without_its_owner_gets_an_example(tmp_path: Path) -> None:
     (tmp_path / "models" / "own").mkdir(parents=True)
     document["model"] = {"name": "models/own"}
     assert resolve_paths(document, tmp_path)["model"] == {"name": str(tmp_path / "models" / "own")}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("document", [{"task": []}, {"task": {}}, {"task": "text_classification", "model": {"name": "a" * 4000}}])
+def test_paths_of_hostile_documents_are_left_to_the_parser(document: dict[str, Any], tmp_path: Path) -> None:
+    assert resolve_paths(document, tmp_path) == document

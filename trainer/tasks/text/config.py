@@ -33,7 +33,7 @@ class TextModel(ModelConfig):
     @classmethod
     def resolved(cls, section: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
         """The section as written, with a relative folder resolved. OWNER/NAME is a folder if there is one, else a name of the hub."""
-        return resolve_fields(section, {"name": lambda name: name.startswith(PATHS) or Path(resolve(name)).is_dir()}, resolve)
+        return resolve_fields(section, {"name": lambda name: name.startswith(PATHS) or is_folder(Path(resolve(name)))}, resolve)
 
     @property
     def is_published(self) -> bool:
@@ -43,6 +43,14 @@ class TextModel(ModelConfig):
 
 PATHS = ("/", "./", "../", "~", ".\\", "..\\")
 """Beginnings of paths of folders."""
+
+
+def is_folder(path: Path) -> bool:
+    """Whether the folder exists and can be seen here. False for a path that no system accepts, such as one that is too long."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def is_folder_name(name: str) -> bool:

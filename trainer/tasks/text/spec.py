@@ -14,7 +14,7 @@ from trainer.data.text.listing import counted, inspected
 from trainer.tasks.base import Counted, UndescribedModel
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
-from trainer.tasks.text.config import Pooling, TextDatasetInfo, TextTrainConfig, is_folder_name
+from trainer.tasks.text.config import Pooling, TextDatasetInfo, TextTrainConfig, is_folder, is_folder_name
 from trainer.tasks.text_config import DuplicateTexts, TextData
 
 SPELLINGS = Spellings(
@@ -52,7 +52,7 @@ class TextSpec(ComposedSpec):
     def describe(self, model: str) -> TextModelInfo:
         """The model in that folder. Raises UndescribedModel; workers may have a folder that is missing here, and can ask the hub."""
         folder = Path(model)
-        if not is_folder_name(model) and not folder.is_dir():
+        if not is_folder_name(model) and not is_folder(folder):
             text = "the model is one of the hub, which only workers ask, so its stages are not known here"
             raise UndescribedModel("model_of_hub", text, elsewhere=True)
         try:
