@@ -134,18 +134,25 @@ def describe_folder(folder: Path, permit: Permit = _any) -> TextModelInfo:
     The last folders are kept in memory; they are read again when a size or a modification time has changed.
     """
     files = files_of(folder, permit)
-    if (card := folder / CARD).is_file():
-        permit(card)
-        files = (*files, card)
+    try:
+        has_card = (folder / CARD).is_file()
+    except OSError as error:
+        raise _unreadable(folder / CARD, error) from None
+    if has_card:
+        permit(folder / CARD)
+        files = (*files, folder / CARD)
     return _described(folder, _signature(folder, files))
 
 
 def files_of(folder: Path, permit: Permit = _any) -> tuple[Path, ...]:
     """The files of the folder that a run reads: configuration, tokenizer and weights. Raises UnfitFolder."""
-    _refuse_other(folder, permit)
-    names = [CONFIG, *TOKENIZER_FILES, *([INDEX] if (folder / INDEX).is_file() else [])]
-    found = [folder / name for name in names if (folder / name).exists()]
-    found += [folder / name for name in _weight_files(folder, permit)]
+    try:  # paths that are too long, and folders without permission
+        _refuse_other(folder, permit)
+        names = [CONFIG, *TOKENIZER_FILES, *([INDEX] if (folder / INDEX).is_file() else [])]
+        found = [folder / name for name in names if (folder / name).exists()]
+        found += [folder / name for name in _weight_files(folder, permit)]
+    except OSError as error:
+        raise UnfitFolder("unreadable_model", f"it cannot be read ({error.strerror}); correct the path or the permissions") from None
     for path in found:
         permit(path)
     return tuple(found)

@@ -220,3 +220,6 @@ def test_a_hub_name_without_its_owner_gets_an_example(tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", [{"task": []}, {"task": {}}, {"task": "text_classification", "model": {"name": "a" * 4000}}])
 def test_paths_of_hostile_documents_are_left_to_the_parser(document: dict[str, Any], tmp_path: Path) -> None:
     assert resolve_paths(document, tmp_path) == document
+    if isinstance(document["task"], str):
+        with pytest.raises(UndescribedModel, match="cannot be read"):
+            spec_of(document["task"]).describe(document["model"]["name"])
