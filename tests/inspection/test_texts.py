@@ -11,7 +11,7 @@ from service.domain.errors import InvalidInput
 from service.domain.parsing import parse_study
 from service.inspection import checked_study, inspect_study
 from trainer.configuration import resolve_paths
-from trainer.tasks.text_config import TextData
+from trainer.tasks.text.data import TextData
 
 Write = Callable[..., Path]
 ROWS = ("text,label", *(f"text {number},{'ab'[number % 2]}" for number in range(20)))

@@ -22,14 +22,14 @@ WEIGHTS = "adapter_model.safetensors"
 CLASSIFIERS = ("classifier", "score")
 
 
-def adapted(model: StagedModel, config: AdapterHyperparameters, room: int | None = None) -> StagedModel:
+def adapted(model: StagedModel, config: AdapterHyperparameters, free_positions: int | None = None) -> StagedModel:
     """The model of `trainer.backbones.factory.build`, adapted and frozen as the config asks.
 
-    `room` is the number of positions that the longest text leaves for a prompt; None without a limit. Equal configs give equal models, and
-    torch's random state is restored. Raises UnfitModel, and Infeasible for combinations that cannot be trained.
+    `free_positions` is the number of positions that the longest text leaves for a prompt; None without a limit. Equal configs give equal
+    models, and torch's random state is restored. Raises UnfitModel, and Infeasible for combinations that cannot be trained.
     """
-    if config.method == "prompt" and room is not None and config.prompt_tokens > room:
-        raise Infeasible(f"the model has {room} positions left for a prompt; lower prompt_tokens or max_length")
+    if config.method == "prompt" and free_positions is not None and config.prompt_tokens > free_positions:
+        raise Infeasible(f"the model has {free_positions} positions left for a prompt; lower prompt_tokens or max_length")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_for(config.seed, "stages", 0))
         for stage in random_stages(model, config):

@@ -154,7 +154,7 @@ def test_more_stages_than_the_model_has_are_infeasible(model_folder: Folder, val
 
 def test_a_prompt_needs_positions(model_folder: Folder) -> None:
     with pytest.raises(Infeasible, match="the model has 4 positions left for a prompt; lower prompt_tokens or max_length"):
-        adapted(build(model_folder("bert"), OUTPUTS), config("prompt", prompt_tokens=5), room=4)
+        adapted(build(model_folder("bert"), OUTPUTS), config("prompt", prompt_tokens=5), free_positions=4)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

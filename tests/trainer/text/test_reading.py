@@ -22,7 +22,7 @@ from trainer.data.examples import Look, UnfitData
 from trainer.data.targets import TargetValue
 from trainer.data.text import tables
 from trainer.data.text.listing import TextRow, counted, inspected, scan
-from trainer.tasks.text_config import TextColumns, TextData
+from trainer.tasks.text.data import TextColumns, TextData
 
 ROWS = ("text,label", "one,a", "two,b")
 

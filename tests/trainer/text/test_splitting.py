@@ -18,7 +18,7 @@ from trainer.data.examples import BadData, MissingData
 from trainer.data.targets import TargetValue
 from trainer.data.text import dataset, near_duplicates
 from trainer.data.text.dataset import TextDataset, find, listed
-from trainer.tasks.text_config import TextData
+from trainer.tasks.text.data import TextData
 
 WORDS = """account amount bank branch card cash charge cheque credit debit deposit fee limit loan money payment rate refund transfer
 wallet"""

@@ -17,7 +17,7 @@ from trainer.data.text.tokens import FastTokenizer, key_of, tokenize
 from trainer.models import UnfitModel
 from trainer.order import bucketed, shuffled
 from trainer.tasks.base import Examples, Ragged
-from trainer.tasks.text_config import TextData, TextFacts, TokenCounts
+from trainer.tasks.text.data import TextData, TextFacts, TokenCounts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -17,7 +17,7 @@ from trainer.data.split import Split, split, stratified
 from trainer.data.targets import TargetReader, TargetValue
 from trainer.data.text.listing import scan
 from trainer.data.text.near_duplicates import Texts, near_duplicates
-from trainer.tasks.text_config import DuplicateTexts, TextData
+from trainer.tasks.text.data import DuplicateTexts, TextData
 
 MISSING = ("missing_data", "unreadable_data", "empty_data")
 COPY = "copy of a row in another part of the data's own split, and used there alone"

@@ -16,7 +16,7 @@ from trainer.data.targets import TargetReader, by_stratum, described
 from trainer.data.text.tables import Value, Values, opened_table
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import InspectedData
-from trainer.tasks.text_config import MAX_LABEL_NAME, TextData
+from trainer.tasks.text.data import MAX_LABEL_NAME, TextData
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
 EMPTY = "the text is empty"

@@ -19,7 +19,7 @@ from typing import IO, Any
 from trainer.data.examples import Look, UnfitData, enumerated, shown
 from trainer.data.tables import LONGEST_LINE, MOST_BYTES, SEPARATORS, TableHeader, choices, folded, in_yaml, opened, place_of
 from trainer.files import UnfitFile, bounded_lines, open_regular
-from trainer.tasks.text_config import TextData
+from trainer.tasks.text.data import TextData
 
 TABLES: Mapping[str, Sequence[str]] = {".csv": SEPARATORS, ".tsv": ("\t",)}  # separators by suffix
 JSON_LINES = (".jsonl", ".ndjson")

@@ -16,7 +16,7 @@ from trainer.data.text.near_duplicates import Texts
 from trainer.files import UnfitFile, read_regular
 from trainer.models import UnfitModel
 from trainer.sequences import starts_of
-from trainer.tasks.text_config import TokenCounts
+from trainer.tasks.text.data import TokenCounts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

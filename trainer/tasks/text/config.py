@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainer.adapters.config import AdapterHyperparameters
 from trainer.configuration import DatasetInfo, ModelConfig, Resolve, TrainConfig, resolve_fields
-from trainer.tasks.text_config import TextData, TextFacts
+from trainer.tasks.text.data import TextData, TextFacts
 
 
 class TextModel(ModelConfig):

@@ -15,7 +15,7 @@ from trainer.tasks.base import Counted, UndescribedModel
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
 from trainer.tasks.text.config import Pooling, TextDatasetInfo, TextTrainConfig, is_folder, is_folder_name
-from trainer.tasks.text_config import DuplicateTexts, TextData
+from trainer.tasks.text.data import DuplicateTexts, TextData
 
 SPELLINGS = Spellings(
     hyperparameters={
