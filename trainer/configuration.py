@@ -98,10 +98,16 @@ class ByTask(Frozen):
         """The schema of a family: a union of its models' schemas, or the schema of the only model."""
         if cls is not cls._family:
             return handler(schema)
-        schemas = [handler(cls.of_task(task).__pydantic_core_schema__) for task in sorted(ByTask.find_tasks() or cls._models)]
+        tasks = sorted(ByTask.find_tasks() or cls._models)
+        schemas = [handler(cls.of_task(task).__pydantic_core_schema__) for task in tasks]
         if len(schemas) == 1:
             return {**handler.resolve_ref_schema(schemas[0]), "title": cls.__name__}
-        return {"oneOf": schemas, "discriminator": {"propertyName": "task"}, "title": cls.__name__}
+        # A document without a task belongs to the first one alone, so the others require the field.
+        branches = [
+            schema if task == FIRST_TASK else {**schema, "required": [*schema.get("required", ()), "task"]}
+            for task, schema in zip(tasks, schemas, strict=True)
+        ]
+        return {"oneOf": branches, "discriminator": {"propertyName": "task"}, "title": cls.__name__}
 
 
 Resolve = Callable[[str], str]

@@ -1,5 +1,6 @@
 """The interactive documentation: drawn without a foreign host, calls what it describes, and has a policy of its own."""
 
+import jsonschema_rs
 import pytest
 from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
@@ -78,3 +79,14 @@ def test_without_the_package_a_sentence_says_what_to_install(client: TestClient,
     monkeypatch.setattr(pages, "SWAGGER_PACKAGE", "a_package_that_is_not_there")
     pages.swagger_file.cache_clear()
     assert "pip install" in assert_problem(client.get("/docs/swagger-ui.js"), 503, "swagger-ui-missing")["detail"]
+
+
+def test_the_example_of_a_study_conforms_to_its_schema(client: TestClient) -> None:
+    """A document without a task belongs to the first task alone; clients that are generated from the description drop other examples."""
+    described = client.get("/openapi.json").json()
+    example = described["paths"]["/api/v1/studies"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    schema = described["components"]["schemas"]["StudySpec"] | {"components": described["components"]}
+    assert "task" not in example
+    jsonschema_rs.validate(schema, example)
+    jsonschema_rs.validate(schema, example | {"task": "image_classification"})
+    assert not jsonschema_rs.is_valid(schema, example | {"task": "painting"})
