@@ -14,10 +14,10 @@ from service.domain.spec import Objective
 from service.domain.verdict import Estimate
 from tests.confirmation.worlds import Floats, arm, cost
 from trainer.targets.labels.scores import LabelPredictions
-from trainer.targets.labels.spec import LabelsSpec
 from trainer.targets.numbers.scores import Residuals
-from trainer.targets.numbers.spec import NumbersSpec
 from trainer.tasks.capabilities import ExampleScores
+from trainer.tasks.image_multilabel.spec import SPEC as LABELS
+from trainer.tasks.image_regression.spec import SPEC as NUMBERS
 
 STUDIES, SEEDS, EXAMPLES = 300, 5, 250
 RMSE = Objective(metric="rmse", direction="minimize")
@@ -87,7 +87,6 @@ def holds(estimate: Estimate | None, truth: float) -> bool:
     return estimate.low <= truth <= estimate.high
 
 
-NUMBERS, LABELS = NumbersSpec("row"), LabelsSpec("row")
 CASES: dict[str, tuple[Any, Objective, Callable[[np.random.Generator], list[Arm]], tuple[float, float]]] = {
     "rmse": (NUMBERS, RMSE, lambda rng: regressions(rng, heavy=False), (true_rmse(1.0), true_rmse(BEHIND))),
     "rmse, heavy tails": (NUMBERS, RMSE, lambda rng: regressions(rng, heavy=True), (true_rmse(1.0), true_rmse(BEHIND))),

@@ -53,7 +53,7 @@ def found_of(config: ImageClassificationConfig) -> Exported:
     listing, loaded = listed(config.data), load(config.model)
     found = arrange(config.data, listing)
     facts = ImageClassificationInfo(
-        **TASK.target.facts(found),
+        **TASK.facts(found),
         images=found.counts,
         fingerprint=found.fingerprint,
         split=found.split,

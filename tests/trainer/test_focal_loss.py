@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy
-from trainer.targets.classes.target import ClassesTarget
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo
-from trainer.tasks.image_classification.spec import SPEC
+from trainer.tasks.image_classification.task import TASK
 
 MEMBERS, CLASSES, BATCH = 4, 5, 7
 GAMMAS = (0.0, 0.5, 1.0, 2.0)
@@ -60,15 +59,15 @@ def test_an_example_that_is_certainly_right_has_finite_values() -> None:
 def test_heads_without_it_train_by_the_plain_loss(configure: Callable[..., ImageClassificationConfig]) -> None:
     config = configure()
     info = ImageClassificationInfo(classes=("a", "b"), images={}, fingerprint="", split="", weights_sha256=None)
-    target, classes = ClassesTarget(SPEC.target), torch.tensor([0, 1, 1])
+    classes = torch.tensor([0, 1, 1])
     logits = torch.randn((2, 2, 3), generator=torch.Generator().manual_seed(0))
     focal = config.model_copy(update={"focal_gamma": 2.0})
-    plain, mixed = target.heads_loss([config, config], classes, info), target.heads_loss([config, focal], classes, info)
-    alone = target.heads_loss([focal], classes, info)
+    plain, mixed = TASK.heads_loss([config, config], classes, info), TASK.heads_loss([config, focal], classes, info)
+    alone = TASK.heads_loss([focal], classes, info)
     assert mixed(logits, classes)[1][0] == pytest.approx(plain(logits, classes)[1][0], abs=1e-7)
     assert torch.equal(mixed(logits, classes)[1][1], alone(logits[1:], classes)[1][0])
-    settings = target.loss_settings(focal, classes, info)
-    assert target.loss(logits[1].T, classes, settings)[0].mean() == pytest.approx(float(alone(logits[1:], classes)[0]), abs=1e-6)
+    settings = TASK.loss_settings(focal, classes, info)
+    assert TASK.loss_of(logits[1].T, classes, settings)[0].mean() == pytest.approx(float(alone(logits[1:], classes)[0]), abs=1e-6)
 
 
 def test_configs_without_it_are_written_as_before(configure: Callable[..., ImageClassificationConfig]) -> None:

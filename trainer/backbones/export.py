@@ -16,7 +16,7 @@ from trainer.backbones.factory import PooledText, describe, quiet
 from trainer.backbones.usage import HEAD
 from trainer.files import read_regular
 from trainer.models import StagedModel
-from trainer.targets.base import Problem
+from trainer.tasks.composition import Problem
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 

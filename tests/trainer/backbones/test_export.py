@@ -16,7 +16,7 @@ from trainer.backbones.families import FAMILIES
 from trainer.backbones.usage import usage
 from trainer.models import StagedModel
 from trainer.sequences import Sequences
-from trainer.targets.base import Problem
+from trainer.tasks.composition import Problem
 
 Folder = Callable[..., Path]
 NAMES = ("bad", "01", "good")

@@ -22,8 +22,8 @@ from trainer.targets.labels.measures import (
     ranking,
     sorted_by_label,
 )
+from trainer.targets.labels.reader import NO_LABEL, OTHERS, LabelReader
 from trainer.targets.labels.scores import LabelPredictions
-from trainer.targets.labels.strata import NO_LABEL, OTHERS, strata_of
 
 LABELS = 5
 
@@ -184,7 +184,7 @@ def targets(**numbers: int) -> dict[str, Counter[Any]]:
 
 
 def test_an_example_is_in_the_stratum_of_its_rarest_label() -> None:
-    found = strata_of(targets(cat=40, cat_dog=20, dog_eel=10, none=9), shares(), ())
+    found = LabelReader().strata(targets(cat=40, cat_dog=20, dog_eel=10, none=9), shares(), ())
     assert found.names == (NO_LABEL, "cat", "dog", "eel") and found.merged == 0
     assert {target: found.names[place] for target, place in found.of.items()} == {
         "cat": "cat", joined(["cat", "dog"]): "dog", joined(["dog", "eel"]): "eel", "": NO_LABEL,
@@ -192,17 +192,17 @@ def test_an_example_is_in_the_stratum_of_its_rarest_label() -> None:
 
 
 def test_rare_strata_are_one_and_counted() -> None:
-    found = strata_of(targets(cat=40, dog=20, eel=2, fox=3, gnu=1), shares(), ())
+    found = LabelReader().strata(targets(cat=40, dog=20, eel=2, fox=3, gnu=1), shares(), ())
     assert found.names == ("cat", "dog", OTHERS) and found.merged == 3
-    alone = strata_of(targets(cat=40, dog=20, gnu=1), shares(), ())
+    alone = LabelReader().strata(targets(cat=40, dog=20, gnu=1), shares(), ())
     assert alone.names == ("cat", OTHERS) and alone.merged == 2, "one example cannot be divided, so the next stratum is merged with it"
-    assert strata_of(targets(cat=2, dog=1), shares(), ()).names == (OTHERS,)
+    assert LabelReader().strata(targets(cat=2, dog=1), shares(), ()).names == (OTHERS,)
 
 
 def test_a_stratum_that_a_given_part_lacks_is_merged() -> None:
     counts: dict[str, Counter[Any]] = {
         name: Counter({"train": 50, "test": number}) for name, number in (("cat", 10), ("dog", 10), ("eel", 0))
     }
-    found = strata_of(counts, shares(), ("train", "test"))
+    found = LabelReader().strata(counts, shares(), ("train", "test"))
     assert found.names == ("dog", OTHERS) and found.merged == 2, "of equal size, the first by name is merged with it"
-    assert strata_of(counts, shares(), ("train", "validation", "test")).names == (OTHERS,), "nothing is drawn"
+    assert LabelReader().strata(counts, shares(), ("train", "validation", "test")).names == (OTHERS,), "nothing is drawn"

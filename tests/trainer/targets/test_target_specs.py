@@ -11,16 +11,17 @@ from trainer.configuration import DatasetInfo
 from trainer.targets.labels.card import LabelSummary
 from trainer.targets.labels.config import LabelTestReport
 from trainer.targets.labels.measures import HeadsLabelLoss, count, losses_of
-from trainer.targets.labels.spec import LabelsSpec
-from trainer.targets.labels.target import LabelsTarget
 from trainer.targets.numbers.config import NumberFacts, NumberReport, NumberTestReport
 from trainer.targets.numbers.measures import HeadsNumberLoss, measure
-from trainer.targets.numbers.spec import METRICS, NumbersSpec
-from trainer.targets.numbers.target import NumbersTarget, facts_of
+from trainer.targets.numbers.spec import METRICS
+from trainer.targets.numbers.target import facts_of
 from trainer.tasks.image_multilabel.config import ImageMultilabelInfo
+from trainer.tasks.image_multilabel.spec import SPEC as LABELS
+from trainer.tasks.image_multilabel.task import TASK as LABELS_TASK
 from trainer.tasks.image_regression.config import ImageRegressionInfo
+from trainer.tasks.image_regression.spec import SPEC as NUMBERS
+from trainer.tasks.image_regression.task import TASK as NUMBERS_TASK
 
-NUMBERS, LABELS = NumbersSpec("row"), LabelsSpec("row")
 DIGESTS: dict[str, Any] = {"fingerprint": "f", "split": "s", "weights_sha256": None}
 VALUES = torch.tensor([1.0, 2.0, 2.0, 5.0, 20.0], dtype=torch.float64)
 ACTUAL = torch.tensor([[True, False, True], [True, False, False], [False, False, False], [True, True, False]])
@@ -101,11 +102,11 @@ def test_the_card_has_the_mean_of_the_runs_and_lacks_what_no_run_reported() -> N
 def test_a_run_whose_outputs_are_not_finite_has_a_report(value: float) -> None:
     outputs = torch.zeros((1, len(VALUES), 1))
     outputs[0, 2] = value
-    (found,) = NumbersTarget(NUMBERS).measure(outputs, VALUES, facts(), examples=True, names=str)
+    (found,) = NUMBERS_TASK.measure(outputs, VALUES, facts(), examples=True, names=str)
     assert not METRICS["rmse"].holds(found.metrics["rmse"]) and found.report().model_dump(mode="json")["worst_numbers"][0]["name"] == "2"
     logits = torch.zeros((1, *ACTUAL.shape))
     logits[0, 1, 1] = value
-    (labelled,) = LabelsTarget(LABELS).measure(logits, ACTUAL, labels(), examples=True, names=str)
+    (labelled,) = LABELS_TASK.measure(logits, ACTUAL, labels(), examples=True, names=str)
     assert labelled.report().model_dump(mode="json")["per_label"].keys() == {"a", "b", "c"}
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.conftest import SKIP_NOTHING
 from trainer.data.targets import TargetReader
-from trainer.targets.labels.spec import LabelsSpec
-from trainer.targets.numbers.spec import NumbersSpec
+from trainer.targets.labels.reader import LabelReader
+from trainer.targets.numbers.spec import NumberReader
 
 Write = Callable[..., Path]
-READERS: Mapping[str, TargetReader | None] = {"label": None, "labels": LabelsSpec("text"), "number": NumbersSpec("text")}
+READERS: Mapping[str, TargetReader | None] = {"label": None, "labels": LabelReader(), "number": NumberReader("text")}
 
 
 @pytest.fixture

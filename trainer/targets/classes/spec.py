@@ -10,10 +10,10 @@ from pydantic import BaseModel
 import trainer.targets.classes.card as card
 from trainer.configuration import DatasetInfo, Part
 from trainer.data.targets import TargetReader
-from trainer.targets.base import Problem
 from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
+from trainer.tasks.composition import ComposedSpec, Problem
 
 SPELLINGS = Spellings(
     hyperparameters={"label_smoothing": "label_smoothing_factor smoothing", "focal_gamma": "focal_loss_gamma"},
@@ -137,10 +137,10 @@ def _score(metric: str, counts: Sequence[int], share: float) -> float:
             return share
 
 
-class ClassesSpec:
-    """One class for each example, as `trainer.targets.base.TargetSpec`."""
+class ClassesSpec(ComposedSpec):
+    """One class for each example."""
 
-    name = "classes"
+    target = "classes"
     problem: Problem = "single_label_classification"
     stratum = "class"
     metrics = METRICS
@@ -148,13 +148,9 @@ class ClassesSpec:
     TestReport = ClassTestReport
     Summary = card.ClassSummary
     page = "classes"
-    shared = ("sampling",)
+    shared_of_target: tuple[str, ...] = ("sampling",)
     reader: TargetReader | None = None
-    spellings = SPELLINGS
-
-    def __init__(self, example: str) -> None:
-        """`example`: the task's noun for one example."""
-        self.example = example
+    spellings_of_target = SPELLINGS
 
     def outputs(self, info: DatasetInfo) -> int:
         """The number of classes."""
@@ -178,7 +174,7 @@ class ClassesSpec:
         """The results by class."""
         return card.ClassSummary(by_class=card.by_class(class_info(info).classes, [one.get("confusion_matrix") for one in reports]))
 
-    def card_data(self, info: DatasetInfo) -> CardData:
+    def card_of_target(self, info: DatasetInfo) -> CardData:
         """The contents about the classes."""
         return card.data_of(class_info(info))
 

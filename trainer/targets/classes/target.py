@@ -13,12 +13,12 @@ from torch import Tensor
 from trainer.configuration import DatasetInfo, Part, TrainConfig
 from trainer.data.dataset import PARTS, Dataset
 from trainer.order import drawn_evenly
-from trainer.targets.base import Target
 from trainer.targets.classes.config import MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy, TabulatedCrossEntropy, balanced_weights, tabulates
 from trainer.targets.classes.measuring import MOST_RANKED, PROBABILITIES, contributions, measure, share, tallies_of
-from trainer.targets.classes.spec import ClassesSpec, class_info
+from trainer.targets.classes.spec import class_info
 from trainer.tasks.base import Decision, Measurement, Names
+from trainer.tasks.composition import ComposedTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,16 +26,8 @@ if TYPE_CHECKING:
 HIGHEST_LOSS = torch.finfo(torch.float16).max  # losses are reported as float16; a higher one would become infinite
 
 
-class ClassesTarget(Target):
+class ClassesTarget(ComposedTask):
     """One class for each example."""
-
-    def __init__(self, spec: ClassesSpec) -> None:
-        self._spec = spec
-
-    @property
-    def spec(self) -> ClassesSpec:
-        """The half without torch."""
-        return self._spec
 
     def facts(self, dataset: Dataset) -> Mapping[str, Any]:
         """The classes, and the number of files by part and class."""
@@ -59,7 +51,7 @@ class ClassesTarget(Target):
         balanced = balanced_weights(targets, self.spec.outputs(info)) if asked.class_weights == "balanced" else None
         return CrossEntropy(asked.label_smoothing, balanced, asked.focal_gamma)
 
-    def loss(self, outputs: Tensor, targets: Tensor, settings: CrossEntropy) -> tuple[Tensor, Tensor]:
+    def loss_of(self, outputs: Tensor, targets: Tensor, settings: CrossEntropy) -> tuple[Tensor, Tensor]:
         """Cross entropy of each example in nats [B], and weights of 1 [B]: class weights multiply the loss itself."""
         losses = settings(outputs, targets)
         return losses, torch.ones_like(losses)

@@ -1,32 +1,19 @@
 """The TargetSpec of labels: a set of labels for each example. Imports no torch."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
 import trainer.targets.labels.card as card
-from trainer.configuration import DataConfig, DatasetInfo, Part
-from trainer.data.examples import Example, UnfitData, enumerated, shown
-from trainer.data.targets import Strata, TargetReader
-from trainer.targets.base import Problem
-from trainer.targets.labels.config import (
-    MAX_LABEL_NAME,
-    MOST_LABELS,
-    LabelInfo,
-    LabelReport,
-    LabelTestReport,
-    SeparatesLabels,
-    joined,
-    names_of,
-    parted,
-)
-from trainer.targets.labels.strata import strata_of
+from trainer.configuration import DatasetInfo, Part
+from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport
+from trainer.targets.labels.reader import LabelReader
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
+from trainer.tasks.composition import ComposedSpec, Problem
 
 SPELLINGS = Spellings(
     metrics={
@@ -70,10 +57,10 @@ binary cross entropy, the mean over the labels."""
 REMEDY = "pos_weight: balanced trains with the examples that have a label counting as much as those that lack it"
 
 
-class LabelsSpec:
-    """A set of labels for each example, as `trainer.targets.base.TargetSpec`."""
+class LabelsSpec(ComposedSpec):
+    """A set of labels for each example."""
 
-    name = "labels"
+    target = "labels"
     problem: Problem = "multi_label_classification"
     stratum = "label"
     metrics = METRICS
@@ -81,59 +68,9 @@ class LabelsSpec:
     TestReport = LabelTestReport
     Summary = card.LabelSummary
     page = "labels"
-    shared: tuple[str, ...] = ()
-    spellings = SPELLINGS
-
-    def __init__(self, example: str) -> None:
-        """`example`: the task's noun for one example."""
-        self.example = example
-
-    @property
-    def reader(self) -> TargetReader:
-        """This target itself."""
-        return self
-
-    def parse(self, text: str, data: DataConfig) -> str:
-        """The set of names in a cell. Raises ValueError with the reason for a cell with an empty name."""
-        if not isinstance(data, SeparatesLabels):
-            raise TypeError(f"{type(data).__name__} has no separator of labels")
-        return joined(names_of(text, data.label_separator))
-
-    def value(self, target: str) -> tuple[str, ...]:
-        """The names, sorted."""
-        return parted(target)
-
-    def names(self, targets: Iterable[str]) -> tuple[str, ...]:
-        """The names of all labels, sorted."""
-        return tuple(sorted({name for target in targets for name in parted(target)}))
-
-    def refuse(self, data: DataConfig, examples: Sequence[Example], given: Sequence[Part]) -> None:
-        """Raises UnfitData for fewer than two labels, too many, a name that is too long, and a label that the train part lacks."""
-        names = self.names({example.label for example in examples})
-        if len(names) < 2:
-            found = f"one label only ({shown(names[0])})" if names else "no label"
-            raise UnfitData(
-                "one_label",
-                f"{shown(data.path)} has {found}; a multi-label task needs two or more: correct the target column, or data.label_separator",
-                unnamed="fewer than two labels were found; a multi-label task needs two or more: correct the target column, or "
-                "data.label_separator",
-            )
-        if len(names) > MOST_LABELS:
-            text = f"{len(names):,} different labels were found, and a study has {MOST_LABELS:,} at most; correct data.label_separator"
-            raise UnfitData("too_many_labels", text)
-        if long := [name for name in names if len(name) > MAX_LABEL_NAME]:
-            text = f"{len(long)} label names have more than {MAX_LABEL_NAME} characters"
-            raise UnfitData("long_label_names", f"{text}: {enumerated(long)}; shorten them", unnamed=f"{text}; shorten them")
-        if "train" in given:
-            trained = {name for example in examples if example.part == "train" for name in parted(example.label)}
-            if lacking := [name for name in names if name not in trained]:
-                start = f"{len(lacking)} labels are in other parts of the data's own split and not in its train part"
-                remedy = "add examples to train, or remove the labels"
-                raise UnfitData("label_missing_in_part", f"{start}: {enumerated(lacking)}; {remedy}", unnamed=f"{start}; {remedy}")
-
-    def strata(self, counts: Mapping[str, "Counter[Part | None]"], data: DataConfig, given: Sequence[Part]) -> Strata:
-        """The stratum of an example is its rarest label; rare strata are merged."""
-        return strata_of(counts, data, given)
+    shared_of_target: tuple[str, ...] = ()
+    spellings_of_target = SPELLINGS
+    reader = LabelReader()
 
     def outputs(self, info: DatasetInfo) -> int:
         """The number of labels."""
@@ -157,7 +94,7 @@ class LabelsSpec:
         """The results by label."""
         return card.summary_of(reports)
 
-    def card_data(self, info: DatasetInfo) -> CardData:
+    def card_of_target(self, info: DatasetInfo) -> CardData:
         """The contents about the labels."""
         return card.data_of(label_info(info))
 

@@ -15,7 +15,6 @@ from trainer.configuration import DatasetInfo, Part, TrainConfig
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.examples import BadData
 from trainer.data.targets import HasTargets
-from trainer.targets.base import Target
 from trainer.targets.labels.config import (
     MOST_CELLS,
     MOST_WORST,
@@ -35,23 +34,16 @@ from trainer.targets.labels.measures import (
     ranking,
     sorted_by_label,
 )
-from trainer.targets.labels.spec import LabelsSpec, label_info
+from trainer.targets.labels.spec import label_info
 from trainer.tasks.base import Decision, Measurement, Names
+from trainer.tasks.composition import ComposedTask
 
 MOST_LOSS = 1e30  # in a report, which has finite numbers alone
 HIGHEST_LOGIT = torch.finfo(torch.float16).max  # logits are reported as float16; a higher one would become infinite
 
 
-class LabelsTarget(Target):
+class LabelsTarget(ComposedTask):
     """A set of labels for each example. The network has one output for each label, a logit."""
-
-    def __init__(self, spec: LabelsSpec) -> None:
-        self._spec = spec
-
-    @property
-    def spec(self) -> LabelsSpec:
-        """The half without torch."""
-        return self._spec
 
     def facts(self, dataset: Dataset) -> Mapping[str, Any]:
         """The labels, and the number of examples with each of them. Raises BadData for a label that no training example has."""
@@ -83,7 +75,7 @@ class LabelsTarget(Target):
         """The weights [L] of labels that an example has; None without weights."""
         return balanced_weights(targets) if _asked(config).pos_weight == "balanced" else None
 
-    def loss(self, outputs: Tensor, targets: Tensor, settings: Tensor | None) -> tuple[Tensor, Tensor]:
+    def loss_of(self, outputs: Tensor, targets: Tensor, settings: Tensor | None) -> tuple[Tensor, Tensor]:
         """Binary cross entropy of each example in nats [B], the mean over the labels, and weights of 1 [B]."""
         losses = losses_of(outputs, targets, settings)
         return losses, torch.ones_like(losses)

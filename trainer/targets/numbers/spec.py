@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -10,11 +11,11 @@ from pydantic import BaseModel
 import trainer.targets.numbers.card as card
 from trainer.configuration import DataConfig, DatasetInfo, Part
 from trainer.data.examples import Example, UnfitData
-from trainer.data.targets import Strata, TargetReader
-from trainer.targets.base import Problem
+from trainer.data.targets import Strata
 from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, number_of
 from trainer.tasks.base import Metric
 from trainer.tasks.capabilities import CardData, CardSection, ConstantScore, ExampleScores, Spellings
+from trainer.tasks.composition import ComposedSpec, Problem
 
 SPELLINGS = Spellings(
     hyperparameters={"loss": "loss_fn criterion loss_function", "huber_delta": "delta"},
@@ -40,28 +41,11 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 """Errors are in the unit of the data."""
 
 
-class NumbersSpec:
-    """One number for each example, as `trainer.targets.base.TargetSpec`."""
+@dataclass(frozen=True, slots=True)
+class NumberReader:
+    """Implements `trainer.data.targets.TargetReader`: a target is the shortest decimal form of its number."""
 
-    name = "numbers"
-    problem: Problem = "regression"
-    stratum = "table"
-    metrics = METRICS
-    Report = NumberReport
-    TestReport = NumberTestReport
-    Summary = card.NumberSummary
-    page = "numbers"
-    shared: tuple[str, ...] = ()
-    spellings = SPELLINGS
-
-    def __init__(self, example: str) -> None:
-        """`example`: the task's noun for one example."""
-        self.example = example
-
-    @property
-    def reader(self) -> TargetReader:
-        """This target itself."""
-        return self
+    example: str  # noun for one example
 
     def parse(self, text: str, data: DataConfig) -> str:
         """The number with all its digits, in one form. Raises ValueError with the reason for a text that is no finite number."""
@@ -87,6 +71,26 @@ class NumbersSpec:
     def strata(self, counts: Mapping[str, "Counter[Part | None]"], data: DataConfig, given: Sequence[Part]) -> Strata:
         """All examples are one stratum."""
         return Strata(names=(f"all {self.example}s",), of=dict.fromkeys(counts, 0))
+
+
+class NumbersSpec(ComposedSpec):
+    """One number for each example."""
+
+    target = "numbers"
+    problem: Problem = "regression"
+    stratum = "table"
+    metrics = METRICS
+    Report = NumberReport
+    TestReport = NumberTestReport
+    Summary = card.NumberSummary
+    page = "numbers"
+    shared_of_target: tuple[str, ...] = ()
+    spellings_of_target = SPELLINGS
+
+    @property
+    def reader(self) -> NumberReader:
+        """Reads decimal numbers."""
+        return NumberReader(self.example)
 
     def outputs(self, info: DatasetInfo) -> int:
         """One number."""
@@ -122,7 +126,7 @@ class NumbersSpec:
         """The residuals of the runs."""
         return card.summary_of(reports)
 
-    def card_data(self, info: DatasetInfo) -> CardData:
+    def card_of_target(self, info: DatasetInfo) -> CardData:
         """The contents about the targets."""
         return card.data_of(number_info(info), f"{self.example}s")
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.targets import HasTargets
-from trainer.targets.base import Target
 from trainer.targets.numbers.config import (
     MOST_BINS,
     MOST_MAGNITUDE,
@@ -27,8 +26,9 @@ from trainer.targets.numbers.config import (
     WrongNumber,
 )
 from trainer.targets.numbers.measures import HeadsNumberLoss, loss_of, measure, standardised
-from trainer.targets.numbers.spec import NumbersSpec, number_info
+from trainer.targets.numbers.spec import number_info
 from trainer.tasks.base import Decision, Measurement, Names
+from trainer.tasks.composition import ComposedTask
 
 LEAST_IN_A_BIN = 5  # examples
 
@@ -43,16 +43,8 @@ class NumberLoss:
     std: float
 
 
-class NumbersTarget(Target):
+class NumbersTarget(ComposedTask):
     """One number for each example. The network's output is the number in standard deviations from the mean, of the training targets."""
-
-    def __init__(self, spec: NumbersSpec) -> None:
-        self._spec = spec
-
-    @property
-    def spec(self) -> NumbersSpec:
-        """The half without torch."""
-        return self._spec
 
     def facts(self, dataset: Dataset) -> Mapping[str, Any]:
         """Mean, deviation and range of the targets of each part."""
@@ -70,7 +62,7 @@ class NumbersTarget(Target):
         mean, std = number_info(info).scale
         return NumberLoss(loss=_asked(config).loss, delta=_asked(config).huber_delta, mean=mean, std=std)
 
-    def loss(self, outputs: Tensor, targets: Tensor, settings: NumberLoss) -> tuple[Tensor, Tensor]:
+    def loss_of(self, outputs: Tensor, targets: Tensor, settings: NumberLoss) -> tuple[Tensor, Tensor]:
         """The loss of each example in standardised units [B], and weights of 1 [B]."""
         losses = loss_of(outputs[:, 0], standardised(targets, settings.mean, settings.std), settings.loss, settings.delta)
         return losses, torch.ones_like(losses)

@@ -1,7 +1,6 @@
 """The TaskSpec of image classification. Imports no torch."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from trainer.targets.classes.spec import ClassesSpec
@@ -59,31 +58,15 @@ def demo(data: str, weights: str, model: str) -> Mapping[str, Any]:
     }
 
 
-class ImageClassification(ImageSpec):
-    """Images with one label each, as `trainer.tasks.base.TaskSpec`."""
+class ImageClassification(ClassesSpec, ImageSpec):
+    """Images with one label each."""
 
     name = "image_classification"
-    target = ClassesSpec(ImageSpec.example)
     Hyperparameters = ImageClassificationHyperparameters
     script_needs = "torch and torchvision"
     example_study = STUDY
     example_study_yaml = STUDY_YAML
     demo_preparing = PREPARING
-    stand_ins: Mapping[str, Any] = MappingProxyType(
-        {
-            "data": {"path": "data"},
-            "model": {"name": "resnet18", "weights": "DEFAULT"},
-            "objective": {"metric": "accuracy", "direction": "maximize"},
-        }
-    )
-    lines: Mapping[str, str] = MappingProxyType(
-        {
-            "data": "data: {path: /path/to/images}",
-            "model": "model: {name: resnet18}",
-            "search_space": "preset: image_classification",
-            "objective": "objective: {metric: accuracy, direction: maximize}",
-        }
-    )
 
     def demo(self, data: str, weights: str, model: str) -> Mapping[str, Any]:
         """A study of the digits that ship with scikit-learn."""

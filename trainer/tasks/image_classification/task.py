@@ -4,4 +4,9 @@ from trainer.targets.classes.target import ClassesTarget
 from trainer.tasks.image_classification.spec import SPEC
 from trainer.tasks.images.task import ImageTask
 
-TASK = ImageTask(SPEC, ClassesTarget(SPEC.target))
+
+class ImageClassificationTask(ClassesTarget, ImageTask):
+    """Images with one label each."""
+
+
+TASK = ImageClassificationTask(SPEC)

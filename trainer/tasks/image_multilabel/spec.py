@@ -1,7 +1,6 @@
 """The TaskSpec of image multi-label classification. Imports no torch."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from trainer.targets.labels.spec import LabelsSpec
@@ -34,29 +33,13 @@ budget: {trials: 30}
 """
 
 
-class ImageMultilabel(ImageSpec):
-    """Images with a set of labels each, as `trainer.tasks.base.TaskSpec`."""
+class ImageMultilabel(LabelsSpec, ImageSpec):
+    """Images with a set of labels each."""
 
     name = "image_multilabel"
-    target = LabelsSpec(ImageSpec.example)
     Hyperparameters = ImageMultilabelHyperparameters
     example_study = STUDY
     example_study_yaml = STUDY_YAML
-    stand_ins: Mapping[str, Any] = MappingProxyType(
-        {
-            "data": {"path": "data.csv"},
-            "model": {"name": "resnet18", "weights": "DEFAULT"},
-            "objective": {"metric": "f1", "direction": "maximize"},
-        }
-    )
-    lines: Mapping[str, str] = MappingProxyType(
-        {
-            "data": "data: {path: /path/to/table.csv}",
-            "model": "model: {name: resnet18}",
-            "search_space": "preset: image_multilabel",
-            "objective": "objective: {metric: f1, direction: maximize}",
-        }
-    )
 
 
 SPEC = ImageMultilabel()

@@ -1,7 +1,6 @@
 """The TaskSpec of image regression. Imports no torch."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from trainer.targets.numbers.spec import NumbersSpec
@@ -35,29 +34,13 @@ budget: {trials: 30}
 """
 
 
-class ImageRegression(ImageSpec):
-    """Images with a number each, as `trainer.tasks.base.TaskSpec`."""
+class ImageRegression(NumbersSpec, ImageSpec):
+    """Images with a number each."""
 
     name = "image_regression"
-    target = NumbersSpec(ImageSpec.example)
     Hyperparameters = ImageRegressionHyperparameters
     example_study = STUDY
     example_study_yaml = STUDY_YAML
-    stand_ins: Mapping[str, Any] = MappingProxyType(
-        {
-            "data": {"path": "data.csv"},
-            "model": {"name": "resnet18", "weights": "DEFAULT"},
-            "objective": {"metric": "rmse", "direction": "minimize"},
-        }
-    )
-    lines: Mapping[str, str] = MappingProxyType(
-        {
-            "data": "data: {path: /path/to/table.csv}",
-            "model": "model: {name: resnet18}",
-            "search_space": "preset: image_regression",
-            "objective": "objective: {metric: rmse, direction: minimize}",
-        }
-    )
 
 
 SPEC = ImageRegression()

@@ -77,8 +77,20 @@ class ImageSpec(ComposedSpec):
     example = "image"
     size = "image_size"
     page_of_input = "images"
-    _shared = ("batch_size", "image_size", "precision", "augmentation", "augmentation_views", "order_seed", "frozen_layers")
-    _spellings = SPELLINGS
+    shared_of_input = ("batch_size", "image_size", "precision", "augmentation", "augmentation_views", "order_seed", "frozen_layers")
+    spellings_of_input = SPELLINGS
+
+    @property
+    def stand_ins(self) -> Mapping[str, Any]:
+        """Labels may be read from a folder, other targets only from a table."""
+        path = "data" if self.reader is None else "data.csv"
+        return {"data": {"path": path}, "model": {"name": "resnet18", "weights": "DEFAULT"}, "objective": self.objective}
+
+    @property
+    def lines(self) -> Mapping[str, str]:
+        """Likewise."""
+        path = "/path/to/images" if self.reader is None else "/path/to/table.csv"
+        return self.lines_with(data=f"data: {{path: {path}}}", model="model: {name: resnet18}")
 
     def models(self) -> Collection[str]:
         """The models of the catalogue."""
@@ -90,7 +102,7 @@ class ImageSpec(ComposedSpec):
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Images by stratum and part. Raises UnfitData."""
-        reader = self.target.reader
+        reader = self.reader
         found = scan(image_data(data), look, reader)
         refuse_unwritable_names(image_data(data), found, reader)
         refuse_similar_labels(image_data(data), found, reader)
@@ -99,12 +111,12 @@ class ImageSpec(ComposedSpec):
             counts[example.label][example.part] += 1
         if reader is not None:
             counts = by_stratum(counts, reader.strata(counts, data, found.facts.given))
-        return Counted(tuple(found.facts.given), counts, self.target.stratum)
+        return Counted(tuple(found.facts.given), counts, self.stratum)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
         """Images by label and part, their targets, and how they are listed. Raises UnfitData."""
-        found = scan(image_data(data), look, self.target.reader)
-        labels, measures = described(self.target.reader, [(example.label, example.part) for example in found.examples])
+        found = scan(image_data(data), look, self.reader)
+        labels, measures = described(self.reader, [(example.label, example.part) for example in found.examples])
         return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
@@ -113,7 +125,7 @@ class ImageSpec(ComposedSpec):
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
         """The number of parameters of the head with the target's outputs."""
-        described, outputs = catalogue.load(model), self.target.outputs(info)
+        described, outputs = catalogue.load(model), self.outputs(info)
         tensors = described.head.tensors.items()
         return sum(prod((outputs, *shape[1:]) if name in described.classifier else shape) for name, shape in tensors)
 
@@ -126,7 +138,7 @@ class ImageSpec(ComposedSpec):
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         """The target's contents, near-duplicates and normalisation."""
-        found = self._card_of_target(info)
+        found = self._card(info)
         return replace(
             found,
             notes=(*found.notes, *_near_duplicates(image_info(info).near_duplicates)),

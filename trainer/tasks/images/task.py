@@ -17,8 +17,7 @@ from trainer.data.images import decoding
 from trainer.data.images.augmentation import augment
 from trainer.data.images.examples import Images, load
 from trainer.models import Infeasible, StagedModel
-from trainer.targets.base import Target
-from trainer.tasks.base import Examples, TaskSpec
+from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageExamples, ImageTrainConfig
 from trainer.tasks.images.networks import factory
@@ -31,22 +30,13 @@ MOST_EXAMPLES = 5  # names of images in the dataset info
 class ImageTask(ComposedTask):
     """Images with a target."""
 
-    def __init__(self, spec: TaskSpec, target: Target) -> None:
-        super().__init__(target)
-        self._spec = spec
-
-    @property
-    def spec(self) -> TaskSpec:
-        """The half without torch."""
-        return self._spec
-
     def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
         """The images, without those that `data.unreadable: skip` leaves out. Raises BadData."""
-        return images.listed(image_data(data), cache, accepted=accepted, target=self.target.spec.reader)
+        return images.listed(image_data(data), cache, accepted=accepted, target=self.spec.reader)
 
     def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> images.ImageDataset:
         """Split by the target's strata, near-duplicates in one part. Raises BadData, with the names of images that cannot be decoded."""
-        reader = self.target.spec.reader
+        reader = self.spec.reader
         return images.arrange(image_data(data), listing, cache, "find" if expected is None else image_info(expected).pixel_range, reader)
 
     def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[ImageTrainConfig, ImageDatasetInfo]:
@@ -66,14 +56,14 @@ class ImageTask(ComposedTask):
             unreadable=left_out if listing.unreadable else None,
             weights=loaded.loaded if loaded else None,
             normalisation=normalisation,
-            **self.target.facts(dataset),
+            **self.facts(dataset),
         )
         model = asked.model.model_copy(update={"mean": normalisation.mean, "std": normalisation.std})
         return asked.model_copy(update={"model": model}), info
 
     def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
         """The network with the target's outputs. Raises UnfitModel."""
-        return build(image_config(config), self.target.spec.outputs(info))
+        return build(image_config(config), self.spec.outputs(info))
 
     def refuse_batch_size(self, config: TrainConfig, model: StagedModel) -> None:
         """Raises Infeasible if a batch of one image gives a trained batch normalisation a single value a channel: it has no variance."""
@@ -107,7 +97,7 @@ class ImageTask(ComposedTask):
         asked, found = image_config(config), image_info(info)
         # Random weights are determined by the seed, and by the number of outputs: the layers are initialised one after the other from one
         # generator, so a larger last layer changes the values drawn after it.
-        drawn = {"seed": asked.seed, self.target.spec.name: self.target.spec.outputs(info)}
+        drawn = {"seed": asked.seed, self.spec.target: self.spec.outputs(info)}
         # Empty for data without images of more than 8 bits a sample, so that its keys equal those of version 0.1.
         pixels = found.pixel_range
         scale = {} if pixels is None else decoding.Decoder(scale=(pixels.low, pixels.high)).scale_key

@@ -40,10 +40,20 @@ class TextSpec(ComposedSpec):
     example = "text"
     size = "max_length"
     page_of_input = "texts"
-    stand_ins: Mapping[str, Any]
-    lines: Mapping[str, str]
-    _shared = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
-    _spellings = SPELLINGS
+    shared_of_input = ("batch_size", "max_length", "pooling", "precision", "order_seed", "frozen_layers")
+    spellings_of_input = SPELLINGS
+
+    @property
+    def stand_ins(self) -> Mapping[str, Any]:
+        """Data that is not looked at, and a name of a model that only the hub could describe."""
+        return {"data": {"path": "train.csv"}, "model": {"name": "owner/model"}, "objective": self.objective}
+
+    @property
+    def lines(self) -> Mapping[str, str]:
+        """A table, and the folder of a model."""
+        return self.lines_with(
+            data="data: {path: /path/to/train.csv, text: text, target: label}", model="model: {name: /path/to/model-folder}"
+        )
 
     def models(self) -> Collection[str]:
         """None: the name of a model is that of its folder, or of the hub."""
@@ -64,11 +74,11 @@ class TextSpec(ComposedSpec):
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Rows by stratum and part. Raises UnfitData."""
-        return counted(text_data(data), self.target.reader, look, self.target.stratum)
+        return counted(text_data(data), self.reader, look, self.stratum)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
         """Rows by label and part, and their lengths. Raises UnfitData."""
-        return inspected(text_data(data), self.target.reader, look)
+        return inspected(text_data(data), self.reader, look)
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports the layers of the head with this pooling; with some pooling if the values have none."""
@@ -81,7 +91,7 @@ class TextSpec(ComposedSpec):
 
     def head_parameters(self, model: str, info: DatasetInfo) -> int:
         """The number of parameters of the library's head, which is the largest."""
-        return self.describe(model).head_parameters("auto", self.target.outputs(info))
+        return self.describe(model).head_parameters("auto", self.outputs(info))
 
     def resolved(self, config: TrainConfig, info: DatasetInfo) -> TrainConfig:
         """The config with the commit of a hub's model."""
@@ -95,7 +105,7 @@ class TextSpec(ComposedSpec):
         found = text_info(info)
         model = () if found.commit is None else (("commit", found.commit),)
         notes = (_duplicates(found.duplicate_texts),)
-        return replace(self._card_of_target(info), notes=notes, model=model, loading=self._loading(text_config(config)))
+        return replace(self._card(info), notes=notes, model=model, loading=self._loading(text_config(config)))
 
     def _loading(self, config: TextTrainConfig) -> str:
         if config.method in EXTENDING:
@@ -114,25 +124,6 @@ def _duplicates(found: DuplicateTexts | None) -> str:
     torn = f"a split by content alone would have torn {found.crossing} of them apart"
     mixed = f" {found.mixed} of them have more than one target." if found.mixed else ""
     return f"Near-duplicates: {found.rows} rows in {found.groups} groups kept on one side of the split; {torn}.{mixed}"
-
-
-def stand_ins(metric: str, direction: str) -> Mapping[str, Any]:
-    """The stand-ins of a text task's sections: data that is not looked at, and a name that only the hub could describe."""
-    return {
-        "data": {"path": "train.csv"},
-        "model": {"name": "owner/model"},
-        "objective": {"metric": metric, "direction": direction},
-    }
-
-
-def lines(task: str, metric: str, direction: str) -> Mapping[str, str]:
-    """The example lines of a text task."""
-    return {
-        "data": "data: {path: /path/to/train.csv, text: text, target: label}",
-        "model": "model: {name: /path/to/model-folder}",
-        "search_space": f"preset: {task}",
-        "objective": f"objective: {{metric: {metric}, direction: {direction}}}",
-    }
 
 
 def text_config(config: TrainConfig) -> TextTrainConfig:

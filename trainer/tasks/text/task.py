@@ -18,11 +18,10 @@ from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
 from trainer.data.text.tokens import FastTokenizer, token_lengths
 from trainer.models import StagedModel
-from trainer.targets.base import Target
-from trainer.tasks.base import Examples, TaskSpec
+from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import TextDatasetInfo, TextModel, TextTrainConfig
-from trainer.tasks.text.spec import LIBRARY_FOLDER, TextSpec, text_config, text_data, text_info
+from trainer.tasks.text.spec import LIBRARY_FOLDER, text_config, text_data, text_info
 
 ADAPTER_FOLDER = "adapter"
 
@@ -30,18 +29,9 @@ ADAPTER_FOLDER = "adapter"
 class TextTask(ComposedTask):
     """Texts with a target."""
 
-    def __init__(self, spec: TextSpec, target: Target) -> None:
-        super().__init__(target)
-        self._spec = spec
-
-    @property
-    def spec(self) -> TaskSpec:
-        """The half without torch."""
-        return self._spec
-
     def list_examples(self, data: DataConfig, cache: Cache, *, accepted: bool) -> Listing:
         """The rows of the files. Raises BadData."""
-        return texts.listed(text_data(data), self.target.spec.reader)
+        return texts.listed(text_data(data), self.spec.reader)
 
     def split(self, data: DataConfig, listing: Listing, cache: Cache, expected: DatasetInfo | None) -> texts.TextDataset:
         """Split the rows, near-duplicates in one part. Raises BadData."""
@@ -59,7 +49,7 @@ class TextTask(ComposedTask):
             listing=found.listing,
             weights_sha256=digest(model.folder),
             commit=model.commit,
-            **self.target.facts(dataset),
+            **self.facts(dataset),
         )
         return text_config(self._spec.resolved(asked, info)), info
 
@@ -68,7 +58,7 @@ class TextTask(ComposedTask):
         asked, folder = text_config(config), folder_of(config.model)
         model = build(
             folder,
-            self.target.spec.outputs(info),
+            self.spec.outputs(info),
             pooling=asked.pooling,
             dropout=asked.dropout,
             seed=asked.seed,
@@ -102,8 +92,8 @@ class TextTask(ComposedTask):
         """
         asked, source = text_config(config), folder_of(config.model)
         if not model.extended:
-            names = self.target.spec.output_names(info)
-            outputs = Outputs(names=names, problem=self.target.spec.problem, pooling=asked.pooling, max_length=asked.max_length)
+            names = self.spec.output_names(info)
+            outputs = Outputs(names=names, problem=self.spec.problem, pooling=asked.pooling, max_length=asked.max_length)
             save(model, folder / LIBRARY_FOLDER, source, outputs)
         if asked.method in (*LOW_RANK, "prompt") and describe(source).has_own_head(asked.pooling):
             save_adapter(model, asked, folder / ADAPTER_FOLDER, asked.model.name)
@@ -113,7 +103,7 @@ class TextTask(ComposedTask):
         import transformers
 
         asked, found = text_config(config), text_info(info)
-        drawn = {"seed": asked.seed, "outputs": self.target.spec.outputs(info)}
+        drawn = {"seed": asked.seed, "outputs": self.spec.outputs(info)}
         return {
             "weights": found.weights_sha256 if asked.model.pretrained else [found.weights_sha256, drawn],
             "texts": contents,

@@ -1,8 +1,12 @@
 """The Task of text regression: texts, and a number for each."""
 
 from trainer.targets.numbers.target import NumbersTarget
-from trainer.tasks.base import Task
 from trainer.tasks.text.task import TextTask
 from trainer.tasks.text_regression.spec import SPEC
 
-TASK: Task = TextTask(SPEC, NumbersTarget(SPEC.target))
+
+class TextRegressionTask(NumbersTarget, TextTask):
+    """Texts with a number each."""
+
+
+TASK = TextRegressionTask(SPEC)
