@@ -9,8 +9,8 @@ from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
 from trainer.data.examples import LISTED, PART_NAMES, Example, Look, UnfitData, enumerated, shown
-from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
-from trainer.data.labels import is_foul, similar
+from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
+from trainer.data.labels import is_foul, refuse_similar
 from trainer.data.tables import PART_VALUES, TableHeader
 from trainer.data.targets import TargetReader, by_stratum, described
 from trainer.data.text.tables import Value, Values, opened_table
@@ -20,6 +20,12 @@ from trainer.tasks.text.data import MAX_LABEL_NAME, TextData
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
 EMPTY = "the text is empty"
+TARGET = ("data", "target")
+REMEDIES = Remedies(
+    no_split="it needs a column split, or separate files as data.validation or data.test; add them",
+    no_train="add rows of the part train",
+    two_tests="write data.test: 0 to use the data's own, or data.split: drawn to leave the column out of account",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +110,8 @@ def scan(data: TextData, reader: TargetReader | None, look: Look | None = None, 
     facts = headers[0].facts(parts, {row.group for row in rows})
     facts = facts.model_copy(update={"left_out": look.left_out})
     found_all = TextScan(reader, tuple(rows), facts)
-    _refuse_contradictions(data, found_all)
-    refuse_divided_groups(parts_of_groups((row.group, row.part) for row in rows), facts.columns.get("group", "group"))
+    refuse_contradictions(data, facts.given, REMEDIES)
+    refuse_divided_groups(((row.group, row.part) for row in rows), facts)
     _refuse_unfit_targets(data, found_all)
     notes = [*facts.notes, *_notes(data, found_all), *split_notes(data, facts.given)]
     return replace(found_all, facts=facts.model_copy(update={"notes": tuple(notes)}))
@@ -232,44 +238,12 @@ def _refuse_split_twice(name: str, header: TableHeader, place: tuple[str, ...], 
     )
 
 
-def _refuse_contradictions(data: TextData, found: TextScan) -> None:
-    """Raises UnfitData if `data.split` or `data.test` contradicts the parts that the data gives."""
-    given = found.facts.given
-    if data.split == "given" and not given:
-        raise UnfitData(
-            "no_given_split",
-            "data.split is given, and the data has no split of its own: it needs a column split, or separate files as data.validation or "
-            "data.test; add them, or leave data.split out",
-            place=("data", "split"),
-        )
-    if given and "train" not in given:
-        text = f"the data's own split has {' and '.join(given)}, and nothing to train on; add rows of the part train"
-        raise UnfitData("no_train_part", text, place=("data", "split"))
-    if "test" in given and data.test > 0:
-        raise UnfitData(
-            "test_given_twice",
-            f"the data has a test part of its own, and data.test asks for another ({data.test:g}); write data.test: 0 to use the data's "
-            "own, or data.split: drawn to leave the column out of account",
-            place=("data", "test"),
-        )
-
-
-TARGET = ("data", "target")
-
-
 def _refuse_unfit_targets(data: TextData, found: TextScan) -> None:
     """Raises UnfitData for targets that cannot be learned, and for names of labels that are nearly equal or that no study file can hold."""
     names = found.label_names
     _refuse_unwritable(names)
-    if data.similar_labels == "refuse" and (alike := similar(names)):
-        remedy = "give them one name, or write data.similar_labels: keep if they are different labels"
-        listed = enumerated([" and ".join(map(ascii, some)) for some in alike])
-        raise UnfitData(
-            "similar_labels",
-            f"these labels are nearly equal: {listed}; {remedy}",
-            place=TARGET,
-            unnamed=f"{len(alike)} labels are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
-        )
+    if data.similar_labels == "refuse":
+        refuse_similar(names, "labels", "labels", TARGET)
     if len({row.target for row in found.rows}) == 1:
         value = found.rows[0].target if found.reader is None else found.reader.value(found.rows[0].target)
         listed = shown(", ".join(value) if isinstance(value, tuple) else str(value)) or "none"

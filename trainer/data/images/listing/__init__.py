@@ -6,16 +6,21 @@ Refused are too few classes, a contradictory split, and labels that are nearly e
 from collections.abc import Sequence
 
 from trainer.data.examples import Look, UnfitData, enumerated, shown
-from trainer.data.given import parts_of_groups, refuse_divided_groups, split_notes
+from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
-from trainer.data.labels import is_foul, similar
+from trainer.data.labels import is_foul, refuse_similar
 from trainer.data.targets import TargetReader
 from trainer.targets.classes.config import MAX_CLASS_NAME
 from trainer.tasks.images.config import HEIC_SUFFIXES, ImageData
 
 HEIC = tuple(HEIC_SUFFIXES)
 UNREADABLE = "make it readable for the user that runs this"
+REMEDIES = Remedies(
+    no_split="it needs the folders train/ and test/ or val/ with class folders in them, or a column split; add it",
+    no_train="add a part named train",
+    two_tests="write data.test: 0 and data.split: given to use the data's own, or data.split: drawn if folders named so are classes",
+)
 
 
 def scan(data: ImageData, look: Look | None = None, target: TargetReader | None = None) -> Scan:
@@ -39,12 +44,12 @@ def scan(data: ImageData, look: Look | None = None, target: TargetReader | None 
     _refuse_empty(data, found, target)
     if target is None:
         _refuse_one_class(data, found)
-    _refuse_contradictions(data, found)
+    refuse_contradictions(data, found.facts.given, REMEDIES)
     if target is None:
-        _refuse_missing_classes(data, found)
+        _refuse_missing_classes(found)
     else:
         target.refuse(data, found.examples, found.facts.given)
-    _refuse_divided_groups(data, found)
+    refuse_divided_groups(((example.group, example.part) for example in found.examples), found.facts)
     notes = [*found.facts.notes, *split_notes(data, found.facts.given)]
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
     facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
@@ -56,16 +61,9 @@ def refuse_similar_labels(data: ImageData, found: Scan, target: TargetReader | N
 
     Not part of `scan`, so that a study that was accepted before this check existed can continue.
     """
-    names, noun = _names(found, target)
-    different = "classes" if target is None else "labels"
-    remedy = f"give them one name, or write data.similar_labels: keep if they are different {different}"
-    if data.similar_labels == "refuse" and (alike := similar(names)):
-        listed = enumerated([" and ".join(map(ascii, names)) for names in alike])
-        raise UnfitData(
-            "similar_labels",
-            f"these {noun} names are nearly equal: {listed}; {remedy}",
-            unnamed=f"{len(alike)} {noun} names are nearly equal to others: in case, spaces, Unicode form, or as numbers; {remedy}",
-        )
+    if data.similar_labels == "refuse":
+        names, noun = _names(found, target)
+        refuse_similar(names, f"{noun} names", "classes" if target is None else "labels")
 
 
 def _refuse_names_outside_utf8(found: Scan, target: TargetReader | None) -> None:
@@ -117,29 +115,7 @@ def _refuse_one_class(data: ImageData, found: Scan) -> None:
         )
 
 
-def _refuse_contradictions(data: ImageData, found: Scan) -> None:
-    """Raises UnfitData if `data.split` or `data.test` contradicts the parts that the data gives."""
-    given = found.facts.given
-    if data.split == "given" and not given:
-        raise UnfitData(
-            "no_given_split",
-            "data.split is given, and the data has no split of its own: it needs the folders train/ and test/ or val/ with class folders "
-            "in them, or a column split; add it, or leave data.split out",
-            place=("data", "split"),
-        )
-    if given and "train" not in given:
-        text = f"the data's own split has {' and '.join(given)}, and nothing to train on; add a part named train"
-        raise UnfitData("no_train_part", text, place=("data", "split"))
-    if "test" in given and data.test > 0:
-        raise UnfitData(
-            "test_given_twice",
-            f"the data has a test part of its own, and data.test asks for another ({data.test:g}); write data.test: 0 and data.split: "
-            "given to use the data's own, or data.split: drawn if folders named so are classes",
-            place=("data", "test"),
-        )
-
-
-def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
+def _refuse_missing_classes(found: Scan) -> None:
     """Raises UnfitData if a part lacks a class: without training images it cannot be learned, without test images it has no recall."""
     there = {(example.label, example.part) for example in found.examples}
     lacking = [f"{part} lacks {shown(name)}" for part in found.facts.given for name in found.labels if (name, part) not in there]
@@ -149,9 +125,3 @@ def _refuse_missing_classes(_: ImageData, found: Scan) -> None:
             f"each class needs images in each part of the data's own split: {enumerated(lacking)}; add images, remove the class from the "
             "other parts, or write data.split: drawn if folders named so are classes",
         )
-
-
-def _refuse_divided_groups(_: ImageData, found: Scan) -> None:
-    """Raises UnfitData if a declared group has images in several parts of the data's own split."""
-    parts = parts_of_groups((example.group, example.part) for example in found.examples)
-    refuse_divided_groups(parts, found.facts.columns.get("group", "group"))
