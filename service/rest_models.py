@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces import Scalar
-from search_spaces.presets import Preset
 from service.domain.spec import Budget, StudySpec
 from service.domain.states import AttemptEnd, Phase, StudyState, TrialState, WorkerState
 from service.domain.verdict import Verdict
@@ -382,73 +381,6 @@ class SchemaView(View):
     hyperparameters: dict[str, Any] = Field(description="JSON Schema of the hyperparameters, for `search_space` and `fixed`")
     not_searched: list[str] = Field(description="hyperparameters that are not allowed in a search space", examples=[["seed"]])
     metrics: Mapping[str, Direction] = Field(description="metrics that are valid for the objective, with their default directions")
-
-
-class ModelsView(View):
-    models: list[str] = Field(examples=[["resnet18", "squeezenet1_1"]])
-
-
-class TensorView(View):
-    """A tensor of the state dict."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-class StageView(View):
-    """A stage of the network: consecutive layers that are frozen or trained together."""
-
-    name: str
-    tensors: list[TensorView]
-
-
-class ModelView(View):
-    """A model of the catalogue. `frozen_layers: k` freezes the first k stages; the head is always trained."""
-
-    name: str
-    family: str
-    stages: list[StageView]
-    head: StageView
-    weights: list[str] = Field(description="names of torchvision's pretrained weights for the model")
-    smallest_image: int = Field(description="minimum size of an example, in the unit of the size hyperparameter")
-    image_step: int = Field(description="the size must be a multiple of this number")
-
-
-class MetricView(View):
-    """A metric that runs of a task report."""
-
-    direction: Direction = Field(description="whether higher or lower values are better")
-    low: float | None = Field(description="lowest possible value; null if unbounded", examples=[0.0])
-    high: float | None = Field(description="highest possible value; null if unbounded", examples=[1.0])
-    unit: str = Field(
-        description="`share` for a share from 0 to 1, which the pages show in percent; empty if the metric has no unit", examples=["share"]
-    )
-    additive: bool = Field(description="whether the metric is the mean of one number per example")
-
-
-class TaskView(View):
-    """An installed task, with the facts that clients need to show its studies."""
-
-    name: str = Field(description="value of a study's `task`", examples=["image_classification"])
-    example: str = Field(description="noun for one example of the data; its plural ends in s", examples=["row"])
-    metrics: Mapping[str, MetricView] = Field(description="metrics that are valid for the objective, by name")
-    report: Sequence[str] = Field(description="fields that the task adds to the `result` of a complete trial", examples=[["residuals"]])
-    module: str | None = Field(
-        description="path of the JavaScript module that draws these fields; if null, the pages show their single numbers as a table",
-    )
-    input_module: str | None = Field(description="path of the JavaScript module that shows facts about the data; or null")
-    script_needs: str | None = Field(
-        description="packages that a training script without Thawline requires; null if the task has no training script",
-        examples=["torch and torchvision"],
-    )
-
-
-class TasksView(View):
-    tasks: list[TaskView] = Field(description="the default task first, the others sorted by name")
-
-
-class SpacesView(View):
-    presets: list[Preset] = Field(description="search spaces that ship with Thawline; a study selects one with `preset`")
 
 
 class RunningView(View):

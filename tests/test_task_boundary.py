@@ -33,7 +33,6 @@ KEPT: dict[str, tuple[str, ...]] = {
         "one.images)",
     ),  # a field of exported files since version 0.1
     "service/web/catalogue.py": ("import trainer.tasks.images.catalogue",),  # the only models that the server lists
-    "service/web/views.py": ("from trainer.tasks.images.catalogue",),
 }
 """Text of lines that are left out, by module."""
 TEXTS = {

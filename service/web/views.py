@@ -25,17 +25,12 @@ from service.rest_models import (
     MajorityView,
     MetricsRow,
     MetricsView,
-    MetricView,
-    ModelView,
     NoticeView,
     PaceView,
     ReuseView,
     RunningView,
     SavedView,
-    StageView,
     StudyView,
-    TaskView,
-    TensorView,
     TrialView,
     UnavailableView,
     UnusableDeviceView,
@@ -44,11 +39,7 @@ from service.rest_models import (
 )
 from service.search.pruners import first_decision
 from service.store.queries import DeviceWait, SavedSeconds
-from service.web.pages import module_of
 from trainer.protocol import Reuse
-from trainer.tasks.base import Metric, TaskSpec
-from trainer.tasks.capabilities import ReportPage, TrainingScript
-from trainer.tasks.images.catalogue import Model
 from trainer.tasks.registry import example_fields
 
 
@@ -320,40 +311,6 @@ def metrics_view(number: int, metrics: list[ReportedMetric]) -> MetricsView:
     for metric in metrics:
         rows.setdefault(metric.step, {})[metric.name] = finite(metric.value)
     return MetricsView(number=number, rows=[MetricsRow(step=step, metrics=rows[step]) for step in sorted(rows)])
-
-
-def model_view(model: Model) -> ModelView:
-    """The REST model of a catalogue entry, without the fields that only the trainer uses."""
-    stages = [_stage_view(stage.name, stage.tensors) for stage in model.stages]
-    return ModelView(
-        name=model.name, family=model.family, stages=stages, head=_stage_view(model.head.name, model.head.tensors),
-        weights=list(model.weights), smallest_image=model.smallest_image, image_step=model.image_step,
-    )  # fmt: skip
-
-
-def task_view(spec: TaskSpec) -> TaskView:
-    """The REST model of the task."""
-    page = spec if isinstance(spec, ReportPage) else None
-    metrics = {name: _metric_view(metric) for name, metric in spec.metrics.items()}
-    return TaskView(
-        name=spec.name,
-        example=spec.example,
-        metrics=metrics,
-        report=list(spec.Report.model_fields),
-        module=module_of(page.page) if page is not None else None,
-        input_module=module_of(page.page_of_input) if page is not None else None,
-        script_needs=spec.script_needs if isinstance(spec, TrainingScript) else None,
-    )
-
-
-def _metric_view(metric: Metric) -> MetricView:
-    return MetricView(
-        direction=metric.direction, low=finite(metric.low), high=finite(metric.high), unit=metric.unit, additive=metric.additive
-    )
-
-
-def _stage_view(name: str, tensors: Mapping[str, tuple[int, ...]]) -> StageView:
-    return StageView(name=name, tensors=[TensorView(name=tensor, shape=shape) for tensor, shape in tensors.items()])
 
 
 def worker_view(worker: Worker, running: Sequence[tuple[str, int]], unavailable: Iterable[Unavailability]) -> WorkerView:
