@@ -19,7 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.tables import machine, record, table
 from trainer.heads import ensemble
-from trainer.heads.layers import Noise, split_head
+from trainer.heads.layers import Noise
+from trainer.heads.stack import split_head
 from trainer.preparation import PreparedRun
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.image_classification.config import ImageClassificationConfig, ImageClassificationInfo

@@ -80,7 +80,7 @@ def stored_rows(output: Features, layout: Layout) -> Tensor:
 class FrozenPrefix:
     """The stages in the order of the forward pass, and as the last one the optional `tail`. Outputs of frozen stages can be stored.
 
-    `tail` is the head's prefix (`trainer.heads.layers`): layers without parameters and random numbers, whose output can be stored too.
+    `tail` is the head's prefix (`trainer.heads.stack`): layers without parameters and random numbers, whose output can be stored too.
     """
 
     def __init__(self, run: PreparedRun, tail: nn.Module | None = None) -> None:

@@ -15,25 +15,19 @@ from trainer.features import Inputs, stored_outputs
 from trainer.graphs import CudaGraphs, GraphedStep, GraphMode, Graphs, Outputs
 from trainer.heads.joint import Execution, JointLinear, execution_on, flattened
 from trainer.heads.layers import (
-    Activation,
-    Affine,
-    ChannelNorm,
-    Dropout,
-    Linear,
     MemberActivation,
     MemberDropout,
     MemberLayer,
     MemberLinear,
     MemberMean,
+    MemberNorm,
     MemberParameter,
+    MemberScale,
     Noise,
-    PlacesMean,
     SharedLinear,
-    Stack,
-    split_head,
 )
-from trainer.heads.norms import MemberNorm, MemberScale
 from trainer.heads.optimizers import Optimizers, sort_of
+from trainer.heads.stack import Activation, Affine, ChannelNorm, Dropout, Linear, PlacesMean, Stack, split_head
 from trainer.learners import Member, MemberState
 from trainer.order import seed_for
 from trainer.preparation import PreparedRun

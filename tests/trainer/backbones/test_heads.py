@@ -13,7 +13,8 @@ from trainer.backbones.factory import build
 from trainer.backbones.families import FAMILIES
 from trainer.heads.ensemble import BatchedHeads, FrozenBuffers, Traits
 from trainer.heads.joint import IN_CACHE, JOINT, Execution
-from trainer.heads.layers import Noise, UnsupportedHead, split_head
+from trainer.heads.layers import Noise
+from trainer.heads.stack import UnsupportedHead, split_head
 from trainer.pooling import Pooling
 from trainer.stopwatch import Stopwatch
 from trainer.targets.classes.losses import HeadsCrossEntropy

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.joint import IN_CACHE, JOINT, Execution
-from trainer.heads.layers import Stack, split_head
 from trainer.heads.optimizers import Optimizers
+from trainer.heads.stack import Stack, split_head
 from trainer.models import StagedModel
 from trainer.targets.classes.losses import HeadsCrossEntropy, TabulatedCrossEntropy
 from trainer.tasks.image_classification.config import ImageClassificationConfig

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from tests.trainer.heads.conftest import step as step_once
 from tests.trainer.heads.conftest import traits
 from trainer.heads.ensemble import BatchedHeads, _rows
-from trainer.heads.layers import Noise, UnsupportedHead, split_head
+from trainer.heads.layers import Noise
 from trainer.heads.optimizers import Optimizers
+from trainer.heads.stack import UnsupportedHead, split_head
 from trainer.models import StagedModel
 from trainer.optimization import make_optimizer, parameter_groups
 from trainer.pooling import TokenScale

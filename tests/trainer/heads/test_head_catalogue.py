@@ -7,7 +7,7 @@ from torch import nn
 import trainer.tasks.images.catalogue as catalogue
 from trainer.heads.ensemble import BatchedHeads, Traits
 from trainer.heads.joint import IN_CACHE
-from trainer.heads.layers import split_head
+from trainer.heads.stack import split_head
 from trainer.sequences import dense
 from trainer.targets.classes.losses import HeadsCrossEntropy
 from trainer.tasks.images.networks.factory import staged

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainer.heads.layers import UnsupportedHead, split_head
+from trainer.heads.stack import UnsupportedHead, split_head
 from trainer.models import StagedModel
 from trainer.tasks.images.catalogue import Model, Stage
 from trainer.tasks.images.networks import factory
