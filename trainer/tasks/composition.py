@@ -6,14 +6,15 @@ its target and its modality, and so does its Task. The bases declare the members
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import trainer.adapters.config as adapters
-from trainer.configuration import DatasetInfo, TrainConfig
-from trainer.data.targets import TargetReader
-from trainer.tasks.base import Task, TaskSpec
+from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
+from trainer.data.targets import TargetReader, by_stratum
+from trainer.tasks.base import Counted, Task, TaskSpec
 from trainer.tasks.capabilities import CardData, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
@@ -88,6 +89,17 @@ class ComposedSpec(TaskSpec):
         """`lines`, given those of the sections data and model."""
         objective = ", ".join(f"{field}: {value}" for field, value in self.objective.items())
         return {"data": data, "model": model, "search_space": f"preset: {self.name}", "objective": f"objective: {{{objective}}}"}
+
+    def counted(
+        self, targets: Sequence[tuple[str, Part | None]], data: DataConfig, given: Sequence[Part], unused: Iterable[str] = ()
+    ) -> Counted:
+        """For `count`, from the target and part of each example; `unused` are labels that examples may lack."""
+        counts = {target: Counter[Part | None]() for target in sorted({*unused, *(target for target, _ in targets)})}
+        for target, part in targets:
+            counts[target][part] += 1
+        if self.reader is not None:
+            counts = by_stratum(counts, self.reader.strata(counts, data, given))
+        return Counted(tuple(given), counts, self.stratum)
 
     def frozen_stages(self, model: str, values: Mapping[str, Any]) -> int:
         """See `trainer.adapters.config.frozen_stages`. Raises KeyError for a model that cannot be described here, if that is necessary."""

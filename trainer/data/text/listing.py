@@ -1,9 +1,8 @@
 """Lists the rows of text files with their targets, and refuses unusable data. Used by the server and the trainer; imports no torch."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,10 +11,8 @@ from trainer.data.examples import LISTED, PART_NAMES, Example, Look, UnfitData, 
 from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, refuse_similar
 from trainer.data.tables import PART_VALUES, TableHeader
-from trainer.data.targets import TargetReader, by_stratum, described
+from trainer.data.targets import TargetReader
 from trainer.data.text.tables import Value, Values, opened_table
-from trainer.tasks.base import Counted
-from trainer.tasks.capabilities import InspectedData
 from trainer.tasks.text.data import MAX_LABEL_NAME, TextData
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
@@ -90,51 +87,28 @@ class _Faults:
 def scan(data: TextData, reader: TargetReader | None, look: Look | None = None, *, texts: bool = True) -> TextScan:
     """Every row with its target, part and group. Without `texts` they are read, checked and dropped, which saves memory.
 
-    Raises UnfitData and the errors of the hooks of `look`. Messages in `unnamed` form contain nothing of the files except names of columns
-    that the configuration nearly names.
+    Raises UnfitData and the errors of the hooks of `look`. `UnfitData.unnamed` quotes nothing of the files except names of columns that
+    are similar to those in `data`.
     """
     look = look or Look()
-    own: Part | None = "train" if data.files_of_parts else None
-    files: list[tuple[str, tuple[str, ...], Part | None]] = [(data.path, ("data", "path"), own)]
+    files: list[tuple[str, tuple[str, ...], Part | None]] = [(data.path, ("data", "path"), "train" if data.files_of_parts else None)]
     files += [(path, ("data", part), part) for part, path in data.files_of_parts.items()]
     rows, headers = list[TextRow](), list[TableHeader]()
     for path, place, part in files:
-        found, header = _read(data, reader, _File(path, place, part, texts), look)
-        if not found:
+        own, header = _read(data, reader, _File(path, place, part, texts), look)
+        if not own:
             left_out = "".join(f"; {one.count} left out: {one.reason}" for one in look.left_out)
             name = shown(Path(path).name)
             raise UnfitData("empty_data", f"{name} has no rows to use{left_out}; it needs a first line with names, and rows", place=place)
-        rows += found
+        rows += own
         headers.append(header)
-    parts: set[Part | None] = {row.part for row in rows}
-    facts = headers[0].facts(parts, {row.group for row in rows})
-    facts = facts.model_copy(update={"left_out": look.left_out})
-    found_all = TextScan(reader, tuple(rows), facts)
+    facts = headers[0].facts({row.part for row in rows}, {row.group for row in rows}).model_copy(update={"left_out": look.left_out})
+    found = TextScan(reader, tuple(rows), facts)
     refuse_contradictions(data, facts.given, REMEDIES)
     refuse_divided_groups(((row.group, row.part) for row in rows), facts)
-    _refuse_unfit_targets(data, found_all)
-    notes = [*facts.notes, *_notes(data, found_all), *split_notes(data, facts.given)]
-    return replace(found_all, facts=facts.model_copy(update={"notes": tuple(notes)}))
-
-
-def counted(data: TextData, reader: TargetReader | None, look: Look, stratum: str) -> Counted:
-    """Rows by stratum and part, for `TaskSpec.count`; `stratum` is the noun of the target for a stratum. Raises UnfitData."""
-    found = scan(data, reader, look, texts=False)
-    counts = defaultdict[str, Counter[Part | None]](Counter)
-    for row in found.rows:
-        counts[row.target][row.part] += 1
-    given = tuple(found.facts.given)
-    strata = counts if reader is None else by_stratum(counts, reader.strata(counts, data, given))
-    return Counted(given, dict(sorted(strata.items())), stratum)
-
-
-def inspected(data: TextData, reader: TargetReader | None, look: Look) -> InspectedData:
-    """The rows by label and part, and their lengths, for `InspectsData`. Raises UnfitData."""
-    found = scan(data, reader, look)
-    labels, measures = described(reader, [(row.target, row.part) for row in found.rows])
-    texts = [row.text if row.text_b is None else f"{row.text} {row.text_b}" for row in found.rows]
-    lengths: dict[str, Sequence[float]] = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
-    return InspectedData(listing=found.facts, labels=labels, measures={**lengths, **measures})
+    _refuse_unfit_targets(data, found)
+    notes = (*facts.notes, *_notes(data, found), *split_notes(data, facts.given))
+    return replace(found, facts=facts.model_copy(update={"notes": notes}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +281,5 @@ def _notes(data: TextData, found: TextScan) -> Iterator[str]:
         yield f"No row has more than one label; labels are separated by data.label_separator ({data.label_separator})."
     by_part = _labels_by_part(found)
     for part in found.facts.given:
-        with suppress(KeyError):
-            if missing := by_part["train"] - by_part[part]:
-                yield f"The {part} part has no rows of {len(missing)} label{'s' if len(missing) > 1 else ''}."
+        if missing := by_part["train"] - by_part[part]:
+            yield f"The {part} part has no rows of {len(missing)} label{'s' if len(missing) > 1 else ''}."

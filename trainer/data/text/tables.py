@@ -295,7 +295,7 @@ def _places(data: TextData, table: str, names: Sequence[str]) -> dict[str, int]:
 
 
 def _absent(table: str, names: Sequence[str], absent: Mapping[str, str], places: Mapping[str, int]) -> UnfitData:
-    """The error for missing columns. Its text for users who may name any file has only names of columns that they nearly gave."""
+    """The error for missing columns. Its `unnamed` text quotes only names of columns that are similar to the wanted ones."""
     fault = " and ".join(f"no column {shown(column)}" for column in absent.values())
     columns = enumerated([name.strip() or "(no name)" for name in names]) or "none"
     near = {role: close for role, column in absent.items() if (close := _nearest(role, column, names, set(places.values())))}

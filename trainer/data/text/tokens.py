@@ -159,14 +159,11 @@ def tokenize(
         return known, "cached"
     while len(_kept) >= KEPT:
         _kept.popitem(last=False)
-    if (found := cache.find(key)) is None:
-        table, origin = _stored(_computed(texts, tokenizer, max_length), key, cache), "decoded"
-    else:
-        table, origin = found, "cached"
-    count = len(texts)
+    found, count = cache.find(key), len(texts)
+    table = _stored(_computed(texts, tokenizer, max_length), key, cache) if found is None else found
     tokens = Tokens(table[count:], table[:count, 0].long(), table[:count, 1].bool(), max_length)
     _kept[key.digest] = tokens
-    return tokens, "cached" if origin == "cached" else "decoded"
+    return tokens, "decoded" if found is None else "cached"
 
 
 def key_of(texts: Sequence[Texts], tokenizer: FastTokenizer, max_length: int) -> CacheKey:

@@ -1,6 +1,5 @@
 """The part of a TaskSpec that all image tasks have. Imports no torch."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -8,10 +7,10 @@ from typing import Any
 
 import trainer.adapters.config as adapters
 import trainer.tasks.images.catalogue as catalogue
-from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
-from trainer.data.targets import by_stratum, described
+from trainer.data.targets import described
 from trainer.tasks.base import Counted
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
@@ -102,21 +101,15 @@ class ImageSpec(ComposedSpec):
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Images by stratum and part. Raises UnfitData."""
-        reader = self.reader
-        found = scan(image_data(data), look, reader)
-        refuse_unwritable_names(image_data(data), found, reader)
-        refuse_similar_labels(image_data(data), found, reader)
-        counts = {name: Counter[Part | None]() for name in found.labels}
-        for example in found.examples:
-            counts[example.label][example.part] += 1
-        if reader is not None:
-            counts = by_stratum(counts, reader.strata(counts, data, found.facts.given))
-        return Counted(tuple(found.facts.given), counts, self.stratum)
+        found = scan(image_data(data), look, self.reader)
+        refuse_unwritable_names(image_data(data), found, self.reader)
+        refuse_similar_labels(image_data(data), found, self.reader)
+        return self.counted([(one.label, one.part) for one in found.examples], data, found.facts.given, found.labels)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
         """Images by label and part, their targets, and how they are listed. Raises UnfitData."""
         found = scan(image_data(data), look, self.reader)
-        labels, measures = described(self.reader, [(example.label, example.part) for example in found.examples])
+        labels, measures = described(self.reader, [(one.label, one.part) for one in found.examples])
         return InspectedData(listing=found.facts, labels=labels, measures=measures)
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:

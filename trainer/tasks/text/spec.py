@@ -10,7 +10,8 @@ from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_f
 from trainer.backbones.usage import usage
 from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
 from trainer.data.examples import Look
-from trainer.data.text.listing import counted, inspected
+from trainer.data.targets import described
+from trainer.data.text.listing import scan
 from trainer.tasks.base import Counted, UndescribedModel
 from trainer.tasks.capabilities import CardData, InspectedData, Spellings
 from trainer.tasks.composition import ComposedSpec
@@ -74,11 +75,16 @@ class TextSpec(ComposedSpec):
 
     def count(self, data: DataConfig, look: Look) -> Counted:
         """Rows by stratum and part. Raises UnfitData."""
-        return counted(text_data(data), self.reader, look, self.stratum)
+        found = scan(text_data(data), self.reader, look, texts=False)
+        return self.counted([(row.target, row.part) for row in found.rows], data, found.facts.given)
 
     def inspect_data(self, data: DataConfig, look: Look) -> InspectedData:
         """Rows by label and part, and their lengths. Raises UnfitData."""
-        return inspected(text_data(data), self.reader, look)
+        found = scan(text_data(data), self.reader, look)
+        labels, measures = described(self.reader, [(row.target, row.part) for row in found.rows])
+        texts = [row.text if row.text_b is None else f"{row.text} {row.text_b}" for row in found.rows]
+        lengths = {"words": [len(text.split()) for text in texts], "characters": [len(text) for text in texts]}
+        return InspectedData(listing=found.facts, labels=labels, measures={**lengths, **measures})
 
     def trains_together(self, model: str, values: Mapping[str, Any]) -> bool:
         """Whether `trainer.heads` supports the layers of the head with this pooling; with some pooling if the values have none."""
