@@ -65,7 +65,7 @@ def _document(file: Path | None, task: str | None, fields: Sequence[str]) -> dic
 
 
 def _fields(pairs: Sequence[str]) -> dict[str, Any]:
-    """Nested fields from `key=value` and `key.key=value`; the value null is none."""
+    """Nested fields from `key=value` and `key.key=value`; the value `null` is None."""
     found = dict[str, Any]()
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -91,15 +91,15 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 def _sections(document: Mapping[str, Any], file: Path | None) -> tuple[DataConfig, ModelConfig | None]:
     """The data of the document, and its model if it has one. Raises FaultyFile with the faults of the data."""
     fields = TrainConfig.of_task(str(document["task"])).model_fields
-    data_model: Any = fields["data"].annotation
-    model_model: Any = fields["model"].annotation
+    data_type: Any = fields["data"].annotation
+    model_type: Any = fields["model"].annotation
     try:
-        data: DataConfig = data_model.model_validate(document["data"])
+        data: DataConfig = data_type.model_validate(document["data"])
     except ValidationError as error:
         faults = [fault.below(("data",)) for item in error.errors() for fault in faults_of(item)]
         raise FaultyFile(file or Path("--data"), tuple((fault.pointer, fault.message) for fault in faults)) from None
     try:
-        return data, model_model.model_validate(document["model"]) if document.get("model") is not None else None
+        return data, model_type.model_validate(document["model"]) if document.get("model") is not None else None
     except ValidationError:  # `thaw study create` reports it
         return data, None
 
@@ -116,8 +116,8 @@ def _listed(task: str, data: DataConfig) -> tuple[list[Fault], Counted | None, I
 
 
 def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig | None) -> tuple[Splitting | None, Fault | None]:
-    """The split that a run would compute, by a process with torch; or the fault that it found."""
-    question = {
+    """The split that a run would compute, or its fault, computed by a process with torch."""
+    request = {
         "task": task,
         "data": data.model_dump(mode="json"),
         "model": None if model is None else model.model_dump(mode="json"),
@@ -125,7 +125,7 @@ def _split(settings: Settings, task: str, data: DataConfig, model: ModelConfig |
         "cache_bytes": settings.cache_bytes,
     }
     command = [sys.executable, "-P", "-m", "trainer.data.inspection"]
-    done = subprocess.run(command, input=json.dumps(question), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, input=json.dumps(request), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     if done.returncode != 0:
         raise Failure(f"The data cannot be split: {' '.join(command)} ended with {done.returncode}.")
     answer = json.loads(done.stdout.splitlines()[-1])
@@ -166,11 +166,11 @@ def _parts(data: DataConfig, counted: Counted, splitting: Splitting | None) -> d
     """The number of examples in each part; without torch that of a split in which no two examples are alike."""
     if splitting is not None:
         return dict(splitting.parts)
-    found = dict.fromkeys(PARTS, 0)
+    found: dict[str, int] = dict.fromkeys(PARTS, 0)
     for own in counted.counts.values():
         for part, size in zip(PARTS, sizes(data, counted, own), strict=True):
             found[part] += size if part == "train" or part not in counted.given else own[part]
-    return {part: count for part, count in found.items()}
+    return found
 
 
 def _measures(found: InspectedData | None, splitting: Splitting | None) -> Iterator[tuple[str, Spread]]:

@@ -64,7 +64,7 @@ class TextModelInfo:
     hidden_size: int
     positions: int | None  # the longest text in tokens; None without a limit
     vocabulary: int  # rows of the token embedding
-    tokens: int  # of the tokenizer: its largest id and one
+    tokens: int  # of the tokenizer: its largest id, plus 1
     tokenizer: str  # its algorithm, such as WordPiece
     dtypes: tuple[str, ...]  # of the weights
     weight_files: tuple[str, ...]
@@ -390,7 +390,7 @@ def _parameters(tensors: Mapping[str, TensorOutline], family: TextFamily, names:
 
 
 def _tokenizer(folder: Path) -> tuple[str, int]:
-    """The tokenizer's algorithm, and its largest id and one. Raises UnfitFolder."""
+    """The tokenizer's algorithm, and its largest id plus 1. Raises UnfitFolder."""
     document = _document(
         folder,
         TOKENIZER,
@@ -449,4 +449,4 @@ def _document(folder: Path, name: str, most_bytes: int, missing: str | None, *, 
 def _unreadable(path: Path, error: OSError) -> UnfitFolder:
     if isinstance(error, UnfitFile):
         return UnfitFolder("unfit_file", f"its {path.name} cannot be used: {error.strerror}")
-    return UnfitFolder("unreadable_model", f"its {path.name} cannot be read ({error.strerror}); mend path or permissions")
+    return UnfitFolder("unreadable_model", f"its {path.name} cannot be read ({error.strerror}); correct the path or the permissions")

@@ -23,7 +23,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """What the outputs of a model are."""
+    """The names and the kind of a model's outputs, and how they are computed from a text."""
 
     names: Sequence[str]
     problem: Problem

@@ -227,7 +227,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the library's reports and progress bars: what it would report, this module checks."""
+    """Suppresses the library's reports, whose subjects this module checks itself, and its progress bars."""
     try:
         from transformers.utils import logging as reports
     except ImportError:

@@ -84,7 +84,10 @@ T = TypeVar("T")
 
 
 def _within(seconds: float, name: str, ask: Callable[[], T]) -> T:
-    """Ask the hub in a thread of its own: the client repeats its requests, and a server that sends a byte now and then keeps it waiting."""
+    """The result of `ask`, which calls the hub, or MissingWeights after that time.
+
+    The client's own timeouts do not bound the whole call: it repeats requests, and each byte that a slow server sends restarts them.
+    """
     answer = Future[T]()
 
     def work() -> None:

@@ -71,7 +71,7 @@ class Embeddings(TextStage):
 
 
 class EncoderLayer(TextStage):
-    """A layer whose tokens see all tokens of the text, with nothing but a mask; `repeated` times if layers share their weights."""
+    """A layer with attention over all tokens of the text, called with a mask alone; `repeated` times if layers share their weights."""
 
     def __init__(self, base: nn.Module, layer: nn.Module, repeated: int = 1) -> None:
         super().__init__(base, layer)
@@ -110,7 +110,7 @@ class DebertaLayer(TextStage):
 
 
 class ModernBertLayer(TextStage):
-    """A layer of ModernBERT, whose tokens see all tokens or those within a window."""
+    """A layer of ModernBERT, with attention over all tokens or over a window."""
 
     def values(self, given: Sequences) -> Tensor:
         layer, values, mask = self.own[0], given.values, given.mask[:, None, None, :]
@@ -132,7 +132,7 @@ class T5Layer(TextStage):
 
 
 class DecoderLayer(TextStage):
-    """A layer whose tokens see those before them, or those of a window. No padding is masked: it comes after all tokens of a text."""
+    """A layer with causal attention, over all earlier tokens or over a window. Padding needs no mask: it follows all tokens of a text."""
 
     def __init__(self, base: nn.Module, layer: nn.Module, place: int) -> None:
         super().__init__(base, layer)

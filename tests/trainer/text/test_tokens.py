@@ -17,7 +17,8 @@ from trainer.data.text.tokens import FastTokenizer, key_of, tokenize
 from trainer.models import UnfitModel
 from trainer.order import bucketed, shuffled
 from trainer.tasks.base import Examples, Ragged
-from trainer.tasks.text.data import TextData, TextFacts, TokenCounts
+from trainer.tasks.text.data import TextData, TokenCounts
+from trainer.tasks.text_regression.config import TextRegressionInfo
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -131,7 +132,8 @@ def test_no_room_in_the_cache_keeps_tokens_in_memory() -> None:
 )
 def test_the_share_of_cut_texts_is_a_note(truncated: int, note: str | None) -> None:
     counts = TokenCounts(max_length=64, texts=1_000, truncated=truncated, tokens=9_000, longest=64)
-    assert counts.note == note and list(TextFacts(rows={}, tokens=counts).text_notes()) == ([note] if note else [])
+    info = TextRegressionInfo(rows={}, tokens=counts, numbers={}, fingerprint="", split="", weights_sha256=None)
+    assert counts.note == note and list(info.notes) == ([note] if note else [])
 
 
 def rows(write: Write, count: int = 40) -> TextDataset:

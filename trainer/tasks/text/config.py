@@ -8,7 +8,7 @@ from pydantic import Field
 
 from trainer.adapters.config import AdapterHyperparameters
 from trainer.configuration import DatasetInfo, ModelConfig, Resolve, TrainConfig, resolve_fields
-from trainer.tasks.text.data import TextData, TextFacts
+from trainer.tasks.text.data import DuplicateTexts, TextData, TokenCounts
 
 
 class TextModel(ModelConfig):
@@ -79,9 +79,12 @@ class TextTrainConfig(TextHyperparameters, TrainConfig):
     model: TextModel
 
 
-class TextDatasetInfo(TextFacts, DatasetInfo):
+class TextDatasetInfo(DatasetInfo):
     """Facts about texts and weights."""
 
+    rows: Mapping[str, int] = Field(description="number of rows in train, validation and test")
+    duplicate_texts: DuplicateTexts | None = Field(default=None, description="None if not searched for")
+    tokens: TokenCounts | None = Field(default=None, description="None before the texts were tokenized")
     commit: str | None = Field(
         default=None, exclude_if=lambda commit: commit is None, description="commit of the hub's model; None for a folder"
     )
@@ -93,5 +96,10 @@ class TextDatasetInfo(TextFacts, DatasetInfo):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes to the user about texts and weights."""
-        return (*super().notes, *self.text_notes())
+        """Sentences also about cut texts, and about texts on both sides of a given split."""
+        cut = None if self.tokens is None else self.tokens.note
+        found = [*super().notes, *([] if cut is None else [cut])]
+        if self.duplicate_texts is not None and (across := self.duplicate_texts.across):
+            groups = f"{across:,} groups" if across != 1 else "1 group"
+            found.append(f"{groups} of nearly equal texts have rows in several parts of the data's own split, which measures too well.")
+        return tuple(found)

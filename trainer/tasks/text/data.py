@@ -1,6 +1,6 @@
-"""The data of text tasks: its configuration and facts about it. Imports no torch."""
+"""Models of the data of texts: its configuration, and groups of near-duplicates and lengths in its facts. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -100,12 +100,12 @@ class TextData(DataConfig):
     @property
     def path_fields(self) -> Mapping[str, str]:
         """The path and separate files, by field."""
-        return {"path": self.path} | {part: path for part, path in self.files_of_parts.items()}
+        return {"path": self.path, **self.files_of_parts}
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The path, and those of separate files."""
-        return (self.path, *self.files_of_parts.values())
+        return tuple(self.path_fields.values())
 
     @property
     def file_names(self) -> Mapping[str, str]:
@@ -166,24 +166,6 @@ class TokenCounts(Frozen):
         if not self.truncated:
             return None
         share = 100 * self.truncated / self.texts
-        return (
-            f"max_length {self.max_length} cuts {share:.0f} % of the texts ({self.truncated:,} of {self.texts:,})."
-            if share >= 1
-            else (f"max_length {self.max_length} cuts {self.truncated:,} of {self.texts:,} texts.")
-        )
-
-
-class TextFacts(Frozen):
-    """Fields of a DatasetInfo about texts, for the models of text tasks to inherit."""
-
-    rows: Mapping[str, int] = Field(description="number of rows in train, validation and test")
-    duplicate_texts: DuplicateTexts | None = Field(default=None, description="None if not searched for")
-    tokens: TokenCounts | None = Field(default=None, description="None before the texts were tokenized")
-
-    def text_notes(self) -> Iterator[str]:
-        """Sentences about cut texts, and about texts on both sides of a given split."""
-        if self.tokens is not None and (note := self.tokens.note) is not None:
-            yield note
-        if (found := self.duplicate_texts) is not None and found.across:
-            groups = f"{found.across:,} groups" if found.across != 1 else "1 group"
-            yield f"{groups} of nearly equal texts have rows in several parts of the data's own split, which measures too well."
+        if share < 1:
+            return f"max_length {self.max_length} cuts {self.truncated:,} of {self.texts:,} texts."
+        return f"max_length {self.max_length} cuts {share:.0f} % of the texts ({self.truncated:,} of {self.texts:,})."
