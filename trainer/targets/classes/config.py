@@ -1,7 +1,5 @@
 """Models of the target `classes`: hyperparameters of its loss, facts about the data, and reports. Imports no torch."""
 
-import base64
-import binascii
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
@@ -11,6 +9,7 @@ from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
+from trainer.targets.encoding import bytes_of
 
 MAX_CLASS_NAME = 256  # characters
 MOST_CLASSES = 65_536
@@ -128,7 +127,7 @@ class ClassTestReport(ClassReport):
         matrix = known.data.get("confusion_matrix")
         if text is None or not matrix:
             return text
-        examples, raw = sum(map(sum, matrix)), _decoded(text)
+        examples, raw = sum(map(sum, matrix)), bytes_of(text)
         if raw is None or len(raw) != 2 * examples:
             raise PydanticCustomError(
                 "wrong_length", f"this must be base64 of two bytes for each of the {examples} test examples; correct it"
@@ -143,17 +142,10 @@ class ClassTestReport(ClassReport):
         if scores is not None and (matrix := known.data.get("confusion_matrix")):
             examples = sum(map(sum, matrix))
             for text in scores.values():
-                if (raw := _decoded(text)) is None or len(raw) != 2 * examples:
+                if (raw := bytes_of(text)) is None or len(raw) != 2 * examples:
                     fault = f"these must be base64 of two bytes for each of the {examples} test examples; correct them"
                     raise PydanticCustomError("wrong_length", fault)
         return scores
-
-
-def _decoded(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return None
 
 
 def _uint16s(raw: bytes) -> "array[int]":

@@ -1,6 +1,5 @@
 """A run's predictions for the test examples, and the contribution of each example to the metrics."""
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.targets.classes.config import ACCURACIES, ClassTestReport
+from trainer.targets.encoding import decode
 
 Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -32,12 +32,10 @@ class Predictions:
         counts = np.array(report.confusion_matrix, dtype=np.int64).sum(axis=1)
         return cls(
             actual=np.repeat(np.arange(len(counts)), counts),
-            predicted=np.frombuffer(base64.b64decode(report.predicted), dtype="<u2").astype(np.int64),
-            losses=np.frombuffer(base64.b64decode(report.losses), dtype="<f2").astype(np.float64),
+            predicted=decode(report.predicted, "<u2").astype(np.int64),
+            losses=decode(report.losses, "<f2"),
             classes=len(counts),
-            contributions={
-                name: np.frombuffer(base64.b64decode(text), dtype="<f2").astype(np.float64) for name, text in (report.scores or {}).items()
-            },
+            contributions={name: decode(text, "<f2") for name, text in (report.scores or {}).items()},
         )
 
     def __len__(self) -> int:

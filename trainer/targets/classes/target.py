@@ -1,11 +1,10 @@
 """The Target of classes, the half with torch: order, loss, metrics and reports."""
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +16,9 @@ from trainer.targets.classes.config import MOST_SCORED, ClassHyperparameters, Cl
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy, TabulatedCrossEntropy, balanced_weights, tabulates
 from trainer.targets.classes.measuring import MOST_RANKED, PROBABILITIES, contributions, measure, share, tallies_of
 from trainer.targets.classes.spec import class_info
+from trainer.targets.encoding import encode
 from trainer.tasks.base import Decision, Measurement, Names
 from trainer.tasks.composition import ComposedTask
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 HIGHEST_LOSS = torch.finfo(torch.float16).max  # losses are reported as float16; a higher one would become infinite
 
@@ -127,14 +124,10 @@ def _test_report(tallies: Tensor, actual: Tensor, classes: Sequence[str]) -> Cla
     listed = len(predicted) <= MOST_SCORED
     return ClassTestReport(
         **dict(report_of(predicted, actual, classes)),
-        predicted=_encoded(predicted.numpy(), "<u2") if listed else None,
-        losses=_encoded(tallies[:, 1].double().clamp(max=HIGHEST_LOSS).numpy(), "<f2") if listed else None,
-        scores={name: _encoded(values, "<f2") for name, values in contributions(tallies, actual).items()} if listed else None,
+        predicted=encode(predicted.numpy(), "<u2") if listed else None,
+        losses=encode(tallies[:, 1].double().clamp(max=HIGHEST_LOSS).numpy(), "<f2") if listed else None,
+        scores={name: encode(values, "<f2") for name, values in contributions(tallies, actual).items()} if listed else None,
     )
-
-
-def _encoded(values: "NDArray[Any]", kind: str) -> str:
-    return base64.b64encode(values.astype(kind).tobytes()).decode()
 
 
 def _asked(config: TrainConfig) -> ClassHyperparameters:

@@ -1,7 +1,5 @@
 """Models of the target `labels`: hyperparameters of its loss, facts about the labels, and reports. Imports no torch."""
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
 
@@ -9,6 +7,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
+from trainer.targets.encoding import bytes_of
 
 MAX_LABEL_NAME = 256  # characters
 MOST_LABELS = 4_096
@@ -125,7 +124,7 @@ class LabelTestReport(LabelReport):
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
-        cells = [_size(text) for text in (self.target_bits, self.predicted_bits, self.logits)]
+        cells = [None if text is None else len(bytes_of(text) or b"") for text in (self.target_bits, self.predicted_bits, self.logits)]
         if cells == [None, None, None]:
             return self
         bits, predicted, values = (size or 0 for size in cells)
@@ -135,16 +134,6 @@ class LabelTestReport(LabelReport):
                 "wrong_length", "target_bits, predicted_bits and logits must be base64 of as many values; correct them"
             )
         return self
-
-
-def _size(text: str | None) -> int | None:
-    """Bytes of the decoded text; 0 for a text that is not base64."""
-    if text is None:
-        return None
-    try:
-        return len(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
-        return 0
 
 
 def names_of(cell: str, separator: str) -> tuple[str, ...]:

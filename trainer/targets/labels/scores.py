@@ -1,12 +1,12 @@
 """A run's label predictions for the test examples, and the contribution of each example to the metrics."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.targets.encoding import decode
 from trainer.targets.labels.config import LabelTestReport
 
 Values = NDArray[np.float64]
@@ -26,8 +26,7 @@ class LabelPredictions:
         """The predictions in a report; None if it has none."""
         if report.target_bits is None or report.predicted_bits is None or report.logits is None:
             return None
-        logits = np.frombuffer(base64.b64decode(report.logits), dtype="<f2").astype(np.float64)
-        logits = logits.reshape(-1, len(report.per_label))
+        logits = decode(report.logits, "<f2").reshape(-1, len(report.per_label))
         actual, predicted = (_flags(text, logits.shape) for text in (report.target_bits, report.predicted_bits))
         return cls(actual=actual, predicted=predicted, logits=logits)
 
@@ -78,7 +77,7 @@ class LabelPredictions:
 
 
 def _flags(text: str, shape: tuple[int, ...]) -> Flags:
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=shape[0] * shape[1])
+    bits = np.unpackbits(decode(text, "u1").astype(np.uint8), count=shape[0] * shape[1])
     flags: Flags = bits.astype(np.bool_).reshape(shape)
     return flags
 

@@ -1,6 +1,5 @@
 """The Target of labels, the half with torch: loss, threshold, metrics and reports."""
 
-import base64
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from trainer.configuration import DatasetInfo, Part, TrainConfig
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.examples import BadData
 from trainer.data.targets import HasTargets
+from trainer.targets.encoding import encode
 from trainer.targets.labels.config import (
     MOST_CELLS,
     MOST_WORST,
@@ -192,17 +192,17 @@ def _worst(logits: Tensor, predicted: Tensor, actual: Tensor, labels: Sequence[s
 
 def _test_report(logits: Tensor, actual: Tensor, labels: Sequence[str], threshold: float, names: Names | None) -> LabelTestReport:
     report, listed = _report(logits, actual, labels, threshold, names), logits.numel() <= MOST_CELLS
-    values = logits.nan_to_num(nan=0.0).clamp(-HIGHEST_LOGIT, HIGHEST_LOGIT).cpu().numpy().astype("<f2")
+    values = logits.nan_to_num(nan=0.0).clamp(-HIGHEST_LOGIT, HIGHEST_LOGIT).cpu().numpy()
     return LabelTestReport(
         **dict(report),
         target_bits=_bits(actual) if listed else None,
         predicted_bits=_bits(predict(logits[None], [threshold])[0]) if listed else None,
-        logits=base64.b64encode(values.tobytes()).decode() if listed else None,
+        logits=encode(values, "<f2") if listed else None,
     )
 
 
 def _bits(flags: Tensor) -> str:
-    return base64.b64encode(np.packbits(flags.cpu().numpy()).tobytes()).decode()
+    return encode(np.packbits(flags.cpu().numpy()), "u1")
 
 
 def _asked(config: TrainConfig) -> LabelHyperparameters:

@@ -1,7 +1,5 @@
 """Models of regression: hyperparameters, facts about the numbers, and reports. Imports no torch."""
 
-import base64
-import binascii
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
@@ -10,6 +8,7 @@ from pydantic import Field, FiniteFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters, Part
+from trainer.targets.encoding import bytes_of
 
 MOST_SCORED = 100_000  # most test examples whose predictions are stored
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the residuals, in a report
@@ -106,19 +105,12 @@ class NumberTestReport(NumberReport):
 
     @model_validator(mode="after")
     def _has_four_bytes_an_example(self) -> "NumberTestReport":
-        sizes = [None if text is None else _size(text) for text in (self.residual_values, self.target_values)]
+        sizes = [None if text is None else len(bytes_of(text) or b"") for text in (self.residual_values, self.target_values)]
         if sizes[0] != sizes[1] or sizes[0] == 0 or (sizes[0] or 0) % 4:
             raise PydanticCustomError(
                 "wrong_length", "residuals and targets must be base64 of four bytes for each test example; correct them"
             )
         return self
-
-
-def _size(text: str) -> int:
-    try:
-        return len(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
-        return 0
 
 
 def number_of(text: str) -> float:

@@ -1,11 +1,11 @@
 """A run's residuals on the test examples, and the contribution of each example to the metrics."""
 
-import base64
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.targets.encoding import decode
 from trainer.targets.numbers.config import NumberTestReport
 
 Values = NDArray[np.float64]
@@ -23,8 +23,7 @@ class Residuals:
         """The residuals in a report; None if it has none."""
         if report.residual_values is None or report.target_values is None:
             return None
-        residuals, targets = (np.frombuffer(base64.b64decode(text), dtype="<f4") for text in (report.residual_values, report.target_values))
-        return cls(residuals.astype(np.float64), targets.astype(np.float64))
+        return cls(decode(report.residual_values, "<f4"), decode(report.target_values, "<f4"))
 
     def __len__(self) -> int:
         return len(self.targets)

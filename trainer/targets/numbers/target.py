@@ -1,6 +1,5 @@
 """The Target of numbers, the half with torch: standardisation, loss, metrics and reports."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ from torch import Tensor
 from trainer.configuration import DatasetInfo, TrainConfig
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.targets import HasTargets
+from trainer.targets.encoding import encode
 from trainer.targets.numbers.config import (
     MOST_BINS,
     MOST_MAGNITUDE,
@@ -141,13 +141,9 @@ def _test_report(predicted: Tensor, targets: Tensor, names: Names | None) -> Num
     listed = len(targets) <= MOST_SCORED
     return NumberTestReport(
         **dict(_report(predicted, targets, names)),
-        residual_values=_encoded(predicted - targets) if listed else None,
-        target_values=_encoded(targets) if listed else None,
+        residual_values=encode((predicted - targets).cpu().numpy(), "<f4") if listed else None,
+        target_values=encode(targets.cpu().numpy(), "<f4") if listed else None,
     )
-
-
-def _encoded(values: Tensor) -> str:
-    return base64.b64encode(values.cpu().numpy().astype("<f4").tobytes()).decode()
 
 
 def _quantiles(values: Tensor, shares: Sequence[float]) -> list[float]:
