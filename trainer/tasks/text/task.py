@@ -51,7 +51,7 @@ class TextTask(ComposedTask):
             commit=model.commit,
             **self.facts(dataset),
         )
-        return text_config(self._spec.resolved(asked, info)), info
+        return text_config(self.spec.resolved(asked, info)), info
 
     def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
         """The network with the target's outputs, adapted and frozen as the config's method asks. Raises UnfitModel."""
@@ -75,8 +75,6 @@ class TextTask(ComposedTask):
 
     def measure_input(self, model: ModelConfig, dataset: Dataset) -> Mapping[str, Sequence[float]]:
         """The lengths of the texts in tokens. Raises UnfitModel."""
-        if not isinstance(model, TextModel):
-            raise TypeError(f"{type(model).__name__} is not the model of a text task")
         return {"tokens": token_lengths(_texts(dataset).texts, FastTokenizer.of(folder_of(model)))}
 
     def examples(self, dataset: Dataset, config: TrainConfig, device: torch.device, cache: Cache) -> TextExamples:
