@@ -19,11 +19,10 @@ from trainer.targets.labels.measures import (
     count,
     losses_of,
     predict,
-    ranking,
-    sorted_by_label,
 )
 from trainer.targets.labels.reader import NO_LABEL, OTHERS, LabelReader
 from trainer.targets.labels.scores import LabelPredictions
+from trainer.targets.ranking import ranking, sorted_by_label
 
 LABELS = 5
 

@@ -1,19 +1,18 @@
 """Tallies and metrics of classes, and the contributions of test examples to metrics that need more than the predicted class."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from trainer.targets.jackknife import Values, auroc, average_precision, over_labels
+from trainer.targets.ranking import ranking, sorted_by_label
 
 PROBABILITIES = 4  # the first tally that is a probability
 MOST_CLASSES_RANKED = 64  # classes up to which tallies contain probabilities: with 77, an epoch of 128 heads took 40 % longer
 MOST_RANKED = 2**17  # probabilities of one model's examples up to which AUROC and average precision are computed
 TOP = 5
 BINS = 15  # of the calibration error, of equal width
-
-Values = NDArray[np.float64]
 
 
 def tallies_of(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -104,87 +103,25 @@ def _ranking(probabilities: Tensor, actual: Tensor) -> dict[str, Tensor]:
     """AUROC and average precision [M] of each class against the others, their means over the classes; empty without [M, N, C]."""
     if not probabilities.shape[-1]:
         return {}
-    aurocs, precisions = list[Tensor](), list[Tensor]()
-    for column, own in _columns(probabilities, actual):  # [M, N] sorted, [M, n] sorted
-        count, positives = column.shape[1], own.shape[1]
-        below, upto = torch.searchsorted(column, own), torch.searchsorted(column, own, right=True)
-        own_below, own_upto = torch.searchsorted(own, own), torch.searchsorted(own, own, right=True)
-        if positives < count:
-            twice = (below - own_below) + (upto - own_upto)  # negatives below, and half of the equal ones, times two
-            aurocs.append(twice.sum(1).double() / (2 * positives * (count - positives)))
-        precisions.append(((positives - own_below).double() / (count - below)).mean(1))
+    present = actual.unique()
+    own = actual[:, None] == torch.arange(probabilities.shape[-1], device=actual.device)
+    areas, precisions = (found[:, present] for found in ranking(sorted_by_label(probabilities, own)))
     return {
-        "auroc": (torch.stack(aurocs).mean(0) if aurocs else probabilities.new_full((len(probabilities),), 0.5).double()).cpu(),
-        "average_precision": torch.stack(precisions).mean(0).cpu(),
+        "auroc": (areas.mean(1) if len(present) > 1 else torch.full_like(areas[:, 0], 0.5)).cpu(),
+        "average_precision": precisions.mean(1).cpu(),
     }
-
-
-def _columns(probabilities: Tensor, actual: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of each class that has examples, the sorted probabilities of all examples [M, N] and those of its own examples [M, n]."""
-    columns = probabilities.permute(2, 0, 1).contiguous()  # [C, M, N]
-    on_host = columns.device.type == "cpu"  # where numpy sorts several times as fast as torch
-    ordered = torch.from_numpy(np.sort(columns.numpy(), axis=-1)) if on_host else columns.sort(-1).values
-    for label in torch.unique(actual).tolist():
-        yield ordered[label], columns[label][:, actual == label].sort(-1).values
 
 
 def contributions(tallies: Tensor, actual: Tensor) -> dict[str, Values]:
     """Each example's contribution to metrics, from one model's tallies [N, K] and true classes [N] on the host.
 
-    1 or 0 for top_5_accuracy; for the others the jackknife's pseudo-value N t - (N - 1) t(i), with t(i) the metric without example i.
+    1 or 0 for top_5_accuracy; for the others the jackknife's pseudo-value.
     """
     sums, gaps, bins = (one[0] for one in _gaps(tallies[None], actual))
     of_bin = sums[bins]
     found = {"top_5_accuracy": tallies[:, 3].double().numpy(), "ece": (of_bin.abs() - (of_bin - gaps).abs()).numpy()}
     if tallies.shape[1] > PROBABILITIES:
-        found |= _ranking_without_each(tallies[:, PROBABILITIES:].numpy(), actual.numpy())
+        present = actual.unique()
+        has, shares = (actual[:, None] == present).numpy(), tallies[:, PROBABILITIES:][:, present].double().numpy()
+        found |= {"auroc": over_labels(auroc, has, shares), "average_precision": over_labels(average_precision, has, shares)}
     return found
-
-
-def _ranking_without_each(probabilities: "NDArray[np.float32]", actual: "NDArray[np.int64]") -> dict[str, Values]:
-    """Pseudo-values of AUROC and average precision, exact, from prefix sums over the positives of each class."""
-    count, labels = len(actual), np.unique(actual)
-    aurocs, precisions = (np.zeros((2, count)) for _ in range(2))  # sums over classes of the metric and of the metric without i
-    ranked, kept = np.zeros((2, count)), np.zeros((2, count))  # numbers of classes in those sums
-    for label in labels:
-        scores, positive = probabilities[:, label], actual == label
-        own, others = np.sort(scores[positive]), np.sort(scores[~positive])
-        n, m = len(own), len(others)
-        wins = np.where(positive, _halves(others, scores), n - _halves(own, scores))  # pairs that example i wins, or loses as a negative
-        total = wins[positive].sum()
-        if m:
-            aurocs[0] += total / (n * m)
-            ranked[0] += 1
-            left = np.where(positive, (n - 1) * m, n * (m - 1))
-            aurocs[1] += np.divide(total - wins, left, out=np.zeros(count), where=left > 0)
-            ranked[1] += left > 0
-        # Precision at each positive: hits / listed. Without example i, the positives that do not rank above it lose one listed example.
-        hits = n - np.searchsorted(own, own)
-        listed = hits + m - np.searchsorted(others, own)
-        upto = np.searchsorted(own, scores, side="right")  # positives that do not rank above example i
-        whole = _prefixes(hits / listed)
-        less = _prefixes(np.divide(hits, listed - 1, out=np.zeros(n), where=listed > 1))
-        less_hit = _prefixes(np.divide(hits - 1, listed - 1, out=np.zeros(n), where=listed > 1))
-        place = np.minimum(np.searchsorted(own, scores), n - 1)  # of a positive
-        of_itself = np.divide(hits - 1, listed - 1, out=np.zeros(n), where=listed > 1)[place]
-        above = whole[-1] - whole[upto]
-        rest = np.where(positive, above + less_hit[upto] - of_itself, above + less[upto])
-        left = np.where(positive, n - 1, n)
-        precisions[0] += whole[-1] / n
-        kept[0] += 1
-        precisions[1] += np.divide(rest, left, out=np.zeros(count), where=left > 0)
-        kept[1] += left > 0
-    pairs = {"auroc": (aurocs, ranked), "average_precision": (precisions, kept)}
-    means = {name: sums / np.maximum(numbers, 1) for name, (sums, numbers) in pairs.items()}
-    return {name: count * whole - (count - 1) * without for name, (whole, without) in means.items()}
-
-
-def _halves(ordered: NDArray[np.float32], scores: NDArray[np.float32]) -> Values:
-    """How many of the ordered values lie below each score, equal ones counted half."""
-    found: Values = (np.searchsorted(ordered, scores) + np.searchsorted(ordered, scores, side="right")) / 2
-    return found
-
-
-def _prefixes(values: Values) -> Values:
-    """Sums of the first 0, 1, ... values."""
-    return np.concatenate(([0.0], np.cumsum(values)))

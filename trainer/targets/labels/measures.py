@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from trainer.targets.ranking import LabelRanking
 
 THRESHOLDS = tuple(step / 100 for step in range(1, 100))  # candidates
 
@@ -45,62 +46,7 @@ def share(part: Tensor, whole: Tensor) -> Tensor:
     return part.double() / whole.clamp(min=1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SortedLogits:
-    """The logits of M models for one label, ascending: of the P examples that have it, and of the Q that lack it."""
-
-    having: Tensor  # [M, P]
-    lacking: Tensor  # [M, Q]
-
-    def auroc(self) -> Tensor:
-        """Area under the ROC curve, float64 [M]: the share of pairs whose example with the label has the greater logit, ties half."""
-        pairs = self.having.shape[1] * self.lacking.shape[1]
-        below = torch.searchsorted(self.lacking, self.having) + torch.searchsorted(self.lacking, self.having, right=True)
-        return below.double().sum(1) / 2 / pairs if pairs else self._undefined()
-
-    def average_precision(self) -> Tensor:
-        """The mean, over examples with the label, of the share of them among the examples with at least their logit, float64 [M]."""
-        if not self.having.shape[1]:
-            return self._undefined()
-        hits = self.having.shape[1] - torch.searchsorted(self.having, self.having)
-        others = self.lacking.shape[1] - torch.searchsorted(self.lacking, self.having)
-        return (hits.double() / (hits + others)).mean(1)
-
-    def reaching(self, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-        """Thresholds of the logits [T] → examples with the label that reach each, and all examples that do, int64 [M, T]."""
-        each = thresholds.expand(len(self.having), -1).contiguous()
-        hits, others = (own.shape[1] - torch.searchsorted(own, each) for own in (self.having, self.lacking))
-        return hits, hits + others
-
-    def _undefined(self) -> Tensor:
-        return torch.full((len(self.having),), torch.nan, dtype=torch.float64, device=self.having.device)
-
-
-def sorted_by_label(logits: Tensor, actual: Tensor) -> list[SortedLogits]:
-    """Logits [M, N, L] and labels bool [N, L] → sorted logits of each label.
-
-    Metrics of rankings follow from the sorted values alone. NumPy sorts values several times as fast as torch, which sorts indices too.
-    """
-    columns = logits.permute(2, 0, 1).contiguous()  # [L, M, N]
-    return [
-        SortedLogits(*(_sorted(column[:, rows.nonzero()[:, 0]]) for rows in (own, ~own)))
-        for column, own in zip(columns, actual.T, strict=True)
-    ]
-
-
-def _sorted(values: Tensor) -> Tensor:
-    return values.sort(1).values if values.device.type != "cpu" else torch.from_numpy(np.sort(values.numpy(), axis=1))
-
-
-def ranking(labels: Sequence[SortedLogits]) -> tuple[Tensor, Tensor]:
-    """Area under the ROC curve and average precision by label, each float64 [M, L].
-
-    NaN where they are not defined: without an example that has the label, and for the area also without one that lacks it.
-    """
-    return torch.stack([own.auroc() for own in labels], 1), torch.stack([own.average_precision() for own in labels], 1)
-
-
-def choose_thresholds(labels: Sequence[SortedLogits]) -> list[float]:
+def choose_thresholds(labels: Sequence[LabelRanking]) -> list[float]:
     """The threshold of each of M models with the largest macro F1. Of equally good ones the one nearest to 0.5."""
     candidates = torch.tensor(THRESHOLDS, dtype=torch.float64)
     reached = candidates.logit().to(labels[0].having)

@@ -1,16 +1,12 @@
 """A run's label predictions for the test examples, and the contribution of each example to the metrics."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.targets.encoding import decode
+from trainer.targets.jackknife import Flags, Values, auroc, average_precision, over_labels, pseudo_values
 from trainer.targets.labels.config import LabelTestReport
-
-Values = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,16 +51,12 @@ class LabelPredictions:
             case "subset_accuracy":
                 scores = (self.actual == self.predicted).all(1).astype(np.float64)
             case "auroc":
-                scores = self._pseudo_values(*_by_label(self, _auroc))
+                scores = over_labels(auroc, self.actual, self.logits)
             case "average_precision":
-                scores = self._pseudo_values(*_by_label(self, _average_precision))
+                scores = over_labels(average_precision, self.actual, self.logits)
             case _:
-                scores = self._pseudo_values(*self._of_counts(metric))
+                scores = pseudo_values(*self._of_counts(metric))
         return scores
-
-    def _pseudo_values(self, whole: float, without: Values) -> Values:
-        """From the metric of all examples, and (N,) the metric without each example."""
-        return len(self) * whole - (len(self) - 1) * without
 
     def _of_counts(self, metric: str) -> tuple[float, Values]:
         """A metric of hits, predictions and examples by label: of all examples, and without each one."""
@@ -96,58 +88,3 @@ def _share(metric: str, counts: Values) -> Values:
             raise ValueError(f"{metric} is no metric of labels")
     found: Values = part / np.maximum(whole, 1)
     return found
-
-
-LeaveOneOut = Callable[[Flags, Values], tuple[float, Values]]
-
-
-def _by_label(found: LabelPredictions, of_label: LeaveOneOut) -> tuple[float, Values]:
-    """The mean over the labels for which the metric is defined: of all examples, and without each one, (N,)."""
-    pairs = [of_label(actual, logits) for actual, logits in zip(found.actual.T, found.logits.T, strict=True)]
-    whole = np.array([value for value, _ in pairs])
-    without = np.stack([values for _, values in pairs])  # (L, N), NaN where it is not defined
-    known = ~np.isnan(without)
-    means = np.where(known, without, 0).sum(0) / np.maximum(known.sum(0), 1)
-    return float(np.nanmean(whole)) if not np.isnan(whole).all() else 0.0, means
-
-
-def _auroc(actual: Flags, logits: Values) -> tuple[float, Values]:
-    """The area under the curve of one label, and the area without each example (N,). NaN without examples of both kinds.
-
-    The area is the mean over pairs of one example with and one without the label of 1, 1/2 or 0, for a greater, equal or smaller logit.
-    So the area without an example follows from the sum of that example's own pairs. Source: DeLong et al., Biometrics 44, 1988.
-    """
-    positive, negative = np.sort(logits[actual]), np.sort(logits[~actual])
-    m, n = len(positive), len(negative)
-    below = (np.searchsorted(negative, logits, "left") + np.searchsorted(negative, logits, "right")) / 2
-    above = m - (np.searchsorted(positive, logits, "left") + np.searchsorted(positive, logits, "right")) / 2
-    own, total = np.where(actual, below, above), float(below[actual].sum())
-    pairs = np.where(actual, (m - 1) * n, m * (n - 1))
-    without = np.where(pairs > 0, (total - own) / np.maximum(pairs, 1), np.nan)
-    return total / (m * n) if m and n else np.nan, without
-
-
-def _average_precision(actual: Flags, logits: Values) -> tuple[float, Values]:
-    """The average precision of one label, and the same without each example (N,). NaN without an example that has the label.
-
-    It is the mean, over the examples with the label, of the share of examples with the label among those with at least their logit. Of an
-    example that is left out, only the shares of examples with at most its logit change.
-    """
-    order = np.argsort(-logits, kind="stable")
-    ordered, has = logits[order], actual[order].astype(np.float64)
-    last = np.searchsorted(-ordered, -ordered, "right")  # examples with at least this logit, (N,)
-    first = np.searchsorted(-ordered, -ordered, "left")
-    hits, m = np.append(0.0, np.cumsum(has))[last], float(has.sum())
-    if not m:
-        return np.nan, np.full(len(logits), np.nan)
-    kept = has * hits / last  # summands
-    # Below an example, ties included, one fewer example counts, with the label or without it.
-    fewer = np.maximum(last - 1, 1)
-    without_other, without_hit = has * hits / fewer, has * (hits - 1) / fewer
-    sums = [np.append(np.cumsum(summand[::-1])[::-1], 0.0) for summand in (without_other, without_hit)]
-    above = np.append(0.0, np.cumsum(kept))[first]  # summands of examples with a greater logit do not change
-    of_other = (above + sums[0][first]) / m
-    of_hit = (above + sums[1][first] - has * (hits - 1) / fewer) / max(m - 1, 1)
-    found = np.empty(len(logits))
-    found[order] = np.where(has > 0, of_hit if m > 1 else np.nan, of_other)
-    return float(kept.sum() / m), found

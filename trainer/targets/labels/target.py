@@ -31,10 +31,9 @@ from trainer.targets.labels.measures import (
     count,
     losses_of,
     predict,
-    ranking,
-    sorted_by_label,
 )
 from trainer.targets.labels.spec import label_info
+from trainer.targets.ranking import ranking, sorted_by_label
 from trainer.tasks.base import Decision, Measurement, Names
 from trainer.tasks.composition import ComposedTask
 
