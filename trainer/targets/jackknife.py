@@ -1,6 +1,7 @@
-"""Jackknife pseudo-values (Tukey, Ann. Math. Stat. 29, 1958), and metrics of rankings without each example. Imports no torch."""
+"""Jackknife pseudo-values (Tukey, Ann. Math. Stat. 29, 1958), and metrics without each example. Imports no torch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,21 @@ LeaveOneOut = Callable[[Flags, Values], tuple[float, Values]]
 def pseudo_values(whole: float, without: Values) -> Values:
     """From a metric of N examples, and the metric without each example (N,)."""
     return len(without) * whole - (len(without) - 1) * without
+
+
+def share(metric: str, hits: NDArray[Any], actual: NDArray[Any], predicted: NDArray[Any]) -> Values:
+    """Precision, recall or F1 of counts of equal shape; 0 where the denominator is 0. Raises ValueError for another metric."""
+    match metric:
+        case "recall":
+            part, whole = hits, actual
+        case "precision":
+            part, whole = hits, predicted
+        case "f1":
+            part, whole = 2 * hits, actual + predicted
+        case _:
+            raise ValueError(f"{metric} is no share of counts")
+    found: Values = part / np.maximum(whole, 1)
+    return found
 
 
 def over_labels(metric: LeaveOneOut, actual: Flags, scores: Values) -> Values:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from trainer.targets.classes.config import ACCURACIES, ClassTestReport
 from trainer.targets.encoding import decode
+from trainer.targets.jackknife import Values, share
 
-Values = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
@@ -94,11 +94,11 @@ def _of_counts(metric: str, hits: Counts, actual: Counts, predicted: Counts) -> 
     number = max(int(actual.sum()), 1)
     match metric:
         case "balanced_accuracy":
-            return float(_share("recall", hits, actual, predicted).sum() / max(int((actual > 0).sum()), 1))
+            return float(share("recall", hits, actual, predicted).sum() / max(int((actual > 0).sum()), 1))
         case "weighted_precision":
-            return float(_share("precision", hits, actual, predicted) @ actual / number)
+            return float(share("precision", hits, actual, predicted) @ actual / number)
         case "weighted_f1":
-            return float(_share("f1", hits, actual, predicted) @ actual / number)
+            return float(share("f1", hits, actual, predicted) @ actual / number)
         case "matthews":
             spread = float(number**2 - predicted @ predicted) * float(number**2 - actual @ actual)
             return float(hits.sum() * number - actual @ predicted) / math.sqrt(spread) if spread > 0 else 0.0
@@ -116,31 +116,16 @@ def _pseudo_values(found: Predictions, metric: str, cells: Counts) -> Values:
     actual, predicted = np.bincount(found.actual, minlength=found.classes), np.bincount(found.predicted, minlength=found.classes)
     row, column = cells // found.classes, cells % found.classes
     right = (row == column).astype(np.int64)
-    share, present = _share(metric, hits, actual, predicted), (actual + predicted > 0).astype(np.int64)
+    shares, present = share(metric, hits, actual, predicted), (actual + predicted > 0).astype(np.int64)
     # Without the example only two summands of the macro mean change: its true class (`own`) and its predicted class (`other`). For a right
     # prediction both are the same class, and only `own` is exchanged (`wrong` is 0).
     own = hits[row] - right, actual[row] - 1, predicted[row] - right
     other = hits[column] - right, actual[column] - right, predicted[column] - 1
-    total = share.sum() - share[row] + _share(metric, *own)
+    total = shares.sum() - shares[row] + share(metric, *own)
     count = present.sum() - present[row] + (own[1] + own[2] > 0)
     wrong = 1 - right
-    total = total + wrong * (_share(metric, *other) - share[column])
+    total = total + wrong * (share(metric, *other) - shares[column])
     count = count + wrong * ((other[1] + other[2] > 0).astype(np.int64) - present[column])
-    whole, number = share.sum() / max(present.sum(), 1), len(found.actual)
+    whole, number = shares.sum() / max(present.sum(), 1), len(found.actual)
     pseudo: Values = number * whole - (number - 1) * total / np.maximum(count, 1)
     return pseudo
-
-
-def _share(metric: str, hits: Counts, actual: Counts, predicted: Counts) -> Values:
-    """The metric of each class, as in `target.measure`; 0 where the denominator is 0."""
-    match metric:
-        case "recall":
-            part, whole = hits, actual
-        case "precision":
-            part, whole = hits, predicted
-        case "f1":
-            part, whole = 2 * hits, actual + predicted
-        case _:
-            raise ValueError(f"{metric} is no macro mean")
-    found: Values = part / np.maximum(whole, 1)
-    return found

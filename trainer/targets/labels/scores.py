@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.targets.encoding import decode
-from trainer.targets.jackknife import Flags, Values, auroc, average_precision, over_labels, pseudo_values
+from trainer.targets.jackknife import Flags, Values, auroc, average_precision, over_labels, pseudo_values, share
 from trainer.targets.labels.config import LabelTestReport
 
 
@@ -59,32 +59,16 @@ class LabelPredictions:
         return scores
 
     def _of_counts(self, metric: str) -> tuple[float, Values]:
-        """A metric of hits, predictions and examples by label: of all examples, and without each one."""
-        each = np.stack([self.actual & self.predicted, self.predicted, self.actual]).astype(np.float64)  # (3, N, L)
+        """A metric of hits, examples and predictions by label: of all examples, and without each one."""
+        each = np.stack([self.actual & self.predicted, self.actual, self.predicted]).astype(np.float64)  # (3, N, L)
         total = each.sum(1, keepdims=True)
         name, micro = metric.removeprefix("micro_"), metric.startswith("micro_")
         if micro:
             each, total = each.sum(2, keepdims=True), total.sum(2, keepdims=True)
-        return float(_share(name, total).mean()), _share(name, total - each).mean(1)
+        return float(share(name, *total).mean()), share(name, *(total - each)).mean(1)
 
 
 def _flags(text: str, shape: tuple[int, ...]) -> Flags:
     bits = np.unpackbits(decode(text, "u1").astype(np.uint8), count=shape[0] * shape[1])
     flags: Flags = bits.astype(np.bool_).reshape(shape)
     return flags
-
-
-def _share(metric: str, counts: Values) -> Values:
-    """The metric from hits, predictions and examples (3, ...); 0 where the denominator is 0."""
-    hits, predicted, actual = counts
-    match metric:
-        case "recall":
-            part, whole = hits, actual
-        case "precision":
-            part, whole = hits, predicted
-        case "f1":
-            part, whole = 2 * hits, actual + predicted
-        case _:
-            raise ValueError(f"{metric} is no metric of labels")
-    found: Values = part / np.maximum(whole, 1)
-    return found
