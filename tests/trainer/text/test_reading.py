@@ -21,8 +21,11 @@ from trainer.configuration import Part
 from trainer.data.examples import Look, UnfitData
 from trainer.data.targets import TargetValue
 from trainer.data.text import tables
-from trainer.data.text.listing import TextRow, counted, inspected, scan
+from trainer.data.text.listing import TextRow, scan
 from trainer.tasks.text.data import TextColumns, TextData
+from trainer.tasks.text_classification.spec import SPEC as ONE_LABEL
+from trainer.tasks.text_multilabel.spec import SPEC as LABEL_SET
+from trainer.tasks.text_regression.spec import SPEC as NUMBER
 
 ROWS = ("text,label", "one,a", "two,b")
 
@@ -406,29 +409,27 @@ def test_the_hooks_may_stop_the_reading(write: Write) -> None:
 
 def test_rows_are_counted_by_stratum_and_part(write: Write) -> None:
     data = TextData.model_validate({"path": str(write("train.csv", *ROWS, "three,b")), "test": str(write("test.csv", *ROWS))})
-    found = counted(data, None, Look(), "label")
+    found = ONE_LABEL.count(data, Look())
     expected: dict[str, Counter[Part | None]] = {"a": Counter({"train": 1, "test": 1}), "b": Counter({"train": 2, "test": 1})}
-    assert (found.given, found.counts, found.stratum) == (("train", "test"), expected, "label")
+    assert (found.given, found.counts, found.stratum) == (("train", "test"), expected, "class")
 
 
 def test_sets_are_counted_by_their_rarest_label_and_numbers_together(write: Write) -> None:
     rows = [*(f"t{number},a" for number in range(60)), *(f"u{number},a|b" for number in range(30)), "v,a|c", "w,", "x,b|c"]
     data = TextData(path=str(write("rows.csv", "text,label", *rows)))
-    sets = counted(data, READERS["labels"], Look(), "label")
+    sets = LABEL_SET.count(data, Look())
     assert sum(own.total() for own in sets.counts.values()) == 93 and set(sets.counts) == {"(rare labels)", "a", "b"}
-    assert counted(TextData(path=str(write("n.csv", "text,label", "a,1", "b,2"))), READERS["number"], Look(), "table").counts == {
-        "all texts": Counter({None: 2})
-    }
+    assert NUMBER.count(TextData(path=str(write("n.csv", "text,label", "a,1", "b,2"))), Look()).counts == {"all texts": Counter({None: 2})}
 
 
 def test_labels_and_lengths_are_inspected(write: Write) -> None:
     data = TextData(path=str(write("rows.csv", "text,label", "one two,b|a", "three,a")))
-    found = inspected(data, READERS["labels"], Look())
+    found = LABEL_SET.inspect_data(data, Look())
     assert found.labels == {"a": {None: 2}, "b": {None: 1}} and found.listing.columns == {"text": "text", "target": "label"}
     assert found.measures == {"words": [2, 1], "characters": [7, 5], "labels of an example": [2, 1]}
-    numbers = inspected(TextData(path=str(write("n.csv", "text,label", "a b,1.5", "c,2"))), READERS["number"], Look())
+    numbers = NUMBER.inspect_data(TextData(path=str(write("n.csv", "text,label", "a b,1.5", "c,2"))), Look())
     assert (numbers.labels, numbers.measures["target"]) == ({}, [1.5, 2.0])
-    assert inspected(data, None, Look()).labels == {"a": {None: 1}, "b|a": {None: 1}}
+    assert ONE_LABEL.inspect_data(data, Look()).labels == {"a": {None: 1}, "b|a": {None: 1}}
 
 
 def test_lists_with_the_separator_in_a_label_are_refused(write: Write) -> None:

@@ -103,7 +103,7 @@ def _ranking(probabilities: Tensor, actual: Tensor) -> dict[str, Tensor]:
     """AUROC and average precision [M] of each class against the others, their means over the classes; empty without [M, N, C]."""
     if not probabilities.shape[-1]:
         return {}
-    present = actual.unique()
+    present = torch.unique(actual)
     own = actual[:, None] == torch.arange(probabilities.shape[-1], device=actual.device)
     areas, precisions = (found[:, present] for found in ranking(sorted_by_label(probabilities, own)))
     return {
@@ -121,7 +121,7 @@ def contributions(tallies: Tensor, actual: Tensor) -> dict[str, Values]:
     of_bin = sums[bins]
     found = {"top_5_accuracy": tallies[:, 3].double().numpy(), "ece": (of_bin.abs() - (of_bin - gaps).abs()).numpy()}
     if tallies.shape[1] > PROBABILITIES:
-        present = actual.unique()
+        present = torch.unique(actual)
         has, shares = (actual[:, None] == present).numpy(), tallies[:, PROBABILITIES:][:, present].double().numpy()
         found |= {"auroc": over_labels(auroc, has, shares), "average_precision": over_labels(average_precision, has, shares)}
     return found

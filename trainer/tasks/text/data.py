@@ -100,7 +100,7 @@ class TextData(DataConfig):
     @property
     def path_fields(self) -> Mapping[str, str]:
         """The path and separate files, by field."""
-        return {"path": self.path, **self.files_of_parts}
+        return {"path": self.path} | {part: path for part, path in self.files_of_parts.items()}
 
     @property
     def paths(self) -> tuple[str, ...]:
