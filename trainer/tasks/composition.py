@@ -1,8 +1,8 @@
 """Bases of tasks that are composed of a modality and a target. Imports no torch.
 
-A modality, such as `trainer.tasks.text`, defines how examples are read, stored and put into a network; a target (`trainer.targets`) what the
-head predicts, and how that is trained, measured and reported. The TaskSpec of a task inherits from those of its target and its modality,
-and so does its Task. The bases declare the members by which the two use each other.
+A modality, such as `trainer.tasks.text`, defines how examples are read, stored and put into a network; a target (`trainer.targets`)
+what the head predicts, and how that is trained, measured and reported. The TaskSpec of a task inherits from those of its target and its
+modality, and so does its Task. The bases declare the members by which the two use each other.
 """
 
 from abc import abstractmethod
