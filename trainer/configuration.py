@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any, ClassVar, Literal, Self, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -29,6 +29,22 @@ TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 WEIGHT_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 RANDOM = "random"
 """Value of `weights` for random initial values."""
+
+T = TypeVar("T")
+
+
+def narrowing(kind: type[T], fault: str) -> Callable[[object], T]:
+    """A function that returns its argument as one of that type, and raises TypeError for another one.
+
+    `fault` follows the name of the other type in the message, such as "has no labels".
+    """
+
+    def narrowed(value: object) -> T:
+        if not isinstance(value, kind):
+            raise TypeError(f"{type(value).__name__} {fault}")
+        return value
+
+    return narrowed
 
 
 class Frozen(BaseModel):

@@ -1,14 +1,14 @@
 """The TargetSpec of classes: one class for each example. Imports no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
 import trainer.targets.classes.card as card
-from trainer.configuration import DatasetInfo, Part
+from trainer.configuration import DatasetInfo, Part, narrowing
 from trainer.data.targets import TargetReader
 from trainer.targets.classes.config import ClassInfo, ClassReport, ClassTestReport
 from trainer.tasks.base import Metric
@@ -184,8 +184,4 @@ class ClassesSpec(ComposedSpec):
         return None if by_class is None else card.results_of(class_info(info).classes, by_class, where, self.example)
 
 
-def class_info(info: DatasetInfo) -> ClassInfo:
-    """The info as that of a task with classes. Raises TypeError for another one."""
-    if not isinstance(info, ClassInfo):
-        raise TypeError(f"{type(info).__name__} has no classes")
-    return info
+class_info: Callable[[DatasetInfo], ClassInfo] = narrowing(ClassInfo, "has no classes")

@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainer.configuration import DatasetInfo, Part, TrainConfig
+from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.order import drawn_evenly
 from trainer.targets.classes.config import MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport
@@ -130,7 +130,4 @@ def _test_report(tallies: Tensor, actual: Tensor, classes: Sequence[str]) -> Cla
     )
 
 
-def _asked(config: TrainConfig) -> ClassHyperparameters:
-    if not isinstance(config, ClassHyperparameters):
-        raise TypeError(f"{type(config).__name__} has no hyperparameters of classes")
-    return config
+_asked: Callable[[TrainConfig], ClassHyperparameters] = narrowing(ClassHyperparameters, "has no hyperparameters of classes")

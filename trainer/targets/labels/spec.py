@@ -1,14 +1,14 @@
 """The TargetSpec of labels: a set of labels for each example. Imports no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
 
 import trainer.targets.labels.card as card
-from trainer.configuration import DatasetInfo, Part
+from trainer.configuration import DatasetInfo, Part, narrowing
 from trainer.targets.labels.config import LabelInfo, LabelReport, LabelTestReport
 from trainer.targets.labels.reader import LabelReader
 from trainer.tasks.base import Metric
@@ -151,8 +151,4 @@ def _scores(metric: str, shares: Sequence[float], without: float) -> tuple[float
             return entropy, entropy
 
 
-def label_info(info: DatasetInfo) -> LabelInfo:
-    """The info as that of a task with labels. Raises TypeError for another one."""
-    if not isinstance(info, LabelInfo):
-        raise TypeError(f"{type(info).__name__} has no labels")
-    return info
+label_info: Callable[[DatasetInfo], LabelInfo] = narrowing(LabelInfo, "has no labels")

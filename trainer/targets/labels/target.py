@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.configuration import DatasetInfo, Part, TrainConfig
+from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.examples import BadData
 from trainer.data.targets import HasTargets
@@ -204,7 +204,4 @@ def _bits(flags: Tensor) -> str:
     return encode(np.packbits(flags.cpu().numpy()), "u1")
 
 
-def _asked(config: TrainConfig) -> LabelHyperparameters:
-    if not isinstance(config, LabelHyperparameters):
-        raise TypeError(f"{type(config).__name__} has no hyperparameters of labels")
-    return config
+_asked: Callable[[TrainConfig], LabelHyperparameters] = narrowing(LabelHyperparameters, "has no hyperparameters of labels")

@@ -1,7 +1,7 @@
 """The TargetSpec of numbers: one number for each example. Imports no torch."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 import trainer.targets.numbers.card as card
-from trainer.configuration import DataConfig, DatasetInfo, Part
+from trainer.configuration import DataConfig, DatasetInfo, Part, narrowing
 from trainer.data.examples import Example, UnfitData
 from trainer.data.targets import Strata
 from trainer.targets.numbers.config import NumberInfo, NumberReport, NumberTestReport, number_of
@@ -136,8 +136,4 @@ class NumbersSpec(ComposedSpec):
         return None if found is None else card.results_of(found, where)
 
 
-def number_info(info: DatasetInfo) -> NumberInfo:
-    """The info as that of a task with numbers. Raises TypeError for another one."""
-    if not isinstance(info, NumberInfo):
-        raise TypeError(f"{type(info).__name__} has no facts about numbers")
-    return info
+number_info: Callable[[DatasetInfo], NumberInfo] = narrowing(NumberInfo, "has no facts about numbers")

@@ -1,6 +1,6 @@
 """The Target of numbers, the half with torch: standardisation, loss, metrics and reports."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.configuration import DatasetInfo, TrainConfig
+from trainer.configuration import DatasetInfo, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.targets import HasTargets
 from trainer.targets.encoding import encode
@@ -175,7 +175,4 @@ def _bins(predicted: Tensor, targets: Tensor) -> list[NumberBin]:
     return bins
 
 
-def _asked(config: TrainConfig) -> NumberHyperparameters:
-    if not isinstance(config, NumberHyperparameters):
-        raise TypeError(f"{type(config).__name__} has no hyperparameters of regression")
-    return config
+_asked: Callable[[TrainConfig], NumberHyperparameters] = narrowing(NumberHyperparameters, "has no hyperparameters of regression")

@@ -1,13 +1,13 @@
 """The part of a TaskSpec that all image tasks have. Imports no torch."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
 
 import trainer.adapters.config as adapters
 import trainer.tasks.images.catalogue as catalogue
-from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.examples import Look
 from trainer.data.images.listing import refuse_similar_labels, refuse_unwritable_names, scan
 from trainer.data.targets import described
@@ -162,22 +162,6 @@ def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def image_config(config: TrainConfig) -> ImageTrainConfig:
-    """The config as that of an image task. Raises TypeError for another one."""
-    if not isinstance(config, ImageTrainConfig):
-        raise TypeError(f"{type(config).__name__} is not the config of an image task")
-    return config
-
-
-def image_data(data: DataConfig) -> ImageData:
-    """The data as that of an image task. Raises TypeError for other data."""
-    if not isinstance(data, ImageData):
-        raise TypeError(f"{type(data).__name__} is not the data of an image task")
-    return data
-
-
-def image_info(info: DatasetInfo) -> ImageDatasetInfo:
-    """The info as that of an image task. Raises TypeError for another one."""
-    if not isinstance(info, ImageDatasetInfo):
-        raise TypeError(f"{type(info).__name__} is not about images")
-    return info
+image_config: Callable[[TrainConfig], ImageTrainConfig] = narrowing(ImageTrainConfig, "is not the config of an image task")
+image_data: Callable[[DataConfig], ImageData] = narrowing(ImageData, "is not the data of an image task")
+image_info: Callable[[DatasetInfo], ImageDatasetInfo] = narrowing(ImageDatasetInfo, "is not about images")

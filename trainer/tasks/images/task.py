@@ -1,7 +1,7 @@
 """The part of a Task that all image tasks have, with torch: data, network and input of the stages."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import PIL
@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from trainer.cache import JSON, Cache
-from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.dataset import Dataset, Listing
 from trainer.data.images import dataset as images
 from trainer.data.images import decoding
@@ -163,7 +163,4 @@ class Normalise:
         return spread.mul_(self.scale).add_(self.shift)
 
 
-def _images(dataset: Dataset) -> images.ImageDataset:
-    if not isinstance(dataset, images.ImageDataset):
-        raise TypeError(f"{type(dataset).__name__} contains no images")
-    return dataset
+_images: Callable[[Dataset], images.ImageDataset] = narrowing(images.ImageDataset, "contains no images")

@@ -1,6 +1,6 @@
 """The part of a TaskSpec that all text tasks have. Imports no torch."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from trainer.adapters.config import EXTENDING
 from trainer.backbones.description import TextModelInfo, UnfitFolder, describe_folder
 from trainer.backbones.usage import usage
-from trainer.configuration import DataConfig, DatasetInfo, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.examples import Look
 from trainer.data.targets import described
 from trainer.data.text.listing import scan
@@ -132,22 +132,6 @@ def _duplicates(found: DuplicateTexts | None) -> str:
     return f"Near-duplicates: {found.rows} rows in {found.groups} groups kept on one side of the split; {torn}.{mixed}"
 
 
-def text_config(config: TrainConfig) -> TextTrainConfig:
-    """The config as that of a text task. Raises TypeError for another one."""
-    if not isinstance(config, TextTrainConfig):
-        raise TypeError(f"{type(config).__name__} is not the config of a text task")
-    return config
-
-
-def text_data(data: DataConfig) -> TextData:
-    """The data as that of a text task. Raises TypeError for other data."""
-    if not isinstance(data, TextData):
-        raise TypeError(f"{type(data).__name__} is not the data of a text task")
-    return data
-
-
-def text_info(info: DatasetInfo) -> TextDatasetInfo:
-    """The info as that of a text task. Raises TypeError for another one."""
-    if not isinstance(info, TextDatasetInfo):
-        raise TypeError(f"{type(info).__name__} is not about texts")
-    return info
+text_config: Callable[[TrainConfig], TextTrainConfig] = narrowing(TextTrainConfig, "is not the config of a text task")
+text_data: Callable[[DataConfig], TextData] = narrowing(TextData, "is not the data of a text task")
+text_info: Callable[[DatasetInfo], TextDatasetInfo] = narrowing(TextDatasetInfo, "is not about texts")

@@ -1,6 +1,6 @@
 """The part of a Task that all text tasks have, with torch: data, model and input of the stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from trainer.backbones.description import digest
 from trainer.backbones.export import Outputs, save
 from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
-from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig
+from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig, narrowing
 from trainer.data.dataset import Dataset, Listing
 from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
@@ -117,7 +117,4 @@ def folder_of(model: ModelConfig) -> Path:
     return hub.find(model.name, model.revision).folder
 
 
-def _texts(dataset: Dataset) -> texts.TextDataset:
-    if not isinstance(dataset, texts.TextDataset):
-        raise TypeError(f"{type(dataset).__name__} contains no texts")
-    return dataset
+_texts: Callable[[Dataset], texts.TextDataset] = narrowing(texts.TextDataset, "contains no texts")
