@@ -33,7 +33,7 @@ class TextModel(ModelConfig):
     @classmethod
     def resolved(cls, section: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
         """The section as written, with a relative folder resolved. OWNER/NAME is a folder if there is one, else a name of the hub."""
-        return resolve_fields(section, {"name": lambda name: name.startswith(PATHS) or is_folder(Path(resolve(name)))}, resolve)
+        return resolve_fields(section, {"name": lambda name: name.startswith(PATH_PREFIXES) or is_folder(Path(resolve(name)))}, resolve)
 
     @property
     def is_published(self) -> bool:
@@ -41,7 +41,7 @@ class TextModel(ModelConfig):
         return not is_folder_name(self.name)
 
 
-PATHS = ("/", "./", "../", "~", ".\\", "..\\")
+PATH_PREFIXES = ("/", "./", "../", "~", ".\\", "..\\")
 """Beginnings of paths of folders."""
 
 
@@ -55,7 +55,7 @@ def is_folder(path: Path) -> bool:
 
 def is_folder_name(name: str) -> bool:
     """Whether the name can only be that of a folder."""
-    return name.startswith(PATHS) or name in (".", "..") or name.count("/") != 1 or "\\" in name
+    return name.startswith(PATH_PREFIXES) or name in (".", "..") or name.count("/") != 1 or "\\" in name
 
 
 Pooling = Literal["auto", "cls", "mean", "last", "max"]
