@@ -45,6 +45,9 @@ class Settings(FrozenModel):
     cache_bytes: int = Field(default=20_000_000_000, ge=0)  # of decoded examples and features on disk; 0: no cache
     disk_floor_bytes: int = Field(default=1_000_000_000, ge=0)  # kept free on each disk for results; 0: none
     lane_bytes: int = Field(default=1_000_000_000, ge=0)  # memory of a slot for heads trained together; 0: each alone
+    report_examples: int = Field(
+        default=12, ge=0, le=20
+    )  # most wrong examples whose text or picture a report has; 0: none leaves the worker
     step_graphs: Literal["off", "auto", "on"] = "off"  # perform training steps on GPUs by CUDA graphs; auto: where they are faster
 
     @field_validator("token")

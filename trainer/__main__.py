@@ -12,7 +12,7 @@ import torch
 
 from trainer.cache import Cache
 from trainer.graphs import GraphMode
-from trainer.host import IDLE_SECONDS, DeviceOptions, serve
+from trainer.host import IDLE_SECONDS, HostOptions, serve
 
 
 def main() -> None:
@@ -44,6 +44,9 @@ def main() -> None:
         default="off",
         help="perform training steps on a GPU by CUDA graphs; auto: where a measurement finds them faster",
     )
+    parser.add_argument(
+        "--report-examples", type=int, default=0, help="most wrong examples whose text or picture is in a report; default: none"
+    )
     given = parser.parse_args()
     if given.cpus and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, given.cpus)  # before the first parallel operation, because threads inherit it
@@ -52,7 +55,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     logging.Formatter.converter = time.gmtime
     logging.captureWarnings(True)
-    options = DeviceOptions(share=given.device_share, idle_seconds=given.idle_release_seconds, step_graphs=given.step_graphs)
+    options = HostOptions(
+        share=given.device_share,
+        idle_seconds=given.idle_release_seconds,
+        step_graphs=given.step_graphs,
+        report_examples=given.report_examples,
+    )
     serve(given.device, Cache(given.cache, given.cache_bytes, given.disk_floor_bytes), given.disk_floor_bytes, options)
 
 

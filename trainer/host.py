@@ -313,23 +313,24 @@ IDLE_SECONDS = 60.0  # without an order, until caches on the device are dropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceOptions:
-    """How the process uses its device beside others."""
+class HostOptions:
+    """Options of the process beside its device and its cache."""
 
     share: float = 1.0  # of the device's memory, for caches
     idle_seconds: float = IDLE_SECONDS
     step_graphs: GraphMode = "off"
+    report_examples: int = 0  # as `PreparedRun.shown`
 
 
-def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0, options: DeviceOptions | None = None) -> None:
+def serve(device: torch.device, cache: Cache | None = None, disk_floor_bytes: int = 0, options: HostOptions | None = None) -> None:
     """Perform orders until standard input ends, which ends the process at once. Never returns."""
-    options = options or DeviceOptions()
+    options = options or HostOptions()
     lines = MessageWriter(private_output())
     _ignore_signals_and_exit_with_supervisor()
     ready = TrainerReady() if device.type == "cpu" else _proved(device, lines)
     memory.set_share(options.share)
     orders = Orders()
-    host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes, options.step_graphs)
+    host = Host(device, cache or Cache.none(), orders, lines, disk_floor_bytes, options)
     gc.freeze()  # imported modules are never freed; scanning them would make each collection between tasks take 0.2 s
     while True:
         lines.send(ready)
@@ -378,10 +379,10 @@ class Host:
         orders: Orders,
         lines: MessageWriter,
         disk_floor_bytes: int = 0,
-        step_graphs: GraphMode = "off",
+        options: HostOptions | None = None,
     ) -> None:
         self._device, self._cache, self._orders, self._lines = device, cache, orders, lines
-        self._disk_floor_bytes, self._step_graphs = disk_floor_bytes, step_graphs
+        self._disk_floor_bytes, self._options = disk_floor_bytes, options or HostOptions()
 
     def perform(self, task: Check | Run | BatchedRuns | UnreadableOrder) -> None:
         """Perform the task and send its result. Any error is sent as Failed.
@@ -430,8 +431,9 @@ class Host:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
         learner = HeadEnsemble if len(runs) > 1 or fits(runs[0].config) else ModelLearner
-        build: Build = partial(learner.build, graphs=self._step_graphs)
-        loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch)
+        build: Build = partial(learner.build, graphs=self._options.step_graphs)
+        shown = self._options.report_examples
+        loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch, shown=shown)
         return RunGroup(members, loop.end, self._lines, self._orders, stopwatch).follow(loop.events())
 
     def _member(self, run: Run) -> Member:

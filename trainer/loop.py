@@ -124,7 +124,8 @@ class DivergenceCheck:
 class TrainingLoop:
     """Trains all members with the learner that `build` returns.
 
-    Raises ValueError when the members cannot share their batches. A single member may resume; several members start at round 1.
+    `shown` as in PreparedRun. Raises ValueError when the members cannot share their batches. A single member may resume; several members
+    start at round 1.
     """
 
     def __init__(
@@ -135,11 +136,12 @@ class TrainingLoop:
         device: torch.device,
         cache: Cache | None = None,
         stopwatch: Stopwatch | None = None,
+        shown: int = 0,
     ) -> None:
         if len({_shared(member) for member in members}) != 1:
             raise ValueError(f"runs that are trained together must agree in data, model, {', '.join(SHARED)}")
         self._members, self._build, self._device = list(members), build, device
-        self._cache, self._stopwatch = cache or Cache.none(), stopwatch or Stopwatch.of(device)
+        self._cache, self._stopwatch, self._shown = cache or Cache.none(), stopwatch or Stopwatch.of(device), shown
         self._ended = set[int]()
         self._reuse: Reuse | None = None  # as last reported
         self._state_of: Callable[[int], TrainingState] | None = None  # of the last round that was reported, by member
@@ -196,7 +198,7 @@ class TrainingLoop:
     def _train(self) -> Events:  # noqa: C901, PLR0915  (the loop reads from top to bottom)
         device, stopwatch, longest = self._device, self._stopwatch, self._longest
         with stopwatch("data"):
-            run = prepare(longest.config, device, longest.expected, self._cache)
+            run = replace(prepare(longest.config, device, longest.expected, self._cache), shown=self._shown)
         yield from self._refuse_unscorable(run)
         if self._is_over:
             return

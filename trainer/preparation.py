@@ -41,6 +41,7 @@ class PreparedRun:
     config: TrainConfig  # with its precision resolved for the device
     info: DatasetInfo
     examples: Examples
+    dataset: Dataset
     names: Sequence[str]  # of the examples, by row
     targets: Tensor  # [N, ...], on the device
     training: Tensor  # int64, rows of the above, on the host
@@ -49,6 +50,7 @@ class PreparedRun:
     training_targets: Tensor  # of the training rows, on the device
     model: StagedModel
     autocast: torch.autocast
+    shown: int = 0  # of the examples that a report on validation examples names, the first so many have their text or picture
 
     @property
     def device(self) -> torch.device:
@@ -89,6 +91,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         config=config,
         info=info,
         examples=task.examples(dataset, config, device, cache),
+        dataset=dataset,
         names=dataset.example_names,
         targets=targets,
         training=training,

@@ -1,18 +1,23 @@
 """Evaluates a learner's models on validation and test examples."""
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trainer.data.examples import NoTestExamples
+from trainer.data.examples import BadData, NoTestExamples
 from trainer.features import Inputs
 from trainer.features.source import Sign
 from trainer.learners import Learner
 from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, taken
 from trainer.protocol import Scores
+from trainer.targets.examples import MOST_NAME, NamedExample
 from trainer.tasks.base import Measurement, Ragged
+
+log = logging.getLogger(__name__)
 
 
 def require_test_examples(run: PreparedRun) -> None:
@@ -58,10 +63,22 @@ def evaluate(
         taken(run.targets, rows),
         run.info,
         examples=validated is not None,
-        names=lambda place: run.names[int(rows[place])],
+        names=partial(_named, run, rows, run.shown if validated is None else 0),
         decisions=None if validated is None else [validated[number].decision for number in learner.members],
     )
     return dict(zip(learner.members, measured, strict=True))
+
+
+def _named(run: PreparedRun, rows: Tensor, shown: int, places: Sequence[int]) -> list[NamedExample]:
+    """As `trainer.tasks.base.Names`."""
+    own, fields = [int(rows[place]) for place in places], list[Mapping[str, str]]()
+    try:
+        fields += run.task.shown(run.dataset, run.examples, own[:shown])
+    except BadData as error:  # a file that cannot be read any more; the run has been trained
+        log.warning("the report shows no examples: %s", error)
+    fields += [{}] * (len(own) - len(fields))
+    names = [name if len(name) <= MOST_NAME else f"…{name[1 - MOST_NAME :]}" for name in (run.names[row] for row in own)]
+    return [NamedExample(name=name, **one) for name, one in zip(names, fields, strict=True)]
 
 
 def score(

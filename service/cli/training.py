@@ -46,7 +46,8 @@ def read(file: Path) -> Exported:
 def run(settings: Settings, exported: Exported, model_file: Path | None = None, seed: int | None = None) -> RunOutcome:
     """Train and score, with the seeds of the file or with `seed`. Writes the model to `model_file` if given. Raises Failure."""
     slot = _slot_like(exported)
-    process = TrainerProcess(slot.command(settings), slot.environment(os.environ))
+    command = slot.command(settings.model_copy(update={"report_examples": 0}))  # no texts and pictures of the data beside a model
+    process = TrainerProcess(command, slot.environment(os.environ))
     try:
         return _follow(process, exported, order_of(exported, model_file, seed))
     except TrainerDied as died:

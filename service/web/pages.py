@@ -18,7 +18,7 @@ from starlette.types import Scope
 
 from service.search import figures
 from service.web.dependencies import TheSettings, TheStore
-from service.web.middleware import Packed, packed
+from service.web.middleware import SECURITY_HEADERS, Packed, packed
 from service.web.problems import ProblemError, ProblemKind
 
 STATIC = Path(__file__).parent / "static"
@@ -163,10 +163,15 @@ def best_page(study: str, shell: AShell) -> Response:
     return shell("best")
 
 
+TRIAL_POLICY = f"{SECURITY_HEADERS['Content-Security-Policy']}; img-src 'self' data:"
+
+
 @router.get("/studies/{study}/trials/{number}")
 def trial_page(study: str, number: str, shell: AShell) -> Response:
-    """The page of one trial."""
-    return shell("trial")
+    """The page of one trial, which has small pictures in its report."""
+    page = shell("trial")
+    page.headers["Content-Security-Policy"] = TRIAL_POLICY
+    return page
 
 
 @router.get("/login")

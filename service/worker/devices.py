@@ -86,6 +86,8 @@ class Slot:
             options += ["--device-share", f"1/{self.sharing}"]
         if settings.step_graphs != "off" and self.gpu is not None:
             options += ["--step-graphs", settings.step_graphs]
+        if settings.report_examples:
+            options += ["--report-examples", str(settings.report_examples)]
         start = (sys.executable, "-P", "-m", "trainer", *options)
         if settings.cache_bytes == 0:
             return start

@@ -32,6 +32,7 @@ TRAINER = f"""{MACHINE}
 sys.argv = ["trainer", *sys.argv[1:]]
 runpy.run_module("trainer", run_name="__main__", alter_sys=True)
 """
+NAMED = "worst_classes"  # examples by name, which tests of the targets compare
 MUCH = 1e9  # epochs that a study has still to train: everything is worth storing
 Line = dict[str, Any]
 Config = dict[str, Any]
@@ -77,10 +78,10 @@ class Result:
             found |= {name: line[name] for name in ("parameters", "trainable")}
             found |= {"stored": [reuse["depth"], reuse["validation_depth"]], "together": reuse["lanes"]}
         for line in self._all("finished"):
-            found |= line["report"]
+            found |= {name: value for name, value in line["report"].items() if name != NAMED}
             if (test := line["test"]) is not None:
                 computed = ("predicted", "losses")  # of each image, in base64
-                rest = {name: value for name, value in test["report"].items() if name not in computed}
+                rest = {name: value for name, value in test["report"].items() if name not in (*computed, NAMED)}
                 found["test"] = {"metrics": test["metrics"], **rest, BITS: [test["report"][name] for name in computed]}
             if line["metrics"] != self.epochs.get(line["step"]):
                 found["metrics"] = line["metrics"]

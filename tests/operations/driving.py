@@ -132,6 +132,20 @@ def finished(value: float, step: int = 3) -> Finished:
     return Finished(step=step, metrics={"accuracy": value}, report=report, train_seconds=1.0, peak_memory=1)
 
 
+PICTURE = (
+    "UklGRqgAAABXRUJQVlA4IJwAAADwBQCdASoYABgAPu1ysVKppySiqAgBMB2JbACdMoR5n5nxQbhkgPUBtgLsA3lEB/WA9QJZmBqnAAD+0kt29p3xsE3FVvK32KhL"
+    "Icg94SZrbDM4YA9dV321VTbFR7vl4DPwemsEfP6ajzmaEmMhP7fj6//Bt5qPVVw8yCCatv8nH6qlWzWFX5BD7+xyYpe2aj4YoxfhVKAuVOZUAAA="
+)
+"""A lossy WebP file of 24 x 24."""
+WRONG = {"name": "a.png", "target": "cat", "predicted": "dog", "target_probability": 0.125, "probability": 0.75}
+
+
+def with_examples(*examples: Mapping[str, Any]) -> Finished:
+    """The outcome of a run that reports these wrong predictions."""
+    done = finished(0.5)
+    return done.model_copy(update={"report": {**done.report, "worst_classes": examples}})
+
+
 def scored(validation: float, test: float, step: int = 3) -> Finished:
     """The outcome of a run that got so large a share of the test images right."""
     right = round(test * TEST_IMAGES / 2)

@@ -16,6 +16,8 @@ from service.store import Store, queries, schema
 from tests.operations.driving import (
     BROKEN,
     CRASH,
+    PICTURE,
+    WRONG,
     checkpoint,
     claim_one,
     claim_trials,
@@ -29,6 +31,7 @@ from tests.operations.driving import (
     tell,
     trial_of,
     trials_of,
+    with_examples,
 )
 from trainer.protocol import Failed, Finished, Scores
 
@@ -309,6 +312,29 @@ def test_a_trial_that_is_handed_back_is_queued_and_not_counted_as_lost(store: St
         assert (claim.lease.number, claim.lease.attempt) == (0, attempt)
         assert tell(store, claim.lease, outcome=Released())
         assert trial_of(store, study, 0).worker is None
+
+
+def test_texts_and_pictures_of_examples_are_in_the_answer_about_their_trial_alone(store: Store, study: Study, searches: Searches) -> None:
+    claim, shown = claim_one(store, searches), [WRONG | {"picture": PICTURE}, WRONG | {"text": "Grüße \U0001f600", "text_b": ""}]
+    assert tell(store, claim.lease, outcome=with_examples(*shown))
+    trial = trial_of(store, study, 0)
+    assert trial.state is TrialState.COMPLETE and trial.result["worst_classes"] == shown
+    listed = [
+        *trials_of(store, study),
+        *store.read(queries.trials_changed_after, study.id, 0),
+        *store.read(queries.changed_since, study.id, 0).trials,
+    ]
+    assert len(listed) == 3 and not any("worst_classes" in one.result for one in listed)
+    events = store.read(queries.events_after, study.id, 0, 100)
+    assert events[-1].kind == "trial_completed" and not any("worst_classes" in event.body for event in events)
+
+
+def test_a_picture_that_is_none_fails_its_trial(store: Store, study: Study, searches: Searches) -> None:
+    claim = claim_one(store, searches)
+    assert tell(store, claim.lease, outcome=with_examples(WRONG | {"picture": "PHN2Zy8+"}))
+    trial = trial_of(store, study, 0)
+    assert (trial.state, trial.reason) == (TrialState.FAILED, "script_error") and "worst_classes" not in trial.result
+    assert trial.detail is not None and "#/worst_classes/0/picture: a picture is base64 of a lossy WebP file" in trial.detail
 
 
 def test_a_lease_that_beat_since_it_was_suspected_is_kept(store: Store, study: Study, searches: Searches) -> None:

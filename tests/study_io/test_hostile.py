@@ -24,6 +24,7 @@ from service.study_io import import_
 from service.study_io.format import MAX_LINE
 from service.study_io.import_ import sound
 from service.web.app import create_app
+from tests.operations.driving import WRONG
 from tests.study_io.luggage import HOSTILE, Documents, confirmed_study, exported, imported, mixed_study, sealed
 from tests.web.laboratory import HERE
 
@@ -147,6 +148,22 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "evidence of nothing": (lambda all: all[3]["result"]["evidence"].pop("rule"), "#/line 4/result/evidence/rule", "missing"),
     "nothing for a result": (partial(put_result, "test", None), "#/line 2/result/test", "null"),
     "a matrix that is not square": (partial(put_result, "confusion_matrix", [[1, 2]]), "#/line 2/result/confusion_matrix", "not_square"),
+    "a picture that is markup": (
+        partial(put_result, "worst_classes", [WRONG | {"picture": base64.b64encode(b"<svg onload=alert(1)>").decode()}]),
+        "#/line 2/result/worst_classes/0/picture", "not_a_picture",
+    ),
+    "a picture from elsewhere": (
+        partial(put_result, "worst_classes", [WRONG | {"picture": "https://example.org/a.webp"}]),
+        "#/line 2/result/worst_classes/0/picture", "not_a_picture",
+    ),
+    "an example's text with an escape sequence": (
+        partial(put_result, "worst_classes", [WRONG | {"text": "\x1b]0;owned\x07"}]),
+        "#/line 2/result/worst_classes/0/text", "invalid_text",
+    ),
+    "a long text of an example": (
+        partial(put_result, "worst_classes", [WRONG | {"text": "a" * 301}]), "#/line 2/result/worst_classes/0/text", "string_too_long",
+    ),
+    "too many examples": (partial(put_result, "worst_classes", [WRONG] * 21), "#/line 2/result/worst_classes", "too_long"),
     "a field that nobody knows": (partial(put, 2, "winner", True), "#/line 2/winner", "extra_forbidden"),
 }  # fmt: skip
 

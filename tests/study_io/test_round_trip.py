@@ -18,7 +18,7 @@ from service.store import Store, queries
 from service.study_io.export import StudyLines, study_document, trial_document
 from service.study_io.format import TrialLine
 from service.study_io.import_ import checked, sound
-from tests.operations.driving import claim_one, claim_trials, searches_of
+from tests.operations.driving import PICTURE, WRONG, claim_one, claim_trials, searches_of, with_examples
 from tests.study_io.luggage import confirmed_study, documents, exported, imported, mixed_study
 from tests.web.laboratory import Laboratory
 
@@ -31,6 +31,15 @@ def test_export_import_and_export_again_give_the_same_lines_but_for_id_and_name(
     assert documents(second) == documents(first)
     assert {line["state"] for line in documents(first)[1:-1]} == {"complete", "pruned", "failed", "cancelled"}
     assert documents(first)[2]["reports"]["metrics"]["loss"] == ["pos_inf", "neg_inf", "nan"]
+
+
+def test_texts_and_pictures_of_examples_come_along(store: Store) -> None:
+    lab = Laboratory(store)
+    study, shown = lab.study(), [WRONG | {"picture": PICTURE}, WRONG | {"text": "Grüße", "text_b": "<b>"}]
+    assert operations.record(store, [Write(lab.claim().lease, outcome=with_examples(*shown))]) == []
+    operations.stop_study(store, study.id)
+    here = imported(store, exported(store, study), "digits again")
+    assert store.read(queries.find_trial, here.id, 0).result["worst_classes"] == shown
 
 
 def test_a_study_that_was_under_way_comes_stopped_and_its_open_trials_cancelled(embedded_store: Store) -> None:

@@ -77,7 +77,11 @@ def test_the_tasks_are_listed_with_what_is_known_of_their_metrics(client: TestCl
     tasks = {task["name"]: task for task in client.get("/api/v1/tasks").json()["tasks"]}
     assert all(client.get(task[module]).status_code == 200 for task in tasks.values() for module in ("module", "input_module"))
     task = tasks["image_classification"]
-    assert (task["name"], task["example"], task["report"]) == ("image_classification", "image", ["per_class_recall", "confusion_matrix"])
+    assert (task["name"], task["example"], task["report"]) == (
+        "image_classification",
+        "image",
+        ["per_class_recall", "confusion_matrix", "worst_classes"],
+    )
     assert task["metrics"]["f1"] == {"direction": "maximize", "low": 0.0, "high": 1.0, "unit": "share", "additive": False}
     assert task["metrics"]["loss"] == {"direction": "minimize", "low": 0.0, "high": None, "unit": "nats", "additive": True}
     assert client.get(task["module"]).headers["Content-Type"].startswith("text/javascript")

@@ -1,19 +1,24 @@
-"""The pages of trials whose targets are numbers or sets of labels: report, worst examples, test report, facts and comparison."""
+"""The pages of trials by target: report, most wrong examples with texts or pictures, test report, facts and comparison."""
 
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+from starlette.testclient import TestClient
 
 from service import operations
 from service.domain.parsing import parse_study
 from service.domain.records import Claim, MetricReport
 from service.operations import Write
-from tests.web.laboratory import Laboratory, study_document
+from tests.operations.driving import PICTURE, WRONG
+from tests.web.laboratory import FACTS, Laboratory, study_document
 from trainer.configuration import DatasetInfo
 from trainer.protocol import Finished
 from trainer.tasks.image_multilabel.config import ImageMultilabelInfo
 from trainer.tasks.image_regression.config import ImageRegressionInfo
+from trainer.tasks.text_classification.config import TextClassificationInfo
+from trainer.tasks.text_multilabel.config import TextMultilabelInfo
+from trainer.tasks.text_regression.config import TextRegressionInfo
 
 pytestmark = pytest.mark.browser
 
@@ -41,6 +46,9 @@ OF_NUMBERS: dict[str, Any] = {
 }
 
 
+OF_CLASSES: dict[str, Any] = {"per_class_recall": {"cat": 1.0, "dog": 0.5}, "confusion_matrix": ((10, 0), (5, 5))}
+
+
 def label(f1: float, auroc: float | None = 0.9) -> dict[str, Any]:
     return {
         "examples": 10, "predicted": 12, "hits": 8, "precision": 0.75, "recall": 0.5, "f1": f1, "auroc": auroc, "average_precision": 0.625,
@@ -54,11 +62,23 @@ OF_LABELS: dict[str, Any] = {
 }
 
 
+OF_TEXTS = {"model": {"name": "owner/bert"}, "fixed": {"epochs": 3, "max_length": 64}}
+
+
+IN_PARTS: dict[str, Any] = {"rows": SIZES, "duplicate_texts": None, **DIGESTS}
+TEXTS: dict[str, tuple[DatasetInfo, dict[str, Any]]] = {
+    "text_classification": (TextClassificationInfo(classes=("cat", "dog"), **IN_PARTS), OF_CLASSES),
+    "text_regression": (TextRegressionInfo(numbers={"train": numbers(12.5)}, **IN_PARTS), OF_NUMBERS),
+    "text_multilabel": (TextMultilabelInfo(labels=LABELS.labels, label_counts=LABELS.label_counts, **IN_PARTS), OF_LABELS),
+}
+
+
 def ended(lab: Laboratory, name: str, task: str, facts: DatasetInfo, report: dict[str, Any], metrics: dict[str, float]) -> Claim:
     """A trial of a new study of the task that ended with that report."""
-    metric, direction = ("rmse", "minimize") if task == "image_regression" else ("f1", "maximize")
+    metric, direction = ("rmse", "minimize") if task.endswith("regression") else ("f1", "maximize")
     data = {"path": "/data/table.csv", "location": "workers"}
-    changes = {"task": task, "data": data, "objective": {"metric": metric, "direction": direction}}
+    changes: dict[str, Any] = {"task": task, "data": data, "objective": {"metric": metric, "direction": direction}}
+    changes |= OF_TEXTS if task.startswith("text") else {}
     study = operations.create_study(lab.store, parse_study(study_document(name, **changes)))
     operations.pass_check(lab.store, study.id, facts)
     claim = lab.claim_from(name)
@@ -89,6 +109,72 @@ def test_a_regression_shows_predictions_by_target_and_the_largest_residuals(page
     expect(cells(worst, "b.png")).to_have_text(["0", "7.25", "+7.25"])
     page.goto("/studies/cells")
     expect(page.locator("#facts")).to_contain_text("training 0 to 31, mean 12.5, deviation 4.25")
+
+
+def test_the_most_wrong_images_are_shown_with_true_and_predicted_class(page: Page, live_lab: Laboratory) -> None:
+    wrong = [WRONG | {"name": HOSTILE, "target": HOSTILE, "picture": PICTURE}, WRONG | {"name": "b.png"}]
+    ended(live_lab, "wrong-pets", "image_classification", FACTS, OF_CLASSES | {"worst_classes": wrong}, {"f1": 0.5})
+    page.goto("/studies/wrong-pets/trials/0")
+    worst = page.get_by_role("region", name="Most wrong predictions", exact=True).first
+    expect(worst.get_by_role("columnheader")).to_have_text(
+        ["Image", "Picture", "True class", "Its probability", "Predicted class", "Its probability"]
+    )
+    expect(cells(worst, HOSTILE)).to_have_text(["", HOSTILE, "12.5 %", "dog", "75 %"])
+    expect(cells(worst, "b.png")).to_have_text(["\u2013", "cat", "12.5 %", "dog", "75 %"])
+    shown = worst.get_by_role("img", name=HOSTILE)
+    shown.evaluate("image => image.decode()")
+    assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [24, 24], "the content policy lets it be shown"
+    box = shown.bounding_box()
+    assert box is not None and 40 < box["width"] < 120
+
+
+def test_no_other_page_may_show_pictures_from_its_own_data(client: TestClient) -> None:
+    policies = {
+        path: client.get(path).headers["Content-Security-Policy"] for path in ("/studies/a/trials/0", "/studies/a", "/studies/a/best", "/")
+    }
+    allowed = {path for path, policy in policies.items() if "data:" in policy}
+    assert allowed == {"/studies/a/trials/0"}
+    policy = policies["/studies/a/trials/0"]
+    assert policy == f"{policies['/']}; img-src 'self' data:" and "default-src 'self'" in policy
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "report", "others"),
+    [
+        ("text_classification", "worst_classes", WRONG, ["cat", "12.5 %", "dog", "75 %"]),
+        ("text_regression", "worst_numbers", {"name": "", "target": 31.0, "predicted": 19.5}, ["31", "19.5", "\u221211.5"]),
+        ("text_multilabel", "worst_labels", {"name": "", "missing": ["sea"], "extra": [], "loss": 2.5}, ["sea", "\u2013", "2.5"]),
+    ],
+)
+def test_the_most_wrong_texts_are_shown(
+    page: Page, live_lab: Laboratory, task: str, kind: str, report: dict[str, Any], others: list[str]
+) -> None:
+    facts, usual = TEXTS[task]
+    long = "words of a text that go on " * 11
+    wrong = [
+        report | {"name": "train.csv:7", "text": f"{HOSTILE} first", "text_b": "second"},
+        report | {"name": "train.csv:8", "text": long},
+        report | {"name": "train.csv:9", "text": ""},
+        report | {"name": "train.csv:10"},
+    ]
+    ended(live_lab, f"wrong-{task}", task, facts, usual | {kind: wrong}, {"rmse" if task == "text_regression" else "f1": 0.5})
+    page.goto(f"/studies/wrong-{task}/trials/0")
+    worst = page.locator("#worst")
+    expect(cells(worst, "train.csv:7")).to_have_text([f"{HOSTILE} firstsecond", *others])
+    expect(cells(worst, "train.csv:8")).to_have_text([long.strip(), *others])
+    expect(cells(worst, "train.csv:9").first).to_have_text("(empty)")
+    expect(cells(worst, "train.csv:10").first).to_have_text("\u2013")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the table scrolls, the page does not"
+
+
+def test_a_trial_without_a_wrong_prediction_says_so_and_one_of_an_earlier_version_names_none(page: Page, live_lab: Laboratory) -> None:
+    for name, report in (("all-right", OF_CLASSES | {"worst_classes": []}), ("of-before", OF_CLASSES)):
+        ended(live_lab, name, "image_classification", FACTS, report, {"f1": 1.0})
+    page.goto("/studies/all-right/trials/0")
+    expect(page.locator("#worst")).to_have_text("No validation image was predicted wrongly.")
+    page.goto("/studies/of-before/trials/0")
+    expect(page.locator("#worst")).to_have_text("The report names no examples.")
 
 
 def test_compared_regressions_have_their_charts_and_quantiles_side_by_side(page: Page, live_lab: Laboratory) -> None:

@@ -61,6 +61,18 @@ def test_only_gpus_perform_steps_by_graphs_and_only_where_it_is_asked_for() -> N
         Settings.from_environment({"THAW_STEP_GRAPHS": "sometimes"})
 
 
+def test_texts_and_pictures_of_the_data_stay_on_a_worker_that_is_told_so() -> None:
+    for text, option in ((None, "12"), ("5", "5")):
+        settings = Settings.from_environment({} if text is None else {"THAW_REPORT_EXAMPLES": text})
+        for slot in (*lay_out((FIRST,), 8), *lay_out((), 1)):
+            command = slot.command(settings)
+            assert command[command.index("--report-examples") + 1] == option
+    silent = Settings.from_environment({"THAW_REPORT_EXAMPLES": "0"})
+    assert not any("--report-examples" in slot.command(silent) for slot in lay_out((), 1))
+    with pytest.raises(InvalidInput, match="THAW_REPORT_EXAMPLES"):
+        Settings.from_environment({"THAW_REPORT_EXAMPLES": "21"})
+
+
 def test_a_machine_without_gpu_has_a_slot_a_core_up_to_four() -> None:
     assert lay_out((), available_cores=2) == (Slot(0, None, 1, 2), Slot(1, None, 1, 2))
     assert [slot.threads for slot in lay_out((), available_cores=9)] == [2, 2, 2, 2]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from trainer.configuration import DataConfig, DatasetInfo, Direction, Hyperparameters, Part, TrainConfig
+from trainer.targets.examples import NamedExample
 
 if TYPE_CHECKING:  # torch and numpy take long to import, and the server does without torch
     import torch
@@ -214,8 +215,8 @@ class Ragged(Protocol):
         ...
 
 
-Names = Callable[[int], str]
-"""Place of an example among those that are evaluated → its name."""
+Names = Callable[[Sequence[int]], Sequence[NamedExample]]
+"""Places of examples among those that are evaluated, in the order of a report → the examples as it names them."""
 Decision = Any
 """A rule that turns a model's outputs into an answer, such as a threshold; chosen on validation examples. None for a task without one."""
 
@@ -267,6 +268,10 @@ class Task(Protocol):
     def examples(self, dataset: "Dataset", config: TrainConfig, device: "torch.device", cache: "Cache") -> Examples:
         """The examples, after each was read once. Raises BadData with the names of unusable examples."""
         ...
+
+    def shown(self, dataset: "Dataset", examples: Examples, rows: Sequence[int]) -> Sequence[Mapping[str, str]]:
+        """The fields of NamedExample beside the name, for each of the rows."""
+        return [{} for _ in rows]
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> "Mapping[str, JSON]":
         """The task's part of the cache key of stored outputs: weights, contents, and how examples are read. JSON.

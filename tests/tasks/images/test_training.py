@@ -1,18 +1,23 @@
 """Runs of image regression and of image multi-label classification: they learn, report, and agree with heads trained together."""
 
+import base64
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from tests.tasks.images.conftest import Table
 from trainer.configuration import TrainConfig
+from trainer.data.examples import BadData
 from trainer.heads import HeadEnsemble
-from trainer.learners import Member
+from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
 from trainer.protocol import EpochMetrics, Failed, Finished, RunPrepared
 from trainer.targets.labels.config import LabelTestReport
@@ -22,6 +27,7 @@ from trainer.targets.numbers.scores import Residuals
 from trainer.tasks.image_multilabel.config import ImageMultilabelConfig, ImageMultilabelData, ImageMultilabelInfo
 from trainer.tasks.image_regression.config import ImageRegressionConfig, ImageRegressionInfo
 from trainer.tasks.images.config import ImageModel, ImageTableData
+from trainer.tasks.images.task import ImageInputs
 
 CPU = torch.device("cpu")
 USUAL: dict[str, Any] = {"image_size": 16, "batch_size": 8, "lr": 3e-3, "seed": 3}
@@ -101,6 +107,32 @@ def test_the_examples_that_are_most_wrong_are_named(labels: Table) -> None:
     losses = [one["loss"] for one in report["worst_labels"]]
     assert losses == sorted(losses, reverse=True) and all(one["name"].endswith(".png") for one in report["worst_labels"])
     assert all(one["missing"] or one["extra"] for one in report["worst_labels"])
+
+
+def test_the_first_of_them_are_shown_as_small_pictures(labels: Table) -> None:
+    config = multilabel(labels(), epochs=1, lr=1e-6)
+    loop = TrainingLoop([Member(config=config, score_test=True)], ModelLearner.build, device=CPU, shown=3)
+    finished = last([fact for fact in loop.events() if fact.kind != "advanced"])
+    worst = finished.report["worst_labels"]
+    assert len(worst) > 3 and ["picture" in one for one in worst] == [True] * 3 + [False] * (len(worst) - 3)
+    assert finished.test is not None and not any("picture" in one for one in finished.test.report["worst_labels"])
+    for one in worst[:3]:
+        file = Path(config.data.path).with_name(one["name"])
+        with Image.open(io.BytesIO(base64.b64decode(one["picture"]))) as shown, Image.open(file) as stored:
+            pixels = [np.asarray(image.convert("RGB").resize((4, 4)), dtype=float) for image in (shown, stored)]
+            assert shown.size == (16, 16) and abs(pixels[0] - pixels[1]).mean() < 15
+    plain = last(run(config)).report["worst_labels"]
+    assert plain == [{name: value for name, value in one.items() if name != "picture"} for one in worst], "the same report but for pictures"
+
+
+def test_a_report_does_without_pictures_of_files_that_are_gone(labels: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BadData("a file is gone")
+
+    monkeypatch.setattr(ImageInputs, "pictures", gone)
+    loop = TrainingLoop([Member(config=multilabel(labels(), epochs=1, lr=1e-6))], ModelLearner.build, device=CPU, shown=3)
+    worst = last([fact for fact in loop.events() if fact.kind != "advanced"]).report["worst_labels"]
+    assert worst and all(one["name"].endswith(".png") and "picture" not in one for one in worst)
 
 
 def test_heads_trained_together_are_those_trained_alone(numbers: Table, labels: Table, weights: ImageModel) -> None:

@@ -1,6 +1,7 @@
 """What the targets state without a model: the constant prediction, as the trainer would measure it, and sections of the card."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from trainer.configuration import DatasetInfo
+from trainer.targets.classes.config import ClassReport
+from trainer.targets.classes.measuring import tallies_of
+from trainer.targets.examples import MOST_WORST, NamedExample
 from trainer.targets.labels.card import LabelSummary
 from trainer.targets.labels.config import LabelTestReport
 from trainer.targets.labels.measures import HeadsLabelLoss, count, losses_of
@@ -15,6 +19,8 @@ from trainer.targets.numbers.config import NumberFacts, NumberReport, NumberTest
 from trainer.targets.numbers.measures import HeadsNumberLoss, measure
 from trainer.targets.numbers.spec import METRICS
 from trainer.targets.numbers.target import facts_of
+from trainer.tasks.image_classification.config import ImageClassificationInfo
+from trainer.tasks.image_classification.task import TASK as CLASSES_TASK
 from trainer.tasks.image_multilabel.config import ImageMultilabelInfo
 from trainer.tasks.image_multilabel.spec import SPEC as LABELS
 from trainer.tasks.image_multilabel.task import TASK as LABELS_TASK
@@ -25,6 +31,10 @@ from trainer.tasks.image_regression.task import TASK as NUMBERS_TASK
 DIGESTS: dict[str, Any] = {"fingerprint": "f", "split": "s", "weights_sha256": None}
 VALUES = torch.tensor([1.0, 2.0, 2.0, 5.0, 20.0], dtype=torch.float64)
 ACTUAL = torch.tensor([[True, False, True], [True, False, False], [False, False, False], [True, True, False]])
+
+
+def named(places: Sequence[int]) -> list[NamedExample]:
+    return [NamedExample(name=str(place)) for place in places]
 
 
 def facts(values: torch.Tensor = VALUES) -> DatasetInfo:
@@ -102,12 +112,43 @@ def test_the_card_has_the_mean_of_the_runs_and_lacks_what_no_run_reported() -> N
 def test_a_run_whose_outputs_are_not_finite_has_a_report(value: float) -> None:
     outputs = torch.zeros((1, len(VALUES), 1))
     outputs[0, 2] = value
-    (found,) = NUMBERS_TASK.measure(outputs, VALUES, facts(), examples=True, names=str)
+    (found,) = NUMBERS_TASK.measure(outputs, VALUES, facts(), examples=True, names=named)
     assert not METRICS["rmse"].holds(found.metrics["rmse"]) and found.report().model_dump(mode="json")["worst_numbers"][0]["name"] == "2"
     logits = torch.zeros((1, *ACTUAL.shape))
     logits[0, 1, 1] = value
-    (labelled,) = LABELS_TASK.measure(logits, ACTUAL, labels(), examples=True, names=str)
+    (labelled,) = LABELS_TASK.measure(logits, ACTUAL, labels(), examples=True, names=named)
     assert labelled.report().model_dump(mode="json")["per_label"].keys() == {"a", "b", "c"}
+    outputs = torch.eye(3)[None] + torch.zeros((1, 3, 3))
+    outputs[0, 0, 1] = value
+    report = reported(outputs.transpose(1, 2), torch.tensor([2, 1, 2]))
+    assert all(0 <= one.target_probability <= one.probability <= 1 for one in report.worst_classes if value == 1e38)
+
+
+def reported(logits: torch.Tensor, actual: torch.Tensor) -> ClassReport:
+    """The report of logits [1, C, N] and classes [N]."""
+    classes = tuple(f"class {number}" for number in range(logits.shape[1]))
+    info = ImageClassificationInfo(classes=classes, images={"validation": len(actual)}, **DIGESTS)
+    (found,) = CLASSES_TASK.measure(tallies_of(logits, actual), actual, info, names=named)
+    return ClassReport.model_validate(found.report().model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("classes", [3, 100])
+def test_the_wrong_predictions_with_the_least_probability_of_the_truth_are_named(classes: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits, actual = torch.randn((1, classes, 60), generator=random), torch.randint(0, classes, (60,), generator=random)
+    shares = logits[0].softmax(0)
+    truth, predicted = shares.gather(0, actual[None])[0], shares.argmax(0)
+    wrong = [row for row in truth.argsort().tolist() if predicted[row] != actual[row]][:MOST_WORST]
+    found = reported(logits, actual).worst_classes
+    assert [one.name for one in found] == [str(row) for row in wrong] and len(found) == MOST_WORST
+    assert [one.target for one in found] == [f"class {int(actual[row])}" for row in wrong]
+    assert [one.predicted for one in found] == [f"class {int(predicted[row])}" for row in wrong]
+    assert [one.target_probability for one in found] == pytest.approx(truth[wrong].tolist(), abs=1e-6)
+    assert [one.probability for one in found] == pytest.approx(shares.amax(0)[wrong].tolist(), abs=1e-6)
+
+
+def test_without_a_wrong_prediction_none_is_named() -> None:
+    assert reported(torch.eye(3)[None], torch.arange(3)).worst_classes == ()
 
 
 def coded(count: int) -> str:

@@ -20,7 +20,7 @@ from trainer.features import inputs_for
 from trainer.features.frozen_prefix import SequenceLayout
 from trainer.features.source import StoredExamples
 from trainer.heads.ensemble import HeadEnsemble, fits
-from trainer.learners import Member
+from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
 from trainer.preparation import Expected, inspect, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
@@ -93,6 +93,41 @@ def near(found: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
 def test_each_task_trains_and_reports(configure: Any, task: str) -> None:
     _, finished = run(configure(task, epochs=1), score_test=True)
     assert TASKS[task][1] in finished.metrics and finished.test is not None and TASKS[task][1] in finished.test.metrics
+
+
+WORST = {"text_classification": "worst_classes", "text_regression": "worst_numbers", "text_multilabel": "worst_labels"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_texts_that_are_most_wrong_are_in_the_report_if_they_may(configure: Any, rows: Path, task: str) -> None:
+    texts = {line.split("\t")[0] for line in rows.read_text().splitlines()[1:]}
+    config = configure(task, epochs=1, lr=1e-6)
+    loop = TrainingLoop([Member(config=config, score_test=True)], ModelLearner.build, device=HOST, shown=4)
+    (finished,) = [event for event in loop.events() if isinstance(event, Finished)]
+    worst = finished.report[WORST[task]]
+    assert len(worst) > 4 and all(one["text"] in texts for one in worst[:4]) and not any("text" in one for one in worst[4:])
+    assert finished.test is not None and not any("text" in one for one in finished.test.report[WORST[task]])
+    assert not any("text" in one for one in run(config)[1].report[WORST[task]])
+
+
+def test_heads_together_show_their_texts_alike(configure: Any) -> None:
+    configs = [configure(frozen_layers=3, seed=number, lr=1e-6) for number in (1, 2)]
+    loop = TrainingLoop([Member(config=config) for config in configs], HeadEnsemble.build, device=HOST, shown=4)
+    for event in loop.events():
+        if isinstance(event, Finished):
+            assert ["text" in one for one in event.report["worst_classes"][:6]] == [True] * 4 + [False] * 2
+
+
+def test_both_texts_of_a_pair_are_shown(configure: Any, rows: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text(rows.read_text().replace("labels\n", "other\n", 1))
+    data = {"path": str(file), "text_b": "number", "target": "label", "test": 0.2, "near_duplicates": False}
+    config = configure(epochs=1, lr=1e-6)
+    config = type(config).model_validate({**config.model_dump(), "data": data})
+    loop = TrainingLoop([Member(config=config)], ModelLearner.build, device=HOST, shown=1)
+    (finished,) = [event for event in loop.events() if isinstance(event, Finished)]
+    first = finished.report["worst_classes"][0]
+    assert first["text"].startswith("w") and float(first["text_b"]) == len(first["text"].split()) / 2
 
 
 @pytest.mark.parametrize("frozen", [1, 2])

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
 from trainer.targets.encoding import bytes_of
+from trainer.targets.examples import MOST_WORST, NamedExample
 
 MAX_CLASS_NAME = 256  # characters
 MOST_CLASSES = 65_536
@@ -79,12 +80,24 @@ class ClassInfo(DatasetInfo):
 Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
+class WrongClass(NamedExample):
+    """An example whose class was predicted wrongly."""
+
+    target: str = Field(max_length=MAX_CLASS_NAME)
+    predicted: str = Field(max_length=MAX_CLASS_NAME)
+    target_probability: float = Field(ge=0, le=1, description="predicted for the true class")
+    probability: float = Field(ge=0, le=1, description="of the predicted class")
+
+
 class ClassReport(Frozen):
     """The report of a run on the validation examples, beside its metrics."""
 
     per_class_recall: Mapping[str, Annotated[float, Field(ge=0, le=1)]]
     confusion_matrix: tuple[tuple[Count, ...], ...] = Field(
         max_length=MOST_CLASSES, description="rows are true classes, columns are predicted classes"
+    )
+    worst_classes: tuple[WrongClass, ...] = Field(
+        default=(), max_length=MOST_WORST, description="wrong predictions, lowest probability of the true class first"
     )
 
     @field_validator("confusion_matrix")

@@ -1,8 +1,9 @@
 """The Target of classes, the half with torch: order, loss, metrics and reports."""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch import Tensor
 from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.order import drawn_evenly
-from trainer.targets.classes.config import MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport
+from trainer.targets.classes.config import MAX_CLASS_NAME, MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport, WrongClass
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy, TabulatedCrossEntropy, balanced_weights, tabulates
-from trainer.targets.classes.measuring import MOST_RANKED, PROBABILITIES, contributions, measure, share, tallies_of
+from trainer.targets.classes.measuring import MOST_RANKED, PREDICTION, PROBABILITIES, contributions, measure, share, tallies_of
 from trainer.targets.classes.spec import class_info
 from trainer.targets.encoding import encode
+from trainer.targets.examples import MOST_WORST
 from trainer.tasks.base import Decision, Measurement, Names
 from trainer.tasks.composition import ComposedTask
 
@@ -73,11 +75,10 @@ class ClassesTarget(ComposedTask):
     ) -> Sequence[Measurement]:
         """Tallies [M, N, K] and classes [N] → the metrics; AUROC and average precision only with the probabilities of all classes."""
         classes = class_info(info).classes
-        predicted = tallies[..., 0].long()
         measured = measure(tallies, targets, len(classes))
         if not examples:
-            each = zip(measured, predicted, strict=True)
-            return [Measurement(metrics, partial(report_of, own, targets, classes)) for metrics, own in each]
+            each = zip(measured, tallies[..., :PREDICTION].clone(), strict=True)  # a report does not keep the probabilities in memory
+            return [Measurement(metrics, partial(_report, own, targets, classes, names)) for metrics, own in each]
         order = targets.argsort(stable=True)  # by class, within it by content: rows are in the order of contents already
         actual = targets[order].cpu()
         scored = zip(measured, tallies[:, order].cpu(), strict=True)
@@ -104,13 +105,33 @@ class ClassesTarget(ComposedTask):
         return tallies_of(outputs, targets)
 
 
-def report_of(predicted: Tensor, actual: Tensor, classes: Sequence[str]) -> ClassReport:
+def _report(tallies: Tensor, actual: Tensor, classes: Sequence[str], names: Names | None) -> ClassReport:
+    """The report of tallies [N, PREDICTION] and true classes [N]."""
+    worst = () if names is None else tuple(_worst(tallies, actual, classes, names))
+    return report_of(tallies[:, 0].long(), actual, classes, worst)
+
+
+def _worst(tallies: Tensor, actual: Tensor, classes: Sequence[str], names: Names) -> Iterator[WrongClass]:
+    """The wrongly predicted examples with the highest losses. A loss that is NaN counts as infinite."""
+    losses = tallies[:, 1].nan_to_num(nan=math.inf, posinf=math.inf).masked_fill(tallies[:, 0].long() == actual, -1.0)
+    worst = losses.sort(descending=True, stable=True)
+    values, rows = worst.values[:MOST_WORST], worst.indices[:MOST_WORST]
+    columns = (rows, actual[rows], tallies[rows, 0], (-values).exp(), tallies[rows, 2].nan_to_num().clamp(max=1), values >= 0)
+    found = [one for one in torch.stack([column.double() for column in columns], 1).tolist() if one[-1]]  # one copy from the device
+    examples = names([int(row) for row, *_ in found])
+    for example, (_, target, predicted, low, high, _) in zip(examples, found, strict=True):
+        named = {"target": classes[int(target)][:MAX_CLASS_NAME], "predicted": classes[int(predicted)][:MAX_CLASS_NAME]}
+        yield WrongClass(**dict(example), **named, target_probability=low, probability=high)
+
+
+def report_of(predicted: Tensor, actual: Tensor, classes: Sequence[str], worst: tuple[WrongClass, ...] = ()) -> ClassReport:
     """The confusion matrix of predicted and true classes [N], and the recall of each class; 0 for a class without examples."""
     confusion = confusion_of(predicted, actual, len(classes)).cpu()
     recalls = share(confusion.diagonal(), confusion.sum(1)).tolist()
     return ClassReport(
         per_class_recall=dict(zip(classes, recalls, strict=True)),
         confusion_matrix=tuple(map(tuple, confusion.tolist())),
+        worst_classes=worst,
     )
 
 

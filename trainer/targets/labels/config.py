@@ -8,11 +8,11 @@ from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
 from trainer.targets.encoding import bytes_of
+from trainer.targets.examples import MOST_WORST, NamedExample
 
 MAX_LABEL_NAME = 256  # characters
 MOST_LABELS = 4_096
 MOST_CELLS = 2_000_000  # test examples times labels up to which predictions are stored
-MOST_WORST = 20  # examples that a report names
 SEPARATOR = "\x1f"  # between the sorted names in a target; no name has it
 
 
@@ -92,10 +92,9 @@ class LabelScores(Frozen):
     average_precision: Share | None = Field(default=None, description="None if no example has the label")
 
 
-class WrongLabels(Frozen):
+class WrongLabels(NamedExample):
     """An example whose labels were predicted wrongly."""
 
-    name: str = Field(max_length=400)
     missing: tuple[str, ...] = Field(default=(), description="labels that it has and that were not predicted")
     extra: tuple[str, ...] = Field(default=(), description="labels that were predicted and that it lacks")
     loss: FiniteFloat

@@ -15,9 +15,9 @@ from trainer.data.dataset import PARTS, Dataset
 from trainer.data.examples import BadData
 from trainer.data.targets import HasTargets
 from trainer.targets.encoding import encode
+from trainer.targets.examples import MOST_WORST
 from trainer.targets.labels.config import (
     MOST_CELLS,
-    MOST_WORST,
     LabelHyperparameters,
     LabelReport,
     LabelScores,
@@ -173,17 +173,17 @@ def _report(logits: Tensor, actual: Tensor, labels: Sequence[str], threshold: fl
 def _worst(logits: Tensor, predicted: Tensor, actual: Tensor, labels: Sequence[str], names: Names) -> list[WrongLabels]:
     """The examples with wrong labels that have the largest losses."""
     losses = losses_of(logits, actual).nan_to_num(nan=MOST_LOSS, posinf=MOST_LOSS).masked_fill((predicted == actual).all(1), -1.0)
+    worst = losses.sort(descending=True, stable=True)
+    rows = worst.indices[:MOST_WORST][worst.values[:MOST_WORST] >= 0].tolist()
     found = list[WrongLabels]()
-    for row in losses.argsort(descending=True, stable=True)[:MOST_WORST].tolist():
-        if (loss := float(losses[row])) < 0:
-            break
+    for row, example in zip(rows, names(rows), strict=True):
         missing, extra = (actual[row] & ~predicted[row]).tolist(), (predicted[row] & ~actual[row]).tolist()
         found.append(
             WrongLabels(
-                name=names(row),
+                **dict(example),
                 missing=tuple(label for label, own in zip(labels, missing, strict=True) if own),
                 extra=tuple(label for label, own in zip(labels, extra, strict=True) if own),
-                loss=loss,
+                loss=float(losses[row]),
             )
         )
     return found

@@ -9,11 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from trainer.configuration import DatasetInfo, Frozen, Hyperparameters, Part
 from trainer.targets.encoding import bytes_of
+from trainer.targets.examples import MOST_WORST, NamedExample
 
 MOST_SCORED = 100_000  # most test examples whose predictions are stored
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of the residuals, in a report
 MOST_BINS = 20  # of a report
-MOST_WORST = 20  # examples that a report names
 MOST_MAGNITUDE = 1e30  # of a target
 
 
@@ -70,10 +70,9 @@ class NumberBin(Frozen):
     p90: FiniteFloat
 
 
-class WrongNumber(Frozen):
+class WrongNumber(NamedExample):
     """An example with a large residual."""
 
-    name: str = Field(max_length=400)
     target: FiniteFloat
     predicted: FiniteFloat
 

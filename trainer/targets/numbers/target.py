@@ -12,11 +12,11 @@ from trainer.configuration import DatasetInfo, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.data.targets import HasTargets
 from trainer.targets.encoding import encode
+from trainer.targets.examples import MOST_WORST
 from trainer.targets.numbers.config import (
     MOST_BINS,
     MOST_MAGNITUDE,
     MOST_SCORED,
-    MOST_WORST,
     QUANTILES,
     NumberBin,
     NumberFacts,
@@ -133,8 +133,9 @@ def _report(predicted: Tensor, targets: Tensor, names: Names | None) -> NumberRe
 
 def _worst(predicted: Tensor, targets: Tensor, names: Names) -> Iterator[WrongNumber]:
     """The examples with the largest residuals."""
-    for row in (predicted - targets).abs().argsort(descending=True, stable=True)[:MOST_WORST].tolist():
-        yield WrongNumber(name=names(row), target=float(targets[row]), predicted=float(predicted[row]))
+    rows = (predicted - targets).abs().argsort(descending=True, stable=True)[:MOST_WORST].tolist()
+    for row, example in zip(rows, names(rows), strict=True):
+        yield WrongNumber(**dict(example), target=float(targets[row]), predicted=float(predicted[row]))
 
 
 def _test_report(predicted: Tensor, targets: Tensor, names: Names | None) -> NumberTestReport:

@@ -1,12 +1,15 @@
 """The part of a Task that all image tasks have, with torch: data, network and input of the stages."""
 
+import base64
 import copy
-from collections.abc import Callable, Iterable, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import PIL
 import torch
 import torchvision
+from PIL import Image, features
 from torch import Tensor, nn
 
 from trainer.cache import JSON, Cache
@@ -17,6 +20,7 @@ from trainer.data.images import decoding
 from trainer.data.images.augmentation import augment
 from trainer.data.images.examples import Images, load
 from trainer.models import Infeasible, StagedModel
+from trainer.targets.examples import MOST_SIDE, is_picture
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageExamples, ImageTrainConfig
@@ -92,6 +96,12 @@ class ImageTask(ComposedTask):
         found, asked = _images(dataset), image_config(config)
         return ImageInputs(load(found, asked.image_size, device, cache), Normalise(asked, device), asked)
 
+    def shown(self, dataset: Dataset, examples: Examples, rows: Sequence[int]) -> Sequence[Mapping[str, str]]:
+        """Small pictures of the images as the network reads them. Raises BadData for images that cannot be read any more."""
+        if not isinstance(examples, ImageInputs):
+            raise TypeError(f"{type(examples).__name__} contains no images")
+        return [{} if picture is None else {"picture": picture} for picture in examples.pictures(rows)]
+
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, size, decoding, normalisation and augmentation."""
         asked, found = image_config(config), image_info(info)
@@ -120,6 +130,7 @@ class ImageInputs:
     def __init__(self, images: Images, normalise: "Normalise", config: ImageTrainConfig) -> None:
         self.images, self._normalise, self._config = images, normalise, config
         self.augmented, self.views = config.augmentation != "none", config.augmentation_views
+        self._pictures = dict[int, str | None]()  # by row: heads trained together are often wrong in the same examples
 
     @property
     def keys(self) -> Tensor:
@@ -144,6 +155,28 @@ class ImageInputs:
     def expect(self, batches: Iterable[Tensor]) -> None:
         """Announce the batches, which streamed images decode ahead."""
         self.images.expect(batches)
+
+    def pictures(self, rows: Sequence[int]) -> list[str | None]:
+        """The images as `thumbnail` makes them. Raises BadData."""
+        if new := [row for row in rows if row not in self._pictures]:
+            taken = self.images.take(torch.tensor(new)).cpu()
+            self._pictures.update(zip(new, map(thumbnail, taken), strict=True))
+        return [self._pictures[row] for row in rows]
+
+
+QUALITIES = (70, 40, 10, 0)  # of WebP, tried in this order
+
+
+def thumbnail(pixels: Tensor) -> str | None:
+    """Pixels uint8 [3, S, S] → base64 of a lossy WebP file as `is_picture` accepts it; None if there is none so small."""
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image.thumbnail((MOST_SIDE, MOST_SIDE))
+    for quality in QUALITIES if features.check("webp") else ():
+        file = io.BytesIO()
+        image.save(file, "WEBP", quality=quality, method=2)
+        if is_picture(file.getvalue()):
+            return base64.b64encode(file.getvalue()).decode()
+    return None
 
 
 class Normalise:

@@ -18,6 +18,7 @@ from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
 from trainer.data.text.tokens import FastTokenizer, token_lengths
 from trainer.models import StagedModel
+from trainer.targets.examples import excerpt
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import TextDatasetInfo, TextModel, TextTrainConfig
@@ -81,6 +82,11 @@ class TextTask(ComposedTask):
         """The texts as tokens. Raises UnfitModel."""
         asked = text_config(config)
         return load(_texts(dataset), FastTokenizer.of(folder_of(asked.model)), asked.max_length, device, cache)
+
+    def shown(self, dataset: Dataset, examples: Examples, rows: Sequence[int]) -> Sequence[Mapping[str, str]]:
+        """The beginnings of the texts."""
+        found = [zip(("text", "text_b"), _texts(dataset).texts[row], strict=True) for row in rows]
+        return [{field: excerpt(text) for field, text in texts if text is not None} for texts in found]
 
     def export(self, model: StagedModel, config: TrainConfig, info: DatasetInfo, folder: Path) -> None:
         """Write the model as the library saves it, and what LoRA or a prompt trained in PEFT's format.

@@ -1,10 +1,11 @@
-// Page module of the target `classes`: the classes of the data, confusion matrix, and recall of each class.
+// Page module of the target `classes`: the classes of the data, confusion matrix, recall of each class, and the examples that are most wrong.
 
 import { bestPlaces, cell, row, table } from "../compare/tables.js";
 import { el } from "../dom.js";
 import { count } from "../format.js";
 import { capital, examples } from "../measures.js";
 import { byClass, classNames, confusion, share, shareBar } from "./confusion.js";
+import { contents } from "./examples.js";
 
 const MOST_CLASSES = 24;
 const FEW_CLASSES = 25; // rows shown first in a longer table
@@ -51,10 +52,24 @@ function recallOfEach(report, study) {
   return [many ? el("p", { class: "quiet" }, "Lowest recall first.") : null, beginning("Recall by class", node, rows, line)];
 }
 
+// Wrong predictions, lowest probability of the true class first.
+function worst(report, study) {
+  if (!report.confusion_matrix) return el("p", { class: "quiet" }, "Available for complete trials.");
+  if (!report.worst_classes) return el("p", { class: "quiet" }, "The report names no examples.");
+  if (!report.worst_classes.length) return el("p", { class: "quiet" }, `No validation ${study.task.example} was predicted wrongly.`);
+  const { heads: further, cells } = contents(report.worst_classes);
+  return scrolled("Most wrong predictions", el("table", { class: "worst-examples" },
+    heads([capital(study.task.example)], ...further, ["True class"], ["Its probability", true], ["Predicted class"], ["Its probability", true]),
+    el("tbody", {}, report.worst_classes.map((one) => el("tr", {},
+      el("th", { scope: "row" }, one.name), cells(one),
+      el("td", {}, one.target), el("td", { class: "number" }, share(one.target_probability)), el("td", {}, one.predicted), el("td", { class: "number" }, share(one.probability)))))));
+}
+
 // Panels of a trial, for the report on the validation examples.
 export const panels = [
   { id: "confusion", title: "Confusion", draw: (report, study) => confusion(report, namesOf(report, study), study.task.example) },
   { id: "recall", title: "Recall of each class", draw: recallOfEach },
+  { id: "worst", title: "Most wrong predictions", draw: worst },
 ];
 
 // The report on the test examples, shown below its metrics.

@@ -5,6 +5,7 @@ import { at, el } from "../dom.js";
 import { count, number, plural } from "../format.js";
 import { capital } from "../measures.js";
 import { share, shareBar } from "./confusion.js";
+import { contents } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/labels.css") }));
 
@@ -62,10 +63,11 @@ function byLabel(report, { task }) {
 function worst(report, { task }) {
   if (!report.per_label) return absent();
   if (!report.worst_labels?.length) return el("p", { class: "quiet" }, "The report names no examples.");
-  return scrolled("Largest losses", el("table", { class: "worst-labels" },
-    heads([capital(task.example)], ["Not predicted"], ["Wrongly predicted"], ["Loss", true]),
+  const { heads: further, cells } = contents(report.worst_labels);
+  return scrolled("Largest losses", el("table", { class: "worst-examples" },
+    heads([capital(task.example)], ...further, ["Not predicted"], ["Wrongly predicted"], ["Loss", true]),
     el("tbody", {}, report.worst_labels.map((one) => el("tr", {},
-      el("th", { scope: "row" }, one.name), el("td", {}, one.missing.join(", ") || "–"), el("td", {}, one.extra.join(", ") || "–"), el("td", { class: "number" }, number(one.loss)))))));
+      el("th", { scope: "row" }, one.name), cells(one), el("td", {}, one.missing.join(", ") || "–"), el("td", {}, one.extra.join(", ") || "–"), el("td", { class: "number" }, number(one.loss)))))));
 }
 
 // Panels of a trial, for the report on the validation examples.

@@ -5,6 +5,7 @@ import { cell, row, table } from "../compare/tables.js";
 import { at, el, svg } from "../dom.js";
 import { count, number } from "../format.js";
 import { capital } from "../measures.js";
+import { contents } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/numbers.css") }));
 
@@ -66,10 +67,11 @@ function residuals(report, { task }) {
 function worst(report, { task }) {
   if (!report.residual_quantiles) return absent();
   if (!report.worst_numbers?.length) return el("p", { class: "quiet" }, "The report names no examples.");
-  return scrolled("Largest residuals", el("table", { class: "worst" },
-    heads([capital(task.example)], ["Target", true], ["Prediction", true], ["Residual", true]),
+  const { heads: further, cells } = contents(report.worst_numbers);
+  return scrolled("Largest residuals", el("table", { class: "worst-examples" },
+    heads([capital(task.example)], ...further, ["Target", true], ["Prediction", true], ["Residual", true]),
     el("tbody", {}, report.worst_numbers.map((one) => el("tr", {},
-      el("th", { scope: "row" }, one.name),
+      el("th", { scope: "row" }, one.name), cells(one),
       el("td", { class: "number" }, number(one.target)), el("td", { class: "number" }, number(one.predicted)), el("td", { class: "number" }, signed(one.predicted - one.target)))))));
 }
 

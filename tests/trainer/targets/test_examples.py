@@ -1,0 +1,94 @@
+"""Examples that reports name: excerpts of texts, and which pictures are accepted."""
+
+import base64
+import io
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from trainer.targets.examples import MOST_BYTES, MOST_SIDE, MOST_TEXT, NamedExample, excerpt, is_picture
+from trainer.tasks.images.task import thumbnail
+
+
+def webp(width: int = 8, height: int = 8, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image = Image.effect_noise((width, height), 60).convert("RGB")
+    image.save(file, "WEBP", **options)
+    return file.getvalue()
+
+
+def other(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, kind)
+    return file.getvalue()
+
+
+def animated() -> bytes:
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+HONEST = webp()
+WIDE = HONEST[:26] + (MOST_SIDE + 1).to_bytes(2, "little") + HONEST[28:]
+REFUSED = {
+    "nothing": b"",
+    "another format": other("PNG"),
+    "a photograph": other("JPEG"),
+    "markup": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    "cut": HONEST[:-2],
+    "more behind it": HONEST + b"<script>alert(1)</script>",
+    "lossless": webp(lossless=True),
+    "several frames": animated(),
+    "too wide": webp(MOST_SIDE + 1, 8, quality=1),
+    "a header that is too wide": WIDE,
+    "a header that is scaled": HONEST[:26] + (8 | 1 << 14).to_bytes(2, "little") + HONEST[28:],
+    "no height": HONEST[:28] + b"\0\0" + HONEST[30:],
+    "too many bytes": webp(MOST_SIDE, MOST_SIDE, quality=100),
+}
+
+
+@pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
+def test_what_is_not_a_small_picture_is_refused(raw: bytes) -> None:
+    assert not is_picture(raw)
+    with pytest.raises(ValidationError, match="lossy WebP"):
+        NamedExample(name="a", picture=base64.b64encode(raw).decode())
+
+
+@pytest.mark.parametrize("text", ["", "é", "AAAA AAAA", base64.b64encode(HONEST).decode() + "\n"])
+def test_what_is_not_base64_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="lossy WebP"):
+        NamedExample(name="a", picture=text)
+
+
+@pytest.mark.parametrize("size", [1, 16, 96, 224])
+@pytest.mark.parametrize("detail", ["plain", "noise"])
+def test_every_thumbnail_is_a_small_picture(size: int, detail: str) -> None:
+    pixels = torch.full((3, size, size), 200, dtype=torch.uint8)
+    if detail == "noise":
+        pixels = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    text = thumbnail(pixels)
+    assert text is not None and NamedExample(name="a", picture=text).picture == text
+    raw = base64.b64decode(text)
+    with Image.open(io.BytesIO(raw)) as picture:
+        assert picture.size == (min(size, MOST_SIDE),) * 2 and len(raw) <= MOST_BYTES
+        if detail == "plain":
+            assert all(abs(value - 200) < 6 for value in picture.convert("RGB").getpixel((0, 0)))  # type: ignore[union-attr]
+
+
+def test_an_excerpt_is_one_line_without_control_characters() -> None:
+    assert excerpt(" two\nlines\tand\x1b[31m a colour\u202e \ud800") == "two lines and [31m a colour"
+    assert excerpt("") == excerpt(" \n ") == ""
+    cut = excerpt("word " * 1_000)
+    assert len(cut) == MOST_TEXT and cut.startswith("word word ") and cut.endswith("…")
+    assert NamedExample(name="a", text=cut).model_dump() == {"name": "a", "text": cut}, "fields without a value are left out"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[0m", "a\nb", "a\u202eb", "a" * (MOST_TEXT + 1)])
+def test_a_text_that_is_no_excerpt_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        NamedExample(name="a", text=text)
