@@ -1,9 +1,11 @@
 """Finds groups of near-duplicate texts, which the split keeps together.
 
 Two texts are near-duplicates if the sets of their shingles, 5 successive characters of the normalised text, have a Jaccard index of at
-least 0.8. Groups are the connected components of this relation. MinHash signatures in bands find the pairs that may be near-duplicates
-(Broder, On the resemblance and containment of documents, 1997; Leskovec et al., Mining of Massive Datasets, ch. 3), and the index of each
-pair is computed. All arithmetic is on integers with fixed constants, so that every machine finds the same groups and thus the same split.
+least 0.8, or if both are short and differ by one character (added, left out or replaced). Groups are the connected components of this
+relation. MinHash signatures in bands find the pairs that may be near-duplicates by the index (Broder, On the resemblance and containment of
+documents, 1997; Leskovec et al., Mining of Massive Datasets, ch. 3), and the index of each pair is computed. Short texts that differ by one
+character are equal without it (deletion neighbourhoods: Mor and Fraenkel, Comm. ACM 25, 1982). All arithmetic is on integers with fixed
+constants, so that every machine finds the same groups and thus the same split.
 """
 
 import hashlib
@@ -20,10 +22,11 @@ from trainer.cache import Cache, CacheKey
 from trainer.data.groups import Groups, find_groups, joined
 from trainer.data.split import Group
 
-VERSION = 1  # raise it when other groups are found; part of the cache key
+VERSION = 2  # raise it when other groups are found; part of the cache key
 SHINGLE = 5  # characters
 BANDS, ROWS = 20, 5  # a pair of index J shares a band with probability 1 - (1 - J^5)^20: 0.9996 at 0.8, 0.47 at 0.5
 NEAR = 4, 5  # least Jaccard index as a fraction
+SHORT = 15, 60  # characters; in shorter texts another character is often another word, and of longer ones the index exceeds the limit
 WINDOW = 32  # members of a band's bucket that are compared with their next ones in it
 LONGEST, MOST_CHARACTERS = 10_000, 200_000_000  # characters compared of a text, and of all texts together
 LEAST_COMPARED = 500  # characters compared of a text at least
@@ -96,6 +99,7 @@ def clusters(texts: Sequence[str]) -> NDArray[np.int64]:
             near = _are_near(distinct, *pairs)
             if near.any():
                 found = joined(found, pairs[0][near], pairs[1][near])
+    found = joined(found, *_one_character_apart(distinct))
     result: NDArray[np.int64] = found[numbers]
     return result
 
@@ -167,6 +171,33 @@ def _candidates(found: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], 
             right.append(order[equal + step])
         if left:
             yield np.concatenate(left), np.concatenate(right)
+
+
+def _one_character_apart(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs that join all distinct texts of SHORT characters that differ by one character."""
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    left, right = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for length in range(SHORT[0], SHORT[1] + 1):
+        (longer,), (shorter,) = np.nonzero(lengths == length), np.nonzero((lengths == length - 1) & (lengths >= SHORT[0]))
+        codes, weights = _codes(texts, longer, length), np.cumprod(np.full(length + 1, BASE))
+        owners, whole = np.concatenate((longer, shorter)), _codes(texts, shorter, length - 1) @ weights[: length - 1]
+        before, after = np.zeros(len(longer), dtype=np.uint64), codes[:, 1:] @ weights[: length - 1]
+        for place in range(length):  # hashes of the longer texts without the character at this place, and of the shorter ones
+            keys = np.concatenate((before + after, whole))
+            order = np.argsort(keys, kind="stable")
+            (equal,) = np.nonzero(keys[order][1:] == keys[order][:-1])
+            left.append(owners[order[equal]])
+            right.append(owners[order[equal + 1]])
+            before += codes[:, place] * weights[place]
+            if place + 1 < length:
+                after -= codes[:, place + 1] * weights[place]
+    return np.concatenate(left), np.concatenate(right)
+
+
+def _codes(texts: Sequence[str], rows: NDArray[np.int64], length: int) -> NDArray[np.uint64]:
+    """The characters of texts of one length, [rows, length]."""
+    found = "".join(texts[row] for row in rows.tolist()).encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(found, dtype="<u4").astype(np.uint64).reshape(len(rows), length)
 
 
 def _are_near(texts: Sequence[str], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
