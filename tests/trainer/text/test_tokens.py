@@ -60,6 +60,33 @@ def test_special_tokens_and_pairs_follow_the_template_of_the_tokenizer() -> None
     assert encoded(plain(), ("a b", None), ("a", "b x")) == [([4, 5], [0, 0], False), ([4, 5, 3], [0, 1, 1], False)]
 
 
+PAIRS = [("where is my card", "it is lost"), ("a b c d e f g h i j k l", "it is"), ("", "a"), ("a", "")]
+JOINTS = {"RobertaTokenizer": ["</s>", "</s>"], "GPT2Tokenizer": [], "BertTokenizer": ["[SEP]"]}
+
+
+@pytest.mark.parametrize("kind", JOINTS)
+def test_pairs_are_those_of_the_library(kind: str, tmp_path: Path) -> None:
+    library, pieces, joint = needed("transformers"), needed("tokenizers"), JOINTS[kind]
+    byte_level = kind != "BertTokenizer"
+    trained = pieces.ByteLevelBPETokenizer() if byte_level else pieces.BertWordPieceTokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"] if byte_level else ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trained.train_from_iterator([" ".join(pair) for pair in PAIRS], vocab_size=300, min_frequency=1, special_tokens=special)
+    trained.save_model(str(tmp_path))
+    getattr(library, kind).from_pretrained(tmp_path).save_pretrained(tmp_path / "saved")
+    wanted, found = library.AutoTokenizer.from_pretrained(tmp_path / "saved"), FastTokenizer.of(tmp_path / "saved")
+    columns = [list(column) for column in zip(*PAIRS, strict=True)]  # alone, the library takes a pair with an empty text for one text
+    whole = [len(ids) for ids in wanted(*columns)["input_ids"]]
+    for most in (None, 9):
+        ours, theirs = [*found.encode(PAIRS, most)], wanted(*columns, truncation=most is not None, max_length=most)
+        assert [ids for ids, _, _ in ours] == theirs["input_ids"]
+        assert "token_type_ids" not in theirs or [segments for _, segments, _ in ours] == theirs["token_type_ids"]
+        assert [cut for _, _, cut in ours] == [most is not None and length > most for length in whole]
+    first, second = (wanted(text, add_special_tokens=False)["input_ids"] for text in PAIRS[0])
+    ids, _, _ = next(found.encode(PAIRS[:1], None))
+    start = next(place for place in range(len(ids)) if ids[place : place + len(first)] == first)
+    assert ids[start + len(first) :][: len(joint) + len(second)] == wanted.convert_tokens_to_ids(joint) + second
+
+
 def test_long_texts_are_cut_and_counted() -> None:
     found = encoded(bert(), ("a b c a b c", None), ("a b", None), ("a a a a", "b"), ("a", "b b b b"), max_length=5)
     assert found == [
