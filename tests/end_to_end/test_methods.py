@@ -49,8 +49,11 @@ class Subject:
         return int(self.document["fixed"]["epochs"])
 
 
-@pytest.fixture(params=["images", "texts"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
+@pytest.fixture(params=["images", "texts", "texts on PostgreSQL"])
+def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    monkeypatch.delenv("THAW_DATABASE_URL", raising=False)  # the embedded database
+    if request.param == "texts on PostgreSQL":
+        monkeypatch.setenv("THAW_DATABASE_URL", request.getfixturevalue("empty_postgresql"))
     return images(tmp_path) if request.param == "images" else texts(tmp_path, request.getfixturevalue("shared_data"))
 
 
@@ -63,7 +66,7 @@ def texts(tmp_path: Path, shared_data: Path) -> Subject:
     folder = shared_data / "weights" / "minilm-l6-v2"
     document = {
         "task": "text_classification", "data": {"path": str(tmp_path / "texts.csv"), "validation": 0.3}, "model": {"name": str(folder)},
-        "fixed": {**LORA, "max_length": 16, "epochs": 100}, **COMMON,
+        "fixed": {**LORA, "max_length": 16, "epochs": 30}, **COMMON,
     }  # fmt: skip
     return Subject(document, folder / "model.safetensors", 7, {"pooler.dense.weight", "pooler.dense.bias"})
 
@@ -90,8 +93,8 @@ def images(tmp_path: Path) -> Subject:
 
 
 @pytest.fixture
-def call(tmp_path: Path) -> Iterator[Call]:
-    """Asks a server with a worker."""
+def call(tmp_path: Path, subject: Subject) -> Iterator[Call]:
+    """Asks a server with a worker, on the subject's database."""
     with served(THAW, tmp_path / "thaw", workers=1) as address:
 
         def ask(path: str, document: Any = None) -> Any:

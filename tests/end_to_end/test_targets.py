@@ -1,5 +1,6 @@
-"""Image regression on real counts and multi-label classification go the whole way over SQLite: search, confirmation, export, training."""
+"""Image regression on real counts, and labels of images and real texts, go the whole way over SQLite: search, export, training again."""
 
+import csv
 import json
 import os
 import subprocess
@@ -124,3 +125,35 @@ def test_colours_are_labelled(call: Call, model: dict[str, str], tmp_path: Path)
     assert "Image multi-label classification, 3 labels: blue, green, red." in card and "## Label by label" in card
     run("train", file, "--out", tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_emotions_of_texts_are_labelled(call: Call, shared_data: Path, tmp_path: Path) -> None:
+    """Of goemotions those of the first texts that have labels of the most frequent ones alone."""
+    frequent = {"neutral", "admiration", "approval", "annoyance", "gratitude", "amusement"}
+    with (shared_data / "text" / "goemotions" / "train.csv").open(newline="") as source:
+        rows = [row for row in csv.DictReader(source) if set(row["labels"].split("|")) <= frequent][:300]
+    assert any("|" in row["labels"] for row in rows)
+    table = tmp_path / "emotions.csv"
+    with table.open("w", newline="") as written:
+        writer = csv.DictWriter(written, ("text", "labels"))
+        writer.writeheader()
+        writer.writerows(rows)
+    study = {
+        "name": "emotions", "task": "text_multilabel", "model": {"name": str(shared_data / "weights" / "minilm-l6-v2")},
+        "data": {"path": str(table), "target": "labels", "validation": 0.25, "test": 0.2},
+        "search_space": {"lr": {"type": "float", "low": 3e-4, "high": 3e-3, "log": True}},
+        "fixed": {"method": "lora", "lora_layers": 2, "max_length": 24, "epochs": 2, "pooling": "mean", "pos_weight": "balanced"},
+        "objective": {"metric": "average_precision", "direction": "maximize"}, "budget": {"trials": 2}, "limits": {"lanes": 1},
+    }  # fmt: skip
+    found = ended(call, study)
+    assert set(found["facts"]["labels"]) == frequent and found["best"]["value"] > 0.4, "1 label of 6 is right by chance"
+    best = call(f"/api/v1/studies/emotions/trials/{found['best']['number']}")
+    assert best["reuse"]["depth"] == 5 and list(best["result"]["per_label"]) == sorted(frequent)
+    file = tmp_path / "best.yaml"
+    run("best", "emotions", "-o", file)
+    exported = yaml.safe_load(file.read_text())
+    assert exported["reached"]["value"] == found["best"]["value"] and exported["by_label"].keys() == frequent
+    run("train", file, "--out", tmp_path / "model")
+    again = json.loads((tmp_path / "model" / "result.json").read_text())
+    assert again["equal"] and again["metrics"] == exported["reached"]["metrics"], "to the last digit"
+    assert (tmp_path / "model" / "huggingface" / "model.safetensors").is_file()
