@@ -3,6 +3,7 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 thaw
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY thawline ./thawline
 COPY service ./service
 COPY trainer ./trainer
 COPY search_spaces ./search_spaces

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import re
 import unicodedata
 from collections import Counter
@@ -82,6 +83,27 @@ def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+def from_file(file: pathlib.Path) -> Any:
+    """The value of a document in a file: JSON if its suffix is .json, otherwise YAML. Raises Faulty."""
+    is_json = file.suffix.lower() == ".json"
+    text = text_of(file, MAX_BYTES if is_json else MAX_YAML_BYTES)
+    return from_json(text) if is_json else from_yaml(text)
+
+
+def text_of(file: pathlib.Path, limit: int) -> str:
+    """The file's text: UTF-8, at most `limit` bytes. Raises Faulty."""
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(limit + 1)
+        if len(raw) > limit:
+            raise Faulty([too_large(limit)])
+        return raw.decode("utf-8")
+    except OSError as error:
+        raise Faulty([Fault((), "unreadable_file", f"the file cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise Faulty([Fault((), "not_utf8", "the file is not UTF-8 text; save it as UTF-8")]) from None
 
 
 def from_yaml(text: str) -> Any:

@@ -23,6 +23,11 @@ class Fault:
         """The path as a URI fragment JSON pointer (RFC 6901), such as `#/search_space/lr/low`."""
         return "#" + "".join("/" + _escaped(str(part)) for part in self.path)
 
+    @classmethod
+    def at(cls, pointer: str, code: str, message: str) -> "Fault":
+        """The fault with this pointer. The inverse of `pointer`, with indexes as text."""
+        return cls(tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]), code, message)
+
     def below(self, prefix: Path) -> "Fault":
         """The fault in a document that contains this one at `prefix`."""
         return Fault((*prefix, *self.path), self.code, self.message)

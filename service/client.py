@@ -2,8 +2,9 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as replace_fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from search_spaces import Fault
 from service.domain.errors import ThawlineError
 from service.domain.pruning import PruningReport
 from service.domain.records import Event
@@ -19,7 +21,6 @@ from service.rest_models import (
     ChangesView,
     ConfirmationView,
     ExportFormat,
-    FaultView,
     ListedStudyView,
     LogView,
     ProblemView,
@@ -58,11 +59,17 @@ class Unreachable(ThawlineError):
 class Refused(ThawlineError):
     """The server answered with a problem."""
 
-    def __init__(self, status: int, kind: str, detail: str, faults: tuple[FaultView, ...] = ()) -> None:
-        super().__init__(detail)
+    def __init__(self, status: int, kind: str, detail: str, faults: tuple[Fault, ...] = ()) -> None:
+        super().__init__("\n".join((detail, *(f"{fault.pointer}  {fault.message}" for fault in faults))))
         self.status = status
         self.kind = kind  # the last part of the problem's `type`, such as study-not-found
+        self.detail = detail
         self.faults = faults
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same call may succeed later: there were too many requests, or the database is unavailable."""
+        return self.status in (429, 503)
 
 
 class UnexpectedAnswer(ThawlineError):
@@ -81,15 +88,24 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def create_study(self, document: object, *, replace: bool = False) -> StudyView:
         """Create a study. NaN and Infinity are sent unchanged, so that the server reports them as faults.
 
-        With `replace`, an ended study of the same name is renamed first.
+        With `replace`, an ended study of the same name is renamed first. A server does not repeat paths in its faults; those of the
+        document are added here.
         """
         query = {"replace": "true"} if replace else None
-        return self._call(StudyView, "POST", "studies", json.dumps(document).encode(), params=query)
+        try:
+            return self._call(StudyView, "POST", "studies", json.dumps(document).encode(), params=query)
+        except Refused as refusal:
+            faults = tuple(replace_fields(fault, message=_with_path(fault, document)) for fault in refusal.faults)
+            raise Refused(refusal.status, refusal.kind, refusal.detail, faults) from None
 
     def studies(self) -> Iterator[ListedStudyView]:
         """All studies, newest first, read page by page."""
@@ -161,6 +177,11 @@ class Client:
             response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
         return _checked(response).text
 
+    def figure(self, study: str, name: str, params: Sequence[str] = ()) -> dict[str, Any]:
+        """A figure: `data` and `layout` in Plotly's format. Without `params`, the server chooses the parameters that it shows."""
+        figure: dict[str, Any] = self._send("GET", f"{_study(study)}/figures/{quote(name, safe='')}", params={"param": params}).json()
+        return figure
+
     def export(self, study: str) -> Iterator[bytes]:
         """Yield the study's file in pieces. An incomplete file lacks its last line, the digest."""
         timeout = httpx2.Timeout(SECONDS, read=IMPORT_SECONDS)
@@ -200,7 +221,7 @@ class Client:
             except (httpx2.TransportError, Unreachable):
                 pass
             except Refused as refusal:
-                if refusal.status not in (429, 503):  # these two are temporary: too many streams, or an unavailable database
+                if not refusal.temporary:
                     raise
             yield None
 
@@ -287,6 +308,20 @@ def _study(study: str) -> str:
     return "studies/" + quote(study, safe="")
 
 
+PATH_FIELDS = (("data", "path"), ("data", "root"), ("data", "validation"), ("data", "test"), ("model", "weights"))
+PATHS = {f"#/{section}/{name}": (section, name) for section, name in PATH_FIELDS}
+
+
+def _with_path(fault: Fault, document: object) -> str:
+    """The fault's message with the absolute path that the field holds."""
+    section, name = PATHS.get(fault.pointer, ("", ""))
+    fields = document.get(section) if isinstance(document, dict) else None
+    value = fields.get(name) if isinstance(fields, dict) else None
+    if not isinstance(value, str) or not Path(value).is_absolute() or value in fault.message:
+        return fault.message
+    return f"{fault.message} ({section}.{name} is {value})"
+
+
 def _checked(response: httpx2.Response) -> httpx2.Response:
     """Returns the response. Raises Refused if its status is not 2xx."""
     if response.is_success:
@@ -295,4 +330,5 @@ def _checked(response: httpx2.Response) -> httpx2.Response:
         problem = ProblemView.model_validate_json(response.content)
     except ValidationError:  # not a problem: the response of a proxy or another server
         raise Refused(response.status_code, "unknown", f"The server responded {response.status_code} {response.reason_phrase}.") from None
-    raise Refused(response.status_code, problem.type.rpartition(":")[2], problem.detail, problem.errors or ())
+    faults = tuple(Fault.at(one.pointer, one.code, one.detail) for one in problem.errors or ())
+    raise Refused(response.status_code, problem.type.rpartition(":")[2], problem.detail, faults)

@@ -58,7 +58,7 @@ def words_in(file: Path, may: set[str] | None = None, kept: tuple[str, ...] = ()
 
 def sources() -> dict[str, set[str]]:
     """The modules by their path from the root, without those that may use any word, with the words that each may use."""
-    found = [path for package in ("service", "trainer", "search_spaces") for path in (ROOT / package).rglob("*.py")]
+    found = [path for package in ("thawline", "service", "trainer", "search_spaces") for path in (ROOT / package).rglob("*.py")]
     names = sorted(path.relative_to(ROOT).as_posix() for path in found if "static" not in path.parts)
     may = {name: next((words for folder, words in MAY.items() if name.startswith(folder)), set[str]()) for name in names}
     return {name: words for name, words in may.items() if words != {OF_IMAGES, OF_CLASSES}}

@@ -122,7 +122,7 @@ def explain(error: Exception) -> int:
             _print_lines(f"{fault.pointer}  {fault.message}" for fault in error.faults)
             return FAULTY
         case Refused():
-            _print_lines([str(error), *(f"{fault.pointer}  {fault.detail}" for fault in error.faults)])
+            _print_lines([error.detail, *(f"{fault.pointer}  {fault.message}" for fault in error.faults)])
             return FAILED
         case Unreachable():
             _print_lines([str(error), "Start a server with `thaw serve`, or set the address of one with --server or THAW_SERVER."])

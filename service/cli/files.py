@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from search_spaces import Fault, Faulty
-from search_spaces.documents import MAX_BYTES, MAX_YAML_BYTES, from_json, from_yaml, too_large
+from search_spaces.documents import MAX_BYTES, from_file, from_json, text_of
 from service.cli.console import Failure, FaultyFile, console
 from service.client import Client, Refused
 from service.domain.errors import InvalidInput
@@ -71,54 +71,25 @@ def _json_lines(file: Path) -> list[Any]:
 
 def read_value(file: Path) -> Any:
     """Parse the file: as JSON if its suffix is .json, otherwise as YAML. Raises FaultyFile."""
-    is_json = file.suffix.lower() == ".json"
-    text = read_text(file, MAX_BYTES if is_json else MAX_YAML_BYTES)
     with faults_of(file):
-        return from_json(text) if is_json else from_yaml(text)
+        return from_file(file)
 
 
 def read_text(file: Path, limit: int) -> str:
     """Read UTF-8 text of at most `limit` bytes. Raises FaultyFile."""
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(limit + 1)
-        if len(raw) > limit:
-            raise FaultyFile(file, (("#", too_large(limit).message),))
-        return raw.decode("utf-8")
-    except OSError as error:
-        raise FaultyFile(file, (("#", f"the file cannot be read: {error.strerror}"),)) from None
-    except UnicodeDecodeError:
-        raise FaultyFile(file, (("#", "the file is not UTF-8 text; save it as UTF-8"),)) from None
+    with faults_of(file):
+        return text_of(file, limit)
 
 
 @contextlib.contextmanager
-def faults_of(file: Path, document: object = None) -> Iterator[None]:
-    """Convert Faulty, InvalidInput, and Refused with faults, from the parser and the server, to FaultyFile.
-
-    A server does not repeat paths. With the study's `document`, the messages of the fields that hold a path state it.
-    """
+def faults_of(file: Path) -> Iterator[None]:
+    """Convert Faulty, InvalidInput, and Refused with faults, from the parser and the server, to FaultyFile."""
     try:
         yield
-    except (Faulty, InvalidInput) as error:
-        raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in error.faults)) from None
-    except Refused as refusal:
-        if not refusal.faults:
+    except (Faulty, InvalidInput, Refused) as error:
+        if not error.faults:
             raise
-        raise FaultyFile(file, tuple((one.pointer, _with_path(one.pointer, one.detail, document)) for one in refusal.faults)) from None
-
-
-PATH_FIELDS = (("data", "path"), ("data", "root"), ("data", "validation"), ("data", "test"), ("model", "weights"))
-PATHS = {f"#/{section}/{name}": (section, name) for section, name in PATH_FIELDS}
-
-
-def _with_path(pointer: str, message: str, document: object) -> str:
-    """The message with the absolute path that the field holds."""
-    section, name = PATHS.get(pointer, ("", ""))
-    fields = document.get(section) if isinstance(document, dict) else None
-    value = fields.get(name) if isinstance(fields, dict) else None
-    if not isinstance(value, str) or not Path(value).is_absolute() or value in message:
-        return message
-    return f"{message} ({section}.{name} is {value})"
+        raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in error.faults)) from None
 
 
 SQLITE = b"SQLite format 3\0"

@@ -21,7 +21,7 @@ def create_study(settings: Settings, file: Path, and_watch: bool, replace: bool 
     """Create a study from the file. Raises FaultyFile with the errors of the parser or the server, Exit if the watched study fails."""
     document = read_document(file)
     with Client(settings.server, settings.token) as client:
-        with faults_of(file, document):
+        with faults_of(file):
             study = client.create_study(document, replace=replace)
         console().print(f"Study {study.name} ({study.id}) was created: {settings.server}/studies/{study.id}")
         for line in _notices(study):

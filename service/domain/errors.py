@@ -8,6 +8,8 @@ from search_spaces import Fault
 class ThawlineError(Exception):
     """Base of all domain errors. The message is shown to the user."""
 
+    faults: tuple[Fault, ...] = ()  # of the document that was refused, if there is one
+
 
 LONGEST_QUOTE = 128  # characters; also the longest name of a study
 

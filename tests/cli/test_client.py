@@ -88,7 +88,7 @@ def test_a_problem_comes_with_its_faults(address: Callable[[Respond], str]) -> N
     server = address(lambda handler: say(handler, 422, "application/problem+json", json.dumps(problem)))
     with Client(server) as client, pytest.raises(Refused) as refused:
         client.create_study({})
-    assert [(found.pointer, found.code, found.detail) for found in refused.value.faults] == [tuple(fault.values())]
+    assert [(found.pointer, found.code, found.message) for found in refused.value.faults] == [tuple(fault.values())]
 
 
 def test_a_stranger_on_the_port_is_told_by_its_status(address: Callable[[Respond], str]) -> None:
