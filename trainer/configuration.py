@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+if TYPE_CHECKING:
+    from trainer.tasks.base import ModelInfo
+
 Direction = Literal["minimize", "maximize"]
 Part = Literal["train", "validation", "test"]
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -27,6 +30,8 @@ FIRST_TASK = "image_classification"
 """The task of documents without the field `task`: it was the only task of version 0.1."""
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 WEIGHT_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+ALL_STAGES = 10_000
+"""The value of `frozen_layers` for all stages of a model whose stages are not known yet; no model has as many."""
 RANDOM = "random"
 """Value of `weights` for random initial values."""
 
@@ -265,7 +270,7 @@ class Hyperparameters(Frozen):
     beta2: FiniteFloat = Field(default=0.999, ge=0, lt=1, description="of adam and adamw: decay rate of the mean of squared gradients")
     weight_decay: FiniteFloat = Field(default=0.0, ge=0, le=10)
     frozen_layers: int = Field(
-        default=0, ge=0, le=10_000, description="number of stages, counted from the input, whose weights are not trained"
+        default=0, ge=0, le=ALL_STAGES, description="number of stages, counted from the input, whose weights are not trained"
     )
     dropout: FiniteFloat = Field(default=0.0, ge=0, lt=1, description="before the last layer of the head")
     schedule: Literal["constant", "cosine", "step", "one_cycle"] = "constant"
@@ -420,6 +425,15 @@ class DatasetInfo(ByTask):
     def checked(self) -> Mapping[str, Any]:
         """The body of the event `study_checked`."""
         return {f"{self.example}s": dict(self.sizes)}
+
+    @property
+    def described_model(self) -> "ModelInfo | None":
+        """The model as the check found it, for tasks whose models the server may not be able to read; None for other tasks."""
+        return None
+
+    def unrecorded(self, part: Part) -> Mapping[str, str]:
+        """The metrics that runs do not record for the part, by name, each with the reason as a predicate."""
+        return {}
 
     def faults(self) -> Iterable[tuple[str, str, str]]:
         """Field, code and message of impossible values, for imported facts."""

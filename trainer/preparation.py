@@ -16,7 +16,7 @@ from trainer.models import Infeasible, MissingWeights, StagedModel, UnfitModel
 from trainer.order import RowsAhead, batches, bucketed, shuffled
 from trainer.protocol import Checked, Failed, Unavailable
 from trainer.sequences import Sequences
-from trainer.tasks.base import Examples, Ragged, Task
+from trainer.tasks.base import Examples, ModelInfo, Ragged, Task
 from trainer.tasks.registry import task_of
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,8 @@ def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes
     examples = task.examples(dataset, config, device, cache)
     resolved, info = task.resolve(config, listing, dataset)
     info = task.inspect(examples, dataset, info)
-    _refuse_if_none_trains(task, resolved, batch_sizes or (config.batch_size,), dataset, info)
+    if (model := info.described_model) is None or _fits(resolved, model):  # else `operations.pass_check` names the place in the document
+        _refuse_if_none_trains(task, resolved, batch_sizes or (config.batch_size,), dataset, info)
     for note in info.notes:
         log.warning("%s", note)
     return Checked(facts=info, manifest=manifest_of(listing, dataset))
@@ -211,6 +212,11 @@ def _refuse_if_none_trains(task: Task, config: TrainConfig, batch_sizes: Sequenc
         except Infeasible:
             if place == len(batch_sizes):
                 raise
+
+
+def _fits(config: TrainConfig, model: ModelInfo) -> bool:
+    """Whether the model has the stages and methods that the config asks for."""
+    return config.frozen_layers <= model.stages and not any(model.fault_of(name, value) for name, value in config)
 
 
 def _refuse_large_batch(task: Task, config: TrainConfig, dataset: Dataset) -> None:

@@ -9,7 +9,7 @@ from search_spaces import Fault, Path
 from service.domain.fault_messages import faults_of
 from service.domain.samplers import Grid
 from service.domain.spec import StudySpec
-from trainer.configuration import Hyperparameters
+from trainer.configuration import ALL_STAGES, DatasetInfo, Hyperparameters
 from trainer.tasks.base import ModelInfo
 from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of
@@ -79,6 +79,33 @@ def _hyperparameter_faults(hyperparameters: type[Hyperparameters], values: Mappi
     except ValidationError as error:
         for item in error.errors():
             yield from faults_of(item)
+
+
+def with_all_stages(spec: StudySpec, facts: DatasetInfo) -> StudySpec:
+    """The spec of a study whose fixed values freeze all stages of a model that the server could not read, with their number."""
+    if (model := facts.described_model) is None or spec.fixed.get("frozen_layers") != ALL_STAGES:
+        return spec
+    return spec.model_copy(update={"fixed": {**spec.fixed, "frozen_layers": model.stages}})
+
+
+def facts_faults(spec: StudySpec, facts: DatasetInfo) -> Iterator[Fault]:
+    """Faults of the study that the facts of the check show: a metric that runs on this data do not record, and values that do not fit a
+    model which the server could not read.
+    """
+    if (fault := unrecorded(spec, facts, spec.objective.metric)) is not None:
+        yield fault.below(("objective",))
+    if (model := facts.described_model) is not None:
+        yield from stage_faults(spec, model)
+        yield from fit_faults(spec, model)
+
+
+def unrecorded(spec: StudySpec, facts: DatasetInfo, metric: str) -> Fault | None:
+    """The fault of a metric that runs of the study do not record on this data; None if they do."""
+    missing = {**(facts.unrecorded("test") if spec.confirm is not None else {}), **facts.unrecorded("validation")}
+    if metric not in missing:
+        return None
+    others = ", ".join(name for name in spec_of(spec.task).metrics if name not in missing)
+    return Fault(("metric",), "not_recorded", f"{metric} {missing[metric]}; choose one of {others}")
 
 
 def stage_faults(spec: StudySpec, model: ModelInfo) -> Iterator[Fault]:

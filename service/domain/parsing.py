@@ -15,13 +15,12 @@ from service.domain.errors import InvalidInput
 from service.domain.fault_messages import Inherited, faults_of, unknown_model, unknown_parameter, unknown_task, with_remedies
 from service.domain.spec import MAX_TRIALS, StudySpec, searchable
 from service.domain.synonyms import translate
-from trainer.configuration import FIRST_TASK
+from trainer.configuration import ALL_STAGES, FIRST_TASK
 from trainer.tasks.base import ModelInfo, TaskSpec, UndescribedModel
 from trainer.tasks.registry import spec_of, specs
 
 MOST_QUEUED = 1_000  # trials in one request
 MOST_REPAIRS = 5  # validation passes; each one removes all parts found faulty by the pass before
-MOST_STAGES = 10_000  # more than any model has
 INVISIBLE = frozenset({"Cf", "Zl", "Zp"})  # Unicode categories without a glyph: names that differ in them look the same
 NUMBERED_NAME = re.compile(r"[0-9a-f]{16}\Z")
 
@@ -119,10 +118,10 @@ class _Draft:
         self.document = _with_default_weights(self._with_all_stages(), self.task)
 
     def _with_all_stages(self) -> dict[str, Any]:
-        """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages, or with a stand-in for an unknown model."""
+        """Replace `frozen_layers: all` in fixed and baseline with the model's number of stages, or with ALL_STAGES for an unknown one."""
         model = self.document.get("model")
         described = described_model(self.task, model.get("name") if isinstance(model, dict) else None)
-        known, stages = described is not None, described.stages if described is not None else MOST_STAGES
+        known, stages = described is not None, described.stages if described is not None else ALL_STAGES
         written = {part: section for part in ("fixed", "baseline") if isinstance(section := self.document.get(part), dict)}
         frozen = {part: section for part, section in written.items() if section.get("frozen_layers") == "all"}
         if not known and "baseline" in frozen:
@@ -197,9 +196,9 @@ class _Draft:
             self.stand_ins.add("model")
             spec = spec.model_copy(update={"model": type(spec.model)(**self.task.stand_ins["model"])})
         described = None if "model" in self.stand_ins else described_model(self.task, spec.model.name)
-        if described is None and "model" not in self.stand_ins and (open_depth := _open_depth(spec)) is not None:
-            self.add([open_depth])
-        spec, faults = _with_open_ranges_closed(spec, MOST_STAGES if described is None else described.stages)
+        if described is None and "model" not in self.stand_ins:
+            self.add(_unknown_depths(spec))
+        spec, faults = _with_open_ranges_closed(spec, ALL_STAGES if described is None else described.stages)
         self.stand_ins |= {str(fault.path[1]) for fault in self.add(faults)} | ({"search_space"} if faults else set())
         return spec
 
@@ -312,13 +311,17 @@ def described_model(task: TaskSpec, name: object) -> ModelInfo | None:
         return None
 
 
-def _open_depth(spec: StudySpec) -> Fault | None:
-    """The fault of an open range of frozen stages, for a model whose number of stages is not known on this machine."""
+def _unknown_depths(spec: StudySpec) -> Iterator[Fault]:
+    """Faults of an open range and of a baseline that freeze all stages of a model whose number of stages is not known on this machine.
+
+    `frozen_layers: all` in fixed is not among them: the check of the data finds the number, see `consistency.with_all_stages`.
+    """
+    message = "the model cannot be read on the server, so its number of stages is not known here; write"
     frozen = spec.search_space.root.get("frozen_layers")
-    if not isinstance(frozen, Int) or frozen.high is not None:
-        return None
-    message = "the model cannot be read on the server, so its number of stages is not known here; write high"
-    return Fault(("search_space", "frozen_layers", "high"), "unknown_stages", message)
+    if isinstance(frozen, Int) and frozen.high is None:
+        yield Fault(("search_space", "frozen_layers", "high"), "unknown_stages", f"{message} high")
+    if spec.baseline is not None and spec.baseline.get("frozen_layers") == ALL_STAGES:
+        yield Fault(("baseline", "frozen_layers"), "unknown_stages", f"{message} a number")
 
 
 def _early_faults(document: dict[str, Any], task: TaskSpec) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ from functools import partial
 
 from search_spaces import Fault
 from service.domain.budgets import BudgetChange
+from service.domain.consistency import facts_faults, unrecorded, with_all_stages
 from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound, quoted
 from service.domain.records import Study
 from service.domain.spec import Objective, StudySpec
@@ -26,6 +27,8 @@ NO_TEST_EXAMPLES = (
     "confirm scores the winners on test {examples}, and the data's own split has none; add a test part, or create the study again with "
     "data.test, say 0.2, and without data.split"
 )
+
+CORRECT = "Correct the document and create the study again with replace: true"
 
 
 def create_study(
@@ -184,6 +187,8 @@ def _rerank(uow: StudyUnitOfWork, metric: str) -> None:
     was = study.spec.objective
     if metric == was.metric:
         return
+    if study.facts is not None and (fault := unrecorded(study.spec, study.facts, metric)) is not None:
+        raise InvalidInput([fault])
     judged = uow.judged_trials()
     complete = [one for one in judged if one.state is TrialState.COMPLETE]
     if without := [one.number for one in complete if finite(one.metrics.get(metric)) is None]:
@@ -249,7 +254,8 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
     """Store the result of a successful check of data and weights, after which trials may start. Raises StudyNotFound.
 
     Only the first check after the creation, or after a failed study was resumed, has an effect. The study fails when its trials
-    were trained on other data or weights, or when it has `confirm` and the data has no test examples.
+    were trained on other data or weights, when its document does not fit the facts, or when it has `confirm` and the data has no test
+    examples.
     """
     with store.writing() as tx, locked(tx, study) as uow:
         before = uow.study.facts
@@ -266,8 +272,11 @@ def pass_check(store: Store, study: str, facts: DatasetInfo, manifest: str | Non
             if manifest is not None or facts != before:
                 registry.keep_manifest(tx, uow.study.id, manifest)
             uow.emit(EventKind.STUDY_CHECKED, state=uow.study.state, **facts.checked)
-            spec = uow.study.spec
-            if spec.confirm is not None and spec.data.test == 0 and not facts.sizes.get("test"):
+            spec = with_all_stages(uow.study.spec, facts)
+            uow.study = replace(uow.study, spec=spec)
+            if faults := [f"{fault.pointer}: {fault.message}" for fault in facts_faults(spec, facts)]:
+                close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, f"{'. '.join(faults)}. {CORRECT}")
+            elif spec.confirm is not None and spec.data.test == 0 and not facts.sizes.get("test"):
                 close(uow, StudyState.FAILED, EventKind.STUDY_FAILED, NO_TEST_EXAMPLES.format(examples=f"{spec_of(spec.task).example}s"))
     return uow.study
 

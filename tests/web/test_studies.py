@@ -142,6 +142,12 @@ def test_a_study_that_has_ended_is_ranked_by_another_metric(client: TestClient, 
     client.post(f"{STUDIES}/digits/stop")
     ranked = client.post(f"{STUDIES}/digits/objective", json={"metric": "loss"})
     assert ranked.status_code == 200 and ranked.json()["spec"]["objective"] == {"metric": "loss", "direction": "minimize"}
+    facts = FACTS.model_copy(update={"classes": tuple(map(str, range(77)))})
+    many = lab.study(name="many", objective={"metric": "f1", "direction": "maximize"}, checked=False)
+    operations.pass_check(lab.store, many.id, facts)
+    client.post(f"{STUDIES}/many/stop")
+    refused = client.post(f"{STUDIES}/many/objective", json={"metric": "auroc"})
+    assert refused.status_code == 422 and "is not recorded for 77 classes" in refused.json()["errors"][0]["detail"]
     bodies: list[Any] = [{"metric": "poetry"}, {"metric": 1}, {}, {"metric": "f1", "more": 1}, []]
     for body in bodies:
         refused = client.post(f"{STUDIES}/digits/objective", json=body)

@@ -14,8 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import trainer.adapters.config as adapters
-from trainer.backbones.families import BUFFERS, FAMILIES, PoolingKind, TextFamily
+from trainer.backbones.families import BUFFERS, FAMILIES, PoolingKind, TextFamily, fault_of
 from trainer.files import UnfitFile, open_regular, read_regular
 from trainer.weight_files import MOST_WEIGHTS_BYTES, Outline, read_outline
 from trainer.weight_files.pickles import TensorOutline, UnreadableWeights
@@ -88,12 +87,7 @@ class TextModelInfo:
 
     def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
         """A fault if the model has no positions for texts of that length, or cannot be fine-tuned by that method."""
-        own = adapters.fault_of(name, value, model=f"a model of type {self.model_type}", stages=self.stages, methods=self.family.methods)
-        if own is not None:
-            return own
-        if name != "max_length" or type(value) is not int or self.positions is None or value <= self.positions:
-            return None
-        return "text_too_long", f"the model has positions for {self.positions:,} tokens; lower this to {self.positions} or less"
+        return fault_of(name, value, model_type=self.model_type, stages=self.stages, positions=self.positions)
 
     def refuse_weights(self, outline: Outline, file_name: str) -> None:
         """Raises UnreadableWeights: the weights of a text model are those of its folder."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+import trainer.adapters.config as adapters
+
 PoolingKind = Literal["cls", "mean", "last", "max"]
 HeadForm = Literal["pooler", "dense", "linear", "prediction"]
 """Layers of the library's own head behind the pooling.
@@ -156,3 +158,13 @@ FAMILIES: Mapping[str, TextFamily] = MappingProxyType(
 
 BUFFERS = re.compile(r"(?:^|\.)(?:position_ids|token_type_ids|inv_freq|masked_bias)$|\.attn\.bias$")
 """Tensors of old files that are no parameters."""
+
+
+def fault_of(name: str, value: object, *, model_type: str, stages: int, positions: int | None) -> tuple[str, str] | None:
+    """Code and message of a fault if a model with these stages and positions cannot be trained with this value of the hyperparameter."""
+    methods = FAMILIES[model_type].methods
+    if (own := adapters.fault_of(name, value, model=f"a model of type {model_type}", stages=stages, methods=methods)) is not None:
+        return own
+    if name != "max_length" or type(value) is not int or positions is None or value <= positions:
+        return None
+    return "text_too_long", f"the model has positions for {positions:,} tokens; lower this to {positions} or less"

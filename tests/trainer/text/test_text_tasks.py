@@ -14,7 +14,7 @@ from tests.trainer.backbones.conftest import write_tokenizer
 from tests.trainer.text.conftest import needed
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
-from trainer.configuration import TrainConfig, resolve_paths
+from trainer.configuration import ALL_STAGES, DatasetInfo, TrainConfig, resolve_paths
 from trainer.data.examples import BadData
 from trainer.features import inputs_for
 from trainer.features.frozen_prefix import SequenceLayout
@@ -22,12 +22,14 @@ from trainer.features.source import StoredExamples
 from trainer.heads.ensemble import HeadEnsemble, fits
 from trainer.learners import Member, ModelLearner
 from trainer.loop import TrainingLoop, train
+from trainer.models import Infeasible
 from trainer.preparation import Expected, inspect, prepare
 from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, RunPrepared
 from trainer.sequences import Sequences
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import UndescribedModel
 from trainer.tasks.registry import spec_of
+from trainer.tasks.text.config import FoundTextModel
 from trainer.tasks.text.spec import text_info
 
 HOST = torch.device("cpu")
@@ -239,6 +241,17 @@ def test_layers_that_do_not_fit_the_library_are_left_out_of_its_folder(configure
     run(configure(method=method, pooling="auto", epochs=1, prompt_tokens=2), model_file=tmp_path / "model.safetensors")
     assert (tmp_path / "model.safetensors").exists() and not (tmp_path / "huggingface").exists()
     assert (tmp_path / "adapter").exists() == (method == "prompt")
+
+
+def test_the_check_finds_the_model_and_leaves_unfit_values_to_the_service(configure: Any) -> None:
+    unfit = configure(frozen_layers=4, max_length=41)
+    found = text_info(inspect(unfit, HOST, Cache.none()).facts)
+    assert found.model == FoundTextModel(type="bert", stages=3, positions=40)
+    assert DatasetInfo.model_validate(found.model_dump(mode="json")).described_model == found.model
+    with pytest.raises(Infeasible, match="the model has 3 stages"):
+        prepare(unfit, HOST, Expected(), Cache.none())
+    prepared = prepare(configure(frozen_layers=ALL_STAGES), HOST, Expected(), Cache.none())
+    assert prepared.config.frozen_layers == prepared.model.frozen == 3
 
 
 def test_a_hub_name_without_its_owner_gets_an_example(tmp_path: Path) -> None:

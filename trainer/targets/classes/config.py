@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from trainer.configuration import DatasetInfo, Frozen, Hyperparameters
+from trainer.configuration import DatasetInfo, Frozen, Hyperparameters, Part
 from trainer.targets.encoding import bytes_of
 from trainer.targets.examples import MOST_WORST, NamedExample
 
 MAX_CLASS_NAME = 256  # characters
 MOST_CLASSES = 65_536
+MOST_CLASSES_RANKED = 64  # classes up to which tallies contain probabilities: with 77, an epoch of 128 heads took 40 % longer
+MOST_RANKED = 2**17  # probabilities of one model's examples up to which AUROC and average precision are computed
 ACCURACIES = frozenset({"accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall"})
 """Metrics that equal accuracy for examples of one class each."""
 
@@ -67,6 +69,18 @@ class ClassInfo(DatasetInfo):
     def checked(self) -> Mapping[str, Any]:
         """The numbers of classes and of examples by part."""
         return {"classes": len(self.classes), **super().checked}
+
+    def unrecorded(self, part: Part) -> Mapping[str, str]:
+        """AUROC and average precision, if the part has too many probabilities to sort in each epoch."""
+        classes, examples = len(self.classes), self.sizes.get(part, 0)
+        if classes > MOST_CLASSES_RANKED:
+            reason = f"is not recorded for {classes:,} classes, only up to {MOST_CLASSES_RANKED}"
+        elif classes * examples > MOST_RANKED:
+            amount = f"{classes} classes and {examples:,} {part} {self.example}s"
+            reason = f"is not recorded for {amount}, only up to {MOST_RANKED:,} probabilities"
+        else:
+            return {}
+        return dict.fromkeys(("auroc", "average_precision"), reason)
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
         """Faults of imported facts: too few or too many classes, and class names that are too long."""

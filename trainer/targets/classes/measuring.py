@@ -5,13 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from trainer.targets.classes.config import MOST_CLASSES_RANKED
 from trainer.targets.jackknife import Values, auroc, average_precision, over_labels
 from trainer.targets.ranking import ranking, sorted_by_label
 
 PREDICTION = 3  # the first tallies: predicted class, its cross entropy and probability
 PROBABILITIES = 4  # the first tally that is the probability of one class
-MOST_CLASSES_RANKED = 64  # classes up to which tallies contain probabilities: with 77, an epoch of 128 heads took 40 % longer
-MOST_RANKED = 2**17  # probabilities of one model's examples up to which AUROC and average precision are computed
 TOP = 5
 BINS = 15  # of the calibration error, of equal width
 

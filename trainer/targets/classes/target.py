@@ -13,9 +13,17 @@ from torch import Tensor
 from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
 from trainer.order import drawn_evenly
-from trainer.targets.classes.config import MAX_CLASS_NAME, MOST_SCORED, ClassHyperparameters, ClassReport, ClassTestReport, WrongClass
+from trainer.targets.classes.config import (
+    MAX_CLASS_NAME,
+    MOST_RANKED,
+    MOST_SCORED,
+    ClassHyperparameters,
+    ClassReport,
+    ClassTestReport,
+    WrongClass,
+)
 from trainer.targets.classes.losses import CrossEntropy, HeadsCrossEntropy, TabulatedCrossEntropy, balanced_weights, tabulates
-from trainer.targets.classes.measuring import MOST_RANKED, PREDICTION, PROBABILITIES, contributions, measure, share, tallies_of
+from trainer.targets.classes.measuring import PREDICTION, PROBABILITIES, contributions, measure, share, tallies_of
 from trainer.targets.classes.spec import class_info
 from trainer.targets.encoding import encode
 from trainer.targets.examples import MOST_WORST

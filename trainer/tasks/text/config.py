@@ -1,14 +1,18 @@
 """Models of the text modality besides its data: the model, hyperparameters, and facts. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainer.adapters.config import AdapterHyperparameters
-from trainer.configuration import DatasetInfo, ModelConfig, Resolve, TrainConfig, resolve_fields
+from trainer.backbones.families import FAMILIES, fault_of
+from trainer.configuration import DatasetInfo, Frozen, ModelConfig, Resolve, TrainConfig, resolve_fields
 from trainer.tasks.text.data import DuplicateTexts, TextData, TokenCounts
+
+if TYPE_CHECKING:
+    from trainer.weight_files import Outline
 
 
 class TextModel(ModelConfig):
@@ -79,15 +83,49 @@ class TextTrainConfig(TextHyperparameters, TrainConfig):
     model: TextModel
 
 
+def _known(model_type: str) -> str:
+    if model_type not in FAMILIES:
+        raise ValueError(f"there is no such type of model; the types are {', '.join(FAMILIES)}")
+    return model_type
+
+
+class FoundTextModel(Frozen):
+    """A text model as a worker found it; implements `trainer.tasks.base.ModelInfo`."""
+
+    type: Annotated[str, AfterValidator(_known)] = Field(description="model_type of its config.json")
+    stages: int = Field(ge=1, description="that can be frozen: the embeddings and each layer")
+    positions: int | None = Field(default=None, ge=1, description="the longest text in tokens; None without a limit")
+
+    @property
+    def weights(self) -> Collection[str]:
+        """DEFAULT, the weights of the model."""
+        return ("DEFAULT",)
+
+    def fault_of(self, name: str, value: object) -> tuple[str, str] | None:
+        """See `trainer.backbones.families.fault_of`."""
+        return fault_of(name, value, model_type=self.type, stages=self.stages, positions=self.positions)
+
+    def refuse_weights(self, outline: "Outline", file_name: str) -> None:
+        """Nothing: a file of weights is refused when the study is created."""
+
+
 class TextDatasetInfo(DatasetInfo):
     """Facts about texts and weights."""
 
     rows: Mapping[str, int] = Field(description="number of rows in train, validation and test")
     duplicate_texts: DuplicateTexts | None = Field(default=None, description="None if not searched for")
     tokens: TokenCounts | None = Field(default=None, description="None before the texts were tokenized")
+    model: FoundTextModel | None = Field(
+        default=None, exclude_if=lambda model: model is None, description="None in records of earlier versions"
+    )
     commit: str | None = Field(
         default=None, exclude_if=lambda commit: commit is None, description="commit of the hub's model; None for a folder"
     )
+
+    @property
+    def described_model(self) -> FoundTextModel | None:
+        """The model."""
+        return self.model
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -12,7 +12,7 @@ from trainer.backbones.description import digest
 from trainer.backbones.export import Outputs, save
 from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
-from trainer.configuration import DataConfig, DatasetInfo, ModelConfig, TrainConfig, narrowing
+from trainer.configuration import ALL_STAGES, DataConfig, DatasetInfo, ModelConfig, TrainConfig, narrowing
 from trainer.data.dataset import Dataset, Listing
 from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
@@ -21,7 +21,7 @@ from trainer.models import StagedModel
 from trainer.targets.examples import excerpt
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
-from trainer.tasks.text.config import TextDatasetInfo, TextModel, TextTrainConfig
+from trainer.tasks.text.config import FoundTextModel, TextDatasetInfo, TextModel, TextTrainConfig
 from trainer.tasks.text.spec import LIBRARY_FOLDER, text_config, text_data, text_info
 
 ADAPTER_FOLDER = "adapter"
@@ -39,9 +39,10 @@ class TextTask(ComposedTask):
         return texts.arrange(text_data(data), listing, cache)
 
     def resolve(self, config: TrainConfig, listing: Listing, dataset: Dataset) -> tuple[TextTrainConfig, DatasetInfo]:
-        """The config with the commit of a hub's model, and the facts. Raises UnfitModel."""
+        """The config with the commit and the number of stages of a hub's model, and the facts. Raises UnfitModel."""
         asked, found = text_config(config), _texts(dataset)
         model = hub.find(asked.model.name, asked.model.revision)
+        described = describe(model.folder)
         info = TextDatasetInfo.of_task(asked.task)(
             rows=found.counts,
             duplicate_texts=found.duplicates,
@@ -50,9 +51,11 @@ class TextTask(ComposedTask):
             listing=found.listing,
             weights_sha256=digest(model.folder),
             commit=model.commit,
+            model=FoundTextModel(type=described.model_type, stages=described.stages, positions=described.positions),
             **self.facts(dataset),
         )
-        return text_config(self.spec.resolved(asked, info)), info
+        stages = described.stages if asked.frozen_layers == ALL_STAGES else asked.frozen_layers
+        return text_config(self.spec.resolved(asked.model_copy(update={"frozen_layers": stages}), info)), info
 
     def model(self, config: TrainConfig, info: DatasetInfo) -> StagedModel:
         """The network with the target's outputs, adapted and frozen as the config's method asks. Raises UnfitModel."""
