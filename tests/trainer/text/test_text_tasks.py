@@ -209,6 +209,12 @@ def test_the_check_states_how_many_texts_are_cut(configure: Any) -> None:
     assert any("max_length 8 cuts" in note for note in checked.facts.notes)
 
 
+def test_the_card_of_a_regression_states_how_outputs_are_standardised_and_that_near_duplicates_were_sought(configure: Any) -> None:
+    config = configure(task="text_regression")
+    notes = spec_of(config.task).card_data(config, inspect(config, HOST, Cache.none()).facts).notes
+    assert len(notes) == 2 and "is standardised" in notes[0] and notes[1] == "No near-duplicates were found."
+
+
 def test_unfit_targets_are_refused(configure: Any, rows: Path, tmp_path: Path) -> None:
     other = tmp_path / "one.tsv"
     other.write_text("text\tlabel\n" + "".join(f"w4 w{number}\tsame\n" for number in range(5, 20)))

@@ -108,10 +108,10 @@ class TextSpec(ComposedSpec):
 
     def card_data(self, config: TrainConfig, info: DatasetInfo) -> CardData:
         """The target's contents, near-duplicates and lengths."""
-        found = text_info(info)
+        card, found = self._card(info), text_info(info)
         model = () if found.commit is None else (("commit", found.commit),)
-        notes = (_duplicates(found.duplicate_texts),)
-        return replace(self._card(info), notes=notes, model=model, loading=self._loading(text_config(config)))
+        notes = (*card.notes, _duplicates(found.duplicate_texts))
+        return replace(card, notes=notes, model=model, loading=self._loading(text_config(config)))
 
     def _loading(self, config: TextTrainConfig) -> str:
         if config.method in EXTENDING:
