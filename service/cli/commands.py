@@ -421,3 +421,18 @@ def import_(
     from service.cli.files import import_study
 
     import_study(_settings(context), file, name, like, theirs, paused)
+
+
+@study.command()
+def convert(
+    file: Annotated[
+        str, typer.Argument(help="W&B sweep, Ray Tune space or Katib experiment (YAML or JSON), or Optuna database.", show_default=False)
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Study file to write; default: standard output.")] = None,
+    task: Annotated[str | None, typer.Option(help="Name of an installed task; default: image_classification.")] = None,
+    theirs: Annotated[str | None, typer.Option("--study", help="Name of the Optuna study, if the database contains several.")] = None,
+) -> None:
+    """Convert the search of another tool to a study file, and name what has no equivalent. Does not need a server."""
+    from service.cli.files import convert_study
+
+    convert_study(file, output, task, theirs)

@@ -1,8 +1,9 @@
-"""Files of the user: reads them with a list of all errors, writes them atomically, and exports and imports studies."""
+"""Files of the user: reads them with a list of all errors, writes them atomically, and exports, imports and converts studies."""
 
 import contextlib
 import os
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -168,9 +169,7 @@ def _to_optuna(file: BinaryIO, output: Path) -> None:
 
 def import_study(settings: Settings, source: str, name: str | None, like: Path | None, theirs: str | None, paused: bool) -> None:
     """Import a study from an export file or from an Optuna database. Raises FaultyFile with the errors by line, and Failure."""
-    file = Path(source.removeprefix("sqlite:///"))
-    if "://" in str(source) and not source.startswith("sqlite:///"):
-        raise Failure("Only SQLite databases of Optuna can be imported (sqlite:///FILE). Copy the study into one with `optuna.copy_study`.")
+    file = _local(source)
     if _is_database(file):
         study = _from_optuna(settings, file, name, like, theirs)
     elif like is not None or theirs is not None:
@@ -180,6 +179,49 @@ def import_study(settings: Settings, source: str, name: str | None, like: Path |
             study = client.import_study(file, name, paused=paused)
     trials = f"{study.created} trials" + (", paused: run `thaw study resume` to continue it" if study.state == "paused" else "")
     console().print(f"Study {study.name} ({study.id}) was imported, {study.state}, with {trials}: {settings.server}/studies/{study.id}")
+
+
+def convert_study(source: str, output: Path | None, task: str | None, theirs: str | None) -> None:
+    """Convert the search of another tool to a study file. Raises FaultyFile, InvalidInput, Failure.
+
+    Prints on standard error what changed, what has no equivalent, and the places to complete.
+    """
+    from service.domain.fault_messages import unknown_task
+    from service.study_io.conversion import convert, limited
+    from service.study_io.other_tools import read
+    from trainer.configuration import FIRST_TASK
+    from trainer.tasks.registry import specs
+
+    if (task := task or FIRST_TASK) not in specs():
+        raise InvalidInput([unknown_task(("task",))])
+    file = _local(source)
+    if output is not None and output.exists() and file.exists() and output.samefile(file):
+        raise Failure(f"{output} is the file to convert; choose another one for the study.")
+    with faults_of(file):
+        if _is_database(file):
+            from service.search import optuna_import
+
+            found = optuna_import.search_of(optuna_import.read_database(file, theirs))
+        elif theirs is not None:
+            raise Failure("--study applies only to Optuna databases, and this file is not an SQLite database.")
+        else:
+            found = read(read_value(file))
+        converted = convert(found, task, file.stem)
+    if output is not None:
+        write_whole(output, converted.text)
+    else:
+        sys.stdout.write(converted.text)
+    for title, notes in (("without equivalent", converted.lost), ("changed", converted.changed)):
+        sys.stderr.writelines(f"{title}: {line}\n" for line in limited(notes))
+    if converted.places:
+        sys.stderr.write(f"to complete: {', '.join('.'.join(map(str, place)) for place in converted.places)}\n")
+
+
+def _local(source: str) -> Path:
+    """The file that a path, or a URL of an SQLite database, names. Raises Failure for other URLs."""
+    if "://" in source and not source.startswith("sqlite:///"):
+        raise Failure("Only SQLite databases of Optuna can be read (sqlite:///FILE). Copy the study into one with `optuna.copy_study`.")
+    return Path(source.removeprefix("sqlite:///"))
 
 
 def _is_database(file: Path) -> bool:

@@ -1,4 +1,7 @@
-"""Reads a study from an SQLite database of Optuna and converts it to the lines of a study file. Never writes to the database."""
+"""Reads a study from an SQLite database of Optuna, and converts it to the lines of an export file, or its space to that of a study file.
+
+Never writes to the database.
+"""
 
 import math
 import sqlite3
@@ -11,6 +14,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -26,6 +30,7 @@ from service.search.optuna_private import study_key
 from service.study_io.export import WORDS, LineDocument, worded
 from service.study_io.format import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.study_io.import_ import fit
+from service.study_io.other_tools import Source
 
 MAX_BYTES = 2 * 1024**3
 MAX_VALUES = 2_000_000
@@ -182,6 +187,47 @@ def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
         notes=dict(chosen.user_attrs),
         trials=storage.get_all_trials(study_key(chosen), deepcopy=False),
     )
+
+
+def search_of(found: OptunaStudy) -> Source:
+    """The search that the distributions of the trials define: of each parameter the widest range and all choices. Raises InvalidInput."""
+    if found.is_ours:
+        refuse((SPEC,), "exported", "Thawline exported this database; bring it back with `thaw study import`")
+    source = Source("an Optuna study", name=found.name, direction=found.direction)
+    by_name: dict[str, list[BaseDistribution]] = {}
+    for trial in found.trials:
+        for name, distribution in trial.distributions.items():
+            by_name.setdefault(name, []).append(distribution)
+    for name, all_found in by_name.items():
+        _add_parameter(source, name, all_found)
+        if len(all_found) < len(found.trials):
+            source.change(name, f"{len(all_found)} of {len(found.trials)} trials have it; write `when` if it depends on another parameter")
+    source.lose("sampler and pruner", "a database does not have them; the defaults are used")
+    source.lose(
+        f"{len(found.trials)} trials",
+        "they are no part of a study file; bring them with `thaw study import --like`, if the parameters have the same names in both",
+    )
+    return source
+
+
+def _add_parameter(source: Source, name: str, distributions: Sequence[BaseDistribution]) -> None:
+    kinds = {type(one) for one in distributions}
+    if len(distinct := {repr(one) for one in distributions}) > 1:
+        source.change(name, f"the trials have {len(distinct)} distributions; the widest range and all choices are taken")
+    categories = [one.choices for one in distributions if isinstance(one, CategoricalDistribution)]
+    ranges = [one for one in distributions if isinstance(one, FloatDistribution | IntDistribution)]
+    if kinds == {CategoricalDistribution}:
+        choices = {(type(choice), repr(choice)): choice for each in categories for choice in each}
+        source.params[name] = {"choices": list(choices.values())}
+    elif kinds in ({FloatDistribution}, {IntDistribution}):
+        low, high = min(one.low for one in ranges), max(one.high for one in ranges)
+        steps, log = {one.step for one in ranges}, any(one.log for one in ranges)
+        step = steps.pop() if len(steps) == 1 and not log else None
+        kind = "int" if kinds == {IntDistribution} else "float"
+        entries = {"type": kind, "low": low, "high": high, "step": step, "log": log or None}
+        source.params[name] = {"value": low} if low == high else {part: each for part, each in entries.items() if each is not None}
+    else:
+        source.lose(name, "the trials have distributions of several types; write type, low and high, or choices")
 
 
 def spec_in(found: OptunaStudy) -> StudySpec:

@@ -57,6 +57,7 @@ config:
   lr: tune.loguniform(1e-4, 1e-1)
   batch_size: tune.choice([16, 32, 64])
   image_size: tune.randint(32, 65)
+  epochs: tune.qrandint(2, 8, 2)
 num_samples: 10
 metric: mean_accuracy
 mode: max
@@ -170,6 +171,7 @@ def test_the_lines_hold_the_values_of_other_tools() -> None:
     assert (optuna.budget.trials, optuna.budget.hours, optuna.data.validation, optuna.epochs) == (50, 1.5, 0.2, 10)
     assert optuna.search_space.root["momentum"].when == {"optimizer": ("sgd",)}
     assert ray.search_space.root["image_size"].model_dump(include={"low", "high"}) == {"low": 32, "high": 64}  # Ray leaves the bound out
+    assert ray.search_space.root["epochs"].model_dump(include={"low", "high", "step"}) == {"low": 2, "high": 8, "step": 2}  # except here
     assert (katib.budget.trials, katib.budget.parallel, katib.limits.failures) == (12, 3, 3)
     assert (sagemaker.fixed, sagemaker.budget.parallel) == ({"epochs": 5}, 2)
     hugging_face = spec_of("hugging face")

@@ -135,7 +135,7 @@ KINDS: Mapping[str, tuple[str, bool]] = {
     **dict.fromkeys(_keys("categorical choice category ordinal enum discrete grid_search bool constant"), ("categorical", False)),
 }
 EXPONENTS = _keys("log_uniform q_log_uniform")  # W&B: the bounds are natural logarithms
-EXCLUSIVE = _keys("randint qrandint lograndint qlograndint")  # Ray Tune: the upper bound is left out
+EXCLUSIVE = _keys("randint lograndint")  # Ray Tune: the upper bound is left out, except with a step
 
 SPACE = _keys("parameters param_space params space searchspace hyperparameters hparams config ParameterRanges")
 FIXED = _keys("fixed_parameters constants StaticHyperParameters fixed_params")

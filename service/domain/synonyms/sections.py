@@ -86,8 +86,11 @@ def likely_type(ours: Names, name: str, parts: Mapping[str, Any]) -> str | None:
     return _numeric(ours, name) or ("int" if isinstance(low, int) and isinstance(high, int) else "float")
 
 
-def _called(text: str) -> dict[str, Any] | None:
-    """Parse a parameter in the form of an Optuna or Ray Tune call, such as `tune.loguniform(1e-4, 1e-1)`; None for other texts."""
+def call_of(text: str) -> tuple[str, list[Any], dict[str, Any]] | None:
+    """Name, arguments and keyword arguments of a call with literal arguments, such as `tune.loguniform(1e-4, 1e-1)`; None for other texts.
+
+    Nothing is evaluated.
+    """
     if len(text) > LONGEST_LINE or "(" not in text:
         return None
     try:
@@ -96,12 +99,17 @@ def _called(text: str) -> dict[str, Any] | None:
             return None
         written = call.func.id if isinstance(call.func, ast.Name) else call.func.attr
         values = [ast.literal_eval(one) for one in call.args]
-        options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+        return written, values, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
     except (SyntaxError, ValueError, RecursionError, MemoryError, TypeError):
         return None
-    kind = key(written.removeprefix("suggest_"))
-    if kind not in CALLS:
+
+
+def _called(text: str) -> dict[str, Any] | None:
+    """A parameter in the form of an Optuna or Ray Tune call; None for other texts."""
+    call = call_of(text)
+    if call is None or (kind := key(call[0].removeprefix("suggest_"))) not in CALLS:
         return None
+    written, values, options = call
     if written.startswith("suggest_"):
         values = values[1:]  # the first one is the parameter's name
     found: dict[str, Any] = dict(zip(CALLS[kind], values, strict=False)) | options
