@@ -30,7 +30,7 @@ from service.search.optuna_private import study_key
 from service.study_io.export import WORDS, LineDocument, worded
 from service.study_io.format import CHUNK_STEPS, LAST_YEAR, MAX_STEP, moment_text
 from service.study_io.import_ import fit
-from service.study_io.other_tools import Source
+from service.study_io.other_tools import ForeignSearch
 
 MAX_BYTES = 2 * 1024**3
 MAX_VALUES = 2_000_000
@@ -189,11 +189,11 @@ def _read(storage: RDBStorage, name: str | None) -> OptunaStudy:
     )
 
 
-def search_of(found: OptunaStudy) -> Source:
+def search_of(found: OptunaStudy) -> ForeignSearch:
     """The search that the distributions of the trials define: of each parameter the widest range and all choices. Raises InvalidInput."""
     if found.is_ours:
         refuse((SPEC,), "exported", "Thawline exported this database; bring it back with `thaw study import`")
-    source = Source("an Optuna study", name=found.name, direction=found.direction)
+    source = ForeignSearch("an Optuna study", name=found.name, direction=found.direction)
     by_name: dict[str, list[BaseDistribution]] = {}
     for trial in found.trials:
         for name, distribution in trial.distributions.items():
@@ -210,7 +210,7 @@ def search_of(found: OptunaStudy) -> Source:
     return source
 
 
-def _add_parameter(source: Source, name: str, distributions: Sequence[BaseDistribution]) -> None:
+def _add_parameter(source: ForeignSearch, name: str, distributions: Sequence[BaseDistribution]) -> None:
     kinds = {type(one) for one in distributions}
     if len(distinct := {repr(one) for one in distributions}) > 1:
         source.change(name, f"the trials have {len(distinct)} distributions; the widest range and all choices are taken")

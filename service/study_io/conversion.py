@@ -19,7 +19,7 @@ from service.domain.spec import MAX_TRIALS
 from service.domain.synonyms.names import DATA_PARTS, DIRECTIONS, MODEL_PARTS, key, names_of, spelled
 from service.domain.synonyms.sections import hyperparameter, model, named, number, whole
 from service.domain.text import clean
-from service.study_io.other_tools import VALIDATION, Source, shown
+from service.study_io.other_tools import VALIDATION, ForeignSearch, shown
 from trainer.tasks.registry import spec_of
 
 MARK = "COMPLETE"
@@ -36,13 +36,13 @@ class Converted:
     changed: tuple[str, ...]
 
 
-def convert(found: Source, task: str, name: str) -> Converted:
+def convert(found: ForeignSearch, task: str, name: str) -> Converted:
     """The study file of the task. `name` is used where the source gives none. Raises InvalidInput."""
     return _Conversion(found, task).run(name)
 
 
 class _Conversion:
-    def __init__(self, found: Source, task: str) -> None:
+    def __init__(self, found: ForeignSearch, task: str) -> None:
         self.found = found
         self.task = spec_of(task)
         self.ours = names_of(task)

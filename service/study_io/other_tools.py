@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from search_spaces import Fault, Path
-from search_spaces.documents import impurities
+from search_spaces.documents import MAX_INTEGER, impurities
+from search_spaces.parameters import MAX_STEPS
 from service.domain.errors import InvalidInput
 from service.domain.spec import MAX_TRIALS
 from service.domain.synonyms.names import DROPPED, PARAMETER, PRUNER, PRUNERS, SAMPLERS, key, spelled
@@ -19,14 +20,13 @@ from service.domain.synonyms.sections import call_of, number, whole
 from service.domain.text import clean
 
 LONGEST_SHOWN = 80  # characters of a name or value in a comment
-MOST_STEPS = 1_000_000  # of a range of floats
 NO_EVALUATION = "only literal numbers, texts and lists are read, and nothing is evaluated; write the values out"
 NO_GOAL = "a study does not end at a value of the metric; its budget ends it, or `thaw study stop`"
 VALIDATION = re.compile(r"(?:val|valid|validation|eval)[/._ -]")  # prefix of the name of a metric
 
 
 @dataclass
-class Source:
+class ForeignSearch:
     """A search as another tool defines it, in Thawline's fields. The names of parameters are still those of the tool."""
 
     tool: str
@@ -63,8 +63,8 @@ class Source:
             if step != 1 or kind != "int":
                 self.change(place, "a logarithmic range has no step here; it is left out")
             step = None
-        if step is not None and step > 0 and not 0 <= (high - low) / step <= MOST_STEPS:
-            self.change(place, "the range is drawn without its step, which does not divide it into 1 to 1,000,000 parts")
+        if step is not None and step > 0 and (high - low > MAX_STEPS * step or max(abs(low), abs(high)) > MAX_INTEGER * step):
+            self.change(place, "a range has at most 1,000,000 steps here; it is drawn without a step")
             step = None
         if step is not None and step > 0:
             first, last = (float(f"{part * step:.12g}") for part in (math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)))
@@ -93,10 +93,10 @@ def refuse(place: Path, code: str, message: str) -> NoReturn:
     raise InvalidInput([Fault(place, code, message)])
 
 
-def read(document: Any) -> Source:
+def read(document: Any) -> ForeignSearch:
     """The search that a parsed YAML or JSON file defines. Raises InvalidInput."""
-    if faults := list(impurities(document)):
-        raise InvalidInput(faults)
+    if faults := [fault for fault in impurities(document) if fault.code in ("not_finite", "too_large")]:
+        raise InvalidInput(faults)  # texts may have several lines: a description, or a script in a manifest
     if not isinstance(document, dict):
         refuse((), "not_a_mapping", "this is no definition of a search; give a W&B sweep, a Ray Tune space or a Katib experiment")
     if "search_space" in document:
@@ -139,8 +139,8 @@ RANGES: Mapping[str, tuple[str, bool]] = {  # distribution -> type, log
 }
 
 
-def _wandb(document: Mapping[str, Any]) -> Source:
-    found, rest = Source("a W&B sweep", "parameters."), dict(document)
+def _wandb(document: Mapping[str, Any]) -> ForeignSearch:
+    found, rest = ForeignSearch("a W&B sweep", "parameters."), dict(document)
     found.name = rest.pop("name", None)
     metric = _mapping(rest.pop("metric", None), "metric")
     found.metric, found.direction = metric.pop("name", None), metric.pop("goal", "minimize")
@@ -170,7 +170,7 @@ def _nested(params: Mapping[str, Any], inside: str | None, prefix: str = "") -> 
             yield f"{prefix}{name}", value
 
 
-def _once(found: Source, params: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+def _once(found: ForeignSearch, params: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
     """The parameters, each name once."""
     seen = set[str]()
     for name, value in params:
@@ -181,7 +181,7 @@ def _once(found: Source, params: Iterable[tuple[str, Any]]) -> Iterator[tuple[st
             yield name, value
 
 
-def _wandb_parameter(found: Source, name: str, value: Any) -> None:
+def _wandb_parameter(found: ForeignSearch, name: str, value: Any) -> None:
     place = f"{found.section}{name}"
     if not isinstance(value, dict):
         found.lose(place, "a parameter of a sweep is a mapping with value, values, or min and max; write it so")
@@ -209,7 +209,7 @@ def _wandb_parameter(found: Source, name: str, value: Any) -> None:
     found.lose_rest(rest, f"{place}.")
 
 
-def _wandb_pruner(found: Source, early: dict[str, Any]) -> None:
+def _wandb_pruner(found: ForeignSearch, early: dict[str, Any]) -> None:
     eta, most, brackets = (number(early.pop(part, None)) for part in ("eta", "max_iter", "s"))
     if "min_iter" not in early and is_number(most, brackets) and 0 < most < MAX_TRIALS and 0 <= brackets < 100:
         early["min_iter"] = max(1, int(most / (eta if is_number(eta) and eta > 1 else 3) ** brackets))
@@ -221,7 +221,7 @@ def _wandb_pruner(found: Source, early: dict[str, Any]) -> None:
     _pruner(found, "early_terminate", early.pop("type", None), early | ({} if eta is None else {"eta": eta}))
 
 
-def _sampler(found: Source, place: str, name: Any, options: Mapping[str, Any]) -> None:
+def _sampler(found: ForeignSearch, place: str, name: Any, options: Mapping[str, Any]) -> None:
     if name is None:
         return
     word = re.sub(r"(search|sampler|generator)\Z", "", key(name)).removeprefix("multivariate").removeprefix("tune")
@@ -234,7 +234,7 @@ def _sampler(found: Source, place: str, name: Any, options: Mapping[str, Any]) -
         found.sampler[{"randomstate": "seed", "randomseed": "seed"}.get(key(option), option)] = number(value)
 
 
-def _pruner(found: Source, place: str, name: Any, options: Mapping[str, Any]) -> None:
+def _pruner(found: ForeignSearch, place: str, name: Any, options: Mapping[str, Any]) -> None:
     ours = PRUNERS.get(key(name), PRUNERS.get(re.sub(r"(scheduler|pruner)\Z", "", key(name))))
     if name is None or ours is None:
         found.lose(place, f"there is no pruner {shown(name)}; write one of {', '.join(sorted(set(PRUNERS.values())))}, or none")
@@ -253,8 +253,8 @@ def _pruner(found: Source, place: str, name: Any, options: Mapping[str, Any]) ->
 # Katib: https://www.kubeflow.org/docs/components/katib/user-guides/hp-tuning/configure-experiment
 
 
-def _katib(document: Mapping[str, Any]) -> Source:
-    found, outside = Source("a Katib experiment", "spec.parameters."), dict(document)
+def _katib(document: Mapping[str, Any]) -> ForeignSearch:
+    found, outside = ForeignSearch("a Katib experiment", "spec.parameters."), dict(document)
     metadata, rest = _mapping(outside.pop("metadata", None), "metadata"), _mapping(outside.pop("spec", None), "spec")
     found.name = metadata.pop("name", metadata.pop("generateName", None))
     outside.pop("apiVersion", None), outside.pop("kind", None)
@@ -301,7 +301,7 @@ def _katib_algorithm(value: Any, section: str) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _katib_parameter(found: Source, name: str, rest: dict[str, Any]) -> None:
+def _katib_parameter(found: ForeignSearch, name: str, rest: dict[str, Any]) -> None:
     kind, space = rest.pop("parameterType", None), _mapping(rest.pop("feasibleSpace", None), "spec", "parameters", name, "feasibleSpace")
     low, high, step = (space.pop(part, None) for part in ("min", "max", "step"))
     choices, scale = space.pop("list", None), key(space.pop("distribution", "uniform"))
@@ -342,8 +342,8 @@ def _is_ray(value: Any) -> bool:
     return isinstance(value, dict) and ("grid_search" in value or any(key(value.get(part)) in (*CALLS, *LISTS) for part in KIND))
 
 
-def _ray(document: Mapping[str, Any]) -> Source:
-    found, rest = Source("a Ray Tune space"), dict(document)
+def _ray(document: Mapping[str, Any]) -> ForeignSearch:
+    found, rest = ForeignSearch("a Ray Tune space"), dict(document)
     if len(rest) == 1 and isinstance(only := next(iter(rest.values())), dict) and any(isinstance(only.get(part), dict) for part in SPACES):
         found.name, rest = next(iter(rest)), dict(only)  # an experiment by its name
     section = next((part for part in SPACES if isinstance(rest.get(part), dict)), None)
@@ -375,7 +375,7 @@ def _ray(document: Mapping[str, Any]) -> Source:
     return found
 
 
-def _ray_parameter(found: Source, name: str, value: Any, grids: list[int]) -> None:
+def _ray_parameter(found: ForeignSearch, name: str, value: Any, grids: list[int]) -> None:
     place = f"{found.section}{name}"
     if not _is_ray(value):
         found.params[name] = {"value": value}
@@ -407,7 +407,7 @@ def _ray_parameter(found: Source, name: str, value: Any, grids: list[int]) -> No
         found.lose(place, f"there is no distribution {shown(kind)}; write type, low and high")
 
 
-def _ray_budget(found: Source, rest: dict[str, Any], combinations: int) -> None:
+def _ray_budget(found: ForeignSearch, rest: dict[str, Any], combinations: int) -> None:
     samples, seconds = rest.pop("num_samples", None), rest.pop("time_budget_s", None)
     if is_number(samples) and samples > 0:
         if found.sampler != {"name": "grid"}:
