@@ -77,7 +77,7 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
     """Read the config's data and weights. Raises BadData, UnfitModel (also Infeasible), MemoryError and torch's out-of-memory errors."""
     task = task_of(config.task)
     config = devices.resolved(config, device)
-    listing, dataset = _load(task, config, expected, cache)
+    listing, dataset = load_data(task, config, expected, cache)
     config, info = task.resolve(config, listing, dataset)
     wanted = expected.info.weights_sha256 if expected.info is not None else None
     if wanted not in (None, info.weights_sha256):
@@ -137,7 +137,7 @@ def inspect(config: TrainConfig, device: torch.device, cache: Cache, batch_sizes
     `batch_sizes` are the sizes that a study may try. Raises Infeasible only if none of them can be trained.
     """
     task, config = task_of(config.task), devices.resolved(config, device)
-    listing, dataset = _load(task, config, Expected(), cache)
+    listing, dataset = load_data(task, config, Expected(), cache)
     examples = task.examples(dataset, config, device, cache)
     resolved, info = task.resolve(config, listing, dataset)
     info = task.inspect(examples, dataset, info)
@@ -169,7 +169,7 @@ def taken(tensor: Tensor, rows: Tensor, ahead: RowsAhead | None = None) -> Tenso
     return tensor[rows.to(tensor.device, non_blocking=True) if moved is None else moved]
 
 
-def _load(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:
+def load_data(task: Task, config: TrainConfig, expected: Expected, cache: Cache) -> tuple[Listing, Dataset]:
     """List and split the config's data. Raises BadData with the names of changed examples when it is not the expected data."""
     wanted = expected.info
     try:

@@ -15,7 +15,7 @@ from trainer.order import RowsAhead
 from trainer.preparation import PreparedRun, taken
 from trainer.protocol import Scores
 from trainer.targets.examples import MOST_NAME, NamedExample
-from trainer.tasks.base import Measurement, Ragged
+from trainer.tasks.base import Examples, Measurement, Ragged
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,7 @@ def evaluate(
     Yields `sign` between two batches, so that the consumer sees progress and can stop.
     """
     found, width = torch.empty(0), run.task.tally_width(len(rows), run.info)
-    size = max(run.config.batch_size, learner.smallest_batch)
-    places: Sequence[slice | Tensor] = [slice(first, first + size) for first in range(0, len(rows), size)]
-    if isinstance(run.examples, Ragged):  # sequences of similar lengths together, so that little padding is computed
-        places = torch.split(run.examples.lengths[rows].argsort(stable=True), size)
+    places = places_of(run.examples, rows, max(run.config.batch_size, learner.smallest_batch))
     batches = [rows[own] for own in places]
     inputs.expect(batches, None)
     ahead = RowsAhead(run.device)
@@ -79,6 +76,13 @@ def _named(run: PreparedRun, rows: Tensor, shown: int, places: Sequence[int]) ->
     fields += [{}] * (len(own) - len(fields))
     names = [name if len(name) <= MOST_NAME else f"…{name[1 - MOST_NAME :]}" for name in (run.names[row] for row in own)]
     return [NamedExample(name=name, **one) for name, one in zip(names, fields, strict=True)]
+
+
+def places_of(examples: Examples, rows: Tensor, size: int) -> Sequence[slice | Tensor]:
+    """The places of batches of at most `size` in the rows; sequences of similar lengths together, so that little padding is computed."""
+    if isinstance(examples, Ragged):
+        return torch.split(examples.lengths[rows].argsort(stable=True), size)
+    return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
 def score(

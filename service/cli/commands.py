@@ -300,6 +300,46 @@ def train(
 
 
 @app.command()
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `thaw train` wrote.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(help="Examples without targets: a table, or another file or folder that the task reads.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    form: Annotated[
+        Literal["csv", "jsonl"] | None, typer.Option("--format", help="Default: jsonl if --out ends with .jsonl, else csv.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Write only the most probable labels, so many, and their probabilities.")] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="KEY=VALUE", help="Field that differs from the study's section data, such as text=review."),
+    ] = None,
+) -> None:
+    """Predict each row of a file, or each file of a folder, with a trained model. Rows that cannot be read get an error."""
+    from service.cli.predicting import predict_file
+
+    predict_file(folder, file, out, fields or [], form=form, top=top)
+
+
+@app.command()
+def convert(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `thaw train` wrote.", show_default=False)],
+    to: Annotated[
+        Literal["onnx", "int8"], typer.Option(help="onnx: model.onnx; int8: model.int8.onnx, quantized, with its loss of the metric.")
+    ] = "onnx",
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="KEY=VALUE", help="int8: labelled examples, such as path=test.csv; default: those of the study."),
+    ] = None,
+) -> None:
+    """Convert a trained model to ONNX, and check that it gives the same outputs. Needs the extra onnx."""
+    from service.cli.predicting import convert_model
+
+    convert_model(_settings(context), folder, to, fields or [])
+
+
+@app.command()
 def verify(
     context: typer.Context,
     file: Annotated[

@@ -57,14 +57,14 @@ def _document(file: Path | None, task: str | None, fields: Sequence[str]) -> dic
     found = read_document(file) if file is not None else {}
     if not isinstance(found, dict):
         raise Failure(f"{file} is no study file: it holds no mapping of fields.")
-    given = resolve_paths({"task": task or found.get("task", FIRST_TASK), "data": _fields(fields)}, Path.cwd())
+    given = resolve_paths({"task": task or found.get("task", FIRST_TASK), "data": fields_of(fields)}, Path.cwd())
     section = found.get("data")
     base: dict[str, Any] = section if isinstance(section, dict) else {}
     own: dict[str, Any] = given["data"] if isinstance(given, dict) else {}
-    return {**found, "task": task or found.get("task", FIRST_TASK), "data": _merged(base, own)}
+    return {**found, "task": task or found.get("task", FIRST_TASK), "data": merged(base, own)}
 
 
-def _fields(pairs: Sequence[str]) -> dict[str, Any]:
+def fields_of(pairs: Sequence[str]) -> dict[str, Any]:
     """Nested fields from `key=value` and `key.key=value`; the value `null` is None."""
     found = dict[str, Any]()
     for pair in pairs:
@@ -81,9 +81,9 @@ def _fields(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     nested = {
-        name: _merged(base[name], value) for name, value in own.items() if isinstance(value, dict) and isinstance(base.get(name), dict)
+        name: merged(base[name], value) for name, value in own.items() if isinstance(value, dict) and isinstance(base.get(name), dict)
     }
     return {**base, **own, **nested}
 

@@ -22,10 +22,11 @@ from trainer.configuration import resolve_paths
 
 def write_whole(file: Path, text: str) -> None:
     """Write the file atomically, with fsync. Raises Failure if that is not possible."""
-    _write_pieces(file, [text.encode()])
+    write_pieces(file, [text.encode()])
 
 
-def _write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
+def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
+    """As `write_whole`, in pieces. An error of the iterator leaves the file as it was."""
     partial = beside(file)
     try:
         with partial.open("xb") as opened:
@@ -110,7 +111,7 @@ def export_study(settings: Settings, name: str, form: Form, output: Path | None)
             return
         pieces = _lines(file) if form == "jsonl" else _table(file)
         if output is not None:
-            _write_pieces(output, pieces)
+            write_pieces(output, pieces)
         else:
             with os.fdopen(os.dup(1), "wb") as out:
                 out.writelines(pieces)

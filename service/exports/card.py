@@ -104,6 +104,7 @@ def card(exported: Exported, trained: Finished | None = None) -> str:
         *_results(exported),
         *_environment(exported),
         *_reproduction(exported),
+        *_use(exported),
         *_loading(exported),
     ]
     return "\n\n".join(sections) + "\n"
@@ -298,6 +299,19 @@ def _results(exported: Exported) -> Iterator[str]:
     if section is not None:
         yield f"## {plain(section.title)}"
         yield from _blocks(section.blocks)
+
+
+USE = """```sh
+thaw predict model/ INPUT --out predictions.csv         # INPUT: examples without targets, as the study's data but for the target
+thaw convert model/ --to onnx                           # model.onnx, checked against the model; needs the extra onnx
+thaw convert model/ --to int8 --data path=LABELLED      # model.int8.onnx, with its loss of the metric
+```"""
+
+
+def _use(exported: Exported) -> Iterator[str]:
+    if _card_data(exported).predicts:
+        yield "## How to use it"
+        yield f"With `model/`, the folder that `thaw train` wrote:\n\n{USE}"
 
 
 def _loading(exported: Exported) -> Iterator[str]:

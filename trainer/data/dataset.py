@@ -5,8 +5,8 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 from trainer.configuration import Frozen, ListingFacts, Part
 from trainer.data.contents import Distinct
@@ -48,6 +48,9 @@ class Listing:
 class Dataset:
     """Examples sorted by the SHA-256 of their content, so that results do not depend on file names."""
 
+    by_content: ClassVar[tuple[str, ...]] = ("contents",)
+    """The fields that have a value for each content."""
+
     labels: tuple[str, ...]  # as in Listing
     contents: tuple[Content, ...]
     fingerprint: str  # as in Listing
@@ -58,6 +61,12 @@ class Dataset:
     def rows(self, part: Part) -> list[int]:
         """Positions in `contents` of the part's examples; a content of several examples is repeated."""
         return [row for row, content in enumerate(self.contents) if content.part == part for _ in content.files]
+
+    def only(self, part: Part) -> Self:
+        """The data set with the contents of one part."""
+        kept = [row for row, content in enumerate(self.contents) if content.part == part]
+        values: dict[str, Any] = {name: tuple(getattr(self, name)[row] for row in kept) for name in self.by_content}
+        return replace(self, **values)
 
     @property
     def duplicate_facts(self) -> Frozen | None:

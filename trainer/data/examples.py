@@ -1,9 +1,9 @@
 """Labelled examples, the errors of unusable data, and the record of files that are left out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from trainer.configuration import LeftOut, Part
 
@@ -53,6 +53,21 @@ class Example:
     label: str
     part: Part | None = None  # in the data's own split
     group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """An example of a file or folder for an exported model. If it cannot be used, `fault` states the reason."""
+
+    place: Mapping[str, str | int]  # its line, its path or both: columns of the output
+    content: Any = None  # of the modality
+    target: str = ""  # in the form of `TargetReader.parse`, if targets are read
+    fault: str | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return " ".join(f"{name} {shown(str(value))}" for name, value in self.place.items())
 
 
 class UnfitData(Exception):

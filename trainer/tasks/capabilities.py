@@ -1,7 +1,8 @@
 """Optional capabilities of tasks: protocols that callers test with isinstance. Imports no torch."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
@@ -11,11 +12,15 @@ from trainer.configuration import DataConfig, DatasetInfo, ListingFacts, ModelCo
 
 if TYPE_CHECKING:  # torch and numpy take long to import, and the server does without torch
     import numpy as np
+    import torch
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from trainer.data.dataset import Dataset
-    from trainer.data.examples import Look
+    from trainer.data.examples import InputRow, Look
+    from trainer.data.targets import TargetValue
+    from trainer.models import StagedModel
+    from trainer.tasks.base import Decision, Examples
 
 Config = TypeVar("Config", bound=TrainConfig)
 Info = TypeVar("Info", bound=DatasetInfo)
@@ -267,6 +272,7 @@ class CardData:
     split: str = "content"  # the unit by which the parts are drawn
     notes: Sequence[str] = ()  # sentences
     model: Sequence[tuple[str, str]] = ()  # rows of the configuration besides hyperparameters
+    predicts: bool = False  # whether the task has the capability Predicts
     loading: str = ""  # Python code that loads a model from `model/`, the folder that `thaw train` wrote; without text from users
 
 
@@ -317,6 +323,84 @@ class InspectedData:
     listing: ListingFacts
     labels: Mapping[str, Mapping[Part | None, int]] = field(default_factory=dict)  # number of examples by label and part
     measures: Mapping[str, Sequence[float]] = field(default_factory=dict)  # a value of each example, by name, such as the length in words
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Capability of a Task: predicts examples by an exported model, the folder that `thaw train` writes."""
+
+    def alone(self, config: TrainConfig, folder: Path) -> TrainConfig:
+        """The config with which `Task.model` builds the exported network, without files outside of the folder. Raises UnfitModel."""
+        ...
+
+    def input_rows(self, data: DataConfig, look: "Look", *, targets: bool) -> "Iterator[InputRow]":
+        """The examples at `data.path`, with their targets if asked. Raises UnfitData."""
+        ...
+
+    def inputs(
+        self, contents: Sequence[Any], config: TrainConfig, info: DatasetInfo, device: "torch.device"
+    ) -> "tuple[Examples | None, Sequence[str | None]]":
+        """The contents of rows as a run reads them, without those that cannot be read; and for each the reason if it cannot.
+
+        None without any that can be read. Raises BadData, UnfitModel.
+        """
+        ...
+
+    def probability_names(self, info: DatasetInfo) -> Sequence[str]:
+        """The names of the probabilities in `final`; empty if there are none."""
+        ...
+
+    def decision(self, metadata: Mapping[str, str]) -> "Decision":
+        """The decision in the metadata of the exported model. Raises ValueError with the reason as a clause."""
+        ...
+
+    def encoded(self, target: str, info: DatasetInfo) -> "Tensor":
+        """The row of `Task.targets` for the target of a row. Raises ValueError with the reason as a clause."""
+        ...
+
+    def final(self, outputs: "Tensor", info: DatasetInfo) -> "Tensor":
+        """Outputs of `Task.predict` [N, ...] → probabilities [N, K], or numbers in the unit of the data [N], float64."""
+        ...
+
+    def answers(self, outputs: "Tensor", info: DatasetInfo, decision: "Decision") -> "Sequence[TargetValue]":
+        """Outputs of `Task.predict` [N, ...] → the predicted targets."""
+        ...
+
+
+class Graph(Protocol):
+    """A model as a function of tensors without this project's types, and its inputs."""
+
+    @property
+    def module(self) -> "nn.Module":
+        """Maps the inputs to the outputs of `Task.predict`, [B, ...]."""
+        ...
+
+    @property
+    def inputs(self) -> Mapping[str, Mapping[int, str]]:
+        """The names of the inputs in order, each with the names of its dynamic axes."""
+        ...
+
+    @property
+    def preprocessing(self) -> Mapping[str, Any]:
+        """How the inputs are made, as JSON, for programs that use the model without this project."""
+        ...
+
+    def of(self, examples: "Examples", rows: "Tensor") -> "tuple[Tensor, ...]":
+        """The inputs for rows of examples."""
+        ...
+
+    def drawn(self, sizes: Sequence[int], generator: "torch.Generator") -> "tuple[Tensor, ...]":
+        """Random inputs. Each example has its size, where examples differ in size."""
+        ...
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """Capability of a Task: its exported models can be converted to graphs for other programs."""
+
+    def graph(self, model: "StagedModel", config: TrainConfig) -> Graph:
+        """The model on the CPU as a graph."""
+        ...
 
 
 @runtime_checkable

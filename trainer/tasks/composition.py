@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import trainer.adapters.config as adapters
 from trainer.configuration import DataConfig, DatasetInfo, Part, TrainConfig
 from trainer.data.targets import TargetReader, by_stratum
-from trainer.tasks.base import Counted, Task, TaskSpec
+from trainer.tasks.base import Counted, Decision, Task, TaskSpec
 from trainer.tasks.capabilities import CardData, Spellings
 
 if TYPE_CHECKING:  # torch takes long to import, and the server does without it
@@ -108,7 +108,7 @@ class ComposedSpec(TaskSpec):
     def _card(self, info: DatasetInfo) -> CardData:
         """`card_of_target` with a whole sentence as its opening."""
         found = self.card_of_target(info)
-        return replace(found, opening=f"{self.example[:1].upper()}{self.example[1:]} {found.opening}")
+        return replace(found, opening=f"{self.example[:1].upper()}{self.example[1:]} {found.opening}", predicts=True)
 
 
 class ComposedTask(Task):
@@ -125,6 +125,14 @@ class ComposedTask(Task):
     @abstractmethod
     def facts(self, dataset: "Dataset") -> Mapping[str, Any]:
         """The values of the target's fields in the DatasetInfo."""
+
+    def probability_names(self, info: DatasetInfo) -> Sequence[str]:
+        """The names of the probabilities in `final` of `trainer.tasks.capabilities.Predicts`; empty if there are none."""
+        return self.spec.output_names(info)
+
+    def decision(self, metadata: Mapping[str, str]) -> Decision:
+        """The decision in the metadata of an exported model. Raises ValueError with the reason as a clause."""
+        return None
 
     @abstractmethod
     def loss_of(self, outputs: "Tensor", targets: "Tensor", settings: Any) -> "tuple[Tensor, Tensor]":

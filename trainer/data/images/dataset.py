@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from trainer.cache import Cache
 from trainer.configuration import LeftOut, ListingFacts, Part
-from trainer.data.contents import Distinct, digests, distinct
+from trainer.data.contents import Distinct, Unopened, digests, distinct
 from trainer.data.dataset import Content, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import BadData, Example, MissingData, UnfitData
 from trainer.data.groups import GroupCounts, Groups
@@ -28,6 +29,8 @@ EXAMPLES, NAMES = 5, 5  # groups listed in the dataset info, and images named of
 @dataclass(frozen=True, slots=True)
 class ImageDataset(Dataset):
     """Labelled images sorted by the SHA-256 of their content."""
+
+    by_content: ClassVar[tuple[str, ...]] = ("contents", "targets")
 
     near_duplicates: NearDuplicates = field(repr=False)
     decoder: Decoder
@@ -149,6 +152,33 @@ def _arranged(
         targets=tuple(values[content.label] for content in contents),
         merged_strata=merged,
     )
+
+
+def without_targets(data: ImageData, files: Sequence[Path], pixel_range: PixelRange | None) -> tuple[ImageDataset, Sequence[str | None]]:
+    """The files that can be decoded in their order, as one part without targets; and for each file the reason if it cannot be.
+
+    Raises BadData for a file that can no longer be read.
+    """
+    decoder = Decoder.of(data, None if pixel_range is None else (pixel_range.low, pixel_range.high))
+    examples = [Example(file, file.name, "") for file in files]
+    found = digests(examples, decoder.max_file_bytes)
+    reasons: list[str | None] = [one.reason if isinstance(one, Unopened) else None for one in found]
+    rows = [row for row, reason in enumerate(reasons) if reason is None]
+    contents = [Content(str(found[row]), 0, (examples[row],), "test") for row in rows]
+    for row, reason in zip(rows, reading.undecodable(contents, decoder), strict=True):
+        reasons[row] = reason
+    dataset = ImageDataset(
+        labels=(),
+        contents=tuple(content for row, content in zip(rows, contents, strict=True) if reasons[row] is None),
+        fingerprint="",
+        split="",
+        listing=ListingFacts(),
+        near_duplicates=NearDuplicates(groups=0, images=0, crossing=0, mixed=0),
+        decoder=decoder,
+        targets=(),
+        pixel_range=pixel_range,
+    )
+    return dataset, reasons
 
 
 def _pixel_range(data: ImageData, contents: Sequence[Content], found: Sequence[Scale | None]) -> PixelRange:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from trainer.cache import Cache
-from trainer.configuration import LeftOut
+from trainer.configuration import LeftOut, ListingFacts
 from trainer.data.contents import Distinct, distinct
-from trainer.data.dataset import Dataset, Listing, split_contents, split_digest
+from trainer.data.dataset import Content, Dataset, Listing, split_contents, split_digest
 from trainer.data.examples import BadData, MissingData, UnfitData
 from trainer.data.groups import GroupCounts, Groups
 from trainer.data.split import Split, split, stratified
@@ -37,6 +38,8 @@ class TextListing(Listing):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDataset(Dataset):
     """Rows sorted by the SHA-256 of their texts and target."""
+
+    by_content: ClassVar[tuple[str, ...]] = ("contents", "texts", "targets")
 
     texts: tuple[Texts, ...] = field(repr=False)  # by content
     targets: tuple[TargetValue, ...] = field(repr=False)  # by content
@@ -144,6 +147,21 @@ def _arranged(data: TextData, listing: TextListing, groups: Groups) -> TextDatas
         label_names=listing.label_names,
         duplicates=_summary(listing, groups, found, by_content),
         merged_strata=merged,
+    )
+
+
+def without_targets(texts: Sequence[Texts]) -> TextDataset:
+    """Texts in their order, as one part without targets."""
+    return TextDataset(
+        labels=(),
+        contents=tuple(Content(identity(*pair, ""), 0, (), "test") for pair in texts),
+        fingerprint="",
+        split="",
+        listing=ListingFacts(),
+        texts=tuple(texts),
+        targets=(),
+        label_names=(),
+        duplicates=DuplicateTexts(groups=0, rows=0, crossing=0, mixed=0),
     )
 
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
-from trainer.data.examples import LISTED, PART_NAMES, Example, Look, UnfitData, enumerated, shown
+from trainer.data.examples import LISTED, PART_NAMES, Example, InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.labels import is_foul, refuse_similar
 from trainer.data.tables import PART_VALUES, TableHeader
 from trainer.data.targets import TargetReader
 from trainer.data.text.tables import Value, Values, opened_table
-from trainer.tasks.text.data import MAX_LABEL_NAME, TextData
+from trainer.tasks.text.data import MAX_LABEL_NAME, TextColumns, TextData
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+\Z", re.ASCII)
 EMPTY = "the text is empty"
+NO_TARGET = "-"
 TARGET = ("data", "target")
 REMEDIES = Remedies(
     no_split="it needs a column split, or separate files as data.validation or data.test; add them",
@@ -109,6 +110,25 @@ def scan(data: TextData, reader: TargetReader | None, look: Look | None = None, 
     _refuse_unfit_targets(data, found)
     notes = (*facts.notes, *_notes(data, found), *split_notes(data, facts.given))
     return replace(found, facts=facts.model_copy(update={"notes": notes}))
+
+
+def input_rows(data: TextData, reader: TargetReader | None, look: Look, *, targets: bool) -> Iterator[InputRow]:
+    """The rows of the file at `data.path`, with their targets if asked; rows that cannot be used have a fault. Raises UnfitData."""
+    columns = {"target": data.target if targets else None, "columns": TextColumns(split=None, group=None)}
+    known = dict[Value, str | _Fault]()
+    with opened_table(data.model_copy(update=columns), Path(data.path), ("data", "path"), look) as table:
+        for line, values in table.records:
+            look.tick()
+            place = {"line": line}
+            row: TextRow | _Fault
+            if isinstance(values, str):
+                row = _Fault("unfit_rows", values)
+            else:
+                row = _row(data, reader if targets else None, "", line, values if targets else {**values, "target": NO_TARGET}, known)
+            if isinstance(row, _Fault):
+                yield InputRow(place, fault=row.text)
+            else:
+                yield InputRow(place, (row.text, row.text_b), row.target if targets else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
+from trainer.data.examples import shown
+from trainer.data.targets import TargetValue
 from trainer.order import drawn_evenly
 from trainer.targets.classes.config import (
     MAX_CLASS_NAME,
@@ -95,6 +97,21 @@ class ClassesTarget(ComposedTask):
     def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """The class names, for the exported model's metadata."""
         return {"classes": json.dumps(list(class_info(info).classes))}
+
+    def encoded(self, target: str, info: DatasetInfo) -> Tensor:
+        """The index of the class."""
+        if target not in (classes := class_info(info).classes):
+            raise ValueError(f"the model has no class {shown(target)!r}")
+        return torch.tensor(classes.index(target))
+
+    def final(self, outputs: Tensor, info: DatasetInfo) -> Tensor:
+        """The probability of each class, [N, C]."""
+        return outputs.double().softmax(1)
+
+    def answers(self, outputs: Tensor, info: DatasetInfo, decision: Decision) -> Sequence[TargetValue]:
+        """The most probable classes."""
+        classes = class_info(info).classes
+        return [classes[place] for place in outputs.argmax(1).tolist()]
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> HeadsCrossEntropy | TabulatedCrossEntropy:
         """Cross entropy with each member's label smoothing and class weights."""

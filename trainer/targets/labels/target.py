@@ -1,6 +1,7 @@
 """The Target of labels, the half with torch: loss, threshold, metrics and reports."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from trainer.configuration import DatasetInfo, Part, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
-from trainer.data.examples import BadData
-from trainer.data.targets import HasTargets
+from trainer.data.examples import BadData, shown
+from trainer.data.targets import HasTargets, TargetValue
 from trainer.targets.encoding import encode
 from trainer.targets.examples import MOST_WORST
 from trainer.targets.labels.config import (
@@ -23,6 +24,7 @@ from trainer.targets.labels.config import (
     LabelScores,
     LabelTestReport,
     WrongLabels,
+    parted,
 )
 from trainer.targets.labels.measures import (
     HeadsLabelLoss,
@@ -126,6 +128,32 @@ class LabelsTarget(ComposedTask):
     def metadata(self, info: DatasetInfo, decision: Decision = None) -> Mapping[str, str]:
         """The label names, and the threshold of a label's probability."""
         return {"labels": json.dumps(list(label_info(info).labels)), **({} if decision is None else {"threshold": repr(decision)})}
+
+    def decision(self, metadata: Mapping[str, str]) -> Decision:
+        """The threshold."""
+        try:
+            threshold = float(metadata["threshold"])
+        except (KeyError, ValueError):
+            threshold = math.nan
+        if not 0 < threshold < 1:
+            raise ValueError("its metadata has no threshold from 0 to 1")
+        return threshold
+
+    def encoded(self, target: str, info: DatasetInfo) -> Tensor:
+        """Whether the example has each label, bool [L]."""
+        labels, own = label_info(info).labels, parted(target)
+        if unknown := [name for name in own if name not in labels]:
+            raise ValueError(f"the model has no label {shown(unknown[0])!r}")
+        return torch.tensor([label in own for label in labels])
+
+    def final(self, outputs: Tensor, info: DatasetInfo) -> Tensor:
+        """The probability of each label, [N, L]."""
+        return outputs.double().sigmoid()
+
+    def answers(self, outputs: Tensor, info: DatasetInfo, decision: Decision) -> Sequence[TargetValue]:
+        """The labels whose probability reaches the threshold."""
+        labels, reached = label_info(info).labels, predict(outputs[None], [decision])[0].tolist()
+        return [tuple(label for label, own in zip(labels, row, strict=True) if own) for row in reached]
 
     def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> HeadsLabelLoss:
         """Binary cross entropy, weighted for the members that ask for it."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.configuration import DatasetInfo, TrainConfig, narrowing
 from trainer.data.dataset import PARTS, Dataset
-from trainer.data.targets import HasTargets
+from trainer.data.targets import HasTargets, TargetValue
 from trainer.targets.encoding import encode
 from trainer.targets.examples import MOST_WORST
 from trainer.targets.numbers.config import (
@@ -82,8 +82,7 @@ class NumbersTarget(ComposedTask):
         decisions: Sequence[Decision] | None = None,
     ) -> Sequence[Measurement]:
         """Outputs [M, N, 1] and targets [N] → root mean squared and mean absolute error, R², and correlations of values and of ranks."""
-        mean, std = number_info(info).scale
-        predicted = tallies[..., 0].double() * std + mean
+        predicted = _in_unit(tallies[..., 0], info)
         report = _test_report if examples else _report
         # A report has finite numbers alone. The metrics of such a run are not finite.
         finite = predicted.nan_to_num(nan=MOST_MAGNITUDE, posinf=MOST_MAGNITUDE, neginf=-MOST_MAGNITUDE)
@@ -95,6 +94,23 @@ class NumbersTarget(ComposedTask):
         mean, std = number_info(info).scale
         return {"target_mean": repr(mean), "target_std": repr(std)}
 
+    def probability_names(self, info: DatasetInfo) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def encoded(self, target: str, info: DatasetInfo) -> Tensor:
+        """The number, float64."""
+        return torch.tensor(float(target), dtype=torch.float64)
+
+    def final(self, outputs: Tensor, info: DatasetInfo) -> Tensor:
+        """The numbers in the unit of the data, [N]."""
+        return _in_unit(outputs[:, 0], info)
+
+    def answers(self, outputs: Tensor, info: DatasetInfo, decision: Decision) -> Sequence[TargetValue]:
+        """The numbers in the unit of the data."""
+        numbers: list[float] = self.final(outputs, info).tolist()
+        return numbers
+
     def heads_loss(self, configs: Sequence[TrainConfig], targets: Tensor, info: DatasetInfo) -> HeadsNumberLoss:
         """Each member's loss."""
         members, (mean, std) = [_asked(config) for config in configs], number_info(info).scale
@@ -103,6 +119,12 @@ class NumbersTarget(ComposedTask):
     def heads_tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Outputs [M, 1, B] → [M, B, 1]."""
         return outputs.transpose(1, 2)
+
+
+def _in_unit(outputs: Tensor, info: DatasetInfo) -> Tensor:
+    """Outputs → numbers in the unit of the data, float64."""
+    mean, std = number_info(info).scale
+    return outputs.double() * std + mean
 
 
 def facts_of(targets: Tensor) -> NumberFacts:

@@ -3,7 +3,8 @@
 import base64
 import copy
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import PIL
@@ -12,18 +13,22 @@ import torchvision
 from PIL import Image, features
 from torch import Tensor, nn
 
+from trainer.adapters.config import LOW_RANK
 from trainer.cache import JSON, Cache
-from trainer.configuration import DataConfig, DatasetInfo, TrainConfig, narrowing
+from trainer.configuration import RANDOM, DataConfig, DatasetInfo, TrainConfig, narrowing
 from trainer.data.dataset import Dataset, Listing
+from trainer.data.examples import InputRow, Look
 from trainer.data.images import dataset as images
 from trainer.data.images import decoding
 from trainer.data.images.augmentation import augment
 from trainer.data.images.examples import Images, load
+from trainer.data.images.listing import input_rows
 from trainer.models import Infeasible, StagedModel
 from trainer.targets.examples import MOST_SIDE, is_picture
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.images.config import IMAGENET_MEAN, IMAGENET_STD, ImageDatasetInfo, ImageExamples, ImageTrainConfig
+from trainer.tasks.images.graph import ImageGraph
 from trainer.tasks.images.networks import factory
 from trainer.tasks.images.networks.factory import build
 from trainer.tasks.images.spec import image_config, image_data, image_info
@@ -101,6 +106,28 @@ class ImageTask(ComposedTask):
         if not isinstance(examples, ImageInputs):
             raise TypeError(f"{type(examples).__name__} contains no images")
         return [{} if picture is None else {"picture": picture} for picture in examples.pictures(rows)]
+
+    def alone(self, config: TrainConfig, folder: Path) -> ImageTrainConfig:
+        """The config of the network in the folder, with merged updates and without the weights that it started from."""
+        asked = image_config(config)
+        model = asked.model.model_copy(update={"weights": RANDOM})
+        return asked.model_copy(update={"model": model, **({"method": "full"} if asked.method in LOW_RANK else {})})
+
+    def input_rows(self, data: DataConfig, look: Look, *, targets: bool) -> Iterator[InputRow]:
+        """The image files. Raises UnfitData."""
+        return input_rows(image_data(data), self.spec.reader, look, targets=targets)
+
+    def inputs(
+        self, contents: Sequence[Path], config: TrainConfig, info: DatasetInfo, device: torch.device
+    ) -> tuple["ImageInputs | None", Sequence[str | None]]:
+        """The images that can be decoded, with the range of the training images if they have more than 8 bits a sample. Raises BadData."""
+        dataset, reasons = images.without_targets(image_data(config.data), contents, image_info(info).pixel_range)
+        return self.examples(dataset, config, device, Cache.none()) if dataset.contents else None, reasons
+
+    def graph(self, model: StagedModel, config: TrainConfig) -> ImageGraph:
+        """The model as a function of pixels."""
+        asked = image_config(config)
+        return ImageGraph(model, Normalise(asked, torch.device("cpu")), asked)
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, size, decoding, normalisation and augmentation."""

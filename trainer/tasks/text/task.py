@@ -1,30 +1,35 @@
 """The part of a Task that all text tasks have, with torch: data, model and input of the stages."""
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from trainer.adapters.config import LOW_RANK
+from trainer.adapters.config import EXTENDING, LOW_RANK
 from trainer.adapters.texts import adapted, save_adapter
 from trainer.backbones import hub
-from trainer.backbones.description import digest
+from trainer.backbones.description import digest, files_of
 from trainer.backbones.export import Outputs, save
 from trainer.backbones.factory import build, describe
 from trainer.cache import JSON, Cache
 from trainer.configuration import ALL_STAGES, DataConfig, DatasetInfo, ModelConfig, TrainConfig, narrowing
 from trainer.data.dataset import Dataset, Listing
+from trainer.data.examples import InputRow, Look
 from trainer.data.text import dataset as texts
 from trainer.data.text.examples import TextExamples, load
+from trainer.data.text.listing import input_rows
+from trainer.data.text.near_duplicates import Texts
 from trainer.data.text.tokens import FastTokenizer, token_lengths
-from trainer.models import StagedModel
+from trainer.models import StagedModel, UnfitModel
 from trainer.targets.examples import excerpt
 from trainer.tasks.base import Examples
 from trainer.tasks.composition import ComposedTask
 from trainer.tasks.text.config import FoundTextModel, TextDatasetInfo, TextModel, TextTrainConfig
+from trainer.tasks.text.graph import TextGraph
 from trainer.tasks.text.spec import LIBRARY_FOLDER, text_config, text_data, text_info
 
-ADAPTER_FOLDER = "adapter"
+ADAPTER_FOLDER, BASE_FOLDER = "adapter", "base"
 
 
 class TextTask(ComposedTask):
@@ -95,15 +100,43 @@ class TextTask(ComposedTask):
         """Write the model as the library saves it, and what LoRA or a prompt trained in PEFT's format.
 
         A regression model's output is in standard deviations from the mean of the training targets. Layers of `method: adapter` fit neither
-        format, so such a model is only in the file of all tasks.
+        format, so such a model is only in the file of all tasks; `base` is a copy of the model that it extends.
         """
         asked, source = text_config(config), folder_of(config.model)
         if not model.extended:
             names = self.spec.output_names(info)
             outputs = Outputs(names=names, problem=self.spec.problem, pooling=asked.pooling, max_length=asked.max_length)
             save(model, folder / LIBRARY_FOLDER, source, outputs)
+        else:
+            (folder / BASE_FOLDER).mkdir(exist_ok=True)
+            for file in files_of(source):
+                shutil.copyfile(file, folder / BASE_FOLDER / file.name)
         if asked.method in (*LOW_RANK, "prompt") and describe(source).has_own_head(asked.pooling):
             save_adapter(model, asked, folder / ADAPTER_FOLDER, asked.model.name)
+
+    def alone(self, config: TrainConfig, folder: Path) -> TextTrainConfig:
+        """The config of the network in the folder, with merged updates, built from the files that `export` wrote. Raises UnfitModel."""
+        asked = text_config(config)
+        own = folder / (BASE_FOLDER if asked.method in EXTENDING else LIBRARY_FOLDER)
+        if not own.is_dir():
+            raise UnfitModel(f"there is no folder {own}, which `thaw train` writes; copy it with the other files, or train the model again")
+        model = TextModel(name=str(own.absolute()), weights="random")
+        return asked.model_copy(update={"model": model, **({"method": "full"} if asked.method in LOW_RANK else {})})
+
+    def input_rows(self, data: DataConfig, look: Look, *, targets: bool) -> Iterator[InputRow]:
+        """The texts of the rows. Raises UnfitData."""
+        return input_rows(text_data(data), self.spec.reader, look, targets=targets)
+
+    def inputs(
+        self, contents: Sequence[Texts], config: TrainConfig, info: DatasetInfo, device: torch.device
+    ) -> tuple[TextExamples | None, Sequence[str | None]]:
+        """The texts as tokens, which each text has."""
+        return self.examples(texts.without_targets(contents), config, device, Cache.none()), [None] * len(contents)
+
+    def graph(self, model: StagedModel, config: TrainConfig) -> TextGraph:
+        """The model as a function of padded tokens; `config` is that of `alone`."""
+        asked = text_config(config)
+        return TextGraph(model, asked, describe(folder_of(asked.model)).tokens)
 
     def cache_key(self, config: TrainConfig, info: DatasetInfo, contents: str, *, augmented: bool) -> Mapping[str, JSON]:
         """The facts that determine the output of frozen stages: weights, tokenizer, contents and length."""

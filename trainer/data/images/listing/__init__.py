@@ -3,9 +3,10 @@
 Refused are too few classes, a contradictory split, and labels that are nearly equal. Used by the server and the trainer; imports no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from trainer.data.examples import Look, UnfitData, enumerated, shown
+from trainer.data.examples import InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.given import Remedies, refuse_contradictions, refuse_divided_groups, split_notes
 from trainer.data.images.listing import folders, tables
 from trainer.data.images.listing.folders import Scan
@@ -54,6 +55,32 @@ def scan(data: ImageData, look: Look | None = None, target: TargetReader | None 
     heic = any(example.name.lower().endswith(HEIC) for example in found.examples)
     facts = found.facts.model_copy(update={"notes": tuple(notes), "heic": heic})
     return Scan(found.labels, found.examples, facts)
+
+
+def input_rows(data: ImageData, target: TargetReader | None, look: Look, *, targets: bool) -> Iterator[InputRow]:
+    """The images at the path: rows of a table, every image below a folder, or one file. Raises UnfitData.
+
+    With `targets` a folder has a folder for each label.
+    """
+    path = Path(data.path)
+    try:
+        if not path.exists():
+            raise UnfitData("missing_data", f"there is no file or folder {shown(data.path)} here; correct the path")
+        if data.is_table:
+            yield from tables.input_rows(data, look, target, targets=targets)
+        elif targets:
+            for example in folders.read(data, look).examples:
+                yield InputRow({"path": example.name}, example.file, example.label)
+        elif path.is_dir():
+            yield from (InputRow({"path": name}, file) for name, file in folders.files_below(path, look))
+        elif folders.is_image(look, path.name):
+            yield InputRow({"path": path.name}, path)
+        else:
+            raise UnfitData("unknown_format", f"{shown(data.path)} is neither an image, nor a folder, nor a table (.csv, .tsv)")
+    except OSError as error:
+        raise UnfitData(
+            "unreadable_data", f"{shown(data.path)} cannot be read: {error.strerror or type(error).__name__}; {UNREADABLE}"
+        ) from None
 
 
 def refuse_similar_labels(data: ImageData, found: Scan, target: TargetReader | None = None) -> None:

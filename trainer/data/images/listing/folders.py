@@ -74,6 +74,14 @@ def read(data: ImageData, look: Look) -> Scan:
     return _given(walk, {top: parts[top.path] for top in tops if top.path in parts})
 
 
+def files_below(folder: Path, look: Look) -> Iterator[tuple[str, Path]]:
+    """Path relative to the folder, and path, of each image below the folder, at any depth. Raises UnfitData, OSError."""
+    walk = _Walk(folder, look)
+    walk.leave_top_open()
+    for entry in walk.images(walk.top, count=False):
+        yield entry.name, entry.path
+
+
 def _given(walk: "_Walk", parts: dict["_Entry", Part]) -> Scan:
     classes, examples = set[str](), list[Example]()
     for top, part in parts.items():
@@ -169,6 +177,10 @@ class _Walk:
     def enter(self, folder: _Entry) -> None:
         """Add a folder to those that contain the walked one."""
         self._above.add(_identity(folder.path))
+
+    def leave_top_open(self) -> None:
+        """Let `images` read the data folder itself."""
+        self._above.discard(_identity(self.root))
 
     def examples(self, folders: list[_Entry], part: Part | None) -> Iterator[Example]:
         """The images in the class folders."""

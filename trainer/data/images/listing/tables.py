@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainer.configuration import ListingFacts, Part
-from trainer.data.examples import PART_NAMES, Example, Look, UnfitData, enumerated, shown
+from trainer.data.examples import PART_NAMES, Example, InputRow, Look, UnfitData, enumerated, shown
 from trainer.data.images.listing.folders import NO_HEIC_READER, Scan, reads_heic
 from trainer.data.tables import LONGEST_LINE, MOST_BYTES, PART_VALUES, Rows, TableHeader, choices, in_yaml, opened, place_of
 from trainer.data.targets import TargetReader
@@ -53,7 +53,7 @@ def read(data: ImageData, look: Look, target: TargetReader | None = None) -> Sca
                 else:
                     examples.append(found)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UnfitData("unreadable_table", f"{table.name} cannot be read as a table in UTF-8: {error}; save it as CSV in UTF-8") from None
+        raise _unreadable(table, error) from None
     except UnfitFile as error:
         raise UnfitData("unreadable_table", f"{table.name} cannot be used as a table: {error.strerror}") from None
     if faults:
@@ -61,6 +61,31 @@ def read(data: ImageData, look: Look, target: TargetReader | None = None) -> Sca
     if missing:
         raise _missing(table, data, missing, len(examples))
     return Scan(tuple(sorted({example.label for example in examples})), tuple(examples), _facts(header, examples))
+
+
+def input_rows(data: ImageData, look: Look, reader: TargetReader | None, *, targets: bool) -> Iterator[InputRow]:
+    """The rows of the table as files, with their targets if asked; rows that cannot be used have a fault. Raises UnfitData, OSError."""
+    table = Path(data.path)
+    look.permit(table)
+    root = _root(data, table, look)
+    try:
+        with open_regular(table, MOST_BYTES) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+            header, rows = _opened(data, table.name, bounded_lines(text, LONGEST_LINE), targets=targets, parts=False)
+            for line, row in rows:
+                look.tick()
+                found = _example(header, row, root, data, reader if targets else None)
+                if isinstance(found, str):
+                    yield InputRow({"line": line, "path": ""}, fault=found)
+                    continue
+                place: dict[str, str | int] = {"line": line, "path": found.name}
+                if found.file.suffix.lower() in HEIC_SUFFIXES and not reads_heic():
+                    yield InputRow(place, fault=NO_HEIC_READER)
+                else:
+                    yield InputRow(place, found.file, found.label)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _unreadable(table, error) from None
+    except UnfitFile as error:
+        raise UnfitData("unreadable_table", f"{table.name} cannot be used as a table: {error.strerror}") from None
 
 
 def _root(data: ImageData, table: Path, look: Look) -> Path:
@@ -75,16 +100,21 @@ def _root(data: ImageData, table: Path, look: Look) -> Path:
     return Path(data.root)
 
 
-def _opened(data: ImageData, name: str, lines: Iterator[str]) -> tuple[TableHeader, Rows]:
-    wanted = {data.columns.path, data.columns.label}
-    separator, names, rows = opened(lines, wanted)
-    return _header(data, name, separator, names), rows
+def _unreadable(table: Path, error: Exception) -> UnfitData:
+    return UnfitData("unreadable_table", f"{table.name} cannot be read as a table in UTF-8: {error}; save it as CSV in UTF-8")
 
 
-def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...]) -> TableHeader:
+def _opened(data: ImageData, name: str, lines: Iterator[str], *, targets: bool = True, parts: bool = True) -> tuple[TableHeader, Rows]:
+    """The header with the columns that are read: the paths, and as asked those of targets, and of parts and groups."""
+    roles = ["path", *([data.columns.role_of_target] if targets else ()), *(("split", "group") if parts else ())]
+    separator, names, rows = opened(lines, {data.columns.path, data.columns.label})
+    return _header(data, name, separator, names, roles), rows
+
+
+def _header(data: ImageData, table: str, separator: str, names: tuple[str, ...], roles: Sequence[str]) -> TableHeader:
     places, absent = dict[str, int](), list[str]()
     target = data.columns.role_of_target
-    for column in ("path", target, "split", "group"):
+    for column in roles:
         wanted = data.columns.of(column)
         if wanted is None or (column == "split" and data.split == "drawn"):
             continue
@@ -132,7 +162,7 @@ def _example(header: TableHeader, row: Sequence[str], root: Path, data: ImageDat
     part: Part | None = None
     if "split" in values and (part := PART_NAMES.get(values["split"].casefold())) is None:
         return f"the split is none of {PART_VALUES}"
-    label = values[target]
+    label = values.get(target, "")
     if reader is not None:
         try:
             label = reader.parse(label, data)
