@@ -321,8 +321,8 @@ def predict(
     predict_file(folder, file, out, fields or [], form=form, top=top)
 
 
-@app.command()
-def convert(
+@app.command("convert")
+def convert_trained(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `thaw train` wrote.", show_default=False)],
     to: Annotated[

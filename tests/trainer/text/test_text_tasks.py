@@ -28,6 +28,7 @@ from trainer.protocol import CheckpointSaved, EpochMetrics, Failed, Finished, Ru
 from trainer.sequences import Sequences
 from trainer.stopwatch import Stopwatch
 from trainer.tasks.base import UndescribedModel
+from trainer.tasks.capabilities import ModelCard
 from trainer.tasks.registry import spec_of
 from trainer.tasks.text.config import FoundTextModel
 from trainer.tasks.text.spec import text_info
@@ -211,7 +212,9 @@ def test_the_check_states_how_many_texts_are_cut(configure: Any) -> None:
 
 def test_the_card_of_a_regression_states_how_outputs_are_standardised_and_that_near_duplicates_were_sought(configure: Any) -> None:
     config = configure(task="text_regression")
-    notes = spec_of(config.task).card_data(config, inspect(config, HOST, Cache.none()).facts).notes
+    spec = spec_of(config.task)
+    assert isinstance(spec, ModelCard)
+    notes = spec.card_data(config, inspect(config, HOST, Cache.none()).facts).notes
     assert len(notes) == 2 and "is standardised" in notes[0] and notes[1] == "No near-duplicates were found."
 
 
