@@ -1,8 +1,11 @@
-"""Fixtures that every room's tests may ask for: the shared data, and an empty store on each of the two databases."""
+"""Fixtures that every room's tests may ask for: shared data and that of the demo, and an empty store on each of the two databases."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -70,6 +73,18 @@ def shared_data() -> Path:
         pytest.skip("needs the real data and weights in ../shared/data; none are here")
     assert folder.is_dir(), f"{folder} is missing"
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits and a pretrained network, as the demo has them."""
+    folder = tmp_path_factory.mktemp("demo")
+    made = subprocess.run(
+        [sys.executable, "-P", "-m", "trainer.tasks.image_classification.demo", str(folder)], capture_output=True, text=True, timeout=600
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["data"] == str(folder / "digits")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A real server with a real worker on a free loopback port, and the command run in this process."""
 
-import json
 import os
 import re
 import signal
@@ -86,18 +85,6 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     for each in started:
         with each.process:
             each.process.kill()
-
-
-@pytest.fixture(scope="session")
-def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits and a pretrained network, as the demo has them."""
-    folder = tmp_path_factory.mktemp("demo")
-    made = subprocess.run(
-        [sys.executable, "-P", "-m", "trainer.tasks.image_classification.demo", str(folder)], capture_output=True, text=True, timeout=600
-    )
-    assert made.returncode == 0, made.stderr
-    assert json.loads(made.stdout)["data"] == str(folder / "digits")
-    return folder
 
 
 @pytest.fixture

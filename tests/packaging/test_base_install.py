@@ -1,9 +1,10 @@
-"""The base install, in an environment of its own: it imports and serves without torch."""
+"""The base install, in an environment of its own: it imports and serves without torch, and its Python package works."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 import urllib.request
 import venv
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import page
 from tests.serving import served
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +65,21 @@ def test_training_without_torch_says_what_to_install(clean_python: Path, tmp_pat
     )
     assert done.returncode != 0
     assert "thawline[trainer]" in done.stdout + done.stderr
+
+
+def test_the_python_package_is_typed_and_loads_no_heavy_package(clean_python: Path, tmp_path: Path) -> None:
+    heavy = ("sqlalchemy", "alembic", "optuna", "fastapi", "starlette", "plotly", "scipy", "numpy", "typer", "rich")
+    code = f"import json, sys, thawline; print(json.dumps([thawline.__file__, [name for name in {heavy!r} if name in sys.modules]]))"
+    file, loaded = json.loads(subprocess.check_output([clean_python, "-c", code], cwd=tmp_path, timeout=300))
+    packages = Path(file).parents[1]
+    assert packages.is_relative_to(clean_python.parents[1]) and loaded == []
+    assert all((packages / name / "py.typed").is_file() for name in ("thawline", "service", "trainer", "search_spaces"))
+
+
+def test_the_lines_of_the_python_page_run_as_written(clean_python: Path, demo_data: Path, tmp_path: Path) -> None:
+    """But for the lines that need pandas, which the base install lacks. Server and worker run in the environment of the tests."""
+    blocks = [block for block in page.blocks() if "to_dataframe" not in block]
+    assert len(blocks) == len(page.blocks()) - 1
+    with served(Path(sys.executable).parent / "thaw", tmp_path / "thaw", workers=1) as address:
+        printed = page.run(clean_python, blocks, demo_data, address)
+    assert "<Study digits: complete, " in printed and "figure of scatter" in printed and "#/model" in printed, printed
