@@ -76,6 +76,13 @@ class UnexpectedAnswer(ThawlineError):
     """The server's response lacks a field that this version requires, or has a value that it does not know."""
 
 
+class PlotlyFigure(BaseModel):
+    """A figure in Plotly's format."""
+
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+
+
 class Client:
     """Calls to one server. Each method raises Unreachable, Refused (with the server's problem) or UnexpectedAnswer."""
 
@@ -177,10 +184,9 @@ class Client:
             response = self._http.get(f"{_study(study)}/best", params={"format": form}, headers={"Accept": "*/*"})
         return _checked(response).text
 
-    def figure(self, study: str, name: str, params: Sequence[str] = ()) -> dict[str, Any]:
-        """A figure: `data` and `layout` in Plotly's format. Without `params`, the server chooses the parameters that it shows."""
-        figure: dict[str, Any] = self._send("GET", f"{_study(study)}/figures/{quote(name, safe='')}", params={"param": params}).json()
-        return figure
+    def figure(self, study: str, name: str, params: Sequence[str] = ()) -> PlotlyFigure:
+        """A figure. Without `params`, the server chooses the parameters that it shows."""
+        return self._call(PlotlyFigure, "GET", f"{_study(study)}/figures/{quote(name, safe='')}", params={"param": params})
 
     def export(self, study: str) -> Iterator[bytes]:
         """Yield the study's file in pieces. An incomplete file lacks its last line, the digest."""

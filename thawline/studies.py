@@ -127,7 +127,7 @@ class Study:
         for event in self._rest.events(self.id, after):
             if event is not None:
                 yield event
-        self.refresh()
+        self._refresh_if_possible()
 
     def wait(self, timeout: float | None = None) -> Self:
         """Wait until the study is complete, stopped or failed, and return it. The server may be restarted meanwhile.
@@ -142,14 +142,18 @@ class Study:
             if left <= 0:
                 raise TimeoutError(f"The study {self.name} is {self.state} after {timeout:g} seconds.")
             time.sleep(min(left, POLL_SECONDS))
-            try:
-                self.refresh()
-            except rest.Unreachable:  # the server restarts
-                pass
-            except rest.Refused as refusal:
-                if not refusal.temporary:
-                    raise
+            self._refresh_if_possible()
         return self
+
+    def _refresh_if_possible(self) -> None:
+        """`refresh`, unless the server is away or busy at present."""
+        try:
+            self.refresh()
+        except rest.Unreachable:
+            pass
+        except rest.Refused as refusal:
+            if not refusal.temporary:
+                raise
 
     def trials(self) -> list[TrialView]:
         """All trials, those of the confirmation included, in the order of their numbers.
@@ -204,7 +208,10 @@ class Study:
         Raises:
             Refused: of the kind no-result, before the first complete trial.
         """
-        return read_export(self._rest.best(self.id, "json"))
+        try:
+            return read_export(self._rest.best(self.id, "json"))
+        except InvalidInput as error:
+            raise rest.UnexpectedAnswer(f"This version of Thawline cannot read the answer ({error}); install the server's.") from None
 
     def confirmation(self) -> ConfirmationView:
         """Progress and results of the confirmation: `phase`, `note`, and `verdict` with expected value, intervals and tied trials."""
@@ -222,7 +229,8 @@ class Study:
         """
         from plotly.graph_objects import Figure
 
-        return Figure(self._rest.figure(self.id, name, params))
+        drawn = self._rest.figure(self.id, name, params)
+        return Figure(data=drawn.data, layout=drawn.layout)
 
     def pause(self) -> Self:
         """Start no further trial. Running trials go on. Returns the study."""

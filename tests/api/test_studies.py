@@ -1,11 +1,12 @@
 """Studies of a real server through the public Python package."""
 
+import contextlib
 import csv
 import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import yaml
 
 import thawline
 from service.domain.states import StudyState
-from thawline import Client, InvalidInput, Refused, Study, ThawlineError, Unreachable, studies
+from thawline import Client, InvalidInput, Refused, Study, ThawlineError, UnexpectedAnswer, Unreachable, studies
 
 THAW = Path(sys.executable).parent / "thaw"
 SECONDS = 600
@@ -125,27 +126,49 @@ def test_a_study_is_paused_extended_resumed_and_stopped(client: Client) -> None:
     assert study.stop().state == "stopped" and study.wait() is study
 
 
-def test_a_study_that_is_waited_for_may_be_away_for_a_while(ended: Study, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that says that the study is active, then that it is busy, then nothing, then that the study is complete."""
+@pytest.fixture
+def replay() -> Iterator[Callable[[list[str]], Client]]:
+    """Makes a client of a server that gives these answers, one after the other: `busy` is a 503, an empty one breaks off."""
+    with contextlib.ExitStack() as stack:
+
+        def start(bodies: list[str]) -> Client:
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    if body := bodies.pop(0):
+                        self.send_response(503 if body == "busy" else 200)
+                        self.end_headers()
+                        self.wfile.write(body.encode())
+
+                def log_message(self, *_: object) -> None:
+                    pass
+
+            server = stack.enter_context(HTTPServer(("127.0.0.1", 0), Handler))
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            stack.callback(server.shutdown)
+            return stack.enter_context(Client(f"http://127.0.0.1:{server.server_port}"))
+
+        yield start
+
+
+def test_a_server_may_be_busy_and_break_off_while_a_study_is_waited_for(
+    ended: Study, replay: Callable[[list[str]], Client], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(studies, "POLL_SECONDS", 0.01)
-    whole = client.study("ended").refresh()
-    bodies = [whole.model_copy(update={"state": StudyState.ACTIVE}).model_dump_json(), "busy", "", whole.model_dump_json()]
+    complete = client.study("ended").refresh()
+    active = complete.model_copy(update={"state": StudyState.ACTIVE}).model_dump_json()
+    bodies = [active, active, "busy", "", active, complete.model_dump_json()]
+    assert replay(bodies).study("ended").wait(SECONDS).state == "complete"
+    assert bodies == []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if body := bodies.pop(0):
-                self.send_response(503 if body == "busy" else 200)
-                self.end_headers()
-                self.wfile.write(body.encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as double, Client(f"http://127.0.0.1:{double.server_port}") as other:
-        threading.Thread(target=double.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        study = Study(other._rest, whole)
-        assert study.wait(SECONDS).state == "complete" and bodies == []
-        double.shutdown()
+def test_answers_that_this_version_cannot_read_are_errors_of_the_package(
+    ended: Study, replay: Callable[[list[str]], Client], client: Client
+) -> None:
+    known = client.study("ended").refresh().model_dump_json()
+    study = replay([known, '{"kind": "thawline/training-config", "schema_version": 99}', "<html>", '{"data": 7}']).study("ended")
+    for call in (study.best, study.best, lambda: study.figure("edf")):
+        with pytest.raises(UnexpectedAnswer, match="version"):
+            call()
 
 
 def test_unknown_names_are_refused_by_kind(ended: Study, client: Client) -> None:

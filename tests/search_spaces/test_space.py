@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import ValidationError
 
-from search_spaces import Categorical, Faulty, Float, Int, Scalar, SearchSpace, cardinality, contains, presets
+from search_spaces import Categorical, Fault, Faulty, Float, Int, Scalar, SearchSpace, cardinality, contains, presets
 from search_spaces.documents import from_json, from_yaml, impurities
 
 
@@ -103,6 +103,12 @@ def test_the_number_of_values_is_exact() -> None:
     assert cardinality(Int(low=1, high=9, step=2)) == 5
     assert cardinality(Float(low=0.0, high=0.3, step=0.1)) == 4
     assert cardinality(Float(low=0.0, high=0.3)) is None
+
+
+def test_a_fault_is_found_again_by_its_pointer() -> None:
+    fault = Fault(("search_space", "a/b~1", "choices", 2), "code", "message")
+    assert Fault.at(fault.pointer, "code", "message") == Fault(("search_space", "a/b~1", "choices", "2"), "code", "message")
+    assert Fault.at("#", "code", "message").path == ()
 
 
 def test_yaml_numbers_and_words_are_what_people_mean() -> None:
