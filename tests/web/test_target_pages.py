@@ -160,6 +160,8 @@ def test_the_most_wrong_texts_are_shown(
     ended(live_lab, f"wrong-{task}", task, facts, usual | {kind: wrong}, {"rmse" if task == "text_regression" else "f1": 0.5})
     page.goto(f"/studies/wrong-{task}/trials/0")
     worst = page.locator("#worst")
+    expect(worst.get_by_role("columnheader").nth(0)).to_have_text("Place")
+    expect(worst.get_by_role("columnheader").nth(1)).to_have_text("Text")
     expect(cells(worst, "train.csv:7")).to_have_text([f"{HOSTILE} firstsecond", *others])
     expect(cells(worst, "train.csv:8")).to_have_text([long.strip(), *others])
     expect(cells(worst, "train.csv:9").first).to_have_text("(empty)")

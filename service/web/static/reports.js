@@ -38,7 +38,7 @@ function besides(columns) {
   const reports = columns.map(({ study, trial }) => Object.fromEntries(singles(trial.result, study.task)));
   const names = [...new Set(reports.flatMap(Object.keys))];
   if (!names.length) return none(reports);
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Report" },
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Report" },
     table("Field", columns, names.map((name) => row(titled(name), reports.map((report) => cell(name in report ? scalar(report[name]) : "–", false))))));
 }
 

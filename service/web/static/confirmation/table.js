@@ -39,7 +39,7 @@ function row(verdict, arm, study) {
 }
 
 export function armsTable(verdict, study) {
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "The confirmation as a table" },
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "The confirmation as a table" },
     el("table", { class: "arms-table" },
       heads(["Configuration"], ["In the search", true], [`Mean on the test ${verdict.example}s`, true], ["Difference from the best", true], ["Runs"], ["Cost of a run"], ["Note"]),
       el("tbody", {}, inOrder(verdict).map((arm) => row(verdict, arm, study)))));

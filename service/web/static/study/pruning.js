@@ -44,7 +44,7 @@ function report(key, answer) {
   return [
     answer.partial ? el("p", { class: "quiet" }, "Preliminary: the search is not complete.") : null,
     el("ul", { class: "sentences" }, sentences.map((sentence) => el("li", {}, sentence))),
-    answer.pruners.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Other pruners on the same curves" },
+    answer.pruners.length ? el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Other pruners on the same curves" },
       el("table", { class: "pruners" },
         el("thead", {}, el("tr", {}, head("Pruner"), head("The winner"), head("Best completed trial"), head("Trials pruned", true), head("Epochs trained", true))),
         el("tbody", {}, answer.pruners.map((pruner) => prunerRow(key, pruner))))) : null,

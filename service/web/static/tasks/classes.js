@@ -5,7 +5,7 @@ import { el } from "../dom.js";
 import { count } from "../format.js";
 import { capital, examples } from "../measures.js";
 import { byClass, classNames, confusion, share, shareBar } from "./confusion.js";
-import { contents } from "./examples.js";
+import { columnsOf } from "./examples.js";
 
 const MOST_CLASSES = 24;
 const FEW_CLASSES = 25; // rows shown first in a longer table
@@ -26,7 +26,7 @@ export const facts = ({ facts: known }) => [["Classes", classes(known)]];
 const namesOf = (report, study) => classNames(report, study.facts);
 
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
-const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
+const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, node);
 
 // A table with its first rows, and a button that shows the others.
 function beginning(label, node, rows, line) {
@@ -57,11 +57,11 @@ function worst(report, study) {
   if (!report.confusion_matrix) return el("p", { class: "quiet" }, "Available for complete trials.");
   if (!report.worst_classes) return el("p", { class: "quiet" }, "The report names no examples.");
   if (!report.worst_classes.length) return el("p", { class: "quiet" }, `No validation ${study.task.example} was predicted wrongly.`);
-  const { heads: further, cells } = contents(report.worst_classes);
+  const first = columnsOf(report.worst_classes, study.task.example);
   return scrolled("Most wrong predictions", el("table", { class: "worst-examples" },
-    heads([capital(study.task.example)], ...further, ["True class"], ["Its probability", true], ["Predicted class"], ["Its probability", true]),
+    heads(...first.heads, ["True class"], ["Its probability", true], ["Predicted class"], ["Its probability", true]),
     el("tbody", {}, report.worst_classes.map((one) => el("tr", {},
-      el("th", { scope: "row" }, one.name), cells(one),
+      first.cells(one),
       el("td", {}, one.target), el("td", { class: "number" }, share(one.target_probability)), el("td", {}, one.predicted), el("td", { class: "number" }, share(one.probability)))))));
 }
 

@@ -70,7 +70,7 @@ function pairsTable(matrix, names, noun, most) {
   if (!all.length) return el("p", { class: "quiet" }, `All ${count(names.length)} classes were predicted without an error.`);
   return [
     el("p", { class: "quiet" }, `${plural(wrong, noun, `${noun}s`)} of ${count(sum(matrix.map(sum)))} assigned to another class, in ${plural(all.length, "pair", "pairs")} of ${count(names.length)} classes${all.length > most ? `; the ${most} most frequent` : ""}:`),
-    el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Most confused classes" },
+    el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Most confused classes" },
       el("table", { class: "pairs" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "True class"), el("th", { scope: "col" }, "Predicted class"), el("th", { scope: "col", class: "number" }, `${capital(noun)}s`), el("th", { scope: "col", class: "number" }, "Share of its class"))),
         el("tbody", {}, all.slice(0, most).map((pair) => el("tr", {}, el("th", { scope: "row" }, pair.actual), el("td", {}, pair.predicted), el("td", { class: "number" }, count(pair.often)), el("td", { class: "number" }, share(pair.share))))))),
@@ -82,7 +82,7 @@ export function confusion(result, names, noun, most = PAIRS) {
   const matrix = result.confusion_matrix;
   if (!matrix?.length) return [el("p", { class: "quiet" }, "Available for complete trials.")];
   if (matrix.length > MATRIX_CLASSES) return [pairsTable(matrix, names, noun, most)].flat();
-  return [el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" }, matrixTable(matrix, names))];
+  return [el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Confusion matrix" }, matrixTable(matrix, names))];
 }
 
 // A share with a bar of proportional length.

@@ -5,7 +5,7 @@ import { at, el } from "../dom.js";
 import { count, number, plural } from "../format.js";
 import { capital } from "../measures.js";
 import { share, shareBar } from "./confusion.js";
-import { contents } from "./examples.js";
+import { columnsOf } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/labels.css") }));
 
@@ -16,7 +16,7 @@ const FEW = 25; // rows shown first in a longer table
 
 const absent = () => el("p", { class: "quiet" }, "Available for complete trials.");
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, numeric]) => el("th", { scope: "col", class: numeric ? "number" : null }, name))));
-const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
+const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, node);
 const known = (value) => (value === null || value === undefined ? "–" : share(value));
 
 // Texts of the form for a new study.
@@ -63,11 +63,11 @@ function byLabel(report, { task }) {
 function worst(report, { task }) {
   if (!report.per_label) return absent();
   if (!report.worst_labels?.length) return el("p", { class: "quiet" }, "The report names no examples.");
-  const { heads: further, cells } = contents(report.worst_labels);
+  const first = columnsOf(report.worst_labels, task.example);
   return scrolled("Largest losses", el("table", { class: "worst-examples" },
-    heads([capital(task.example)], ...further, ["Not predicted"], ["Wrongly predicted"], ["Loss", true]),
+    heads(...first.heads, ["Not predicted"], ["Wrongly predicted"], ["Loss", true]),
     el("tbody", {}, report.worst_labels.map((one) => el("tr", {},
-      el("th", { scope: "row" }, one.name), cells(one), el("td", {}, one.missing.join(", ") || "–"), el("td", {}, one.extra.join(", ") || "–"), el("td", { class: "number" }, number(one.loss)))))));
+      first.cells(one), el("td", {}, one.missing.join(", ") || "–"), el("td", {}, one.extra.join(", ") || "–"), el("td", { class: "number" }, number(one.loss)))))));
 }
 
 // Panels of a trial, for the report on the validation examples.

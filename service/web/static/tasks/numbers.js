@@ -4,8 +4,7 @@ import { mark, stepless } from "../axis.js";
 import { cell, row, table } from "../compare/tables.js";
 import { at, el, svg } from "../dom.js";
 import { count, number } from "../format.js";
-import { capital } from "../measures.js";
-import { contents } from "./examples.js";
+import { columnsOf } from "./examples.js";
 
 document.head.append(el("link", { rel: "stylesheet", href: at("/static/tasks/numbers.css") }));
 
@@ -20,7 +19,7 @@ const PLAIN = { share: false, low: -Infinity, high: Infinity };
 
 const absent = () => el("p", { class: "quiet" }, "Available for complete trials.");
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, numeric]) => el("th", { scope: "col", class: numeric ? "number" : null }, name))));
-const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, node);
+const scrolled = (label, node) => el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, node);
 const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${number(Math.abs(value))}`;
 
 // Rows of the panel "Data and model".
@@ -67,11 +66,11 @@ function residuals(report, { task }) {
 function worst(report, { task }) {
   if (!report.residual_quantiles) return absent();
   if (!report.worst_numbers?.length) return el("p", { class: "quiet" }, "The report names no examples.");
-  const { heads: further, cells } = contents(report.worst_numbers);
+  const first = columnsOf(report.worst_numbers, task.example);
   return scrolled("Largest residuals", el("table", { class: "worst-examples" },
-    heads([capital(task.example)], ...further, ["Target", true], ["Prediction", true], ["Residual", true]),
+    heads(...first.heads, ["Target", true], ["Prediction", true], ["Residual", true]),
     el("tbody", {}, report.worst_numbers.map((one) => el("tr", {},
-      el("th", { scope: "row" }, one.name), cells(one),
+      first.cells(one),
       el("td", { class: "number" }, number(one.target)), el("td", { class: "number" }, number(one.predicted)), el("td", { class: "number" }, signed(one.predicted - one.target)))))));
 }
 

@@ -21,7 +21,7 @@ function groupOf(study, name) {
 export function metricCharts(node) {
   const toggles = el("div", { class: "toolbar", role: "group", "aria-label": "Metrics" });
   const charts = el("div", { class: "charts" });
-  const region = el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Metrics by epoch" });
+  const region = el("div", { class: "scroll steps-scroll", tabindex: 0, role: "group", "aria-label": "Metrics by epoch" });
   const details = el("details", { class: "disclosure" }, el("summary", {}, "As a table"), region);
   const waiting = el("p", { class: "quiet" }, "Metrics appear after the first epoch.");
   const drawn = new Map(); // title → chart

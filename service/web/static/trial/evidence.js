@@ -63,7 +63,7 @@ function peerTable(study, measure, { peers, peers_total: total }) {
   const rows = peers.map((peer) => el("tr", {}, el("th", { scope: "row" }, el("a", { href: trialAddress(study, peer.number) }, `Trial ${peer.number}`)), el("td", { class: "number" }, metric(measure, peer.value))));
   return el("details", { class: "disclosure" },
     el("summary", {}, total > peers.length ? `The ${peers.length} nearest of ${total}` : plural(total, "trial as a table", "trials as a table")),
-    el("div", { class: "scroll steps-scroll", tabindex: 0, role: "region", "aria-label": "Trials it was compared with" },
+    el("div", { class: "scroll steps-scroll", tabindex: 0, role: "group", "aria-label": "Trials it was compared with" },
       el("table", { class: "steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Trial"), el("th", { scope: "col", class: "number" }, measure.name))), el("tbody", {}, rows))));
 }
 

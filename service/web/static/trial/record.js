@@ -11,7 +11,7 @@ const WORDS = {
 };
 
 const heads = (...names) => el("thead", {}, el("tr", {}, names.map(([name, number]) => el("th", { scope: "col", class: number ? "number" : null }, name))));
-const scrolled = (label, table) => el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, table);
+const scrolled = (label, table) => el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, table);
 
 export function instant(text) {
   if (text === null) return "–";
