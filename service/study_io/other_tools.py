@@ -53,9 +53,9 @@ class ForeignSearch:
         for name in rest:
             self.lose(f"{section}{name}", DROPPED.get(key(name), "a study has no such field; leave it out"))
 
-    def add_range(self, name: str, kind: str, low: Any, high: Any, step: Any = None, log: bool = False) -> None:
-        """Add a parameter with a range, whose bounds become multiples of its step."""
-        place, (low, high, step) = f"{self.section}{name}", map(number, (low, high, step))
+    def add_range(self, name: str, kind: str, bounds: tuple[Any, Any], step: Any = None, *, log: bool, rounded: bool) -> None:
+        """Add a parameter with a range. `rounded`: the tool draws multiples of the step; otherwise its steps begin at the lower bound."""
+        place, (low, high, step) = f"{self.section}{name}", map(number, (*bounds, step))
         if not is_number(low, high) or not (step is None or is_number(step)):
             self.lose(place, "a range needs numbers as bounds; write low and high")
             return
@@ -66,7 +66,7 @@ class ForeignSearch:
         if step is not None and step > 0 and (high - low > MAX_STEPS * step or max(abs(low), abs(high)) > MAX_INTEGER * step):
             self.change(place, "a range has at most 1,000,000 steps here; it is drawn without a step")
             step = None
-        if step is not None and step > 0:
+        if rounded and step is not None and step > 0:
             first, last = (float(f"{part * step:.12g}") for part in (math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)))
             if not (math.isclose(first, low, abs_tol=1e-12) and math.isclose(last, high, abs_tol=1e-12)) and first <= last:
                 self.change(place, f"the range ends at multiples of its step, at {first:g} and {last:g}")
@@ -120,7 +120,7 @@ def _mapping(value: Any, *place: str) -> dict[str, Any]:
 
 def is_number(*values: Any) -> bool:
     """Whether all values are finite numbers."""
-    return all(isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values)
+    return all(isinstance(value, int | float) and not isinstance(value, bool) and -1e308 < value < 1e308 for value in values)
 
 
 def _exp(exponent: float) -> float:
@@ -143,7 +143,8 @@ def _wandb(document: Mapping[str, Any]) -> ForeignSearch:
     found, rest = ForeignSearch("a W&B sweep", "parameters."), dict(document)
     found.name = rest.pop("name", None)
     metric = _mapping(rest.pop("metric", None), "metric")
-    found.metric, found.direction = metric.pop("name", None), metric.pop("goal", "minimize")
+    found.metric = metric.pop("name", None)
+    found.direction = metric.pop("goal", None if found.metric is None else "minimize")
     if metric.pop("target", None) is not None:
         found.lose("metric.target", NO_GOAL)
     found.lose_rest(metric, "metric.")
@@ -186,27 +187,31 @@ def _wandb_parameter(found: ForeignSearch, name: str, value: Any) -> None:
     if not isinstance(value, dict):
         found.lose(place, "a parameter of a sweep is a mapping with value, values, or min and max; write it so")
         return
-    rest = dict(value)
-    low, high, step = (number(rest.pop(part, None)) for part in ("min", "max", "q"))
-    one, choices = rest.pop("value", None), rest.pop("values", None)
+    low, high, step = (number(value.get(part)) for part in ("min", "max", "q"))
     likely = "int_uniform" if isinstance(low, int) and isinstance(high, int) else "uniform"
-    kind = rest.pop("distribution", "categorical" if "values" in value else "constant" if "value" in value else likely)
+    kind = value.get("distribution", "categorical" if "values" in value else "constant" if "value" in value else likely)
+    used = {"distribution"}
     if isinstance(kind, str) and kind.endswith("normal"):
-        found.lose_normal(name, number(rest.pop("mu", 0)), number(rest.pop("sigma", 1)), "log" in kind)
+        used |= {"mu", "sigma", "q"}
+        found.lose_normal(name, number(value.get("mu", 0)), number(value.get("sigma", 1)), "log" in kind)
     elif kind == "constant":
-        found.params[name] = {"value": one}
+        used |= {"value"}
+        found.params[name] = {"value": value.get("value")}
     elif kind in ("categorical", "categorical_w_probabilities"):
-        if rest.pop("probabilities", None) is not None:
+        used |= {"values", "probabilities"}
+        if value.get("probabilities") is not None:
             found.change(f"{place}.probabilities", "all choices are drawn with the same probability at first")
-        found.params[name] = {"choices": choices}
+        found.params[name] = {"choices": value.get("values")}
     elif isinstance(kind, str) and kind in RANGES:
+        used |= {"min", "max", *(["q"] if kind.startswith("q_") else [])}
         if kind in NATURAL and is_number(low, high):
             low, high = (_exp(-high), _exp(-low)) if kind == "inv_log_uniform" else (_exp(low), _exp(high))
             found.change(place, f"the bounds of {kind} are natural logarithms, so that the range is {low:g} to {high:g}")
-        found.add_range(name, RANGES[kind][0], low, high, (1 if step is None else step) if kind.startswith("q_") else None, RANGES[kind][1])
+        form, log = RANGES[kind]
+        found.add_range(name, form, (low, high), (1 if step is None else step) if "q" in used else None, log=log, rounded=True)
     else:
         found.lose(place, f"there is no distribution {shown(kind)}; write type, low and high")
-    found.lose_rest(rest, f"{place}.")
+    found.lose_rest({part: each for part, each in value.items() if part not in used}, f"{place}.")
 
 
 def _wandb_pruner(found: ForeignSearch, early: dict[str, Any]) -> None:
@@ -214,8 +219,8 @@ def _wandb_pruner(found: ForeignSearch, early: dict[str, Any]) -> None:
     if "min_iter" not in early and is_number(most, brackets) and 0 < most < MAX_TRIALS and 0 <= brackets < 100:
         early["min_iter"] = max(1, int(most / (eta if is_number(eta) and eta > 1 else 3) ** brackets))
         found.change("early_terminate", f"the first bracket, of max_iter and s, is min_steps: {early['min_iter']}")
-    elif most is not None:
-        found.lose("early_terminate.max_iter", "`epochs` sets it; write it under fixed")
+    elif most is not None or brackets is not None:
+        found.lose("early_terminate.max_iter and s", "`epochs` sets the longest trial; write it under fixed")
     if early.pop("strict", None):
         found.lose("early_terminate.strict", "pruning has no strict mode; lower min_steps to prune earlier")
     _pruner(found, "early_terminate", early.pop("type", None), early | ({} if eta is None else {"eta": eta}))
@@ -227,17 +232,22 @@ def _sampler(found: ForeignSearch, place: str, name: Any, options: Mapping[str, 
     word = re.sub(r"(search|sampler|generator)\Z", "", key(name)).removeprefix("multivariate").removeprefix("tune")
     ours = SAMPLERS.get(word, {"basicvariant": "random", "gridsearch": "grid"}.get(word))
     if ours is None:
-        found.lose(place, f"there is no sampler {shown(name)}; tpe, the default, is used")
+        found.lose(place, f"there is no sampler {shown(name)}; tpe, the default, is used{_without(options)}")
         return
     found.sampler = {"name": ours}
     for option, value in options.items():
         found.sampler[{"randomstate": "seed", "randomseed": "seed"}.get(key(option), option)] = number(value)
 
 
+def _without(options: Mapping[str, Any]) -> str:
+    return f", without the options {shown(', '.join(options))}" if options else ""
+
+
 def _pruner(found: ForeignSearch, place: str, name: Any, options: Mapping[str, Any]) -> None:
     ours = PRUNERS.get(key(name), PRUNERS.get(re.sub(r"(scheduler|pruner)\Z", "", key(name))))
     if name is None or ours is None:
-        found.lose(place, f"there is no pruner {shown(name)}; write one of {', '.join(sorted(set(PRUNERS.values())))}, or none")
+        names = ", ".join(sorted(set(PRUNERS.values())))
+        found.lose(place, f"there is no pruner {shown(name)}; write one of {names}{_without(options)}")
         return
     found.pruner = {"name": ours}
     fields = PRUNER | ({"startstep": "n_warmup_steps", "graceperiod": "n_warmup_steps"} if ours == "median" else {})
@@ -260,13 +270,7 @@ def _katib(document: Mapping[str, Any]) -> ForeignSearch:
     outside.pop("apiVersion", None), outside.pop("kind", None)
     found.lose_rest(metadata, "metadata.")
     found.lose_rest(outside)
-    objective = _mapping(rest.pop("objective", None), "spec", "objective")
-    found.metric, found.direction = objective.pop("objectiveMetricName", None), objective.pop("type", None)
-    if objective.pop("goal", None) is not None:
-        found.lose("spec.objective.goal", NO_GOAL)
-    if objective.pop("additionalMetricNames", None):
-        found.lose("spec.objective.additionalMetricNames", "every trial has all metrics of its task; leave it out")
-    found.lose_rest(objective, "spec.objective.")
+    _katib_objective(found, _mapping(rest.pop("objective", None), "spec", "objective"))
     name, options = _katib_algorithm(rest.pop("algorithm", None), "algorithm")
     if key(name) == "hyperband":
         _sampler(found, "spec.algorithm", "random", {})
@@ -281,6 +285,8 @@ def _katib(document: Mapping[str, Any]) -> ForeignSearch:
     if (failures := rest.pop("maxFailedTrialCount", None)) is not None:
         found.limits["failures"] = failures or 1
         found.change("spec.maxFailedTrialCount", "limits.failures counts failed trials in a row")
+    if "nasConfig" in rest:
+        refuse(("spec", "nasConfig"), "architecture_search", "a study varies no architectures; choose a model and give spec.parameters")
     params = rest.pop("parameters", None)
     if not isinstance(params, list):
         refuse(("spec", "parameters"), "not_a_list", "a list of parameters is expected here; correct it")
@@ -291,27 +297,41 @@ def _katib(document: Mapping[str, Any]) -> ForeignSearch:
     return found
 
 
+def _katib_objective(found: ForeignSearch, objective: dict[str, Any]) -> None:
+    found.metric, found.direction = objective.pop("objectiveMetricName", None), objective.pop("type", None)
+    if objective.pop("goal", None) is not None:
+        found.lose("spec.objective.goal", NO_GOAL)
+    if objective.pop("additionalMetricNames", None):
+        found.lose("spec.objective.additionalMetricNames", "every trial has all metrics of its task; leave it out")
+    found.lose_rest(objective, "spec.objective.")
+
+
 def _katib_algorithm(value: Any, section: str) -> tuple[Any, dict[str, Any]]:
     algorithm = _mapping(value, "spec", section)
     settings = algorithm.get("algorithmSettings") or []
     if not isinstance(settings, list):
         refuse(("spec", section, "algorithmSettings"), "not_a_list", "a list of names and values is expected here; correct it")
-    return algorithm.get("algorithmName"), {
-        str(one["name"]): one.get("value") for one in settings if isinstance(one, dict) and "name" in one
-    }
+    options = dict[str, Any]()
+    for index, one in enumerate(settings):
+        if not isinstance(one, dict) or not one.keys() >= {"name", "value"}:
+            refuse(("spec", section, "algorithmSettings", index), "not_a_setting", "a setting has a name and a value; correct it")
+        options[str(one["name"])] = one["value"]
+    return algorithm.get("algorithmName"), options
 
 
 def _katib_parameter(found: ForeignSearch, name: str, rest: dict[str, Any]) -> None:
     kind, space = rest.pop("parameterType", None), _mapping(rest.pop("feasibleSpace", None), "spec", "parameters", name, "feasibleSpace")
-    low, high, step = (space.pop(part, None) for part in ("min", "max", "step"))
-    choices, scale = space.pop("list", None), key(space.pop("distribution", "uniform"))
     if kind in ("categorical", "discrete"):
+        choices = space.pop("list", None)
         numeric = kind == "discrete" and isinstance(choices, list)
         found.params[name] = {"choices": [number(choice) for choice in choices] if numeric else choices}
     elif kind in ("double", "int"):
+        low, high, step = (space.pop(part, None) for part in ("min", "max", "step"))
+        scale = key(space.pop("distribution", "uniform"))
         if scale.endswith("normal"):
             found.change(f"{found.section}{name}", "the range is drawn uniformly, since there is no normal distribution")
-        found.add_range(name, "int" if kind == "int" else "float", low, high, step, scale.startswith("log"))
+        form = "int" if kind == "int" else "float"
+        found.add_range(name, form, (low, high), step, log=scale.startswith("log"), rounded=False)
     else:
         found.lose(f"{found.section}{name}", f"there is no parameterType {shown(kind)}; write type, low and high")
     found.lose_rest({**rest, **space}, f"{found.section}{name}.")
@@ -330,6 +350,8 @@ CALLS: Mapping[str, tuple[str, bool, int]] = {  # name -> type, log, how much be
     "qlograndint": ("int", True, 0),
 }
 LISTS = ("choice", "gridsearch")
+SETTINGS = ("metric", "mode", "num_samples", "time_budget_s", "max_concurrent_trials", "search_alg", "tune_config", "run_config")
+FIELDS = frozenset({"low", "high", "step", "choices", "mean", "sd", "base"})  # a range is the same with every base of its logarithm
 NORMAL = ("randn", "qrandn", "normal")
 KIND = ("space", "type", "distribution")  # entries with the name of a distribution, where a parameter is a mapping
 SPACES = ("param_space", "config", "space", "search_space")
@@ -347,7 +369,8 @@ def _ray(document: Mapping[str, Any]) -> ForeignSearch:
     if len(rest) == 1 and isinstance(only := next(iter(rest.values())), dict) and any(isinstance(only.get(part), dict) for part in SPACES):
         found.name, rest = next(iter(rest)), dict(only)  # an experiment by its name
     section = next((part for part in SPACES if isinstance(rest.get(part), dict)), None)
-    space, rest = (rest, {}) if section is None else (rest.pop(section), rest)
+    space = {name: value for name, value in rest.items() if name not in SETTINGS} if section is None else rest.pop(section)
+    rest = {name: value for name, value in rest.items() if section is not None or name in SETTINGS}
     leaves = list(_nested(space, None))
     if not any(_is_ray(value) for _, value in leaves):
         refuse((), "unknown_format", "this is neither a W&B sweep, a Ray Tune space nor a Katib experiment; see docs/travel.md")
@@ -364,7 +387,7 @@ def _ray(document: Mapping[str, Any]) -> ForeignSearch:
         _sampler(found, "search_alg", search, options)
     else:
         found.sampler = {"name": "grid" if grids and len(grids) == len(varied) else "random"}
-    _ray_budget(found, rest, math.prod(grids))
+    _ray_budget(found, rest, min(math.prod(grids[:100]), MAX_TRIALS))
     scheduler, options = _ray_algorithm(rest.pop("scheduler", None))
     if scheduler is not None:
         found.metric, found.direction = found.metric or options.pop("metric", None), found.direction or options.pop("mode", None)
@@ -390,6 +413,7 @@ def _ray_parameter(found: ForeignSearch, name: str, value: Any, grids: list[int]
     else:
         kind = next((word for part in KIND if (word := key(value.get(part))) in (*CALLS, *LISTS)), "gridsearch")
         fields = {PARAMETER.get(key(each), each): one for each, one in value.items() if each not in KIND}
+    found.lose_rest({each: one for each, one in fields.items() if each not in FIELDS}, f"{place}.")
     if kind in LISTS:
         choices = fields.get("choices")
         choices = list(choices) if isinstance(choices, tuple | list) else None
@@ -400,7 +424,7 @@ def _ray_parameter(found: ForeignSearch, name: str, value: Any, grids: list[int]
             fields = {"low": 0, "high": fields.get("low")}
         form, log, below = CALLS[kind]
         high, step = number(fields.get("high")), fields.get("step") if kind.startswith("q") else None  # else a third argument is a base
-        found.add_range(name, form, fields.get("low"), high - below if is_number(high) else high, step, log)
+        found.add_range(name, form, (fields.get("low"), high - below if is_number(high) else high), step, log=log, rounded=True)
     elif kind in NORMAL:
         found.lose_normal(name, fields.get("mean", 0), fields.get("sd", 1), log=False)
     else:
@@ -428,5 +452,5 @@ def _ray_algorithm(value: Any) -> tuple[Any, dict[str, Any]]:
         options = dict(value)
         return next((options.pop(part) for part in ("type", "name", "algorithm") if part in options), "without name"), options
     if isinstance(value, str) and (call := call_of(value)) is not None:
-        return call[0], call[2]
+        return call[0], {f"argument {index}": one for index, one in enumerate(call[1], 1)} | call[2]
     return value, {}

@@ -30,7 +30,7 @@ def test_a_sweep_is_converted_to_a_file(thaw: Thaw, sweep: Path, tmp_path: Path)
         "parameters.units",
     ]
     assert "changed: parameters.learning_rate: it is called lr here" in lines
-    assert lines[-1] == "to complete: data.path, model.name, objective.metric"
+    assert lines[-1] == "to complete: data.path, model.name, objective.metric, objective.direction"
 
 
 def test_a_sweep_is_converted_to_standard_output(thaw: Thaw, sweep: Path) -> None:

@@ -84,7 +84,7 @@ spec:
   parameters:
     - {name: lr, parameterType: double, feasibleSpace: {min: "0.0001", max: "0.05", distribution: logUniform}}
     - {name: batch_size, parameterType: discrete, feasibleSpace: {list: ["16", "32"]}}
-    - {name: momentum, parameterType: double, feasibleSpace: {min: "0.5", max: "0.9", step: "0.1"}}
+    - {name: momentum, parameterType: double, feasibleSpace: {min: "0.55", max: "0.9", step: "0.1"}}
     - {name: epochs, parameterType: int, feasibleSpace: {min: "2", max: "5"}}
     - {name: num-layers, parameterType: int, feasibleSpace: {min: "2", max: "5"}}
     - {name: optimizer, parameterType: categorical, feasibleSpace: {list: [sgd, adam, ftrl]}}
@@ -185,6 +185,14 @@ def test_a_distribution_without_equivalent_is_named(kind: str) -> None:
     checked(found)
 
 
+def test_a_sweep_without_metric_gives_no_direction() -> None:
+    assert converted("method: random\nparameters: {lr: {min: 0.1, max: 0.2}}").places == (
+        ("data", "path"), ("model", "name"), ("objective", "metric"), ("objective", "direction"), ("budget",),
+    )  # fmt: skip
+    found = converted("method: random\nmetric: {name: mine}\nparameters: {lr: {min: 0.1, max: 0.2}}")  # W&B minimises by default
+    assert checked(found)["objective"] == {"metric": None, "direction": "minimize"}
+
+
 def test_a_grid_gets_the_number_of_its_combinations() -> None:
     found = converted("method: grid\nparameters: {lr: {values: [0.1, 0.2]}, epochs: {min: 1, max: 3}}")
     document = checked(found)
@@ -227,6 +235,24 @@ def test_the_upper_bound_of_ray_is_left_out_except_with_a_step(written: str, low
     assert (space["epochs"]["low"], space["epochs"]["high"], space["epochs"].get("step")) == (low, high, step)
 
 
+def test_nothing_beside_the_known_entries_is_left_out_in_silence() -> None:
+    sweep = converted(
+        "method: magic\nearly_terminate: {type: hyperband, min_iter: 2, s: 3}\n"
+        "parameters: {lr: {min: 0.1, max: 0.2, q: 0.1, note: x}, dropout: {values: [0.1], max: 3}}"
+    )
+    assert {"parameters.lr.q", "parameters.lr.note", "parameters.dropout.max", "method", "early_terminate.max_iter and s"} <= names(
+        sweep.lost
+    )
+    ray = converted(
+        "lr: {type: uniform, low: 0.1, high: 0.2, note: x}\nmetric: accuracy\nmode: max\nnum_samples: 3\nsearch_alg: AxSearch(5, seed=2)"
+    )
+    assert (checked(ray)["budget"], ray.places) == ({"trials": 3}, (("data", "path"), ("model", "name")))
+    assert names(ray.lost) == {"lr.note", "search_alg"}
+    assert "without the options argument 1, seed" in " ".join(ray.lost)
+    katib = converted("spec: {parameters: [{name: lr, parameterType: double, feasibleSpace: {min: '0.1', max: '0.2', list: [1]}}]}")
+    assert names(katib.lost) == {"spec.parameters.lr.list"}
+
+
 def test_ray_grids_alone_are_a_grid() -> None:
     found = converted("my-experiment:\n  run: PPO\n  config: {lr: {grid_search: [0.1, 0.2]}, bs: {grid_search: [8, 16, 32]}}")
     document = checked(found)
@@ -240,7 +266,7 @@ def test_a_katib_experiment() -> None:
     assert document["search_space"] == {
         "lr": {"type": "float", "low": 1e-4, "high": 0.05, "log": True},
         "batch_size": {"type": "categorical", "choices": [16, 32]},
-        "momentum": {"type": "float", "low": 0.5, "high": 0.9, "step": 0.1},
+        "momentum": {"type": "float", "low": 0.55, "high": 0.9, "step": 0.1},
         "epochs": {"type": "int", "low": 2, "high": 5},
         "optimizer": {"type": "categorical", "choices": ["sgd", "adam"]},
     }
@@ -388,8 +414,10 @@ def test_whatever_is_converted_has_faults_at_the_marked_places_only(document: di
         ("parameters: {}\nmetric: [accuracy]", "#/metric", "not_a_mapping"),
         ("parameters: {}\nearly_terminate: hyperband", "#/early_terminate", "not_a_mapping"),
         ("spec: {parameters: 5}", "#/spec/parameters", "not_a_list"),
+        ("kind: Experiment\nspec: {nasConfig: {operations: []}}", "#/spec/nasConfig", "architecture_search"),
         ("spec: {parameters: [5]}", "#/spec/parameters/0", "not_a_mapping"),
         ("spec: {parameters: [], algorithm: {algorithmSettings: 3}}", "#/spec/algorithm/algorithmSettings", "not_a_list"),
+        ("spec: {parameters: [], algorithm: {algorithmSettings: [3]}}", "#/spec/algorithm/algorithmSettings/0", "not_a_setting"),
         ("lr: 0.1", "#", "unknown_format"),
         ("[1, 2]", "#", "not_a_mapping"),
         ("name: mine\nsearch_space: {lr: {type: float, low: 0.1, high: 1}}", "#/search_space", "study"),
@@ -406,7 +434,13 @@ def test_what_cannot_be_read_is_refused_with_its_place(text: str, pointer: str, 
 
 @pytest.mark.parametrize(
     "call",
-    ["tune.uniform(0, __import__('os').system('touch x'))", "tune.choice([1] * 10**9)", "tune.uniform(" * 200, "tune.uniform(1e999, 2)"],
+    [
+        "tune.uniform(0, __import__('os').system('touch x'))",
+        "tune.choice([1] * 10**9)",
+        "tune.uniform(" * 200,
+        "tune.uniform(1e999, 2)",
+        f"tune.uniform(0, {10**400})",
+    ],
 )
 def test_ray_expressions_are_not_evaluated(call: str) -> None:
     found = converted(json.dumps({"config": {"lr": call, "dropout": "tune.uniform(0, 0.5)"}}))
@@ -424,3 +458,12 @@ def test_names_cannot_leave_their_comment() -> None:
     found = convert(read(sweep), "image_classification", "file")
     assert checked(found)["budget"] == {"trials": 5}
     assert sum(line.startswith("budget") for line in found.text.splitlines()) == 1
+
+
+def test_a_file_with_very_many_entries_is_converted_with_the_first_notes() -> None:
+    found = convert(
+        read({"config": {f"x{index}": {"grid_search": [1, 2, 3]} for index in range(10_000)}, "num_samples": 2}), "image_regression", "many"
+    )
+    checked(found)
+    assert len(found.lost) == 10_000
+    assert "#   and 9800 more" in found.text.splitlines()
