@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import thawline
+from service import client as rest
 from service.domain.states import StudyState
 from thawline import Client, InvalidInput, Refused, Study, ThawlineError, UnexpectedAnswer, Unreachable, studies
 
@@ -127,15 +128,21 @@ def test_a_study_is_paused_extended_resumed_and_stopped(client: Client) -> None:
 
 
 @pytest.fixture
-def replay() -> Iterator[Callable[[list[str]], Client]]:
-    """Makes a client of a server that gives these answers, one after the other: `busy` is a 503, an empty one breaks off."""
+def replay() -> Iterator[Callable[..., Client]]:
+    """Makes a client of a server that gives these answers, one after the other: `busy` is a 503, an empty one breaks off.
+
+    `asked`, if given, gets the path of each request.
+    """
     with contextlib.ExitStack() as stack:
 
-        def start(bodies: list[str]) -> Client:
+        def start(bodies: list[str], asked: list[str] | None = None) -> Client:
             class Handler(BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
+                    if asked is not None:
+                        asked.append(self.path)
                     if body := bodies.pop(0):
                         self.send_response(503 if body == "busy" else 200)
+                        self.send_header("Content-Type", "text/event-stream" if body.startswith("id: ") else "application/json")
                         self.end_headers()
                         self.wfile.write(body.encode())
 
@@ -151,7 +158,7 @@ def replay() -> Iterator[Callable[[list[str]], Client]]:
 
 
 def test_a_server_may_be_busy_and_break_off_while_a_study_is_waited_for(
-    ended: Study, replay: Callable[[list[str]], Client], client: Client, monkeypatch: pytest.MonkeyPatch
+    ended: Study, replay: Callable[..., Client], client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studies, "POLL_SECONDS", 0.01)
     complete = client.study("ended").refresh()
@@ -161,8 +168,24 @@ def test_a_server_may_be_busy_and_break_off_while_a_study_is_waited_for(
     assert bodies == []
 
 
+def test_a_broken_stream_of_events_is_continued_after_the_last_event(
+    ended: Study, replay: Callable[..., Client], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "RECONNECT", (0.01, 0.01))
+    known = client.study("ended").refresh().model_dump_json()
+
+    def frames(*events: tuple[int, str]) -> str:
+        return "".join(f'id: s-{seq}\nevent: {kind}\ndata: {{"seq": {seq}}}\n\n' for seq, kind in events)
+
+    first, last = frames((1, "study_created"), (2, "trial_queued")), frames((3, "trial_started"), (4, "end"))
+    asked: list[str] = []
+    study = replay([known, known, first, "busy", "", last, "busy"], asked).study("ended")
+    assert [(event.seq, event.kind) for event in study.watch()] == [(1, "study_created"), (2, "trial_queued"), (3, "trial_started")]
+    assert [path.partition("events?")[2] for path in asked[2:6]] == ["after=0", "after=2", "after=2", "after=2"]
+
+
 def test_answers_that_this_version_cannot_read_are_errors_of_the_package(
-    ended: Study, replay: Callable[[list[str]], Client], client: Client
+    ended: Study, replay: Callable[..., Client], client: Client
 ) -> None:
     known = client.study("ended").refresh().model_dump_json()
     study = replay([known, '{"kind": "thawline/training-config", "schema_version": 99}', "<html>", '{"data": 7}']).study("ended")
