@@ -1,6 +1,6 @@
 """Heads and features for the tests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -88,3 +88,14 @@ def subject(request: pytest.FixtureRequest) -> Callable[..., Subject]:
 def head_config() -> Callable[..., ImageClassificationConfig]:
     """Makes a config; keywords are hyperparameters."""
     return config_of
+
+
+SHARES = ("target_probability", "probability")
+
+
+def same_reports(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Assert that reports on classes are equal; probabilities of single examples may differ by rounding."""
+    assert {**one, "worst_classes": None} == {**other, "worst_classes": None}
+    for example, its in zip(one["worst_classes"], other["worst_classes"], strict=True):
+        assert {**example, **dict.fromkeys(SHARES)} == {**its, **dict.fromkeys(SHARES)}
+        assert [example[share] for share in SHARES] == pytest.approx([its[share] for share in SHARES], rel=1e-4)

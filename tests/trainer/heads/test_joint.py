@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.launches import BATCHES, CPU, KINDS, META, OPTIMIZERS, Dispatched, count
-from tests.trainer.heads.conftest import Subject, subject_of, traits
+from tests.trainer.heads.conftest import Subject, same_reports, subject_of, traits
 from trainer.checkpoints import Checkpoints
 from trainer.heads import HeadEnsemble
 from trainer.heads.joint import ALIGNMENT, IN_CACHE, JOINT, Execution, execution_on
@@ -196,17 +196,11 @@ def measured(members: list[Member], stop_after: int | None = None) -> dict[int, 
     return found
 
 
-SHARES = ("target_probability", "probability")
-
-
 def close(found: list[Any], expected: list[Any]) -> None:
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
         if "confusion_matrix" in other:
-            assert {**one, "worst_classes": None} == {**other, "worst_classes": None}
-            for example, its in zip(one["worst_classes"], other["worst_classes"], strict=True):
-                assert {**example, **dict.fromkeys(SHARES)} == {**its, **dict.fromkeys(SHARES)}
-                assert [example[share] for share in SHARES] == pytest.approx([its[share] for share in SHARES], rel=1e-4)
+            same_reports(one, other)
         else:
             assert one == pytest.approx(other, rel=1e-4)
 
