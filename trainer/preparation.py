@@ -42,7 +42,6 @@ class PreparedRun:
     info: DatasetInfo
     examples: Examples
     dataset: Dataset
-    names: Sequence[str]  # of the examples, by row
     targets: Tensor  # [N, ...], on the device
     training: Tensor  # int64, rows of the above, on the host
     validation: Tensor  # likewise
@@ -92,7 +91,6 @@ def prepare(config: TrainConfig, device: torch.device, expected: Expected, cache
         info=info,
         examples=task.examples(dataset, config, device, cache),
         dataset=dataset,
-        names=dataset.example_names,
         targets=targets,
         training=training,
         training_targets=taken(targets, training),

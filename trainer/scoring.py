@@ -74,8 +74,10 @@ def _named(run: PreparedRun, rows: Tensor, shown: int, places: Sequence[int]) ->
     except BadData as error:  # a file that cannot be read any more; the run has been trained
         log.warning("the report shows no examples: %s", error)
     fields += [{}] * (len(own) - len(fields))
-    names = [name if len(name) <= MOST_NAME else f"…{name[1 - MOST_NAME :]}" for name in (run.names[row] for row in own)]
-    return [NamedExample(name=name, **one) for name, one in zip(names, fields, strict=True)]
+    copies = [int((rows[:place] == row).sum()) for place, row in zip(places, own, strict=True)]  # a row is repeated for each equal example
+    names = [run.dataset.contents[row].files[copy].name.encode("utf-8", "replace").decode() for row, copy in zip(own, copies, strict=True)]
+    short = [name if len(name) <= MOST_NAME else f"…{name[1 - MOST_NAME :]}" for name in names]
+    return [NamedExample(name=name, **one) for name, one in zip(short, fields, strict=True)]
 
 
 def places_of(examples: Examples, rows: Tensor, size: int) -> Sequence[slice | Tensor]:

@@ -74,11 +74,6 @@ class Dataset:
         return None
 
     @property
-    def example_names(self) -> tuple[str, ...]:
-        """The name of an example of each content, as valid UTF-8."""
-        return tuple(content.files[0].name.encode("utf-8", "replace").decode() for content in self.contents)
-
-    @property
     def counts(self) -> Mapping[str, int]:
         """Number of examples in each part."""
         return {part: len(self.rows(part)) for part in PARTS}

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,22 @@ def test_the_first_of_them_are_shown_as_small_pictures(labels: Table) -> None:
             assert shown.size == (16, 16) and abs(pixels[0] - pixels[1]).mean() < 15
     plain = last(run(config)).report["worst_labels"]
     assert plain == [{name: value for name, value in one.items() if name != "picture"} for one in worst], "the same report but for pictures"
+
+
+def test_each_of_several_equal_images_has_its_own_name(labels: Table) -> None:
+    table = labels(count=40)
+    rows = table.read_text().splitlines()[1:]
+    folder = f"{'d' * 200}/{'e' * 210}"
+    (table.parent / folder).mkdir(parents=True)
+    with table.open("a") as file:
+        for row in rows:
+            shutil.copy(table.parent / row.partition(",")[0], table.parent / folder)
+            file.write(f"{folder}/{row}\n")
+    worst = last(run(multilabel(table, epochs=1, lr=1e-6))).report["worst_labels"]
+    names = [one["name"] for one in worst]
+    assert len({*names}) == len(names) > 5 and max(map(len, names)) == 400
+    plain = [name.rpartition("/")[2] for name in names]
+    assert all(plain.count(name) == 2 for name in plain[:4]), "an image and its copy are equally wrong"
 
 
 def test_a_report_does_without_pictures_of_files_that_are_gone(labels: Table, monkeypatch: pytest.MonkeyPatch) -> None:
