@@ -35,7 +35,7 @@ from trainer.tasks.registry import task_of
 from trainer.weight_files import MOST_WEIGHTS_BYTES
 
 MODEL = "model.safetensors"
-ROWS = 2_048  # of the input that are in memory at a time
+ROWS = 1_024  # of the input that are in memory at a time
 NOT_FINITE = "the output of the model is not a finite number"
 
 
