@@ -38,6 +38,8 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
 
     reported = httpx2.get(f"{served.address}/api/v1/studies/whole/trials/1").json()
     assert reported["reuse"]["pixels"] in ("decoded", "cached") and reported["reuse"]["lanes"] == 1
+    worst = reported["result"]["worst_classes"]
+    assert all("picture" in one for one in worst[:12]) and bool(worst) is (reported["metrics"]["accuracy"] < 1)
     assert reported["pace"]["samples_per_second"] > 0 and sum(reported["pace"]["shares"].values()) == pytest.approx(1)
 
     log = thaw("--server", served.address, "study", "log", "whole", "1", "--follow").out
@@ -53,6 +55,8 @@ def test_a_study_is_created_watched_shown_exported_and_trained_to_the_same_figur
     assert "(equal)" in trained.out
     result = json.loads((tmp_path / "model" / "result.json").read_text())
     assert result["equal"] is True and result["reached"] == result["expected"]
+    worst = result["worst_classes"]
+    assert worst and not any("picture" in one for one in worst), "the folder of a model has no pictures of the data"
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 0
     assert (tmp_path / "model" / "config.yaml").read_text() == (tmp_path / "best.yaml").read_text()
 
