@@ -1,8 +1,8 @@
 """Converts exported models to ONNX and to int8. `python -m trainer.conversion` does it for `thaw convert`.
 
-Reads one JSON object from standard input: `folder` (of the model), `facts` (of its config.yaml), `to` (onnx or int8), and for int8 the
-`metric`, and either `data` (a section with a file of labelled examples) or `manifest` (of the study's data). Writes the file, and as
-JSON the report to standard output; or `fault` and the `field` of the data.
+Reads one JSON object from standard input: `folder` (of the model), `facts` (of its config.yaml), `out` (a folder for the file), `to` (onnx
+or int8), and for int8 the `metric`, and either `data` (a section with a file of labelled examples) or `manifest` (of the study's data).
+Writes the file, and as JSON the report to standard output; or `fault` and the `field` of the data.
 
 A file is kept only if onnxruntime computes the outputs that torch computes. int8 is the dynamic quantization of onnxruntime: weights are
 stored as int8, and activations are quantized by their range in each batch, so that no examples are needed for it. torch's own quantization
@@ -125,9 +125,9 @@ class Labelled:
 
 
 def convert(model: ExportedModel, folder: Path, kind: Kind, labelled: Labelled | None = None, metric: str = "") -> dict[str, Any]:
-    """Write the file of that kind into the model's folder, and return the report about it. `labelled` is needed for int8.
+    """Write the file of that kind into the folder, and return the report about it. `labelled` is needed for int8.
 
-    Raises UnfitModel if the outputs of the file are not those of the model.
+    Raises UnfitModel if the outputs of the file are not those of the model, and OSError.
     """
     if not isinstance(model.task, Portable):
         raise UnfitModel(f"models of the task {model.config.task} cannot be converted")
@@ -350,7 +350,10 @@ def _answered(asked: Mapping[str, Any]) -> dict[str, Any]:
     elif asked["to"] == "int8":
         cache = Cache(Path(asked["cache"]), asked["cache_bytes"]) if asked.get("cache") else Cache.none()
         labelled = Labelled.of_study(model, asked.get("manifest"), cache)
-    return convert(model, folder, asked["to"], labelled, asked["metric"])
+    try:
+        return convert(model, Path(asked["out"]), asked["to"], labelled, asked["metric"])
+    except OSError as error:
+        raise UnfitModel(f"the ONNX file cannot be written: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,14 +38,17 @@ def predict_file(folder: Path, file: Path, out: Path | None, fields: Sequence[st
     """Write a prediction for each row of the file, or for each file of a folder. Raises FaultyFile, InvalidInput, Failure."""
     exported = read_model(folder)
     data = data_of(exported.config, file, fields)
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
+        raise Failure(f"{out} is the file to predict; choose another one for the predictions.")
     question = {"folder": str(folder.absolute()), "facts": exported.facts.model_dump(mode="json"), "data": data.model_dump(mode="json")}
     form = form or ("jsonl" if out is not None and out.suffix.lower() in JSON_LINES else "csv")
     written = _Table(file, form, exported.config, top)
     pieces = written.pieces(answers_of("trainer.prediction", question, file))
+    encoded = (piece.encode(errors="backslashreplace") for piece in pieces)  # names of files need not be UTF-8
     if out is None:
-        sys.stdout.writelines(map(clean, pieces) if sys.stdout.isatty() else pieces)
+        sys.stdout.buffer.writelines(clean(piece.decode()).encode() if sys.stdout.isatty() else piece for piece in encoded)
     else:
-        write_pieces(out, (piece.encode() for piece in pieces))
+        write_pieces(out, encoded)
     _print_to_stderr(written.sentences())
 
 
@@ -67,8 +71,13 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
         "cache": str(settings.home / "cache"),
         "cache_bytes": settings.cache_bytes,
     }
-    for answer in answers_of("trainer.conversion", question, file):
-        _print_report(folder, exported, answer["report"])
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as partial:
+            (answer,) = answers_of("trainer.conversion", {**question, "out": str(Path(partial).absolute())}, file)
+            Path(partial, answer["report"]["file"]).replace(folder / answer["report"]["file"])
+    except OSError as error:
+        raise Failure(f"{folder} cannot be written: {error.strerror}") from None
+    _print_report(folder, exported, answer["report"])
 
 
 def _print_report(folder: Path, exported: Exported, report: Mapping[str, Any]) -> None:
@@ -128,7 +137,10 @@ def data_of(config: TrainConfig, file: Path, fields: Sequence[str]) -> DataConfi
 def answers_of(module: str, question: Mapping[str, Any], file: Path) -> Iterator[dict[str, Any]]:
     """The JSON lines that a module of the trainer answers. Raises FaultyFile for a fault, Failure if the process ends with an error."""
     command = [sys.executable, "-P", "-m", module]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+        process_group=0,  # Ctrl-C reaches this process alone, which kills the other
+    ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None  # noqa: S101  (both are pipes)
         try:
             with suppress(BrokenPipeError), process.stdin:  # a process that ended at once is reported below

@@ -4,9 +4,14 @@ import csv
 import io
 import json
 import re
+import resource
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +22,7 @@ from torch import Tensor
 
 from service.cli.predicting import data_of
 from tests.production.conftest import METRICS, Train, Trained
-from tests.production.test_prediction import thaw
+from tests.production.test_prediction import command, thaw
 from tests.trainer.text.conftest import needed
 from trainer import conversion
 from trainer.cache import Cache
@@ -171,3 +176,23 @@ def test_the_command_prints_both_files_and_the_loss(trained: Train, tmp_path: Pa
     assert code == 1 and "--data path=FILE" in err
     rows = list(csv.reader(io.StringIO(thaw("predict", folder, file, "--data", "text=text")[1])))
     assert len(rows) == len(model.of("test")) + 1
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_file(trained: Train, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained("text_multilabel").folder, tmp_path / "model"))
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    done = subprocess.run(command("convert", folder), capture_output=True, text=True, timeout=600, preexec_fn=limit)
+    assert done.returncode == 1 and done.stderr == "the ONNX file cannot be written: File too large\n", done.stderr
+    assert not list(folder.glob("*.onnx")) and not list(folder.glob(".convert-*"))
+
+
+def test_an_interrupted_conversion_leaves_no_file(trained: Train, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained("text_multilabel").folder, tmp_path / "model"))
+    with subprocess.Popen(command("convert", folder), stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 600
+        while not list(folder.glob(".convert-*")) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=600)
+    assert process.returncode == 130 and err == ""
+    assert not list(folder.glob("*.onnx")) and not list(folder.glob(".convert-*"))

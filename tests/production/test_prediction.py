@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -85,9 +86,13 @@ def test_a_model_of_each_method_is_complete_in_its_folder(trained: Train, method
     assert found["loss"] == pytest.approx(model.finished.test.metrics["loss"], rel=1e-4)
 
 
-def thaw(*arguments: object) -> tuple[int, str, str]:
-    command = [sys.executable, "-P", "-m", "service.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", "service.cli", *map(str, arguments)]
+
+
+def thaw(*arguments: object, locale: str | None = None) -> tuple[int, str, str]:
+    environment = None if locale is None else {**os.environ, "LC_ALL": locale}
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=600, env=environment)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -143,6 +148,26 @@ def test_a_table_of_images_may_name_its_columns_and_missing_files_are_rows_with_
     first, gone, other, again = lines_of(model, tmp_path / "new.csv", "columns.path=photo")
     assert first["prediction"] == pytest.approx(again["prediction"], rel=1e-6) and first["place"] == {"line": 2, "path": "0.png"}
     assert gone["error"] == "No such file or directory" and "no image by its suffix" in other["error"]
+
+
+def test_names_of_files_that_are_not_utf_8_are_written_with_escapes(trained: Train, tmp_path: Path) -> None:
+    model = trained("image_classification")
+    shutil.copy(Path(model.exported.config.data.path).parent / "0.png", tmp_path / os.fsdecode(b"a\xff.png"))
+    for out in (tmp_path / "out.csv", tmp_path / "out.jsonl"):
+        code, _, err = thaw("predict", model.folder, tmp_path, "--out", out)
+        assert code == 0, err
+        assert "a\\udcff.png" in out.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "out.jsonl").read_text())["path"] == os.fsdecode(b"a\xff.png")
+    line = thaw("predict", model.folder, tmp_path, locale="C.UTF-8")[1].splitlines()[1]
+    assert line.startswith("a\\udcff.png,")
+
+
+def test_the_input_is_not_replaced_by_the_predictions(trained: Train, tmp_path: Path) -> None:
+    model = trained("text_classification")
+    file = model.table(tmp_path / "new.csv", model.of("test"), "text")
+    before = file.read_bytes()
+    code, _, err = thaw("predict", model.folder, file, "--out", tmp_path / "." / "new.csv")
+    assert code == 1 and "is the file to predict" in err and file.read_bytes() == before
 
 
 @pytest.fixture
