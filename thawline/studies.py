@@ -275,11 +275,13 @@ def _document(study: Mapping[str, Any] | str | os.PathLike[str]) -> object:
             return resolve_paths(from_yaml(study), Path.cwd())
         except Faulty as error:
             raise InvalidInput(error.faults) from None
-    file = Path(study).expanduser().absolute()
     try:
+        file = Path(study).expanduser().absolute()
         return resolve_paths(from_file(file), file.parent)
     except Faulty as error:
         raise InvalidInput(replace_fields(fault, message=f"{file}: {fault.message}") for fault in error.faults) from None
+    except (RuntimeError, ValueError) as error:  # ~ of an unknown user, or a null character
+        raise InvalidInput([Fault((), "no_path", f"{os.fspath(study)!r} cannot be the path of a study file: {error}")]) from None
 
 
 def _json(value: object) -> Any:

@@ -225,13 +225,18 @@ def quantize(plain: Path, small: Path) -> None:
 
 
 def compared(model: ExportedModel, graph: Graph, labelled: Labelled, metric: str, plain: Path, small: Path) -> dict[str, Any]:
-    """The metric, the size and the speed of both files. Raises UnfitModel if an output of the small one is not finite."""
+    """The metric, the size and the speed of both files.
+
+    Raises UnfitModel if an output of the small one is not finite, and for too many examples for the metric.
+    """
     runtimes = Runtime(plain), Runtime(small)
     batches = [(places, graph.of(labelled.examples, rows)) for places, rows in model.batches(labelled.examples, labelled.rows)]
     outputs = [gathered([(places, runtime(graph, inputs)[0]) for places, inputs in batches]) for runtime in runtimes]
     if not all(bool(own.isfinite().all()) for own in outputs):
         raise UnfitModel("the outputs of the int8 file are not all finite numbers; the file was deleted")
     before, after = (_measured(model, own, labelled.targets) for own in outputs)
+    if metric not in before.metrics:
+        raise UnfitModel(f"{metric} is not computed for as many as {len(labelled.rows):,} examples; give fewer: --data path=FILE")
     seconds = _seconds(graph, runtimes, [inputs for _, inputs in batches])
     answers = [model.task.answers(own, model.info, model.decision) for own in outputs]
     named = model.task.probability_names(model.info)

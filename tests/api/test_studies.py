@@ -237,6 +237,8 @@ def test_a_study_without_a_complete_trial_has_no_best_one(client: Client) -> Non
     [
         ("missing.yaml", "missing.yaml: the file cannot be read: No such file"),
         (Path("small_cnn.safetensors"), "small_cnn.safetensors: "),
+        ("~no-such-user/study.yaml", "cannot be the path"),
+        ("a\0b", "cannot be the path"),
         ("name: x\ndata: [", "not valid YAML near line 2"),
         ("name: x\nname: y\n", "the key name appears twice"),
         ({"name": {1, 2}}, "a value of type set"),

@@ -162,6 +162,13 @@ def test_rows_that_cannot_be_measured_are_named(trained: Train, tmp_path: Path) 
         Labelled.of_file(model, data_of(trained_model.exported.config, file, ()))
 
 
+def test_too_many_examples_for_the_metric_are_refused(trained: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, folder = copied(trained("text_classification"), tmp_path)
+    monkeypatch.setattr("trainer.targets.classes.target.MOST_RANKED", 1)
+    with pytest.raises(UnfitModel, match="auroc is not computed for as many as 25 examples"):
+        convert(model, folder, "int8", Labelled.of_study(model, None, Cache.none()), "auroc")
+
+
 def test_the_command_prints_both_files_and_the_loss(trained: Train, tmp_path: Path) -> None:
     model = trained("text_multilabel")
     folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
