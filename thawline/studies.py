@@ -123,7 +123,7 @@ class Study:
         A broken connection is opened again at the place where it broke, also after a restart of the server. `after=study.info.seq`
         leaves out the events before `study` was last read. A paused study does not end.
         """
-        self.refresh()  # an address without a server, or a deleted study, is an error here; only later the server may be away
+        self.refresh()  # raises for an unreachable server or a deleted study; later interruptions are waited for
         for event in self._rest.events(self.id, after):
             if event is not None:
                 yield event

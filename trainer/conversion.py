@@ -74,7 +74,7 @@ class Runtime:
         self._names = [one.name for one in self._session.get_inputs()]
 
     def __call__(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The outputs for the inputs of the graph, of which the file may lack some that the model does not use."""
+        """The outputs for the inputs of the graph. The file lacks inputs that the model does not use."""
         named = dict(zip(graph.inputs, inputs, strict=True))
         outputs, final = self._session.run(None, {name: named[name].numpy() for name in self._names})
         return torch.from_numpy(outputs), torch.from_numpy(final)
@@ -152,7 +152,7 @@ def convert(model: ExportedModel, folder: Path, kind: Kind, labelled: Labelled |
 
 def write(model: ExportedModel, graph: Graph, file: Path) -> None:
     """Write the model as ONNX, with dynamic axes and without inputs that it does not use."""
-    example = graph.drawn((7, 11, 5), torch.Generator().manual_seed(0))
+    example = graph.random_inputs((7, 11, 5), torch.Generator().manual_seed(0))
     names = ["outputs", "probabilities" if model.task.probability_names(model.info) else "value"]
     with quiet():
         program = torch.onnx.export(
@@ -173,13 +173,13 @@ def write(model: ExportedModel, graph: Graph, file: Path) -> None:
 
 
 def largest_difference(model: ExportedModel, graph: Graph, file: Path) -> float:
-    """The largest difference between the outputs of the file and the model on random batches of several sizes, relative as TOLERANCE.
+    """The largest difference between the outputs of the file and the model on random batches of several sizes, in the unit of TOLERANCE.
 
     Each example is also computed alone, without the padding that the longest of its batch asks for. Raises UnfitModel above TOLERANCE.
     """
     runtime, generator, found = Runtime(file), torch.Generator().manual_seed(1), list[float]()
     for sizes in TRIED:
-        inputs = graph.drawn(sizes, generator)
+        inputs = graph.random_inputs(sizes, generator)
         with torch.no_grad():
             outputs = graph.module(*inputs)
         wanted = outputs, model.task.final(outputs, model.info)
@@ -285,7 +285,7 @@ def _interval(task: str, before: Measurement, after: Measurement, metric: str) -
 
 
 def _seconds(graph: Graph, runtimes: Sequence[Runtime], batches: Sequence[Sequence[Tensor]]) -> list[float]:
-    """The shortest time that each takes for all batches, in passes by turns."""
+    """The shortest time of each runtime for a pass over all batches; the runtimes take turns."""
     found, started = [math.inf] * len(runtimes), time.perf_counter()
     while math.isinf(found[-1]) or time.perf_counter() - started < TIMED_SECONDS:
         for place, runtime in enumerate(runtimes):
@@ -317,7 +317,7 @@ def _describe(file: Path, model: ExportedModel, graph: Graph, kind: Kind, report
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the reports and warnings of the exporter and the quantizer, which are about their own code."""
+    """Suppresses reports and warnings of the exporter and the quantizer, which concern their own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = logging.root.manager.disable
@@ -329,7 +329,7 @@ def quiet() -> Iterator[None]:
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Answer the request on standard input."""
     asked = json.load(sys.stdin)
     try:
         report = _answered(asked)

@@ -2,8 +2,8 @@
 
 Reads one JSON object from standard input: `folder` (of the model), `facts` (of its config.yaml) and `data` (a section whose path is the
 input). Writes JSON lines to standard output: `names` of the probabilities, none for numbers; an answer for each row of the input in order,
-with `place`, `prediction`, `probabilities` and `error`; and `left_out`, sentences. Or, at any place, a last line with `fault` and the
-`field` of the data.
+with `place`, `prediction`, `probabilities` and `error`; and `left_out`, sentences. If the input cannot be used, the last line has `fault`
+and the `field` of the data.
 """
 
 import json
@@ -83,7 +83,7 @@ class ExportedModel:
             decision = task.decision(metadata)
         except ValueError as error:
             raise UnfitModel(f"{folder / MODEL} cannot be used: {error}; train the model again") from None
-        config = task.alone(_on(device, trained), folder)
+        config = task.exported_config(_on(device, trained), folder)
         devices.settle(device, config)
         model = task.model(config, info)
         try:
@@ -94,7 +94,7 @@ class ExportedModel:
         return cls(task=task, trained=trained, config=config, info=info, model=model, decision=decision, device=device)
 
     def of_data(self, data: DataConfig) -> Self:
-        """The model with other data, by whose settings examples are read."""
+        """The model with another section `data`, which determines how examples are read."""
         return replace(self, config=self.config.model_copy(update={"data": data}))
 
     def batches(self, examples: Examples, rows: Tensor | None = None) -> Iterator[tuple[slice | Tensor, Tensor]]:
@@ -183,7 +183,7 @@ def predict(model: ExportedModel, data: DataConfig) -> Iterator[Mapping[str, Any
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Answer the request on standard input."""
     asked = json.load(sys.stdin)
     try:
         info = DatasetInfo.model_validate(asked["facts"])

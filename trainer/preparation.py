@@ -49,7 +49,7 @@ class PreparedRun:
     training_targets: Tensor  # of the training rows, on the device
     model: StagedModel
     autocast: torch.autocast
-    shown: int = 0  # of the examples that a report on validation examples names, the first so many have their text or picture
+    shown: int = 0  # number of examples, the first ones of a report on validation examples, that have their text or picture
 
     @property
     def device(self) -> torch.device:

@@ -309,7 +309,9 @@ def predict(
     form: Annotated[
         Literal["csv", "jsonl"] | None, typer.Option("--format", help="Default: jsonl if --out ends with .jsonl, else csv.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Write only the most probable labels, so many, and their probabilities.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Write only this many of the most probable labels, with their probabilities.")
+    ] = None,
     fields: Annotated[
         list[str] | None,
         typer.Option("--data", metavar="KEY=VALUE", help="Field that differs from the study's section data, such as text=review."),

@@ -1,4 +1,4 @@
-"""`thaw predict` and `thaw convert`: models that `thaw train` wrote in use."""
+"""`thaw predict` and `thaw convert`: use models that `thaw train` wrote."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ from trainer.tasks.registry import spec_of
 CONFIG, MODEL = "config.yaml", "model.safetensors"
 JSON_LINES = (".jsonl", ".ndjson")
 LISTED = 20  # rows with errors that are named
-OF_OTHER_DATA = ("path", "validation_path", "test_path", "split", "root")  # settings of the study's data that another file does not share
+NOT_INHERITED = ("path", "validation_path", "test_path", "split", "root")  # fields of the study's data that do not apply to another file
 Form = Literal["csv", "jsonl"]
 
 
@@ -40,10 +40,10 @@ def predict_file(folder: Path, file: Path, out: Path | None, fields: Sequence[st
     data = data_of(exported.config, file, fields)
     if out is not None and out.exists() and file.exists() and out.samefile(file):
         raise Failure(f"{out} is the file to predict; choose another one for the predictions.")
-    question = {"folder": str(folder.absolute()), "facts": exported.facts.model_dump(mode="json"), "data": data.model_dump(mode="json")}
+    request = {"folder": str(folder.absolute()), "facts": exported.facts.model_dump(mode="json"), "data": data.model_dump(mode="json")}
     form = form or ("jsonl" if out is not None and out.suffix.lower() in JSON_LINES else "csv")
     written = _Table(file, form, exported.config, top)
-    pieces = written.pieces(answers_of("trainer.prediction", question, file))
+    pieces = written.pieces(answers_of("trainer.prediction", request, file))
     encoded = (piece.encode(errors="backslashreplace") for piece in pieces)  # names of files need not be UTF-8
     if out is None:
         sys.stdout.buffer.writelines(clean(piece.decode()).encode() if sys.stdout.isatty() else piece for piece in encoded)
@@ -61,7 +61,7 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
     if given and not isinstance(given.get("path"), str):
         raise Failure("--data needs the path of labelled examples: --data path=FILE.")
     file = Path(given["path"]) if given else Path(exported.config.data.path)
-    question = {
+    request = {
         "folder": str(folder.absolute()),
         "facts": exported.facts.model_dump(mode="json"),
         "to": kind,
@@ -73,7 +73,7 @@ def convert_model(settings: Settings, folder: Path, kind: Literal["onnx", "int8"
     }
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".convert-") as partial:
-            (answer,) = answers_of("trainer.conversion", {**question, "out": str(Path(partial).absolute())}, file)
+            (answer,) = answers_of("trainer.conversion", {**request, "out": str(Path(partial).absolute())}, file)
             Path(partial, answer["report"]["file"]).replace(folder / answer["report"]["file"])
     except OSError as error:
         raise Failure(f"{folder} cannot be written: {error.strerror}") from None
@@ -89,7 +89,7 @@ def _print_report(folder: Path, exported: Exported, report: Mapping[str, Any]) -
         return
     metric = task.metrics[report["metric"]]
     files = (("float32", "before", "bytes_before", "milliseconds_before"), ("int8", "after", "bytes", "milliseconds"))
-    rows = [(name, score(metric, report[own]), size(report[much]), f"{report[time]:.3g}") for name, own, much, time in files]
+    rows = [(name, score(metric, report[value]), size(report[bytes_]), f"{report[time]:.3g}") for name, value, bytes_, time in files]
     out.print(table(("", report["metric"], "size", f"ms/{task.example}"), rows))
     interval = ""
     if report["interval"] is not None:
@@ -121,7 +121,7 @@ def read_model(folder: Path) -> Exported:
 
 def data_of(config: TrainConfig, file: Path, fields: Sequence[str]) -> DataConfig:
     """The study's section `data` for another file, with these `key=value` fields. Raises FaultyFile."""
-    base = {name: value for name, value in config.data.model_dump(mode="json").items() if name not in OF_OTHER_DATA}
+    base = {name: value for name, value in config.data.model_dump(mode="json").items() if name not in NOT_INHERITED}
     resolved: Any = resolve_paths({"task": config.task, "data": fields_of(fields)}, Path.cwd())
     section = merged(base, resolved["data"]) | {"path": str(file.absolute())}
     model: type[DataConfig] = type(config.data)
@@ -134,7 +134,7 @@ def data_of(config: TrainConfig, file: Path, fields: Sequence[str]) -> DataConfi
         raise FaultyFile(file, tuple((fault.pointer, fault.message) for fault in faults)) from None
 
 
-def answers_of(module: str, question: Mapping[str, Any], file: Path) -> Iterator[dict[str, Any]]:
+def answers_of(module: str, request: Mapping[str, Any], file: Path) -> Iterator[dict[str, Any]]:
     """The JSON lines that a module of the trainer answers. Raises FaultyFile for a fault, Failure if the process ends with an error."""
     command = [sys.executable, "-P", "-m", module]
     with subprocess.Popen(  # noqa: S603
@@ -144,7 +144,7 @@ def answers_of(module: str, question: Mapping[str, Any], file: Path) -> Iterator
         assert process.stdin is not None and process.stdout is not None  # noqa: S101  (both are pipes)
         try:
             with suppress(BrokenPipeError), process.stdin:  # a process that ended at once is reported below
-                process.stdin.write(json.dumps(question))
+                process.stdin.write(json.dumps(request))
             for line in process.stdout:
                 answer: dict[str, Any] = json.loads(line)
                 if "fault" in answer:
@@ -166,7 +166,7 @@ def _refusal(file: Path, fault: str, field: Sequence[str]) -> FaultyFile | Failu
 
 
 class _Table:
-    """The answers as text, and what is to be reported about them."""
+    """Formats the answers as CSV or JSON lines, and counts errors."""
 
     def __init__(self, file: Path, form: Form, config: TrainConfig, top: int | None) -> None:
         self._file, self._form, self._top = file, form, top
@@ -175,7 +175,7 @@ class _Table:
         self._left_out: Sequence[str] = ()
 
     def pieces(self, answers: Iterator[dict[str, Any]]) -> Iterator[str]:
-        """The lines. Raises Failure for an input without rows, and if no row can be predicted."""
+        """The lines. Raises Failure for an input without rows."""
         names: list[str] = next(answers)["names"]
         if self._top is not None and not names:
             raise Failure("--top is for labels, and this model predicts numbers; leave it out.")
@@ -184,7 +184,7 @@ class _Table:
                 self._left_out = answer["left_out"]
                 continue
             if self._form == "csv" and not self._rows:
-                yield _line([*answer["place"], "prediction", *self._heads(names), "error"])
+                yield _line([*answer["place"], "prediction", *self._columns(names), "error"])
             self._rows += 1
             if answer["error"] is not None:
                 self._errors += 1
@@ -196,20 +196,20 @@ class _Table:
             raise Failure(f"{self._file} has nothing to predict. {' '.join(self._left_out)}".strip())
 
     def sentences(self) -> Iterator[str]:
-        """What was predicted, what was not, and why."""
+        """How many rows were predicted, which have an error, and which files were left out."""
         yield f"{self._rows - self._errors:,} of {self._rows:,} were predicted."
         if self._errors:
             more = f"; and {self._errors - len(self._named)} more" if self._errors > len(self._named) else ""
             yield f"{self._errors:,} with an error: {'; '.join(self._named)}{more}"
         yield from self._left_out
 
-    def _heads(self, names: Sequence[str]) -> list[str]:
+    def _columns(self, names: Sequence[str]) -> list[str]:
         if self._top is None:
             return [f"probability_{name}" for name in names]
-        return [f"{head}_{place}" for place in range(1, min(self._top, len(names)) + 1) for head in ("label", "probability")]
+        return [f"{name}_{place}" for place in range(1, min(self._top, len(names)) + 1) for name in ("label", "probability")]
 
     def _best(self, names: Sequence[str], answer: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """Names and probabilities, of which --top chooses; empty for a row with an error."""
+        """Names and probabilities, with --top those of the most probable labels; empty for a row with an error."""
         pairs = list(zip(names, answer["probabilities"] or (), strict=answer["probabilities"] is not None))
         return pairs if self._top is None else sorted(pairs, key=lambda pair: -pair[1])[: self._top]
 
@@ -221,7 +221,7 @@ class _Table:
     def _csv(self, names: Sequence[str], answer: Mapping[str, Any]) -> str:
         found, best = answer["prediction"], self._best(names, answer)
         cells = [share for _, share in best] if self._top is None else [cell for pair in best for cell in pair]
-        missing = len(self._heads(names)) - len(cells)
+        missing = len(self._columns(names)) - len(cells)
         prediction = self._separator.join(found) if isinstance(found, list) else found
         return _line([*answer["place"].values(), prediction, *cells, *[""] * missing, answer["error"]])
 

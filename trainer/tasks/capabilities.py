@@ -329,7 +329,7 @@ class InspectedData:
 class Predicts(Protocol):
     """Capability of a Task: predicts examples by an exported model, the folder that `thaw train` writes."""
 
-    def alone(self, config: TrainConfig, folder: Path) -> TrainConfig:
+    def exported_config(self, config: TrainConfig, folder: Path) -> TrainConfig:
         """The config with which `Task.model` builds the exported network, without files outside of the folder. Raises UnfitModel."""
         ...
 
@@ -389,7 +389,7 @@ class Graph(Protocol):
         """The inputs for rows of examples."""
         ...
 
-    def drawn(self, sizes: Sequence[int], generator: "torch.Generator") -> "tuple[Tensor, ...]":
+    def random_inputs(self, sizes: Sequence[int], generator: "torch.Generator") -> "tuple[Tensor, ...]":
         """Random inputs. Each example has its size, where examples differ in size."""
         ...
 

@@ -55,7 +55,7 @@ class ImageGraph:
             raise TypeError(f"{type(examples).__name__} contains no images")
         return (examples.images.take(rows).cpu(),)
 
-    def drawn(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def random_inputs(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
         """Random pixels, an image for each size."""
         size = self._config.image_size
         return (torch.randint(256, (len(sizes), 3, size, size), generator=generator, dtype=torch.uint8),)

@@ -107,7 +107,7 @@ class ImageTask(ComposedTask):
             raise TypeError(f"{type(examples).__name__} contains no images")
         return [{} if picture is None else {"picture": picture} for picture in examples.pictures(rows)]
 
-    def alone(self, config: TrainConfig, folder: Path) -> ImageTrainConfig:
+    def exported_config(self, config: TrainConfig, folder: Path) -> ImageTrainConfig:
         """The config of the network in the folder, with merged updates and without the weights that it started from."""
         asked = image_config(config)
         model = asked.model.model_copy(update={"weights": RANDOM})

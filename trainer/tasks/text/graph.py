@@ -50,8 +50,8 @@ class TextGraph:
         values, mask = found.values.long(), found.mask.long()
         return values[..., 0] * mask, mask, values[..., 1] * mask  # padded by 0, as other programs pad
 
-    def drawn(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Random tokens, as many as the sizes in each text, but not more than the model was trained with."""
+    def random_inputs(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Random tokens: a text of each size, of at most `max_length` tokens."""
         lengths = torch.tensor([min(size, self._config.max_length) for size in sizes])
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
         return torch.randint(self._vocabulary, mask.shape, generator=generator) * mask, mask, torch.zeros_like(mask)

@@ -114,7 +114,7 @@ class TextTask(ComposedTask):
         if asked.method in (*LOW_RANK, "prompt") and describe(source).has_own_head(asked.pooling):
             save_adapter(model, asked, folder / ADAPTER_FOLDER, asked.model.name)
 
-    def alone(self, config: TrainConfig, folder: Path) -> TextTrainConfig:
+    def exported_config(self, config: TrainConfig, folder: Path) -> TextTrainConfig:
         """The config of the network in the folder, with merged updates, built from the files that `export` wrote. Raises UnfitModel."""
         asked = text_config(config)
         own = folder / (BASE_FOLDER if asked.method in EXTENDING else LIBRARY_FOLDER)
@@ -134,7 +134,7 @@ class TextTask(ComposedTask):
         return self.examples(texts.without_targets(contents), config, device, Cache.none()), [None] * len(contents)
 
     def graph(self, model: StagedModel, config: TrainConfig) -> TextGraph:
-        """The model as a function of padded tokens; `config` is that of `alone`."""
+        """The model as a function of padded tokens; `config` is that of `exported_config`."""
         asked = text_config(config)
         return TextGraph(model, asked, describe(folder_of(asked.model)).tokens)
 
