@@ -1,6 +1,7 @@
 """A client of the REST interface: typed calls, problems as exceptions, and an event stream that reconnects without loss."""
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,8 +89,9 @@ class Client:
 
     def __init__(self, server: str, token: str | None = None) -> None:
         headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-        self.server = server.rstrip("/")
-        self._http = httpx2.Client(base_url=f"{self.server}/api/v1/", headers=headers, timeout=SECONDS, trust_env=False)
+        address = server.rstrip("/")
+        self.server = re.sub(r"(?<=://)[^/]*@", "", address)  # for messages: without the user and password of a proxy
+        self._http = httpx2.Client(base_url=f"{address}/api/v1/", headers=headers, timeout=SECONDS, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -279,9 +281,9 @@ def _parsed(answer: type[Body], response: httpx2.Response) -> Body:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the body"
+        url = response.request.url.copy_with(userinfo=b"")
         raise UnexpectedAnswer(
-            f"The response of {response.request.url} does not match this version of Thawline ({place}: {first['msg']}); "
-            "install the server's version."
+            f"The response of {url} does not match this version of Thawline ({place}: {first['msg']}); install the server's version."
         ) from None
 
 

@@ -27,6 +27,8 @@ def write_whole(file: Path, text: str) -> None:
 
 def write_pieces(file: Path, pieces: Iterable[bytes]) -> None:
     """As `write_whole`, in pieces. An error of the iterator leaves the file as it was."""
+    if file.exists() and not file.is_file():  # renaming a file to the name of a device or pipe would remove that
+        raise Failure(f"{file} cannot be written: it is not a regular file")
     partial = beside(file)
     try:
         with partial.open("xb") as opened:

@@ -258,6 +258,17 @@ def test_no_server_is_unreachable_also_for_a_study_that_is_followed(ended: Study
                 call()
 
 
+def test_the_password_of_a_proxy_is_in_no_message(replay: Callable[..., Client]) -> None:
+    with Client("http://ann:p%40ss@127.0.0.1:9") as client:
+        assert repr(client) == "<Client of http://127.0.0.1:9>"
+        with pytest.raises(Unreachable) as error:
+            client.studies()
+    assert "ann" not in str(error.value)
+    with Client(replay(["<html>"]).url.replace("//", "//ann:p%40ss@")) as client, pytest.raises(UnexpectedAnswer) as unread:
+        client.study("ended")
+    assert "ann" not in str(unread.value)
+
+
 def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAW_SERVER", "http://lab.example/")
     monkeypatch.setenv("THAW_TOKEN", "short")

@@ -170,6 +170,14 @@ def test_the_input_is_not_replaced_by_the_predictions(trained: Train, tmp_path: 
     assert code == 1 and "is the file to predict" in err and file.read_bytes() == before
 
 
+def test_a_pipe_is_not_replaced_by_the_predictions(trained: Train, tmp_path: Path) -> None:
+    model = trained("text_classification")
+    file, pipe = model.table(tmp_path / "new.csv", model.of("test"), "text"), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code, _, err = thaw("predict", model.folder, file, "--out", pipe)
+    assert code == 1 and "is not a regular file" in err and pipe.is_fifo()
+
+
 @pytest.fixture
 def copied(trained: Train, tmp_path: Path) -> Path:
     """A folder that can be tampered with."""
