@@ -245,8 +245,7 @@ class Client:
             _checked(source.response)
             for message in source:
                 if message.data:
-                    body = json.loads(message.data)
-                    yield Event(body["seq"], message.event, body, body.get("at", 0.0))
+                    yield _event(message.event, message.data)
 
     def _pages(self, page: type[Page], path: str) -> Iterator[Page]:
         after: str | None = None
@@ -285,6 +284,15 @@ def _parsed(answer: type[Body], response: httpx2.Response) -> Body:
         raise UnexpectedAnswer(
             f"The response of {url} does not match this version of Thawline ({place}: {first['msg']}); install the server's version."
         ) from None
+
+
+def _event(kind: str, data: str) -> Event:
+    """The event in a frame of the stream. Raises UnexpectedAnswer."""
+    try:
+        body = json.loads(data)
+        return Event(body["seq"], kind, body, body.get("at", 0.0))
+    except (ValueError, KeyError, TypeError):
+        raise UnexpectedAnswer(f"An event ({kind}) does not match this version of Thawline; install the server's version.") from None
 
 
 def _retry_while_broken(request: Callable[[], httpx2.Response]) -> httpx2.Response:

@@ -194,6 +194,16 @@ def test_answers_that_this_version_cannot_read_are_errors_of_the_package(
             call()
 
 
+@pytest.mark.parametrize("data", ["<html>", "{}", "[1]"])
+def test_an_event_that_this_version_cannot_read_is_an_error_of_the_package(
+    data: str, ended: Study, replay: Callable[..., Client], client: Client
+) -> None:
+    known = client.study("ended").refresh().model_dump_json()
+    study = replay([known, known, f"id: s-1\nevent: trial_queued\ndata: {data}\n\n"]).study("ended")
+    with pytest.raises(UnexpectedAnswer, match="trial_queued"):
+        next(study.watch())
+
+
 def test_unknown_names_are_refused_by_kind(ended: Study, client: Client) -> None:
     with pytest.raises(Refused, match='There is no study "lost"') as unknown:
         client.study("lost")
