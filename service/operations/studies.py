@@ -9,7 +9,7 @@ from functools import partial
 from search_spaces import Fault
 from service.domain.budgets import BudgetChange
 from service.domain.consistency import facts_faults, unrecorded, with_all_stages
-from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound, quoted
+from service.domain.errors import BudgetSpent, InvalidInput, NameTaken, QuotaExceeded, StudyClosed, StudyNotFound
 from service.domain.records import Study
 from service.domain.spec import Objective, StudySpec
 from service.domain.states import EventKind, StudyState, TrialState
@@ -173,7 +173,7 @@ def _extend(uow: StudyUnitOfWork, change: BudgetChange) -> None:
 def _rerank(uow: StudyUnitOfWork, metric: str) -> None:
     study, metrics = uow.study, spec_of(uow.study.spec.task).metrics
     if metric not in metrics:
-        message = f"the task has no metric {quoted(metric)}; choose one of {', '.join(metrics)}"
+        message = f"the task has no such metric; choose one of {', '.join(metrics)}"
         raise InvalidInput([Fault(("metric",), "unknown_metric", message)])
     if not study.state.terminal:
         raise StudyClosed(

@@ -99,7 +99,7 @@ def test_a_study_whose_best_configurations_were_compared_again_is_refused(store:
         operations.rerank_study(store, study.id, "f1")
 
 
-@pytest.mark.parametrize(("metric", "message"), [("poetry", "the task has no metric"), ("recall", "3 trials, the first of them 0, ended")])
+@pytest.mark.parametrize(("metric", "message"), [("poetry", "no such metric"), ("recall", "3 trials, the first of them 0, ended")])
 def test_a_metric_that_was_not_recorded_is_refused(metric: str, message: str, store: Store, searches: Searches) -> None:
     study = ended(store, searches)
     with pytest.raises(InvalidInput) as refused:
