@@ -58,7 +58,7 @@ def studied(folder: Path, asked: argparse.Namespace) -> str:
     again = json.loads((folder / "model" / "result.json").read_text())
     states = Counter(f"{trial['state']} {trial['params'].get('method', 'head alone')}" for trial in trials)
     expected = verdict["expected"]
-    rows = [
+    rows: list[list[object]] = [
         ["trials", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))],
         ["wall time", f"{seconds:,.0f} s"],
         ["peak memory", megabytes(watch.peak_bytes)],
