@@ -36,6 +36,8 @@ Form = Literal["csv", "jsonl"]
 
 def predict_file(folder: Path, file: Path, out: Path | None, fields: Sequence[str], *, form: Form | None, top: int | None) -> None:
     """Write a prediction for each row of the file, or for each file of a folder. Raises FaultyFile, InvalidInput, Failure."""
+    if "path" in fields_of(fields):
+        raise Failure("--data path is for thaw convert; give the file to predict as FILE.")
     exported = read_model(folder)
     data = data_of(exported.config, file, fields)
     if out is not None and out.exists() and file.exists() and out.samefile(file):

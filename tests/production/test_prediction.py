@@ -242,3 +242,10 @@ def test_bad_input_is_refused_with_its_field(trained: Train, tmp_path: Path) -> 
         data_of(model.exported.config, tmp_path / "new.csv", ["texts=review"])
     with pytest.raises(UnfitData, match="is none of"):
         lines_of(model, tmp_path)
+
+
+def test_a_second_path_is_refused(trained: Train, tmp_path: Path) -> None:
+    model = trained("text_classification")
+    file = model.table(tmp_path / "new.csv", model.of("test"), "text")
+    code, out, err = thaw("predict", model.folder, file, "--data", "path=other.csv")
+    assert code == 1 and not out and "give the file to predict as FILE" in err
