@@ -195,7 +195,8 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(trained: Train, tmp_path: Pa
 
 def test_an_interrupted_conversion_leaves_no_file(trained: Train, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained("text_multilabel").folder, tmp_path / "model"))
-    with subprocess.Popen(command("convert", folder), stderr=subprocess.PIPE, text=True) as process:
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a suite that runs in the background may ignore the signal
+    with subprocess.Popen(command("convert", folder), stderr=subprocess.PIPE, text=True, preexec_fn=heeding) as process:
         until = time.monotonic() + 600
         while not list(folder.glob(".convert-*")) and time.monotonic() < until:
             time.sleep(0.01)
