@@ -105,7 +105,8 @@ def main() -> None:
         return
     for name in asked.recorded or LISTS:
         body = compared(name, asked)
-        title = f"Texts, list {name}: banking77, MiniLM, {MAX_LENGTH} tokens: {machine(*_versions())}"
+        rows = "" if asked.rows is None else f" ({asked.rows:,} training rows)"
+        title = f"Texts, list {name}: banking77{rows}, MiniLM, {MAX_LENGTH} tokens: {machine(*_versions())}"
         print(f"\n## {title}\n\n{body}\n", flush=True)
         if asked.record:
             record(title, body)
