@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests may ask for: shared data and that of the demo, and an empty store on each of the two databases."""
+"""Fixtures of all tests: shared data and that of the demo, and an empty store on each of the two databases."""
 
 import json
 import os

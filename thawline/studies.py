@@ -195,7 +195,7 @@ class Study:
         """Queue a trial for each set of parameters, all or none of them. Returns the trials.
 
         Raises:
-            Refused: a set of parameters is not in the search space, or the budget has no room; `faults` name the parameters.
+            Refused: a set of parameters is not in the search space, or the budget is spent; `faults` name the parameters.
         """
         return self._rest.queue_trials(self.id, _json([dict(one) for one in params]))
 

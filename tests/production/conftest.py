@@ -13,8 +13,7 @@ import torch
 from service.domain.export import Exported, Origin, Reached
 from service.domain.spec import Objective
 from tests.tasks.images.conftest import COLOURS, picture
-from tests.trainer.backbones.conftest import write_tokenizer
-from tests.trainer.text.conftest import needed
+from tests.trainer.text.conftest import write_bert
 from trainer.configuration import TrainConfig
 from trainer.loop import train
 from trainer.protocol import Failed, Finished, RunPrepared
@@ -96,19 +95,6 @@ def rows_of_images(folder: Path) -> list[Row]:
     return rows
 
 
-def bert(folder: Path) -> Path:
-    """A BERT of two layers with random weights."""
-    transformers = needed("transformers")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = transformers.BertConfig(
-            vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
-        )
-        transformers.BertModel(config).save_pretrained(folder)
-    write_tokenizer(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Train:
     """Trains a model of a task, once for equal arguments. Afterwards the weights that it started from are gone."""
@@ -131,7 +117,7 @@ def _train(task: str, data: Path, folder: Path, values: Mapping[str, Any]) -> Tr
     role = "label" if kind == "classification" else "target"
     if modality == "text":
         section: dict[str, Any] = {"path": str(file), "target": target, "near_duplicates": False}
-        settings: dict[str, Any] = {"model": {"name": str(bert(data / "bert"))}, "max_length": 12, "epochs": 4, "lr": 3e-3}
+        settings: dict[str, Any] = {"model": {"name": str(write_bert(data / "bert"))}, "max_length": 12, "epochs": 4, "lr": 3e-3}
     else:
         section = {"path": str(file), "columns": {role: target}}
         settings = {"model": {"name": "small_cnn"}, "image_size": 16, "epochs": 4, "lr": 3e-3}

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from tests.conftest import SKIP_NOTHING
+from tests.trainer.backbones.conftest import write_tokenizer
 from trainer.data.targets import TargetReader
 from trainer.targets.labels.reader import LabelReader
 from trainer.targets.numbers.spec import NumberReader
@@ -49,3 +51,16 @@ def minilm(shared_data: Path) -> Path:
     """The folder of a BERT model with its tokenizer."""
     needed("tokenizers")
     return shared_data / "weights" / "minilm-l6-v2"
+
+
+def write_bert(folder: Path) -> Path:
+    """A BERT of two layers with random weights, and its tokenizer."""
+    transformers = needed("transformers")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.BertConfig(
+            vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
+        )
+        transformers.BertModel(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return folder

@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.trainer.backbones.conftest import write_tokenizer
-from tests.trainer.text.conftest import needed
+from tests.trainer.text.conftest import needed, write_bert
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
 from trainer.configuration import ALL_STAGES, DatasetInfo, TrainConfig, resolve_paths
@@ -44,16 +43,7 @@ TASKS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers with random weights."""
-    transformers = needed("transformers")
-    path: Path = tmp_path_factory.mktemp("bert")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = transformers.BertConfig(
-            vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, max_position_embeddings=40
-        )
-        transformers.BertModel(config).save_pretrained(path)
-    write_tokenizer(path)
-    return path
+    return write_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
