@@ -2,22 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    ModelWrapValidatorHandler,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BeforeValidator, Field, FiniteFloat, WithJsonSchema, model_validator
+
+from trainer.by_task import FIRST_TASK as FIRST_TASK
+from trainer.by_task import ByTask
+from trainer.by_task import Frozen as Frozen
 
 if TYPE_CHECKING:
     from trainer.tasks.base import ModelInfo
@@ -26,8 +17,6 @@ Direction = Literal["minimize", "maximize"]
 Part = Literal["train", "validation", "test"]
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 
-FIRST_TASK = "image_classification"
-"""The task of documents without the field `task`: it was the only task of version 0.1."""
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 WEIGHT_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 ALL_STAGES = 10_000
@@ -50,85 +39,6 @@ def narrowing(kind: type[T], fault: str) -> Callable[[object], T]:
         return value
 
     return narrowed
-
-
-class Frozen(BaseModel):
-    """Immutable model that is validated when it is created."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")  # metrics may be NaN
-
-
-class ByTask(Frozen):
-    """Base of model families with one model for each task: a union discriminated by `task`, which installed tasks extend.
-
-    A direct subclass is a family. Calling or validating the family returns an instance of the model of the document's task, and
-    serializing a field of the family's type writes all fields of that model. A subclass of the family with a literal `task` is the model
-    of that task; one without is a part of the models of several tasks.
-    """
-
-    find_tasks: ClassVar[Callable[[], Collection[str]]] = lambda: ()
-    """The names of the installed tasks."""
-    find_task: ClassVar[Callable[[str], object]] = lambda name: None
-    """Imports the task with that name, if it is installed. `trainer.tasks.registry` sets both variables."""
-    _family: ClassVar[type["ByTask"]]
-    _models: ClassVar[dict[str, type["ByTask"]]]
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
-        if ByTask in cls.__bases__:
-            cls._family, cls._models = cls, {}
-        elif task := get_args(cls.model_fields["task"].annotation):  # else a part that several tasks have
-            cls._models[task[0]] = cls
-
-    def __new__(cls, *args: Any, **values: Any) -> Self:
-        """Create an instance of the task's model, also when the family is called."""
-        family = getattr(cls, "_family", None)
-        return super().__new__(cls.of_task(values.get("task", FIRST_TASK)) if cls is family and values else cls)
-
-    @classmethod
-    def of_task(cls, task: str) -> type[Self]:
-        """The task's model of this family. Raises ValueError for a task that is not installed."""
-        if task not in cls._models:
-            ByTask.find_task(task)
-        if task not in cls._models:
-            raise ValueError(f"there is no task {task[:100]!r}; choose one of {', '.join(sorted(ByTask.find_tasks() or cls._models))}")
-        return cls._models[task]  # type: ignore[return-value]  # the model belongs to the family, which is cls or a base of it
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _dispatch_by_task(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if cls is not cls._family:
-            return handler(value)
-        if isinstance(value, cls):
-            return value
-        task = value.get("task", FIRST_TASK) if isinstance(value, Mapping) else FIRST_TASK
-        return cls.of_task(task if isinstance(task, str) else FIRST_TASK).model_validate(value)
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        if any(
-            base.__name__ == "ByTask" for base in cls.__bases__
-        ):  # compared by name: ByTask is not bound yet while its own schema is built
-            schema = cast(CoreSchema, {**schema, "serialization": core_schema.simple_ser_schema("any")})  # like SerializeAsAny
-        return schema
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema of a family: a union of its models' schemas, or the schema of the only model."""
-        if cls is not cls._family:
-            return handler(schema)
-        tasks = sorted(ByTask.find_tasks() or cls._models)
-        schemas = [handler(cls.of_task(task).__pydantic_core_schema__) for task in tasks]
-        if len(schemas) == 1:
-            return {**handler.resolve_ref_schema(schemas[0]), "title": cls.__name__}
-        # A document without a task belongs to the first one alone, so the others require the field.
-        branches = [
-            schema if task == FIRST_TASK else {**schema, "required": [*schema.get("required", ()), "task"]}
-            for task, schema in zip(tasks, schemas, strict=True)
-        ]
-        return {"oneOf": branches, "discriminator": {"propertyName": "task"}, "title": cls.__name__}
 
 
 Resolve = Callable[[str], str]
@@ -256,6 +166,7 @@ def is_weights_file(weights: str) -> bool:
     return "/" in weights or "\\" in weights or PurePath(weights).suffix.lower() in WEIGHT_FILE_SUFFIXES
 
 
+Seed = Annotated[int, Field(ge=0, le=2**53, description="seed for weight initialisation and dropout")]
 Precision = Literal["auto", "float32", "bfloat16", "float16", "tf32"]
 
 
@@ -290,7 +201,7 @@ class Hyperparameters(Frozen):
         exclude_if=lambda compile: not compile,
         description="compile the layers that are trained with torch.compile; computed as usual where that fails",
     )
-    seed: int = Field(default=0, ge=0, le=2**53, description="seed for weight initialisation and dropout")
+    seed: Seed = 0
     order_seed: int = Field(
         default=0,
         ge=0,
@@ -299,29 +210,80 @@ class Hyperparameters(Frozen):
     )
 
 
-class TrainConfig(ByTask, Hyperparameters):
-    """The complete configuration of one run. Equal configs give equal results on the same machine."""
+class RunConfig(ByTask):
+    """The complete configuration of one run, of a task with or without a torch half."""
+
+    sections: ClassVar[tuple[str, ...]] = ()
+    """The fields that are sections of a study document, equal for all runs of the study."""
+
+    task: str
+    seed: Seed = 0
+
+    @classmethod
+    def resolved(cls, document: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+        """The study document with the relative paths of its sections resolved. Other values stay as they are."""
+        return dict(document)
+
+    @property
+    def last_step(self) -> int:
+        """The step after which the run ends; 1 if it is not known."""
+        return 1
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files and folders that the run reads first, which may lie on a mount that does not respond."""
+        return ()
+
+    def with_seed(self, seed: int) -> Self:
+        """The config of another run, with that seed for everything random."""
+        return self.model_copy(update={"seed": seed})
+
+
+class TrainConfig(RunConfig, Hyperparameters):
+    """The complete configuration of one run of a task with a torch half. Equal configs give equal results on the same machine."""
+
+    sections: ClassVar[tuple[str, ...]] = ("data", "model")
 
     task: str
     data: DataConfig
     model: ModelConfig
 
+    @classmethod
+    def resolved(cls, document: Mapping[str, Any], resolve: Resolve) -> dict[str, Any]:
+        """The study document with the relative paths of data and model resolved."""
+        sections = {part: section for part in cls.sections if isinstance(section := document.get(part), dict)}
+        models = {part: cls.model_fields[part].annotation for part in sections}
+        return {
+            **document,
+            **{
+                part: model.resolved(sections[part], resolve)
+                for part, model in models.items()
+                if isinstance(model, type) and issubclass(model, DataConfig | ModelConfig)
+            },
+        }
+
+    @property
+    def last_step(self) -> int:
+        return self.epochs
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        weights = self.model.weights_file
+        return (*self.data.paths, *(() if weights is None else (weights,)))
+
+    def with_seed(self, seed: int) -> Self:
+        return self.model_copy(update={"seed": seed, "order_seed": seed})
+
 
 def resolve_paths(document: object, base: Path) -> object:
-    """The study document with the relative paths of data and model made absolute, from the folder `base`. Other values stay as they are."""
+    """The study document with the relative paths of its sections made absolute, from the folder `base`. Other values stay as they are."""
     if not isinstance(document, dict):
         return document
     try:
-        fields = TrainConfig.of_task(str(document.get("task", FIRST_TASK))).model_fields
+        config = RunConfig.of_task(str(document.get("task", FIRST_TASK)))
     except ValueError:  # the task is not installed; the parser reports it
-        fields = TrainConfig.of_task(FIRST_TASK).model_fields
-    sections = {part: section for part in ("data", "model") if isinstance(section := document.get(part), dict)}
-    models = {part: fields[part].annotation for part in sections}
-    return document | {
-        part: model.resolved(sections[part], lambda text: str(base / _expanded(text)))
-        for part, model in models.items()
-        if isinstance(model, type) and issubclass(model, DataConfig | ModelConfig)
-    }
+        config = RunConfig.of_task(FIRST_TASK)
+    return config.resolved(document, lambda text: str(base / _expanded(text)))
 
 
 def _expanded(text: str) -> Path:

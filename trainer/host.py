@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from trainer import memory, proof
 from trainer.cache import Cache
 from trainer.checkpoints import Checkpoints
+from trainer.configuration import TrainConfig, narrowing
 from trainer.data.examples import BadData
 from trainer.graphs import GraphMode
 from trainer.heads import HeadEnsemble, fits
@@ -62,6 +63,7 @@ STICKY_EXIT_CODE = 70
 DEVICE_ERROR = re.compile(r"\b(?:CUDA|HIP) error:")
 ADVANCED_SECONDS = 0.25  # least time between two BatchProgress lines
 log = logging.getLogger(__name__)
+trained = narrowing(TrainConfig, "is not trained by this process")
 
 HostMessage = Progress | Checked | ModelExported | Stopped | TrainerReady | DeviceUnusable
 
@@ -419,18 +421,18 @@ class Host:
     def _checked(self, order: Check) -> Checked | Failed | Unavailable:
         memory.start_run(self._device)
         try:
-            checked = inspect(order.config, self._device, self._cache, order.batch_sizes)
+            checked = inspect(trained(order.config), self._device, self._cache, order.batch_sizes)
             log_listing(checked.facts)
             return checked
         except Infeasible as error:
             return Failed(reason="infeasible", detail=str(error))
         except (BadData, UnfitModel) as error:
-            return unfit(error, order.config, Expected())
+            return unfit(error, trained(order.config), Expected())
 
     def _train(self, runs: Sequence[Run]) -> Exception | None:
         stopwatch = Stopwatch.of(self._device)
         members = [self._member(run) for run in runs]
-        learner = HeadEnsemble if len(runs) > 1 or fits(runs[0].config) else ModelLearner
+        learner = HeadEnsemble if len(runs) > 1 or fits(members[0].config) else ModelLearner
         build: Build = partial(learner.build, graphs=self._options.step_graphs)
         shown = self._options.report_examples
         loop = TrainingLoop(members, build, device=self._device, cache=self._cache, stopwatch=stopwatch, shown=shown)
@@ -439,7 +441,7 @@ class Host:
     def _member(self, run: Run) -> Member:
         folder = Path(run.checkpoint_folder) if run.checkpoint_folder is not None else None
         return Member(
-            config=run.config,
+            config=trained(run.config),
             checkpoints=Checkpoints(folder, seconds=run.checkpoint_seconds, resume=run.resume, floor_bytes=self._disk_floor_bytes),
             expected=Expected(run.expected, run.manifest),
             decision_steps=run.decision_steps,

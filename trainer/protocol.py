@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationInfo, model_validator
 
-from trainer.configuration import DatasetInfo, Frozen, TrainConfig
+from trainer.configuration import DatasetInfo, Frozen, RunConfig
 
-FailureReason = Literal["out_of_memory", "diverged", "crashed", "timeout", "bad_data", "script_error", "lost", "infeasible"]
+FailureReason = Literal[
+    "out_of_memory", "diverged", "crashed", "timeout", "bad_data", "script_error", "lost", "infeasible", "metric_missing"
+]
 
 
 class Checkpoint(Frozen):
@@ -154,7 +156,7 @@ class Failed(Frozen):
 
 
 class Unavailable(Frozen):
-    """Data or weights cannot be read on this machine, which ends a run or a check without a result.
+    """Data or weights cannot be read on this machine, or a script may not run on it: the end of a run or a check without a result.
 
     The study can continue: another machine may be able to read them, and this one may be later. Content that was read and has changed is
     reported as Failed with `bad_data` instead.
@@ -162,20 +164,32 @@ class Unavailable(Frozen):
 
     kind: Literal["unavailable"] = "unavailable"
     lane: int = 0
-    what: Literal["data", "weights"]
+    what: Literal["data", "weights", "script"]
     detail: str
     paths: tuple[str, ...] = Field(
-        default=(), description="files and folders to test for readability before the next attempt; empty for a download"
+        default=(),
+        description="files and folders to test for readability before the next attempt; empty for a download, and for a script that "
+        "the operator of the machine does not allow",
     )
     step: int = Field(default=0, description="epochs that were complete")
 
 
+class Deferred(Frozen):
+    """The run of a script ended with exit status 75 (EX_TEMPFAIL): it asks to be queued again, and is not a failure."""
+
+    kind: Literal["deferred"] = "deferred"
+    lane: int = 0
+    detail: str
+    step: int = Field(default=0, description="steps that were complete")
+
+
 Progress = Annotated[
-    RunPrepared | BatchProgress | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable, Field(discriminator="kind")
+    RunPrepared | BatchProgress | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Deferred, Field(discriminator="kind")
 ]
 
 
-# Messages between a worker and its trainer process (`python -m trainer`), one JSON object a line.
+# Messages between a worker and its trainer process (`python -m trainer`, or the runner of a task without a torch half), one JSON object a
+# line.
 # Worker to trainer: Check, Run, BatchedRuns, PruningDecision, Cancel.
 # Trainer to worker: Checked or Progress, and TrainerReady after each order; DeviceUnusable before the first one.
 
@@ -184,7 +198,7 @@ class Check(Frozen):
     """Check data and weights and read every example, without training. Answered by Checked, Failed or Unavailable, then TrainerReady."""
 
     order: Literal["check"] = "check"
-    config: TrainConfig
+    config: RunConfig
     batch_sizes: tuple[int, ...] = Field(
         default=(), description="the check fails as infeasible only if none of these can be trained; empty: the config's batch size"
     )
@@ -198,7 +212,7 @@ class Run(Frozen):
     """Train one run. Answered by Progress messages, then TrainerReady."""
 
     order: Literal["run"] = "run"
-    config: TrainConfig
+    config: RunConfig
     decision_steps: tuple[int, ...] = Field(default=(), description="after these steps the trainer waits for a PruningDecision")
     checkpoint_folder: str | None = None
     checkpoint_seconds: float = Field(
@@ -319,6 +333,7 @@ Message = Annotated[
     | Finished
     | Failed
     | Unavailable
+    | Deferred
     | Checked
     | ModelExported
     | Stopped
@@ -335,6 +350,7 @@ LINES: TypeAdapter[
     | Finished
     | Failed
     | Unavailable
+    | Deferred
     | Checked
     | ModelExported
     | Stopped

@@ -12,7 +12,8 @@ No other module decides by the reason.
   checkpoint, at most `limits.attempts` times. The parameters may not be the cause, so the sampler gets no result and duplicates are
   trained. A crash of a process that trains several trials does not count against them: each is requeued to run alone.
 - `timeout`: a retry would take as long. Duration says nothing about quality and depends on the machine, so the sampler gets no result.
-- `script_error`: the run ended without the required messages. It would do so again with any parameters.
+- `script_error`: the run ended without the required messages, or a script failed. It would do so again with any parameters.
+- `metric_missing`: a script ended without error, but never reported the objective. The policy is that of `script_error`.
 - `bad_data`: data or weights differ from those that were checked. Every further trial would fail, or its metrics would not be comparable,
   so the study ends.
 - `lost`: the worker stopped sending heartbeats. Lost machines do not indicate a fault of the study, so the failure is not counted; but a
@@ -49,6 +50,7 @@ POLICIES: Mapping[FailureReason, Policy] = MappingProxyType(
         "crashed": Policy(retried=True),
         "timeout": Policy(),
         "script_error": Policy(),
+        "metric_missing": Policy(),
         "bad_data": Policy(ends_study=True),
         "lost": Policy(retried=True, counts=False),
     }

@@ -171,7 +171,7 @@ class Unavailability:
     name: str  # of the study
     worker: str
     host: str
-    what: str  # data or weights
+    what: str  # data, weights or script
     detail: str
     since: float
 
@@ -199,6 +199,7 @@ class Worker:
     memory: tuple[int | None, ...] = ()  # bytes of each device, where known
     device_names: tuple[str, ...] = ()  # readable names, in the order of `devices`; empty for older workers
     unusable: tuple[UnusableDevice, ...] = ()
+    scripts: tuple[str, ...] = ()  # folders in which it may run scripts
     set_aside: int = 0  # number of results on its disk that could not be written to the database
 
 

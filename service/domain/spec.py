@@ -11,7 +11,8 @@ from search_spaces.parameters import FrozenModel
 from service.domain.expected_epochs import TRIALS_WITHOUT_BOUND, epochs_by_depth
 from service.domain.samplers import NoPruner as NoPruner
 from service.domain.samplers import Pruner, Sampler, Tpe
-from trainer.configuration import ByTask, DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig
+from trainer.by_task import ByTask
+from trainer.configuration import DataConfig, Direction, Hyperparameters, ModelConfig, TrainConfig
 from trainer.tasks.base import TaskSpec
 from trainer.tasks.capabilities import methods_of
 from trainer.tasks.registry import spec_of

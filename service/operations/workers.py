@@ -30,9 +30,10 @@ def count_set_aside(store: Store, worker: str, count: int) -> None:
         registry.count_set_aside(tx, worker, count)
 
 
-def report_unavailable(store: Store, worker: str, study: str, what: Literal["data", "weights"], detail: str) -> bool:
-    """Store that the worker cannot read the study's data or weights. Returns False, without an effect, when the study has ended.
+def report_unavailable(store: Store, worker: str, study: str, what: Literal["data", "weights", "script"], detail: str) -> bool:
+    """Store that the worker cannot read the study's data or weights, or may not run its script.
 
+    Returns False, without an effect, when the study has ended.
     Raises StudyNotFound, StudyUnreadable, StoreUnavailable.
     """
     with store.writing() as tx, locked(tx, study) as uow:

@@ -156,7 +156,8 @@ def change_nothing(tx: Transaction) -> None:
 def put_worker(tx: Transaction, one: Worker) -> None:
     """Insert the worker, or overwrite it."""
     row = {name: getattr(one, name) for name in ("id", "pid", "slots", "state", "started_at", "seen_at")}
-    tx.execute(insert_or_replace(tx, worker).values(row | {"host": cleaned(one.host)} | _device_columns(one)))
+    scripts = [cleaned(folder) for folder in one.scripts] or None
+    tx.execute(insert_or_replace(tx, worker).values(row | {"host": cleaned(one.host), "scripts": scripts} | _device_columns(one)))
 
 
 def change_devices(tx: Transaction, one: Worker) -> None:

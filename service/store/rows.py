@@ -242,5 +242,6 @@ def worker_of(row: Row[Any]) -> Worker:
         memory=tuple(row.memory or ()),
         device_names=tuple(row.device_names or ()),
         unusable=tuple(UnusableDevice(**one) for one in row.unusable or ()),
+        scripts=tuple(row.scripts or ()),
         set_aside=row.set_aside,
     )

@@ -210,6 +210,7 @@ worker = Table(
     Column("memory", JSON(none_as_null=True)),  # bytes of each device, null if unknown
     Column("device_names", JSON(none_as_null=True)),  # readable names, in the order of `devices`
     Column("unusable", JSON(none_as_null=True)),  # devices that the worker cannot use: device, name, detail, remedy
+    Column("scripts", JSON(none_as_null=True)),  # folders in which it may run scripts; null: in none
     Column("set_aside", Integer, nullable=False, server_default="0"),  # results on its disk that the database refused
     Column("state", String(16), nullable=False),
     Column("started_at", Double, nullable=False),
@@ -225,7 +226,7 @@ unavailable = Table(
     Column("what", String(8), nullable=False),
     Column("detail", Text, nullable=False),
     Column("since", Double, nullable=False),
-    _one_of("what", ("data", "weights")),
+    _one_of("what", ("data", "weights", "script")),
     sqlite_with_rowid=False,
 )
 

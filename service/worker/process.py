@@ -22,8 +22,8 @@ from trainer.protocol import LINES, DeviceUnusable, TrainerReady
 
 TrainerMessage = (
     protocol.RunPrepared | protocol.BatchProgress | protocol.EpochMetrics | protocol.CheckpointSaved | protocol.Finished
-    | protocol.Failed | protocol.Unavailable | protocol.Checked | protocol.ModelExported | protocol.Stopped | TrainerReady
-    | DeviceUnusable
+    | protocol.Failed | protocol.Unavailable | protocol.Deferred | protocol.Checked | protocol.ModelExported | protocol.Stopped
+    | TrainerReady | DeviceUnusable
 )  # fmt: skip
 TrainerOrder = protocol.Check | protocol.Run | protocol.BatchedRuns | protocol.PruningDecision | protocol.Cancel
 TASKS = protocol.Check | protocol.Run | protocol.BatchedRuns
@@ -219,7 +219,7 @@ class TrainerProcess:
 
     def _without_secrets(self, line: TrainerMessage) -> TrainerMessage:
         """Mask secrets in the detail of an error, which may contain a URL or an environment variable."""
-        if not isinstance(line, protocol.Failed | protocol.Unavailable | DeviceUnusable):
+        if not isinstance(line, protocol.Failed | protocol.Unavailable | protocol.Deferred | DeviceUnusable):
             return line
         return line.model_copy(update={"detail": self._log.masked(line.detail)})
 

@@ -18,6 +18,7 @@ from trainer.protocol import (
     BatchProgress,
     Cancel,
     Checked,
+    Deferred,
     DeviceUnusable,
     EpochMetrics,
     Failed,
@@ -65,6 +66,7 @@ class TrainerRun:
         self._earlier: dict[int, Mapping[int, float]] = {}  # by run, the objective at the steps of earlier attempts
         self._began_at = time.monotonic()
         self.crowded = False  # a trial was released because others hold the memory of the GPU
+        self.deferred = False  # the trial asked to be queued again
         self._packed = False  # these are other trials of this worker
         self._advanced = False
         self._prepared = False  # the trainer has read data and weights
@@ -131,8 +133,9 @@ class TrainerRun:
                 if line.lane < len(self._runs):
                     run = self._runs[line.lane]
                     self._note_availability(run, line)
-                    run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Stopped)
+                    run.training = run.training and not isinstance(line, Finished | Failed | Unavailable | Deferred | Stopped)
                     self._note_on_card(line)
+                    self.deferred = self.deferred or isinstance(line, Deferred)
                     if isinstance(line, Failed) and run.open:
                         self._release_crowded(run, line)
                     run.on_message(line, self._accelerator, self._control_seconds)

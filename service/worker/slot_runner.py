@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 IDLE = (0.2, 1.0)  # first and longest delay between two attempts to find work, in seconds
 CROWDED = (15.0, 240.0)  # first and longest pause of a slot after other processes held the memory of its GPU, in seconds
+DEFERRED = (1.0, 60.0)  # first and longest pause of a slot after a trial that asked to be queued again, in seconds
 RETRY = (1.0, 30.0)  # first and longest delay after an unexpected error, in seconds
 SLOW_TEST_SECONDS = 60.0  # how long the CPU does not stand in for a device whose test has not ended; a cold driver takes long
 MOST_FAILED_STARTS = 2  # of a trainer in succession, until its device counts as unusable
@@ -55,6 +56,7 @@ class SlotRunner:
         self._process = process
         self._first = first
         self._idle, self._retry, self._crowded = Backoff(*IDLE), Backoff(*RETRY), Backoff(*CROWDED)
+        self._deferred = Backoff(*DEFERRED)
         self._paused_until = 0.0  # monotonic seconds; no trial is claimed before
         self._device_bytes = 0 if slot.gpu is None else slot.memory or 0
         self._failed_starts = 0
@@ -225,8 +227,11 @@ class SlotRunner:
             run.execute()
             if run.crowded:  # not claimed again at once, so that another slot can take it or the other processes can end
                 self._paused_until = time.monotonic() + self._crowded.delay()
+            elif run.deferred:
+                self._paused_until = time.monotonic() + self._deferred.delay()
             else:
                 self._crowded.reset()
+                self._deferred.reset()
         finally:
             for lease in held:
                 leases.drop(lease)

@@ -16,7 +16,7 @@ from service.search.study import Decision
 from service.store import Store, queries
 from service.timing import Backoff
 from service.worker.home import CheckpointFolder, Spool
-from trainer.configuration import TrainConfig
+from trainer.configuration import RunConfig
 from trainer.files import is_readable
 from trainer.protocol import Checked, Checkpoint, Unavailable
 
@@ -25,10 +25,9 @@ log = logging.getLogger(__name__)
 READ_RETRY = (2.0, 300.0)  # first and longest delay between two attempts to read, in seconds
 
 
-def hung(config: TrainConfig, detail: str, step: int = 0) -> Unavailable:
+def hung(config: RunConfig, detail: str, step: int = 0) -> Unavailable:
     """The result for a trainer that hung while it read data or weights, as on a dead mount. Which of the two is not known."""
-    weights = config.model.weights_file
-    return Unavailable(what="data", detail=detail, paths=(*config.data.paths, *(() if weights is None else (weights,))), step=step)
+    return Unavailable(what="data", detail=detail, paths=config.paths, step=step)
 
 
 @dataclass(slots=True)

@@ -12,9 +12,21 @@ from service.search.study import Decision, decision_steps
 from service.worker.context import HeldLease, StopReason
 from service.worker.home import CheckpointFolder
 from service.worker.process import TrainerProcess
-from trainer.protocol import Checkpoint, CheckpointSaved, EpochMetrics, Failed, Finished, Pace, Run, RunPrepared, Stopped, Unavailable
+from trainer.protocol import (
+    Checkpoint,
+    CheckpointSaved,
+    Deferred,
+    EpochMetrics,
+    Failed,
+    Finished,
+    Pace,
+    Run,
+    RunPrepared,
+    Stopped,
+    Unavailable,
+)
 
-TrialMessage = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Stopped
+TrialMessage = RunPrepared | EpochMetrics | CheckpointSaved | Finished | Failed | Unavailable | Deferred | Stopped
 """Messages that belong to one trial."""
 
 NO_RESULT = "the trainer ended the run without a result"
@@ -100,7 +112,7 @@ class TrialRun:
         self.claim = claim
         self.held = held
         self.config = claim.spec.config_for(claim.params, claim.lease.number, claim.round)
-        self.decision_steps = frozenset(decision_steps(claim.spec, self.config.epochs) if claim.round is None else ())
+        self.decision_steps = frozenset(decision_steps(claim.spec, self.config.last_step) if claim.round is None else ())
         self.step = max((saved.step for saved in claim.checkpoints), default=0)
         self.outcome: TrialOutcome | None = None
         self.why = ""  # how it ended, for the trial's log
@@ -160,8 +172,10 @@ class TrialRun:
             case Finished() | Failed():
                 self.end(line)
             case Unavailable():
-                reason = f"this worker cannot read the {line.what}: {line.detail}"
+                reason = f"this worker cannot {'run' if line.what == 'script' else 'read'} the {line.what}: {line.detail}"
                 self.end(Released(reason), f"released after epoch {self.step}: {reason}")
+            case Deferred():
+                self.end(Released(line.detail), f"released after step {self.step}: {line.detail}")
             case Stopped():
                 self.end(Failed(reason="crashed", detail=NO_RESULT, step=self.step))
 

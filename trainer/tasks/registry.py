@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from trainer.configuration import ByTask
+from trainer.by_task import ByTask
 from trainer.tasks.base import Task, TaskSpec
 
 ENTRY_POINTS = "thawline.tasks"

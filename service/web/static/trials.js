@@ -4,7 +4,7 @@ import { at } from "./dom.js";
 
 const REASONS = {
   out_of_memory: "ran out of memory", diverged: "diverged", crashed: "crashed", timeout: "took too long", bad_data: "bad data",
-  script_error: "script error", lost: "its worker was lost", infeasible: "cannot be trained with these parameters",
+  script_error: "script error", metric_missing: "metric missing", lost: "its worker was lost", infeasible: "cannot be trained with these parameters",
 };
 
 // The reason of the trial's end, or else its origin.

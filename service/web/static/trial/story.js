@@ -9,6 +9,7 @@ const ORIGINS = {
 const REASONS = {
   out_of_memory: "It ran out of memory", diverged: "It diverged: its loss was no longer finite", crashed: "Its process crashed",
   timeout: "It took longer than the study allows", bad_data: "The data could not be used", script_error: "The training code failed",
+  metric_missing: "It ended without a value of the objective",
   lost: "Its worker was lost", infeasible: "It cannot be trained with these parameters",
 };
 export const ENDINGS = {
