@@ -122,8 +122,33 @@ class PlotlyMissing(ThawlineError):
 class LeaseLost(ThawlineError):
     """The trial has a newer attempt, or has ended. The caller must stop working on the trial at once."""
 
-    def __init__(self, number: int, attempt: int) -> None:
-        super().__init__(f"Attempt {attempt} no longer holds the lease of trial {number}.")
+    def __init__(self, number: int, attempt: int, message: str | None = None) -> None:
+        super().__init__(message or f"Attempt {attempt} no longer holds the lease of trial {number}.")
+
+
+class TrialCancelled(LeaseLost):
+    """The trial of a claim was cancelled, or its study was stopped."""
+
+
+class ClaimNotFound(ThawlineError):
+    """No claim over REST has this id."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such claim; its study may have been deleted. Claim another trial.")
+
+
+class WrongClaimToken(ThawlineError):
+    """The token in the request's header is not that of the claim."""
+
+    def __init__(self) -> None:
+        super().__init__("The header Claim-Token does not have the token of this claim; send the token that came with the claim.")
+
+
+class StepNotNew(ThawlineError):
+    """A claim reported a step that is not above the last one, with other values than before."""
+
+    def __init__(self, step: int, last: int) -> None:
+        super().__init__(f"Step {step} cannot be reported: the last step was {last}, and steps must increase; report step {last + 1}.")
 
 
 class IdempotencyConflict(ThawlineError):

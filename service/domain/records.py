@@ -117,6 +117,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestClaim:
+    """A claim over REST: its study and trial as they are now, and the lease that it has or had."""
+
+    study: Study
+    trial: Trial
+    lease: Lease
+    token_sha256: str
+    started_at: float
+
+    @property
+    def held(self) -> bool:
+        """Whether it has the lease."""
+        return self.trial.state is TrialState.RUNNING and self.trial.attempt == self.lease.attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One attempt at a trial, from its claim to its end."""
 

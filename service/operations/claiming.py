@@ -88,6 +88,24 @@ def _search_errors(action: str) -> Iterator[None]:
         raise SearchFailed(f"the search could not {action}: {type(error).__name__}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The caller of a claim: its id among the workers, and the memory of its accelerator in bytes, 0 without one."""
+
+    worker: str
+    device_bytes: int = 0
+
+    @contextmanager
+    def locked(self, store: Store, study: str) -> Iterator[StudyUnitOfWork]:
+        """Lock the study in a transaction of the claim."""
+        with store.writing() as tx, locked(tx, study) as uow:
+            yield uow
+
+    def suited(self, queued: Iterable[HeldTrial]) -> list[HeldTrial]:
+        """Those of the queued trials that the caller can train, as it starts them."""
+        return list(queued)
+
+
 class Searches:
     """LRU cache of the studies' searches. A lock for each study serialises the threads that use its search."""
 
@@ -278,11 +296,16 @@ def claim_together(
     for candidate in store.read(queries.candidates, device_bytes):
         if candidate.study.id in without:
             continue
-        if claims := _claims_or_end(
-            store, candidate.study, partial(_claim_from, store, searches, candidate, worker, lane_bytes, device_bytes)
-        ):
+        claimant = Claimant(worker, device_bytes)
+        if claims := _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, claimant, lane_bytes)):
             return claims
     return []
+
+
+def claim_alone(store: Store, searches: Searches, study: str, claimant: Claimant) -> None:
+    """Claim the next trial of the study, if there is one, in a transaction of the claimant. Raises StoreUnavailable."""
+    for candidate in store.read(queries.candidates, claimant.device_bytes, study):
+        _claims_or_end(store, candidate.study, partial(_claim_from, store, searches, candidate, claimant, lane_bytes=0))
 
 
 def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) -> list[Claim]:
@@ -298,16 +321,16 @@ def _claims_or_end(store: Store, study: Study, take: Callable[[], list[Claim]]) 
     return []
 
 
-def _claim_from(store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int, device_bytes: int) -> list[Claim]:
+def _claim_from(store: Store, searches: Searches, candidate: Candidate, claimant: Claimant, lane_bytes: int) -> list[Claim]:
     study = candidate.study
     lanes = _lanes(study, lane_bytes)
-    if candidate.claimable and not _queue_leaves_places(store, candidate, lanes, device_bytes):
-        whole = completions(store, searches, study, COMPLETED_PER_CLAIM, device_bytes)
-        with store.writing() as tx, locked(tx, study.id) as uow:
-            started, _ = _start_queued(uow, worker, lanes, device_bytes, whole)
+    if candidate.claimable and not _queue_leaves_places(store, candidate, lanes, claimant.device_bytes):
+        whole = completions(store, searches, study, COMPLETED_PER_CLAIM, claimant.device_bytes)
+        with claimant.locked(store, study.id) as uow:
+            started, _ = _start_queued(uow, claimant, lanes, whole)
         if started:
             return [claim_of(study, trial) for trial in started]
-    return _claim_with_new(store, searches, study, worker, lanes, device_bytes) if _can_add(store, candidate) else []
+    return _claim_with_new(store, searches, study, claimant, lanes) if _can_add(store, candidate) else []
 
 
 def _can_add(store: Store, candidate: Candidate) -> bool:
@@ -343,7 +366,7 @@ def _key_of(spec: StudySpec, trial: QueuedTrial | HeldTrial) -> SharedKey | None
 
 
 def _start_queued(
-    uow: StudyUnitOfWork, worker: str, lanes: int, device_bytes: int, whole: Mapping[int, Suggestion] = EMPTY
+    uow: StudyUnitOfWork, claimant: Claimant, lanes: int, whole: Mapping[int, Suggestion] = EMPTY
 ) -> tuple[list[HeldTrial], SharedKey | None]:
     """Start the first queued trial with all that can be trained together with it; returns them and their shared key.
 
@@ -351,8 +374,9 @@ def _start_queued(
     """
     complete_if_spent(uow)
     most = available_slots(uow, lanes)
-    found = uow.claimable(MAX_QUEUED if most > 1 else most, device_bytes)
-    queue = [trial for trial in found if trial.state is TrialState.QUEUED]  # complete_if_spent may have cancelled some
+    found = uow.claimable(MAX_QUEUED if most > 1 else most, claimant.device_bytes)
+    queue = claimant.suited(trial for trial in found if trial.state is TrialState.QUEUED)  # complete_if_spent may have cancelled some
+    worker = claimant.worker
     spec = uow.study.spec
     while queue and spec.search_space.missing(queue[0].params):
         first = queue.pop(0)
@@ -365,18 +389,18 @@ def _start_queued(
     return [start(uow, trial, worker) for trial in joining[:most]], key
 
 
-def _claim_with_new(store: Store, searches: Searches, study: Study, worker: str, lanes: int, device_bytes: int) -> list[Claim]:
+def _claim_with_new(store: Store, searches: Searches, study: Study, claimant: Claimant, lanes: int) -> list[Claim]:
     """Claim new trials, together with compatible queued ones. Adds duplicates, which need no worker, until a trial starts."""
     duplicates = 0
     with searches.turn(study) as cached:
-        while duplicates < MAX_DUPLICATES and (touched := _add(store, cached, study, worker, lanes, device_bytes)):
+        while duplicates < MAX_DUPLICATES and (touched := _add(store, cached, study, claimant, lanes)):
             if running := [claim_of(study, trial) for trial in touched if trial.state is TrialState.RUNNING]:
                 return running
             duplicates += len(touched)
     return []
 
 
-def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int, device_bytes: int) -> list[HeldTrial]:
+def _add(store: Store, cached: CachedSearch, study: Study, claimant: Claimant, lanes: int) -> list[HeldTrial]:
     """Ask the sampler without a lock; then, under the lock, start queued trials and add the suggestions that are still valid.
 
     Returns no trial when none may be added, or when other claims took the numbers in each round.
@@ -388,14 +412,14 @@ def _add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: i
         cached.refresh(store)
         left = study.spec.budget.max_trials - cached.created
         suggestions = _suggest(cached, study.spec, min(lanes, left), left, surplus) if left > 0 else []
-        with store.writing() as tx, locked(tx, study.id) as uow:
-            started, key = _start_queued(uow, worker, lanes, device_bytes)
+        with claimant.locked(store, study.id) as uow:
+            started, key = _start_queued(uow, claimant, lanes)
             if left <= 0 or (started and key is None):
                 return started
             taken = uow.study.created - cached.created
             if taken == 0 or (surplus and taken < len(suggestions)):
                 uow.exhausted = uow.exhausted or not suggestions
-                return started + _insert(uow, suggestions[taken:], worker, lanes - len(started), key)
+                return started + _insert(uow, suggestions[taken:], claimant.worker, lanes - len(started), key)
             if started:
                 return started
         surplus = 2 * max(surplus, taken)  # extra suggestions: other claims may take as many numbers again

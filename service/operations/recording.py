@@ -9,14 +9,16 @@ from typing import Any, Literal, assert_never
 from pydantic import BaseModel, ValidationError
 
 from search_spaces.faults import Path
-from service.domain.errors import LeaseLost, StudyNotFound, StudyUnreadable
+from service.domain.errors import LeaseLost, StepNotNew, StudyNotFound, StudyUnreadable
 from service.domain.failures import POLICIES, least_device_bytes
 from service.domain.fault_messages import faults_of
 from service.domain.pruning import PruningReason
 from service.domain.records import WHILE_RUNNING, Lease, MetricReport, Study
 from service.domain.states import AttemptEnd, EventKind, TrialState, ValueKind
+from service.operations import idempotency as keys
 from service.operations.claiming import Searches, SearchFailed
 from service.operations.completion import completion_event, end, finalize, requeue
+from service.operations.idempotency import Idempotency
 from service.operations.studies import fail_study
 from service.search.study import Decision
 from service.store import Store, Transaction, registry
@@ -59,36 +61,60 @@ class Write:
     log: str = ""  # whole lines, without control characters
     log_start: int | None = None  # byte offset of `log` in the attempt's log, so that a resent write adds it once; None: append
     outcome: TrialOutcome | None = None
+    over_rest: bool = False  # of a claim over REST: its steps must increase, and its report is optional and was checked before
 
 
-def record(store: Store, writes: Sequence[Write]) -> list[Lease]:
+def record(store: Store, writes: Sequence[Write], idempotency: Idempotency | None = None) -> list[Lease]:
     """Apply the writes in one transaction, except those of lost leases, which are returned. Raises StoreUnavailable.
 
     An outcome that the same attempt recorded before counts as written: the worker may not have received the first answer.
+
+    A write over REST comes alone, with an `idempotency` whose answer is made from the trial after the write. It raises LeaseLost,
+    StepNotNew, IdempotencyConflict and Replay, and has no effect then.
     """
     # Fencing: a write is applied only if its trial is running at the attempt of its lease, under the study's lock. A worker that lost
     # its lease, for example because it was suspended, can then not overwrite the results of the next attempt.
     lost = []
-    with store.writing() as tx, all_locked(tx, {write.lease.study for write in writes}) as units:
-        trials = _trials(units, [write.lease for write in writes])
-        for uow in units.values():
-            uow.attempts.find_logs([_attempt_key(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
-        for write in writes:
-            trial = trials.get(write.lease.trial)
-            if trial is not None and _holds_lease(trial, write.lease):
-                trials[trial.id] = _apply_write(units[trial.study], trial, write)
-            elif trial is None or not _is_repeat(units[trial.study], trial, write):
-                lost.append(write.lease)
-        for uow in units.values():
-            finalize(uow)
+    with store.writing() as tx:
+        keys.take(tx, idempotency)
+        with all_locked(tx, {write.lease.study for write in writes}) as units:
+            trials = _trials(units, [write.lease for write in writes])
+            for uow in units.values():
+                uow.attempts.find_logs([_attempt_key(write.lease) for write in writes if write.log and write.lease.study == uow.study.id])
+            for write in writes:
+                trial = trials.get(write.lease.trial)
+                if trial is not None and _holds_lease(trial, write.lease):
+                    trials[trial.id] = _apply_write(units[trial.study], trial, write)
+                elif trial is None or not _is_repeat(units[trial.study], trial, write):
+                    lost.append(write.lease)
+            for uow in units.values():
+                finalize(uow)
+        if idempotency is not None:
+            _answer(tx, idempotency, trials, writes, lost)
     return lost
 
 
-def heartbeat(store: Store, worker: str, leases: Sequence[Lease]) -> list[Lease]:
-    """Renew the worker's leases. Returns the lost ones. Raises StoreUnavailable."""
+def _answer(
+    tx: Transaction, idempotency: Idempotency, trials: Mapping[int, HeldTrial], writes: Sequence[Write], lost: Sequence[Lease]
+) -> None:
+    for lease in lost:
+        raise LeaseLost(lease.number, lease.attempt)
+    for write in writes:
+        keys.keep(tx, idempotency, trials[write.lease.trial])
+
+
+def heartbeat(store: Store, worker: str, leases: Sequence[Lease], idempotency: Idempotency | None = None) -> list[Lease]:
+    """Renew the worker's leases. Returns the lost ones. Raises StoreUnavailable.
+
+    With `idempotency`, whose answer is made from nothing, a lost lease raises LeaseLost.
+    """
     with store.writing() as tx:
+        keys.take(tx, idempotency)
         lost = registry.count_heartbeats(tx, leases) if leases else []
         registry.see_worker(tx, worker)
+        if idempotency is not None:
+            _answer(tx, idempotency, {}, (), lost)
+            keys.keep(tx, idempotency, None)
     return lost
 
 
@@ -139,11 +165,13 @@ def _apply_write(uow: StudyUnitOfWork, trial: HeldTrial, write: Write) -> HeldTr
     if write.reports and (first := min(report.step for report in write.reports)) <= trial.step:
         uow.attempts.resumed_before(trial, first)
     new = _new_reports(uow, trial, write.reports)
+    if write.over_rest and new and new[0].step <= trial.step:
+        raise StepNotNew(new[0].step, trial.step)
     if new or (only_values and not write.reports and (write.memory or write.result)):
         trial = _report(uow, trial, new, parts=("pace",) if "pace" in write.result else ())
     if write.checkpoint is not None and trial.checkpoints[:1] != (write.checkpoint,):
         trial = _add_checkpoint(uow, trial, write.checkpoint)
-    return trial if write.outcome is None else _apply_outcome(uow, trial, write.outcome)
+    return trial if write.outcome is None else _apply_outcome(uow, trial, write.outcome, checked=write.over_rest)
 
 
 def _new_reports(uow: StudyUnitOfWork, trial: HeldTrial, reports: Sequence[MetricReport]) -> list[MetricReport]:
@@ -175,14 +203,14 @@ def _add_checkpoint(uow: StudyUnitOfWork, trial: HeldTrial, checkpoint: Checkpoi
     return uow.save(Step(changed, EventKind.TRIAL_SAVED, {"step": checkpoint.step, "size": checkpoint.size}))
 
 
-def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: TrialOutcome) -> HeldTrial:
+def _apply_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: TrialOutcome, *, checked: bool) -> HeldTrial:
     if isinstance(outcome, Released):
         return requeue(uow, trial, AttemptEnd.RELEASED, outcome.because and storable(outcome.because))
     if isinstance(outcome, Failed) and (offered := _offered_to_larger(uow, trial, outcome)) is not None:
         return offered
     if isinstance(outcome, Failed) and POLICIES[outcome.reason].retried:
         return _retry_or_fail(uow, replace(trial, crashes=trial.crashes + 1), "crashed", storable(outcome.detail))
-    return uow.save(completion_event(replace(_with_outcome(uow, trial, outcome), finished_at=uow.now)))
+    return uow.save(completion_event(replace(_with_outcome(uow, trial, outcome, checked=checked), finished_at=uow.now)))
 
 
 def _offered_to_larger(uow: StudyUnitOfWork, trial: HeldTrial, failure: Failed) -> HeldTrial | None:
@@ -220,8 +248,11 @@ def fail_without_device(store: Store, waiting: Sequence[WaitingTrial], silent: M
     return failed
 
 
-def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned) -> HeldTrial:
-    """The trial after the outcome. A finished run is complete only if its objective is finite."""
+def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Failed | Pruned, *, checked: bool) -> HeldTrial:
+    """The trial after the outcome. A finished run is complete only if its objective is finite.
+
+    `checked`: its report was checked before, or left out.
+    """
     objective = uow.study.spec.objective.metric
     match outcome:
         case Finished():
@@ -229,7 +260,7 @@ def _with_outcome(uow: StudyUnitOfWork, trial: HeldTrial, outcome: Finished | Fa
             if outcome.test is not None:
                 result["test"] = plain(outcome.test.flat(), most_text=None)
             done = replace(trial, step=outcome.step, metrics={**trial.metrics, **outcome.metrics})
-            if (fault := _report_fault(spec_of(uow.study.spec.task), outcome)) is not None:
+            if not checked and (fault := _report_fault(spec_of(uow.study.spec.task), outcome)) is not None:
                 return replace(done, state=TrialState.FAILED, reason="script_error", detail=storable(fault))
             return _with_objective(replace(done, result={**trial.result, **result}), objective)
         case Failed():

@@ -40,6 +40,8 @@ class Attempts:
         self._positions: dict[AttemptKey, Position] = {}
         self._grown: set[AttemptKey] = set()
         self._earlier: dict[AttemptKey, int] = {}
+        self.token_sha256: str | None = None  # of the attempts that begin, if they are claimed over REST
+        self.begun: list[HeldTrial] = []  # the trials whose attempts began in this transaction
 
     def follow(self, before: HeldTrial, after: HeldTrial, why: str | None) -> None:
         """Begin an attempt when its trial starts, end it when the trial stops running. `why` replaces the trial's detail."""
@@ -55,7 +57,8 @@ class Attempts:
         resumed = trial.checkpoints[0].step if trial.checkpoints else 0
         worker = trial.worker and cleaned(trial.worker)
         row = {"trial": trial.id, "attempt": trial.attempt, "worker": worker, "resumed": resumed, "started_at": self._now}
-        self._begun.append(row)
+        self._begun.append(row | {"token_sha256": self.token_sha256})
+        self.begun.append(trial)
 
     def resumed_before(self, trial: HeldTrial, step: int) -> None:
         """Note that the running attempt reported `step`, so it resumed from an earlier one: it could not use a later checkpoint."""

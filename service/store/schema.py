@@ -163,6 +163,7 @@ attempt = Table(
     Column("step", Integer),  # last reported step at its end
     Column("detail", Text),
     Column("log_bytes", Integer, nullable=False, server_default="0"),
+    Column("token_sha256", String(64)),  # of the token of a claim over REST; null for an attempt of a worker process
     _one_of("ending", AttemptEnd),
     CheckConstraint("(ending IS NULL) = (ended_at IS NULL)", name="ending_has_time"),
     sqlite_with_rowid=False,

@@ -39,6 +39,7 @@ from service.store.queries.trials import (
     confirmation_trials,
     count_confirmation_trials,
     curves,
+    find_claim,
     find_trial,
     log_chunks,
     metric_names,

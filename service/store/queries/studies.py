@@ -150,11 +150,16 @@ def _candidates() -> Select[Any]:
 
 
 CANDIDATES = _candidates()
+CANDIDATE = CANDIDATES.where(study.c.id == bindparam("its_id"))
 
 
-def candidates(tx: Transaction, device_bytes: int = 0) -> list[Candidate]:
-    """Checked, active studies: the one with the fewest running trials first, then the oldest. `device_bytes` as in `claim_together`."""
-    found = tx.execute(CANDIDATES, {"device_bytes": device_bytes})
+def candidates(tx: Transaction, device_bytes: int = 0, study_id: str | None = None) -> list[Candidate]:
+    """Checked, active studies: the one with the fewest running trials first, then the oldest. `device_bytes` as in `claim_together`.
+
+    With `study_id`, only that study.
+    """
+    one_of_them = {} if study_id is None else {"its_id": study_id}
+    found = tx.execute(CANDIDATES if study_id is None else CANDIDATE, {"device_bytes": device_bytes, **one_of_them})
     return [Candidate(one, row.running, row.claimable, row.exhausted, row.queued) for row, one in readable(found)]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, case, func, or_, select
 
-from service.domain.errors import StudyNotFound, TrialNotFound
+from service.domain.errors import ClaimNotFound, StudyNotFound, TrialNotFound
 from service.domain.records import (
     CONFIRMATION,
     Attempt,
@@ -21,6 +21,7 @@ from service.domain.records import (
     RecordedStudy,
     RecordedTrial,
     ReportedMetric,
+    RestClaim,
     Study,
     Trial,
     TrialSummary,
@@ -281,6 +282,22 @@ def attempts(tx: Transaction, trial: int) -> list[Attempt]:
     columns = [attempt.c[name] for name in ("attempt", "worker", "resumed", "started_at", "ended_at", "ending", "step", "detail")]
     rows = tx.execute(select(*columns).where(attempt.c.trial == trial).order_by(attempt.c.attempt)).mappings()
     return [Attempt(**{**row, "ending": row["ending"] and AttemptEnd(row["ending"])}) for row in rows]
+
+
+def find_claim(tx: Transaction, study_id: str, number: int, of_attempt: int) -> RestClaim:
+    """The claim over REST that began this attempt, with its study and trial. Raises ClaimNotFound, StudyUnreadable."""
+    held = (trial.c.study_id == study_id) & (trial.c.number == number) & (attempt.c.attempt == of_attempt)
+    columns = (attempt.c.worker, attempt.c.started_at, attempt.c.token_sha256)
+    query = select(*columns).join(trial, trial.c.id == attempt.c.trial).where(held, attempt.c.token_sha256.is_not(None))
+    row = tx.execute(query).one_or_none()
+    if row is None:
+        raise ClaimNotFound
+    try:
+        owner, found = find_study(tx, study_id), find_trial(tx, study_id, number)
+    except StudyNotFound:  # it is deleted, and its rows are being removed
+        raise ClaimNotFound from None
+    lease = Lease(study=owner.id, trial=found.id, number=number, attempt=of_attempt, worker=row.worker)
+    return RestClaim(study=owner, trial=found, lease=lease, token_sha256=row.token_sha256, started_at=row.started_at)
 
 
 def log_chunks(tx: Transaction, trial: int, of_attempt: int, after: int = 0, limit: int = 100) -> list[LogChunk]:

@@ -1,7 +1,7 @@
 """Trials are counted while the sampler thinks, and not again when the new one is inserted."""
 
 from service.domain.records import Study
-from service.operations.claiming import CachedSearch
+from service.operations.claiming import CachedSearch, Claimant
 from service.store import Store
 from service.store.rows import HeldTrial
 
@@ -13,12 +13,12 @@ def plant() -> None:
     from service.operations.claiming import insert
     from service.store.unit_of_work import locked
 
-    def add(store: Store, cached: CachedSearch, study: Study, worker: str, lanes: int, device_bytes: int) -> list[HeldTrial]:
+    def add(store: Store, cached: CachedSearch, study: Study, claimant: Claimant, lanes: int) -> list[HeldTrial]:
         cached.refresh(store)
         if cached.created >= study.spec.budget.max_trials:
             return []
         suggestions = cached.suggest(1)
         with store.writing() as tx, locked(tx, study.id) as uow:
-            return insert(uow, suggestions, worker)
+            return insert(uow, suggestions, claimant.worker)
 
     claiming._add = add

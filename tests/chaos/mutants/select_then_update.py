@@ -2,7 +2,7 @@
 
 from service.domain.records import Claim
 from service.domain.states import TrialState
-from service.operations.claiming import Searches
+from service.operations.claiming import Claimant, Searches
 from service.store import Store, queries
 from service.store.queries import Candidate
 
@@ -16,15 +16,13 @@ def plant() -> None:
 
     claim = claiming._claim_from
 
-    def select_then_update(
-        store: Store, searches: Searches, candidate: Candidate, worker: str, lane_bytes: int, device_bytes: int
-    ) -> list[Claim]:
+    def select_then_update(store: Store, searches: Searches, candidate: Candidate, claimant: Claimant, lane_bytes: int) -> list[Claim]:
         study = candidate.study
         waiting = store.read(queries.trials, study.id, states=[TrialState.QUEUED], limit=1)
         if not waiting:
-            return claim(store, searches, candidate, worker, lane_bytes, device_bytes)
+            return claim(store, searches, candidate, claimant, lane_bytes)
         with store.writing() as tx, locked(tx, study.id) as uow:
-            started = [start(uow, trial, worker) for trial in uow.trials([one.id for one in waiting]).values()]
+            started = [start(uow, trial, claimant.worker) for trial in uow.trials([one.id for one in waiting]).values()]
         return [claim_of(study, trial) for trial in started]
 
     claiming._claim_from = select_then_update
